@@ -1,0 +1,159 @@
+"""Every error the project raises on purpose, in one tree.
+
+    AcisError
+    ├── TemporaryError             try again after `delay_s`; the run waits, nothing is lost
+    │   ├── LedgerUnavailable          PostgreSQL does not answer
+    │   ├── BrokerUnavailable          Redis does not answer
+    │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
+    │   └── SourceUnavailable          the feature source does not answer
+    └── PermanentError             asking again changes nothing
+        ├── ConfigurationError         settings or strategies file
+        │   ├── NothingConfigured          no server named, none running
+        │   ├── UnknownStrategy
+        │   └── InvalidStrategyFile
+        ├── DataError                  the data cannot answer the question
+        │   ├── EmptyWindow
+        │   ├── MissingColumn
+        │   ├── InsufficientData
+        │   ├── SingleClass
+        │   └── UnusableFeatures
+        ├── LedgerError
+        │   ├── RunNotFound
+        │   ├── InvalidTransition          the state machine does not allow it
+        │   ├── LeaseLost                  another worker holds the stage now: write nothing
+        │   ├── StageCancelled             somebody asked the run to stop
+        │   └── ChampionMoved              the champion is not the one that was compared with
+        └── RegistryError
+            ├── ModelNotFound
+            ├── VersionNotFound
+            └── InvalidStage
+
+A message says what was asked, what was found and what to do. `except AcisError` is an expected failure
+and is shown to the user as its message; anything else is a defect and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class AcisError(Exception):
+    """Something went wrong that the project knows how to name."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.default_message())
+
+    @classmethod
+    def default_message(cls) -> str:
+        """First line of the class's docstring, so that every error says something."""
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0]
+
+
+class TemporaryError(AcisError):
+    """It may work later."""
+
+    def __init__(self, message: str | None = None, *, delay_s: float = 15.0) -> None:
+        super().__init__(message)
+        self.delay_s = delay_s
+
+
+class LedgerUnavailable(TemporaryError):
+    """PostgreSQL does not answer; check DATABASE_URL and that the server runs."""
+
+
+class BrokerUnavailable(TemporaryError):
+    """Redis does not answer; check CELERY_BROKER_URL and that the server runs."""
+
+
+class RegistryUnavailable(TemporaryError):
+    """MLflow does not answer; check MLFLOW_TRACKING_URI and that the server runs."""
+
+
+class SourceUnavailable(TemporaryError):
+    """The feature source does not answer; check DATABASE_URL and that the server runs."""
+
+
+class PermanentError(AcisError):
+    """Asking again changes nothing."""
+
+
+class ConfigurationError(PermanentError):
+    """A setting is wrong."""
+
+
+class NothingConfigured(ConfigurationError):
+    """No server is named and none is running; start everything with `make run`, or set DATABASE_URL."""
+
+
+class UnknownStrategy(ConfigurationError):
+    """The strategy is not in the strategies file."""
+
+    def __init__(self, name: str, known: tuple[str, ...] = ()) -> None:
+        super().__init__(f"strategy {name!r} is not known; one of: {', '.join(sorted(known)) or '(none)'}")
+        self.name = name
+
+
+class InvalidStrategyFile(ConfigurationError):
+    """The strategies file does not say what a strategies file must say."""
+
+
+class DataError(PermanentError):
+    """The data cannot answer the question."""
+
+
+class EmptyWindow(DataError):
+    """The window holds no rows."""
+
+
+class MissingColumn(DataError):
+    """The feature view lacks a column."""
+
+
+class InsufficientData(DataError):
+    """There are fewer rows than the question needs."""
+
+
+class SingleClass(DataError):
+    """All labels of the window are equal, so there is nothing to learn."""
+
+
+class UnusableFeatures(DataError):
+    """No feature column varies in the window."""
+
+
+class LedgerError(PermanentError):
+    """The ledger refuses."""
+
+
+class RunNotFound(LedgerError):
+    """The ledger holds no such run."""
+
+
+class InvalidTransition(LedgerError):
+    """The state of the run does not allow it."""
+
+
+class LeaseLost(LedgerError):
+    """Another worker holds this stage now; this one writes nothing."""
+
+
+class StageCancelled(LedgerError):
+    """The run was cancelled while the stage ran."""
+
+
+class ChampionMoved(LedgerError):
+    """The champion changed since the comparison; compare again."""
+
+
+class RegistryError(PermanentError):
+    """The model registry refuses."""
+
+
+class ModelNotFound(RegistryError):
+    """The registry holds no such model."""
+
+
+class VersionNotFound(RegistryError):
+    """The registry holds no such version."""
+
+
+class InvalidStage(RegistryError):
+    """Stages are None, Staging, Production and Archived."""

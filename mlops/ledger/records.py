@@ -1,0 +1,341 @@
+"""Values that go into the ledger and come out of it.
+
+Callers: the ledger itself, the stages, the tasks, the command line. Times are aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+LIVE = "live"
+"""The namespace that is scheduled, projected to the registry and notified; a replay has its own."""
+
+
+class Kind(StrEnum):
+    """What a run is for; with strategy and namespace it names what may be active only once."""
+
+    PIPELINE = "pipeline"
+    """drift, then train if drifted, then promote."""
+    CHECK = "check"
+    """drift alone."""
+    RETRAIN = "retrain"
+    """train whatever the drift, then promote."""
+    TRAIN = "train"
+    """train alone."""
+    PROMOTE = "promote"
+    """promote a version that exists."""
+    ROLLBACK = "rollback"
+    """make an earlier version the champion again; never blocked by another run."""
+
+
+class Stage(StrEnum):
+    """A step of a run."""
+
+    DRIFT = "drift"
+    TRAIN = "train"
+    PROMOTE = "promote"
+
+
+FIRST_STAGE: dict[Kind, Stage] = {
+    Kind.PIPELINE: Stage.DRIFT,
+    Kind.CHECK: Stage.DRIFT,
+    Kind.RETRAIN: Stage.TRAIN,
+    Kind.TRAIN: Stage.TRAIN,
+    Kind.PROMOTE: Stage.PROMOTE,
+    Kind.ROLLBACK: Stage.PROMOTE,
+}
+
+
+class RunState(StrEnum):
+    """Where a run is; the arrows are in `mlops.ledger.states`."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"
+    AWAITING_APPROVAL = "awaiting_approval"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+    SKIPPED = "skipped"
+
+
+class StageState(StrEnum):
+    """Where a stage is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+class Executor(StrEnum):
+    """Who executes a run's stages."""
+
+    CELERY = "celery"
+    INLINE = "inline"
+    """The process that opened it; the reconciler fails it when that process dies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What somebody asks for."""
+
+    strategy: str
+    kind: Kind
+    policy: dict[str, Any]
+    """Snapshot of the strategy with all overrides; the stages read nothing else."""
+    reason: str
+    """Why it was asked for, in words: `schedule`, `no_champion`, `operator: …`."""
+    requested_by: str = "unknown"
+    run_id: str | None = None
+    """Given: the same request twice is one run. None: the ledger makes one."""
+    slot: str | None = None
+    """Name of the slot it fills, e.g. `2026-11-23T03:00:00+00:00`; one slot, one run."""
+    namespace: str = LIVE
+    as_of: date | None = None
+    """The date as of which everything is decided; None: by the strategy's policy, when the first stage runs."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the kind: `version`, `reason` of a rollback, overrides as they were given."""
+    executor: Executor = Executor.CELERY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """A message that must be sent: the stage's bell."""
+
+    run_id: str
+    stage: Stage
+    publish_no: int
+    strategy: str
+    device: str
+    """`auto`, `cpu` or `gpu`, from the policy; routing turns it into a queue."""
+    previous_task_id: str | None = None
+    """Task id of the message that led to this one, for Flower's chain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """Answer to a request."""
+
+    run_id: str
+    created: bool
+    """False: this run was there already (same id, same slot, or one is active)."""
+    state: RunState
+    publication: Publication | None = None
+    """To be published by the caller; None where nothing is to be sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """The right to execute one stage until a time, and all that the stage needs to know."""
+
+    run_id: str
+    stage: Stage
+    token: int
+    """Grows with each grant and fences stale writers."""
+    attempt: int
+    """1 for the first; counts crashes and permanent-looking errors only."""
+    publish_no: int
+    lease_until: datetime
+    deadline: datetime
+    """Renewal stops here, so that a hung stage frees itself."""
+    strategy: str
+    kind: Kind
+    namespace: str
+    as_of: date | None
+    policy: dict[str, Any]
+    params: dict[str, Any]
+    reason: str
+    requested_by: str
+    executor: Executor
+    inputs: dict[str, dict[str, Any]]
+    """Results of the run's earlier stages, by stage name."""
+    checkpoint: dict[str, Any] | None = None
+    """What an earlier grant of this stage saved, to resume from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """Answer to a renewal."""
+
+    lease_until: datetime
+    cancel: bool
+    """Somebody asked the run to stop."""
+    drain: bool
+    """The worker is shutting down: stop at the next border and give the lease back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOutcome:
+    """How a stage ended, as its worker saw it. An expected "no" is an outcome, not an error."""
+
+    result: dict[str, Any]
+    """JSON; what the next stage, the page and the caller read."""
+    run_state: RunState | None
+    """Terminal state of the run, or None where a next stage follows."""
+    next_stage: Stage | None = None
+    as_of: date | None = None
+    """The date that the first stage resolved; later stages use it."""
+    drift_report: dict[str, Any] | None = None
+    """Stored in `mlops_drift_report` in the same transaction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a finished, failed or released stage left behind."""
+
+    run_state: RunState
+    stage_state: StageState
+    publication: Publication | None = None
+    """The next stage's message, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The version in production, as the ledger has it."""
+
+    namespace: str
+    strategy: str
+    version: str | None
+    """None: the model was taken out of production and nothing replaced it."""
+    seq: int
+    """Grows with each change; the compare-and-swap key. 0 where there never was one."""
+    as_of: date | None
+    promotion_id: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionDecision:
+    """A decision about a version, with its evidence, to be written before the registry is touched."""
+
+    decision: str
+    """`promote`, `refuse`, `keep`, `inconclusive`, `rollback`, `manual`, `transition`, `await_approval`."""
+    version: str
+    model_name: str
+    reasons: tuple[str, ...]
+    evidence: dict[str, Any]
+    evidence_digest: str
+    actor: str
+    target_stage: str
+    """Registry stage that the version goes to: Production, Staging, Archived or None."""
+    expected_seq: int
+    """`Champion.seq` that the comparison was made with."""
+    as_of: date | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """A committed row of `mlops_promotion`."""
+
+    id: int
+    run_id: str | None
+    namespace: str
+    strategy: str
+    model_name: str
+    version: str
+    decision: str
+    reasons: tuple[str, ...]
+    evidence: dict[str, Any]
+    evidence_digest: str
+    actor: str
+    target_stage: str
+    seq: int
+    """The champion's seq after this decision."""
+    previous_version: str | None
+    created_at: datetime
+    projected_at: datetime | None
+    """When the registry was seen to agree; None: still to be projected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageView:
+    """A stage as a reader sees it."""
+
+    stage: Stage
+    state: StageState
+    attempt: int
+    token: int
+    publish_no: int
+    worker: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    not_before: datetime | None
+    progress: dict[str, Any] | None
+    """`{"done": 40, "total": 100, "unit": "rounds", "left_s": 3.1}`."""
+    result: dict[str, Any] | None
+    error: str | None
+    task_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """A run as a reader sees it."""
+
+    run_id: str
+    namespace: str
+    strategy: str
+    kind: Kind
+    state: RunState
+    slot: str | None
+    reason: str
+    requested_by: str
+    executor: Executor
+    as_of: date | None
+    policy: dict[str, Any]
+    params: dict[str, Any]
+    outcome: dict[str, Any] | None
+    """What `AsyncResult(run_id).get()` returns, or the error in words."""
+    cancel_requested: bool
+    created_at: datetime
+    finished_at: datetime | None
+    stages: tuple[StageView, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeMessage:
+    """A finished run's outcome on its way to the result backend."""
+
+    run_id: str
+    state: str
+    """Celery's word: SUCCESS or FAILURE."""
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleEntry:
+    """One line of the timetable."""
+
+    key: str
+    """`growth:drift_check`."""
+    strategy: str
+    kind: Kind
+    cron: str
+    """Five fields, UTC."""
+    offset_s: float
+    """Spread: seconds after the nominal time at which the slot is opened."""
+    grace_s: float
+    enabled: bool = True
+    last_slot: datetime | None = None
+    """Nominal time of the newest slot that was opened or skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerBeat:
+    """Sign of life of one worker."""
+
+    name: str
+    role: str
+    queues: tuple[str, ...]
+    device: str
+    """`cpu` or `gpu`."""
+    pid: int
+    host: str
+    concurrency: int
+    seen_at: datetime | None = None

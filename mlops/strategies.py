@@ -1,0 +1,169 @@
+"""What a strategy is: its label, its windows, and the rules that decide about it.
+
+Values only. `mlops.strategy_file` reads them from TOML and turns them into the snapshot that every run
+keeps; the stages receive a `Strategy` and never look at the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+#: Columns of the feature view that identify a row and are never features.
+KEY_COLUMNS = ("ticker", "date", "strategy")
+#: Any column with this prefix looks into the future and is never a feature.
+TARGET_PREFIX = "target_"
+
+Device = Literal["auto", "cpu", "gpu"]
+AsOf = Literal["today", "latest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPolicy:
+    """Which rows a check and a training see. Days are calendar days."""
+
+    as_of: AsOf = "today"
+    """`today`: the current UTC date; `latest`: the newest date in the feature view (a static data set)."""
+    reference_days: int = 90
+    """Length of the reference window; it ends where the current window begins."""
+    current_days: int = 7
+    """Length of the current window; it ends on the as-of date."""
+    min_current_rows: int = 100
+    """Fewer current rows than this give the verdict `insufficient`."""
+    max_reference_rows: int = 2_000_000
+    """Above this the reference is sampled by a stable hash (0: never)."""
+    include: tuple[str, ...] = ()
+    """Feature columns; empty: every numeric column of the view that is no key and no target."""
+    exclude: tuple[str, ...] = ()
+    """Columns that are not features although they could be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftPolicy:
+    """When a check says `drifted`."""
+
+    rule: Literal["raw"] = "raw"
+    """`raw`: share of features with PSI at or above `psi_significant` at or above `alert_share`."""
+    alert_share: float = 0.3
+    """Share of features that must have drifted; the documented alert threshold."""
+    ks_p: float = 0.05
+    """A feature with a Kolmogorov-Smirnov p below this counts as drifted by KS."""
+    psi_moderate: float = 0.1
+    """PSI from here on is a moderate change."""
+    psi_significant: float = 0.2
+    """PSI from here on is a significant change."""
+    bins: int = 10
+    """Quantile bins of the reference for PSI."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPolicy:
+    """What is learnt, from which rows, with which parameters."""
+
+    label: str = "target_return > 0"
+    """`<column> <op> <number or column>`; parsed, never evaluated."""
+    horizon_dates: int = 20
+    """Dates of the panel (trading days) that the label looks ahead; purged from the training rows."""
+    training_days: int = 730
+    """Length of the training window in calendar days (2 years), the held-out dates included."""
+    holdout_dates: int = 60
+    """Newest labelled dates, never trained on, on which a version is judged."""
+    trainer: str = "xgboost"
+    """`xgboost`, or `package.module:ClassName` of a `mlops.ports.Trainer`."""
+    params: dict[str, float | int | str | bool] = field(
+        default_factory=lambda: {
+            "max_depth": 6,
+            "learning_rate": 0.1,
+            "n_estimators": 100,
+            "subsample": 0.8,
+            "colsample_bytree": 0.8,
+        }
+    )
+    """Parameters of the trainer."""
+    seed: int = 42
+    """Seed of every random choice of a training."""
+    device: Device = "auto"
+    """`auto`: a GPU worker while one is alive, else the CPU."""
+    segment_rounds: int = 50
+    """Boosting rounds between two borders at which a training can stop and be resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionPolicy:
+    """When a version may become the champion. A gate that is None is not applied."""
+
+    min_accuracy: float | None = 0.70
+    """Accuracy on the held-out dates; the documented gate."""
+    min_roc_auc: float | None = None
+    """Area under the ROC curve on the held-out dates."""
+    min_lift_over_majority: float | None = None
+    """Accuracy minus that of always predicting the more frequent class."""
+    min_f1: float | None = None
+    """F1 score on the held-out dates."""
+    main_metric: Literal["accuracy", "roc_auc", "f1_score", "log_loss"] = "roc_auc"
+    """A challenger must not be worse than the champion on this, on the same held-out dates."""
+    approval: Literal["automatic", "manual"] = "automatic"
+    """`manual`: a run that would promote ends `awaiting_approval`."""
+    manual_changes: Literal["adopt", "revert"] = "adopt"
+    """What becomes of a promotion made by hand in the registry's own pages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulePolicy:
+    """When beat opens runs. Cron expressions are UTC; an empty one schedules nothing."""
+
+    drift_check: str = "0 3 * * *"
+    """Daily drift check, 03:00 UTC."""
+    retrain: str = "0 4 * * 0"
+    """Forced retraining, Sunday 04:00 UTC."""
+    spread_minutes: int = 10
+    """Strategies start within so many minutes after the nominal time, by a hash of their name."""
+    grace_hours: float = 12.0
+    """A slot missed by no more than this is opened late; an older one is marked skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionPolicy:
+    """How often and how long a stage may run."""
+
+    max_attempts: int = 3
+    """Crashes and permanent-looking errors before a stage is dead; outages and drains do not count."""
+    drift_deadline_s: float = 900.0
+    """A drift stage that runs longer loses its lease."""
+    train_deadline_s: float = 2700.0
+    """A train stage that runs longer loses its lease (the documented training takes 30 to 60 min)."""
+    promote_deadline_s: float = 600.0
+    """A promote stage that runs longer loses its lease."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """One strategy with all its policies."""
+
+    name: str
+    description: str = ""
+    data: DataPolicy = DataPolicy()
+    drift: DriftPolicy = DriftPolicy()
+    training: TrainingPolicy = field(default_factory=TrainingPolicy)
+    promotion: PromotionPolicy = PromotionPolicy()
+    schedule: SchedulePolicy = SchedulePolicy()
+    execution: ExecutionPolicy = ExecutionPolicy()
+
+    @property
+    def model_name(self) -> str:
+        """Name in the model registry."""
+        return f"acis_{self.name}_classifier"
+
+    def overridden(self, *, drift_threshold: float | None = None, min_accuracy: float | None = None) -> Strategy:
+        """The same strategy with the values that a caller gave in place of the policy's; None keeps it."""
+        changed: dict[str, Any] = {}
+        if drift_threshold is not None:
+            changed["drift"] = replace(self.drift, alert_share=drift_threshold)
+        if min_accuracy is not None:
+            changed["promotion"] = replace(self.promotion, min_accuracy=min_accuracy)
+        return replace(self, **changed)
+
+
+def strategy_of_model(model_name: str) -> str:
+    """`growth` for `acis_growth_classifier`; the name itself where it has another form."""
+    return model_name.removeprefix("acis_").removesuffix("_classifier")
