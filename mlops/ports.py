@@ -1,0 +1,422 @@
+"""What the stages need from outside, as Protocols; `mlops.bootstrap` chooses the adapters.
+
+FeatureSource    features/sql.py, features/parquet.py            fake: tests/support
+ModelRegistry    mlflow/mlflow_client.py                         fake: tests/support
+Trainer          training/trainer.py, or a strategy's own
+Ledger           ledger/ (PostgreSQL, SQLite)
+Dispatcher       tasks/dispatch.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+    import xgboost as xgb
+
+    from mlops.ledger.records import (
+        Accepted,
+        Champion,
+        Finished,
+        Grant,
+        OutcomeMessage,
+        Promotion,
+        PromotionDecision,
+        Publication,
+        Renewal,
+        RunRequest,
+        RunState,
+        RunView,
+        ScheduleEntry,
+        Stage,
+        StageOutcome,
+        WorkerBeat,
+    )
+
+
+class Clock(Protocol):
+    """Now, as an aware datetime in UTC."""
+
+    def __call__(self) -> datetime:
+        """The current time."""
+        ...
+
+
+# --------------------------------------------------------------------------- features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Dates of a read: `start` excluded, `end` included, so that adjacent windows share no date."""
+
+    start: date
+    end: date
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the feature view."""
+
+    name: str
+    kind: str
+    """`number`, `category` (text, boolean), `date`, or `other`."""
+
+
+class FeatureSource(Protocol):
+    """The feature view, read by strategy and date window; always as of a date, never beyond it."""
+
+    def columns(self) -> tuple[Column, ...]:
+        """All columns, in the view's order. Raises SourceUnavailable, MissingColumn (no view, no `date`)."""
+        ...
+
+    def latest_date(self, strategy: str | None = None) -> date | None:
+        """Newest date that has rows of the strategy (of any, when None); None when there is none."""
+        ...
+
+    def dates(self, strategy: str, window: Window) -> list[date]:
+        """Distinct dates with rows, ascending."""
+        ...
+
+    def count(self, strategy: str, window: Window) -> int:
+        """Rows in the window."""
+        ...
+
+    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+        """Rows of the window as Arrow, ordered by date and ticker.
+
+        Numbers come as float64 (nan for NULL is *not* substituted: nulls stay null), `date` as date32,
+        text as string. An empty window gives an empty table, not an error. Raises SourceUnavailable,
+        MissingColumn for a column that the view lacks.
+        """
+        ...
+
+
+# --------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """A matrix with its labels."""
+
+    x: npt.NDArray[np.float32]
+    """(n, f)"""
+    y: npt.NDArray[np.int8]
+    """(n,) of 0 and 1"""
+    dates: npt.NDArray[np.datetime64]
+    """(n,) datetime64[D], ascending"""
+    features: tuple[str, ...]
+    """f names"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a training is."""
+
+    done: int
+    total: int
+    unit: str = "rounds"
+    left_s: float | None = None
+
+
+class TrainingControl(Protocol):
+    """What a trainer asks and tells while it runs; called once per boosting round, so it is cheap."""
+
+    def report(self, progress: Progress) -> None:
+        """Tell how far the training is."""
+        ...
+
+    def check(self) -> None:
+        """Raise StageCancelled, LeaseLost, or Drained when the training must stop now."""
+        ...
+
+    def save_checkpoint(self, name: str, payload: bytes) -> None:
+        """Keep `payload` so that a later grant of this stage can resume from it."""
+        ...
+
+    def load_checkpoint(self) -> tuple[str, bytes] | None:
+        """Name and payload of the newest checkpoint whose data and parameters agree, or None."""
+        ...
+
+
+class Trainer(Protocol):
+    """Fits one binary classifier. A strategy may name its own; it must return an XGBClassifier."""
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        params: Mapping[str, float | int | str | bool],
+        seed: int,
+        device: str,
+        n_jobs: int,
+        segment_rounds: int,
+        control: TrainingControl,
+    ) -> xgb.XGBClassifier:
+        """Fit on all rows of `data`. `device` is `cpu` or `cuda`."""
+        ...
+
+
+# --------------------------------------------------------------------------- registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A version in the model registry."""
+
+    name: str
+    version: str
+    stage: str
+    """None, Staging, Production or Archived."""
+    aliases: tuple[str, ...]
+    run_id: str | None
+    """The registry's own run, not the ledger's."""
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    created_at: datetime
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """All that is logged of one training."""
+
+    ledger_run_id: str
+    strategy: str
+    model_name: str
+    run_name: str
+    model: Any
+    """An XGBClassifier."""
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    features: tuple[str, ...]
+    example: Any
+    """A small pandas frame, float32/float64 columns in the order of `features`."""
+    predictions: Any
+    """Output of the model for `example`, for the signature."""
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+    """Files to log: artifact folder (may be '') + '/' + file name → local file."""
+    dataset: Any = None
+    """A pandas frame that stands for the data set (digest, schema), or None."""
+    dataset_name: str = ""
+
+
+class ModelRegistry(Protocol):
+    """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
+
+    def log_training(self, trained: TrainedModel) -> ModelVersion:
+        """Log and register, once per `ledger_run_id` however often it is called."""
+        ...
+
+    def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
+        """The version that a ledger run registered, or None."""
+        ...
+
+    def version(self, model_name: str, version: str) -> ModelVersion:
+        """Raises ModelNotFound, VersionNotFound."""
+        ...
+
+    def versions(self, model_name: str) -> list[ModelVersion]:
+        """All versions, newest first; empty where there is no such model."""
+        ...
+
+    def load_classifier(self, model_name: str, version: str) -> Any:
+        """The version as an XGBClassifier, verified against its logged digest."""
+        ...
+
+    def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
+        """Make stage and alias say that `version` is in `stage`; safe to repeat.
+
+        Production: stage first, then alias `champion`, then every other Production version to Archived.
+        Staging: alias `challenger`. Archived, None: the aliases that point to it go.
+        `tags` are written first, `seq` as tag `acis.seq`.
+        """
+        ...
+
+    def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
+        """End as KILLED the registry's runs of this ledger run that still say RUNNING; how many."""
+        ...
+
+
+# --------------------------------------------------------------------------- ledger
+
+
+class Ledger(Protocol):
+    """The durable record of runs. Every call is one transaction; the database's clock is the only clock.
+
+    All raise LedgerUnavailable when the database does not answer.
+    """
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        ...
+
+    # -- a run's life
+
+    def accept(self, request: RunRequest) -> Accepted:
+        """Insert run and first stage, or find the run that is there already.
+
+        An inline request's first stage is inserted unpublished and is claimed by the caller next.
+        """
+        ...
+
+    def published(self, publication: Publication, *, queue: str, task_id: str) -> None:
+        """Note that the message was sent."""
+        ...
+
+    def claim(
+        self, run_id: str, stage: Stage, *, worker: str, publish_no: int | None = None, task_id: str | None = None
+    ) -> Grant | None:
+        """The stage, when it is queued and due or its lease has expired; else None."""
+        ...
+
+    def renew(self, grant: Grant, *, progress: dict[str, Any] | None = None, worker: str | None = None) -> Renewal:
+        """Extend the lease. Raises LeaseLost."""
+        ...
+
+    def finish(self, grant: Grant, outcome: StageOutcome) -> Finished:
+        """Write result, run state, next stage and outboxes. Raises LeaseLost."""
+        ...
+
+    def fail(self, grant: Grant, *, error: str, retry: bool, delay_s: float = 0.0, counts: bool = True) -> Finished:
+        """The stage did not end well.
+
+        `retry` False: run and stage are failed (a permanent error; asking again changes nothing).
+        `retry` True: queued again after `delay_s`; where `counts`, the attempt is used up, and the last one
+        makes the stage dead. Raises LeaseLost.
+        """
+        ...
+
+    def release(self, grant: Grant, *, cause: str) -> Finished:
+        """Give the lease back without using up an attempt (drain). Raises LeaseLost."""
+        ...
+
+    def worker_lost(self, run_id: str, stage: Stage, *, task_id: str, cause: str) -> Finished | None:
+        """A pool process died while it ran this message: like `fail(retry=True)`; None if not held by it."""
+        ...
+
+    def cancel(self, run_id: str, *, actor: str) -> RunState:
+        """Cancel a queued run at once, ask a running one to stop. Raises RunNotFound, InvalidTransition."""
+        ...
+
+    def requeue(self, run_id: str, *, actor: str) -> Publication:
+        """Bring a dead run back with fresh attempts. Raises RunNotFound, InvalidTransition."""
+        ...
+
+    # -- the champion
+
+    def champion(self, strategy: str, *, namespace: str = "live") -> Champion:
+        """The version in production; `seq` 0 and `version` None where there never was one."""
+        ...
+
+    def decide(self, grant: Grant, decision: PromotionDecision) -> Promotion:
+        """Commit a decision, fenced by the grant; where it promotes, swap the champion if its seq is as expected.
+
+        A run's second call returns its first decision. Raises LeaseLost, ChampionMoved.
+        """
+        ...
+
+    def record_transition(self, strategy: str, decision: PromotionDecision, *, namespace: str = "live") -> Promotion:
+        """The same without a run: a transition asked for by a person or seen in the registry."""
+        ...
+
+    def promotion_of(self, run_id: str) -> Promotion | None:
+        """The decision of a run, or None."""
+        ...
+
+    def promotions(self, strategy: str | None = None, *, limit: int = 50, namespace: str = "live") -> list[Promotion]:
+        """Newest first."""
+        ...
+
+    def unprojected(self, *, limit: int = 50) -> list[Promotion]:
+        """Live promotions that the registry does not show yet, oldest first."""
+        ...
+
+    def projected(self, promotion_id: int) -> None:
+        """The registry was seen to agree."""
+        ...
+
+    # -- reading
+
+    def run(self, run_id: str) -> RunView:
+        """Raises RunNotFound."""
+        ...
+
+    def runs(
+        self,
+        *,
+        strategy: str | None = None,
+        states: Sequence[RunState] = (),
+        kinds: Sequence[str] = (),
+        namespace: str | None = "live",
+        limit: int = 50,
+    ) -> list[RunView]:
+        """Newest first."""
+        ...
+
+    def drift_reports(self, strategy: str, *, limit: int = 90, namespace: str = "live") -> list[dict[str, Any]]:
+        """Reports as they were stored, newest as-of date first, with `run_id` and `as_of` added."""
+        ...
+
+    # -- the reconciler's view
+
+    def due_publications(self, queue_lengths: Mapping[str, int] | None = None) -> list[Publication]:
+        """Stages whose message is missing: never published for 5 s, lease expired, due again, or lost.
+
+        Expired leases are turned back to queued (or dead, when the attempts are used up) first.
+        `queue_lengths`: messages waiting per queue; None when the broker does not say.
+        """
+        ...
+
+    def fail_lost_inline(self) -> int:
+        """Fail inline runs whose process stopped renewing; how many."""
+        ...
+
+    def pending_outcomes(self, *, limit: int = 100) -> list[OutcomeMessage]:
+        """Outcomes not yet in the result backend, oldest first."""
+        ...
+
+    def outcomes_delivered(self, run_ids: Sequence[str]) -> None:
+        """They are there now."""
+        ...
+
+    # -- schedule and workers
+
+    def sync_schedule(self, entries: Sequence[ScheduleEntry]) -> None:
+        """Make the timetable equal to `entries`, keeping `last_slot`."""
+        ...
+
+    def schedule(self) -> list[ScheduleEntry]:
+        """The timetable."""
+        ...
+
+    def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:
+        """Note that a slot was opened or skipped; never moves `last_slot` backwards."""
+        ...
+
+    def worker_seen(self, beat: WorkerBeat) -> None:
+        """A sign of life."""
+        ...
+
+    def workers(self, *, within_s: float = 60.0) -> list[WorkerBeat]:
+        """Workers seen within so many seconds."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """Rings the bell: turns publications into messages."""
+
+    def publish(self, publication: Publication) -> bool:
+        """Send it; False where the broker does not answer (the reconciler will send it)."""
+        ...
+
+
+Alert = Callable[[str, Mapping[str, Any]], None]
+"""Called with a stable event word and its fields where a person should know."""
