@@ -1,0 +1,154 @@
+"""Every setting of the system, typed and frozen; read once at a process's edge.
+
+Order: environment, then the servers that `make run` announces in `var/run/endpoints.json` while it serves,
+then the defaults below. An `ACIS_*` variable that is not listed here is refused, so a misspelt one cannot
+be taken in silence. Nothing below the edge reads this: functions receive the values that they use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from config.endpoints import read_endpoints
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository's root: packages are run from it, never installed elsewhere."""
+
+
+class SettingsError(ValueError):
+    """A variable of the environment is not known or not valid."""
+
+
+class _RunningServers(PydanticBaseSettingsSource):
+    """Values that a running `make run` announces."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002, ANN401 -- the base class's signature
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        announced = read_endpoints(Path(os.environ.get("ACIS_VAR_DIR") or ROOT / "var"))
+        return {name: value for name, value in (announced.settings() if announced else {}).items() if value}
+
+
+class Settings(BaseSettings):
+    """The system's settings. Secrets have no default and are never printed."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    # ---- servers: the documented variables
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    """Features and ledger, e.g. `postgresql://user:password@host/db`; `sqlite:///file` for a quick look."""
+    celery_broker_url: SecretStr | None = Field(None, validation_alias="CELERY_BROKER_URL")
+    """Redis that carries the messages, e.g. `redis://:password@host:6379/0`."""
+    celery_result_backend: SecretStr | None = Field(None, validation_alias="CELERY_RESULT_BACKEND")
+    """Redis that keeps the outcomes; unset: the broker's."""
+    mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    """MLflow server, e.g. `http://localhost:5000`."""
+    mlflow_artifact_root: str | None = Field(None, validation_alias="MLFLOW_ARTIFACT_ROOT")
+    """Where the MLflow server that we start keeps artifacts: a folder, or `s3://bucket/prefix`."""
+    mlflow_tracking_username: str | None = Field(None, validation_alias="MLFLOW_TRACKING_USERNAME")
+    """Basic authentication at the MLflow server; read by the mlflow library itself."""
+    mlflow_tracking_password: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_PASSWORD")
+    """Its password; read by the mlflow library itself."""
+    mlflow_s3_endpoint_url: str | None = Field(None, validation_alias="MLFLOW_S3_ENDPOINT_URL")
+    """Object store that is not Amazon's; read by the mlflow library itself."""
+    aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    """For `s3://` artifacts; read by the object store's library itself."""
+    aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    """For `s3://` artifacts; read by the object store's library itself."""
+    aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
+    """For `s3://` artifacts; read by the object store's library itself."""
+    flower_basic_auth: SecretStr | None = Field(None, validation_alias="FLOWER_BASIC_AUTH")
+    """`user:password` of Flower; Flower does not start without it."""
+
+    # ---- places
+    var_dir: Path = Field(ROOT / "var", validation_alias="ACIS_VAR_DIR")
+    """Everything that `make run` writes: servers' data, logs, secrets. `make clean` removes it."""
+    strategies_file: Path = Field(ROOT / "config" / "strategies.toml", validation_alias="ACIS_STRATEGIES_FILE")
+    """The strategies with their policies."""
+    feature_source: SecretStr | None = Field(None, validation_alias="ACIS_FEATURE_SOURCE")
+    """Features from elsewhere than DATABASE_URL: another database, or a Parquet file or folder."""
+    feature_relation: str = Field("ml_training_features", validation_alias="ACIS_FEATURE_RELATION")
+    """Table or view that holds the features."""
+    report_dir: Path = Field(Path(tempfile.gettempdir()), validation_alias="ACIS_REPORT_DIR")
+    """Where drift reports are written as files; the documented place is the temporary folder."""
+    servers: Literal["auto", "embedded"] = Field("auto", validation_alias="ACIS_SERVERS")
+    """`auto`: servers found on the machine before those that wheels carry; `embedded`: the wheels' only."""
+
+    # ---- the ledger's clockwork
+    lease_s: float = Field(60.0, gt=0, validation_alias="ACIS_LEASE_S")
+    """A stage whose worker is silent for so long may be taken by another; 4 missed renewals."""
+    renew_s: float = Field(10.0, gt=0, validation_alias="ACIS_RENEW_S")
+    """Seconds between two renewals of a lease; 5 to 15."""
+    reconcile_s: float = Field(30.0, gt=0, validation_alias="ACIS_RECONCILE_S")
+    """Seconds between two passes of the reconciler."""
+
+    # ---- workers
+    drift_concurrency: int = Field(0, ge=0, validation_alias="ACIS_DRIFT_CONCURRENCY")
+    """Drift checks at once in one worker; 0: one per core."""
+    train_concurrency: int = Field(1, ge=1, validation_alias="ACIS_TRAIN_CONCURRENCY")
+    """Trainings at once in one worker."""
+    train_n_jobs: int = Field(0, ge=0, validation_alias="ACIS_TRAIN_N_JOBS")
+    """Threads of one training; 0: cores / concurrency. More than the free cores is ten times slower."""
+    flower_port: int = Field(5555, ge=0, le=65535, validation_alias="ACIS_FLOWER_PORT")
+    """Port of Flower's page."""
+    flower_host: str = Field("127.0.0.1", validation_alias="ACIS_FLOWER_HOST")
+    """Address that Flower listens on; in a container `0.0.0.0`."""
+
+    # ---- logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias="ACIS_LOG_LEVEL")
+    """Least severe level that is written."""
+    log_format: Literal["console", "json"] = Field("console", validation_alias="ACIS_LOG_FORMAT")
+    """`json` in containers: one object a line."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the base class's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the base class's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit arguments, environment, running servers."""
+        return init_settings, env_settings, _RunningServers(settings_cls)
+
+    @property
+    def result_backend_url(self) -> SecretStr | None:
+        """Where outcomes are kept."""
+        return self.celery_result_backend or self.celery_broker_url
+
+    @property
+    def feature_url(self) -> SecretStr | None:
+        """Where features are read."""
+        return self.feature_source or self.database_url
+
+
+def variables() -> dict[str, str]:
+    """Names of the environment's variables and the fields that they set."""
+    return {str(field.validation_alias): name for name, field in Settings.model_fields.items()}
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError for an unknown or invalid variable."""
+    known = variables()
+    for name in os.environ if environ is None else environ:
+        if name.startswith("ACIS_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(n for n in known if n[:5] == 'ACIS_')}"
+            message = f"environment variable {name} is not known; {hint}"
+            raise SettingsError(message)
+    try:
+        return Settings()  # type: ignore[call-arg]  # all values come from the sources
+    except ValidationError as exc:
+        first = exc.errors(include_input=False, include_url=False)[0]
+        message = f"environment variable {first['loc'][0]} is not valid: {first['msg']}"
+        raise SettingsError(message) from exc

@@ -1,0 +1,94 @@
+"""From settings to services: the only place where adapters are chosen.
+
+Everything is opened on first use, so a drift check never imports mlflow and a start task never pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, cast
+
+from pydantic import SecretStr
+
+from config.settings import Settings, load_settings
+from mlops.errors import NothingConfigured
+from mlops.strategy_file import Strategies, load_strategies
+
+if TYPE_CHECKING:
+    from mlops.ledger.sql_ledger import SqlLedger
+    from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
+
+_TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
+
+
+class Services:
+    """The system's adapters in one process. Not for use across a fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def strategies(self) -> Strategies:
+        """The strategies file. Raises InvalidStrategyFile."""
+        return load_strategies(self.settings.strategies_file)
+
+    @cached_property
+    def ledger(self) -> SqlLedger:
+        """The ledger. Raises NothingConfigured."""
+        from mlops.ledger.sql_ledger import open_ledger  # noqa: PLC0415 -- opened on first use
+
+        return open_ledger(_needed(self.settings.database_url, "DATABASE_URL"), lease_s=self.settings.lease_s)
+
+    @cached_property
+    def source(self) -> FeatureSource:
+        """The feature view. Raises NothingConfigured."""
+        from mlops.features.source import open_source  # noqa: PLC0415 -- opened on first use
+
+        url = _needed(self.settings.feature_url, "DATABASE_URL")
+        return open_source(url, relation=self.settings.feature_relation)
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """The model registry; importing its library takes seconds. Raises NothingConfigured."""
+        from mlops.mlflow.registry import MlflowRegistry  # noqa: PLC0415 -- opened on first use
+
+        return MlflowRegistry(_needed(self.settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI"))
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        """What rings the workers' bells. Raises NothingConfigured.
+
+        Looked up by name, because the tasks stand above this package and it may not import them.
+        """
+        _needed(self.settings.celery_broker_url, "CELERY_BROKER_URL")
+        dispatch = importlib.import_module("tasks.dispatch")
+        return cast("Dispatcher", dispatch.dispatcher(self))
+
+    def now(self) -> datetime:
+        """Wall clock in UTC, for what is shown and for `as_of = "today"`; the ledger has its own."""
+        return datetime.now(UTC)
+
+
+def connect(settings: Settings | None = None) -> Services:
+    """Services for these settings, or for those of the environment."""
+    return Services(settings or load_settings())
+
+
+def process_services() -> Services:
+    """This process's services; a forked child gets its own, with connections of its own."""
+    return _of_process(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _of_process(_pid: int) -> Services:
+    return connect()
+
+
+def _needed(value: SecretStr | str | None, variable: str) -> str:
+    if value is None:
+        message = f"{variable} is not set and no server is running; {_TWO_WAYS.format(variable)}"
+        raise NothingConfigured(message)
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

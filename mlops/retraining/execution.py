@@ -1,0 +1,89 @@
+"""Executes a granted stage: work under a kept lease, then one fenced write of how it ended.
+
+Called by the Celery tasks and by the inline scripts alike, so a stage behaves the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from mlops.errors import LeaseLost, PermanentError, StageCancelled, TemporaryError
+from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
+from mlops.ports import Ledger
+from mlops.retraining.lease_keeper import Drained, LeaseKeeper
+
+log = structlog.get_logger(__name__)
+
+Work = Callable[[Grant, LeaseKeeper], StageOutcome]
+"""What a stage does."""
+
+#: A crash that is not understood is tried again after this pause.
+RETRY_AFTER_CRASH_S = 10.0
+
+
+def execute(
+    grant: Grant,
+    stages: Mapping[Stage, Work],
+    ledger: Ledger,
+    *,
+    worker: str,
+    lease_s: float,
+    renew_s: float,
+) -> Finished | None:
+    """Do the stage's work and write its end; None when that could not be written: the lease decides then.
+
+    Nothing that the work raises leaves this function, MemoryError included: a MemoryError that reaches
+    Celery ends the worker's main process.
+    """
+    structlog.contextvars.bind_contextvars(run_id=grant.run_id, stage=grant.stage.value, strategy=grant.strategy)
+    log.info("stage.started", attempt=grant.attempt, token=grant.token)
+    try:
+        return _work_and_write(grant, stages[grant.stage], ledger, worker=worker, lease_s=lease_s, renew_s=renew_s)
+    except LeaseLost as exc:
+        log.warning("stage.lease_lost", error=str(exc))
+        return None
+    except TemporaryError as exc:
+        log.warning("stage.end_not_written", error=str(exc), next="the lease runs out and the stage is run again")
+        return None
+    finally:
+        structlog.contextvars.unbind_contextvars("run_id", "stage", "strategy")
+
+
+def _work_and_write(
+    grant: Grant, work: Work, ledger: Ledger, *, worker: str, lease_s: float, renew_s: float
+) -> Finished:
+    try:
+        with LeaseKeeper(ledger, grant, worker=worker, lease_s=lease_s, renew_s=renew_s) as keeper:
+            outcome = work(grant, keeper)
+            keeper.check_before_write()
+    except LeaseLost:
+        raise
+    except Drained as exc:
+        log.info("stage.drained")
+        return ledger.release(grant, cause=str(exc))
+    except StageCancelled:
+        log.info("stage.cancelled")
+        return ledger.finish(grant, StageOutcome(result={}, run_state=RunState.CANCELLED))
+    except TemporaryError as exc:
+        log.warning("stage.waits", error=str(exc), delay_s=exc.delay_s)
+        return ledger.fail(grant, error=str(exc), retry=True, delay_s=exc.delay_s, counts=False)
+    except PermanentError as exc:
+        log.warning("stage.failed", error=str(exc))
+        return ledger.fail(grant, error=str(exc), retry=False)
+    except Exception as exc:
+        log.exception("stage.crashed")
+        return ledger.fail(grant, error=_in_words(exc), retry=True, delay_s=RETRY_AFTER_CRASH_S)
+    finished = ledger.finish(grant, outcome)
+    log.info("stage.finished", run_state=finished.run_state.value)
+    return finished
+
+
+def ended_badly(finished: Finished) -> bool:
+    """The stage neither finished nor waits for another try."""
+    return finished.stage_state in (StageState.FAILED, StageState.DEAD)
+
+
+def _in_words(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__

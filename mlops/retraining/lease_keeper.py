@@ -1,0 +1,128 @@
+"""Keeps a lease alive while its stage works, and tells the stage when it must stop.
+
+One daemon thread per stage, in the process that executes it, on a database connection of its own. Boosting
+and SQL release the interpreter lock, so renewals go on during native code. The stage asks through
+`check()` (stop now?) and `check_before_write()` (may I still touch something outside?).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from mlops.errors import LeaseLost, StageCancelled, TemporaryError
+from mlops.ledger.records import Grant
+from mlops.ports import Ledger, Progress
+
+log = structlog.get_logger(__name__)
+
+#: A holder without a confirmed renewal for this share of the lease makes no external write (45 s of 60 s):
+#: nobody else can hold the lease before it has run out, whatever the clocks do.
+WRITE_WITHIN = 0.75
+#: Progress is sent at most this often; each is one small UPDATE.
+PROGRESS_EVERY_S = 1.0
+
+
+class Drained(TemporaryError):
+    """The worker is shutting down; the stage goes back to the queue."""
+
+
+class LeaseKeeper:
+    """Context manager around a stage's work; also the `TrainingControl` of a trainer."""
+
+    def __init__(  # noqa: PLR0913 -- the values it uses, each by name
+        self,
+        ledger: Ledger,
+        grant: Grant,
+        *,
+        worker: str,
+        lease_s: float,
+        renew_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._grant = grant
+        self._worker = worker
+        self._lease_s = lease_s
+        self._renew_s = renew_s
+        self._monotonic = monotonic
+        self._confirmed_at = monotonic()
+        self._progress: dict[str, Any] | None = None
+        self._stop_with: TemporaryError | LeaseLost | StageCancelled | None = None
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{grant.run_id[:8]}", daemon=True)
+
+    def __enter__(self) -> LeaseKeeper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._wake.set()
+        self._thread.join(timeout=self._renew_s)
+
+    # -- what a trainer asks and tells
+
+    def report(self, progress: Progress) -> None:
+        """Tell how far the stage is; the thread sends the newest within a second."""
+        self._progress = {key: value for key, value in asdict(progress).items() if value is not None}
+
+    def check(self) -> None:
+        """Raise StageCancelled, LeaseLost or Drained when the stage must stop now."""
+        if self._stop_with is not None:
+            raise self._stop_with
+
+    def check_before_write(self) -> None:
+        """Like `check`, and raise LeaseLost when the lease was not confirmed lately enough to be sure of it."""
+        self.check()
+        silent_s = self._monotonic() - self._confirmed_at
+        if silent_s > self._lease_s * WRITE_WITHIN:
+            message = f"the lease of {self._grant.run_id} was last confirmed {silent_s:.0f} s ago; nothing is written"
+            raise LeaseLost(message)
+
+    def save_checkpoint(self, name: str, payload: bytes) -> None:
+        """Checkpoints are not kept yet: a training whose worker dies begins again."""
+
+    def load_checkpoint(self) -> tuple[str, bytes] | None:
+        """There is none yet."""
+        return None
+
+    # -- the thread
+
+    def _keep(self) -> None:
+        sent: dict[str, Any] | None = None
+        while not self._closed:
+            self._wake.wait(PROGRESS_EVERY_S)
+            if self._closed:
+                return
+            due = self._monotonic() - self._confirmed_at >= self._renew_s
+            if due or self._progress != sent:
+                sent = self._progress
+                if not self._renew(sent):
+                    return
+
+    def _renew(self, progress: dict[str, Any] | None) -> bool:
+        asked_at = self._monotonic()
+        try:
+            renewal = self._ledger.renew(self._grant, progress=progress, worker=self._worker)
+        except LeaseLost as exc:
+            self._stop_with = exc
+            return False
+        except TemporaryError as exc:
+            log.warning("lease.renewal_failed", run_id=self._grant.run_id, stage=self._grant.stage, error=str(exc))
+            return True
+        self._confirmed_at = asked_at
+        if renewal.cancel:
+            self._stop_with = StageCancelled(f"run {self._grant.run_id} was cancelled")
+        elif renewal.drain:
+            self._stop_with = Drained()
+        return True

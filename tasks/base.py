@@ -1,0 +1,137 @@
+"""Our own task decorator, and what every stage task does: claim, work, finish.
+
+The options are a closed list, so a misspelt one fails at import. Names are written out: they are on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import structlog
+from celery import Task, shared_task
+
+from mlops.bootstrap import Services, process_services
+from mlops.errors import AcisError, LedgerUnavailable
+from mlops.ledger.records import Finished, RunRequest, Stage
+from mlops.retraining.execution import ended_badly, execute
+from mlops.retraining.stages import stages
+from tasks.outcomes import deliver_outcomes
+from tasks.payloads import StageMessage
+from tasks.publish import CeleryDispatcher
+
+log = structlog.get_logger(__name__)
+
+#: A start message that finds no database is tried again after this pause, and given up after a day.
+START_RETRY_S = 15
+START_RETRIES = 24 * 3600 // START_RETRY_S
+
+
+class StageFailed(AcisError):
+    """A stage ended failed or dead; the message is its last error."""
+
+
+class StageTask(Task):  # type: ignore[misc]  # celery ships no types
+    """Base of the tasks whose messages are bells of the ledger."""
+
+    Request = "tasks.request:StageRequest"
+    # Acknowledged by StageRequest: a bell at once, a start when its run is in the ledger.
+    acks_late = True
+    acks_on_failure = True
+    # A start whose child died goes back to the queue: it is safe to repeat. A bell is acknowledged by then.
+    reject_on_worker_lost = True
+    typing = False
+
+
+def task(
+    *,
+    name: str,
+    time_limit: int,
+    soft_time_limit: int,
+    kind: Literal["stage", "plain"],
+) -> Callable[[Callable[..., Any]], Task]:
+    """Register a task under `name`; limits in seconds. `stage` tasks are bells, `plain` ones are not."""
+    base = StageTask if kind == "stage" else Task
+    return shared_task(  # type: ignore[no-any-return]
+        name=name,
+        bind=True,
+        base=base,
+        time_limit=time_limit,
+        soft_time_limit=soft_time_limit,
+        ignore_result=kind == "plain",
+        max_retries=START_RETRIES,
+    )
+
+
+def perform(task_self: Task, stage: Stage, message: StageMessage) -> dict[str, Any] | None:
+    """Claim the stage, do it, write its end, ring the next bell.
+
+    Safe to run twice: the second message finds nothing to claim and stores no result.
+    """
+    services = process_services()
+    grant = services.ledger.claim(
+        message.run_id,
+        stage,
+        worker=task_self.request.hostname,
+        publish_no=message.publish_no,
+        task_id=task_self.request.id,
+    )
+    if grant is None:
+        log.info("stage.nothing_to_claim", run_id=message.run_id, stage=stage.value)
+        task_self.request.ignore_result = True
+        return None
+    finished = execute(
+        grant,
+        stages(services),
+        services.ledger,
+        worker=task_self.request.hostname,
+        lease_s=services.settings.lease_s,
+        renew_s=services.settings.renew_s,
+    )
+    if finished is None:
+        task_self.request.ignore_result = True
+        return None
+    follow_up(task_self, services, finished)
+    return _stage_result(services, grant.run_id, stage, finished)
+
+
+def start(task_self: Task, services: Services, request: RunRequest) -> dict[str, Any] | None:
+    """Accept a run under the task's own id; its outcome is stored under that id later.
+
+    Safe to run twice: the same id is the same run. Where another run of the kind is active, the task's own
+    result names it: `{"run_id": …, "created": false, "state": …}`.
+    """
+    try:
+        accepted = services.ledger.accept(request)
+    except LedgerUnavailable as exc:
+        log.warning("run.not_accepted_yet", strategy=request.strategy, error=str(exc), retry_s=START_RETRY_S)
+        raise task_self.retry(exc=exc, countdown=START_RETRY_S) from exc
+    log.info("run.accepted", run_id=accepted.run_id, created=accepted.created, strategy=request.strategy)
+    if accepted.publication is not None:
+        CeleryDispatcher(task_self.app, services).publish(accepted.publication)
+    deliver_outcomes(task_self.app, services.ledger)
+    if accepted.run_id != task_self.request.id:
+        return {"run_id": accepted.run_id, "created": False, "state": accepted.state.value}
+    task_self.request.ignore_result = True
+    return None
+
+
+def follow_up(task_self: Task, services: Services, finished: Finished) -> None:
+    """Ring the next stage's bell and deliver outcomes; what fails here the reconciler does."""
+    if finished.publication is not None:
+        CeleryDispatcher(task_self.app, services).publish(finished.publication)
+    deliver_outcomes(task_self.app, services.ledger)
+
+
+def _stage_result(services: Services, run_id: str, stage: Stage, finished: Finished) -> dict[str, Any]:
+    view = next(view for view in services.ledger.run(run_id).stages if view.stage is stage)
+    if ended_badly(finished):
+        raise StageFailed(view.error)
+    return {
+        "run_id": run_id,
+        "stage": stage.value,
+        "stage_state": finished.stage_state.value,
+        "run_state": finished.run_state.value,
+        "result": view.result,
+        "error": view.error,
+    }

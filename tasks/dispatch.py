@@ -1,0 +1,125 @@
+"""Start runs and follow them by program: what a backend with this code base calls.
+
+    from tasks.dispatch import start_pipeline, wait
+    run_id = start_pipeline("growth", reason="nightly").run_id
+    run = wait(run_id, timeout_s=600)
+
+Another code base needs nothing but celery, see docs/dispatch.md. A run is accepted when its row commits:
+with Redis down it waits and starts later; with PostgreSQL down LedgerUnavailable says that it was not
+accepted.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+
+from celery import Celery
+
+from mlops.bootstrap import Services, process_services
+from mlops.ledger.records import Accepted, Kind, RunRequest, RunView
+from mlops.ledger.states import TERMINAL_RUN_STATES
+from mlops.retraining.requests import run_request
+from tasks.publish import CeleryDispatcher
+
+
+class RunUnfinished(TimeoutError):
+    """The run goes on, but the caller waits no longer."""
+
+
+def start_pipeline(
+    strategy: str,
+    *,
+    reason: str,
+    as_of: date | None = None,
+    drift_threshold: float | None = None,
+    min_accuracy: float | None = None,
+    requested_by: str = "program",
+) -> Accepted:
+    """Drift check, then training and promotion where it drifted. `created` False: one was active already."""
+    return dispatch(
+        run_request(
+            process_services().strategies,
+            strategy,
+            Kind.PIPELINE,
+            reason=reason,
+            requested_by=requested_by,
+            as_of=as_of,
+            drift_threshold=drift_threshold,
+            min_accuracy=min_accuracy,
+        )
+    )
+
+
+def start_retrain(
+    strategy: str,
+    *,
+    reason: str,
+    as_of: date | None = None,
+    min_accuracy: float | None = None,
+    promote: bool = True,
+    requested_by: str = "program",
+) -> Accepted:
+    """Training whatever the drift, then promotion where `promote`."""
+    return dispatch(
+        run_request(
+            process_services().strategies,
+            strategy,
+            Kind.RETRAIN if promote else Kind.TRAIN,
+            reason=reason,
+            requested_by=requested_by,
+            as_of=as_of,
+            min_accuracy=min_accuracy,
+        )
+    )
+
+
+def run_status(run_id: str) -> RunView:
+    """The run as the ledger has it now. Raises RunNotFound."""
+    return process_services().ledger.run(run_id)
+
+
+def wait(run_id: str, *, timeout_s: float, poll_s: float = 0.5) -> RunView:
+    """The run once it is terminal. Raises RunUnfinished after `timeout_s`, RunNotFound."""
+    until = time.monotonic() + timeout_s
+    while True:
+        view = run_status(run_id)
+        if view.state in TERMINAL_RUN_STATES:
+            return view
+        if time.monotonic() >= until:
+            message = f"run {run_id} of {view.strategy} is {view.state} after {timeout_s:.0f} s; it goes on"
+            raise RunUnfinished(message)
+        time.sleep(poll_s)
+
+
+def dispatch(request: RunRequest) -> Accepted:
+    """Accept the request and ring its bell."""
+    services = process_services()
+    accepted = services.ledger.accept(request)
+    if accepted.publication is not None:
+        dispatcher(services).publish(accepted.publication)
+    return accepted
+
+
+def dispatcher(services: Services) -> CeleryDispatcher:
+    """A dispatcher for a process that is no worker: a Celery client with the broker's address alone."""
+    return CeleryDispatcher(client(services), services)
+
+
+def client(services: Services) -> Celery:
+    """A Celery client of this system; it knows no tasks, only names."""
+    broker, backend = services.settings.celery_broker_url, services.settings.result_backend_url
+    return Celery(
+        "acis-client",
+        broker=broker.get_secret_value() if broker else None,
+        backend=backend.get_secret_value() if backend else None,
+        set_as_current=False,
+        changes={
+            "task_serializer": "json",
+            "accept_content": ["json"],
+            "broker_transport_options": {"socket_connect_timeout": 3, "socket_timeout": 10},
+            "broker_connection_retry": False,
+            "task_send_sent_event": True,
+            "task_create_missing_queues": True,
+        },
+    )

@@ -1,0 +1,23 @@
+"""`stage.lost`: gives back the lease of a stage whose pool process died."""
+
+from __future__ import annotations
+
+from celery import Task
+
+from mlops.bootstrap import process_services
+from mlops.ledger.records import Stage
+from tasks.base import follow_up, task
+from tasks.publish import TASK_OF_STAGE
+
+
+@task(name="stage.lost", time_limit=60, soft_time_limit=50, kind="plain")
+def return_lease(self: Task, *, run_id: str, task: str, task_id: str, cause: str) -> None:
+    """A worker saw its child die over the message `task_id`; without this the lease runs out by itself.
+
+    Safe to run twice: only the grant that was made for that message is given back.
+    """
+    stage = next(stage for stage, name in TASK_OF_STAGE.items() if name == task)
+    services = process_services()
+    finished = services.ledger.worker_lost(run_id, Stage(stage), task_id=task_id, cause=cause)
+    if finished is not None:
+        follow_up(self, services, finished)

@@ -1,0 +1,48 @@
+"""Takes finished runs' outcomes from the ledger's outbox to the Celery result backend.
+
+`AsyncResult(run_id).get()` gives the outcome's body for a run that ended well or was refused, and raises
+`RunFailed` with the error in words for one that failed, was cancelled or is dead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from celery.exceptions import BackendError
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from mlops.errors import TemporaryError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from mlops.ports import Ledger
+
+log = structlog.get_logger(__name__)
+
+
+class RunFailed(Exception):  # noqa: N818 -- it is on the wire by this name
+    """A run ended failed, cancelled or dead; the message says why."""
+
+
+def deliver_outcomes(app: Celery, ledger: Ledger, *, limit: int = 100) -> int:
+    """Store pending outcomes; how many. What cannot be stored stays in the outbox. Safe to run twice."""
+    delivered: list[str] = []
+    try:
+        for message in ledger.pending_outcomes(limit=limit):
+            if message.state == "SUCCESS":
+                app.backend.store_result(message.run_id, message.body, "SUCCESS")
+            else:
+                error = RunFailed(str(message.body.get("error") or message.body.get("state")))
+                app.backend.mark_as_failure(message.run_id, error, store_result=True, call_errbacks=False)
+            delivered.append(message.run_id)
+    except (OperationalError, RedisError, BackendError, TemporaryError) as exc:
+        log.warning("outcome.not_delivered", error=str(exc), next="the reconciler delivers it")
+    try:
+        if delivered:
+            ledger.outcomes_delivered(delivered)
+    except TemporaryError as exc:
+        log.warning("outcome.not_noted", error=str(exc))
+    return len(delivered)

@@ -1,0 +1,45 @@
+"""How the worker's main process treats a message: when it acknowledges, and what it does when a child dies.
+
+A stage's message is acknowledged as soon as a child has it: what dies then is found by its lease, and a
+reset connection cannot deliver a running training twice. A start message is acknowledged when its run is
+in the ledger, because until then nothing else knows of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from billiard.exceptions import WorkerLostError
+from celery.worker.request import Request
+
+log = structlog.get_logger(__name__)
+
+
+class StageRequest(Request):
+    """A message of one of the three stage tasks."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A child has taken it."""
+        super().on_accepted(pid, time_accepted)
+        if "run_id" in self.kwargs:
+            self.acknowledge()
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 -- the base class's signature
+        """A task failed, or its child died: then somebody must give the lease back."""
+        if isinstance(exc_info.exception, WorkerLostError) and "run_id" in self.kwargs:
+            self._report_lost_child(str(exc_info.exception))
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def _report_lost_child(self, cause: str) -> None:
+        # The main process forks children later, so it keeps away from the database: a control worker does it.
+        try:
+            self.app.send_task(
+                "stage.lost",
+                kwargs={"run_id": self.kwargs["run_id"], "task": self.name, "task_id": self.id, "cause": cause},
+                queue="control",
+                ignore_result=True,
+                retry=False,
+            )
+        except Exception:
+            log.exception("stage.lost_not_reported", run_id=self.kwargs["run_id"], next="its lease runs out")

@@ -1,0 +1,91 @@
+"""`python -m worker ROLE`: starts one process of the system, the same in make run, Compose and Kubernetes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from config.log_setup import set_up_logging
+from config.settings import Settings, SettingsError, load_settings
+from mlops.errors import AcisError, NothingConfigured
+from worker.routing import ROLES
+
+COMMANDS = (*ROLES, "beat", "reconciler", "flower")
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code; 2 for a wrong role or setting."""
+    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+        sys.stderr.write(f"usage: python -m worker ROLE, with ROLE one of {', '.join(COMMANDS)}\n")
+        return 2
+    role = arguments[0]
+    try:
+        settings = load_settings()
+        if role in ROLES:
+            return _worker(role, settings)
+        return {"beat": _beat, "reconciler": _reconciler, "flower": _flower}[role](settings)
+    except (SettingsError, AcisError) as exc:
+        sys.stderr.write(f"{role}: {exc}\n")
+        return 2
+
+
+def _worker(role: str, settings: Settings) -> int:
+    os.environ["WORKER_ROLE"] = role
+    spec = ROLES[role]
+    concurrency = {"drift": settings.drift_concurrency, "train.cpu": settings.train_concurrency}.get(
+        role, spec.concurrency
+    )
+    # exec: the worker becomes this process, so that a supervisor's signal reaches it.
+    os.execv(  # noqa: S606
+        sys.executable,
+        [
+            sys.executable, "-m", "celery", "-A", "worker.main", "worker",
+            "-Q", spec.queue,
+            "-n", f"{role}@%h",
+            "-c", str(concurrency or os.cpu_count() or 1),
+            "--without-mingle", "--without-gossip",  # their reply keys leak
+            "-l", settings.log_level,
+        ],
+    )  # fmt: skip
+
+
+def _beat(settings: Settings) -> int:
+    os.execv(  # noqa: S606
+        sys.executable,
+        [sys.executable, "-m", "celery", "-A", "worker.main", "beat", "-l", settings.log_level, "--pidfile="],
+    )
+
+
+def _flower(settings: Settings) -> int:
+    if settings.flower_basic_auth is None:
+        message = "Flower does not start without authentication; set FLOWER_BASIC_AUTH=user:password"
+        raise NothingConfigured(message)
+    # By the environment, not by the command line, where every user of the machine could read it.
+    os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.get_secret_value()
+    os.execv(  # noqa: S606
+        sys.executable,
+        [
+            sys.executable, "-m", "celery", "-A", "worker.main", "flower",
+            f"--address={settings.flower_host}", f"--port={settings.flower_port}",
+            "--max_tasks=20000", "--purge_offline_workers=300",
+        ],
+    )  # fmt: skip
+
+
+def _reconciler(settings: Settings) -> int:
+    from mlops.bootstrap import connect  # noqa: PLC0415 -- the other roles exec at once and need no import
+    from worker.app import create_app  # noqa: PLC0415
+    from worker.reconciler import run_forever  # noqa: PLC0415
+
+    set_up_logging(level=settings.log_level, style=settings.log_format)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run_forever(create_app(settings), connect(settings), stop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

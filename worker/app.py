@@ -1,0 +1,17 @@
+"""Makes the Celery application."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from config.settings import Settings
+from worker.celery_config import celery_config
+from worker.routing import Role
+
+
+def create_app(settings: Settings, role: Role | None = None) -> Celery:
+    """The application of this process, made current so that the tasks belong to it."""
+    app = Celery("acis")
+    app.conf.update(celery_config(settings, role))
+    app.set_default()
+    return app

@@ -1,0 +1,15 @@
+"""What `celery -A worker.main` loads: the application, from the environment's settings."""
+
+from __future__ import annotations
+
+import os
+
+from config.log_setup import set_up_logging
+from config.settings import load_settings
+from worker.app import create_app
+from worker.routing import ROLES
+
+settings = load_settings()
+set_up_logging(level=settings.log_level, style=settings.log_format)
+# Set by `python -m worker ROLE`, which is how every worker is started.
+app = create_app(settings, ROLES.get(os.environ.get("WORKER_ROLE", "")))

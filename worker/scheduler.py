@@ -1,0 +1,38 @@
+"""Celery beat's scheduler over the ledger's timetable.
+
+It keeps no state of its own, so any number of beats may run and none needs a lock: a slot is unique.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery.beat import Scheduler
+
+from mlops.bootstrap import process_services
+from mlops.errors import TemporaryError
+from tasks.publish import CeleryDispatcher
+from worker.timetable import open_due_slots, sync_timetable
+
+log = structlog.get_logger(__name__)
+
+
+class LedgerScheduler(Scheduler):  # type: ignore[misc]  # celery ships no types
+    """Opens the run of each slot that falls due, then rings its bell."""
+
+    def setup_schedule(self) -> None:
+        """Nothing to set up before the ledger answers; the first tick does it."""
+        self._synced = False
+
+    def tick(self, *_: Any, **__: Any) -> float:  # noqa: ANN401
+        """One look at the timetable; seconds until the next."""
+        services = process_services()
+        try:
+            if not self._synced:
+                sync_timetable(services)
+                self._synced = True
+            open_due_slots(services, CeleryDispatcher(self.app, services))
+        except TemporaryError as exc:
+            log.warning("beat.waits", error=str(exc))
+        return float(self.max_interval)

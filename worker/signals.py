@@ -1,0 +1,38 @@
+"""What happens around each task in a worker: its logs carry ids, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import structlog
+from celery import signals
+
+from config.log_setup import set_up_logging
+from config.settings import load_settings
+
+
+@signals.setup_logging.connect
+def set_up_worker_logging(**_: Any) -> None:  # noqa: ANN401
+    """Our own log set-up instead of Celery's, in the main process and in spawned children."""
+    settings = load_settings()
+    set_up_logging(level=settings.log_level, style=settings.log_format)
+
+
+@signals.worker_process_init.connect
+def limit_threads(**_: Any) -> None:  # noqa: ANN401
+    """OpenMP waits without burning the core that a sibling could use."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@signals.task_prerun.connect
+def bind_task(task_id: str, task: Any, **_: Any) -> None:  # noqa: ANN401
+    """Each log line of a task names it."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(task_id=task_id, task=task.name)
+
+
+@signals.task_postrun.connect
+def unbind_task(**_: Any) -> None:  # noqa: ANN401
+    """The next task's lines do not carry this one's ids."""
+    structlog.contextvars.clear_contextvars()

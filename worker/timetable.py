@@ -1,0 +1,106 @@
+"""Opens the slots of the timetable; called by beat, and by the reconciler for what beat missed.
+
+A slot is unique in the ledger, so any number of both may call this at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+import structlog
+
+from mlops.bootstrap import Services
+from mlops.errors import AcisError, LedgerUnavailable
+from mlops.ledger.records import Kind, RunState, ScheduleEntry
+from mlops.ports import Dispatcher
+from mlops.retraining.requests import run_request
+from mlops.strategies import Strategy
+from worker.slots import due_slots, parse_cron
+
+log = structlog.get_logger(__name__)
+
+
+def entries_of(strategy: Strategy) -> list[ScheduleEntry]:
+    """The strategy's two lines of the timetable. Raises ConfigurationError for a cron that is not valid."""
+    policy = strategy.schedule
+    offset_s = _spread(strategy.name, policy.spread_minutes)
+    entries = []
+    for word, kind, cron in (
+        ("drift_check", Kind.PIPELINE, policy.drift_check),
+        ("retrain", Kind.RETRAIN, policy.retrain),
+    ):
+        if cron:
+            parse_cron(cron)
+            entries.append(
+                ScheduleEntry(
+                    key=f"{strategy.name}:{word}",
+                    strategy=strategy.name,
+                    kind=kind,
+                    cron=cron,
+                    offset_s=offset_s,
+                    grace_s=policy.grace_hours * 3600,
+                )
+            )
+    return entries
+
+
+def sync_timetable(services: Services) -> None:
+    """Make the ledger's timetable equal to the strategies file."""
+    services.ledger.sync_schedule([entry for name in services.strategies for entry in entries_of(services.strategies[name])])
+
+
+def open_due_slots(services: Services, dispatcher: Dispatcher) -> int:
+    """Open a run for each slot that is due; how many. Raises LedgerUnavailable; an entry's own error is logged."""
+    now = services.ledger.now()
+    opened = 0
+    for entry in services.ledger.schedule():
+        if entry.strategy not in services.strategies:
+            continue
+        try:
+            opened += _open(services, dispatcher, entry, now)
+        except LedgerUnavailable:
+            raise
+        except AcisError as exc:
+            log.warning("slot.not_opened", key=entry.key, error=str(exc))
+    return opened
+
+
+def _open(services: Services, dispatcher: Dispatcher, entry: ScheduleEntry, now: datetime) -> int:
+    if entry.last_slot is None:
+        services.ledger.slot_done(entry.key, now, skipped=True, note="the timetable begins here")
+        return 0
+    opened = 0
+    for slot, in_grace in due_slots(entry, now):
+        if not in_grace:
+            services.ledger.slot_done(entry.key, slot, skipped=True, note="missed, and older than its grace")
+            log.warning("slot.skipped", key=entry.key, slot=slot.isoformat())
+            continue
+        accepted = services.ledger.accept(
+            run_request(
+                services.strategies,
+                entry.strategy,
+                entry.kind,
+                reason="schedule",
+                requested_by="beat",
+                slot=slot.isoformat(),
+            )
+        )
+        waits = not accepted.created and accepted.state in (RunState.QUEUED, RunState.RUNNING)
+        if waits and services.ledger.run(accepted.run_id).slot != slot.isoformat():
+            # Another run of the kind is active: the slot waits within its grace.
+            continue
+        services.ledger.slot_done(entry.key, slot, skipped=False)
+        if accepted.publication is not None:
+            dispatcher.publish(accepted.publication)
+        log.info("slot.opened", key=entry.key, slot=slot.isoformat(), run_id=accepted.run_id)
+        opened += accepted.created
+    return opened
+
+
+def _spread(strategy: str, minutes: int) -> float:
+    """Seconds after the nominal time, the same for a name on every machine and every day."""
+    if minutes <= 0:
+        return 0.0
+    digest = hashlib.sha256(strategy.encode()).digest()
+    return float(int.from_bytes(digest[:4], "big") % (minutes * 60))
