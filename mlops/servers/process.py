@@ -1,0 +1,110 @@
+"""Programs run as direct children, each in a process group of its own that is ended as a whole."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mlops.errors import ConfigurationError
+from mlops.servers.program import Program
+
+_PR_SET_PDEATHSIG = 1
+POLL_S = 0.02
+"""Between two looks at a server that is starting; they take 40 ms to 10 s."""
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process a signal when its parent's thread ends; Linux only, else nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log, or a word that there are none."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return "(no log)"
+    return "\n".join(text.splitlines()[-lines:]) or "(empty log)"
+
+
+class Child:
+    """A running program with its log; ends with the `with` block, or with this process."""
+
+    def __init__(self, program: Program, *, log: Path) -> None:
+        self.program = program
+        self.log = log
+        self._signal = signal.Signals[f"SIG{program.stop_signal}"]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(  # noqa: S603 -- the command is composed by our own server modules
+                program.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=program.cwd,
+                env={**os.environ, **program.environment},
+                start_new_session=True,
+                user=program.user,
+                group=_group_of(program.user),
+                extra_groups=None if program.user is None else [],
+                # Runs between fork and exec; one C call, no lock is taken.
+                preexec_fn=lambda: die_with_parent(self._signal),  # noqa: PLW1509
+            )
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+        """Return when `ready`. Raises ConfigurationError with the log's end if it ends or takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            code = self.process.poll()
+            if code is not None:
+                message = f"{self.program.name} ended with {code} while starting:\n{tail(self.log)}"
+                raise ConfigurationError(message)
+            if time.monotonic() > deadline:
+                message = f"{self.program.name} did not answer within {timeout_s:.0f} s:\n{tail(self.log)}"
+                raise ConfigurationError(message)
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Ask it to end, wait, then kill what is left of its group."""
+        if self.process.poll() is None:
+            self._send(self._signal, group=self.program.stop_as_group)
+            try:
+                self.process.wait(self.program.stop_wait_s)
+            except subprocess.TimeoutExpired:
+                pass
+        self._send(signal.SIGKILL, group=True)
+        self.process.wait()
+
+    def _send(self, number: signal.Signals, *, group: bool) -> None:
+        try:
+            if group:
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
+        except ProcessLookupError:
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _group_of(user: str | None) -> int | None:
+    if user is None:
+        return None
+    import pwd  # noqa: PLC0415 -- POSIX only, and only root needs it
+
+    return pwd.getpwnam(user).pw_gid
