@@ -1,0 +1,204 @@
+"""How a grant ends: finished, failed, given back, or lost with its process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, insert, update
+
+from mlops.errors import InvalidTransition
+from mlops.ledger import tables
+from mlops.ledger.bells import handed_out, publication_of, to_be_rung_after
+from mlops.ledger.closing import close_run
+from mlops.ledger.columns import now
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
+from mlops.ledger.stages import end_stage, held_by, in_words, lease_lost, open_stage
+from mlops.ledger.states import RunEvent, StageEvent, ending, stage_target
+
+_run = tables.run.c
+_stage = tables.stage.c
+
+is_cancelled = exists().where(_run.run_id == _stage.run_id, _run.cancel_requested.is_(True))
+is_last_attempt = _stage.attempt >= _stage.max_attempts
+
+#: What a stage that comes back without success tells its run; a stage in the queue tells it nothing.
+RUN_EVENT_OF = {StageState.DEAD: RunEvent.EXHAUST, StageState.CANCELLED: RunEvent.CANCEL}
+
+
+class Endings(LedgerPart):
+    """The fenced writes of a worker that had the right to execute a stage."""
+
+    def finish(self, grant: Grant, outcome: StageOutcome) -> Finished:
+        """Write result, run state, next stage and outboxes. Raises LeaseLost."""
+        if (outcome.run_state is None) == (outcome.next_stage is None):
+            raise InvalidTransition(
+                f"stage {grant.stage} of run {grant.run_id} must end the run or name the next stage; "
+                f"it gave run_state={outcome.run_state}, next_stage={outcome.next_stage}"
+            )
+        with self.database.transaction() as connection:
+            if outcome.next_stage is not None:
+                return self._go_on(connection, grant, outcome, outcome.next_stage)
+            return self._end(connection, grant, outcome, outcome.run_state or RunState.FAILED)
+
+    def _end(
+        self, connection: Connection, grant: Grant, outcome: StageOutcome, run_state: RunState
+    ) -> Finished:
+        run_event, stage_event = ending(run_state)
+        told = outcome.result.get("error")
+        error = in_words(str(told)) if told else None
+        if run_state == RunState.CANCELLED:
+            error = error or "cancelled while it ran"
+        end_stage(connection, grant, stage_event, result=outcome.result, error=error)
+        _store_report(connection, grant, outcome)
+        state = close_run(
+            self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of
+        )
+        return Finished(run_state=state, stage_state=stage_target(stage_event))
+
+    def _go_on(self, connection: Connection, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
+        ended = end_stage(connection, grant, StageEvent.COMPLETE, result=outcome.result, error=None)
+        _store_report(connection, grant, outcome)
+        as_of = func.coalesce(_run.as_of, outcome.as_of) if outcome.as_of else _run.as_of
+        run = connection.execute(
+            update(tables.run)
+            .where(_run.run_id == grant.run_id)
+            .values(as_of=as_of)
+            .returning(_run.cancel_requested, _run.state)
+        ).one()
+        if run.cancel_requested:
+            state = close_run(
+                self.database,
+                connection,
+                grant.run_id,
+                RunEvent.CANCEL,
+                error=f"cancelled after stage {grant.stage}",
+            )
+            return Finished(run_state=state, stage_state=StageState.SUCCEEDED)
+        opened = open_stage(
+            connection,
+            run_id=grant.run_id,
+            stage=stage,
+            strategy=grant.strategy,
+            policy=grant.policy,
+            executor=grant.executor,
+            parent_task_id=ended.claimed_task_id,
+        )
+        return Finished(
+            run_state=RunState(run.state),
+            stage_state=StageState.SUCCEEDED,
+            publication=publication_of(opened),
+        )
+
+    def fail(
+        self, grant: Grant, *, error: str, retry: bool, delay_s: float = 0.0, counts: bool = True
+    ) -> Finished:
+        """The stage did not end well. Raises LeaseLost.
+
+        Where the run was asked to stop meanwhile, it ends cancelled, retry or not.
+        """
+        words = in_words(error)
+        with self.database.transaction() as connection:
+            if retry:
+                back = self._give_back(
+                    connection, held_by(grant), error=words, delay_s=delay_s, counts=counts
+                )
+                if back is None:
+                    raise lease_lost(grant)
+                return back
+            state = case((is_cancelled, stage_target(StageEvent.CANCEL)), else_=stage_target(StageEvent.FAIL))
+            row = connection.execute(
+                update(tables.stage)
+                .where(*held_by(grant))
+                .values(state=state, error=words, finished_at=now(), lease_until=None)
+                .returning(tables.stage)
+            ).one_or_none()
+            if row is None:
+                raise lease_lost(grant)
+            stage_state = StageState(row.state)
+            event = RUN_EVENT_OF.get(stage_state, RunEvent.FAIL)
+            run_state = close_run(self.database, connection, grant.run_id, event, error=words)
+            return Finished(run_state=run_state, stage_state=stage_state)
+
+    def release(self, grant: Grant, *, cause: str) -> Finished:
+        """Give the lease back without using up an attempt (drain). Raises LeaseLost."""
+        return self.fail(grant, error=cause, retry=True, counts=False)
+
+    def worker_lost(self, run_id: str, stage: Stage, *, task_id: str, cause: str) -> Finished | None:
+        """A pool process died while it ran this message: like `fail(retry=True)`; None if not held by it."""
+        held = (
+            _stage.run_id == run_id,
+            _stage.stage == stage,
+            _stage.claimed_task_id == task_id,
+            _stage.state == StageState.RUNNING,
+        )
+        with self.database.transaction() as connection:
+            return self._give_back(connection, held, error=in_words(cause), delay_s=0.0, counts=True)
+
+    def _give_back(
+        self,
+        connection: Connection,
+        held: tuple[ColumnElement[bool], ...],
+        *,
+        error: str,
+        delay_s: float,
+        counts: bool,
+    ) -> Finished | None:
+        bell = to_be_rung_after(delay_s) if delay_s > 0 else handed_out()
+        row = connection.execute(
+            update(tables.stage)
+            .where(*held)
+            .values(
+                publish_no=_stage.publish_no + (0 if delay_s > 0 else 1),
+                error=error,
+                **returned(counts=counts),
+                **bell,
+            )
+            .returning(tables.stage)
+        ).one_or_none()
+        return None if row is None else self._after_return(connection, row, error=error, handed=delay_s <= 0)
+
+    def _after_return(self, connection: Connection, row: Row[Any], *, error: str, handed: bool) -> Finished:
+        state = StageState(row.state)
+        event = RUN_EVENT_OF.get(state)
+        if event is not None:
+            return Finished(
+                run_state=close_run(self.database, connection, row.run_id, event, error=error),
+                stage_state=state,
+            )
+        return Finished(
+            run_state=RunState.RUNNING,
+            stage_state=state,
+            publication=publication_of(row) if handed else None,
+        )
+
+
+def returned(*, counts: bool) -> dict[str, Any]:
+    """Columns of a stage that leaves `running` without success: cancelled, dead, or queued again."""
+    cancelled = (is_cancelled, stage_target(StageEvent.CANCEL))
+    exhausted = (and_(is_last_attempt), stage_target(StageEvent.EXHAUST))
+    queued = stage_target(StageEvent.GIVE_BACK)
+    ends = case(cancelled, exhausted, else_=queued) if counts else case(cancelled, else_=queued)
+    is_over = is_cancelled | is_last_attempt if counts else is_cancelled
+    return {
+        "state": ends,
+        "attempt": _stage.attempt + (case((is_last_attempt, 0), else_=1) if counts else 0),
+        "finished_at": case((is_over, now()), else_=None),
+        "queued_at": now(),
+        "lease_until": None,
+    }
+
+
+def _store_report(connection: Connection, grant: Grant, outcome: StageOutcome) -> None:
+    if outcome.drift_report is None:
+        return
+    connection.execute(
+        insert(tables.drift_report).values(
+            run_id=grant.run_id,
+            namespace=grant.namespace,
+            strategy=grant.strategy,
+            as_of=outcome.as_of or grant.as_of,
+            report=outcome.drift_report,
+            created_at=now(),
+        )
+    )

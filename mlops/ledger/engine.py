@@ -1,0 +1,182 @@
+"""The connection to the ledger's database, and the border at which its errors become ours."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mlops.errors import ConfigurationError, LedgerUnavailable
+from mlops.ledger.columns import dump_json, timestamp_text
+
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_S = 15
+"""A renewal must know within 15 s that it failed: the child stops writing 45 s after the last one."""
+
+_RECONCILE_LOCK = 0x61636973  # "acis" as a number; advisory locks of a database share one number space
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Database:
+    """Transactions on the ledger's database; every error that leaves one is of `mlops.errors`.
+
+    Opens no connection before the first transaction, so that it may be made before a fork.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = _utc_now) -> None:
+        """`clock` serves SQLite alone; PostgreSQL has its own."""
+        self.url = parse_url(url)
+        self.is_postgresql = self.url.get_backend_name() == "postgresql"
+        self._engine = _postgresql_engine(self.url) if self.is_postgresql else _sqlite_engine(self.url, clock)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction that may write: committed at the end, rolled back on any error."""
+        with self._border(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that only reads; on SQLite it does not wait for writers."""
+        with self._border(), self._engine.connect().execution_options(acis_read_only=True) as connection:
+            yield connection
+
+    @contextmanager
+    def try_lock(self) -> Iterator[bool]:
+        """The one reconciler's lock: False where another process has it; freed when this one dies."""
+        if self.is_postgresql:
+            with self._border(), self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                held = bool(connection.scalar(select(func.pg_try_advisory_lock(_RECONCILE_LOCK))))
+                try:
+                    yield held
+                finally:
+                    if held and not connection.invalidated:
+                        connection.execute(select(func.pg_advisory_unlock(_RECONCILE_LOCK)))
+        else:
+            with Path(f"{self.url.database}.reconcile").open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                else:
+                    yield True
+
+    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """INSERT that knows ON CONFLICT."""
+        return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+
+    def close(self) -> None:
+        """Drop all connections; the next transaction opens new ones."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _border(self) -> Iterator[None]:
+        try:
+            yield
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            translated = self._translated(error)
+            if translated is None:
+                raise
+            raise translated from error
+
+    def _translated(self, error: exc.SQLAlchemyError) -> Exception | None:
+        where = self.url.render_as_string(hide_password=True)
+        words = _first_line(error)
+        if _is_missing_relation(error):
+            return ConfigurationError(
+                f"the ledger at {where} lacks its tables ({words}); make them with `acis migrate` or `make run`"
+            )
+        if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError) or (
+            isinstance(error, exc.DBAPIError) and error.connection_invalidated
+        ):
+            return LedgerUnavailable(
+                f"the ledger at {where} does not answer: {words}; check DATABASE_URL and the server"
+            )
+        return None
+
+
+def parse_url(url: str) -> URL:
+    """The database's URL. Raises ConfigurationError for anything but PostgreSQL and an SQLite file."""
+    try:
+        parsed = make_url(
+            url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
+        )
+    except exc.ArgumentError as error:
+        raise ConfigurationError(
+            "DATABASE_URL is not a URL; write postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg2")
+    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return parsed
+    raise ConfigurationError(
+        f"the ledger cannot live in {parsed.render_as_string(hide_password=True)}; it takes postgresql://… or sqlite:///FILE"
+    )
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    given = url.query.get("options", "")
+    own = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c idle_in_transaction_session_timeout=60s -c timezone=UTC"
+    return create_engine(
+        url,
+        pool_pre_ping=True,  # a server that restarted is noticed before the transaction, not in it
+        pool_size=4,  # the stage, its renewal and a reader at once
+        pool_timeout=STATEMENT_TIMEOUT_S,
+        hide_parameters=True,  # a message must not quote a policy or a result
+        json_serializer=dump_json,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "application_name": "acis-ledger",
+            "options": f"{given if isinstance(given, str) else ' '.join(given)} {own}".strip(),
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1000,  # a half-open connection ends by then
+        },
+    )
+
+
+def _sqlite_engine(url: URL, clock: Callable[[], datetime]) -> Engine:
+    engine = create_engine(
+        url, hide_parameters=True, json_serializer=dump_json, connect_args={"timeout": STATEMENT_TIMEOUT_S}
+    )
+
+    def prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 -- sqlite3's own connection
+        connection.isolation_level = None  # transactions begin below, not where sqlite3 guesses
+        connection.create_function("acis_now", 0, lambda: timestamp_text(clock()))
+        connection.create_function("acis_after", 1, lambda s: timestamp_text(clock() + timedelta(seconds=s)))
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE: a transaction that reads first and writes then would fail as "locked" at the write
+        read_only = connection.get_execution_options().get("acis_read_only")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _is_missing_relation(error: exc.SQLAlchemyError) -> bool:
+    original = getattr(error, "orig", None)
+    if getattr(original, "pgcode", None) in {"42P01", "42703"}:  # undefined table, undefined column
+        return True
+    return isinstance(error, exc.OperationalError) and str(original).startswith(
+        ("no such table", "no such column")
+    )
+
+
+def _first_line(error: exc.SQLAlchemyError) -> str:
+    return (str(getattr(error, "orig", None) or error).strip().splitlines() or ["no reason given"])[0]

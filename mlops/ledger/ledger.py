@@ -1,0 +1,24 @@
+"""The ledger as the rest of the system sees it: `mlops.ports.Ledger` on PostgreSQL or SQLite."""
+
+from __future__ import annotations
+
+from mlops.ledger.champions import Champions
+from mlops.ledger.endings import Endings
+from mlops.ledger.leases import Leases
+from mlops.ledger.outboxes import Outboxes
+from mlops.ledger.policies import Policies
+from mlops.ledger.readers import Readers
+from mlops.ledger.reconciling import Reconciling
+from mlops.ledger.runs import Runs
+from mlops.ledger.timetable import Timetable
+from mlops.ledger.workers import Workers
+
+
+class SqlLedger(
+    Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers
+):
+    """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
+
+    def close(self) -> None:
+        """Drop the connections; a later call opens new ones."""
+        self.database.close()

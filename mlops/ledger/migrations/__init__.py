@@ -1,0 +1,1 @@
+"""Alembic's folder; `mlops.ledger.schema` runs it."""

@@ -1,0 +1,17 @@
+"""What Alembic runs: always on the connection that `mlops.ledger.schema` opened, in its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from mlops.ledger.schema import VERSION_TABLE
+from mlops.ledger.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    # SQLite cannot alter a table; Alembic copies it instead
+    render_as_batch=True,
+)
+context.run_migrations()

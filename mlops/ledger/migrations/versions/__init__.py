@@ -1,0 +1,1 @@
+"""One file per migration; what was released is never changed."""

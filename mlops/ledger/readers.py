@@ -1,0 +1,138 @@
+"""What a page, a command or a backend reads of runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from mlops.errors import RunNotFound
+from mlops.ledger import tables
+from mlops.ledger.columns import now
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import (
+    LIVE,
+    Executor,
+    Kind,
+    RunState,
+    RunView,
+    Stage,
+    StageState,
+    StageView,
+)
+
+_run = tables.run.c
+_stage = tables.stage.c
+_report = tables.drift_report.c
+
+
+class Readers(LedgerPart):
+    """Views; none of them waits for a writer."""
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self.database.reading() as connection:
+            return connection.execute(select(now())).scalar_one()
+
+    def run(self, run_id: str) -> RunView:
+        """Raises RunNotFound."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(tables.run).where(_run.run_id == run_id)).one_or_none()
+            if row is None:
+                raise RunNotFound(f"run {run_id} is not in the ledger; `acis runs` lists those that are")
+            return _run_view(row, _stages_of(connection, [run_id])[run_id])
+
+    def runs(
+        self,
+        *,
+        strategy: str | None = None,
+        states: Sequence[RunState] = (),
+        kinds: Sequence[str] = (),
+        namespace: str | None = LIVE,
+        limit: int = 50,
+    ) -> list[RunView]:
+        """Newest first."""
+        query = select(tables.run).order_by(_run.created_at.desc(), _run.run_id).limit(limit)
+        if strategy is not None:
+            query = query.where(_run.strategy == strategy)
+        if namespace is not None:
+            query = query.where(_run.namespace == namespace)
+        if states:
+            query = query.where(_run.state.in_(states))
+        if kinds:
+            query = query.where(_run.kind.in_(kinds))
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+            stages = _stages_of(connection, [row.run_id for row in rows])
+        return [_run_view(row, stages[row.run_id]) for row in rows]
+
+    def drift_reports(self, strategy: str, *, limit: int = 90, namespace: str = LIVE) -> list[dict[str, Any]]:
+        """Reports as they were stored, newest as-of date first, with `run_id` and `as_of` (ISO text) added."""
+        query = (
+            select(_report.run_id, _report.as_of, _report.report)
+            .where(_report.namespace == namespace, _report.strategy == strategy)
+            .order_by(_report.as_of.desc(), _report.id.desc())
+            .limit(limit)
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            {**row.report, "run_id": row.run_id, "as_of": row.as_of.isoformat() if row.as_of else None}
+            for row in rows
+        ]
+
+
+def _stages_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[StageView]]:
+    stages: dict[str, list[StageView]] = defaultdict(list)
+    if run_ids:
+        rows = connection.execute(select(tables.stage).where(_stage.run_id.in_(run_ids)))
+        for row in rows:
+            stages[row.run_id].append(_stage_view(row))
+    order = list(Stage)
+    for views in stages.values():
+        views.sort(key=lambda view: order.index(view.stage))
+    return stages
+
+
+def _run_view(row: Row[Any], stages: Sequence[StageView]) -> RunView:
+    return RunView(
+        run_id=row.run_id,
+        namespace=row.namespace,
+        strategy=row.strategy,
+        kind=Kind(row.kind),
+        state=RunState(row.state),
+        slot=row.slot,
+        reason=row.reason,
+        requested_by=row.requested_by,
+        executor=Executor(row.executor),
+        as_of=row.as_of,
+        policy=row.policy,
+        params=row.params,
+        outcome=row.outcome,
+        cancel_requested=row.cancel_requested,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        stages=tuple(stages),
+    )
+
+
+def _stage_view(row: Row[Any]) -> StageView:
+    return StageView(
+        stage=Stage(row.stage),
+        state=StageState(row.state),
+        attempt=row.attempt,
+        token=row.token,
+        publish_no=row.publish_no,
+        worker=row.worker,
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        not_before=row.not_before,
+        progress=row.progress,
+        result=row.result,
+        error=row.error,
+        task_id=row.claimed_task_id or row.task_id,
+    )

@@ -1,0 +1,170 @@
+"""What the reconciler asks of the ledger: messages that are missing, leases that ran out, dead inline runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, tuple_, update
+
+from mlops.ledger import tables
+from mlops.ledger.bells import LOST_AFTER_MAX_S, handed_out, publication_of, to_be_rung
+from mlops.ledger.closing import close_run
+from mlops.ledger.columns import after, now
+from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled, returned
+from mlops.ledger.leases import is_due, is_expired, silence
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import Executor, Publication, StageState
+from mlops.ledger.states import RunEvent, StageEvent, stage_sources, stage_target
+
+_stage = tables.stage.c
+_is_rung = _stage.executor == Executor.CELERY
+_is_queued = _stage.state == StageState.QUEUED
+
+PASS_LIMIT = 1000
+"""Messages of one pass: a broker that was away for a day is filled in portions."""
+
+
+class Reconciling(LedgerPart):
+    """Makes whole what a crash, a lost message or an absent broker left."""
+
+    def try_reconcile_lock(self) -> AbstractContextManager[bool]:
+        """True inside where this process is the one that reconciles now."""
+        return self.database.try_lock()
+
+    def due_publications(self, queue_lengths: Mapping[str, int] | None = None) -> list[Publication]:
+        """Stages whose message is missing: never published for 5 s, lease expired, due again, or lost.
+
+        Each is handed out with a new number, so two reconcilers never send the same message. A queue that
+        `queue_lengths` does not name counts as empty.
+        """
+        with self.database.transaction() as connection:
+            self._return_expired(connection)
+            self._cancel_asked(connection)
+            lost = [] if queue_lengths is None else _lost(connection, queue_lengths)
+            rows = [*_ring(connection, _unconfirmed(connection)), *lost]
+        return [publication for row in rows if (publication := publication_of(row)) is not None]
+
+    def reroute(self, queue: str) -> int:
+        """Take back the messages of `auto` stages that wait in a queue nobody serves any more; how many.
+
+        The next `due_publications` hands them out again, and routing sends them elsewhere.
+        """
+        with self.database.transaction() as connection:
+            taken = connection.execute(
+                update(tables.stage)
+                .where(_is_queued, _is_rung, _stage.queue == queue, _stage.device == "auto")
+                .where(_stage.published_at.is_not(None))
+                .values(**to_be_rung())
+            )
+        return taken.rowcount
+
+    def fail_lost_inline(self) -> int:
+        """Fail inline runs whose process stopped renewing, or never claimed; how many."""
+        unclaimed = and_(_is_queued, _stage.ring_at < after(-self.lease_s))
+        error = "the process that ran it inline stopped; start it again"
+        with self.database.transaction() as connection:
+            rows = connection.execute(
+                update(tables.stage)
+                .where(_stage.executor == Executor.INLINE, or_(is_expired, unclaimed))
+                .where(_stage.state.in_(stage_sources(StageEvent.FAIL)))
+                .values(state=stage_target(StageEvent.FAIL), error=error, finished_at=now(), lease_until=None)
+                .returning(_stage.run_id)
+            ).all()
+            for row in rows:
+                close_run(self.database, connection, row.run_id, RunEvent.FAIL, error=error)
+        return len(rows)
+
+    def _return_expired(self, connection: Connection) -> None:
+        """An expired lease was a crash: back to the queue, or dead with its run."""
+        expired = connection.execute(
+            select(tables.stage).where(is_expired, _is_rung).with_for_update(skip_locked=True)
+        ).all()
+        for before in expired:
+            error = silence(before)
+            row = connection.execute(
+                update(tables.stage)
+                .where(_key_of(before), _stage.token == before.token, is_expired)
+                .values(error=error, **returned(counts=True), **to_be_rung())
+                .returning(_stage.run_id, _stage.state)
+            ).one_or_none()
+            event = None if row is None else RUN_EVENT_OF.get(StageState(row.state))
+            if event is not None:
+                close_run(self.database, connection, before.run_id, event, error=error)
+
+    def _cancel_asked(self, connection: Connection) -> None:
+        """A cancellation that met a stage on its way back to the queue."""
+        rows = connection.execute(
+            update(tables.stage)
+            .where(_is_queued, is_cancelled)
+            .values(state=stage_target(StageEvent.CANCEL), finished_at=now())
+            .returning(_stage.run_id)
+        ).all()
+        for row in rows:
+            close_run(
+                self.database, connection, row.run_id, RunEvent.CANCEL, error="cancelled before it ran again"
+            )
+
+
+def _unconfirmed(connection: Connection) -> list[Row[Any]]:
+    """Due stages whose newest message is not known to be sent."""
+    return list(
+        connection.execute(
+            select(_stage.run_id, _stage.stage)
+            .where(_is_queued, _is_rung, _stage.published_at.is_(None), _stage.ring_at <= now())
+            .order_by(_stage.ring_at)
+            .limit(PASS_LIMIT)
+            .with_for_update(skip_locked=True)
+        )
+    )
+
+
+def _lost(connection: Connection, queue_lengths: Mapping[str, int]) -> list[Row[Any]]:
+    """Sent messages that the broker cannot have any more, oldest first, per queue at most as many as it lacks."""
+    is_sent = and_(_is_queued, _is_rung, is_due, _stage.published_at.is_not(None))
+    counts = connection.execute(
+        select(_stage.queue, func.count().label("due")).where(is_sent).group_by(_stage.queue)
+    ).all()
+    rows: list[Row[Any]] = []
+    for queue, due in counts:
+        lacking = min(due - queue_lengths.get(queue, 0), PASS_LIMIT)
+        if lacking <= 0:
+            continue
+        oldest = connection.execute(
+            select(_stage.run_id, _stage.stage)
+            .where(is_sent, _stage.queue == queue, _stage.ring_at <= now())
+            .order_by(_stage.published_at)
+            .limit(lacking)
+            .with_for_update(skip_locked=True)
+        ).all()
+        rows += _ring(connection, list(oldest), backoff=_doubled_backoff())
+    return rows
+
+
+def _ring(
+    connection: Connection, keys: list[Row[Any]], *, backoff: ColumnElement[float] | None = None
+) -> list[Row[Any]]:
+    """Hand out the next message of each stage."""
+    if not keys:
+        return []
+    values: dict[str, Any] = {"publish_no": _stage.publish_no + 1, **handed_out()}
+    if backoff is not None:
+        values["ring_backoff_s"] = backoff
+    rung = connection.execute(
+        update(tables.stage)
+        .where(tuple_(_stage.run_id, _stage.stage).in_([(key.run_id, key.stage) for key in keys]), _is_queued)
+        .values(values)
+        .returning(tables.stage)
+    ).all()
+    order = {(key.run_id, key.stage): place for place, key in enumerate(keys)}
+    return sorted(rung, key=lambda row: order[row.run_id, row.stage])
+
+
+def _doubled_backoff() -> ColumnElement[float]:
+    doubled = _stage.ring_backoff_s * 2
+    return case((doubled < LOST_AFTER_MAX_S, doubled), else_=LOST_AFTER_MAX_S)
+
+
+def _key_of(row: Row[Any]) -> ColumnElement[bool]:
+    return and_(_stage.run_id == row.run_id, _stage.stage == row.stage)

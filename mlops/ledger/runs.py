@@ -1,0 +1,229 @@
+"""Runs are accepted, confirmed as published, cancelled and brought back here."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, exc, func, insert, literal, or_, select, update
+
+from mlops.errors import InvalidTransition, RunNotFound
+from mlops.ledger import tables
+from mlops.ledger.bells import handed_out, publication_of
+from mlops.ledger.closing import close_run
+from mlops.ledger.columns import after, now
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import (
+    FIRST_STAGE,
+    Accepted,
+    Executor,
+    Kind,
+    Publication,
+    RunRequest,
+    RunState,
+)
+from mlops.ledger.stages import cancel_queued, open_stage
+from mlops.ledger.states import (
+    ACTIVE,
+    RunEvent,
+    StageEvent,
+    run_after,
+    run_sources,
+    run_target,
+    stage_sources,
+    stage_target,
+)
+
+_run = tables.run.c
+_stage = tables.stage.c
+
+_ACCEPT_TRIES = 5
+"""The run that was in the way can end between two statements; five times in a row it does not."""
+
+
+class Runs(LedgerPart):
+    """The life of a run but for its stages' execution."""
+
+    def accept(self, request: RunRequest) -> Accepted:
+        """Insert run and first stage, or find the run that is there already."""
+        run_id = request.run_id or str(uuid.uuid4())
+        with self.database.transaction() as connection:
+            for _ in range(_ACCEPT_TRIES):
+                if self._inserted(connection, run_id, request):
+                    first = open_stage(
+                        connection,
+                        run_id=run_id,
+                        stage=FIRST_STAGE[request.kind],
+                        strategy=request.strategy,
+                        policy=request.policy,
+                        executor=request.executor,
+                    )
+                    publication = publication_of(first)
+                    return Accepted(
+                        run_id=run_id, created=True, state=RunState.QUEUED, publication=publication
+                    )
+                there = _run_in_the_way(connection, run_id, request)
+                if there is not None:
+                    return Accepted(
+                        run_id=there.run_id,
+                        created=False,
+                        state=RunState(there.state),
+                        publication=_unsent(connection, run_id) if there.run_id == run_id else None,
+                    )
+        raise InvalidTransition(
+            f"{request.kind} of {request.strategy!r} met a run that ended {_ACCEPT_TRIES} times; ask again"
+        )
+
+    def _inserted(self, connection: Connection, run_id: str, request: RunRequest) -> bool:
+        insertion = (
+            self.database.insert(tables.run)
+            .values(
+                run_id=run_id,
+                namespace=request.namespace,
+                strategy=request.strategy,
+                kind=request.kind,
+                state=RunState.QUEUED,
+                executor=request.executor,
+                slot=request.slot,
+                reason=request.reason,
+                requested_by=request.requested_by,
+                as_of=request.as_of,
+                policy=request.policy,
+                params=request.params,
+                created_at=now(),
+            )
+            .on_conflict_do_nothing()
+            .returning(_run.run_id)
+        )
+        return connection.execute(insertion).one_or_none() is not None
+
+    def published(self, publication: Publication, *, queue: str, task_id: str) -> None:
+        """Note that the message was sent; nothing where a newer number was handed out meanwhile."""
+        with self.database.transaction() as connection:
+            connection.execute(
+                update(tables.stage)
+                .where(
+                    _stage.run_id == publication.run_id,
+                    _stage.stage == publication.stage,
+                    _stage.publish_no == publication.publish_no,
+                )
+                .values(
+                    queue=queue, task_id=task_id, published_at=now(), ring_at=after(_stage.ring_backoff_s)
+                )
+            )
+
+    def cancel(self, run_id: str, *, actor: str) -> RunState:
+        """Cancel a queued run at once, ask a running one to stop. Raises RunNotFound, InvalidTransition."""
+        with self.database.transaction() as connection:
+            # stages before runs, here as everywhere: one order of locks, no deadlock
+            waited = cancel_queued(connection, run_id)
+            asked = connection.execute(
+                update(tables.run)
+                .where(_run.run_id == run_id, _run.state.in_(run_sources(RunEvent.CANCEL)))
+                .values(cancel_requested=True)
+                .returning(_run.state)
+            ).one_or_none()
+            if asked is None:
+                run_after(_state_of(connection, run_id), RunEvent.CANCEL)
+                raise RunNotFound(f"run {run_id} is not in the ledger")  # unreachable: the line above raises
+            _audit(connection, actor, "run.cancel", run_id)
+            if not waited:
+                return RunState(asked.state)
+            return close_run(
+                self.database,
+                connection,
+                run_id,
+                RunEvent.CANCEL,
+                error=f"cancelled by {actor} before it ran",
+            )
+
+    def requeue(self, run_id: str, *, actor: str) -> Publication:
+        """Bring a dead run back with fresh attempts. Raises RunNotFound, InvalidTransition."""
+        try:
+            with self.database.transaction() as connection:
+                return self._requeue(connection, run_id, actor)
+        except exc.IntegrityError as error:
+            raise InvalidTransition(
+                f"run {run_id} cannot be brought back while another run of its kind is active for the strategy; "
+                "wait for it or cancel it"
+            ) from error
+
+    def _requeue(self, connection: Connection, run_id: str, actor: str) -> Publication:
+        row = connection.execute(
+            update(tables.stage)
+            .where(_stage.run_id == run_id, _stage.state.in_(stage_sources(StageEvent.REQUEUE)))
+            .values(
+                state=stage_target(StageEvent.REQUEUE),
+                executor=Executor.CELERY,  # an inline process is gone; the workers take it over
+                attempt=1,
+                publish_no=_stage.publish_no + 1,
+                queued_at=now(),
+                finished_at=None,
+                **handed_out(),
+            )
+            .returning(tables.stage)
+        ).one_or_none()
+        revived = connection.execute(
+            update(tables.run)
+            .where(_run.run_id == run_id, _run.state.in_(run_sources(RunEvent.REQUEUE)))
+            .values(
+                state=run_target(RunEvent.REQUEUE),
+                executor=Executor.CELERY,
+                outcome=None,
+                finished_at=None,
+                cancel_requested=False,
+            )
+        )
+        if row is None or revived.rowcount == 0:
+            state = _state_of(connection, run_id)
+            raise InvalidTransition(f"run {run_id} is {state}; only a dead run can be brought back")
+        connection.execute(delete(tables.outbox).where(tables.outbox.c.run_id == run_id))
+        _audit(connection, actor, "run.requeue", run_id)
+        publication = publication_of(row)
+        if publication is None:
+            raise InvalidTransition(f"run {run_id} is inline and has no message")
+        return publication
+
+
+def _run_in_the_way(connection: Connection, run_id: str, request: RunRequest) -> Row[Any] | None:
+    """The run with this id, else of this slot, else the active one."""
+    same_kind = and_(
+        _run.namespace == request.namespace, _run.strategy == request.strategy, _run.kind == request.kind
+    )
+    same_slot = and_(same_kind, _run.slot == request.slot)
+    active = and_(same_kind, _run.state.in_(ACTIVE), literal(request.kind != Kind.ROLLBACK))
+    return connection.execute(
+        select(_run.run_id, _run.state)
+        .where(or_(_run.run_id == run_id, same_slot, active))
+        .order_by((_run.run_id == run_id).desc(), func.coalesce(_run.slot == request.slot, False).desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def _unsent(connection: Connection, run_id: str) -> Publication | None:
+    """The message of a run that nobody confirmed as sent: a redelivered start task rings again."""
+    row = connection.execute(
+        select(tables.stage)
+        .join(tables.run, _run.run_id == _stage.run_id)
+        .where(
+            _stage.run_id == run_id,
+            _run.state == RunState.QUEUED,
+            _stage.state.in_(stage_sources(StageEvent.CLAIM)),
+            _stage.token == 0,
+            _stage.published_at.is_(None),
+        )
+    ).one_or_none()
+    return None if row is None else publication_of(row)
+
+
+def _state_of(connection: Connection, run_id: str) -> RunState:
+    state = connection.scalar(select(_run.state).where(_run.run_id == run_id))
+    if state is None:
+        raise RunNotFound(f"run {run_id} is not in the ledger; `acis runs` lists those that are")
+    return RunState(state)
+
+
+def _audit(connection: Connection, actor: str, action: str, subject: str) -> None:
+    connection.execute(
+        insert(tables.audit).values(actor=actor, action=action, subject=subject, created_at=now())
+    )

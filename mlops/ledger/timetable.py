@@ -1,0 +1,115 @@
+"""The timetable that beat reads, and what became of its slots."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, delete, or_, select, update
+
+from mlops.ledger import tables
+from mlops.ledger.columns import now
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import LIVE, Executor, Kind, RunState, ScheduleEntry
+
+_schedule = tables.schedule.c
+
+
+class Timetable(LedgerPart):
+    """Any number of beats may read and write it: a slot is unique among runs, and time only goes forward."""
+
+    def sync_schedule(self, entries: Sequence[ScheduleEntry]) -> None:
+        """Make the timetable equal to `entries`, keeping `last_slot`; an entry's own is used where it is new."""
+        with self.database.transaction() as connection:
+            connection.execute(
+                delete(tables.schedule).where(_schedule.key.not_in([entry.key for entry in entries]))
+            )
+            for entry in entries:
+                values = {
+                    "strategy": entry.strategy,
+                    "kind": entry.kind,
+                    "cron": entry.cron,
+                    "offset_s": entry.offset_s,
+                    "grace_s": entry.grace_s,
+                    "enabled": entry.enabled,
+                }
+                connection.execute(
+                    self.database.insert(tables.schedule)
+                    .values(key=entry.key, last_slot=entry.last_slot, **values)
+                    .on_conflict_do_update(index_elements=[_schedule.key], set_=values)
+                )
+
+    def schedule(self) -> list[ScheduleEntry]:
+        """The timetable, by key."""
+        with self.database.reading() as connection:
+            rows = connection.execute(select(tables.schedule).order_by(_schedule.key)).all()
+        return [
+            ScheduleEntry(
+                key=row.key,
+                strategy=row.strategy,
+                kind=Kind(row.kind),
+                cron=row.cron,
+                offset_s=row.offset_s,
+                grace_s=row.grace_s,
+                enabled=row.enabled,
+                last_slot=row.last_slot,
+            )
+            for row in rows
+        ]
+
+    def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:
+        """Note that a slot was opened or skipped; never moves `last_slot` backwards.
+
+        A skipped slot also becomes a run in state `skipped`, unless a run has that slot.
+        """
+        with self.database.transaction() as connection:
+            entry = connection.execute(
+                select(_schedule.strategy, _schedule.kind).where(_schedule.key == key)
+            ).one_or_none()
+            if entry is None:
+                return  # taken off the timetable since the caller read it
+            connection.execute(
+                update(tables.schedule)
+                .where(_schedule.key == key, or_(_schedule.last_slot.is_(None), _schedule.last_slot < slot))
+                .values(last_slot=slot, last_note=note or None)
+            )
+            if skipped:
+                self._insert_skipped(connection, entry.strategy, entry.kind, slot, note)
+
+    def _insert_skipped(
+        self, connection: Connection, strategy: str, kind: str, slot: datetime, note: str
+    ) -> None:
+        run_id = str(uuid.uuid4())
+        words = note or "the slot was missed by more than its grace"
+        connection.execute(
+            self.database.insert(tables.run)
+            .values(
+                run_id=run_id,
+                namespace=LIVE,
+                strategy=strategy,
+                kind=kind,
+                state=RunState.SKIPPED,
+                executor=Executor.CELERY,
+                slot=slot_name(slot),
+                reason=words,
+                requested_by="schedule",
+                policy={},
+                params={},
+                outcome={
+                    "run_id": run_id,
+                    "strategy": strategy,
+                    "kind": kind,
+                    "state": RunState.SKIPPED,
+                    "reason": words,
+                },
+                created_at=now(),
+                finished_at=now(),
+            )
+            .on_conflict_do_nothing()
+        )
+
+
+def slot_name(slot: datetime) -> str:
+    """The slot as `RunRequest.slot` has it: `2026-11-23T03:00:00+00:00`."""
+    return slot.astimezone(UTC).isoformat()

@@ -1,0 +1,65 @@
+"""Which workers live, and which are asked to stop."""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, case, false, select, update
+
+from mlops.ledger import tables
+from mlops.ledger.columns import after, now
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import WorkerBeat
+
+_worker = tables.worker.c
+
+
+class Workers(LedgerPart):
+    """Signs of life and the drain flag."""
+
+    def worker_seen(self, beat: WorkerBeat) -> None:
+        """A sign of life. A new process under an old name starts without the old one's drain flag."""
+        values = {
+            "role": beat.role,
+            "queues": list(beat.queues),
+            "device": beat.device,
+            "pid": beat.pid,
+            "host": beat.host,
+            "concurrency": beat.concurrency,
+            "seen_at": now(),
+        }
+        same_process = and_(_worker.pid == beat.pid, _worker.host == beat.host)
+        with self.database.transaction() as connection:
+            connection.execute(
+                self.database.insert(tables.worker)
+                .values(name=beat.name, **values)
+                .on_conflict_do_update(
+                    index_elements=[_worker.name],
+                    set_={**values, "draining": case((same_process, _worker.draining), else_=false())},
+                )
+            )
+
+    def workers(self, *, within_s: float = 60.0) -> list[WorkerBeat]:
+        """Workers seen within so many seconds, by name."""
+        query = select(tables.worker).where(_worker.seen_at >= after(-within_s)).order_by(_worker.name)
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            WorkerBeat(
+                name=row.name,
+                role=row.role,
+                queues=tuple(row.queues),
+                device=row.device,
+                pid=row.pid,
+                host=row.host,
+                concurrency=row.concurrency,
+                seen_at=row.seen_at,
+            )
+            for row in rows
+        ]
+
+    def set_draining(self, name: str, *, draining: bool = True) -> bool:
+        """Ask a worker's stages to stop at their next border; False where no such worker was ever seen."""
+        with self.database.transaction() as connection:
+            asked = connection.execute(
+                update(tables.worker).where(_worker.name == name).values(draining=draining)
+            )
+        return asked.rowcount == 1
