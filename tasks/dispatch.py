@@ -19,7 +19,7 @@ from celery import Celery
 from mlops.bootstrap import Services, process_services
 from mlops.ledger.records import Accepted, Kind, RunRequest, RunView
 from mlops.ledger.states import TERMINAL_RUN_STATES
-from mlops.retraining.requests import run_request
+from mlops.retraining.run_requests import run_request
 from tasks.publish import CeleryDispatcher
 
 

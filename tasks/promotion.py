@@ -8,7 +8,7 @@ from celery import Task
 
 from mlops.bootstrap import process_services
 from mlops.ledger.records import Kind, Stage
-from mlops.retraining.requests import run_request
+from mlops.retraining.run_requests import run_request
 from tasks.base import perform, start, task
 from tasks.payloads import StageMessage, StartPromotion
 

@@ -14,7 +14,7 @@ from mlops.bootstrap import Services
 from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ledger.records import Kind, RunState, ScheduleEntry
 from mlops.ports import Dispatcher
-from mlops.retraining.requests import run_request
+from mlops.retraining.run_requests import run_request
 from mlops.strategies import Strategy
 from worker.slots import due_slots, parse_cron
 

@@ -1,0 +1,39 @@
+"""`acis`: the console command. Each command is one file; imports happen on use, so `acis --help` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mlops.cli import champions, doctor, runs, servers, work
+
+app = typer.Typer(
+    help="Keeps trading-strategy models fresh, and lets no bad one into production.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("up")(servers.up)
+app.command("secrets")(servers.secrets)
+app.command("clean")(servers.clean)
+app.command("migrate")(servers.migrate)
+app.command("check")(work.check)
+app.command("train")(work.train)
+app.command("retrain")(work.retrain)
+app.command("promote")(champions.promote)
+app.command("rollback")(champions.rollback)
+app.command("compare")(champions.compare)
+app.command("runs")(runs.runs)
+app.command("cancel")(runs.cancel)
+app.command("requeue")(runs.requeue)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """The console script."""
+    app(standalone_mode=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

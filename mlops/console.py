@@ -1,0 +1,123 @@
+"""What the commands show: lines as stages end, progress while they run, errors without a traceback.
+
+Results go to standard output, everything else to standard error, so `--json` can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from config.settings import SettingsError
+from mlops.errors import AcisError
+from mlops.ledger.records import Accepted, RunView, StageState, StageView
+from mlops.retraining.narrative import stage_lines
+
+#: Exit codes of every command.
+OK, FINDING, ERROR = 0, 1, 2
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class StageDisplay:
+    """Prints a stage's lines when it ends, and a progress line while it runs."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._printed: set[tuple[str, str]] = set()
+        self._progress: Progress | None = None
+        self._tasks: dict[tuple[str, str], Any] = {}
+
+    def accepted(self, accepted: Accepted) -> None:
+        """Say so when the run was there already."""
+        if not accepted.created:
+            err.print(f"A run is active already; following it. Run ID: {accepted.run_id}")
+
+    def stage(self, view: RunView, stage: StageView) -> None:
+        """A stage changed."""
+        key = (view.run_id, stage.stage.value)
+        if stage.state in (StageState.QUEUED, StageState.RUNNING):
+            self._show_progress(view, stage, key)
+            return
+        if key in self._printed:
+            return
+        self._printed.add(key)
+        self._end(key)
+        if not self._quiet:
+            for line in stage_lines(view.strategy, stage):
+                out.print(line, markup=False)
+
+    def _show_progress(self, view: RunView, stage: StageView, key: tuple[str, str]) -> None:
+        if self._progress is None:
+            return
+        words = f"{view.strategy}: {stage.stage} {stage.state}"
+        if stage.not_before is not None and stage.error:
+            words += f" (waits: {stage.error})"
+        done = stage.progress or {}
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task(words, total=done.get("total"))
+        self._progress.update(
+            self._tasks[key], description=words, completed=done.get("done", 0), total=done.get("total")
+        )
+
+    def _end(self, key: tuple[str, str]) -> None:
+        if self._progress is not None and key in self._tasks:
+            self._progress.remove_task(self._tasks.pop(key))
+
+    @contextmanager
+    def live(self) -> Iterator[StageDisplay]:
+        """Show progress on standard error while the block runs; only on a terminal."""
+        if not err.is_terminal:
+            yield self
+            return
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+        ) as progress:
+            self._progress = progress
+            yield self
+        self._progress = None
+
+
+def print_json(value: object) -> None:
+    """One JSON object on standard output."""
+    sys.stdout.write(json.dumps(as_json(value), indent=2, allow_nan=False) + "\n")
+
+
+def as_json(value: object) -> Any:  # noqa: ANN401 -- JSON is any
+    """Dataclasses, dates and enums as plain JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command's body: expected errors become one line and exit code 2, defects keep their traceback."""
+    try:
+        return command()
+    except (AcisError, SettingsError) as exc:
+        err.print(f"Error: {exc}", style="red", markup=False)
+        return ERROR
+    except KeyboardInterrupt:
+        err.print("Interrupted; what was accepted goes on or is failed by the reconciler.")
+        return 130

@@ -1,0 +1,128 @@
+"""The documented drift script and its functions.
+
+    python mlops/drift_detection/drift_detector.py --strategy growth --alert-threshold 0.3
+
+Exit code 1 where retraining is needed, 0 where not, 2 for an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import date
+from typing import TYPE_CHECKING
+
+from config.log_setup import set_up_logging
+from mlops.bootstrap import connect
+from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
+from mlops.ledger.records import Kind, RunView, Stage
+from mlops.retraining.launch import launch
+from mlops.retraining.narrative import error_of, is_error
+from mlops.retraining.run_requests import run_request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class DriftCheckFailed(RuntimeError):
+    """The check ended without a verdict; the message says why."""
+
+
+def monitor_drift_and_alert(
+    strategy: str,
+    alert_threshold: float | None = None,
+    *,
+    as_of: date | None = None,
+) -> bool:
+    """True where the strategy's features have drifted, so that retraining is needed.
+
+    `alert_threshold` is the share of features that must have drifted; None: the policy's (0.3).
+    The check and its report are in the ledger afterwards. Raises DriftCheckFailed, UnknownStrategy,
+    LedgerUnavailable, NothingConfigured.
+    """
+    view = check(strategy, alert_threshold, as_of=as_of, queue=False, display=StageDisplay(quiet=True))
+    if is_error(view):
+        raise DriftCheckFailed(error_of(view))
+    return needs_retraining(view)
+
+
+def load_data_for_drift_detection(
+    db_url: str,
+    strategy: str,
+    *,
+    as_of: date | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reference and current rows of a strategy's features, as the drift check would read them.
+
+    Windows are those of the strategies file (90 and 7 days). Raises UnknownStrategy, SourceUnavailable.
+    """
+    from mlops.features.source import open_source  # noqa: PLC0415 -- pandas and Arrow only where they are used
+    from mlops.retraining.drift_stage import read_windows  # noqa: PLC0415
+
+    services = connect()
+    source = open_source(db_url, relation=services.settings.feature_relation)
+    read = read_windows(source, services.strategies[strategy], as_of=as_of, today=services.now().date())
+    return read.reference.to_pandas(), read.current.to_pandas()
+
+
+def check(
+    strategy: str, alert_threshold: float | None, *, as_of: date | None, queue: bool, display: StageDisplay
+) -> RunView:
+    """Run a drift check and wait for its end."""
+    services = connect()
+    request = run_request(
+        services.strategies,
+        strategy,
+        Kind.CHECK,
+        reason="drift_detector.py",
+        requested_by="script",
+        as_of=as_of,
+        drift_threshold=alert_threshold,
+    )
+    return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
+
+
+def needs_retraining(view: RunView) -> bool:
+    """The finished check's answer."""
+    return any(bool((stage.result or {}).get("drifted")) for stage in view.stages if stage.stage is Stage.DRIFT)
+
+
+def exit_code(view: RunView) -> int:
+    """0 no retraining needed, 1 needed, 2 no answer."""
+    if is_error(view):
+        return ERROR
+    return FINDING if needs_retraining(view) else OK
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The script."""
+    parser = argparse.ArgumentParser(description="Check a strategy's features for drift.")
+    parser.add_argument("--strategy", required=True)
+    parser.add_argument(
+        "--alert-threshold", type=float, help="share of features that must have drifted (default: policy's, 0.3)"
+    )
+    parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="check as of this day")
+    parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
+    parser.add_argument("--json", action="store_true", help="print the run as JSON")
+    options = parser.parse_args(arguments)
+    set_up_logging(level="WARNING")
+
+    def body() -> int:
+        display = StageDisplay(quiet=options.json)
+        if not options.json:
+            out.print(f"Checking data drift for {options.strategy}...")
+        with display.live():
+            view = check(
+                options.strategy, options.alert_threshold, as_of=options.as_of, queue=options.queue, display=display
+            )
+        if options.json:
+            print_json(view)
+        elif is_error(view):
+            err.print(f"Error: {error_of(view)}", style="red", markup=False)
+        return exit_code(view)
+
+    return guarded(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

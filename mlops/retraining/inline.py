@@ -1,0 +1,87 @@
+"""Runs a request in this process: the same stages, the same ledger, no broker.
+
+The run's first stage is claimed by the process that opened it; when the process dies, the reconciler fails
+the run and never publishes it. Callers: the documented scripts and the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from mlops.bootstrap import Services
+from mlops.ledger.records import Accepted, Executor, RunRequest, RunView, Stage, StageState, StageView
+from mlops.ledger.states import TERMINAL_RUN_STATES
+from mlops.retraining.execution import execute
+from mlops.retraining.stages import stages
+
+OnStage = Callable[[RunView, StageView], None]
+"""Called after each stage, and whenever its progress or state was seen to change."""
+
+#: An inline run waits this long for a server that does not answer, then gives up; a queued one waits for ever.
+PATIENCE_S = 120.0
+
+
+def run_inline(services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None], on_stage: OnStage) -> RunView:
+    """Accept and execute; the terminal run. Where one is active already, follow that one.
+
+    Raises LedgerUnavailable when it cannot be accepted.
+    """
+    if request.executor is not Executor.INLINE:
+        message = f"an inline run needs executor 'inline', found {request.executor}"
+        raise ValueError(message)
+    accepted = services.ledger.accept(request)
+    on_accept(accepted)
+    if not accepted.created:
+        return follow(services, accepted.run_id, on_stage=on_stage)
+    return _work(services, accepted.run_id, on_stage=on_stage)
+
+
+def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float = 0.5) -> RunView:
+    """Watch a run that others execute until it is terminal."""
+    seen: dict[Stage, StageView] = {}
+    while True:
+        view = services.ledger.run(run_id)
+        for stage in view.stages:
+            if seen.get(stage.stage) != stage:
+                seen[stage.stage] = stage
+                on_stage(view, stage)
+        if view.state in TERMINAL_RUN_STATES:
+            return view
+        time.sleep(poll_s)
+
+
+def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
+    worker = f"inline@{socket.gethostname()}:{os.getpid()}"
+    table = stages(services)
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        view = services.ledger.run(run_id)
+        if view.state in TERMINAL_RUN_STATES:
+            return view
+        stage = view.stages[-1]
+        if stage.not_before is not None and stage.state is StageState.QUEUED:
+            if time.monotonic() > give_up_at:
+                services.ledger.cancel(run_id, actor=f"{worker}: {stage.error}")
+                return services.ledger.run(run_id)
+            time.sleep(max(0.0, min(5.0, (stage.not_before - datetime.now(UTC)).total_seconds())) + 0.2)
+        on_stage(view, stage)
+        grant = services.ledger.claim(run_id, stage.stage, worker=worker)
+        if grant is None:
+            if time.monotonic() > give_up_at:
+                return services.ledger.run(run_id)
+            time.sleep(0.2)
+            continue
+        execute(
+            grant,
+            table,
+            services.ledger,
+            worker=worker,
+            lease_s=services.settings.lease_s,
+            renew_s=services.settings.renew_s,
+        )
+        view = services.ledger.run(run_id)
+        on_stage(view, next(item for item in view.stages if item.stage is stage.stage))

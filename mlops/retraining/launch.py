@@ -1,0 +1,29 @@
+"""Starts a run inline or on the workers, and watches it to its end: what every command does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mlops.bootstrap import Services
+from mlops.ledger.records import Accepted, Executor, RunRequest, RunView
+from mlops.retraining.inline import OnStage, follow, run_inline
+
+
+def launch(
+    services: Services,
+    request: RunRequest,
+    *,
+    queue: bool,
+    on_accept: Callable[[Accepted], None],
+    on_stage: OnStage,
+) -> RunView:
+    """The terminal run. With `queue` the workers execute it, else this process does."""
+    if not queue:
+        return run_inline(services, replace(request, executor=Executor.INLINE), on_accept=on_accept, on_stage=on_stage)
+    dispatcher = services.dispatcher
+    accepted = services.ledger.accept(replace(request, executor=Executor.CELERY))
+    on_accept(accepted)
+    if accepted.publication is not None:
+        dispatcher.publish(accepted.publication)
+    return follow(services, accepted.run_id, on_stage=on_stage)

@@ -1,0 +1,119 @@
+"""What a run prints, in the guide's words; pure text from the stages' results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mlops.ledger.records import RunState, RunView, Stage, StageView
+
+
+def drift_lines(result: Mapping[str, Any]) -> list[str]:
+    """The drift check's summary."""
+    lines = [f"As of: {result['as_of']}"]
+    if result.get("report_path"):
+        lines.append(f"Drift report saved to: {result['report_path']}")
+    lines += [
+        "",
+        "Drift Detection Summary:",
+        f"  Features analyzed: {result['n_features']}",
+        f"  Features with drift (KS): {result['drifted_features_ks']}",
+        f"  Features with drift (PSI): {result['drifted_features_psi']}",
+        f"  Drift ratio: {result['drift_ratio']:.2%}",
+        f"  Retraining threshold: {result['alert_threshold']:.2%}",
+        f"  Retraining needed: {result['retrain']}",
+        "",
+    ]
+    if result["verdict"] == "insufficient":
+        lines.append(f"Verdict: insufficient: {result['verdict_reason']}")
+    return lines
+
+
+def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
+    """Why a retraining follows, or why none does."""
+    if result["retrain_reason"] == "no_champion":
+        return f"No Production version for {strategy}. Starting training..."
+    if result["retrain"]:
+        return f"Drift detected for {strategy}. Starting retraining..."
+    return f"No significant drift for {strategy}. No retraining needed."
+
+
+def train_lines(result: Mapping[str, Any]) -> list[str]:
+    """The training's end."""
+    metrics = result["metrics"]
+    shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("accuracy", "roc_auc", "f1_score") if name in metrics)
+    return [
+        f"Retraining completed. Run ID: {result['mlflow_run_id']}",
+        f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
+        f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}",
+        "",
+    ]
+
+
+def promote_lines(result: Mapping[str, Any]) -> list[str]:
+    """The decision with its reasons."""
+    metrics = result["metrics"]
+    lines = [f"Model: {result['model_name']} v{result['version']}"]
+    if "accuracy" in metrics:
+        lines.append(f"Accuracy: {metrics['accuracy']:.3f}")
+    required = result["required"]
+    if required.get("min_accuracy") is not None:
+        lines.append(f"Required: {required['min_accuracy']:.3f}")
+    lines += [f"Required {name.removeprefix('min_')}: {value:.3f}" for name, value in required.items() if value is not None and name != "min_accuracy"]
+    if result["promoted"]:
+        lines.append("✅ Model promoted to Production")
+    elif result["decision"] == "await_approval":
+        lines.append("⏸ Model passes and awaits approval")
+    else:
+        lines.append("❌ Model not promoted")
+    lines += [f"  - {reason}" for reason in result["reasons"]]
+    return lines
+
+
+def stage_lines(strategy: str, stage: StageView) -> list[str]:
+    """Lines of a finished stage; none while it runs."""
+    if stage.error and stage.result is None:
+        return [f"Error: {stage.error}"]
+    if stage.result is None or not stage.result:
+        return []
+    if stage.stage is Stage.DRIFT:
+        return [*drift_lines(stage.result), retrain_reason(stage.result, strategy)]
+    if stage.stage is Stage.TRAIN:
+        return train_lines(stage.result)
+    return promote_lines(stage.result)
+
+
+def counts(runs: Iterable[RunView]) -> dict[str, int]:
+    """The pipeline summary's numbers."""
+    views = list(runs)
+    results = [{stage.stage: stage.result or {} for stage in view.stages} for view in views]
+    return {
+        "total_strategies": len(views),
+        "drift_detected": sum(bool(result.get(Stage.DRIFT, {}).get("drifted")) for result in results),
+        "models_retrained": sum("version" in result.get(Stage.TRAIN, {}) for result in results),
+        "promoted": sum(bool(result.get(Stage.PROMOTE, {}).get("promoted")) for result in results),
+        "errors": sum(is_error(view) for view in views),
+    }
+
+
+def summary_lines(numbers: Mapping[str, int]) -> list[str]:
+    """The guide's pipeline summary."""
+    return [
+        "Pipeline Summary:",
+        f"Total strategies processed: {numbers['total_strategies']}",
+        f"Drift detected: {numbers['drift_detected']}",
+        f"Models retrained: {numbers['models_retrained']}",
+        f"Promoted to production: {numbers['promoted']}",
+        f"Errors: {numbers['errors']}",
+    ]
+
+
+def is_error(view: RunView) -> bool:
+    """The run ended without an answer; a refusal is an answer."""
+    return view.state in (RunState.FAILED, RunState.DEAD, RunState.CANCELLED)
+
+
+def error_of(view: RunView) -> str:
+    """The run's error in words; empty where there is none."""
+    errors: Sequence[str] = [stage.error for stage in view.stages if stage.error]
+    return errors[-1] if errors and is_error(view) else ("" if not is_error(view) else f"the run ended {view.state}")
