@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row
-
-from mlops.ledger.columns import after, now
+from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.records import Executor, Publication, Stage
 
 UNCONFIRMED_S = 5.0
@@ -36,7 +34,7 @@ def to_be_rung_after(delay_s: float) -> dict[str, Any]:
     return {"published_at": None, "ring_at": after(delay_s), "not_before": after(delay_s)}
 
 
-def publication_of(row: Row[Any]) -> Publication | None:
+def publication_of(row: AnyRow) -> Publication | None:
     """The message of a queued stage, or None for an inline run, which nobody rings."""
     if row.executor == Executor.INLINE:
         return None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, insert, or_, select, update
 
 from mlops.errors import ChampionMoved
 from mlops.ledger import tables
-from mlops.ledger.columns import now
+from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE, Champion, Grant, Promotion, PromotionDecision
 from mlops.ledger.stages import held_by, lease_lost
@@ -38,9 +36,7 @@ class Champions(LedgerPart):
         """
         with self.database.transaction() as connection:
             # the lock keeps a reclaim out until this commits; nothing here waits for HTTP
-            fenced = connection.execute(
-                select(_stage.token).where(*held_by(grant)).with_for_update()
-            ).one_or_none()
+            fenced = connection.execute(select(_stage.token).where(*held_by(grant)).with_for_update()).one_or_none()
             if fenced is None:
                 raise lease_lost(grant)
             first = _promotion_where(connection, _promotion.run_id == grant.run_id)
@@ -57,9 +53,7 @@ class Champions(LedgerPart):
                 version=decision.version if decision.target_stage == PRODUCTION else champion.version,
             )
 
-    def record_transition(
-        self, strategy: str, decision: PromotionDecision, *, namespace: str = LIVE
-    ) -> Promotion:
+    def record_transition(self, strategy: str, decision: PromotionDecision, *, namespace: str = LIVE) -> Promotion:
         """The same without a run: a transition asked for by a person or seen in the registry.
 
         The champion moved to any other stage leaves the place empty. Raises ChampionMoved.
@@ -147,18 +141,13 @@ class Champions(LedgerPart):
         with self.database.reading() as connection:
             return _promotion_where(connection, _promotion.run_id == run_id)
 
-    def promotions(
-        self, strategy: str | None = None, *, limit: int = 50, namespace: str = LIVE
-    ) -> list[Promotion]:
+    def promotions(self, strategy: str | None = None, *, limit: int = 50, namespace: str = LIVE) -> list[Promotion]:
         """Newest first."""
         query = select(tables.promotion).where(_promotion.namespace == namespace)
         if strategy is not None:
             query = query.where(_promotion.strategy == strategy)
         with self.database.reading() as connection:
-            return [
-                _promotion_of(row)
-                for row in connection.execute(query.order_by(_promotion.id.desc()).limit(limit))
-            ]
+            return [_promotion_of(row) for row in connection.execute(query.order_by(_promotion.id.desc()).limit(limit))]
 
     def unprojected(self, *, limit: int = 50) -> list[Promotion]:
         """Live promotions that the registry does not show yet, oldest first.
@@ -219,9 +208,7 @@ def _champion_now(connection: Connection, namespace: str, strategy: str) -> Cham
         select(tables.champion).where(_champion.namespace == namespace, _champion.strategy == strategy)
     ).one_or_none()
     if row is None:
-        return Champion(
-            namespace=namespace, strategy=strategy, version=None, seq=0, as_of=None, promotion_id=None
-        )
+        return Champion(namespace=namespace, strategy=strategy, version=None, seq=0, as_of=None, promotion_id=None)
     return Champion(
         namespace=namespace,
         strategy=strategy,
@@ -237,7 +224,7 @@ def _promotion_where(connection: Connection, condition: ColumnElement[bool]) -> 
     return None if row is None else _promotion_of(row)
 
 
-def _promotion_of(row: Row[Any]) -> Promotion:
+def _promotion_of(row: AnyRow) -> Promotion:
     return Promotion(
         id=row.id,
         run_id=row.run_id,

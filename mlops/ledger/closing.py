@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
-from mlops.ledger.columns import now
+from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.engine import Database
 from mlops.ledger.records import RunState
 from mlops.ledger.states import SUCCESSES, RunEvent, run_sources, run_target
@@ -69,16 +69,12 @@ def close_run(
     return state
 
 
-def outcome_of(
-    run: Row[Any], stages: Sequence[Row[Any]], *, state: RunState, error: str | None
-) -> dict[str, Any]:
+def outcome_of(run: AnyRow, stages: Sequence[AnyRow], *, state: RunState, error: str | None) -> dict[str, Any]:
     """What `AsyncResult(run_id).get()` returns, or shows as the error.
 
     `version` and `reasons` come from the run's promotion, else from its stages' results.
     """
-    results: dict[str, Mapping[str, Any]] = {
-        row.stage: row.result for row in stages if row.result is not None
-    }
+    results: dict[str, Mapping[str, Any]] = {row.stage: row.result for row in stages if row.result is not None}
     found: dict[str, Any] = dict(run.params)
     for result in results.values():
         found.update({key: result[key] for key in ("version", "reasons") if result.get(key) is not None})

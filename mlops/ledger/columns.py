@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-from sqlalchemy import JSON, ColumnElement, Dialect, String, TypeDecorator, case, literal
+from sqlalchemy import JSON, ColumnElement, Dialect, Row, String, TypeDecorator, case, literal
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+"""A row whose columns its query names."""
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -27,9 +30,7 @@ class Timestamp(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """`timestamptz` on PostgreSQL."""
-        return dialect.type_descriptor(
-            TIMESTAMP(timezone=True) if dialect.name == "postgresql" else String(32)
-        )
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if dialect.name == "postgresql" else String(32))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 -- the base class's signature
         """Refuses naive datetimes."""
@@ -43,9 +44,7 @@ class Timestamp(TypeDecorator[datetime]):
         """In UTC, whatever the session's time zone."""
         if value is None:
             return None
-        return (
-            datetime.fromisoformat(value) if isinstance(value, str) else cast("datetime", value)
-        ).astimezone(UTC)
+        return (datetime.fromisoformat(value) if isinstance(value, str) else cast("datetime", value)).astimezone(UTC)
 
 
 def timestamp_text(value: datetime) -> str:

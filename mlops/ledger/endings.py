@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, insert, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, update
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
 from mlops.ledger.bells import handed_out, publication_of, to_be_rung_after
 from mlops.ledger.closing import close_run
-from mlops.ledger.columns import now
+from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
 from mlops.ledger.stages import end_stage, held_by, in_words, lease_lost, open_stage
@@ -41,9 +41,7 @@ class Endings(LedgerPart):
                 return self._go_on(connection, grant, outcome, outcome.next_stage)
             return self._end(connection, grant, outcome, outcome.run_state or RunState.FAILED)
 
-    def _end(
-        self, connection: Connection, grant: Grant, outcome: StageOutcome, run_state: RunState
-    ) -> Finished:
+    def _end(self, connection: Connection, grant: Grant, outcome: StageOutcome, run_state: RunState) -> Finished:
         run_event, stage_event = ending(run_state)
         told = outcome.result.get("error")
         error = in_words(str(told)) if told else None
@@ -51,9 +49,7 @@ class Endings(LedgerPart):
             error = error or "cancelled while it ran"
         end_stage(connection, grant, stage_event, result=outcome.result, error=error)
         _store_report(connection, grant, outcome)
-        state = close_run(
-            self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of
-        )
+        state = close_run(self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
         return Finished(run_state=state, stage_state=stage_target(stage_event))
 
     def _go_on(self, connection: Connection, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
@@ -90,9 +86,7 @@ class Endings(LedgerPart):
             publication=publication_of(opened),
         )
 
-    def fail(
-        self, grant: Grant, *, error: str, retry: bool, delay_s: float = 0.0, counts: bool = True
-    ) -> Finished:
+    def fail(self, grant: Grant, *, error: str, retry: bool, delay_s: float = 0.0, counts: bool = True) -> Finished:
         """The stage did not end well. Raises LeaseLost.
 
         Where the run was asked to stop meanwhile, it ends cancelled, retry or not.
@@ -100,9 +94,7 @@ class Endings(LedgerPart):
         words = in_words(error)
         with self.database.transaction() as connection:
             if retry:
-                back = self._give_back(
-                    connection, held_by(grant), error=words, delay_s=delay_s, counts=counts
-                )
+                back = self._give_back(connection, held_by(grant), error=words, delay_s=delay_s, counts=counts)
                 if back is None:
                     raise lease_lost(grant)
                 return back
@@ -158,7 +150,7 @@ class Endings(LedgerPart):
         ).one_or_none()
         return None if row is None else self._after_return(connection, row, error=error, handed=delay_s <= 0)
 
-    def _after_return(self, connection: Connection, row: Row[Any], *, error: str, handed: bool) -> Finished:
+    def _after_return(self, connection: Connection, row: AnyRow, *, error: str, handed: bool) -> Finished:
         state = StageState(row.state)
         event = RUN_EVENT_OF.get(state)
         if event is not None:

@@ -108,13 +108,9 @@ class Database:
 def parse_url(url: str) -> URL:
     """The database's URL. Raises ConfigurationError for anything but PostgreSQL and an SQLite file."""
     try:
-        parsed = make_url(
-            url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
-        )
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
     except exc.ArgumentError as error:
-        raise ConfigurationError(
-            "DATABASE_URL is not a URL; write postgresql://USER:PASSWORD@HOST/DATABASE"
-        ) from error
+        raise ConfigurationError("DATABASE_URL is not a URL; write postgresql://USER:PASSWORD@HOST/DATABASE") from error
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg2")
@@ -173,9 +169,7 @@ def _is_missing_relation(error: exc.SQLAlchemyError) -> bool:
     original = getattr(error, "orig", None)
     if getattr(original, "pgcode", None) in {"42P01", "42703"}:  # undefined table, undefined column
         return True
-    return isinstance(error, exc.OperationalError) and str(original).startswith(
-        ("no such table", "no such column")
-    )
+    return isinstance(error, exc.OperationalError) and str(original).startswith(("no such table", "no such column"))
 
 
 def _first_line(error: exc.SQLAlchemyError) -> str:

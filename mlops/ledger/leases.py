@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 
 from mlops.ledger import tables
 from mlops.ledger.bells import LOST_AFTER_S
 from mlops.ledger.closing import close_run
-from mlops.ledger.columns import after, earlier, now
+from mlops.ledger.columns import AnyRow, after, earlier, now
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import FIRST_STAGE, Executor, Grant, Kind, Renewal, Stage, StageState
 from mlops.ledger.stages import held_by, lease_lost
@@ -59,10 +59,8 @@ class Leases(LedgerPart):
 
     def _swap(
         self, connection: Connection, run_id: str, stage: Stage, *, worker: str, task_id: str | None
-    ) -> Row[Any] | None:
-        reclaimable = and_(
-            is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY
-        )
+    ) -> AnyRow | None:
+        reclaimable = and_(is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY)
         crashed = case((_stage.state == StageState.RUNNING, 1), else_=0)
         return connection.execute(
             update(tables.stage)
@@ -93,9 +91,7 @@ class Leases(LedgerPart):
         )
         close_run(self.database, connection, run_id, RunEvent.CANCEL, error="cancelled before it ran again")
 
-    def renew(
-        self, grant: Grant, *, progress: dict[str, Any] | None = None, worker: str | None = None
-    ) -> Renewal:
+    def renew(self, grant: Grant, *, progress: dict[str, Any] | None = None, worker: str | None = None) -> Renewal:
         """Extend the lease. Raises LeaseLost, also once the stage's deadline has passed.
 
         `worker`: the one whose drain flag is read; by default the one that claimed.
@@ -123,9 +119,7 @@ class Leases(LedgerPart):
     def save_checkpoint(self, grant: Grant, checkpoint: dict[str, Any]) -> None:
         """Name what a later grant of this stage may resume from. Raises LeaseLost."""
         with self.database.transaction() as connection:
-            named = connection.execute(
-                update(tables.stage).where(*held_by(grant)).values(checkpoint=checkpoint)
-            )
+            named = connection.execute(update(tables.stage).where(*held_by(grant)).values(checkpoint=checkpoint))
             if named.rowcount == 0:
                 raise lease_lost(grant)
 
@@ -142,13 +136,11 @@ def exhaust_expired(ledger: LedgerPart, connection: Connection, run_id: str, sta
     if row is None:
         return
     error = silence(row)
-    connection.execute(
-        update(tables.stage).where(_stage.run_id == run_id, _stage.stage == stage).values(error=error)
-    )
+    connection.execute(update(tables.stage).where(_stage.run_id == run_id, _stage.stage == stage).values(error=error))
     close_run(ledger.database, connection, run_id, RunEvent.EXHAUST, error=error)
 
 
-def silence(row: Row[Any]) -> str:
+def silence(row: AnyRow) -> str:
     """What is known of a worker that stopped renewing."""
     words = (
         f"worker {row.worker} stopped renewing the lease of stage {row.stage} "
@@ -157,7 +149,7 @@ def silence(row: Row[Any]) -> str:
     return f"{words}; before that: {row.error}" if row.error else words
 
 
-def _earlier_results(connection: Connection, run: Row[Any], stage: Stage) -> dict[str, dict[str, Any]]:
+def _earlier_results(connection: Connection, run: AnyRow, stage: Stage) -> dict[str, dict[str, Any]]:
     if FIRST_STAGE[Kind(run.kind)] == stage:
         return {}
     rows = connection.execute(
@@ -168,9 +160,7 @@ def _earlier_results(connection: Connection, run: Row[Any], stage: Stage) -> dic
     return {row.stage: row.result for row in rows}
 
 
-def _grant(
-    held: Row[Any], run: Row[Any], *, inputs: dict[str, dict[str, Any]], publish_no: int | None
-) -> Grant:
+def _grant(held: AnyRow, run: AnyRow, *, inputs: dict[str, dict[str, Any]], publish_no: int | None) -> Grant:
     return Grant(
         run_id=held.run_id,
         stage=Stage(held.stage),

@@ -14,9 +14,7 @@ from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers
 
 
-class SqlLedger(
-    Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers
-):
+class SqlLedger(Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers):
     """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
 
     def close(self) -> None:

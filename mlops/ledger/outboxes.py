@@ -45,8 +45,6 @@ class Outboxes(LedgerPart):
         """Make pending again what was delivered within so many seconds (the result backend was emptied); how many."""
         with self.database.transaction() as connection:
             again = connection.execute(
-                update(tables.outbox)
-                .where(_outbox.delivered_at >= after(-within_s))
-                .values(delivered_at=None)
+                update(tables.outbox).where(_outbox.delivered_at >= after(-within_s)).values(delivered_at=None)
             )
         return again.rowcount

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from mlops.errors import RunNotFound
 from mlops.ledger import tables
-from mlops.ledger.columns import now
+from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import (
     LIVE,
@@ -80,8 +80,7 @@ class Readers(LedgerPart):
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
         return [
-            {**row.report, "run_id": row.run_id, "as_of": row.as_of.isoformat() if row.as_of else None}
-            for row in rows
+            {**row.report, "run_id": row.run_id, "as_of": row.as_of.isoformat() if row.as_of else None} for row in rows
         ]
 
 
@@ -97,7 +96,7 @@ def _stages_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list
     return stages
 
 
-def _run_view(row: Row[Any], stages: Sequence[StageView]) -> RunView:
+def _run_view(row: AnyRow, stages: Sequence[StageView]) -> RunView:
     return RunView(
         run_id=row.run_id,
         namespace=row.namespace,
@@ -119,7 +118,7 @@ def _run_view(row: Row[Any], stages: Sequence[StageView]) -> RunView:
     )
 
 
-def _stage_view(row: Row[Any]) -> StageView:
+def _stage_view(row: AnyRow) -> StageView:
     return StageView(
         stage=Stage(row.stage),
         state=StageState(row.state),

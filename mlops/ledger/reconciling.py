@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_, update
 
 from mlops.ledger import tables
 from mlops.ledger.bells import LOST_AFTER_MAX_S, handed_out, publication_of, to_be_rung
 from mlops.ledger.closing import close_run
-from mlops.ledger.columns import after, now
+from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled, returned
 from mlops.ledger.leases import is_due, is_expired, silence
 from mlops.ledger.part import LedgerPart
@@ -102,12 +102,10 @@ class Reconciling(LedgerPart):
             .returning(_stage.run_id)
         ).all()
         for row in rows:
-            close_run(
-                self.database, connection, row.run_id, RunEvent.CANCEL, error="cancelled before it ran again"
-            )
+            close_run(self.database, connection, row.run_id, RunEvent.CANCEL, error="cancelled before it ran again")
 
 
-def _unconfirmed(connection: Connection) -> list[Row[Any]]:
+def _unconfirmed(connection: Connection) -> list[AnyRow]:
     """Due stages whose newest message is not known to be sent."""
     return list(
         connection.execute(
@@ -120,13 +118,13 @@ def _unconfirmed(connection: Connection) -> list[Row[Any]]:
     )
 
 
-def _lost(connection: Connection, queue_lengths: Mapping[str, int]) -> list[Row[Any]]:
+def _lost(connection: Connection, queue_lengths: Mapping[str, int]) -> list[AnyRow]:
     """Sent messages that the broker cannot have any more, oldest first, per queue at most as many as it lacks."""
     is_sent = and_(_is_queued, _is_rung, is_due, _stage.published_at.is_not(None))
     counts = connection.execute(
         select(_stage.queue, func.count().label("due")).where(is_sent).group_by(_stage.queue)
     ).all()
-    rows: list[Row[Any]] = []
+    rows: list[AnyRow] = []
     for queue, due in counts:
         lacking = min(due - queue_lengths.get(queue, 0), PASS_LIMIT)
         if lacking <= 0:
@@ -142,9 +140,7 @@ def _lost(connection: Connection, queue_lengths: Mapping[str, int]) -> list[Row[
     return rows
 
 
-def _ring(
-    connection: Connection, keys: list[Row[Any]], *, backoff: ColumnElement[float] | None = None
-) -> list[Row[Any]]:
+def _ring(connection: Connection, keys: list[AnyRow], *, backoff: ColumnElement[float] | None = None) -> list[AnyRow]:
     """Hand out the next message of each stage."""
     if not keys:
         return []
@@ -166,5 +162,5 @@ def _doubled_backoff() -> ColumnElement[float]:
     return case((doubled < LOST_AFTER_MAX_S, doubled), else_=LOST_AFTER_MAX_S)
 
 
-def _key_of(row: Row[Any]) -> ColumnElement[bool]:
+def _key_of(row: AnyRow) -> ColumnElement[bool]:
     return and_(_stage.run_id == row.run_id, _stage.stage == row.stage)

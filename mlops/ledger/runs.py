@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, exc, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, and_, delete, exc, func, insert, literal, or_, select, update
 
 from mlops.errors import InvalidTransition, RunNotFound
 from mlops.ledger import tables
 from mlops.ledger.bells import handed_out, publication_of
 from mlops.ledger.closing import close_run
-from mlops.ledger.columns import after, now
+from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import (
     FIRST_STAGE,
@@ -59,9 +58,7 @@ class Runs(LedgerPart):
                         executor=request.executor,
                     )
                     publication = publication_of(first)
-                    return Accepted(
-                        run_id=run_id, created=True, state=RunState.QUEUED, publication=publication
-                    )
+                    return Accepted(run_id=run_id, created=True, state=RunState.QUEUED, publication=publication)
                 there = _run_in_the_way(connection, run_id, request)
                 if there is not None:
                     return Accepted(
@@ -107,9 +104,7 @@ class Runs(LedgerPart):
                     _stage.stage == publication.stage,
                     _stage.publish_no == publication.publish_no,
                 )
-                .values(
-                    queue=queue, task_id=task_id, published_at=now(), ring_at=after(_stage.ring_backoff_s)
-                )
+                .values(queue=queue, task_id=task_id, published_at=now(), ring_at=after(_stage.ring_backoff_s))
             )
 
     def cancel(self, run_id: str, *, actor: str) -> RunState:
@@ -185,11 +180,9 @@ class Runs(LedgerPart):
         return publication
 
 
-def _run_in_the_way(connection: Connection, run_id: str, request: RunRequest) -> Row[Any] | None:
+def _run_in_the_way(connection: Connection, run_id: str, request: RunRequest) -> AnyRow | None:
     """The run with this id, else of this slot, else the active one."""
-    same_kind = and_(
-        _run.namespace == request.namespace, _run.strategy == request.strategy, _run.kind == request.kind
-    )
+    same_kind = and_(_run.namespace == request.namespace, _run.strategy == request.strategy, _run.kind == request.kind)
     same_slot = and_(same_kind, _run.slot == request.slot)
     active = and_(same_kind, _run.state.in_(ACTIVE), literal(request.kind != Kind.ROLLBACK))
     return connection.execute(
@@ -224,6 +217,4 @@ def _state_of(connection: Connection, run_id: str) -> RunState:
 
 
 def _audit(connection: Connection, actor: str, action: str, subject: str) -> None:
-    connection.execute(
-        insert(tables.audit).values(actor=actor, action=action, subject=subject, created_at=now())
-    )
+    connection.execute(insert(tables.audit).values(actor=actor, action=action, subject=subject, created_at=now()))

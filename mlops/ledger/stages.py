@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, update
+from sqlalchemy import ColumnElement, Connection, insert, update
 
 from mlops.errors import LeaseLost
 from mlops.ledger import tables
 from mlops.ledger.bells import LOST_AFTER_S, handed_out
-from mlops.ledger.columns import now
+from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.records import Executor, Grant, Stage, StageState
 from mlops.ledger.states import StageEvent, stage_sources, stage_target
 from mlops.strategies import ExecutionPolicy
@@ -27,7 +27,7 @@ def open_stage(
     policy: Mapping[str, Any],
     executor: Executor,
     parent_task_id: str | None = None,
-) -> Row[Any]:
+) -> AnyRow:
     """Insert a queued stage whose first message the caller will send."""
     execution = policy.get("execution", {})
     deadline = f"{stage}_deadline_s"
@@ -64,7 +64,7 @@ def held_by(grant: Grant) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def end_stage(connection: Connection, grant: Grant, event: StageEvent, **values: Any) -> Row[Any]:  # noqa: ANN401 -- column values
+def end_stage(connection: Connection, grant: Grant, event: StageEvent, **values: Any) -> AnyRow:  # noqa: ANN401 -- column values
     """Take the stage out of `running` for good. Raises LeaseLost."""
     row = connection.execute(
         update(tables.stage)

@@ -113,9 +113,7 @@ drift_report = Table(
     "mlops_drift_report",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column(
-        "run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), nullable=False, unique=True
-    ),
+    Column("run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), nullable=False, unique=True),
     Column("namespace", String(63), nullable=False),
     Column("strategy", String(63), nullable=False),
     Column("as_of", Date),
@@ -147,9 +145,7 @@ promotion = Table(
 )
 _unprojected = text("projected_at IS NULL")
 Index("ix_mlops_promotion_strategy", promotion.c.namespace, promotion.c.strategy, promotion.c.id)
-Index(
-    "ix_mlops_promotion_unprojected", promotion.c.id, postgresql_where=_unprojected, sqlite_where=_unprojected
-)
+Index("ix_mlops_promotion_unprojected", promotion.c.id, postgresql_where=_unprojected, sqlite_where=_unprojected)
 
 champion = Table(
     "mlops_champion",
@@ -167,9 +163,7 @@ outbox = Table(
     "mlops_outbox",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column(
-        "run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), nullable=False, unique=True
-    ),
+    Column("run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Column("delivered_at", Timestamp),

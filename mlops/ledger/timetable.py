@@ -22,9 +22,7 @@ class Timetable(LedgerPart):
     def sync_schedule(self, entries: Sequence[ScheduleEntry]) -> None:
         """Make the timetable equal to `entries`, keeping `last_slot`; an entry's own is used where it is new."""
         with self.database.transaction() as connection:
-            connection.execute(
-                delete(tables.schedule).where(_schedule.key.not_in([entry.key for entry in entries]))
-            )
+            connection.execute(delete(tables.schedule).where(_schedule.key.not_in([entry.key for entry in entries])))
             for entry in entries:
                 values = {
                     "strategy": entry.strategy,
@@ -61,11 +59,12 @@ class Timetable(LedgerPart):
     def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:
         """Note that a slot was opened or skipped; never moves `last_slot` backwards.
 
-        A skipped slot also becomes a run in state `skipped`, unless a run has that slot.
+        A skipped slot also becomes a run in state `skipped`, unless a run has that slot. The first note about an
+        entry only says where its timetable begins: nothing was missed before it.
         """
         with self.database.transaction() as connection:
             entry = connection.execute(
-                select(_schedule.strategy, _schedule.kind).where(_schedule.key == key)
+                select(_schedule.strategy, _schedule.kind, _schedule.last_slot).where(_schedule.key == key)
             ).one_or_none()
             if entry is None:
                 return  # taken off the timetable since the caller read it
@@ -74,12 +73,10 @@ class Timetable(LedgerPart):
                 .where(_schedule.key == key, or_(_schedule.last_slot.is_(None), _schedule.last_slot < slot))
                 .values(last_slot=slot, last_note=note or None)
             )
-            if skipped:
+            if skipped and entry.last_slot is not None:
                 self._insert_skipped(connection, entry.strategy, entry.kind, slot, note)
 
-    def _insert_skipped(
-        self, connection: Connection, strategy: str, kind: str, slot: datetime, note: str
-    ) -> None:
+    def _insert_skipped(self, connection: Connection, strategy: str, kind: str, slot: datetime, note: str) -> None:
         run_id = str(uuid.uuid4())
         words = note or "the slot was missed by more than its grace"
         connection.execute(

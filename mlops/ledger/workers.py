@@ -59,7 +59,5 @@ class Workers(LedgerPart):
     def set_draining(self, name: str, *, draining: bool = True) -> bool:
         """Ask a worker's stages to stop at their next border; False where no such worker was ever seen."""
         with self.database.transaction() as connection:
-            asked = connection.execute(
-                update(tables.worker).where(_worker.name == name).values(draining=draining)
-            )
+            asked = connection.execute(update(tables.worker).where(_worker.name == name).values(draining=draining))
         return asked.rowcount == 1

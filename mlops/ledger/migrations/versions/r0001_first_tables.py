@@ -58,9 +58,7 @@ def upgrade() -> None:
         sa.Column("created_at", Timestamp, nullable=False),
         sa.Column("finished_at", Timestamp),
         sa.PrimaryKeyConstraint("run_id", name="pk_mlops_run"),
-        sa.UniqueConstraint(
-            "namespace", "strategy", "kind", "slot", name="uq_mlops_run_namespace_strategy_kind_slot"
-        ),
+        sa.UniqueConstraint("namespace", "strategy", "kind", "slot", name="uq_mlops_run_namespace_strategy_kind_slot"),
     )
     op.create_index("ix_mlops_run_created", "mlops_run", ["namespace", "created_at"])
     op.create_index("ix_mlops_run_strategy_created", "mlops_run", ["namespace", "strategy", "created_at"])
@@ -121,9 +119,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("created_at", Timestamp, nullable=False),
         sa.Column("delivered_at", Timestamp),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["mlops_run.run_id"], name="fk_mlops_outbox_run_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["mlops_run.run_id"], name="fk_mlops_outbox_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_mlops_outbox"),
         sa.UniqueConstraint("run_id", name="uq_mlops_outbox_run_id"),
     )
@@ -196,9 +192,7 @@ def upgrade() -> None:
         sa.Column("checkpoint", Json),
         sa.Column("result", Json),
         sa.Column("error", sa.Text()),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["mlops_run.run_id"], name="fk_mlops_stage_run_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["mlops_run.run_id"], name="fk_mlops_stage_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "stage", name="pk_mlops_stage"),
     )
     op.create_index(
@@ -224,8 +218,6 @@ def upgrade() -> None:
         sa.Column("as_of", sa.Date()),
         sa.Column("promotion_id", sa.BigInteger()),
         sa.Column("changed_at", Timestamp, nullable=False),
-        sa.ForeignKeyConstraint(
-            ["promotion_id"], ["mlops_promotion.id"], name="fk_mlops_champion_promotion_id"
-        ),
+        sa.ForeignKeyConstraint(["promotion_id"], ["mlops_promotion.id"], name="fk_mlops_champion_promotion_id"),
         sa.PrimaryKeyConstraint("namespace", "strategy", name="pk_mlops_champion"),
     )
