@@ -1,0 +1,106 @@
+"""How good a classifier is on dates it never saw, beside what no skill at all would score.
+
+Pure; called by the train stage and by promotion. A metric that is undefined for the sample is left out
+with a note, never reported as 0 or 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+Floats = npt.NDArray[np.floating]
+Labels = npt.NDArray[np.integer]
+
+THRESHOLD = 0.5
+"""A row is called positive from this probability on, as XGBClassifier.predict does."""
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Metrics by their documented names, and why any of them is missing."""
+
+    metrics: dict[str, float]
+    notes: tuple[str, ...] = field(default=())
+
+    def merged(self, other: Evaluation) -> Evaluation:
+        """Both together; `other` wins where both have a metric."""
+        return Evaluation(metrics=self.metrics | other.metrics, notes=self.notes + other.notes)
+
+
+def evaluate_classifier(y: Labels, probability: Floats, *, train_positive_share: float) -> Evaluation:
+    """The classification metrics of a held-out sample.
+
+    y : (n,) of 0 and 1      probability : (n,) of class 1      train_positive_share : share of 1 in TRAINING
+
+    majority_accuracy: always predicting the class that was more frequent in training.
+    holdout_majority_accuracy: the same with hindsight, the class more frequent in the sample.
+    lift_over_majority: accuracy minus the larger of the two. Over the first alone, a coin would show a
+    lift of 0.1 whenever the base rate turned from 0.6 to 0.4.
+    """
+    positive = np.asarray(y) == 1
+    p = np.asarray(probability, dtype=np.float64)
+    called = p >= THRESHOLD
+    accuracy = float(np.mean(called == positive))
+    share = float(positive.mean())
+    majority = share if train_positive_share >= THRESHOLD else 1.0 - share
+    hindsight = max(share, 1.0 - share)
+    metrics = {
+        "accuracy": accuracy,
+        "log_loss": log_loss(positive, p),
+        "brier": float(np.mean((p - positive) ** 2)),
+        "majority_accuracy": majority,
+        "holdout_majority_accuracy": hindsight,
+        "lift_over_majority": accuracy - hindsight,  # hindsight is never below the other
+        "positive_share": share,
+        "n_holdout": float(len(p)),
+    }
+    true_positive, called_n, positive_n = float((called & positive).sum()), float(called.sum()), float(positive.sum())
+    notes = [
+        _ratio(metrics, "precision", true_positive, called_n, "no row was called positive"),
+        _ratio(metrics, "recall", true_positive, positive_n, "the held-out dates hold no positive row"),
+        _ratio(metrics, "f1_score", 2 * true_positive, called_n + positive_n, "no row is or was called positive"),
+    ]
+    area = roc_auc(positive, p)
+    if area is None:
+        notes.append(f"roc_auc is undefined: all {len(p)} held-out labels are {int(share)}")
+    else:
+        metrics["roc_auc"] = area
+    return Evaluation(metrics=metrics, notes=tuple(note for note in notes if note))
+
+
+def roc_auc(positive: npt.NDArray[np.bool_], p: Floats) -> float | None:
+    """Chance that a positive row scores above a negative one, ties half; None with one class only.
+
+    Mann-Whitney U over the product of the class sizes.
+    """
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if not n_positive or not n_negative:
+        return None
+    u = float(rankdata(p)[positive].sum()) - n_positive * (n_positive + 1) / 2
+    return u / (n_positive * n_negative)
+
+
+def log_loss(positive: npt.NDArray[np.bool_], p: Floats) -> float:
+    """Mean negative log likelihood in nats; probabilities are clipped to what a float64 can hold."""
+    eps = float(np.finfo(np.float64).eps)
+    clipped = np.clip(np.asarray(p, dtype=np.float64), eps, 1 - eps)
+    return float(-np.mean(np.where(positive, np.log(clipped), np.log1p(-clipped))))
+
+
+def majority_class_share(y: Labels) -> float:
+    """Share of 1 among training labels, as `evaluate_classifier` wants it."""
+    return float(np.mean(np.asarray(y) == 1))
+
+
+def _ratio(metrics: dict[str, float], name: str, part: float, whole: float, why: str) -> str:
+    """Set the metric where it is defined, else say why not."""
+    if whole:
+        metrics[name] = part / whole
+        return ""
+    return f"{name} is undefined: {why}"

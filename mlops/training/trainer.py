@@ -1,0 +1,190 @@
+"""Fits an XGBoost classifier in segments, so that a training can stop at a border and be resumed.
+
+Called by the train stage. XGBoost's own resume gives another model than an uninterrupted training, since
+subsampling starts from the seed again; here every segment starts from a reloaded booster with a seed of
+its own, interrupted or not, so both give the same bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xgboost as xgb
+
+from mlops.errors import ConfigurationError, SingleClass, UnusableFeatures
+from mlops.ports import Progress
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mlops.ports import Trainer, TrainingControl, TrainingData
+
+DEFAULT_ROUNDS = 100
+"""Boosting rounds where the parameters do not say `n_estimators`; the documented value."""
+_FIXED: dict[str, Any] = {"objective": "binary:logistic", "tree_method": "hist"}
+_OURS = {
+    "random_state": "the policy's `seed`",
+    "seed": "the policy's `seed`",
+    "n_jobs": "ACIS_TRAIN_N_JOBS",
+    "nthread": "ACIS_TRAIN_N_JOBS",
+    "device": "the policy's `device`",
+    "early_stopping_rounds": "nothing: no validation rows are held back from the training",
+    "callbacks": "nothing: it is not data",
+}
+"""Parameters that a strategy may not set, and what to set instead."""
+
+
+class XGBoostTrainer:
+    """The default trainer: XGBClassifier, histogram method, CPU or CUDA."""
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        params: Mapping[str, float | int | str | bool],
+        seed: int,
+        device: str,
+        n_jobs: int,
+        segment_rounds: int,
+        control: TrainingControl,
+    ) -> xgb.XGBClassifier:
+        """Fit on all rows; infinities count as missing. The classifier predicts on the CPU.
+
+        Raises SingleClass, UnusableFeatures, ConfigurationError, and what `control.check` raises.
+        """
+        settings = _checked_params(params)
+        total = int(settings.pop("n_estimators", DEFAULT_ROUNDS))
+        x = _finite_or_missing(data.x)
+        _refuse_unlearnable(x, data.y, data.features)
+        learner = _FIXED | settings | {"device": device, "nthread": n_jobs}
+        matrix = xgb.QuantileDMatrix(
+            x, label=data.y, feature_names=list(data.features), nthread=n_jobs, max_bin=settings.get("max_bin", 256)
+        )
+        done, model = _resumed(control, data.features, total, segment_rounds)
+        rounds = _Rounds(control, total=total, done=done)
+        while done < total:
+            border = min(done + segment_rounds, total)
+            booster = xgb.train(
+                learner | {"seed": seed + done // segment_rounds},
+                matrix,
+                num_boost_round=border - done,
+                xgb_model=model,
+                callbacks=[rounds.until(border)],
+                verbose_eval=False,
+            )
+            done = border
+            model = booster.save_raw("ubj")
+            control.save_checkpoint(f"rounds-{done}", bytes(model))
+            control.check()
+        return _classifier(model, _FIXED | settings | {"n_estimators": total, "random_state": seed}, n_jobs)
+
+
+def load_trainer(name: str) -> Trainer:
+    """`xgboost`, or an instance of `package.module:ClassName`. Raises ConfigurationError."""
+    if name == "xgboost":
+        return XGBoostTrainer()
+    module_name, _, class_name = name.partition(":")
+    if not module_name or not class_name.isidentifier():
+        message = f"trainer {name!r} is not known; write `xgboost` or `package.module:ClassName`"
+        raise ConfigurationError(message)
+    try:
+        trainer = getattr(importlib.import_module(module_name), class_name)()
+    except (ImportError, AttributeError, TypeError) as exc:
+        message = f"trainer {name!r} cannot be made: {exc}; the class must be importable and take no arguments"
+        raise ConfigurationError(message) from exc
+    if not callable(getattr(trainer, "fit", None)):
+        message = f"trainer {name!r} has no method `fit`; see mlops.ports.Trainer"
+        raise ConfigurationError(message)
+    return trainer  # type: ignore[no-any-return]  # checked by its method
+
+
+class _Rounds(xgb.callback.TrainingCallback):
+    """Tells the control how far the training is, after each round.
+
+    The last round of a segment is not checked here: its model is saved first, then asked for.
+    """
+
+    def __init__(self, control: TrainingControl, *, total: int, done: int) -> None:
+        self._control, self._total, self._done, self._border = control, total, done, total
+        self._started_at, self._first = time.monotonic(), done
+
+    def until(self, border: int) -> _Rounds:
+        """The same, for the segment that ends at `border`."""
+        self._border = border
+        return self
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401, ARG002 -- the library's signature
+        """False: go on. Raises what the control raises."""
+        self._done += 1
+        per_round = (time.monotonic() - self._started_at) / (self._done - self._first)
+        left_s = per_round * (self._total - self._done)
+        self._control.report(Progress(done=self._done, total=self._total, left_s=left_s))
+        if self._done < self._border:
+            self._control.check()
+        return False
+
+
+def _checked_params(params: Mapping[str, float | int | str | bool]) -> dict[str, Any]:
+    known = set(xgb.XGBClassifier().get_params())
+    for name in params:
+        if name in _OURS:
+            message = f"parameter {name!r} cannot be set by a strategy; set {_OURS[name]}"
+            raise ConfigurationError(message)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see XGBClassifier"
+            message = f"parameter {name!r} is not known to XGBClassifier; {hint}"
+            raise ConfigurationError(message)
+    return dict(params)
+
+
+def _finite_or_missing(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """XGBoost refuses infinities; the drift report has named them already."""
+    infinite = np.isinf(x)
+    return np.where(infinite, np.float32(np.nan), x) if infinite.any() else x
+
+
+def _refuse_unlearnable(x: npt.NDArray[np.float32], y: npt.NDArray[np.int8], features: tuple[str, ...]) -> None:
+    positive = int(np.sum(y == 1))
+    if positive in (0, len(y)):
+        message = (
+            f"all {len(y)} training labels are {int(positive > 0)}; check the label's rule, or train on a longer window"
+        )
+        raise SingleClass(message)
+    # fmin and fmax skip missing values; a column of nothing else gives nan, and nan < nan is False.
+    if not x.shape[1] or not np.any(np.fmin.reduce(x) < np.fmax.reduce(x)):
+        message = f"none of the {len(features)} features varies over {len(y)} training rows; check the feature view"
+        raise UnusableFeatures(message)
+
+
+def _resumed(
+    control: TrainingControl, features: tuple[str, ...], total: int, segment_rounds: int
+) -> tuple[int, bytearray | None]:
+    """Rounds done and model of the newest checkpoint; (0, None) where it does not fit this training."""
+    found = control.load_checkpoint()
+    if found is None:
+        return 0, None
+    model = bytearray(found[1])
+    try:
+        booster = xgb.Booster(model_file=model)
+    except xgb.core.XGBoostError:
+        return 0, None  # a torn checkpoint costs the rounds it held, not the training
+    done = booster.num_boosted_rounds()
+    at_border = done <= total and (done % segment_rounds == 0 or done == total)
+    return (done, model) if at_border and booster.feature_names == list(features) else (0, None)
+
+
+def _classifier(model: bytearray | None, params: Mapping[str, Any], n_jobs: int) -> xgb.XGBClassifier:
+    if model is None:
+        message = "n_estimators is 0; a classifier needs at least one boosting round"
+        raise ConfigurationError(message)
+    classifier = xgb.XGBClassifier()
+    classifier.load_model(model)
+    # Loading resets what is not stored in the model.
+    classifier.set_params(**params, n_jobs=n_jobs)
+    return classifier
