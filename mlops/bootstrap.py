@@ -18,7 +18,7 @@ from mlops.errors import NothingConfigured
 from mlops.strategy_file import Strategies, load_strategies
 
 if TYPE_CHECKING:
-    from mlops.ledger.sql_ledger import SqlLedger
+    from mlops.ledger.ledger import SqlLedger
     from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
@@ -38,7 +38,7 @@ class Services:
     @cached_property
     def ledger(self) -> SqlLedger:
         """The ledger. Raises NothingConfigured."""
-        from mlops.ledger.sql_ledger import open_ledger  # noqa: PLC0415 -- opened on first use
+        from mlops.ledger import open_ledger  # noqa: PLC0415 -- opened on first use
 
         return open_ledger(_needed(self.settings.database_url, "DATABASE_URL"), lease_s=self.settings.lease_s)
 

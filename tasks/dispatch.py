@@ -18,7 +18,7 @@ from celery import Celery
 
 from mlops.bootstrap import Services, process_services
 from mlops.ledger.records import Accepted, Kind, RunRequest, RunView
-from mlops.ledger.states import TERMINAL_RUN_STATES
+from mlops.ledger.states import TERMINAL
 from mlops.retraining.run_requests import run_request
 from tasks.publish import CeleryDispatcher
 
@@ -84,7 +84,7 @@ def wait(run_id: str, *, timeout_s: float, poll_s: float = 0.5) -> RunView:
     until = time.monotonic() + timeout_s
     while True:
         view = run_status(run_id)
-        if view.state in TERMINAL_RUN_STATES:
+        if view.state in TERMINAL:
             return view
         if time.monotonic() >= until:
             message = f"run {run_id} of {view.strategy} is {view.state} after {timeout_s:.0f} s; it goes on"

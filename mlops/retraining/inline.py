@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from mlops.bootstrap import Services
 from mlops.ledger.records import Accepted, Executor, RunRequest, RunView, Stage, StageState, StageView
-from mlops.ledger.states import TERMINAL_RUN_STATES
+from mlops.ledger.states import TERMINAL
 from mlops.retraining.execution import execute
 from mlops.retraining.stages import stages
 
@@ -49,7 +49,7 @@ def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float 
             if seen.get(stage.stage) != stage:
                 seen[stage.stage] = stage
                 on_stage(view, stage)
-        if view.state in TERMINAL_RUN_STATES:
+        if view.state in TERMINAL:
             return view
         time.sleep(poll_s)
 
@@ -60,7 +60,7 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
     give_up_at = time.monotonic() + PATIENCE_S
     while True:
         view = services.ledger.run(run_id)
-        if view.state in TERMINAL_RUN_STATES:
+        if view.state in TERMINAL:
             return view
         stage = view.stages[-1]
         if stage.not_before is not None and stage.state is StageState.QUEUED:

@@ -1,0 +1,25 @@
+"""The date as of which a run decides."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from mlops.errors import EmptyWindow
+from mlops.ports import FeatureSource
+from mlops.strategies import Strategy
+
+
+def resolve_as_of(asked: date | None, strategy: Strategy, source: FeatureSource, *, today: date) -> date:
+    """The date that was asked for, else what the policy says. Raises EmptyWindow where `latest` has no rows."""
+    if asked is not None:
+        return asked
+    if strategy.data.as_of == "today":
+        return today
+    newest = source.latest_date(strategy.name)
+    if newest is None:
+        message = (
+            f"strategy {strategy.name!r} has no rows in the feature view; load its features, "
+            f"or check the view's column `strategy`"
+        )
+        raise EmptyWindow(message)
+    return newest

@@ -1,0 +1,141 @@
+"""The drift stage: compare the current window with the reference, and say whether a training follows.
+
+Safe to run twice: it writes nothing but its own result and the report's file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from mlops.drift_detection.detect import detect_drift
+from mlops.errors import EmptyWindow
+from mlops.features.frame import feature_frame, select_features
+from mlops.features.windows import drift_windows
+from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.ports import FeatureSource, Progress, Window
+from mlops.retraining.as_of import resolve_as_of
+from mlops.strategy_file import restore
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    import pyarrow as pa
+
+    from mlops.bootstrap import Services
+    from mlops.retraining.lease_keeper import LeaseKeeper
+    from mlops.strategies import Strategy
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowsRead:
+    """Both windows' rows."""
+
+    as_of: date
+    reference_window: Window
+    current_window: Window
+    reference: pa.Table
+    current: pa.Table
+    features: tuple[str, ...]
+
+
+def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
+    """Read a strategy's reference and current rows. Raises EmptyWindow, MissingColumn, SourceUnavailable."""
+    features = select_features(source.columns(), strategy.data)
+    decided = resolve_as_of(as_of, strategy, source, today=today)
+    reference_window, current_window = drift_windows(decided, strategy.data)
+    columns = ["ticker", "date", *features]
+    reference = source.read(strategy.name, reference_window, columns)
+    current = source.read(strategy.name, current_window, columns)
+    for name, window, table in (("reference", reference_window, reference), ("current", current_window, current)):
+        if table.num_rows == 0:
+            newest = source.latest_date(strategy.name)
+            raise EmptyWindow(
+                f"strategy {strategy.name!r} has no rows in its {name} window, after {window.start} up to {window.end}; "
+                f"its newest row is of {newest or 'no date'}: load its features, or give another --as-of"
+            )
+    return WindowsRead(
+        as_of=decided,
+        reference_window=reference_window,
+        current_window=current_window,
+        reference=reference,
+        current=current,
+        features=features,
+    )
+
+
+def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
+    """The verdict with its report, and what follows from it."""
+    strategy = restore(grant.policy)
+    keeper.report(Progress(done=0, total=3, unit="steps"))
+    read = read_windows(services.source, strategy, as_of=grant.as_of, today=services.now().date())
+    keeper.report(Progress(done=1, total=3, unit="steps"))
+    keeper.check()
+    report = detect_drift(
+        feature_frame(read.reference, read.features),
+        feature_frame(read.current, read.features),
+        strategy.drift,
+        strategy=strategy.name,
+        as_of=read.as_of,
+        reference_window=read.reference_window,
+        current_window=read.current_window,
+        timestamp=services.now(),
+        min_current_rows=strategy.data.min_current_rows,
+    )
+    document = report.to_json()
+    path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
+    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    reason = "drift" if report.drifted else "no_champion" if champion.version is None else None
+    trains = grant.kind is Kind.PIPELINE and reason is not None
+    summary = document["summary"]
+    result: dict[str, Any] = {
+        "as_of": read.as_of.isoformat(),
+        "verdict": report.verdict,
+        "verdict_reason": report.reason,
+        "drifted": report.drifted,
+        "retrain": report.drifted,
+        "retrain_reason": reason,
+        "n_features": document["n_features"],
+        "n_reference": document["n_samples_reference"],
+        "n_current": document["n_samples_current"],
+        "drifted_features_ks": summary["drifted_features_ks"],
+        "drifted_features_psi": summary["drifted_features_psi"],
+        "drift_ratio": summary["drift_ratio"],
+        "alert_threshold": strategy.drift.alert_share,
+        "n_findings": len(document["findings"]),
+        "report_path": str(path) if path else None,
+    }
+    log.info("drift.checked", verdict=report.verdict, share=summary["drift_ratio"], retrain_reason=reason)
+    return StageOutcome(
+        result=result,
+        run_state=None if trains else RunState.SUCCEEDED,
+        next_stage=Stage.TRAIN if trains else None,
+        as_of=read.as_of,
+        drift_report=document,
+    )
+
+
+def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path) -> Path | None:
+    """Write the report to its documented place, whole or not at all; None where the folder cannot be written.
+
+    The ledger has it in any case.
+    """
+    path = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".drift_report_", delete=False, encoding="utf-8") as file:
+            json.dump(document, file, indent=2, allow_nan=False)
+        Path(file.name).chmod(0o644)
+        # Replaces what stands at the name, a link too: the temporary folder is anybody's.
+        os.replace(file.name, path)  # noqa: PTH105 -- Path.replace says the same
+    except OSError as exc:
+        log.warning("drift.report_not_written", path=str(path), error=str(exc), action="set ACIS_REPORT_DIR")
+        return None
+    return path

@@ -1,0 +1,206 @@
+"""The promote stage: judge a challenger, write the decision, then show it to the registry.
+
+Safe to run twice: a run decides once, and a second try only shows that decision to the registry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from mlops.errors import ChampionMoved, DataError, RegistryError, VersionNotFound
+from mlops.ledger.records import Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
+from mlops.mlflow.projection import project
+from mlops.promotion.paired import Comparison, compare_on
+from mlops.promotion.policy import Decision, decide
+from mlops.retraining.train_stage import LabelledRows, read_labelled
+from mlops.strategy_file import restore
+from mlops.training.fingerprint import evidence_digest
+from mlops.training.metrics import evaluate_classifier, majority_class_share
+
+if TYPE_CHECKING:
+    from mlops.bootstrap import Services
+    from mlops.ports import ModelVersion
+    from mlops.retraining.lease_keeper import LeaseKeeper
+    from mlops.strategies import Strategy
+
+log = structlog.get_logger(__name__)
+
+#: The champion may change while a challenger is compared with it; then it is compared again, so often at most.
+COMPARISONS = 5
+
+_ENDS = {
+    "promote": RunState.SUCCEEDED,
+    "rollback": RunState.SUCCEEDED,
+    "await_approval": RunState.AWAITING_APPROVAL,
+}
+
+
+def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
+    """Decide about a version and make the registry show the decision."""
+    strategy = restore(grant.policy)
+    promotion = services.ledger.promotion_of(grant.run_id) or _decide(grant, services, keeper, strategy)
+    keeper.check_before_write()
+    project(promotion, services.registry, services.ledger)
+    log.info("promote.decided", decision=promotion.decision, version=promotion.version)
+    return StageOutcome(
+        result=_result(promotion, strategy),
+        run_state=_ENDS.get(promotion.decision, RunState.REFUSED),
+        as_of=grant.as_of,
+    )
+
+
+def _decide(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy) -> Promotion:
+    version = _challenger(grant, services, strategy)
+    for _ in range(COMPARISONS):
+        champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+        if grant.kind is Kind.ROLLBACK:
+            decided = _rollback(grant, version, champion)
+        else:
+            decided = _judged(grant, services, strategy, version, champion)
+        keeper.check_before_write()
+        try:
+            return services.ledger.decide(grant, decided)
+        except ChampionMoved as exc:
+            log.info("promote.champion_moved", error=str(exc))
+    raise ChampionMoved(f"the champion of {strategy.name!r} changed {COMPARISONS} times during the comparison")
+
+
+def _challenger(grant: Grant, services: Services, strategy: Strategy) -> ModelVersion:
+    named = grant.params.get("version") or grant.inputs.get("train", {}).get("version")
+    if named is not None:
+        return services.registry.version(strategy.model_name, str(named))
+    staging = [found for found in services.registry.versions(strategy.model_name) if found.stage == "Staging"]
+    if not staging:
+        raise VersionNotFound(
+            f"model {strategy.model_name!r} has no version in Staging; train one, or name a version"
+        )
+    return staging[0]
+
+
+def _rollback(grant: Grant, version: ModelVersion, champion: Champion) -> PromotionDecision:
+    evidence = {"kind": "rollback", "from": champion.version, "to": version.version, "reason": grant.reason}
+    return PromotionDecision(
+        decision="rollback",
+        version=version.version,
+        model_name=version.name,
+        reasons=(f"rolled back from version {champion.version or 'none'}: {grant.reason}",),
+        evidence=evidence,
+        evidence_digest=evidence_digest(evidence),
+        actor=grant.requested_by,
+        target_stage="Production",
+        expected_seq=champion.seq,
+        # The place is taken as of now, not as of the old version's training.
+        as_of=champion.as_of,
+    )
+
+
+def _judged(
+    grant: Grant, services: Services, strategy: Strategy, version: ModelVersion, champion: Champion
+) -> PromotionDecision:
+    trained_as_of = _date(version.tags.get("training_date")) or grant.as_of
+    comparison: Comparison | None = None
+    findings: tuple[str, ...] = ()
+    if champion.version == version.version:
+        decision = Decision(
+            decision="keep", reasons=(f"version {version.version} is the champion already",), gates=(), comparison=None
+        )
+    elif champion.as_of is not None and trained_as_of is not None and trained_as_of < champion.as_of:
+        decision = Decision(
+            decision="refuse",
+            reasons=(f"it is dated {trained_as_of}, before the champion's own {champion.as_of}",),
+            gates=(),
+            comparison=None,
+        )
+    else:
+        if champion.version is not None:
+            comparison, findings = _compare(services, strategy, version, champion.version, trained_as_of)
+        decision = decide(strategy.promotion, metrics=version.metrics, comparison=comparison)
+    evidence: dict[str, Any] = {
+        "kind": grant.kind.value,
+        "as_of": trained_as_of.isoformat() if trained_as_of else None,
+        "version": version.version,
+        "metrics": dict(version.metrics),
+        "data_fingerprint": version.tags.get("data_fingerprint"),
+        "model_sha256": version.tags.get("acis.model_sha256"),
+        "holdout": [version.tags.get("holdout_start"), version.tags.get("holdout_end")],
+        "champion": {"version": champion.version, "seq": champion.seq},
+        "gates": [asdict(gate) for gate in decision.gates],
+        "comparison": asdict(comparison) if comparison is not None else None,
+        "findings": list(findings),
+        "policy": asdict(strategy.promotion),
+    }
+    promotes = decision.decision == "promote"
+    return PromotionDecision(
+        decision=decision.decision,
+        version=version.version,
+        model_name=version.name,
+        reasons=(*decision.reasons, *findings),
+        evidence=evidence,
+        evidence_digest=evidence_digest(evidence),
+        actor=grant.requested_by,
+        target_stage="Production" if promotes else "Staging" if decision.decision == "await_approval" else "Archived",
+        expected_seq=champion.seq,
+        as_of=trained_as_of,
+    )
+
+
+def _compare(
+    services: Services, strategy: Strategy, version: ModelVersion, champion: str, as_of: date | None
+) -> tuple[Comparison | None, tuple[str, ...]]:
+    """Both models on the challenger's held-out dates; None with the reason where the champion cannot be scored."""
+    try:
+        challenger_model = services.registry.load_classifier(version.name, version.version)
+        champion_model = services.registry.load_classifier(version.name, champion)
+        metrics = []
+        for model in (challenger_model, champion_model):
+            rows = read_labelled(
+                services.source,
+                strategy,
+                as_of=as_of or services.now().date(),
+                features=tuple(model.get_booster().feature_names),
+            )
+            metrics.append(_scored(model, rows, version))
+    except (DataError, RegistryError) as exc:
+        return None, (f"champion {champion} cannot be scored on these dates: {exc}",)
+    return compare_on(strategy.promotion, challenger=metrics[0], champion=metrics[1], champion_version=champion), ()
+
+
+def _scored(model: Any, rows: LabelledRows, version: ModelVersion) -> dict[str, float]:  # noqa: ANN401 -- XGBClassifier
+    first, last = np.datetime64(version.tags["holdout_start"], "D"), np.datetime64(version.tags["holdout_end"], "D")
+    held = rows.known & (rows.dates >= first) & (rows.dates <= last)
+    before = rows.known & (rows.dates < first)
+    probability = model.predict_proba(rows.x[held])[:, 1]
+    return evaluate_classifier(
+        rows.y[held], probability, train_positive_share=majority_class_share(rows.y[before])
+    ).metrics
+
+
+def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:
+    policy = strategy.promotion
+    return {
+        "model_name": promotion.model_name,
+        "version": promotion.version,
+        "decision": promotion.decision,
+        "promoted": promotion.decision in ("promote", "rollback"),
+        "reasons": list(promotion.reasons),
+        "metrics": promotion.evidence.get("metrics", {}),
+        "required": {
+            "min_accuracy": policy.min_accuracy,
+            "min_roc_auc": policy.min_roc_auc,
+            "min_lift_over_majority": policy.min_lift_over_majority,
+            "min_f1": policy.min_f1,
+        },
+        "previous_version": promotion.previous_version,
+        "promotion_id": promotion.id,
+        "seq": promotion.seq,
+        "evidence_digest": promotion.evidence_digest,
+    }
+
+
+def _date(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
