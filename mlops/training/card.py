@@ -1,0 +1,82 @@
+"""The model card: what a version is, how good it is, and what it must not be used for.
+
+Pure; called by the train stage and logged beside the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlops.strategies import PromotionPolicy, Strategy
+    from mlops.training.metrics import Evaluation
+    from mlops.training.splits import Split
+
+_NOT_FOR = """\
+- Other strategies, universes or horizons than those above: nothing here was measured on them.
+- Sizing positions or forecasting returns: the probability speaks of the label only, and costs are not counted.
+- Dates inside the training window: its scores there say nothing.
+- Alone, where a person's credit, work or insurance is decided: it was made for securities."""
+
+
+def model_card(
+    strategy: Strategy, *, split: Split, evaluation: Evaluation, tags: Mapping[str, str], as_of: date
+) -> str:
+    """Markdown."""
+    policy = strategy.training
+    parameters = {"trainer": policy.trainer, "seed": policy.seed, **policy.params}
+    dates = {
+        "as of": as_of,
+        "trained on": f"{split.first_train} to {split.last_train} ({split.n_train_dates} dates)",
+        "held out": f"{split.first_holdout} to {split.last_holdout} ({split.n_holdout_dates} dates)",
+        "purged rows between": split.n_purged,
+        "label looks ahead": f"{policy.horizon_dates} dates",
+    }
+    sections = [
+        f"# {strategy.model_name}",
+        strategy.description,
+        f"Predicts, for the strategy `{strategy.name}`, whether `{policy.label}`.",
+        "## Data",
+        _table(("", ""), {**dates, "fingerprint": f"`{tags.get('data_fingerprint', 'not known')}`"}.items()),
+        "## Metrics on the held-out dates",
+        _metrics(evaluation),
+        "\n".join(f"- {note}" for note in evaluation.notes),
+        "## Gates",
+        _table(("gate", "required"), gates_of(strategy.promotion).items()),
+        "## Parameters",
+        _table(("parameter", "value"), parameters.items()),
+        "## Not to be used for",
+        _NOT_FOR,
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def gates_of(policy: PromotionPolicy) -> dict[str, str]:
+    """The gates that are applied, in words."""
+    gates = {
+        "accuracy": policy.min_accuracy,
+        "roc_auc": policy.min_roc_auc,
+        "lift_over_majority": policy.min_lift_over_majority,
+        "f1_score": policy.min_f1,
+    }
+    applied = {name: f"at least {value:.4f}" for name, value in gates.items() if value is not None}
+    return applied | {f"{policy.main_metric} against the champion": "not worse on the same dates"}
+
+
+def _metrics(evaluation: Evaluation) -> str:
+    found = evaluation.metrics
+    beside = {
+        "accuracy": " (always the majority class: {majority_accuracy:.4f}, with hindsight {holdout_majority_accuracy:.4f})"
+    }
+    rows = {}
+    for name, value in found.items():
+        note = beside.get(name, "")
+        rows[name] = f"{value:.4f}" + (note.format(**found) if note and "majority_accuracy" in found else "")
+    return _table(("metric", "value"), rows.items())
+
+
+def _table(header: tuple[str, str], rows: Iterable[tuple[str, object]]) -> str:
+    lines = [f"| {header[0]} | {header[1]} |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)])
