@@ -9,7 +9,9 @@
     └── PermanentError             asking again changes nothing
         ├── ConfigurationError         settings or strategies file
         │   ├── NothingConfigured          no server named, none running
-        │   ├── UnknownStrategy
+        │   ├── AlreadyRunning             a stack of servers uses this var folder now
+    │   ├── ServerFailed               a server or role that we started does not come up
+    │   ├── UnknownStrategy
         │   └── InvalidStrategyFile
         ├── DataError                  the data cannot answer the question
         │   ├── EmptyWindow
@@ -81,6 +83,14 @@ class ConfigurationError(PermanentError):
 
 class NothingConfigured(ConfigurationError):
     """No server is named and none is running; start everything with `make run`, or set DATABASE_URL."""
+
+
+class AlreadyRunning(ConfigurationError):
+    """Servers run in this var folder already."""
+
+
+class ServerFailed(ConfigurationError):
+    """A server or role that was started does not come up."""
 
 
 class UnknownStrategy(ConfigurationError):

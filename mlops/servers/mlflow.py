@@ -37,8 +37,8 @@ def mlflow_program(*, port: int, backend_url: str, artifact_root: str, cwd: Path
             "GIT_PYTHON_REFRESH": "quiet",
         },
         cwd=cwd,
-        # The command starts uvicorn as a child and does not pass signals on.
-        stop_as_group=True,
+        # The command starts uvicorn as a child, and passes signals on only once that is up.
+        serves_by_child=True,
         settled_s=10,
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mlops.errors import ConfigurationError
+from mlops.errors import ServerFailed
 from mlops.servers.program import Program
 
 _PR_SET_PDEATHSIG = 1
@@ -21,10 +23,14 @@ POLL_S = 0.02
 """Between two looks at a server that is starting; they take 40 ms to 10 s."""
 
 
+# Looked up here, not between fork and exec, where no lock may be taken.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
 def die_with_parent(signal_number: int) -> None:
     """Have the kernel send this process a signal when its parent's thread ends; Linux only, else nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, signal_number)
 
 
 def tail(path: Path, lines: int = 15) -> str:
@@ -45,7 +51,7 @@ class Child:
         self._signal = signal.Signals[f"SIG{program.stop_signal}"]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self.process = subprocess.Popen(  # noqa: S603 -- the command is composed by our own server modules
+            self.process = subprocess.Popen(
                 program.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -56,42 +62,37 @@ class Child:
                 user=program.user,
                 group=_group_of(program.user),
                 extra_groups=None if program.user is None else [],
-                # Runs between fork and exec; one C call, no lock is taken.
                 preexec_fn=lambda: die_with_parent(self._signal),  # noqa: PLW1509
             )
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
-        """Return when `ready`. Raises ConfigurationError with the log's end if it ends or takes too long."""
+        """Return when `ready`. Raises ServerFailed with the log's end if it ends or takes too long."""
         deadline = time.monotonic() + timeout_s
         while not ready():
             code = self.process.poll()
             if code is not None:
                 message = f"{self.program.name} ended with {code} while starting:\n{tail(self.log)}"
-                raise ConfigurationError(message)
+                raise ServerFailed(message)
             if time.monotonic() > deadline:
                 message = f"{self.program.name} did not answer within {timeout_s:.0f} s:\n{tail(self.log)}"
-                raise ConfigurationError(message)
+                raise ServerFailed(message)
             time.sleep(POLL_S)
 
     def stop(self) -> None:
         """Ask it to end, wait, then kill what is left of its group."""
         if self.process.poll() is None:
-            self._send(self._signal, group=self.program.stop_as_group)
-            try:
+            self._send(self._signal, group=self.program.serves_by_child)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(self.program.stop_wait_s)
-            except subprocess.TimeoutExpired:
-                pass
         self._send(signal.SIGKILL, group=True)
         self.process.wait()
 
     def _send(self, number: signal.Signals, *, group: bool) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             if group:
                 os.killpg(self.process.pid, number)
             else:
                 self.process.send_signal(number)
-        except ProcessLookupError:
-            pass
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +106,4 @@ class Child:
 def _group_of(user: str | None) -> int | None:
     if user is None:
         return None
-    import pwd  # noqa: PLC0415 -- POSIX only, and only root needs it
-
     return pwd.getpwnam(user).pw_gid

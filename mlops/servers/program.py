@@ -27,7 +27,7 @@ class Program:
     """The signal of an orderly end, without `SIG`."""
     stop_wait_s: int = 10
     """Seconds from that signal to SIGKILL."""
-    stop_as_group: bool = False
-    """Send the signal to the whole process group: for programs that do not pass it on to their children."""
+    serves_by_child: bool = False
+    """Its port is held by a child: both are signalled, and a child that outlived it is ended first."""
     settled_s: int = 1
     """An end within so many seconds of the start counts as a failed start, and the next try backs off."""

@@ -24,7 +24,7 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
-from mlops.errors import ConfigurationError
+from mlops.errors import ServerFailed
 from mlops.servers import account, mlflow, postgres
 from mlops.servers import redis as redis_server_module
 from mlops.servers.ports import choose_port
@@ -48,7 +48,7 @@ def started(make: Callable[[int], Program], answers: Callable[[int], bool], log:
         with Child(make(port), log=log) as child:
             try:
                 child.wait_until(partial(answers, port))
-            except ConfigurationError:
+            except ServerFailed:
                 if last or "in use" not in log.read_text(errors="replace"):
                     raise
                 continue

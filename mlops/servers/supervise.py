@@ -1,0 +1,175 @@
+"""supervisord over the programs of a stack: its configuration, its process, its control.
+
+Groups stop one after the other, the last first; within a group all stop at once: roles, then MLflow, then
+Redis and PostgreSQL, which everything else needs to end well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import xmlrpc.client
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from mlops.errors import ServerFailed
+from mlops.servers.layout import Layout
+from mlops.servers.leftovers import VAR_VARIABLE
+from mlops.servers.ports import LOOPBACK
+from mlops.servers.process import Child, tail
+from mlops.servers.program import Program
+
+USER = "acis"
+PYTHON_VARIABLE = "STACK_PYTHON"
+PROGRAMS_VARIABLE = "STACK_PROGRAMS"
+
+STOP_S = 45
+"""From SIGTERM to SIGKILL of supervisord: the longest stop of each group (20 + 10 + 10 s) and some."""
+
+Groups = Mapping[str, Sequence[Program]]
+"""Programs by group, in the order of starting."""
+
+
+def render_config(groups: Groups, *, port: int, password: str) -> str:
+    """The configuration; paths are relative to it or come from the environment, so nothing needs quoting."""
+    lines = [
+        "[supervisord]",
+        "nodaemon=true",
+        "silent=true",
+        "logfile=%(here)s/../log/supervisord.log",
+        "logfile_maxbytes=5MB",
+        "logfile_backups=2",
+        "pidfile=%(here)s/supervisord.pid",
+        "childlogdir=%(here)s",
+        "umask=077",
+        *(["user=root"] if os.geteuid() == 0 else []),  # said plainly, else it warns at every start
+        "",
+        "[inet_http_server]",
+        f"port={LOOPBACK}:{port}",
+        f"username={USER}",
+        f"password={password}",
+        "",
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        "",
+    ]
+    for priority, (group, programs) in enumerate(groups.items(), start=1):
+        lines += [
+            f"[group:{group}]",
+            f"programs={','.join(program.name for program in programs)}",
+            f"priority={priority}",
+            "",
+        ]
+        for program in programs:
+            lines += _program_lines(program)
+    return "\n".join(lines)
+
+
+def _program_lines(program: Program) -> list[str]:
+    return [
+        f"[program:{program.name}]",
+        f'command="%(ENV_{PYTHON_VARIABLE})s" -m mlops.servers.launch "%(ENV_{PROGRAMS_VARIABLE})s" {program.name}',
+        "autostart=false",  # the stack starts them in its own order
+        "autorestart=true",
+        f"startsecs={program.settled_s}",
+        # The pause before the n-th try is n seconds, and it never gives up: a role whose server is away
+        # for an hour comes back by itself.
+        "startretries=1000000",
+        f"stopsignal={program.stop_signal}",
+        f"stopwaitsecs={program.stop_wait_s}",
+        f"stopasgroup={str(program.serves_by_child).lower()}",
+        "killasgroup=true",
+        "redirect_stderr=true",
+        f"stdout_logfile=%(here)s/../log/{program.name}.log",
+        "stdout_logfile_maxbytes=10MB",
+        "stdout_logfile_backups=3",
+        "",
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramState:
+    """What supervisord knows of a program."""
+
+    name: str
+    state: str
+    """STOPPED, STARTING, RUNNING, BACKOFF (failed to start, tried again soon), STOPPING, EXITED, FATAL."""
+    pid: int
+    """0 where none runs."""
+    started: int
+    """Second of the last start, by the wall clock."""
+
+
+class Supervisor:
+    """A supervisord of our own; ends with this process, whatever ends it."""
+
+    def __init__(self, layout: Layout, groups: Groups, *, port: int, password: str, cwd: Path) -> None:
+        self._layout = layout
+        self._url = f"http://{USER}:{password}@{LOOPBACK}:{port}/RPC2"
+        config = layout.supervisor_config
+        config.unlink(missing_ok=True)
+        with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(render_config(groups, port=port, password=password))
+        self._child = Child(
+            Program(
+                name="supervisord",
+                command=(sys.executable, "-m", "supervisor.supervisord", "-c", str(config)),
+                environment={
+                    PYTHON_VARIABLE: sys.executable,
+                    PROGRAMS_VARIABLE: str(layout.programs_file),
+                    VAR_VARIABLE: str(layout.var_dir),
+                },
+                cwd=cwd,
+                stop_wait_s=STOP_S,
+            ),
+            log=layout.log("supervisord-output"),
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of supervisord."""
+        return self._child.process.pid
+
+    def is_alive(self) -> bool:
+        """Supervisord itself runs."""
+        return self._child.process.poll() is None
+
+    def wait_until_up(self) -> None:
+        """Return when it answers. Raises ServerFailed."""
+        self._child.wait_until(self._answers, timeout_s=30)
+
+    def _answers(self) -> bool:
+        try:
+            self._rpc().getState()
+        except (OSError, HTTPException, xmlrpc.client.Error):
+            return False
+        return True
+
+    def _rpc(self) -> Any:  # noqa: ANN401 -- the proxy's attributes are the remote methods
+        # One connection for each call: a kept one would be half-closed by the next call.
+        return xmlrpc.client.ServerProxy(self._url).supervisor
+
+    def start_group(self, group: str) -> None:
+        """Start the group's programs, without waiting for them."""
+        self._rpc().startProcessGroup(group, False)
+
+    def states(self) -> dict[str, ProgramState]:
+        """All programs by name. Raises ServerFailed when supervisord has died."""
+        try:
+            found = self._rpc().getAllProcessInfo()
+        except (OSError, HTTPException, xmlrpc.client.Error) as exc:
+            message = f"supervisord does not answer ({exc}):\n{tail(self._layout.log('supervisord'))}"
+            raise ServerFailed(message) from exc
+        return {
+            str(one["name"]): ProgramState(
+                name=str(one["name"]), state=str(one["statename"]), pid=int(one["pid"]), started=int(one["start"])
+            )
+            for one in found
+        }
+
+    def stop(self) -> None:
+        """Stop all groups in reverse order, then supervisord."""
+        self._child.stop()

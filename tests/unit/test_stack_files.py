@@ -1,0 +1,131 @@
+"""Secrets, folders, plans and the lock of a stack."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from mlops.errors import AlreadyRunning, ConfigurationError
+from mlops.servers.layout import Layout, Ports
+from mlops.servers.lock import StackLock, holder
+from mlops.servers.plan import StackOptions, make_plan
+from mlops.servers.secrets import Secrets, ensure_secrets
+
+PORTS = Ports(mlflow=5000, flower=5555, redis=1, postgres=2, supervisor=3)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    first, made = ensure_secrets(tmp_path / "var")
+    again, made_again = ensure_secrets(tmp_path / "var")
+    assert (made, made_again) == (True, False)
+    assert first == again
+
+
+def test_only_the_owner_reads_the_secrets(tmp_path: Path) -> None:
+    ensure_secrets(tmp_path / "var")
+    assert mode(tmp_path / "var") == 0o700
+    assert mode(tmp_path / "var" / "secrets.json") == 0o600
+
+
+def test_no_two_secrets_are_equal() -> None:
+    made = [Secrets(), Secrets()]
+    passwords = {getattr(one, f"{name}_password") for one in made for name in ("postgres", "redis", "flower")}
+    assert len(passwords) == 6
+
+
+def test_secrets_do_not_show_in_a_log() -> None:
+    secrets = Secrets()
+    assert secrets.redis_password not in repr(secrets)
+
+
+def test_a_damaged_secrets_file_is_named_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    path.write_text(json.dumps({"redis_password": "x"}))
+    with pytest.raises(ConfigurationError, match=r"lacks postgres_password"):
+        ensure_secrets(tmp_path)
+    assert json.loads(path.read_text()) == {"redis_password": "x"}
+
+
+def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    var = tmp_path / "shared"
+    var.mkdir()
+    var.chmod(0o755)
+    Layout(var_dir=var).make()
+    assert mode(var) == 0o755
+    assert mode(Layout(var_dir=var).run_dir) == 0o700
+
+
+def test_a_var_folder_that_is_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "var").write_text("")
+    with pytest.raises(ConfigurationError, match="set ACIS_VAR_DIR"):
+        Layout(var_dir=tmp_path / "var").make()
+
+
+def test_one_process_holds_the_lock_and_the_next_is_told_who(tmp_path: Path) -> None:
+    import os
+
+    layout = Layout(var_dir=tmp_path / "var")
+    layout.make()
+    with StackLock(layout.lock_file):
+        assert holder(layout.lock_file) == os.getpid()
+        with pytest.raises(AlreadyRunning, match=str(os.getpid())):
+            StackLock(layout.lock_file).acquire()
+    assert holder(layout.lock_file) is None
+
+
+def test_servers_that_are_given_are_not_started_and_their_mlflow_is_ours_on_sqlite(tmp_path: Path) -> None:
+    layout = Layout(var_dir=tmp_path / "var")
+    layout.make()
+    options = StackOptions(
+        var_dir=layout.var_dir,
+        strategies_file=tmp_path / "s.toml",
+        database_url="postgresql://them/db",
+        celery_broker_url="redis://them/0",
+    )
+    plan = make_plan(options, layout=layout, ports=PORTS, secrets=Secrets())
+    assert plan.servers == ()
+    assert plan.postgres_admin_url is None
+    assert plan.tracking[0].environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{layout.mlflow_sqlite}"
+    assert plan.urls.results == "redis://them/0"
+    assert not layout.postgres_home.exists()
+
+
+def test_no_mlflow_is_started_where_one_is_given(tmp_path: Path) -> None:
+    layout = Layout(var_dir=tmp_path / "var")
+    layout.make()
+    options = StackOptions(
+        var_dir=layout.var_dir,
+        strategies_file=tmp_path / "s.toml",
+        database_url="postgresql://them/db",
+        celery_broker_url="redis://them/0",
+        mlflow_tracking_uri="http://them:5000",
+        roles=("beat",),
+    )
+    plan = make_plan(options, layout=layout, ports=PORTS, secrets=Secrets())
+    assert list(plan.groups) == ["roles"]
+    environment = plan.roles[0].environment
+    assert environment["MLFLOW_TRACKING_URI"] == "http://them:5000"
+    assert environment["DATABASE_URL"] == "postgresql://them/db"
+
+
+def test_no_secret_is_on_a_command_line(tmp_path: Path) -> None:
+    layout = Layout(var_dir=tmp_path / "var")
+    layout.make()
+    secrets = Secrets()
+    options = StackOptions(
+        var_dir=layout.var_dir, strategies_file=tmp_path / "s.toml", database_url="postgresql://u:their-secret@them/db"
+    )
+    plan = make_plan(options, layout=layout, ports=PORTS, secrets=secrets)
+    words = " ".join(word for program in plan.programs for word in program.command)
+    assert "their-secret" not in words
+    assert secrets.redis_password not in words
+    assert secrets.flower_password not in words
+    assert secrets.redis_password in layout.redis_config.read_text()
+    assert mode(layout.redis_config) == 0o600
