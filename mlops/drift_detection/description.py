@@ -1,0 +1,106 @@
+"""What one window of one feature looks like; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops.drift_detection.psi import sorted_values
+
+Floats = npt.NDArray[np.float64]
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """Moments and quantiles of the finite values, and counts of what is not one. None: undefined."""
+
+    n: int
+    n_missing: int
+    n_infinite: int
+    mean: float | None
+    std: float | None
+    """Sample standard deviation, n - 1."""
+    skew: float | None
+    """Bias-corrected (Fisher-Pearson), as pandas has it."""
+    kurtosis: float | None
+    """Bias-corrected excess, as pandas has it."""
+    minimum: float | None
+    maximum: float | None
+    quantiles: tuple[float, ...]
+    """At QUANTILES, linear interpolation; empty where there is no finite value."""
+
+    @property
+    def is_constant(self) -> bool:
+        """All finite values are one."""
+        return self.minimum is not None and self.minimum == self.maximum
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedColumn:
+    """One window of one feature after its only sort."""
+
+    values: Floats
+    """(n,) ascending, infinities included, without nan"""
+    n_missing: int
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the window."""
+        return len(self.values) + self.n_missing
+
+
+def ordered_column(values: Floats) -> OrderedColumn:
+    """Sort once; everything else reads the result."""
+    ordered, n_missing = sorted_values(values)
+    return OrderedColumn(values=ordered, n_missing=n_missing)
+
+
+def describe(column: OrderedColumn) -> Description:
+    """Description of a sorted column, in two passes over it."""
+    low, high = np.searchsorted(column.values, -np.inf, side="right"), np.searchsorted(column.values, np.inf, side="left")
+    finite = column.values[low:high]
+    n = len(finite)
+    n_infinite = len(column.values) - n
+    if n == 0:
+        return Description(
+            n=column.n_rows, n_missing=column.n_missing, n_infinite=n_infinite, mean=None, std=None, skew=None,
+            kurtosis=None, minimum=None, maximum=None, quantiles=(),
+        )  # fmt: skip
+    mean = float(finite.mean())
+    centred = finite - mean
+    second = float(np.dot(centred, centred)) / n
+    squared = centred * centred
+    constant = finite[0] == finite[-1]
+    return Description(
+        n=column.n_rows,
+        n_missing=column.n_missing,
+        n_infinite=n_infinite,
+        mean=mean,
+        std=float(np.sqrt(second * n / (n - 1))) if n > 1 else None,
+        skew=None if constant or n < 3 else _skew(float(np.dot(squared, centred)) / n, second, n),
+        kurtosis=None if constant or n < 4 else _kurtosis(float(np.dot(squared, squared)) / n, second, n),
+        minimum=float(finite[0]),
+        maximum=float(finite[-1]),
+        quantiles=tuple(float(value) for value in _quantiles(finite)),
+    )
+
+
+def _skew(third: float, second: float, n: int) -> float:
+    return float(np.sqrt(n * (n - 1)) / (n - 2) * third / second**1.5)
+
+
+def _kurtosis(fourth: float, second: float, n: int) -> float:
+    excess = fourth / second**2 - 3
+    return float((n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * excess + 6))
+
+
+def _quantiles(finite: Floats) -> Floats:
+    """Linear interpolation between order statistics; the column is sorted already."""
+    position = np.asarray(QUANTILES) * (len(finite) - 1)
+    below = np.floor(position).astype(np.int64)
+    above = np.minimum(below + 1, len(finite) - 1)
+    return finite[below] + (finite[above] - finite[below]) * (position - below)

@@ -1,0 +1,151 @@
+"""Compares two windows of features and says whether they have drifted; pure.
+
+One sort per column and window; every statistic reads the sorted columns. Called by the drift stage.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime
+
+from mlops.drift_detection.categorical import compare_categories
+from mlops.drift_detection.description import describe, ordered_column
+from mlops.drift_detection.findings import Finding, numeric_findings
+from mlops.drift_detection.ks import ks_test
+from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
+from mlops.drift_detection.report import DriftReport, FeatureReport
+from mlops.drift_detection.verdict import FeatureVerdict, raw_verdict
+from mlops.errors import EmptyWindow, UnusableFeatures
+from mlops.features.frame import FeatureFrame, Floats, Texts
+from mlops.ports import Window
+from mlops.strategies import DriftPolicy
+
+
+def detect_drift(
+    reference: FeatureFrame,
+    current: FeatureFrame,
+    policy: DriftPolicy,
+    *,
+    strategy: str,
+    as_of: date,
+    reference_window: Window,
+    current_window: Window,
+    timestamp: datetime,
+    min_current_rows: int = 100,
+) -> DriftReport:
+    """The report of a check. NaN never reads "no drift": a statistic that is undefined is a finding.
+
+    Raises EmptyWindow when a window has no rows, UnusableFeatures when there is no feature.
+    """
+    for name, frame in (("reference", reference), ("current", current)):
+        if frame.n_rows == 0:
+            raise EmptyWindow(f"the {name} window of {strategy!r} holds no rows")
+    findings = _table_findings(reference, current)
+    reports: dict[str, FeatureReport] = {}
+    for name, values in reference.numbers.items():
+        if name in current.numbers:
+            reports[name] = _numeric(name, values, current.numbers[name], policy, findings)
+    for name, texts in reference.categories.items():
+        if name in current.categories:
+            reports[name] = _categorical(name, texts, current.categories[name], policy, findings)
+    if not reports:
+        raise UnusableFeatures(f"strategy {strategy!r} has no feature that is in both windows")
+    decision = raw_verdict(
+        [
+            FeatureVerdict(name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi)
+            for name, report in reports.items()
+        ],
+        alert_share=policy.alert_share,
+        n_current=current.n_rows,
+        min_current_rows=min_current_rows,
+    )
+    return DriftReport(
+        strategy=strategy,
+        as_of=as_of,
+        timestamp=timestamp,
+        reference_window=reference_window,
+        current_window=current_window,
+        n_reference=reference.n_rows,
+        n_current=current.n_rows,
+        policy=policy,
+        features=reports,
+        findings=tuple(findings),
+        decision=decision,
+    )
+
+
+def _numeric(
+    name: str, reference: Floats, current: Floats, policy: DriftPolicy, findings: list[Finding]
+) -> FeatureReport:
+    ref, cur = ordered_column(reference), ordered_column(current)
+    ref_description, cur_description = describe(ref), describe(cur)
+    found = numeric_findings(name, ref_description, cur_description, alpha=policy.ks_p)
+    findings += found
+    forced = any(finding.is_drift for finding in found)
+    if not len(ref.values) or not len(cur.values):
+        return FeatureReport(
+            kind="number", ks_statistic=None, ks_p=None, psi=None, drifted_ks=forced, drifted_psi=forced,
+            reference=ref_description, current=cur_description,
+        )  # fmt: skip
+    ks = ks_test(ref.values, cur.values)
+    bins = quantile_bins(ref.values, bins=policy.bins)
+    psi = index_from_counts(bin_counts(ref.values, ref.n_missing, bins), bin_counts(cur.values, cur.n_missing, bins))
+    if math.isnan(psi) or math.isnan(ks.p_value):
+        raise UnusableFeatures(f"{name}: its statistics are undefined although both windows hold values")
+    return FeatureReport(
+        kind="number",
+        ks_statistic=ks.statistic,
+        ks_p=ks.p_value,
+        psi=psi,
+        drifted_ks=ks.p_value < policy.ks_p or forced,
+        drifted_psi=psi >= policy.psi_significant or forced,
+        reference=ref_description,
+        current=cur_description,
+    )
+
+
+def _categorical(
+    name: str, reference: Texts, current: Texts, policy: DriftPolicy, findings: list[Finding]
+) -> FeatureReport:
+    drift = compare_categories(reference, current)
+    if drift.unseen:
+        shown = ", ".join(drift.unseen[:5]) + (" …" if len(drift.unseen) > 5 else "")
+        findings.append(
+            Finding(
+                code="unseen_categories", column=name, message=f"{name}: not in the reference: {shown}", is_drift=False
+            )
+        )
+    return FeatureReport(
+        kind="category",
+        ks_statistic=None,
+        ks_p=drift.p_value,
+        psi=drift.psi,
+        drifted_ks=drift.p_value < policy.ks_p,
+        drifted_psi=drift.psi >= policy.psi_significant,
+        reference=None,
+        current=None,
+    )
+
+
+def _table_findings(reference: FeatureFrame, current: FeatureFrame) -> list[Finding]:
+    before = {*reference.numbers, *reference.categories}
+    now = {*current.numbers, *current.categories}
+    found = [
+        Finding(code="vanished_column", column=name, message=f"{name}: gone since the reference", is_drift=False)
+        for name in sorted(before - now)
+    ]
+    found += [
+        Finding(code="new_column", column=name, message=f"{name}: not in the reference", is_drift=False)
+        for name in sorted(now - before)
+    ]
+    for window, frame in (("reference", reference), ("current", current)):
+        if frame.n_duplicate_rows:
+            found.append(
+                Finding(
+                    code="duplicate_rows",
+                    column=None,
+                    message=f"{frame.n_duplicate_rows} rows of the {window} window repeat a ticker and date",
+                    is_drift=False,
+                )
+            )
+    return found

@@ -1,0 +1,129 @@
+"""A check's report, and its JSON with the documented keys; pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlops.drift_detection.description import QUANTILES, Description
+
+if TYPE_CHECKING:
+    from mlops.drift_detection.findings import Finding
+    from mlops.drift_detection.verdict import Decision, Verdict
+    from mlops.ports import Window
+    from mlops.strategies import DriftPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureReport:
+    """One feature's statistics. None: undefined, and then a finding says why."""
+
+    kind: Literal["number", "category"]
+    ks_statistic: float | None
+    ks_p: float | None
+    """p of the KS test; of the chi-square test for a category."""
+    psi: float | None
+    drifted_ks: bool
+    drifted_psi: bool
+    reference: Description | None
+    current: Description | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """All that a check found."""
+
+    strategy: str
+    as_of: date
+    timestamp: datetime
+    reference_window: Window
+    current_window: Window
+    n_reference: int
+    n_current: int
+    policy: DriftPolicy
+    features: dict[str, FeatureReport]
+    findings: tuple[Finding, ...]
+    decision: Decision
+
+    @property
+    def verdict(self) -> Verdict:
+        """`drifted`, `stable` or `insufficient`."""
+        return self.decision.verdict
+
+    @property
+    def drifted(self) -> bool:
+        """The rule in force says so."""
+        return self.decision.verdict == "drifted"
+
+    @property
+    def reason(self) -> str:
+        """The verdict's reason, in words."""
+        return self.decision.reason
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON: the documented keys, and what the documented report could not say."""
+        return {
+            "timestamp": self.timestamp.isoformat(),
+            "n_features": len(self.features),
+            "n_samples_reference": self.n_reference,
+            "n_samples_current": self.n_current,
+            "drift_threshold": self.policy.ks_p,
+            "summary": {
+                "drifted_features_ks": sum(feature.drifted_ks for feature in self.features.values()),
+                "drifted_features_psi": sum(feature.drifted_psi for feature in self.features.values()),
+                "drift_detected": self.drifted,
+                "drift_ratio": self.decision.share,
+                "alert_threshold": self.policy.alert_share,
+            },
+            "ks_test": {
+                name: {"statistic": feature.ks_statistic, "p_value": feature.ks_p, "drifted": feature.drifted_ks}
+                for name, feature in self.features.items()
+            },
+            "psi": {
+                name: {"psi_value": feature.psi, "drifted": feature.drifted_psi, "band": self._band(feature.psi)}
+                for name, feature in self.features.items()
+            },
+            "verdict": {
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "rule": self.policy.rule,
+                "raw": {"share": self.decision.share, "alert_share": self.policy.alert_share},
+            },
+            # Filled by a calibrated rule; the raw rule has no null distribution.
+            "calibration": None,
+            "findings": [asdict(finding) for finding in self.findings],
+            "feature_statistics": {
+                name: {"reference": _described(feature.reference), "current": _described(feature.current)}
+                for name, feature in self.features.items()
+            },
+            "windows": {
+                "as_of": self.as_of.isoformat(),
+                "reference": _window(self.reference_window),
+                "current": _window(self.current_window),
+            },
+            "data": {
+                "strategy": self.strategy,
+                "ks_convention": "two-sided, kstwo at round(n m / (n + m))",
+                "psi_convention": f"{self.policy.bins} reference quantiles, open ends, missing bin, +0.5 per bin",
+            },
+        }
+
+    def _band(self, psi: float | None) -> str:
+        if psi is None:
+            return "undefined"
+        if psi >= self.policy.psi_significant:
+            return "significant"
+        return "moderate" if psi >= self.policy.psi_moderate else "none"
+
+
+def _window(window: Window) -> dict[str, str]:
+    return {"after": window.start.isoformat(), "to": window.end.isoformat()}
+
+
+def _described(description: Description | None) -> dict[str, Any] | None:
+    if description is None:
+        return None
+    values = asdict(description)
+    values["quantiles"] = dict(zip((str(q) for q in QUANTILES), description.quantiles, strict=False))
+    return values
