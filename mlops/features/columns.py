@@ -1,0 +1,53 @@
+"""What the feature view's columns are, whatever it is stored in; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from mlops.errors import MissingColumn
+from mlops.ports import Column
+from mlops.strategies import KEY_COLUMNS
+
+
+def quoted(identifier: str) -> str:
+    """A SQL identifier; a dot separates schema and relation."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in identifier.split("."))
+
+
+def read_schema(schema: pa.Schema) -> tuple[Column, ...]:
+    """Columns of an Arrow schema."""
+    return tuple(Column(name=field.name, kind=kind_of(field.type)) for field in schema)
+
+
+def kind_of(arrow: pa.DataType) -> str:
+    """`number`, `category`, `date` or `other`."""
+    if pa.types.is_floating(arrow) or pa.types.is_integer(arrow) or pa.types.is_decimal(arrow):
+        return "number"
+    if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
+        return "date"
+    if pa.types.is_boolean(arrow) or pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
+        return "category"
+    # ADBC gives PostgreSQL's numeric as an opaque string.
+    return "number" if "numeric" in str(arrow) else "other"
+
+
+def checked_columns(columns: Sequence[Column], relation: str) -> tuple[Column, ...]:
+    """The columns, when the three keys are among them. Raises MissingColumn."""
+    names = [column.name for column in columns]
+    missing = [name for name in KEY_COLUMNS if name not in names]
+    if missing:
+        raise MissingColumn(
+            f"{relation} lacks {', '.join(missing)}; found {', '.join(names)}. The feature view needs "
+            f"ticker, date, strategy, numeric features, and target_return; see README, Your own data"
+        )
+    return tuple(columns)
+
+
+def missing_relation(relation: str) -> MissingColumn:
+    """The error for a view that does not exist."""
+    return MissingColumn(
+        f"there is no table or view {relation!r}; make one with ticker, date, strategy, features and target_return, "
+        f"or set ACIS_FEATURE_RELATION; see README, Your own data"
+    )

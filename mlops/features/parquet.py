@@ -1,0 +1,80 @@
+"""The feature view as a Parquet file or a folder of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from mlops.errors import MissingColumn, SourceUnavailable
+from mlops.features.columns import checked_columns, read_schema
+from mlops.ports import Column, Window
+
+
+class ParquetFeatures:
+    """`mlops.ports.FeatureSource` over Parquet; filters reach the row groups."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def columns(self) -> tuple[Column, ...]:
+        """All columns. Raises SourceUnavailable, MissingColumn."""
+        return checked_columns(read_schema(self._dataset().schema), str(self._path))
+
+    def latest_date(self, strategy: str | None = None) -> date | None:
+        """Newest date of the strategy, or of any."""
+        keep = ds.field("strategy") == strategy if strategy is not None else None
+        newest = pc.max(self._table(["date"], keep).column("date")).as_py()
+        return None if newest is None else newest
+
+    def dates(self, strategy: str, window: Window) -> list[date]:
+        """Distinct dates with rows, ascending."""
+        table = self._table(["date"], _within(strategy, window))
+        return sorted(pc.unique(table.column("date")).to_pylist())
+
+    def count(self, strategy: str, window: Window) -> int:
+        """Rows in the window."""
+        return int(self._table(["date"], _within(strategy, window)).num_rows)
+
+    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+        """Rows of the window, ordered by date and ticker; numbers as float64."""
+        kinds = {column.name: column.kind for column in self.columns()}
+        missing = [name for name in columns if name not in kinds]
+        if missing:
+            raise MissingColumn(f"{self._path} lacks {', '.join(missing)}; found {', '.join(kinds)}")
+        wanted = list(dict.fromkeys([*columns, "date", "ticker"]))
+        table = self._table(wanted, _within(strategy, window)).sort_by([("date", "ascending"), ("ticker", "ascending")])
+        return pa.table({name: _cast(table.column(name), kinds[name]) for name in columns})
+
+    def _table(self, columns: list[str], keep: ds.Expression | None) -> pa.Table:
+        dataset = self._dataset()
+        checked_columns(read_schema(dataset.schema), str(self._path))
+        date_type = dataset.schema.field("date").type
+        table = dataset.to_table(columns=columns, filter=keep)
+        if date_type != pa.date32():
+            index = table.column_names.index("date")
+            table = table.set_column(index, "date", table.column("date").cast(pa.date32(), safe=False))
+        return table
+
+    def _dataset(self) -> ds.Dataset:
+        try:
+            return ds.dataset(str(self._path), format="parquet")
+        except (OSError, pa.ArrowInvalid) as exc:
+            raise SourceUnavailable(f"the feature files {self._path} cannot be read: {exc}") from exc
+
+
+def _within(strategy: str, window: Window) -> ds.Expression:
+    day = ds.field("date").cast(pa.date32(), safe=False)
+    return (ds.field("strategy") == strategy) & (day > window.start) & (day <= window.end)
+
+
+def _cast(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+    if kind == "number":
+        return column.cast(pa.float64(), safe=False)
+    if kind == "date":
+        return column.cast(pa.date32(), safe=False)
+    return column.cast(pa.string())

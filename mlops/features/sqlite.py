@@ -1,0 +1,105 @@
+"""The feature view in SQLite, for small use: dates are ISO text, numbers come as float64."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mlops.errors import MissingColumn, SourceUnavailable
+from mlops.features.columns import checked_columns, missing_relation, quoted
+from mlops.ports import Column, Window
+
+_KINDS = {"REAL": "number", "FLOAT": "number", "DOUBLE": "number", "NUMERIC": "number", "INTEGER": "number",
+          "INT": "number", "BIGINT": "number", "DATE": "date", "TIMESTAMP": "date", "DATETIME": "date",
+          "TEXT": "category", "VARCHAR": "category", "BOOLEAN": "category"}  # fmt: skip
+
+
+class SqliteFeatures:
+    """`mlops.ports.FeatureSource` over a table of a SQLite file."""
+
+    def __init__(self, url: str, *, relation: str) -> None:
+        self._path = Path(url.partition(":///")[2])
+        self._relation = relation
+        self._quoted = quoted(relation)
+
+    def columns(self) -> tuple[Column, ...]:
+        """All columns, by their declared types. Raises SourceUnavailable, MissingColumn."""
+        rows = self._rows(f"SELECT name, type FROM pragma_table_info('{self._relation.replace(chr(39), '')}')", ())  # noqa: S608 -- pragma takes no parameter for a quoted name
+        if not rows:
+            raise missing_relation(self._relation)
+        columns = [Column(name=name, kind=_kind(name, kind)) for name, kind in rows]
+        return checked_columns(columns, self._relation)
+
+    def latest_date(self, strategy: str | None = None) -> date | None:
+        """Newest date of the strategy, or of any."""
+        self.columns()
+        where, values = ("WHERE strategy = ?", (strategy,)) if strategy is not None else ("", ())
+        newest = self._rows(f"SELECT max(date) FROM {self._quoted} {where}", values)[0][0]  # noqa: S608
+        return _day(newest) if newest else None
+
+    def dates(self, strategy: str, window: Window) -> list[date]:
+        """Distinct dates with rows, ascending."""
+        sql = f"SELECT DISTINCT date FROM {self._quoted} WHERE strategy = ? AND date > ? AND date <= ? ORDER BY date"  # noqa: S608
+        return [_day(row[0]) for row in self._rows(sql, _values(strategy, window))]
+
+    def count(self, strategy: str, window: Window) -> int:
+        """Rows in the window."""
+        sql = f"SELECT count(*) FROM {self._quoted} WHERE strategy = ? AND date > ? AND date <= ?"  # noqa: S608
+        return int(self._rows(sql, _values(strategy, window))[0][0])
+
+    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+        """Rows of the window, ordered by date and ticker; numbers as float64."""
+        kinds = {column.name: column.kind for column in self.columns()}
+        missing = [name for name in columns if name not in kinds]
+        if missing:
+            raise MissingColumn(f"{self._relation} lacks {', '.join(missing)}; found {', '.join(kinds)}")
+        selected = ", ".join(quoted(name) for name in columns)
+        sql = (
+            f"SELECT {selected} FROM {self._quoted} WHERE strategy = ? AND date > ? AND date <= ? "  # noqa: S608
+            f"ORDER BY date, ticker"
+        )
+        rows = self._rows(sql, _values(strategy, window))
+        return pa.table(
+            {name: _array([row[index] for row in rows], kinds[name]) for index, name in enumerate(columns)}
+        )
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        if not self._path.exists():
+            raise SourceUnavailable(f"the feature database {self._path} does not exist")
+        try:
+            with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as connection:
+                return connection.execute(sql, tuple(values)).fetchall()
+        except sqlite3.OperationalError as exc:
+            if "no such table" in str(exc):
+                raise missing_relation(self._relation) from exc
+            raise SourceUnavailable(f"the feature database {self._path} does not answer: {exc}") from exc
+
+
+def _kind(name: str, declared: str) -> str:
+    # Arithmetic in a view leaves a column without a declared type: it is a number unless it is a key.
+    if not declared:
+        return {"date": "date", "ticker": "category", "strategy": "category"}.get(name, "number")
+    return _KINDS.get(declared.upper().partition("(")[0].strip(), "other")
+
+
+def _values(strategy: str, window: Window) -> tuple[str, str, str]:
+    # A date with a time of day is later than the bare date, so the end takes the whole day.
+    return strategy, f"{window.start.isoformat()}~", f"{window.end.isoformat()}~"
+
+
+def _day(text: str) -> date:
+    return date.fromisoformat(str(text)[:10])
+
+
+def _array(values: list[Any], kind: str) -> pa.Array:
+    if kind == "number":
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if kind == "date":
+        return pa.array([_day(value) for value in values], pa.date32())
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
