@@ -1,0 +1,159 @@
+"""Ledgers whose clock a test can move, and requests and decisions to feed them.
+
+On SQLite the clock is a Python function. On PostgreSQL the ledger's SQL is left as it is: the search path puts a
+schema before `pg_catalog` whose `clock_timestamp()` is the real one plus what a table says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import make_url, text
+
+from mlops.ledger.engine import Database
+from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Stage
+from mlops.ledger.schema import migrate
+
+LEASE_S = 60.0
+DEADLINE_S = 900.0
+MAX_ATTEMPTS = 3
+POLICY: dict[str, Any] = {
+    "execution": {
+        "max_attempts": MAX_ATTEMPTS,
+        "drift_deadline_s": DEADLINE_S,
+        "train_deadline_s": 2700.0,
+        "promote_deadline_s": 600.0,
+    },
+    "training": {"device": "auto"},
+}
+_TABLES = (
+    "mlops_run, mlops_stage, mlops_drift_report, mlops_promotion, mlops_champion, mlops_outbox, "
+    "mlops_schedule, mlops_worker, mlops_policy, mlops_audit"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedLedger:
+    """A ledger and its clock."""
+
+    ledger: SqlLedger
+    advance: Callable[[float], None]
+    """Let so many seconds pass."""
+    wipe: Callable[[], None]
+    """Empty all tables and set the clock right."""
+
+
+@contextmanager
+def sqlite_ledger(folder: Path) -> Iterator[TimedLedger]:
+    """In a file of the folder."""
+    url = f"sqlite:///{folder / 'ledger.db'}"
+    migrate(url)
+    shift = [0.0]
+    database = Database(url, clock=lambda: datetime.now(UTC) + timedelta(seconds=shift[0]))
+
+    def wipe() -> None:
+        shift[0] = 0.0
+        with database.transaction() as connection:
+            connection.execute(text("PRAGMA defer_foreign_keys=ON"))
+            for table in _TABLES.split(", "):
+                connection.execute(text(f"DELETE FROM {table}"))
+
+    def advance(seconds: float) -> None:
+        shift[0] += seconds
+
+    ledger = SqlLedger(database, lease_s=LEASE_S)
+    try:
+        yield TimedLedger(ledger=ledger, advance=advance, wipe=wipe)
+    finally:
+        ledger.close()
+
+
+def with_movable_clock(url: str) -> str:
+    """The same PostgreSQL database with the ledger's tables, and a `clock_timestamp()` that tests move."""
+    database = Database(url)
+    with database.transaction() as connection:
+        for statement in (
+            "CREATE SCHEMA moved",
+            "CREATE TABLE moved.shift (by interval NOT NULL)",
+            "INSERT INTO moved.shift VALUES (interval '0')",
+            "CREATE FUNCTION moved.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
+            "'SELECT pg_catalog.clock_timestamp() + (SELECT by FROM moved.shift)'",
+        ):
+            connection.execute(text(statement))
+    database.close()
+    options = "-c search_path=moved,public,pg_catalog"
+    moved = make_url(url).update_query_dict({"options": options}).render_as_string(hide_password=False)
+    migrate(moved)
+    return moved
+
+
+@contextmanager
+def postgres_ledger(url: str) -> Iterator[TimedLedger]:
+    """On a database that `with_movable_clock` prepared; empty."""
+    database = Database(url)
+
+    def wipe() -> None:
+        with database.transaction() as connection:
+            connection.execute(text(f"TRUNCATE {_TABLES} CASCADE"))
+            connection.execute(text("UPDATE moved.shift SET by = interval '0'"))
+
+    def advance(seconds: float) -> None:
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE moved.shift SET by = by + make_interval(secs => :s)"), {"s": seconds})
+
+    ledger = SqlLedger(database, lease_s=LEASE_S)
+    wipe()
+    try:
+        yield TimedLedger(ledger=ledger, advance=advance, wipe=wipe)
+    finally:
+        ledger.close()
+
+
+def request_for(strategy: str = "growth", kind: Kind = Kind.PIPELINE, **changes: Any) -> RunRequest:
+    """A request as the scheduler makes it."""
+    return RunRequest(**{"strategy": strategy, "kind": kind, "policy": POLICY, "reason": "schedule", **changes})
+
+
+def decision_for(version: str, *, expected_seq: int = 0, **changes: Any) -> PromotionDecision:
+    """A promotion of that version."""
+    return PromotionDecision(
+        **{
+            "decision": "promote",
+            "version": version,
+            "model_name": "acis_growth_classifier",
+            "reasons": ("better",),
+            "evidence": {"roc_auc": 0.7},
+            "evidence_digest": "sha256:0",
+            "actor": "policy",
+            "target_stage": "Production",
+            "expected_seq": expected_seq,
+            **changes,
+        }
+    )
+
+
+def accepted_and_sent(ledger: SqlLedger, request: RunRequest | None = None, *, queue: str = "drift") -> Accepted:
+    """A run whose first message is in the queue."""
+    accepted = ledger.accept(request or request_for())
+    assert accepted.publication is not None
+    ledger.published(accepted.publication, queue=queue, task_id=f"task-{accepted.run_id}-1")
+    return accepted
+
+
+def granted(ledger: SqlLedger, run_id: str, stage: Stage = Stage.DRIFT, *, worker: str = "w1", **more: Any) -> Grant:
+    """The stage, claimed."""
+    grant = ledger.claim(run_id, stage, worker=worker, **more)
+    assert grant is not None, f"{stage} of {run_id} could not be claimed"
+    return grant
+
+
+def promoting(ledger: SqlLedger, strategy: str = "growth", **changes: Any) -> Grant:
+    """A claimed promote stage of a new run."""
+    accepted = ledger.accept(request_for(strategy, Kind.ROLLBACK, **changes))
+    return granted(ledger, accepted.run_id, Stage.PROMOTE)
