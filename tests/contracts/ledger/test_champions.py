@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from mlops.errors import ChampionMoved, LeaseLost
+from mlops.ledger.ledger import SqlLedger
+from tests.support.ledgers import LEASE_S, TimedLedger, decision_for, granted, promoting
+
+
+def test_where_there_never_was_a_champion_the_seq_is_0(ledger: SqlLedger) -> None:
+    champion = ledger.champion("growth")
+    assert (champion.version, champion.seq, champion.promotion_id) == (None, 0, None)
+
+
+def test_a_promotion_makes_the_version_the_champion(ledger: SqlLedger) -> None:
+    promotion = ledger.decide(promoting(ledger), decision_for("3", as_of=date(2020, 3, 16)))
+    champion = ledger.champion("growth")
+    assert (champion.version, champion.seq, champion.as_of) == ("3", 1, date(2020, 3, 16))
+    assert champion.promotion_id == promotion.id
+    assert (promotion.seq, promotion.previous_version, promotion.projected_at) == (1, None, None)
+
+
+def test_a_second_decision_of_a_run_is_its_first(ledger: SqlLedger) -> None:
+    grant = promoting(ledger)
+    first = ledger.decide(grant, decision_for("3"))
+    assert ledger.decide(grant, decision_for("4", expected_seq=1)) == first
+    assert ledger.promotion_of(grant.run_id) == first
+    assert (ledger.champion("growth").version, len(ledger.promotions("growth"))) == ("3", 1)
+
+
+def test_a_reclaimed_stage_finds_the_decision_and_the_stale_one_writes_none(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    stale = promoting(ledger)
+    timed.advance(LEASE_S + 1)
+    fresh = granted(ledger, stale.run_id, stale.stage, worker="w2")
+    with pytest.raises(LeaseLost):
+        ledger.decide(stale, decision_for("3"))
+    assert ledger.promotions("growth") == []
+    assert ledger.decide(fresh, decision_for("3")).version == "3"
+
+
+@pytest.mark.parametrize("expected_seq", [0, 2])
+def test_a_champion_that_is_not_the_compared_one_is_not_replaced(ledger: SqlLedger, expected_seq: int) -> None:
+    ledger.decide(promoting(ledger), decision_for("3"))
+    grant = promoting(ledger)
+    with pytest.raises(ChampionMoved, match=f"at seq {expected_seq}"):
+        ledger.decide(grant, decision_for("4", expected_seq=expected_seq))
+    assert ledger.champion("growth").version == "3"
+    assert ledger.promotion_of(grant.run_id) is None
+    assert ledger.decide(grant, decision_for("4", expected_seq=1)).previous_version == "3"
+
+
+def test_a_refusal_changes_no_champion_and_needs_no_seq(ledger: SqlLedger) -> None:
+    ledger.decide(promoting(ledger), decision_for("3"))
+    refusal = decision_for("4", decision="refuse", target_stage="Archived", expected_seq=0)
+    assert ledger.decide(promoting(ledger), refusal).seq == 1
+    assert (ledger.champion("growth").version, ledger.champion("growth").seq) == ("3", 1)
+
+
+def test_refusing_the_champion_itself_leaves_it_in_production(ledger: SqlLedger) -> None:
+    ledger.decide(promoting(ledger), decision_for("3"))
+    refusal = decision_for("3", decision="refuse", target_stage="Archived", expected_seq=1)
+    assert ledger.decide(promoting(ledger), refusal).target_stage == "Production"
+    assert ledger.champion("growth").version == "3"
+
+
+@pytest.mark.parametrize("stage", ["Archived", "Staging", "None"])
+def test_taking_the_champion_out_of_production_empties_the_place(ledger: SqlLedger, stage: str) -> None:
+    ledger.record_transition("growth", decision_for("3", decision="manual"))
+    taken = ledger.record_transition("growth", decision_for("3", target_stage=stage, expected_seq=1))
+    assert (taken.run_id, taken.seq, taken.target_stage) == (None, 2, stage)
+    assert (ledger.champion("growth").version, ledger.champion("growth").seq) == (None, 2)
+    assert ledger.record_transition("growth", decision_for("4", expected_seq=2)).seq == 3
+
+
+def test_moving_another_version_leaves_the_champion(ledger: SqlLedger) -> None:
+    ledger.record_transition("growth", decision_for("3"))
+    ledger.record_transition("growth", decision_for("2", target_stage="Staging", expected_seq=1))
+    assert (ledger.champion("growth").version, ledger.champion("growth").seq) == ("3", 1)
+
+
+def test_a_transition_by_hand_is_refused_when_the_champion_moved(ledger: SqlLedger) -> None:
+    ledger.record_transition("growth", decision_for("3"))
+    with pytest.raises(ChampionMoved):
+        ledger.record_transition("growth", decision_for("4", expected_seq=0))
+    with pytest.raises(ChampionMoved):
+        ledger.record_transition("growth", decision_for("3", target_stage="Archived", expected_seq=5))
+    assert len(ledger.promotions("growth")) == 1
+
+
+def test_a_replay_has_a_champion_of_its_own_and_is_not_projected(ledger: SqlLedger) -> None:
+    ledger.decide(promoting(ledger, namespace="replay-1"), decision_for("9"))
+    assert ledger.champion("growth").version is None
+    assert ledger.champion("growth", namespace="replay-1").version == "9"
+    assert ledger.unprojected() == []
+    assert ledger.promotions("growth") == []
+
+
+def test_what_was_projected_is_not_projected_again(ledger: SqlLedger) -> None:
+    first = ledger.record_transition("growth", decision_for("3"))
+    second = ledger.record_transition("value", decision_for("1"))
+    assert ledger.unprojected() == [first, second]
+    ledger.projected(first.id)
+    assert ledger.unprojected() == [second]
+    assert ledger.promotions("growth")[0].projected_at is not None
+
+
+def test_a_late_repair_never_shows_an_old_champion(ledger: SqlLedger) -> None:
+    old = ledger.record_transition("growth", decision_for("3"))
+    new = ledger.record_transition("growth", decision_for("4", expected_seq=1))
+    ledger.projected(new.id)
+    assert [(late.id, late.target_stage) for late in ledger.unprojected()] == [(old.id, "Archived")]
+
+
+def test_a_decision_overtaken_by_a_later_one_about_its_version_is_not_projected(ledger: SqlLedger) -> None:
+    ledger.record_transition("growth", decision_for("3"))
+    ledger.record_transition("growth", decision_for("4", expected_seq=1))
+    back = ledger.record_transition("growth", decision_for("3", decision="rollback", expected_seq=2))
+    assert [(late.version, late.target_stage) for late in ledger.unprojected()] == [
+        ("4", "Archived"),
+        ("3", "Production"),
+    ]
+    ledger.projected(back.id)
+    assert [late.version for late in ledger.unprojected()] == ["4"]
+
+
+def test_decisions_are_read_newest_first(ledger: SqlLedger) -> None:
+    for seq, version in enumerate(["1", "2", "3"]):
+        ledger.record_transition("growth", decision_for(version, expected_seq=seq))
+    assert [promotion.version for promotion in ledger.promotions(limit=2)] == ["3", "2"]
+    assert ledger.promotions("value") == []
+
+
+def test_a_run_without_a_decision_has_none(ledger: SqlLedger) -> None:
+    assert ledger.promotion_of(promoting(ledger).run_id) is None

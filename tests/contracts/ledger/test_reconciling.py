@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.records import Executor, RunState, Stage, StageOutcome, StageState
+from tests.support.ledgers import LEASE_S, MAX_ATTEMPTS, TimedLedger, accepted_and_sent, granted, request_for
+
+
+def numbers(ledger: SqlLedger, queue_lengths: dict[str, int] | None = None) -> dict[str, int]:
+    return {due.run_id: due.publish_no for due in ledger.due_publications(queue_lengths)}
+
+
+def sent_again(ledger: SqlLedger, queue_lengths: dict[str, int], *, queue: str = "drift") -> list[str]:
+    """Run ids in the order they were handed out, each confirmed."""
+    due = ledger.due_publications(queue_lengths)
+    for publication in due:
+        ledger.published(publication, queue=queue, task_id=f"task-{publication.run_id}-{publication.publish_no}")
+    return [publication.run_id for publication in due]
+
+
+def test_an_unconfirmed_message_is_handed_out_again_after_5_s_with_the_next_number(timed: TimedLedger) -> None:
+    run_id = timed.ledger.accept(request_for()).run_id
+    assert numbers(timed.ledger) == {}
+    timed.advance(6)
+    assert numbers(timed.ledger) == {run_id: 2}
+    assert numbers(timed.ledger) == {}, "the second reconciler of the same moment sends nothing"
+    timed.advance(6)
+    assert numbers(timed.ledger) == {run_id: 3}
+
+
+def test_a_confirmed_message_is_left_alone_while_the_broker_says_nothing(timed: TimedLedger) -> None:
+    accepted_and_sent(timed.ledger)
+    timed.advance(3600)
+    assert numbers(timed.ledger, None) == {}
+
+
+def test_a_late_confirmation_of_an_old_number_does_not_count(timed: TimedLedger) -> None:
+    accepted = timed.ledger.accept(request_for())
+    assert accepted.publication is not None
+    timed.advance(6)
+    assert numbers(timed.ledger) == {accepted.run_id: 2}
+    timed.ledger.published(accepted.publication, queue="drift", task_id="old")
+    timed.advance(6)
+    assert numbers(timed.ledger) == {accepted.run_id: 3}
+
+
+def test_an_expired_lease_goes_back_to_the_queue_with_the_attempt_counted(timed: TimedLedger) -> None:
+    run_id = accepted_and_sent(timed.ledger).run_id
+    granted(timed.ledger, run_id, worker="w-lost")
+    assert numbers(timed.ledger) == {}
+    timed.advance(LEASE_S + 1)
+    assert numbers(timed.ledger) == {run_id: 2}
+    stage = timed.ledger.run(run_id).stages[0]
+    assert (stage.state, stage.attempt) == (StageState.QUEUED, 2)
+    assert stage.error is not None
+    assert "w-lost" in stage.error
+    assert granted(timed.ledger, run_id).attempt == 2
+
+
+def test_the_last_expired_lease_makes_the_run_dead(timed: TimedLedger) -> None:
+    run_id = accepted_and_sent(timed.ledger).run_id
+    for _ in range(MAX_ATTEMPTS):
+        granted(timed.ledger, run_id)
+        timed.advance(LEASE_S + 1)
+        published = numbers(timed.ledger)
+    assert published == {}
+    assert timed.ledger.run(run_id).state == RunState.DEAD
+    assert [message.state for message in timed.ledger.pending_outcomes()] == ["FAILURE"]
+
+
+def test_an_expired_stage_of_a_run_asked_to_stop_is_cancelled(timed: TimedLedger) -> None:
+    run_id = accepted_and_sent(timed.ledger).run_id
+    granted(timed.ledger, run_id)
+    timed.ledger.cancel(run_id, actor="anna")
+    timed.advance(LEASE_S + 1)
+    assert numbers(timed.ledger) == {}
+    assert timed.ledger.run(run_id).state == RunState.CANCELLED
+
+
+def test_a_message_missing_from_a_short_queue_is_sent_again_after_60_s(timed: TimedLedger) -> None:
+    run_id = accepted_and_sent(timed.ledger).run_id
+    timed.advance(59)
+    assert numbers(timed.ledger, {"drift": 0}) == {}
+    timed.advance(2)
+    assert numbers(timed.ledger, {"drift": 1}) == {}, "the queue is as long as the ledger says"
+    assert numbers(timed.ledger, {"drift": 0}) == {run_id: 2}
+
+
+def test_repetitions_of_a_lost_message_double_their_distance_up_to_15_min(timed: TimedLedger) -> None:
+    run_id = accepted_and_sent(timed.ledger).run_id
+    for wait in (60, 120, 240, 480, 900, 900):
+        timed.advance(wait - 2)
+        assert sent_again(timed.ledger, {"drift": 0}) == []
+        timed.advance(4)
+        assert sent_again(timed.ledger, {"drift": 0}) == [run_id]
+
+
+def test_a_queue_gets_back_at_most_what_it_lacks_oldest_first(timed: TimedLedger) -> None:
+    run_ids = []
+    for name in ("a", "b", "c", "d"):
+        run_ids.append(accepted_and_sent(timed.ledger, request_for(name)).run_id)
+        timed.advance(1)
+    timed.advance(60)
+    assert sent_again(timed.ledger, {"drift": 2}) == run_ids[:2]
+    assert sent_again(timed.ledger, {"drift": 4}) == []
+    assert sent_again(timed.ledger, {"drift": 0}) == run_ids[2:]
+
+
+def test_queues_are_counted_apart(timed: TimedLedger) -> None:
+    one = accepted_and_sent(timed.ledger, request_for("a"), queue="drift").run_id
+    accepted_and_sent(timed.ledger, request_for("b"), queue="train.cpu")
+    timed.advance(61)
+    assert numbers(timed.ledger, {"drift": 0, "train.cpu": 5}) == {one: 2}
+
+
+def test_messages_of_a_deserted_queue_are_taken_back(timed: TimedLedger) -> None:
+    run_id = accepted_and_sent(timed.ledger, queue="train.gpu").run_id
+    assert timed.ledger.reroute("train.cpu") == 0
+    assert timed.ledger.reroute("train.gpu") == 1
+    assert numbers(timed.ledger) == {run_id: 2}
+
+
+def test_a_lost_inline_run_is_failed_and_never_published(timed: TimedLedger) -> None:
+    run_id = timed.ledger.accept(request_for(executor=Executor.INLINE)).run_id
+    granted(timed.ledger, run_id)
+    assert timed.ledger.fail_lost_inline() == 0
+    timed.advance(LEASE_S + 1)
+    assert numbers(timed.ledger, {}) == {}
+    assert timed.ledger.fail_lost_inline() == 1
+    view = timed.ledger.run(run_id)
+    assert (view.state, view.stages[0].state) == (RunState.FAILED, StageState.FAILED)
+    assert timed.ledger.fail_lost_inline() == 0
+
+
+def test_an_inline_run_that_died_between_two_stages_is_failed_too(timed: TimedLedger) -> None:
+    run_id = timed.ledger.accept(request_for(executor=Executor.INLINE)).run_id
+    timed.ledger.finish(
+        granted(timed.ledger, run_id), StageOutcome(result={}, run_state=None, next_stage=Stage.TRAIN)
+    )
+    timed.advance(LEASE_S * 2)
+    assert timed.ledger.fail_lost_inline() == 1
+    assert timed.ledger.run(run_id).state == RunState.FAILED
+
+
+def test_an_inline_run_that_waits_for_its_retry_is_left_alone(timed: TimedLedger) -> None:
+    run_id = timed.ledger.accept(request_for(executor=Executor.INLINE)).run_id
+    timed.ledger.fail(granted(timed.ledger, run_id), error="away", retry=True, delay_s=300)
+    timed.advance(LEASE_S * 2)
+    assert timed.ledger.fail_lost_inline() == 0
+
+
+def test_one_reconciler_works_at_a_time(ledger: SqlLedger) -> None:
+    with ledger.try_reconcile_lock() as mine:
+        assert mine
+        with ledger.try_reconcile_lock() as other:
+            assert not other
+    with ledger.try_reconcile_lock() as again:
+        assert again

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from mlops.errors import ConfigurationError
+from mlops.ledger import open_ledger
+from mlops.ledger.engine import Database
+from mlops.ledger.schema import VERSION_TABLE, migrate, schema_state
+from mlops.ledger.tables import metadata
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    make: Callable[[], str] = request.getfixturevalue("postgres_database")
+    return make()
+
+
+def test_a_database_without_tables_says_how_to_make_them(empty_url: str) -> None:
+    assert schema_state(empty_url).current is None
+    ledger = open_ledger(empty_url)
+    with pytest.raises(ConfigurationError, match="acis migrate"):
+        ledger.runs()
+    ledger.close()
+
+
+def test_migrating_brings_the_schema_to_the_newest_and_again_changes_nothing(empty_url: str) -> None:
+    assert not schema_state(empty_url).is_current
+    assert migrate(empty_url).is_current
+    assert migrate(empty_url) == schema_state(empty_url)
+    ledger = open_ledger(empty_url)
+    assert ledger.runs() == []
+    ledger.close()
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_program(empty_url: str) -> None:
+    migrate(empty_url)
+    database = Database(empty_url)
+    with database.transaction() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, metadata) == []
+    database.close()
+
+
+def test_tables_of_others_in_the_same_database_are_left_alone(empty_url: str) -> None:
+    database = Database(empty_url)
+    with database.transaction() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('theirs')"))
+    migrate(empty_url)
+    with database.reading() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "theirs"
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "not a url"])
+def test_a_database_that_cannot_hold_the_ledger_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"postgresql://") as refused:
+        open_ledger(url)
+    assert "secret" not in str(refused.value)
