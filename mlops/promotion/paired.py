@@ -39,7 +39,9 @@ def compare_on(
     champion_version: str,
 ) -> Comparison:
     """Compare on the policy's main metric; on accuracy, and said so, where that one is undefined for these dates."""
-    metric = policy.main_metric if policy.main_metric in challenger and policy.main_metric in champion else _ALWAYS_DEFINED
+    metric = (
+        policy.main_metric if policy.main_metric in challenger and policy.main_metric in champion else _ALWAYS_DEFINED
+    )
     ours, theirs = challenger[metric], champion[metric]
     # Comparisons with nan are False: a challenger that cannot be measured is not "not worse".
     not_worse = ours <= theirs if metric in LOWER_IS_BETTER else ours >= theirs
@@ -51,5 +53,7 @@ def compare_on(
         champion=theirs,
         champion_version=champion_version,
         not_worse=not_worse,
-        words=f"{metric} {ours:.4f} {relation} the {theirs:.4f} of champion {champion_version} on the same dates{instead}",
+        words=(
+            f"{metric} {ours:.4f} {relation} the {theirs:.4f} of champion {champion_version} on the same dates{instead}"
+        ),
     )

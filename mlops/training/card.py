@@ -67,13 +67,12 @@ def gates_of(policy: PromotionPolicy) -> dict[str, str]:
 
 def _metrics(evaluation: Evaluation) -> str:
     found = evaluation.metrics
-    beside = {
-        "accuracy": " (always the majority class: {majority_accuracy:.4f}, with hindsight {holdout_majority_accuracy:.4f})"
-    }
-    rows = {}
-    for name, value in found.items():
-        note = beside.get(name, "")
-        rows[name] = f"{value:.4f}" + (note.format(**found) if note and "majority_accuracy" in found else "")
+    rows = {name: f"{value:.4f}" for name, value in found.items()}
+    if {"accuracy", "majority_accuracy", "holdout_majority_accuracy"} <= found.keys():
+        rows["accuracy"] += (
+            f" (always the majority class: {found['majority_accuracy']:.4f},"
+            f" with hindsight {found['holdout_majority_accuracy']:.4f})"
+        )
     return _table(("metric", "value"), rows.items())
 
 

@@ -60,10 +60,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 -- any JSON value
     if isinstance(value, (list, tuple, set, frozenset)):
         items = [_plain(item) for item in value]
         return sorted(items, key=canonical_json) if isinstance(value, (set, frozenset)) else items
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())  # a plain number where it is a scalar
     if isinstance(value, (date, datetime)):
         return value.isoformat()
     if isinstance(value, float) and value.is_integer():

@@ -63,7 +63,7 @@ def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 def _roc(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], area: float) -> Figure:
     figure, axes = _axes(f"ROC, area {area:.3f}", "false positive rate", "true positive rate")
     order = np.argsort(-p, kind="stable")
-    last_of_tie = np.append(np.diff(p[order]) != 0, True)  # noqa: FBT003 -- numpy's signature
+    last_of_tie = np.append(np.diff(p[order]) != 0, True)
     hits, misses = np.cumsum(positive[order])[last_of_tie], np.cumsum(~positive[order])[last_of_tie]
     axes.plot(np.append(0, misses / misses[-1]), np.append(0, hits / hits[-1]))
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey")

@@ -54,7 +54,7 @@ def evaluate_trading(
 
 def sharpe_ratio(returns: npt.NDArray[np.float64], *, periods_per_year: float) -> float | None:
     """Mean over standard deviation (n - 1), annualised, risk-free rate 0; None where it does not vary."""
-    if len(returns) < 2:  # noqa: PLR2004 -- a standard deviation needs two
+    if len(returns) < 2:
         return None
     deviation = float(np.std(returns, ddof=1))
     # Equal returns leave a rounding rest of the order of eps * mean, not exactly 0.

@@ -103,7 +103,7 @@ def load_trainer(name: str) -> Trainer:
     return trainer  # type: ignore[no-any-return]  # checked by its method
 
 
-class _Rounds(xgb.callback.TrainingCallback):
+class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the library's base is untyped
     """Tells the control how far the training is, after each round.
 
     The last round of a segment is not checked here: its model is saved first, then asked for.

@@ -1,0 +1,487 @@
+"""The mlflow library behind one door: the only module that imports it.
+
+Called by `registry` (the stages) and `mlflow_client` (the documented class), both of which import this on
+first use, since the library takes seconds. Values go in and out, never the library's entities. Everything but
+the `fluent` calls is addressed by explicit ids, since MLflow's active run, experiment and tracking URI are
+global to the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from inspect import unwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, VersionNotFound
+from mlops.ports import ModelVersion
+
+_DEFAULTS = {
+    # The library's own 7 retries hold a dead server's caller for four minutes; the ledger waits better.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Only XGBoost's own format is read here; nothing that a pickle could hide may run.
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
+    # Requirements are given; without this a uv.lock in the current folder would be exported.
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Else it looks for a repository to tag the run with, and complains where there is no git.
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+for _name, _value in _DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+import mlflow  # noqa: E402 -- reads the variables above
+import mlflow.xgboost  # noqa: E402
+import requests  # noqa: E402
+from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.models import Model, infer_signature  # noqa: E402
+from mlflow.tracking import MlflowClient  # noqa: E402
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODEL_FILE = "model.ubj"
+_UNREACHABLE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+#: MLflow takes so many per request.
+_BATCH = 100
+_SCHEMA_ROWS = 100
+_SAFE = re.compile(r"[\w .:@+/-]*")
+
+# The deprecation warning of stages would reach our users, who cannot do anything about it.
+_transition = unwrap(MlflowClient.transition_model_version_stage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedRun:
+    """A run of an experiment."""
+
+    run_id: str
+    run_name: str
+    status: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """A model that was uploaded, registered or not."""
+
+    model_id: str
+    sha256: str
+    """Of its model file."""
+
+
+class Gateway:
+    """One MLflow server. Raises RegistryUnavailable, ModelNotFound, VersionNotFound, RegistryError."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.tracking_uri = tracking_uri
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self._experiments: dict[str, str] = {}
+
+    # -- runs
+
+    def experiment_id(self, name: str) -> str:
+        """Id of the experiment, which is made where it does not exist."""
+        if name not in self._experiments:
+            with self._translated(f"experiment {name!r}"):
+                self._experiments[name] = self._found_experiment(name) or self._made_experiment(name)
+        return self._experiments[name]
+
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Id of a new run in state RUNNING."""
+        with self._translated(f"run {name!r}"):
+            run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
+            return str(run.info.run_id)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        model_id: str | None = None,
+        step: int = 0,
+    ) -> None:
+        """Write to a run; metrics to its model too, where `model_id` is given."""
+        now_ms = int(time.time() * 1000)
+        entities = [
+            *(("params", Param(key, str(value))) for key, value in (params or {}).items()),
+            *(
+                ("metrics", Metric(key, float(value), now_ms, step, model_id=model_id))
+                for key, value in (metrics or {}).items()
+            ),
+            *(("tags", RunTag(key, str(value))) for key, value in (tags or {}).items()),
+        ]
+        with self._translated(f"run {run_id}"):
+            for start in range(0, len(entities), _BATCH):
+                batch: dict[str, list[Any]] = {}
+                for kind, entity in entities[start : start + _BATCH]:
+                    batch.setdefault(kind, []).append(entity)
+                self._client.log_batch(run_id, **batch)
+
+    def log_dataset(self, run_id: str, frame: pd.DataFrame, *, name: str, digest: str | None) -> None:
+        """Note what a run was trained on: name, digest (cut to 36 characters), schema and size; not the rows."""
+        source = CodeDatasetSource(tags={})  # given, or the library asks git
+        # The library looks at every single value for a schema: over a second for each million of them.
+        head = mlflow.data.from_pandas(frame.head(_SCHEMA_ROWS), source=source, name=name).to_dict()
+        dataset = Dataset(
+            name=name,
+            digest=(digest or mlflow.data.from_pandas(frame, source=source, name=name).digest)[:36],
+            source_type=head["source_type"],
+            source=head["source"],
+            schema=head["schema"],
+            profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
+        )
+        with self._translated(f"run {run_id}"):
+            self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def upload(self, run_id: str, artifacts: Mapping[str, Path]) -> None:
+        """Store files with a run, by artifact path."""
+        with tempfile.TemporaryDirectory(prefix="acis-artifacts-") as folder, self._translated(f"run {run_id}"):
+            for artifact, file in artifacts.items():
+                place = Path(folder, artifact)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(file.resolve())
+            self._client.log_artifacts(run_id, folder)
+
+    def end_run(self, run_id: str, status: str) -> None:
+        """End a run as FINISHED, FAILED or KILLED."""
+        with self._translated(f"run {run_id}"):
+            self._client.set_terminated(run_id, status)
+
+    def runs(
+        self, experiment_ids: Sequence[str], where: str, *, order_by: Sequence[str] = (), limit: int = 1000
+    ) -> list[LoggedRun]:
+        """Runs that match a filter in MLflow's language; newest first unless ordered."""
+        order = list(order_by) or ["attributes.start_time DESC"]
+        with self._translated("a search of runs"):
+            found = self._client.search_runs(list(experiment_ids), where, order_by=order, max_results=limit)
+        return [_logged_run(run) for run in found]
+
+    def run(self, run_id: str) -> LoggedRun:
+        """One run."""
+        with self._translated(f"run {run_id}"):
+            return _logged_run(self._client.get_run(run_id))
+
+    def experiment_of(self, run_id: str) -> str:
+        """Id of the experiment that a run belongs to."""
+        with self._translated(f"run {run_id}"):
+            return str(self._client.get_run(run_id).info.experiment_id)
+
+    def artifacts(self, run_id: str) -> list[str]:
+        """Paths of a run's files; those of its model under `model/`."""
+        with self._translated(f"run {run_id}"):
+            run = self._client.get_run(run_id)
+            outputs = run.outputs.model_outputs if run.outputs else []
+            found = set(_walk(lambda path: self._client.list_artifacts(run_id, path)))
+            for output in outputs:
+                listed = _walk(lambda path, id_=output.model_id: self._client.list_logged_model_artifacts(id_, path))
+                found.update(f"model/{path}" for path in listed)
+        return sorted(found)
+
+    # -- models
+
+    def store_model(
+        self,
+        model: Any,  # noqa: ANN401 -- XGBClassifier or Booster
+        *,
+        experiment_id: str,
+        run_id: str,
+        name: str,
+        signature: Any = None,  # noqa: ANN401 -- the library's ModelSignature
+        example: Any = None,  # noqa: ANN401 -- pandas frame
+        predictions: Any = None,  # noqa: ANN401 -- array
+    ) -> StoredModel:
+        """Upload in XGBoost's own format, with signature, example and pinned requirements, as the run's output."""
+        if not hasattr(model, "save_model"):
+            message = f"a model of type {type(model).__name__} cannot be stored; only XGBoost models can"
+            raise RegistryError(message)
+        if signature is None and predictions is not None:
+            signature = infer_signature(example, predictions)
+        with tempfile.TemporaryDirectory(prefix="acis-model-") as folder, self._translated(f"model {name!r}"):
+            stored = self._client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+            path = Path(folder, "model")
+            mlflow.xgboost.save_model(
+                model,
+                str(path),
+                mlflow_model=Model(artifact_path=stored.artifact_location, run_id=run_id, model_id=stored.model_id),
+                signature=signature,
+                input_example=example,
+                # Inferring them imports everything in a second process, which takes 3 s and names both wheels.
+                pip_requirements=list(requirements()),
+            )
+            digest = file_sha256(path / MODEL_FILE)
+            self._client.log_model_artifacts(stored.model_id, str(path))
+            self._client.finalize_logged_model(stored.model_id, "READY")
+            self._client.log_outputs(run_id, [LoggedModelOutput(stored.model_id, step=0)])
+        return StoredModel(model_id=stored.model_id, sha256=digest)
+
+    def download_model(self, name: str, number: str, folder: str) -> Path:
+        """The model file of a version, in `folder`."""
+        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+            source = self._client.get_model_version_download_uri(name, number)
+        return self._download_model_from(source, folder)
+
+    def download_logged_model(self, uri: str, folder: str) -> Path:
+        """The model file of `models:/m-…` or `runs:/RUN/NAME`, in `folder`."""
+        return self._download_model_from(f"models:/{self.stored_model(uri)[0]}", folder)
+
+    def stored_model(self, uri: str) -> tuple[str, str | None, str | None]:
+        """Id, run and digest (None where it was not logged) of `models:/m-…` or `runs:/RUN/NAME`."""
+        scheme, _, rest = uri.partition(":/")
+        owner, _, name = rest.strip("/").partition("/")
+        with self._translated(uri):
+            model = self._model_of_run(owner, name) if scheme == "runs" else self._client.get_logged_model(owner)
+            tags = self._client.get_run(model.source_run_id).data.tags if model.source_run_id else {}
+        digest = tags.get("acis.model_sha256") if tags.get("acis.model_id") == model.model_id else None
+        return model.model_id, model.source_run_id, digest
+
+    def _model_of_run(self, run_id: str, name: str) -> Any:  # noqa: ANN401 -- the library's LoggedModel
+        run = self._client.get_run(run_id)
+        ids = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
+        models = [self._client.get_logged_model(id_) for id_ in reversed(ids)]
+        for model in models:
+            if model.name == name:
+                return model
+        message = f"run {run_id} logged no model named {name!r}; it has {', '.join(m.name for m in models) or 'none'}"
+        raise ModelNotFound(message)
+
+    def _download_model_from(self, source: str, folder: str) -> Path:
+        with self._translated(source):
+            # The library would resolve `models:/` at the process's global URI, not at ours.
+            if source.startswith("models:/m-"):
+                source = self._client.get_logged_model(source.removeprefix("models:/")).artifact_location
+            uri = f"{source.rstrip('/')}/{MODEL_FILE}"
+            return Path(
+                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri)
+            )
+
+    # -- versions
+
+    def create_version(self, name: str, *, model_id: str, run_id: str | None, tags: Mapping[str, str]) -> str:
+        """Number of a new version of a stored model; the registered model is made where it does not exist."""
+        with self._translated(f"model {name!r}"):
+            try:
+                self._client.create_registered_model(name)
+            except MlflowException as exc:
+                if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            created = self._client.create_model_version(
+                name, f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags), await_creation_for=0
+            )
+            return str(created.version)
+
+    def version(self, name: str, number: str) -> ModelVersion:
+        """One version, without metrics. Raises VersionNotFound."""
+        if not number.isdecimal():
+            message = f"version {number!r} of model {name!r} is no number"
+            raise VersionNotFound(message)
+        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+            return _model_version(self._client.get_model_version(name, number))
+
+    def versions(self, name: str, *, tag: tuple[str, str] | None = None) -> list[ModelVersion]:
+        """All versions, or those with a tag, newest first, without metrics; empty where there is no such model."""
+        where = f"name = '{_safe(name)}'" + (f" and tags.`{tag[0]}` = '{_safe(tag[1])}'" if tag else "")
+        with self._translated(f"model {name!r}"):
+            found = self._client.search_model_versions(where)
+            aliases = self._aliases(name) if found else {}
+        return sorted((_model_version(item, aliases) for item in found), key=lambda item: -int(item.version))
+
+    def metrics_of(self, run_ids: Sequence[str]) -> dict[str, Mapping[str, float]]:
+        """Metrics by run, in as few requests as can be; runs that are gone are left out."""
+        found: dict[str, Mapping[str, float]] = {}
+        experiments = list(self._experiments.values())
+        for start in range(0, len(run_ids), _BATCH):
+            some = ", ".join(f"'{_safe(run_id)}'" for run_id in run_ids[start : start + _BATCH])
+            found |= {run.run_id: run.metrics for run in self.runs(experiments, f"attributes.run_id IN ({some})")}
+        for run_id in run_ids:
+            if run_id not in found:  # logged to another experiment
+                try:
+                    found[run_id] = self.run(run_id).metrics
+                except RegistryError:
+                    continue
+        return found
+
+    def set_tag(self, name: str, number: str, key: str, value: str) -> None:
+        """Write a version's tag."""
+        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+            self._client.set_model_version_tag(name, number, key, value)
+
+    def set_stage(self, name: str, number: str, stage: str) -> None:
+        """Move one version, and no other: with the archive flag, two concurrent moves leave two in Production."""
+        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+            _transition(self._client, name=name, version=number, stage=stage, archive_existing_versions=False)
+
+    def set_alias(self, name: str, alias: str, number: str) -> None:
+        """Point an alias to a version."""
+        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+            self._client.set_registered_model_alias(name, alias, number)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Take an alias away; nothing where there is none."""
+        with self._translated(f"model {name!r}"):
+            self._client.delete_registered_model_alias(name, alias)
+
+    # -- fluent: global to the process, for the documented class only
+
+    @contextmanager
+    def fluent_run(
+        self, experiment_id: str, *, run_name: str | None, tags: Mapping[str, str] | None, nested: bool
+    ) -> Iterator[Any]:
+        """MLflow's active run; `mlflow.log_metric` and the like write to it inside the block."""
+        with self._translated("a run"):
+            mlflow.set_tracking_uri(self.tracking_uri)
+            active = mlflow.start_run(
+                experiment_id=experiment_id, run_name=run_name, tags=dict(tags or {}), nested=nested
+            )
+        with active as run:
+            yield run
+
+    def active_run_id(self) -> str | None:
+        """The active run, or None."""
+        run = mlflow.active_run()
+        return str(run.info.run_id) if run else None
+
+    def runs_frame(
+        self, experiment_ids: Sequence[str], where: str, *, order_by: Sequence[str] | None, limit: int
+    ) -> pd.DataFrame:
+        """Runs as MLflow's own frame: run_id, status, metrics.*, params.*, tags.*."""
+        with self._translated("a search of runs"):
+            mlflow.set_tracking_uri(self.tracking_uri)
+            found: pd.DataFrame = mlflow.search_runs(
+                list(experiment_ids), where, order_by=list(order_by) if order_by else None, max_results=limit
+            )
+        return found
+
+    # -- inside
+
+    def _found_experiment(self, name: str) -> str | None:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return None
+        if found.lifecycle_stage == "deleted":
+            message = f"experiment {name!r} was deleted in MLflow; restore it there, or name another"
+            raise RegistryError(message)
+        return str(found.experiment_id)
+
+    def _made_experiment(self, name: str) -> str:
+        try:
+            return str(self._client.create_experiment(name))
+        except MlflowException as exc:
+            found = self._found_experiment(name)  # somebody else made it at the same moment
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+            return found
+
+    def _aliases(self, name: str) -> dict[str, list[str]]:
+        """Aliases by version; a search does not give them."""
+        by_version: dict[str, list[str]] = {}
+        for alias, number in self._client.get_registered_model(name).aliases.items():
+            by_version.setdefault(str(number), []).append(alias)
+        return by_version
+
+    @contextmanager
+    def _translated(self, asked: str, *, missing: type[RegistryError] = ModelNotFound) -> Iterator[None]:
+        try:
+            yield
+        except MlflowException as exc:
+            raise self._error(asked, exc, missing) from exc
+        except (requests.RequestException, ConnectionError, TimeoutError) as exc:
+            message = f"MLflow at {self.tracking_uri} does not answer ({asked}): {exc}"
+            raise RegistryUnavailable(message) from exc
+
+    def _error(
+        self, asked: str, exc: MlflowException, missing: type[RegistryError]
+    ) -> RegistryError | RegistryUnavailable:
+        words = str(exc.message).splitlines()[0]
+        if exc.error_code in _UNREACHABLE:
+            return RegistryUnavailable(f"MLflow at {self.tracking_uri} does not answer ({asked}): {words}")
+        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return missing(f"{asked} is not in the registry at {self.tracking_uri}: {words}")
+        if exc.error_code == "PERMISSION_DENIED":
+            hint = "check MLFLOW_TRACKING_USERNAME, and --allowed-hosts of the server"
+            return RegistryError(f"MLflow at {self.tracking_uri} refuses {asked}; {hint}: {words}")
+        return RegistryError(f"MLflow at {self.tracking_uri} refuses {asked}: {words}")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def requirements() -> tuple[str, ...]:
+    """What a served model needs, pinned to what is installed; one XGBoost wheel, not both."""
+    pinned = {}
+    for package in ("mlflow", "xgboost-cpu", "xgboost", "numpy", "pandas", "scikit-learn"):
+        try:
+            pinned[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if "xgboost-cpu" in pinned:
+        pinned.pop("xgboost", None)
+    return tuple(f"{package}=={number}" for package, number in pinned.items())
+
+
+def _safe(value: str) -> str:
+    """A value for a filter, in which a quote would end the string."""
+    if not _SAFE.fullmatch(value):
+        message = f"{value!r} cannot be searched for; only letters, digits and _ .:@+/- can"
+        raise RegistryError(message)
+    return value
+
+
+def _walk(listing: Any) -> Iterator[str]:  # noqa: ANN401 -- a function of the library
+    folders: list[str | None] = [None]
+    while folders:
+        for item in listing(folders.pop()):
+            if item.is_dir:
+                folders.append(item.path)
+            else:
+                yield item.path
+
+
+def _logged_run(run: Any) -> LoggedRun:  # noqa: ANN401 -- the library's Run
+    return LoggedRun(
+        run_id=run.info.run_id,
+        run_name=run.info.run_name or "",
+        status=run.info.status,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+    )
+
+
+def _model_version(item: Any, aliases: Mapping[str, list[str]] | None = None) -> ModelVersion:  # noqa: ANN401 -- the library's
+    found = item.aliases if aliases is None else aliases.get(str(item.version), [])
+    return ModelVersion(
+        name=item.name,
+        version=str(item.version),
+        stage=item.current_stage or "None",
+        aliases=tuple(sorted(found)),
+        run_id=item.run_id or None,
+        tags=dict(item.tags),
+        metrics={},
+        created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, tz=UTC),
+        source=item.source or "",
+    )

@@ -1,0 +1,318 @@
+"""The documented client of the model registry, for scripts and notebooks.
+
+    from mlops.mlflow.mlflow_client import ACISMLflowClient
+
+    client = ACISMLflowClient()
+    model = client.load_model("models:/acis_growth_classifier/Production")
+
+Importing this is cheap; the mlflow library is loaded at the first call. Versions are `mlops.ports.ModelVersion`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlops.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
+from mlops.mlflow.registry import EXPERIMENT, STAGES, MlflowRegistry
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xgboost as xgb
+
+    from mlops.mlflow.gateway import Gateway, LoggedRun
+    from mlops.ports import ModelVersion
+
+COMPARED_METRICS = ("accuracy", "precision", "recall", "f1_score", "roc_auc")
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
+
+
+class OnTransition(Protocol):
+    """Puts a version into a stage: by default through the ledger, so that it is recorded and never undone."""
+
+    def __call__(self, *, model_name: str, version: str, stage: str, reason: str) -> None:
+        """Raises what the ledger and the registry raise."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedModel:
+    """What `log_model` stored."""
+
+    model_id: str
+    model_uri: str
+    """For `load_model`."""
+    run_id: str
+    version: str | None
+    """In the registry; None where it was not registered."""
+
+
+class ACISMLflowClient:
+    """Tracking and registry of one MLflow server. Raises RegistryUnavailable when it does not answer."""
+
+    def __init__(
+        self,
+        tracking_uri: str | None = None,
+        experiment_name: str = EXPERIMENT,
+        *,
+        on_transition: OnTransition | None = None,
+        n_jobs: int = 1,
+    ) -> None:
+        """tracking_uri: None for the configured server.
+
+        on_transition: None for the ledger. n_jobs: threads of the models that are loaded.
+        """
+        self.tracking_uri = tracking_uri or _configured_uri()
+        self.experiment_name = experiment_name
+        self._on_transition = on_transition or self._through_ledger
+        self._n_jobs = n_jobs
+        self._registry = MlflowRegistry(self.tracking_uri, experiment=experiment_name, n_jobs=n_jobs)
+
+    @cached_property
+    def _gateway(self) -> Gateway:
+        from mlops.mlflow.gateway import Gateway  # noqa: PLC0415 -- takes seconds
+
+        return Gateway(self.tracking_uri)
+
+    # -- tracking
+
+    @contextmanager
+    def start_run(
+        self, run_name: str | None = None, tags: Mapping[str, str] | None = None, *, nested: bool = False
+    ) -> Iterator[Any]:
+        """A run for the block; FINISHED at its end, FAILED if it raises. Gives MLflow's own active run."""
+        experiment = self._gateway.experiment_id(self.experiment_name)
+        with self._gateway.fluent_run(experiment, run_name=run_name, tags=tags, nested=nested) as run:
+            yield run
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Write to the active run."""
+        self._gateway.log(self._active_run("log_params"), params=params)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Write to the active run."""
+        self._gateway.log(self._active_run("log_metrics"), metrics=metrics, step=step)
+
+    def log_model(
+        self,
+        model: Any,  # noqa: ANN401 -- XGBClassifier
+        artifact_path: str | None = None,
+        registered_model_name: str | None = None,
+        signature: Any = None,  # noqa: ANN401 -- MLflow's
+        input_example: Any = None,  # noqa: ANN401 -- frame
+        *,
+        name: str | None = None,
+    ) -> LoggedModel:
+        """Store a model with the active run, or with a run of its own, and register it where a name is given.
+
+        `artifact_path` is the former word for `name`.
+        """
+        if artifact_path is not None and name is not None:
+            message = "log_model was given both artifact_path and name; they mean the same, give one"
+            raise RegistryError(message)
+        run_id = self._gateway.active_run_id()
+        if run_id is None:
+            with self.start_run(run_name=registered_model_name):
+                return self.log_model(model, artifact_path, registered_model_name, signature, input_example, name=name)
+        stored = self._gateway.store_model(
+            model,
+            experiment_id=self._gateway.experiment_of(run_id),
+            run_id=run_id,
+            name=name or artifact_path or "model",
+            signature=signature,
+            example=input_example,
+        )
+        self._gateway.log(run_id, tags={"acis.model_id": stored.model_id, "acis.model_sha256": stored.sha256})
+        logged = LoggedModel(
+            model_id=stored.model_id, model_uri=f"models:/{stored.model_id}", run_id=run_id, version=None
+        )
+        if registered_model_name is None:
+            return logged
+        number = self._registered(stored.model_id, stored.sha256, run_id, registered_model_name)
+        return LoggedModel(
+            model_id=stored.model_id,
+            model_uri=f"models:/{registered_model_name}/{number}",
+            run_id=run_id,
+            version=number,
+        )
+
+    def search_runs(
+        self, filter_string: str = "", max_results: int = 100, order_by: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Runs of the experiment as MLflow's frame: run_id, status, metrics.*, params.*, tags.*."""
+        experiment = self._gateway.experiment_id(self.experiment_name)
+        return self._gateway.runs_frame([experiment], filter_string, order_by=order_by, limit=max_results)
+
+    def get_best_run(self, metric: str = "accuracy", *, maximize: bool | None = None) -> LoggedRun | None:
+        """The finished run with the best value; None where no run has the metric.
+
+        maximize: None for what the metric's name says (log_loss, brier and max_drawdown are minimised).
+        """
+        direction = "ASC" if (metric in LOWER_IS_BETTER if maximize is None else not maximize) else "DESC"
+        experiment = self._gateway.experiment_id(self.experiment_name)
+        found = self._gateway.runs(
+            [experiment], "attributes.status = 'FINISHED'", order_by=[f"metrics.`{metric}` {direction}"], limit=1
+        )
+        return found[0] if found and metric in found[0].metrics else None
+
+    def get_model_artifacts(self, run_id: str) -> list[str]:
+        """Paths of the run's files; MLflow keeps the model's own apart, here they are under `model/`."""
+        return self._gateway.artifacts(run_id)
+
+    # -- registry
+
+    def register_model(self, model_uri: str, name: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
+        """A new version of a stored model: `models:/m-…` or `runs:/RUN/model`."""
+        model_id, run_id, sha256 = self._gateway.stored_model(model_uri)
+        number = self._registered(model_id, sha256, run_id, name, tags)
+        return self._registry.version(name, number)
+
+    def transition_model_stage(
+        self,
+        name: str,
+        version: str | int,
+        stage: str,
+        archive_existing: bool = True,  # noqa: FBT001, FBT002 -- the documented signature
+        *,
+        reason: str = "",
+    ) -> ModelVersion:
+        """Put a version into None, Staging, Production or Archived; recorded in the ledger with `reason`.
+
+        A model has one Production version. `archive_existing=False` is refused where it would leave two.
+        """
+        if stage not in STAGES:
+            message = f"stage {stage!r} is not known; one of: {', '.join(STAGES)}"
+            raise InvalidStage(message)
+        number = str(version)
+        self._registry.version(name, number)
+        others = [
+            item.version
+            for item in (self._registry.versions(name) if stage in ("Staging", "Production") else [])
+            if item.stage == stage and item.version != number
+        ]
+        if others and stage == "Production" and not archive_existing:
+            message = (
+                f"version {others[0]} of {name!r} is in Production; a model has one Production version, "
+                f"so archive_existing=False cannot be done"
+            )
+            raise RegistryError(message)
+        why = reason or "transition_model_stage"
+        self._on_transition(model_name=name, version=number, stage=stage, reason=why)
+        if stage == "Staging" and archive_existing:
+            for other in others:
+                self._on_transition(
+                    model_name=name, version=other, stage="Archived", reason=f"{why}: replaced by {number}"
+                )
+        return self._registry.version(name, number)
+
+    def get_latest_model_version(self, name: str, stage: str | None = None) -> ModelVersion | None:
+        """The version in a stage, or the newest of all; None where there is none.
+
+        Production and Staging go by the alias (`champion`, `challenger`), which is the truth.
+        """
+        if stage is not None and stage not in STAGES:
+            message = f"stage {stage!r} is not known; one of: {', '.join(STAGES)}"
+            raise InvalidStage(message)
+        versions = self._registry.versions(name)
+        if stage is None:
+            return versions[0] if versions else None
+        alias = {"Production": "champion", "Staging": "challenger"}.get(stage)
+        aliased = next((item for item in versions if alias in item.aliases), None)
+        return aliased or next((item for item in versions if item.stage == stage), None)
+
+    def load_model(self, model_uri: str) -> xgb.XGBClassifier:
+        """The classifier of `models:/NAME/Production` (any stage), `models:/NAME/3`, `models:/NAME@champion`.
+
+        Also of a model that is not registered: `models:/m-…`, `runs:/RUN/model`.
+        """
+        name, wanted = _parsed(model_uri)
+        if wanted is None:
+            from mlops.mlflow.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
+
+            with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
+                path = self._gateway.download_logged_model(model_uri, folder)
+                return read_classifier(path, expected_sha256=None, n_jobs=self._n_jobs)
+        return self._registry.load_classifier(name, self._number(name, wanted))
+
+    def compare_models(self, model_names: Sequence[str], stage: str = "Production") -> pd.DataFrame:
+        """One row per model that has a version in the stage: model_name, version and its metrics."""
+        import pandas as pd  # noqa: PLC0415 -- importing this module is cheap
+
+        rows = []
+        for name in model_names:
+            found = self.get_latest_model_version(name, stage)
+            if found is not None:
+                scores = {metric: found.metrics.get(metric) for metric in COMPARED_METRICS}
+                rows.append({"model_name": name, "version": int(found.version), **scores})
+        return pd.DataFrame(rows, columns=["model_name", "version", *COMPARED_METRICS])
+
+    # -- inside
+
+    def _active_run(self, asked: str) -> str:
+        run_id = self._gateway.active_run_id()
+        if run_id is None:
+            message = f"{asked} needs a run; write `with client.start_run(): client.{asked}(…)`"
+            raise RegistryError(message)
+        return run_id
+
+    def _registered(
+        self, model_id: str, sha256: str | None, run_id: str | None, name: str, tags: Mapping[str, str] | None = None
+    ) -> str:
+        marks = {"acis.model_id": model_id} | ({"acis.model_sha256": sha256} if sha256 else {})
+        return self._gateway.create_version(name, model_id=model_id, run_id=run_id, tags={**(tags or {}), **marks})
+
+    def _number(self, name: str, wanted: str) -> str:
+        if wanted.isdecimal():
+            return wanted
+        stage = next((item for item in STAGES if item.lower() == wanted.lower()), None)
+        if stage is not None:
+            found = self.get_latest_model_version(name, stage)
+        elif wanted == "latest":
+            found = self.get_latest_model_version(name)
+        else:
+            found = next((item for item in self._registry.versions(name) if wanted in item.aliases), None)
+        if found is None:
+            message = f"model {name!r} has no version {wanted!r} in MLflow at {self.tracking_uri}; train or promote one"
+            raise VersionNotFound(message)
+        return found.version
+
+    def _through_ledger(self, *, model_name: str, version: str, stage: str, reason: str) -> None:
+        from mlops.bootstrap import connect  # noqa: PLC0415 -- opened on first use
+        from mlops.mlflow.transitions import record_and_show  # noqa: PLC0415
+
+        record_and_show(
+            connect().ledger, self._registry, model_name=model_name, version=version, stage=stage, reason=reason
+        )
+
+
+def _configured_uri() -> str:
+    from config.settings import load_settings  # noqa: PLC0415 -- not needed where a URI is given
+
+    found = load_settings().mlflow_tracking_uri
+    if found is None:
+        message = (
+            "MLFLOW_TRACKING_URI is not set and no server is running; start everything with `make run`, "
+            "or set MLFLOW_TRACKING_URI to a server of yours"
+        )
+        raise NothingConfigured(message)
+    return found
+
+
+def _parsed(uri: str) -> tuple[str, str | None]:
+    """Name and version, stage or alias; None for a URI that names a stored model itself."""
+    scheme, _, rest = uri.partition(":/")
+    rest = rest.strip("/")
+    if scheme == "models" and "@" in rest:
+        name, _, alias = rest.partition("@")
+        return name.rstrip("/"), alias
+    if scheme == "models" and "/" in rest:
+        name, _, wanted = rest.partition("/")
+        return name, wanted
+    if scheme in ("models", "runs"):
+        return "", None
+    message = f"model URI {uri!r} is not known; write models:/NAME/Production, models:/NAME/3 or models:/NAME@champion"
+    raise RegistryError(message)

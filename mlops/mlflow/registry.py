@@ -1,0 +1,214 @@
+"""The model registry in MLflow, as the stages use it.
+
+MLflow keeps no promise that the stages could build on: a repeated call registers again, and stage and alias
+are two writes without a lock. So each method reads first and reads again after it wrote, and can be repeated.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from mlops.errors import AcisError, InvalidStage, ModelNotFound, RegistryError, RegistryUnavailable, VersionNotFound
+
+if TYPE_CHECKING:
+    import xgboost as xgb
+
+    from mlops.mlflow.gateway import Gateway
+    from mlops.ports import ModelVersion, TrainedModel
+
+log = structlog.get_logger(__name__)
+
+EXPERIMENT = "acis-ai-models"
+STAGES = ("None", "Staging", "Production", "Archived")
+CHAMPION, CHALLENGER = "champion", "challenger"
+RUN_TAG, SEQ_TAG, MODEL_TAG, DIGEST_TAG = "acis.run_id", "acis.seq", "acis.model_id", "acis.model_sha256"
+FAILURE_TAG = "acis.failure"
+#: Passes until stage and alias agree; each further one means that somebody else wrote in between.
+_PASSES = 10
+
+
+class MlflowRegistry:
+    """`mlops.ports.ModelRegistry`; the library is loaded on first use."""
+
+    def __init__(self, tracking_uri: str, *, experiment: str = EXPERIMENT, n_jobs: int = 1) -> None:
+        """n_jobs: threads of the classifiers that are loaded, since MLflow does not keep that number."""
+        self.tracking_uri = tracking_uri
+        self._experiment_name = experiment
+        self._n_jobs = n_jobs
+
+    @cached_property
+    def _gateway(self) -> Gateway:
+        from mlops.mlflow.gateway import Gateway  # noqa: PLC0415 -- takes seconds
+
+        return Gateway(self.tracking_uri)
+
+    @property
+    def _experiment(self) -> str:
+        return self._gateway.experiment_id(self._experiment_name)
+
+    # -- training
+
+    def log_training(self, trained: TrainedModel) -> ModelVersion:
+        """Log and register, once per ledger run: a repeated call takes up what the last one left."""
+        found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
+        if found is not None:
+            return found
+        run_id, model_id, digest = self._finished_run(trained.ledger_run_id) or self._logged(trained)
+        tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
+        self._gateway.create_version(trained.model_name, model_id=model_id, run_id=run_id, tags=tags)
+        registered = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
+        if registered is None:
+            message = f"the version of run {trained.ledger_run_id} was made, but MLflow does not show it yet"
+            raise RegistryUnavailable(message)
+        return registered
+
+    def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
+        """The run's version: the oldest, should a retried request ever have made two."""
+        found = self._gateway.versions(model_name, tag=(RUN_TAG, ledger_run_id))
+        return self._with_metrics(found[-1:])[0] if found else None
+
+    def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
+        """End as KILLED what still says RUNNING for this ledger run; how many."""
+        stale = self._runs_of(ledger_run_id, "RUNNING")
+        for run in stale:
+            self._gateway.log(run.run_id, tags={FAILURE_TAG: reason})
+            self._gateway.end_run(run.run_id, "KILLED")
+        return len(stale)
+
+    # -- reading
+
+    def version(self, model_name: str, version: str) -> ModelVersion:
+        """Raises ModelNotFound, VersionNotFound."""
+        try:
+            return self._with_metrics([self._gateway.version(model_name, version)])[0]
+        except VersionNotFound:
+            known = [item.version for item in self._gateway.versions(model_name)]
+            if not known:
+                message = f"model {model_name!r} has no version in MLflow at {self.tracking_uri}; train it first"
+                raise ModelNotFound(message) from None
+            message = f"model {model_name!r} has no version {version!r}; it has {', '.join(known[:10])}"
+            raise VersionNotFound(message) from None
+
+    def versions(self, model_name: str) -> list[ModelVersion]:
+        """All versions, newest first; empty where there is no such model."""
+        return self._with_metrics(self._gateway.versions(model_name))
+
+    def load_classifier(self, model_name: str, version: str) -> xgb.XGBClassifier:
+        """The version's XGBClassifier. Raises RegistryError when its file is not the one that was logged."""
+        from mlops.mlflow.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
+
+        found = self.version(model_name, version)
+        with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
+            path = self._gateway.download_model(model_name, version, folder)
+            expected = found.tags.get(DIGEST_TAG)
+            if expected is None:
+                log.warning(
+                    "registry.undigested", model=model_name, version=version, action="retrain to have it verified"
+                )
+            return read_classifier(path, expected_sha256=expected, n_jobs=self._n_jobs)
+
+    # -- stages
+
+    def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
+        """Make stage and alias say that `version` is in `stage`; safe to repeat, and beside other writers.
+
+        Tags, then the stage, then the alias; then until both agree the stages follow the alias, which is the
+        truth. Every write is followed by a look of its writer, so the last writer leaves them agreeing.
+        """
+        if stage not in STAGES:
+            message = f"stage {stage!r} is not known; one of: {', '.join(STAGES)}"
+            raise InvalidStage(message)
+        target = self.version(model_name, version)
+        for key, value in {**tags, SEQ_TAG: str(seq)}.items():
+            if target.tags.get(key) != value:
+                self._gateway.set_tag(model_name, version, key, value)
+        if target.stage != stage:
+            self._gateway.set_stage(model_name, version, stage)
+        alias = {"Production": CHAMPION, "Staging": CHALLENGER}.get(stage)
+        if alias and alias not in target.aliases:
+            self._gateway.set_alias(model_name, alias, version)
+        self._drop_aliases(target, keep=alias)
+        if stage == "Production":
+            self._settle(model_name)
+
+    def _settle(self, model_name: str) -> None:
+        for _ in range(_PASSES):
+            versions = self._gateway.versions(model_name)
+            champion = next((item for item in versions if CHAMPION in item.aliases), None)
+            if champion is None:
+                return  # taken out of production by a later decision
+            wrong = [item for item in versions if item.stage == "Production" and item.version != champion.version]
+            if champion.stage == "Production" and CHALLENGER not in champion.aliases and not wrong:
+                return
+            if champion.stage != "Production":
+                self._gateway.set_stage(model_name, champion.version, "Production")
+            self._drop_aliases(champion, keep=CHAMPION)
+            for item in wrong:
+                self._gateway.set_stage(model_name, item.version, "Archived")
+        message = f"stage and alias of {model_name!r} did not agree after {_PASSES} passes; somebody else keeps writing"
+        raise RegistryUnavailable(message)
+
+    def _drop_aliases(self, version: ModelVersion, *, keep: str | None) -> None:
+        for alias in {CHAMPION, CHALLENGER} & set(version.aliases) - {keep}:
+            self._gateway.delete_alias(version.name, alias)
+
+    # -- inside
+
+    def _logged(self, trained: TrainedModel) -> tuple[str, str, str]:
+        """Run, model and digest of a new run, which ends FINISHED with all its content, or FAILED with the reason."""
+        self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
+        tags = {**trained.tags, RUN_TAG: trained.ledger_run_id}
+        run_id = self._gateway.create_run(self._experiment, trained.run_name, tags)
+        try:
+            self._gateway.log(run_id, params=trained.params)
+            if trained.dataset is not None:
+                digest = trained.tags.get("data_fingerprint")
+                self._gateway.log_dataset(run_id, trained.dataset, name=trained.dataset_name, digest=digest)
+            self._gateway.upload(run_id, trained.artifacts)
+            stored = self._gateway.store_model(
+                trained.model,
+                experiment_id=self._experiment,
+                run_id=run_id,
+                name="model",
+                example=trained.example,
+                predictions=trained.predictions,
+            )
+            marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+            self._gateway.log(run_id, metrics=trained.metrics, tags=marks, model_id=stored.model_id)
+            self._gateway.end_run(run_id, "FINISHED")
+        except BaseException as exc:
+            self._fail(run_id, f"{type(exc).__name__}: {exc}")
+            raise
+        return run_id, stored.model_id, stored.sha256
+
+    def _fail(self, run_id: str, reason: str) -> None:
+        # A server that does not answer now will have the run closed by the next attempt.
+        with suppress(AcisError):
+            self._gateway.log(run_id, tags={FAILURE_TAG: reason[:500]})
+            self._gateway.end_run(run_id, "FAILED")
+
+    def _finished_run(self, ledger_run_id: str) -> tuple[str, str, str] | None:
+        """What an attempt that died between its run's end and the registration left."""
+        for run in self._runs_of(ledger_run_id, "FINISHED"):
+            if MODEL_TAG in run.tags and DIGEST_TAG in run.tags:
+                return run.run_id, run.tags[MODEL_TAG], run.tags[DIGEST_TAG]
+        return None
+
+    def _runs_of(self, ledger_run_id: str, status: str) -> list[Any]:
+        if "'" in ledger_run_id:
+            message = f"run id {ledger_run_id!r} cannot be searched for; it holds a quote"
+            raise RegistryError(message)
+        where = f"tags.`{RUN_TAG}` = '{ledger_run_id}' and attributes.status = '{status}'"
+        return list(self._gateway.runs([self._experiment], where))
+
+    def _with_metrics(self, versions: list[ModelVersion]) -> list[ModelVersion]:
+        _ = self._experiment  # its runs come in one request
+        metrics = self._gateway.metrics_of([item.run_id for item in versions if item.run_id])
+        return [replace(item, metrics=dict(metrics.get(item.run_id or "", {}))) for item in versions]
