@@ -16,6 +16,10 @@ class Layout:
     """Paths below the var folder."""
 
     var_dir: Path
+    """Made absolute: programs of other working folders get it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "var_dir", self.var_dir.absolute())
 
     @property
     def run_dir(self) -> Path:

@@ -1,7 +1,8 @@
-"""Processes that a stack started, whoever their parent is by now: the marker is in their environment.
+"""Processes that a stack started, whoever their parent is by now.
 
 supervisord tells every program its name, and the stack tells every program its var folder; children inherit
-both. So what a killed parent left behind is found again, and nothing else is.
+both, so the environment marks them. Redis and PostgreSQL write their titles over their environment; they are
+known by their program's name and by their working folder, which is that of their data.
 """
 
 from __future__ import annotations
@@ -15,26 +16,31 @@ import psutil
 
 VAR_VARIABLE = "ACIS_VAR_DIR"
 NAME_VARIABLE = "SUPERVISOR_PROCESS_NAME"
+_SERVERS = frozenset({"redis-server", "valkey-server", "postgres"})
 
 
 def leftovers(var_dir: Path, *, program: str | None = None) -> list[psutil.Process]:
     """Running processes of this var folder's stack, of one program or of all; never the caller itself."""
+    data = {str((var_dir / "redis").resolve()), str((var_dir / "postgres").resolve() / "data")}
     found = []
     for process in psutil.process_iter():
-        # Gone meanwhile, somebody else's, or overwritten by the program (PostgreSQL's own children, which
-        # end with their parent).
+        # Gone meanwhile, or somebody else's.
         with contextlib.suppress(psutil.Error, OSError, ValueError):
-            environment = process.environ()
-            name = environment.get(NAME_VARIABLE)
-            if (
-                process.pid != os.getpid()
-                and environment.get(VAR_VARIABLE) == str(var_dir)
-                and name is not None
-                and program in (None, name)
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if _is_marked(process, var_dir, program) or (program is None and _serves(process, data)):
                 found.append(process)
     return found
+
+
+def _is_marked(process: psutil.Process, var_dir: Path, program: str | None) -> bool:
+    environment = process.environ()
+    name = environment.get(NAME_VARIABLE)
+    return environment.get(VAR_VARIABLE) == str(var_dir) and name is not None and program in (None, name)
+
+
+def _serves(process: psutil.Process, data: set[str]) -> bool:
+    return process.name() in _SERVERS and process.cwd() in data
 
 
 def end_leftovers(var_dir: Path, *, program: str | None = None, grace_s: float = 5.0) -> list[int]:

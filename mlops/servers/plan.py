@@ -43,6 +43,11 @@ class StackOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further variables for our roles."""
 
+    def __post_init__(self) -> None:
+        """Make paths absolute: programs of other working folders get them."""
+        object.__setattr__(self, "var_dir", self.var_dir.absolute())
+        object.__setattr__(self, "strategies_file", self.strategies_file.absolute())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Urls:

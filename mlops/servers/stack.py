@@ -102,7 +102,7 @@ class Stack:
         self._plan = plan = make_plan(self.options, layout=self.layout, ports=ports, secrets=secrets)
         write_programs(self.layout.programs_file, plan.programs)
         self._supervisor = supervisor = Supervisor(
-            self.layout, plan.groups, port=ports.supervisor, password=secrets.supervisor_password, cwd=ROOT
+            self.layout, plan.groups, port=ports.supervisor, password=secrets.supervisor_password, root=ROOT
         )
         supervisor.wait_until_up()
         self._start_servers(on_step)

@@ -34,16 +34,16 @@ Groups = Mapping[str, Sequence[Program]]
 
 
 def render_config(groups: Groups, *, port: int, password: str) -> str:
-    """The configuration; paths are relative to it or come from the environment, so nothing needs quoting."""
+    """The configuration; paths are relative to its folder or come from the environment: no quoting."""
     lines = [
         "[supervisord]",
         "nodaemon=true",
         "silent=true",
-        "logfile=%(here)s/../log/supervisord.log",
+        "logfile=../log/supervisord.log",
         "logfile_maxbytes=5MB",
         "logfile_backups=2",
-        "pidfile=%(here)s/supervisord.pid",
-        "childlogdir=%(here)s",
+        "pidfile=supervisord.pid",
+        "childlogdir=.",
         "umask=077",
         *(["user=root"] if os.geteuid() == 0 else []),  # said plainly, else it warns at every start
         "",
@@ -83,7 +83,7 @@ def _program_lines(program: Program) -> list[str]:
         f"stopasgroup={str(program.serves_by_child).lower()}",
         "killasgroup=true",
         "redirect_stderr=true",
-        f"stdout_logfile=%(here)s/../log/{program.name}.log",
+        f"stdout_logfile=../log/{program.name}.log",
         "stdout_logfile_maxbytes=10MB",
         "stdout_logfile_backups=3",
         "",
@@ -106,7 +106,8 @@ class ProgramState:
 class Supervisor:
     """A supervisord of our own; ends with this process, whatever ends it."""
 
-    def __init__(self, layout: Layout, groups: Groups, *, port: int, password: str, cwd: Path) -> None:
+    def __init__(self, layout: Layout, groups: Groups, *, port: int, password: str, root: Path) -> None:
+        """`root`: folder of our own packages."""
         self._layout = layout
         self._url = f"http://{USER}:{password}@{LOOPBACK}:{port}/RPC2"
         config = layout.supervisor_config
@@ -121,8 +122,9 @@ class Supervisor:
                     PYTHON_VARIABLE: sys.executable,
                     PROGRAMS_VARIABLE: str(layout.programs_file),
                     VAR_VARIABLE: str(layout.var_dir),
+                    "PYTHONPATH": os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH")) if part),
                 },
-                cwd=cwd,
+                cwd=layout.run_dir,  # the configuration's paths are relative to it
                 stop_wait_s=STOP_S,
             ),
             log=layout.log("supervisord-output"),
@@ -143,23 +145,24 @@ class Supervisor:
 
     def _answers(self) -> bool:
         try:
-            self._rpc().getState()
+            self._call("getState")
         except (OSError, HTTPException, xmlrpc.client.Error):
             return False
         return True
 
-    def _rpc(self) -> Any:  # noqa: ANN401 -- the proxy's attributes are the remote methods
-        # One connection for each call: a kept one would be half-closed by the next call.
-        return xmlrpc.client.ServerProxy(self._url).supervisor
+    def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 -- answers are not typed
+        # One connection for each call: supervisord closes idle ones.
+        with xmlrpc.client.ServerProxy(self._url) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
 
     def start_group(self, group: str) -> None:
         """Start the group's programs, without waiting for them."""
-        self._rpc().startProcessGroup(group, False)
+        self._call("startProcessGroup", group, False)
 
     def states(self) -> dict[str, ProgramState]:
         """All programs by name. Raises ServerFailed when supervisord has died."""
         try:
-            found = self._rpc().getAllProcessInfo()
+            found = self._call("getAllProcessInfo")
         except (OSError, HTTPException, xmlrpc.client.Error) as exc:
             message = f"supervisord does not answer ({exc}):\n{tail(self._layout.log('supervisord'))}"
             raise ServerFailed(message) from exc
