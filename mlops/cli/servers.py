@@ -1,0 +1,195 @@
+"""`acis up`, `acis secrets`, `acis clean`, `acis migrate`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlops.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from config.settings import Settings
+    from mlops.servers.plan import StackOptions
+
+ALREADY_RUNNING = 3
+"""Exit code of a second start."""
+
+
+def up(
+    once: Annotated[bool, typer.Option("--once", help="End after the summary, with the pipeline's exit code.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Start servers, workers, beat, reconciler and Flower; run the loop; serve until Ctrl-C."""
+    from config.settings import load_settings
+    from mlops.cli import up_display
+    from mlops.console import guarded
+    from mlops.errors import AlreadyRunning
+
+    def body() -> int:
+        settings = load_settings()
+        display = up_display.UpDisplay(quiet=json)
+        try:
+            return _serve(settings, display, once=once, json=json)
+        except AlreadyRunning as exc:
+            display.say(str(exc))
+            return ALREADY_RUNNING
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    raise typer.Exit(guarded(body))
+
+
+def secrets(json: AsJson = False) -> None:
+    """Make random secrets (mode 600) and print the sign-in once."""
+    from config.settings import load_settings
+    from mlops.console import guarded, out, print_json
+    from mlops.servers.secrets import FILE, ensure_secrets
+
+    def body() -> int:
+        settings = load_settings()
+        made, is_new = ensure_secrets(settings.var_dir)
+        path = settings.var_dir / FILE
+        if json:
+            print_json({"file": str(path), "made": is_new})
+        elif is_new:
+            out.print(f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}")
+        else:
+            out.print(f"Secrets are in {path} already.")
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def clean(json: AsJson = False) -> None:
+    """Remove everything that `make run` wrote; refused while it runs."""
+    from config.settings import load_settings
+    from mlops.console import guarded, out, print_json
+    from mlops.servers.cleaning import remove_var
+    from mlops.servers.layout import Layout
+
+    def body() -> int:
+        var_dir = load_settings().var_dir
+        removed = remove_var(Layout(var_dir=var_dir))
+        if json:
+            print_json({"removed": removed, "folder": str(var_dir)})
+        else:
+            out.print(f"Removed {var_dir}." if removed else f"There is no {var_dir}.")
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def migrate(json: AsJson = False) -> None:
+    """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL; safe to repeat."""
+    from config.settings import load_settings
+    from mlops.console import guarded, out, print_json
+    from mlops.errors import NothingConfigured
+    from mlops.ledger.schema import migrate as migrate_ledger
+
+    def body() -> int:
+        url = load_settings().database_url
+        if url is None:
+            raise NothingConfigured
+        state = migrate_ledger(url.get_secret_value())
+        if json:
+            print_json(state)
+        else:
+            out.print(f"The ledger's tables are at revision {state.current}.")
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def _serve(settings: Settings, display, *, once: bool, json: bool) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    from config.log_setup import set_up_logging
+    from config.settings import load_settings
+    from mlops.bootstrap import connect
+    from mlops.console import ERROR, FINDING, OK
+    from mlops.errors import ServerFailed
+    from mlops.retraining.demo import own_data_pass, run_pass, sample_passes
+    from mlops.retraining.narrative import is_error
+    from mlops.servers.stack import Stack
+
+    set_up_logging(level="WARNING")
+    own_server = settings.database_url is None
+    stack = Stack(_options(settings, sample=own_server), prepare=lambda found: _prepare(found, sample=own_server))
+    try:
+        with display.starting() as on_step:
+            stack.start(on_step)
+            services = connect(load_settings())
+            stack.wait_healthy(on_step=on_step)
+        display.addresses(stack.endpoints, settings.var_dir)
+        results = []
+        for one in sample_passes() if own_server else own_data_pass(services):
+            with display.working(one) as on_change:
+                views = run_pass(services, one, on_change=on_change)
+            results.append((one, views))
+            display.pass_summary(one, views)
+        display.end(results, sample=own_server, json=json)
+        errors = sum(is_error(view) for _, views in results for view in views)
+        if once:
+            return FINDING if errors else OK
+        display.addresses(stack.endpoints, settings.var_dir)
+        display.serving()
+        _watch(stack, display)
+    except KeyboardInterrupt:
+        display.say("Stopping every process that was started…")
+    except ServerFailed as exc:
+        display.say(str(exc))
+        return ERROR
+    finally:
+        with display.stopping():
+            stack.stop()
+    return OK
+
+
+def _watch(stack, display) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Say what goes down and comes back, until Ctrl-C."""
+    down: dict[str, str] = {}
+    while True:
+        now = {trouble.name: trouble.log_tail for trouble in stack.troubles()}
+        for name in now.keys() - down.keys():
+            display.say(f"{name} is down and is started again; the end of its log:\n{now[name]}")
+        for name in down.keys() - now.keys():
+            display.say(f"{name} is back.")
+        down = now
+        time.sleep(1.0)
+
+
+def _options(settings: Settings, *, sample: bool) -> StackOptions:
+    from config.settings import ROOT
+    from mlops.servers.plan import StackOptions
+
+    def text(secret) -> str | None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        return None if secret is None else str(secret.get_secret_value())
+
+    chosen = sample and "strategies_file" not in settings.model_fields_set
+    return StackOptions(
+        var_dir=settings.var_dir,
+        strategies_file=ROOT / "config" / "strategies_sample.toml" if chosen else settings.strategies_file,
+        origin=settings.servers,
+        database_url=text(settings.database_url),
+        celery_broker_url=text(settings.celery_broker_url),
+        celery_result_backend=text(settings.celery_result_backend),
+        mlflow_tracking_uri=settings.mlflow_tracking_uri,
+        mlflow_artifact_root=settings.mlflow_artifact_root,
+        flower_port=settings.flower_port,
+    )
+
+
+def _prepare(endpoints, *, sample: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    from mlops.ledger.schema import migrate as migrate_ledger
+
+    migrate_ledger(endpoints.database_url)
+    if sample:
+        from mlops.features.sample import load_sample
+
+        load_sample(endpoints.database_url)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,176 @@
+"""What `acis up` shows while it starts, works, serves and stops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mlops.console import err, out, print_json
+from mlops.ledger.records import RunView, Stage, StageState
+from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
+
+if TYPE_CHECKING:
+    from config.endpoints import Endpoints
+    from mlops.retraining.demo import Pass
+
+_WORDS = {"prepare": "tables and sample", "servers": "servers"}
+
+
+class UpDisplay:
+    """Progress on standard error, results on standard output."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """One line."""
+        err.print(text, markup=False)
+
+    @contextmanager
+    def starting(self) -> Iterator[Callable[[str, str], None]]:
+        """One line per server and role, each with what it does now."""
+        with self._lines() as update:
+            yield lambda name, what: update(_WORDS.get(name, name), what, what.startswith("ready"))
+
+    @contextmanager
+    def working(self, one: Pass) -> Iterator[Callable[[Sequence[RunView]], None]]:
+        """One line per strategy."""
+        out_of = f" (as of {one.as_of})" if one.as_of else ""
+        self.say(f"Pass {one.title}{out_of}: drift check → training → promotion, through the queues")
+        with self._lines() as update:
+
+            def on_change(views: Sequence[RunView]) -> None:
+                for view in views:
+                    update(view.strategy, _now(view), view.finished_at is not None)
+
+            yield on_change
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """While everything is being stopped."""
+        if err.is_terminal:
+            with err.status("stopping"):
+                yield
+        else:
+            yield
+        self.say("Everything that was started has stopped.")
+
+    def pass_summary(self, one: Pass, views: Sequence[RunView]) -> None:
+        """The pass as a table, and its numbers in the guide's words."""
+        if self._quiet:
+            return
+        table = Table(title=f"Pass {one.title}, as of {views[0].as_of}", title_justify="left", header_style="bold")
+        for column in ("strategy", "drift", "trained because", "version", "judged", "decision", "why"):
+            table.add_column(column, overflow="fold")
+        for view in views:
+            table.add_row(*_row(view))
+        out.print(table)
+        out.print("\n".join(summary_lines(counts(views))) + "\n")
+
+    def end(self, results: Sequence[tuple[Pass, Sequence[RunView]]], *, sample: bool, json: bool) -> None:
+        """What a reader must know about the results."""
+        if json:
+            print_json(
+                {
+                    "passes": [
+                        {"title": one.title, "as_of": one.as_of, "summary": counts(views), "runs": list(views)}
+                        for one, views in results
+                    ]
+                }
+            )
+        elif sample:
+            out.print(
+                "The demo predicts volatility (will the next 20 trading days move more than the last 20?), not direction.\n"
+                "`direction` asks the documented question, target_return > 0, and an honest evaluation refuses it.\n"
+            )
+
+    def addresses(self, endpoints: Endpoints | None, var_dir: Path) -> None:
+        """Where to look."""
+        if endpoints is None or self._quiet:
+            return
+        sign_in = json.loads(endpoints.flower_credentials.read_text(encoding="utf-8"))
+        out.print(
+            f"MLflow   {endpoints.mlflow_tracking_uri}\n"
+            f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, password in {endpoints.flower_credentials}\n"
+            f"Logs     {var_dir / 'log'}\n",
+            markup=False,
+        )
+
+    def serving(self) -> None:
+        """The last line before the wait."""
+        self.say("Serving. Try `.venv/bin/acis runs` or `.venv/bin/acis check growth` in another terminal. Ctrl-C stops everything.")
+
+    @contextmanager
+    def _lines(self) -> Iterator[Callable[[str, str, bool], None]]:
+        if not err.is_terminal:
+            yield self._plain()
+            return
+        with Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.fields[name]:<18}", markup=False),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=err,
+        ) as progress:
+            tasks: dict[str, Any] = {}
+
+            def update(name: str, what: str, done: bool) -> None:  # noqa: FBT001
+                if name not in tasks:
+                    tasks[name] = progress.add_task(what, total=1, name=name)
+                progress.update(tasks[name], description=what, completed=1 if done else 0)
+
+            yield update
+
+    def _plain(self) -> Callable[[str, str, bool], None]:
+        """A line per change, for a log file."""
+        last: dict[str, str] = {}
+
+        def update(name: str, what: str, done: bool) -> None:  # noqa: ARG001, FBT001
+            if last.get(name) != what:
+                last[name] = what
+                self.say(f"• {name}: {what}")
+
+        return update
+
+
+def _now(view: RunView) -> str:
+    if is_error(view):
+        return f"{view.state}: {error_of(view)}"
+    if view.finished_at is not None:
+        return view.state.value
+    stage = view.stages[-1]
+    if stage.state is StageState.QUEUED and stage.error:
+        return f"{stage.stage} waits: {stage.error}"
+    return f"{stage.stage} {stage.state}"
+
+
+def _row(view: RunView) -> list[str]:
+    results = {stage.stage: stage.result or {} for stage in view.stages}
+    drift, train, promote = (results.get(stage, {}) for stage in (Stage.DRIFT, Stage.TRAIN, Stage.PROMOTE))
+    if is_error(view):
+        return [view.strategy, "", "", "", "", view.state.value, error_of(view)]
+    metrics = train.get("metrics", {})
+    judged = (
+        f"AUC {metrics['roc_auc']:.2f}, accuracy {metrics['accuracy']:.2f} "
+        f"(majority {metrics['holdout_majority_accuracy']:.2f})"
+        if "roc_auc" in metrics
+        else ""
+    )
+    decision = {"promote": "✅ Production", "await_approval": "⏸ awaits approval"}.get(
+        promote.get("decision", ""), "❌ refused" if promote else "no training needed"
+    )
+    return [
+        view.strategy,
+        f"{drift.get('drift_ratio', 0):.0%} of features: {drift.get('verdict', '')}",
+        str(drift.get("retrain_reason") or ""),
+        f"v{train['version']}" if train else "",
+        judged,
+        decision,
+        "\n".join(promote.get("reasons", [])),
+    ]

@@ -1,0 +1,73 @@
+"""What `make run` shows: passes of the loop over all strategies, through the queues.
+
+On the sample two passes, one in calm weather and one inside the crash of March 2020; on the user's own data
+one, as of the newest date. A pass's slot is its date, so a second start finds the runs instead of repeating them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from mlops.bootstrap import Services
+from mlops.ledger.records import Kind, RunView
+from mlops.ledger.states import TERMINAL
+from mlops.retraining.run_requests import run_request
+
+SAMPLE_PASSES = (
+    ("before the crash", date(2019, 12, 13)),
+    ("inside the crash of March 2020", date(2020, 3, 16)),
+)
+#: The ledger is asked this often for all runs of a pass.
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One pass over all strategies."""
+
+    title: str
+    as_of: date | None
+    """None: what each strategy's policy says."""
+    slot: str | None
+    """None: a fresh run each time."""
+
+
+def sample_passes() -> list[Pass]:
+    """The demo's passes."""
+    return [Pass(title=title, as_of=as_of, slot=f"demo {as_of}") for title, as_of in SAMPLE_PASSES]
+
+
+def own_data_pass(services: Services) -> list[Pass]:
+    """One pass over the user's own data, as of its newest date. Raises SourceUnavailable, MissingColumn."""
+    newest = services.source.latest_date()
+    return [Pass(title="on your data", as_of=newest, slot=None)]
+
+
+def run_pass(services: Services, one: Pass, *, on_change: Callable[[Sequence[RunView]], None]) -> list[RunView]:
+    """Open a run per strategy and watch them to their ends; the terminal runs, in the strategies' order."""
+    run_ids = []
+    dispatcher = services.dispatcher
+    for name in services.strategies:
+        accepted = services.ledger.accept(
+            run_request(
+                services.strategies,
+                name,
+                Kind.PIPELINE,
+                reason=f"make run: {one.title}",
+                requested_by="make run",
+                slot=one.slot,
+                as_of=one.as_of,
+            )
+        )
+        run_ids.append(accepted.run_id)
+        if accepted.publication is not None:
+            dispatcher.publish(accepted.publication)
+    while True:
+        views = [services.ledger.run(run_id) for run_id in run_ids]
+        on_change(views)
+        if all(view.state in TERMINAL for view in views):
+            return views
+        time.sleep(POLL_S)
