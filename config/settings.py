@@ -147,7 +147,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             message = f"environment variable {name} is not known; {hint}"
             raise SettingsError(message)
     try:
-        return Settings()  # type: ignore[call-arg]  # all values come from the sources
+        return Settings()
     except ValidationError as exc:
         first = exc.errors(include_input=False, include_url=False)[0]
         message = f"environment variable {first['loc'][0]} is not valid: {first['msg']}"

@@ -31,7 +31,7 @@ class StageFailed(AcisError):
     """A stage ended failed or dead; the message is its last error."""
 
 
-class StageTask(Task):  # type: ignore[misc]  # celery ships no types
+class StageTask(Task[Any, Any]):
     """Base of the tasks whose messages are bells of the ledger."""
 
     Request = "tasks.request:StageRequest"
@@ -49,10 +49,10 @@ def task(
     time_limit: int,
     soft_time_limit: int,
     kind: Literal["stage", "plain"],
-) -> Callable[[Callable[..., Any]], Task]:
+) -> Callable[[Callable[..., Any]], Task[Any, Any]]:
     """Register a task under `name`; limits in seconds. `stage` tasks are bells, `plain` ones are not."""
     base = StageTask if kind == "stage" else Task
-    return shared_task(  # type: ignore[no-any-return]
+    return shared_task(
         name=name,
         bind=True,
         base=base,
@@ -63,7 +63,7 @@ def task(
     )
 
 
-def perform(task_self: Task, stage: Stage, message: StageMessage) -> dict[str, Any] | None:
+def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> dict[str, Any] | None:
     """Claim the stage, do it, write its end, ring the next bell.
 
     Safe to run twice: the second message finds nothing to claim and stores no result.
@@ -72,7 +72,7 @@ def perform(task_self: Task, stage: Stage, message: StageMessage) -> dict[str, A
     grant = services.ledger.claim(
         message.run_id,
         stage,
-        worker=task_self.request.hostname,
+        worker=str(task_self.request.hostname),
         publish_no=message.publish_no,
         task_id=task_self.request.id,
     )
@@ -84,7 +84,7 @@ def perform(task_self: Task, stage: Stage, message: StageMessage) -> dict[str, A
         grant,
         stages(services),
         services.ledger,
-        worker=task_self.request.hostname,
+        worker=str(task_self.request.hostname),
         lease_s=services.settings.lease_s,
         renew_s=services.settings.renew_s,
     )
@@ -95,7 +95,7 @@ def perform(task_self: Task, stage: Stage, message: StageMessage) -> dict[str, A
     return _stage_result(services, grant.run_id, stage, finished)
 
 
-def start(task_self: Task, services: Services, request: RunRequest) -> dict[str, Any] | None:
+def start(task_self: Task[Any, Any], services: Services, request: RunRequest) -> dict[str, Any] | None:
     """Accept a run under the task's own id; its outcome is stored under that id later.
 
     Safe to run twice: the same id is the same run. Where another run of the kind is active, the task's own
@@ -116,7 +116,7 @@ def start(task_self: Task, services: Services, request: RunRequest) -> dict[str,
     return None
 
 
-def follow_up(task_self: Task, services: Services, finished: Finished) -> None:
+def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished) -> None:
     """Ring the next stage's bell and deliver outcomes; what fails here the reconciler does."""
     if finished.publication is not None:
         CeleryDispatcher(task_self.app, services).publish(finished.publication)

@@ -14,7 +14,7 @@ from tasks.payloads import StageMessage, StartCheck
 
 
 @task(name="drift.check", time_limit=960, soft_time_limit=930, kind="stage")
-def check_drift(self: Task, **arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- checked by the payload
+def check_drift(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- checked by the payload
     """Check a strategy's drift: of an accepted run (`run_id`), or of one opened here (`strategy`).
 
     Safe to run twice: the ledger grants a stage once, and a start's run has the task's id.

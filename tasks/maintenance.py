@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Task
 
 from mlops.bootstrap import process_services
@@ -11,7 +13,7 @@ from tasks.publish import TASK_OF_STAGE
 
 
 @task(name="stage.lost", time_limit=60, soft_time_limit=50, kind="plain")
-def return_lease(self: Task, *, run_id: str, task: str, task_id: str, cause: str) -> None:
+def return_lease(self: Task[Any, Any], *, run_id: str, task: str, task_id: str, cause: str) -> None:
     """A worker saw its child die over the message `task_id`; without this the lease runs out by itself.
 
     Safe to run twice: only the grant that was made for that message is given back.

@@ -14,7 +14,7 @@ from tasks.payloads import StageMessage, StartPromotion
 
 
 @task(name="model.promote", time_limit=660, soft_time_limit=630, kind="stage")
-def promote_model(self: Task, **arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- checked by the payload
+def promote_model(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- checked by the payload
     """Decide about a strategy's challenger: of an accepted run (`run_id`), or of one opened here (`strategy`).
 
     Safe to run twice: a run decides once; the second time it only shows the decision to the registry.

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from billiard.exceptions import WorkerLostError
+from celery import current_app
 from celery.worker.request import Request
 
 log = structlog.get_logger(__name__)
@@ -19,7 +20,7 @@ log = structlog.get_logger(__name__)
 class StageRequest(Request):
     """A message of one of the three stage tasks."""
 
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
+    def on_accepted(self, pid: Any, time_accepted: Any) -> None:  # noqa: ANN401 -- the base class's signature
         """A child has taken it."""
         super().on_accepted(pid, time_accepted)
         if "run_id" in self.kwargs:
@@ -34,7 +35,7 @@ class StageRequest(Request):
     def _report_lost_child(self, cause: str) -> None:
         # The main process forks children later, so it keeps away from the database: a control worker does it.
         try:
-            self.app.send_task(
+            current_app.send_task(
                 "stage.lost",
                 kwargs={"run_id": self.kwargs["run_id"], "task": self.name, "task_id": self.id, "cause": cause},
                 queue="control",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from celery import Celery
@@ -80,7 +81,7 @@ def queue_lengths(app: Celery) -> dict[str, int] | None:
     """Messages that wait in each queue; None when the broker does not answer."""
     try:
         with app.connection_for_read(transport_options={"socket_timeout": 5, "socket_connect_timeout": 3}) as connection:
-            channel = connection.default_channel
+            channel: Any = connection.default_channel
             return {queue.name: int(channel.client.llen(queue.name)) for queue in QUEUES}
     except (OperationalError, RedisError, OSError):
         return None
@@ -99,7 +100,7 @@ def note_workers(app: Celery, services: Services) -> int:
         return 0
     for name, served in queues.items():
         names = tuple(sorted(queue["name"] for queue in served))
-        about = stats.get(name, {})
+        about: Any = stats.get(name, {})
         services.ledger.worker_seen(
             WorkerBeat(
                 name=name,

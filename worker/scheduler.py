@@ -18,7 +18,7 @@ from worker.timetable import open_due_slots, sync_timetable
 log = structlog.get_logger(__name__)
 
 
-class LedgerScheduler(Scheduler):  # type: ignore[misc]  # celery ships no types
+class LedgerScheduler(Scheduler):
     """Opens the run of each slot that falls due, then rings its bell."""
 
     def setup_schedule(self) -> None:
@@ -35,4 +35,4 @@ class LedgerScheduler(Scheduler):  # type: ignore[misc]  # celery ships no types
             open_due_slots(services, CeleryDispatcher(self.app, services))
         except TemporaryError as exc:
             log.warning("beat.waits", error=str(exc))
-        return float(self.max_interval)
+        return float(self.max_interval or 5)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from celery.schedules import ParseException, crontab
+from celery.utils.time import ffwd
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import ScheduleEntry
@@ -26,8 +27,9 @@ def parse_cron(expression: str) -> crontab:
 
 def next_slot(expression: str, after: datetime) -> datetime:
     """First nominal time later than `after`."""
-    begin, delta, _ = parse_cron(expression).remaining_delta(after.astimezone(UTC), ffwd=None)
-    return (begin + delta).replace(second=0, microsecond=0)
+    begin, delta, _ = parse_cron(expression).remaining_delta(after.astimezone(UTC), ffwd=ffwd)
+    following: datetime = begin + delta
+    return following.replace(second=0, microsecond=0)
 
 
 def due_slots(entry: ScheduleEntry, now: datetime) -> Iterator[tuple[datetime, bool]]:

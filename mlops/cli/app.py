@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from mlops.cli import champions, doctor, runs, servers, work
@@ -32,8 +30,8 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """The console script."""
-    app(standalone_mode=True)
+    app()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlops.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mlops.ledger.records import RunView
 
 
 def runs(
@@ -75,7 +81,7 @@ def requeue(run_id: Annotated[str, typer.Argument(help="A dead run.")], json: As
     raise typer.Exit(guarded(body))
 
 
-def _table(views):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- rich is imported on use
+def _table(views: Sequence[RunView]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
@@ -96,7 +102,7 @@ def _table(views):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 -- ri
     return table
 
 
-def _one(view) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _one(view: RunView) -> str:
     from mlops.retraining.narrative import stage_lines
 
     lines = [

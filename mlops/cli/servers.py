@@ -13,8 +13,13 @@ from mlops.cli.options import AsJson
 if TYPE_CHECKING:
     from types import FrameType
 
+    from pydantic import SecretStr
+
+    from config.endpoints import Endpoints
     from config.settings import Settings
+    from mlops.cli.up_display import UpDisplay
     from mlops.servers.plan import StackOptions
+    from mlops.servers.stack import Stack
 
 ALREADY_RUNNING = 3
 """Exit code of a second start."""
@@ -26,13 +31,13 @@ def up(
 ) -> None:
     """Start servers, workers, beat, reconciler and Flower; run the loop; serve until Ctrl-C."""
     from config.settings import load_settings
-    from mlops.cli import up_display
+    from mlops.cli.up_display import UpDisplay
     from mlops.console import guarded
     from mlops.errors import AlreadyRunning
 
     def body() -> int:
         settings = load_settings()
-        display = up_display.UpDisplay(quiet=json)
+        display = UpDisplay(quiet=json)
         try:
             return _serve(settings, display, once=once, json=json)
         except AlreadyRunning as exc:
@@ -104,7 +109,7 @@ def migrate(json: AsJson = False) -> None:
     raise typer.Exit(guarded(body))
 
 
-def _serve(settings: Settings, display, *, once: bool, json: bool) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) -> int:
     from config.log_setup import set_up_logging
     from config.settings import load_settings
     from mlops.bootstrap import connect
@@ -147,7 +152,7 @@ def _serve(settings: Settings, display, *, once: bool, json: bool) -> int:  # ty
     return OK
 
 
-def _watch(stack, display) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _watch(stack: Stack, display: UpDisplay) -> None:
     """Say what goes down and comes back, until Ctrl-C."""
     down: dict[str, str] = {}
     while True:
@@ -164,8 +169,8 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
     from config.settings import ROOT
     from mlops.servers.plan import StackOptions
 
-    def text(secret) -> str | None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        return None if secret is None else str(secret.get_secret_value())
+    def text(secret: SecretStr | None) -> str | None:
+        return None if secret is None else secret.get_secret_value()
 
     chosen = sample and "strategies_file" not in settings.model_fields_set
     return StackOptions(
@@ -181,7 +186,7 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
     )
 
 
-def _prepare(endpoints, *, sample: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _prepare(endpoints: Endpoints, *, sample: bool) -> None:
     from mlops.ledger.schema import migrate as migrate_ledger
 
     migrate_ledger(endpoints.database_url)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from config.endpoints import Endpoints
     from mlops.retraining.demo import Pass
 
-_WORDS = {"prepare": "tables and sample", "servers": "servers"}
+_WORDS = {"prepare": "tables and sample"}
+_DECISIONS = {
+    "promote": "✅ Production",
+    "keep": "❌ champion kept",
+    "await_approval": "⏸ awaits approval",
+}
 
 
 class UpDisplay:
@@ -62,16 +68,25 @@ class UpDisplay:
         self.say("Everything that was started has stopped.")
 
     def pass_summary(self, one: Pass, views: Sequence[RunView]) -> None:
-        """The pass as a table, and its numbers in the guide's words."""
+        """The pass as a table, its refusals with their reasons, and its numbers in the guide's words."""
         if self._quiet:
             return
-        table = Table(title=f"Pass {one.title}, as of {views[0].as_of}", title_justify="left", header_style="bold")
-        for column in ("strategy", "drift", "trained because", "version", "judged", "decision", "why"):
-            table.add_column(column, overflow="fold")
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        table.add_column("strategy")
+        table.add_column("drifted", justify="right")
+        table.add_column("trained", no_wrap=True)
+        table.add_column("AUC", justify="right")
+        table.add_column("accuracy", justify="right")
+        table.add_column("majority", justify="right")
+        table.add_column("decision", no_wrap=True)
         for view in views:
             table.add_row(*_row(view))
+        out.print(f"\nPass {one.title}, as of {views[0].as_of}", style="bold")
         out.print(table)
-        out.print("\n".join(summary_lines(counts(views))) + "\n")
+        for view in views:
+            for reason in _objections(view):
+                out.print(f"{view.strategy}: {reason}", markup=False)
+        out.print("\n" + "\n".join(summary_lines(counts(views))) + "\n")
 
     def end(self, results: Sequence[tuple[Pass, Sequence[RunView]]], *, sample: bool, json: bool) -> None:
         """What a reader must know about the results."""
@@ -151,26 +166,30 @@ def _now(view: RunView) -> str:
 
 
 def _row(view: RunView) -> list[str]:
-    results = {stage.stage: stage.result or {} for stage in view.stages}
-    drift, train, promote = (results.get(stage, {}) for stage in (Stage.DRIFT, Stage.TRAIN, Stage.PROMOTE))
+    drift, train, promote = _results(view)
     if is_error(view):
-        return [view.strategy, "", "", "", "", view.state.value, error_of(view)]
+        return [view.strategy, "", "", "", "", "", f"✗ {view.state}"]
     metrics = train.get("metrics", {})
-    judged = (
-        f"AUC {metrics['roc_auc']:.2f}, accuracy {metrics['accuracy']:.2f} "
-        f"(majority {metrics['holdout_majority_accuracy']:.2f})"
-        if "roc_auc" in metrics
-        else ""
-    )
-    decision = {"promote": "✅ Production", "await_approval": "⏸ awaits approval"}.get(
-        promote.get("decision", ""), "❌ refused" if promote else "no training needed"
-    )
     return [
         view.strategy,
-        f"{drift.get('drift_ratio', 0):.0%} of features: {drift.get('verdict', '')}",
-        str(drift.get("retrain_reason") or ""),
-        f"v{train['version']}" if train else "",
-        judged,
-        decision,
-        "\n".join(promote.get("reasons", [])),
+        f"{drift['drift_ratio']:.0%}" if drift else "",
+        f"v{train['version']}, {drift.get('retrain_reason') or ''}" if train else "no",
+        *(
+            f"{metrics[name]:.2f}" if name in metrics else ""
+            for name in ("roc_auc", "accuracy", "holdout_majority_accuracy")
+        ),
+        _DECISIONS.get(promote.get("decision", ""), "❌ refused") if promote else "no training needed",
     ]
+
+
+def _objections(view: RunView) -> list[str]:
+    """Why a strategy did not end with this pass's model in Production; none where it did."""
+    if is_error(view):
+        return [error_of(view)]
+    _, _, promote = _results(view)
+    return [] if promote.get("promoted") else list(promote.get("reasons", []))
+
+
+def _results(view: RunView) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    found = {stage.stage: stage.result or {} for stage in view.stages}
+    return found.get(Stage.DRIFT, {}), found.get(Stage.TRAIN, {}), found.get(Stage.PROMOTE, {})

@@ -103,4 +103,4 @@ def _quantiles(finite: Floats) -> Floats:
     position = np.asarray(QUANTILES) * (len(finite) - 1)
     below = np.floor(position).astype(np.int64)
     above = np.minimum(below + 1, len(finite) - 1)
-    return finite[below] + (finite[above] - finite[below]) * (position - below)
+    return np.asarray(finite[below] + (finite[above] - finite[below]) * (position - below))

@@ -38,13 +38,11 @@ def quantile_bins(reference: Floats, *, bins: int) -> Bins:
     """
     # The inverse of the empirical distribution: an edge is always a value that occurred.
     ranks = np.ceil(np.arange(1, bins) / bins * len(reference)).astype(np.int64) - 1
-    edges = reference[np.clip(ranks, 0, len(reference) - 1)]
-    atoms = np.unique(edges[np.flatnonzero(edges[1:] == edges[:-1])]) if len(edges) > 1 else edges[:0]
-    if reference[0] == reference[-1]:
-        atoms = reference[:1]
-    heavy = [atom for atom in atoms if _share(reference, atom) > 1 / bins]
-    below = [np.nextafter(atom, -np.inf) for atom in heavy if np.isfinite(atom)]
-    return Bins(edges=np.unique(np.concatenate([edges, np.asarray(heavy + below, dtype=np.float64)])))
+    edges = np.unique(reference[np.clip(ranks, 0, len(reference) - 1)])
+    # A value heavier than a bin spans a quantile border, so every atom is among the edges.
+    weight = np.searchsorted(reference, edges, side="right") - np.searchsorted(reference, edges, side="left")
+    atoms = edges[(weight > len(reference) / bins) & np.isfinite(edges)]
+    return Bins(edges=np.unique(np.concatenate([edges, np.nextafter(atoms, -np.inf)])))
 
 
 def bin_counts(values: Floats, n_missing: int, bins: Bins) -> Counts:
@@ -91,8 +89,3 @@ def sorted_values(values: Floats) -> tuple[Floats, int]:
     ordered = np.sort(values)
     n_missing = int(np.isnan(values).sum())
     return ordered[: len(ordered) - n_missing], n_missing
-
-
-def _share(ordered: Floats, value: float) -> float:
-    left, right = np.searchsorted(ordered, value, side="left"), np.searchsorted(ordered, value, side="right")
-    return float(right - left) / len(ordered)

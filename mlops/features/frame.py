@@ -88,4 +88,5 @@ def _is_text(column: pa.ChunkedArray) -> bool:
 def _duplicates(table: pa.Table) -> int:
     if not {"ticker", "date"} <= set(table.column_names) or table.num_rows == 0:
         return 0
-    return table.num_rows - table.select(["ticker", "date"]).group_by(["ticker", "date"]).aggregate([]).num_rows
+    distinct = table.select(["ticker", "date"]).group_by(["ticker", "date"]).aggregate([]).num_rows
+    return int(table.num_rows - distinct)

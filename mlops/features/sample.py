@@ -72,7 +72,7 @@ def load_sample(database_url: str) -> int:
     """
     with _connected(database_url) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT obj_description(to_regclass(%s), 'pg_class'), to_regclass(%s) IS NOT NULL", (RELATION, RELATION))
-        comment, exists = cursor.fetchone()
+        comment, exists = cursor.fetchone() or (None, False)
         if comment == VERSION:
             return 0
         if exists and not str(comment or "").startswith("acis sample"):

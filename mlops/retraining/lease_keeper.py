@@ -55,8 +55,7 @@ class LeaseKeeper:
         self._confirmed_at = monotonic()
         self._progress: dict[str, Any] | None = None
         self._stop_with: TemporaryError | LeaseLost | StageCancelled | None = None
-        self._wake = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{grant.run_id[:8]}", daemon=True)
 
     def __enter__(self) -> LeaseKeeper:
@@ -66,8 +65,7 @@ class LeaseKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed = True
-        self._wake.set()
+        self._closed.set()
         self._thread.join(timeout=self._renew_s)
 
     # -- what a trainer asks and tells
@@ -100,10 +98,7 @@ class LeaseKeeper:
 
     def _keep(self) -> None:
         sent: dict[str, Any] | None = None
-        while not self._closed:
-            self._wake.wait(PROGRESS_EVERY_S)
-            if self._closed:
-                return
+        while not self._closed.wait(PROGRESS_EVERY_S):
             due = self._monotonic() - self._confirmed_at >= self._renew_s
             if due or self._progress != sent:
                 sent = self._progress

@@ -1,0 +1,197 @@
+"""What `acis doctor` asks, and how what it finds is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from mlops.bootstrap import Services, connect
+from mlops.errors import AcisError, DataError
+from mlops.features.frame import select_features
+from mlops.features.labels import parse_label
+from mlops.features.windows import drift_windows, training_window
+from mlops.ledger.schema import schema_state
+from mlops.retraining.as_of import resolve_as_of
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from mlops.ports import Column
+    from mlops.strategies import Strategy
+
+Level = Literal["ok", "warning", "error"]
+
+#: Clocks further apart than this confuse people who read logs; leases use the database's alone.
+MAX_SKEW_S = 5.0
+#: A feature view whose newest row is older than this, with `as_of = "today"`, gives empty windows soon.
+STALE_DAYS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One question's answer."""
+
+    subject: str
+    level: Level
+    found: str
+    mend: str = ""
+
+
+def diagnose(settings: Settings) -> list[Answer]:
+    """Every check, in the order in which they should be mended."""
+    services = connect(settings)
+    answers: list[Answer] = []
+    checks: tuple[tuple[str, Callable[[Services], Iterator[Answer]]], ...] = (
+        ("strategies", _strategies),
+        ("ledger", _ledger),
+        ("broker", _broker),
+        ("MLflow", _mlflow),
+        ("workers", _workers),
+        ("features", _features),
+    )
+    for subject, check in checks:
+        with _caught(subject, answers):
+            answers.extend(check(services))
+    return answers
+
+
+@contextmanager
+def _caught(subject: str, answers: list[Answer]) -> Iterator[None]:
+    try:
+        yield
+    except AcisError as exc:
+        answers.append(Answer(subject=subject, level="error", found=str(exc)))
+
+
+def _strategies(services: Services) -> Iterator[Answer]:
+    found = f"{', '.join(services.strategies)} from {services.settings.strategies_file}"
+    for name in services.strategies:
+        parse_label(services.strategies[name].training.label)
+    yield Answer(subject="strategies", level="ok", found=found)
+
+
+def _ledger(services: Services) -> Iterator[Answer]:
+    url = services.settings.database_url
+    skew_s = (services.now() - services.ledger.now()).total_seconds()
+    state = schema_state(url.get_secret_value()) if url else None
+    if state is not None and not state.is_current:
+        yield Answer(
+            subject="ledger", level="error", found=f"tables at {state.current}, code at {state.head}", mend="acis migrate"
+        )
+    else:
+        yield Answer(subject="ledger", level="ok", found="answers, tables up to date")
+    if abs(skew_s) > MAX_SKEW_S:
+        yield Answer(
+            subject="clock",
+            level="warning",
+            found=f"this machine and the database are {skew_s:+.0f} s apart",
+            mend="let both follow NTP; leases use the database's clock alone",
+        )
+
+
+def _broker(services: Services) -> Iterator[Answer]:
+    import redis  # noqa: PLC0415 -- asked for here alone
+
+    url = services.settings.celery_broker_url
+    if url is None:
+        yield Answer(
+            subject="broker",
+            level="error",
+            found="CELERY_BROKER_URL is not set and no server is running",
+            mend="start everything with `make run`, or set it; commands without --queue need no broker",
+        )
+        return
+    try:
+        client = redis.Redis.from_url(url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
+        memory = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
+        aof = client.config_get("appendonly").get("appendonly", "unknown")
+    except redis.RedisError as exc:
+        yield Answer(subject="broker", level="error", found=f"Redis does not answer: {exc}", mend="start Redis")
+        return
+    if memory != "noeviction":
+        yield Answer(
+            subject="broker",
+            level="error",
+            found=f"maxmemory-policy is {memory}: messages may be evicted",
+            mend="CONFIG SET maxmemory-policy noeviction",
+        )
+    if aof != "yes":
+        yield Answer(
+            subject="broker",
+            level="warning",
+            found="no append-only file: a restart loses messages, and the reconciler has to send them again",
+            mend="CONFIG SET appendonly yes",
+        )
+    if memory == "noeviction" and aof == "yes":
+        yield Answer(subject="broker", level="ok", found="answers, noeviction, append-only file on")
+
+
+def _mlflow(services: Services) -> Iterator[Answer]:
+    names = [services.strategies[name].model_name for name in services.strategies]
+    n_versions = sum(len(services.registry.versions(name)) for name in names)
+    uri = services.settings.mlflow_tracking_uri
+    yield Answer(subject="MLflow", level="ok", found=f"{uri} answers; {n_versions} versions of {len(names)} models")
+
+
+def _workers(services: Services) -> Iterator[Answer]:
+    workers = services.ledger.workers(within_s=90.0)
+    served = {queue for worker in workers for queue in worker.queues}
+    missing = [queue for queue in ("control", "drift", "train.cpu", "promote") if queue not in served]
+    if missing:
+        yield Answer(
+            subject="workers",
+            level="warning",
+            found=f"nobody was seen serving {', '.join(missing)} in the last 90 s",
+            mend="python -m worker ROLE; the reconciler notes who is alive, so it must run too",
+        )
+    else:
+        yield Answer(subject="workers", level="ok", found=f"{len(workers)} alive: {', '.join(sorted(served))}")
+
+
+def _features(services: Services) -> Iterator[Answer]:
+    columns = services.source.columns()
+    for name in services.strategies:
+        try:
+            yield _strategy_features(services, services.strategies[name], columns)
+        except DataError as exc:
+            yield Answer(
+                subject=f"features of {name}", level="error", found=str(exc), mend="see README, Your own data"
+            )
+
+
+def _strategy_features(services: Services, strategy: Strategy, columns: Sequence[Column]) -> Answer:
+    subject = f"features of {strategy.name}"
+    features = select_features(columns, strategy.data)
+    label = parse_label(strategy.training.label)
+    absent = sorted(set(label.columns) - {column.name for column in columns})
+    if absent:
+        return Answer(
+            subject=subject,
+            level="error",
+            found=f"the label {strategy.training.label!r} needs {', '.join(absent)}, which the view lacks",
+            mend="add the column to the view, or change training.label",
+        )
+    as_of = resolve_as_of(None, strategy, services.source, today=services.now().date())
+    reference, current = drift_windows(as_of, strategy.data)
+    training = training_window(as_of, strategy.training)
+    rows = {
+        window_name: services.source.count(strategy.name, window)
+        for window_name, window in (("reference", reference), ("current", current), ("training", training))
+    }
+    found = f"{len(features)} features; as of {as_of} " + ", ".join(f"{n:,} {name} rows" for name, n in rows.items())
+    newest = services.source.latest_date(strategy.name)
+    if not all(rows.values()):
+        return Answer(subject=subject, level="error", found=f"{found}; newest row {newest}", mend="load its features")
+    if rows["current"] < strategy.data.min_current_rows:
+        return Answer(
+            subject=subject,
+            level="warning",
+            found=f"{found}; a verdict needs {strategy.data.min_current_rows} current rows",
+            mend="lengthen data.current_days",
+        )
+    stale = newest is not None and (datetime.now(UTC).date() - newest).days > STALE_DAYS
+    if strategy.data.as_of == "today" and stale:
+        return Answer(subject=subject, level="warning", found=f"{found}; newest row {newest}", mend="load newer features")
+    return Answer(subject=subject, level="ok", found=found)
