@@ -26,6 +26,10 @@ def read_classifier(path: Path, *, expected_sha256: str | None, n_jobs: int) -> 
             f"it was changed after it was logged and is not loaded"
         )
         raise RegistryError(message)
+    # XGBoost aborts the process on a torn file. UBJSON is one object from brace to brace.
+    if not (content.startswith(b"{") and content.endswith(b"}")):
+        message = f"model file {path.name} is torn or not in XGBoost's UBJSON format ({len(content)} bytes)"
+        raise RegistryError(message)
     classifier = xgb.XGBClassifier()
     try:
         classifier.load_model(bytearray(content))

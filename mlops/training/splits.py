@@ -74,7 +74,7 @@ def split_by_date(
     days = dates.astype("datetime64[D]")
     panel = _distinct(days if panel_dates is None else np.concatenate([panel_dates.astype("datetime64[D]"), days]))
     labelled = _distinct(days[known])
-    gap = horizon_dates + embargo_dates
+    gap = max(1, horizon_dates + embargo_dates)  # a held-out date is never trained on
     if len(labelled) <= holdout_dates:
         raise InsufficientData(_too_few(labelled, holdout_dates, gap))
     first_holdout = labelled[-holdout_dates]

@@ -8,6 +8,7 @@ its own, interrupted or not, so both give the same bytes.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import time
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ _OURS = {
     "callbacks": "nothing: it is not data",
 }
 """Parameters that a strategy may not set, and what to set instead."""
+_DIGEST_BYTES = 32
 
 
 class XGBoostTrainer:
@@ -79,7 +81,7 @@ class XGBoostTrainer:
             )
             done = border
             model = booster.save_raw("ubj")
-            control.save_checkpoint(f"rounds-{done}", bytes(model))
+            control.save_checkpoint(f"rounds-{done}", _framed(model))
             control.check()
         return _classifier(model, _FIXED | settings | {"n_estimators": total, "random_state": seed}, n_jobs)
 
@@ -169,14 +171,23 @@ def _resumed(
     found = control.load_checkpoint()
     if found is None:
         return 0, None
-    model = bytearray(found[1])
-    try:
-        booster = xgb.Booster(model_file=model)
-    except xgb.core.XGBoostError:
+    model = _unframed(found[1])
+    if model is None:
         return 0, None  # a torn checkpoint costs the rounds it held, not the training
+    booster = xgb.Booster(model_file=model)
     done = booster.num_boosted_rounds()
     at_border = done <= total and (done % segment_rounds == 0 or done == total)
     return (done, model) if at_border and booster.feature_names == list(features) else (0, None)
+
+
+def _framed(model: bytearray) -> bytes:
+    """The model with its digest before it: XGBoost does not raise on a torn model, it aborts the process."""
+    return hashlib.sha256(model).digest() + bytes(model)
+
+
+def _unframed(payload: bytes) -> bytearray | None:
+    digest, model = payload[:_DIGEST_BYTES], payload[_DIGEST_BYTES:]
+    return bytearray(model) if hashlib.sha256(model).digest() == digest else None
 
 
 def _classifier(model: bytearray | None, params: Mapping[str, Any], n_jobs: int) -> xgb.XGBClassifier:

@@ -1,0 +1,100 @@
+"""A model registry in memory; the contract battery in tests/contracts/registry runs on it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
+from mlops.ports import ModelVersion, TrainedModel
+
+STAGES = ("None", "Staging", "Production", "Archived")
+ALIASES = {"Production": "champion", "Staging": "challenger"}
+
+
+@dataclass
+class FakeRegistry:
+    """Implements `mlops.ports.ModelRegistry`."""
+
+    now: datetime = datetime(2020, 1, 1, tzinfo=UTC)
+    running: list[str] = field(default_factory=list)
+    """Ledger run ids of attempts that still say RUNNING; a test may add one."""
+    _models: dict[str, list[ModelVersion]] = field(default_factory=dict)
+    _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def log_training(self, trained: TrainedModel) -> ModelVersion:
+        found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
+        if found is not None:
+            return found
+        self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
+        versions = self._models.setdefault(trained.model_name, [])
+        number = str(len(versions) + 1)
+        versions.append(
+            ModelVersion(
+                name=trained.model_name,
+                version=number,
+                stage="None",
+                aliases=(),
+                run_id=f"run-of-{trained.ledger_run_id}",
+                tags={**trained.tags, "acis.run_id": trained.ledger_run_id, "acis.model_sha256": "0" * 64},
+                metrics=dict(trained.metrics),
+                created_at=self.now + timedelta(seconds=len(versions)),
+            )
+        )
+        self._loaded[trained.model_name, number] = trained.model
+        return versions[-1]
+
+    def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
+        versions = self._models.get(model_name, [])
+        return next((item for item in versions if item.tags["acis.run_id"] == ledger_run_id), None)
+
+    def version(self, model_name: str, version: str) -> ModelVersion:
+        if model_name not in self._models:
+            raise ModelNotFound(f"model {model_name!r} has no version; train it first")
+        for item in self._models[model_name]:
+            if item.version == version:
+                return item
+        raise VersionNotFound(f"model {model_name!r} has no version {version!r}")
+
+    def versions(self, model_name: str) -> list[ModelVersion]:
+        return self._models.get(model_name, [])[::-1]
+
+    def load_classifier(self, model_name: str, version: str) -> Any:
+        return self._loaded[model_name, self.version(model_name, version).version]
+
+    def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
+        if stage not in STAGES:
+            raise InvalidStage(f"stage {stage!r} is not known; one of: {', '.join(STAGES)}")
+        self.version(model_name, version)
+        alias = ALIASES.get(stage)
+        self._models[model_name] = [
+            self._placed(item, stage, alias, {**tags, "acis.seq": str(seq)})
+            if item.version == version
+            else self._displaced(item, alias)
+            for item in self._models[model_name]
+        ]
+
+    def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
+        count = self.running.count(ledger_run_id)
+        self.running = [item for item in self.running if item != ledger_run_id]
+        return count
+
+    def set_by_hand(self, model_name: str, version: str, *, stage: str, aliases: tuple[str, ...]) -> None:
+        """What a person does in the registry's own pages."""
+        self._models[model_name] = [
+            replace(item, stage=stage, aliases=aliases)
+            if item.version == version
+            else replace(item, aliases=tuple(alias for alias in item.aliases if alias not in aliases))
+            for item in self._models[model_name]
+        ]
+
+    @staticmethod
+    def _placed(item: ModelVersion, stage: str, alias: str | None, tags: Mapping[str, str]) -> ModelVersion:
+        return replace(item, stage=stage, aliases=(alias,) if alias else (), tags={**item.tags, **tags})
+
+    @staticmethod
+    def _displaced(item: ModelVersion, alias: str | None) -> ModelVersion:
+        stage = "Archived" if alias == "champion" and item.stage == "Production" else item.stage
+        return replace(item, stage=stage, aliases=tuple(other for other in item.aliases if other != alias))

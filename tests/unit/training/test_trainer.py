@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost as xgb
+
+from mlops.errors import ConfigurationError, SingleClass, UnusableFeatures
+from mlops.ports import TrainingData
+from mlops.training.trainer import XGBoostTrainer, load_trainer
+from tests.support.models import FEATURES, RecordingControl, Stop, training_data
+
+PARAMS = {"max_depth": 3, "learning_rate": 0.1, "n_estimators": 25, "subsample": 0.8, "colsample_bytree": 0.8}
+
+
+def fit(control: RecordingControl | None = None, data: TrainingData | None = None, **changes: Any) -> xgb.XGBClassifier:
+    options = {"params": PARAMS, "seed": 42, "device": "cpu", "n_jobs": 1, "segment_rounds": 10} | changes
+    return XGBoostTrainer().fit(data or training_data(), control=control or RecordingControl(), **options)
+
+
+def content(model: xgb.XGBClassifier) -> bytes:
+    return bytes(model.get_booster().save_raw("ubj"))
+
+
+@pytest.mark.parametrize("stop_after", [10, 13, 20, 24])
+def test_a_resumed_training_gives_the_bytes_of_an_uninterrupted_one(stop_after: int) -> None:
+    stopped = RecordingControl(stop_after=stop_after)
+    with pytest.raises(Stop):
+        fit(stopped)
+    resumed = RecordingControl(checkpoint=stopped.checkpoint)
+    model = fit(resumed)
+    assert content(model) == content(fit())
+    assert resumed.progress[0].done == stop_after // 10 * 10 + 1
+
+
+def test_the_seed_changes_the_model_and_its_repetition_does_not() -> None:
+    assert content(fit()) == content(fit())
+    assert content(fit()) != content(fit(seed=43))
+
+
+def test_segments_subsample_differently() -> None:
+    # With one seed for all segments, trees 1 and 11 would draw the same rows; then resuming were easy and wrong.
+    assert content(fit(segment_rounds=10)) != content(fit(segment_rounds=25))
+
+
+def test_each_round_is_reported_and_each_border_saved_before_it_is_asked_whether_to_stop() -> None:
+    control = RecordingControl()
+    fit(control)
+    assert [progress.done for progress in control.progress] == list(range(1, 26))
+    assert control.progress[-1].total == 25
+    assert control.progress[-1].left_s == 0
+    assert control.saved == ["rounds-10", "rounds-20", "rounds-25"]
+    assert control.checks == 25
+    stopped = RecordingControl(stop_after=10)
+    with pytest.raises(Stop):
+        fit(stopped)
+    assert stopped.saved == ["rounds-10"]
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"torn", lambda good: good[:-1], lambda good: good + b" "])
+def test_a_torn_checkpoint_costs_its_rounds_and_not_the_training(damage: Callable[[bytes], bytes]) -> None:
+    # XGBoost itself aborts the process on such bytes.
+    stopped = RecordingControl(stop_after=10)
+    with pytest.raises(Stop):
+        fit(stopped)
+    assert stopped.checkpoint is not None
+    control = RecordingControl(checkpoint=("rounds-10", damage(stopped.checkpoint[1])))
+    assert content(fit(control)) == content(fit())
+    assert control.progress[0].done == 1
+
+
+def test_a_checkpoint_of_other_features_or_another_segment_length_is_not_used() -> None:
+    done = RecordingControl()
+    fit(done, segment_rounds=7)  # ends at 25, a border of any length
+    with pytest.raises(Stop):
+        fit(stopped := RecordingControl(stop_after=7), segment_rounds=7)
+    assert content(fit(RecordingControl(checkpoint=stopped.checkpoint))) == content(fit())
+    renamed = replace(training_data(), features=("a", "b", "c"))
+    control = RecordingControl(checkpoint=done.checkpoint)
+    fit(control, data=renamed)
+    assert control.progress[0].done == 1
+
+
+def test_a_finished_checkpoint_needs_no_round() -> None:
+    done = RecordingControl()
+    model = fit(done)
+    again = RecordingControl(checkpoint=done.checkpoint)
+    assert content(fit(again)) == content(model)
+    assert again.progress == []
+
+
+def test_the_classifier_predicts_by_feature_name() -> None:
+    data = training_data()
+    model = fit()
+    frame = pd.DataFrame(data.x, columns=list(FEATURES))
+    assert model.get_booster().feature_names == list(FEATURES)
+    assert model.predict_proba(frame).shape == (400, 2)
+    assert set(model.predict(frame)) == {0, 1}
+    assert np.mean(model.predict(frame) == data.y) > 0.7
+    with pytest.raises(ValueError, match="feature_names mismatch"):
+        model.predict(frame.rename(columns={"pe_ratio": "pb_ratio"}))
+
+
+def test_the_classifier_keeps_its_parameters() -> None:
+    found = fit(n_jobs=1).get_params()
+    assert {name: found[name] for name in PARAMS} == PARAMS
+    assert (found["n_jobs"], found["random_state"], found["tree_method"]) == (1, 42, "hist")
+
+
+def test_infinities_are_missing_values() -> None:
+    data = training_data()
+    infinite, missing = data.x.copy(), data.x.copy()
+    infinite[::7, 1] = np.inf
+    missing[::7, 1] = np.nan
+    assert content(fit(data=replace(data, x=infinite))) == content(fit(data=replace(data, x=missing)))
+    assert np.isinf(infinite).any()  # the caller's matrix is left alone
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_labels_of_one_class_are_refused(value: int) -> None:
+    data = training_data()
+    with pytest.raises(SingleClass, match=f"all 400 training labels are {value}"):
+        fit(data=replace(data, y=np.full(400, value, dtype=np.int8)))
+
+
+@pytest.mark.parametrize("fill", [1.0, np.nan, np.inf])
+def test_features_that_do_not_vary_are_refused(fill: float) -> None:
+    data = training_data()
+    with pytest.raises(UnusableFeatures, match="none of the 3 features varies"):
+        fit(data=replace(data, x=np.full_like(data.x, fill)))
+
+
+def test_one_varying_feature_is_enough() -> None:
+    data = training_data()
+    x = np.full_like(data.x, np.nan)
+    x[:, 0] = data.x[:, 0]
+    assert fit(data=replace(data, x=x)).n_features_in_ == 3
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"max_dept": 3}, "did you mean 'max_depth'"),
+        ({"seed": 3}, "the policy's `seed`"),
+        ({"n_jobs": 3}, "ACIS_TRAIN_N_JOBS"),
+        ({"n_estimators": 0}, "at least one boosting round"),
+    ],
+)
+def test_parameters_that_would_be_ignored_are_refused(params: dict[str, int], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        fit(params=params)
+
+
+def test_the_default_trainer_has_a_name_and_others_a_path() -> None:
+    assert isinstance(load_trainer("xgboost"), XGBoostTrainer)
+    assert isinstance(load_trainer("mlops.training.trainer:XGBoostTrainer"), XGBoostTrainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lightgbm", "write `xgboost` or"),
+        ("mlops.nowhere:Trainer", "cannot be made"),
+        ("mlops.training.trainer:Nobody", "cannot be made"),
+        ("datetime:date", "cannot be made"),
+        ("builtins:dict", "no method `fit`"),
+    ],
+)
+def test_a_trainer_that_is_none_is_refused(name: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        load_trainer(name)
