@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import psycopg2
 import pytest
 import redis
@@ -10,9 +15,22 @@ from redis.retry import Retry
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from mlops.errors import ConfigurationError
+from mlops.servers import postgres
+from mlops.servers.account import make_home, remove_home, server_account
 from mlops.servers.mlflow import mlflow_answers
-from mlops.servers.postgres import postgres_answers
+from mlops.servers.ports import choose_port
+from mlops.servers.postgres import (
+    find_installation,
+    find_installations,
+    init_cluster,
+    postgres_answers,
+    postgres_program,
+    reachable,
+)
+from mlops.servers.process import Child
 from mlops.servers.redis import redis_answers
+from tests.support.servers import origin
 
 
 def test_redis_keeps_every_key_and_writes_an_append_only_file(redis_url: str) -> None:
@@ -52,6 +70,42 @@ def test_postgres_refuses_a_wrong_password(postgres_url: str) -> None:
     assert not postgres_answers(wrong.render_as_string(hide_password=False))
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(wrong.set(drivername="postgresql").render_as_string(hide_password=False))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands PostgreSQL to another account")
+def test_programs_that_the_servers_account_cannot_reach_are_copied_for_it(tmp_path: Path) -> None:
+    carried = next(one for one in find_installations("embedded") if one.origin == "embedded")
+    package = carried.bin_dir.parents[1]
+    # pytest's own folder has mode 700, as /root has
+    hidden = tmp_path / package.name
+    shutil.copytree(package / "pginstall", hidden / "pginstall", symlinks=True)
+    shutil.copytree(package.with_suffix(".libs"), tmp_path / f"{package.name}.libs", symlinks=True)
+    unreachable = replace(carried, bin_dir=hidden / "pginstall" / "bin")
+    user = server_account()
+    wanted = tmp_path / "var" / "postgres"
+    try:
+        home = make_home(wanted, user)
+        assert wanted.is_symlink()
+        installation = reachable(unreachable, home=home, user=user)
+        assert installation.bin_dir.is_relative_to(home)
+        data_dir = init_cluster(installation, home=home, password="secret", user=user)
+        port = choose_port()
+        program = postgres_program(installation, data_dir=data_dir, port=port, user=user, durable=False)
+        with Child(program, log=tmp_path / "log") as child:
+            url = postgres.postgres_url(port=port, password="secret", database="postgres")
+            child.wait_until(lambda: postgres_answers(url))
+        # the second start finds all of it
+        assert make_home(wanted, user) == home
+        assert find_installation("embedded", data_dir=home / "data").major == carried.major
+    finally:
+        remove_home(wanted)
+    assert not home.exists()
+
+
+def test_a_cluster_of_another_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "PG_VERSION").write_text("9\n")
+    with pytest.raises(ConfigurationError, match=r"made by PostgreSQL 9, but only .* was found; install PostgreSQL 9"):
+        find_installation(origin(), data_dir=tmp_path)
 
 
 def test_mlflow_is_healthy(mlflow_url: str) -> None:
