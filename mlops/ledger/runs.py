@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import Connection, and_, delete, exc, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, and_, delete, exc, false, func, insert, literal, or_, select, update
 
 from mlops.errors import InvalidTransition, RunNotFound
 from mlops.ledger import tables
@@ -183,12 +183,13 @@ class Runs(LedgerPart):
 def _run_in_the_way(connection: Connection, run_id: str, request: RunRequest) -> AnyRow | None:
     """The run with this id, else of this slot, else the active one."""
     same_kind = and_(_run.namespace == request.namespace, _run.strategy == request.strategy, _run.kind == request.kind)
-    same_slot = and_(same_kind, _run.slot == request.slot)
+    # a request without a slot has none in common with the other runs that have none
+    in_slot = _run.slot == request.slot if request.slot is not None else false()
     active = and_(same_kind, _run.state.in_(ACTIVE), literal(request.kind != Kind.ROLLBACK))
     return connection.execute(
         select(_run.run_id, _run.state)
-        .where(or_(_run.run_id == run_id, same_slot, active))
-        .order_by((_run.run_id == run_id).desc(), func.coalesce(_run.slot == request.slot, False).desc())
+        .where(or_(_run.run_id == run_id, and_(same_kind, in_slot), active))
+        .order_by((_run.run_id == run_id).desc(), func.coalesce(in_slot, False).desc())
         .limit(1)
     ).one_or_none()
 

@@ -170,3 +170,10 @@ def test_only_a_dead_run_can_be_requeued(ledger: SqlLedger) -> None:
     run_id = accepted_and_sent(ledger).run_id
     with pytest.raises(InvalidTransition, match="is queued; only a dead run"):
         ledger.requeue(run_id, actor="anna")
+
+
+def test_a_second_request_gets_the_active_run_and_not_one_that_ended(ledger: SqlLedger) -> None:
+    for _ in range(5):
+        ledger.cancel(ledger.accept(request_for()).run_id, actor="test")
+    active = ledger.accept(request_for())
+    assert ledger.accept(request_for()).run_id == active.run_id
