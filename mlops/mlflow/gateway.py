@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,8 +45,12 @@ _DEFAULTS = {
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
-import mlflow  # noqa: E402 -- reads the variables above
-import mlflow.xgboost  # noqa: E402
+with warnings.catch_warnings():
+    # Its own modules warn about each other's type hints, in yellow, at the user.
+    warnings.simplefilter("ignore")
+    import mlflow  # reads the variables above
+    import mlflow.pyfunc.model
+    import mlflow.xgboost
 import requests  # noqa: E402
 from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag  # noqa: E402
@@ -138,14 +143,14 @@ class Gateway:
                     batch.setdefault(kind, []).append(entity)
                 self._client.log_batch(run_id, **batch)
 
-    def log_dataset(self, run_id: str, frame: pd.DataFrame, *, name: str, digest: str | None) -> None:
+    def log_dataset(self, run_id: str, frame: pd.DataFrame, *, name: str, digest: str) -> None:
         """Note what a run was trained on: name, digest (cut to 36 characters), schema and size; not the rows."""
         source = CodeDatasetSource(tags={})  # given, or the library asks git
         # The library looks at every single value for a schema: over a second for each million of them.
-        head = mlflow.data.from_pandas(frame.head(_SCHEMA_ROWS), source=source, name=name).to_dict()
+        head = mlflow.data.from_pandas(frame.head(_SCHEMA_ROWS), source=source, name=name, digest=digest[:36]).to_dict()
         dataset = Dataset(
             name=name,
-            digest=(digest or mlflow.data.from_pandas(frame, source=source, name=name).digest)[:36],
+            digest=head["digest"],
             source_type=head["source_type"],
             source=head["source"],
             schema=head["schema"],

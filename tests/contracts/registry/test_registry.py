@@ -1,0 +1,168 @@
+"""What every model registry promises the stages, on the fake and on MLflow."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+
+from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
+from mlops.ports import ModelRegistry, ModelVersion, TrainedModel
+from tests.support.models import fitted, trained_model, training_data
+from tests.support.registry import FakeRegistry
+
+
+@pytest.fixture(params=["fake", "mlflow"])
+def registry(request: pytest.FixtureRequest) -> Iterator[ModelRegistry]:
+    if request.param == "fake":
+        yield FakeRegistry()
+        return
+    from mlops.mlflow.registry import MlflowRegistry
+
+    yield MlflowRegistry(request.getfixturevalue("mlflow_url"))
+
+
+@pytest.fixture
+def name() -> str:
+    return f"acis_t{secrets.token_hex(4)}_classifier"
+
+
+@pytest.fixture
+def train(registry: ModelRegistry, name: str) -> partial[ModelVersion]:
+    """Registers a version: `train("run-1")`."""
+
+    def log(run: str) -> ModelVersion:
+        return registry.log_training(made(run, name))
+
+    return partial(log)
+
+
+def made(run: str, name: str) -> TrainedModel:
+    return trained_model(f"{run}-{name}", model_name=name)
+
+
+def places(registry: ModelRegistry, name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {item.version: (item.stage, item.aliases) for item in registry.versions(name)}
+
+
+def test_a_training_is_registered_with_its_metrics_and_tags(train: partial[ModelVersion], name: str) -> None:
+    version = train("run-1")
+    assert (version.name, version.version, version.stage, version.aliases) == (name, "1", "None", ())
+    assert version.metrics["accuracy"] == 0.742
+    assert version.tags["strategy"] == "growth"
+    assert version.tags["acis.run_id"] == f"run-1-{name}"
+    assert len(version.tags["acis.model_sha256"]) == 64
+    assert version.run_id
+
+
+def test_one_run_registers_one_version_however_often_it_is_logged(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    assert train("run-1").version == train("run-1").version == "1"
+    assert train("run-2").version == "2"
+    assert [item.version for item in registry.versions(name)] == ["2", "1"]
+
+
+def test_a_run_s_version_is_found_again(registry: ModelRegistry, train: partial[ModelVersion], name: str) -> None:
+    assert registry.find_by_ledger_run(name, f"run-1-{name}") is None
+    train("run-1")
+    found = registry.find_by_ledger_run(name, f"run-1-{name}")
+    assert found == registry.version(name, "1")
+
+
+def test_what_is_not_there_is_said(registry: ModelRegistry, train: partial[ModelVersion], name: str) -> None:
+    assert registry.versions(name) == []
+    with pytest.raises(ModelNotFound):
+        registry.version(name, "1")
+    train("run-1")
+    with pytest.raises(VersionNotFound, match="'7'"):
+        registry.version(name, "7")
+    with pytest.raises(VersionNotFound):
+        registry.apply_stage(name, "7", "Production", seq=1, tags={})
+    with pytest.raises(VersionNotFound):
+        registry.load_classifier(name, "7")
+
+
+def test_a_loaded_classifier_predicts_what_the_logged_one_did(registry: ModelRegistry, name: str) -> None:
+    data = training_data()
+    model = fitted(data, rounds=8)
+    registry.log_training(trained_model(f"run-{name}", model_name=name, model=model))
+    loaded = registry.load_classifier(name, "1")
+    np.testing.assert_array_equal(loaded.predict_proba(data.x), model.predict_proba(data.x))
+
+
+def test_a_challenger_stands_in_staging(registry: ModelRegistry, train: partial[ModelVersion], name: str) -> None:
+    train("run-1")
+    registry.apply_stage(name, "1", "Staging", seq=0, tags={})
+    assert places(registry, name) == {"1": ("Staging", ("challenger",))}
+
+
+def test_a_promotion_archives_the_old_champion_and_stage_and_alias_agree(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    train("run-1")
+    train("run-2")
+    registry.apply_stage(name, "1", "Production", seq=1, tags={})
+    registry.apply_stage(name, "2", "Staging", seq=1, tags={})
+    registry.apply_stage(name, "2", "Production", seq=2, tags={"acis.decision": "promote"})
+    assert places(registry, name) == {"1": ("Archived", ()), "2": ("Production", ("champion",))}
+    assert registry.version(name, "2").tags["acis.seq"] == "2"
+    assert registry.version(name, "2").tags["acis.decision"] == "promote"
+
+
+def test_a_refused_challenger_leaves_the_champion_alone(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    train("run-1")
+    train("run-2")
+    registry.apply_stage(name, "1", "Production", seq=1, tags={})
+    registry.apply_stage(name, "2", "Staging", seq=1, tags={})
+    registry.apply_stage(name, "2", "Archived", seq=1, tags={"acis.reasons": "accuracy 0.5 is below 0.7"})
+    assert places(registry, name) == {"1": ("Production", ("champion",)), "2": ("Archived", ())}
+    assert registry.version(name, "2").tags["acis.reasons"] == "accuracy 0.5 is below 0.7"
+
+
+@pytest.mark.parametrize("stage", ["Archived", "None", "Staging"])
+def test_a_champion_taken_out_loses_its_alias(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str, stage: str
+) -> None:
+    train("run-1")
+    registry.apply_stage(name, "1", "Production", seq=1, tags={})
+    registry.apply_stage(name, "1", stage, seq=2, tags={})
+    assert places(registry, name) == {"1": (stage, ("challenger",) if stage == "Staging" else ())}
+
+
+def test_a_rollback_is_the_same_transition_to_an_earlier_version(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    train("run-1")
+    train("run-2")
+    for seq, version in enumerate(["1", "2", "1"], start=1):
+        registry.apply_stage(name, version, "Production", seq=seq, tags={})
+    assert places(registry, name) == {"1": ("Production", ("champion",)), "2": ("Archived", ())}
+
+
+def test_a_stage_may_be_applied_again(registry: ModelRegistry, train: partial[ModelVersion], name: str) -> None:
+    train("run-1")
+    for _ in range(3):
+        registry.apply_stage(name, "1", "Production", seq=1, tags={})
+    assert places(registry, name) == {"1": ("Production", ("champion",))}
+
+
+def test_a_stage_that_is_none_is_refused_before_anything_is_written(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    train("run-1")
+    with pytest.raises(InvalidStage, match="'production' is not known; one of: None, Staging, Production, Archived"):
+        registry.apply_stage(name, "1", "production", seq=1, tags={"acis.decision": "promote"})
+    assert "acis.decision" not in registry.version(name, "1").tags
+
+
+def test_nothing_is_stale_where_every_run_ended(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    train("run-1")
+    assert registry.close_stale_runs(f"run-1-{name}", reason="test") == 0

@@ -1,0 +1,213 @@
+"""What MLflow itself makes hard: retries, crashes between requests, and writers without a lock."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable
+from mlops.mlflow.gateway import Gateway
+from mlops.mlflow.registry import EXPERIMENT, MlflowRegistry
+from mlops.servers.ports import choose_port
+from tests.support.models import trained_model
+
+
+@pytest.fixture
+def name() -> str:
+    return f"acis_t{secrets.token_hex(4)}_classifier"
+
+
+@pytest.fixture
+def registry(mlflow_url: str) -> MlflowRegistry:
+    return MlflowRegistry(mlflow_url)
+
+
+@pytest.fixture
+def client(mlflow_url: str) -> MlflowClient:
+    return MlflowClient(mlflow_url)
+
+
+class Died(BaseException):
+    """As a killed process would, as far as this process can show it."""
+
+
+def runs_of(client: MlflowClient, run_id: str) -> list[Any]:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    return list(client.search_runs([experiment.experiment_id], f"tags.`acis.run_id` = '{run_id}'"))
+
+
+@pytest.mark.parametrize("step", ["log_dataset", "upload", "store_model", "end_run"])
+def test_a_training_that_fails_before_its_run_ends_is_logged_anew(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, client: MlflowClient, name: str, step: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("disk full")
+
+    monkeypatch.setattr(Gateway, step, fail)
+    with pytest.raises(ValueError, match="disk full"):
+        registry.log_training(trained_model(name, model_name=name))
+    monkeypatch.undo()
+    (left,) = runs_of(client, name)
+    assert left.info.status == ("RUNNING" if step == "end_run" else "FAILED")  # it could not be ended
+    assert left.data.tags["acis.failure"] == "ValueError: disk full"
+    version = registry.log_training(trained_model(name, model_name=name))
+    assert version.version == "1"
+    assert len(registry.versions(name)) == 1
+    statuses = sorted(run.info.status for run in runs_of(client, name))
+    assert statuses == ["FINISHED", "KILLED"] if step == "end_run" else ["FAILED", "FINISHED"]
+
+
+def test_a_training_that_died_before_the_registration_is_registered_from_what_it_left(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    monkeypatch.setattr(Gateway, "create_version", die)
+    with pytest.raises(Died):
+        registry.log_training(trained_model(name, model_name=name))
+    monkeypatch.undo()
+    (left,) = runs_of(client, name)
+    version = registry.log_training(trained_model(name, model_name=name))
+    assert version.run_id == left.info.run_id
+    assert len(runs_of(client, name)) == 1
+
+
+def test_a_training_that_died_after_the_registration_finds_its_version(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    create = Gateway.create_version
+
+    def create_and_die(*given: Any, **named: Any) -> str:
+        create(*given, **named)
+        raise Died
+
+    monkeypatch.setattr(Gateway, "create_version", create_and_die)
+    with pytest.raises(Died):
+        registry.log_training(trained_model(name, model_name=name))
+    monkeypatch.undo()
+    assert registry.log_training(trained_model(name, model_name=name)).version == "1"
+    assert len(runs_of(client, name)) == len(registry.versions(name)) == 1
+
+
+def test_runs_that_a_dead_worker_left_running_are_closed(
+    registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    experiment = Gateway(registry.tracking_uri).experiment_id(EXPERIMENT)
+    left = client.create_run(experiment, tags={"acis.run_id": name})
+    assert registry.close_stale_runs(name, reason="lease lost") == 1
+    found = client.get_run(left.info.run_id)
+    assert (found.info.status, found.data.tags["acis.failure"]) == ("KILLED", "lease lost")
+    assert registry.close_stale_runs(name, reason="lease lost") == 0
+
+
+def test_everything_of_a_training_is_logged(
+    registry: MlflowRegistry, client: MlflowClient, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"png")
+    (tmp_path / "b.csv").write_text("feature,gain\n")
+    files = {"plots/roc.png": tmp_path / "a.png", "feature_importance.csv": tmp_path / "b.csv"}
+    version = registry.log_training(trained_model(name, model_name=name, artifacts=files))
+    run = client.get_run(str(version.run_id))
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"max_depth": "2", "n_estimators": "5"}
+    assert run.data.metrics == {"accuracy": 0.742, "roc_auc": 0.821}
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("growth 2020-01-01", ("ab" * 32)[:36])
+    assert '"num_rows": 400' in dataset.dataset.profile
+    found = Gateway(registry.tracking_uri).artifacts(str(version.run_id))
+    assert {"plots/roc.png", "feature_importance.csv", "model/model.ubj", "model/MLmodel"} <= set(found)
+    assert not [path for path in found if path.endswith(".pkl")]
+    (output,) = run.outputs.model_outputs
+    logged = client.get_logged_model(output.model_id)
+    assert logged.status == "READY"
+    assert {metric.key for metric in logged.metrics} == {"accuracy", "roc_auc"}
+
+
+def test_concurrent_promotions_end_with_one_version_in_production_that_holds_the_alias(
+    registry: MlflowRegistry, mlflow_url: str, name: str
+) -> None:
+    for run in range(3):
+        registry.log_training(trained_model(f"{name}-{run}", model_name=name))
+    writers = [MlflowRegistry(mlflow_url) for _ in range(3)]
+
+    def promote(index: int, seq: int) -> None:
+        writers[index].apply_stage(name, str(index + 1), "Production", seq=seq, tags={})
+
+    with ThreadPoolExecutor(3) as pool:
+        for attempt in range(8):
+            for done in [pool.submit(promote, index, 3 * attempt + index) for index in range(3)]:
+                done.result(timeout=60)
+            versions = registry.versions(name)
+            production = [item.version for item in versions if item.stage == "Production"]
+            aliased = [item.version for item in versions if "champion" in item.aliases]
+            assert production == aliased
+            assert len(production) == 1
+
+
+def test_a_model_file_that_was_changed_is_not_loaded(registry: MlflowRegistry, client: MlflowClient, name: str) -> None:
+    registry.log_training(trained_model(name, model_name=name))
+    client.set_model_version_tag(name, "1", "acis.model_sha256", "0" * 64)
+    with pytest.raises(RegistryError, match="was changed after it was logged"):
+        registry.load_classifier(name, "1")
+
+
+def test_a_version_of_another_tool_is_loaded_unverified(
+    registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    registry.log_training(trained_model(name, model_name=name))
+    client.delete_model_version_tag(name, "1", "acis.model_sha256")
+    assert registry.load_classifier(name, "1").predict_proba([[1.0, 0.0, 0.0]]).shape == (1, 2)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda registry: registry.versions("acis_growth_classifier"),
+        lambda registry: registry.log_training(trained_model("run-1")),
+        lambda registry: registry.apply_stage("acis_growth_classifier", "1", "Staging", seq=0, tags={}),
+        lambda registry: registry.load_classifier("acis_growth_classifier", "1"),
+    ],
+)
+def test_a_server_that_is_down_is_a_temporary_error(ask: Callable[[MlflowRegistry], object]) -> None:
+    registry = MlflowRegistry(f"http://127.0.0.1:{choose_port()}")
+    with pytest.raises(RegistryUnavailable, match="does not answer") as caught:
+        ask(registry)
+    assert caught.value.delay_s > 0
+
+
+def test_names_with_quotes_are_refused_and_not_searched_for(registry: MlflowRegistry) -> None:
+    with pytest.raises(RegistryError, match="cannot be searched for"):
+        registry.versions("growth' or name != '")
+    with pytest.raises(RegistryError, match="holds a quote"):
+        registry.close_stale_runs("x' or '1' = '1", reason="test")
+
+
+def test_an_experiment_that_was_deleted_says_so(mlflow_url: str, client: MlflowClient, name: str) -> None:
+    client.delete_experiment(client.create_experiment(name))
+    with pytest.raises(RegistryError, match="was deleted in MLflow; restore it"):
+        MlflowRegistry(mlflow_url, experiment=name).log_training(trained_model(name, model_name=name))
+
+
+def test_versions_logged_to_another_experiment_keep_their_metrics(mlflow_url: str, name: str) -> None:
+    MlflowRegistry(mlflow_url, experiment=f"other-{name}").log_training(trained_model(name, model_name=name))
+    assert MlflowRegistry(mlflow_url).version(name, "1").metrics["accuracy"] == 0.742
+
+
+def test_a_deleted_model_is_not_found(registry: MlflowRegistry, client: MlflowClient, name: str) -> None:
+    registry.log_training(trained_model(name, model_name=name))
+    client.delete_registered_model(name)
+    with pytest.raises(ModelNotFound, match="train it first"):
+        registry.version(name, "1")
