@@ -37,11 +37,12 @@ def quantile_bins(reference: Floats, *, bins: int) -> Bins:
     an edge at it, and one just below it.
     """
     # The inverse of the empirical distribution: an edge is always a value that occurred.
-    ranks = np.ceil(np.arange(1, bins) / bins * len(reference)).astype(np.int64) - 1
-    edges = np.unique(reference[np.clip(ranks, 0, len(reference) - 1)])
+    # Whole numbers: 0.7 * 30 as floats may be a hair above 21, and its ceiling 22.
+    ranks = -(-np.arange(1, bins, dtype=np.int64) * len(reference) // bins) - 1
+    edges = np.unique(reference[ranks])
     # A value heavier than a bin spans a quantile border, so every atom is among the edges.
     weight = np.searchsorted(reference, edges, side="right") - np.searchsorted(reference, edges, side="left")
-    atoms = edges[(weight > len(reference) / bins) & np.isfinite(edges)]
+    atoms = edges[weight * bins > len(reference)]
     return Bins(edges=np.unique(np.concatenate([edges, np.nextafter(atoms, -np.inf)])))
 
 

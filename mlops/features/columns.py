@@ -27,10 +27,12 @@ def kind_of(arrow: pa.DataType) -> str:
         return "number"
     if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
         return "date"
+    if pa.types.is_dictionary(arrow):
+        return kind_of(arrow.value_type)
     if pa.types.is_boolean(arrow) or pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
         return "category"
     # ADBC gives PostgreSQL's numeric as an opaque string.
-    return "number" if "numeric" in str(arrow) else "other"
+    return "number" if not pa.types.is_nested(arrow) and "type_name=numeric" in str(arrow) else "other"
 
 
 def checked_columns(columns: Sequence[Column], relation: str) -> tuple[Column, ...]:
@@ -41,6 +43,11 @@ def checked_columns(columns: Sequence[Column], relation: str) -> tuple[Column, .
         raise MissingColumn(
             f"{relation} lacks {', '.join(missing)}; found {', '.join(names)}. The feature view needs "
             f"ticker, date, strategy, numeric features, and target_return; see README, Your own data"
+        )
+    kind = next(column.kind for column in columns if column.name == "date")
+    if kind != "date":
+        raise MissingColumn(
+            f"column date of {relation} is no date but a {kind}; cast it in the view: date::date AS date"
         )
     return tuple(columns)
 

@@ -1,4 +1,4 @@
-"""The feature view as a Parquet file or a folder of them."""
+"""The feature view as a Parquet file, or a folder of them (`strategy=growth/…` folders too)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ParquetFeatures:
     def latest_date(self, strategy: str | None = None) -> date | None:
         """Newest date of the strategy, or of any."""
         keep = ds.field("strategy") == strategy if strategy is not None else None
-        newest = pc.max(self._table(["date"], keep).column("date")).as_py()
-        return None if newest is None else newest
+        newest: date | None = pc.max(self._table(["date"], keep).column("date")).as_py()
+        return newest
 
     def dates(self, strategy: str, window: Window) -> list[date]:
         """Distinct dates with rows, ascending."""
@@ -54,7 +54,10 @@ class ParquetFeatures:
         dataset = self._dataset()
         checked_columns(read_schema(dataset.schema), str(self._path))
         date_type = dataset.schema.field("date").type
-        table = dataset.to_table(columns=columns, filter=keep)
+        try:
+            table = dataset.to_table(columns=columns, filter=keep)
+        except (OSError, pa.ArrowInvalid) as exc:
+            raise SourceUnavailable(f"the feature files {self._path} cannot be read: {exc}") from exc
         if date_type != pa.date32():
             index = table.column_names.index("date")
             table = table.set_column(index, "date", table.column("date").cast(pa.date32(), safe=False))
@@ -62,7 +65,7 @@ class ParquetFeatures:
 
     def _dataset(self) -> ds.Dataset:
         try:
-            return ds.dataset(str(self._path), format="parquet")
+            return ds.dataset(str(self._path), format="parquet", partitioning="hive")
         except (OSError, pa.ArrowInvalid) as exc:
             raise SourceUnavailable(f"the feature files {self._path} cannot be read: {exc}") from exc
 

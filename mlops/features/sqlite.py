@@ -11,13 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops.errors import MissingColumn, SourceUnavailable
+from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnusableFeatures
 from mlops.features.columns import checked_columns, missing_relation, quoted
 from mlops.ports import Column, Window
-
-_KINDS = {"REAL": "number", "FLOAT": "number", "DOUBLE": "number", "NUMERIC": "number", "INTEGER": "number",
-          "INT": "number", "BIGINT": "number", "DATE": "date", "TIMESTAMP": "date", "DATETIME": "date",
-          "TEXT": "category", "VARCHAR": "category", "BOOLEAN": "category"}  # fmt: skip
+from mlops.strategies import KEY_COLUMNS
 
 
 class SqliteFeatures:
@@ -66,7 +63,7 @@ class SqliteFeatures:
         )
         rows = self._rows(sql, _values(strategy, window))
         return pa.table(
-            {name: _array([row[index] for row in rows], kinds[name]) for index, name in enumerate(columns)}
+            {name: _array(name, [row[index] for row in rows], kinds[name]) for index, name in enumerate(columns)}
         )
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
@@ -79,13 +76,23 @@ class SqliteFeatures:
             if "no such table" in str(exc):
                 raise missing_relation(self._relation) from exc
             raise SourceUnavailable(f"the feature database {self._path} does not answer: {exc}") from exc
+        except sqlite3.DatabaseError as exc:
+            raise ConfigurationError(f"the feature database {self._path} refuses the query: {exc}") from exc
 
 
 def _kind(name: str, declared: str) -> str:
+    """By SQLite's own rules of affinity, so that any declaration it takes has a kind."""
+    if name == "date":
+        return "date"
+    declared = declared.upper()
     # Arithmetic in a view leaves a column without a declared type: it is a number unless it is a key.
     if not declared:
-        return {"date": "date", "ticker": "category", "strategy": "category"}.get(name, "number")
-    return _KINDS.get(declared.upper().partition("(")[0].strip(), "other")
+        return "category" if name in KEY_COLUMNS else "number"
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT", "BOOL")):
+        return "category"
+    if any(word in declared for word in ("DATE", "TIME")):
+        return "date"
+    return "other" if "BLOB" in declared or "JSON" in declared else "number"
 
 
 def _values(strategy: str, window: Window) -> tuple[str, str, str]:
@@ -97,9 +104,12 @@ def _day(text: str) -> date:
     return date.fromisoformat(str(text)[:10])
 
 
-def _array(values: list[Any], kind: str) -> pa.Array:
-    if kind == "number":
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if kind == "date":
-        return pa.array([_day(value) for value in values], pa.date32())
+def _array(name: str, values: list[Any], kind: str) -> pa.Array:
+    try:
+        if kind == "number":
+            return pa.array([None if value is None else float(value) for value in values], pa.float64())
+        if kind == "date":
+            return pa.array([None if value is None else _day(value) for value in values], pa.date32())
+    except (TypeError, ValueError) as exc:
+        raise UnusableFeatures(f"column {name} holds something that is no {kind}: {exc}") from exc
     return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,176 @@
+"""What every feature source does, wherever the rows are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mlops.errors import MissingColumn
+from mlops.features.source import open_source
+from mlops.ports import Column, FeatureSource, Window
+from tests.support.features import InMemoryFeatures, parquet_file, postgres_table, sqlite_file
+
+OPEN = ("memory", "sqlite", "parquet", "postgres")
+
+ROWS = pa.table(
+    {
+        # Out of order on purpose; `shares` is a whole number, `sector` a category.
+        "ticker": ["MSFT", "AAPL", "AAPL", "MSFT", "AAPL", "KO"],
+        "date": pa.array(
+            [
+                date(2020, 1, 3),
+                date(2020, 1, 3),
+                date(2020, 1, 2),
+                date(2020, 1, 2),
+                date(2020, 1, 6),
+                date(2020, 1, 8),
+            ],
+            pa.date32(),
+        ),
+        "strategy": ["growth", "growth", "growth", "growth", "growth", "value"],
+        "momentum_50d": [0.25, None, -0.5, float("inf"), 0.125, 1.0],
+        "shares": pa.array([4, 3, 2, 1, 5, 6], pa.int64()),
+        "sector": ["tech", "tech", None, "tech", "tech", "food"],
+        "target_return": [0.01, 0.02, -0.03, 0.04, None, 0.05],
+    }
+)
+ALL = Window(start=date(2019, 12, 31), end=date(2020, 12, 31))
+
+
+@pytest.fixture(params=OPEN)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[pa.Table], FeatureSource]:
+    """Puts rows into the store that the parameter names and opens it."""
+
+    def put(table: pa.Table) -> FeatureSource:
+        match request.param:
+            case "sqlite":
+                return open_source(sqlite_file(table, tmp_path / "features.db"))
+            case "parquet":
+                return open_source(parquet_file(table, tmp_path / "features.parquet"))
+            case "postgres":
+                return open_source(postgres_table(table, request.getfixturevalue("postgres_url")))
+            case _:
+                return InMemoryFeatures(table)
+
+    return put
+
+
+@pytest.fixture
+def source(store: Callable[[pa.Table], FeatureSource]) -> FeatureSource:
+    return store(ROWS)
+
+
+def test_columns_come_in_the_views_order_with_their_kinds(source: FeatureSource) -> None:
+    assert source.columns() == (
+        Column(name="ticker", kind="category"),
+        Column(name="date", kind="date"),
+        Column(name="strategy", kind="category"),
+        Column(name="momentum_50d", kind="number"),
+        Column(name="shares", kind="number"),
+        Column(name="sector", kind="category"),
+        Column(name="target_return", kind="number"),
+    )
+
+
+def test_the_newest_date_is_of_the_strategy_or_of_any(source: FeatureSource) -> None:
+    assert source.latest_date("growth") == date(2020, 1, 6)
+    assert source.latest_date() == date(2020, 1, 8)
+
+
+def test_a_strategy_without_rows_has_no_newest_date(source: FeatureSource) -> None:
+    assert source.latest_date("momentum") is None
+
+
+def test_a_windows_start_is_excluded_and_its_end_included(source: FeatureSource) -> None:
+    window = Window(start=date(2020, 1, 2), end=date(2020, 1, 6))
+    assert source.dates("growth", window) == [date(2020, 1, 3), date(2020, 1, 6)]
+    assert source.count("growth", window) == 3
+    assert source.read("growth", window, ["shares"]).column("shares").to_pylist() == [3.0, 4.0, 5.0]
+
+
+def test_adjacent_windows_share_no_row_and_miss_none(source: FeatureSource) -> None:
+    border = date(2020, 1, 3)
+    before = source.count("growth", Window(start=ALL.start, end=border))
+    after = source.count("growth", Window(start=border, end=ALL.end))
+    assert (before, after) == (4, 1)
+    assert before + after == source.count("growth", ALL)
+
+
+def test_rows_come_by_date_and_ticker(source: FeatureSource) -> None:
+    table = source.read("growth", ALL, ["ticker", "date"])
+    rows = list(zip(table.column("date").to_pylist(), table.column("ticker").to_pylist(), strict=True))
+    assert rows == [
+        (date(2020, 1, 2), "AAPL"),
+        (date(2020, 1, 2), "MSFT"),
+        (date(2020, 1, 3), "AAPL"),
+        (date(2020, 1, 3), "MSFT"),
+        (date(2020, 1, 6), "AAPL"),
+    ]
+
+
+def test_numbers_are_float64_dates_date32_and_text_is_text(source: FeatureSource) -> None:
+    schema = source.read("growth", ALL, ["ticker", "date", "shares", "momentum_50d", "sector"]).schema
+    assert schema.field("date").type == pa.date32()
+    assert schema.field("shares").type == pa.float64()
+    assert schema.field("momentum_50d").type == pa.float64()
+    assert {str(schema.field(name).type) for name in ("ticker", "sector")} <= {"string", "large_string"}
+
+
+def test_nulls_stay_null_and_infinities_infinite(source: FeatureSource) -> None:
+    table = source.read("growth", ALL, ["momentum_50d", "sector"])
+    assert table.column("momentum_50d").to_pylist() == [-0.5, float("inf"), None, 0.25, 0.125]
+    assert table.column("sector").to_pylist() == [None, "tech", "tech", "tech", "tech"]
+
+
+def test_columns_come_as_they_are_asked_for_and_no_others(source: FeatureSource) -> None:
+    assert source.read("growth", ALL, ["shares", "ticker"]).column_names == ["shares", "ticker"]
+
+
+def test_an_empty_window_is_an_empty_table_with_its_columns(source: FeatureSource) -> None:
+    window = Window(start=date(2021, 1, 1), end=date(2021, 2, 1))
+    table = source.read("growth", window, ["date", "shares"])
+    assert table.num_rows == 0
+    assert [field.type for field in table.schema] == [pa.date32(), pa.float64()]
+    assert source.dates("growth", window) == []
+    assert source.count("growth", window) == 0
+
+
+def test_a_column_that_is_not_there_is_named_in_the_error(source: FeatureSource) -> None:
+    with pytest.raises(MissingColumn, match="pe_ratio"):
+        source.read("growth", ALL, ["shares", "pe_ratio"])
+
+
+@pytest.mark.parametrize("key", ["ticker", "date", "strategy"])
+def test_a_view_without_a_key_column_is_refused(store: Callable[[pa.Table], FeatureSource], key: str) -> None:
+    source = store(ROWS.drop_columns([key]))
+    with pytest.raises(MissingColumn, match=key):
+        source.columns()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["growth'; DROP TABLE ml_training_features; --", 'growth" OR "1"="1', "growth' OR '1'='1", "$1", ":strategy", "%s"],
+)
+def test_a_strategy_name_is_data_never_sql(source: FeatureSource, name: str) -> None:
+    assert source.count(name, ALL) == 0
+    assert source.dates(name, ALL) == []
+    assert source.latest_date(name) is None
+    assert source.read(name, ALL, ["shares"]).num_rows == 0
+    assert source.count("growth", ALL) == 5
+
+
+def test_a_strategy_named_like_an_attack_finds_its_own_rows(store: Callable[[pa.Table], FeatureSource]) -> None:
+    name = "growth'; DROP TABLE ml_training_features"
+    index = ROWS.schema.get_field_index("strategy")
+    source = store(ROWS.set_column(index, "strategy", pa.array([name] * ROWS.num_rows)))
+    assert source.count(name, ALL) == 6
+
+
+def test_a_column_named_like_an_attack_is_read_as_a_column(store: Callable[[pa.Table], FeatureSource]) -> None:
+    name = 'pe"; DROP TABLE x; --'
+    source = store(ROWS.rename_columns({"shares": name}))
+    assert source.read("growth", ALL, [name]).column(name).to_pylist() == [2.0, 1.0, 3.0, 4.0, 5.0]

@@ -1,0 +1,91 @@
+"""Feature sources for tests: one in memory, and the same rows in SQLite, Parquet and PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import adbc_driver_postgresql.dbapi as adbc
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlops.errors import MissingColumn
+from mlops.features.columns import checked_columns, kind_of, quoted, read_schema
+from mlops.features.postgres import libpq_uri
+from mlops.ports import Column, Window
+
+RELATION = "ml_training_features"
+
+
+class InMemoryFeatures:
+    """`mlops.ports.FeatureSource` over an Arrow table: the fake that the contract battery also runs on."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def columns(self) -> tuple[Column, ...]:
+        return checked_columns(read_schema(self._table.schema), "the table")
+
+    def latest_date(self, strategy: str | None = None) -> date | None:
+        rows = self._table if strategy is None else self._of(strategy)
+        newest: date | None = pc.max(rows.column("date")).as_py()
+        return newest
+
+    def dates(self, strategy: str, window: Window) -> list[date]:
+        return sorted(set(self._within(strategy, window).column("date").to_pylist()))
+
+    def count(self, strategy: str, window: Window) -> int:
+        return int(self._within(strategy, window).num_rows)
+
+    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+        missing = [name for name in columns if name not in self._table.column_names]
+        if missing:
+            raise MissingColumn(f"the table lacks {', '.join(missing)}")
+        rows = self._within(strategy, window).sort_by([("date", "ascending"), ("ticker", "ascending")])
+        return pa.table({name: _as_read(rows.column(name)) for name in columns})
+
+    def _of(self, strategy: str) -> pa.Table:
+        return self._table.filter(pc.equal(self._table.column("strategy"), strategy))
+
+    def _within(self, strategy: str, window: Window) -> pa.Table:
+        rows = self._of(strategy)
+        days = rows.column("date")
+        return rows.filter(pc.and_(pc.greater(days, window.start), pc.less_equal(days, window.end)))
+
+
+def sqlite_file(table: pa.Table, path: Path, *, relation: str = RELATION) -> str:
+    """URL of a SQLite file that holds the rows."""
+    types = {"number": "REAL", "category": "TEXT", "date": "DATE"}
+    columns = ", ".join(f"{quoted(field.name)} {types[kind_of(field.type)]}" for field in table.schema)
+    rows = [
+        tuple(value.isoformat() if isinstance(value, date) else value for value in row.values())
+        for row in table.to_pylist()
+    ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f'CREATE TABLE "{relation}" ({columns})')
+        places = ", ".join("?" * table.num_columns)
+        connection.executemany(f'INSERT INTO "{relation}" VALUES ({places})', rows)
+    return f"sqlite:///{path}"
+
+
+def parquet_file(table: pa.Table, path: Path) -> str:
+    """Path of a Parquet file that holds the rows."""
+    pq.write_table(table, path)
+    return str(path)
+
+
+def postgres_table(table: pa.Table, url: str, *, relation: str = RELATION) -> str:
+    """Put the rows into a new table; the URL again."""
+    with adbc.connect(libpq_uri(url)) as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest(relation, table, mode="create")
+        connection.commit()
+    return url
+
+
+def _as_read(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = kind_of(column.type)
+    return column.cast({"number": pa.float64(), "date": pa.date32()}.get(kind, pa.string()))
