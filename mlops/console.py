@@ -53,7 +53,7 @@ class StageDisplay:
         self._printed.add(key)
         self._end(key)
         if not self._quiet:
-            for line in stage_lines(view.strategy, stage):
+            for line in stage_lines(view.strategy, view.kind, stage):
                 out.print(line, markup=False)
 
     def _show_progress(self, view: RunView, stage: StageView, key: tuple[str, str]) -> None:

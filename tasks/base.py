@@ -60,6 +60,8 @@ def task(
         soft_time_limit=soft_time_limit,
         ignore_result=kind == "plain",
         max_retries=START_RETRIES,
+        # Expected failures: their message is logged, not a traceback.
+        throws=(AcisError,),
     )
 
 

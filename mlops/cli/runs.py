@@ -114,5 +114,5 @@ def _one(view: RunView) -> str:
         lines.append(f"\n{stage.stage}: {stage.state}, attempt {stage.attempt}, worker {stage.worker or '-'}")
         if stage.error:
             lines.append(f"  last error: {stage.error}")
-        lines += [f"  {line}" for line in stage_lines(view.strategy, stage) if line]
+        lines += [f"  {line}" for line in stage_lines(view.strategy, view.kind, stage) if line]
     return "\n".join(lines)

@@ -93,7 +93,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     document = report.to_json()
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
     champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
-    reason = "drift" if report.drifted else "no_champion" if champion.version is None else None
+    reason = "no_champion" if champion.version is None else "drift" if report.drifted else None
     trains = grant.kind is Kind.PIPELINE and reason is not None
     summary = document["summary"]
     result: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlops.ledger.records import RunState, RunView, Stage, StageView
+from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
 
 
 def drift_lines(result: Mapping[str, Any]) -> list[str]:
@@ -22,11 +22,10 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         f"  Drift ratio: {result['drift_ratio']:.2%}",
         f"  Retraining threshold: {result['alert_threshold']:.2%}",
         f"  Retraining needed: {result['retrain']}",
-        "",
     ]
     if result["verdict"] == "insufficient":
-        lines.append(f"Verdict: insufficient: {result['verdict_reason']}")
-    return lines
+        lines.append(f"  Verdict: insufficient: {result['verdict_reason']}")
+    return [*lines, ""]
 
 
 def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
@@ -70,14 +69,15 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def stage_lines(strategy: str, stage: StageView) -> list[str]:
+def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
     """Lines of a finished stage; none while it runs."""
     if stage.error and stage.result is None:
         return [f"Error: {stage.error}"]
     if stage.result is None or not stage.result:
         return []
     if stage.stage is Stage.DRIFT:
-        return [*drift_lines(stage.result), retrain_reason(stage.result, strategy)]
+        follows = [retrain_reason(stage.result, strategy)] if kind is Kind.PIPELINE else []
+        return [*drift_lines(stage.result), *follows]
     if stage.stage is Stage.TRAIN:
         return train_lines(stage.result)
     return promote_lines(stage.result)
