@@ -143,7 +143,7 @@ def test_runs_nest_and_the_library_s_own_calls_write_to_them(client: ACISMLflowC
 
 
 def test_writing_without_a_run_says_how_to_open_one(client: ACISMLflowClient) -> None:
-    with pytest.raises(RegistryError, match="with client.start_run"):
+    with pytest.raises(RegistryError, match=r"with client\.start_run"):
         client.log_metrics({"accuracy": 1})
     assert mlflow.active_run() is None
 
@@ -213,5 +213,5 @@ def test_importing_the_client_does_not_import_the_library() -> None:
 def test_without_a_server_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("ACIS_VAR_DIR", str(tmp_path))
-    with pytest.raises(NothingConfigured, match="make run.*MLFLOW_TRACKING_URI"):
+    with pytest.raises(NothingConfigured, match=r"make run.*MLFLOW_TRACKING_URI"):
         ACISMLflowClient()

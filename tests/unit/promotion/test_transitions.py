@@ -1,0 +1,81 @@
+"""A transition that a person asks for is in the ledger before the registry shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops.errors import ModelNotFound, RegistryUnavailable
+from mlops.ledger.ledger import SqlLedger
+from mlops.mlflow.transitions import record_and_show
+from tests.support.ledgers import sqlite_ledger
+from tests.support.models import trained_model
+from tests.support.registry import FakeRegistry
+
+NAME = "acis_growth_classifier"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
+    with sqlite_ledger(tmp_path) as timed:
+        yield timed.ledger
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    registry = FakeRegistry()
+    for run in ("run-1", "run-2"):
+        registry.log_training(trained_model(run, model_name=NAME))
+    return registry
+
+
+def move(ledger: SqlLedger, registry: FakeRegistry, version: str, stage: str) -> None:
+    record_and_show(ledger, registry, model_name=NAME, version=version, stage=stage, reason="a better feeling")
+
+
+def test_a_transition_to_production_is_a_promotion_with_actor_and_reason(
+    ledger: SqlLedger, registry: FakeRegistry
+) -> None:
+    move(ledger, registry, "1", "Production")
+    (promotion,) = ledger.promotions("growth")
+    assert (promotion.decision, promotion.version, promotion.reasons) == ("transition", "1", ("a better feeling",))
+    assert promotion.actor
+    assert promotion.projected_at is not None
+    assert ledger.champion("growth").version == "1"
+    assert registry.version(NAME, "1").aliases == ("champion",)
+
+
+def test_a_move_to_staging_leaves_the_champion(ledger: SqlLedger, registry: FakeRegistry) -> None:
+    move(ledger, registry, "1", "Production")
+    move(ledger, registry, "2", "Staging")
+    assert ledger.champion("growth").version == "1"
+    assert [item.stage for item in registry.versions(NAME)] == ["Staging", "Production"]
+
+
+def test_a_champion_that_is_archived_leaves_none(ledger: SqlLedger, registry: FakeRegistry) -> None:
+    move(ledger, registry, "1", "Production")
+    move(ledger, registry, "1", "Archived")
+    assert ledger.champion("growth").version is None
+    assert registry.version(NAME, "1").stage == "Archived"
+
+
+def test_a_version_that_does_not_exist_never_becomes_the_champion(ledger: SqlLedger) -> None:
+    with pytest.raises(ModelNotFound):
+        move(ledger, FakeRegistry(), "1", "Production")
+    assert ledger.promotions("growth") == []
+
+
+def test_a_registry_that_fails_after_the_commit_is_caught_up_later(
+    monkeypatch: pytest.MonkeyPatch, ledger: SqlLedger, registry: FakeRegistry
+) -> None:
+    def unavailable(*_: object, **__: object) -> None:
+        raise RegistryUnavailable
+
+    with monkeypatch.context() as broken:
+        broken.setattr(registry, "apply_stage", unavailable)
+        with pytest.raises(RegistryUnavailable):
+            move(ledger, registry, "1", "Production")
+    assert ledger.champion("growth").version == "1"
+    assert [item.version for item in ledger.unprojected()] == ["1"]
