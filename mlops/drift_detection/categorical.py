@@ -25,7 +25,7 @@ class CategoricalDrift:
 
 
 def compare_categories(reference: npt.NDArray[np.object_], current: npt.NDArray[np.object_]) -> CategoricalDrift:
-    """reference : (n,) text or None      current : (m,) text or None"""
+    """Both windows of one feature. reference : (n,) text or None      current : (m,) text or None."""
     ref, cur = Counter(reference.tolist()), Counter(current.tolist())
     names = sorted({*ref, *cur}, key=lambda name: (name is None, str(name)))
     table = np.array([[ref[name] for name in names], [cur[name] for name in names]], dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from mlops.drift_detection.psi import sorted_values
 
 Floats = npt.NDArray[np.float64]
 
+#: Fourth powers of 2**200 times a million rows, and of 2**-200 times a relative spread of 1e-16, are floats.
+_MODERATE = 200
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -23,7 +26,7 @@ class Description:
     n_infinite: int
     mean: float | None
     std: float | None
-    """Sample standard deviation, n - 1."""
+    """Sample standard deviation, n - 1; None too where it is beyond the largest float."""
     skew: float | None
     """Bias-corrected (Fisher-Pearson), as pandas has it."""
     kurtosis: float | None
@@ -61,7 +64,10 @@ def ordered_column(values: Floats) -> OrderedColumn:
 
 def describe(column: OrderedColumn) -> Description:
     """Description of a sorted column, in two passes over it."""
-    low, high = np.searchsorted(column.values, -np.inf, side="right"), np.searchsorted(column.values, np.inf, side="left")
+    low, high = (
+        np.searchsorted(column.values, -np.inf, side="right"),
+        np.searchsorted(column.values, np.inf, side="left"),
+    )
     finite = column.values[low:high]
     n = len(finite)
     n_infinite = len(column.values) - n
@@ -70,23 +76,35 @@ def describe(column: OrderedColumn) -> Description:
             n=column.n_rows, n_missing=column.n_missing, n_infinite=n_infinite, mean=None, std=None, skew=None,
             kurtosis=None, minimum=None, maximum=None, quantiles=(),
         )  # fmt: skip
-    mean = float(finite.mean())
-    centred = finite - mean
-    second = float(np.dot(centred, centred)) / n
-    squared = centred * centred
+    # Scaled by a power of two, which is exact: squares of 1e200 would overflow, those of 1e-200 vanish.
+    exponent = int(np.frexp(max(abs(finite[0]), abs(finite[-1])))[1])
+    exponent = 0 if abs(exponent) < _MODERATE else exponent
+    scaled = np.ldexp(finite, -exponent) if exponent else finite
     constant = finite[0] == finite[-1]
+    mean = float(scaled[0] if constant else scaled.mean())
+    centred = scaled - mean
+    squared = centred * centred
+    second = float(squared.sum()) / n
     return Description(
         n=column.n_rows,
         n_missing=column.n_missing,
         n_infinite=n_infinite,
-        mean=mean,
-        std=float(np.sqrt(second * n / (n - 1))) if n > 1 else None,
+        mean=math.ldexp(mean, exponent),
+        std=_unscaled(math.sqrt(second * n / (n - 1)), exponent) if n > 1 else None,
         skew=None if constant or n < 3 else _skew(float(np.dot(squared, centred)) / n, second, n),
         kurtosis=None if constant or n < 4 else _kurtosis(float(np.dot(squared, squared)) / n, second, n),
         minimum=float(finite[0]),
         maximum=float(finite[-1]),
-        quantiles=tuple(float(value) for value in _quantiles(finite)),
+        quantiles=tuple(float(value) for value in np.ldexp(_quantiles(scaled), exponent)),
     )
+
+
+def _unscaled(deviation: float, exponent: int) -> float | None:
+    """None where it is beyond the largest float."""
+    try:
+        return math.ldexp(deviation, exponent)
+    except OverflowError:
+        return None
 
 
 def _skew(third: float, second: float, n: int) -> float:

@@ -10,7 +10,7 @@ from datetime import date, datetime
 
 from mlops.drift_detection.categorical import compare_categories
 from mlops.drift_detection.description import describe, ordered_column
-from mlops.drift_detection.findings import Finding, numeric_findings
+from mlops.drift_detection.findings import Finding, category_findings, numeric_findings
 from mlops.drift_detection.ks import ks_test
 from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
 from mlops.drift_detection.report import DriftReport, FeatureReport
@@ -21,7 +21,7 @@ from mlops.ports import Window
 from mlops.strategies import DriftPolicy
 
 
-def detect_drift(
+def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by keyword
     reference: FeatureFrame,
     current: FeatureFrame,
     policy: DriftPolicy,
@@ -35,7 +35,7 @@ def detect_drift(
 ) -> DriftReport:
     """The report of a check. NaN never reads "no drift": a statistic that is undefined is a finding.
 
-    Raises EmptyWindow when a window has no rows, UnusableFeatures when there is no feature.
+    Raises EmptyWindow when a window has no rows, UnusableFeatures when no feature holds a value.
     """
     for name, frame in (("reference", reference), ("current", current)):
         if frame.n_rows == 0:
@@ -50,6 +50,12 @@ def detect_drift(
             reports[name] = _categorical(name, texts, current.categories[name], policy, findings)
     if not reports:
         raise UnusableFeatures(f"strategy {strategy!r} has no feature that is in both windows")
+    empty = {finding.column for finding in findings if finding.code == "all_missing" and not finding.is_drift}
+    if empty >= reports.keys():
+        raise UnusableFeatures(
+            f"strategy {strategy!r}: no feature holds any value from {reference_window.start} to {current_window.end}: "
+            f"{', '.join(reports)}; load the features, or correct the view"
+        )
     decision = raw_verdict(
         [
             FeatureVerdict(name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi)
@@ -108,20 +114,16 @@ def _categorical(
     name: str, reference: Texts, current: Texts, policy: DriftPolicy, findings: list[Finding]
 ) -> FeatureReport:
     drift = compare_categories(reference, current)
-    if drift.unseen:
-        shown = ", ".join(drift.unseen[:5]) + (" …" if len(drift.unseen) > 5 else "")
-        findings.append(
-            Finding(
-                code="unseen_categories", column=name, message=f"{name}: not in the reference: {shown}", is_drift=False
-            )
-        )
+    found = category_findings(name, reference, current, unseen=drift.unseen, alpha=policy.ks_p)
+    findings += found
+    forced = any(finding.is_drift for finding in found)
     return FeatureReport(
         kind="category",
         ks_statistic=None,
         ks_p=drift.p_value,
         psi=drift.psi,
-        drifted_ks=drift.p_value < policy.ks_p,
-        drifted_psi=drift.psi >= policy.psi_significant,
+        drifted_ks=drift.p_value < policy.ks_p or forced,
+        drifted_psi=drift.psi >= policy.psi_significant or forced,
         reference=None,
         current=None,
     )
@@ -137,6 +139,17 @@ def _table_findings(reference: FeatureFrame, current: FeatureFrame) -> list[Find
     found += [
         Finding(code="new_column", column=name, message=f"{name}: not in the reference", is_drift=False)
         for name in sorted(now - before)
+    ]
+    found += [
+        Finding(
+            code="kind_changed",
+            column=name,
+            message=f"{name}: text in one window, numbers in the other",
+            is_drift=False,
+        )
+        for name in sorted(
+            (reference.numbers.keys() & current.categories) | (reference.categories.keys() & current.numbers)
+        )
     ]
     for window, frame in (("reference", reference), ("current", current)):
         if frame.n_duplicate_rows:

@@ -7,18 +7,19 @@ from typing import Literal
 
 from mlops.drift_detection.description import Description
 from mlops.drift_detection.missing import missing_share_test
+from mlops.features.frame import Texts
 
 Code = Literal[
     "all_missing",
     "missing_share_changed",
     "infinite_values",
     "constant_reference",
-    "constant_current",
     "started_to_vary",
     "stopped_varying",
     "vanished_column",
     "new_column",
     "unseen_categories",
+    "kind_changed",
     "duplicate_rows",
 ]
 
@@ -44,25 +45,53 @@ def numeric_findings(name: str, reference: Description, current: Description, *,
     for window, description in (("reference", reference), ("current", current)):
         if description.n_infinite:
             note("infinite_values", f"{name}: {description.n_infinite} infinite values in the {window} window")
-    empty_reference, empty_current = reference.n_missing == reference.n, current.n_missing == current.n
-    if empty_reference or empty_current:
-        both = empty_reference and empty_current
-        where = "both windows" if both else "the reference window" if empty_reference else "the current window"
-        note("all_missing", f"{name}: no value at all in {where}", is_drift=not both)
+    found += missing_findings(name, reference.n_missing, reference.n, current.n_missing, current.n, alpha=alpha)
+    if reference.n_missing == reference.n or current.n_missing == current.n:
         return found
-    p = missing_share_test(reference.n_missing, reference.n, current.n_missing, current.n)
-    if p < alpha:
-        before, now = reference.n_missing / reference.n, current.n_missing / current.n
-        note(
-            "missing_share_changed",
-            f"{name}: {before:.1%} missing in the reference, {now:.1%} now (p {p:.2g})",
-        )
     if reference.is_constant and not current.is_constant:
         note("started_to_vary", f"{name}: constant at {reference.minimum} in the reference, varies now", is_drift=True)
     elif reference.is_constant and reference.minimum != current.minimum:
         note("constant_reference", f"{name}: constant at {reference.minimum}, now at {current.minimum}", is_drift=True)
     elif reference.is_constant:
         note("constant_reference", f"{name}: constant at {reference.minimum} in both windows")
-    elif current.is_constant and current.n > 1:
-        note("stopped_varying", f"{name}: varied in the reference, constant at {current.minimum} now", is_drift=True)
+    elif current.is_constant and current.n - current.n_missing > 1:
+        # Not drift by itself: a flag that is up in 1 % of the rows is down in a third of all windows of 100.
+        note("stopped_varying", f"{name}: varied in the reference, constant at {current.minimum} now")
     return found
+
+
+def category_findings(
+    name: str, reference: Texts, current: Texts, *, unseen: tuple[str, ...], alpha: float
+) -> list[Finding]:
+    """Findings of one categorical feature: missing values, and categories that are new."""
+    found = missing_findings(
+        name,
+        sum(text is None for text in reference),
+        len(reference),
+        sum(text is None for text in current),
+        len(current),
+        alpha=alpha,
+    )
+    if unseen:
+        shown = ", ".join(unseen[:5]) + (" …" if len(unseen) > 5 else "")
+        message = f"{name}: not in the reference: {shown}"
+        found.append(Finding(code="unseen_categories", column=name, message=message, is_drift=False))
+    return found
+
+
+def missing_findings(
+    name: str, n_missing_reference: int, n_reference: int, n_missing_current: int, n_current: int, *, alpha: float
+) -> list[Finding]:
+    """What a feature's missing values say: none is there at all, or their share has changed."""
+    empty_reference, empty_current = n_missing_reference == n_reference, n_missing_current == n_current
+    if empty_reference or empty_current:
+        both = empty_reference and empty_current
+        where = "both windows" if both else "the reference window" if empty_reference else "the current window"
+        message = f"{name}: no value at all in {where}"
+        return [Finding(code="all_missing", column=name, message=message, is_drift=not both)]
+    p = missing_share_test(n_missing_reference, n_reference, n_missing_current, n_current)
+    if p >= alpha:
+        return []
+    before, now = n_missing_reference / n_reference, n_missing_current / n_current
+    message = f"{name}: {before:.1%} missing in the reference, {now:.1%} now (p {p:.2g})"
+    return [Finding(code="missing_share_changed", column=name, message=message, is_drift=False)]

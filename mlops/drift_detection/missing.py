@@ -1,6 +1,8 @@
 """Did the share of missing values change? Two-proportion z-test with pooled variance; pure.
 
     z = (p_c - p_r) / sqrt(p (1 - p) (1/n + 1/m)),   p = pooled share;   p-value two-sided, normal
+
+Called for each feature by `findings`.
 """
 
 from __future__ import annotations
