@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from mlops.errors import InvalidStrategyFile, UnknownStrategy
+from mlops.features.labels import parse_label
 from mlops.strategies import Strategy
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -61,8 +62,11 @@ def load_strategies(path: Path) -> Strategies:
     if unknown:
         message = f"strategies file {path}: unknown table {min(unknown)!r}; only defaults and strategies are allowed"
         raise InvalidStrategyFile(message)
-    defaults = content.get("defaults", {})
-    strategies = {name: _strategy(path, name, defaults, table) for name, table in content.get("strategies", {}).items()}
+    defaults = _table(path, content, "defaults")
+    for policy in _POLICIES:
+        _table(path, defaults, policy, "defaults.")
+    tables = _table(path, content, "strategies")
+    strategies = {name: _strategy(path, name, defaults, _table(path, tables, name, "strategies.")) for name in tables}
     if not strategies:
         message = f"strategies file {path} names no strategy; add a table [strategies.NAME]"
         raise InvalidStrategyFile(message)
@@ -84,6 +88,11 @@ def restore(policy: Mapping[str, Any]) -> Strategy:
 
 
 def _strategy(path: Path, name: str, defaults: dict[str, Any], table: dict[str, Any]) -> Strategy:
+    for policy in _POLICIES:
+        _table(path, table, policy, f"strategies.{name}.")
+    if "name" in defaults or "name" in table:
+        message = f"strategies file {path}, strategy {name!r}: its name is its table's; take out the key 'name'"
+        raise InvalidStrategyFile(message)
     if not _NAME.fullmatch(name):
         message = f"strategies file {path}: {name!r} is no strategy name; use lower-case letters, digits, underscores"
         raise InvalidStrategyFile(message)
@@ -93,10 +102,51 @@ def _strategy(path: Path, name: str, defaults: dict[str, Any], table: dict[str, 
     for policy in set(defaults) - set(_POLICIES):
         merged[policy] = defaults[policy]
     try:
-        return _adapter.validate_python({"name": name, **_without_none_words(merged)})
+        strategy = _adapter.validate_python({"name": name, **_without_none_words(merged)})
     except ValidationError as exc:
         message = f"strategies file {path}, strategy {name!r}: {_first(exc)}"
         raise InvalidStrategyFile(message) from exc
+    try:
+        _check_meaning(strategy)
+    except InvalidStrategyFile as exc:
+        message = f"strategies file {path}, strategy {name!r}: {exc}"
+        raise InvalidStrategyFile(message) from exc
+    return strategy
+
+
+def _check_meaning(strategy: Strategy) -> None:
+    """Refuse values of the right type that mean nothing, before a run finds out."""
+    parse_label(strategy.training.label)
+    drift, data, training = strategy.drift, strategy.data, strategy.training
+    wrong = [
+        rule
+        for rule, holds in {
+            f"drift.alert_share is a share of features, above 0 and at most 1 (found {drift.alert_share})": (
+                0 < drift.alert_share <= 1
+            ),
+            f"drift.ks_p is a level between 0 and 1 (found {drift.ks_p})": 0 < drift.ks_p < 1,
+            f"drift.bins is at least 2 (found {drift.bins})": drift.bins >= 2,
+            f"drift.psi_moderate is above 0 and at most psi_significant (found {drift.psi_moderate})": (
+                0 < drift.psi_moderate <= drift.psi_significant
+            ),
+            f"data.current_days and data.reference_days are at least 1 (found {data.current_days}, "
+            f"{data.reference_days})": min(data.current_days, data.reference_days) >= 1,
+            f"training.training_days and training.holdout_dates are at least 1 (found {training.training_days}, "
+            f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
+            f"training.horizon_dates is at least 0 (found {training.horizon_dates})": training.horizon_dates >= 0,
+        }.items()
+        if not holds
+    ]
+    if wrong:
+        raise InvalidStrategyFile("; ".join(wrong))
+
+
+def _table(path: Path, content: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
+    table = content.get(key, {})
+    if not isinstance(table, dict):
+        message = f"strategies file {path}: {where}{key} must be a table, found {table!r}; write [{where}{key}]"
+        raise InvalidStrategyFile(message)
+    return table
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class FeatureFrame:
 def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str, ...]:
     """Names of the feature columns, in the view's order.
 
-    Every numeric or categorical column that is no key and no target, or exactly those of `policy.include`.
+    Every numeric column that is no key and no target, or exactly those of `policy.include`, categories too.
     Raises MissingColumn, UnusableFeatures when none is left.
     """
     kinds = {column.name: column.kind for column in columns}
@@ -51,7 +51,10 @@ def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str,
     forbidden = [name for name in policy.include if name in KEY_COLUMNS or name.startswith(TARGET_PREFIX)]
     if forbidden:
         raise UnusableFeatures(f"{', '.join(forbidden)} cannot be a feature: a key, or it looks into the future")
-    chosen = policy.include or tuple(
+    unusable = [f"{name} ({kinds[name]})" for name in policy.include if kinds[name] not in ("number", "category")]
+    if unusable:
+        raise UnusableFeatures(f"{', '.join(unusable)} cannot be a feature; make a number or a text of it in the view")
+    chosen = tuple(dict.fromkeys(policy.include)) or tuple(
         name
         for name, kind in kinds.items()
         if kind == "number" and name not in KEY_COLUMNS and not name.startswith(TARGET_PREFIX)

@@ -28,6 +28,8 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _LABEL = re.compile(
     rf"\s*(?P<column>{_NAME})\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<operand>{_NAME}|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)\s*"
 )
+#: How the names of Arrow's numeric types begin.
+_NUMERIC = ("double", "float", "halffloat", "int", "uint", "decimal", "bool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Label:
     def evaluate(self, table: pa.Table) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
         """(n,) labels and (n,) whether each is known; an unknown one has a null or nan operand and label 0.
 
-        Raises MissingColumn.
+        Raises MissingColumn, for a column that holds no numbers too.
         """
         left = _numbers(table, self.column)
         right = _numbers(table, self.operand) if isinstance(self.operand, str) else np.float64(self.operand)
@@ -75,4 +77,7 @@ def parse_label(text: str) -> Label:
 def _numbers(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
     if column not in table.column_names:
         raise MissingColumn(f"the label needs column {column!r}; found {', '.join(table.column_names)}")
-    return np.asarray(table.column(column).to_numpy(zero_copy_only=False), dtype=np.float64)
+    values = table.column(column)
+    if not str(values.type).startswith(_NUMERIC):
+        raise MissingColumn(f"the label needs numbers in column {column!r}; found {values.type}")
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
