@@ -52,10 +52,12 @@ def secrets(json: AsJson = False) -> None:
     """Make random secrets (mode 600) and print the sign-in once."""
     from config.settings import load_settings
     from mlops.console import guarded, out, print_json
+    from mlops.servers.layout import Layout
     from mlops.servers.secrets import FILE, ensure_secrets
 
     def body() -> int:
         settings = load_settings()
+        Layout(var_dir=settings.var_dir).make()
         made, is_new = ensure_secrets(settings.var_dir)
         path = settings.var_dir / FILE
         if json:
@@ -117,12 +119,17 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
     from mlops.errors import ServerFailed
     from mlops.retraining.demo import own_data_pass, run_pass, sample_passes
     from mlops.retraining.narrative import is_error
+    from mlops.servers.secrets import ensure_secrets
     from mlops.servers.stack import Stack
 
     set_up_logging(level="WARNING")
     own_server = settings.database_url is None
     stack = Stack(_options(settings, sample=own_server), prepare=lambda found: _prepare(found, sample=own_server))
     try:
+        stack.layout.make()
+        secrets, are_new = ensure_secrets(settings.var_dir)
+        if are_new:
+            display.sign_in(secrets.flower_basic_auth)
         with display.starting() as on_step:
             stack.start(on_step)
             services = connect(load_settings())

@@ -105,6 +105,11 @@ class UpDisplay:
                 "`direction` asks the documented question, target_return > 0, and an honest evaluation refuses it.\n"
             )
 
+    def sign_in(self, basic_auth: str) -> None:
+        """The sign-in, once: when the secrets were made."""
+        user, _, password = basic_auth.partition(":")
+        self.say(f"Flower sign-in, shown once: user {user}, password {password}")
+
     def addresses(self, endpoints: Endpoints | None, var_dir: Path) -> None:
         """Where to look."""
         if endpoints is None or self._quiet:

@@ -55,7 +55,7 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [f"Model: {result['model_name']} v{result['version']}"]
     if "accuracy" in metrics:
         lines.append(f"Accuracy: {metrics['accuracy']:.3f}")
-    required = result["required"]
+    required = result["required"] if metrics else {}
     if required.get("min_accuracy") is not None:
         lines.append(f"Required: {required['min_accuracy']:.3f}")
     lines += [f"Required {name.removeprefix('min_')}: {value:.3f}" for name, value in required.items() if value is not None and name != "min_accuracy"]
