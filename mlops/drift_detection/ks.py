@@ -38,8 +38,9 @@ def ks_test(reference: Floats, current: Floats) -> KsTest:
     if n == 0 or m == 0:
         raise InsufficientData(f"a KS test needs values in both samples; found {n} and {m}")
     statistic = ks_statistic(reference, current)
-    effective_n = max(1, round(n * m / (n + m)))
-    p_value = float(np.clip(kstwo.sf(statistic, effective_n), 0.0, 1.0))
+    effective_n = round(n * m / (n + m))
+    # One value against one: they always differ as much as they can, and the distribution at n = 0 is undefined.
+    p_value = float(np.clip(kstwo.sf(statistic, effective_n), 0.0, 1.0)) if effective_n else 1.0
     return KsTest(statistic=statistic, p_value=p_value)
 
 
