@@ -154,8 +154,9 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
         display.say(str(exc))
         return ERROR
     finally:
-        with display.stopping():
-            stack.stop()
+        if stack.endpoints is not None:  # else `start` has stopped what it started
+            with display.stopping():
+                stack.stop()
     return OK
 
 

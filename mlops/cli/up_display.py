@@ -71,8 +71,8 @@ class UpDisplay:
         """The pass as a table, its refusals with their reasons, and its numbers in the guide's words."""
         if self._quiet:
             return
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        table.add_column("strategy")
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("strategy", no_wrap=True)
         table.add_column("drifted", justify="right")
         table.add_column("trained", no_wrap=True)
         table.add_column("AUC", justify="right")
@@ -124,7 +124,9 @@ class UpDisplay:
 
     def serving(self) -> None:
         """The last line before the wait."""
-        self.say("Serving. Try `.venv/bin/acis runs` or `.venv/bin/acis check growth` in another terminal. Ctrl-C stops everything.")
+        self.say(
+            "Serving. Try `.venv/bin/acis runs` or `.venv/bin/acis check growth` in another terminal. Ctrl-C stops everything."
+        )
 
     @contextmanager
     def _lines(self) -> Iterator[Callable[[str, str, bool], None]]:

@@ -10,25 +10,33 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+
+import structlog
 
 from mlops.bootstrap import Services
+from mlops.errors import LeaseLost
 from mlops.ledger.records import Accepted, Executor, RunRequest, RunView, Stage, StageState, StageView
 from mlops.ledger.states import TERMINAL
 from mlops.retraining.execution import execute
 from mlops.retraining.stages import stages
+
+log = structlog.get_logger(__name__)
 
 OnStage = Callable[[RunView, StageView], None]
 """Called after each stage, and whenever its progress or state was seen to change."""
 
 #: An inline run waits this long for a server that does not answer, then gives up; a queued one waits for ever.
 PATIENCE_S = 120.0
+#: A stage that waits is claimed again this often.
+POLL_S = 0.5
 
 
-def run_inline(services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None], on_stage: OnStage) -> RunView:
+def run_inline(
+    services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None], on_stage: OnStage
+) -> RunView:
     """Accept and execute; the terminal run. Where one is active already, follow that one.
 
-    Raises LedgerUnavailable when it cannot be accepted.
+    Raises LedgerUnavailable when it cannot be accepted, LeaseLost when the run is given up but not ours to end.
     """
     if request.executor is not Executor.INLINE:
         message = f"an inline run needs executor 'inline', found {request.executor}"
@@ -40,7 +48,7 @@ def run_inline(services: Services, request: RunRequest, *, on_accept: Callable[[
     return _work(services, accepted.run_id, on_stage=on_stage)
 
 
-def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float = 0.5) -> RunView:
+def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float = POLL_S) -> RunView:
     """Watch a run that others execute until it is terminal."""
     seen: dict[Stage, StageView] = {}
     while True:
@@ -57,31 +65,41 @@ def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float 
 def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
     worker = f"inline@{socket.gethostname()}:{os.getpid()}"
     table = stages(services)
-    give_up_at = time.monotonic() + PATIENCE_S
+    waits_since: float | None = None
     while True:
         view = services.ledger.run(run_id)
         if view.state in TERMINAL:
             return view
         stage = view.stages[-1]
-        if stage.not_before is not None and stage.state is StageState.QUEUED:
-            if time.monotonic() > give_up_at:
-                services.ledger.cancel(run_id, actor=f"{worker}: {stage.error}")
-                return services.ledger.run(run_id)
-            time.sleep(max(0.0, min(5.0, (stage.not_before - datetime.now(UTC)).total_seconds())) + 0.2)
         on_stage(view, stage)
         grant = services.ledger.claim(run_id, stage.stage, worker=worker)
-        if grant is None:
-            if time.monotonic() > give_up_at:
-                return services.ledger.run(run_id)
-            time.sleep(0.2)
-            continue
-        execute(
-            grant,
-            table,
-            services.ledger,
-            worker=worker,
-            lease_s=services.settings.lease_s,
-            renew_s=services.settings.renew_s,
-        )
-        view = services.ledger.run(run_id)
-        on_stage(view, next(item for item in view.stages if item.stage is stage.stage))
+        if grant is not None:
+            execute(
+                grant,
+                table,
+                services.ledger,
+                worker=worker,
+                lease_s=services.settings.lease_s,
+                renew_s=services.settings.renew_s,
+            )
+            view = services.ledger.run(run_id)
+            ended = next(item for item in view.stages if item.stage is stage.stage)
+            on_stage(view, ended)
+            if ended.state not in (StageState.QUEUED, StageState.RUNNING):
+                waits_since = None
+                continue
+        waits_since = waits_since or time.monotonic()
+        if time.monotonic() - waits_since > PATIENCE_S:
+            return _give_up(services, run_id, worker)
+        time.sleep(POLL_S)
+
+
+def _give_up(services: Services, run_id: str, worker: str) -> RunView:
+    """End a run that waits for a server; the terminal run."""
+    log.warning("run.given_up", run_id=run_id, waited_s=PATIENCE_S, action="start it again when the server answers")
+    services.ledger.cancel(run_id, actor=f"{worker}, which waited {PATIENCE_S:.0f} s")
+    view = services.ledger.run(run_id)
+    if view.state not in TERMINAL:
+        message = f"run {run_id} is {view.state} under a lease that is no longer ours; the reconciler ends it"
+        raise LeaseLost(message)
+    return view

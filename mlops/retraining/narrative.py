@@ -58,7 +58,11 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
     required = result["required"] if metrics else {}
     if required.get("min_accuracy") is not None:
         lines.append(f"Required: {required['min_accuracy']:.3f}")
-    lines += [f"Required {name.removeprefix('min_')}: {value:.3f}" for name, value in required.items() if value is not None and name != "min_accuracy"]
+    lines += [
+        f"Required {name.removeprefix('min_')}: {value:.3f}"
+        for name, value in required.items()
+        if value is not None and name != "min_accuracy"
+    ]
     if result["promoted"]:
         lines.append("✅ Model promoted to Production")
     elif result["decision"] == "await_approval":
@@ -70,17 +74,20 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
-    """Lines of a finished stage; none while it runs."""
-    if stage.error and stage.result is None:
-        return [f"Error: {stage.error}"]
-    if stage.result is None or not stage.result:
+    """Lines of a finished stage; none while it runs, and none of an error, which the command prints itself."""
+    if not stage.result:
         return []
     if stage.stage is Stage.DRIFT:
-        follows = [retrain_reason(stage.result, strategy)] if kind is Kind.PIPELINE else []
+        follows = _what_follows(stage.result, strategy) if kind is Kind.PIPELINE else []
         return [*drift_lines(stage.result), *follows]
     if stage.stage is Stage.TRAIN:
         return train_lines(stage.result)
     return promote_lines(stage.result)
+
+
+def _what_follows(result: Mapping[str, Any], strategy: str) -> list[str]:
+    trains = ["Training XGBoost model..."] if result["retrain_reason"] else []
+    return [retrain_reason(result, strategy), *trains]
 
 
 def counts(runs: Iterable[RunView]) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from mlops.errors import ConfigurationError
 from mlops.ledger.records import LIVE, Executor, Kind, RunRequest
 from mlops.strategies import Strategy
 from mlops.strategy_file import snapshot
@@ -27,7 +28,16 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     version: str | None = None,
     executor: Executor = Executor.CELERY,
 ) -> RunRequest:
-    """The request. Raises UnknownStrategy. Thresholds left out mean the policy's; given, they are recorded."""
+    """The request. Thresholds left out mean the policy's; given, they are recorded.
+
+    Raises UnknownStrategy, ConfigurationError for a threshold that is no share.
+    """
+    if drift_threshold is not None and not 0 < drift_threshold <= 1:
+        message = f"alert threshold {drift_threshold} is no share of features; give more than 0 and at most 1"
+        raise ConfigurationError(message)
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        message = f"accuracy {min_accuracy} is no share of predictions; give 0 to 1"
+        raise ConfigurationError(message)
     policy = strategies[strategy].overridden(drift_threshold=drift_threshold, min_accuracy=min_accuracy)
     given: dict[str, Any] = {
         "drift_threshold": drift_threshold,
