@@ -6,7 +6,7 @@ One sort per column and window; every statistic reads the sorted columns. Called
 from __future__ import annotations
 
 import math
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from mlops.drift_detection.categorical import compare_categories
 from mlops.drift_detection.description import describe, ordered_column
@@ -19,6 +19,9 @@ from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
 from mlops.ports import Window
 from mlops.strategies import DriftPolicy
+
+#: The longest time without trading that a calendar makes of itself: Thursday's close to Tuesday's.
+_LONGEST_PAUSE = timedelta(days=4)
 
 
 def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by keyword
@@ -40,7 +43,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     for name, frame in (("reference", reference), ("current", current)):
         if frame.n_rows == 0:
             raise EmptyWindow(f"the {name} window of {strategy!r} holds no rows")
-    findings = _table_findings(reference, current)
+    findings = _table_findings(reference, current) + _staleness(current, as_of)
     reports: dict[str, FeatureReport] = {}
     for name, values in reference.numbers.items():
         if name in current.numbers:
@@ -162,3 +165,10 @@ def _table_findings(reference: FeatureFrame, current: FeatureFrame) -> list[Find
                 )
             )
     return found
+
+
+def _staleness(current: FeatureFrame, as_of: date) -> list[Finding]:
+    if current.newest_date is None or as_of - current.newest_date <= _LONGEST_PAUSE:
+        return []
+    message = f"the newest row is of {current.newest_date}, {(as_of - current.newest_date).days} days before {as_of}"
+    return [Finding(code="stale", column=None, message=message, is_drift=False)]
