@@ -5,11 +5,13 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlops.errors import MissingColumn, UnusableFeatures
 from mlops.features.frame import feature_frame, select_features
 from mlops.ports import Column
-from mlops.strategies import DataPolicy
+from mlops.strategies import KEY_COLUMNS, DataPolicy
 
 VIEW = (
     Column(name="ticker", kind="category"),
@@ -49,6 +51,30 @@ def test_an_included_column_that_is_not_there_is_named() -> None:
 def test_a_key_or_a_target_cannot_be_included(name: str) -> None:
     with pytest.raises(UnusableFeatures, match=name):
         select_features(VIEW, DataPolicy(include=("pe", name)))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("listed_on", "date"), ("tags", "other")])
+def test_what_is_neither_number_nor_text_cannot_be_included(name: str, kind: str) -> None:
+    view = (*VIEW, Column(name="listed_on", kind="date"))
+    with pytest.raises(UnusableFeatures, match=rf"{name} \({kind}\) cannot be a feature"):
+        select_features(view, DataPolicy(include=(name,)))
+
+
+def test_a_column_that_is_included_twice_is_one_feature() -> None:
+    assert select_features(VIEW, DataPolicy(include=("pe", "sector", "pe"))) == ("pe", "sector")
+
+
+NAMES = st.lists(st.sampled_from([column.name for column in VIEW])).map(tuple)
+
+
+@given(NAMES, NAMES)
+def test_no_policy_makes_a_feature_of_what_looks_ahead(include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+    try:
+        chosen = select_features(VIEW, DataPolicy(include=include, exclude=exclude))
+    except UnusableFeatures:
+        return
+    assert chosen
+    assert not [name for name in chosen if name.startswith("target_") or name in KEY_COLUMNS or name in exclude]
 
 
 def test_a_view_without_features_is_refused() -> None:

@@ -96,6 +96,13 @@ def test_a_column_without_numbers_is_refused() -> None:
         parse_label("ticker > 0").evaluate(TABLE)
 
 
+def test_dates_are_no_numbers_and_truth_values_are() -> None:
+    table = pa.table({"date": pa.array([18_000], pa.date32()), "up": [True]})
+    with pytest.raises(MissingColumn, match="needs numbers in column 'date'; found date32"):
+        parse_label("date > 0").evaluate(table)
+    assert parse_label("up == 1").evaluate(table)[0].tolist() == [1]
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_any_written_number_is_the_number(number: float) -> None:
     assert parse_label(f"target_return > {number!r}").operand == number
