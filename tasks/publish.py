@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from mlops.errors import TemporaryError
 from mlops.ledger.records import Publication, Stage
 
 if TYPE_CHECKING:
-    from celery import Celery
-
     from mlops.bootstrap import Services
 
 log = structlog.get_logger(__name__)
 
 TASK_OF_STAGE = {Stage.DRIFT: "drift.check", Stage.TRAIN: "model.train", Stage.PROMOTE: "model.promote"}
+#: After a failure nothing is tried for so long: a pass over thousands of bells must not wait 3 s for each.
+BROKER_PAUSE_S = 5.0
 _NAMESPACE = uuid.UUID("5b7c6c1e-6f0e-4a53-9d0e-6a5c1f0d7a11")
 
 
@@ -37,15 +40,42 @@ def queue_of(stage: Stage, device: str, *, gpu_alive: bool) -> str:
     return "train.gpu" if wants_gpu else "train.cpu"
 
 
-class CeleryDispatcher:
-    """`mlops.ports.Dispatcher` over Celery."""
+def publisher(services: Services) -> Celery:
+    """A Celery client that only sends; it knows no tasks, only names.
 
-    def __init__(self, app: Celery, services: Services) -> None:
+    It has no result backend: a client with one subscribes to the result of everything it sends, so it fails
+    with the backend and never forgets a subscription.
+    """
+    broker = services.settings.celery_broker_url
+    return Celery(
+        "acis-publisher",
+        broker=broker.get_secret_value() if broker else None,
+        backend="disabled://",
+        set_as_current=False,
+        changes={
+            "task_serializer": "json",
+            "accept_content": ["json"],
+            "broker_transport_options": {"socket_connect_timeout": 3, "socket_timeout": 10, "max_retries": 1},
+            "broker_connection_retry": False,
+            "task_send_sent_event": True,
+            "task_create_missing_queues": True,
+        },
+    )
+
+
+class CeleryDispatcher:
+    """`mlops.ports.Dispatcher` over Celery; one a process, `Services.dispatcher`."""
+
+    def __init__(self, app: Celery, services: Services, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._ledger = services.ledger
+        self._monotonic = monotonic
+        self._silent_until = monotonic()
 
     def publish(self, publication: Publication) -> bool:
         """Send the message and note it; False where the broker does not answer (the reconciler sends it)."""
+        if self._monotonic() < self._silent_until:
+            return False
         task_id = task_id_of(publication)
         try:
             gpu_alive = publication.device == "auto" and publication.stage is Stage.TRAIN and self._gpu_alive()
@@ -61,6 +91,7 @@ class CeleryDispatcher:
                 retry=False,
             )
         except OperationalError as exc:
+            self._silent_until = self._monotonic() + BROKER_PAUSE_S
             log.warning("stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it")
             return False
         except TemporaryError as exc:

@@ -19,8 +19,8 @@ from mlops.bootstrap import Services
 from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ledger.records import WorkerBeat
 from mlops.mlflow.repair import RegistryRepair
+from mlops.ports import Dispatcher
 from tasks.outcomes import deliver_outcomes
-from tasks.publish import CeleryDispatcher
 from worker.health import health_file, touch
 from worker.routing import QUEUES, ROLES
 from worker.timetable import open_due_slots
@@ -48,7 +48,7 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
 
 def reconcile(app: Celery, services: Services, repair: RegistryRepair) -> None:
     """One pass. Each step stands alone: one that fails does not keep the others from their work."""
-    dispatcher = CeleryDispatcher(app, services)
+    dispatcher = services.dispatcher
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
         ("workers", lambda: note_workers(app, services)),
         ("inline", services.ledger.fail_lost_inline),
@@ -68,7 +68,7 @@ def reconcile(app: Celery, services: Services, repair: RegistryRepair) -> None:
             log.exception("reconcile.step_crashed", step=name)
 
 
-def republish(app: Celery, services: Services, dispatcher: CeleryDispatcher) -> int:
+def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
     """Ring every bell that is missing; how many."""
     publications = services.ledger.due_publications(queue_lengths(app))
     for publication in publications:

@@ -12,7 +12,6 @@ from celery.beat import Scheduler
 
 from mlops.bootstrap import process_services
 from mlops.errors import TemporaryError
-from tasks.publish import CeleryDispatcher
 from worker.health import health_file, touch
 from worker.timetable import open_due_slots, sync_timetable
 
@@ -34,7 +33,7 @@ class LedgerScheduler(Scheduler):
             if not self._synced:
                 sync_timetable(services)
                 self._synced = True
-            open_due_slots(services, CeleryDispatcher(self.app, services))
+            open_due_slots(services, services.dispatcher)
         except TemporaryError as exc:
             log.warning("beat.waits", error=str(exc))
         return float(self.max_interval or 5)
