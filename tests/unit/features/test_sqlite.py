@@ -88,6 +88,15 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
+def test_the_files_name_may_hold_what_means_something_in_a_url(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of Q&A #1?"
+    folder.mkdir()
+    source = _source(
+        folder / "a.db", "CREATE TABLE ml_training_features (ticker TEXT, date DATE, strategy TEXT, pe REAL)"
+    )
+    assert [column.name for column in source.columns()] == ["ticker", "date", "strategy", "pe"]
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("no database " * 100, encoding="utf-8")
