@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from mlops.errors import ChampionMoved, DataError, RegistryError, VersionNotFound
+from mlops.errors import (
+    ChampionMoved,
+    DataError,
+    EmptyWindow,
+    InsufficientData,
+    MissingColumn,
+    RegistryError,
+    VersionNotFound,
+)
 from mlops.ledger.records import Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.promotion.paired import Comparison, compare_on
 from mlops.promotion.policy import Decision, decide
-from mlops.retraining.train_stage import LabelledRows, read_labelled
+from mlops.retraining.train_stage import read_labelled
 from mlops.strategy_file import restore
 from mlops.training.fingerprint import evidence_digest
 from mlops.training.metrics import evaluate_classifier, majority_class_share
@@ -76,9 +84,7 @@ def _challenger(grant: Grant, services: Services, strategy: Strategy) -> ModelVe
         return services.registry.version(strategy.model_name, str(named))
     staging = [found for found in services.registry.versions(strategy.model_name) if found.stage == "Staging"]
     if not staging:
-        raise VersionNotFound(
-            f"model {strategy.model_name!r} has no version in Staging; train one, or name a version"
-        )
+        raise VersionNotFound(f"model {strategy.model_name!r} has no version in Staging; train one, or name a version")
     return staging[0]
 
 
@@ -117,9 +123,17 @@ def _judged(
             comparison=None,
         )
     else:
-        if champion.version is not None:
-            comparison, findings = _compare(services, strategy, version, champion.version, trained_as_of)
-        decision = decide(strategy.promotion, metrics=version.metrics, comparison=comparison)
+        try:
+            if champion.version is not None:
+                comparison, findings = _compare(services, strategy, version, champion.version, trained_as_of)
+            decision = decide(strategy.promotion, metrics=version.metrics, comparison=comparison)
+        except (DataError, RegistryError) as exc:
+            decision = Decision(
+                decision="refuse",
+                reasons=(f"it cannot be compared with champion {champion.version}: {exc}",),
+                gates=(),
+                comparison=None,
+            )
     evidence: dict[str, Any] = {
         "kind": grant.kind.value,
         "as_of": trained_as_of.isoformat() if trained_as_of else None,
@@ -152,32 +166,48 @@ def _judged(
 def _compare(
     services: Services, strategy: Strategy, version: ModelVersion, champion: str, as_of: date | None
 ) -> tuple[Comparison | None, tuple[str, ...]]:
-    """Both models on the challenger's held-out dates; None with the reason where the champion cannot be scored."""
+    """Both models on the challenger's held-out dates; None with the reason where the champion cannot be scored.
+
+    Raises DataError, RegistryError where the challenger itself cannot be: nobody knows then whether it is better.
+    """
+    decided = as_of or services.now().date()
+    ours = _scored(services, strategy, version, version.version, as_of=decided)
     try:
-        challenger_model = services.registry.load_classifier(version.name, version.version)
-        champion_model = services.registry.load_classifier(version.name, champion)
-        metrics = []
-        for model in (challenger_model, champion_model):
-            rows = read_labelled(
-                services.source,
-                strategy,
-                as_of=as_of or services.now().date(),
-                features=tuple(model.get_booster().feature_names),
-            )
-            metrics.append(_scored(model, rows, version))
+        theirs = _scored(services, strategy, version, champion, as_of=decided)
     except (DataError, RegistryError) as exc:
         return None, (f"champion {champion} cannot be scored on these dates: {exc}",)
-    return compare_on(strategy.promotion, challenger=metrics[0], champion=metrics[1], champion_version=champion), ()
+    return compare_on(strategy.promotion, challenger=ours, champion=theirs, champion_version=champion), ()
 
 
-def _scored(model: Any, rows: LabelledRows, version: ModelVersion) -> dict[str, float]:  # noqa: ANN401 -- XGBClassifier
-    first, last = np.datetime64(version.tags["holdout_start"], "D"), np.datetime64(version.tags["holdout_end"], "D")
+def _scored(
+    services: Services, strategy: Strategy, held_out_by: ModelVersion, version: str, *, as_of: date
+) -> dict[str, float]:
+    """Metrics of a version on the dates that another one (or itself) held out."""
+    first, last = _holdout(held_out_by)
+    model = services.registry.load_classifier(held_out_by.name, version)
+    features = model.get_booster().feature_names
+    if features is None:
+        message = f"version {version} does not say the names of its features; train it again here"
+        raise MissingColumn(message)
+    rows = read_labelled(services.source, strategy, as_of=as_of, features=tuple(features))
     held = rows.known & (rows.dates >= first) & (rows.dates <= last)
+    if not held.any():
+        message = f"there are no labelled rows from {first} to {last}, which version {held_out_by.version} held out"
+        raise EmptyWindow(message)
     before = rows.known & (rows.dates < first)
     probability = model.predict_proba(rows.x[held])[:, 1]
     return evaluate_classifier(
         rows.y[held], probability, train_positive_share=majority_class_share(rows.y[before])
     ).metrics
+
+
+def _holdout(version: ModelVersion) -> tuple[np.datetime64, np.datetime64]:
+    """First and last held-out date. Raises InsufficientData for a version that was registered elsewhere."""
+    try:
+        return np.datetime64(version.tags["holdout_start"], "D"), np.datetime64(version.tags["holdout_end"], "D")
+    except (KeyError, ValueError) as exc:
+        message = f"version {version.version} does not say which dates it held out; train it here"
+        raise InsufficientData(message) from exc
 
 
 def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:
