@@ -92,10 +92,14 @@ class CeleryDispatcher:
             )
         except OperationalError as exc:
             self._silent_until = self._monotonic() + BROKER_PAUSE_S
-            log.warning("stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it")
+            log.warning(
+                "stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it"
+            )
             return False
         except TemporaryError as exc:
-            log.warning("stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it")
+            log.warning(
+                "stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it"
+            )
             return False
         try:
             self._ledger.published(publication, queue=queue, task_id=task_id)

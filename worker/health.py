@@ -60,7 +60,9 @@ def main(arguments: list[str]) -> int:
     broker = os.environ.get("CELERY_BROKER_URL", "")
     if broker and not broker_answers(broker):
         return 0
-    sys.stderr.write(f"{arguments[0]}: {path} was not touched for {WITHIN_S:.0f} s; the role hangs or has not started\n")
+    sys.stderr.write(
+        f"{arguments[0]}: {path} was not touched for {WITHIN_S:.0f} s; the role hangs or has not started\n"
+    )
     return 1
 
 

@@ -80,7 +80,9 @@ def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
 def queue_lengths(app: Celery) -> dict[str, int] | None:
     """Messages that wait in each queue; None when the broker does not answer."""
     try:
-        with app.connection_for_read(transport_options={"socket_timeout": 5, "socket_connect_timeout": 3}) as connection:
+        with app.connection_for_read(
+            transport_options={"socket_timeout": 5, "socket_connect_timeout": 3}
+        ) as connection:
             channel: Any = connection.default_channel
             return {queue.name: int(channel.client.llen(queue.name)) for queue in QUEUES}
     except (OperationalError, RedisError, OSError):
@@ -114,5 +116,7 @@ def note_workers(app: Celery, services: Services) -> int:
         )
     unrouted = (queue_lengths(app) or {}).get("unrouted", 0)
     if unrouted:
-        log.warning("queue.unrouted_not_empty", messages=unrouted, action="somebody sends to a queue that is not served")
+        log.warning(
+            "queue.unrouted_not_empty", messages=unrouted, action="somebody sends to a queue that is not served"
+        )
     return len(queues)

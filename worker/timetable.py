@@ -47,7 +47,9 @@ def entries_of(strategy: Strategy) -> list[ScheduleEntry]:
 
 def sync_timetable(services: Services) -> None:
     """Make the ledger's timetable equal to the strategies file."""
-    services.ledger.sync_schedule([entry for name in services.strategies for entry in entries_of(services.strategies[name])])
+    services.ledger.sync_schedule(
+        [entry for name in services.strategies for entry in entries_of(services.strategies[name])]
+    )
 
 
 def open_due_slots(services: Services, dispatcher: Dispatcher) -> int:
