@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlops.errors import EmptyWindow, UnusableFeatures
+from mlops.strategies import DriftPolicy
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, check, check_one, codes, frame, noise
 
 NAN = np.nan
@@ -21,6 +22,14 @@ def test_a_changed_missing_share_is_a_finding_with_both_shares() -> None:
     report = check_one(noise(N_REFERENCE), current)
     assert codes(report) == ["missing_share_changed"]
     assert "0.0% missing in the reference, 60.0% now" in report.findings[0].message
+
+
+@pytest.mark.parametrize(("n_missing", "found"), [(20, ["missing_share_changed"]), (19, [])])
+def test_a_missing_share_has_changed_at_the_policys_level(n_missing: int, found: list[str]) -> None:
+    # 10 of 100 against 20 of 100: p 0.048; against 19: z = 0.09 / sqrt(0.145 * 0.855 * 0.02) = 1.807, p 0.071
+    reference, current = noise(100), noise(100, seed=1)
+    reference[:10], current[:n_missing] = NAN, NAN
+    assert codes(check_one(reference, current)) == found
 
 
 def test_the_same_missing_share_is_none() -> None:
@@ -76,9 +85,21 @@ def test_a_constant_that_starts_to_vary_counts_as_drifted() -> None:
     assert report.drifted
 
 
+def test_a_constant_that_varies_in_one_row_counts_as_drifted_whatever_its_statistics() -> None:
+    report = check_one(np.full(N_REFERENCE, 0.5), np.append(np.full(N_CURRENT - 1, 0.5), 0.6))
+    feature = report.features["x"]
+    assert feature.psi is not None
+    assert feature.psi < 0.1
+    assert feature.ks_p == pytest.approx(1.0)
+    assert feature.drifted_psi
+    assert feature.drifted_ks
+
+
 def test_a_constant_that_takes_another_value_counts_as_drifted() -> None:
     report = check_one(np.full(N_REFERENCE, 0.5), np.full(N_CURRENT, 0.6))
     assert codes(report) == ["constant_reference"]
+    assert "constant at 0.5, now at 0.6" in report.findings[0].message
+    assert report.findings[0].is_drift
     assert report.drifted
 
 
@@ -151,6 +172,8 @@ def test_missing_categories_are_findings_too() -> None:
     gone = check(frame(s=full), frame(s=none))
     assert codes(gone) == ["all_missing"]
     assert gone.drifted
+    # not by its PSI, which no threshold need exceed
+    assert check(frame(s=full), frame(s=none), DriftPolicy(psi_significant=1e9)).drifted
 
 
 def test_repeated_rows_are_a_finding_of_their_window() -> None:

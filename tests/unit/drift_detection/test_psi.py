@@ -127,6 +127,16 @@ def test_an_atom_heavier_than_a_bin_has_a_bin_of_its_own() -> None:
         assert population_stability_index(reference, np.where(reference == 0, moved, reference)) > 1
 
 
+@pytest.mark.parametrize("weight", [11, 15, 30])
+def test_an_atom_is_what_weighs_more_than_a_tenth(weight: int) -> None:
+    reference = np.concatenate([np.arange(-50.0, 0.0), np.zeros(weight), np.arange(1.0, 51.0 - weight)])
+    assert len(reference) == 100
+    bins = quantile_bins(reference, bins=10)
+    assert weight in bin_counts(reference, 0, bins)
+    # without the atom, no bin but its neighbours' remnants holds more than its tenth
+    assert sorted(bin_counts(reference, 0, bins))[-2] <= 10
+
+
 def test_a_value_just_below_an_atom_is_not_in_its_bin() -> None:
     bins = quantile_bins(np.full(50, 3.0), bins=10)
     values = np.array([np.nextafter(3.0, -np.inf), 3.0, np.nextafter(3.0, np.inf)])

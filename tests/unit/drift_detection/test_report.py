@@ -103,5 +103,6 @@ def test_the_band_follows_the_policys_thresholds(moderate: float, significant: f
 
 def test_a_threshold_itself_belongs_to_the_higher_band() -> None:
     psi = report_json()["psi"]["moved"]["psi_value"]
-    assert report_json(DriftPolicy(psi_significant=psi))["psi"]["moved"]["band"] == "significant"
+    at_it = report_json(DriftPolicy(psi_significant=psi))["psi"]["moved"]
+    assert (at_it["band"], at_it["drifted"]) == ("significant", True)
     assert report_json(DriftPolicy(psi_moderate=psi, psi_significant=psi * 2))["psi"]["moved"]["band"] == "moderate"
