@@ -143,7 +143,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     for name in os.environ if environ is None else environ:
         if name.startswith("ACIS_") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(n for n in known if n[:5] == 'ACIS_')}"
+            hint = (
+                f"did you mean {near[0]}?" if near else f"known are {', '.join(n for n in known if n[:5] == 'ACIS_')}"
+            )
             message = f"environment variable {name} is not known; {hint}"
             raise SettingsError(message)
     try:

@@ -78,7 +78,7 @@ def connect(settings: Settings | None = None) -> Services:
 
 
 def process_services() -> Services:
-    """This process's services; a forked child gets its own, with connections of its own."""
+    """Services of the calling process; a forked child gets its own, with connections of its own."""
     return _of_process(os.getpid())
 
 

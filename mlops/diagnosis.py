@@ -78,7 +78,10 @@ def _ledger(services: Services) -> Iterator[Answer]:
     state = schema_state(url.get_secret_value()) if url else None
     if state is not None and not state.is_current:
         yield Answer(
-            subject="ledger", level="error", found=f"tables at {state.current}, code at {state.head}", mend="acis migrate"
+            subject="ledger",
+            level="error",
+            found=f"tables at {state.current}, code at {state.head}",
+            mend="acis migrate",
         )
     else:
         yield Answer(subject="ledger", level="ok", found="answers, tables up to date")
@@ -156,9 +159,7 @@ def _features(services: Services) -> Iterator[Answer]:
         try:
             yield _strategy_features(services, services.strategies[name], columns)
         except DataError as exc:
-            yield Answer(
-                subject=f"features of {name}", level="error", found=str(exc), mend="see README, Your own data"
-            )
+            yield Answer(subject=f"features of {name}", level="error", found=str(exc), mend="see README, Your own data")
 
 
 def _strategy_features(services: Services, strategy: Strategy, columns: Sequence[Column]) -> Answer:
@@ -193,5 +194,7 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
         )
     stale = newest is not None and (datetime.now(UTC).date() - newest).days > STALE_DAYS
     if strategy.data.as_of == "today" and stale:
-        return Answer(subject=subject, level="warning", found=f"{found}; newest row {newest}", mend="load newer features")
+        return Answer(
+            subject=subject, level="warning", found=f"{found}; newest row {newest}", mend="load newer features"
+        )
     return Answer(subject=subject, level="ok", found=found)

@@ -227,7 +227,7 @@ class ModelRegistry(Protocol):
         """All versions, newest first; empty where there is no such model."""
         ...
 
-    def load_classifier(self, model_name: str, version: str) -> Any:
+    def load_classifier(self, model_name: str, version: str) -> xgb.XGBClassifier:
         """The version as an XGBClassifier, verified against its logged digest."""
         ...
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class RunFailed(Exception):  # noqa: N818 -- it is on the wire by this name
+class RunFailed(Exception):
     """A run ended failed, cancelled or dead; the message says why."""
 
 

@@ -101,7 +101,8 @@ class UpDisplay:
             )
         elif sample:
             out.print(
-                "The demo predicts volatility (will the next 20 trading days move more than the last 20?), not direction.\n"
+                "The demo predicts volatility (will the next 20 trading days move more than the last 20?), "
+                "not direction.\n"
                 "`direction` asks the documented question, target_return > 0, and an honest evaluation refuses it.\n"
             )
 
@@ -117,7 +118,8 @@ class UpDisplay:
         sign_in = json.loads(endpoints.flower_credentials.read_text(encoding="utf-8"))
         out.print(
             f"MLflow   {endpoints.mlflow_tracking_uri}\n"
-            f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, password in {endpoints.flower_credentials}\n"
+            f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, "
+            f"password in {endpoints.flower_credentials}\n"
             f"Logs     {var_dir / 'log'}\n",
             markup=False,
         )
@@ -125,7 +127,8 @@ class UpDisplay:
     def serving(self) -> None:
         """The last line before the wait."""
         self.say(
-            "Serving. Try `.venv/bin/acis runs` or `.venv/bin/acis check growth` in another terminal. Ctrl-C stops everything."
+            "Serving. Try `.venv/bin/acis runs` or `.venv/bin/acis check growth` in another terminal. "
+            "Ctrl-C stops everything."
         )
 
     @contextmanager
@@ -142,7 +145,7 @@ class UpDisplay:
         ) as progress:
             tasks: dict[str, Any] = {}
 
-            def update(name: str, what: str, done: bool) -> None:  # noqa: FBT001
+            def update(name: str, what: str, done: bool) -> None:
                 if name not in tasks:
                     tasks[name] = progress.add_task(what, total=1, name=name)
                 progress.update(tasks[name], description=what, completed=1 if done else 0)
@@ -153,7 +156,7 @@ class UpDisplay:
         """A line per change, for a log file."""
         last: dict[str, str] = {}
 
-        def update(name: str, what: str, done: bool) -> None:  # noqa: ARG001, FBT001
+        def update(name: str, what: str, done: bool) -> None:  # noqa: ARG001
             if last.get(name) != what:
                 last[name] = what
                 self.say(f"• {name}: {what}")
@@ -180,7 +183,7 @@ def _row(view: RunView) -> list[str]:
     return [
         view.strategy,
         f"{drift['drift_ratio']:.0%}" if drift else "",
-        f"v{train['version']}, {drift.get('retrain_reason') or ''}" if train else "no",
+        f"v{train['version']}: {str(drift.get('retrain_reason') or '').replace('_', ' ')}" if train else "no",
         *(
             f"{metrics[name]:.2f}" if name in metrics else ""
             for name in ("roc_auc", "accuracy", "holdout_majority_accuracy")

@@ -38,7 +38,7 @@ class PipelineResult:
 class AutoRetrainingPipeline:
     """One pass of the loop over some strategies; thresholds left out mean each policy's."""
 
-    def __init__(  # noqa: PLR0913 -- the script's options
+    def __init__(
         self,
         strategies: Sequence[str] | None = None,
         drift_threshold: float | None = None,

@@ -59,7 +59,8 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
         if table.num_rows == 0:
             newest = source.latest_date(strategy.name)
             raise EmptyWindow(
-                f"strategy {strategy.name!r} has no rows in its {name} window, after {window.start} up to {window.end}; "
+                f"strategy {strategy.name!r} has no rows in its {name} window, after {window.start} "
+                f"up to {window.end}; "
                 f"its newest row is of {newest or 'no date'}: load its features, or give another --as-of"
             )
     return WindowsRead(
@@ -130,7 +131,9 @@ def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: P
     """
     path = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
     try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".drift_report_", delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=folder, prefix=".drift_report_", delete=False, encoding="utf-8"
+        ) as file:
             json.dump(document, file, indent=2, allow_nan=False)
         Path(file.name).chmod(0o644)
         # Replaces what stands at the name, a link too: the temporary folder is anybody's.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -36,7 +36,7 @@ class Drained(TemporaryError):
 class LeaseKeeper:
     """Context manager around a stage's work; also the `TrainingControl` of a trainer."""
 
-    def __init__(  # noqa: PLR0913 -- the values it uses, each by name
+    def __init__(
         self,
         ledger: Ledger,
         grant: Grant,
@@ -58,7 +58,7 @@ class LeaseKeeper:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{grant.run_id[:8]}", daemon=True)
 
-    def __enter__(self) -> LeaseKeeper:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

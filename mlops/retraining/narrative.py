@@ -43,8 +43,10 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
     shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("accuracy", "roc_auc", "f1_score") if name in metrics)
     return [
         f"Retraining completed. Run ID: {result['mlflow_run_id']}",
-        f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
-        f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}",
+        (
+            f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
+            f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
+        ),
         "",
     ]
 

@@ -25,7 +25,7 @@ from mlops.ledger.records import Champion, Grant, Kind, Promotion, PromotionDeci
 from mlops.mlflow.projection import project
 from mlops.promotion.paired import Comparison, compare_on
 from mlops.promotion.policy import Decision, decide
-from mlops.retraining.train_stage import read_labelled
+from mlops.retraining.labelled_rows import read_labelled
 from mlops.strategy_file import restore
 from mlops.training.fingerprint import evidence_digest
 from mlops.training.metrics import evaluate_classifier, majority_class_share
