@@ -14,8 +14,8 @@ import xgboost as xgb
 from mlops.errors import ChampionMoved, LeaseLost, RegistryError, VersionNotFound
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ports import ModelVersion
+from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.promote_stage import COMPARISONS, promote
-from mlops.retraining.train_stage import read_labelled
 from mlops.strategies import PromotionPolicy
 from tests.support.ledgers import decision_for
 from tests.support.models import trained_model

@@ -13,7 +13,8 @@ import pytest
 from mlops.errors import InsufficientData, LeaseLost, MissingColumn, SingleClass, StageCancelled, UnusableFeatures
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ports import TrainingControl, TrainingData
-from mlops.retraining.train_stage import read_labelled, train
+from mlops.retraining.labelled_rows import read_labelled
+from mlops.retraining.train_stage import train
 from mlops.training.trainer import XGBoostTrainer
 from tests.support.ledgers import decision_for
 from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
