@@ -42,7 +42,13 @@ class UpDisplay:
     def starting(self) -> Iterator[Callable[[str, str], None]]:
         """One line per server and role, each with what it does now."""
         with self._lines() as update:
-            yield lambda name, what: update(_WORDS.get(name, name), what, what.startswith("ready"))
+
+            def on_step(name: str, what: str) -> None:
+                if name != "servers":
+                    update("servers", "prepared", True)
+                update(_WORDS.get(name, name), what, what.startswith("ready"))
+
+            yield on_step
 
     @contextmanager
     def working(self, one: Pass) -> Iterator[Callable[[Sequence[RunView]], None]]:
