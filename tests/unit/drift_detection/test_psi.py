@@ -129,7 +129,7 @@ def test_an_atom_heavier_than_a_bin_has_a_bin_of_its_own() -> None:
 
 @pytest.mark.parametrize("weight", [11, 15, 30])
 def test_an_atom_is_what_weighs_more_than_a_tenth(weight: int) -> None:
-    reference = np.concatenate([np.arange(-50.0, 0.0), np.zeros(weight), np.arange(1.0, 51.0 - weight)])
+    reference = np.concatenate([np.arange(-45.0, 0.0), np.zeros(weight), np.arange(1.0, 56.0 - weight)])
     assert len(reference) == 100
     bins = quantile_bins(reference, bins=10)
     assert weight in bin_counts(reference, 0, bins)
