@@ -40,17 +40,20 @@ def queue_of(stage: Stage, device: str, *, gpu_alive: bool) -> str:
     return "train.gpu" if wants_gpu else "train.cpu"
 
 
-def publisher(services: Services) -> Celery:
-    """A Celery client that only sends; it knows no tasks, only names.
-
-    It has no result backend: a client with one subscribes to the result of everything it sends, so it fails
-    with the backend and never forgets a subscription.
+class _SendingClient(Celery):
+    """A client with a result backend subscribes to the result of everything it sends, so it fails with the backend
+    and never forgets a subscription. Only this attribute keeps Celery from reading CELERY_RESULT_BACKEND itself.
     """
+
+    backend_cls = "disabled://"
+
+
+def publisher(services: Services) -> Celery:
+    """A Celery client that only sends; it knows no tasks, only names."""
     broker = services.settings.celery_broker_url
-    return Celery(
+    return _SendingClient(
         "acis-publisher",
         broker=broker.get_secret_value() if broker else None,
-        backend="disabled://",
         set_as_current=False,
         changes={
             "task_serializer": "json",

@@ -78,6 +78,10 @@ def _work_and_write(
     except Exception as exc:
         log.exception("stage.crashed")
         return ledger.fail(grant, error=_in_words(exc), retry=True, delay_s=RETRY_AFTER_CRASH_S)
+    return _write(grant, outcome, ledger)
+
+
+def _write(grant: Grant, outcome: StageOutcome, ledger: Ledger) -> Finished:
     try:
         finished = ledger.finish(grant, outcome)
     except (LedgerError, TemporaryError):
