@@ -29,6 +29,7 @@ client = ACISMLflowClient()
 """
 
 DATA = """
+import mlflow
 import numpy as np
 import pandas as pd
 import xgboost as xgb
@@ -44,8 +45,9 @@ signature = infer_signature(X_train, xgb_model.predict(X_train))
 
 @pytest.fixture(scope="module")
 def cells(notebook: Notebook) -> Notebook:
-    """The notebook with a client in it."""
+    """The notebook with a client and some data in it."""
     notebook.run(CLIENT)
+    notebook.run(DATA)
     return notebook
 
 
@@ -54,7 +56,6 @@ def test_the_four_imports_work_from_another_folder(notebook: Notebook) -> None:
 
 
 def test_log_model_registers_a_version(cells: Notebook, stack: ServedStack) -> None:
-    cells.run(DATA)
     name = "acis_guide_classifier"  # the guide's block with a model of its own, so that growth's versions stay its own
     cells.run(
         f"""
@@ -243,6 +244,20 @@ found = client.search_runs(f"attributes.run_id = '{run.info.run_id}'")
 """
     )
     assert cells.value("found['metrics.accuracy'].tolist() + found['metrics.sharpe_ratio'].tolist()") == [0.5, 1.5]
+
+
+def test_a_study_logs_its_trials_as_nested_runs(cells: Notebook) -> None:
+    cells.run(
+        """
+with client.start_run(run_name="study") as study:
+    for depth in (3, 4):
+        with client.start_run(run_name=f"depth {depth}", nested=True):
+            client.log_params({"max_depth": depth})
+            client.log_metrics({"accuracy": depth / 10})
+trials = client.search_runs(f"tags.mlflow.parentRunId = '{study.info.run_id}'")
+"""
+    )
+    assert sorted(cells.value("trials['params.max_depth'].tolist()")) == ["3", "4"]
 
 
 def test_two_versions_answer_side_by_side(cells: Notebook, stack: ServedStack) -> None:
