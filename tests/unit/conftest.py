@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import variables
 from tests.support.ledgers import TimedLedger, sqlite_ledger
 from tests.support.services import FakeServices, fake_services
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of ours is set, and no stack runs in the var folder."""
+    for name in variables():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACIS_VAR_DIR", str(tmp_path))
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,6 @@ from config.endpoints import Endpoints, process_birth, write_endpoints
 from config.settings import Settings, SettingsError, load_settings, variables
 
 
-@pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of ours is set, and no stack runs in the var folder."""
-    for name in variables():
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ACIS_VAR_DIR", str(tmp_path))
-
-
 def announce(var_dir: Path, *, birth: str | None = None) -> None:
     """What `make run` writes; this process stands for its supervisor."""
     write_endpoints(
