@@ -20,8 +20,8 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash /app
 
 FROM python:3.11-slim
 # /mlflow belongs to the user, so that a volume mounted there does too.
-RUN groupadd --system --gid 10001 acis \
- && useradd --system --uid 10001 --gid acis --home-dir /nonexistent --shell /usr/sbin/nologin acis \
+RUN groupadd --gid 10001 acis \
+ && useradd --uid 10001 --gid acis --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin acis \
  && install -d -o acis -g acis -m 750 /mlflow
 COPY --from=build /venv /venv
 COPY --from=build /app /app
