@@ -46,6 +46,7 @@ def test_the_manifests_keep_the_documented_volume_and_address() -> None:
     assert by_kind["PersistentVolumeClaim"]["spec"]["resources"]["requests"]["storage"] == "50Gi"
     assert by_kind["Service"]["metadata"]["name"] == "mlflow"
     assert [port["port"] for port in by_kind["Service"]["spec"]["ports"]] == [5000]
+    assert {document["metadata"]["namespace"] for document in by_kind.values()} == {"acis-ai"}
     kustomization = yaml.safe_load((ROOT / "k8s/base/kustomization.yaml").read_text(encoding="utf-8"))
     assert kustomization["namespace"] == "acis-ai"
     assert "mlflow-deployment.yaml" in kustomization["resources"]
