@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
+from config.log_setup import leave_logging_to_the_caller
 from config.settings import Settings, load_settings
 from mlops.errors import NothingConfigured
 from mlops.strategy_file import Strategies, load_strategies
@@ -74,6 +75,7 @@ class Services:
 
 def connect(settings: Settings | None = None) -> Services:
     """Services for these settings, or for those of the environment."""
+    leave_logging_to_the_caller()
     return Services(settings or load_settings())
 
 

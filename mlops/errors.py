@@ -36,6 +36,9 @@ and is shown to the user as its message; anything else is a defect and keeps its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 
 class AcisError(Exception):
     """Something went wrong that the project knows how to name."""
@@ -96,9 +99,10 @@ class ServerFailed(ConfigurationError):
 class UnknownStrategy(ConfigurationError):
     """The strategy is not in the strategies file."""
 
-    def __init__(self, name: str, known: tuple[str, ...] = ()) -> None:
-        super().__init__(f"strategy {name!r} is not known; one of: {', '.join(sorted(known)) or '(none)'}")
-        self.name = name
+    @classmethod
+    def named(cls, name: str, known: Iterable[str]) -> Self:
+        """The error about that name. Not the constructor: errors cross the wire as their message alone."""
+        return cls(f"strategy {name!r} is not known; one of: {', '.join(sorted(known)) or '(none)'}")
 
 
 class InvalidStrategyFile(ConfigurationError):

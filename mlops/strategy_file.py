@@ -39,7 +39,7 @@ class Strategies(Mapping[str, Strategy]):
         try:
             return self._by_name[name]
         except KeyError:
-            raise UnknownStrategy(name, tuple(self._by_name)) from None
+            raise UnknownStrategy.named(name, self._by_name) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)

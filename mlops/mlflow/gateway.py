@@ -411,13 +411,13 @@ class Gateway:
         except MlflowException as exc:
             raise self._error(asked, exc, missing) from exc
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
-            message = f"MLflow at {self.tracking_uri} does not answer ({asked}): {exc}"
+            message = f"MLflow at {self.tracking_uri} does not answer ({asked}): {_innermost(exc) or exc}"
             raise RegistryUnavailable(message) from exc
 
     def _error(
         self, asked: str, exc: MlflowException, missing: type[RegistryError]
     ) -> RegistryError | RegistryUnavailable:
-        words = str(exc.message).splitlines()[0]
+        words = _innermost(exc) or str(exc.message).splitlines()[0]
         if exc.error_code in _UNREACHABLE:
             return RegistryUnavailable(f"MLflow at {self.tracking_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
@@ -490,3 +490,17 @@ def _model_version(item: Any, aliases: Mapping[str, list[str]] | None = None) ->
         created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, tz=UTC),
         source=item.source or "",
     )
+
+
+def _innermost(exc: BaseException) -> str:
+    """The operating system's own word for what failed, from below the HTTP libraries' layers; empty if none."""
+    seen: BaseException | None = exc
+    found = ""
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            found = seen.strerror.lower()
+        reason = getattr(seen, "reason", None) or next(
+            (item for item in seen.args if isinstance(item, BaseException)), None
+        )
+        seen = reason if isinstance(reason, BaseException) else seen.__cause__ or seen.__context__
+    return found
