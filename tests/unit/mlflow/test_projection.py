@@ -115,6 +115,25 @@ def test_a_decision_that_commits_while_another_is_shown_wins(
     assert in_production(registry) == aliased(registry) == ["2"]
 
 
+def test_a_version_taken_out_of_production_while_its_promotion_is_shown_does_not_come_back(
+    timed: TimedLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_with_versions()
+    promotion = decided(timed.ledger, "1", promotes=True)
+    apply, archivings = registry.apply_stage, iter([decision_for("1", expected_seq=1, target_stage="Archived")])
+
+    def apply_after_a_person_archived_it(*place: object, **how: object) -> None:
+        for archiving in archivings:
+            project(timed.ledger.record_transition("growth", archiving), registry, timed.ledger)
+        apply(*place, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(registry, "apply_stage", apply_after_a_person_archived_it)
+    project(promotion, registry, timed.ledger)
+    assert timed.ledger.champion("growth").version is None
+    assert in_production(registry) == aliased(registry) == []
+    assert registry.version(MODEL, "1").stage == "Archived"
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     decisions=st.lists(st.tuples(st.sampled_from(["1", "2", "3"]), st.booleans()), min_size=1, max_size=5),
