@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.mlflow.projection import project
 from mlops.ports import ModelVersion, Progress, TrainingData
 from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.labelled_rows import LabelledRows, read_labelled
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlops.bootstrap import Services
+    from mlops.ledger.records import Promotion
     from mlops.retraining.lease_keeper import LeaseKeeper
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
+
+#: A decision about the version that a run has just made is among the newest so many of its strategy.
+_DECISIONS = 1000
 
 
 def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
@@ -143,12 +148,22 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
 
 
 def _to_staging(services: Services, keeper: LeaseKeeper, strategy: Strategy, grant: Grant, version: str) -> None:
-    """Only an undecided version stands in Staging; one that this run has decided about already stays where it is."""
-    if services.ledger.promotion_of(grant.run_id) is not None:
+    """Only a version that nobody has placed or decided about goes to Staging; every other one stays where it is."""
+    found = services.registry.version(strategy.model_name, version)
+    if found.stage != "None" or _decision_about(services, strategy, version) is not None:
         return
     keeper.check_before_write()
     seq = services.ledger.champion(strategy.name, namespace=grant.namespace).seq
     services.registry.apply_stage(strategy.model_name, version, "Staging", seq=seq, tags={})
+    meanwhile = _decision_about(services, strategy, version)
+    if meanwhile is not None:
+        project(meanwhile, services.registry, services.ledger)
+
+
+def _decision_about(services: Services, strategy: Strategy, version: str) -> Promotion | None:
+    """The newest decision about a version, whoever made it."""
+    decisions = services.ledger.promotions(strategy.name, limit=_DECISIONS)
+    return next((item for item in decisions if item.version == version), None)
 
 
 def _n_jobs(services: Services) -> int:

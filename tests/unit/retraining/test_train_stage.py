@@ -10,8 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops.errors import InsufficientData, LeaseLost, MissingColumn, SingleClass, StageCancelled, UnusableFeatures
+from mlops.errors import (
+    InsufficientData,
+    LeaseLost,
+    MissingColumn,
+    RegistryUnavailable,
+    SingleClass,
+    StageCancelled,
+    UnusableFeatures,
+)
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.mlflow.projection import project
 from mlops.ports import TrainingControl, TrainingData
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.train_stage import train
@@ -128,6 +137,56 @@ def test_a_version_that_its_run_has_decided_about_does_not_return_to_staging(ser
     services.registry.apply_stage(MODEL, "1", "Archived", seq=0, tags={})
     train(grant, services, services.keeper(grant))
     assert services.registry.version(MODEL, "1").stage == "Archived"
+
+
+@pytest.mark.parametrize(
+    ("decision", "stage"), [("promote", "Production"), ("refuse", "Archived")], ids=["promoted", "refused"]
+)
+def test_a_version_that_somebody_else_decided_about_before_the_stage_ended_keeps_its_place(
+    services: FakeServices, decision: str, stage: str
+) -> None:
+    grant, outcome = trained(services, Kind.TRAIN)
+    made = services.ledger.record_transition(
+        "growth", decision_for(outcome.result["version"], decision=decision, target_stage=stage)
+    )
+    project(made, services.registry, services.ledger)
+    aliases = services.registry.version(MODEL, "1").aliases
+    train(grant, services, services.keeper(grant))  # the first try died before it wrote its end
+    version = services.registry.version(MODEL, "1")
+    assert (version.stage, version.aliases) == (stage, aliases)
+
+
+def test_a_version_that_was_decided_about_and_is_not_shown_yet_is_left_to_its_projection(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    with monkeypatch.context() as patched:
+        patched.setattr(services.fake_registry, "apply_stage", _silent)
+        with pytest.raises(RegistryUnavailable):
+            train(grant, services, services.keeper(grant))
+    services.ledger.record_transition("growth", decision_for("1"))
+    train(grant, services, services.keeper(grant))
+    assert services.registry.version(MODEL, "1").stage == "None"
+
+
+def test_a_decision_that_commits_while_the_version_is_staged_is_what_the_registry_shows(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, decisions = services.fake_registry.apply_stage, iter([decision_for("1")])
+
+    def apply_while_a_person_promotes(*place: Any, **how: Any) -> None:
+        for decision in decisions:
+            project(services.ledger.record_transition("growth", decision), services.registry, services.ledger)
+        apply(*place, **how)
+
+    monkeypatch.setattr(services.fake_registry, "apply_stage", apply_while_a_person_promotes)
+    trained(services, Kind.TRAIN)
+    version = services.registry.version(MODEL, "1")
+    assert (version.stage, version.aliases) == ("Production", ("champion",))
+
+
+def _silent(*_: object, **__: object) -> None:
+    raise RegistryUnavailable
 
 
 def test_attempts_that_died_while_logging_are_closed(services: FakeServices) -> None:
