@@ -13,6 +13,9 @@ from typing import Any
 LIVE = "live"
 """The namespace that is scheduled, projected to the registry and notified; a replay has its own."""
 
+RUN_ID_LENGTH = 155
+"""Longest run id: a task's id may be one, and Celery keeps ids of at most 155 characters."""
+
 
 class Kind(StrEnum):
     """What a run is for; with strategy and namespace it names what may be active only once."""

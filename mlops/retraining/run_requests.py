@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from mlops.errors import ConfigurationError
-from mlops.ledger.records import LIVE, Executor, Kind, RunRequest
+from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
 from mlops.strategies import Strategy
 from mlops.strategy_file import snapshot
 
@@ -30,8 +30,14 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
 ) -> RunRequest:
     """The request. Thresholds left out mean the policy's; given, they are recorded.
 
-    Raises UnknownStrategy, ConfigurationError for a threshold that is no share.
+    Raises UnknownStrategy, ConfigurationError for a threshold that is no share or an id that is too long.
     """
+    if run_id is not None and not 0 < len(run_id) <= RUN_ID_LENGTH:
+        message = (
+            f"run id of {len(run_id)} characters, which begins {run_id[:40]!r}, cannot be kept; "
+            f"give the task an id of 1 to {RUN_ID_LENGTH} characters"
+        )
+        raise ConfigurationError(message)
     if drift_threshold is not None and not 0 < drift_threshold <= 1:
         message = f"alert threshold {drift_threshold} is no share of features; give more than 0 and at most 1"
         raise ConfigurationError(message)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import String
 
+from mlops.ledger import tables
 from tasks.payloads import InvalidMessage, StageMessage, StartCheck, StartMessage, StartPromotion, StartTraining
 
 names = st.text(min_size=1, max_size=80)
@@ -20,7 +22,7 @@ common = {
     "requested_by": st.text(max_size=200),
 }
 messages = st.one_of(
-    st.builds(StageMessage, run_id=st.text(min_size=1, max_size=64), publish_no=st.integers(0, 2**31)),
+    st.builds(StageMessage, run_id=st.text(min_size=1, max_size=155), publish_no=st.integers(0, 2**31)),
     st.builds(StartCheck, **common, check_only=st.booleans(), drift_threshold=shares, min_accuracy=shares),
     st.builds(StartTraining, **common, promote=st.booleans(), min_accuracy=shares),
     st.builds(StartPromotion, **common, version=st.one_of(st.none(), names), min_accuracy=shares),
@@ -70,6 +72,15 @@ def test_a_refusal_names_the_task_the_argument_and_what_is_allowed(
     assert said.startswith("drift.check: ")
     assert words in said
     assert all(field in said for field in kind.model_fields)
+
+
+def test_a_bell_can_name_every_run_that_the_ledger_can_keep() -> None:
+    column = tables.run.c.run_id.type
+    assert isinstance(column, String)
+    longest = "r" * cast("int", column.length)
+    assert StageMessage.read("drift.check", {"run_id": longest, "publish_no": 1}).run_id == longest
+    with pytest.raises(InvalidMessage, match="run_id"):
+        StageMessage.read("drift.check", {"run_id": longest + "r", "publish_no": 1})
 
 
 def test_a_bare_strategy_is_a_whole_request() -> None:
