@@ -34,7 +34,7 @@ def _alive_file() -> Path:
 
 
 @signals.worker_process_init.connect
-def limit_threads(**_: Any) -> None:  # noqa: ANN401
+def let_threads_wait_passively(**_: Any) -> None:  # noqa: ANN401
     """OpenMP waits without burning the core that a sibling could use."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
