@@ -1,7 +1,7 @@
 """Runs a request in this process: the same stages, the same ledger, no broker.
 
-The run's first stage is claimed by the process that opened it; when the process dies, the reconciler fails
-the run and never publishes it. Callers: the documented scripts and the command line.
+The run's first stage is claimed by the process that opened it; when the process dies, the reconciler or the
+next inline run fails the run, and nobody publishes it. Callers: the documented scripts and the command line.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def run_inline(
     if request.executor is not Executor.INLINE:
         message = f"an inline run needs executor 'inline', found {request.executor}"
         raise ValueError(message)
+    # Where no reconciler is, a dead inline run would be the active one for ever.
+    services.ledger.fail_lost_inline()
     accepted = services.ledger.accept(request)
     on_accept(accepted)
     if not accepted.created:
@@ -49,9 +51,14 @@ def run_inline(
 
 
 def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float = POLL_S) -> RunView:
-    """Watch a run that others execute until it is terminal."""
+    """Watch a run that others execute until it is terminal; one whose process died inline is failed."""
     seen: dict[Stage, StageView] = {}
+    lease_s = services.settings.lease_s
+    look_for_lost_at = time.monotonic() + lease_s
     while True:
+        if time.monotonic() >= look_for_lost_at:
+            services.ledger.fail_lost_inline()
+            look_for_lost_at = time.monotonic() + lease_s
         view = services.ledger.run(run_id)
         for stage in view.stages:
             if seen.get(stage.stage) != stage:

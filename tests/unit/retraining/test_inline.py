@@ -15,7 +15,33 @@ from mlops.retraining.demo import Pass, run_pass, sample_passes
 from mlops.retraining.launch import launch
 from mlops.retraining.run_requests import run_request
 from mlops.strategy_file import restore
+from tests.support.ledgers import LEASE_S
 from tests.support.services import LAST, MODEL, FakeServices, panel
+
+
+class VirtualTime:
+    """`time` for `inline`, on the ledger's clock too; a loop that never ends is a failure after an hour."""
+
+    def __init__(self, services: FakeServices) -> None:
+        self.services, self.passed = services, 0.0
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+        assert self.passed < 3600.0, "nobody ended the run within an hour"
+
+    def advance(self, seconds: float) -> None:
+        self.passed += seconds
+        self.services.timed.advance(seconds)
+
+
+@pytest.fixture
+def virtual(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+    time = VirtualTime(services)
+    monkeypatch.setattr(inline, "time", time)
+    return time
 
 
 class Watcher:
@@ -97,6 +123,24 @@ def test_a_run_that_is_active_is_followed_instead(services: FakeServices) -> Non
     view = launch(services, request, queue=False, on_accept=end, on_stage=watcher.stage)
     assert [(accepted.run_id, accepted.created) for accepted in watcher.accepted] == [(other.run_id, False)]
     assert (view.run_id, view.state) == (other.run_id, RunState.FAILED)
+
+
+def test_an_inline_run_whose_process_died_long_ago_blocks_nobody(services: FakeServices) -> None:
+    dead = services.granted(Kind.CHECK, Stage.DRIFT, executor=Executor.INLINE)
+    services.timed.advance(LEASE_S + 1)
+    view = launched(services, Kind.CHECK)
+    assert (view.run_id == dead.run_id, view.state) == (False, RunState.SUCCEEDED)
+    assert services.ledger.run(dead.run_id).state is RunState.FAILED
+
+
+def test_an_inline_run_whose_process_died_just_now_is_followed_to_its_end(
+    services: FakeServices, virtual: VirtualTime
+) -> None:
+    dead = services.granted(Kind.CHECK, Stage.DRIFT, executor=Executor.INLINE)
+    view = launched(services, Kind.CHECK)
+    assert (view.run_id, view.state) == (dead.run_id, RunState.FAILED)
+    assert "stopped" in str(view.stages[0].error)
+    assert LEASE_S <= virtual.passed <= 2 * LEASE_S + 1
 
 
 def test_a_queued_request_is_published_and_not_executed_here(services: FakeServices) -> None:
