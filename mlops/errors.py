@@ -10,8 +10,8 @@
         ├── ConfigurationError         settings or strategies file
         │   ├── NothingConfigured          no server named, none running
         │   ├── AlreadyRunning             a stack of servers uses this var folder now
-    │   ├── ServerFailed               a server or role that we started does not come up
-    │   ├── UnknownStrategy
+        │   ├── ServerFailed               a server or role that we started does not come up
+        │   ├── UnknownStrategy
         │   └── InvalidStrategyFile
         ├── DataError                  the data cannot answer the question
         │   ├── EmptyWindow
