@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 OnStage = Callable[[RunView, StageView], None]
 """Called after each stage, and whenever its progress or state was seen to change."""
 
-#: An inline run waits this long for a server that does not answer, then gives up; a queued one waits for ever.
+#: A stage of an inline run waits this long for servers that do not answer, its work not counted; then the run is
+#: given up. A queued one waits for ever.
 PATIENCE_S = 120.0
 #: A stage that waits is claimed again this often.
 POLL_S = 0.5
@@ -72,7 +73,8 @@ def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float 
 def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
     worker = f"inline@{socket.gethostname()}:{os.getpid()}"
     table = stages(services)
-    waits_since: float | None = None
+    # Pauses alone are counted: a training that worked for an hour has not waited for anybody.
+    waited_s = 0.0
     while True:
         view = services.ledger.run(run_id)
         if view.state in TERMINAL:
@@ -93,12 +95,12 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
             ended = next(item for item in view.stages if item.stage is stage.stage)
             on_stage(view, ended)
             if ended.state not in (StageState.QUEUED, StageState.RUNNING):
-                waits_since = None
+                waited_s = 0.0
                 continue
-        waits_since = waits_since or time.monotonic()
-        if time.monotonic() - waits_since > PATIENCE_S:
+        if waited_s > PATIENCE_S:
             return _give_up(services, run_id, worker)
         time.sleep(POLL_S)
+        waited_s += POLL_S
 
 
 def _give_up(services: Services, run_id: str, worker: str) -> RunView:

@@ -111,6 +111,34 @@ def test_a_registry_that_never_answers_is_given_up_after_a_while(
     assert view.state is RunState.CANCELLED
 
 
+def test_work_between_two_waits_is_no_waiting(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = services.fake_registry.find_by_ledger_run
+    answers = iter([False, False, True])
+
+    def slow(*asked: Any) -> Any:
+        virtual.advance(50.0)  # below the lease, which no thread renews in virtual time
+        if not next(answers, True):
+            raise RegistryUnavailable("MLflow does not answer", delay_s=0.0)
+        return find(*asked)
+
+    monkeypatch.setattr(services.fake_registry, "find_by_ledger_run", slow)
+    monkeypatch.setattr(inline, "PATIENCE_S", 40.0)
+    assert launched(services, Kind.TRAIN).state is RunState.SUCCEEDED
+
+
+def test_a_registry_that_is_silent_between_pieces_of_work_is_given_up_too(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> None:
+        raise RegistryUnavailable("MLflow does not answer", delay_s=5.0)
+
+    monkeypatch.setattr(services.fake_registry, "find_by_ledger_run", silent)
+    assert launched(services, Kind.TRAIN).state is RunState.CANCELLED
+    assert inline.PATIENCE_S <= virtual.passed <= inline.PATIENCE_S + 5.0
+
+
 def test_a_run_that_is_active_is_followed_instead(services: FakeServices) -> None:
     other = services.granted(Kind.CHECK, Stage.DRIFT)
     watcher = Watcher()
