@@ -52,8 +52,15 @@ def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutco
     """Decide about a version and make the registry show the decision."""
     strategy = restore(grant.policy)
     promotion = services.ledger.promotion_of(grant.run_id) or _decide(grant, services, keeper, strategy)
+    keeper.committed()
     keeper.check_before_write()
-    project(promotion, services.registry, services.ledger)
+    try:
+        project(promotion, services.registry, services.ledger)
+    except RegistryError as exc:
+        # The champion has changed whatever the registry says: the run ends as it decided.
+        log.warning(
+            "promote.not_shown", version=promotion.version, error=str(exc), action="none: the reconciler repeats it"
+        )
     log.info("promote.decided", decision=promotion.decision, version=promotion.version)
     return StageOutcome(
         result=_result(promotion, strategy),

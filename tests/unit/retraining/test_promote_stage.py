@@ -11,7 +11,14 @@ import pandas as pd
 import pytest
 import xgboost as xgb
 
-from mlops.errors import ChampionMoved, LeaseLost, RegistryError, VersionNotFound
+from mlops.errors import (
+    ChampionMoved,
+    LeaseLost,
+    RegistryError,
+    RegistryUnavailable,
+    StageCancelled,
+    VersionNotFound,
+)
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ports import ModelVersion
 from mlops.retraining.labelled_rows import read_labelled
@@ -280,6 +287,68 @@ def test_a_stage_that_runs_twice_decides_once(services: FakeServices) -> None:
     second = promote(grant, services, services.keeper(grant))
     assert second == first
     assert len(services.ledger.promotions("growth")) == 1
+    assert stages(services) == {"1": "Production"}
+
+
+def test_a_cancellation_after_the_decision_comes_too_late(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(services)
+    grant = services.granted(Kind.PROMOTE, Stage.PROMOTE)
+    keeper, decide = services.keeper(grant), services.ledger.decide
+
+    def decide_and_be_cancelled(*asked: Any) -> Any:
+        promotion = decide(*asked)
+        services.ledger.cancel(grant.run_id, actor="operator")
+        keeper._renew(None)
+        return promotion
+
+    monkeypatch.setattr(services.ledger, "decide", decide_and_be_cancelled)
+    outcome = promote(grant, services, keeper)
+    keeper.check_before_write()  # as the execution asks before it writes the end
+    assert services.ledger.finish(grant, outcome).run_state is RunState.SUCCEEDED
+    assert (champion(services), stages(services)) == ("1", {"1": "Production"})
+
+
+def test_a_cancellation_before_the_decision_is_in_time(services: FakeServices) -> None:
+    registered(services)
+    grant = services.granted(Kind.PROMOTE, Stage.PROMOTE)
+    services.ledger.cancel(grant.run_id, actor="operator")
+    keeper = services.keeper(grant)
+    keeper._renew(None)
+    with pytest.raises(StageCancelled):
+        promote(grant, services, keeper)
+    assert services.ledger.promotions("growth") == []
+
+
+def test_a_registry_that_refuses_to_show_a_decision_does_not_undo_it(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(services)
+
+    def refuses(*_: object, **__: object) -> None:
+        raise RegistryError("MLflow refuses it: PERMISSION_DENIED")
+
+    monkeypatch.setattr(services.fake_registry, "apply_stage", refuses)
+    _, outcome = decided(services)
+    assert (outcome.run_state, champion(services)) == (RunState.SUCCEEDED, "1")
+    assert [item.version for item in services.ledger.unprojected()] == ["1"]  # the reconciler's to show
+
+
+def test_a_registry_that_does_not_answer_is_asked_again(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(services)
+    grant = services.granted(Kind.PROMOTE, Stage.PROMOTE)
+
+    def silent(*_: object, **__: object) -> None:
+        raise RegistryUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(services.fake_registry, "apply_stage", silent)
+        with pytest.raises(RegistryUnavailable):
+            promote(grant, services, services.keeper(grant))
+    assert promote(grant, services, services.keeper(grant)).run_state is RunState.SUCCEEDED
     assert stages(services) == {"1": "Production"}
 
 
