@@ -19,7 +19,9 @@ class Colour(StrEnum):
     RED = "red"
 
 
-@pytest.mark.parametrize("error", [UnknownStrategy("growht", ("growth",)), EmptyWindow("no rows"), SettingsError("x")])
+@pytest.mark.parametrize(
+    "error", [UnknownStrategy.named("growht", ["growth"]), EmptyWindow("no rows"), SettingsError("x")]
+)
 def test_an_expected_error_is_one_line_and_exit_code_2(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     def body() -> int:
         raise error

@@ -43,3 +43,8 @@ def test_what_touches_openmp_or_cuda_runs_in_spawned_children() -> None:
 
 def test_a_gpu_training_gives_its_memory_back() -> None:
     assert ROLES["train.gpu"].max_tasks_per_child == 1
+
+
+def test_no_two_queues_share_a_routing_key() -> None:
+    # Celery gives a queue without one the default queue's: a message to that key would reach them all.
+    assert [queue.routing_key for queue in QUEUES] == [queue.name for queue in QUEUES]
