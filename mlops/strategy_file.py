@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from mlops.cron import cron_fault
 from mlops.errors import InvalidStrategyFile, UnknownStrategy
 from mlops.features.labels import parse_label
 from mlops.strategies import Strategy
@@ -137,6 +138,10 @@ def _check_meaning(strategy: Strategy) -> None:
         }.items()
         if not holds
     ]
+    for name, cron in (("drift_check", strategy.schedule.drift_check), ("retrain", strategy.schedule.retrain)):
+        fault = cron_fault(cron) if cron else None
+        if fault:
+            wrong.append(f"schedule.{name} = {cron!r} is no cron expression: {fault}; an empty one schedules nothing")
     if wrong:
         raise InvalidStrategyFile("; ".join(wrong))
 

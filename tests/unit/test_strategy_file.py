@@ -208,3 +208,16 @@ def test_a_snapshot_restores_the_strategy_through_json(strategy: Strategy) -> No
 def test_a_snapshot_of_another_version_is_refused_by_its_field(change: dict[str, object]) -> None:
     with pytest.raises(InvalidStrategyFile, match=f"policy snapshot is not readable: {next(iter(change))}"):
         restore({**snapshot(Strategy(name="growth")), **change})
+
+
+@pytest.mark.parametrize("line", ['drift_check = "0 3 * *"', 'retrain = "0 4 * * 7"', 'drift_check = "at dawn"'])
+def test_a_time_that_beat_could_not_read_is_refused_when_the_file_is(tmp_path: Path, line: str) -> None:
+    name, cron = line.split(" = ")
+    with pytest.raises(InvalidStrategyFile, match=rf"'growth': schedule\.{name}") as caught:
+        loaded(tmp_path, f"[strategies.growth.schedule]\n{line}\n[strategies.value]")
+    assert cron.strip('"') in str(caught.value)
+
+
+def test_an_empty_time_schedules_nothing_and_is_allowed(tmp_path: Path) -> None:
+    strategies = loaded(tmp_path, '[strategies.growth.schedule]\ndrift_check = ""\nretrain = "0 4 * * sun"')
+    assert strategies["growth"].schedule == SchedulePolicy(drift_check="", retrain="0 4 * * sun")

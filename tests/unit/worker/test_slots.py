@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops.cron import cron_fault
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import Kind, ScheduleEntry
 from worker.slots import due_slots, next_due, next_slot
@@ -89,6 +90,53 @@ def test_clocks_that_change_for_summer_change_nothing() -> None:
 )
 def test_a_cron_that_is_none_is_refused_in_words(cron: str) -> None:
     with pytest.raises(ConfigurationError, match="minute hour day month weekday"):
+        next_slot(cron, utc(2020, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "0 3 * * *", "30 3,15 * * *", "0 4 * * 0", "0 0 1 * *", "*/20 8-17 * * 1-5", "0 22-2 * * sat-mon",
+        "5-59/10 * 31 jan,Mar *", "0 3 29 feb *", "0 3 * * SUN", " 0  3 * * * ",
+    ],
+)  # fmt: skip
+def test_a_cron_that_the_strategies_file_may_have_has_times(cron: str) -> None:
+    assert cron_fault(cron) is None
+    assert next_slot(cron, utc(2020, 1, 1)) > utc(2020, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("0 3 * *", "4 fields instead of 5"),
+        ("0 3 * * * *", "6 fields"),
+        ("60 3 * * *", "minute '60' is not 0 to 59"),
+        ("0 24 * * *", "hour '24' is not 0 to 23"),
+        ("0 3 0 * *", "day '0' is not 1 to 31"),
+        ("0 3 * 13 *", "month '13' is not 1 to 12 or jan to dec"),
+        ("0 3 * * 7", "weekday '7' is not 0 to 6 or sun to sat"),
+        ("0 3 * sun *", "month 'sun'"),
+        ("0 three * * *", "hour 'three'"),
+        ("0 3,, * * *", "hour ''"),
+        ("0 */0 * * *", "hour '*/0'"),
+        ("0 3/2 * * *", "hour '3/2'"),
+        ("-1 3 * * *", "minute '-1'"),
+        ("0 3 31 2 *", "no month of '2' has a day '31'"),
+    ],
+)
+def test_a_cron_that_has_no_times_is_told_its_fault(cron: str, words: str) -> None:
+    assert words in str(cron_fault(cron))
+
+
+items = st.one_of(
+    st.just("*"), st.integers(0, 61).map(str), st.sampled_from(["sun", "jan", "*/2", "1-5", "6-1", "1-9/3", "*/", ""])
+)
+expressions = st.lists(st.lists(items, min_size=1, max_size=2).map(",".join), min_size=4, max_size=6).map(" ".join)
+
+
+@given(expressions)
+def test_whatever_the_file_may_have_beat_can_read(cron: str) -> None:
+    if cron_fault(cron) is None:
         next_slot(cron, utc(2020, 1, 1))
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, RunView, Stage, StageOutcome
@@ -171,6 +172,20 @@ def test_one_strategys_refusal_does_not_keep_the_others_from_their_slots(
     services.timed.advance(16 * HOUR)
     assert beat() == 1
     assert [view.strategy for view in beat.runs()] == ["value"]
+
+
+def test_one_strategys_wrong_time_does_not_take_the_others_off_the_timetable(
+    beat: Beat,
+) -> None:
+    wrong = SchedulePolicy(drift_check="0 3 * *")
+    vars(beat.services)["strategies"] = {
+        "growth": small_strategy("growth", schedule=wrong),
+        "value": small_strategy("value", schedule=DAILY),
+    }
+    with capture_logs() as logs:
+        sync_timetable(beat.services)
+    assert [entry.strategy for entry in beat.services.ledger.schedule()] == ["value"]
+    assert [(log["event"], log["strategy"]) for log in logs] == [("strategy.not_scheduled", "growth")]
 
 
 def test_a_changed_time_keeps_what_was_done(beat: Beat) -> None:
