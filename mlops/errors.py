@@ -3,7 +3,6 @@
     AcisError
     ├── TemporaryError             try again after `delay_s`; the run waits, nothing is lost
     │   ├── LedgerUnavailable          PostgreSQL does not answer
-    │   ├── BrokerUnavailable          Redis does not answer
     │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
     │   └── SourceUnavailable          the feature source does not answer
     └── PermanentError             asking again changes nothing
@@ -62,10 +61,6 @@ class TemporaryError(AcisError):
 
 class LedgerUnavailable(TemporaryError):
     """PostgreSQL does not answer; check DATABASE_URL and that the server runs."""
-
-
-class BrokerUnavailable(TemporaryError):
-    """Redis does not answer; check CELERY_BROKER_URL and that the server runs."""
 
 
 class RegistryUnavailable(TemporaryError):
