@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.errors import ChampionMoved, ModelNotFound, PermanentError, TemporaryError, VersionNotFound
-from mlops.ledger.records import Champion, PromotionDecision
+from mlops.errors import ModelNotFound, PermanentError, TemporaryError, VersionNotFound
+from mlops.mlflow.adoption import adopt, shown_champion
 from mlops.mlflow.projection import project
-from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
-    from mlops.ledger.records import Promotion
-    from mlops.ports import ModelRegistry
+    from mlops.ledger.records import Champion, Promotion
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
@@ -74,37 +72,15 @@ class RegistryRepair:
         if strategy.promotion.manual_changes == "revert" and champion.version is not None:
             self._revert(services, strategy, champion)
         else:
-            self._adopt(services, strategy, champion, shown)
+            promotion = adopt(services.ledger, strategy, champion, shown)
+            if promotion is not None:
+                project(promotion, services.registry, services.ledger)
 
     def _revert(self, services: Services, strategy: Strategy, champion: Champion) -> None:
         log.warning("registry.reverted", strategy=strategy.name, version=champion.version, action="promote by policy")
         services.registry.apply_stage(
             strategy.model_name, str(champion.version), "Production", seq=champion.seq, tags={}
         )
-
-    def _adopt(self, services: Services, strategy: Strategy, champion: Champion, shown: str | None) -> None:
-        evidence = {"kind": "manual", "from": champion.version, "to": shown}
-        version = shown or champion.version
-        if version is None:
-            return
-        decision = PromotionDecision(
-            decision="manual",
-            version=version,
-            model_name=strategy.model_name,
-            reasons=("changed by hand in the model registry",),
-            evidence=evidence,
-            evidence_digest=evidence_digest(evidence),
-            actor="mlflow",
-            target_stage="Production" if shown else "Archived",
-            expected_seq=champion.seq,
-            as_of=champion.as_of,
-        )
-        try:
-            promotion = services.ledger.record_transition(strategy.name, decision)
-        except ChampionMoved:
-            return
-        project(promotion, services.registry, services.ledger)
-        log.warning("registry.adopted", strategy=strategy.name, version=shown, was=champion.version)
 
 
 def _finish(services: Services, promotion: Promotion) -> bool:
@@ -118,19 +94,3 @@ def _finish(services: Services, promotion: Promotion) -> bool:
         log.warning("registry.not_projected", model=promotion.model_name, version=promotion.version, error=str(exc))
         return False
     return True
-
-
-def shown_champion(registry: ModelRegistry, model_name: str, champion: Champion) -> str | None:
-    """The version that the registry shows as champion: what a hand moved, be it the alias or the stage."""
-    try:
-        versions = registry.versions(model_name)
-    except ModelNotFound:
-        return None
-    aliased = next((item.version for item in versions if "champion" in item.aliases), None)
-    staged = [item.version for item in versions if item.stage == "Production"]
-    if aliased != champion.version:
-        return aliased or (staged[0] if staged else None)
-    moved = [version for version in staged if version != champion.version]
-    if moved:
-        return moved[0]
-    return aliased if staged or aliased is None else None

@@ -1,6 +1,7 @@
 """The drift stage: compare the current window with the reference, and say whether a training follows.
 
-Safe to run twice: it writes nothing but its own result and the report's file.
+Safe to run twice: it writes nothing but its own result and the report's file, and to a ledger that never had a
+champion the one that the registry shows.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mlops.drift_detection.detect import detect_drift
-from mlops.errors import EmptyWindow
+from mlops.errors import EmptyWindow, RegistryError, RegistryUnavailable
 from mlops.features.frame import feature_frame, select_features
 from mlops.features.windows import drift_windows
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
+from mlops.mlflow.adoption import adopt_first
 from mlops.ports import FeatureSource, Progress, Window
 from mlops.retraining.as_of import resolve_as_of
 from mlops.strategy_file import restore
@@ -93,7 +95,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     )
     document = report.to_json()
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
-    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    champion = _champion(grant, services, strategy)
     reason = "no_champion" if champion.version is None else "drift" if report.drifted else None
     trains = grant.kind is Kind.PIPELINE and reason is not None
     summary = document["summary"]
@@ -122,6 +124,18 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         as_of=read.as_of,
         drift_report=document,
     )
+
+
+def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
+    """The ledger's; only where it never had one is the registry asked, since that loads its library."""
+    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    if champion.seq > 0 or grant.namespace != LIVE or services.settings.mlflow_tracking_uri is None:
+        return champion
+    try:
+        return adopt_first(services.ledger, services.registry, strategy)
+    except (RegistryUnavailable, RegistryError) as exc:
+        log.warning("drift.registry_not_asked", error=str(exc), next="taken for no champion; promotion asks again")
+        return champion
 
 
 def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path) -> Path | None:

@@ -21,7 +21,8 @@ from mlops.errors import (
     RegistryError,
     VersionNotFound,
 )
-from mlops.ledger.records import Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
+from mlops.ledger.records import LIVE, Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
+from mlops.mlflow.adoption import adopt_first
 from mlops.mlflow.projection import project
 from mlops.promotion.paired import Comparison, compare_on
 from mlops.promotion.policy import Decision, decide
@@ -72,7 +73,7 @@ def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutco
 def _decide(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy) -> Promotion:
     version = _challenger(grant, services, strategy)
     for _ in range(COMPARISONS):
-        champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+        champion = _champion(grant, services, strategy)
         if grant.kind is Kind.ROLLBACK:
             decided = _rollback(grant, version, champion)
         else:
@@ -83,6 +84,12 @@ def _decide(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
         except ChampionMoved as exc:
             log.info("promote.champion_moved", error=str(exc))
     raise ChampionMoved(f"the champion of {strategy.name!r} changed {COMPARISONS} times during the comparison")
+
+
+def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
+    if grant.namespace == LIVE:
+        return adopt_first(services.ledger, services.registry, strategy)
+    return services.ledger.champion(strategy.name, namespace=grant.namespace)
 
 
 def _challenger(grant: Grant, services: Services, strategy: Strategy) -> ModelVersion:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mlops.errors import EmptyWindow, LeaseLost, MissingColumn
+from mlops.errors import EmptyWindow, LeaseLost, MissingColumn, RegistryUnavailable
 from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
 from mlops.retraining.drift_stage import check_drift
 from mlops.strategies import DataPolicy, DriftPolicy
 from tests.support.ledgers import decision_for, promoting
-from tests.support.services import FEATURES, LAST, TICKERS, FakeServices, panel
+from tests.support.models import trained_model
+from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices, panel
 
 SHIFTED = panel(shift=3.0)
 """All three features moved by three standard deviations in the last 7 days: a share of 1."""
@@ -53,6 +54,52 @@ def test_a_strategy_without_a_champion_is_trained_whatever_the_verdict(services:
     outcome = checked(services)
     assert (outcome.result["verdict"], outcome.result["retrain"]) == ("stable", False)
     assert (outcome.result["retrain_reason"], outcome.next_stage) == ("no_champion", Stage.TRAIN)
+
+
+def on_a_registry_with_a_champion(services: FakeServices) -> None:
+    services.with_policy(drift=DriftPolicy(psi_significant=0.5))
+    services.settings = services.settings.model_copy(update={"mlflow_tracking_uri": "http://registry"})
+    services.registry.log_training(trained_model("run-1"))
+    services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=())
+
+
+def test_a_new_ledger_takes_the_champion_that_the_registry_shows(services: FakeServices) -> None:
+    on_a_registry_with_a_champion(services)
+    outcome = checked(services)
+    assert (outcome.result["retrain_reason"], outcome.run_state) == (None, RunState.SUCCEEDED)
+    champion = services.ledger.champion("growth")
+    assert (champion.version, champion.seq) == ("1", 1)
+
+
+def test_a_replay_takes_no_champion_from_the_registry(services: FakeServices) -> None:
+    on_a_registry_with_a_champion(services)
+    assert checked(services, namespace="replay-1").result["retrain_reason"] == "no_champion"
+    assert services.ledger.champion("growth").seq == 0
+
+
+def test_a_registry_that_does_not_answer_shows_no_champion(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_registry_with_a_champion(services)
+
+    def silent(*_: object) -> None:
+        raise RegistryUnavailable
+
+    monkeypatch.setattr(services.fake_registry, "versions", silent)
+    assert checked(services).result["retrain_reason"] == "no_champion"
+
+
+def test_the_registry_is_not_asked_where_the_ledger_had_a_champion_or_no_registry_is_named(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the registry was asked")
+
+    monkeypatch.setattr(services.fake_registry, "versions", asked)
+    checked(services, Kind.CHECK)
+    on_a_registry_with_a_champion(services)
+    with_champion(services)
+    checked(services)
 
 
 def test_a_check_alone_never_leads_to_training(services: FakeServices) -> None:

@@ -130,6 +130,25 @@ def test_both_are_scored_on_the_dates_that_the_challenger_held_out(services: Fak
     assert promotion.evidence["holdout"] == [day.isoformat() for day in HOLDOUT]
 
 
+def test_a_new_ledger_on_a_registry_with_a_champion_compares_with_it(services: FakeServices) -> None:
+    registered(services)
+    services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=("champion",))
+    registered(services, skill=False)
+    _, outcome = decided(services)
+    assert outcome.result["decision"] == "keep"
+    assert (champion(services), stages(services)) == ("1", {"1": "Production", "2": "Archived"})
+    assert [item.decision for item in services.ledger.promotions("growth")] == ["keep", "manual"]
+
+
+def test_a_replay_does_not_adopt_what_the_registry_shows(services: FakeServices) -> None:
+    registered(services)
+    services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=("champion",))
+    registered(services)
+    decided(services, namespace="replay-1")
+    assert services.ledger.champion("growth", namespace="replay-1").version == "2"
+    assert services.ledger.promotions("growth") == []
+
+
 def test_a_policy_that_wants_a_person_leaves_the_version_in_staging(services: FakeServices) -> None:
     services.with_policy(promotion=PromotionPolicy(min_accuracy=0.6, approval="manual"))
     registered(services)
