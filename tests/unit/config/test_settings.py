@@ -117,6 +117,29 @@ def test_a_value_that_is_not_valid_is_refused_by_its_variables_name(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("lease_s", "renew_s"),
+    [("10", None), ("29.9", None), (None, "20.1"), ("10", "3.4"), ("3", "1.1")],
+)
+def test_a_lease_that_a_missed_renewal_would_end_is_refused_by_both_names(
+    monkeypatch: pytest.MonkeyPatch, lease_s: str | None, renew_s: str | None
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:{SECRET}@host/db")
+    for name, value in (("ACIS_LEASE_S", lease_s), ("ACIS_RENEW_S", renew_s)):
+        if value:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"ACIS_RENEW_S \(.* at most a third of ACIS_LEASE_S \(") as caught:
+        load_settings()
+    assert SECRET not in f"{caught.value}{caught.value.__cause__}"
+
+
+@pytest.mark.parametrize(("lease_s", "renew_s"), [("10", "2"), ("30", "10"), ("3", "1")])
+def test_a_lease_of_three_renewals_is_allowed(monkeypatch: pytest.MonkeyPatch, lease_s: str, renew_s: str) -> None:
+    monkeypatch.setenv("ACIS_LEASE_S", lease_s)
+    monkeypatch.setenv("ACIS_RENEW_S", renew_s)
+    assert (load_settings().lease_s, load_settings().renew_s) == (float(lease_s), float(renew_s))
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         load_settings().lease_s = 1.0  # type: ignore[misc]
