@@ -6,6 +6,7 @@ ledger on a registry that has one would else promote without a comparison.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,7 +17,7 @@ from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
     from mlops.ledger.records import Promotion
-    from mlops.ports import Ledger, ModelRegistry
+    from mlops.ports import Ledger, ModelRegistry, ModelVersion
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
@@ -34,11 +35,13 @@ def adopt_first(ledger: Ledger, registry: ModelRegistry, strategy: Strategy) -> 
     shown = shown_champion(registry, strategy.model_name, champion)
     if shown is None:
         return champion
-    adopt(ledger, strategy, champion, shown)
+    adopt(ledger, registry, strategy, champion, shown)
     return ledger.champion(strategy.name, namespace=LIVE)
 
 
-def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, shown: str | None) -> Promotion | None:
+def adopt(
+    ledger: Ledger, registry: ModelRegistry, strategy: Strategy, champion: Champion, shown: str | None
+) -> Promotion | None:
     """Record what a hand made champion, None for no version; None where the champion moved meanwhile."""
     evidence = {"kind": "manual", "from": champion.version, "to": shown}
     version = shown or champion.version
@@ -54,7 +57,7 @@ def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, shown: str | N
         actor="mlflow",
         target_stage="Production" if shown else "Archived",
         expected_seq=champion.seq,
-        as_of=champion.as_of,
+        as_of=place_as_of(champion, registry.version(strategy.model_name, shown)) if shown else champion.as_of,
     )
     try:
         promotion = ledger.record_transition(strategy.name, decision)
@@ -62,6 +65,19 @@ def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, shown: str | N
         return None
     log.warning("registry.adopted", strategy=strategy.name, version=shown, was=champion.version)
     return promotion
+
+
+def place_as_of(champion: Champion, version: ModelVersion) -> date | None:
+    """Date of the champion's place once a hand has put the version there: the later of both, never an earlier one."""
+    return max((day for day in (champion.as_of, trained_as_of(version)) if day is not None), default=None)
+
+
+def trained_as_of(version: ModelVersion) -> date | None:
+    """The date as of which a version was trained; None for one that another tool registered."""
+    try:
+        return date.fromisoformat(version.tags.get("training_date", ""))
+    except ValueError:
+        return None
 
 
 def shown_champion(registry: ModelRegistry, model_name: str, champion: Champion) -> str | None:

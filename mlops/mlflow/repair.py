@@ -72,7 +72,7 @@ class RegistryRepair:
         if strategy.promotion.manual_changes == "revert" and champion.version is not None:
             self._revert(services, strategy, champion)
         else:
-            promotion = adopt(services.ledger, strategy, champion, shown)
+            promotion = adopt(services.ledger, services.registry, strategy, champion, shown)
             if promotion is not None:
                 project(promotion, services.registry, services.ledger)
 

@@ -6,7 +6,6 @@ Safe to run twice: a run decides once, and a second try only shows that decision
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from mlops.errors import (
     VersionNotFound,
 )
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
-from mlops.mlflow.adoption import adopt_first
+from mlops.mlflow.adoption import adopt_first, trained_as_of
 from mlops.mlflow.projection import project
 from mlops.promotion.paired import Comparison, compare_on
 from mlops.promotion.policy import Decision, decide
@@ -32,6 +31,8 @@ from mlops.training.fingerprint import evidence_digest
 from mlops.training.metrics import evaluate_classifier, majority_class_share
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from mlops.bootstrap import Services
     from mlops.ports import ModelVersion
     from mlops.retraining.lease_keeper import LeaseKeeper
@@ -122,24 +123,24 @@ def _rollback(grant: Grant, version: ModelVersion, champion: Champion) -> Promot
 def _judged(
     grant: Grant, services: Services, strategy: Strategy, version: ModelVersion, champion: Champion
 ) -> PromotionDecision:
-    trained_as_of = _date(version.tags.get("training_date")) or grant.as_of
+    dated = trained_as_of(version) or grant.as_of
     comparison: Comparison | None = None
     findings: tuple[str, ...] = ()
     if champion.version == version.version:
         decision = Decision(
             decision="keep", reasons=(f"version {version.version} is the champion already",), gates=(), comparison=None
         )
-    elif champion.as_of is not None and trained_as_of is not None and trained_as_of < champion.as_of:
+    elif champion.as_of is not None and dated is not None and dated < champion.as_of:
         decision = Decision(
             decision="refuse",
-            reasons=(f"it is dated {trained_as_of}, before the champion's own {champion.as_of}",),
+            reasons=(f"it is dated {dated}, before the champion's own {champion.as_of}",),
             gates=(),
             comparison=None,
         )
     else:
         try:
             if champion.version is not None:
-                comparison, findings = _compare(services, strategy, version, champion.version, trained_as_of)
+                comparison, findings = _compare(services, strategy, version, champion.version, dated)
             decision = decide(strategy.promotion, metrics=version.metrics, comparison=comparison)
         except (DataError, RegistryError) as exc:
             decision = Decision(
@@ -150,7 +151,7 @@ def _judged(
             )
     evidence: dict[str, Any] = {
         "kind": grant.kind.value,
-        "as_of": trained_as_of.isoformat() if trained_as_of else None,
+        "as_of": dated.isoformat() if dated else None,
         "version": version.version,
         "metrics": dict(version.metrics),
         "data_fingerprint": version.tags.get("data_fingerprint"),
@@ -173,7 +174,7 @@ def _judged(
         actor=grant.requested_by,
         target_stage="Production" if promotes else "Staging" if decision.decision == "await_approval" else "Archived",
         expected_seq=champion.seq,
-        as_of=trained_as_of,
+        as_of=dated,
     )
 
 
@@ -244,7 +245,3 @@ def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:
         "seq": promotion.seq,
         "evidence_digest": promotion.evidence_digest,
     }
-
-
-def _date(text: str | None) -> date | None:
-    return date.fromisoformat(text) if text else None

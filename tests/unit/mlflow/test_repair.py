@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass(
     assert (newest.decision, newest.actor, newest.previous_version) == ("manual", "mlflow", "1")
     assert production(services) == ["2"]
     assert services.registry.version(MODEL, "2").aliases == ("champion",)
+
+
+def test_an_adopted_version_dates_the_place_by_its_training(services: FakeServices, look: Pass) -> None:
+    trained = replace(trained_model("run-3"), tags={"training_date": "2020-07-01"})
+    assert services.registry.log_training(trained).version == "3"
+    services.fake_registry.set_by_hand(MODEL, "3", stage="Production", aliases=("champion",))
+    look()
+    look()
+    assert services.ledger.champion("growth").as_of == date(2020, 7, 1)
 
 
 @pytest.mark.parametrize("moved", [by_alias, by_stage])
