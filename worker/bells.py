@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -34,12 +35,16 @@ def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
     return len(publications)
 
 
+def impatient_connection(app: Celery) -> Connection:
+    """A connection that gives up after a second try: a pass has work that needs no Redis."""
+    options = {"socket_timeout": 5, "socket_connect_timeout": 3, "max_retries": 1}
+    return app.connection_for_write(transport_options=options)
+
+
 def queue_lengths(app: Celery) -> dict[str, int] | None:
     """Messages that wait in each queue; None when the broker does not answer."""
     try:
-        with app.connection_for_read(
-            transport_options={"socket_timeout": 5, "socket_connect_timeout": 3}
-        ) as connection:
+        with impatient_connection(app) as connection:
             channel: Any = connection.default_channel
             return {queue.name: int(channel.client.llen(queue.name)) for queue in QUEUES}
     except (OperationalError, RedisError, OSError):

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from mlops.ledger.records import WorkerBeat
 from mlops.ports import Ledger
+from worker.bells import impatient_connection
 from worker.routing import ROLES
 
 #: How long to wait for the workers' answers; they answer within milliseconds when they live.
@@ -22,9 +23,10 @@ INSPECT_TIMEOUT_S = 1.0
 def note_workers(app: Celery, ledger: Ledger) -> int:
     """Note who answers; how many. With Redis down nobody is asked."""
     try:
-        inspect = app.control.inspect(timeout=INSPECT_TIMEOUT_S)
-        queues = inspect.active_queues() or {}
-        stats = inspect.stats() or {}
+        with impatient_connection(app) as connection:
+            inspect = app.control.inspect(timeout=INSPECT_TIMEOUT_S, connection=connection)
+            queues = inspect.active_queues() or {}
+            stats = inspect.stats() or {}
     except (OperationalError, RedisError, OSError):
         return 0
     for name, served in queues.items():
