@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     """Redis that carries the messages, e.g. `redis://:password@host:6379/0`."""
     celery_result_backend: SecretStr | None = Field(None, validation_alias="CELERY_RESULT_BACKEND")
     """Redis that keeps the outcomes; unset: the broker's."""
-    mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
-    """MLflow server, e.g. `http://localhost:5000`."""
+    mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    """MLflow server, e.g. `http://localhost:5000`; it may hold `user:password@`."""
     mlflow_artifact_root: str | None = Field(None, validation_alias="MLFLOW_ARTIFACT_ROOT")
     """Where the MLflow server that we start keeps artifacts: a folder, or `s3://bucket/prefix`."""
     mlflow_tracking_username: str | None = Field(None, validation_alias="MLFLOW_TRACKING_USERNAME")

@@ -89,8 +89,8 @@ def _of_process(_pid: int) -> Services:
     return connect()
 
 
-def _needed(value: SecretStr | str | None, variable: str) -> str:
+def _needed(value: SecretStr | None, variable: str) -> str:
     if value is None:
         message = f"{variable} is not set and no server is running; {_TWO_WAYS.format(variable)}"
         raise NothingConfigured(message)
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+    return value.get_secret_value()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from mlops.addresses import without_credentials
 from mlops.bootstrap import Services, connect
 from mlops.errors import AcisError, DataError
 from mlops.features.frame import select_features
@@ -134,7 +135,8 @@ def _broker(services: Services) -> Iterator[Answer]:
 def _mlflow(services: Services) -> Iterator[Answer]:
     names = [services.strategies[name].model_name for name in services.strategies]
     n_versions = sum(len(services.registry.versions(name)) for name in names)
-    uri = services.settings.mlflow_tracking_uri
+    secret = services.settings.mlflow_tracking_uri
+    uri = without_credentials(secret.get_secret_value()) if secret else "MLflow"
     yield Answer(subject="MLflow", level="ok", found=f"{uri} answers; {n_versions} versions of {len(names)} models")
 
 

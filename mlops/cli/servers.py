@@ -188,7 +188,7 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
         database_url=text(settings.database_url),
         celery_broker_url=text(settings.celery_broker_url),
         celery_result_backend=text(settings.celery_result_backend),
-        mlflow_tracking_uri=settings.mlflow_tracking_uri,
+        mlflow_tracking_uri=text(settings.mlflow_tracking_uri),
         mlflow_artifact_root=settings.mlflow_artifact_root,
         flower_port=settings.flower_port,
     )

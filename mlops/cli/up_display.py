@@ -12,6 +12,7 @@ from rich import box
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mlops.addresses import without_credentials
 from mlops.console import err, out, print_json
 from mlops.ledger.records import RunView, Stage, StageState
 from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
@@ -123,7 +124,7 @@ class UpDisplay:
             return
         sign_in = json.loads(endpoints.flower_credentials.read_text(encoding="utf-8"))
         out.print(
-            f"MLflow   {endpoints.mlflow_tracking_uri}\n"
+            f"MLflow   {without_credentials(endpoints.mlflow_tracking_uri)}\n"
             f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, "
             f"password in {endpoints.flower_credentials}\n"
             f"Logs     {var_dir / 'log'}\n",

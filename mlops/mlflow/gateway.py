@@ -25,6 +25,7 @@ from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops.addresses import without_credentials
 from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, VersionNotFound
 from mlops.ports import ModelVersion
 
@@ -98,6 +99,7 @@ class Gateway:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
+        self.shown_uri = without_credentials(tracking_uri)
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         self._experiments: dict[str, str] = {}
 
@@ -411,21 +413,22 @@ class Gateway:
         except MlflowException as exc:
             raise self._error(asked, exc, missing) from exc
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
-            message = f"MLflow at {self.tracking_uri} does not answer ({asked}): {_innermost(exc) or exc}"
+            words = _innermost(exc) or without_credentials(str(exc))
+            message = f"MLflow at {self.shown_uri} does not answer ({asked}): {words}"
             raise RegistryUnavailable(message) from exc
 
     def _error(
         self, asked: str, exc: MlflowException, missing: type[RegistryError]
     ) -> RegistryError | RegistryUnavailable:
-        words = _innermost(exc) or str(exc.message).splitlines()[0]
+        words = _innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
         if exc.error_code in _UNREACHABLE:
-            return RegistryUnavailable(f"MLflow at {self.tracking_uri} does not answer ({asked}): {words}")
+            return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return missing(f"{asked} is not in the registry at {self.tracking_uri}: {words}")
+            return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
         if exc.error_code == "PERMISSION_DENIED":
             hint = "check MLFLOW_TRACKING_USERNAME, and --allowed-hosts of the server"
-            return RegistryError(f"MLflow at {self.tracking_uri} refuses {asked}; {hint}: {words}")
-        return RegistryError(f"MLflow at {self.tracking_uri} refuses {asked}: {words}")
+            return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}; {hint}: {words}")
+        return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
 
 
 def file_sha256(path: Path) -> str:

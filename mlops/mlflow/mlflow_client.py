@@ -276,7 +276,9 @@ class ACISMLflowClient:
         else:
             found = next((item for item in self._registry.versions(name) if wanted in item.aliases), None)
         if found is None:
-            message = f"model {name!r} has no version {wanted!r} in MLflow at {self.tracking_uri}; train or promote one"
+            message = (
+                f"model {name!r} has no version {wanted!r} in MLflow at {self._gateway.shown_uri}; train or promote one"
+            )
             raise VersionNotFound(message)
         return found.version
 
@@ -299,7 +301,7 @@ def _configured_uri() -> str:
             "or set MLFLOW_TRACKING_URI to a server of yours"
         )
         raise NothingConfigured(message)
-    return found
+    return found.get_secret_value()
 
 
 def _parsed(uri: str) -> tuple[str, str | None]:

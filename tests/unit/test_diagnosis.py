@@ -57,6 +57,13 @@ def test_a_system_that_is_well_says_so(services: FakeServices, ask: Ask) -> None
     assert f"as of {LAST}" in answers["features of growth"].found
 
 
+def test_a_password_in_an_address_is_not_shown(services: FakeServices, ask: Ask) -> None:
+    services.settings = services.settings.model_copy(
+        update={"mlflow_tracking_uri": SecretStr("https://user:s3cr3t@registry")}
+    )
+    assert ask()["MLflow"].found.startswith("https://registry answers")
+
+
 def test_no_broker_is_an_error_with_the_way_out(ask: Ask) -> None:
     answer = ask()["broker"]
     assert answer.level == "error"

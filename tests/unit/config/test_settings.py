@@ -40,7 +40,7 @@ def test_the_environment_wins_over_a_running_stack_over_the_default(
     assert found.database_url is not None
     assert found.database_url.get_secret_value() == "postgresql://announced/db"
     assert found.strategies_file == tmp_path / "strategies.toml"
-    assert found.mlflow_tracking_uri == "http://mine:5000"
+    assert found.mlflow_tracking_uri == SecretStr("http://mine:5000")
 
 
 def test_explicit_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -152,6 +152,7 @@ SECRETS = {
     "DATABASE_URL": f"postgresql://user:{SECRET}@host/db",
     "CELERY_BROKER_URL": f"redis://:{SECRET}@host/0",
     "CELERY_RESULT_BACKEND": f"redis://:{SECRET}@host/1",
+    "MLFLOW_TRACKING_URI": f"https://user:{SECRET}@host",
     "MLFLOW_TRACKING_PASSWORD": SECRET,
     "AWS_ACCESS_KEY_ID": SECRET,
     "AWS_SECRET_ACCESS_KEY": SECRET,
