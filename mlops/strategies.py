@@ -131,7 +131,8 @@ class ExecutionPolicy:
     drift_deadline_s: float = 900.0
     """A drift stage that runs longer loses its lease."""
     train_deadline_s: float = 2700.0
-    """A train stage that runs longer loses its lease (the documented training takes 30 to 60 min)."""
+    """A train stage that runs longer loses its lease: 45 min. Trainings of up to 60 min, which the documentation
+    speaks of, need more; the workers' time limits follow this value."""
     promote_deadline_s: float = 600.0
     """A promote stage that runs longer loses its lease."""
 

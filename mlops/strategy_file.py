@@ -12,6 +12,7 @@ TOML has no null: a gate is taken out with the string "none".
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -118,7 +119,8 @@ def _strategy(path: Path, name: str, defaults: dict[str, Any], table: dict[str, 
 def _check_meaning(strategy: Strategy) -> None:
     """Refuse values of the right type that mean nothing, before a run finds out."""
     parse_label(strategy.training.label)
-    drift, data, training = strategy.drift, strategy.data, strategy.training
+    drift, data, training, execution = strategy.drift, strategy.data, strategy.training, strategy.execution
+    deadlines = (execution.drift_deadline_s, execution.train_deadline_s, execution.promote_deadline_s)
     wrong = [
         rule
         for rule, holds in {
@@ -134,6 +136,8 @@ def _check_meaning(strategy: Strategy) -> None:
             f"{data.reference_days})": min(data.current_days, data.reference_days) >= 1,
             f"training.training_days and training.holdout_dates are at least 1 (found {training.training_days}, "
             f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
+            f"execution deadlines are more than 0 s (found {deadlines})": all(0 < one < math.inf for one in deadlines),
+            f"execution.max_attempts is at least 1 (found {execution.max_attempts})": execution.max_attempts >= 1,
             f"training.horizon_dates is at least 0 (found {training.horizon_dates})": training.horizon_dates >= 0,
         }.items()
         if not holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 TASK_OF_STAGE = {Stage.DRIFT: "drift.check", Stage.TRAIN: "model.train", Stage.PROMOTE: "model.promote"}
 #: After a failure nothing is tried for so long: a pass over thousands of bells must not wait 3 s for each.
 BROKER_PAUSE_S = 5.0
+#: A stage that its lease did not end at the deadline is stopped so many seconds later, and killed so many.
+SOFT_AFTER_S = 30
+KILL_AFTER_S = 60
 _NAMESPACE = uuid.UUID("5b7c6c1e-6f0e-4a53-9d0e-6a5c1f0d7a11")
 
 
@@ -38,6 +42,17 @@ def queue_of(stage: Stage, device: str, *, gpu_alive: bool) -> str:
         return "promote"
     wants_gpu = device == "gpu" or (device == "auto" and gpu_alive)
     return "train.gpu" if wants_gpu else "train.cpu"
+
+
+def time_limits_of(publication: Publication) -> tuple[int | None, int | None]:
+    """Celery's soft and hard limit of a bell: the stage's own deadline comes first, then the exception, then the kill.
+
+    None where the publication has no deadline: then the task's own hold.
+    """
+    if publication.deadline_s is None:
+        return None, None
+    deadline_s = math.ceil(publication.deadline_s)
+    return deadline_s + SOFT_AFTER_S, deadline_s + KILL_AFTER_S
 
 
 class _SendingClient(Celery):
@@ -80,6 +95,7 @@ class CeleryDispatcher:
         if self._monotonic() < self._silent_until:
             return False
         task_id = task_id_of(publication)
+        soft_s, kill_s = time_limits_of(publication)
         try:
             gpu_alive = publication.device == "auto" and publication.stage is Stage.TRAIN and self._gpu_alive()
             queue = queue_of(publication.stage, publication.device, gpu_alive=gpu_alive)
@@ -92,6 +108,8 @@ class CeleryDispatcher:
                 parent_id=publication.previous_task_id or publication.run_id,
                 queue=queue,
                 retry=False,
+                soft_time_limit=soft_s,
+                time_limit=kill_s,
             )
         except OperationalError as exc:
             self._silent_until = self._monotonic() + BROKER_PAUSE_S

@@ -120,6 +120,8 @@ class Publication:
     """`auto`, `cpu` or `gpu`, from the policy; routing turns it into a queue."""
     previous_task_id: str | None = None
     """Task id of the message that led to this one, for Flower's chain."""
+    deadline_s: float | None = None
+    """How long the stage may run, by its policy; the message's time limits follow it. None: the task's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,3 +221,14 @@ def test_a_time_that_beat_could_not_read_is_refused_when_the_file_is(tmp_path: P
 def test_an_empty_time_schedules_nothing_and_is_allowed(tmp_path: Path) -> None:
     strategies = loaded(tmp_path, '[strategies.growth.schedule]\ndrift_check = ""\nretrain = "0 4 * * sun"')
     assert strategies["growth"].schedule == SchedulePolicy(drift_check="", retrain="0 4 * * sun")
+
+
+@pytest.mark.parametrize("line", ["train_deadline_s = 0", "drift_deadline_s = -1", "promote_deadline_s = inf"])
+def test_a_deadline_that_no_stage_can_keep_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match="execution deadlines are more than 0 s"):
+        loaded(tmp_path, f"[strategies.growth.execution]\n{line}")
+
+
+def test_a_stage_without_attempts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidStrategyFile, match="max_attempts is at least 1"):
+        loaded(tmp_path, "[strategies.growth.execution]\nmax_attempts = 0")

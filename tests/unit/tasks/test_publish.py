@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
 from mlops.errors import LedgerUnavailable
-from mlops.ledger.records import Publication, Stage, WorkerBeat
-from tasks.publish import BROKER_PAUSE_S, TASK_OF_STAGE, CeleryDispatcher, publisher, queue_of, task_id_of
+from mlops.ledger.records import Kind, Publication, Stage, WorkerBeat
+from mlops.retraining.run_requests import run_request
+from mlops.strategies import ExecutionPolicy
+from tasks.publish import (
+    BROKER_PAUSE_S,
+    TASK_OF_STAGE,
+    CeleryDispatcher,
+    publisher,
+    queue_of,
+    task_id_of,
+    time_limits_of,
+)
 from tests.support.services import FakeServices
 
 BELL = Publication(run_id="run-1", stage=Stage.TRAIN, publish_no=2, strategy="growth", device="auto")
@@ -120,9 +130,32 @@ def test_a_bell_carries_ids_alone_and_flowers_chain(bench: Bench) -> None:
                 "parent_id": "parent",
                 "queue": "drift",
                 "retry": False,
+                "soft_time_limit": 930,  # DEADLINE_S, 900 s, and 30
+                "time_limit": 960,
             },
         )
     ]
+
+
+def test_a_stage_with_a_longer_deadline_is_not_killed_before_it(bench: Bench) -> None:
+    bench.services.with_policy(execution=ExecutionPolicy(train_deadline_s=7200.5))
+    request = run_request(bench.services.strategies, "growth", Kind.TRAIN, reason="r", requested_by="t")
+    publication = bench.services.ledger.accept(request).publication
+    assert publication is not None
+    bench.services.timed.advance(6)  # nobody confirms it, so it is handed out again
+    (again,) = bench.services.ledger.due_publications()
+    assert bench.dispatcher.publish(publication)
+    assert bench.dispatcher.publish(again)
+    limits = [(options["soft_time_limit"], options["time_limit"]) for _, options in bench.celery.sent]
+    assert limits == [(7231, 7261), (7231, 7261)]
+
+
+@pytest.mark.parametrize("policy", [ExecutionPolicy(), ExecutionPolicy(train_deadline_s=30.0)])
+def test_the_lease_ends_before_the_exception_and_the_exception_before_the_kill(policy: ExecutionPolicy) -> None:
+    soft_s, kill_s = time_limits_of(replace(BELL, deadline_s=policy.train_deadline_s))
+    assert soft_s is not None
+    assert kill_s is not None
+    assert policy.train_deadline_s < soft_s < kill_s
 
 
 def test_the_first_bells_parent_is_its_run(bench: Bench) -> None:
