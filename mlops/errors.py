@@ -27,6 +27,7 @@
         └── RegistryError
             ├── ModelNotFound
             ├── VersionNotFound
+            ├── UnusableModelFile          it is gone, was changed, or is torn
             └── InvalidStage
 
 A message says what was asked, what was found and what to do. `except AcisError` is an expected failure
@@ -162,6 +163,10 @@ class ModelNotFound(RegistryError):
 
 class VersionNotFound(RegistryError):
     """The registry holds no such version."""
+
+
+class UnusableModelFile(RegistryError):
+    """The version's model file is gone, was changed after it was logged, or is torn."""
 
 
 class InvalidStage(RegistryError):

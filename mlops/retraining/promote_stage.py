@@ -5,7 +5,7 @@ Safe to run twice: a run decides once, and a second try only shows that decision
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +13,13 @@ import structlog
 
 from mlops.errors import (
     ChampionMoved,
-    DataError,
     EmptyWindow,
     InsufficientData,
     MissingColumn,
+    ModelNotFound,
     RegistryError,
+    UnusableFeatures,
+    UnusableModelFile,
     VersionNotFound,
 )
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
@@ -33,8 +35,12 @@ from mlops.training.metrics import evaluate_classifier, majority_class_share
 if TYPE_CHECKING:
     from datetime import date
 
+    import numpy.typing as npt
+    import xgboost as xgb
+
     from mlops.bootstrap import Services
     from mlops.ports import ModelVersion
+    from mlops.retraining.labelled_rows import LabelledRows
     from mlops.retraining.lease_keeper import LeaseKeeper
     from mlops.strategies import Strategy
 
@@ -42,6 +48,9 @@ log = structlog.get_logger(__name__)
 
 #: The champion may change while a challenger is compared with it; then it is compared again, so often at most.
 COMPARISONS = 5
+
+#: What keeps a model from being scored; anything else (a registry that refuses, say) fails the stage.
+_UNSCORED = (UnusableModelFile, MissingColumn, UnusableFeatures, EmptyWindow, InsufficientData)
 
 _ENDS = {
     "promote": RunState.SUCCEEDED,
@@ -142,7 +151,7 @@ def _judged(
             if champion.version is not None:
                 comparison, findings = _compare(services, strategy, version, champion.version, dated)
             decision = decide(strategy.promotion, metrics=version.metrics, comparison=comparison)
-        except (DataError, RegistryError) as exc:
+        except _UNSCORED as exc:
             decision = Decision(
                 decision="refuse",
                 reasons=(f"it cannot be compared with champion {champion.version}: {exc}",),
@@ -181,39 +190,91 @@ def _judged(
 def _compare(
     services: Services, strategy: Strategy, version: ModelVersion, champion: str, as_of: date | None
 ) -> tuple[Comparison | None, tuple[str, ...]]:
-    """Both models on the challenger's held-out dates; None with the reason where the champion cannot be scored.
+    """Both models on held-out dates that neither was trained on; None with the reason for an unusable champion.
 
-    Raises DataError, RegistryError where the challenger itself cannot be: nobody knows then whether it is better.
+    Raises one of _UNSCORED where the challenger cannot be scored beside it: nobody knows then which is better.
     """
     decided = as_of or services.now().date()
-    ours = _scored(services, strategy, version, version.version, as_of=decided)
+    ours = _scorable(services, strategy, version.name, version.version, as_of=decided)
+    held = _held_out(ours.rows, version)
     try:
-        theirs = _scored(services, strategy, version, champion, as_of=decided)
-    except (DataError, RegistryError) as exc:
+        theirs = _scorable(services, strategy, version.name, champion, as_of=decided)
+        trained_on = services.registry.version(version.name, champion)
+    except (*_UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return None, (f"champion {champion} cannot be scored on these dates: {exc}",)
-    return compare_on(strategy.promotion, challenger=ours, champion=theirs, champion_version=champion), ()
+    unseen, findings = _unseen(held, ours.rows, trained_on, horizon_dates=strategy.training.horizon_dates)
+    comparison = compare_on(
+        strategy.promotion,
+        challenger=_score(ours, unseen, before=held[0]),
+        champion=_score(theirs, unseen, before=held[0]),
+        champion_version=champion,
+    )
+    return comparison, findings
 
 
-def _scored(
-    services: Services, strategy: Strategy, held_out_by: ModelVersion, version: str, *, as_of: date
-) -> dict[str, float]:
-    """Metrics of a version on the dates that another one (or itself) held out."""
-    first, last = _holdout(held_out_by)
-    model = services.registry.load_classifier(held_out_by.name, version)
+@dataclass(frozen=True, kw_only=True)
+class _Scorable:
+    """A model with the rows of its own features."""
+
+    model: xgb.XGBClassifier
+    rows: LabelledRows
+
+
+def _scorable(services: Services, strategy: Strategy, model_name: str, version: str, *, as_of: date) -> _Scorable:
+    model = services.registry.load_classifier(model_name, version)
     features = model.get_booster().feature_names
     if features is None:
         message = f"version {version} does not say the names of its features; train it again here"
         raise MissingColumn(message)
     rows = read_labelled(services.source, strategy, as_of=as_of, features=tuple(features))
-    held = rows.known & (rows.dates >= first) & (rows.dates <= last)
-    if not held.any():
-        message = f"there are no labelled rows from {first} to {last}, which version {held_out_by.version} held out"
+    return _Scorable(model=model, rows=rows)
+
+
+def _score(scorable: _Scorable, dates: npt.NDArray[np.datetime64], *, before: np.datetime64) -> dict[str, float]:
+    """Metrics on those dates; rows before a date give the majority class to compare with."""
+    rows = scorable.rows
+    scored = rows.known & np.isin(rows.dates, dates)
+    majority = majority_class_share(rows.y[rows.known & (rows.dates < before)])
+    probability = scorable.model.predict_proba(rows.x[scored])[:, 1]
+    return evaluate_classifier(rows.y[scored], probability, train_positive_share=majority).metrics
+
+
+def _held_out(rows: LabelledRows, version: ModelVersion) -> npt.NDArray[np.datetime64]:
+    """Dates with labels that a version held out, ascending. Raises EmptyWindow."""
+    first, last = _holdout(version)
+    held = np.unique(rows.dates[rows.known & (rows.dates >= first) & (rows.dates <= last)])
+    if not held.size:
+        message = f"there are no labelled rows from {first} to {last}, which version {version.version} held out"
         raise EmptyWindow(message)
-    before = rows.known & (rows.dates < first)
-    probability = model.predict_proba(rows.x[held])[:, 1]
-    return evaluate_classifier(
-        rows.y[held], probability, train_positive_share=majority_class_share(rows.y[before])
-    ).metrics
+    return held
+
+
+def _unseen(
+    held: npt.NDArray[np.datetime64], rows: LabelledRows, champion: ModelVersion, *, horizon_dates: int
+) -> tuple[npt.NDArray[np.datetime64], tuple[str, ...]]:
+    """The dates that the champion was not trained on either, by the rule of its own split.
+
+    Its last training label looks `horizon_dates` panel dates ahead; dates before that end are left out.
+    Raises InsufficientData where none is left.
+    """
+    try:
+        train_end = np.datetime64(champion.tags["train_end"], "D")
+    except (KeyError, ValueError):
+        return held, (f"champion {champion.version} does not say what it was trained on; it may know these dates",)
+    panel = np.unique(rows.dates)
+    first = int(np.searchsorted(panel, train_end, side="right")) - 1 + max(1, horizon_dates)
+    unseen = held[np.searchsorted(panel, held) >= first]
+    left_out = len(held) - len(unseen)
+    if not unseen.size:
+        message = f"champion {champion.version} was trained up to {train_end} and knows all {left_out} held-out dates"
+        raise InsufficientData(message)
+    if not left_out:
+        return unseen, ()
+    finding = (
+        f"{left_out} of {len(held)} held-out dates are left out, since champion {champion.version} "
+        f"was trained up to {train_end}"
+    )
+    return unseen, (finding,)
 
 
 def _holdout(version: ModelVersion) -> tuple[np.datetime64, np.datetime64]:

@@ -17,16 +17,18 @@ from mlops.errors import (
     RegistryError,
     RegistryUnavailable,
     StageCancelled,
+    UnusableModelFile,
     VersionNotFound,
 )
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ports import ModelVersion
+from mlops.retraining import promote_stage
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.promote_stage import COMPARISONS, promote
 from mlops.strategies import PromotionPolicy
 from tests.support.ledgers import decision_for
 from tests.support.models import trained_model
-from tests.support.services import FEATURES, LAST, MODEL, FakeServices
+from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices
 
 GOOD = {"accuracy": 0.85, "roc_auc": 0.9}
 HOLDOUT = (LAST - timedelta(days=24), LAST - timedelta(days=5))
@@ -49,7 +51,12 @@ def registered(
 ) -> ModelVersion:
     """A challenger in Staging."""
     trained = trained_model(f"run-{len(services.registry.versions(MODEL))}", metrics=metrics or GOOD)
-    held_out = {"holdout_start": HOLDOUT[0].isoformat(), "holdout_end": HOLDOUT[1].isoformat()}
+    train_end = HOLDOUT[0] - timedelta(days=5)
+    held_out = {
+        "train_end": train_end.isoformat(),
+        "holdout_start": HOLDOUT[0].isoformat(),
+        "holdout_end": HOLDOUT[1].isoformat(),
+    }
     all_tags = {"training_date": as_of.isoformat(), **held_out} if tags is None else tags
     version = services.registry.log_training(replace(trained, model=classifier(services, skill=skill), tags=all_tags))
     services.registry.apply_stage(MODEL, version.version, "Staging", seq=0, tags={})
@@ -244,13 +251,104 @@ def test_a_challenger_that_cannot_be_scored_never_takes_the_place(
 
     def damaged(name: str, version: str) -> Any:
         if version == "2":
-            raise RegistryError("model.ubj does not have its logged digest")
+            raise UnusableModelFile("model.ubj does not have its logged digest")
         return load(name, version)
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", damaged)
     _, outcome = decided(services)
     assert (outcome.run_state, champion(services)) == (RunState.REFUSED, "1")
     assert "logged digest" in outcome.result["reasons"][0]
+
+
+@pytest.mark.parametrize("refused", ["1", "2"])
+def test_a_registry_that_refuses_to_give_a_model_leaves_the_champion_alone(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    registered(services)
+    decided(services)
+    registered(services)
+    load = services.fake_registry.load_classifier
+
+    def refuses(name: str, version: str) -> Any:
+        if version == refused:
+            raise RegistryError("MLflow refuses it: PERMISSION_DENIED")
+        return load(name, version)
+
+    monkeypatch.setattr(services.fake_registry, "load_classifier", refuses)
+    with pytest.raises(RegistryError, match="PERMISSION_DENIED"):
+        decided(services)
+    assert (champion(services), stages(services)["2"]) == ("1", "Staging")
+
+
+def test_a_champion_whose_file_is_gone_gives_way(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(services)
+    decided(services)
+    registered(services)
+    load = services.fake_registry.load_classifier
+
+    def gone(name: str, version: str) -> Any:
+        if version == "1":
+            raise UnusableModelFile("model file model.ubj is gone")
+        return load(name, version)
+
+    monkeypatch.setattr(services.fake_registry, "load_classifier", gone)
+    _, outcome = decided(services)
+    assert (outcome.result["decision"], champion(services)) == ("promote", "2")
+    assert "champion 1 cannot be scored on these dates: model file model.ubj is gone" in outcome.result["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("known_dates", "finding"),
+    [
+        # HOLDOUT has 20 dates; a label reaches 5 dates beyond its own.
+        (-5, None),
+        (-4, "1 of 20 held-out dates are left out"),
+        (14, "19 of 20 held-out dates are left out"),
+    ],
+)
+def test_the_champion_is_not_scored_on_dates_that_it_was_trained_on(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, known_dates: int, finding: str | None
+) -> None:
+    champion_end = HOLDOUT[0] + timedelta(days=known_dates)
+    registered(services, tags={"training_date": LAST.isoformat(), "train_end": champion_end.isoformat()})
+    decided(services)
+    registered(services)
+    scored: list[int] = []
+    evaluate = promote_stage.evaluate_classifier
+
+    def watched(y: Any, *given: Any, **named: Any) -> Any:
+        scored.append(len(y))
+        return evaluate(y, *given, **named)
+
+    monkeypatch.setattr(promote_stage, "evaluate_classifier", watched)
+    grant, outcome = decided(services)
+    left = 20 - (0 if finding is None else int(finding.split()[0]))
+    assert scored == [left * TICKERS] * 2  # both on the same rows
+    promotion = services.ledger.promotion_of(grant.run_id)
+    assert promotion is not None
+    assert len(promotion.evidence["findings"]) == (finding is not None)
+    assert finding is None or finding in outcome.result["reasons"][-1]
+
+
+def test_a_champion_that_knows_all_held_out_dates_keeps_its_place(services: FakeServices) -> None:
+    champion_end = HOLDOUT[0] + timedelta(days=15)  # its last label reaches beyond the last of 20
+    registered(services, tags={"training_date": LAST.isoformat(), "train_end": champion_end.isoformat()})
+    decided(services)
+    registered(services)
+    _, outcome = decided(services)
+    assert (outcome.run_state, champion(services)) == (RunState.REFUSED, "1")
+    assert f"champion 1 was trained up to {champion_end} and knows all 20" in outcome.result["reasons"][0]
+
+
+def test_a_champion_that_does_not_say_what_it_was_trained_on_is_compared_and_that_is_told(
+    services: FakeServices,
+) -> None:
+    registered(services, tags={})
+    decided(services)
+    registered(services, skill=False)
+    _, outcome = decided(services)
+    assert (outcome.result["decision"], champion(services)) == ("keep", "1")
+    assert "champion 1 does not say what it was trained on" in outcome.result["reasons"][-1]
 
 
 @pytest.mark.parametrize("tags", [{}, {"holdout_start": "soon", "holdout_end": "later"}])
