@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.addresses import without_credentials
-from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, VersionNotFound
+from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile, VersionNotFound
 from mlops.ports import ModelVersion
 
 _DEFAULTS = {
@@ -277,10 +277,25 @@ class Gateway:
             # The library would resolve `models:/` at the process's global URI, not at ours.
             if source.startswith("models:/m-"):
                 source = self._client.get_logged_model(source.removeprefix("models:/")).artifact_location
-            uri = f"{source.rstrip('/')}/{MODEL_FILE}"
-            return Path(
-                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri)
-            )
+        try:
+            with self._translated(source):
+                uri = f"{source.rstrip('/')}/{MODEL_FILE}"
+                return Path(
+                    mlflow.artifacts.download_artifacts(
+                        artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri
+                    )
+                )
+        except (RegistryUnavailable, RegistryError) as exc:
+            if self._has_model_file(source):
+                raise
+            message = f"model file {MODEL_FILE} is gone from {source}; restore it, or train and promote another version"
+            raise UnusableModelFile(message) from exc
+
+    def _has_model_file(self, source: str) -> bool:
+        """Whether the server lists it: a failed download alone says INTERNAL_ERROR whatever its cause."""
+        with self._translated(source):
+            listed = mlflow.artifacts.list_artifacts(artifact_uri=source, tracking_uri=self.tracking_uri)
+        return any(Path(item.path).name == MODEL_FILE for item in listed)
 
     # -- versions
 
