@@ -123,8 +123,9 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
     from mlops.servers.stack import Stack
 
     set_up_logging(level="WARNING")
-    own_server = settings.database_url is None
-    stack = Stack(_options(settings, sample=own_server), prepare=lambda found: _prepare(found, sample=own_server))
+    # Where either the database or the features are the user's, the data is.
+    sample = settings.feature_url is None
+    stack = Stack(_options(settings, sample=sample), prepare=lambda found: _prepare(found, sample=sample))
     try:
         stack.layout.make()
         secrets, are_new = ensure_secrets(settings.var_dir)
@@ -136,12 +137,12 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
             stack.wait_healthy(on_step=on_step)
         display.addresses(stack.endpoints, settings.var_dir)
         results = []
-        for one in sample_passes() if own_server else own_data_pass(services):
+        for one in sample_passes() if sample else own_data_pass(services):
             with display.working(one) as on_change:
                 views = run_pass(services, one, on_change=on_change)
             results.append((one, views))
             display.pass_summary(one, views)
-        display.end(results, sample=own_server, json=json)
+        display.end(results, sample=sample, json=json)
         errors = sum(is_error(view) for _, views in results for view in views)
         if once:
             return FINDING if errors else OK
