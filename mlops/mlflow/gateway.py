@@ -249,8 +249,8 @@ class Gateway:
         return self._download_model_from(source, folder)
 
     def download_logged_model(self, uri: str, folder: str) -> Path:
-        """The model file of `models:/m-…` or `runs:/RUN/NAME`, in `folder`."""
-        return self._download_model_from(f"models:/{self.stored_model(uri)[0]}", folder)
+        """The model file of `models:/m-…`, in `folder`."""
+        return self._download_model_from(uri, folder)
 
     def stored_model(self, uri: str) -> tuple[str, str | None, str | None]:
         """Id, run and digest (None where it was not logged) of `models:/m-…` or `runs:/RUN/NAME`."""

@@ -233,9 +233,10 @@ class ACISMLflowClient:
         if wanted is None:
             from mlops.mlflow.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
 
+            model_id, _, sha256 = self._gateway.stored_model(model_uri)
             with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
-                path = self._gateway.download_logged_model(model_uri, folder)
-                return read_classifier(path, expected_sha256=None, n_jobs=self._n_jobs)
+                path = self._gateway.download_logged_model(f"models:/{model_id}", folder)
+                return read_classifier(path, expected_sha256=sha256, n_jobs=self._n_jobs)
         return self._registry.load_classifier(name, self._number(name, wanted))
 
     def compare_models(self, model_names: Sequence[str], stage: str = "Production") -> pd.DataFrame:
