@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops.errors import EmptyWindow, MissingColumn
+from mlops.errors import EmptyWindow, MissingColumn, UnusableFeatures
 from mlops.features.frame import select_features
 from mlops.features.labels import parse_label
 from mlops.features.windows import training_window
@@ -45,7 +45,7 @@ class LabelledRows:
 def read_labelled(
     source: FeatureSource, strategy: Strategy, *, as_of: date, features: tuple[str, ...] | None = None
 ) -> LabelledRows:
-    """Rows of the training window. Raises EmptyWindow, MissingColumn, SourceUnavailable."""
+    """Rows of the training window. Raises EmptyWindow, MissingColumn, UnusableFeatures, SourceUnavailable."""
     label = parse_label(strategy.training.label)
     columns = source.columns()
     names = {column.name for column in columns}
@@ -54,6 +54,14 @@ def read_labelled(
     if missing:
         message = f"the feature view lacks {', '.join(missing)}; it is needed by {strategy.training.label!r} or a model"
         raise MissingColumn(message)
+    texts = [
+        f"{column.name} ({column.kind})" for column in columns if column.name in chosen and column.kind != "number"
+    ]
+    if texts:
+        message = (
+            f"{', '.join(texts)} cannot be trained on; make a number of it in the view, or leave it out of data.include"
+        )
+        raise UnusableFeatures(message)
     window = training_window(as_of, strategy.training)
     extra = sorted({*label.columns, *({"target_return"} & names)} - set(chosen))
     table = source.read(strategy.name, window, ["ticker", "date", *chosen, *extra])

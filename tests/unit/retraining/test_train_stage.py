@@ -24,6 +24,7 @@ from mlops.mlflow.projection import project
 from mlops.ports import TrainingControl, TrainingData
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.train_stage import train
+from mlops.strategies import DataPolicy
 from mlops.training.trainer import XGBoostTrainer
 from tests.support.ledgers import decision_for
 from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
@@ -216,6 +217,14 @@ def test_a_cancelled_training_registers_nothing(services: FakeServices) -> None:
     with pytest.raises(StageCancelled):
         trained(services)
     assert services.registry.versions(MODEL) == []
+
+
+def test_a_text_among_the_features_is_refused_in_words(services: FakeServices) -> None:
+    table = panel()
+    services.with_source(table.append_column("sector", pa.array(["tech"] * table.num_rows)))
+    services.with_policy(data=DataPolicy(as_of="latest", include=("momentum", "sector")))
+    with pytest.raises(UnusableFeatures, match=r"sector \(category\) cannot be trained on"):
+        trained(services)
 
 
 @pytest.mark.parametrize(
