@@ -11,6 +11,7 @@ import typer
 from mlops.cli.options import AsJson
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from pydantic import SecretStr
@@ -137,9 +138,10 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
             stack.wait_healthy(on_step=on_step)
         display.addresses(stack.endpoints, settings.var_dir)
         results = []
+        look = _watch(stack, display)
         for one in sample_passes() if sample else own_data_pass(services):
             with display.working(one) as on_change:
-                views = run_pass(services, one, on_change=on_change)
+                views = run_pass(services, one, on_change=on_change, check=look)
             results.append((one, views))
             display.pass_summary(one, views)
         display.end(results, sample=sample, json=json)
@@ -148,7 +150,9 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
             return FINDING if errors else OK
         display.addresses(stack.endpoints, settings.var_dir)
         display.serving()
-        _watch(stack, display)
+        while True:
+            look()
+            time.sleep(1.0)
     except KeyboardInterrupt:
         display.say("Stopping every process that was started…")
     except ServerFailed as exc:
@@ -161,17 +165,22 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
     return OK
 
 
-def _watch(stack: Stack, display: UpDisplay) -> None:
-    """Say what goes down and comes back, until Ctrl-C."""
-    down: dict[str, str] = {}
-    while True:
+def _watch(stack: Stack, display: UpDisplay) -> Callable[[], None]:
+    """A look at the programs: says what went down and came back since the last. It raises ServerFailed when
+    the supervisor, which starts them again, has died.
+    """
+    down: set[str] = set()
+
+    def look() -> None:
         now = {trouble.name: trouble.log_tail for trouble in stack.troubles()}
-        for name in now.keys() - down.keys():
+        for name in sorted(now.keys() - down):
             display.say(f"{name} is down and is started again; the end of its log:\n{now[name]}")
-        for name in down.keys() - now.keys():
+        for name in sorted(down - now.keys()):
             display.say(f"{name} is back.")
-        down = now
-        time.sleep(1.0)
+        down.clear()
+        down.update(now)
+
+    return look
 
 
 def _options(settings: Settings, *, sample: bool) -> StackOptions:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from config.settings import ROOT, Settings
-from mlops.cli.servers import _serve
+from mlops.cli.servers import _serve, _watch
 from mlops.cli.up_display import UpDisplay
 from mlops.console import ERROR
 from mlops.errors import ServerFailed
 from mlops.servers.layout import Layout
 from mlops.servers.plan import StackOptions
+from mlops.servers.stack import Stack, Trouble
 
 
 class FakeStack:
@@ -71,3 +72,22 @@ def test_on_data_of_ones_own_neither_the_sample_nor_its_strategies_are_used(
     stack = served(tmp_path, **own)
     assert loaded == []
     assert stack.options.strategies_file == ROOT / "config" / "strategies.toml"
+
+
+def test_a_program_that_goes_down_is_said_once_with_its_log_and_again_when_it_is_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Flapping:
+        looks = iter([[], ["worker"], ["worker"], [], ["worker", "beat"]])
+
+        def troubles(self) -> list[Trouble]:
+            return [Trouble(name=name, state="BACKOFF", log_tail=f"last words of {name}") for name in next(self.looks)]
+
+    look = _watch(cast("Stack", Flapping()), UpDisplay(quiet=True))
+    said = []
+    for _ in range(5):
+        look()
+        said.append(capsys.readouterr().err.splitlines())
+    assert [len(lines) for lines in said] == [0, 2, 0, 1, 4]
+    assert said[1] == ["worker is down and is started again; the end of its log:", "last words of worker"]
+    assert said[3] == ["worker is back."]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import ConfigurationError, RegistryUnavailable, UnknownStrategy
+from mlops.errors import ConfigurationError, RegistryUnavailable, ServerFailed, UnknownStrategy
 from mlops.ledger.records import Accepted, Executor, Kind, RunState, RunView, Stage, StageState, StageView
 from mlops.retraining import inline
 from mlops.retraining.demo import Pass, run_pass, sample_passes
@@ -253,7 +253,18 @@ def test_a_pass_that_is_started_again_finds_its_runs(services: FakeServices) -> 
             if view.state is RunState.QUEUED:
                 services.ledger.cancel(view.run_id, actor="test")
 
-    first = run_pass(services, one, on_change=end)  # type: ignore[arg-type]
-    second = run_pass(services, one, on_change=end)  # type: ignore[arg-type]
+    first = run_pass(services, one, on_change=end, check=lambda: None)  # type: ignore[arg-type]
+    second = run_pass(services, one, on_change=end, check=lambda: None)  # type: ignore[arg-type]
     assert [view.run_id for view in first] == [view.run_id for view in second]
+    assert len(services.sent) == 1
+
+
+def test_a_pass_that_nobody_can_end_any_more_ends_with_the_reason(services: FakeServices) -> None:
+    one = Pass(title="a test", as_of=LAST, slot=None)
+
+    def dead_supervisor() -> None:
+        raise ServerFailed("the supervisor has died")
+
+    with pytest.raises(ServerFailed, match="has died"):
+        run_pass(services, one, on_change=lambda _: None, check=dead_supervisor)
     assert len(services.sent) == 1
