@@ -125,6 +125,11 @@ def _check_meaning(strategy: Strategy) -> None:
                 0 < drift.alert_share <= 1
             ),
             f"drift.ks_p is a level between 0 and 1 (found {drift.ks_p})": 0 < drift.ks_p < 1,
+            f"drift.alpha is a level between 0 and 1 (found {drift.alpha})": 0 < drift.alpha < 1,
+            f"drift.min_calibration_days is at least 1 and at most calibration_days (found "
+            f"{drift.min_calibration_days}, {drift.calibration_days})": (
+                1 <= drift.min_calibration_days <= drift.calibration_days
+            ),
             f"drift.bins is at least 2 (found {drift.bins})": drift.bins >= 2,
             f"drift.psi_moderate is above 0 and at most psi_significant (found {drift.psi_moderate})": (
                 0 < drift.psi_moderate <= drift.psi_significant

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from datetime import date, datetime
 
+from mlops.drift_detection.calibration import calibrate
 from mlops.drift_detection.categorical import compare_categories
 from mlops.drift_detection.description import describe, ordered_column
 from mlops.drift_detection.findings import Finding, category_findings, numeric_findings
 from mlops.drift_detection.ks import ks_test
 from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
 from mlops.drift_detection.report import DriftReport, FeatureReport
-from mlops.drift_detection.verdict import FeatureVerdict, raw_verdict
+from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
 from mlops.ports import Window
@@ -32,8 +33,12 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     current_window: Window,
     timestamp: datetime,
     min_current_rows: int = 100,
+    history: FeatureFrame | None = None,
 ) -> DriftReport:
     """The report of a check. NaN never reads "no drift": a statistic that is undefined is a finding.
+
+    `history`: rows before the reference window, with their dates; without them the calibrated rule says
+    `insufficient`.
 
     Raises EmptyWindow when a window has no rows, UnusableFeatures when no feature holds a value.
     """
@@ -56,7 +61,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
             f"strategy {strategy!r}: no feature holds any value from {reference_window.start} to {current_window.end}: "
             f"{', '.join(reports)}; load the features, or correct the view"
         )
-    decision = raw_verdict(
+    raw = raw_verdict(
         [
             FeatureVerdict(name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi)
             for name, report in reports.items()
@@ -65,6 +70,15 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         n_current=current.n_rows,
         min_current_rows=min_current_rows,
     )
+    calibration = calibrate(
+        history,
+        reference,
+        current,
+        alpha=policy.alpha,
+        min_days=policy.min_calibration_days,
+        reference_start=reference_window.start,
+    )
+    calibrated = calibrated_verdict(raw, calibration, alert_share=policy.alert_share)
     return DriftReport(
         strategy=strategy,
         as_of=as_of,
@@ -76,7 +90,10 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         policy=policy,
         features=reports,
         findings=tuple(findings),
-        decision=decision,
+        decision=calibrated if policy.rule == "calibrated" else raw,
+        raw=raw,
+        calibrated=calibrated,
+        calibration=calibration,
     )
 
 

@@ -34,6 +34,8 @@ class FeatureFrame:
     """(n,) object each: text, or None for null"""
     n_duplicate_rows: int = 0
     """Rows whose ticker and date stand in an earlier row too"""
+    dates: npt.NDArray[np.datetime64] | None = None
+    """(n,) datetime64[D], where the rows were read with their dates"""
 
 
 def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str, ...]:
@@ -80,8 +82,18 @@ def feature_frame(table: pa.Table, features: Sequence[str]) -> FeatureFrame:
             values = column.to_numpy(zero_copy_only=False)
             numbers[name] = np.ascontiguousarray(np.asarray(values, dtype=np.float64))
     return FeatureFrame(
-        n_rows=table.num_rows, numbers=numbers, categories=categories, n_duplicate_rows=_duplicates(table)
+        n_rows=table.num_rows,
+        numbers=numbers,
+        categories=categories,
+        n_duplicate_rows=_duplicates(table),
+        dates=_dates(table),
     )
+
+
+def _dates(table: pa.Table) -> npt.NDArray[np.datetime64] | None:
+    if "date" not in table.column_names:
+        return None
+    return np.asarray(table.column("date").to_numpy(zero_copy_only=False), dtype="datetime64[D]")
 
 
 def _is_text(column: pa.ChunkedArray) -> bool:

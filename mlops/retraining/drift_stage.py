@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import structlog
 
 from mlops.drift_detection.detect import detect_drift
 from mlops.errors import EmptyWindow
 from mlops.features.frame import feature_frame, select_features
-from mlops.features.windows import drift_windows
+from mlops.features.windows import calibration_window, drift_windows
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ports import FeatureSource, Progress, Window
 from mlops.retraining.as_of import resolve_as_of
@@ -42,19 +43,30 @@ class WindowsRead:
     as_of: date
     reference_window: Window
     current_window: Window
+    history: pa.Table
+    """Rows before the reference window, for the calibrated rule; none where the policy wants none"""
     reference: pa.Table
     current: pa.Table
     features: tuple[str, ...]
 
 
 def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
-    """Read a strategy's reference and current rows. Raises EmptyWindow, MissingColumn, SourceUnavailable."""
+    """Read a strategy's history, reference and current rows in one query.
+
+    Raises EmptyWindow, MissingColumn, SourceUnavailable.
+    """
     features = select_features(source.columns(), strategy.data)
     decided = resolve_as_of(as_of, strategy, source, today=today)
     reference_window, current_window = drift_windows(decided, strategy.data)
-    columns = ["ticker", "date", *features]
-    reference = source.read(strategy.name, reference_window, columns)
-    current = source.read(strategy.name, current_window, columns)
+    history_window = calibration_window(reference_window, strategy.drift.calibration_days)
+    rows = source.read(
+        strategy.name,
+        Window(start=history_window.start, end=current_window.end),
+        ["ticker", "date", *features],
+    )
+    history, reference, current = (
+        _between(rows, window) for window in (history_window, reference_window, current_window)
+    )
     for name, window, table in (("reference", reference_window, reference), ("current", current_window, current)):
         if table.num_rows == 0:
             newest = source.latest_date(strategy.name)
@@ -66,10 +78,18 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
         as_of=decided,
         reference_window=reference_window,
         current_window=current_window,
+        history=history,
         reference=reference,
         current=current,
         features=features,
     )
+
+
+def _between(rows: pa.Table, window: Window) -> pa.Table:
+    """The window's rows of a table that is ordered by date; no copy."""
+    days = rows.column("date").to_numpy(zero_copy_only=False).astype("datetime64[D]")
+    first, after = np.searchsorted(days, np.array([window.start, window.end], dtype="datetime64[D]"), side="right")
+    return rows.slice(int(first), int(after - first))
 
 
 def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
@@ -89,6 +109,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         current_window=read.current_window,
         timestamp=services.now(),
         min_current_rows=strategy.data.min_current_rows,
+        history=feature_frame(read.history, read.features),
     )
     document = report.to_json()
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
@@ -111,9 +132,23 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "drift_ratio": summary["drift_ratio"],
         "alert_threshold": strategy.drift.alert_share,
         "n_findings": len(document["findings"]),
+        "rule": strategy.drift.rule,
+        "raw_verdict": report.raw.verdict,
+        "calibrated_verdict": report.calibrated.verdict,
+        "p_value": report.calibration.p_value,
+        "n_placements": report.calibration.n_placements,
+        "n_blocks": report.calibration.n_blocks,
+        "smallest_detectable_shift": report.calibration.critical,
+        "difference": document["verdict"]["difference"],
         "report_path": str(path) if path else None,
     }
-    log.info("drift.checked", verdict=report.verdict, share=summary["drift_ratio"], retrain_reason=reason)
+    log.info(
+        "drift.checked",
+        verdict=report.verdict,
+        share=summary["drift_ratio"],
+        p_value=report.calibration.p_value,
+        retrain_reason=reason,
+    )
     return StageOutcome(
         result=result,
         run_state=None if trains else RunState.SUCCEEDED,
@@ -130,7 +165,9 @@ def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: P
     """
     path = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
     try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".drift_report_", delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=folder, prefix=".drift_report_", delete=False, encoding="utf-8"
+        ) as file:
             json.dump(document, file, indent=2, allow_nan=False)
         Path(file.name).chmod(0o644)
         # Replaces what stands at the name, a link too: the temporary folder is anybody's.

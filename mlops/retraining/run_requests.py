@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from mlops.ledger.records import LIVE, Executor, Kind, RunRequest
-from mlops.strategies import Strategy
+from mlops.strategies import Rule, Strategy
 from mlops.strategy_file import snapshot
 
 
@@ -23,14 +23,18 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     namespace: str = LIVE,
     as_of: date | None = None,
     drift_threshold: float | None = None,
+    drift_rule: Rule | None = None,
     min_accuracy: float | None = None,
     version: str | None = None,
     executor: Executor = Executor.CELERY,
 ) -> RunRequest:
     """The request. Raises UnknownStrategy. Thresholds left out mean the policy's; given, they are recorded."""
-    policy = strategies[strategy].overridden(drift_threshold=drift_threshold, min_accuracy=min_accuracy)
+    policy = strategies[strategy].overridden(
+        drift_threshold=drift_threshold, drift_rule=drift_rule, min_accuracy=min_accuracy
+    )
     given: dict[str, Any] = {
         "drift_threshold": drift_threshold,
+        "drift_rule": drift_rule,
         "min_accuracy": min_accuracy,
         "version": version,
     }
