@@ -62,6 +62,16 @@ class DriftPolicy:
     """PSI from here on is a significant change."""
     bins: int = 10
     """Quantile bins of the reference for PSI."""
+    smoothing: float = 0.5
+    """Added to each bin's count in both windows before the shares; 0 switches it off."""
+    psi_floor: float = 0.0
+    """Shares below this are raised to it; needed where `smoothing` is 0 (other libraries have 0.0001)."""
+    persistence_checks: int = 1
+    """A retraining follows where so many of the last `persistence_window` checks, this one among them, drifted."""
+    persistence_window: int = 1
+    """How many checks `persistence_checks` looks at."""
+    cooldown_days: int = 0
+    """No retraining for drift within so many days after one that came to its end, promoted or not; by as-of dates."""
 
 
 @dataclass(frozen=True, kw_only=True)

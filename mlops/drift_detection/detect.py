@@ -112,7 +112,12 @@ def _numeric(
         )  # fmt: skip
     ks = ks_test(ref.values, cur.values)
     bins = quantile_bins(ref.values, bins=policy.bins)
-    psi = index_from_counts(bin_counts(ref.values, ref.n_missing, bins), bin_counts(cur.values, cur.n_missing, bins))
+    psi = index_from_counts(
+        bin_counts(ref.values, ref.n_missing, bins),
+        bin_counts(cur.values, cur.n_missing, bins),
+        smoothing=policy.smoothing,
+        floor=policy.psi_floor,
+    )
     if math.isnan(psi) or math.isnan(ks.p_value):
         raise UnusableFeatures(f"{name}: its statistics are undefined although both windows hold values")
     return FeatureReport(

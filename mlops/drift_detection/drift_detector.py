@@ -92,7 +92,7 @@ def check(
 
 def needs_retraining(view: RunView) -> bool:
     """The finished check's answer."""
-    return any(bool((stage.result or {}).get("drifted")) for stage in view.stages if stage.stage is Stage.DRIFT)
+    return any(bool((stage.result or {}).get("retrain")) for stage in view.stages if stage.stage is Stage.DRIFT)
 
 
 def exit_code(view: RunView) -> int:

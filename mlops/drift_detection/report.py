@@ -117,7 +117,7 @@ class DriftReport:
             "data": {
                 "strategy": self.strategy,
                 "ks_convention": "two-sided, kstwo at round(n m / (n + m))",
-                "psi_convention": f"{self.policy.bins} reference quantiles, open ends, missing bin, +0.5 per bin",
+                "psi_convention": _psi_convention(self.policy),
             },
         }
 
@@ -127,6 +127,11 @@ class DriftReport:
         if psi >= self.policy.psi_significant:
             return "significant"
         return "moderate" if psi >= self.policy.psi_moderate else "none"
+
+
+def _psi_convention(policy: DriftPolicy) -> str:
+    floor = f", shares at least {policy.psi_floor:g}" if policy.psi_floor else ""
+    return f"{policy.bins} reference quantiles, open ends, missing bin, +{policy.smoothing:g} per bin{floor}"
 
 
 def _decided(decision: Decision) -> dict[str, str]:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
+from mlops.drift_detection.alarm import settle_alarm
 from mlops.drift_detection.detect import detect_drift
 from mlops.errors import EmptyWindow
 from mlops.features.frame import feature_frame, select_features
 from mlops.features.windows import calibration_window, drift_windows
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.ports import FeatureSource, Progress, Window
+from mlops.ports import FeatureSource, Ledger, Progress, Window
 from mlops.retraining.as_of import resolve_as_of
 from mlops.strategy_file import restore
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops.bootstrap import Services
+    from mlops.drift_detection.verdict import Verdict
     from mlops.retraining.lease_keeper import LeaseKeeper
     from mlops.strategies import Strategy
 
@@ -114,7 +116,16 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     document = report.to_json()
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
     champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
-    reason = "no_champion" if champion.version is None else "drift" if report.drifted else None
+    alarm = settle_alarm(
+        report.verdict,
+        earlier_verdicts(services.ledger, strategy, namespace=grant.namespace, before=read.as_of),
+        strategy.drift,
+        as_of=read.as_of,
+        last_retrained=last_retrained(
+            services.ledger, strategy, namespace=grant.namespace, run_id=grant.run_id, until=read.as_of
+        ),
+    )
+    reason = "no_champion" if champion.version is None else "drift" if alarm.retrain else None
     trains = grant.kind is Kind.PIPELINE and reason is not None
     summary = document["summary"]
     result: dict[str, Any] = {
@@ -122,7 +133,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "verdict": report.verdict,
         "verdict_reason": report.reason,
         "drifted": report.drifted,
-        "retrain": report.drifted,
+        "retrain": alarm.retrain,
+        "alarm_reason": alarm.reason,
         "retrain_reason": reason,
         "n_features": document["n_features"],
         "n_reference": document["n_samples_reference"],
@@ -156,6 +168,33 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         as_of=read.as_of,
         drift_report=document,
     )
+
+
+def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:
+    """Verdicts as of earlier dates, newest first and one per date; none where the policy looks at one check."""
+    if strategy.drift.persistence_window == 1:
+        return []
+    # A date may have been checked more than once: its newest report counts.
+    reports = ledger.drift_reports(strategy.name, limit=10 * strategy.drift.persistence_window, namespace=namespace)
+    by_date = {report["as_of"]: report["verdict"]["verdict"] for report in reversed(reports) if report["as_of"]}
+    return [by_date[day] for day in sorted(by_date, reverse=True) if day < before.isoformat()]
+
+
+def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id: str, until: date) -> date | None:
+    """As-of date of the newest other run up to `until` that trained and came to its end; None where the policy does not ask."""
+    if strategy.drift.cooldown_days == 0:
+        return None
+    ended = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL)
+    runs = ledger.runs(strategy=strategy.name, states=ended, namespace=namespace, limit=1000)
+    dates = [
+        run.as_of
+        for run in runs
+        if run.as_of is not None
+        and run.as_of <= until
+        and run.run_id != run_id
+        and any(stage.stage is Stage.TRAIN and stage.result for stage in run.stages)
+    ]
+    return max(dates, default=None)
 
 
 def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path) -> Path | None:
