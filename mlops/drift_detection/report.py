@@ -30,6 +30,10 @@ class FeatureReport:
     drifted_psi: bool
     reference: Description | None
     current: Description | None
+    wasserstein: float | None = None
+    """Of the finite values, in standard deviations of the reference; None for a category or a constant reference."""
+    jensen_shannon: float | None = None
+    """Of the PSI's bins, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,10 @@ class DriftReport:
             },
             "psi": {
                 name: {"psi_value": feature.psi, "drifted": feature.drifted_psi, "band": self._band(feature.psi)}
+                for name, feature in self.features.items()
+            },
+            "distances": {
+                name: {"wasserstein": feature.wasserstein, "jensen_shannon": feature.jensen_shannon}
                 for name, feature in self.features.items()
             },
             "verdict": {

@@ -181,7 +181,7 @@ def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, befo
 
 
 def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id: str, until: date) -> date | None:
-    """As-of date of the newest other run up to `until` that trained and came to its end; None where the policy does not ask."""
+    """As-of date of the newest other run up to `until` that trained and ended; None where the policy does not ask."""
     if strategy.drift.cooldown_days == 0:
         return None
     ended = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL)
