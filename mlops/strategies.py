@@ -16,6 +16,7 @@ TARGET_PREFIX = "target_"
 
 Device = Literal["auto", "cpu", "gpu"]
 AsOf = Literal["today", "latest"]
+Rule = Literal["raw", "calibrated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,15 @@ class DataPolicy:
 class DriftPolicy:
     """When a check says `drifted`."""
 
-    rule: Literal["raw"] = "raw"
-    """`raw`: share of features with PSI at or above `psi_significant` at or above `alert_share`."""
+    rule: Rule = "calibrated"
+    """`raw`, the documented rule: share of features with PSI at or above `psi_significant` at or above `alert_share`.
+    `calibrated`: that, and a shift that is extreme among all earlier ones of the strategy's own history."""
+    calibration_days: int = 730
+    """Length of the history before the reference window in which earlier shifts are looked at; calendar days."""
+    min_calibration_days: int = 365
+    """With a shorter history the calibrated rule says `insufficient`."""
+    alpha: float = 0.05
+    """The calibrated rule's level: this share of checks without drift may be taken for one."""
     alert_share: float = 0.3
     """Share of features that must have drifted; the documented alert threshold."""
     ks_p: float = 0.05
@@ -54,6 +62,16 @@ class DriftPolicy:
     """PSI from here on is a significant change."""
     bins: int = 10
     """Quantile bins of the reference for PSI."""
+    smoothing: float = 0.5
+    """Added to each bin's count in both windows before the shares; 0 switches it off."""
+    psi_floor: float = 0.0
+    """Shares below this are raised to it; needed where `smoothing` is 0 (other libraries have 0.0001)."""
+    persistence_checks: int = 1
+    """A retraining follows where so many of the last `persistence_window` checks, this one among them, drifted."""
+    persistence_window: int = 1
+    """How many checks `persistence_checks` looks at."""
+    cooldown_days: int = 0
+    """No retraining for drift within so many days after one that came to its end, promoted or not; by as-of dates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +173,19 @@ class Strategy:
         """Name in the model registry."""
         return f"acis_{self.name}_classifier"
 
-    def overridden(self, *, drift_threshold: float | None = None, min_accuracy: float | None = None) -> Strategy:
+    def overridden(
+        self,
+        *,
+        drift_threshold: float | None = None,
+        drift_rule: Rule | None = None,
+        min_accuracy: float | None = None,
+    ) -> Strategy:
         """The same strategy with the values that a caller gave in place of the policy's; None keeps it."""
         changed: dict[str, Any] = {}
         if drift_threshold is not None:
             changed["drift"] = replace(self.drift, alert_share=drift_threshold)
+        if drift_rule is not None:
+            changed["drift"] = replace(changed.get("drift", self.drift), rule=drift_rule)
         if min_accuracy is not None:
             changed["promotion"] = replace(self.promotion, min_accuracy=min_accuracy)
         return replace(self, **changed)

@@ -128,6 +128,20 @@ def _check_meaning(strategy: Strategy) -> None:
                 0 < drift.alert_share <= 1
             ),
             f"drift.ks_p is a level between 0 and 1 (found {drift.ks_p})": 0 < drift.ks_p < 1,
+            f"drift.alpha is a level between 0 and 1 (found {drift.alpha})": 0 < drift.alpha < 1,
+            f"drift.min_calibration_days is at least 1 and at most calibration_days (found "
+            f"{drift.min_calibration_days}, {drift.calibration_days})": (
+                1 <= drift.min_calibration_days <= drift.calibration_days
+            ),
+            f"drift.persistence_checks is at least 1 and at most persistence_window (found "
+            f"{drift.persistence_checks}, {drift.persistence_window})": (
+                1 <= drift.persistence_checks <= drift.persistence_window
+            ),
+            f"drift.cooldown_days, smoothing and psi_floor are at least 0 (found {drift.cooldown_days}, "
+            f"{drift.smoothing}, {drift.psi_floor})": min(drift.cooldown_days, drift.smoothing, drift.psi_floor) >= 0,
+            "drift.psi_floor is above 0 where drift.smoothing is 0: an empty bin would cost infinity": (
+                drift.smoothing > 0 or drift.psi_floor > 0
+            ),
             f"drift.bins is at least 2 (found {drift.bins})": drift.bins >= 2,
             f"drift.psi_moderate is above 0 and at most psi_significant (found {drift.psi_moderate})": (
                 0 < drift.psi_moderate <= drift.psi_significant

@@ -12,6 +12,7 @@ from mlops.cli.options import AsJson, AsOf, DriftThreshold, MinAccuracy, OnWorke
 def check(
     strategy: StrategyName,
     alert_threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Share of features.")] = None,
+    rule: Annotated[str | None, typer.Option(help="raw or calibrated, in place of the policy's.")] = None,
     as_of: AsOf = None,
     queue: OnWorkers = False,
     json: AsJson = False,
@@ -25,6 +26,7 @@ def check(
                 "--strategy",
                 strategy,
                 *_option("--alert-threshold", alert_threshold),
+                *_option("--rule", rule),
                 *_option("--as-of", day(as_of)),
                 *_flags(queue=queue, json=json),
             ]

@@ -62,14 +62,17 @@ def ordered_column(values: Floats) -> OrderedColumn:
     return OrderedColumn(values=ordered, n_missing=n_missing)
 
 
+def finite(column: OrderedColumn) -> Floats:
+    """The finite values, ascending; a view."""
+    low = np.searchsorted(column.values, -np.inf, side="right")
+    high = np.searchsorted(column.values, np.inf, side="left")
+    return column.values[low:high]
+
+
 def describe(column: OrderedColumn) -> Description:
     """Description of a sorted column, in two passes over it."""
-    low, high = (
-        np.searchsorted(column.values, -np.inf, side="right"),
-        np.searchsorted(column.values, np.inf, side="left"),
-    )
-    finite = column.values[low:high]
-    n = len(finite)
+    inside = finite(column)
+    n = len(inside)
     n_infinite = len(column.values) - n
     if n == 0:
         return Description(
@@ -77,10 +80,10 @@ def describe(column: OrderedColumn) -> Description:
             kurtosis=None, minimum=None, maximum=None, quantiles=(),
         )  # fmt: skip
     # Scaled by a power of two, which is exact: squares of 1e200 would overflow, those of 1e-200 vanish.
-    exponent = int(np.frexp(max(abs(finite[0]), abs(finite[-1])))[1])
+    exponent = int(np.frexp(max(abs(inside[0]), abs(inside[-1])))[1])
     exponent = 0 if abs(exponent) < _MODERATE else exponent
-    scaled = np.ldexp(finite, -exponent) if exponent else finite
-    constant = finite[0] == finite[-1]
+    scaled = np.ldexp(inside, -exponent) if exponent else inside
+    constant = inside[0] == inside[-1]
     mean = float(scaled[0] if constant else scaled.mean())
     centred = scaled - mean
     squared = centred * centred
@@ -93,8 +96,8 @@ def describe(column: OrderedColumn) -> Description:
         std=_unscaled(math.sqrt(second * n / (n - 1)), exponent) if n > 1 else None,
         skew=None if constant or n < 3 else _skew(float(np.dot(squared, centred)) / n, second, n),
         kurtosis=None if constant or n < 4 else _kurtosis(float(np.dot(squared, squared)) / n, second, n),
-        minimum=float(finite[0]),
-        maximum=float(finite[-1]),
+        minimum=float(inside[0]),
+        maximum=float(inside[-1]),
         quantiles=tuple(float(value) for value in np.ldexp(_quantiles(scaled), exponent)),
     )
 

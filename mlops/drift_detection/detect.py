@@ -1,6 +1,7 @@
 """Compares two windows of features and says whether they have drifted; pure.
 
-One sort per column and window; every statistic reads the sorted columns. Called by the drift stage.
+One sort per column and window; every statistic reads the sorted columns, which live no longer than their
+feature's turn, so that memory is a column per core beyond the rows. Called by the drift stage.
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 import math
 from datetime import date, datetime, timedelta
 
+import numpy as np
+
+from mlops.drift_detection.calibration import calibrate
 from mlops.drift_detection.categorical import compare_categories
-from mlops.drift_detection.description import describe, ordered_column
+from mlops.drift_detection.description import OrderedColumn, describe, finite, ordered_column
+from mlops.drift_detection.distances import jensen_shannon, wasserstein
 from mlops.drift_detection.findings import Finding, category_findings, numeric_findings
 from mlops.drift_detection.ks import ks_test
+from mlops.drift_detection.parallel import each
 from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
 from mlops.drift_detection.report import DriftReport, FeatureReport
-from mlops.drift_detection.verdict import FeatureVerdict, raw_verdict
+from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
 from mlops.ports import Window
@@ -35,8 +41,12 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     current_window: Window,
     timestamp: datetime,
     min_current_rows: int = 100,
+    history: FeatureFrame | None = None,
 ) -> DriftReport:
     """The report of a check. NaN never reads "no drift": a statistic that is undefined is a finding.
+
+    `history`: rows before the reference window, with their dates; without them the calibrated rule says
+    `insufficient`.
 
     Raises EmptyWindow when a window has no rows, UnusableFeatures when no feature holds a value.
     """
@@ -45,12 +55,15 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
             raise EmptyWindow(f"the {name} window of {strategy!r} holds no rows")
     findings = _table_findings(reference, current) + _staleness(current, as_of)
     reports: dict[str, FeatureReport] = {}
-    for name, values in reference.numbers.items():
-        if name in current.numbers:
-            reports[name] = _numeric(name, values, current.numbers[name], policy, findings)
-    for name, texts in reference.categories.items():
-        if name in current.categories:
-            reports[name] = _categorical(name, texts, current.categories[name], policy, findings)
+    numbers = [name for name in reference.numbers if name in current.numbers]
+    texts = [name for name in reference.categories if name in current.categories]
+    compared = [
+        *each(lambda name: _numeric(name, reference.numbers[name], current.numbers[name], policy), numbers),
+        *each(lambda name: _categorical(name, reference.categories[name], current.categories[name], policy), texts),
+    ]
+    for name, (feature_report, found) in zip([*numbers, *texts], compared, strict=True):
+        reports[name] = feature_report
+        findings += found
     if not reports:
         raise UnusableFeatures(f"strategy {strategy!r} has no feature that is in both windows")
     empty = {finding.column for finding in findings if finding.code == "all_missing" and not finding.is_drift}
@@ -59,7 +72,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
             f"strategy {strategy!r}: no feature holds any value from {reference_window.start} to {current_window.end}: "
             f"{', '.join(reports)}; load the features, or correct the view"
         )
-    decision = raw_verdict(
+    raw = raw_verdict(
         [
             FeatureVerdict(name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi)
             for name, report in reports.items()
@@ -68,6 +81,15 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         n_current=current.n_rows,
         min_current_rows=min_current_rows,
     )
+    calibration = calibrate(
+        history,
+        reference,
+        current,
+        alpha=policy.alpha,
+        min_days=policy.min_calibration_days,
+        reference_start=reference_window.start,
+    )
+    calibrated = calibrated_verdict(raw, calibration, alert_share=policy.alert_share)
     return DriftReport(
         strategy=strategy,
         as_of=as_of,
@@ -79,29 +101,30 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         policy=policy,
         features=reports,
         findings=tuple(findings),
-        decision=decision,
+        decision=calibrated if policy.rule == "calibrated" else raw,
+        raw=raw,
+        calibrated=calibrated,
+        calibration=calibration,
     )
 
 
-def _numeric(
-    name: str, reference: Floats, current: Floats, policy: DriftPolicy, findings: list[Finding]
-) -> FeatureReport:
+def _numeric(name: str, reference: Floats, current: Floats, policy: DriftPolicy) -> tuple[FeatureReport, list[Finding]]:
     ref, cur = ordered_column(reference), ordered_column(current)
     ref_description, cur_description = describe(ref), describe(cur)
     found = numeric_findings(name, ref_description, cur_description, alpha=policy.ks_p)
-    findings += found
     forced = any(finding.is_drift for finding in found)
     if not len(ref.values) or not len(cur.values):
         return FeatureReport(
             kind="number", ks_statistic=None, ks_p=None, psi=None, drifted_ks=forced, drifted_psi=forced,
             reference=ref_description, current=cur_description,
-        )  # fmt: skip
+        ), found  # fmt: skip
     ks = ks_test(ref.values, cur.values)
     bins = quantile_bins(ref.values, bins=policy.bins)
-    psi = index_from_counts(bin_counts(ref.values, ref.n_missing, bins), bin_counts(cur.values, cur.n_missing, bins))
+    before, now = bin_counts(ref.values, ref.n_missing, bins), bin_counts(cur.values, cur.n_missing, bins)
+    psi = index_from_counts(before, now, smoothing=policy.smoothing, floor=policy.psi_floor)
     if math.isnan(psi) or math.isnan(ks.p_value):
         raise UnusableFeatures(f"{name}: its statistics are undefined although both windows hold values")
-    return FeatureReport(
+    report = FeatureReport(
         kind="number",
         ks_statistic=ks.statistic,
         ks_p=ks.p_value,
@@ -110,17 +133,27 @@ def _numeric(
         drifted_psi=psi >= policy.psi_significant or forced,
         reference=ref_description,
         current=cur_description,
+        wasserstein=_scaled_wasserstein(ref, cur, ref_description.std),
+        jensen_shannon=jensen_shannon(before, now),
     )
+    return report, found
+
+
+def _scaled_wasserstein(reference: OrderedColumn, current: OrderedColumn, spread: float | None) -> float | None:
+    if not spread:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = wasserstein(finite(reference), finite(current)) / spread
+    return scaled if math.isfinite(scaled) else None
 
 
 def _categorical(
-    name: str, reference: Texts, current: Texts, policy: DriftPolicy, findings: list[Finding]
-) -> FeatureReport:
+    name: str, reference: Texts, current: Texts, policy: DriftPolicy
+) -> tuple[FeatureReport, list[Finding]]:
     drift = compare_categories(reference, current)
     found = category_findings(name, reference, current, unseen=drift.unseen, alpha=policy.ks_p)
-    findings += found
     forced = any(finding.is_drift for finding in found)
-    return FeatureReport(
+    report = FeatureReport(
         kind="category",
         ks_statistic=None,
         ks_p=drift.p_value,
@@ -130,6 +163,7 @@ def _categorical(
         reference=None,
         current=None,
     )
+    return report, found
 
 
 def _table_findings(reference: FeatureFrame, current: FeatureFrame) -> list[Finding]:

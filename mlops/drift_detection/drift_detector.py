@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from config.log_setup import set_up_logging
 from mlops.bootstrap import connect
@@ -19,6 +19,7 @@ from mlops.ledger.records import Kind, RunView, Stage
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import error_of, is_error
 from mlops.retraining.run_requests import run_request
+from mlops.strategies import Rule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,13 @@ def load_data_for_drift_detection(
 
 
 def check(
-    strategy: str, alert_threshold: float | None, *, as_of: date | None, queue: bool, display: StageDisplay
+    strategy: str,
+    alert_threshold: float | None,
+    *,
+    as_of: date | None,
+    queue: bool,
+    display: StageDisplay,
+    rule: Rule | None = None,
 ) -> RunView:
     """Run a drift check and wait for its end."""
     services = connect()
@@ -78,13 +85,14 @@ def check(
         requested_by="script",
         as_of=as_of,
         drift_threshold=alert_threshold,
+        drift_rule=rule,
     )
     return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
 
 
 def needs_retraining(view: RunView) -> bool:
     """The finished check's answer."""
-    return any(bool((stage.result or {}).get("drifted")) for stage in view.stages if stage.stage is Stage.DRIFT)
+    return any(bool((stage.result or {}).get("retrain")) for stage in view.stages if stage.stage is Stage.DRIFT)
 
 
 def exit_code(view: RunView) -> int:
@@ -101,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--alert-threshold", type=float, help="share of features that must have drifted (default: policy's, 0.3)"
     )
+    parser.add_argument("--rule", choices=get_args(Rule), help="rule in force (default: policy's, calibrated)")
     parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="check as of this day")
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
@@ -113,7 +122,12 @@ def main(arguments: list[str] | None = None) -> int:
             out.print(f"Checking data drift for {options.strategy}...")
         with display.live():
             view = check(
-                options.strategy, options.alert_threshold, as_of=options.as_of, queue=options.queue, display=display
+                options.strategy,
+                options.alert_threshold,
+                as_of=options.as_of,
+                queue=options.queue,
+                display=display,
+                rule=options.rule,
             )
         if options.json:
             print_json(view)

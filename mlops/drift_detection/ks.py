@@ -52,11 +52,17 @@ def ks_statistic(reference: Floats, current: Floats) -> float:
     points of the smaller sample suffice when both sides of each are looked at.
     """
     small, large = (current, reference) if len(current) <= len(reference) else (reference, current)
-    points = small
-    large_to = np.searchsorted(large, points, side="right") / len(large)
-    large_before = np.searchsorted(large, points, side="left") / len(large)
-    small_to = np.searchsorted(small, points, side="right") / len(small)
-    small_before = np.searchsorted(small, points, side="left") / len(small)
-    after = np.abs(large_to - small_to)
-    before = np.abs(large_before - small_before)
-    return float(max(after.max(), before.max()))
+    # The last of equal values counts to it, the first of them before it: a value twice needs no second look.
+    is_last = np.append(small[1:] != small[:-1], True)
+    last = np.flatnonzero(is_last)
+    points = small[last]
+    small_to = (last + 1) / len(small)
+    small_before = np.concatenate([[0.0], small_to[:-1]])
+    upto = np.searchsorted(large, points, side="right")
+    before = upto.copy()
+    # Where the large sample does not hold the point, as many values are before it as up to it.
+    held = large[np.maximum(upto - 1, 0)] == points
+    before[held] = np.searchsorted(large, points[held], side="left")
+    after_distance = np.abs(upto / len(large) - small_to)
+    before_distance = np.abs(before / len(large) - small_before)
+    return float(max(after_distance.max(), before_distance.max()))

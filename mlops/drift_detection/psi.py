@@ -88,5 +88,5 @@ def population_stability_index(
 def sorted_values(values: Floats) -> tuple[Floats, int]:
     """The values in ascending order without nan, and how many nan there were: one sort, nan sort last."""
     ordered = np.sort(values)
-    n_missing = int(np.isnan(values).sum())
-    return ordered[: len(ordered) - n_missing], n_missing
+    n = int(np.searchsorted(ordered, np.nan, side="left"))
+    return ordered[:n], len(ordered) - n

@@ -7,8 +7,10 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops.drift_detection.description import QUANTILES, Description
+from mlops.drift_detection.verdict import difference
 
 if TYPE_CHECKING:
+    from mlops.drift_detection.calibration import Calibration
     from mlops.drift_detection.findings import Finding
     from mlops.drift_detection.verdict import Decision, Verdict
     from mlops.ports import Window
@@ -28,6 +30,10 @@ class FeatureReport:
     drifted_psi: bool
     reference: Description | None
     current: Description | None
+    wasserstein: float | None = None
+    """Of the finite values, in standard deviations of the reference; None for a category or a constant reference."""
+    jensen_shannon: float | None = None
+    """Of the PSI's bins, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,11 @@ class DriftReport:
     features: dict[str, FeatureReport]
     findings: tuple[Finding, ...]
     decision: Decision
+    """Of the rule in force"""
+    raw: Decision
+    """Of the documented rule"""
+    calibrated: Decision
+    calibration: Calibration
 
     @property
     def verdict(self) -> Verdict:
@@ -73,7 +84,7 @@ class DriftReport:
                 "drifted_features_ks": sum(feature.drifted_ks for feature in self.features.values()),
                 "drifted_features_psi": sum(feature.drifted_psi for feature in self.features.values()),
                 "drift_detected": self.drifted,
-                "drift_ratio": self.decision.share,
+                "drift_ratio": self.raw.share,
                 "alert_threshold": self.policy.alert_share,
             },
             "ks_test": {
@@ -84,14 +95,23 @@ class DriftReport:
                 name: {"psi_value": feature.psi, "drifted": feature.drifted_psi, "band": self._band(feature.psi)}
                 for name, feature in self.features.items()
             },
+            "distances": {
+                name: {"wasserstein": feature.wasserstein, "jensen_shannon": feature.jensen_shannon}
+                for name, feature in self.features.items()
+            },
             "verdict": {
                 "verdict": self.verdict,
                 "reason": self.reason,
                 "rule": self.policy.rule,
-                "raw": {"share": self.decision.share, "alert_share": self.policy.alert_share},
+                "raw": {**_decided(self.raw), "share": self.raw.share, "alert_share": self.policy.alert_share},
+                "calibrated": {
+                    **_decided(self.calibrated),
+                    "p_value": self.calibration.p_value,
+                    "alpha": self.calibration.alpha,
+                },
+                "difference": difference(self.raw, self.calibrated),
             },
-            # Filled by a calibrated rule; the raw rule has no null distribution.
-            "calibration": None,
+            "calibration": _calibration(self.calibration),
             "findings": [asdict(finding) for finding in self.findings],
             "feature_statistics": {
                 name: {"reference": _described(feature.reference), "current": _described(feature.current)}
@@ -105,7 +125,7 @@ class DriftReport:
             "data": {
                 "strategy": self.strategy,
                 "ks_convention": "two-sided, kstwo at round(n m / (n + m))",
-                "psi_convention": f"{self.policy.bins} reference quantiles, open ends, missing bin, +0.5 per bin",
+                "psi_convention": _psi_convention(self.policy),
             },
         }
 
@@ -115,6 +135,38 @@ class DriftReport:
         if psi >= self.policy.psi_significant:
             return "significant"
         return "moderate" if psi >= self.policy.psi_moderate else "none"
+
+
+def _psi_convention(policy: DriftPolicy) -> str:
+    floor = f", shares at least {policy.psi_floor:g}" if policy.psi_floor else ""
+    return f"{policy.bins} reference quantiles, open ends, missing bin, +{policy.smoothing:g} per bin{floor}"
+
+
+def _decided(decision: Decision) -> dict[str, str]:
+    return {"verdict": decision.verdict, "reason": decision.reason}
+
+
+def _calibration(calibration: Calibration) -> dict[str, Any]:
+    placements = calibration.placements
+    return {
+        "statistic": calibration.statistic,
+        "p_value": calibration.p_value,
+        "alpha": calibration.alpha,
+        "critical": calibration.critical,
+        "smallest_detectable_shift": calibration.critical,
+        "n_dates": calibration.n_dates,
+        "n_placements": calibration.n_placements,
+        "n_blocks": calibration.n_blocks,
+        "first_date": calibration.first_date.isoformat() if calibration.first_date else None,
+        "missing": calibration.missing,
+        "distances": calibration.distances,
+        "placements": None
+        if placements is None
+        else {
+            "last_dates": [str(day) for day in placements.last_dates],
+            "statistics": [round(float(value), 6) for value in placements.statistics],
+        },
+    }
 
 
 def _window(window: Window) -> dict[str, str]:

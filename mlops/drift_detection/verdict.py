@@ -2,13 +2,16 @@
 
 `raw` is the documented rule: the share of features that drifted by PSI, at or above the alert share. On
 real prices it fires on most calm days, because pooled rows of one day are not independent; that is measured
-in docs/statistics.md.
+in docs/statistics.md. `calibrated` asks for the same share, so that the threshold keeps its meaning, and for
+a shift that is extreme among all earlier ones (`calibration`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from mlops.drift_detection.calibration import Calibration
 
 Verdict = Literal["drifted", "stable", "insufficient"]
 
@@ -52,3 +55,29 @@ def raw_verdict(
         reason=f"{n_drifted} of {len(features)} features ({share:.0%}) drifted by PSI; "
         f"the alert threshold is {alert_share:.0%}",
     )
+
+
+def calibrated_verdict(raw: Decision, calibration: Calibration, *, alert_share: float) -> Decision:
+    """`drifted` where the raw share reaches its threshold and the shift is extreme at alpha; both are needed."""
+    if raw.verdict == "insufficient":
+        return raw
+    if calibration.p_value is None:
+        missing = f"the shift cannot be compared with earlier ones: {calibration.missing}"
+        return Decision(verdict="insufficient", share=raw.share, reason=missing)
+    p = f"p {calibration.p_value:.3g} among {calibration.n_placements} earlier windows"
+    share = f"{raw.share:.0%} of the features drifted by PSI"
+    if raw.verdict == "stable":
+        reason = f"{share}, below the alert threshold of {alert_share:.0%} ({p})"
+        return Decision(verdict="stable", share=raw.share, reason=reason)
+    if calibration.is_extreme:
+        reason = f"{share}, and so large a shift is rare: {p}"
+        return Decision(verdict="drifted", share=raw.share, reason=reason)
+    reason = f"{share}, but so large a shift is usual: {p}, above {calibration.alpha:g}"
+    return Decision(verdict="stable", share=raw.share, reason=reason)
+
+
+def difference(raw: Decision, calibrated: Decision) -> str | None:
+    """Why the two rules do not say the same; None where they do."""
+    if raw.verdict == calibrated.verdict:
+        return None
+    return f"the raw rule says {raw.verdict}, the calibrated one {calibrated.verdict}: {calibrated.reason}"

@@ -37,6 +37,8 @@ class FeatureFrame:
     """Rows whose ticker and date stand in an earlier row too"""
     newest_date: date | None = None
     """Of the rows; None where the table has no dates"""
+    dates: npt.NDArray[np.datetime64] | None = None
+    """(n,) datetime64[D], where the rows were read with their dates"""
 
 
 def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ def feature_frame(table: pa.Table, features: Sequence[str]) -> FeatureFrame:
         categories=categories,
         n_duplicate_rows=_duplicates(table),
         newest_date=_newest_date(table),
+        dates=_dates(table),
     )
 
 
@@ -97,6 +100,12 @@ def _newest_date(table: pa.Table) -> date | None:
     days = table.column("date").drop_null().to_numpy()
     newest: date | None = days.max().astype("datetime64[D]").item() if len(days) else None
     return newest
+
+
+def _dates(table: pa.Table) -> npt.NDArray[np.datetime64] | None:
+    if "date" not in table.column_names:
+        return None
+    return np.asarray(table.column("date").to_numpy(zero_copy_only=False), dtype="datetime64[D]")
 
 
 def _is_text(column: pa.ChunkedArray) -> bool:

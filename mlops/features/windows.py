@@ -17,6 +17,11 @@ def drift_windows(as_of: date, policy: DataPolicy) -> tuple[Window, Window]:
     )
 
 
+def calibration_window(reference: Window, days: int) -> Window:
+    """The `days` calendar days up to where the reference window begins."""
+    return Window(start=reference.start - timedelta(days=days), end=reference.start)
+
+
 def training_window(as_of: date, policy: TrainingPolicy) -> Window:
     """The last `training_days` calendar days up to `as_of`, held-out dates included."""
     return Window(start=as_of - timedelta(days=policy.training_days), end=as_of)

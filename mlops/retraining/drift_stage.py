@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import structlog
 
+from mlops.drift_detection.alarm import settle_alarm
 from mlops.drift_detection.detect import detect_drift
 from mlops.errors import EmptyWindow, RegistryError, RegistryUnavailable
 from mlops.features.frame import feature_frame, select_features
-from mlops.features.windows import drift_windows
+from mlops.features.windows import calibration_window, drift_windows
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.adoption import adopt_first
-from mlops.ports import FeatureSource, Progress, Window
+from mlops.ports import FeatureSource, Ledger, Progress, Window
 from mlops.retraining.as_of import resolve_as_of
 from mlops.strategy_file import restore
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops.bootstrap import Services
+    from mlops.drift_detection.verdict import Verdict
     from mlops.retraining.lease_keeper import LeaseKeeper
     from mlops.strategies import Strategy
 
@@ -44,19 +47,30 @@ class WindowsRead:
     as_of: date
     reference_window: Window
     current_window: Window
+    history: pa.Table
+    """Rows before the reference window, for the calibrated rule; none where the policy wants none"""
     reference: pa.Table
     current: pa.Table
     features: tuple[str, ...]
 
 
 def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
-    """Read a strategy's reference and current rows. Raises EmptyWindow, MissingColumn, SourceUnavailable."""
+    """Read a strategy's history, reference and current rows in one query.
+
+    Raises EmptyWindow, MissingColumn, SourceUnavailable.
+    """
     features = select_features(source.columns(), strategy.data)
     decided = resolve_as_of(as_of, strategy, source, today=today)
     reference_window, current_window = drift_windows(decided, strategy.data)
-    columns = ["ticker", "date", *features]
-    reference = source.read(strategy.name, reference_window, columns)
-    current = source.read(strategy.name, current_window, columns)
+    history_window = calibration_window(reference_window, strategy.drift.calibration_days)
+    rows = source.read(
+        strategy.name,
+        Window(start=history_window.start, end=current_window.end),
+        ["ticker", "date", *features],
+    )
+    history, reference, current = (
+        _between(rows, window) for window in (history_window, reference_window, current_window)
+    )
     for name, window, table in (("reference", reference_window, reference), ("current", current_window, current)):
         if table.num_rows == 0:
             newest = source.latest_date(strategy.name)
@@ -69,10 +83,18 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
         as_of=decided,
         reference_window=reference_window,
         current_window=current_window,
+        history=history,
         reference=reference,
         current=current,
         features=features,
     )
+
+
+def _between(rows: pa.Table, window: Window) -> pa.Table:
+    """The window's rows of a table that is ordered by date; no copy."""
+    days = rows.column("date").to_numpy(zero_copy_only=False).astype("datetime64[D]")
+    first, after = np.searchsorted(days, np.array([window.start, window.end], dtype="datetime64[D]"), side="right")
+    return rows.slice(int(first), int(after - first))
 
 
 def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
@@ -92,11 +114,21 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         current_window=read.current_window,
         timestamp=services.now(),
         min_current_rows=strategy.data.min_current_rows,
+        history=feature_frame(read.history, read.features),
     )
     document = report.to_json()
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
     champion = _champion(grant, services, strategy)
-    reason = "no_champion" if champion.version is None else "drift" if report.drifted else None
+    alarm = settle_alarm(
+        report.verdict,
+        earlier_verdicts(services.ledger, strategy, namespace=grant.namespace, before=read.as_of),
+        strategy.drift,
+        as_of=read.as_of,
+        last_retrained=last_retrained(
+            services.ledger, strategy, namespace=grant.namespace, run_id=grant.run_id, until=read.as_of
+        ),
+    )
+    reason = "no_champion" if champion.version is None else "drift" if alarm.retrain else None
     trains = grant.kind is Kind.PIPELINE and reason is not None
     summary = document["summary"]
     result: dict[str, Any] = {
@@ -104,7 +136,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "verdict": report.verdict,
         "verdict_reason": report.reason,
         "drifted": report.drifted,
-        "retrain": report.drifted,
+        "retrain": alarm.retrain,
+        "alarm_reason": alarm.reason,
         "retrain_reason": reason,
         "n_features": document["n_features"],
         "n_reference": document["n_samples_reference"],
@@ -114,9 +147,23 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "drift_ratio": summary["drift_ratio"],
         "alert_threshold": strategy.drift.alert_share,
         "n_findings": len(document["findings"]),
+        "rule": strategy.drift.rule,
+        "raw_verdict": report.raw.verdict,
+        "calibrated_verdict": report.calibrated.verdict,
+        "p_value": report.calibration.p_value,
+        "n_placements": report.calibration.n_placements,
+        "n_blocks": report.calibration.n_blocks,
+        "smallest_detectable_shift": report.calibration.critical,
+        "difference": document["verdict"]["difference"],
         "report_path": str(path) if path else None,
     }
-    log.info("drift.checked", verdict=report.verdict, share=summary["drift_ratio"], retrain_reason=reason)
+    log.info(
+        "drift.checked",
+        verdict=report.verdict,
+        share=summary["drift_ratio"],
+        p_value=report.calibration.p_value,
+        retrain_reason=reason,
+    )
     return StageOutcome(
         result=result,
         run_state=None if trains else RunState.SUCCEEDED,
@@ -136,6 +183,33 @@ def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
     except (RegistryUnavailable, RegistryError) as exc:
         log.warning("drift.registry_not_asked", error=str(exc), next="taken for no champion; promotion asks again")
         return champion
+
+
+def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:
+    """Verdicts as of earlier dates, newest first and one per date; none where the policy looks at one check."""
+    if strategy.drift.persistence_window == 1:
+        return []
+    # A date may have been checked more than once: its newest report counts.
+    reports = ledger.drift_reports(strategy.name, limit=10 * strategy.drift.persistence_window, namespace=namespace)
+    by_date = {report["as_of"]: report["verdict"]["verdict"] for report in reversed(reports) if report["as_of"]}
+    return [by_date[day] for day in sorted(by_date, reverse=True) if day < before.isoformat()]
+
+
+def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id: str, until: date) -> date | None:
+    """As-of date of the newest other run up to `until` that trained and ended; None where the policy does not ask."""
+    if strategy.drift.cooldown_days == 0:
+        return None
+    ended = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL)
+    runs = ledger.runs(strategy=strategy.name, states=ended, namespace=namespace, limit=1000)
+    dates = [
+        run.as_of
+        for run in runs
+        if run.as_of is not None
+        and run.as_of <= until
+        and run.run_id != run_id
+        and any(stage.stage is Stage.TRAIN and stage.result for stage in run.stages)
+    ]
+    return max(dates, default=None)
 
 
 def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path) -> Path | None:

@@ -23,9 +23,22 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         f"  Retraining threshold: {result['alert_threshold']:.2%}",
         f"  Retraining needed: {result['retrain']}",
     ]
-    if result["verdict"] == "insufficient":
-        lines.append(f"  Verdict: insufficient: {result['verdict_reason']}")
+    lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
+    lines += calibration_lines(result)
     return [*lines, ""]
+
+
+def calibration_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the calibrated rule rests on, and where the two rules differ; none for results of earlier versions."""
+    lines = []
+    if result.get("p_value") is not None:
+        lines.append(
+            f"  Calibrated on {result['n_placements']} earlier windows, {result['n_blocks']} without a common date; "
+            f"seen for sure: a shift of every feature by {result['smallest_detectable_shift']:.2f} of its spread"
+        )
+    if result.get("difference"):
+        lines.append(f"  Rule in force: {result['rule']}; {result['difference']}")
+    return lines
 
 
 def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
@@ -34,6 +47,8 @@ def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
         return f"No Production version for {strategy}. Starting training..."
     if result["retrain"]:
         return f"Drift detected for {strategy}. Starting retraining..."
+    if result["drifted"]:
+        return f"Drift detected for {strategy}, but no retraining follows: {result['alarm_reason']}."
     return f"No significant drift for {strategy}. No retraining needed."
 
 

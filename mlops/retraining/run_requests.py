@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
-from mlops.strategies import Strategy
+from mlops.strategies import Rule, Strategy
 from mlops.strategy_file import snapshot
 
 
@@ -24,6 +24,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     namespace: str = LIVE,
     as_of: date | None = None,
     drift_threshold: float | None = None,
+    drift_rule: Rule | None = None,
     min_accuracy: float | None = None,
     version: str | None = None,
     executor: Executor = Executor.CELERY,
@@ -44,9 +45,12 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         message = f"accuracy {min_accuracy} is no share of predictions; give 0 to 1"
         raise ConfigurationError(message)
-    policy = strategies[strategy].overridden(drift_threshold=drift_threshold, min_accuracy=min_accuracy)
+    policy = strategies[strategy].overridden(
+        drift_threshold=drift_threshold, drift_rule=drift_rule, min_accuracy=min_accuracy
+    )
     given: dict[str, Any] = {
         "drift_threshold": drift_threshold,
+        "drift_rule": drift_rule,
         "min_accuracy": min_accuracy,
         "version": version,
     }

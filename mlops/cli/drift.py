@@ -1,0 +1,108 @@
+"""`acis evaluate-drift`: false alarms and detection of the drift verdict on a history of prices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlops.cli.options import AsJson
+
+#: Days on which these prices moved as they rarely do.
+BREAKS = ("2015-08-24", "2016-01-08", "2018-02-02", "2020-03-02")
+
+
+def evaluate_drift(
+    prices: Annotated[
+        Path | None,
+        typer.Option(help="Parquet or CSV with date, ticker (or Name), close or adj_close. Default: the sample."),
+    ] = None,
+    members: Annotated[
+        Path | None,
+        typer.Option(help="Parquet or CSV with date, ticker, strategy: members from the day after. Default: by price."),
+    ] = None,
+    current_days: Annotated[int | None, typer.Option(min=1, help="Default: 7; on the sample 30.")] = None,
+    calibration_days: Annotated[int, typer.Option(min=365, help="Length of the calibration history.")] = 730,
+    every: Annotated[int, typer.Option(min=1, help="Check every so manieth trading day.")] = 5,
+    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Rows from this day on.")] = None,
+    breaks: Annotated[
+        list[str] | None, typer.Option("--break", help="A day on which the data broke; repeatable.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Replay the drift check over a history: how often it fires on calm days, how soon after a break."""
+    from functools import partial
+
+    from rich.progress import track
+    from rich.table import Table
+
+    from mlops.console import err, guarded, out, print_json
+    from mlops.drift_detection.evaluation import Evaluation, calm_days, dated_rows, evaluate
+    from mlops.features.prices import feature_rows, price_universes, read_close, read_members
+    from mlops.features.sample import compute_sample, read_prices
+    from mlops.strategies import DataPolicy, DriftPolicy
+
+    def shown_progress(name: str, days: Iterable[date]) -> Iterable[date]:
+        return track(list(days), description=name, transient=True, disable=json, console=err)
+
+    def body() -> int:
+        close = read_close(prices) if prices else read_prices()
+        if prices or members:
+            tables = feature_rows(close, read_members(members, close) if members else price_universes(close))
+        else:
+            tables = {
+                str(name): part.drop(columns="strategy") for name, part in compute_sample(close).groupby("strategy")
+            }
+            # It holds all names, so it is the panel of the others rather than one more strategy.
+            tables.pop("direction")
+        data = DataPolicy(current_days=current_days or (7 if prices else 30))
+        calm = calm_days(close)
+        results: list[Evaluation] = []
+        for name, table in tables.items():
+            kept = table[table["date"] >= since] if since else table
+            results.append(
+                evaluate(
+                    name,
+                    dated_rows(kept),
+                    calm,
+                    data=data,
+                    drift=DriftPolicy(calibration_days=calibration_days),
+                    breaks=[date.fromisoformat(day) for day in breaks or BREAKS],
+                    every=every,
+                    track=partial(shown_progress, name),
+                )
+            )
+        if json:
+            print_json(results)
+            return 0
+        shown = Table(title=f"{data.reference_days}/{data.current_days} days, every {every} trading days")
+        days = list(dict.fromkeys(day for result in results for day in result.days_to_detection))
+        for heading in (
+            "strategy",
+            "checks",
+            "calm",
+            "fires, calm",
+            "raw, calm",
+            "fires, other",
+            "insufficient",
+            *days,
+        ):
+            shown.add_column(heading, justify="left" if heading == "strategy" else "right")
+        for result in results:
+            rates = (result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
+            found = [result.days_to_detection.get(day, "no history") for day in days]
+            shown.add_row(
+                result.strategy,
+                str(result.n_checks),
+                str(result.n_calm),
+                *("" if rate is None else f"{rate:.1%}" for rate in rates),
+                *("not seen" if after is None else str(after) for after in found),
+            )
+        out.print(shown)
+        out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
+        return 0
+
+    raise typer.Exit(guarded(body))

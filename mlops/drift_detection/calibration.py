@@ -1,0 +1,314 @@
+"""How unusual a check's drift is in the strategy's own past; pure.
+
+Rows of one day are not independent, and neither are neighbouring days, so a p over pooled rows means nothing.
+Here the unit is the date, and the null distribution is the past itself: the same statistic for every earlier
+place of the same two windows.
+
+    … history …………………………………………………………………………… | reference (r dates) | current (k dates) |   the check
+    [ its r dates ][ k dates ]                                                              placement 1
+      [ its r dates ][ k dates ]                                                            placement 2 …
+
+    distance of a feature = max over the newest 1, 2, 4, … k dates of W1(those dates, reference) / spread
+    statistic             = mean distance over the features
+    p                     = (1 + placements at or above the check's) / (1 + placements)
+
+W1 is the Wasserstein distance, spread the geometric mean of the reference's standard deviation and of that of
+all dates; missing values and categories count by total variation. Dates stay whole and all features move
+together, so neither dependence between rows nor between features enters p; that between neighbouring dates
+costs resolution, which `n_blocks` states. Why this statistic and not another: docs/decisions/0009.
+Called by `detect`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops.drift_detection.parallel import each
+from mlops.features.frame import FeatureFrame, Floats, Texts
+
+Dates = npt.NDArray[np.datetime64]
+Integers = npt.NDArray[np.int64]
+
+#: Quantile cells of a feature's values over all dates; W1 is exact up to the width of a cell.
+CELLS = 64
+#: The cells are the quantiles of about so many values, evenly spaced over the rows.
+_CELL_SAMPLE = 4096
+#: Rows of one date beyond this add little: what they have in common does not average out.
+ROWS_PER_DATE = 64
+#: A reference that hardly moved must not make every later move infinite.
+_LEAST_SPREAD = 0.1
+#: Fewer non-overlapping windows than this say nothing about one in twenty.
+LEAST_BLOCKS = 5
+#: A history begins on a trading day: up to a week after the calendar day from which it was asked for.
+_WEEK = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placements:
+    """The statistic at every earlier place of the two windows."""
+
+    last_dates: Dates
+    """(p,) newest date of each placement's current window, ascending"""
+    statistics: Floats
+    """(p,)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Where a check stands among its placements. None: undefined, and then `missing` says what is missing."""
+
+    statistic: float | None
+    """Mean over features of their distance from the reference, in spreads."""
+    p_value: float | None
+    critical: float | None
+    """The statistic from which on p is at most alpha. A shift of every feature by so many spreads reaches it,
+    so it is also the smallest shift that is seen for sure."""
+    alpha: float
+    n_dates: int
+    """Of the history."""
+    n_placements: int
+    n_blocks: int
+    """Placements that share no date of their current windows: how many independent looks p rests on."""
+    first_date: date | None
+    """Oldest date of the history."""
+    distances: dict[str, float]
+    """Each feature's distance at the check"""
+    placements: Placements | None
+    missing: str | None
+    """What a verdict lacks, in words."""
+
+    @property
+    def is_extreme(self) -> bool:
+        """Whether p is at most alpha."""
+        return self.p_value is not None and self.p_value <= self.alpha
+
+
+def calibrate(
+    history: FeatureFrame | None,
+    reference: FeatureFrame,
+    current: FeatureFrame,
+    *,
+    alpha: float = 0.05,
+    min_days: int = 365,
+    reference_start: date,
+    rows_per_date: int = ROWS_PER_DATE,
+) -> Calibration:
+    """Rank the check among the placements in `history`, the rows before the reference window.
+
+    Every frame needs its dates; features that one of them lacks play no part. `reference_start` is the day
+    from which on rows belong to the reference window: the history must reach `min_days` further back.
+    """
+    if history is None or history.n_rows == 0:
+        return _insufficient(
+            alpha, f"there are no rows before {reference_start}: load {min_days} days of history, or use rule raw"
+        )
+    if history.dates is None or reference.dates is None or current.dates is None:
+        return _insufficient(alpha, "the rows carry no dates: read the column `date` with the features")
+    frames = (history, reference, current)
+    days = np.concatenate([np.unique(_dates(frame)) for frame in frames])
+    k, r = len(np.unique(_dates(current))), len(np.unique(_dates(reference)))
+    n_history = len(days) - k - r
+    first = days[0].astype(object)
+    n_placements = max(0, n_history - r - k + 1)
+    n_blocks = n_placements // k
+    covered = (reference_start - first).days
+    shortfall = _shortfall(covered, min_days, n_placements, n_blocks, alpha=alpha, k=k, r=r)
+    if shortfall:
+        return _insufficient(alpha, shortfall, n_dates=n_history, n_placements=n_placements, first=first)
+    # Windows by the index of the date after their last; the check's own comes last.
+    ends = np.append(np.arange(r + k, n_history + 1), len(days))
+    rows = [_spread_rows(_dates(frame), rows_per_date) for frame in frames]
+    day_of_row = np.searchsorted(
+        days, np.concatenate([_dates(f)[chosen] for f, chosen in zip(frames, rows, strict=True)])
+    )
+    windows = _Windows(day_of_row=day_of_row, n_days=len(days), ends=ends, k=k, r=r)
+    names = [name for name in history.numbers if name in reference.numbers and name in current.numbers]
+    texts = [name for name in history.categories if name in reference.categories and name in current.categories]
+
+    def number(name: str) -> Floats:
+        values = [frame.numbers[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
+        return number_distances(np.concatenate(values), windows)
+
+    def category(name: str) -> Floats:
+        values = [frame.categories[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
+        return category_distances(np.concatenate(values), windows)
+
+    distances = dict(zip([*names, *texts], [*each(number, names), *each(category, texts)], strict=True))
+    if not distances:
+        return _insufficient(alpha, "no feature is in the history and in both windows", n_dates=n_history, first=first)
+    statistics = np.mean(list(distances.values()), axis=0)
+    earlier, observed = statistics[:-1], float(statistics[-1])
+    return Calibration(
+        statistic=observed,
+        p_value=float(1 + np.sum(earlier >= observed)) / (1 + n_placements),
+        critical=_critical(earlier, alpha),
+        alpha=alpha,
+        n_dates=n_history,
+        n_placements=n_placements,
+        n_blocks=n_blocks,
+        first_date=first,
+        distances={name: float(values[-1]) for name, values in distances.items()},
+        placements=Placements(last_dates=days[ends[:-1] - 1], statistics=earlier),
+        missing=None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Windows:
+    """All placements of the two windows, and which date each row is of."""
+
+    day_of_row: Integers
+    n_days: int
+    ends: Integers
+    k: int
+    r: int
+
+    @property
+    def suffixes(self) -> list[int]:
+        """The newest 1, 2, 4, … dates of a window, and all of them."""
+        return [*(2**i for i in range(self.k.bit_length()) if 2**i < self.k), self.k]
+
+    def count(self, cells: Integers, n_cells: int) -> Floats:
+        """(days + 1, cells) rows of each cell up to and including each date; row 0 is before the first."""
+        flat = np.bincount(self.day_of_row * n_cells + cells, minlength=self.n_days * n_cells)
+        counts = np.zeros((self.n_days + 1, n_cells))
+        np.cumsum(flat.reshape(self.n_days, n_cells), axis=0, out=counts[1:])
+        return counts
+
+    def reference(self, counts: Floats) -> Floats:
+        """(placements, cells) of the reference windows."""
+        before = self.ends - self.k
+        return np.asarray(counts[before] - counts[before - self.r])
+
+    def newest(self, counts: Floats, n_dates: int) -> Floats:
+        """(placements, cells) of the current windows' newest dates."""
+        return np.asarray(counts[self.ends] - counts[self.ends - n_dates])
+
+
+def number_distances(values: Floats, windows: _Windows) -> Floats:
+    """(placements,) distance of a numeric feature; infinities count as the outermost cells."""
+    is_missing = np.isnan(values)
+    edges, middles = _cells(values[~is_missing] if is_missing.any() else values)
+    n_cells = len(middles)
+    cells = np.searchsorted(edges, values, side="left")
+    cells[is_missing] = n_cells
+    counts = windows.count(cells, n_cells + 1)
+    spread = _spread(counts[:, :-1], middles, windows)
+    # Cumulative over the cells too, once for all windows: a window is then a difference of two rows.
+    upto, missing = np.cumsum(counts[:, :-1], axis=1), counts[:, -1:]
+    reference_upto, reference_missing = _shares(windows.reference(upto), windows.reference(missing))
+    widths = np.diff(middles)
+    largest = np.zeros(len(windows.ends))
+    for n_dates in windows.suffixes:
+        newest_upto, newest_missing = _shares(windows.newest(upto, n_dates), windows.newest(missing, n_dates))
+        shift = np.abs(newest_upto - reference_upto)[:, :-1] @ widths
+        scaled = np.divide(shift, spread, out=np.zeros(len(shift)), where=spread > 0)
+        largest = np.maximum(largest, scaled + np.abs(newest_missing - reference_missing))
+    return largest
+
+
+def category_distances(values: Texts, windows: _Windows) -> Floats:
+    """(placements,) total variation distance of a categorical feature, missing values a category of their own."""
+    _, cells = np.unique(np.array(["\0" if value is None else f"={value}" for value in values]), return_inverse=True)
+    counts = windows.count(cells.astype(np.int64), int(cells.max()) + 1)
+    reference = windows.reference(counts)
+    reference /= reference.sum(axis=1, keepdims=True)
+    largest = np.zeros(len(windows.ends))
+    for n_dates in windows.suffixes:
+        newest = windows.newest(counts, n_dates)
+        newest /= newest.sum(axis=1, keepdims=True)
+        largest = np.maximum(largest, np.abs(newest - reference).sum(axis=1) / 2)
+    return largest
+
+
+def _cells(values: Floats) -> tuple[Floats, Floats]:
+    """Edges and middles of the quantile cells: (c - 1,) and (c,), both ascending; one cell where all is one value.
+
+    A middle is a value that occurred, so one wild value in a thousand moves nothing. Middles run from 0 to 1:
+    the distance has no unit, and squares of 1e200, or of a level with a spread of 1e-12, are no trouble.
+    """
+    sample = np.sort(values[:: max(1, len(values) // _CELL_SAMPLE)])
+    if not len(sample):
+        return np.empty(0), np.zeros(1)
+    finite = sample[np.isfinite(sample)]
+    bounds = (finite[0], finite[-1]) if len(finite) else (0.0, 0.0)
+    ranks = np.arange(1, CELLS) * len(sample) // CELLS
+    edges = np.unique(sample[ranks])
+    starts = np.concatenate([[0], np.searchsorted(sample, edges, side="right"), [len(sample)]])
+    # The last cell is empty where the last edge is the largest value.
+    middle = np.clip((starts[:-1] + starts[1:] - 1) // 2, 0, len(sample) - 1)
+    halves = np.clip(np.maximum.accumulate(sample[middle]), *bounds) / 2
+    width = halves[-1] - halves[0]
+    return edges, (halves - halves[0]) / width if width > 0 else np.zeros(len(halves))
+
+
+def _shares(upto: Floats, missing: Floats) -> tuple[Floats, Floats]:
+    """Cumulative shares of the cells among the values that are there, and the share of missing ones.
+
+    upto : (windows, cells) cumulative counts      missing : (windows, 1)
+    """
+    n = upto[:, -1:]
+    return upto / np.maximum(n, 1), (missing / np.maximum(n + missing, 1))[:, 0]
+
+
+def _spread(counts: Floats, middles: Floats, windows: _Windows) -> Floats:
+    """(placements,) geometric mean of the reference's standard deviation and that of all dates."""
+    powers = counts @ np.column_stack([np.ones(len(middles)), middles, middles**2])
+    overall = _deviation(powers[-1:])
+    return np.asarray(np.sqrt(np.maximum(_deviation(windows.reference(powers)), _LEAST_SPREAD * overall) * overall))
+
+
+def _deviation(powers: Floats) -> Floats:
+    """(windows,) standard deviations from each window's count, sum and sum of squares."""
+    n = np.maximum(powers[:, 0], 1)
+    return np.asarray(np.sqrt(np.maximum(powers[:, 2] / n - (powers[:, 1] / n) ** 2, 0.0)))
+
+
+def _spread_rows(dates: Dates, limit: int) -> Integers:
+    """Indices of at most `limit` rows of each date, evenly spaced in the order they have."""
+    order = np.argsort(dates, kind="stable")
+    _, starts, sizes = np.unique(dates[order], return_index=True, return_counts=True)
+    if sizes.max() <= limit:
+        return np.asarray(order)
+    taken = np.minimum(sizes, limit)
+    within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
+    return np.asarray(order[np.repeat(starts, taken) + within * np.repeat(sizes, taken) // np.repeat(taken, taken)])
+
+
+def _shortfall(
+    covered: int, min_days: int, n_placements: int, n_blocks: int, *, alpha: float, k: int, r: int
+) -> str | None:
+    if covered < min_days - _WEEK:
+        return f"the history reaches {covered} days before the reference window; a calibrated verdict needs {min_days}"
+    least = math.ceil(1 / alpha) - 1
+    if n_placements < least or n_blocks < LEAST_BLOCKS:
+        return (
+            f"the history holds {n_placements} places for {r} + {k} dates, {n_blocks} without a common date; "
+            f"a calibrated verdict needs {max(least, 1)} and {LEAST_BLOCKS}: raise calibration_days, "
+            f"or shorten current_days"
+        )
+    return None
+
+
+def _insufficient(
+    alpha: float, missing: str, *, n_dates: int = 0, n_placements: int = 0, first: date | None = None
+) -> Calibration:
+    return Calibration(
+        statistic=None, p_value=None, critical=None, alpha=alpha, n_dates=n_dates, n_placements=n_placements,
+        n_blocks=0, first_date=first, distances={}, placements=None, missing=missing,
+    )  # fmt: skip
+
+
+def _critical(earlier: Floats, alpha: float) -> float:
+    """The largest value of the placements that is too common: above it, p is at most alpha."""
+    allowed = math.floor(alpha * (1 + len(earlier)) + 1e-9) - 1
+    return float(np.sort(earlier)[::-1][allowed])
+
+
+def _dates(frame: FeatureFrame) -> Dates:
+    return np.asarray(frame.dates if frame.dates is not None else (), dtype="datetime64[D]")

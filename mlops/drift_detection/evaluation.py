@@ -1,0 +1,170 @@
+"""How often the verdict fires on calm days, and how soon after a break; pure.
+
+Every check is the real one (`detect_drift`) on the rows that it would have had on that day. Called by
+`acis evaluate-drift`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mlops.drift_detection.detect import detect_drift
+from mlops.drift_detection.verdict import Verdict
+from mlops.features.frame import FeatureFrame, Floats
+from mlops.features.windows import calibration_window, drift_windows
+from mlops.ports import Window
+from mlops.strategies import DataPolicy, DriftPolicy
+
+#: Trading days of the volatility, and of the median with which it is compared.
+VOLATILITY_DAYS, MEDIAN_DAYS = 20, 252
+#: A check later than this after a break is not counted as seeing it.
+DAYS_AFTER_BREAK = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatedRows:
+    """A strategy's rows over all dates."""
+
+    dates: npt.NDArray[np.datetime64]
+    """(n,) datetime64[D], ascending"""
+    features: Mapping[str, Floats]
+
+    def between(self, window: Window) -> FeatureFrame:
+        """The window's rows; views, no copies."""
+        first, after = np.searchsorted(self.dates, np.array([window.start, window.end], "datetime64[D]"), side="right")
+        return FeatureFrame(
+            n_rows=int(after - first),
+            numbers={name: values[first:after] for name, values in self.features.items()},
+            categories={},
+            dates=self.dates[first:after],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayVerdict:
+    """One check."""
+
+    day: date
+    verdict: Verdict
+    raw: Verdict
+    p_value: float | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What the checks of one strategy say."""
+
+    strategy: str
+    n_checks: int
+    """With a history as long as the policy's least"""
+    n_calm: int
+    calm_rate: float | None
+    """Share of the calm days' checks that fire; None without calm days"""
+    calm_rate_raw: float | None
+    turbulent_rate: float | None
+    insufficient_rate: float | None
+    days_to_detection: dict[str, int | None]
+    """Trading days from each break to the first check that fires, 0 on its own day; None: not within ten, or
+    not before the data end. Breaks for which there is no history are left out."""
+    verdicts: tuple[DayVerdict, ...]
+
+
+def dated_rows(rows: pd.DataFrame) -> DatedRows:
+    """Rows with `date`, `ticker` and features, in the order in which a feature source gives them."""
+    ordered = rows.sort_values(["date", "ticker"], kind="stable")
+    features = [name for name in rows.columns if name not in ("date", "ticker") and not name.startswith("target_")]
+    return DatedRows(
+        dates=ordered["date"].to_numpy().astype("datetime64[D]"),
+        features={name: np.ascontiguousarray(ordered[name].to_numpy(dtype=np.float64)) for name in features},
+    )
+
+
+def calm_days(close: pd.DataFrame) -> pd.Series:
+    """(dates,) True where the 20-day volatility of the panel's mean return is below its trailing one-year median."""
+    panel = close.pct_change(fill_method=None).mean(axis=1)
+    volatility = panel.rolling(VOLATILITY_DAYS).std()
+    return volatility < volatility.rolling(MEDIAN_DAYS).median()
+
+
+def evaluate(
+    strategy: str,
+    rows: DatedRows,
+    calm: pd.Series,
+    *,
+    data: DataPolicy,
+    drift: DriftPolicy,
+    breaks: Sequence[date],
+    every: int = 5,
+    track: Callable[[Iterable[date]], Iterable[date]] = iter,
+) -> Evaluation:
+    """Check every `every`-th trading day, and each of the days after a break. `track` may show progress."""
+    days = [day.astype(object) for day in np.unique(rows.dates)]
+    first = days[0]
+    regular = {day for day in days[::every] if _has_history(day, first, data, drift)}
+    after = {str(moment): _days_after(moment, days, first, data, drift) for moment in breaks}
+    wanted = sorted(regular.union(*after.values()))
+    found = {day: check_day(strategy, rows, day, data=data, drift=drift) for day in track(wanted)}
+    is_calm = dict(zip(pd.DatetimeIndex(calm.index).date, calm.to_numpy(dtype=bool), strict=True))
+    calm_checks = [found[day] for day in sorted(regular) if is_calm.get(day)]
+    turbulent = [found[day] for day in sorted(regular) if not is_calm.get(day)]
+    return Evaluation(
+        strategy=strategy,
+        n_checks=len(regular),
+        n_calm=len(calm_checks),
+        calm_rate=_rate(check.verdict == "drifted" for check in calm_checks),
+        calm_rate_raw=_rate(check.raw == "drifted" for check in calm_checks),
+        turbulent_rate=_rate(check.verdict == "drifted" for check in turbulent),
+        insufficient_rate=_rate(found[day].verdict == "insufficient" for day in regular),
+        days_to_detection={
+            moment: next((i for i, day in enumerate(checked) if found[day].verdict == "drifted"), None)
+            for moment, checked in after.items()
+            if checked
+        },
+        verdicts=tuple(found[day] for day in wanted),
+    )
+
+
+def check_day(strategy: str, rows: DatedRows, day: date, *, data: DataPolicy, drift: DriftPolicy) -> DayVerdict:
+    """The check as of a day."""
+    reference, current = drift_windows(day, data)
+    report = detect_drift(
+        rows.between(reference),
+        rows.between(current),
+        drift,
+        strategy=strategy,
+        as_of=day,
+        reference_window=reference,
+        current_window=current,
+        timestamp=datetime(day.year, day.month, day.day, tzinfo=UTC),
+        min_current_rows=data.min_current_rows,
+        history=rows.between(calibration_window(reference, drift.calibration_days)),
+    )
+    return DayVerdict(
+        day=day,
+        verdict=report.verdict,
+        raw=report.raw.verdict,
+        p_value=report.calibration.p_value,
+        reason=report.reason,
+    )
+
+
+def _has_history(day: date, first: date, data: DataPolicy, drift: DriftPolicy) -> bool:
+    return (day - first).days >= data.current_days + data.reference_days + drift.min_calibration_days
+
+
+def _days_after(moment: date, days: list[date], first: date, data: DataPolicy, drift: DriftPolicy) -> list[date]:
+    """The break's own trading day and the ten after it; none where the data do not reach so far."""
+    later = [day for day in days if day >= moment][: DAYS_AFTER_BREAK + 1]
+    return later if later and _has_history(later[0], first, data, drift) else []
+
+
+def _rate(facts: Iterable[bool]) -> float | None:
+    known = list(facts)
+    return sum(known) / len(known) if known else None

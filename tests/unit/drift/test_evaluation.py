@@ -1,0 +1,131 @@
+"""False alarms and detection on a made history, and prices read from a user's file."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops.drift_detection.evaluation import DatedRows, calm_days, dated_rows, evaluate
+from mlops.errors import MissingColumn, SourceUnavailable
+from mlops.features.prices import feature_rows, price_universes, read_close, read_members
+from mlops.strategies import DataPolicy, DriftPolicy
+
+FIRST = date(2018, 1, 1)
+BREAK = FIRST + timedelta(days=600)
+
+
+def history(*, shift_after_break: float) -> DatedRows:
+    """700 days of 20 rows; every value moves by `shift_after_break` from the break on."""
+    rng = np.random.default_rng(0)
+    days = [FIRST + timedelta(days=i) for i in range(700)]
+    table = pd.DataFrame(
+        {
+            "date": pd.to_datetime(np.repeat(days, 20)),
+            "ticker": [f"t{i}" for i in range(20)] * 700,
+            "x": rng.normal(size=14_000),
+            "target_return": np.nan,
+        }
+    )
+    table.loc[table["date"] >= pd.Timestamp(BREAK), "x"] += shift_after_break
+    return dated_rows(table)
+
+
+def always(calm: bool) -> pd.Series:
+    return pd.Series(calm, index=pd.date_range(FIRST, periods=700))
+
+
+def test_targets_are_no_features() -> None:
+    assert list(history(shift_after_break=0).features) == ["x"]
+
+
+def test_a_break_is_dated_by_trading_days_and_only_checks_with_history_count() -> None:
+    found = evaluate(
+        "growth",
+        history(shift_after_break=3.0),
+        always(True),
+        data=DataPolicy(),
+        drift=DriftPolicy(),
+        breaks=[BREAK, FIRST + timedelta(days=100)],
+        every=50,
+    )
+    # Days 500, 550, 600 and 650: earlier ones lack 7 + 90 + 365 days.
+    assert found.n_checks == found.n_calm == 4
+    # One shifted date of seven lifts the top tenth to .1 * 6/7 + 1/7 = .229: PSI .129 ln 2.29 + .129 ln 1.17 = .13;
+    # two lift it to .357: .257 ln 3.57 + .257 ln 1.4 = .41, above .2.
+    assert found.days_to_detection == {str(BREAK): 1}
+    assert found.calm_rate == pytest.approx(1 / 4)
+    assert found.turbulent_rate is None
+    assert found.insufficient_rate == 0
+
+
+def test_nothing_fires_where_nothing_changes() -> None:
+    found = evaluate(
+        "growth", history(shift_after_break=0), always(False), data=DataPolicy(), drift=DriftPolicy(), breaks=[BREAK],
+        every=50,
+    )  # fmt: skip
+    assert found.turbulent_rate == 0
+    assert found.calm_rate is None
+    assert found.days_to_detection == {str(BREAK): None}
+
+
+def test_calm_is_a_volatility_below_its_own_trailing_median() -> None:
+    rng = np.random.default_rng(0)
+    size = np.where(np.arange(700) < 500, 0.02, 0.001)
+    close = pd.DataFrame({"a": 100 * np.exp(np.cumsum(rng.normal(size=700) * size))})
+    calm = calm_days(close)
+    assert not calm.iloc[:271].any()  # 1 return + 19 + 251 days before the first median
+    assert calm.iloc[540:600].all()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_prices_prefer_the_adjusted_close_and_take_name_for_ticker(tmp_path: Path, suffix: str) -> None:
+    rows = pd.DataFrame(
+        {"date": ["2020-01-02", "2020-01-01"], "Name": ["A", "A"], "close": [9.0, 9.0], "Adj Close": [2.0, -1.0]}
+    )
+    path = tmp_path / f"prices{suffix}"
+    rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path)
+    close = read_close(path)
+    assert list(close.index) == [pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-02")]
+    assert np.isnan(close.loc["2020-01-01", "A"])
+    assert close.loc["2020-01-02", "A"] == 2.0
+
+
+def test_a_file_without_prices_says_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    pd.DataFrame({"date": ["2020-01-01"], "ticker": ["A"], "open": [1.0]}).to_csv(path, index=False)
+    with pytest.raises(MissingColumn, match="no column adjclose or adjustedclose or close; found date, ticker, open"):
+        read_close(path)
+    with pytest.raises(SourceUnavailable, match=r"parquet or \.csv"):
+        read_close(tmp_path / "none.parquet")
+
+
+def test_members_hold_from_the_day_after_until_the_next_choice(tmp_path: Path) -> None:
+    close = pd.DataFrame(1.0, index=pd.date_range("2020-01-01", periods=5), columns=["A", "B"])
+    path = tmp_path / "members.csv"
+    pd.DataFrame({"date": ["2020-01-01", "2020-01-03"], "ticker": ["A", "B"], "strategy": ["growth", "growth"]}).to_csv(
+        path, index=False
+    )
+    member = read_members(path, close)["growth"]
+    assert member["A"].tolist() == [False, True, True, False, False]
+    assert member["B"].tolist() == [False, False, False, True, True]
+
+
+def test_universes_by_price_know_nothing_of_the_future() -> None:
+    rng = np.random.default_rng(1)
+    close = pd.DataFrame(
+        100 * np.exp(np.cumsum(rng.normal(size=(400, 9)) * 0.01, axis=0)),
+        index=pd.bdate_range("2019-01-01", periods=400),
+        columns=list("ABCDEFGHI"),
+    )
+    changed = close.copy()
+    changed.iloc[350:] *= rng.uniform(0.5, 2, size=9)
+    before, after = price_universes(close), price_universes(changed)
+    for name in before:
+        pd.testing.assert_frame_equal(before[name].iloc[:350], after[name].iloc[:350])
+    assert (before["steady"].iloc[-1].sum(), before["volatile"].iloc[-1].sum()) == (3, 3)
+    assert not (before["steady"] & before["volatile"]).iloc[-1].any()
+    assert set(feature_rows(close, before)) == {"momentum", "laggards", "steady", "volatile"}
