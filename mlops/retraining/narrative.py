@@ -47,7 +47,7 @@ def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
         return f"No Production version for {strategy}. Starting training..."
     if result["retrain"]:
         return f"Drift detected for {strategy}. Starting retraining..."
-    if result["drifted"]:
+    if result["drifted"] and result.get("alarm_reason"):
         return f"Drift detected for {strategy}, but no retraining follows: {result['alarm_reason']}."
     return f"No significant drift for {strategy}. No retraining needed."
 

@@ -16,7 +16,7 @@ from mlops.bootstrap import Services
 from mlops.ledger.records import Grant, Kind, Publication, Stage
 from mlops.retraining.lease_keeper import LeaseKeeper
 from mlops.retraining.run_requests import run_request
-from mlops.strategies import DataPolicy, PromotionPolicy, Strategy, TrainingPolicy
+from mlops.strategies import DataPolicy, DriftPolicy, PromotionPolicy, Strategy, TrainingPolicy
 from mlops.strategy_file import Strategies
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import TimedLedger
@@ -66,6 +66,8 @@ def small_strategy(name: str = "growth", **policies: Any) -> Strategy:
                 params={"n_estimators": 5, "max_depth": 2},
                 device="cpu",
             ),
+            # The panel is too short a history to calibrate on.
+            "drift": DriftPolicy(rule="raw"),
             "promotion": PromotionPolicy(min_accuracy=0.6),
             **policies,
         }

@@ -43,7 +43,7 @@ def check(
     return detect_drift(
         reference,
         current,
-        policy or DriftPolicy(),
+        policy or DriftPolicy(rule="raw"),
         strategy="growth",
         as_of=AS_OF,
         reference_window=REFERENCE,

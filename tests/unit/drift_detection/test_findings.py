@@ -173,7 +173,7 @@ def test_missing_categories_are_findings_too() -> None:
     assert codes(gone) == ["all_missing"]
     assert gone.drifted
     # not by its PSI, which no threshold need exceed
-    assert check(frame(s=full), frame(s=none), DriftPolicy(psi_significant=1e9)).drifted
+    assert check(frame(s=full), frame(s=none), DriftPolicy(rule="raw", psi_significant=1e9)).drifted
 
 
 def test_repeated_rows_are_a_finding_of_their_window() -> None:

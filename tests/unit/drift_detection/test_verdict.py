@@ -60,5 +60,5 @@ def test_an_insufficient_check_has_not_drifted() -> None:
 def test_the_callers_threshold_is_the_one_that_counts() -> None:
     reference = frame(x=noise(N_REFERENCE), y=noise(N_REFERENCE))
     current = frame(x=noise(N_CURRENT, shift=5.0), y=noise(N_CURRENT, seed=1))
-    assert check(reference, current, DriftPolicy(alert_share=0.5)).verdict == "drifted"
-    assert check(reference, current, DriftPolicy(alert_share=0.51)).verdict == "stable"
+    assert check(reference, current, DriftPolicy(rule="raw", alert_share=0.5)).verdict == "drifted"
+    assert check(reference, current, DriftPolicy(rule="raw", alert_share=0.51)).verdict == "stable"

@@ -25,7 +25,7 @@ def _check(newest: date, as_of: date) -> DriftReport:
     return detect_drift(
         _frame(newest - timedelta(days=10)),
         _frame(newest),
-        DriftPolicy(),
+        DriftPolicy(rule="raw"),
         strategy="growth",
         as_of=as_of,
         reference_window=reference,

@@ -42,7 +42,7 @@ def test_a_shift_of_all_features_is_drift_and_leads_to_training(services: FakeSe
 def test_a_calm_window_ends_the_run(services: FakeServices) -> None:
     # 56 current rows in 10 bins: PSI of equal distributions is about (10 - 1) * (1/56 + 1/720) = 0.17 on average,
     # so the significant band is moved out of the noise.
-    services.with_policy(drift=DriftPolicy(psi_significant=0.5))
+    services.with_policy(drift=DriftPolicy(rule="raw", psi_significant=0.5))
     with_champion(services)
     outcome = checked(services)
     assert (outcome.result["verdict"], outcome.result["retrain_reason"]) == ("stable", None)
@@ -50,14 +50,14 @@ def test_a_calm_window_ends_the_run(services: FakeServices) -> None:
 
 
 def test_a_strategy_without_a_champion_is_trained_whatever_the_verdict(services: FakeServices) -> None:
-    services.with_policy(drift=DriftPolicy(psi_significant=0.5))
+    services.with_policy(drift=DriftPolicy(rule="raw", psi_significant=0.5))
     outcome = checked(services)
     assert (outcome.result["verdict"], outcome.result["retrain"]) == ("stable", False)
     assert (outcome.result["retrain_reason"], outcome.next_stage) == ("no_champion", Stage.TRAIN)
 
 
 def on_a_registry_with_a_champion(services: FakeServices) -> None:
-    services.with_policy(drift=DriftPolicy(psi_significant=0.5))
+    services.with_policy(drift=DriftPolicy(rule="raw", psi_significant=0.5))
     services.settings = services.settings.model_copy(update={"mlflow_tracking_uri": "http://registry"})
     services.registry.log_training(trained_model("run-1"))
     services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=())

@@ -55,6 +55,7 @@ Drift Detection Summary:
   Drift ratio: 33.33%
   Retraining threshold: 30.00%
   Retraining needed: True
+  Verdict: drifted: 15 of 45 features
 
 Drift detected for growth. Starting retraining...
 Training XGBoost model..."""
