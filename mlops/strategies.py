@@ -31,8 +31,6 @@ class DataPolicy:
     """Length of the current window; it ends on the as-of date."""
     min_current_rows: int = 100
     """Fewer current rows than this give the verdict `insufficient`."""
-    max_reference_rows: int = 2_000_000
-    """Above this the reference is sampled by a stable hash (0: never)."""
     include: tuple[str, ...] = ()
     """Feature columns; empty: every numeric column of the view that is no key and no target."""
     exclude: tuple[str, ...] = ()

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mlops.ports import ModelVersion
 
 COMPARED_METRICS = ("accuracy", "precision", "recall", "f1_score", "roc_auc")
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
 
 
 class OnTransition(Protocol):
@@ -152,6 +151,8 @@ class ACISMLflowClient:
 
         maximize: None for what the metric's name says (log_loss, brier and max_drawdown are minimised).
         """
+        from mlops.training.metrics import LOWER_IS_BETTER  # noqa: PLC0415 -- numpy and scipy on use
+
         direction = "ASC" if (metric in LOWER_IS_BETTER if maximize is None else not maximize) else "DESC"
         experiment = self._gateway.experiment_id(self.experiment_name)
         found = self._gateway.runs(
