@@ -39,7 +39,9 @@ CELLS = 64
 #: The cells are the quantiles of about so many values, evenly spaced over the rows.
 _CELL_SAMPLE = 4096
 #: Rows of one date beyond this add little: what they have in common does not average out.
-ROWS_PER_DATE = 64
+ROWS_PER_DATE = 48
+#: From so many values on, a pass per cell is cheaper than a search per value.
+_MANY = 8192
 #: A reference that hardly moved must not make every later move infinite.
 _LEAST_SPREAD = 0.1
 #: Fewer non-overlapping windows than this say nothing about one in twenty.
@@ -195,7 +197,7 @@ def number_distances(values: Floats, windows: _Windows) -> Floats:
     is_missing = np.isnan(values)
     edges, middles = _cells(values[~is_missing] if is_missing.any() else values)
     n_cells = len(middles)
-    cells = np.searchsorted(edges, values, side="left")
+    cells = _cell_of(values, edges)
     cells[is_missing] = n_cells
     counts = windows.count(cells, n_cells + 1)
     spread = _spread(counts[:, :-1], middles, windows)
@@ -245,6 +247,17 @@ def _cells(values: Floats) -> tuple[Floats, Floats]:
     halves = np.clip(np.maximum.accumulate(sample[middle]), *bounds) / 2
     width = halves[-1] - halves[0]
     return edges, (halves - halves[0]) / width if width > 0 else np.zeros(len(halves))
+
+
+def _cell_of(values: Floats, edges: Floats) -> Integers:
+    """(n,) how many edges lie below each value."""
+    if len(values) < _MANY:
+        return np.searchsorted(edges, values, side="left")
+    # A comparison per edge over the whole column, 8 values at a time, takes a third of a binary search per value.
+    below = np.zeros(len(values), dtype=np.uint8)
+    for edge in edges:
+        below += values > edge
+    return below.astype(np.int64)
 
 
 def _shares(upto: Floats, missing: Floats) -> tuple[Floats, Floats]:
