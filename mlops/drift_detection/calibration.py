@@ -124,7 +124,7 @@ def calibrate(
         return _insufficient(alpha, shortfall, n_dates=n_history, n_placements=n_placements, first=first)
     # Windows by the index of the date after their last; the check's own comes last.
     ends = np.append(np.arange(r + k, n_history + 1), len(days))
-    rows = [_spread_rows(_dates(frame), rows_per_date) for frame in frames]
+    rows = [rows_kept(_dates(frame), rows_per_date) for frame in frames]
     day_of_row = np.searchsorted(
         days, np.concatenate([_dates(f)[chosen] for f, chosen in zip(frames, rows, strict=True)])
     )
@@ -282,8 +282,10 @@ def _deviation(powers: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(powers[:, 2] / n - (powers[:, 1] / n) ** 2, 0.0)))
 
 
-def _spread_rows(dates: Dates, limit: int) -> Integers:
-    """Indices of at most `limit` rows of each date, evenly spaced in the order they have."""
+def rows_kept(dates: Dates, limit: int = ROWS_PER_DATE) -> Integers:
+    """Indices of at most `limit` rows of each date, evenly spaced; what is kept is kept again."""
+    if not len(dates):
+        return np.empty(0, dtype=np.int64)
     order = np.argsort(dates, kind="stable")
     _, starts, sizes = np.unique(dates[order], return_index=True, return_counts=True)
     if sizes.max() <= limit:
