@@ -39,7 +39,9 @@ CELLS = 64
 #: The cells are the quantiles of about so many values, evenly spaced over the rows.
 _CELL_SAMPLE = 4096
 #: Rows of one date beyond this add little: what they have in common does not average out.
-ROWS_PER_DATE = 64
+ROWS_PER_DATE = 48
+#: From so many values on, a pass per cell is cheaper than a search per value.
+_MANY = 8192
 #: A reference that hardly moved must not make every later move infinite.
 _LEAST_SPREAD = 0.1
 #: Fewer non-overlapping windows than this say nothing about one in twenty.
@@ -122,7 +124,7 @@ def calibrate(
         return _insufficient(alpha, shortfall, n_dates=n_history, n_placements=n_placements, first=first)
     # Windows by the index of the date after their last; the check's own comes last.
     ends = np.append(np.arange(r + k, n_history + 1), len(days))
-    rows = [_spread_rows(_dates(frame), rows_per_date) for frame in frames]
+    rows = [rows_kept(_dates(frame), rows_per_date) for frame in frames]
     day_of_row = np.searchsorted(
         days, np.concatenate([_dates(f)[chosen] for f, chosen in zip(frames, rows, strict=True)])
     )
@@ -195,7 +197,7 @@ def number_distances(values: Floats, windows: _Windows) -> Floats:
     is_missing = np.isnan(values)
     edges, middles = _cells(values[~is_missing] if is_missing.any() else values)
     n_cells = len(middles)
-    cells = np.searchsorted(edges, values, side="left")
+    cells = _cell_of(values, edges)
     cells[is_missing] = n_cells
     counts = windows.count(cells, n_cells + 1)
     spread = _spread(counts[:, :-1], middles, windows)
@@ -247,6 +249,17 @@ def _cells(values: Floats) -> tuple[Floats, Floats]:
     return edges, (halves - halves[0]) / width if width > 0 else np.zeros(len(halves))
 
 
+def _cell_of(values: Floats, edges: Floats) -> Integers:
+    """(n,) how many edges lie below each value."""
+    if len(values) < _MANY:
+        return np.searchsorted(edges, values, side="left")
+    # A comparison per edge over the whole column, 8 values at a time, takes a third of a binary search per value.
+    below = np.zeros(len(values), dtype=np.uint8)
+    for edge in edges:
+        below += values > edge
+    return below.astype(np.int64)
+
+
 def _shares(upto: Floats, missing: Floats) -> tuple[Floats, Floats]:
     """Cumulative shares of the cells among the values that are there, and the share of missing ones.
 
@@ -269,8 +282,10 @@ def _deviation(powers: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(powers[:, 2] / n - (powers[:, 1] / n) ** 2, 0.0)))
 
 
-def _spread_rows(dates: Dates, limit: int) -> Integers:
-    """Indices of at most `limit` rows of each date, evenly spaced in the order they have."""
+def rows_kept(dates: Dates, limit: int = ROWS_PER_DATE) -> Integers:
+    """Indices of at most `limit` rows of each date, evenly spaced; what is kept is kept again."""
+    if not len(dates):
+        return np.empty(0, dtype=np.int64)
     order = np.argsort(dates, kind="stable")
     _, starts, sizes = np.unique(dates[order], return_index=True, return_counts=True)
     if sizes.max() <= limit:

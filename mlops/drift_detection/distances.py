@@ -36,9 +36,9 @@ def wasserstein(first: Floats, second: Floats) -> float:
         return np.asarray((sums[whole] + (u - whole) * x[whole]) / n)
 
     # Within a step of the smaller sample's quantile function the larger one's crosses it once, in `u` times n.
-    low: Floats = np.arange(m, dtype=np.float64) * (n / m)
-    high: Floats = np.minimum(np.arange(1, m + 1, dtype=np.float64) * (n / m), np.float64(n))
-    crossing: Floats = np.clip(np.searchsorted(x, y, side="right"), low, high).astype(np.float64)
+    low = np.arange(m, dtype=np.float64) * (n / m)
+    high = np.minimum(np.arange(1, m + 1, dtype=np.float64) * (n / m), float(n))
+    crossing = np.clip(np.searchsorted(x, y, side="right").astype(np.float64), low, high)
     below = y * (crossing - low) / n - (integral(crossing) - integral(low))
     above = integral(high) - integral(crossing) - y * (high - crossing) / n
     return float(max(np.sum(below + above), 0.0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, get_args
 
@@ -62,7 +63,9 @@ def load_data_for_drift_detection(
 
     services = connect()
     source = open_source(db_url, relation=services.settings.feature_relation)
-    read = read_windows(source, services.strategies[strategy], as_of=as_of, today=services.now().date())
+    policy = services.strategies[strategy]
+    without_history = replace(policy, drift=replace(policy.drift, calibration_days=0))
+    read = read_windows(source, without_history, as_of=as_of, today=services.now().date())
     return read.reference.to_pandas(), read.current.to_pandas()
 
 

@@ -10,13 +10,17 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import structlog
 
 from mlops.drift_detection.alarm import settle_alarm
+from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.detect import detect_drift
 from mlops.errors import EmptyWindow, RegistryError, RegistryUnavailable
 from mlops.features.frame import feature_frame, select_features
@@ -28,16 +32,17 @@ from mlops.retraining.as_of import resolve_as_of
 from mlops.strategy_file import restore
 
 if TYPE_CHECKING:
-    from datetime import date
-
-    import pyarrow as pa
-
     from mlops.bootstrap import Services
     from mlops.drift_detection.verdict import Verdict
     from mlops.retraining.lease_keeper import LeaseKeeper
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
+
+#: A history of no more rows is read with the windows; 45 features of it are 180 MB.
+ONE_READ_ROWS = 500_000
+#: A longer one is read so many calendar days at a time.
+PIECE_DAYS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,21 +60,22 @@ class WindowsRead:
 
 
 def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
-    """Read a strategy's history, reference and current rows in one query.
+    """Read a strategy's history, reference and current rows.
 
+    In one query where all are few; else the history comes in pieces that are thinned on arrival.
     Raises EmptyWindow, MissingColumn, SourceUnavailable.
     """
     features = select_features(source.columns(), strategy.data)
     decided = resolve_as_of(as_of, strategy, source, today=today)
     reference_window, current_window = drift_windows(decided, strategy.data)
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
-    rows = source.read(
-        strategy.name,
-        Window(start=history_window.start, end=current_window.end),
-        ["ticker", "date", *features],
-    )
-    history, reference, current = (
-        _between(rows, window) for window in (history_window, reference_window, current_window)
+    columns = ["ticker", "date", *features]
+    is_small = source.count(strategy.name, history_window) <= ONE_READ_ROWS
+    start = history_window.start if is_small else reference_window.start
+    rows = source.read(strategy.name, Window(start=start, end=current_window.end), columns)
+    reference, current = _between(rows, reference_window), _between(rows, current_window)
+    history = (
+        _between(rows, history_window) if is_small else _thinned_history(source, strategy.name, history_window, columns)
     )
     for name, window, table in (("reference", reference_window, reference), ("current", current_window, current)):
         if table.num_rows == 0:
@@ -90,10 +96,27 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
     )
 
 
+def _thinned_history(source: FeatureSource, strategy: str, window: Window, columns: list[str]) -> pa.Table:
+    """The rows that a calibration keeps of each date, read piece by piece, so that no more than one is in memory."""
+    pieces = []
+    start = window.start
+    while start < window.end:
+        end = min(start + timedelta(days=PIECE_DAYS), window.end)
+        rows = source.read(strategy, Window(start=start, end=end), columns)
+        pieces.append(rows.take(rows_kept(_days(rows))))
+        start = end
+    return pa.concat_tables(pieces)
+
+
+def _days(rows: pa.Table) -> npt.NDArray[np.datetime64]:
+    return np.asarray(rows.column("date").to_numpy(zero_copy_only=False), dtype="datetime64[D]")
+
+
 def _between(rows: pa.Table, window: Window) -> pa.Table:
     """The window's rows of a table that is ordered by date; no copy."""
-    days = rows.column("date").to_numpy(zero_copy_only=False).astype("datetime64[D]")
-    first, after = np.searchsorted(days, np.array([window.start, window.end], dtype="datetime64[D]"), side="right")
+    first, after = np.searchsorted(
+        _days(rows), np.array([window.start, window.end], dtype="datetime64[D]"), side="right"
+    )
     return rows.slice(int(first), int(after - first))
 
 
