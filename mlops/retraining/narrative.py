@@ -37,7 +37,8 @@ def calibration_lines(result: Mapping[str, Any]) -> list[str]:
             f"seen for sure: a shift of every feature by {result['smallest_detectable_shift']:.2f} of its spread"
         )
     if result.get("difference"):
-        lines.append(f"  Rule in force: {result['rule']}; {result['difference']}")
+        # The reason stands in the verdict's line already.
+        lines.append(f"  Rule in force: {result['rule']}; {result['difference'].partition(':')[0]}")
     return lines
 
 

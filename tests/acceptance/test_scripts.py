@@ -18,6 +18,7 @@ TRAIN = "mlops/mlflow/train_with_mlflow.py"
 RETRAIN = "mlops/retraining/auto_retrain.py"
 
 NEWEST = "2022-12-28"  # of the sample's prices
+CRASH = "2020-03-16"  # every strategy of the sample has drifted
 SUMMARY = (
     r"Pipeline Summary:\n"
     r"Total strategies processed: {total}\n"
@@ -31,14 +32,19 @@ SUMMARY = (
 def test_the_drift_script_prints_the_guide_s_summary_writes_its_report_and_exits_1_where_needed(
     terminal: Terminal,
 ) -> None:
-    ended = terminal.run(f"python {ROOT}/{DRIFT} \\\n    --strategy growth \\\n    --alert-threshold 0.3\n")
+    words = f"python {ROOT}/{DRIFT} \\\n    --strategy growth \\\n    --alert-threshold 0.3"
+    calm = terminal.run(words + "\n")
+    assert calm.code == 0, calm.said
+    assert f"As of: {NEWEST}\n" in calm.out
+    assert "  Retraining needed: False\n  Verdict: stable: " in calm.out
+    ended = terminal.run(words + f" --as-of {CRASH}\n")
     assert ended.code == 1, ended.said
-    path = terminal.folder / f"drift_report_growth_{NEWEST.replace('-', '')}.json"
+    path = terminal.folder / f"drift_report_growth_{CRASH.replace('-', '')}.json"
     report = json.loads(path.read_text(encoding="utf-8"))
     ratio = report["summary"]["drifted_features_psi"] / report["n_features"]
-    assert ended.out == (
+    assert ended.out.startswith(
         "Checking data drift for growth...\n"
-        f"As of: {NEWEST}\n"
+        f"As of: {CRASH}\n"
         f"Drift report saved to: {path}\n\n"
         "Drift Detection Summary:\n"
         f"  Features analyzed: {report['n_features']}\n"
@@ -46,7 +52,8 @@ def test_the_drift_script_prints_the_guide_s_summary_writes_its_report_and_exits
         f"  Features with drift (PSI): {report['summary']['drifted_features_psi']}\n"
         f"  Drift ratio: {ratio:.2%}\n"
         "  Retraining threshold: 30.00%\n"
-        "  Retraining needed: True\n\n"
+        "  Retraining needed: True\n"
+        f"  Verdict: drifted: {ratio:.0%} of the features drifted by PSI, and so large a shift is rare: p 0.00"
     )
 
 
@@ -73,10 +80,10 @@ def test_the_drift_script_exits_0_where_no_retraining_is_needed(terminal: Termin
 
 
 def test_the_workers_do_it_with_queue_and_json_is_all_that_is_printed(stack: ServedStack, terminal: Terminal) -> None:
-    ended = terminal.script(DRIFT, "--strategy", "momentum", "--as-of", "2019-12-13", "--queue", "--json")
+    ended = terminal.script(DRIFT, "--strategy", "momentum", "--as-of", CRASH, "--queue", "--json")
     assert ended.code == 1, ended.said
     run = json.loads(ended.out)
-    assert (run["kind"], run["state"], run["as_of"], run["executor"]) == ("check", "succeeded", "2019-12-13", "celery")
+    assert (run["kind"], run["state"], run["as_of"], run["executor"]) == ("check", "succeeded", CRASH, "celery")
     assert run["stages"][0]["worker"].startswith("drift@")
     assert stack.services.ledger.run(run["run_id"]).executor is Executor.CELERY
 
@@ -116,7 +123,7 @@ def test_the_pipeline_prints_its_summary_for_the_strategies_that_were_named(term
 
 
 def test_the_pipeline_over_all_strategies_prints_the_guide_s_lines(terminal: Terminal) -> None:
-    command = f"python {ROOT}/{RETRAIN} --drift-threshold 0.3 2>&1 | tee retrain.log"
+    command = f"python {ROOT}/{RETRAIN} --drift-threshold 0.3 --as-of {CRASH} 2>&1 | tee retrain.log"
     ended = terminal.run(["bash", "-o", "pipefail", "-c", command])
     assert ended.code == 0, ended.said
     printed = (terminal.folder / "retrain.log").read_text(encoding="utf-8")
@@ -126,7 +133,7 @@ def test_the_pipeline_over_all_strategies_prints_the_guide_s_lines(terminal: Ter
             rf"Processing strategy: {strategy}\n"
             rf"Checking data drift for {strategy}\.\.\.\n"
             rf"(.*\n)*?Drift report saved to: \S+/drift_report_{strategy}_\d{{8}}\.json\n\n"
-            r"Drift Detection Summary:\n  Features analyzed: \d+\n(.*\n)*?  Retraining needed: True\n\n"
+            r"Drift Detection Summary:\n  Features analyzed: \d+\n(.*\n)*?  Retraining needed: True\n  Verdict: drifted: .*\n(  .*\n)*\n"
             rf"(Drift detected for {strategy}\. Starting retraining|"
             rf"No Production version for {strategy}\. Starting training)\.\.\.\n"
             r"Training XGBoost model\.\.\.\nRetraining completed\. Run ID: [0-9a-f]{32}\n"
