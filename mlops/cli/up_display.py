@@ -80,7 +80,7 @@ class UpDisplay:
             return
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("strategy", no_wrap=True)
-        table.add_column("drifted", justify="right")
+        table.add_column("features", no_wrap=True)
         table.add_column("trained", no_wrap=True)
         table.add_column("AUC", justify="right")
         table.add_column("accuracy", justify="right")
@@ -90,6 +90,9 @@ class UpDisplay:
             table.add_row(*_row(view))
         out.print(f"\nPass {one.title}, as of {views[0].as_of}", style="bold")
         out.print(table)
+        newcomers = [view.strategy for view in views if _results(view)[0].get("retrain_reason") == "no_champion"]
+        if newcomers:
+            out.print(f"{', '.join(newcomers)}: no champion yet, so trained whatever the verdict\n", markup=False)
         for view in views:
             for reason in _objections(view):
                 out.print(f"{view.strategy}: {reason}", markup=False)
@@ -189,8 +192,8 @@ def _row(view: RunView) -> list[str]:
     metrics = train.get("metrics", {})
     return [
         view.strategy,
-        f"{drift['drift_ratio']:.0%}" if drift else "",
-        f"v{train['version']}: {str(drift.get('retrain_reason') or '').replace('_', ' ')}" if train else "no",
+        f"{drift['verdict']} ({drift['drift_ratio']:.0%})" if drift else "",
+        f"v{train['version']}" if train else "no",
         *(
             f"{metrics[name]:.2f}" if name in metrics else ""
             for name in ("roc_auc", "accuracy", "holdout_majority_accuracy")
