@@ -36,6 +36,8 @@ def evaluate_drift(
     """Replay the drift check over a history: how often it fires on calm days, how soon after a break."""
     from functools import partial
 
+    import pandas as pd
+    from rich.console import Console
     from rich.progress import track
     from rich.table import Table
 
@@ -53,9 +55,9 @@ def evaluate_drift(
         if prices or members:
             tables = feature_rows(close, read_members(members, close) if members else price_universes(close))
         else:
-            tables = {
-                str(name): part.drop(columns="strategy") for name, part in compute_sample(close).groupby("strategy")
-            }
+            rows = compute_sample(close).to_pandas()
+            rows["date"] = pd.to_datetime(rows["date"])
+            tables = {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy")}
             # It holds all names, so it is the panel of the others rather than one more strategy.
             tables.pop("direction")
         data = DataPolicy(current_days=current_days or (7 if prices else 30))
@@ -78,7 +80,7 @@ def evaluate_drift(
         if json:
             print_json(results)
             return 0
-        shown = Table(title=f"{data.reference_days}/{data.current_days} days, every {every} trading days")
+        shown = Table(box=None, header_style="bold", pad_edge=False)
         days = list(dict.fromkeys(day for result in results for day in result.days_to_detection))
         for heading in (
             "strategy",
@@ -90,7 +92,7 @@ def evaluate_drift(
             "insufficient",
             *days,
         ):
-            shown.add_column(heading, justify="left" if heading == "strategy" else "right")
+            shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
         for result in results:
             rates = (result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
             found = [result.days_to_detection.get(day, "no history") for day in days]
@@ -101,7 +103,9 @@ def evaluate_drift(
                 *("" if rate is None else f"{rate:.1%}" for rate in rates),
                 *("not seen" if after is None else str(after) for after in found),
             )
-        out.print(shown)
+        out.print(f"{data.reference_days}/{data.current_days} days, every {every} trading days")
+        # Whole, also where the terminal is narrower: a cut figure is no figure.
+        Console(width=max(out.width, 120), highlight=False).print(shown)
         out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
         return 0
 

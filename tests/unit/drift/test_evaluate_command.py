@@ -1,0 +1,36 @@
+"""`acis evaluate-drift` on the sample, cut short."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from mlops.cli.app import app
+from mlops.features import sample
+
+
+@pytest.fixture(autouse=True)
+def short_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2016-09 to 2022: two years of history, and the crash."""
+    prices: pd.DataFrame = sample.read_prices().loc["2016-09":]
+    monkeypatch.setattr(sample, "read_prices", lambda: prices)
+
+
+def test_the_sample_is_the_default_and_each_strategy_is_checked() -> None:
+    ended = CliRunner().invoke(app, ["evaluate-drift", "--every", "150", "--break", "2020-03-02", "--json"])
+    assert ended.exit_code == 0, ended.output
+    results = json.loads(ended.stdout)
+    assert [result["strategy"] for result in results] == ["dividend", "growth", "momentum", "value"]
+    assert all(result["n_checks"] >= 3 for result in results)
+    assert all(result["days_to_detection"]["2020-03-02"] is not None for result in results)
+
+
+def test_a_narrow_terminal_cuts_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    ended = CliRunner().invoke(app, ["evaluate-drift", "--every", "400", "--break", "2020-03-02"])
+    assert ended.exit_code == 0, ended.output
+    assert "…" not in ended.stdout
+    assert "insufficient" in ended.stdout
