@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 from tests.architecture.sources import ROOT, text_files
 
 LOCKS = sorted(path.name for path in ROOT.glob("*.lock") if path.name.startswith("requirements"))
-#: /work/…, /home/somebody, … at the beginning of a path; /home-dir and /var/lib are no such places.
-MACHINE_PATH = re.compile(r"(?<![\w.$~/}-])/(?:work|home|Users|root)/\w")
+#: /home/somebody, /root/…, … at the beginning of a path; /home-dir and /var/lib are no such places.
+MACHINE_PATH = re.compile(r"(?<![\w.$~/}-])/(?:home|Users|root|workspace)/\w")
 
 
 def requirements(lock: str) -> list[Requirement]:
@@ -70,11 +70,11 @@ def test_no_file_names_a_place_of_one_machine() -> None:
 @pytest.mark.parametrize(
     ("text", "is_one"),
     [
-        ("cd /work/main", True),
+        ("cd /root/main", True),
         ('"/home/anna/x"', True),
         ("--home-dir /nonexistent", False),
-        ("https://host/work/x", False),
-        ("$HOME/work/x", False),
+        ("https://host/root/x", False),
+        ("$HOME/root/x", False),
     ],
 )
 def test_a_place_of_one_machine_is_recognised(text: str, is_one: bool) -> None:
