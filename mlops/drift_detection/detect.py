@@ -55,7 +55,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     numbers = [name for name in reference.numbers if name in current.numbers]
     texts = [name for name in reference.categories if name in current.categories]
     compared = [
-        *each(lambda name: _numeric(name, reference.numbers[name], current.numbers[name], policy), numbers),
+        *each(lambda name: compare_numbers(name, reference.numbers[name], current.numbers[name], policy), numbers),
         *each(lambda name: _categorical(name, reference.categories[name], current.categories[name], policy), texts),
     ]
     for name, (feature_report, found) in zip([*numbers, *texts], compared, strict=True):
@@ -105,7 +105,10 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     )
 
 
-def _numeric(name: str, reference: Floats, current: Floats, policy: DriftPolicy) -> tuple[FeatureReport, list[Finding]]:
+def compare_numbers(
+    name: str, reference: Floats, current: Floats, policy: DriftPolicy
+) -> tuple[FeatureReport, list[Finding]]:
+    """Statistics and findings of one numeric column. reference : (n,)      current : (m,)      nan: missing."""
     ref, cur = ordered_column(reference), ordered_column(current)
     ref_description, cur_description = describe(ref), describe(cur)
     found = numeric_findings(name, ref_description, cur_description, alpha=policy.ks_p)

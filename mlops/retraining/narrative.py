@@ -37,7 +37,10 @@ def calibration_lines(result: Mapping[str, Any]) -> list[str]:
             f"seen for sure: a shift of every feature by {result['smallest_detectable_shift']:.2f} of its spread"
         )
     if result.get("difference"):
-        lines.append(f"  Rule in force: {result['rule']}; {result['difference']}")
+        rules = f"raw {result['raw_verdict']}, calibrated {result['calibrated_verdict']}"
+        # The reason of the rule in force is in the verdict's line; the raw rule's is the drift ratio.
+        why = f"; {result['difference'].partition(': ')[2]}" if result["rule"] == "raw" else ""
+        lines.append(f"  Rules: {rules}; in force: {result['rule']}{why}")
     return lines
 
 
