@@ -49,7 +49,7 @@ def ks_test(reference: Floats, current: Floats) -> KsTest:
 def _p_value(statistic: float, n: int) -> float:
     if n > _MANY and n * statistic**2 >= _CERTAIN:
         # 2 exp(-36) = 5e-16 and less: there kstwo sums n terms, which takes as long as the sort.
-        # Maag and Dicaire 1971: off by less than a twentieth of that.
+        # Maag and Dicaire 1971: off by less than a tenth of that.
         return min(1.0, 2 * math.exp(-((6 * n * statistic + 1) ** 2) / (18 * n)))
     return float(np.clip(kstwo.sf(statistic, n), 0.0, 1.0))
 
