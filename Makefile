@@ -15,7 +15,12 @@ run: $(VENV)/.ready ## Start everything, run the loop on the sample, serve until
 	@exec $(BIN)/acis up $(if $(filter 1,$(ONCE)),--once)
 
 test: $(VENV)/.dev-ready ## The whole test suite, on servers of its own
+ifdef ARGS
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+else
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/acceptance -n 2 --dist loadfile -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/acceptance -q
+endif
 
 check: $(VENV)/.dev-ready ## What CI runs: format, lint, types, import contracts, tests, manifests
 	$(BIN)/ruff format --check .

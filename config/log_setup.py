@@ -38,5 +38,23 @@ def set_up_logging(*, level: str = "INFO", style: str = "console") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("alembic", "urllib3", "matplotlib", "mlflow"):
+    # It warns of each retry; the last one is an error of ours, in words.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    for noisy in ("alembic", "matplotlib", "mlflow"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def leave_logging_to_the_caller() -> None:
+    """Where nobody set logs up (a notebook, a program that imports us): warnings only, by the standard library.
+
+    structlog's own default prints every event to standard output.
+    """
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.stdlib.render_to_log_kwargs,
+            ],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )

@@ -12,9 +12,9 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.endpoints import read_endpoints
@@ -41,7 +41,14 @@ class _RunningServers(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """The system's settings. Secrets have no default and are never printed."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        # What is refused about two values together would be quoted with all of them, secrets too.
+        hide_input_in_errors=True,
+    )
 
     # ---- servers: the documented variables
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
@@ -50,8 +57,8 @@ class Settings(BaseSettings):
     """Redis that carries the messages, e.g. `redis://:password@host:6379/0`."""
     celery_result_backend: SecretStr | None = Field(None, validation_alias="CELERY_RESULT_BACKEND")
     """Redis that keeps the outcomes; unset: the broker's."""
-    mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
-    """MLflow server, e.g. `http://localhost:5000`."""
+    mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    """MLflow server, e.g. `http://localhost:5000`; it may hold `user:password@`."""
     mlflow_artifact_root: str | None = Field(None, validation_alias="MLFLOW_ARTIFACT_ROOT")
     """Where the MLflow server that we start keeps artifacts: a folder, or `s3://bucket/prefix`."""
     mlflow_tracking_username: str | None = Field(None, validation_alias="MLFLOW_TRACKING_USERNAME")
@@ -84,8 +91,8 @@ class Settings(BaseSettings):
     """`auto`: servers found on the machine before those that wheels carry; `embedded`: the wheels' only."""
 
     # ---- the ledger's clockwork
-    lease_s: float = Field(60.0, gt=0, validation_alias="ACIS_LEASE_S")
-    """A stage whose worker is silent for so long may be taken by another; 4 missed renewals."""
+    lease_s: float = Field(60.0, ge=3, validation_alias="ACIS_LEASE_S")
+    """A stage whose worker is silent for so long may be taken by another; at least 3 renewals."""
     renew_s: float = Field(10.0, gt=0, validation_alias="ACIS_RENEW_S")
     """Seconds between two renewals of a lease; 5 to 15."""
     reconcile_s: float = Field(30.0, gt=0, validation_alias="ACIS_RECONCILE_S")
@@ -121,6 +128,17 @@ class Settings(BaseSettings):
         """Explicit arguments, environment, running servers."""
         return init_settings, env_settings, _RunningServers(settings_cls)
 
+    @model_validator(mode="after")
+    def _lease_outlasts_missed_renewals(self) -> Self:
+        # Writes end at 3/4 of a silent lease, and one renewal may fail: 2 of 3 intervals are below that.
+        if self.renew_s * 3 > self.lease_s:
+            message = (
+                f"ACIS_RENEW_S ({self.renew_s:g} s) must be at most a third of ACIS_LEASE_S ({self.lease_s:g} s), "
+                "else a stage that works is taken for dead"
+            )
+            raise ValueError(message)
+        return self
+
     @property
     def result_backend_url(self) -> SecretStr | None:
         """Where outcomes are kept."""
@@ -143,12 +161,15 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     for name in os.environ if environ is None else environ:
         if name.startswith("ACIS_") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(n for n in known if n[:5] == 'ACIS_')}"
+            hint = (
+                f"did you mean {near[0]}?" if near else f"known are {', '.join(n for n in known if n[:5] == 'ACIS_')}"
+            )
             message = f"environment variable {name} is not known; {hint}"
             raise SettingsError(message)
     try:
         return Settings()
     except ValidationError as exc:
         first = exc.errors(include_input=False, include_url=False)[0]
-        message = f"environment variable {first['loc'][0]} is not valid: {first['msg']}"
+        words = first["msg"].removeprefix("Value error, ")
+        message = f"environment variable {first['loc'][0]} is not valid: {words}" if first["loc"] else words
         raise SettingsError(message) from exc

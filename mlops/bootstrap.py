@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
+from config.log_setup import leave_logging_to_the_caller
 from config.settings import Settings, load_settings
 from mlops.errors import NothingConfigured
 from mlops.strategy_file import Strategies, load_strategies
@@ -74,11 +75,12 @@ class Services:
 
 def connect(settings: Settings | None = None) -> Services:
     """Services for these settings, or for those of the environment."""
+    leave_logging_to_the_caller()
     return Services(settings or load_settings())
 
 
 def process_services() -> Services:
-    """This process's services; a forked child gets its own, with connections of its own."""
+    """Services of the calling process; a forked child gets its own, with connections of its own."""
     return _of_process(os.getpid())
 
 
@@ -87,8 +89,8 @@ def _of_process(_pid: int) -> Services:
     return connect()
 
 
-def _needed(value: SecretStr | str | None, variable: str) -> str:
+def _needed(value: SecretStr | None, variable: str) -> str:
     if value is None:
         message = f"{variable} is not set and no server is running; {_TWO_WAYS.format(variable)}"
         raise NothingConfigured(message)
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+    return value.get_secret_value()

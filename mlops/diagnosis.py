@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from mlops.addresses import without_credentials
 from mlops.bootstrap import Services, connect
 from mlops.errors import AcisError, DataError
 from mlops.features.frame import select_features
@@ -78,7 +79,10 @@ def _ledger(services: Services) -> Iterator[Answer]:
     state = schema_state(url.get_secret_value()) if url else None
     if state is not None and not state.is_current:
         yield Answer(
-            subject="ledger", level="error", found=f"tables at {state.current}, code at {state.head}", mend="acis migrate"
+            subject="ledger",
+            level="error",
+            found=f"tables at {state.current}, code at {state.head}",
+            mend="acis migrate",
         )
     else:
         yield Answer(subject="ledger", level="ok", found="answers, tables up to date")
@@ -131,7 +135,8 @@ def _broker(services: Services) -> Iterator[Answer]:
 def _mlflow(services: Services) -> Iterator[Answer]:
     names = [services.strategies[name].model_name for name in services.strategies]
     n_versions = sum(len(services.registry.versions(name)) for name in names)
-    uri = services.settings.mlflow_tracking_uri
+    secret = services.settings.mlflow_tracking_uri
+    uri = without_credentials(secret.get_secret_value()) if secret else "MLflow"
     yield Answer(subject="MLflow", level="ok", found=f"{uri} answers; {n_versions} versions of {len(names)} models")
 
 
@@ -156,9 +161,7 @@ def _features(services: Services) -> Iterator[Answer]:
         try:
             yield _strategy_features(services, services.strategies[name], columns)
         except DataError as exc:
-            yield Answer(
-                subject=f"features of {name}", level="error", found=str(exc), mend="see README, Your own data"
-            )
+            yield Answer(subject=f"features of {name}", level="error", found=str(exc), mend="see README, Your own data")
 
 
 def _strategy_features(services: Services, strategy: Strategy, columns: Sequence[Column]) -> Answer:
@@ -193,5 +196,7 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
         )
     stale = newest is not None and (datetime.now(UTC).date() - newest).days > STALE_DAYS
     if strategy.data.as_of == "today" and stale:
-        return Answer(subject=subject, level="warning", found=f"{found}; newest row {newest}", mend="load newer features")
+        return Answer(
+            subject=subject, level="warning", found=f"{found}; newest row {newest}", mend="load newer features"
+        )
     return Answer(subject=subject, level="ok", found=found)

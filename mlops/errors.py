@@ -3,15 +3,14 @@
     AcisError
     ├── TemporaryError             try again after `delay_s`; the run waits, nothing is lost
     │   ├── LedgerUnavailable          PostgreSQL does not answer
-    │   ├── BrokerUnavailable          Redis does not answer
     │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
     │   └── SourceUnavailable          the feature source does not answer
     └── PermanentError             asking again changes nothing
         ├── ConfigurationError         settings or strategies file
         │   ├── NothingConfigured          no server named, none running
         │   ├── AlreadyRunning             a stack of servers uses this var folder now
-    │   ├── ServerFailed               a server or role that we started does not come up
-    │   ├── UnknownStrategy
+        │   ├── ServerFailed               a server or role that we started does not come up
+        │   ├── UnknownStrategy
         │   └── InvalidStrategyFile
         ├── DataError                  the data cannot answer the question
         │   ├── EmptyWindow
@@ -28,6 +27,7 @@
         └── RegistryError
             ├── ModelNotFound
             ├── VersionNotFound
+            ├── UnusableModelFile          it is gone, was changed, or is torn
             └── InvalidStage
 
 A message says what was asked, what was found and what to do. `except AcisError` is an expected failure
@@ -35,6 +35,9 @@ and is shown to the user as its message; anything else is a defect and keeps its
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
 
 
 class AcisError(Exception):
@@ -59,10 +62,6 @@ class TemporaryError(AcisError):
 
 class LedgerUnavailable(TemporaryError):
     """PostgreSQL does not answer; check DATABASE_URL and that the server runs."""
-
-
-class BrokerUnavailable(TemporaryError):
-    """Redis does not answer; check CELERY_BROKER_URL and that the server runs."""
 
 
 class RegistryUnavailable(TemporaryError):
@@ -96,9 +95,10 @@ class ServerFailed(ConfigurationError):
 class UnknownStrategy(ConfigurationError):
     """The strategy is not in the strategies file."""
 
-    def __init__(self, name: str, known: tuple[str, ...] = ()) -> None:
-        super().__init__(f"strategy {name!r} is not known; one of: {', '.join(sorted(known)) or '(none)'}")
-        self.name = name
+    @classmethod
+    def named(cls, name: str, known: Iterable[str]) -> Self:
+        """The error about that name. Not the constructor: errors cross the wire as their message alone."""
+        return cls(f"strategy {name!r} is not known; one of: {', '.join(sorted(known)) or '(none)'}")
 
 
 class InvalidStrategyFile(ConfigurationError):
@@ -163,6 +163,10 @@ class ModelNotFound(RegistryError):
 
 class VersionNotFound(RegistryError):
     """The registry holds no such version."""
+
+
+class UnusableModelFile(RegistryError):
+    """The version's model file is gone, was changed after it was logged, or is torn."""
 
 
 class InvalidStage(RegistryError):

@@ -1,7 +1,7 @@
 """What the stages need from outside, as Protocols; `mlops.bootstrap` chooses the adapters.
 
-FeatureSource    features/sql.py, features/parquet.py            fake: tests/support
-ModelRegistry    mlflow/mlflow_client.py                         fake: tests/support
+FeatureSource    features/postgres.py, sqlite.py, parquet.py      fake: tests/support
+ModelRegistry    mlflow/registry.py                              fake: tests/support
 Trainer          training/trainer.py, or a strategy's own
 Ledger           ledger/ (PostgreSQL, SQLite)
 Dispatcher       tasks/dispatch.py
@@ -39,14 +39,6 @@ if TYPE_CHECKING:
         StageOutcome,
         WorkerBeat,
     )
-
-
-class Clock(Protocol):
-    """Now, as an aware datetime in UTC."""
-
-    def __call__(self) -> datetime:
-        """The current time."""
-        ...
 
 
 # --------------------------------------------------------------------------- features
@@ -227,7 +219,7 @@ class ModelRegistry(Protocol):
         """All versions, newest first; empty where there is no such model."""
         ...
 
-    def load_classifier(self, model_name: str, version: str) -> Any:
+    def load_classifier(self, model_name: str, version: str) -> xgb.XGBClassifier:
         """The version as an XGBClassifier, verified against its logged digest."""
         ...
 
@@ -375,12 +367,20 @@ class Ledger(Protocol):
         """
         ...
 
+    def reroute(self, queue: str) -> int:
+        """Take back the messages of `auto` stages that wait in a queue nobody serves any more; how many."""
+        ...
+
     def fail_lost_inline(self) -> int:
         """Fail inline runs whose process stopped renewing; how many."""
         ...
 
     def pending_outcomes(self, *, limit: int = 100) -> list[OutcomeMessage]:
         """Outcomes not yet in the result backend, oldest first."""
+        ...
+
+    def redeliver_outcomes(self, *, within_s: float) -> int:
+        """Make pending again what was delivered within so many seconds; how many."""
         ...
 
     def outcomes_delivered(self, run_ids: Sequence[str]) -> None:

@@ -31,8 +31,6 @@ class DataPolicy:
     """Length of the current window; it ends on the as-of date."""
     min_current_rows: int = 100
     """Fewer current rows than this give the verdict `insufficient`."""
-    max_reference_rows: int = 2_000_000
-    """Above this the reference is sampled by a stable hash (0: never)."""
     include: tuple[str, ...] = ()
     """Feature columns; empty: every numeric column of the view that is no key and no target."""
     exclude: tuple[str, ...] = ()
@@ -149,7 +147,8 @@ class ExecutionPolicy:
     drift_deadline_s: float = 900.0
     """A drift stage that runs longer loses its lease."""
     train_deadline_s: float = 2700.0
-    """A train stage that runs longer loses its lease (the documented training takes 30 to 60 min)."""
+    """A train stage that runs longer loses its lease: 45 min. Trainings of up to 60 min, which the documentation
+    speaks of, need more; the workers' time limits follow this value."""
     promote_deadline_s: float = 600.0
     """A promote stage that runs longer loses its lease."""
 

@@ -12,6 +12,7 @@ TOML has no null: a gate is taken out with the string "none".
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from mlops.cron import cron_fault
 from mlops.errors import InvalidStrategyFile, UnknownStrategy
 from mlops.features.labels import parse_label
 from mlops.strategies import Strategy
@@ -39,7 +41,7 @@ class Strategies(Mapping[str, Strategy]):
         try:
             return self._by_name[name]
         except KeyError:
-            raise UnknownStrategy(name, tuple(self._by_name)) from None
+            raise UnknownStrategy.named(name, self._by_name) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -117,7 +119,8 @@ def _strategy(path: Path, name: str, defaults: dict[str, Any], table: dict[str, 
 def _check_meaning(strategy: Strategy) -> None:
     """Refuse values of the right type that mean nothing, before a run finds out."""
     parse_label(strategy.training.label)
-    drift, data, training = strategy.drift, strategy.data, strategy.training
+    drift, data, training, execution = strategy.drift, strategy.data, strategy.training, strategy.execution
+    deadlines = (execution.drift_deadline_s, execution.train_deadline_s, execution.promote_deadline_s)
     wrong = [
         rule
         for rule, holds in {
@@ -147,10 +150,16 @@ def _check_meaning(strategy: Strategy) -> None:
             f"{data.reference_days})": min(data.current_days, data.reference_days) >= 1,
             f"training.training_days and training.holdout_dates are at least 1 (found {training.training_days}, "
             f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
+            f"execution deadlines are more than 0 s (found {deadlines})": all(0 < one < math.inf for one in deadlines),
+            f"execution.max_attempts is at least 1 (found {execution.max_attempts})": execution.max_attempts >= 1,
             f"training.horizon_dates is at least 0 (found {training.horizon_dates})": training.horizon_dates >= 0,
         }.items()
         if not holds
     ]
+    for name, cron in (("drift_check", strategy.schedule.drift_check), ("retrain", strategy.schedule.retrain)):
+        fault = cron_fault(cron) if cron else None
+        if fault:
+            wrong.append(f"schedule.{name} = {cron!r} is no cron expression: {fault}; an empty one schedules nothing")
     if wrong:
         raise InvalidStrategyFile("; ".join(wrong))
 

@@ -18,7 +18,6 @@ from mlops.retraining.execution import ended_badly, execute
 from mlops.retraining.stages import stages
 from tasks.outcomes import deliver_outcomes
 from tasks.payloads import StageMessage
-from tasks.publish import CeleryDispatcher
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +109,7 @@ def start(task_self: Task[Any, Any], services: Services, request: RunRequest) ->
         raise task_self.retry(exc=exc, countdown=START_RETRY_S) from exc
     log.info("run.accepted", run_id=accepted.run_id, created=accepted.created, strategy=request.strategy)
     if accepted.publication is not None:
-        CeleryDispatcher(task_self.app, services).publish(accepted.publication)
+        services.dispatcher.publish(accepted.publication)
     deliver_outcomes(task_self.app, services.ledger)
     if accepted.run_id != task_self.request.id:
         return {"run_id": accepted.run_id, "created": False, "state": accepted.state.value}
@@ -121,7 +120,7 @@ def start(task_self: Task[Any, Any], services: Services, request: RunRequest) ->
 def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished) -> None:
     """Ring the next stage's bell and deliver outcomes; what fails here the reconciler does."""
     if finished.publication is not None:
-        CeleryDispatcher(task_self.app, services).publish(finished.publication)
+        services.dispatcher.publish(finished.publication)
     deliver_outcomes(task_self.app, services.ledger)
 
 

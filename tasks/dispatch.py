@@ -14,13 +14,11 @@ from __future__ import annotations
 import time
 from datetime import date
 
-from celery import Celery
-
 from mlops.bootstrap import Services, process_services
 from mlops.ledger.records import Accepted, Kind, RunRequest, RunView
 from mlops.ledger.states import TERMINAL
 from mlops.retraining.run_requests import run_request
-from tasks.publish import CeleryDispatcher
+from tasks.publish import CeleryDispatcher, publisher
 
 
 class RunUnfinished(TimeoutError):
@@ -97,29 +95,10 @@ def dispatch(request: RunRequest) -> Accepted:
     services = process_services()
     accepted = services.ledger.accept(request)
     if accepted.publication is not None:
-        dispatcher(services).publish(accepted.publication)
+        services.dispatcher.publish(accepted.publication)
     return accepted
 
 
 def dispatcher(services: Services) -> CeleryDispatcher:
-    """A dispatcher for a process that is no worker: a Celery client with the broker's address alone."""
-    return CeleryDispatcher(client(services), services)
-
-
-def client(services: Services) -> Celery:
-    """A Celery client of this system; it knows no tasks, only names."""
-    broker, backend = services.settings.celery_broker_url, services.settings.result_backend_url
-    return Celery(
-        "acis-client",
-        broker=broker.get_secret_value() if broker else None,
-        backend=backend.get_secret_value() if backend else None,
-        set_as_current=False,
-        changes={
-            "task_serializer": "json",
-            "accept_content": ["json"],
-            "broker_transport_options": {"socket_connect_timeout": 3, "socket_timeout": 10},
-            "broker_connection_retry": False,
-            "task_send_sent_event": True,
-            "task_create_missing_queues": True,
-        },
-    )
+    """What rings the bells of a process; `Services.dispatcher` keeps it."""
+    return CeleryDispatcher(publisher(services), services)

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+SENTINEL = "acis:outcomes-are-here"
+"""Key in the result backend that is gone when Redis was flushed."""
 
-class RunFailed(Exception):  # noqa: N818 -- it is on the wire by this name
+
+class RunFailed(Exception):
     """A run ended failed, cancelled or dead; the message says why."""
 
 
@@ -46,3 +49,23 @@ def deliver_outcomes(app: Celery, ledger: Ledger, *, limit: int = 100) -> int:
     except TemporaryError as exc:
         log.warning("outcome.not_noted", error=str(exc))
     return len(delivered)
+
+
+def restore_flushed_outcomes(app: Celery, ledger: Ledger) -> int:
+    """Make outcomes pending again when the result backend was emptied; how many. Called by the reconciler.
+
+    A key without expiry stands in the backend; where it is gone, everything beside it is gone too.
+    """
+    redis = getattr(app.backend, "client", None)
+    if redis is None:
+        return 0
+    try:
+        if redis.set(SENTINEL, "1", nx=True) is None:
+            return 0
+        n_pending = ledger.redeliver_outcomes(within_s=float(app.conf.result_expires))
+    except RedisError as exc:
+        log.warning("outcome.backend_not_looked_at", error=str(exc))
+        return 0
+    if n_pending:
+        log.warning("outcome.backend_was_emptied", outcomes=n_pending, next="they are delivered again")
+    return n_pending

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.errors import ConfigurationError
+from mlops.ledger.records import RUN_ID_LENGTH
 
 
 class InvalidMessage(ConfigurationError):
@@ -34,7 +35,7 @@ class _Payload(BaseModel):
 class StageMessage(_Payload):
     """The bell of one stage of a run that the ledger has accepted."""
 
-    run_id: str = Field(min_length=1, max_length=64)
+    run_id: str = Field(min_length=1, max_length=RUN_ID_LENGTH)
     publish_no: int = Field(ge=0)
 
 

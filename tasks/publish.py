@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from mlops.errors import TemporaryError
 from mlops.ledger.records import Publication, Stage
 
 if TYPE_CHECKING:
-    from celery import Celery
-
     from mlops.bootstrap import Services
 
 log = structlog.get_logger(__name__)
 
 TASK_OF_STAGE = {Stage.DRIFT: "drift.check", Stage.TRAIN: "model.train", Stage.PROMOTE: "model.promote"}
+#: After a failure nothing is tried for so long: a pass over thousands of bells must not wait 3 s for each.
+BROKER_PAUSE_S = 5.0
+#: A stage that its lease did not end at the deadline is stopped so many seconds later, and killed so many.
+SOFT_AFTER_S = 30
+KILL_AFTER_S = 60
 _NAMESPACE = uuid.UUID("5b7c6c1e-6f0e-4a53-9d0e-6a5c1f0d7a11")
 
 
@@ -37,16 +44,58 @@ def queue_of(stage: Stage, device: str, *, gpu_alive: bool) -> str:
     return "train.gpu" if wants_gpu else "train.cpu"
 
 
-class CeleryDispatcher:
-    """`mlops.ports.Dispatcher` over Celery."""
+def time_limits_of(publication: Publication) -> tuple[int | None, int | None]:
+    """Celery's soft and hard limit of a bell: the stage's own deadline comes first, then the exception, then the kill.
 
-    def __init__(self, app: Celery, services: Services) -> None:
+    None where the publication has no deadline: then the task's own hold.
+    """
+    if publication.deadline_s is None:
+        return None, None
+    deadline_s = math.ceil(publication.deadline_s)
+    return deadline_s + SOFT_AFTER_S, deadline_s + KILL_AFTER_S
+
+
+class _SendingClient(Celery):
+    """A client with a result backend subscribes to the result of everything it sends, so it fails with the backend
+    and never forgets a subscription. Only this attribute keeps Celery from reading CELERY_RESULT_BACKEND itself.
+    """
+
+    backend_cls = "disabled://"
+
+
+def publisher(services: Services) -> Celery:
+    """A Celery client that only sends; it knows no tasks, only names."""
+    broker = services.settings.celery_broker_url
+    return _SendingClient(
+        "acis-publisher",
+        broker=broker.get_secret_value() if broker else None,
+        set_as_current=False,
+        changes={
+            "task_serializer": "json",
+            "accept_content": ["json"],
+            "broker_transport_options": {"socket_connect_timeout": 3, "socket_timeout": 10, "max_retries": 1},
+            "broker_connection_retry": False,
+            "task_send_sent_event": True,
+            "task_create_missing_queues": True,
+        },
+    )
+
+
+class CeleryDispatcher:
+    """`mlops.ports.Dispatcher` over Celery; one a process, `Services.dispatcher`."""
+
+    def __init__(self, app: Celery, services: Services, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._ledger = services.ledger
+        self._monotonic = monotonic
+        self._silent_until = monotonic()
 
     def publish(self, publication: Publication) -> bool:
         """Send the message and note it; False where the broker does not answer (the reconciler sends it)."""
+        if self._monotonic() < self._silent_until:
+            return False
         task_id = task_id_of(publication)
+        soft_s, kill_s = time_limits_of(publication)
         try:
             gpu_alive = publication.device == "auto" and publication.stage is Stage.TRAIN and self._gpu_alive()
             queue = queue_of(publication.stage, publication.device, gpu_alive=gpu_alive)
@@ -59,12 +108,19 @@ class CeleryDispatcher:
                 parent_id=publication.previous_task_id or publication.run_id,
                 queue=queue,
                 retry=False,
+                soft_time_limit=soft_s,
+                time_limit=kill_s,
             )
         except OperationalError as exc:
-            log.warning("stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it")
+            self._silent_until = self._monotonic() + BROKER_PAUSE_S
+            log.warning(
+                "stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it"
+            )
             return False
         except TemporaryError as exc:
-            log.warning("stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it")
+            log.warning(
+                "stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it"
+            )
             return False
         try:
             self._ledger.published(publication, queue=queue, task_id=task_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
 from billiard.exceptions import WorkerLostError
 from celery import current_app
 from celery.worker.request import Request
@@ -28,8 +29,11 @@ class StageRequest(Request):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 -- the base class's signature
         """A task failed, or its child died: then somebody must give the lease back."""
-        if isinstance(exc_info.exception, WorkerLostError) and "run_id" in self.kwargs:
-            self._report_lost_child(str(exc_info.exception))
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it
+            error = error.exc
+        if isinstance(error, WorkerLostError) and "run_id" in self.kwargs:
+            self._report_lost_child(str(error))
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _report_lost_child(self, cause: str) -> None:

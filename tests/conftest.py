@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+
 from tests.support.servers import (
     mlflow_url,
     postgres_database,
@@ -12,6 +14,10 @@ from tests.support.servers import (
     redis_url,
     servers_folder,
 )
+
+# A first example imports and compiles, and the machine may be shared: time is no property of ours.
+settings.register_profile("acis", deadline=None)
+settings.load_profile("acis")
 
 __all__ = [
     "mlflow_url",

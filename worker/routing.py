@@ -33,7 +33,8 @@ ROLES: Mapping[str, Role] = {
 UNROUTED = "unrouted"
 """Dead letters of the transport; alarmed when not empty, read by nobody."""
 
-QUEUES = tuple(Queue(name) for name in (*ROLES, UNROUTED))
+#: Without a routing key of its own each would get the default queue's, and with it its messages.
+QUEUES = tuple(Queue(name, routing_key=name) for name in (*ROLES, UNROUTED))
 
 
 def route_task(

@@ -12,7 +12,7 @@ from celery.beat import Scheduler
 
 from mlops.bootstrap import process_services
 from mlops.errors import TemporaryError
-from tasks.publish import CeleryDispatcher
+from worker.health import health_file, touch
 from worker.timetable import open_due_slots, sync_timetable
 
 log = structlog.get_logger(__name__)
@@ -28,11 +28,12 @@ class LedgerScheduler(Scheduler):
     def tick(self, *_: Any, **__: Any) -> float:  # noqa: ANN401
         """One look at the timetable; seconds until the next."""
         services = process_services()
+        touch(health_file(services.settings.var_dir, "beat"))
         try:
             if not self._synced:
                 sync_timetable(services)
                 self._synced = True
-            open_due_slots(services, CeleryDispatcher(self.app, services))
+            open_due_slots(services, services.dispatcher)
         except TemporaryError as exc:
             log.warning("beat.waits", error=str(exc))
         return float(self.max_interval or 5)

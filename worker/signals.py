@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -10,6 +12,7 @@ from celery import signals
 
 from config.log_setup import set_up_logging
 from config.settings import load_settings
+from worker.health import health_file, touch
 
 
 @signals.setup_logging.connect
@@ -19,8 +22,19 @@ def set_up_worker_logging(**_: Any) -> None:  # noqa: ANN401
     set_up_logging(level=settings.log_level, style=settings.log_format)
 
 
+@signals.heartbeat_sent.connect
+def note_alive(**_: Any) -> None:  # noqa: ANN401
+    """The main process's event loop turns, and its messages reach Redis: every 2 s."""
+    touch(_alive_file())
+
+
+@cache
+def _alive_file() -> Path:
+    return health_file(load_settings().var_dir, os.environ.get("WORKER_ROLE", "worker"))
+
+
 @signals.worker_process_init.connect
-def limit_threads(**_: Any) -> None:  # noqa: ANN401
+def let_threads_wait_passively(**_: Any) -> None:  # noqa: ANN401
     """OpenMP waits without burning the core that a sibling could use."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -21,7 +21,8 @@ def parse_cron(expression: str) -> crontab:
             minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday, nowfun=_utc_now
         )
     except (ParseException, ValueError) as exc:
-        message = f"cron expression {expression!r} is not valid; it has five fields: minute hour day month weekday"
+        fields_are = "minute hour day month weekday (Sunday is 0)"
+        message = f"cron expression {expression!r} is not valid; it has five fields: {fields_are}"
         raise ConfigurationError(message) from exc
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 import structlog
 
 from mlops.bootstrap import Services
-from mlops.errors import AcisError, LedgerUnavailable
+from mlops.errors import AcisError, ConfigurationError, LedgerUnavailable
 from mlops.ledger.records import Kind, RunState, ScheduleEntry
 from mlops.ports import Dispatcher
 from mlops.retraining.run_requests import run_request
@@ -46,8 +46,15 @@ def entries_of(strategy: Strategy) -> list[ScheduleEntry]:
 
 
 def sync_timetable(services: Services) -> None:
-    """Make the ledger's timetable equal to the strategies file."""
-    services.ledger.sync_schedule([entry for name in services.strategies for entry in entries_of(services.strategies[name])])
+    """Make the ledger's timetable equal to the strategies file; a strategy's wrong time stops no other."""
+    entries: list[ScheduleEntry] = []
+    for name in services.strategies:
+        try:
+            entries += entries_of(services.strategies[name])
+        except ConfigurationError as exc:
+            mend = "correct its schedule in the strategies file and start beat again"
+            log.warning("strategy.not_scheduled", strategy=name, error=str(exc), action=mend)
+    services.ledger.sync_schedule(entries)
 
 
 def open_due_slots(services: Services, dispatcher: Dispatcher) -> int:

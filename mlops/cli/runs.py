@@ -84,21 +84,21 @@ def requeue(run_id: Annotated[str, typer.Argument(help="A dead run.")], json: As
 def _table(views: Sequence[RunView]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
-    for column in ("run", "strategy", "kind", "as of", "state", "reason", "opened", "took"):
-        table.add_column(column, no_wrap=column != "reason")
+    from mlops.console import out
+
+    # A run's id must be there to be copied; the reason has room on a wide terminal alone.
+    is_wide = out.width >= 130
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("run", "strategy", "kind", "as of", "state"):
+        table.add_column(column, no_wrap=True)
+    if is_wide:
+        table.add_column("opened", no_wrap=True)
+        table.add_column("took", justify="right", no_wrap=True)
+        table.add_column("reason")
     for view in views:
         took = f"{(view.finished_at - view.created_at).total_seconds():.1f} s" if view.finished_at else ""
-        table.add_row(
-            view.run_id,
-            view.strategy,
-            view.kind,
-            str(view.as_of or ""),
-            view.state,
-            view.reason,
-            f"{view.created_at:%Y-%m-%d %H:%M:%S}",
-            took,
-        )
+        more = [f"{view.created_at:%Y-%m-%d %H:%M:%S}", took, view.reason] if is_wide else []
+        table.add_row(view.run_id, view.strategy, view.kind, str(view.as_of or ""), view.state, *more)
     return table
 
 

@@ -11,6 +11,7 @@ import typer
 from mlops.cli.options import AsJson
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from pydantic import SecretStr
@@ -52,10 +53,12 @@ def secrets(json: AsJson = False) -> None:
     """Make random secrets (mode 600) and print the sign-in once."""
     from config.settings import load_settings
     from mlops.console import guarded, out, print_json
+    from mlops.servers.layout import Layout
     from mlops.servers.secrets import FILE, ensure_secrets
 
     def body() -> int:
         settings = load_settings()
+        Layout(var_dir=settings.var_dir).make()
         made, is_new = ensure_secrets(settings.var_dir)
         path = settings.var_dir / FILE
         if json:
@@ -117,52 +120,67 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
     from mlops.errors import ServerFailed
     from mlops.retraining.demo import own_data_pass, run_pass, sample_passes
     from mlops.retraining.narrative import is_error
+    from mlops.servers.secrets import ensure_secrets
     from mlops.servers.stack import Stack
 
     set_up_logging(level="WARNING")
-    own_server = settings.database_url is None
-    stack = Stack(_options(settings, sample=own_server), prepare=lambda found: _prepare(found, sample=own_server))
+    # Where either the database or the features are the user's, the data is.
+    sample = settings.feature_url is None
+    stack = Stack(_options(settings, sample=sample), prepare=lambda found: _prepare(found, sample=sample))
     try:
+        stack.layout.make()
+        secrets, are_new = ensure_secrets(settings.var_dir)
+        if are_new:
+            display.sign_in(secrets.flower_basic_auth)
         with display.starting() as on_step:
             stack.start(on_step)
             services = connect(load_settings())
             stack.wait_healthy(on_step=on_step)
         display.addresses(stack.endpoints, settings.var_dir)
         results = []
-        for one in sample_passes() if own_server else own_data_pass(services):
+        look = _watch(stack, display)
+        for one in sample_passes() if sample else own_data_pass(services):
             with display.working(one) as on_change:
-                views = run_pass(services, one, on_change=on_change)
+                views = run_pass(services, one, on_change=on_change, check=look)
             results.append((one, views))
             display.pass_summary(one, views)
-        display.end(results, sample=own_server, json=json)
+        display.end(results, sample=sample, json=json)
         errors = sum(is_error(view) for _, views in results for view in views)
         if once:
             return FINDING if errors else OK
         display.addresses(stack.endpoints, settings.var_dir)
         display.serving()
-        _watch(stack, display)
+        while True:
+            look()
+            time.sleep(1.0)
     except KeyboardInterrupt:
         display.say("Stopping every process that was started…")
     except ServerFailed as exc:
         display.say(str(exc))
         return ERROR
     finally:
-        with display.stopping():
-            stack.stop()
+        if stack.endpoints is not None:  # else `start` has stopped what it started
+            with display.stopping():
+                stack.stop()
     return OK
 
 
-def _watch(stack: Stack, display: UpDisplay) -> None:
-    """Say what goes down and comes back, until Ctrl-C."""
-    down: dict[str, str] = {}
-    while True:
+def _watch(stack: Stack, display: UpDisplay) -> Callable[[], None]:
+    """A look at the programs: says what went down and came back since the last. It raises ServerFailed when
+    the supervisor, which starts them again, has died.
+    """
+    down: set[str] = set()
+
+    def look() -> None:
         now = {trouble.name: trouble.log_tail for trouble in stack.troubles()}
-        for name in now.keys() - down.keys():
+        for name in sorted(now.keys() - down):
             display.say(f"{name} is down and is started again; the end of its log:\n{now[name]}")
-        for name in down.keys() - now.keys():
+        for name in sorted(down - now.keys()):
             display.say(f"{name} is back.")
-        down = now
-        time.sleep(1.0)
+        down.clear()
+        down.update(now)
+
+    return look
 
 
 def _options(settings: Settings, *, sample: bool) -> StackOptions:
@@ -180,7 +198,7 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
         database_url=text(settings.database_url),
         celery_broker_url=text(settings.celery_broker_url),
         celery_result_backend=text(settings.celery_result_backend),
-        mlflow_tracking_uri=settings.mlflow_tracking_uri,
+        mlflow_tracking_uri=text(settings.mlflow_tracking_uri),
         mlflow_artifact_root=settings.mlflow_artifact_root,
         flower_port=settings.flower_port,
     )

@@ -12,6 +12,7 @@ from rich import box
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mlops.addresses import without_credentials
 from mlops.console import err, out, print_json
 from mlops.ledger.records import RunView, Stage, StageState
 from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
@@ -42,7 +43,13 @@ class UpDisplay:
     def starting(self) -> Iterator[Callable[[str, str], None]]:
         """One line per server and role, each with what it does now."""
         with self._lines() as update:
-            yield lambda name, what: update(_WORDS.get(name, name), what, what.startswith("ready"))
+
+            def on_step(name: str, what: str) -> None:
+                if name != "servers":
+                    update("servers", "prepared", True)
+                update(_WORDS.get(name, name), what, what.startswith("ready"))
+
+            yield on_step
 
     @contextmanager
     def working(self, one: Pass) -> Iterator[Callable[[Sequence[RunView]], None]]:
@@ -71,9 +78,9 @@ class UpDisplay:
         """The pass as a table, its refusals with their reasons, and its numbers in the guide's words."""
         if self._quiet:
             return
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        table.add_column("strategy")
-        table.add_column("drifted", justify="right")
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("strategy", no_wrap=True)
+        table.add_column("features", no_wrap=True)
         table.add_column("trained", no_wrap=True)
         table.add_column("AUC", justify="right")
         table.add_column("accuracy", justify="right")
@@ -83,6 +90,9 @@ class UpDisplay:
             table.add_row(*_row(view))
         out.print(f"\nPass {one.title}, as of {views[0].as_of}", style="bold")
         out.print(table)
+        newcomers = [view.strategy for view in views if _results(view)[0].get("retrain_reason") == "no_champion"]
+        if newcomers:
+            out.print(f"{', '.join(newcomers)}: no champion yet, so trained whatever the verdict\n", markup=False)
         for view in views:
             for reason in _objections(view):
                 out.print(f"{view.strategy}: {reason}", markup=False)
@@ -101,9 +111,15 @@ class UpDisplay:
             )
         elif sample:
             out.print(
-                "The demo predicts volatility (will the next 20 trading days move more than the last 20?), not direction.\n"
+                "The demo predicts volatility (will the next 20 trading days move more than the last 20?), "
+                "not direction.\n"
                 "`direction` asks the documented question, target_return > 0, and an honest evaluation refuses it.\n"
             )
+
+    def sign_in(self, basic_auth: str) -> None:
+        """The sign-in, once: when the secrets were made."""
+        user, _, password = basic_auth.partition(":")
+        self.say(f"Flower sign-in, shown once: user {user}, password {password}")
 
     def addresses(self, endpoints: Endpoints | None, var_dir: Path) -> None:
         """Where to look."""
@@ -111,15 +127,19 @@ class UpDisplay:
             return
         sign_in = json.loads(endpoints.flower_credentials.read_text(encoding="utf-8"))
         out.print(
-            f"MLflow   {endpoints.mlflow_tracking_uri}\n"
-            f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, password in {endpoints.flower_credentials}\n"
+            f"MLflow   {without_credentials(endpoints.mlflow_tracking_uri)}\n"
+            f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, "
+            f"password in {endpoints.flower_credentials}\n"
             f"Logs     {var_dir / 'log'}\n",
             markup=False,
         )
 
     def serving(self) -> None:
         """The last line before the wait."""
-        self.say("Serving. Try `.venv/bin/acis runs` or `.venv/bin/acis check growth` in another terminal. Ctrl-C stops everything.")
+        self.say(
+            "Serving. Try `.venv/bin/acis runs` or `.venv/bin/acis check growth` in another terminal. "
+            "Ctrl-C stops everything."
+        )
 
     @contextmanager
     def _lines(self) -> Iterator[Callable[[str, str, bool], None]]:
@@ -135,7 +155,7 @@ class UpDisplay:
         ) as progress:
             tasks: dict[str, Any] = {}
 
-            def update(name: str, what: str, done: bool) -> None:  # noqa: FBT001
+            def update(name: str, what: str, done: bool) -> None:
                 if name not in tasks:
                     tasks[name] = progress.add_task(what, total=1, name=name)
                 progress.update(tasks[name], description=what, completed=1 if done else 0)
@@ -146,7 +166,7 @@ class UpDisplay:
         """A line per change, for a log file."""
         last: dict[str, str] = {}
 
-        def update(name: str, what: str, done: bool) -> None:  # noqa: ARG001, FBT001
+        def update(name: str, what: str, done: bool) -> None:  # noqa: ARG001
             if last.get(name) != what:
                 last[name] = what
                 self.say(f"• {name}: {what}")
@@ -172,8 +192,8 @@ def _row(view: RunView) -> list[str]:
     metrics = train.get("metrics", {})
     return [
         view.strategy,
-        f"{drift['drift_ratio']:.0%}" if drift else "",
-        f"v{train['version']}, {drift.get('retrain_reason') or ''}" if train else "no",
+        f"{drift['verdict']} ({drift['drift_ratio']:.0%})" if drift else "",
+        f"v{train['version']}" if train else "no",
         *(
             f"{metrics[name]:.2f}" if name in metrics else ""
             for name in ("roc_auc", "accuracy", "holdout_majority_accuracy")

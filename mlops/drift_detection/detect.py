@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from mlops.strategies import DriftPolicy
 
 #: So many values are sorted by one call: few enough for the cache, so many that threads seldom hand over.
 _VALUES_AT_ONCE = 400_000
+#: The longest time without trading that a calendar makes of itself: Thursday's close to Tuesday's.
+_LONGEST_PAUSE = timedelta(days=4)
 
 
 def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by keyword
@@ -54,7 +56,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     for name, frame in (("reference", reference), ("current", current)):
         if frame.n_rows == 0:
             raise EmptyWindow(f"the {name} window of {strategy!r} holds no rows")
-    findings = _table_findings(reference, current)
+    findings = _table_findings(reference, current) + _staleness(current, as_of)
     reports: dict[str, FeatureReport] = {}
     numbers = [name for name in reference.numbers if name in current.numbers]
     texts = [name for name in reference.categories if name in current.categories]
@@ -225,3 +227,10 @@ def _table_findings(reference: FeatureFrame, current: FeatureFrame) -> list[Find
                 )
             )
     return found
+
+
+def _staleness(current: FeatureFrame, as_of: date) -> list[Finding]:
+    if current.newest_date is None or as_of - current.newest_date <= _LONGEST_PAUSE:
+        return []
+    message = f"the newest row is of {current.newest_date}, {(as_of - current.newest_date).days} days before {as_of}"
+    return [Finding(code="stale", column=None, message=message, is_drift=False)]

@@ -21,6 +21,7 @@ Code = Literal[
     "unseen_categories",
     "kind_changed",
     "duplicate_rows",
+    "stale",
 ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,8 @@ class FeatureFrame:
     """(n,) object each: text, or None for null"""
     n_duplicate_rows: int = 0
     """Rows whose ticker and date stand in an earlier row too"""
+    newest_date: date | None = None
+    """Of the rows; None where the table has no dates"""
     dates: npt.NDArray[np.datetime64] | None = None
     """(n,) datetime64[D], where the rows were read with their dates"""
 
@@ -86,8 +89,17 @@ def feature_frame(table: pa.Table, features: Sequence[str]) -> FeatureFrame:
         numbers=numbers,
         categories=categories,
         n_duplicate_rows=_duplicates(table),
+        newest_date=_newest_date(table),
         dates=_dates(table),
     )
+
+
+def _newest_date(table: pa.Table) -> date | None:
+    if "date" not in table.column_names or table.num_rows == 0:
+        return None
+    days = table.column("date").drop_null().to_numpy()
+    newest: date | None = days.max().astype("datetime64[D]").item() if len(days) else None
+    return newest
 
 
 def _dates(table: pa.Table) -> npt.NDArray[np.datetime64] | None:

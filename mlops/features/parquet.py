@@ -47,8 +47,10 @@ class ParquetFeatures:
         if missing:
             raise MissingColumn(f"{self._path} lacks {', '.join(missing)}; found {', '.join(kinds)}")
         wanted = list(dict.fromkeys([*columns, "date", "ticker"]))
-        table = self._table(wanted, _within(strategy, window)).sort_by([("date", "ascending"), ("ticker", "ascending")])
-        return pa.table({name: _cast(table.column(name), kinds[name]) for name in columns})
+        table = self._table(wanted, _within(strategy, window))
+        # Cast before the sort: Arrow cannot sort a dictionary, which pandas writes for a categorical.
+        rows = pa.table({name: _cast(table.column(name), kinds[name]) for name in wanted})
+        return rows.sort_by([("date", "ascending"), ("ticker", "ascending")]).select(list(columns))
 
     def _table(self, columns: list[str], keep: ds.Expression | None) -> pa.Table:
         dataset = self._dataset()

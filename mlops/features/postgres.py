@@ -110,7 +110,7 @@ class PostgresFeatures:
         with connection.cursor() as cursor:
             if values:
                 settings = (f"set_config('acis.{name}', ${place}, true)" for place, name in enumerate(values, 1))
-                cursor.execute(f"SELECT {', '.join(settings)}", tuple(values.values()))  # noqa: S608 -- our own names
+                cursor.execute(f"SELECT {', '.join(settings)}", tuple(values.values()))
                 cursor.fetch_arrow_table()
             cursor.execute(sql)
             table = cursor.fetch_arrow_table()

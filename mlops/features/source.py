@@ -30,5 +30,6 @@ def open_source(url: str, *, relation: str = "ml_training_features") -> FeatureS
 
         return ParquetFeatures(Path(url.removeprefix("file://")))
     raise ConfigurationError(
-        f"features cannot be read from {scheme}://…; give postgresql://, sqlite:///, or the path of a Parquet file or folder"
+        f"features cannot be read from {scheme}://…; give postgresql://, sqlite:///, "
+        f"or the path of a Parquet file or folder"
     )

@@ -70,7 +70,7 @@ class SqliteFeatures:
         if not self._path.exists():
             raise SourceUnavailable(f"the feature database {self._path} does not exist")
         try:
-            with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as connection:
+            with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
                 return connection.execute(sql, tuple(values)).fetchall()
         except sqlite3.OperationalError as exc:
             if "no such table" in str(exc):

@@ -45,4 +45,5 @@ def publication_of(row: AnyRow) -> Publication | None:
         strategy=row.strategy,
         device=row.device,
         previous_task_id=row.claimed_task_id or row.parent_task_id,
+        deadline_s=row.deadline_s,
     )

@@ -6,10 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select, update
 
+from mlops.errors import InvalidTransition
 from mlops.ledger import tables
 from mlops.ledger.bells import LOST_AFTER_S
 from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, earlier, now
+from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import FIRST_STAGE, Executor, Grant, Kind, Renewal, Stage, StageState
 from mlops.ledger.stages import held_by, lease_lost
@@ -43,18 +45,16 @@ class Leases(LedgerPart):
         with self.database.transaction() as connection:
             held = self._swap(connection, run_id, stage, worker=worker, task_id=task_id)
             if held is None:
-                exhaust_expired(self, connection, run_id, stage)
+                self._close_unclaimable(connection, run_id, stage)
                 return None
             run = connection.execute(
                 update(tables.run)
                 .where(_run.run_id == run_id, _run.state.in_(run_sources(RunEvent.START)))
-                .where(_run.cancel_requested.is_(False))
                 .values(state=run_target(RunEvent.START))
                 .returning(tables.run)
             ).one_or_none()
             if run is None:
-                self._cancel_instead(connection, run_id, stage)
-                return None
+                raise InvalidTransition(f"run {run_id} has ended, but its stage {stage} was still to be done")
             return _grant(held, run, inputs=_earlier_results(connection, run, stage), publish_no=publish_no)
 
     def _swap(
@@ -65,7 +65,7 @@ class Leases(LedgerPart):
         return connection.execute(
             update(tables.stage)
             .where(_stage.run_id == run_id, _stage.stage == stage)
-            .where(_stage.state.in_(stage_sources(StageEvent.CLAIM)), or_(is_due, reclaimable))
+            .where(_stage.state.in_(stage_sources(StageEvent.CLAIM)), or_(is_due, reclaimable), ~is_cancelled)
             .values(
                 state=stage_target(StageEvent.CLAIM),
                 token=_stage.token + 1,
@@ -82,14 +82,28 @@ class Leases(LedgerPart):
             .returning(tables.stage)
         ).one_or_none()
 
-    def _cancel_instead(self, connection: Connection, run_id: str, stage: Stage) -> None:
-        """The cancellation came while the stage was on its way back to the queue."""
-        connection.execute(
+    def _close_unclaimable(self, connection: Connection, run_id: str, stage: Stage) -> None:
+        """End the run whose stage nobody may claim: its last attempt expired, or it was asked to stop."""
+        is_exhausted = and_(is_expired, _stage.attempt >= _stage.max_attempts, _stage.executor == Executor.CELERY)
+        is_stopped = and_(is_cancelled, or_(_stage.state == StageState.QUEUED, is_expired))
+        row = connection.execute(
             update(tables.stage)
-            .where(_stage.run_id == run_id, _stage.stage == stage)
-            .values(state=stage_target(StageEvent.CANCEL), finished_at=now(), lease_until=None)
+            .where(_stage.run_id == run_id, _stage.stage == stage, or_(is_exhausted, is_stopped))
+            .values(
+                state=case((is_cancelled, stage_target(StageEvent.CANCEL)), else_=stage_target(StageEvent.EXHAUST)),
+                finished_at=now(),
+                lease_until=None,
+            )
+            .returning(tables.stage)
+        ).one_or_none()
+        if row is None:
+            return
+        event = RUN_EVENT_OF[StageState(row.state)]
+        error = silence(row) if event == RunEvent.EXHAUST else "cancelled before it ran again"
+        connection.execute(
+            update(tables.stage).where(_stage.run_id == run_id, _stage.stage == stage).values(error=error)
         )
-        close_run(self.database, connection, run_id, RunEvent.CANCEL, error="cancelled before it ran again")
+        close_run(self.database, connection, run_id, event, error=error)
 
     def renew(self, grant: Grant, *, progress: dict[str, Any] | None = None, worker: str | None = None) -> Renewal:
         """Extend the lease. Raises LeaseLost, also once the stage's deadline has passed.
@@ -122,22 +136,6 @@ class Leases(LedgerPart):
             named = connection.execute(update(tables.stage).where(*held_by(grant)).values(checkpoint=checkpoint))
             if named.rowcount == 0:
                 raise lease_lost(grant)
-
-
-def exhaust_expired(ledger: LedgerPart, connection: Connection, run_id: str, stage: Stage) -> None:
-    """Make a stage dead, with its run, whose lease expired in its last attempt."""
-    row = connection.execute(
-        update(tables.stage)
-        .where(_stage.run_id == run_id, _stage.stage == stage, is_expired)
-        .where(_stage.attempt >= _stage.max_attempts, _stage.executor == Executor.CELERY)
-        .values(state=stage_target(StageEvent.EXHAUST), finished_at=now(), lease_until=None)
-        .returning(tables.stage)
-    ).one_or_none()
-    if row is None:
-        return
-    error = silence(row)
-    connection.execute(update(tables.stage).where(_stage.run_id == run_id, _stage.stage == stage).values(error=error))
-    close_run(ledger.database, connection, run_id, RunEvent.EXHAUST, error=error)
 
 
 def silence(row: AnyRow) -> str:

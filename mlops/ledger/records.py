@@ -13,6 +13,9 @@ from typing import Any
 LIVE = "live"
 """The namespace that is scheduled, projected to the registry and notified; a replay has its own."""
 
+RUN_ID_LENGTH = 155
+"""Longest run id: a task's id may be one, and Celery keeps ids of at most 155 characters."""
+
 
 class Kind(StrEnum):
     """What a run is for; with strategy and namespace it names what may be active only once."""
@@ -117,6 +120,8 @@ class Publication:
     """`auto`, `cpu` or `gpu`, from the policy; routing turns it into a queue."""
     previous_task_id: str | None = None
     """Task id of the message that led to this one, for Flower's chain."""
+    deadline_s: float | None = None
+    """How long the stage may run, by its policy; the message's time limits follow it. None: the task's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

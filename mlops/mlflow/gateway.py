@@ -25,7 +25,8 @@ from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, VersionNotFound
+from mlops.addresses import without_credentials
+from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile, VersionNotFound
 from mlops.ports import ModelVersion
 
 _DEFAULTS = {
@@ -98,6 +99,7 @@ class Gateway:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
+        self.shown_uri = without_credentials(tracking_uri)
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         self._experiments: dict[str, str] = {}
 
@@ -247,8 +249,8 @@ class Gateway:
         return self._download_model_from(source, folder)
 
     def download_logged_model(self, uri: str, folder: str) -> Path:
-        """The model file of `models:/m-…` or `runs:/RUN/NAME`, in `folder`."""
-        return self._download_model_from(f"models:/{self.stored_model(uri)[0]}", folder)
+        """The model file of `models:/m-…`, in `folder`."""
+        return self._download_model_from(uri, folder)
 
     def stored_model(self, uri: str) -> tuple[str, str | None, str | None]:
         """Id, run and digest (None where it was not logged) of `models:/m-…` or `runs:/RUN/NAME`."""
@@ -275,10 +277,25 @@ class Gateway:
             # The library would resolve `models:/` at the process's global URI, not at ours.
             if source.startswith("models:/m-"):
                 source = self._client.get_logged_model(source.removeprefix("models:/")).artifact_location
-            uri = f"{source.rstrip('/')}/{MODEL_FILE}"
-            return Path(
-                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri)
-            )
+        try:
+            with self._translated(source):
+                uri = f"{source.rstrip('/')}/{MODEL_FILE}"
+                return Path(
+                    mlflow.artifacts.download_artifacts(
+                        artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri
+                    )
+                )
+        except (RegistryUnavailable, RegistryError) as exc:
+            if self._has_model_file(source):
+                raise
+            message = f"model file {MODEL_FILE} is gone from {source}; restore it, or train and promote another version"
+            raise UnusableModelFile(message) from exc
+
+    def _has_model_file(self, source: str) -> bool:
+        """Whether the server lists it: a failed download alone says INTERNAL_ERROR whatever its cause."""
+        with self._translated(source):
+            listed = mlflow.artifacts.list_artifacts(artifact_uri=source, tracking_uri=self.tracking_uri)
+        return any(Path(item.path).name == MODEL_FILE for item in listed)
 
     # -- versions
 
@@ -411,21 +428,22 @@ class Gateway:
         except MlflowException as exc:
             raise self._error(asked, exc, missing) from exc
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
-            message = f"MLflow at {self.tracking_uri} does not answer ({asked}): {exc}"
+            words = _innermost(exc) or without_credentials(str(exc))
+            message = f"MLflow at {self.shown_uri} does not answer ({asked}): {words}"
             raise RegistryUnavailable(message) from exc
 
     def _error(
         self, asked: str, exc: MlflowException, missing: type[RegistryError]
     ) -> RegistryError | RegistryUnavailable:
-        words = str(exc.message).splitlines()[0]
+        words = _innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
         if exc.error_code in _UNREACHABLE:
-            return RegistryUnavailable(f"MLflow at {self.tracking_uri} does not answer ({asked}): {words}")
+            return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return missing(f"{asked} is not in the registry at {self.tracking_uri}: {words}")
+            return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
         if exc.error_code == "PERMISSION_DENIED":
             hint = "check MLFLOW_TRACKING_USERNAME, and --allowed-hosts of the server"
-            return RegistryError(f"MLflow at {self.tracking_uri} refuses {asked}; {hint}: {words}")
-        return RegistryError(f"MLflow at {self.tracking_uri} refuses {asked}: {words}")
+            return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}; {hint}: {words}")
+        return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
 
 
 def file_sha256(path: Path) -> str:
@@ -490,3 +508,17 @@ def _model_version(item: Any, aliases: Mapping[str, list[str]] | None = None) ->
         created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, tz=UTC),
         source=item.source or "",
     )
+
+
+def _innermost(exc: BaseException) -> str:
+    """The operating system's own word for what failed, from below the HTTP libraries' layers; empty if none."""
+    seen: BaseException | None = exc
+    found = ""
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            found = seen.strerror.lower()
+        reason = getattr(seen, "reason", None) or next(
+            (item for item in seen.args if isinstance(item, BaseException)), None
+        )
+        seen = reason if isinstance(reason, BaseException) else seen.__cause__ or seen.__context__
+    return found

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mlops.ports import ModelVersion
 
 COMPARED_METRICS = ("accuracy", "precision", "recall", "f1_score", "roc_auc")
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
 
 
 class OnTransition(Protocol):
@@ -152,6 +151,8 @@ class ACISMLflowClient:
 
         maximize: None for what the metric's name says (log_loss, brier and max_drawdown are minimised).
         """
+        from mlops.training.metrics import LOWER_IS_BETTER  # noqa: PLC0415 -- numpy and scipy on use
+
         direction = "ASC" if (metric in LOWER_IS_BETTER if maximize is None else not maximize) else "DESC"
         experiment = self._gateway.experiment_id(self.experiment_name)
         found = self._gateway.runs(
@@ -233,9 +234,10 @@ class ACISMLflowClient:
         if wanted is None:
             from mlops.mlflow.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
 
+            model_id, _, sha256 = self._gateway.stored_model(model_uri)
             with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
-                path = self._gateway.download_logged_model(model_uri, folder)
-                return read_classifier(path, expected_sha256=None, n_jobs=self._n_jobs)
+                path = self._gateway.download_logged_model(f"models:/{model_id}", folder)
+                return read_classifier(path, expected_sha256=sha256, n_jobs=self._n_jobs)
         return self._registry.load_classifier(name, self._number(name, wanted))
 
     def compare_models(self, model_names: Sequence[str], stage: str = "Production") -> pd.DataFrame:
@@ -276,7 +278,9 @@ class ACISMLflowClient:
         else:
             found = next((item for item in self._registry.versions(name) if wanted in item.aliases), None)
         if found is None:
-            message = f"model {name!r} has no version {wanted!r} in MLflow at {self.tracking_uri}; train or promote one"
+            message = (
+                f"model {name!r} has no version {wanted!r} in MLflow at {self._gateway.shown_uri}; train or promote one"
+            )
             raise VersionNotFound(message)
         return found.version
 
@@ -299,7 +303,7 @@ def _configured_uri() -> str:
             "or set MLFLOW_TRACKING_URI to a server of yours"
         )
         raise NothingConfigured(message)
-    return found
+    return found.get_secret_value()
 
 
 def _parsed(uri: str) -> tuple[str, str | None]:

@@ -25,7 +25,7 @@ def project(promotion: Promotion, registry: ModelRegistry, ledger: Ledger) -> No
         return
     _show(promotion, registry, ledger)
     champion = ledger.champion(promotion.strategy)
-    if champion.seq > promotion.seq and champion.version is not None and champion.promotion_id is not None:
+    if champion.seq > promotion.seq and champion.promotion_id is not None:  # with an empty place: what emptied it
         newer = next((item for item in ledger.promotions(promotion.strategy) if item.id == champion.promotion_id), None)
         if newer is not None:
             _show(newer, registry, ledger)

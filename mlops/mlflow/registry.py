@@ -91,7 +91,7 @@ class MlflowRegistry:
         except VersionNotFound:
             known = [item.version for item in self._gateway.versions(model_name)]
             if not known:
-                message = f"model {model_name!r} has no version in MLflow at {self.tracking_uri}; train it first"
+                message = f"model {model_name!r} has no version in MLflow at {self._gateway.shown_uri}; train it first"
                 raise ModelNotFound(message) from None
             message = f"model {model_name!r} has no version {version!r}; it has {', '.join(known[:10])}"
             raise VersionNotFound(message) from None

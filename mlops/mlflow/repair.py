@@ -8,18 +8,18 @@ by hand; a policy may have it reverted instead.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.errors import ChampionMoved, ModelNotFound, TemporaryError
-from mlops.ledger.records import Champion, PromotionDecision
+from mlops.errors import ModelNotFound, PermanentError, TemporaryError, VersionNotFound
+from mlops.mlflow.adoption import adopt, shown_champion
 from mlops.mlflow.projection import project
-from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
-    from mlops.ports import ModelRegistry
+    from mlops.ledger.records import Champion, Promotion
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
@@ -31,25 +31,33 @@ EVERY_S = 60.0
 class RegistryRepair:
     """Remembers what the last pass saw."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._suspected: dict[str, tuple[str | None, int]] = {}
-        self._looked_at = 0.0
+        self._look_at = monotonic()
 
     def step(self, services: Services) -> None:
         """Finish projections; once a minute, look for changes made by hand."""
         if services.settings.mlflow_tracking_uri is None:
             return
         pending = services.ledger.unprojected()
-        if not pending and time.monotonic() - self._looked_at < EVERY_S:
+        if not pending and self._monotonic() < self._look_at:
             return
         try:
-            for promotion in pending:
-                project(promotion, services.registry, services.ledger)
+            unfinished = {promotion.strategy for promotion in pending if not _finish(services, promotion)}
             for name in services.strategies:
-                self._look(services, services.strategies[name])
+                if name not in unfinished:  # what it shows is old, not made by hand
+                    self._look_alone(services, services.strategies[name])
         except TemporaryError as exc:
             log.warning("registry.waits", error=str(exc))
-        self._looked_at = time.monotonic()
+        self._look_at = self._monotonic() + EVERY_S
+
+    def _look_alone(self, services: Services, strategy: Strategy) -> None:
+        """One strategy that the registry refuses does not keep the others from being looked at."""
+        try:
+            self._look(services, strategy)
+        except PermanentError as exc:
+            log.warning("registry.not_repaired", strategy=strategy.name, error=str(exc))
 
     def _look(self, services: Services, strategy: Strategy) -> None:
         champion = services.ledger.champion(strategy.name)
@@ -64,7 +72,9 @@ class RegistryRepair:
         if strategy.promotion.manual_changes == "revert" and champion.version is not None:
             self._revert(services, strategy, champion)
         else:
-            self._adopt(services, strategy, champion, shown)
+            promotion = adopt(services.ledger, services.registry, strategy, champion, shown)
+            if promotion is not None:
+                project(promotion, services.registry, services.ledger)
 
     def _revert(self, services: Services, strategy: Strategy, champion: Champion) -> None:
         log.warning("registry.reverted", strategy=strategy.name, version=champion.version, action="promote by policy")
@@ -72,42 +82,15 @@ class RegistryRepair:
             strategy.model_name, str(champion.version), "Production", seq=champion.seq, tags={}
         )
 
-    def _adopt(self, services: Services, strategy: Strategy, champion: Champion, shown: str | None) -> None:
-        evidence = {"kind": "manual", "from": champion.version, "to": shown}
-        version = shown or champion.version
-        if version is None:
-            return
-        decision = PromotionDecision(
-            decision="manual",
-            version=version,
-            model_name=strategy.model_name,
-            reasons=("changed by hand in the model registry",),
-            evidence=evidence,
-            evidence_digest=evidence_digest(evidence),
-            actor="mlflow",
-            target_stage="Production" if shown else "Archived",
-            expected_seq=champion.seq,
-            as_of=champion.as_of,
-        )
-        try:
-            promotion = services.ledger.record_transition(strategy.name, decision)
-        except ChampionMoved:
-            return
-        project(promotion, services.registry, services.ledger)
-        log.warning("registry.adopted", strategy=strategy.name, version=shown, was=champion.version)
 
-
-def shown_champion(registry: ModelRegistry, model_name: str, champion: Champion) -> str | None:
-    """The version that the registry shows as champion: what a hand moved, be it the alias or the stage."""
+def _finish(services: Services, promotion: Promotion) -> bool:
+    """Show one decision; False where the registry refuses. One about a version that somebody deleted is done."""
     try:
-        versions = registry.versions(model_name)
-    except ModelNotFound:
-        return None
-    aliased = next((item.version for item in versions if "champion" in item.aliases), None)
-    staged = [item.version for item in versions if item.stage == "Production"]
-    if aliased != champion.version:
-        return aliased or (staged[0] if staged else None)
-    moved = [version for version in staged if version != champion.version]
-    if moved:
-        return moved[0]
-    return aliased if staged or aliased is None else None
+        project(promotion, services.registry, services.ledger)
+    except (ModelNotFound, VersionNotFound) as exc:
+        log.warning("registry.version_gone", model=promotion.model_name, version=promotion.version, error=str(exc))
+        services.ledger.projected(promotion.id)
+    except PermanentError as exc:
+        log.warning("registry.not_projected", model=promotion.model_name, version=promotion.version, error=str(exc))
+        return False
+    return True

@@ -76,7 +76,7 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
     return bool(_result(view, Stage.PROMOTE).get("promoted"))
 
 
-def train(  # noqa: PLR0913 -- the script's options
+def train(
     strategy: str,
     *,
     promote: bool,

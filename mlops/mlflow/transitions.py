@@ -9,6 +9,7 @@ import getpass
 from typing import TYPE_CHECKING
 
 from mlops.ledger.records import PromotionDecision
+from mlops.mlflow.adoption import place_as_of
 from mlops.mlflow.projection import project
 from mlops.strategies import strategy_of_model
 from mlops.training.fingerprint import evidence_digest
@@ -25,7 +26,7 @@ def record_and_show(
 
     Raises LedgerUnavailable, RegistryUnavailable, ModelNotFound, VersionNotFound, ChampionMoved.
     """
-    registry.version(model_name, version)  # a version that is not there must not become the champion
+    found = registry.version(model_name, version)  # a version that is not there must not become the champion
     strategy = strategy_of_model(model_name)
     champion = ledger.champion(strategy)
     evidence = {"kind": "transition", "from": champion.version, "to": version, "stage": stage, "reason": reason}
@@ -39,7 +40,7 @@ def record_and_show(
         actor=getpass.getuser(),
         target_stage=stage,
         expected_seq=champion.seq,
-        as_of=champion.as_of,
+        as_of=place_as_of(champion, found) if stage == "Production" else champion.as_of,
     )
     promotion = ledger.record_transition(strategy, decision)
     project(promotion, registry, ledger)

@@ -17,7 +17,7 @@ from datetime import date
 from config.log_setup import set_up_logging
 from mlops.bootstrap import Services, connect
 from mlops.console import FINDING, OK, StageDisplay, as_json, err, guarded, out, print_json
-from mlops.errors import AcisError, LedgerUnavailable
+from mlops.errors import AcisError, ConfigurationError, LedgerUnavailable
 from mlops.ledger.records import Kind, RunView
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
@@ -38,7 +38,7 @@ class PipelineResult:
 class AutoRetrainingPipeline:
     """One pass of the loop over some strategies; thresholds left out mean each policy's."""
 
-    def __init__(  # noqa: PLR0913 -- the script's options
+    def __init__(
         self,
         strategies: Sequence[str] | None = None,
         drift_threshold: float | None = None,
@@ -60,7 +60,7 @@ class AutoRetrainingPipeline:
     def run(self) -> list[PipelineResult]:
         """All strategies; one that fails does not keep the others from their pass.
 
-        Raises UnknownStrategy before anything starts, LedgerUnavailable.
+        Raises UnknownStrategy before anything starts, NothingConfigured, LedgerUnavailable.
         """
         return list(self.passes())
 
@@ -91,8 +91,8 @@ class AutoRetrainingPipeline:
                 on_accept=self._display.accepted,
                 on_stage=self._display.stage,
             )
-        except LedgerUnavailable:
-            raise
+        except (LedgerUnavailable, ConfigurationError):
+            raise  # the next strategy would meet the same
         except AcisError as exc:
             return PipelineResult(strategy=strategy, run=None, error=str(exc))
         return PipelineResult(strategy=strategy, run=view, error=error_of(view) if is_error(view) else "")

@@ -46,8 +46,17 @@ def own_data_pass(services: Services) -> list[Pass]:
     return [Pass(title="on your data", as_of=newest, slot=None)]
 
 
-def run_pass(services: Services, one: Pass, *, on_change: Callable[[Sequence[RunView]], None]) -> list[RunView]:
-    """Open a run per strategy and watch them to their ends; the terminal runs, in the strategies' order."""
+def run_pass(
+    services: Services,
+    one: Pass,
+    *,
+    on_change: Callable[[Sequence[RunView]], None],
+    check: Callable[[], None] = lambda: None,
+) -> list[RunView]:
+    """Open a run per strategy and watch them to their ends; the terminal runs, in the strategies' order.
+
+    `check` is called with each look: it raises where nobody is left who could end the runs.
+    """
     run_ids = []
     dispatcher = services.dispatcher
     for name in services.strategies:
@@ -70,4 +79,5 @@ def run_pass(services: Services, one: Pass, *, on_change: Callable[[Sequence[Run
         on_change(views)
         if all(view.state in TERMINAL for view in views):
             return views
+        check()
         time.sleep(POLL_S)

@@ -1,6 +1,7 @@
 """The drift stage: compare the current window with the reference, and say whether a training follows.
 
-Safe to run twice: it writes nothing but its own result and the report's file.
+Safe to run twice: it writes nothing but its own result and the report's file, and to a ledger that never had a
+champion the one that the registry shows.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
-from mlops.errors import EmptyWindow
+from mlops.errors import EmptyWindow, RegistryError, RegistryUnavailable
 from mlops.features.frame import feature_frame, select_features
 from mlops.features.windows import calibration_window, drift_windows
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
+from mlops.mlflow.adoption import adopt_first
 from mlops.ports import FeatureSource, Ledger, Progress, Window
 from mlops.retraining.as_of import resolve_as_of
 from mlops.strategies import TARGET_PREFIX
@@ -86,7 +88,8 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
         if table.num_rows == 0:
             newest = source.latest_date(strategy.name)
             raise EmptyWindow(
-                f"strategy {strategy.name!r} has no rows in its {name} window, after {window.start} up to {window.end}; "
+                f"strategy {strategy.name!r} has no rows in its {name} window, after {window.start} "
+                f"up to {window.end}; "
                 f"its newest row is of {newest or 'no date'}: load its features, or give another --as-of"
             )
     return WindowsRead(
@@ -147,7 +150,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     document = report.to_json()
     document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
-    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    champion = _champion(grant, services, strategy)
     alarm = settle_alarm(
         report.verdict,
         earlier_verdicts(services.ledger, strategy, namespace=grant.namespace, before=read.as_of),
@@ -212,6 +215,18 @@ def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRepo
     values = {name: np.concatenate([frame.numbers[name] for frame in frames]) for name in read.targets}
     horizon = strategy.training.horizon_dates
     return target_drift(values, dates, horizon_dates=horizon, data=strategy.data, drift=strategy.drift)
+
+
+def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
+    """The ledger's; only where it never had one is the registry asked, since that loads its library."""
+    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    if champion.seq > 0 or grant.namespace != LIVE or services.settings.mlflow_tracking_uri is None:
+        return champion
+    try:
+        return adopt_first(services.ledger, services.registry, strategy)
+    except (RegistryUnavailable, RegistryError) as exc:
+        log.warning("drift.registry_not_asked", error=str(exc), next="taken for no champion; promotion asks again")
+        return champion
 
 
 def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:

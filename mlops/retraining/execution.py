@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from mlops.errors import LeaseLost, PermanentError, StageCancelled, TemporaryError
+from mlops.errors import LeaseLost, LedgerError, PermanentError, StageCancelled, TemporaryError
 from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
 from mlops.ports import Ledger
 from mlops.retraining.lease_keeper import Drained, LeaseKeeper
@@ -44,6 +44,9 @@ def execute(
     except LeaseLost as exc:
         log.warning("stage.lease_lost", error=str(exc))
         return None
+    except LedgerError as exc:
+        log.warning("stage.end_refused", error=str(exc), next="the run's own state stands, or the lease runs out")
+        return None
     except TemporaryError as exc:
         log.warning("stage.end_not_written", error=str(exc), next="the lease runs out and the stage is run again")
         return None
@@ -75,7 +78,18 @@ def _work_and_write(
     except Exception as exc:
         log.exception("stage.crashed")
         return ledger.fail(grant, error=_in_words(exc), retry=True, delay_s=RETRY_AFTER_CRASH_S)
-    finished = ledger.finish(grant, outcome)
+    return _write(grant, outcome, ledger)
+
+
+def _write(grant: Grant, outcome: StageOutcome, ledger: Ledger) -> Finished:
+    try:
+        finished = ledger.finish(grant, outcome)
+    except (LedgerError, TemporaryError):
+        raise
+    except Exception as exc:
+        # A result that cannot be stored, say: without these words the run would die of a silent worker.
+        log.exception("stage.end_crashed")
+        return ledger.fail(grant, error=_in_words(exc), retry=True, delay_s=RETRY_AFTER_CRASH_S)
     log.info("stage.finished", run_state=finished.run_state.value)
     return finished
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -36,7 +36,7 @@ class Drained(TemporaryError):
 class LeaseKeeper:
     """Context manager around a stage's work; also the `TrainingControl` of a trainer."""
 
-    def __init__(  # noqa: PLR0913 -- the values it uses, each by name
+    def __init__(
         self,
         ledger: Ledger,
         grant: Grant,
@@ -54,11 +54,12 @@ class LeaseKeeper:
         self._monotonic = monotonic
         self._confirmed_at = monotonic()
         self._progress: dict[str, Any] | None = None
+        self._is_committed = False
         self._stop_with: TemporaryError | LeaseLost | StageCancelled | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{grant.run_id[:8]}", daemon=True)
 
-    def __enter__(self) -> LeaseKeeper:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -76,8 +77,13 @@ class LeaseKeeper:
 
     def check(self) -> None:
         """Raise StageCancelled, LeaseLost or Drained when the stage must stop now."""
-        if self._stop_with is not None:
-            raise self._stop_with
+        if self._stop_with is None or (self._is_committed and isinstance(self._stop_with, StageCancelled)):
+            return
+        raise self._stop_with
+
+    def committed(self) -> None:
+        """The ledger holds what the stage decided: from here on a cancellation comes too late."""
+        self._is_committed = True
 
     def check_before_write(self) -> None:
         """Like `check`, and raise LeaseLost when the lease was not confirmed lately enough to be sure of it."""

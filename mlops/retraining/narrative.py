@@ -37,10 +37,8 @@ def calibration_lines(result: Mapping[str, Any]) -> list[str]:
             f"seen for sure: a shift of every feature by {result['smallest_detectable_shift']:.2f} of its spread"
         )
     if result.get("difference"):
-        rules = f"raw {result['raw_verdict']}, calibrated {result['calibrated_verdict']}"
-        # The reason of the rule in force is in the verdict's line; the raw rule's is the drift ratio.
-        why = f"; {result['difference'].partition(': ')[2]}" if result["rule"] == "raw" else ""
-        lines.append(f"  Rules: {rules}; in force: {result['rule']}{why}")
+        # The reason stands in the verdict's line already.
+        lines.append(f"  Rule in force: {result['rule']}; {result['difference'].partition(':')[0]}")
     return lines
 
 
@@ -50,7 +48,7 @@ def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
         return f"No Production version for {strategy}. Starting training..."
     if result["retrain"]:
         return f"Drift detected for {strategy}. Starting retraining..."
-    if result["drifted"]:
+    if result["drifted"] and result.get("alarm_reason"):
         return f"Drift detected for {strategy}, but no retraining follows: {result['alarm_reason']}."
     return f"No significant drift for {strategy}. No retraining needed."
 
@@ -61,8 +59,10 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
     shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("accuracy", "roc_auc", "f1_score") if name in metrics)
     return [
         f"Retraining completed. Run ID: {result['mlflow_run_id']}",
-        f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
-        f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}",
+        (
+            f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
+            f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
+        ),
         "",
     ]
 
@@ -73,7 +73,7 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [f"Model: {result['model_name']} v{result['version']}"]
     if "accuracy" in metrics:
         lines.append(f"Accuracy: {metrics['accuracy']:.3f}")
-    required = result["required"]
+    required = result["required"] if metrics else {}
     if required.get("min_accuracy") is not None:
         lines.append(f"Required: {required['min_accuracy']:.3f}")
     lines += [
@@ -92,17 +92,20 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
-    """Lines of a finished stage; none while it runs."""
-    if stage.error and stage.result is None:
-        return [f"Error: {stage.error}"]
-    if stage.result is None or not stage.result:
+    """Lines of a finished stage; none while it runs, and none of an error, which the command prints itself."""
+    if not stage.result:
         return []
     if stage.stage is Stage.DRIFT:
-        follows = [retrain_reason(stage.result, strategy)] if kind is Kind.PIPELINE else []
+        follows = _what_follows(stage.result, strategy) if kind is Kind.PIPELINE else []
         return [*drift_lines(stage.result), *follows]
     if stage.stage is Stage.TRAIN:
         return train_lines(stage.result)
     return promote_lines(stage.result)
+
+
+def _what_follows(result: Mapping[str, Any], strategy: str) -> list[str]:
+    trains = ["Training XGBoost model..."] if result["retrain_reason"] else []
+    return [retrain_reason(result, strategy), *trains]
 
 
 def counts(runs: Iterable[RunView]) -> dict[str, int]:

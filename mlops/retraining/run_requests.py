@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from mlops.ledger.records import LIVE, Executor, Kind, RunRequest
+from mlops.errors import ConfigurationError
+from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
 from mlops.strategies import Rule, Strategy
 from mlops.strategy_file import snapshot
 
@@ -28,7 +29,22 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     version: str | None = None,
     executor: Executor = Executor.CELERY,
 ) -> RunRequest:
-    """The request. Raises UnknownStrategy. Thresholds left out mean the policy's; given, they are recorded."""
+    """The request. Thresholds left out mean the policy's; given, they are recorded.
+
+    Raises UnknownStrategy, ConfigurationError for a threshold that is no share or an id that is too long.
+    """
+    if run_id is not None and not 0 < len(run_id) <= RUN_ID_LENGTH:
+        message = (
+            f"run id of {len(run_id)} characters, which begins {run_id[:40]!r}, cannot be kept; "
+            f"give the task an id of 1 to {RUN_ID_LENGTH} characters"
+        )
+        raise ConfigurationError(message)
+    if drift_threshold is not None and not 0 < drift_threshold <= 1:
+        message = f"alert threshold {drift_threshold} is no share of features; give more than 0 and at most 1"
+        raise ConfigurationError(message)
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        message = f"accuracy {min_accuracy} is no share of predictions; give 0 to 1"
+        raise ConfigurationError(message)
     policy = strategies[strategy].overridden(
         drift_threshold=drift_threshold, drift_rule=drift_rule, min_accuracy=min_accuracy
     )

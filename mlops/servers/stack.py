@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from config.endpoints import Endpoints, process_birth, read_endpoints, remove_endpoints, write_endpoints
+from mlops.addresses import without_credentials
 from mlops.errors import AlreadyRunning, ServerFailed
 from mlops.servers.launch import write_programs
 from mlops.servers.layout import Layout, choose_ports
@@ -242,7 +243,7 @@ def refuse_second(layout: Layout) -> None:
     if running is not None:
         message = (
             f"it runs already, since {running.started_at:%Y-%m-%d %H:%M:%S} UTC "
-            f"(process {running.supervisor_pid}): MLflow {running.mlflow_tracking_uri}, "
+            f"(process {running.supervisor_pid}): MLflow {without_credentials(running.mlflow_tracking_uri)}, "
             f"Flower {running.flower_url}; data in {running.var_dir}"
         )
         raise AlreadyRunning(message)

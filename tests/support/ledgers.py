@@ -32,6 +32,10 @@ POLICY: dict[str, Any] = {
     },
     "training": {"device": "auto"},
 }
+_MOVED_CLOCK = (
+    "CREATE FUNCTION moved.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
+    "'SELECT pg_catalog.clock_timestamp() + (SELECT by FROM moved.shift)'"
+)
 _TABLES = (
     "mlops_run, mlops_stage, mlops_drift_report, mlops_promotion, mlops_champion, mlops_outbox, "
     "mlops_schedule, mlops_worker, mlops_policy, mlops_audit"
@@ -82,8 +86,7 @@ def with_movable_clock(url: str) -> str:
             "CREATE SCHEMA moved",
             "CREATE TABLE moved.shift (by interval NOT NULL)",
             "INSERT INTO moved.shift VALUES (interval '0')",
-            "CREATE FUNCTION moved.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
-            "'SELECT pg_catalog.clock_timestamp() + (SELECT by FROM moved.shift)'",
+            _MOVED_CLOCK,
         ):
             connection.execute(text(statement))
     database.close()

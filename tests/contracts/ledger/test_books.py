@@ -124,9 +124,7 @@ def test_an_unknown_run_is_not_found(ledger: SqlLedger) -> None:
 def test_the_stages_of_a_run_are_read_in_their_order(ledger: SqlLedger) -> None:
     run_id = accepted_and_sent(ledger).run_id
     for stage, following in ((Stage.DRIFT, Stage.TRAIN), (Stage.TRAIN, Stage.PROMOTE)):
-        ledger.finish(
-            granted(ledger, run_id, stage), StageOutcome(result={}, run_state=None, next_stage=following)
-        )
+        ledger.finish(granted(ledger, run_id, stage), StageOutcome(result={}, run_state=None, next_stage=following))
     assert [view.stage for view in ledger.run(run_id).stages] == [Stage.DRIFT, Stage.TRAIN, Stage.PROMOTE]
 
 

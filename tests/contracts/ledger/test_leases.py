@@ -148,3 +148,13 @@ def test_a_checkpoint_reaches_the_next_grant(timed: TimedLedger) -> None:
     timed.ledger.save_checkpoint(granted(timed.ledger, run_id), {"round": 50, "digest": "sha256:1"})
     timed.advance(LEASE_S + 1)
     assert granted(timed.ledger, run_id).checkpoint == {"round": 50, "digest": "sha256:1"}
+
+
+def test_an_expired_stage_of_a_run_asked_to_stop_is_not_granted_again(timed: TimedLedger) -> None:
+    run_id = accepted_and_sent(timed.ledger).run_id
+    granted(timed.ledger, run_id)
+    timed.ledger.cancel(run_id, actor="anna")
+    timed.advance(LEASE_S + 1)
+    assert timed.ledger.claim(run_id, Stage.DRIFT, worker="w2") is None
+    view = timed.ledger.run(run_id)
+    assert (view.state, view.stages[0].state, view.stages[0].token) == (RunState.CANCELLED, StageState.CANCELLED, 1)

@@ -133,9 +133,7 @@ def test_a_lost_inline_run_is_failed_and_never_published(timed: TimedLedger) -> 
 
 def test_an_inline_run_that_died_between_two_stages_is_failed_too(timed: TimedLedger) -> None:
     run_id = timed.ledger.accept(request_for(executor=Executor.INLINE)).run_id
-    timed.ledger.finish(
-        granted(timed.ledger, run_id), StageOutcome(result={}, run_state=None, next_stage=Stage.TRAIN)
-    )
+    timed.ledger.finish(granted(timed.ledger, run_id), StageOutcome(result={}, run_state=None, next_stage=Stage.TRAIN))
     timed.advance(LEASE_S * 2)
     assert timed.ledger.fail_lost_inline() == 1
     assert timed.ledger.run(run_id).state == RunState.FAILED

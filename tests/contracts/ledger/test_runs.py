@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mlops.errors import InvalidTransition, RunNotFound
@@ -65,7 +67,7 @@ def test_a_second_request_gets_the_active_run(ledger: SqlLedger) -> None:
 
 
 @pytest.mark.parametrize("change", [{"strategy": "value"}, {"kind": Kind.CHECK}, {"namespace": "replay-1"}])
-def test_another_strategy_kind_or_namespace_is_not_in_the_way(ledger: SqlLedger, change: dict[str, object]) -> None:
+def test_another_strategy_kind_or_namespace_is_not_in_the_way(ledger: SqlLedger, change: dict[str, Any]) -> None:
     ledger.accept(request_for())
     assert ledger.accept(request_for(**change)).created
 

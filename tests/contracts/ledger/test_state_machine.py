@@ -11,11 +11,31 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
-from hypothesis.stateful import run_state_machine_as_test as run_machine
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from mlops.errors import ChampionMoved, InvalidTransition, LeaseLost
-from mlops.ledger.records import Executor, Finished, Grant, Kind, Publication, RunState, RunView, Stage, StageOutcome, StageState
+from mlops.ledger.records import (
+    Executor,
+    Finished,
+    Grant,
+    Kind,
+    Publication,
+    RunState,
+    RunView,
+    Stage,
+    StageOutcome,
+    StageState,
+)
 from mlops.ledger.states import ACTIVE, TERMINAL
 from tests.support.ledgers import (
     LEASE_S,
@@ -79,7 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
         executor=st.sampled_from([Executor.CELERY, Executor.CELERY, Executor.INLINE]),
         sent=st.booleans(),
     )
-    def accept(self, strategy: str, kind: Kind, executor: Executor, sent: bool) -> object:
+    def accept(self, strategy: str, kind: Kind, executor: Executor, sent: bool) -> MultipleResults[str] | str:
         accepted = self.ledger.accept(request_for(strategy, kind, executor=executor))
         if not accepted.created:
             assert accepted.state in ACTIVE
@@ -89,8 +109,20 @@ class LedgerMachine(RuleBasedStateMachine):
         self.hand_out(accepted.publication, sent=sent)
         return accepted.run_id
 
+    @rule(target=grants, run_id=runs, worker=WORKERS)
+    def claim(self, run_id: str, worker: str) -> MultipleResults[Grant] | Grant:
+        return self.claimed(run_id, self.ledger.run(run_id).stages[-1].stage, worker)
+
     @rule(target=grants, run_id=runs, stage=STAGES, worker=WORKERS)
-    def claim(self, run_id: str, stage: Stage, worker: str) -> object:
+    def claim_out_of_turn(self, run_id: str, stage: Stage, worker: str) -> MultipleResults[Grant] | Grant:
+        return self.claimed(run_id, stage, worker)
+
+    @rule(target=grants, run_id=runs, worker=WORKERS)
+    def take_over_after_a_silence(self, run_id: str, worker: str) -> MultipleResults[Grant] | Grant:
+        self.timed.advance(LEASE_S + 1)
+        return self.claimed(run_id, self.ledger.run(run_id).stages[-1].stage, worker)
+
+    def claimed(self, run_id: str, stage: Stage, worker: str) -> MultipleResults[Grant] | Grant:
         before = self.ledger.run(run_id)
         grant = self.ledger.claim(run_id, stage, worker=worker, task_id=f"task-{worker}")
         if grant is None:
@@ -264,9 +296,9 @@ def test_no_order_of_events_breaks_the_ledger_on_sqlite() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         timed = stack.enter_context(sqlite_ledger(Path(folder)))
-        run_machine(lambda: LedgerMachine(timed), settings=machine_settings(40, 40))
+        run_state_machine_as_test(lambda: LedgerMachine(timed), settings=machine_settings(40, 40))  # type: ignore[arg-type]  # takes any maker
 
 
 def test_no_order_of_events_breaks_the_ledger_on_postgresql(ledger_postgres_url: str) -> None:
     with postgres_ledger(ledger_postgres_url) as timed:
-        run_machine(lambda: LedgerMachine(timed), settings=machine_settings(15, 30))
+        run_state_machine_as_test(lambda: LedgerMachine(timed), settings=machine_settings(15, 30))  # type: ignore[arg-type]  # takes any maker

@@ -71,7 +71,9 @@ def test_a_transaction_cut_in_the_middle_writes_nothing(postgres_url: str) -> No
 
     def cut() -> None:
         with database.transaction() as connection:
-            connection.execute(text("INSERT INTO mlops_audit (actor, action, subject, created_at) VALUES ('a','b','c',now())"))
+            connection.execute(
+                text("INSERT INTO mlops_audit (actor, action, subject, created_at) VALUES ('a','b','c',now())")
+            )
             end_other_connections(postgres_url)
             connection.execute(text("SELECT 1"))
 

@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
-from mlops.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
+from mlops.errors import InvalidStage, NothingConfigured, RegistryError, UnusableModelFile, VersionNotFound
 from mlops.mlflow.mlflow_client import ACISMLflowClient
 from mlops.mlflow.registry import MlflowRegistry
 from tests.support.models import FEATURES, fitted, training_data
@@ -85,6 +86,18 @@ def test_a_model_is_loaded_by_stage_version_or_alias(client: ACISMLflowClient, n
     logged(client, name)
     client.transition_model_stage(name, 1, "Production")
     assert client.load_model(uri.format(name)).get_booster().feature_names == list(FEATURES)
+
+
+def test_a_model_that_is_not_registered_and_was_changed_is_not_loaded(
+    client: ACISMLflowClient, servers_folder: Path
+) -> None:
+    with client.start_run() as run:
+        stored = client.log_model(fitted(DATA))
+    (file,) = servers_folder.rglob(f"{stored.model_id}/artifacts/model.ubj")
+    fitted(DATA, rounds=1).save_model(file)
+    for uri in (stored.model_uri, f"runs:/{run.info.run_id}/model"):
+        with pytest.raises(UnusableModelFile, match="was changed after it was logged"):
+            client.load_model(uri)
 
 
 def test_a_model_that_is_not_registered_is_loaded_by_its_run(client: ACISMLflowClient) -> None:

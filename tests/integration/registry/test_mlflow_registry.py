@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable
+from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import EXPERIMENT, MlflowRegistry
 from mlops.servers.ports import choose_port
@@ -155,6 +158,39 @@ def test_a_model_file_that_was_changed_is_not_loaded(registry: MlflowRegistry, c
     registry.log_training(trained_model(name, model_name=name))
     client.set_model_version_tag(name, "1", "acis.model_sha256", "0" * 64)
     with pytest.raises(RegistryError, match="was changed after it was logged"):
+        registry.load_classifier(name, "1")
+
+
+def test_a_model_file_that_is_gone_is_no_reason_to_wait(
+    registry: MlflowRegistry, servers_folder: Path, name: str
+) -> None:
+    version = registry.log_training(trained_model(name, model_name=name))
+    (file,) = servers_folder.rglob(f"{version.tags['acis.model_id']}/artifacts/model.ubj")
+    file.unlink()
+    with pytest.raises(UnusableModelFile, match=r"model\.ubj is gone"):
+        registry.load_classifier(name, "1")
+
+
+def test_a_folder_of_model_files_that_is_gone_is_no_reason_to_wait(
+    registry: MlflowRegistry, servers_folder: Path, name: str
+) -> None:
+    version = registry.log_training(trained_model(name, model_name=name))
+    (file,) = servers_folder.rglob(f"{version.tags['acis.model_id']}/artifacts/model.ubj")
+    shutil.rmtree(file.parent)
+    with pytest.raises(UnusableModelFile, match=r"model\.ubj is gone"):
+        registry.load_classifier(name, "1")
+
+
+def test_a_download_that_fails_while_the_file_is_listed_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, name: str
+) -> None:
+    registry.log_training(trained_model(name, model_name=name))
+
+    def broken(**_: object) -> None:
+        raise MlflowException("connection reset")
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", broken)
+    with pytest.raises(RegistryUnavailable):
         registry.load_classifier(name, "1")
 
 

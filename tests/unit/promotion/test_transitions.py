@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,27 @@ def test_a_transition_to_production_is_a_promotion_with_actor_and_reason(
     assert promotion.projected_at is not None
     assert ledger.champion("growth").version == "1"
     assert registry.version(NAME, "1").aliases == ("champion",)
+
+
+def dated(registry: FakeRegistry, day: str) -> str:
+    trained = trained_model(f"run-of-{day}", model_name=NAME)
+    return registry.log_training(replace(trained, tags={"training_date": day})).version
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "place"),
+    [
+        ("2020-06-01", "2020-07-01", date(2020, 7, 1)),
+        ("2020-07-01", "2020-06-01", date(2020, 7, 1)),
+        ("2020-06-01", "some day", date(2020, 6, 1)),
+    ],
+)
+def test_the_place_is_dated_by_the_later_of_both_champions(
+    ledger: SqlLedger, registry: FakeRegistry, first: str, then: str, place: date
+) -> None:
+    for day in (first, then):
+        move(ledger, registry, dated(registry, day), "Production")
+    assert ledger.champion("growth").as_of == place
 
 
 def test_a_move_to_staging_leaves_the_champion(ledger: SqlLedger, registry: FakeRegistry) -> None:

@@ -1,0 +1,126 @@
+"""What is logged of a training: parameters, metrics, tags, pictures, card, example.
+
+Called by the train stage when the model is fitted and judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mlops.ports import TrainedModel
+from mlops.training.card import model_card
+from mlops.training.fingerprint import data_fingerprint
+from mlops.training.importance import importance_csv
+from mlops.training.plots import training_plots
+
+if TYPE_CHECKING:
+    from datetime import date
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from mlops.ledger.records import Grant
+    from mlops.retraining.labelled_rows import LabelledRows
+    from mlops.strategies import Strategy
+    from mlops.training.metrics import Evaluation
+    from mlops.training.splits import Split
+
+#: Rows of the input example in the model's folder; the guide logs `X_train.head(5)`.
+EXAMPLE_ROWS = 5
+#: MLflow cuts longer tags.
+MAX_TAG = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedModel:
+    """A fitted model with all that it came from and how it was judged."""
+
+    grant: Grant
+    strategy: Strategy
+    as_of: date
+    rows: LabelledRows
+    split: Split
+    model: Any
+    """An XGBClassifier."""
+    probability: npt.NDArray[np.floating[Any]]
+    """(n held-out,) of class 1"""
+    evaluation: Evaluation
+    device: str
+    fit_s: float
+
+
+def tags_of(judged: JudgedModel) -> dict[str, str]:
+    """Tags of the run and of the version; a retried stage reads its result back from them."""
+    rows, split = judged.rows, judged.split
+    known = rows.known
+    return {
+        "strategy": judged.strategy.name,
+        "model_type": "xgboost",
+        "training_date": judged.as_of.isoformat(),
+        "run_id": judged.grant.run_id,
+        "data_fingerprint": data_fingerprint(rows.x[known], rows.y[known], rows.dates[known], features=rows.features),
+        "label": judged.strategy.training.label,
+        "device": judged.device,
+        "reason": judged.grant.reason[:MAX_TAG],
+        "train_start": split.first_train.isoformat(),
+        "train_end": split.last_train.isoformat(),
+        "holdout_start": split.first_holdout.isoformat(),
+        "holdout_end": split.last_holdout.isoformat(),
+        "n_train": str(int(split.train.sum())),
+        "n_holdout": str(int(split.holdout.sum())),
+        "n_features": str(len(rows.features)),
+        "fit_s": f"{judged.fit_s:.3f}",
+    }
+
+
+def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> TrainedModel:
+    """What the registry logs; the files are written into `folder`."""
+    rows, split, strategy = judged.rows, judged.split, judged.strategy
+    example = pd.DataFrame(rows.x[split.train][:EXAMPLE_ROWS], columns=list(rows.features))
+    return TrainedModel(
+        ledger_run_id=judged.grant.run_id,
+        strategy=strategy.name,
+        model_name=strategy.model_name,
+        run_name=f"{strategy.name} {judged.as_of} {judged.grant.kind}",
+        model=judged.model,
+        params=_params(judged),
+        metrics=judged.evaluation.metrics,
+        tags=tags,
+        features=rows.features,
+        example=example,
+        predictions=judged.model.predict(example),
+        artifacts=_artifacts(judged, tags, folder),
+        dataset=pd.DataFrame(rows.x[rows.known], columns=list(rows.features)),
+        dataset_name=f"{strategy.name} {judged.as_of}",
+    )
+
+
+def _params(judged: JudgedModel) -> dict[str, Any]:
+    policy = judged.strategy.training
+    return {
+        **policy.params,
+        "seed": policy.seed,
+        "strategy": judged.strategy.name,
+        "label": policy.label,
+        "train_samples": int(judged.split.train.sum()),
+        "test_samples": int(judged.split.holdout.sum()),
+        "n_features": len(judged.rows.features),
+        "horizon_dates": policy.horizon_dates,
+        "holdout_dates": policy.holdout_dates,
+    }
+
+
+def _artifacts(judged: JudgedModel, tags: dict[str, str], folder: Path) -> dict[str, Path]:
+    rows, split = judged.rows, judged.split
+    card = folder / "model_card.md"
+    text = model_card(judged.strategy, split=split, evaluation=judged.evaluation, tags=tags, as_of=judged.as_of)
+    card.write_text(text, encoding="utf-8")
+    return {
+        **training_plots(rows.y[split.holdout], judged.probability, judged.model, rows.features, folder),
+        "feature_importance.csv": importance_csv(judged.model, rows.features, folder / "feature_importance.csv"),
+        "model_card.md": card,
+    }

@@ -1,0 +1,59 @@
+"""What must be written down: every variable in .env.example, a line under every setting and every policy field."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings, variables
+from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
+from tests.support.compose_file import compose_variables, env_example
+
+COMPOSE_ALONE = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "MLFLOW_PORT", "FLOWER_PORT", "IMAGE_TAG"}
+
+
+def classes(path: str) -> list[ast.ClassDef]:
+    return [node for node in parsed(Path(path)).body if isinstance(node, ast.ClassDef)]
+
+
+def test_env_example_lists_the_settings_and_composes_own_variables() -> None:
+    assert set(env_example(ROOT)) == set(variables()) | COMPOSE_ALONE
+    assert not COMPOSE_ALONE & set(variables())
+
+
+def test_compose_uses_each_variable_that_is_its_own() -> None:
+    assert compose_variables(ROOT) >= COMPOSE_ALONE
+
+
+def test_no_secret_has_a_default() -> None:
+    secret = {
+        name: field.default for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+    }
+    assert {"database_url", "celery_broker_url", "flower_basic_auth"} <= set(secret)
+    assert set(secret.values()) == {None}
+
+
+def test_every_setting_has_a_line_of_meaning() -> None:
+    (settings,) = (node for node in classes("config/settings.py") if node.name == "Settings")
+    assert fields_without_docstring(settings) == []
+
+
+@pytest.mark.parametrize("policy", ["Data", "Drift", "Training", "Promotion", "Schedule", "Execution"])
+def test_every_policy_field_has_a_line_of_meaning(policy: str) -> None:
+    (found,) = (node for node in classes("mlops/strategies.py") if node.name == f"{policy}Policy")
+    assert fields_without_docstring(found) == []
+
+
+def test_a_field_without_a_line_is_found() -> None:
+    (node,) = ast.parse('class A:\n    a: int = 1\n    """Meaning."""\n    b: int = 2\n    c: int = 3\n    ""\n').body
+    assert isinstance(node, ast.ClassDef)
+    assert fields_without_docstring(node) == ["b", "c"]
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = {
+        str(path) for path in modules(*PACKAGES) if path.name != "__init__.py" and not ast.get_docstring(parsed(path))
+    }
+    assert silent == set()

@@ -1,0 +1,78 @@
+"""The containers' files are right, and a broken copy of them is refused with a line that says where."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.sources import ROOT
+from tests.support.manifests import check
+
+FILES = ("docker-compose.yml", "Dockerfile", ".env.example")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The files, to break."""
+    for name in FILES:
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    return tmp_path
+
+
+def test_the_manifests_have_no_fault() -> None:
+    report = check()
+    assert report.faults == []
+    assert len(report.checked) == 3
+
+
+def test_the_command_says_what_it_checked() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.manifests"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "docker-compose.yml: 12 services, 7 roles" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "fault"),
+    [
+        ("docker-compose.yml", 'command: ["drift"]', 'command: ["drfit"]', "'drfit' is no role"),
+        ("docker-compose.yml", 'command: ["beat"]', 'command: ["control"]', "no service runs the role beat"),
+        ("docker-compose.yml", '"worker.health", "drift"', '"worker.health", "beat"', "healthcheck asks for 'beat'"),
+        ("docker-compose.yml", "${IMAGE_TAG:-latest}", "${IMAGE_TOG:-latest}", "IMAGE_TOG} is not in .env.example"),
+        ("docker-compose.yml", "${REDIS_PASSWORD:?set it in .env}", "${REDIS_PASSWORD:-redis}", "default value"),
+        ("docker-compose.yml", "${FLOWER_BASIC_AUTH:?set user:password in .env}", "a:b", "is written out"),
+        ("docker-compose.yml", "ACIS_LOG_LEVEL:", "ACIS_LOGLEVEL:", "ACIS_LOGLEVEL is no setting"),
+        ("docker-compose.yml", "  read_only: true\n  # Scratch", "  # Scratch", "root file system can be written"),
+        ("docker-compose.yml", "127.0.0.1:${FLOWER", "${FLOWER", "is open to the network"),
+        ("docker-compose.yml", "    build: .\n", '    user: "0:0"\n', "does not run as the image's own user"),
+        ("docker-compose.yml", "migrate: {condition", "migrat: {condition", "depends on migrat"),
+        ("docker-compose.yml", "services:\n", "name: acis\nservices:\n", "['name'] at the top"),
+        ("docker-compose.yml", "services:\n", "services: [\n", "not YAML"),
+        (".env.example", "REDIS_PASSWORD=", "REDIS_PASSWORD=secret", "REDIS_PASSWORD has a value"),
+        ("Dockerfile", "USER 10001:10001", "USER root", "the last USER is root"),
+        ("Dockerfile", "RUN python -m venv", "RUN --mount=type=cache,target=/c python -m venv", "needs BuildKit"),
+        ("k8s/base/workers.yaml", 'args: ["promote"]', 'args: ["promte"]', "'promte' is no role"),
+        ("k8s/base/workers.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "is not true"),
+        ("k8s/base/workers.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot is not set"),
+        ("k8s/base/workers.yaml", "drop: [ALL]", "drop: []", "keeps capabilities"),
+        ("k8s/base/workers.yaml", "worker.health, promote", "worker.health, drift", "livenessProbe asks for 'drift'"),
+        ("k8s/base/kustomization.yaml", "  - workers.yaml", "  - worker.yaml", "worker.yaml does not exist"),
+        ("k8s/base/kustomization.yaml", "  - network-policy.yaml\n", "", "is not among the kustomization's resources"),
+        ("k8s/base/kustomization.yaml", "      - MLFLOW_", "      - ACIS_X=1\n      - MLFLOW_", "ACIS_X is no setting"),
+        ("k8s/base/mlflow-deployment.yaml", "50Gi", "5Gi", "the guide says 50Gi"),
+        ("k8s/base/mlflow-deployment.yaml", "  namespace: acis-ai\n", "", "must name namespace acis-ai"),
+        ("k8s/base/migrate-job.yaml", "key: DATABASE_URL", "key: DATABSE_URL", "DATABSE_URL is not in secrets"),
+        ("k8s/base/secrets.example.yaml", 'FLOWER_BASIC_AUTH: ""', "FLOWER_BASIC_AUTH: a:b", "has a value"),
+    ],
+)
+def test_a_broken_copy_is_refused(copy: Path, file: str, old: str, new: str, fault: str) -> None:
+    text = (copy / file).read_text(encoding="utf-8")
+    assert old in text
+    (copy / file).write_text(text.replace(old, new), encoding="utf-8")
+    assert [line for line in check(copy).faults if fault in line], check(copy).faults

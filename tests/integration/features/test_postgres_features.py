@@ -1,0 +1,173 @@
+"""What only PostgreSQL has: its types, its errors, its restarts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from datetime import date
+
+import psycopg2
+import pytest
+
+from mlops.errors import MissingColumn, SourceUnavailable
+from mlops.features.postgres import _IN_WINDOW, _STRATEGY, libpq_uri
+from mlops.features.source import open_source
+from mlops.ports import Window
+
+ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
+
+
+def _execute(url: str, *statements: str) -> None:
+    with closing(psycopg2.connect(libpq_uri(url))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+
+@pytest.fixture
+def url(postgres_url: str) -> str:
+    """A view with the types that a user's own may have."""
+    _execute(
+        postgres_url,
+        """CREATE TABLE prices (ticker varchar(8), at timestamp, strategy varchar(20), pe numeric(12, 4), size real,
+                                rank smallint, sector text, is_big boolean, tags text[])""",
+        """INSERT INTO prices VALUES
+           ('A', '2020-01-01 16:00', 'growth', 12.5, 1.5, 1, 'tech', true, '{a}'),
+           ('A', '2020-01-31 16:00', 'growth', 'NaN', NULL, 2, NULL, false, NULL),
+           ('A', '2020-02-01 00:00', 'growth', 1, 1, 1, 'tech', true, NULL)""",
+        """CREATE VIEW ml_training_features AS
+           SELECT ticker, at AS date, strategy, pe, size, rank, sector, is_big, tags, pe / 2 AS target_return FROM prices""",
+    )
+    return postgres_url
+
+
+def test_every_numeric_type_is_a_number(url: str) -> None:
+    kinds = {column.name: column.kind for column in open_source(url).columns()}
+    assert kinds == {
+        "ticker": "category",
+        "date": "date",
+        "strategy": "category",
+        "pe": "number",
+        "size": "number",
+        "rank": "number",
+        "sector": "category",
+        "is_big": "category",
+        "tags": "other",
+        "target_return": "number",
+    }
+
+
+def test_a_timestamp_belongs_to_its_day_even_the_windows_last(url: str) -> None:
+    source = open_source(url)
+    assert source.dates("growth", ALL) == [date(2020, 1, 1), date(2020, 1, 31)]
+    assert source.count("growth", ALL) == 2
+    assert source.latest_date("growth") == date(2020, 2, 1)
+    # The start is excluded with all of its hours.
+    assert source.dates("growth", Window(start=date(2020, 1, 1), end=date(2020, 1, 31))) == [date(2020, 1, 31)]
+
+
+def test_numeric_and_real_come_as_float64_and_text_of_a_boolean_is_a_word(url: str) -> None:
+    table = open_source(url).read("growth", ALL, ["date", "pe", "size", "rank", "is_big"])
+    assert [str(field.type) for field in table.schema] == ["date32[day]", "double", "double", "double", "string"]
+    assert table.column("pe")[0].as_py() == 12.5
+    assert str(table.column("pe")[1].as_py()) == "nan"
+    assert table.column("size").to_pylist() == [1.5, None]
+    assert table.column("is_big").to_pylist() == ["true", "false"]
+
+
+def test_a_relation_in_another_schema_is_found(postgres_url: str) -> None:
+    _execute(
+        postgres_url,
+        'CREATE SCHEMA "Quant"',
+        'CREATE TABLE "Quant"."My View" (ticker text, date date, strategy text, x float)',
+    )
+    assert open_source(postgres_url, relation="Quant.My View").latest_date() is None
+
+
+def test_a_relation_that_is_not_there_says_how_to_make_it(postgres_url: str) -> None:
+    with pytest.raises(MissingColumn, match="no table or view 'ml_training_features'; make one with ticker, date"):
+        open_source(postgres_url).columns()
+
+
+def test_a_date_that_is_text_is_refused_with_the_mend(postgres_url: str) -> None:
+    _execute(postgres_url, "CREATE TABLE ml_training_features (ticker text, date text, strategy text, x float)")
+    with pytest.raises(MissingColumn, match="date::date"):
+        open_source(postgres_url).columns()
+
+
+def test_a_server_that_is_down_is_temporary_and_its_password_is_not_told() -> None:
+    source = open_source("postgresql://acis:hunter2@127.0.0.1:1/features")
+    with pytest.raises(SourceUnavailable) as caught:
+        source.columns()
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.delay_s > 0
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(url: str) -> None:
+    source = open_source(url)
+    assert source.count("growth", ALL) == 2
+    _execute(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    assert source.count("growth", ALL) == 2
+
+
+def test_rows_that_come_after_the_first_read_are_seen(url: str) -> None:
+    source = open_source(url)
+    source.columns()
+    _execute(url, "INSERT INTO prices VALUES ('B', '2020-01-02', 'growth', 1, 1, 1, 'x', true, NULL)")
+    assert source.count("growth", ALL) == 3
+
+
+def test_an_error_does_not_spoil_the_connection(url: str) -> None:
+    source = open_source(url)
+    with pytest.raises(MissingColumn):
+        source.read("growth", ALL, ["nothing"])
+    _execute(url, "DROP VIEW ml_training_features")
+    with pytest.raises(MissingColumn):
+        source.count("growth", ALL)
+    _execute(url, "CREATE VIEW ml_training_features AS SELECT ticker, at AS date, strategy, pe FROM prices")
+    assert source.count("growth", ALL) == 2
+
+
+def test_a_forked_child_asks_on_its_own_connection(url: str) -> None:
+    source = open_source(url)
+    assert source.count("growth", ALL) == 2
+    child = os.fork()
+    if child == 0:  # pragma: no cover -- another process
+        os._exit(0 if source.count("growth", ALL) == 2 else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert source.count("growth", ALL) == 2
+
+
+def test_the_drivers_name_of_sqlalchemy_is_taken_off_and_a_time_out_is_put_on() -> None:
+    assert libpq_uri("postgresql+psycopg2://u:p@h/d") == "postgresql://u:p@h/d?connect_timeout=5"
+    assert libpq_uri("postgres://h/d?sslmode=require") == "postgresql://h/d?sslmode=require&connect_timeout=5"
+    assert libpq_uri("postgresql://h/d?connect_timeout=1") == "postgresql://h/d?connect_timeout=1"
+
+
+def test_a_window_is_found_by_the_index_although_its_values_are_settings(postgres_url: str) -> None:
+    _execute(
+        postgres_url,
+        """CREATE TABLE ml_training_features AS
+           SELECT 'T' || (g % 20) AS ticker, date '2000-01-01' + g / 20 AS date, 'growth'::text AS strategy, 1.0::float8 AS x
+           FROM generate_series(0, 99999) g""",
+        "ALTER TABLE ml_training_features ADD PRIMARY KEY (strategy, date, ticker)",
+        "ANALYZE ml_training_features",
+    )
+    with closing(psycopg2.connect(libpq_uri(postgres_url))) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('acis.strategy', 'growth', true), set_config('acis.first', '2005-01-02', true), "
+            "set_config('acis.after', '2005-01-09', true)"
+        )
+        cursor.execute(
+            f"EXPLAIN SELECT x FROM ml_training_features WHERE strategy = {_STRATEGY} AND {_IN_WINDOW} ORDER BY date, ticker"
+        )
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "using ml_training_features_pkey" in plan
+    assert "Seq Scan" not in plan
+    assert "Sort" not in plan

@@ -1,0 +1,106 @@
+"""Faults of docker-compose.yml, of the Dockerfile and of .env.example."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops.servers.roles import ROLES
+from tests.support.manifests import OUR_IMAGE, PROGRAMS, Report, expect_known_variables, is_secret
+from worker.__main__ import COMMANDS
+
+NAME = "docker-compose.yml"
+#: ${NAME}, ${NAME:-default}, ${NAME:?message}; $$ is a dollar of the container's own shell.
+_VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?P<kind>:?[-?+])?(?P<rest>[^}]*)\}")
+
+
+def env_example(root: Path) -> dict[str, str]:
+    """Names and values of .env.example, in order."""
+    lines = (root / ".env.example").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("=", 1) for line in lines if line.strip() and not line.startswith("#")]
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+def compose_variables(root: Path) -> set[str]:
+    """Names that docker-compose.yml takes from the environment."""
+    return {match["name"] for match in _VARIABLE.finditer(_without_comments(root))}
+
+
+def check_compose(root: Path, report: Report) -> None:
+    """Note every fault of the three files."""
+    example = env_example(root)
+    for name, value in example.items():
+        report.expect(not value, f".env.example: {name} has a value; only names belong there")
+    for match in _VARIABLE.finditer(_without_comments(root)):
+        name, has_default = match["name"], (match["kind"] or "").endswith("-") and bool(match["rest"])
+        report.expect(name in example, f"{NAME}: ${{{name}}} is not in .env.example")
+        report.expect(not (is_secret(name) and has_default), f"{NAME}: the secret {name} has a default value")
+    _check_dockerfile(root, report)
+    try:
+        content = yaml.safe_load((root / NAME).read_text(encoding="utf-8"))
+    except yaml.YAMLError as exc:
+        report.faults.append(f"{NAME}: not YAML: {str(exc).replace(chr(10), ' ')}")
+        return
+    unknown = {key for key in content if not key.startswith("x-")} - {"services", "volumes", "networks"}
+    report.expect(not unknown, f"{NAME}: {sorted(unknown)} at the top is not accepted by every Compose")
+    services: dict[str, Any] = content["services"]
+    for name, service in services.items():
+        _check_service(f"{NAME}: {name}", name, service, services, report)
+    served = {_role(service) for service in services.values()}
+    for role in ROLES:
+        report.expect(role in served, f"{NAME}: no service runs the role {role}")
+    report.checked.append(
+        f"{NAME}: {len(services)} services, {len(ROLES)} roles, {len(compose_variables(root))} variables"
+    )
+
+
+def _check_service(where: str, name: str, service: dict[str, Any], services: dict[str, Any], report: Report) -> None:
+    expect_known_variables(report, where, service.get("environment", {}))
+    for variable, value in service.get("environment", {}).items():
+        literal = is_secret(variable) and value and "${" not in str(value)
+        report.expect(not literal, f"{where}: the secret {variable} is written out")
+    for other in service.get("depends_on", {}):
+        report.expect(other in services, f"{where}: depends on {other}, which is no service")
+    for port in service.get("ports", []):
+        report.expect(str(port).startswith("127.0.0.1:"), f"{where}: port {port} is open to the network")
+    report.expect("ALL" in service.get("cap_drop", []), f"{where}: keeps capabilities; cap_drop: [ALL]")
+    report.expect("no-new-privileges:true" in service.get("security_opt", []), f"{where}: no-new-privileges is not set")
+    if not str(service.get("image", "")).startswith(f"{OUR_IMAGE}:"):
+        return
+    report.expect(service.get("read_only") is True, f"{where}: its root file system can be written; read_only: true")
+    report.expect("user" not in service, f"{where}: does not run as the image's own user")
+    report.expect("cap_add" not in service, f"{where}: asks for capabilities")
+    entrypoint, role = tuple(service.get("entrypoint", ())), _role(service)
+    if entrypoint:
+        known = any(entrypoint[: len(program)] == program for program in PROGRAMS.values())
+        report.expect(known, f"{where}: runs {' '.join(entrypoint)}, which is no known program")
+    else:
+        report.expect(role in COMMANDS, f"{where}: {role!r} is no role; one of: {', '.join(COMMANDS)}")
+    if service.get("restart") != "no":
+        probe = service.get("healthcheck", {}).get("test", [])
+        report.expect(probe, f"{where}: has no healthcheck")
+        if "worker.health" in probe:
+            report.expect(probe[-1] == role, f"{where}: its healthcheck asks for {probe[-1]!r}")
+
+
+def _check_dockerfile(root: Path, report: Report) -> None:
+    text = (root / "Dockerfile").read_text(encoding="utf-8")
+    users = re.findall(r"^USER (\S+)", text, re.MULTILINE)
+    report.expect(users and not users[-1].startswith(("0", "root")), "Dockerfile: the last USER is root")
+    report.expect("PYTHONPATH=/app" in text, "Dockerfile: PYTHONPATH=/app is missing")
+    for word in ("# syntax", "--mount="):
+        report.expect(word not in text, f"Dockerfile: {word} needs BuildKit")
+    report.checked.append("Dockerfile: user, path, no BuildKit syntax")
+
+
+def _role(service: dict[str, Any]) -> str | None:
+    command = service.get("command") or [None]
+    return None if service.get("entrypoint") else command[0]
+
+
+def _without_comments(root: Path) -> str:
+    text = (root / NAME).read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))

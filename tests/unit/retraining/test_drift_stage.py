@@ -1,0 +1,211 @@
+"""The drift stage over an in-memory view: its verdicts, what follows from them, and odd input."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlops.errors import EmptyWindow, LeaseLost, MissingColumn, RegistryUnavailable
+from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
+from mlops.retraining.drift_stage import check_drift
+from mlops.strategies import DataPolicy, DriftPolicy
+from tests.support.ledgers import decision_for, promoting
+from tests.support.models import trained_model
+from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices, panel
+
+SHIFTED = panel(shift=3.0)
+"""All three features moved by three standard deviations in the last 7 days: a share of 1."""
+
+
+def checked(services: FakeServices, kind: Kind = Kind.PIPELINE, **asked: object) -> StageOutcome:
+    grant = services.granted(kind, Stage.DRIFT, **asked)
+    return check_drift(grant, services, services.keeper(grant))
+
+
+def with_champion(services: FakeServices) -> None:
+    services.ledger.decide(promoting(services.ledger), decision_for("1"))
+
+
+def test_a_shift_of_all_features_is_drift_and_leads_to_training(services: FakeServices) -> None:
+    services.with_source(SHIFTED)
+    with_champion(services)
+    outcome = checked(services)
+    assert (outcome.result["verdict"], outcome.result["drift_ratio"]) == ("drifted", 1.0)
+    assert outcome.result["retrain_reason"] == "drift"
+    assert (outcome.next_stage, outcome.run_state) == (Stage.TRAIN, None)
+
+
+def test_a_calm_window_ends_the_run(services: FakeServices) -> None:
+    # 56 current rows in 10 bins: PSI of equal distributions is about (10 - 1) * (1/56 + 1/720) = 0.17 on average,
+    # so the significant band is moved out of the noise.
+    services.with_policy(drift=DriftPolicy(rule="raw", psi_significant=0.5))
+    with_champion(services)
+    outcome = checked(services)
+    assert (outcome.result["verdict"], outcome.result["retrain_reason"]) == ("stable", None)
+    assert (outcome.next_stage, outcome.run_state) == (None, RunState.SUCCEEDED)
+
+
+def test_a_strategy_without_a_champion_is_trained_whatever_the_verdict(services: FakeServices) -> None:
+    services.with_policy(drift=DriftPolicy(rule="raw", psi_significant=0.5))
+    outcome = checked(services)
+    assert (outcome.result["verdict"], outcome.result["retrain"]) == ("stable", False)
+    assert (outcome.result["retrain_reason"], outcome.next_stage) == ("no_champion", Stage.TRAIN)
+
+
+def on_a_registry_with_a_champion(services: FakeServices) -> None:
+    services.with_policy(drift=DriftPolicy(rule="raw", psi_significant=0.5))
+    services.settings = services.settings.model_copy(update={"mlflow_tracking_uri": "http://registry"})
+    services.registry.log_training(trained_model("run-1"))
+    services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=())
+
+
+def test_a_new_ledger_takes_the_champion_that_the_registry_shows(services: FakeServices) -> None:
+    on_a_registry_with_a_champion(services)
+    outcome = checked(services)
+    assert (outcome.result["retrain_reason"], outcome.run_state) == (None, RunState.SUCCEEDED)
+    champion = services.ledger.champion("growth")
+    assert (champion.version, champion.seq) == ("1", 1)
+
+
+def test_a_replay_takes_no_champion_from_the_registry(services: FakeServices) -> None:
+    on_a_registry_with_a_champion(services)
+    assert checked(services, namespace="replay-1").result["retrain_reason"] == "no_champion"
+    assert services.ledger.champion("growth").seq == 0
+
+
+def test_a_registry_that_does_not_answer_shows_no_champion(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_registry_with_a_champion(services)
+
+    def silent(*_: object) -> None:
+        raise RegistryUnavailable
+
+    monkeypatch.setattr(services.fake_registry, "versions", silent)
+    assert checked(services).result["retrain_reason"] == "no_champion"
+
+
+def test_the_registry_is_not_asked_where_the_ledger_had_a_champion_or_no_registry_is_named(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the registry was asked")
+
+    monkeypatch.setattr(services.fake_registry, "versions", asked)
+    checked(services, Kind.CHECK)
+    on_a_registry_with_a_champion(services)
+    with_champion(services)
+    checked(services)
+
+
+def test_a_check_alone_never_leads_to_training(services: FakeServices) -> None:
+    services.with_source(SHIFTED)
+    outcome = checked(services, Kind.CHECK)
+    assert outcome.result["drifted"]
+    assert (outcome.next_stage, outcome.run_state) == (None, RunState.SUCCEEDED)
+
+
+def test_too_few_current_rows_are_insufficient_and_no_drift(services: FakeServices) -> None:
+    services.with_source(SHIFTED)
+    services.with_policy(data=DataPolicy(as_of="latest", min_current_rows=100))
+    with_champion(services)
+    outcome = checked(services)
+    assert outcome.result["n_current"] == 7 * TICKERS  # 56, fewer than 100
+    assert outcome.result["verdict"] == "insufficient"
+    assert "56 rows; a verdict needs 100" in outcome.result["verdict_reason"]
+    assert outcome.run_state is RunState.SUCCEEDED
+
+
+def test_the_windows_are_7_and_90_days_that_share_no_date(services: FakeServices) -> None:
+    outcome = checked(services)
+    assert (outcome.result["n_current"], outcome.result["n_reference"]) == (7 * TICKERS, 90 * TICKERS)
+
+
+def test_the_report_is_written_to_its_documented_name_and_kept_with_the_run(
+    services: FakeServices, tmp_path: Path
+) -> None:
+    outcome = checked(services)
+    path = tmp_path / f"drift_report_growth_{LAST:%Y%m%d}.json"
+    assert outcome.result["report_path"] == str(path)
+    assert json.loads(path.read_text()) == outcome.drift_report
+    assert set(outcome.drift_report or {}) >= {
+        "timestamp", "n_features", "n_samples_reference", "n_samples_current",
+        "drift_threshold", "summary", "ks_test", "psi",
+    }  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_written_costs_the_file_alone(services: FakeServices, tmp_path: Path) -> None:
+    services.settings = services.settings.model_copy(update={"report_dir": tmp_path / "absent"})
+    outcome = checked(services)
+    assert outcome.result["report_path"] is None
+    assert outcome.drift_report is not None
+
+
+def test_a_link_at_the_reports_name_is_replaced_not_followed(services: FakeServices, tmp_path: Path) -> None:
+    other = tmp_path / "precious"
+    other.write_text("mine")
+    (tmp_path / f"drift_report_growth_{LAST:%Y%m%d}.json").symlink_to(other)
+    checked(services)
+    assert other.read_text() == "mine"
+
+
+def test_latest_means_the_newest_loaded_date(services: FakeServices) -> None:
+    services.today = LAST + timedelta(days=400)
+    assert checked(services).as_of == LAST
+
+
+def test_today_means_the_clocks_date_and_an_empty_window_says_what_is_there(services: FakeServices) -> None:
+    services.with_policy(data=DataPolicy(as_of="today", min_current_rows=40))
+    services.today = LAST + timedelta(days=400)
+    with pytest.raises(EmptyWindow, match=f"its newest row is of {LAST}"):
+        checked(services)
+
+
+def test_a_date_that_was_asked_for_wins(services: FakeServices) -> None:
+    asked = LAST - timedelta(days=20)
+    outcome = checked(services, as_of=asked)
+    assert (outcome.as_of, outcome.result["as_of"]) == (asked, asked.isoformat())
+
+
+def test_a_strategy_without_rows_is_told_where_to_look(services: FakeServices) -> None:
+    services.with_source(panel("momentum"))
+    with pytest.raises(EmptyWindow, match="no rows in the feature view"):
+        checked(services)
+
+
+def test_a_column_that_the_policy_names_and_the_view_lacks_is_named(services: FakeServices) -> None:
+    services.with_policy(data=DataPolicy(as_of="latest", include=("momentum", "moon_phase")))
+    with pytest.raises(MissingColumn, match="moon_phase"):
+        checked(services)
+
+
+def test_no_target_is_ever_a_feature(services: FakeServices) -> None:
+    assert checked(services).result["n_features"] == len(FEATURES)
+
+
+def test_a_threshold_that_was_given_decides_and_is_shown(services: FakeServices) -> None:
+    services.with_source(SHIFTED)
+    outcome = checked(services, drift_threshold=1.0)
+    assert (outcome.result["alert_threshold"], outcome.result["drifted"]) == (1.0, True)
+
+
+def test_a_check_whose_lease_is_lost_stops_before_it_computes(services: FakeServices) -> None:
+    grant = services.granted(Kind.CHECK, Stage.DRIFT)
+    keeper = services.keeper(grant)
+    services.timed.advance(61)
+    services.ledger.claim(grant.run_id, Stage.DRIFT, worker="w2")
+    keeper._renew(None)
+    with pytest.raises(LeaseLost):
+        check_drift(grant, services, keeper)
+
+
+def test_a_policy_changed_after_acceptance_does_not_change_the_run(services: FakeServices) -> None:
+    grant = services.granted(Kind.CHECK, Stage.DRIFT)
+    services.with_policy(data=replace(services.strategies["growth"].data, current_days=30))
+    outcome = check_drift(grant, services, services.keeper(grant))
+    assert outcome.result["n_current"] == 7 * TICKERS
+    assert outcome.as_of == date(2020, 7, 18)  # 1 January 2020 + 199 days

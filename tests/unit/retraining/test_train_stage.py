@@ -1,0 +1,295 @@
+"""The train stage over an in-memory view and registry: what it learns from, registers, and refuses to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlops.errors import (
+    InsufficientData,
+    LeaseLost,
+    MissingColumn,
+    RegistryUnavailable,
+    SingleClass,
+    StageCancelled,
+    UnusableFeatures,
+)
+from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.mlflow.projection import project
+from mlops.ports import TrainingControl, TrainingData
+from mlops.retraining.labelled_rows import read_labelled
+from mlops.retraining.train_stage import train
+from mlops.strategies import DataPolicy
+from mlops.training.trainer import XGBoostTrainer
+from tests.support.ledgers import decision_for
+from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
+
+
+def trained(services: FakeServices, kind: Kind = Kind.RETRAIN, **asked: Any) -> tuple[Grant, StageOutcome]:
+    grant = services.granted(kind, Stage.TRAIN, **asked)
+    return grant, train(grant, services, services.keeper(grant))
+
+
+def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    place = table.column_names.index(name)
+    return table.set_column(place, name, pa.array(values))
+
+
+class WatchingTrainer(XGBoostTrainer):
+    """The default trainer; keeps what it was given."""
+
+    seen: list[TrainingData] = []  # noqa: RUF012 -- made anew by each strategy's training, read by the test
+
+    def fit(self, data: TrainingData, **how: Any) -> Any:
+        WatchingTrainer.seen.append(data)
+        return super().fit(data, **how)
+
+
+class CancelledTrainer(XGBoostTrainer):
+    """A training that is told to stop in its first round."""
+
+    def fit(self, data: TrainingData, *, control: TrainingControl, **how: Any) -> Any:
+        raise StageCancelled
+
+
+def test_a_version_stands_in_staging_and_goes_on_to_promotion(services: FakeServices) -> None:
+    grant, outcome = trained(services)
+    version = services.registry.version(MODEL, outcome.result["version"])
+    assert (version.stage, version.aliases) == ("Staging", ("challenger",))
+    assert version.tags["acis.run_id"] == grant.run_id
+    assert (outcome.next_stage, outcome.run_state) == (Stage.PROMOTE, None)
+
+
+def test_a_training_alone_ends_with_its_version_in_staging(services: FakeServices) -> None:
+    _, outcome = trained(services, Kind.TRAIN)
+    assert (outcome.next_stage, outcome.run_state) == (None, RunState.SUCCEEDED)
+    assert services.registry.version(MODEL, "1").stage == "Staging"
+
+
+def test_held_out_dates_follow_the_training_dates_by_the_labels_horizon(services: FakeServices) -> None:
+    # 200 dates; the last 5 labels are not known yet; the 20 before those are held out, and 5 before them purged.
+    _, outcome = trained(services)
+    held_out_first = LAST - timedelta(days=5 + 20 - 1)
+    assert outcome.result["holdout_end"] == (LAST - timedelta(days=5)).isoformat()
+    assert outcome.result["holdout_start"] == held_out_first.isoformat()
+    assert outcome.result["train_end"] == (held_out_first - timedelta(days=5)).isoformat()
+    assert outcome.result["n_holdout"] == 20 * TICKERS
+    assert outcome.result["n_train"] == (N_DATES - 5 - 20 - 5 + 1) * TICKERS
+
+
+def test_rows_whose_label_is_not_known_are_in_neither_half(services: FakeServices) -> None:
+    rows = read_labelled(services.source, services.strategies["growth"], as_of=LAST)
+    assert set(rows.dates[~rows.known]) == {np.datetime64(LAST - timedelta(days=days)) for days in range(5)}
+
+
+def test_a_missing_target_is_unknown_and_never_labelled_0(services: FakeServices) -> None:
+    table = panel()
+    target = table.column("target_return").to_pylist()
+    services.with_source(with_column(table, "target_return", [None] * 80 + target[80:]))
+    services.with_policy(
+        training=replace(services.strategies["growth"].training, trainer=f"{__name__}:WatchingTrainer")
+    )
+    WatchingTrainer.seen.clear()
+    _, outcome = trained(services)
+    (data,) = WatchingTrainer.seen
+    # 80 rows of 8 tickers: 1 to 10 January have no target.
+    assert data.dates.min() == np.datetime64("2020-01-11")
+    known = np.array([value > 0 for value in target[80 : 80 + len(data.y)]])
+    assert data.y.tolist() == known.astype(int).tolist()
+    assert outcome.result["n_train"] == len(data.y)
+
+
+def test_the_metrics_are_measured_on_the_held_out_rows(services: FakeServices) -> None:
+    _, outcome = trained(services)
+    metrics = outcome.result["metrics"]
+    assert metrics["n_holdout"] == 20 * TICKERS
+    # y = 1 where 0.02 m + 0.01 e > 0; by orthants, the sign of m alone is right in 1/2 + asin(0.894) / pi = 0.85.
+    assert metrics["accuracy"] == pytest.approx(0.85, abs=0.09)  # three standard errors of 160 rows
+    assert {"majority_accuracy", "roc_auc", "precision", "recall", "f1_score", "sharpe_ratio"} <= set(metrics)
+
+
+def test_a_future_that_the_view_holds_already_is_not_looked_at(services: FakeServices) -> None:
+    as_of = LAST - timedelta(days=30)
+    _, outcome = trained(services, as_of=as_of)
+    assert outcome.result["holdout_end"] == (as_of - timedelta(days=5)).isoformat()
+    assert outcome.as_of == as_of
+
+
+def test_a_second_grant_finds_the_version_and_does_not_train_again(services: FakeServices) -> None:
+    services.with_policy(
+        training=replace(services.strategies["growth"].training, trainer=f"{__name__}:WatchingTrainer")
+    )
+    WatchingTrainer.seen.clear()
+    grant, first = trained(services)
+    again = train(grant, services, services.keeper(grant))
+    assert again.result == first.result
+    assert len(WatchingTrainer.seen) == 1
+    assert len(services.registry.versions(MODEL)) == 1
+
+
+def test_a_version_that_its_run_has_decided_about_does_not_return_to_staging(services: FakeServices) -> None:
+    grant, outcome = trained(services)
+    services.ledger.decide(grant, decision_for(outcome.result["version"], target_stage="Archived", decision="refuse"))
+    services.registry.apply_stage(MODEL, "1", "Archived", seq=0, tags={})
+    train(grant, services, services.keeper(grant))
+    assert services.registry.version(MODEL, "1").stage == "Archived"
+
+
+@pytest.mark.parametrize(
+    ("decision", "stage"), [("promote", "Production"), ("refuse", "Archived")], ids=["promoted", "refused"]
+)
+def test_a_version_that_somebody_else_decided_about_before_the_stage_ended_keeps_its_place(
+    services: FakeServices, decision: str, stage: str
+) -> None:
+    grant, outcome = trained(services, Kind.TRAIN)
+    made = services.ledger.record_transition(
+        "growth", decision_for(outcome.result["version"], decision=decision, target_stage=stage)
+    )
+    project(made, services.registry, services.ledger)
+    aliases = services.registry.version(MODEL, "1").aliases
+    train(grant, services, services.keeper(grant))  # the first try died before it wrote its end
+    version = services.registry.version(MODEL, "1")
+    assert (version.stage, version.aliases) == (stage, aliases)
+
+
+def test_a_version_that_was_decided_about_and_is_not_shown_yet_is_left_to_its_projection(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    with monkeypatch.context() as patched:
+        patched.setattr(services.fake_registry, "apply_stage", _silent)
+        with pytest.raises(RegistryUnavailable):
+            train(grant, services, services.keeper(grant))
+    services.ledger.record_transition("growth", decision_for("1"))
+    train(grant, services, services.keeper(grant))
+    assert services.registry.version(MODEL, "1").stage == "None"
+
+
+def test_a_decision_that_commits_while_the_version_is_staged_is_what_the_registry_shows(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, decisions = services.fake_registry.apply_stage, iter([decision_for("1")])
+
+    def apply_while_a_person_promotes(*place: Any, **how: Any) -> None:
+        for decision in decisions:
+            project(services.ledger.record_transition("growth", decision), services.registry, services.ledger)
+        apply(*place, **how)
+
+    monkeypatch.setattr(services.fake_registry, "apply_stage", apply_while_a_person_promotes)
+    trained(services, Kind.TRAIN)
+    version = services.registry.version(MODEL, "1")
+    assert (version.stage, version.aliases) == ("Production", ("champion",))
+
+
+def _silent(*_: object, **__: object) -> None:
+    raise RegistryUnavailable
+
+
+def test_attempts_that_died_while_logging_are_closed(services: FakeServices) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    services.fake_registry.running.append(grant.run_id)
+    train(grant, services, services.keeper(grant))
+    assert services.fake_registry.running == []
+
+
+def test_a_worker_that_was_silent_for_46_of_60_seconds_registers_nothing(services: FakeServices) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    with pytest.raises(LeaseLost, match="46 s ago"):
+        train(grant, services, services.keeper(grant, silent_s=46))
+    assert services.registry.versions(MODEL) == []
+
+
+def test_a_worker_that_was_silent_for_44_seconds_may_still_write(services: FakeServices) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    train(grant, services, services.keeper(grant, silent_s=44))
+    assert len(services.registry.versions(MODEL)) == 1
+
+
+def test_a_cancelled_training_registers_nothing(services: FakeServices) -> None:
+    services.with_policy(
+        training=replace(services.strategies["growth"].training, trainer=f"{__name__}:CancelledTrainer")
+    )
+    with pytest.raises(StageCancelled):
+        trained(services)
+    assert services.registry.versions(MODEL) == []
+
+
+def test_a_text_among_the_features_is_refused_in_words(services: FakeServices) -> None:
+    table = panel()
+    services.with_source(table.append_column("sector", pa.array(["tech"] * table.num_rows)))
+    services.with_policy(data=DataPolicy(as_of="latest", include=("momentum", "sector")))
+    with pytest.raises(UnusableFeatures, match=r"sector \(category\) cannot be trained on"):
+        trained(services)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "error", "words"),
+    [
+        ("target_return", lambda n: np.full(n, 0.01), SingleClass, "training labels are 1"),
+        ("target_return", lambda n: np.full(n, -0.01), SingleClass, "training labels are 0"),
+        ("target_return", lambda n: pa.nulls(n, pa.float64()), InsufficientData, "found 0 labelled dates"),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused_in_words(
+    services: FakeServices, column: str, values: Any, error: type[Exception], words: str
+) -> None:
+    table = panel()
+    services.with_source(with_column(table, column, values(table.num_rows)))
+    with pytest.raises(error, match=words):
+        trained(services)
+    assert services.registry.versions(MODEL) == []
+
+
+def test_features_that_are_all_missing_or_constant_are_refused(services: FakeServices) -> None:
+    table = panel()
+    for name, value in zip(FEATURES, (np.nan, np.inf, 1.0), strict=True):
+        table = with_column(table, name, np.full(table.num_rows, value))
+    services.with_source(table)
+    with pytest.raises(UnusableFeatures, match="none of the 3 features varies"):
+        trained(services)
+
+
+def test_a_label_whose_column_the_view_lacks_is_named(services: FakeServices) -> None:
+    services.with_policy(training=replace(services.strategies["growth"].training, label="target_alpha > 0"))
+    with pytest.raises(MissingColumn, match="target_alpha"):
+        trained(services)
+
+
+def test_a_history_too_short_to_hold_out_says_what_is_missing(services: FakeServices) -> None:
+    services.with_source(panel(n_dates=24))
+    with pytest.raises(InsufficientData, match="20 held-out dates"):
+        trained(services)
+
+
+def test_what_is_logged_is_what_the_registry_must_hold(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[Any] = []
+    log_training = services.fake_registry.log_training
+
+    def keep(model: Any) -> Any:
+        assert all(path.is_file() for path in model.artifacts.values())
+        logged.append(model)
+        return log_training(model)
+
+    monkeypatch.setattr(services.fake_registry, "log_training", keep)
+    grant, _ = trained(services)
+    (model,) = logged
+    assert (model.ledger_run_id, model.model_name, model.features) == (grant.run_id, MODEL, FEATURES)
+    assert {"strategy", "model_type", "training_date", "data_fingerprint", "run_id"} <= set(model.tags)
+    assert model.tags["training_date"] == LAST.isoformat()
+    assert {"max_depth", "n_estimators", "seed", "label", "train_samples", "test_samples"} <= set(model.params)
+    assert {"feature_importance.csv", "model_card.md"} <= {name.rpartition("/")[2] for name in model.artifacts}
+    assert len(model.example) == 5
+
+
+def test_the_same_rows_give_the_same_fingerprint_and_other_rows_another(services: FakeServices) -> None:
+    prints = [trained(services, Kind.TRAIN, as_of=day)[1].result["data_fingerprint"] for day in (LAST,)]
+    services.timed.wipe()
+    prints.append(trained(services, Kind.TRAIN, as_of=LAST)[1].result["data_fingerprint"])
+    services.timed.wipe()
+    prints.append(trained(services, Kind.TRAIN, as_of=date(2020, 7, 1))[1].result["data_fingerprint"])
+    assert prints[0] == prints[1] != prints[2]

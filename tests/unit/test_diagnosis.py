@@ -1,0 +1,126 @@
+"""`acis doctor`: each thing that would go wrong is found, with how to mend it, and one does not hide another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from mlops import diagnosis
+from mlops.diagnosis import Answer, diagnose
+from mlops.errors import RegistryUnavailable
+from mlops.ledger.records import WorkerBeat
+from tests.support.ledgers import TimedLedger
+from tests.support.services import LAST, FakeServices, fake_services, panel, small_strategy
+
+Ask = Callable[[], dict[str, Answer]]
+
+
+@pytest.fixture
+def services(tmp_path: Path, timed: TimedLedger) -> FakeServices:
+    url = SecretStr(timed.ledger.database.url.render_as_string())
+    return fake_services(tmp_path, timed, database_url=url, mlflow_tracking_uri="http://registry")
+
+
+@pytest.fixture
+def ask(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """The answers by subject."""
+    monkeypatch.setattr(diagnosis, "connect", lambda _: services)
+    return lambda: {answer.subject: answer for answer in diagnose(services.settings)}
+
+
+def alive(services: FakeServices, *queues: str) -> None:
+    for queue in queues:
+        services.ledger.worker_seen(
+            WorkerBeat(
+                name=f"{queue}@host", role=queue, queues=(queue,), device="cpu", pid=1, host="host", concurrency=1
+            )
+        )
+
+
+def test_a_system_that_is_well_says_so(services: FakeServices, ask: Ask) -> None:
+    alive(services, "control", "drift", "train.cpu", "promote")
+    answers = ask()
+    assert {subject: answer.level for subject, answer in answers.items() if subject not in ("broker", "clock")} == {
+        "strategies": "ok",
+        "ledger": "ok",
+        "MLflow": "ok",
+        "workers": "ok",
+        "features of growth": "ok",
+    }
+    # 7, 90 and 200 days of 8 tickers
+    assert "56 current rows" in answers["features of growth"].found
+    assert "720 reference rows" in answers["features of growth"].found
+    assert f"as of {LAST}" in answers["features of growth"].found
+
+
+def test_a_password_in_an_address_is_not_shown(services: FakeServices, ask: Ask) -> None:
+    services.settings = services.settings.model_copy(
+        update={"mlflow_tracking_uri": SecretStr("https://user:s3cr3t@registry")}
+    )
+    assert ask()["MLflow"].found.startswith("https://registry answers")
+
+
+def test_no_broker_is_an_error_with_the_way_out(ask: Ask) -> None:
+    answer = ask()["broker"]
+    assert answer.level == "error"
+    assert "make run" in answer.mend
+
+
+def test_queues_that_nobody_serves_are_named(services: FakeServices, ask: Ask) -> None:
+    alive(services, "control", "drift")
+    answer = ask()["workers"]
+    assert (answer.level, "train.cpu, promote" in answer.found) == ("warning", True)
+
+
+def test_workers_seen_two_minutes_ago_are_not_alive(services: FakeServices, ask: Ask) -> None:
+    alive(services, "control", "drift", "train.cpu", "promote")
+    services.timed.advance(120)
+    assert ask()["workers"].level == "warning"
+
+
+def test_a_registry_that_does_not_answer_hides_nothing_else(
+    services: FakeServices, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_: str) -> None:
+        raise RegistryUnavailable("MLflow at http://registry does not answer")
+
+    monkeypatch.setattr(services.fake_registry, "versions", silent)
+    answers = ask()
+    assert (answers["MLflow"].level, answers["MLflow"].found) == ("error", "MLflow at http://registry does not answer")
+    assert answers["features of growth"].level == "ok"
+
+
+def test_a_view_without_rows_of_a_strategy_is_an_error_of_that_strategy(services: FakeServices, ask: Ask) -> None:
+    known = {name: small_strategy(name) for name in ("growth", "value")}
+    vars(services)["strategies"] = known
+    answers = ask()
+    assert (answers["features of growth"].level, answers["features of value"].level) == ("ok", "error")
+
+
+def test_a_label_whose_column_is_missing_is_named(services: FakeServices, ask: Ask) -> None:
+    services.with_policy(training=replace(services.strategies["growth"].training, label="target_alpha > 0"))
+    answer = ask()["features of growth"]
+    assert (answer.level, "target_alpha, which the view lacks" in answer.found) == ("error", True)
+
+
+def test_too_few_current_rows_are_a_warning_before_they_are_a_verdict(services: FakeServices, ask: Ask) -> None:
+    services.with_policy(data=replace(services.strategies["growth"].data, min_current_rows=100))
+    answer = ask()["features of growth"]
+    assert (answer.level, answer.mend) == ("warning", "lengthen data.current_days")
+
+
+def test_a_view_without_a_date_is_an_error(services: FakeServices, ask: Ask) -> None:
+    services.with_source(panel().drop_columns(["date"]))
+    levels = [answer.level for answer in ask().values() if answer.subject.startswith("features")]
+    assert levels == ["error"]
+
+
+def test_clocks_that_differ_are_told(services: FakeServices, ask: Ask) -> None:
+    # The services' own clock stands at noon of the panel's last day.
+    answer = ask()["clock"]
+    assert answer.level == "warning"
+    assert "NTP" in answer.mend

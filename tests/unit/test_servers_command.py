@@ -1,0 +1,93 @@
+"""`acis up`: what is the sample's and what is the user's own. No server is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from config.settings import ROOT, Settings
+from mlops.cli.servers import _serve, _watch
+from mlops.cli.up_display import UpDisplay
+from mlops.console import ERROR
+from mlops.errors import ServerFailed
+from mlops.servers.layout import Layout
+from mlops.servers.plan import StackOptions
+from mlops.servers.stack import Stack, Trouble
+
+
+class FakeStack:
+    """Prepares its database, then fails as a server does."""
+
+    made: FakeStack
+    endpoints = None
+
+    def __init__(self, options: StackOptions, *, prepare: Callable[[Any], None]) -> None:
+        self.options, self.prepare = options, prepare
+        self.layout = Layout(var_dir=options.var_dir)
+        FakeStack.made = self
+
+    def start(self, _on_step: object) -> None:
+        self.prepare(Prepared())
+        raise ServerFailed("far enough")
+
+
+class Prepared:
+    """Stands for endpoints."""
+
+    database_url = "postgresql://started/db"
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Databases that the sample was loaded into."""
+    urls: list[str] = []
+    monkeypatch.setattr("config.log_setup.set_up_logging", lambda **_: None)  # of the whole process
+    monkeypatch.setattr("mlops.servers.stack.Stack", FakeStack)
+    monkeypatch.setattr("mlops.ledger.schema.migrate", lambda _: None)
+    monkeypatch.setattr("mlops.features.sample.load_sample", urls.append)
+    return urls
+
+
+def served(tmp_path: Path, **settings: Any) -> FakeStack:
+    found = Settings(var_dir=tmp_path / "var", **settings)
+    assert _serve(found, UpDisplay(quiet=True), once=True, json=True) == ERROR
+    return FakeStack.made
+
+
+def test_without_data_of_ones_own_the_sample_is_loaded_with_its_strategies(tmp_path: Path, loaded: list[str]) -> None:
+    stack = served(tmp_path)
+    assert loaded == ["postgresql://started/db"]
+    assert stack.options.strategies_file == ROOT / "config" / "strategies_sample.toml"
+
+
+@pytest.mark.parametrize(
+    "own", [{"database_url": "postgresql://them/db"}, {"feature_source": "/data/features.parquet"}]
+)
+def test_on_data_of_ones_own_neither_the_sample_nor_its_strategies_are_used(
+    tmp_path: Path, loaded: list[str], own: dict[str, str]
+) -> None:
+    stack = served(tmp_path, **own)
+    assert loaded == []
+    assert stack.options.strategies_file == ROOT / "config" / "strategies.toml"
+
+
+def test_a_program_that_goes_down_is_said_once_with_its_log_and_again_when_it_is_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Flapping:
+        looks = iter([[], ["worker"], ["worker"], [], ["worker", "beat"]])
+
+        def troubles(self) -> list[Trouble]:
+            return [Trouble(name=name, state="BACKOFF", log_tail=f"last words of {name}") for name in next(self.looks)]
+
+    look = _watch(cast("Stack", Flapping()), UpDisplay(quiet=True))
+    said = []
+    for _ in range(5):
+        look()
+        said.append(capsys.readouterr().err.splitlines())
+    assert [len(lines) for lines in said] == [0, 2, 0, 1, 4]
+    assert said[1] == ["worker is down and is started again; the end of its log:", "last words of worker"]
+    assert said[3] == ["worker is back."]

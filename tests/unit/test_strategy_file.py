@@ -1,0 +1,234 @@
+"""Strategies from TOML: defaults, overrides, errors with place and mend, and the snapshot of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops.errors import InvalidStrategyFile, UnknownStrategy
+from mlops.strategies import (
+    DataPolicy,
+    DriftPolicy,
+    ExecutionPolicy,
+    PromotionPolicy,
+    SchedulePolicy,
+    Strategy,
+    TrainingPolicy,
+)
+from mlops.strategy_file import Strategies, load_strategies, restore, snapshot
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+def loaded(tmp_path: Path, text: str) -> Strategies:
+    path = tmp_path / "strategies.toml"
+    path.write_text(text)
+    return load_strategies(path)
+
+
+def test_a_bare_table_is_a_strategy_with_the_documented_defaults(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "[strategies.growth]")["growth"] == Strategy(name="growth")
+
+
+def test_the_documented_defaults_are_what_they_are() -> None:
+    strategy = Strategy(name="growth")
+    assert (strategy.data.reference_days, strategy.data.current_days, strategy.data.min_current_rows) == (90, 7, 100)
+    assert (strategy.drift.ks_p, strategy.drift.psi_moderate, strategy.drift.psi_significant) == (0.05, 0.1, 0.2)
+    assert strategy.drift.alert_share == 0.3
+    assert strategy.training.training_days == 730
+    assert strategy.training.label == "target_return > 0"
+    assert strategy.training.params == {
+        "max_depth": 6, "learning_rate": 0.1, "n_estimators": 100, "subsample": 0.8, "colsample_bytree": 0.8,
+    }  # fmt: skip
+    assert strategy.promotion.min_accuracy == 0.7
+    assert (strategy.schedule.drift_check, strategy.schedule.retrain) == ("0 3 * * *", "0 4 * * 0")
+    assert strategy.model_name == "acis_growth_classifier"
+
+
+def test_the_projects_file_spells_out_the_defaults_of_the_four_documented_strategies() -> None:
+    strategies = load_strategies(CONFIG / "strategies.toml")
+    assert list(strategies) == ["growth", "value", "dividend", "momentum"]
+    for name, strategy in strategies.items():
+        assert strategy == Strategy(name=name, description=strategy.description)
+
+
+def test_the_samples_file_has_an_honest_gate_and_a_strategy_with_the_documented_one() -> None:
+    strategies = load_strategies(CONFIG / "strategies_sample.toml")
+    growth, direction = strategies["growth"], strategies["direction"]
+    assert (growth.data.as_of, growth.data.current_days) == ("latest", 30)
+    assert growth.training.label == "target_volatility_20d > volatility_20d"
+    gates = growth.promotion
+    assert (gates.min_accuracy, gates.min_roc_auc, gates.min_lift_over_majority) == (None, 0.6, 0.05)
+    assert direction.training.label == "target_return > 0"
+    gates = direction.promotion
+    assert (gates.min_accuracy, gates.min_roc_auc, gates.min_lift_over_majority) == (0.7, None, None)
+
+
+def test_a_strategy_overrides_the_defaults_key_by_key_params_too(tmp_path: Path) -> None:
+    strategies = loaded(
+        tmp_path,
+        """
+        [defaults.drift]
+        alert_share = 0.4
+        bins = 20
+        [defaults.training.params]
+        max_depth = 3
+        subsample = 0.5
+        [strategies.growth.drift]
+        bins = 5
+        [strategies.growth.training.params]
+        max_depth = 4
+        [strategies.value]
+        """,
+    )
+    assert (strategies["growth"].drift.alert_share, strategies["growth"].drift.bins) == (0.4, 5)
+    assert strategies["growth"].training.params == {"max_depth": 4, "subsample": 0.5}
+    assert strategies["value"].drift.bins == 20
+    assert strategies["value"].training.params == {"max_depth": 3, "subsample": 0.5}
+
+
+def test_the_word_none_takes_a_gate_out(tmp_path: Path) -> None:
+    gates = loaded(tmp_path, '[strategies.growth.promotion]\nmin_accuracy = "none"')["growth"].promotion
+    assert gates.min_accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[strategies.growth.drift]\nalert_sahre = 0.4", "strategy 'growth': drift.alert_sahre: .*found 0.4"),
+        ("[strategies.growth]\nlabel = 'x > 0'", "strategy 'growth': label: "),
+        ("[strategies.growth.drift]\nalert_share = 'much'", "drift.alert_share: .*found 'much'"),
+        ("[strategies.growth.data]\nas_of = 'yesterday'", "data.as_of: .*found 'yesterday'"),
+        ("[strategies.growth.promotion]\nmain_metric = 'none'", "promotion.main_metric"),
+        ("[strategies.growth.training]\nparams = 3", "training.params: .*found 3"),
+        ("[strategies.growth.training]\nlabel = \"__import__('os').system('x')\"", "label .* is not understood"),
+        ("[strategies.growth.drift]\nalert_share = 30", "drift.alert_share is a share .*found 30"),
+        ("[strategies.growth.drift]\nalert_share = 0", "drift.alert_share is a share .*found 0"),
+        ("[strategies.growth.drift]\nks_p = 1.5", "drift.ks_p is a level between 0 and 1"),
+        ("[strategies.growth.drift]\nbins = 1", "drift.bins is at least 2 .*found 1"),
+        ("[strategies.growth.drift]\npsi_moderate = 0.3", "at most psi_significant .*found 0.3"),
+        ("[strategies.growth.data]\ncurrent_days = 0", "data.current_days .* at least 1 .*found 0"),
+        ("[strategies.growth.training]\nholdout_dates = 0", "training.holdout_dates are at least 1"),
+        ("[strategies.growth.training]\nhorizon_dates = -1", "training.horizon_dates is at least 0"),
+        ("[defaults.drfit]\nbins = 3\n[strategies.growth]", "drfit: "),
+        ("[strategies.growth]\nname = 'value'", "its name is its table's"),
+        ("[strategy.growth]", "unknown table 'strategy'; only defaults and strategies"),
+        ("[defaults.drift]\nbins = 3", r"names no strategy; add a table \[strategies.NAME\]"),
+        ("", "names no strategy"),
+        ("strategies = 3", r"strategies must be a table, found 3; write \[strategies\]"),
+        ("[strategies]\ngrowth = 5", r"strategies.growth must be a table, found 5; write \[strategies.growth\]"),
+        ("[strategies.growth]\ndrift = 5", r"strategies.growth.drift must be a table, found 5"),
+        ("[defaults]\ndrift = 3\n[strategies.growth]", r"defaults.drift must be a table, found 3"),
+        ("[strategies.growth", "is not TOML"),
+        ('[strategies."growth\'; DROP TABLE x"]', "is no strategy name; use lower-case letters, digits, underscores"),
+        ("[strategies.Growth]", "'Growth' is no strategy name"),
+        ("[strategies.1growth]", "'1growth' is no strategy name"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_the_place(tmp_path: Path, text: str, place: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match=f"strategies file {tmp_path}/strategies.toml.*{place}"):
+        loaded(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_variable_to_set(tmp_path: Path) -> None:
+    with pytest.raises(InvalidStrategyFile, match="does not exist; set ACIS_STRATEGIES_FILE"):
+        load_strategies(tmp_path / "strategies.toml")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "strategies.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidStrategyFile, match="is not TOML"):
+        load_strategies(path)
+
+
+@pytest.mark.parametrize("name", ["growht", "growth'; DROP TABLE ml_training_features", ""])
+def test_an_unknown_name_is_refused_with_those_that_are_known(tmp_path: Path, name: str) -> None:
+    strategies = loaded(tmp_path, "[strategies.value]\n[strategies.growth]")
+    with pytest.raises(UnknownStrategy) as caught:
+        strategies[name]
+    assert str(caught.value) == f"strategy {name!r} is not known; one of: growth, value"
+    assert name not in list(strategies)
+
+
+def test_values_that_a_caller_gives_replace_the_policys_and_none_keeps_them() -> None:
+    strategy = Strategy(name="growth")
+    assert strategy.overridden() == strategy
+    assert strategy.overridden(drift_threshold=0.5).drift == DriftPolicy(alert_share=0.5)
+    assert strategy.overridden(min_accuracy=0.0).promotion.min_accuracy == 0.0
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.lists(st.text(max_size=8), max_size=3).map(tuple)
+GATES = st.none() | FLOATS
+STRATEGIES = st.builds(
+    Strategy,
+    name=st.text(),
+    description=st.text(),
+    data=st.builds(DataPolicy, current_days=st.integers(), include=NAMES, exclude=NAMES),
+    drift=st.builds(DriftPolicy, alert_share=FLOATS, ks_p=FLOATS, bins=st.integers()),
+    training=st.builds(
+        TrainingPolicy,
+        label=st.text(),
+        params=st.dictionaries(st.text(), st.booleans() | st.integers() | FLOATS | st.text()),
+        seed=st.integers(),
+        device=st.sampled_from(["auto", "cpu", "gpu"]),
+    ),
+    promotion=st.builds(
+        PromotionPolicy,
+        min_accuracy=GATES,
+        min_roc_auc=GATES,
+        min_lift_over_majority=GATES,
+        min_f1=GATES,
+        approval=st.sampled_from(["automatic", "manual"]),
+    ),
+    schedule=st.builds(SchedulePolicy, drift_check=st.text(), grace_hours=FLOATS),
+    execution=st.builds(ExecutionPolicy, max_attempts=st.integers(), train_deadline_s=FLOATS),
+)
+
+
+@given(STRATEGIES)
+def test_a_snapshot_restores_the_strategy_through_json(strategy: Strategy) -> None:
+    stored = json.loads(json.dumps(snapshot(strategy), allow_nan=False))
+    restored = restore(stored)
+    assert restored == strategy
+    # 1, 1.0 and True are equal in Python, and not the same parameter of a trainer
+    assert {key: type(value) for key, value in restored.training.params.items()} == {
+        key: type(value) for key, value in strategy.training.params.items()
+    }
+    assert json.loads(json.dumps(asdict(restored))) == stored
+
+
+@pytest.mark.parametrize("change", [{"name": 3}, {"drift": {"rule": "calibrated-2"}}, {"colour": "red"}])
+def test_a_snapshot_of_another_version_is_refused_by_its_field(change: dict[str, object]) -> None:
+    with pytest.raises(InvalidStrategyFile, match=f"policy snapshot is not readable: {next(iter(change))}"):
+        restore({**snapshot(Strategy(name="growth")), **change})
+
+
+@pytest.mark.parametrize("line", ['drift_check = "0 3 * *"', 'retrain = "0 4 * * 7"', 'drift_check = "at dawn"'])
+def test_a_time_that_beat_could_not_read_is_refused_when_the_file_is(tmp_path: Path, line: str) -> None:
+    name, cron = line.split(" = ")
+    with pytest.raises(InvalidStrategyFile, match=rf"'growth': schedule\.{name}") as caught:
+        loaded(tmp_path, f"[strategies.growth.schedule]\n{line}\n[strategies.value]")
+    assert cron.strip('"') in str(caught.value)
+
+
+def test_an_empty_time_schedules_nothing_and_is_allowed(tmp_path: Path) -> None:
+    strategies = loaded(tmp_path, '[strategies.growth.schedule]\ndrift_check = ""\nretrain = "0 4 * * sun"')
+    assert strategies["growth"].schedule == SchedulePolicy(drift_check="", retrain="0 4 * * sun")
+
+
+@pytest.mark.parametrize("line", ["train_deadline_s = 0", "drift_deadline_s = -1", "promote_deadline_s = inf"])
+def test_a_deadline_that_no_stage_can_keep_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match="execution deadlines are more than 0 s"):
+        loaded(tmp_path, f"[strategies.growth.execution]\n{line}")
+
+
+def test_a_stage_without_attempts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidStrategyFile, match="max_attempts is at least 1"):
+        loaded(tmp_path, "[strategies.growth.execution]\nmax_attempts = 0")

@@ -1,0 +1,85 @@
+"""The probe of a role: the age of a file decides, and a dead broker is never the role's fault."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from celery.signals import heartbeat_sent
+
+from worker import health, signals
+from worker.health import WITHIN_S, health_file, is_alive, main, touch
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Whether something listens where the broker should be; asked only when the file is old."""
+    state = {"answers": True}
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://:pw@broker:6379/0")
+    monkeypatch.setattr(health, "broker_answers", lambda _url: state["answers"])
+    return state
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_a_role_that_touched_its_file_is_alive(tmp_path: Path) -> None:
+    path = health_file(tmp_path, "drift")
+    assert not is_alive(path, within_s=10)
+    touch(path)
+    assert is_alive(path, within_s=10)
+    age(path, 11)
+    assert not is_alive(path, within_s=10)
+
+
+def test_a_fresh_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "broker_answers", lambda _url: pytest.fail("asked although the file is fresh"))
+    touch(health_file(tmp_path, "drift"))
+    assert main(["drift"]) == 0
+
+
+def test_a_role_that_stands_still_is_not_alive(
+    tmp_path: Path, broker: dict[str, bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = health_file(tmp_path, "drift")
+    touch(path)
+    age(path, WITHIN_S + 1)
+    assert broker["answers"]
+    assert main(["drift"]) == 1
+    assert f"drift: {path} was not touched for 180 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_worker_that_waits_for_its_broker_is_left_alone(
+    tmp_path: Path, broker: dict[str, bool], started: bool
+) -> None:
+    if started:
+        touch(health_file(tmp_path, "drift"))
+        age(health_file(tmp_path, "drift"), WITHIN_S + 1)
+    broker["answers"] = False
+    assert main(["drift"]) == 0
+
+
+def test_one_role_says_nothing_about_another(tmp_path: Path, broker: dict[str, bool]) -> None:
+    touch(health_file(tmp_path, "drift"))
+    assert broker["answers"]
+    assert main(["promote"]) == 1
+
+
+def test_the_probe_wants_a_role(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "ROLE" in capsys.readouterr().err
+
+
+def test_each_heartbeat_of_a_worker_touches_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_ROLE", "train.cpu")
+    signals._alive_file.cache_clear()
+    try:
+        heartbeat_sent.send(sender=None)
+    finally:
+        signals._alive_file.cache_clear()
+    assert is_alive(tmp_path / "run" / "alive-train.cpu", within_s=10)

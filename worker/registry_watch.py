@@ -1,0 +1,45 @@
+"""Brings ledger and registry together again, in a thread of its own: a slow MLflow delays no bell and no lease."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from mlops.bootstrap import Services
+from mlops.errors import AcisError
+from mlops.mlflow.repair import RegistryRepair
+from mlops.mlflow.stale_runs import StaleRuns
+
+log = structlog.get_logger(__name__)
+
+
+class RegistryWatch(threading.Thread):
+    """Works while `leads` is set: this process holds, or held a moment ago, the reconcilers' lock.
+
+    Each step is safe to repeat, and safe beside another's, so a change of leader in the middle does no harm.
+    """
+
+    def __init__(self, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
+        super().__init__(name="registry-watch", daemon=True)
+        self._services = services
+        self._leads = leads
+        self._stop_asked = stop
+        self._repair = RegistryRepair()
+        self._stale = StaleRuns()
+
+    def run(self) -> None:
+        """Step after step until `stop` is set."""
+        while not self._stop_asked.wait(self._services.settings.reconcile_s):
+            if self._leads.is_set() and self._services.settings.mlflow_tracking_uri is not None:
+                self.step()
+
+    def step(self) -> None:
+        """One look; what fails is logged and comes again."""
+        try:
+            self._repair.step(self._services)
+            self._stale.step(self._services)
+        except AcisError as exc:
+            log.warning("registry.not_reconciled", error=str(exc))
+        except Exception:
+            log.exception("registry.watch_crashed")
