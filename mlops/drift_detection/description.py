@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,16 @@ def ordered_column(values: Floats) -> OrderedColumn:
     """Sort once; everything else reads the result."""
     ordered, n_missing = sorted_values(values)
     return OrderedColumn(values=ordered, n_missing=n_missing)
+
+
+def ordered_columns(columns: Sequence[Floats]) -> list[OrderedColumn]:
+    """The same for columns of one length, by one call."""
+    if len(columns) == 1:
+        return [ordered_column(columns[0])]
+    table = np.stack(columns)
+    table.sort(axis=1)
+    n_values = [int(np.searchsorted(row, np.nan, side="left")) for row in table]
+    return [OrderedColumn(values=row[:n], n_missing=len(row) - n) for row, n in zip(table, n_values, strict=True)]
 
 
 def finite(column: OrderedColumn) -> Floats:

@@ -39,8 +39,10 @@ def wasserstein(first: Floats, second: Floats) -> float:
     low = np.arange(m, dtype=np.float64) * (n / m)
     high = np.minimum(np.arange(1, m + 1, dtype=np.float64) * (n / m), float(n))
     crossing = np.clip(np.searchsorted(x, y, side="right").astype(np.float64), low, high)
-    below = y * (crossing - low) / n - (integral(crossing) - integral(low))
-    above = integral(high) - integral(crossing) - y * (high - crossing) / n
+    at_crossing = integral(crossing)
+    at_border = np.append(integral(low), sums[n] / n)
+    below = y * (crossing - low) / n - (at_crossing - at_border[:-1])
+    above = at_border[1:] - at_crossing - y * (high - crossing) / n
     return float(max(np.sum(below + above), 0.0))
 
 

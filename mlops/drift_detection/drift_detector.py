@@ -66,7 +66,8 @@ def load_data_for_drift_detection(
     policy = services.strategies[strategy]
     without_history = replace(policy, drift=replace(policy.drift, calibration_days=0))
     read = read_windows(source, without_history, as_of=as_of, today=services.now().date())
-    return read.reference.to_pandas(), read.current.to_pandas()
+    columns = ["ticker", "date", *read.features]
+    return read.reference.select(columns).to_pandas(), read.current.select(columns).to_pandas()
 
 
 def check(

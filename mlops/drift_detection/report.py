@@ -12,6 +12,7 @@ from mlops.drift_detection.verdict import difference
 if TYPE_CHECKING:
     from mlops.drift_detection.calibration import Calibration
     from mlops.drift_detection.findings import Finding
+    from mlops.drift_detection.targets import TargetReport
     from mlops.drift_detection.verdict import Decision, Verdict
     from mlops.ports import Window
     from mlops.strategies import DriftPolicy
@@ -140,6 +141,23 @@ class DriftReport:
 def _psi_convention(policy: DriftPolicy) -> str:
     floor = f", shares at least {policy.psi_floor:g}" if policy.psi_floor else ""
     return f"{policy.bins} reference quantiles, open ends, missing bin, +{policy.smoothing:g} per bin{floor}"
+
+
+def target_json(target: TargetReport) -> dict[str, Any]:
+    """A target's part of the document."""
+    statistics = target.statistics
+    return {
+        "windows": {"reference": _window(target.reference_window), "current": _window(target.current_window)},
+        "n_reference": target.n_reference,
+        "n_current": target.n_current,
+        "ks_statistic": statistics.ks_statistic,
+        "ks_p": statistics.ks_p,
+        "psi": statistics.psi,
+        "wasserstein": statistics.wasserstein,
+        "jensen_shannon": statistics.jensen_shannon,
+        "drifted_ks": statistics.drifted_ks,
+        "drifted_psi": statistics.drifted_psi,
+    }
 
 
 def _decided(decision: Decision) -> dict[str, str]:

@@ -22,6 +22,8 @@ import structlog
 from mlops.drift_detection.alarm import settle_alarm
 from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.detect import detect_drift
+from mlops.drift_detection.report import target_json
+from mlops.drift_detection.targets import TargetReport, target_drift
 from mlops.errors import EmptyWindow, RegistryError, RegistryUnavailable
 from mlops.features.frame import feature_frame, select_features
 from mlops.features.windows import calibration_window, drift_windows
@@ -29,6 +31,7 @@ from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, S
 from mlops.mlflow.adoption import adopt_first
 from mlops.ports import FeatureSource, Ledger, Progress, Window
 from mlops.retraining.as_of import resolve_as_of
+from mlops.strategies import TARGET_PREFIX
 from mlops.strategy_file import restore
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ class WindowsRead:
     reference: pa.Table
     current: pa.Table
     features: tuple[str, ...]
+    targets: tuple[str, ...]
+    """Numeric columns that look ahead; null where the future is not known yet"""
 
 
 def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
@@ -65,11 +70,13 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
     In one query where all are few; else the history comes in pieces that are thinned on arrival.
     Raises EmptyWindow, MissingColumn, SourceUnavailable.
     """
-    features = select_features(source.columns(), strategy.data)
+    view = source.columns()
+    features = select_features(view, strategy.data)
     decided = resolve_as_of(as_of, strategy, source, today=today)
     reference_window, current_window = drift_windows(decided, strategy.data)
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
-    columns = ["ticker", "date", *features]
+    targets = tuple(column.name for column in view if column.name.startswith(TARGET_PREFIX) and column.kind == "number")
+    columns = ["ticker", "date", *features, *targets]
     is_small = source.count(strategy.name, history_window) <= ONE_READ_ROWS
     start = history_window.start if is_small else reference_window.start
     rows = source.read(strategy.name, Window(start=start, end=current_window.end), columns)
@@ -93,6 +100,7 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
         reference=reference,
         current=current,
         features=features,
+        targets=targets,
     )
 
 
@@ -140,6 +148,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         history=feature_frame(read.history, read.features),
     )
     document = report.to_json()
+    document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
     champion = _champion(grant, services, strategy)
     alarm = settle_alarm(
@@ -194,6 +203,18 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         as_of=read.as_of,
         drift_report=document,
     )
+
+
+def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetReport]:
+    """Drift of what is predicted, over the newest windows in which it is known."""
+    tables = [table for table in (read.history, read.reference, read.current) if table.num_rows]
+    if not read.targets:
+        return {}
+    frames = [feature_frame(table.select(["date", *read.targets]), read.targets) for table in tables]
+    dates = np.concatenate([_days(table) for table in tables])
+    values = {name: np.concatenate([frame.numbers[name] for frame in frames]) for name in read.targets}
+    horizon = strategy.training.horizon_dates
+    return target_drift(values, dates, horizon_dates=horizon, data=strategy.data, drift=strategy.drift)
 
 
 def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
