@@ -105,7 +105,7 @@ def evaluate_drift(
             )
         out.print(f"{data.reference_days}/{data.current_days} days, every {every} trading days")
         # Whole, also where the terminal is narrower: a cut figure is no figure.
-        Console(width=max(out.width, 120), highlight=False).print(shown)
+        Console(width=max(out.width, 140), highlight=False).print(shown)
         out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
         return 0
 

@@ -45,7 +45,9 @@ def up(
             display.say(str(exc))
             return ALREADY_RUNNING
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Ctrl-C too: a shell starts its background jobs with it ignored, and then Python would never hear of it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     raise typer.Exit(guarded(body))
 
 

@@ -124,6 +124,12 @@ class ServedStack:
         return leftovers(self.var_dir, program=program)
 
 
+def as_a_background_job() -> None:
+    """Ended with pytest, and with Ctrl-C ignored at first, as a shell starts what runs in the background."""
+    die_with_parent(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def serve(environment: Mapping[str, str]) -> Iterator[ServedStack]:
     """Start `acis up`, wait until it serves, and interrupt it at the end, as Ctrl-C does."""
@@ -141,7 +147,7 @@ def serve(environment: Mapping[str, str]) -> Iterator[ServedStack]:
                 stdout=to_out,
                 stderr=to_err,
                 start_new_session=True,
-                preexec_fn=lambda: die_with_parent(signal.SIGTERM),  # noqa: PLW1509 -- a killed pytest leaves nothing
+                preexec_fn=as_a_background_job,  # noqa: PLW1509 -- a killed pytest leaves nothing
             )
         try:
             wait_for(lambda: serves(process, err), f"`acis up` serves\n{tail(err)}", within_s=START_S)
