@@ -354,9 +354,15 @@ class Gateway:
             _transition(self._client, name=name, version=number, stage=stage, archive_existing_versions=False)
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
-        """Point an alias to a version."""
+        """Point an alias to a version, beside other writers."""
         with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
-            self._client.set_registered_model_alias(name, alias, number)
+            try:
+                self._client.set_registered_model_alias(name, alias, number)
+            except MlflowException as exc:
+                if not _is_collision(exc):
+                    raise
+                # The server looks for the alias, then inserts it: two writers can both find none.
+                self._client.set_registered_model_alias(name, alias, number)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Take an alias away; nothing where there is none."""
@@ -444,6 +450,12 @@ class Gateway:
             hint = "check MLFLOW_TRACKING_USERNAME, and --allowed-hosts of the server"
             return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}; {hint}: {words}")
         return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
+
+
+def _is_collision(exc: MlflowException) -> bool:
+    """Another writer inserted the same row first, in PostgreSQL's words or in SQLite's."""
+    words = str(exc.message).lower()
+    return "uniqueviolation" in words or "unique constraint" in words
 
 
 def file_sha256(path: Path) -> str:

@@ -41,3 +41,40 @@ def test_an_error_names_the_server_without_its_password(error: Exception, monkey
         gateway.delete_alias("growth", "champion")
     assert "http://registry:5000" in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
+
+
+class CollidingClient:
+    """The library's client where another writer sets the same alias at the same moment."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        self.aliases: dict[str, str] = {}
+        self.tries = 0
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise MlflowException(f"({self.words}) of {name}")
+        self.aliases[alias] = version
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "registered_model_alias_pk"',
+        "sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name",
+    ],
+)
+def test_two_writers_that_set_one_alias_at_once_both_succeed(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, client = Gateway(URI), CollidingClient(words)
+    monkeypatch.setattr(gateway, "_client", client)
+    gateway.set_alias("growth", "champion", "2")
+    assert client.aliases == {"champion": "2"}
+
+
+def test_an_alias_that_is_refused_for_another_reason_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, client = Gateway(URI), CollidingClient("invalid alias")
+    monkeypatch.setattr(gateway, "_client", client)
+    with pytest.raises((RegistryError, RegistryUnavailable)):
+        gateway.set_alias("growth", "champion", "2")
+    assert client.tries == 1
