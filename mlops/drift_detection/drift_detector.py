@@ -59,7 +59,7 @@ def load_data_for_drift_detection(
     Windows are those of the strategies file (90 and 7 days). Raises UnknownStrategy, SourceUnavailable.
     """
     from mlops.features.source import open_source  # noqa: PLC0415 -- pandas and Arrow only where they are used
-    from mlops.retraining.drift_stage import read_windows  # noqa: PLC0415
+    from mlops.retraining.drift_windows import read_windows  # noqa: PLC0415
 
     services = connect()
     source = open_source(db_url, relation=services.settings.feature_relation)

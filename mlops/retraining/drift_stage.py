@@ -9,29 +9,23 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import structlog
 
 from mlops.drift_detection.alarm import settle_alarm
-from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
-from mlops.errors import EmptyWindow, RegistryError, RegistryUnavailable
-from mlops.features.frame import feature_frame, select_features
-from mlops.features.windows import calibration_window, drift_windows
+from mlops.errors import RegistryError, RegistryUnavailable
+from mlops.features.frame import feature_frame
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.adoption import adopt_first
-from mlops.ports import FeatureSource, Ledger, Progress, Window
-from mlops.retraining.as_of import resolve_as_of
-from mlops.strategies import TARGET_PREFIX
+from mlops.ports import Ledger, Progress
+from mlops.retraining.drift_windows import WindowsRead, dates_of, read_windows
 from mlops.strategy_file import restore
 
 if TYPE_CHECKING:
@@ -41,91 +35,6 @@ if TYPE_CHECKING:
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
-
-#: A history of no more rows is read with the windows; 45 features of it are 180 MB.
-ONE_READ_ROWS = 500_000
-#: A longer one is read so many calendar days at a time.
-PIECE_DAYS = 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowsRead:
-    """Both windows' rows."""
-
-    as_of: date
-    reference_window: Window
-    current_window: Window
-    history: pa.Table
-    """Rows before the reference window, for the calibrated rule; none where the policy wants none"""
-    reference: pa.Table
-    current: pa.Table
-    features: tuple[str, ...]
-    targets: tuple[str, ...]
-    """Numeric columns that look ahead; null where the future is not known yet"""
-
-
-def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
-    """Read a strategy's history, reference and current rows.
-
-    In one query where all are few; else the history comes in pieces that are thinned on arrival.
-    Raises EmptyWindow, MissingColumn, SourceUnavailable.
-    """
-    view = source.columns()
-    features = select_features(view, strategy.data)
-    decided = resolve_as_of(as_of, strategy, source, today=today)
-    reference_window, current_window = drift_windows(decided, strategy.data)
-    history_window = calibration_window(reference_window, strategy.drift.calibration_days)
-    targets = tuple(column.name for column in view if column.name.startswith(TARGET_PREFIX) and column.kind == "number")
-    columns = ["ticker", "date", *features, *targets]
-    is_small = source.count(strategy.name, history_window) <= ONE_READ_ROWS
-    start = history_window.start if is_small else reference_window.start
-    rows = source.read(strategy.name, Window(start=start, end=current_window.end), columns)
-    reference, current = _between(rows, reference_window), _between(rows, current_window)
-    history = (
-        _between(rows, history_window) if is_small else _thinned_history(source, strategy.name, history_window, columns)
-    )
-    for name, window, table in (("reference", reference_window, reference), ("current", current_window, current)):
-        if table.num_rows == 0:
-            newest = source.latest_date(strategy.name)
-            raise EmptyWindow(
-                f"strategy {strategy.name!r} has no rows in its {name} window, after {window.start} "
-                f"up to {window.end}; "
-                f"its newest row is of {newest or 'no date'}: load its features, or give another --as-of"
-            )
-    return WindowsRead(
-        as_of=decided,
-        reference_window=reference_window,
-        current_window=current_window,
-        history=history,
-        reference=reference,
-        current=current,
-        features=features,
-        targets=targets,
-    )
-
-
-def _thinned_history(source: FeatureSource, strategy: str, window: Window, columns: list[str]) -> pa.Table:
-    """The rows that a calibration keeps of each date, read piece by piece, so that no more than one is in memory."""
-    pieces = []
-    start = window.start
-    while start < window.end:
-        end = min(start + timedelta(days=PIECE_DAYS), window.end)
-        rows = source.read(strategy, Window(start=start, end=end), columns)
-        pieces.append(rows.take(rows_kept(_days(rows))))
-        start = end
-    return pa.concat_tables(pieces)
-
-
-def _days(rows: pa.Table) -> npt.NDArray[np.datetime64]:
-    return np.asarray(rows.column("date").to_numpy(zero_copy_only=False), dtype="datetime64[D]")
-
-
-def _between(rows: pa.Table, window: Window) -> pa.Table:
-    """The window's rows of a table that is ordered by date; no copy."""
-    first, after = np.searchsorted(
-        _days(rows), np.array([window.start, window.end], dtype="datetime64[D]"), side="right"
-    )
-    return rows.slice(int(first), int(after - first))
 
 
 def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
@@ -211,7 +120,7 @@ def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRepo
     if not read.targets:
         return {}
     frames = [feature_frame(table.select(["date", *read.targets]), read.targets) for table in tables]
-    dates = np.concatenate([_days(table) for table in tables])
+    dates = np.concatenate([dates_of(table) for table in tables])
     values = {name: np.concatenate([frame.numbers[name] for frame in frames]) for name in read.targets}
     horizon = strategy.training.horizon_dates
     return target_drift(values, dates, horizon_dates=horizon, data=strategy.data, drift=strategy.drift)

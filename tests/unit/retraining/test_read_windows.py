@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from mlops.errors import EmptyWindow
-from mlops.retraining import drift_stage
-from mlops.retraining.drift_stage import WindowsRead, read_windows
+from mlops.retraining import drift_windows
+from mlops.retraining.drift_windows import WindowsRead, read_windows
 from mlops.strategies import Strategy
 from tests.support.features import InMemoryFeatures
 
@@ -43,7 +43,7 @@ def test_history_reference_and_current_share_no_date_and_leave_none_out() -> Non
 
 def test_a_long_history_keeps_48_rows_of_each_date(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read()
-    monkeypatch.setattr(drift_stage, "ONE_READ_ROWS", 1000)
+    monkeypatch.setattr(drift_windows, "ONE_READ_ROWS", 1000)
     thinned = read()
     assert thinned.reference.equals(whole.reference)
     assert thinned.current.equals(whole.current)
