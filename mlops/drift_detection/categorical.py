@@ -22,6 +22,10 @@ class CategoricalDrift:
     psi: float
     unseen: tuple[str, ...]
     """Categories of the current window that the reference never had."""
+    names: tuple[str | None, ...]
+    """All categories of both windows; None for missing values"""
+    counts: npt.NDArray[np.int64]
+    """(2, c) rows of each: of the reference, of the current window"""
 
 
 def compare_categories(reference: npt.NDArray[np.object_], current: npt.NDArray[np.object_]) -> CategoricalDrift:
@@ -31,11 +35,13 @@ def compare_categories(reference: npt.NDArray[np.object_], current: npt.NDArray[
     table = np.array([[ref[name] for name in names], [cur[name] for name in names]], dtype=np.int64)
     unseen = tuple(str(name) for name in names if name is not None and not ref[name])
     if len(names) < 2:
-        return CategoricalDrift(chi_square=0.0, p_value=1.0, psi=0.0, unseen=unseen)
+        return CategoricalDrift(chi_square=0.0, p_value=1.0, psi=0.0, unseen=unseen, names=tuple(names), counts=table)
     result = chi2_contingency(table, correction=False)
     return CategoricalDrift(
         chi_square=float(result.statistic),
         p_value=float(result.pvalue),
         psi=index_from_counts(table[0], table[1]),
         unseen=unseen,
+        names=tuple(names),
+        counts=table,
     )

@@ -16,6 +16,7 @@ from mlops.drift_detection.calibration import calibrate
 from mlops.drift_detection.categorical import compare_categories
 from mlops.drift_detection.description import OrderedColumn, describe, finite, ordered_column, ordered_columns
 from mlops.drift_detection.distances import jensen_shannon, wasserstein
+from mlops.drift_detection.distributions import category_distribution, number_distribution
 from mlops.drift_detection.findings import Finding, category_findings, numeric_findings
 from mlops.drift_detection.ks import ks_test
 from mlops.drift_detection.parallel import ahead, each
@@ -163,6 +164,7 @@ def _compare_ordered(
         current=cur_description,
         wasserstein=_scaled_wasserstein(ref, cur, ref_description.std),
         jensen_shannon=jensen_shannon(before, now),
+        distribution=number_distribution(finite(ref), finite(cur), spread=ref_description.std),
     )
     return report, found
 
@@ -190,6 +192,7 @@ def _categorical(
         drifted_psi=drift.psi >= policy.psi_significant or forced,
         reference=None,
         current=None,
+        distribution=category_distribution(drift.names, drift.counts),
     )
     return report, found
 

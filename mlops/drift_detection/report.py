@@ -7,10 +7,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops.drift_detection.description import QUANTILES, Description
+from mlops.drift_detection.distributions import LEVELS
 from mlops.drift_detection.verdict import difference
 
 if TYPE_CHECKING:
     from mlops.drift_detection.calibration import Calibration
+    from mlops.drift_detection.distributions import Distribution
     from mlops.drift_detection.findings import Finding
     from mlops.drift_detection.targets import TargetReport
     from mlops.drift_detection.verdict import Decision, Verdict
@@ -35,6 +37,8 @@ class FeatureReport:
     """Of the finite values, in standard deviations of the reference; None for a category or a constant reference."""
     jensen_shannon: float | None = None
     """Of the PSI's bins, 0 to 1."""
+    distribution: Distribution | None = None
+    """What the report's page draws; None where a window holds no value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,13 @@ class DriftReport:
             "feature_statistics": {
                 name: {"reference": _described(feature.reference), "current": _described(feature.current)}
                 for name, feature in self.features.items()
+            },
+            "distributions": {
+                "quantiles": list(LEVELS),
+                "features": {
+                    name: feature.distribution.to_json() if feature.distribution else None
+                    for name, feature in self.features.items()
+                },
             },
             "windows": {
                 "as_of": self.as_of.isoformat(),

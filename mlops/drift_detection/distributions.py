@@ -1,0 +1,153 @@
+"""What both windows of a feature look like, small enough for the report; pure.
+
+Counts on common edges for a picture of them, and how far each quantile has moved. Called by `detect` with
+columns that are sorted already: a few dozen binary searches per window, whatever its length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+#: Bins between the two tails: twice what a picture of 200 points needs, so that it can be drawn wider.
+BINS = 40
+#: So much of either window may lie beyond the outermost edge: one outlier must not squeeze all others into a bin.
+TAIL = 0.005
+#: Quantiles whose movement is stated.
+LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+_STEPS = np.linspace(0.0, 1.0, BINS + 1)
+_LEVELS = np.asarray(LEVELS)
+#: The largest categories of either window; the others are counted together.
+CATEGORIES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberDistribution:
+    """Finite values of both windows, counted on common edges."""
+
+    low: float
+    """Lower edge of the first bin"""
+    high: float
+    """Upper edge of the last one; the BINS between are equally wide"""
+    reference: tuple[int, ...]
+    """BINS + 2 counts: below `low`, each bin, above `high`"""
+    current: tuple[int, ...]
+    quantile_shift: tuple[float, ...] | None
+    """Current minus reference at LEVELS, in standard deviations of the reference; None where it has none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of the report."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "reference": list(self.reference),
+            "current": list(self.current),
+            "quantile_shift": None if self.quantile_shift is None else list(self.quantile_shift),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryDistribution:
+    """Rows of both windows per category."""
+
+    counts: tuple[tuple[str, int, int], ...]
+    """Name, reference, current; the largest share in either window first"""
+    other: tuple[int, int]
+    """Of all categories that are not named"""
+    missing: tuple[int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of the report."""
+        return {
+            "categories": [[name, before, now] for name, before, now in self.counts],
+            "other": list(self.other),
+            "missing": list(self.missing),
+        }
+
+
+Distribution = NumberDistribution | CategoryDistribution
+
+
+def number_distribution(reference: Floats, current: Floats, *, spread: float | None) -> NumberDistribution | None:
+    """Both windows' counts and the movement of the quantiles.
+
+    reference : (n,) current : (m,) finite, ascending      spread: standard deviation of the reference
+    None where a window is empty, or where the values lie too far apart for the difference to be a float.
+    """
+    if not len(reference) or not len(current):
+        return None
+    low = min(_below(reference), _below(current))
+    high = max(_above(reference), _above(current))
+    if low == high:
+        # One value: a bin's width around it, as wide as the value is large, so that the edges differ.
+        margin = max(abs(low), 1.0) / 2
+        low, high = low - margin, high + margin
+    if not math.isfinite(high - low):
+        return None
+    edges = low + (high - low) * _STEPS
+    edges[-1] = high
+    return NumberDistribution(
+        low=low,
+        high=high,
+        reference=_counts(reference, edges),
+        current=_counts(current, edges),
+        quantile_shift=_quantile_shift(reference, current, spread),
+    )
+
+
+def category_distribution(names: Sequence[str | None], counts: Integers) -> CategoryDistribution:
+    """The largest categories of both windows. counts : (2, c), rows of the reference and of the current window."""
+    table = {name: (int(before), int(now)) for name, before, now in zip(names, *counts, strict=True)}
+    missing = table.pop(None, (0, 0))
+    n_reference, n_current = (max(1, int(total)) for total in counts.sum(axis=1))
+    order = sorted(table, key=lambda name: (-max(table[name][0] / n_reference, table[name][1] / n_current), str(name)))
+    rest = [table[name] for name in order[CATEGORIES:]]
+    return CategoryDistribution(
+        counts=tuple((str(name), *table[name]) for name in order[:CATEGORIES]),
+        other=(sum(before for before, _ in rest), sum(now for _, now in rest)),
+        missing=missing,
+    )
+
+
+def _below(values: Floats) -> float:
+    return float(values[math.floor(TAIL * (len(values) - 1))])
+
+
+def _above(values: Floats) -> float:
+    return float(values[math.ceil((1 - TAIL) * (len(values) - 1))])
+
+
+def _counts(values: Floats, edges: Floats) -> tuple[int, ...]:
+    """Below, in each bin [edge, next), the last one closed, above."""
+    upto = values.searchsorted(edges, side="left").tolist()
+    upto[-1] = int(values.searchsorted(edges[-1], side="right"))
+    return tuple(after - before for before, after in pairwise([0, *upto, len(values)]))
+
+
+def _quantile_shift(reference: Floats, current: Floats, spread: float | None) -> tuple[float, ...] | None:
+    if not spread:
+        return None
+    moved = [(now - before) / spread for before, now in zip(_quantiles(reference), _quantiles(current), strict=True)]
+    return tuple(round(value, 4) for value in moved) if all(map(math.isfinite, moved)) else None
+
+
+def _quantiles(values: Floats) -> list[float]:
+    """At LEVELS, linear interpolation between order statistics, which no two of them can overflow."""
+    position = _LEVELS * (len(values) - 1)
+    below = position.astype(np.int64)
+    part = position - below
+    quantiles: list[float] = (
+        values[below] * (1.0 - part) + values[np.minimum(below + 1, len(values) - 1)] * part
+    ).tolist()
+    return quantiles
