@@ -14,9 +14,13 @@ KEY_COLUMNS = ("ticker", "date", "strategy")
 #: Any column with this prefix looks into the future and is never a feature.
 TARGET_PREFIX = "target_"
 
+#: Most walk-forward folds: with more, a fold of a 2-year window has fewer dates than one label looks ahead.
+MAX_FOLDS = 20
+
 Device = Literal["auto", "cpu", "gpu"]
 AsOf = Literal["today", "latest"]
 Rule = Literal["raw", "calibrated"]
+FoldWindow = Literal["expanding", "rolling"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,16 @@ class TrainingPolicy:
     """Length of the training window in calendar days (2 years), the held-out dates included."""
     holdout_dates: int = 60
     """Newest labelled dates, never trained on, on which a version is judged."""
+    embargo_dates: int = 5
+    """Dates left out between training and judged dates, beside the label's horizon: 1 % of a 2-year window, since
+    the purge ends the overlap of labels and not the likeness of neighbouring dates (López de Prado 2018, 7.4.2)."""
+    folds: int = 0
+    """Walk-forward folds for the stability table; 0: none. Each costs a training."""
+    fold_window: FoldWindow = "expanding"
+    """`expanding`: a fold trains on all earlier dates; `rolling`: on as many as the first fold."""
+    metrics: dict[str, str] = field(default_factory=dict)
+    """Metrics of the strategy's own, logged and open to gates: name = "package.module:function", the function
+    `(dates, y, p, returns) -> float`."""
     trainer: str = "xgboost"
     """`xgboost`, or `package.module:ClassName` of a `mlops.ports.Trainer`."""
     params: dict[str, float | int | str | bool] = field(

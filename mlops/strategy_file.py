@@ -4,7 +4,7 @@
     holdout_dates = 60
     [strategies.growth]                 one table per strategy
     description = "…"
-    [strategies.growth.training]        overrides the defaults, key by key (`params` too)
+    [strategies.growth.training]        overrides the defaults, key by key (`params` and `metrics` too)
     label = "target_return > 0"
 
 TOML has no null: a gate is taken out with the string "none".
@@ -24,7 +24,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from mlops.cron import cron_fault
 from mlops.errors import InvalidStrategyFile, UnknownStrategy
 from mlops.features.labels import parse_label
-from mlops.strategies import Strategy
+from mlops.strategies import MAX_FOLDS, Strategy
+from mlops.training.metric_names import form_fault
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _POLICIES = ("data", "drift", "training", "promotion", "schedule", "execution")
@@ -152,10 +153,13 @@ def _check_meaning(strategy: Strategy) -> None:
             f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
             f"execution deadlines are more than 0 s (found {deadlines})": all(0 < one < math.inf for one in deadlines),
             f"execution.max_attempts is at least 1 (found {execution.max_attempts})": execution.max_attempts >= 1,
-            f"training.horizon_dates is at least 0 (found {training.horizon_dates})": training.horizon_dates >= 0,
+            f"training.horizon_dates and training.embargo_dates are at least 0 (found {training.horizon_dates}, "
+            f"{training.embargo_dates})": min(training.horizon_dates, training.embargo_dates) >= 0,
+            f"training.folds is 0 to {MAX_FOLDS} (found {training.folds})": 0 <= training.folds <= MAX_FOLDS,
         }.items()
         if not holds
     ]
+    wrong += filter(None, (form_fault(name, function) for name, function in training.metrics.items()))
     for name, cron in (("drift_check", strategy.schedule.drift_check), ("retrain", strategy.schedule.retrain)):
         fault = cron_fault(cron) if cron else None
         if fault:
@@ -174,8 +178,9 @@ def _table(path: Path, content: Mapping[str, Any], key: str, where: str = "") ->
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = {**base, **over}
-    if "params" in base and "params" in over:
-        merged["params"] = {**base["params"], **over["params"]}
+    for table in ("params", "metrics"):
+        if isinstance(base.get(table), dict) and isinstance(over.get(table), dict):
+            merged[table] = {**base[table], **over[table]}
     return merged
 
 

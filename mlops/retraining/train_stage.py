@@ -12,25 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import structlog
 
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.ports import ModelVersion, Progress, TrainingData
 from mlops.retraining.as_of import resolve_as_of
-from mlops.retraining.labelled_rows import LabelledRows, read_labelled
+from mlops.retraining.judging import judge
+from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.training_record import JudgedModel, record_of, tags_of
 from mlops.strategy_file import restore
-from mlops.training.metrics import Evaluation, evaluate_classifier, majority_class_share
-from mlops.training.splits import Split, split_by_date
-from mlops.training.trading import evaluate_trading
+from mlops.training.metrics import majority_class_share
+from mlops.training.splits import split_by_date
 from mlops.training.trainer import load_trainer
 
 if TYPE_CHECKING:
     from datetime import date
-
-    import numpy.typing as npt
 
     from mlops.bootstrap import Services
     from mlops.ledger.records import Promotion
@@ -71,7 +68,11 @@ def _fit_and_register(
     rows = read_labelled(services.source, strategy, as_of=as_of)
     policy = strategy.training
     split = split_by_date(
-        rows.dates, rows.known, horizon_dates=policy.horizon_dates, holdout_dates=policy.holdout_dates
+        rows.dates,
+        rows.known,
+        horizon_dates=policy.horizon_dates,
+        holdout_dates=policy.holdout_dates,
+        embargo_dates=policy.embargo_dates,
     )
     keeper.check()
     began = time.monotonic()
@@ -96,7 +97,13 @@ def _fit_and_register(
         split=split,
         model=model,
         probability=probability,
-        evaluation=evaluate(strategy, rows, split, probability),
+        evaluation=judge(
+            strategy,
+            rows,
+            split.holdout,
+            probability,
+            train_positive_share=majority_class_share(rows.y[split.train]),
+        ),
         device=device,
         fit_s=fit_s,
     )
@@ -107,24 +114,6 @@ def _fit_and_register(
         version = services.registry.log_training(record)
     log.info("train.registered", model=version.name, version=version.version, fit_s=round(fit_s, 2))
     return _result(version, strategy, {**tags, **dict(version.tags)})
-
-
-def evaluate(
-    strategy: Strategy, rows: LabelledRows, split: Split, probability: npt.NDArray[np.floating[Any]]
-) -> Evaluation:
-    """Metrics of the held-out dates: of the classification, and of the trades where the label speaks of them."""
-    held = split.holdout
-    classified = evaluate_classifier(
-        rows.y[held], probability, train_positive_share=majority_class_share(rows.y[split.train])
-    )
-    traded = evaluate_trading(
-        rows.dates[held],
-        probability,
-        None if rows.target_return is None else rows.target_return[held],
-        label=strategy.training.label,
-        horizon_dates=strategy.training.horizon_dates,
-    )
-    return classified.merged(traded)
 
 
 def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def _params(judged: JudgedModel) -> dict[str, Any]:
         "n_features": len(judged.rows.features),
         "horizon_dates": policy.horizon_dates,
         "holdout_dates": policy.holdout_dates,
+        "embargo_dates": policy.embargo_dates,
     }
 
 

@@ -33,6 +33,7 @@ def model_card(
         "held out": f"{split.first_holdout} to {split.last_holdout} ({split.n_holdout_dates} dates)",
         "purged rows between": split.n_purged,
         "label looks ahead": f"{policy.horizon_dates} dates",
+        "embargo beside it": f"{policy.embargo_dates} dates",
     }
     sections = [
         f"# {strategy.model_name}",

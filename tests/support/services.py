@@ -62,6 +62,7 @@ def small_strategy(name: str = "growth", **policies: Any) -> Strategy:
                 horizon_dates=5,
                 training_days=N_DATES,
                 holdout_dates=20,
+                embargo_dates=0,
                 segment_rounds=5,
                 params={"n_estimators": 5, "max_depth": 2},
                 device="cpu",

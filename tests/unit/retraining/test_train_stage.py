@@ -113,6 +113,31 @@ def test_the_metrics_are_measured_on_the_held_out_rows(services: FakeServices) -
     assert {"majority_accuracy", "roc_auc", "precision", "recall", "f1_score", "sharpe_ratio"} <= set(metrics)
 
 
+def share_called(dates: Any, y: Any, p: Any, returns: Any) -> float:
+    assert len(dates) == len(y) == len(p) == len(returns) == 20 * TICKERS
+    return float((p >= 0.5).mean())
+
+
+def broken(dates: Any, y: Any, p: Any, returns: Any) -> float:
+    return 1 / 0
+
+
+def test_metrics_of_the_strategys_own_are_logged_and_a_broken_one_stops_nothing(services: FakeServices) -> None:
+    own = {"share_called": f"{__name__}:share_called", "broken": f"{__name__}:broken"}
+    services.with_policy(training=replace(services.strategies["growth"].training, metrics=own))
+    _, outcome = trained(services)
+    assert 0 < outcome.result["metrics"]["share_called"] < 1
+    assert "broken" not in outcome.result["metrics"]
+    assert services.registry.version(MODEL, "1").metrics["share_called"] == outcome.result["metrics"]["share_called"]
+
+
+def test_an_embargo_lies_between_the_purged_and_the_held_out_dates(services: FakeServices) -> None:
+    services.with_policy(training=replace(services.strategies["growth"].training, embargo_dates=7))
+    _, outcome = trained(services)
+    held_out_first = LAST - timedelta(days=5 + 20 - 1)
+    assert outcome.result["train_end"] == (held_out_first - timedelta(days=5 + 7)).isoformat()
+
+
 def test_a_future_that_the_view_holds_already_is_not_looked_at(services: FakeServices) -> None:
     as_of = LAST - timedelta(days=30)
     _, outcome = trained(services, as_of=as_of)

@@ -1,0 +1,45 @@
+"""Names of metrics: the system's own, and the form in which a strategy names its functions; pure.
+
+Called when a strategies file is read, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import re
+
+BUILT_IN = frozenset(
+    {
+        "accuracy",
+        "brier",
+        "f1_score",
+        "holdout_majority_accuracy",
+        "lift_over_majority",
+        "log_loss",
+        "majority_accuracy",
+        "max_drawdown",
+        "n_holdout",
+        "n_periods",
+        "positive_share",
+        "precision",
+        "recall",
+        "roc_auc",
+        "sharpe_ratio",
+        "win_rate",
+    }
+)
+"""What the system measures of held-out rows itself."""
+FOLD_PREFIX, RANDOM_SPLIT_PREFIX = "fold_", "random_split_"
+"""Of what it measures in walk-forward folds, and with the documented random split."""
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def form_fault(name: str, function: str) -> str:
+    """What is wrong with an entry of `training.metrics` as it is written; empty where nothing is."""
+    if not _NAME.fullmatch(name):
+        return f"training.metrics: {name!r} is no metric name; use lower-case letters, digits, underscores"
+    if name in BUILT_IN or name.startswith((FOLD_PREFIX, RANDOM_SPLIT_PREFIX)):
+        return f"training.metrics: {name!r} is a metric of the system's own; choose another name"
+    if not _FUNCTION.fullmatch(function):
+        return f"training.metrics: {name} = {function!r} names no function; write package.module:function"
+    return ""
