@@ -38,6 +38,10 @@ lock: $(VENV)/.uv ## Resolve the dependencies anew
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra gpu -o requirements-gpu.lock
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra cpu --extra embedded --group dev -c requirements.lock -o requirements-dev.lock
 
+bench-deps: $(VENV)/.uv ## The libraries that bench/ compares with, in .venv-bench
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-bench
+	@$(UV) pip install --quiet --compile-bytecode --python .venv-bench/bin/python --group peers
+
 format: $(VENV)/.dev-ready ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -66,4 +70,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --quiet --no-deps -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test check secrets lock format clean
+.PHONY: help run test check secrets lock bench-deps format clean

@@ -75,7 +75,10 @@ def ours(reference: FeatureFrame, current: FeatureFrame, history: FeatureFrame |
 
 
 def original(reference: FeatureFrame, current: FeatureFrame) -> None:
-    before, now = pd.DataFrame(reference.numbers, copy=False), pd.DataFrame(current.numbers, copy=False)
+    original_frames(pd.DataFrame(reference.numbers, copy=False), pd.DataFrame(current.numbers, copy=False))
+
+
+def original_frames(before: pd.DataFrame, now: pd.DataFrame) -> None:
     for name in before.columns:
         ref, cur = before[name].dropna(), now[name].dropna()
         stats.ks_2samp(ref, cur)

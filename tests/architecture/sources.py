@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("config", "worker", "tasks", "mlops", "admin")
 #: Made by tools, ignored by git; `var` belongs to a running stack.
-_NOT_OURS = {".git", ".venv", "var", "build", "__pycache__"}
+_NOT_OURS = {".git", ".venv", ".venv-bench", "var", "build", "__pycache__"}
 
 
 def modules(*packages: str) -> list[Path]:
