@@ -9,7 +9,7 @@ Dispatcher       tasks/dispatch.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         StageOutcome,
         WorkerBeat,
     )
+    from mlops.training.matrix import Rows
 
 
 # --------------------------------------------------------------------------- features
@@ -89,6 +90,14 @@ class FeatureSource(Protocol):
         """
         ...
 
+    def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:
+        """The rows of `read`, in its order and types, in batches, so that they never stand in memory together.
+
+        An empty window gives no batch, or empty ones. Nothing else is asked of the source until the last batch
+        was taken or the iterator was closed. Raises what `read` raises, at the first batch.
+        """
+        ...
+
 
 # --------------------------------------------------------------------------- training
 
@@ -97,14 +106,26 @@ class FeatureSource(Protocol):
 class TrainingData:
     """A matrix with its labels."""
 
-    x: npt.NDArray[np.float32]
-    """(n, f)"""
+    x: Rows
+    """(n, f) float32: an array, or rows that are too many for one; `np.asarray(x)` is an array of either."""
     y: npt.NDArray[np.int8]
     """(n,) of 0 and 1"""
     dates: npt.NDArray[np.datetime64]
     """(n,) datetime64[D], ascending"""
     features: tuple[str, ...]
     """f names"""
+    validation: Validation | None = None
+    """Rows to stop early on; None: every round is boosted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Later rows than those that are fitted, none of whose labels reaches back into them."""
+
+    x: Rows
+    y: npt.NDArray[np.int8]
+    patience_rounds: int
+    """Stop after so many rounds without a better log loss here; the model ends with the best round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +217,9 @@ class TrainedModel:
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     """Files to log: artifact folder (may be '') + '/' + file name → local file."""
     dataset: Any = None
-    """A pandas frame that stands for the data set (digest, schema), or None."""
+    """A pandas frame of some of the data set's rows, which gives its schema, or None."""
+    dataset_rows: int = 0
+    """How many rows the data set has."""
     dataset_name: str = ""
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from urllib.parse import urlsplit
 
@@ -81,16 +81,34 @@ class PostgresFeatures:
 
     def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
         """Rows of the window, ordered by date and ticker; numbers as float64."""
+        return self._query(self._selection(columns), _values(strategy, window))
+
+    def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:
+        """The same rows as they come over the wire, in batches of 16 MB."""
+        sql, values = self._selection(columns), _values(strategy, window)
+        with self._lock:
+            try:
+                with self._asked(sql, values) as cursor:
+                    # A batch that is not taken any more ends the query with its cursor.
+                    yield from cursor.fetch_record_batch()
+            except Error as exc:
+                self._forget()
+                raise self._translated(exc) from exc
+            except pa.ArrowException as exc:  # what the driver says within a stream
+                self._forget()
+                message = f"the feature database does not answer: {str(exc).splitlines()[0]}"
+                raise SourceUnavailable(message) from exc
+
+    def _selection(self, columns: Sequence[str]) -> str:
         kinds = {column.name: column.kind for column in self.columns()}
         missing = [name for name in columns if name not in kinds]
         if missing:
             raise MissingColumn(f"{self._relation} lacks {', '.join(missing)}; found {', '.join(kinds)}")
         selected = ", ".join(_selected(name, kinds[name]) for name in columns)
-        sql = (
+        return (
             f"SELECT {selected} FROM {self._quoted} WHERE strategy = {_STRATEGY} AND {_IN_WINDOW} "  # noqa: S608
             f"ORDER BY date, ticker"
         )
-        return self._query(sql, _values(strategy, window))
 
     def _query(self, sql: str, values: Mapping[str, str]) -> pa.Table:
         with self._lock:
@@ -106,6 +124,12 @@ class PostgresFeatures:
                 raise error from exc
 
     def _answer(self, sql: str, values: Mapping[str, str]) -> pa.Table:
+        with self._asked(sql, values) as cursor:
+            return cursor.fetch_arrow_table()
+
+    @contextmanager
+    def _asked(self, sql: str, values: Mapping[str, str]) -> Iterator[adbc.Cursor]:
+        """A cursor that has executed the query; its transaction ends with the block."""
         connection = self._open()
         with connection.cursor() as cursor:
             if values:
@@ -113,9 +137,8 @@ class PostgresFeatures:
                 cursor.execute(f"SELECT {', '.join(settings)}", tuple(values.values()))
                 cursor.fetch_arrow_table()
             cursor.execute(sql)
-            table = cursor.fetch_arrow_table()
+            yield cursor
         connection.rollback()
-        return table
 
     def _open(self) -> adbc.Connection:
         if self._connection is None or self._process != os.getpid():

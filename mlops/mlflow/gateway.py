@@ -145,7 +145,7 @@ class Gateway:
                     batch.setdefault(kind, []).append(entity)
                 self._client.log_batch(run_id, **batch)
 
-    def log_dataset(self, run_id: str, frame: pd.DataFrame, *, name: str, digest: str) -> None:
+    def log_dataset(self, run_id: str, frame: pd.DataFrame, *, name: str, digest: str, n_rows: int) -> None:
         """Note what a run was trained on: name, digest (cut to 36 characters), schema and size; not the rows."""
         source = CodeDatasetSource(tags={})  # given, or the library asks git
         # The library looks at every single value for a schema: over a second for each million of them.
@@ -156,7 +156,7 @@ class Gateway:
             source_type=head["source_type"],
             source=head["source"],
             schema=head["schema"],
-            profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
+            profile=json.dumps({"num_rows": n_rows, "num_elements": n_rows * frame.shape[1]}),
         )
         with self._translated(f"run {run_id}"):
             self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])

@@ -170,7 +170,9 @@ class MlflowRegistry:
             self._gateway.log(run_id, params=trained.params)
             if trained.dataset is not None:
                 digest = trained.tags.get("data_fingerprint", trained.ledger_run_id)
-                self._gateway.log_dataset(run_id, trained.dataset, name=trained.dataset_name, digest=digest)
+                self._gateway.log_dataset(
+                    run_id, trained.dataset, name=trained.dataset_name, digest=digest, n_rows=trained.dataset_rows
+                )
             self._gateway.upload(run_id, trained.artifacts)
             stored = self._gateway.store_model(
                 trained.model,

@@ -5,33 +5,39 @@ Read by the train stage, and again by promotion to score both models on the same
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from mlops.errors import EmptyWindow, MissingColumn, UnusableFeatures
 from mlops.features.frame import select_features
 from mlops.features.labels import parse_label
 from mlops.features.windows import training_window
+from mlops.training.matrix import FeatureMatrix
 from mlops.training.splits import known_labels
 
 if TYPE_CHECKING:
     from datetime import date
 
     import numpy.typing as npt
-    import pyarrow as pa
 
+    from mlops.features.labels import Label
     from mlops.ports import FeatureSource
     from mlops.strategies import Strategy
+
+_NO_LABELS, _NO_DATES, _NO_RETURNS = np.empty(0, dtype=np.int8), np.empty(0, dtype="datetime64[D]"), np.empty(0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledRows:
     """A strategy's rows with labels, as of a date."""
 
-    x: npt.NDArray[np.float32]
-    """(n, f); infinities and nulls are nan"""
+    x: FeatureMatrix
+    """(n, f) float32, infinities and nulls are nan; `x[mask]` is an array of those rows"""
     y: npt.NDArray[np.int8]
     """(n,); 0 where `known` is False"""
     known: npt.NDArray[np.bool_]
@@ -64,23 +70,41 @@ def read_labelled(
         raise UnusableFeatures(message)
     window = training_window(as_of, strategy.training)
     extra = sorted({*label.columns, *({"target_return"} & names)} - set(chosen))
-    table = source.read(strategy.name, window, ["ticker", "date", *chosen, *extra])
-    if table.num_rows == 0:
+    columns_read = ["ticker", "date", *chosen, *extra]
+    with closing(source.read_batches(strategy.name, window, columns_read)) as batches:
+        rows = _gathered(batches, label, chosen, has_return="target_return" in names)
+    if not len(rows.x):
         message = (
             f"strategy {strategy.name!r} has no rows after {window.start} up to {window.end}; "
             f"load its features, or give another --as-of"
         )
         raise EmptyWindow(message)
-    y, has_value = label.evaluate(table)
-    dates = table.column("date").to_numpy().astype("datetime64[D]")
-    in_time = known_labels(dates, dates, as_of=as_of, horizon_dates=strategy.training.horizon_dates)
+    in_time = known_labels(rows.dates, rows.dates, as_of=as_of, horizon_dates=strategy.training.horizon_dates)
+    return replace(rows, known=rows.known & in_time)
+
+
+def _gathered(
+    batches: Iterable[pa.RecordBatch], label: Label, features: tuple[str, ...], *, has_return: bool
+) -> LabelledRows:
+    """All rows of the batches; `known` says where the label has a value."""
+    x = FeatureMatrix(len(features))
+    labels, known, dates, returns = [_NO_LABELS], [_NO_LABELS.astype(bool)], [_NO_DATES], [_NO_RETURNS]
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        x.append(_matrix(table, features))
+        y, has_value = label.evaluate(table)
+        labels.append(y)
+        known.append(has_value)
+        dates.append(table.column("date").to_numpy().astype("datetime64[D]"))
+        if has_return:
+            returns.append(_column(table, "target_return"))
     return LabelledRows(
-        x=_matrix(table, chosen),
-        y=np.asarray(y, dtype=np.int8),
-        known=np.asarray(has_value, dtype=bool) & in_time,
-        dates=dates,
-        target_return=_column(table, "target_return") if "target_return" in table.column_names else None,
-        features=tuple(chosen),
+        x=x,
+        y=np.concatenate(labels),
+        known=np.concatenate(known),
+        dates=np.concatenate(dates),
+        target_return=np.concatenate(returns) if has_return else None,
+        features=features,
     )
 
 
@@ -88,7 +112,6 @@ def _matrix(table: pa.Table, features: tuple[str, ...]) -> npt.NDArray[np.float3
     x = np.empty((table.num_rows, len(features)), dtype=np.float32)
     for index, name in enumerate(features):
         x[:, index] = _column(table, name)
-    x[~np.isfinite(x)] = np.nan
     return x
 
 

@@ -79,7 +79,7 @@ def _fit_and_register(
     device = "cuda" if _on_gpu_queue() else "cpu"
     held_in = split.train
     model = load_trainer(policy.trainer).fit(
-        TrainingData(x=rows.x[held_in], y=rows.y[held_in], dates=rows.dates[held_in], features=rows.features),
+        TrainingData(x=rows.x.where(held_in), y=rows.y[held_in], dates=rows.dates[held_in], features=rows.features),
         params=policy.params,
         seed=policy.seed,
         device=device,

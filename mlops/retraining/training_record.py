@@ -62,7 +62,9 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         "model_type": "xgboost",
         "training_date": judged.as_of.isoformat(),
         "run_id": judged.grant.run_id,
-        "data_fingerprint": data_fingerprint(rows.x[known], rows.y[known], rows.dates[known], features=rows.features),
+        "data_fingerprint": data_fingerprint(
+            rows.x.where(known), rows.y[known], rows.dates[known], features=rows.features
+        ),
         "label": judged.strategy.training.label,
         "device": judged.device,
         "reason": judged.grant.reason[:MAX_TAG],
@@ -80,7 +82,8 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
 def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> TrainedModel:
     """What the registry logs; the files are written into `folder`."""
     rows, split, strategy = judged.rows, judged.split, judged.strategy
-    example = pd.DataFrame(rows.x[split.train][:EXAMPLE_ROWS], columns=list(rows.features))
+    first_rows = np.flatnonzero(split.train)[:EXAMPLE_ROWS]
+    example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=list(rows.features))
     return TrainedModel(
         ledger_run_id=judged.grant.run_id,
         strategy=strategy.name,
@@ -94,7 +97,8 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> Traine
         example=example,
         predictions=judged.model.predict(example),
         artifacts=_artifacts(judged, tags, folder),
-        dataset=pd.DataFrame(rows.x[rows.known], columns=list(rows.features)),
+        dataset=example,
+        dataset_rows=int(np.count_nonzero(rows.known)),
         dataset_name=f"{strategy.name} {judged.as_of}",
     )
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Rows hashed at a time: a copy of a block, never of the matrix.
-_BLOCK_ROWS = 65_536
+from mlops.training.matrix import Rows, row_blocks
 
 
 def data_fingerprint(
-    x: npt.NDArray[np.float32],
+    x: Rows,
     y: npt.NDArray[np.int8],
     dates: npt.NDArray[np.datetime64],
     *,
@@ -31,8 +30,8 @@ def data_fingerprint(
     """
     header = {"features": list(features), "shape": list(x.shape), "layout": "float32 int8 day"}
     digest = hashlib.sha256(canonical_json(header).encode())
-    for start in range(0, len(x), _BLOCK_ROWS):
-        block = np.array(x[start : start + _BLOCK_ROWS], dtype="<f4", order="C")  # a copy
+    for rows in row_blocks(x):
+        block = np.array(rows, dtype="<f4", order="C")  # a copy of a block, never of the matrix
         block += np.float32(0)  # -0.0 + 0.0 is 0.0
         block[np.isnan(block)] = np.nan
         digest.update(block.data)

@@ -14,15 +14,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xgboost as xgb
 
-from mlops.errors import ConfigurationError, SingleClass, UnusableFeatures
+from mlops.errors import ConfigurationError
 from mlops.ports import Progress
+from mlops.training.binned import binned, refuse_unlearnable
+from mlops.training.stopping import STOPPING_METRIC, EarlyStopping
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from mlops.ports import Trainer, TrainingControl, TrainingData
 
 DEFAULT_ROUNDS = 100
@@ -34,7 +33,8 @@ _OURS = {
     "n_jobs": "ACIS_TRAIN_N_JOBS",
     "nthread": "ACIS_TRAIN_N_JOBS",
     "device": "the policy's `device`",
-    "early_stopping_rounds": "nothing: no validation rows are held back from the training",
+    "early_stopping_rounds": "the policy's `early_stopping_rounds`",
+    "monotone_constraints": "the policy's `monotone`",
     "callbacks": "nothing: it is not data",
 }
 """Parameters that a strategy may not set, and what to set instead."""
@@ -61,29 +61,33 @@ class XGBoostTrainer:
         """
         settings = _checked_params(params)
         total = int(settings.pop("n_estimators", DEFAULT_ROUNDS))
-        x = _finite_or_missing(data.x)
-        _refuse_unlearnable(x, data.y, data.features)
+        refuse_unlearnable(data)
         learner = _FIXED | settings | {"device": device, "nthread": n_jobs}
-        matrix = xgb.QuantileDMatrix(
-            x, label=data.y, feature_names=list(data.features), nthread=n_jobs, max_bin=settings.get("max_bin", 256)
-        )
+        if data.validation is not None:
+            learner["eval_metric"] = STOPPING_METRIC
+        matrix, evals = binned(data, control, max_bin=settings.get("max_bin", 256), n_jobs=n_jobs)
         done, model = _resumed(control, data.features, total, segment_rounds)
-        rounds = _Rounds(control, total=total, done=done)
-        while done < total:
+        stopping = EarlyStopping.of(data.validation, model)
+        rounds = _Rounds(control, total=total, done=done, stopping=stopping)
+        while done < total and not stopping.is_reached:
             border = min(done + segment_rounds, total)
             booster = xgb.train(
                 learner | {"seed": seed + done // segment_rounds},
                 matrix,
                 num_boost_round=border - done,
+                evals=evals,
                 xgb_model=model,
                 callbacks=[rounds.until(border)],
                 verbose_eval=False,
             )
-            done = border
+            done = booster.num_boosted_rounds()
+            stopping.note(booster)
             model = booster.save_raw("ubj")
-            control.save_checkpoint(f"rounds-{done}", _framed(model))
+            if not stopping.is_reached:  # else the border was not reached
+                control.save_checkpoint(f"rounds-{done}", _framed(model))
             control.check()
-        return _classifier(model, _FIXED | settings | {"n_estimators": total, "random_state": seed}, n_jobs)
+        params = _FIXED | settings | {"n_estimators": total, "random_state": seed}
+        return _classifier(stopping.best_part(model), params, n_jobs)
 
 
 def load_trainer(name: str) -> Trainer:
@@ -111,9 +115,9 @@ class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the libra
     The last round of a segment is not checked here: its model is saved first, then asked for.
     """
 
-    def __init__(self, control: TrainingControl, *, total: int, done: int) -> None:
+    def __init__(self, control: TrainingControl, *, total: int, done: int, stopping: EarlyStopping) -> None:
         self._control, self._total, self._done, self._border = control, total, done, total
-        self._started_at, self._first = time.monotonic(), done
+        self._started_at, self._first, self._stopping = time.monotonic(), done, stopping
 
     def until(self, border: int) -> _Rounds:
         """The same, for the segment that ends at `border`."""
@@ -121,14 +125,14 @@ class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the libra
         return self
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401, ARG002 -- the library's signature
-        """False: go on. Raises what the control raises."""
+        """True: stop, no round has been better for long. Raises what the control raises."""
         self._done += 1
         per_round = (time.monotonic() - self._started_at) / (self._done - self._first)
         left_s = per_round * (self._total - self._done)
         self._control.report(Progress(done=self._done, total=self._total, left_s=left_s))
         if self._done < self._border:
             self._control.check()
-        return False
+        return self._stopping.look(self._done, evals_log)
 
 
 def _checked_params(params: Mapping[str, float | int | str | bool]) -> dict[str, Any]:
@@ -143,25 +147,6 @@ def _checked_params(params: Mapping[str, float | int | str | bool]) -> dict[str,
             message = f"parameter {name!r} is not known to XGBClassifier; {hint}"
             raise ConfigurationError(message)
     return dict(params)
-
-
-def _finite_or_missing(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """XGBoost refuses infinities; the drift report has named them already."""
-    infinite = np.isinf(x)
-    return np.where(infinite, np.float32(np.nan), x) if infinite.any() else x
-
-
-def _refuse_unlearnable(x: npt.NDArray[np.float32], y: npt.NDArray[np.int8], features: tuple[str, ...]) -> None:
-    positive = int(np.sum(y == 1))
-    if positive in (0, len(y)):
-        message = (
-            f"all {len(y)} training labels are {int(positive > 0)}; check the label's rule, or train on a longer window"
-        )
-        raise SingleClass(message)
-    # fmin and fmax skip missing values; a column of nothing else gives nan, and nan < nan is False.
-    if not x.shape[1] or not np.any(np.fmin.reduce(x) < np.fmax.reduce(x)):
-        message = f"none of the {len(features)} features varies over {len(y)} training rows; check the feature view"
-        raise UnusableFeatures(message)
 
 
 def _resumed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -47,6 +47,9 @@ class InMemoryFeatures:
             raise MissingColumn(f"the table lacks {', '.join(missing)}")
         rows = self._within(strategy, window).sort_by([("date", "ascending"), ("ticker", "ascending")])
         return pa.table({name: _as_read(rows.column(name)) for name in columns})
+
+    def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:
+        yield from self.read(strategy, window, columns).to_batches(max_chunksize=100)
 
     def _of(self, strategy: str) -> pa.Table:
         return self._table.filter(pc.equal(self._table.column("strategy"), strategy))

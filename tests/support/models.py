@@ -54,7 +54,8 @@ def trained_model(
         example=frame.head(5),
         predictions=model.predict(frame.head(5)),
         artifacts=artifacts or {},
-        dataset=frame,
+        dataset=frame.head(5),
+        dataset_rows=len(frame),
         dataset_name="growth 2020-01-01",
     )
 

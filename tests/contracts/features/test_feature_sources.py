@@ -174,3 +174,46 @@ def test_a_column_named_like_an_attack_is_read_as_a_column(store: Callable[[pa.T
     name = 'pe"; DROP TABLE x; --'
     source = store(ROWS.rename_columns({"shares": name}))
     assert source.read("growth", ALL, [name]).column(name).to_pylist() == [2.0, 1.0, 3.0, 4.0, 5.0]
+
+
+def test_batches_are_the_rows_of_a_read_in_its_order_and_types(source: FeatureSource) -> None:
+    columns = ["ticker", "date", "momentum_50d", "shares", "sector", "target_return"]
+    whole = source.read("growth", ALL, columns)
+    batches = list(source.read_batches("growth", ALL, columns))
+    assert pa.Table.from_batches(batches).to_pylist() == whole.to_pylist()
+    assert pa.Table.from_batches(batches).schema.types == whole.schema.types
+
+
+def test_batches_end_at_the_window_and_an_empty_one_has_no_row(source: FeatureSource) -> None:
+    window = Window(start=date(2020, 1, 2), end=date(2020, 1, 3))
+    assert sum(batch.num_rows for batch in source.read_batches("growth", window, ["shares"])) == 2
+    nothing = Window(start=date(2021, 1, 1), end=date(2021, 2, 1))
+    assert sum(batch.num_rows for batch in source.read_batches("growth", nothing, ["shares"])) == 0
+
+
+def test_a_column_that_is_missing_is_named_before_the_first_batch(source: FeatureSource) -> None:
+    with pytest.raises(MissingColumn, match="no_such"):
+        next(source.read_batches("growth", ALL, ["no_such"]))
+
+
+def test_batches_that_are_not_taken_leave_the_source_usable(source: FeatureSource) -> None:
+    batches = source.read_batches("growth", ALL, ["shares"])
+    next(batches)
+    batches.close()
+    assert source.count("growth", ALL) == 5
+
+
+def test_many_batches_are_the_rows_of_a_read(store: Callable[[pa.Table], FeatureSource]) -> None:
+    days = [date(2020, 1, 1 + number // 1_500) for number in range(40_000)]
+    many = pa.table(
+        {
+            "ticker": [f"T{number % 1_500:04}" for number in range(40_000)],
+            "date": pa.array(days, pa.date32()),
+            "strategy": ["growth"] * 40_000,
+            "momentum_50d": [float(number) for number in range(40_000)],
+        }
+    )
+    batches = list(store(many).read_batches("growth", ALL, ["date", "momentum_50d"]))
+    read = pa.Table.from_batches(batches)
+    assert read.column("momentum_50d").to_pylist() == [float(number) for number in range(40_000)]
+    assert read.column("date").to_pylist() == days

@@ -38,7 +38,9 @@ def classifier(services: FakeServices, *, skill: bool) -> xgb.XGBClassifier:
     """Fitted to the panel's labels, or to their opposite."""
     rows = read_labelled(services.source, services.strategies["growth"], as_of=LAST)
     y = rows.y if skill else 1 - rows.y
-    return xgb.XGBClassifier(n_estimators=5, max_depth=2, n_jobs=1).fit(pd.DataFrame(rows.x, columns=list(FEATURES)), y)
+    return xgb.XGBClassifier(n_estimators=5, max_depth=2, n_jobs=1).fit(
+        pd.DataFrame(rows.x[:], columns=list(FEATURES)), y
+    )
 
 
 def registered(

@@ -10,7 +10,8 @@ import pytest
 import xgboost as xgb
 
 from mlops.errors import ConfigurationError, SingleClass, UnusableFeatures
-from mlops.ports import TrainingData
+from mlops.ports import TrainingData, Validation
+from mlops.training.matrix import FeatureMatrix
 from mlops.training.trainer import XGBoostTrainer, load_trainer
 from tests.support.models import FEATURES, RecordingControl, Stop, training_data
 
@@ -173,3 +174,112 @@ def test_the_default_trainer_has_a_name_and_others_a_path() -> None:
 def test_a_trainer_that_is_none_is_refused(name: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         load_trainer(name)
+
+
+def in_a_file(x: np.ndarray, *, block: int = 90) -> FeatureMatrix:
+    matrix = FeatureMatrix(x.shape[1], in_memory_bytes=0)
+    for start in range(0, len(x), block):
+        matrix.append(x[start : start + block])
+    return matrix
+
+
+@pytest.mark.parametrize("n", [400, 40_000])
+def test_rows_that_are_streamed_give_the_bytes_of_the_same_rows_in_one_array(n: int) -> None:
+    # 40,000 rows are three blocks; values of two digits, so that the sketch holds every distinct one.
+    data = training_data(n)
+    x = np.round(np.asarray(data.x), 2)
+    x[::11, 1] = np.nan
+    x[::13, 2] = np.inf
+    keep = np.arange(n) % 5 != 0
+    kept = {"y": data.y[keep], "dates": data.dates[keep]}
+    one = fit(data=replace(data, x=x[keep], **kept))
+    streamed = fit(data=replace(data, x=in_a_file(x, block=9_000).where(keep), **kept))
+    assert content(streamed) == content(one)
+    # A wrong order of rows or labels shows.
+    shuffled = fit(data=replace(data, x=in_a_file(x[::-1].copy(), block=9_000).where(keep), **kept))
+    assert content(shuffled) != content(one)
+
+
+def test_streamed_rows_are_checked_for_features_that_vary_in_a_later_block() -> None:
+    x = np.ones((50_000, 3), dtype=np.float32)
+    y = (np.arange(50_000) % 2).astype(np.int8)
+    data = replace(training_data(), x=in_a_file(x, block=5_000), y=y)
+    with pytest.raises(UnusableFeatures, match="none of the 3 features varies"):
+        fit(data=data)
+    x[49_000:, 1] = 2.0
+    fit(data=replace(data, x=in_a_file(x, block=5_000)), params={"n_estimators": 1})
+
+
+def test_a_training_is_told_to_stop_while_its_rows_are_streamed() -> None:
+    class StoppedAtOnce(RecordingControl):
+        def check(self) -> None:
+            raise Stop
+
+    data = training_data()
+    control = StoppedAtOnce()
+    with pytest.raises(Stop):
+        fit(control, data=replace(data, x=in_a_file(np.asarray(data.x))))
+    assert control.progress == []
+
+
+def noisy(*, patience: int = 4) -> TrainingData:
+    """A signal that is learnt in a few rounds, and noise enough to overfit after them."""
+    whole = training_data(600)
+    x = np.asarray(whole.x)
+    validation = Validation(x=x[400:], y=whole.y[400:], patience_rounds=patience)
+    return replace(whole, x=x[:400], y=whole.y[:400], dates=whole.dates[:400], validation=validation)
+
+
+EAGER = PARAMS | {"learning_rate": 0.5, "n_estimators": 40}
+
+
+def best_round_by_hand(data: TrainingData, model_of: Callable[[int], xgb.XGBClassifier], rounds: int) -> int:
+    """The round with the least validation log loss, from models of so many rounds each."""
+    assert data.validation is not None
+    losses = []
+    for n in range(1, rounds + 1):
+        p = model_of(n).predict_proba(np.asarray(data.validation.x))[:, 1].astype(np.float64)
+        y = data.validation.y
+        losses.append(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
+    return int(np.argmin(losses)) + 1
+
+
+def test_boosting_stops_and_the_model_ends_with_its_best_round() -> None:
+    data = noisy()
+    control = RecordingControl()
+    model = fit(control, data=data, params=EAGER)
+    best = model.get_booster().num_boosted_rounds()
+    assert control.progress[-1].done == best + 4 < 40
+
+    def without_stopping(n: int) -> xgb.XGBClassifier:
+        return fit(data=replace(data, validation=None), params=EAGER | {"n_estimators": n})
+
+    assert best == best_round_by_hand(data, without_stopping, best + 4)
+    assert model.best_iteration == best - 1
+    assert model.get_booster().trees_to_dataframe().equals(without_stopping(best).get_booster().trees_to_dataframe())
+
+
+@pytest.mark.parametrize("segment_rounds", [2, 3])
+def test_a_resumed_training_stops_at_the_round_of_an_uninterrupted_one(segment_rounds: int) -> None:
+    # Patience is longer than a segment, so the best round lies behind a border where the training was resumed.
+    data = noisy(patience=5)
+    whole = fit(data=data, params=EAGER, segment_rounds=segment_rounds)
+    control = RecordingControl(stop_after=segment_rounds)
+    resumed = None
+    for stop_after in range(segment_rounds, 40, segment_rounds):
+        control = RecordingControl(checkpoint=control.checkpoint, stop_after=stop_after)
+        try:
+            resumed = fit(control, data=data, params=EAGER, segment_rounds=segment_rounds)
+            break
+        except Stop:
+            continue
+    assert resumed is not None
+    assert content(resumed) == content(whole)
+
+
+def test_a_patience_that_never_runs_out_keeps_the_best_round_too() -> None:
+    data = noisy(patience=100)
+    control = RecordingControl()
+    model = fit(control, data=data, params=EAGER)
+    assert control.progress[-1].done == 40
+    assert model.get_booster().num_boosted_rounds() < 40
