@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xgboost as xgb
 
+    from mlops.features.sampling import RowSample
     from mlops.ledger.records import (
         Accepted,
         Champion,
@@ -81,8 +82,14 @@ class FeatureSource(Protocol):
         """Rows in the window."""
         ...
 
-    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
-        """Rows of the window as Arrow, ordered by date and ticker.
+    def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
+        """How many rows each date of the window has, ascending by date; dates without rows are not there."""
+        ...
+
+    def read(
+        self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
+    ) -> pa.Table:
+        """Rows of the window as Arrow, ordered by date and ticker; of a sample those alone.
 
         Numbers come as float64 (nan for NULL is *not* substituted: nulls stay null), `date` as date32,
         text as string. An empty window gives an empty table, not an error. Raises SourceUnavailable,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +15,11 @@ from mlops.errors import MissingColumn, SourceUnavailable
 from mlops.features.columns import checked_columns, read_schema
 from mlops.ports import Column, Window
 
+if TYPE_CHECKING:
+    from mlops.features.sampling import RowSample
+
+#: Of a sampled read: 45 features of so many rows are 24 MB.
+_SAMPLED_ROWS = 65_536
 _BATCH_ROWS = 16_384
 
 
@@ -42,11 +48,20 @@ class ParquetFeatures:
         """Rows in the window."""
         return int(self._table(["date"], _within(strategy, window)).num_rows)
 
-    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+    def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
+        """Rows of each date, ascending."""
+        counts = pc.value_counts(self._table(["date"], _within(strategy, window)).column("date"))
+        found = zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
+        return dict(sorted(found))
+
+    def read(
+        self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
+    ) -> pa.Table:
         """Rows of the window, ordered by date and ticker; numbers as float64."""
         kinds = self._kinds(columns)
         wanted = list(dict.fromkeys([*columns, "date", "ticker"]))
-        table = self._table(wanted, _within(strategy, window))
+        keep = _within(strategy, window)
+        table = self._table(wanted, keep) if sample is None else self._sampled(wanted, keep, sample)
         # Cast before the sort: Arrow cannot sort a dictionary, which pandas writes for a categorical.
         rows = pa.table({name: _cast(table.column(name), kinds[name]) for name in wanted})
         return rows.sort_by([("date", "ascending"), ("ticker", "ascending")]).select(list(columns))
@@ -88,7 +103,7 @@ class ParquetFeatures:
     def _scan(self, columns: list[str], keep: ds.Expression) -> Iterator[pa.RecordBatch]:
         # Two batches ahead, not sixteen: 16 of 32,768 rows are half a million.
         scanner = self._dataset().scanner(
-            columns=columns, filter=keep, batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+            columns=columns, filter=keep, batch_size=_SAMPLED_ROWS, batch_readahead=2, fragment_readahead=1
         )
         try:
             yield from scanner.to_batches()
@@ -108,6 +123,17 @@ class ParquetFeatures:
             table = table.set_column(index, "date", table.column("date").cast(pa.date32(), safe=False))
         return table
 
+    def _sampled(self, columns: list[str], keep: ds.Expression, sample: RowSample) -> pa.Table:
+        """Rows of the sample, taken from a few batches at a time, so that the others never stand in memory."""
+        try:
+            scanner = self._dataset().scanner(
+                columns=columns, filter=keep, batch_size=_SAMPLED_ROWS, batch_readahead=2, fragment_readahead=1
+            )
+            kept = [_kept(batch, sample) for batch in scanner.to_batches() if batch.num_rows]
+        except (OSError, pa.ArrowInvalid) as exc:
+            raise SourceUnavailable(f"the feature files {self._path} cannot be read: {exc}") from exc
+        return pa.Table.from_batches(kept, scanner.projected_schema).unify_dictionaries()
+
     def _dataset(self) -> ds.Dataset:
         try:
             return ds.dataset(str(self._path), format="parquet", partitioning="hive")
@@ -118,6 +144,11 @@ class ParquetFeatures:
 def _within(strategy: str, window: Window) -> ds.Expression:
     day = ds.field("date").cast(pa.date32(), safe=False)
     return (ds.field("strategy") == strategy) & (day > window.start) & (day <= window.end)
+
+
+def _kept(batch: pa.RecordBatch, sample: RowSample) -> pa.RecordBatch:
+    days = batch.column("date").cast(pa.date32(), safe=False).to_numpy(zero_copy_only=False)
+    return batch.filter(pa.array(sample.mask(batch.column("ticker").cast(pa.string()), days)))
 
 
 def _cast(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:

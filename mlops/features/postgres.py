@@ -20,6 +20,7 @@ from adbc_driver_manager import Error, OperationalError
 
 from mlops.errors import AcisError, ConfigurationError, MissingColumn, SourceUnavailable
 from mlops.features.columns import checked_columns, missing_relation, quoted, read_schema
+from mlops.features.sampling import PRIME, RowSample
 from mlops.ports import Column, Window
 
 _STRATEGY = "current_setting('acis.strategy')"
@@ -79,9 +80,21 @@ class PostgresFeatures:
         sql = f"SELECT count(*) AS n FROM {self._quoted} WHERE strategy = {_STRATEGY} AND {_IN_WINDOW}"  # noqa: S608
         return int(self._query(sql, _values(strategy, window)).column("n")[0].as_py())
 
-    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+    def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
+        """Rows of each date, ascending."""
+        sql = (
+            f"SELECT date::date AS day, count(*) AS n FROM {self._quoted} "  # noqa: S608
+            f"WHERE strategy = {_STRATEGY} AND {_IN_WINDOW} GROUP BY date::date ORDER BY day"
+        )
+        table = self._query(sql, _values(strategy, window))
+        return dict(zip(table.column("day").to_pylist(), table.column("n").to_pylist(), strict=True))
+
+    def read(
+        self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
+    ) -> pa.Table:
         """Rows of the window, ordered by date and ticker; numbers as float64."""
-        return self._query(self._selection(columns), _values(strategy, window))
+        kept = f" AND {_is_kept(sample, window)}" if sample is not None else ""
+        return self._query(self._selection(columns, kept), _values(strategy, window))
 
     def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:
         """The same rows as they come over the wire, in batches of 16 MB."""
@@ -99,14 +112,14 @@ class PostgresFeatures:
                 message = f"the feature database does not answer: {str(exc).splitlines()[0]}"
                 raise SourceUnavailable(message) from exc
 
-    def _selection(self, columns: Sequence[str]) -> str:
+    def _selection(self, columns: Sequence[str], kept: str = "") -> str:
         kinds = {column.name: column.kind for column in self.columns()}
         missing = [name for name in columns if name not in kinds]
         if missing:
             raise MissingColumn(f"{self._relation} lacks {', '.join(missing)}; found {', '.join(kinds)}")
         selected = ", ".join(_selected(name, kinds[name]) for name in columns)
         return (
-            f"SELECT {selected} FROM {self._quoted} WHERE strategy = {_STRATEGY} AND {_IN_WINDOW} "  # noqa: S608
+            f"SELECT {selected} FROM {self._quoted} WHERE strategy = {_STRATEGY} AND {_IN_WINDOW}{kept} "  # noqa: S608
             f"ORDER BY date, ticker"
         )
 
@@ -187,6 +200,16 @@ def _values(strategy: str, window: Window) -> dict[str, str]:
         "first": (window.start + day).isoformat(),
         "after": (window.end + day).isoformat(),
     }
+
+
+def _is_kept(sample: RowSample, window: Window) -> str:
+    """The sample's rule in SQL, see `features.sampling`; marks and limits of the dates are constants of the query."""
+    first = (window.start + timedelta(days=1)).isoformat()
+    marks, limits = (",".join(str(number) for number in numbers) for numbers in sample.by_day(window))
+    digest = "encode(substring(sha256(convert_to(coalesce(ticker::text, ''), 'UTF8')) from 1 for 4), 'hex')"
+    of_ticker = f"(1 + ('x' || {digest})::bit(32)::bigint % {PRIME - 1})"
+    place = f"[date::date - '{first}'::date + 1]"
+    return f"{of_ticker} * ('{{{marks}}}'::bigint[]){place} % {PRIME} < ('{{{limits}}}'::bigint[]){place}"
 
 
 def _selected(name: str, kind: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,6 +15,9 @@ from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, U
 from mlops.features.columns import checked_columns, missing_relation, quoted
 from mlops.ports import Column, Window
 from mlops.strategies import KEY_COLUMNS
+
+if TYPE_CHECKING:
+    from mlops.features.sampling import RowSample
 
 #: Rows of a batch; a row of Python numbers takes ten times its size in Arrow.
 _BATCH_ROWS = 5_000
@@ -53,10 +56,20 @@ class SqliteFeatures:
         sql = f"SELECT count(*) FROM {self._quoted} WHERE strategy = ? AND date > ? AND date <= ?"  # noqa: S608
         return int(self._rows(sql, _values(strategy, window))[0][0])
 
-    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+    def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
+        """Rows of each date, ascending."""
+        sql = (
+            f"SELECT substr(date, 1, 10) AS day, count(*) FROM {self._quoted} "  # noqa: S608
+            f"WHERE strategy = ? AND date > ? AND date <= ? GROUP BY day ORDER BY day"
+        )
+        return {_day(day): int(n) for day, n in self._rows(sql, _values(strategy, window))}
+
+    def read(
+        self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
+    ) -> pa.Table:
         """Rows of the window, ordered by date and ticker; numbers as float64."""
         kinds = self._kinds(columns)
-        batches = list(self._batches(strategy, window, kinds))
+        batches = list(self._batches(strategy, window, kinds, sample))
         return pa.Table.from_batches(batches) if batches else pa.table(_arrays([], kinds))
 
     def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:
@@ -70,13 +83,16 @@ class SqliteFeatures:
             raise MissingColumn(f"{self._relation} lacks {', '.join(missing)}; found {', '.join(kinds)}")
         return {name: kinds[name] for name in columns}
 
-    def _batches(self, strategy: str, window: Window, kinds: dict[str, str]) -> Generator[pa.RecordBatch]:
+    def _batches(
+        self, strategy: str, window: Window, kinds: dict[str, str], sample: RowSample | None = None
+    ) -> Generator[pa.RecordBatch]:
         selected = ", ".join(quoted(name) for name in kinds)
+        kept = " AND acis_keeps(ticker, date)" if sample is not None else ""
         sql = (
-            f"SELECT {selected} FROM {self._quoted} WHERE strategy = ? AND date > ? AND date <= ? "  # noqa: S608
+            f"SELECT {selected} FROM {self._quoted} WHERE strategy = ? AND date > ? AND date <= ?{kept} "  # noqa: S608
             f"ORDER BY date, ticker"
         )
-        with self._cursor(sql, _values(strategy, window)) as cursor:
+        with self._cursor(sql, _values(strategy, window), sample) as cursor:
             while rows := cursor.fetchmany(_BATCH_ROWS):
                 yield pa.record_batch(_arrays(rows, kinds))
 
@@ -85,11 +101,13 @@ class SqliteFeatures:
             return cursor.fetchall()
 
     @contextmanager
-    def _cursor(self, sql: str, values: Sequence[Any]) -> Iterator[sqlite3.Cursor]:
+    def _cursor(self, sql: str, values: Sequence[Any], sample: RowSample | None = None) -> Iterator[sqlite3.Cursor]:
         if not self._path.exists():
             raise SourceUnavailable(f"the feature database {self._path} does not exist")
         try:
             with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+                if sample is not None:
+                    connection.create_function("acis_keeps", 2, _kept_by(sample), deterministic=True)
                 yield connection.execute(sql, tuple(values))
         except sqlite3.OperationalError as exc:
             if "no such table" in str(exc):
@@ -117,6 +135,13 @@ def _kind(name: str, declared: str) -> str:
 def _values(strategy: str, window: Window) -> tuple[str, str, str]:
     # A date with a time of day is later than the bare date, so the end takes the whole day.
     return strategy, f"{window.start.isoformat()}~", f"{window.end.isoformat()}~"
+
+
+def _kept_by(sample: RowSample) -> Callable[[object, object], bool]:
+    def keeps(ticker: object, day: object) -> bool:
+        return sample.keeps(None if ticker is None else str(ticker), _day(str(day)))
+
+    return keeps
 
 
 def _day(text: str) -> date:

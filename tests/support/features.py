@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from mlops.errors import MissingColumn
 from mlops.features.columns import checked_columns, kind_of, quoted, read_schema
 from mlops.features.postgres import libpq_uri
+from mlops.features.sampling import RowSample
 from mlops.ports import Column, Window
 
 RELATION = "ml_training_features"
@@ -41,11 +42,20 @@ class InMemoryFeatures:
     def count(self, strategy: str, window: Window) -> int:
         return int(self._within(strategy, window).num_rows)
 
-    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+    def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
+        days = self._within(strategy, window).column("date").to_pylist()
+        return {day: days.count(day) for day in sorted(set(days))}
+
+    def read(
+        self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
+    ) -> pa.Table:
         missing = [name for name in columns if name not in self._table.column_names]
         if missing:
             raise MissingColumn(f"the table lacks {', '.join(missing)}")
         rows = self._within(strategy, window).sort_by([("date", "ascending"), ("ticker", "ascending")])
+        if sample is not None:
+            keys = zip(rows.column("ticker").to_pylist(), rows.column("date").to_pylist(), strict=True)
+            rows = rows.filter(pa.array([sample.keeps(ticker, day) for ticker, day in keys], pa.bool_()))
         return pa.table({name: _as_read(rows.column(name)) for name in columns})
 
     def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from mlops.errors import MissingColumn
+from mlops.features.sampling import RowSample
 from mlops.features.source import open_source
 from mlops.ports import Column, FeatureSource, Window
 from tests.support.features import InMemoryFeatures, parquet_file, postgres_table, sqlite_file
@@ -217,3 +219,79 @@ def test_many_batches_are_the_rows_of_a_read(store: Callable[[pa.Table], Feature
     read = pa.Table.from_batches(batches)
     assert read.column("momentum_50d").to_pylist() == [float(number) for number in range(40_000)]
     assert read.column("date").to_pylist() == days
+
+
+def test_the_rows_of_each_date_are_counted(source: FeatureSource) -> None:
+    assert list(source.rows_by_date("growth", ALL).items()) == [
+        (date(2020, 1, 2), 2),
+        (date(2020, 1, 3), 2),
+        (date(2020, 1, 6), 1),
+    ]
+    assert source.rows_by_date("growth", Window(start=date(2020, 1, 2), end=date(2020, 1, 5))) == {date(2020, 1, 3): 2}
+    assert source.rows_by_date("momentum", ALL) == {}
+
+
+DAYS = [date(2020, 1, 1) + timedelta(days=i) for i in range(5)]
+#: Odd tickers too: other alphabets, quotes, blanks at the ends, an empty one, none.
+TICKERS = [*(f"T{number:03}" for number in range(120)), "ЯНДЕКС", "ü'; --", "%s", " padded ", "", None]
+KEYS = [(ticker, day) for day in DAYS for ticker in TICKERS]
+MANY = pa.table(
+    {
+        "ticker": pa.array([ticker for ticker, _ in KEYS], pa.string()),
+        "date": pa.array([day for _, day in KEYS], pa.date32()),
+        "strategy": ["growth"] * len(KEYS),
+        "x": [float(i) for i in range(len(KEYS))],
+        "target_return": [0.0] * len(KEYS),
+    }
+)
+SHARES = {DAYS[0]: 0.1, DAYS[1]: 0.5, DAYS[2]: 0.0, DAYS[3]: 1.0}
+"""The last date is not named."""
+DAYS_WINDOW = Window(start=DAYS[0] - timedelta(days=1), end=DAYS[-1])
+
+
+def mark(text: str) -> int:
+    """The rule as `features.sampling` states it, written a second time."""
+    return 1 + int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % (2**31 - 2)
+
+
+def is_kept(ticker: str | None, day: date) -> bool:
+    share = SHARES.get(day, 1.0)
+    return mark(ticker or "") * mark(day.isoformat()) % (2**31 - 1) < share * (2**31 - 1)
+
+
+def test_a_sample_is_the_same_rows_in_every_store(store: Callable[[pa.Table], FeatureSource]) -> None:
+    source = store(MANY)
+    table = source.read("growth", DAYS_WINDOW, ["ticker", "date", "x"], sample=RowSample(shares=SHARES))
+    expected = [i for i, key in enumerate(KEYS) if is_kept(*key)]
+    assert sorted(table.column("x").to_pylist()) == expected
+    assert table.column("date").to_pylist() == sorted(table.column("date").to_pylist())
+    kept = [table.column("date").to_pylist().count(day) for day in DAYS]
+    # 12.6 of 126 and 63 of 126 are expected; a standard deviation is 3.4 and 5.6.
+    assert kept == [19, 64, 0, 126, 126]
+
+
+def test_a_sample_of_other_columns_or_another_window_has_the_same_rows(
+    store: Callable[[pa.Table], FeatureSource],
+) -> None:
+    source = store(MANY)
+    window = Window(start=DAYS[0], end=DAYS[1])
+    table = source.read("growth", window, ["x"], sample=RowSample(shares=SHARES))
+    assert table.column_names == ["x"]
+    assert sorted(table.column("x").to_pylist()) == [
+        i for i, (ticker, day) in enumerate(KEYS) if day == DAYS[1] and is_kept(ticker, day)
+    ]
+
+
+def test_a_sample_of_an_empty_window_is_an_empty_table_with_its_columns(source: FeatureSource) -> None:
+    window = Window(start=date(2021, 1, 1), end=date(2021, 2, 1))
+    table = source.read(
+        "growth", window, ["date", "shares", "sector"], sample=RowSample(shares={date(2021, 1, 5): 0.5})
+    )
+    assert table.num_rows == 0
+    assert table.column_names == ["date", "shares", "sector"]
+    assert [table.schema.field(name).type for name in ("date", "shares")] == [pa.date32(), pa.float64()]
+
+
+def test_a_sampled_read_names_a_column_that_is_not_there(source: FeatureSource) -> None:
+    with pytest.raises(MissingColumn, match="pe_ratio"):
+        source.read("growth", ALL, ["pe_ratio"], sample=RowSample(shares={}))

@@ -1,0 +1,95 @@
+"""Which rows of a large window are read: the same ones every time, on every machine, from every store; pure.
+
+    mark(text) = 1 + (first 4 bytes of SHA-256 of the text's UTF-8) mod (P - 1),   P = 2^31 - 1, a prime
+    a row is kept where mark(ticker) * mark(date) mod P < share of its date * P,   date as 2020-01-31
+
+Marks are nonzero, so the product runs over 1 … P - 1 alike; any three rows fall independently of each other.
+Every step is an integer below 2^63, so that PostgreSQL states it in the query and rows that are not kept never
+cross the wire. SHA-256 is there in each store and allowed everywhere, unlike MD5 and the stores' own hashes.
+Used by the feature sources; planned by `retraining.drift_windows`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops.ports import Window
+
+PRIME = 2**31 - 1
+_EPOCH = date(1970, 1, 1)
+
+
+@lru_cache(maxsize=2**17)
+def mark(text: str) -> int:
+    """A number from 1 to P - 1 that belongs to the text for ever."""
+    return 1 + int.from_bytes(sha256(text.encode()).digest()[:4], "big") % (PRIME - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSample:
+    """Which share of each date's rows is kept; a date that is not named is kept whole."""
+
+    shares: Mapping[date, float]
+
+    def limit(self, day: date) -> int:
+        """Rows of the date are kept whose product of marks is below."""
+        return min(PRIME, math.ceil(self.shares.get(day, 1.0) * PRIME))
+
+    def keeps(self, ticker: str | None, day: date) -> bool:
+        """Whether the row is kept; no ticker counts as an empty one."""
+        return mark(ticker or "") * mark(day.isoformat()) % PRIME < self.limit(day)
+
+    def by_day(self, window: Window) -> tuple[list[int], list[int]]:
+        """Mark and limit of each calendar day of the window, from the day after its start on."""
+        days = [window.start + timedelta(days=i) for i in range(1, (window.end - window.start).days + 1)]
+        return [mark(day.isoformat()) for day in days], [self.limit(day) for day in days]
+
+    def mask(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
+        """(n,) which rows are kept. tickers : (n,) of text      days : (n,) datetime64[D]"""
+        coded = tickers.dictionary_encode(null_encoding="encode")
+        of_ticker = np.array([mark(text or "") for text in coded.dictionary.to_pylist()], dtype=np.int64)
+        distinct, place = np.unique(days.astype("datetime64[D]").astype(np.int64), return_inverse=True)
+        dates = [_EPOCH + timedelta(days=int(number)) for number in distinct]
+        of_day = np.array([mark(day.isoformat()) for day in dates], dtype=np.int64)
+        limits = np.array([self.limit(day) for day in dates], dtype=np.int64)
+        product = of_ticker[coded.indices.to_numpy(zero_copy_only=False)] * of_day[place] % PRIME
+        return np.asarray(product < limits[place], dtype=np.bool_)
+
+
+def shares_of_window(rows: Mapping[date, int], limit: int, *, least: int) -> dict[date, float]:
+    """The share of each date's rows with which a window comes to about `limit` rows; empty where it has no more.
+
+    rows : rows of each date      least : about so many of a date are kept at least, or all that it has
+    """
+    total = sum(rows.values())
+    if total <= limit:
+        return {}
+    return {day: min(1.0, max(limit / total, least / n)) for day, n in rows.items()}
+
+
+def shares_of_dates(rows: Mapping[date, int], per_date: int) -> dict[date, float]:
+    """The share of each date's rows with which it comes to about `per_date`; dates without more are not there."""
+    return {day: per_date / n for day, n in rows.items() if n > per_date}
+
+
+def dkw_bound(n: int, *, confidence: float = 0.95) -> float:
+    """How far the distribution function of n random rows is from that of all at most, with that probability.
+
+        eps = sqrt(ln(2 / (1 - confidence)) / (2 n))
+
+    Holds at every value at once, for one feature without missing values. The KS distance from any third sample
+    then differs by no more. Source: Massart 1990, the tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality.
+    """
+    return min(1.0, math.sqrt(math.log(2 / (1 - confidence)) / (2 * n)))
