@@ -35,6 +35,10 @@ class DataPolicy:
     """Length of the current window; it ends on the as-of date."""
     min_current_rows: int = 100
     """Fewer current rows than this give the verdict `insufficient`."""
+    max_reference_rows: int | None = 1_000_000
+    """Of a reference window, or of a history before it, with more rows about so many are read: always the same ones,
+    by a hash of ticker and date. None: all of them, whatever that costs. 45 features of a million rows are 360 MB,
+    and its distribution functions are within 0.0014 of those of all rows."""
     include: tuple[str, ...] = ()
     """Feature columns; empty: every numeric column of the view that is no key and no target."""
     exclude: tuple[str, ...] = ()

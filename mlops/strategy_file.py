@@ -28,6 +28,8 @@ from mlops.strategies import MAX_FOLDS, Strategy
 from mlops.training.metric_names import form_fault
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+#: A smaller sample of a window saves nothing and shows less: its bound is 0.0043.
+LEAST_SAMPLE = 100_000
 _POLICIES = ("data", "drift", "training", "promotion", "schedule", "execution")
 _adapter: TypeAdapter[Strategy] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(Strategy))
 
@@ -149,6 +151,9 @@ def _check_meaning(strategy: Strategy) -> None:
             ),
             f"data.current_days and data.reference_days are at least 1 (found {data.current_days}, "
             f"{data.reference_days})": min(data.current_days, data.reference_days) >= 1,
+            f'data.max_reference_rows is at least {LEAST_SAMPLE:,}, or "none" (found {data.max_reference_rows})': (
+                data.max_reference_rows is None or data.max_reference_rows >= LEAST_SAMPLE
+            ),
             f"training.training_days and training.holdout_dates are at least 1 (found {training.training_days}, "
             f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
             f"execution deadlines are more than 0 s (found {deadlines})": all(0 < one < math.inf for one in deadlines),

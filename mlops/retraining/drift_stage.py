@@ -17,11 +17,13 @@ import numpy as np
 import structlog
 
 from mlops.drift_detection.alarm import settle_alarm
+from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
 from mlops.errors import RegistryError, RegistryUnavailable
 from mlops.features.frame import feature_frame
+from mlops.features.sampling_plan import sampling_json
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.adoption import adopt_first
 from mlops.ports import Ledger, Progress
@@ -58,6 +60,9 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     )
     document = report.to_json()
     document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
+    document["data"]["sampling"] = sampling_json(
+        read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
+    )
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
     champion = _champion(grant, services, strategy)
     alarm = settle_alarm(
@@ -87,6 +92,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "drifted_features_psi": summary["drifted_features_psi"],
         "drift_ratio": summary["drift_ratio"],
         "alert_threshold": strategy.drift.alert_share,
+        "sampling": document["data"]["sampling"],
         "n_findings": len(document["findings"]),
         "rule": strategy.drift.rule,
         "raw_verdict": report.raw.verdict,
@@ -119,6 +125,9 @@ def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRepo
     tables = [table for table in (read.history, read.reference, read.current) if table.num_rows]
     if not read.targets:
         return {}
+    if read.thinned:
+        # Windows of a target lie across those of the features: every date counts alike again.
+        tables = [table.take(rows_kept(dates_of(table))) for table in tables]
     frames = [feature_frame(table.select(["date", *read.targets]), read.targets) for table in tables]
     dates = np.concatenate([dates_of(table) for table in tables])
     values = {name: np.concatenate([frame.numbers[name] for frame in frames]) for name in read.targets}

@@ -5,6 +5,7 @@ Called by the drift stage and by `drift_detector`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import structlog
 
-from mlops.drift_detection.calibration import rows_kept
+from mlops.drift_detection.calibration import ROWS_PER_DATE, rows_kept
 from mlops.errors import EmptyWindow
 from mlops.features.frame import select_features
+from mlops.features.sampling_plan import SamplingPlan, plan_sampling
 from mlops.features.windows import calibration_window, drift_windows
 from mlops.ports import FeatureSource, Window
 from mlops.retraining.as_of import resolve_as_of
@@ -23,6 +26,8 @@ from mlops.strategies import TARGET_PREFIX
 
 if TYPE_CHECKING:
     from mlops.strategies import Strategy
+
+log = structlog.get_logger(__name__)
 
 #: A history of no more rows is read with the windows; 45 features of it are 180 MB.
 ONE_READ_ROWS = 500_000
@@ -44,12 +49,17 @@ class WindowsRead:
     features: tuple[str, ...]
     targets: tuple[str, ...]
     """Numeric columns that look ahead; null where the future is not known yet"""
+    sampling: SamplingPlan
+    """Of which windows only a sample was read"""
+    thinned: bool
+    """Rows were left out, so that dates have unlike shares of theirs"""
 
 
 def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
     """Read a strategy's history, reference and current rows.
 
-    In one query where all are few; else the history comes in pieces that are thinned on arrival.
+    In one query where all are few, and where a long history is sampled at the source; a history between that is
+    not comes in pieces that are thinned on arrival.
     Raises EmptyWindow, MissingColumn, SourceUnavailable.
     """
     view = source.columns()
@@ -59,13 +69,8 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
     targets = tuple(column.name for column in view if column.name.startswith(TARGET_PREFIX) and column.kind == "number")
     columns = ["ticker", "date", *features, *targets]
-    is_small = source.count(strategy.name, history_window) <= ONE_READ_ROWS
-    start = history_window.start if is_small else reference_window.start
-    rows = source.read(strategy.name, Window(start=start, end=current_window.end), columns)
-    reference, current = _between(rows, reference_window), _between(rows, current_window)
-    history = (
-        _between(rows, history_window) if is_small else _thinned_history(source, strategy.name, history_window, columns)
-    )
+    rows = _read(source, strategy, columns, history=history_window, reference=reference_window, current=current_window)
+    history, reference, current = rows.history, rows.reference, rows.current
     for name, window, table in (("reference", reference_window, reference), ("current", current_window, current)):
         if table.num_rows == 0:
             newest = source.latest_date(strategy.name)
@@ -83,6 +88,78 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
         current=current,
         features=features,
         targets=targets,
+        sampling=rows.plan,
+        thinned=rows.thinned,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    history: pa.Table
+    reference: pa.Table
+    current: pa.Table
+    plan: SamplingPlan
+    thinned: bool
+
+
+def _read(
+    source: FeatureSource,
+    strategy: Strategy,
+    columns: list[str],
+    *,
+    history: Window,
+    reference: Window,
+    current: Window,
+) -> _Rows:
+    by_date = source.rows_by_date(strategy.name, Window(start=history.start, end=reference.end))
+    plan = plan_sampling(
+        by_date,
+        reference=reference,
+        history=history,
+        limit=strategy.data.max_reference_rows,
+        rows_per_date=ROWS_PER_DATE,
+    )
+    found = _read_planned(source, strategy.name, columns, plan, by_date, (history, reference, current))
+    short = plan.short_dates(dates_of(pa.concat_tables([found.history, found.reference])), rows_per_date=ROWS_PER_DATE)
+    if not short:
+        return found
+    log.warning(
+        "drift.not_sampled",
+        strategy=strategy.name,
+        dates_short=len(short),
+        first=short[0].isoformat(),
+        why="tickers repeat on a date, and a sample keeps or leaves all rows of a ticker and date together",
+        action="one row per ticker and date in the view; all rows are read meanwhile",
+    )
+    return _read_planned(
+        source,
+        strategy.name,
+        columns,
+        SamplingPlan(reference=None, history=None),
+        by_date,
+        (history, reference, current),
+    )
+
+
+def _read_planned(
+    source: FeatureSource,
+    strategy: str,
+    columns: list[str],
+    plan: SamplingPlan,
+    by_date: Mapping[date, int],
+    windows: tuple[Window, Window, Window],
+) -> _Rows:
+    history, reference, current = windows
+    n_history = sum(n for day, n in by_date.items() if day <= history.end)
+    at_once = plan.history is not None or n_history <= ONE_READ_ROWS
+    start = history.start if at_once else reference.start
+    rows = source.read(strategy, Window(start=start, end=current.end), columns, sample=plan.sample)
+    return _Rows(
+        history=_between(rows, history) if at_once else _thinned_history(source, strategy, history, columns),
+        reference=_between(rows, reference),
+        current=_between(rows, current),
+        plan=plan,
+        thinned=plan.sample is not None or not at_once,
     )
 
 

@@ -25,6 +25,7 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     ]
     lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
     lines += calibration_lines(result)
+    lines += sampling_lines(result)
     return [*lines, ""]
 
 
@@ -40,6 +41,19 @@ def calibration_lines(result: Mapping[str, Any]) -> list[str]:
         # The reason stands in the verdict's line already.
         lines.append(f"  Rule in force: {result['rule']}; {result['difference'].partition(':')[0]}")
     return lines
+
+
+def sampling_lines(result: Mapping[str, Any]) -> list[str]:
+    """What a sampled reference stands for; none where all its rows were read."""
+    sampling = result.get("sampling") or {}
+    if "reference" not in sampling:
+        return []
+    rows = sampling["reference"]
+    line = (
+        f"  Reference sampled: {rows['n_kept']:,} of {rows['n_rows']:,} rows; with probability "
+        f"{sampling['confidence']:.0%} a KS distance is within {sampling['ks_error_bound']:.4f} of that of all rows"
+    )
+    return [line]
 
 
 def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:

@@ -113,6 +113,7 @@ def test_the_word_none_takes_a_gate_out(tmp_path: Path) -> None:
         ("[strategies.growth.drift]\nbins = 1", "drift.bins is at least 2 .*found 1"),
         ("[strategies.growth.drift]\npsi_moderate = 0.3", "at most psi_significant .*found 0.3"),
         ("[strategies.growth.data]\ncurrent_days = 0", "data.current_days .* at least 1 .*found 0"),
+        ("[strategies.growth.data]\nmax_reference_rows = 99", 'max_reference_rows is at least 100,000, or "none"'),
         ("[strategies.growth.training]\nembargo_dates = -1", "training.embargo_dates are at least 0 .*found 20, -1"),
         ("[strategies.growth.training]\nfolds = 21", "training.folds is 0 to 20 .*found 21"),
         ('[strategies.growth.training]\nfold_window = "sliding"', "training.fold_window"),

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from mlops.errors import EmptyWindow, LeaseLost, MissingColumn, RegistryUnavailable
@@ -209,3 +211,43 @@ def test_a_policy_changed_after_acceptance_does_not_change_the_run(services: Fak
     outcome = check_drift(grant, services, services.keeper(grant))
     assert outcome.result["n_current"] == 7 * TICKERS
     assert outcome.as_of == date(2020, 7, 18)  # 1 January 2020 + 199 days
+
+
+def test_a_report_without_a_sampled_window_says_so_and_one_with_it_states_the_bound(services: FakeServices) -> None:
+    assert checked(services, Kind.CHECK, as_of=LAST - timedelta(days=1)).result["sampling"] is None
+    services.with_policy(data=DataPolicy(as_of="latest", max_reference_rows=500, min_current_rows=40))
+    services.timed.wipe()
+    outcome = checked(services, Kind.CHECK)
+    assert outcome.drift_report is not None
+    # 8 rows of a date are fewer than the 192 that each keeps, so all of them are read: nothing is cut too thin.
+    found = outcome.drift_report["data"]["sampling"]
+    assert found["reference"] == {"n_rows": 720, "n_kept": 720, "share": 1.0}
+    assert outcome.result["sampling"] == found
+
+
+def test_targets_of_a_sampled_view_take_as_many_rows_of_each_date(services: FakeServices) -> None:
+    """The sampled reference has 192 rows of a date, the current window all 400: each counts 48."""
+    generator = np.random.default_rng(1)
+    n_dates, names = 60, 400
+    n = n_dates * names
+    days = [LAST - timedelta(days=n_dates - 1 - i) for i in range(n_dates)]
+    table = pa.table(
+        {
+            "ticker": [f"T{i}" for i in range(names)] * n_dates,
+            "date": pa.array([day for day in days for _ in range(names)], pa.date32()),
+            "strategy": ["growth"] * n,
+            "momentum": generator.normal(size=n),
+            "target_return": generator.normal(size=n),
+        }
+    )
+    services.with_source(table)
+    services.with_policy(
+        data=DataPolicy(as_of="latest", reference_days=40, max_reference_rows=1000),
+        training=replace(services.strategies["growth"].training, horizon_dates=5),
+    )
+    report = checked(services, Kind.CHECK).drift_report
+    assert report is not None
+    target = report["targets"]["target_return"]
+    # The newest known date is 5 before the last; 13 dates of history are left, 40 and 7 belong to the windows.
+    assert (target["n_current"], target["n_reference"]) == (7 * 48, 40 * 48)
+    assert report["data"]["sampling"]["reference"]["n_rows"] == 40 * names

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlops.ledger.records import Executor, Kind, RunState, RunView, Stage, StageState, StageView
-from mlops.retraining.narrative import counts, error_of, stage_lines, summary_lines
+from mlops.retraining.narrative import counts, drift_lines, error_of, stage_lines, summary_lines
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 
@@ -185,3 +185,15 @@ def test_a_runs_error_is_its_last_stages() -> None:
     assert error_of(run_view(RunState.FAILED, *stages)) == "no rows"
     assert error_of(run_view(RunState.SUCCEEDED, *stages)) == ""
     assert error_of(run_view(RunState.DEAD)) == "the run ended dead"
+
+
+def test_a_sampled_reference_is_told_with_its_bound_and_a_sampled_history_alone_is_not() -> None:
+    reference = {"n_rows": 10_000_000, "n_kept": 1_000_312, "share": 0.1}
+    sampling = {"reference": reference, "ks_error_bound": 0.001358, "confidence": 0.95}
+    lines = drift_lines({**DRIFT, "sampling": sampling})
+    assert (
+        "  Reference sampled: 1,000,312 of 10,000,000 rows; with probability 95% a KS distance is within 0.0014 of "
+        "that of all rows"
+    ) in lines
+    only_history = {"history": reference, "ks_error_bound": None, "confidence": None}
+    assert drift_lines({**DRIFT, "sampling": only_history}) == drift_lines(DRIFT)

@@ -10,7 +10,7 @@ import pytest
 from mlops.errors import EmptyWindow
 from mlops.retraining import drift_windows
 from mlops.retraining.drift_windows import WindowsRead, read_windows
-from mlops.strategies import Strategy
+from mlops.strategies import DataPolicy, Strategy
 from tests.support.features import InMemoryFeatures
 
 AS_OF = date(2020, 6, 30)
@@ -18,18 +18,23 @@ DAYS = [AS_OF - timedelta(days=i) for i in range(900, -1, -1)]
 PER_DAY = 60
 
 
-def read() -> WindowsRead:
-    n = len(DAYS) * PER_DAY
+def rows(days: list[date], per_day: int, tickers: list[str]) -> InMemoryFeatures:
+    n = len(days) * per_day
     table = pa.table(
         {
-            "ticker": [f"t{i:02}" for i in range(PER_DAY)] * len(DAYS),
-            "date": pa.array([day for day in DAYS for _ in range(PER_DAY)], pa.date32()),
+            "ticker": tickers * len(days),
+            "date": pa.array([day for day in days for _ in range(per_day)], pa.date32()),
             "strategy": ["growth"] * n,
             "x": [float(i) for i in range(n)],
             "target_return": [0.0] * n,
         }
     )
-    return read_windows(InMemoryFeatures(table), Strategy(name="growth"), as_of=AS_OF, today=AS_OF)
+    return InMemoryFeatures(table)
+
+
+def read() -> WindowsRead:
+    source = rows(DAYS, PER_DAY, [f"t{i:02}" for i in range(PER_DAY)])
+    return read_windows(source, Strategy(name="growth"), as_of=AS_OF, today=AS_OF)
 
 
 def test_history_reference_and_current_share_no_date_and_leave_none_out() -> None:
@@ -50,6 +55,34 @@ def test_a_long_history_keeps_48_rows_of_each_date(monkeypatch: pytest.MonkeyPat
     assert thinned.history.num_rows == 730 * 48
     assert set(thinned.history.column("x").to_pylist()) < set(whole.history.column("x").to_pylist())
     assert thinned.history.column("date").to_pylist() == sorted(thinned.history.column("date").to_pylist())
+
+
+def read_at_most(source: InMemoryFeatures, limit: int | None) -> WindowsRead:
+    strategy = Strategy(name="growth", data=DataPolicy(max_reference_rows=limit))
+    return read_windows(source, strategy, as_of=AS_OF, today=AS_OF)
+
+
+def test_a_reference_and_a_history_above_the_limit_are_sampled_and_the_current_window_is_not() -> None:
+    per_day = 1000
+    source = rows(DAYS[-300:], per_day, [f"t{i}" for i in range(per_day)])
+    whole, sampled, again = (read_at_most(source, limit) for limit in (None, 45_000, 45_000))
+    assert whole.reference.num_rows == 90 * per_day
+    # Half of 90,000 rows, and 192 of 1,000 on 203 dates; four standard deviations are 600 and 710.
+    assert sampled.reference.num_rows == pytest.approx(45_000, abs=600)
+    assert sampled.history.num_rows == pytest.approx(203 * 192, abs=710)
+    assert sampled.current.equals(whole.current)
+    assert set(sampled.reference.column("x").to_pylist()) < set(whole.reference.column("x").to_pylist())
+    assert len(set(sampled.history.column("date").to_pylist())) == 203
+    assert again.reference.equals(sampled.reference)
+    assert (sampled.thinned, whole.thinned) == (True, False)
+
+
+def test_where_tickers_repeat_on_a_date_all_rows_are_read() -> None:
+    # One ticker's 1,000 rows of a date would all be kept or all be left.
+    source = rows(DAYS[-120:], 1000, ["only"] * 1000)
+    found = read_at_most(source, 45_000)
+    assert found.reference.num_rows == 90_000
+    assert found.sampling.sample is None
 
 
 def test_an_empty_window_says_which_and_what_there_is() -> None:

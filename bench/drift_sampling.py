@@ -1,0 +1,202 @@
+"""What a drift check costs at one, three and ten million reference rows, sampled above `max_reference_rows`.
+
+    python bench/drift_sampling.py [--source parquet|postgres] [--features 8] [--quick] [--json]
+
+Each size in a process of its own: reading both windows and the history, then the check; 90 dates of reference, 100,000
+current rows, a year of history of 1,000 names a date. `whole` reads all rows (max_reference_rows = "none"). For
+`postgres` a server is started from the wheel's or the machine's programs and removed again; its table has an index on
+(strategy, date). --quick: 100,000 to 1,000,000 rows with a limit of 100,000, under 45 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import adbc_driver_postgresql.dbapi as adbc
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlops.drift_detection.detect import detect_drift
+from mlops.features.frame import feature_frame
+from mlops.features.source import open_source
+from mlops.retraining.drift_windows import read_windows
+from mlops.strategies import DataPolicy, DriftPolicy, Strategy
+
+AS_OF = date(2024, 12, 31)
+REFERENCE_DAYS, CURRENT_DAYS, HISTORY_DAYS = 90, 7, 400
+CURRENT_ROWS, HISTORY_NAMES = 100_000, 1000
+
+
+def day_rows(day: date, n: int, n_features: int) -> pa.Table:
+    """One date of the view, with a common move."""
+    rng = np.random.default_rng(day.toordinal())
+    common = 0.2 * rng.standard_normal(n_features)
+    values = {f"f{i}": rng.standard_normal(n) + common[i] for i in range(n_features)}
+    return pa.table(
+        {
+            "ticker": [f"T{i:06}" for i in range(n)],
+            "date": pa.array([day] * n, pa.date32()),
+            "strategy": ["growth"] * n,
+            **values,
+            "target_return": rng.standard_normal(n),
+        }
+    )
+
+
+def days(n_reference: int, n_features: int) -> Iterator[pa.Table]:
+    """All dates, oldest first, one at a time."""
+    first = AS_OF - timedelta(days=HISTORY_DAYS + REFERENCE_DAYS + CURRENT_DAYS - 1)
+    for i in range(HISTORY_DAYS + REFERENCE_DAYS + CURRENT_DAYS):
+        if i < HISTORY_DAYS:
+            n = HISTORY_NAMES
+        elif i < HISTORY_DAYS + REFERENCE_DAYS:
+            n = n_reference // REFERENCE_DAYS
+        else:
+            n = CURRENT_ROWS // CURRENT_DAYS
+        yield day_rows(first + timedelta(days=i), n, n_features)
+
+
+def fill_parquet(path: Path, n_reference: int, n_features: int) -> str:
+    """A file with a row group per date."""
+    writer = None
+    for table in days(n_reference, n_features):
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    writer.close()
+    return str(path)
+
+
+def fill_postgres(url: str, n_reference: int, n_features: int) -> str:
+    """A table with the documented index, in the place of an earlier one."""
+    mode = "create"
+    with adbc.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS ml_training_features")
+        for table in days(n_reference, n_features):
+            cursor.adbc_ingest("ml_training_features", table, mode=mode)
+            mode = "append"
+        cursor.execute("CREATE INDEX ON ml_training_features (strategy, date)")
+        connection.commit()
+    with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE ml_training_features")
+    return url
+
+
+def check(url: str, limit: int | None) -> dict[str, float]:
+    """Seconds of each part, and the process's peak of memory."""
+    data = DataPolicy(reference_days=REFERENCE_DAYS, current_days=CURRENT_DAYS, max_reference_rows=limit)
+    strategy = Strategy(
+        name="growth", data=data, drift=DriftPolicy(calibration_days=HISTORY_DAYS, min_calibration_days=365)
+    )
+    source = open_source(url)
+    source.columns()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    read = read_windows(source, strategy, as_of=AS_OF, today=AS_OF)
+    read_s = time.perf_counter() - started
+    started = time.perf_counter()
+    report = detect_drift(
+        feature_frame(read.reference, read.features),
+        feature_frame(read.current, read.features),
+        strategy.drift,
+        strategy=strategy.name,
+        as_of=read.as_of,
+        reference_window=read.reference_window,
+        current_window=read.current_window,
+        timestamp=datetime(2025, 1, 1, tzinfo=UTC),
+        history=feature_frame(read.history, read.features),
+    )
+    check_s = time.perf_counter() - started
+    if report.calibration.p_value is None:
+        raise SystemExit(f"not calibrated: {report.calibration.missing}")
+    window = read.sampling.reference
+    return {
+        "rows": float(window.n_rows if window else read.reference.num_rows),
+        "kept": float(read.reference.num_rows),
+        "read_s": read_s,
+        "check_s": check_s,
+        "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "largest_ks": max(abs(one.ks_statistic or 0.0) for one in report.features.values()),
+    }
+
+
+def in_a_process(url: str, limit: int | None) -> dict[str, float]:
+    """The check's figures, so that each has a peak of its own."""
+    command = [sys.executable, __file__, "--check", url, "--limit", str(limit or 0)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", choices=("parquet", "postgres"), default="parquet")
+    parser.add_argument("--features", type=int, default=8)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=int, default=1_000_000, help="max_reference_rows")
+    options = parser.parse_args()
+    if options.check:
+        print(json.dumps(check(options.check, options.limit or None)))
+        return
+    sizes = (100_000, 300_000, 1_000_000) if options.quick else (1_000_000, 3_000_000, 10_000_000)
+    limit = 100_000 if options.quick else options.limit
+    figures: dict[str, float] = {}
+    rows: list[dict[str, float]] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acis-bench-")))
+        server = ""
+        if options.source == "postgres":
+            # The tests' own server: it picks the program, and is gone afterwards.
+            from tests.support.servers import run_postgres
+
+            server = stack.enter_context(run_postgres(folder))
+        print(f"{options.source}, {options.features} features, at most {limit:,} reference rows, 100,000 current")
+        print(f"{'rows':>12} {'kept':>12} {'read':>9} {'check':>9} {'peak':>9}   of all rows: read, check, peak")
+        for n in sizes:
+            url = (
+                fill_postgres(server, n, options.features)
+                if server
+                else fill_parquet(folder / f"{n}.parquet", n, options.features)
+            )
+            sampled, whole = in_a_process(url, limit), in_a_process(url, None)
+            rows.append(sampled)
+            print(
+                f"{n:>12,} {sampled['kept']:>12,.0f} {sampled['read_s']:>7.2f} s {sampled['check_s']:>7.2f} s "
+                f"{sampled['peak_mib']:>5.0f} MiB   {whole['read_s']:>7.2f} s {whole['check_s']:>7.2f} s "
+                f"{whole['peak_mib']:>5.0f} MiB",
+                flush=True,
+            )
+            for part in ("read_s", "check_s", "peak_mib"):
+                figures[f"{part}_{n}"], figures[f"{part}_{n}_whole"] = sampled[part], whole[part]
+            if not server:
+                Path(url).unlink()
+    figures["check_largest_over_smallest"] = rows[-1]["check_s"] / rows[0]["check_s"]
+    figures["read_largest_over_smallest"] = rows[-1]["read_s"] / rows[0]["read_s"]
+    figures["peak_largest_over_smallest"] = rows[-1]["peak_mib"] / rows[0]["peak_mib"]
+    for name in ("check", "read", "peak"):
+        print(f"{name}: {figures[f'{name}_largest_over_smallest']:.2f} x from the smallest to the largest")
+    if options.json:
+        machine = {"cores": os.cpu_count(), "machine": platform.machine()}
+        versions = {"python": platform.python_version(), "numpy": np.__version__, "pyarrow": pa.__version__}
+        print(json.dumps({"figures": figures, "machine": machine, "versions": versions}))
+
+
+if __name__ == "__main__":
+    main()
