@@ -138,6 +138,7 @@ class DriftReport:
                 "strategy": self.strategy,
                 "ks_convention": "two-sided, kstwo at round(n m / (n + m))",
                 "psi_convention": _psi_convention(self.policy),
+                "psi_bands": {"moderate": self.policy.psi_moderate, "significant": self.policy.psi_significant},
             },
         }
 
