@@ -133,6 +133,8 @@ class Validation:
     y: npt.NDArray[np.int8]
     patience_rounds: int
     """Stop after so many rounds without a better log loss here; the model ends with the best round."""
+    positive_weight: float = 1.0
+    """What a positive row weighs in that log loss, a negative one 1; as in the fit."""
 
 
 @dataclass(frozen=True, kw_only=True)

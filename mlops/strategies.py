@@ -120,6 +120,16 @@ class TrainingPolicy:
     """`auto`: a GPU worker while one is alive, else the CPU."""
     segment_rounds: int = 50
     """Boosting rounds between two borders at which a training can stop and be resumed."""
+    early_stopping_rounds: int | None = None
+    """Stop after so many rounds without a better log loss on the newest training dates, and keep the best round.
+    None boosts every round, on all training dates: the documented training."""
+    validation_dates: int = 40
+    """Newest training dates that early stopping looks at, not fitted; the label's horizon before them is purged."""
+    class_weight: Literal["balanced"] | None = None
+    """`balanced`: positive rows weigh negatives over positives (`scale_pos_weight`); the probabilities then speak
+    of a sample with as many of both."""
+    monotone: dict[str, Literal[-1, 1]] = field(default_factory=dict)
+    """Features in which the probability may only rise (1) or only fall (-1)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,6 +158,11 @@ def _check_meaning(strategy: Strategy) -> None:
             f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
             f"execution deadlines are more than 0 s (found {deadlines})": all(0 < one < math.inf for one in deadlines),
             f"execution.max_attempts is at least 1 (found {execution.max_attempts})": execution.max_attempts >= 1,
+            f"training.early_stopping_rounds (or none) and training.validation_dates are at least 1 (found "
+            f"{training.early_stopping_rounds}, {training.validation_dates})": (
+                (training.early_stopping_rounds is None or training.early_stopping_rounds >= 1)
+                and training.validation_dates >= 1
+            ),
             f"training.horizon_dates and training.embargo_dates are at least 0 (found {training.horizon_dates}, "
             f"{training.embargo_dates})": min(training.horizon_dates, training.embargo_dates) >= 0,
             f"training.folds is 0 to {MAX_FOLDS} (found {training.folds})": 0 <= training.folds <= MAX_FOLDS,

@@ -5,9 +5,7 @@ Safe to run twice: one run registers one version, and a second try finds it.
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +14,15 @@ import structlog
 
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
-from mlops.ports import ModelVersion, Progress, TrainingData
+from mlops.ports import ModelVersion, Progress
 from mlops.retraining.as_of import resolve_as_of
+from mlops.retraining.fitting import fit
 from mlops.retraining.judging import judge
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.training_record import JudgedModel, record_of, tags_of
 from mlops.strategy_file import restore
 from mlops.training.metrics import majority_class_share
 from mlops.training.splits import split_by_date
-from mlops.training.trainer import load_trainer
 
 if TYPE_CHECKING:
     from datetime import date
@@ -75,27 +73,15 @@ def _fit_and_register(
         embargo_dates=policy.embargo_dates,
     )
     keeper.check()
-    began = time.monotonic()
-    device = "cuda" if _on_gpu_queue() else "cpu"
-    held_in = split.train
-    model = load_trainer(policy.trainer).fit(
-        TrainingData(x=rows.x.where(held_in), y=rows.y[held_in], dates=rows.dates[held_in], features=rows.features),
-        params=policy.params,
-        seed=policy.seed,
-        device=device,
-        n_jobs=_n_jobs(services),
-        segment_rounds=policy.segment_rounds,
-        control=keeper,
-    )
-    fit_s = time.monotonic() - began
-    probability = model.predict_proba(rows.x[split.holdout])[:, 1]
+    fitted = fit(policy, rows, split, settings=services.settings, control=keeper)
+    probability = fitted.model.predict_proba(rows.x[split.holdout])[:, 1]
     judged = JudgedModel(
         grant=grant,
         strategy=strategy,
         as_of=as_of,
         rows=rows,
         split=split,
-        model=model,
+        fitted=fitted,
         probability=probability,
         evaluation=judge(
             strategy,
@@ -104,15 +90,13 @@ def _fit_and_register(
             probability,
             train_positive_share=majority_class_share(rows.y[split.train]),
         ),
-        device=device,
-        fit_s=fit_s,
     )
     tags = tags_of(judged)
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         record = record_of(judged, tags, Path(folder))
         keeper.check_before_write()
         version = services.registry.log_training(record)
-    log.info("train.registered", model=version.name, version=version.version, fit_s=round(fit_s, 2))
+    log.info("train.registered", model=version.name, version=version.version, fit_s=round(fitted.fit_s, 2))
     return _result(version, strategy, {**tags, **dict(version.tags)})
 
 
@@ -133,6 +117,9 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "holdout_start": tags["holdout_start"],
         "holdout_end": tags["holdout_end"],
         "fit_s": float(tags["fit_s"]),
+        "n_validation": int(tags.get("n_validation", 0)),
+        "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
+        "warnings": [tags["warning"]] if "warning" in tags else [],
     }
 
 
@@ -153,12 +140,3 @@ def _decision_about(services: Services, strategy: Strategy, version: str) -> Pro
     """The newest decision about a version, whoever made it."""
     decisions = services.ledger.promotions(strategy.name, limit=_DECISIONS)
     return next((item for item in decisions if item.version == version), None)
-
-
-def _n_jobs(services: Services) -> int:
-    settings = services.settings
-    return settings.train_n_jobs or max(1, (os.cpu_count() or 1) // settings.train_concurrency)
-
-
-def _on_gpu_queue() -> bool:
-    return os.environ.get("WORKER_ROLE") == "train.gpu"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlops.ledger.records import Grant
+    from mlops.retraining.fitting import Fitted
     from mlops.retraining.labelled_rows import LabelledRows
     from mlops.strategies import Strategy
     from mlops.training.metrics import Evaluation
@@ -44,19 +45,23 @@ class JudgedModel:
     as_of: date
     rows: LabelledRows
     split: Split
-    model: Any
-    """An XGBClassifier."""
+    fitted: Fitted
     probability: npt.NDArray[np.floating[Any]]
     """(n held-out,) of class 1"""
     evaluation: Evaluation
-    device: str
-    fit_s: float
+
+    @property
+    def model(self) -> Any:  # noqa: ANN401 -- an XGBClassifier
+        """An XGBClassifier."""
+        return self.fitted.model
 
 
 def tags_of(judged: JudgedModel) -> dict[str, str]:
     """Tags of the run and of the version; a retried stage reads its result back from them."""
     rows, split = judged.rows, judged.split
     known = rows.known
+    fitted = judged.fitted
+    best = fitted.best_iteration
     return {
         "strategy": judged.strategy.name,
         "model_type": "xgboost",
@@ -66,7 +71,7 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
             rows.x.where(known), rows.y[known], rows.dates[known], features=rows.features
         ),
         "label": judged.strategy.training.label,
-        "device": judged.device,
+        "device": fitted.device,
         "reason": judged.grant.reason[:MAX_TAG],
         "train_start": split.first_train.isoformat(),
         "train_end": split.last_train.isoformat(),
@@ -75,7 +80,10 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         "n_train": str(int(split.train.sum())),
         "n_holdout": str(int(split.holdout.sum())),
         "n_features": str(len(rows.features)),
-        "fit_s": f"{judged.fit_s:.3f}",
+        "fit_s": f"{fitted.fit_s:.3f}",
+        "n_validation": str(fitted.plan.n_validation),
+        **({} if best is None else {"best_iteration": str(best)}),
+        **({"warning": "; ".join(fitted.warnings)[:MAX_TAG]} if fitted.warnings else {}),
     }
 
 
@@ -106,7 +114,7 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> Traine
 def _params(judged: JudgedModel) -> dict[str, Any]:
     policy = judged.strategy.training
     return {
-        **policy.params,
+        **judged.fitted.plan.params,
         "seed": policy.seed,
         "strategy": judged.strategy.name,
         "label": policy.label,
@@ -116,6 +124,11 @@ def _params(judged: JudgedModel) -> dict[str, Any]:
         "horizon_dates": policy.horizon_dates,
         "holdout_dates": policy.holdout_dates,
         "embargo_dates": policy.embargo_dates,
+        "trainer": policy.trainer,
+        "early_stopping_rounds": policy.early_stopping_rounds,
+        "validation_dates": policy.validation_dates if policy.early_stopping_rounds else 0,
+        "validation_samples": judged.fitted.plan.n_validation,
+        "class_weight": policy.class_weight,
     }
 
 

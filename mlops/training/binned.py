@@ -31,17 +31,19 @@ def binned(
     Raises what `control.check` raises, which is asked at each block.
     """
 
-    def make(x: Rows, y: npt.NDArray[np.int8], ref: xgb.QuantileDMatrix | None) -> xgb.QuantileDMatrix:
+    def make(x: Rows, y: npt.NDArray[np.int8], ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
         options: dict[str, Any] = {"nthread": n_jobs, "max_bin": max_bin, "ref": ref}
         names = list(data.features)
         if isinstance(x, np.ndarray):
             return xgb.QuantileDMatrix(_finite_or_missing(x), label=y, feature_names=names, **options)
         return xgb.QuantileDMatrix(_Blocks(x, y, names, control.check), **options)
 
-    matrix = make(data.x, data.y, None)
-    if data.validation is None:
+    matrix, validation = make(data.x, data.y), data.validation
+    if validation is None:
         return matrix, []
-    return matrix, [(make(data.validation.x, data.validation.y, matrix), "validation")]
+    held = make(validation.x, validation.y, matrix)
+    held.set_weight(np.where(validation.y == 1, np.float32(validation.positive_weight), np.float32(1)))
+    return matrix, [(held, "validation")]
 
 
 def refuse_unlearnable(data: TrainingData) -> None:

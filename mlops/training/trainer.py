@@ -34,7 +34,6 @@ _OURS = {
     "nthread": "ACIS_TRAIN_N_JOBS",
     "device": "the policy's `device`",
     "early_stopping_rounds": "the policy's `early_stopping_rounds`",
-    "monotone_constraints": "the policy's `monotone`",
     "callbacks": "nothing: it is not data",
 }
 """Parameters that a strategy may not set, and what to set instead."""

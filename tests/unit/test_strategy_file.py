@@ -237,3 +237,28 @@ def test_a_deadline_that_no_stage_can_keep_is_refused(tmp_path: Path, line: str)
 def test_a_stage_without_attempts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidStrategyFile, match="max_attempts is at least 1"):
         loaded(tmp_path, "[strategies.growth.execution]\nmax_attempts = 0")
+
+
+@pytest.mark.parametrize("line", ["early_stopping_rounds = 0", "early_stopping_rounds = -1", "validation_dates = 0"])
+def test_an_early_stopping_that_looks_at_nothing_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match="early_stopping_rounds"):
+        loaded(tmp_path, f"[strategies.growth.training]\n{line}")
+
+
+@pytest.mark.parametrize("line", ["monotone = { rsi_14 = 2 }", 'class_weight = "heavy"', "monotone = { rsi_14 = 0 }"])
+def test_a_constraint_or_weight_that_means_nothing_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match="growth"):
+        loaded(tmp_path, f"[strategies.growth.training]\n{line}")
+
+
+def test_early_stopping_class_weight_and_constraints_are_read_and_restored(tmp_path: Path) -> None:
+    text = (
+        "[defaults.training]\nearly_stopping_rounds = 10\nmonotone = { rsi_14 = 1 }\n"
+        '[strategies.growth.training]\nclass_weight = "balanced"\nmonotone = { beta = -1 }\n'
+        '[strategies.value.training]\nearly_stopping_rounds = "none"\n'
+    )
+    strategies = loaded(tmp_path, text)
+    growth, value = strategies["growth"].training, strategies["value"].training
+    assert (growth.early_stopping_rounds, growth.class_weight, growth.monotone) == (10, "balanced", {"beta": -1})
+    assert (value.early_stopping_rounds, value.class_weight, value.monotone) == (None, None, {"rsi_14": 1})
+    assert restore(json.loads(json.dumps(snapshot(strategies["growth"])))).training == growth

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mlops.errors import (
+    ConfigurationError,
     InsufficientData,
     LeaseLost,
     MissingColumn,
@@ -25,6 +26,7 @@ from mlops.ports import TrainingControl, TrainingData
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.train_stage import train
 from mlops.strategies import DataPolicy
+from mlops.training import device
 from mlops.training.trainer import XGBoostTrainer
 from tests.support.ledgers import decision_for
 from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
@@ -318,3 +320,59 @@ def test_the_same_rows_give_the_same_fingerprint_and_other_rows_another(services
     services.timed.wipe()
     prints.append(trained(services, Kind.TRAIN, as_of=date(2020, 7, 1))[1].result["data_fingerprint"])
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_early_stopping_is_in_the_result_and_the_tags(services: FakeServices) -> None:
+    services.with_policy(
+        training=replace(
+            services.strategies["growth"].training,
+            early_stopping_rounds=2,
+            validation_dates=20,
+            params={"n_estimators": 200, "max_depth": 3, "learning_rate": 0.5},
+        )
+    )
+    _, outcome = trained(services)
+    model = services.registry.load_classifier(MODEL, "1")
+    assert outcome.result["best_iteration"] == model.best_iteration == model.get_booster().num_boosted_rounds() - 1
+    assert outcome.result["best_iteration"] < 199 - 2
+    assert outcome.result["n_validation"] == 20 * TICKERS
+    assert services.registry.version(MODEL, "1").tags["best_iteration"] == str(outcome.result["best_iteration"])
+    # What the rounds were chosen on is known to the model as well.
+    assert outcome.result["train_end"] > "2020-06-01"
+
+
+def test_a_gpu_that_is_not_there_is_a_warning_in_the_result_and_the_tags(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_ROLE", "train.gpu")
+    monkeypatch.setattr(device, "probe", lambda _: "cpu")
+    _, outcome = trained(services)
+    version = services.registry.version(MODEL, "1")
+    assert (outcome.result["device"], version.tags["device"]) == ("cpu", "cpu")
+    (warning,) = outcome.result["warnings"]
+    assert "the CPU was used" in warning
+    assert version.tags["warning"] == warning
+
+
+def test_a_training_on_the_cpu_has_no_warning(services: FakeServices) -> None:
+    _, outcome = trained(services)
+    assert (outcome.result["warnings"], outcome.result["best_iteration"]) == ([], None)
+
+
+def test_a_constraint_on_something_that_is_no_feature_is_refused(services: FakeServices) -> None:
+    services.with_policy(training=replace(services.strategies["growth"].training, monotone={"momentun": 1}))
+    with pytest.raises(ConfigurationError, match="did you mean 'momentum'"):
+        trained(services)
+    assert services.registry.versions(MODEL) == []
+
+
+def test_the_same_seed_gives_the_same_model_bytes(services: FakeServices) -> None:
+    def content() -> bytes:
+        _, outcome = trained(services, Kind.TRAIN)
+        model = services.registry.load_classifier(MODEL, outcome.result["version"])
+        return bytes(model.get_booster().save_raw("ubj"))
+
+    first = content()
+    services.timed.wipe()
+    assert content() == first
+    assert len(services.registry.versions(MODEL)) == 1 + 1

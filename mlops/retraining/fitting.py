@@ -1,0 +1,73 @@
+"""The fit of a train stage: on the device that is there, with what the plan says. Called by the train stage."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from mlops.training.device import CPU, CUDA, usable_device
+from mlops.training.plan import FitPlan, fit_plan
+from mlops.training.trainer import load_trainer
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from mlops.ports import TrainingControl
+    from mlops.retraining.labelled_rows import LabelledRows
+    from mlops.strategies import TrainingPolicy
+    from mlops.training.splits import Split
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A classifier and how it was fitted."""
+
+    model: Any
+    """An XGBClassifier."""
+    plan: FitPlan
+    device: str
+    fit_s: float
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the fit: a GPU that was not there."""
+
+    @property
+    def best_iteration(self) -> int | None:
+        """Rounds before the best one, as XGBoost counts them; None without early stopping."""
+        if self.plan.data.validation is None:
+            return None
+        found: str | None = self.model.get_booster().attr("best_iteration")
+        return None if found is None else int(found)
+
+
+def fit(
+    policy: TrainingPolicy, rows: LabelledRows, split: Split, *, settings: Settings, control: TrainingControl
+) -> Fitted:
+    """Raises what the trainer and the plan raise; a GPU that is not there is a warning, not an error."""
+    plan = fit_plan(policy, split, x=rows.x, y=rows.y, dates=rows.dates, features=rows.features)
+    began = time.monotonic()
+    chosen = usable_device(CUDA if os.environ.get("WORKER_ROLE") == "train.gpu" else CPU)
+    if chosen.warning:
+        log.warning(
+            "train.no_gpu", error=chosen.warning, action="check the driver, or stop the worker of queue train.gpu"
+        )
+    model = load_trainer(policy.trainer).fit(
+        plan.data,
+        params=plan.params,
+        seed=policy.seed,
+        device=chosen.device,
+        n_jobs=settings.train_n_jobs or max(1, (os.cpu_count() or 1) // settings.train_concurrency),
+        segment_rounds=policy.segment_rounds,
+        control=control,
+    )
+    return Fitted(
+        model=model,
+        plan=plan,
+        device=chosen.device,
+        fit_s=time.monotonic() - began,
+        warnings=(chosen.warning,) if chosen.warning else (),
+    )
