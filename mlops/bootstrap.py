@@ -5,6 +5,7 @@ Everything is opened on first use, so a drift check never imports mlflow and a s
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 from datetime import UTC, datetime
@@ -67,6 +68,12 @@ class Services:
         _needed(self.settings.celery_broker_url, "CELERY_BROKER_URL")
         dispatch = importlib.import_module("tasks.dispatch")
         return cast("Dispatcher", dispatch.dispatcher(self))
+
+    def reading_from(self, source: FeatureSource) -> Services:
+        """The same services over another feature source; the ledger is one and the same. Raises NothingConfigured."""
+        twin = copy.copy(self)
+        vars(twin).update(ledger=self.ledger, source=source)
+        return twin
 
     def now(self) -> datetime:
         """Wall clock in UTC, for what is shown and for `as_of = "today"`; the ledger has its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops.cli import champions, doctor, drift, history, runs, servers, work
+from mlops.cli import backfill, champions, doctor, drift, history, runs, servers, work
 
 app = typer.Typer(
     help="Keeps trading-strategy models fresh, and lets no bad one into production.",
@@ -26,6 +26,7 @@ app.command("runs")(runs.runs)
 app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("drift-history")(history.drift_history)
+app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate-drift")(drift.evaluate_drift)
 

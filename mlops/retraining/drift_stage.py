@@ -63,7 +63,9 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     document["data"]["sampling"] = sampling_json(
         read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
     )
-    path = write_report(document, strategy.name, read.as_of, services.settings.report_dir)
+    # A replay's report is in the ledger; the documented place is the live loop's.
+    is_live = grant.namespace == LIVE
+    path = write_report(document, strategy.name, read.as_of, services.settings.report_dir) if is_live else None
     champion = _champion(grant, services, strategy)
     alarm = settle_alarm(
         report.verdict,

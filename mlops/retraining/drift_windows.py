@@ -5,7 +5,7 @@ Called by the drift stage and by `drift_detector`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from mlops.errors import EmptyWindow
 from mlops.features.frame import select_features
 from mlops.features.sampling_plan import SamplingPlan, plan_sampling
 from mlops.features.windows import calibration_window, drift_windows
-from mlops.ports import FeatureSource, Window
+from mlops.ports import Column, FeatureSource, Window
 from mlops.retraining.as_of import resolve_as_of
 from mlops.strategies import TARGET_PREFIX
 
@@ -62,12 +62,10 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
     not comes in pieces that are thinned on arrival.
     Raises EmptyWindow, MissingColumn, SourceUnavailable.
     """
-    view = source.columns()
-    features = select_features(view, strategy.data)
+    features, targets = columns_read(source.columns(), strategy)
     decided = resolve_as_of(as_of, strategy, source, today=today)
     reference_window, current_window = drift_windows(decided, strategy.data)
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
-    targets = tuple(column.name for column in view if column.name.startswith(TARGET_PREFIX) and column.kind == "number")
     columns = ["ticker", "date", *features, *targets]
     rows = _read(source, strategy, columns, history=history_window, reference=reference_window, current=current_window)
     history, reference, current = rows.history, rows.reference, rows.current
@@ -161,6 +159,12 @@ def _read_planned(
         plan=plan,
         thinned=plan.sample is not None or not at_once,
     )
+
+
+def columns_read(view: Sequence[Column], strategy: Strategy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Features and targets of a check, in the view's order. Raises MissingColumn, UnusableFeatures."""
+    targets = [column.name for column in view if column.name.startswith(TARGET_PREFIX) and column.kind == "number"]
+    return select_features(view, strategy.data), tuple(targets)
 
 
 def _thinned_history(source: FeatureSource, strategy: str, window: Window, columns: list[str]) -> pa.Table:

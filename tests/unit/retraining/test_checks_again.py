@@ -44,9 +44,9 @@ class WatchedFeatures(InMemoryFeatures):
         super().__init__(table)
         self.ends: list[date] = []
 
-    def read(self, strategy: str, window: Window, columns: Sequence[str]) -> pa.Table:
+    def read(self, strategy: str, window: Window, columns: Sequence[str], **more: Any) -> pa.Table:
         self.ends.append(window.end)
-        return super().read(strategy, window, columns)
+        return super().read(strategy, window, columns, **more)
 
 
 def checked(services: FakeServices, on: date, *, as_of: date | None, kind: Kind = Kind.CHECK) -> dict[str, Any]:
