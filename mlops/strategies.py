@@ -99,6 +99,8 @@ class TrainingPolicy:
     """Walk-forward folds for the stability table; 0: none. Each costs a training."""
     fold_window: FoldWindow = "expanding"
     """`expanding`: a fold trains on all earlier dates; `rolling`: on as many as the first fold."""
+    leak_check: bool = False
+    """Each training measures the documented random split beside the honest one; costs a training."""
     metrics: dict[str, str] = field(default_factory=dict)
     """Metrics of the strategy's own, logged and open to gates: name = "package.module:function", the function
     `(dates, y, p, returns) -> float`."""
@@ -133,6 +135,36 @@ class TrainingPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FindingsPolicy:
+    """From where on something is too good to be true. A finding blocks promotion until it is accepted by name."""
+
+    single_feature_auc: float = 0.95
+    """ROC AUC with which one feature alone predicts the label. Honest features reach 0.8: trailing volatility on the
+    question whether volatility rises, since it returns to its mean."""
+    target_correlation: float = 0.95
+    """Rank correlation of a feature with a column that looks into the future; trailing and next volatility have 0.6."""
+    accuracy: float = 0.90
+    """On the held-out dates, where it also halves the majority class's errors. The best honest model of prices that
+    was measured, of volatility, had 0.76."""
+    roc_auc: float = 0.95
+    """On the held-out dates. The best honest one that was measured had 0.89."""
+    random_split_gap: float = 0.15
+    """Accuracy of the documented random split over the honest one; for directions 0.3 was measured, for volatility,
+    which neighbouring dates share rightly, 0.1."""
+    target_like_names: tuple[str, ...] = (
+        "target",
+        "label",
+        "future",
+        "fwd",
+        "next",
+        "lookahead",
+        "forward_return",
+        "forward_returns",
+    )
+    """Words of a feature's name, between underscores, that say that it looks into the future."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromotionPolicy:
     """When a version may become the champion. A gate that is None is not applied."""
 
@@ -146,6 +178,8 @@ class PromotionPolicy:
     """F1 score on the held-out dates."""
     main_metric: Literal["accuracy", "roc_auc", "f1_score", "log_loss"] = "roc_auc"
     """A challenger must not be worse than the champion on this, on the same held-out dates."""
+    accepted_findings: tuple[str, ...] = ()
+    """Findings that block no promotion, by their codes: "single_feature_predicts_label:vol_20"."""
     approval: Literal["automatic", "manual"] = "automatic"
     """`manual`: a run that would promote ends `awaiting_approval`."""
     manual_changes: Literal["adopt", "revert"] = "adopt"
@@ -190,6 +224,7 @@ class Strategy:
     data: DataPolicy = DataPolicy()
     drift: DriftPolicy = DriftPolicy()
     training: TrainingPolicy = field(default_factory=TrainingPolicy)
+    findings: FindingsPolicy = FindingsPolicy()
     promotion: PromotionPolicy = PromotionPolicy()
     schedule: SchedulePolicy = SchedulePolicy()
     execution: ExecutionPolicy = ExecutionPolicy()
@@ -205,6 +240,8 @@ class Strategy:
         drift_threshold: float | None = None,
         drift_rule: Rule | None = None,
         min_accuracy: float | None = None,
+        folds: int | None = None,
+        leak_check: bool | None = None,
     ) -> Strategy:
         """The same strategy with the values that a caller gave in place of the policy's; None keeps it."""
         changed: dict[str, Any] = {}
@@ -214,6 +251,10 @@ class Strategy:
             changed["drift"] = replace(changed.get("drift", self.drift), rule=drift_rule)
         if min_accuracy is not None:
             changed["promotion"] = replace(self.promotion, min_accuracy=min_accuracy)
+        measured = {"folds": folds, "leak_check": leak_check}
+        asked = {name: value for name, value in measured.items() if value is not None}
+        if asked:
+            changed["training"] = replace(self.training, **asked)  # type: ignore[arg-type]  # each of its own type
         return replace(self, **changed)
 
 

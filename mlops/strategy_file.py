@@ -24,13 +24,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from mlops.cron import cron_fault
 from mlops.errors import InvalidStrategyFile, UnknownStrategy
 from mlops.features.labels import parse_label
+from mlops.promotion.findings import code_fault
 from mlops.strategies import MAX_FOLDS, Strategy
 from mlops.training.metric_names import form_fault
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: A smaller sample of a window saves nothing and shows less: its bound is 0.0043.
 LEAST_SAMPLE = 100_000
-_POLICIES = ("data", "drift", "training", "promotion", "schedule", "execution")
+_POLICIES = ("data", "drift", "training", "findings", "promotion", "schedule", "execution")
 _adapter: TypeAdapter[Strategy] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(Strategy))
 
 
@@ -123,6 +124,14 @@ def _check_meaning(strategy: Strategy) -> None:
     """Refuse values of the right type that mean nothing, before a run finds out."""
     parse_label(strategy.training.label)
     drift, data, training, execution = strategy.drift, strategy.data, strategy.training, strategy.execution
+    suspect = strategy.findings
+    bounds = (
+        suspect.single_feature_auc,
+        suspect.target_correlation,
+        suspect.accuracy,
+        suspect.roc_auc,
+        suspect.random_split_gap,
+    )
     deadlines = (execution.drift_deadline_s, execution.train_deadline_s, execution.promote_deadline_s)
     wrong = [
         rule
@@ -165,11 +174,14 @@ def _check_meaning(strategy: Strategy) -> None:
             ),
             f"training.horizon_dates and training.embargo_dates are at least 0 (found {training.horizon_dates}, "
             f"{training.embargo_dates})": min(training.horizon_dates, training.embargo_dates) >= 0,
+            f"findings.single_feature_auc, target_correlation, accuracy, roc_auc and random_split_gap are above 0 "
+            f"(found {bounds}); one above 1 is never reached": min(bounds) > 0,
             f"training.folds is 0 to {MAX_FOLDS} (found {training.folds})": 0 <= training.folds <= MAX_FOLDS,
         }.items()
         if not holds
     ]
     wrong += filter(None, (form_fault(name, function) for name, function in training.metrics.items()))
+    wrong += filter(None, map(code_fault, strategy.promotion.accepted_findings))
     for name, cron in (("drift_check", strategy.schedule.drift_check), ("retrain", strategy.schedule.retrain)):
         fault = cron_fault(cron) if cron else None
         if fault:

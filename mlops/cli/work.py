@@ -38,6 +38,12 @@ def train(
     strategy: StrategyName,
     promote: Annotated[bool, typer.Option("--promote", help="Promote where the policy allows.")] = False,
     min_accuracy: MinAccuracy = None,
+    folds: Annotated[
+        int | None, typer.Option(min=0, max=20, help="Walk-forward folds for a stability table; 0: none.")
+    ] = None,
+    leak_check: Annotated[
+        bool, typer.Option("--leak-check", help="Measure the documented random split beside the honest one.")
+    ] = False,
     as_of: AsOf = None,
     queue: OnWorkers = False,
     json: AsJson = False,
@@ -52,6 +58,8 @@ def train(
                 strategy,
                 *(["--promote"] if promote else []),
                 *_option("--min-accuracy", min_accuracy),
+                *_option("--folds", folds),
+                *(["--leak-check"] if leak_check else []),
                 *_option("--as-of", day(as_of)),
                 *_flags(queue=queue, json=json),
             ]

@@ -36,6 +36,8 @@ def train_model_with_mlflow(
     promote: bool = False,
     min_accuracy: float | None = None,
     as_of: date | None = None,
+    folds: int | None = None,
+    leak_check: bool | None = None,
 ) -> str:
     """Train, evaluate and register a strategy's model; the MLflow run's id.
 
@@ -46,6 +48,8 @@ def train_model_with_mlflow(
         promote=promote,
         min_accuracy=min_accuracy,
         as_of=as_of,
+        folds=folds,
+        leak_check=leak_check,
         queue=False,
         display=StageDisplay(quiet=True),
     )
@@ -84,6 +88,8 @@ def train(
     as_of: date | None,
     queue: bool,
     display: StageDisplay,
+    folds: int | None = None,
+    leak_check: bool | None = None,
 ) -> RunView:
     """Run a training, and a promotion where asked, and wait for its end."""
     services = connect()
@@ -95,6 +101,8 @@ def train(
         requested_by="script",
         as_of=as_of,
         min_accuracy=min_accuracy,
+        folds=folds,
+        leak_check=leak_check,
     )
     return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
 
@@ -106,6 +114,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--promote", action="store_true", help="promote to Production if it meets the policy")
     parser.add_argument("--min-accuracy", type=float, help="gate in place of the policy's")
     parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="train as of this day")
+    parser.add_argument("--folds", type=int, metavar="N", help="walk-forward folds in place of the policy's; 0: none")
+    parser.add_argument(
+        "--leak-check", action="store_true", default=None, help="measure the documented random split as well"
+    )
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
     options = parser.parse_args(arguments)
@@ -121,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
                 promote=options.promote,
                 min_accuracy=options.min_accuracy,
                 as_of=options.as_of,
+                folds=options.folds,
+                leak_check=options.leak_check,
                 queue=options.queue,
                 display=display,
             )

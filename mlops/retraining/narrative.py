@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
+from mlops.training.fold_table import FoldScore, fold_rows
 
 
 def drift_lines(result: Mapping[str, Any]) -> list[str]:
@@ -77,8 +78,35 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
             f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
             f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
         ),
+        *scrutiny_lines(result),
         "",
     ]
+
+
+def scrutiny_lines(result: Mapping[str, Any]) -> list[str]:
+    """The stability table, the random split and the findings; none for results of earlier versions."""
+    lines = []
+    if result.get("folds"):
+        rows = fold_rows(FoldScore(**score) for score in result["folds"])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["Walk-forward folds, all before the held-out dates:"]
+        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        lines += [f"  fold {score['fold']}: {score['note']}" for score in result["folds"] if score.get("note")]
+        metrics = result["metrics"]
+        lines += [
+            f"  {name}: {metrics[f'fold_{name}_mean']:.3f} ± {metrics[f'fold_{name}_std']:.3f}"
+            for name in ("accuracy", "roc_auc")
+            if f"fold_{name}_std" in metrics
+        ]
+    split = result.get("random_split")
+    if split:
+        lines.append(
+            f"A random split shows an accuracy of {split['accuracy']:.3f}, {split['gap']:+.3f} over the honest one; "
+            f"its model scores {split['later_accuracy']:.3f} on the held-out dates "
+            f"(majority {split['majority_accuracy']:.3f})"
+        )
+    lines += [f"Note: {note}" for note in result.get("notes", ())]
+    return [*lines, *(f"Finding: {found['words']} [{found['code']}]" for found in result.get("findings", ()))]
 
 
 def promote_lines(result: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ from mlops.errors import (
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
 from mlops.mlflow.adoption import adopt_first, trained_as_of
 from mlops.mlflow.projection import project
+from mlops.promotion.findings import held_back
+from mlops.promotion.findings import read as read_findings
 from mlops.promotion.paired import Comparison, compare_on
 from mlops.promotion.policy import Decision, decide
 from mlops.retraining.labelled_rows import read_labelled
@@ -158,6 +160,8 @@ def _judged(
                 gates=(),
                 comparison=None,
             )
+    suspicions = read_findings(version.tags)
+    decision = held_back(decision, suspicions, strategy.promotion.accepted_findings)
     evidence: dict[str, Any] = {
         "kind": grant.kind.value,
         "as_of": dated.isoformat() if dated else None,
@@ -170,6 +174,7 @@ def _judged(
         "gates": [asdict(gate) for gate in decision.gates],
         "comparison": asdict(comparison) if comparison is not None else None,
         "findings": list(findings),
+        "suspicions": [found.code for found in suspicions],
         "policy": asdict(strategy.promotion),
     }
     promotes = decision.decision == "promote"

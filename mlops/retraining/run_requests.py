@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
-from mlops.strategies import Rule, Strategy
+from mlops.strategies import MAX_FOLDS, Rule, Strategy
 from mlops.strategy_file import snapshot
 
 
@@ -26,6 +26,8 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     drift_threshold: float | None = None,
     drift_rule: Rule | None = None,
     min_accuracy: float | None = None,
+    folds: int | None = None,
+    leak_check: bool | None = None,
     version: str | None = None,
     executor: Executor = Executor.CELERY,
 ) -> RunRequest:
@@ -45,13 +47,22 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         message = f"accuracy {min_accuracy} is no share of predictions; give 0 to 1"
         raise ConfigurationError(message)
+    if folds is not None and not 0 <= folds <= MAX_FOLDS:
+        message = f"{folds} folds cannot be made; give 0 (none) to {MAX_FOLDS}"
+        raise ConfigurationError(message)
     policy = strategies[strategy].overridden(
-        drift_threshold=drift_threshold, drift_rule=drift_rule, min_accuracy=min_accuracy
+        drift_threshold=drift_threshold,
+        drift_rule=drift_rule,
+        min_accuracy=min_accuracy,
+        folds=folds,
+        leak_check=leak_check,
     )
     given: dict[str, Any] = {
         "drift_threshold": drift_threshold,
         "drift_rule": drift_rule,
         "min_accuracy": min_accuracy,
+        "folds": folds,
+        "leak_check": leak_check,
         "version": version,
     }
     return RunRequest(

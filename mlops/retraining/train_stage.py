@@ -19,9 +19,11 @@ from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.fitting import fit
 from mlops.retraining.judging import judge
 from mlops.retraining.labelled_rows import read_labelled
+from mlops.retraining.scrutinise import scrutinise
 from mlops.retraining.training_record import JudgedModel, record_of, tags_of
 from mlops.strategy_file import restore
 from mlops.training.metrics import majority_class_share
+from mlops.training.scrutiny import as_result, read_scrutiny
 from mlops.training.splits import split_by_date
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ def _fit_and_register(
     keeper.check()
     fitted = fit(policy, rows, split, settings=services.settings, control=keeper)
     probability = fitted.model.predict_proba(rows.x[split.holdout])[:, 1]
+    evaluation = judge(
+        strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
+    )
     judged = JudgedModel(
         grant=grant,
         strategy=strategy,
@@ -83,13 +88,8 @@ def _fit_and_register(
         split=split,
         fitted=fitted,
         probability=probability,
-        evaluation=judge(
-            strategy,
-            rows,
-            split.holdout,
-            probability,
-            train_positive_share=majority_class_share(rows.y[split.train]),
-        ),
+        evaluation=evaluation,
+        scrutiny=scrutinise(strategy, rows, split, evaluation, settings=services.settings, control=keeper),
     )
     tags = tags_of(judged)
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
@@ -120,6 +120,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "n_validation": int(tags.get("n_validation", 0)),
         "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
         "warnings": [tags["warning"]] if "warning" in tags else [],
+        **as_result(read_scrutiny(tags)),
     }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlops.retraining.labelled_rows import LabelledRows
     from mlops.strategies import Strategy
     from mlops.training.metrics import Evaluation
+    from mlops.training.scrutiny import Scrutiny
     from mlops.training.splits import Split
 
 #: Rows of the input example in the model's folder; the guide logs `X_train.head(5)`.
@@ -49,6 +50,7 @@ class JudgedModel:
     probability: npt.NDArray[np.floating[Any]]
     """(n held-out,) of class 1"""
     evaluation: Evaluation
+    scrutiny: Scrutiny
 
     @property
     def model(self) -> Any:  # noqa: ANN401 -- an XGBClassifier
@@ -84,6 +86,7 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         "n_validation": str(fitted.plan.n_validation),
         **({} if best is None else {"best_iteration": str(best)}),
         **({"warning": "; ".join(fitted.warnings)[:MAX_TAG]} if fitted.warnings else {}),
+        **judged.scrutiny.tags(),
     }
 
 
@@ -99,7 +102,7 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> Traine
         run_name=f"{strategy.name} {judged.as_of} {judged.grant.kind}",
         model=judged.model,
         params=_params(judged),
-        metrics=judged.evaluation.metrics,
+        metrics=judged.evaluation.metrics | judged.scrutiny.metrics(),
         tags=tags,
         features=rows.features,
         example=example,
@@ -135,9 +138,17 @@ def _params(judged: JudgedModel) -> dict[str, Any]:
 def _artifacts(judged: JudgedModel, tags: dict[str, str], folder: Path) -> dict[str, Path]:
     rows, split = judged.rows, judged.split
     card = folder / "model_card.md"
-    text = model_card(judged.strategy, split=split, evaluation=judged.evaluation, tags=tags, as_of=judged.as_of)
+    text = model_card(
+        judged.strategy,
+        split=split,
+        evaluation=judged.evaluation,
+        scrutiny=judged.scrutiny,
+        tags=tags,
+        as_of=judged.as_of,
+    )
     card.write_text(text, encoding="utf-8")
     return {
+        **judged.scrutiny.files(folder),
         **training_plots(rows.y[split.holdout], judged.probability, judged.model, rows.features, folder),
         "feature_importance.csv": importance_csv(judged.model, rows.features, folder / "feature_importance.csv"),
         "model_card.md": card,

@@ -5,13 +5,16 @@ Pure; called by the train stage and logged beside the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
+
+from mlops.training.fold_table import fold_rows
 
 if TYPE_CHECKING:
     from mlops.strategies import PromotionPolicy, Strategy
     from mlops.training.metrics import Evaluation
+    from mlops.training.scrutiny import Scrutiny
     from mlops.training.splits import Split
 
 _NOT_FOR = """\
@@ -22,13 +25,20 @@ _NOT_FOR = """\
 
 
 def model_card(
-    strategy: Strategy, *, split: Split, evaluation: Evaluation, tags: Mapping[str, str], as_of: date
+    strategy: Strategy,
+    *,
+    split: Split,
+    evaluation: Evaluation,
+    scrutiny: Scrutiny,
+    tags: Mapping[str, str],
+    as_of: date,
 ) -> str:
     """Markdown."""
     policy = strategy.training
     parameters = {"trainer": policy.trainer, "seed": policy.seed, **policy.params}
     dates = {
         "as of": as_of,
+        "last training date": split.last_train,
         "trained on": f"{split.first_train} to {split.last_train} ({split.n_train_dates} dates)",
         "held out": f"{split.first_holdout} to {split.last_holdout} ({split.n_holdout_dates} dates)",
         "purged rows between": split.n_purged,
@@ -43,7 +53,8 @@ def model_card(
         _table(("", ""), {**dates, "fingerprint": f"`{tags.get('data_fingerprint', 'not known')}`"}.items()),
         "## Metrics on the held-out dates",
         _metrics(evaluation),
-        "\n".join(f"- {note}" for note in evaluation.notes),
+        "\n".join(f"- {note}" for note in dict.fromkeys((*evaluation.notes, *scrutiny.notes))),
+        *scrutiny_sections(scrutiny, strategy),
         "## Gates",
         _table(("gate", "required"), gates_of(strategy.promotion).items()),
         "## Parameters",
@@ -52,6 +63,25 @@ def model_card(
         _NOT_FOR,
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def scrutiny_sections(scrutiny: Scrutiny, strategy: Strategy) -> list[str]:
+    """What was looked at beside the held-out metrics; empty texts for what was not."""
+    split, accepted = scrutiny.random_split, strategy.promotion.accepted_findings
+    findings = [
+        f"- `{found.code}`: {found.words}" + (" (accepted)" if found.code in accepted else "")
+        for found in scrutiny.findings
+    ]
+    return [
+        "## Stability over walk-forward folds" if scrutiny.folds else "",
+        _grid(fold_rows(scrutiny.folds)) if scrutiny.folds else "",
+        "\n".join(f"- fold {score.fold} has no score: {score.note}" for score in scrutiny.folds if score.note),
+        "## The documented random split" if split else "",
+        split.words(bound=strategy.findings.random_split_gap) if split else "",
+        "## Findings",
+        "\n".join(findings) or "Nothing that looks too good to be true was found.",
+        "A finding blocks promotion until `promotion.accepted_findings` names it." if findings else "",
+    ]
 
 
 def gates_of(policy: PromotionPolicy) -> dict[str, str]:
@@ -75,6 +105,11 @@ def _metrics(evaluation: Evaluation) -> str:
             f" with hindsight {found['holdout_majority_accuracy']:.4f})"
         )
     return _table(("metric", "value"), rows.items())
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def _table(header: tuple[str, str], rows: Iterable[tuple[str, object]]) -> str:

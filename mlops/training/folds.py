@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mlops.errors import InsufficientData
 from mlops.strategies import FoldWindow
+from mlops.training.splits import Split
 
 Dates = npt.NDArray[np.datetime64]
 Mask = npt.NDArray[np.bool_]
@@ -40,6 +41,21 @@ class Fold:
     last_test: date
     n_train_dates: int
     n_test_dates: int
+
+    def as_split(self) -> Split:
+        """The same rows for what fits and judges by a `Split`; rows of neither part count as purged."""
+        return Split(
+            train=self.train,
+            holdout=self.test,
+            first_train=self.first_train,
+            last_train=self.last_train,
+            first_holdout=self.first_test,
+            last_holdout=self.last_test,
+            n_train_dates=self.n_train_dates,
+            n_holdout_dates=self.n_test_dates,
+            n_purged=int((~(self.train | self.test)).sum()),
+            n_unlabelled=0,
+        )
 
 
 def walk_forward(

@@ -115,6 +115,8 @@ def test_the_word_none_takes_a_gate_out(tmp_path: Path) -> None:
         ("[strategies.growth.data]\ncurrent_days = 0", "data.current_days .* at least 1 .*found 0"),
         ("[strategies.growth.data]\nmax_reference_rows = 99", 'max_reference_rows is at least 100,000, or "none"'),
         ("[strategies.growth.training]\nembargo_dates = -1", "training.embargo_dates are at least 0 .*found 20, -1"),
+        ("[strategies.growth.findings]\nroc_auc = 0", "findings.single_feature_auc, .* are above 0"),
+        ('[strategies.growth.promotion]\naccepted_findings = ["vol_20"]', "'vol_20' is no finding; write one of"),
         ("[strategies.growth.training]\nfolds = 21", "training.folds is 0 to 20 .*found 21"),
         ('[strategies.growth.training]\nfold_window = "sliding"', "training.fold_window"),
         ('[strategies.growth.training.metrics]\nhit_rate = "desk.hit_rate"', "write package.module:function"),

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlops.promotion.findings import Finding
 from mlops.strategies import PromotionPolicy, Strategy
 from mlops.training.card import model_card
+from mlops.training.folds import walk_forward
 from mlops.training.importance import feature_importance, importance_csv
 from mlops.training.metrics import evaluate_classifier
 from mlops.training.plots import training_plots
+from mlops.training.scrutiny import Scrutiny
 from mlops.training.splits import split_by_date
+from mlops.training.stability import score_folds
 from tests.support.models import FEATURES, fitted, training_data
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -67,14 +71,34 @@ def test_the_card_says_what_was_learnt_judged_and_required() -> None:
     split = split_by_date(data.dates, np.ones(400, bool), horizon_dates=20, holdout_dates=30)
     evaluation = evaluate_classifier(np.array([1, 1, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3]), train_positive_share=0.6)
     strategy = Strategy(name="growth", promotion=PromotionPolicy(min_accuracy=0.7, min_roc_auc=0.6))
+    scrutiny = Scrutiny(
+        folds=score_folds(
+            walk_forward(data.dates, split.train, n_folds=2, horizon_dates=5),
+            data.y,
+            lambda fold: np.linspace(0, 1, int(fold.test.sum())),
+        ),
+        findings=(Finding(code="random_split_gap", words="a random split shows 0.82"),),
+        notes=("the random split was not measured: too few rows",),
+    )
     card = model_card(
-        strategy, split=split, evaluation=evaluation, tags={"data_fingerprint": "abc123"}, as_of=date(2019, 4, 10)
+        strategy,
+        split=split,
+        evaluation=evaluation,
+        scrutiny=scrutiny,
+        tags={"data_fingerprint": "abc123"},
+        as_of=date(2019, 4, 10),
     )
     for words in (
         "# acis_growth_classifier",
         "`target_return > 0`",
         f"| trained on | 2019-01-01 to {split.last_train} (51 dates) |",  # 100 - 30 held out, 20 - 1 purged
+        f"| last training date | {split.last_train} |",
         "`abc123`",
+        "| fold | trained on | judged on | rows | accuracy | majority | AUC | log loss |",
+        "| 2 | 2019-01-01 to ",
+        "- `random_split_gap`: a random split shows 0.82",
+        "A finding blocks promotion until",
+        "- the random split was not measured: too few rows",
         "| accuracy | 0.7500 (always the majority class: 0.5000, with hindsight 0.5000) |",
         "| accuracy | at least 0.7000 |",
         "| roc_auc | at least 0.6000 |",

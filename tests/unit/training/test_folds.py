@@ -56,6 +56,15 @@ def test_held_out_dates_are_in_no_fold_and_no_label_of_a_fold_reaches_them() -> 
     assert not any(((fold.train | fold.test) & split.holdout).any() for fold in folds)
 
 
+def test_a_fold_is_a_split_for_whoever_fits_by_one() -> None:
+    (fold,) = walk_forward(JANUARY, ALL, n_folds=1, horizon_dates=4)
+    split = fold.as_split()
+    assert (split.train == fold.train).all()
+    assert (split.holdout == fold.test).all()
+    assert (split.last_train, split.first_holdout) == (fold.last_train, fold.first_test)
+    assert split.n_purged == 3
+
+
 def test_dates_that_only_the_panel_has_count_towards_the_gap() -> None:
     every_second = JANUARY[::2]
     (fold,) = walk_forward(every_second, np.ones(15, bool), n_folds=1, horizon_dates=4, panel_dates=JANUARY)

@@ -1,0 +1,135 @@
+"""Looks at a training beside its held-out metrics: walk-forward folds, the random split, what is too good to be true.
+
+Called by the train stage when the model is fitted and judged; folds and the random split cost trainings and run
+only where they were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mlops.errors import DataError
+from mlops.promotion.findings import Finding
+from mlops.retraining.fitting import fit
+from mlops.retraining.side_control import SideControl
+from mlops.training.fold_table import FoldScore
+from mlops.training.folds import Fold, walk_forward
+from mlops.training.random_split import RandomSplit, measure_random_split
+from mlops.training.scrutiny import Scrutiny
+from mlops.training.stability import score_folds
+from mlops.training.suspicions import suspicious_features, suspicious_gap, suspicious_scores, thinned
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import xgboost as xgb
+
+    from config.settings import Settings
+    from mlops.ports import TrainingControl
+    from mlops.retraining.labelled_rows import LabelledRows
+    from mlops.strategies import Strategy
+    from mlops.training.metrics import Evaluation
+    from mlops.training.splits import Split
+
+
+def scrutinise(
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    evaluation: Evaluation,
+    *,
+    settings: Settings,
+    control: TrainingControl,
+) -> Scrutiny:
+    """Everything that the policy asks for; what these rows do not allow is a note."""
+    own = tuple(f"{name} is left out" for name in strategy.training.metrics)
+    notes = [note for note in evaluation.notes if note.startswith(own)]
+    folds: tuple[FoldScore, ...] = ()
+    random_split: RandomSplit | None = None
+    if strategy.training.folds:
+        try:
+            folds = stability(strategy, rows, split, settings=settings, control=control)
+        except DataError as exc:
+            notes.append(f"no stability table: {exc}")
+    if strategy.training.leak_check:
+        try:
+            random_split = random_beside(strategy, rows, split, evaluation, settings=settings, control=control)
+        except DataError as exc:
+            notes.append(f"the random split was not measured: {exc}")
+    looked_at = thinned(split.train | split.holdout)
+    gap: tuple[Finding, ...] = ()
+    if random_split is not None:
+        gap = suspicious_gap(
+            random=random_split.accuracy, honest=random_split.honest_accuracy, policy=strategy.findings
+        )
+    findings = (
+        *gap,
+        *suspicious_scores(evaluation.metrics, strategy.findings),
+        *suspicious_features(
+            rows.x[looked_at],
+            rows.y[looked_at],
+            {} if rows.target_return is None else {"target_return": rows.target_return[looked_at]},
+            features=rows.features,
+            policy=strategy.findings,
+        ),
+    )
+    return Scrutiny(folds=folds, random_split=random_split, findings=findings, notes=tuple(notes))
+
+
+def stability(
+    strategy: Strategy, rows: LabelledRows, split: Split, *, settings: Settings, control: TrainingControl
+) -> tuple[FoldScore, ...]:
+    """One score per fold, all before the held-out dates. Raises InsufficientData."""
+    policy = strategy.training
+    folds = walk_forward(
+        rows.dates,
+        split.train,
+        n_folds=policy.folds,
+        horizon_dates=policy.horizon_dates,
+        embargo_dates=policy.embargo_dates,
+        window=policy.fold_window,
+    )
+
+    def predict(fold: Fold) -> npt.NDArray[np.floating[Any]]:
+        control.check()
+        beside = SideControl(control, number=fold.number - 1, total=len(folds), unit="rounds of folds")
+        fitted = fit(policy, rows, fold.as_split(), settings=settings, control=beside)
+        return _probability(fitted.model, rows, fold.test)
+
+    return score_folds(folds, rows.y, predict)
+
+
+def random_beside(
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    evaluation: Evaluation,
+    *,
+    settings: Settings,
+    control: TrainingControl,
+) -> RandomSplit:
+    """The documented recipe on the rows before the held-out dates, beside the version's own metrics."""
+
+    def train(on: npt.NDArray[np.bool_]) -> Callable[[npt.NDArray[np.bool_]], npt.NDArray[np.floating[Any]]]:
+        control.check()
+        beside = SideControl(control, number=0, total=1, unit="rounds of the random split")
+        fitted = fit(strategy.training, rows, replace(split, train=on), settings=settings, control=beside)
+        return lambda wanted: _probability(fitted.model, rows, wanted)
+
+    return measure_random_split(
+        rows.y,
+        before=split.train,
+        holdout=split.holdout,
+        honest=evaluation.metrics,
+        seed=strategy.training.seed,
+        train=train,
+    )
+
+
+def _probability(
+    model: xgb.XGBClassifier, rows: LabelledRows, on: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.floating[Any]]:
+    probability: npt.NDArray[np.floating[Any]] = model.predict_proba(rows.x[on])[:, 1]
+    return probability

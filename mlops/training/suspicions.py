@@ -1,0 +1,158 @@
+"""What in a training is too good to be true: a feature that knows the label, a column that is the target, a score.
+
+Pure; called by the train stage on the rows that the version was trained and judged on. Each finding blocks a
+promotion until the policy accepts it by name (`mlops.promotion.findings`); the bounds are policy, with their reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from mlops.promotion.findings import RANDOM_SPLIT_GAP, SINGLE_FEATURE, TARGET_LIKE, TOO_GOOD, Finding
+
+if TYPE_CHECKING:
+    from mlops.strategies import FindingsPolicy
+
+MAX_ROWS = 10_000
+"""Rows looked at, evenly thinned: an AUC of 0.95 of so many has a standard error of 0.002."""
+MIN_CLASS = 20
+"""With fewer rows of either class one feature among dozens separates them by chance; nothing is said then."""
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NO_WORD = re.compile(r"[^a-z0-9]+")
+
+
+def suspicious_features(
+    x: npt.NDArray[np.floating[Any]],
+    y: npt.NDArray[np.integer[Any]],
+    targets: Mapping[str, npt.NDArray[np.floating[Any]]],
+    *,
+    features: Sequence[str],
+    policy: FindingsPolicy,
+) -> tuple[Finding, ...]:
+    """Features that alone predict the label, and those that are called or move like a target.
+
+    x : (n, f), nan for missing      y : (n,) of 0 and 1
+    targets : (n,) each, columns that look into the future, nan where not known
+    """
+    positive = np.asarray(y) == 1
+    found: list[Finding] = []
+    for place, name in enumerate(features):
+        values = np.asarray(x[:, place], dtype=np.float64)
+        found += _of_name(name, policy)
+        found += _of_label(name, values, positive, policy)
+        found += _of_targets(name, values, targets, policy)
+    return _one_per_code(found)
+
+
+def thinned(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """At most MAX_ROWS of the rows, evenly, so that the look costs the same however many there are."""
+    places = np.flatnonzero(rows)
+    kept = np.zeros_like(rows)
+    kept[places[:: max(1, -(-len(places) // MAX_ROWS))]] = True
+    return kept
+
+
+def suspicious_scores(metrics: Mapping[str, float], policy: FindingsPolicy) -> tuple[Finding, ...]:
+    """Held-out scores that no honest model of prices has, as far as is known.
+
+    A high accuracy is no finding where the majority class alone has it: it must also avoid at least half of the
+    errors of always naming that class.
+    """
+    found = []
+    accuracy, lift = metrics.get("accuracy"), metrics.get("lift_over_majority", 0.0)
+    if accuracy is not None and accuracy >= policy.accuracy and lift >= (1 - accuracy):
+        words = f"the accuracy on the held-out dates, {accuracy:.3f}, is at or above {policy.accuracy:.2f}"
+        found.append(Finding(code=f"{TOO_GOOD}:accuracy", words=f"{words}: look for a leak"))
+    area = metrics.get("roc_auc")
+    if area is not None and area >= policy.roc_auc:
+        words = f"the ROC AUC on the held-out dates, {area:.3f}, is at or above {policy.roc_auc:.2f}"
+        found.append(Finding(code=f"{TOO_GOOD}:roc_auc", words=f"{words}: look for a leak"))
+    return tuple(found)
+
+
+def suspicious_gap(*, random: float, honest: float, policy: FindingsPolicy) -> tuple[Finding, ...]:
+    """The accuracy of the documented random split, where it is far above that of the held-out dates."""
+    if random - honest < policy.random_split_gap:
+        return ()
+    words = (
+        f"a random split shows an accuracy of {random:.3f}, the held-out dates {honest:.3f}: rows of neighbouring "
+        f"dates know each other's labels"
+    )
+    return (Finding(code=RANDOM_SPLIT_GAP, words=words),)
+
+
+def single_feature_auc(
+    values: npt.NDArray[np.floating[Any]], positive: npt.NDArray[np.bool_]
+) -> tuple[float | None, float | None]:
+    """How well one feature ranks the label, and how well its being missing does; each 0.5 to 1, either direction.
+
+    None with fewer than MIN_CLASS rows of a class (of those with a value; of all rows for the second). Area under
+    the ROC curve by ranks, ties half.
+    """
+    there = np.isfinite(values)
+    missing = None if there.all() or not there.any() else _area((~there).astype(np.float64), positive)
+    return _area(values[there], positive[there]), missing
+
+
+def _area(values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float | None:
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if min(n_positive, n_negative) < MIN_CLASS:
+        return None
+    u = float(rankdata(values)[positive].sum()) - n_positive * (n_positive + 1) / 2
+    area = u / (n_positive * n_negative)
+    return max(area, 1 - area)
+
+
+def _of_name(name: str, policy: FindingsPolicy) -> Iterator[Finding]:
+    words = f"_{_NO_WORD.sub('_', _CAMEL.sub('_', name).lower()).strip('_')}_"
+    alike = next((like for like in policy.target_like_names if f"_{like}_" in words), None)
+    if alike is not None:
+        yield Finding(code=f"{TARGET_LIKE}:{name}", words=f"feature {name} is called like a target ({alike!r})")
+
+
+def _of_label(
+    name: str, values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], policy: FindingsPolicy
+) -> Iterator[Finding]:
+    by_value, by_absence = single_feature_auc(values, positive)
+    bound = policy.single_feature_auc
+    if by_value is not None and by_value >= bound:
+        words = f"feature {name} alone predicts the label with a ROC AUC of {by_value:.3f} (bound {bound:.2f})"
+        yield Finding(code=f"{SINGLE_FEATURE}:{name}", words=words)
+    elif by_absence is not None and by_absence >= bound:
+        words = f"whether feature {name} is missing predicts the label with a ROC AUC of {by_absence:.3f}"
+        yield Finding(code=f"{SINGLE_FEATURE}:{name}", words=f"{words} (bound {bound:.2f})")
+
+
+def _of_targets(
+    name: str,
+    values: npt.NDArray[np.float64],
+    targets: Mapping[str, npt.NDArray[np.floating[Any]]],
+    policy: FindingsPolicy,
+) -> Iterator[Finding]:
+    for target, ahead in targets.items():
+        both = np.isfinite(values) & np.isfinite(ahead)
+        if both.sum() < 2 * MIN_CLASS:
+            continue
+        correlation = _rank_correlation(values[both], ahead[both])
+        if abs(correlation) >= policy.target_correlation:
+            words = f"feature {name} moves like {target}: rank correlation {correlation:+.3f}"
+            yield Finding(code=f"{TARGET_LIKE}:{name}", words=f"{words} (bound {policy.target_correlation:.2f})")
+
+
+def _rank_correlation(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> float:
+    """Spearman's rho; 0 where one of them does not vary."""
+    first, second = rankdata(a), rankdata(b)
+    first, second = first - first.mean(), second - second.mean()
+    spread = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / spread if spread else 0.0
+
+
+def _one_per_code(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple({found.code: found for found in reversed(findings)}.values())[::-1]
