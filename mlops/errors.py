@@ -20,6 +20,7 @@
         │   └── UnusableFeatures
         ├── LedgerError
         │   ├── RunNotFound
+        │   ├── ReportNotFound             the run has no drift report
         │   ├── InvalidTransition          the state machine does not allow it
         │   ├── LeaseLost                  another worker holds the stage now: write nothing
         │   ├── StageCancelled             somebody asked the run to stop
@@ -135,6 +136,10 @@ class LedgerError(PermanentError):
 
 class RunNotFound(LedgerError):
     """The ledger holds no such run."""
+
+
+class ReportNotFound(LedgerError):
+    """The ledger holds no drift report of this run."""
 
 
 class InvalidTransition(LedgerError):

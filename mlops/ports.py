@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ScheduleEntry,
         Stage,
         StageOutcome,
+        StoredReport,
         WorkerBeat,
     )
     from mlops.training.matrix import Rows
@@ -387,6 +388,16 @@ class Ledger(Protocol):
 
     def drift_reports(self, strategy: str, *, limit: int = 90, namespace: str = "live") -> list[dict[str, Any]]:
         """Reports as they were stored, newest as-of date first, with `run_id` and `as_of` added."""
+        ...
+
+    def stored_report(self, run_id: str) -> StoredReport:
+        """The drift report of a run. Raises ReportNotFound."""
+        ...
+
+    def earlier_checks(
+        self, strategy: str, *, before: date, limit: int = 60, namespace: str = "live"
+    ) -> list[dict[str, Any]]:
+        """`windows`, `psi` and `verdict` of reports as of earlier dates, newest first."""
         ...
 
     # -- the reconciler's view

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops.cli import backfill, champions, doctor, drift, history, runs, servers, work
+from mlops.cli import backfill, champions, doctor, drift, history, report, runs, servers, work
 
 app = typer.Typer(
     help="Keeps trading-strategy models fresh, and lets no bad one into production.",
@@ -25,6 +25,7 @@ app.command("compare")(champions.compare)
 app.command("runs")(runs.runs)
 app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
+app.command("report")(report.report)
 app.command("drift-history")(history.drift_history)
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ def check(
     alert_threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Share of features.")] = None,
     rule: Annotated[str | None, typer.Option(help="raw or calibrated, in place of the policy's.")] = None,
     as_of: AsOf = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report's page to this file.")] = None,
     queue: OnWorkers = False,
     json: AsJson = False,
 ) -> None:
@@ -28,6 +30,7 @@ def check(
                 *_option("--alert-threshold", alert_threshold),
                 *_option("--rule", rule),
                 *_option("--as-of", day(as_of)),
+                *_option("--html", html),
                 *_flags(queue=queue, json=json),
             ]
         )

@@ -11,6 +11,7 @@ import argparse
 import sys
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from config.log_setup import set_up_logging
@@ -19,6 +20,7 @@ from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, out, p
 from mlops.ledger.records import Kind, RunView, Stage
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import error_of, is_error
+from mlops.retraining.report_files import page_place, save_page
 from mlops.retraining.run_requests import run_request
 from mlops.strategies import Rule
 
@@ -115,12 +117,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rule", choices=get_args(Rule), help="rule in force (default: policy's, calibrated)")
     parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="check as of this day")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report's page to this file")
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
     options = parser.parse_args(arguments)
     set_up_logging(level="WARNING")
 
     def body() -> int:
+        if options.html is not None:
+            page_place(options.html)
         display = StageDisplay(quiet=options.json)
         if not options.json:
             out.print(f"Checking data drift for {options.strategy}...")
@@ -133,6 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
                 display=display,
                 rule=options.rule,
             )
+        if options.html is not None and not is_error(view):
+            save_page(connect().ledger, view.run_id, options.html)
+            err.print(f"Page written to: {options.html}", markup=False)
         if options.json:
             print_json(view)
         elif is_error(view):

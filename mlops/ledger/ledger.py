@@ -9,12 +9,15 @@ from mlops.ledger.outboxes import Outboxes
 from mlops.ledger.policies import Policies
 from mlops.ledger.readers import Readers
 from mlops.ledger.reconciling import Reconciling
+from mlops.ledger.reports import Reports
 from mlops.ledger.runs import Runs
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers
 
 
-class SqlLedger(Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers):
+class SqlLedger(
+    Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers, Reports
+):
     """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
 
     def close(self) -> None:

@@ -259,6 +259,18 @@ class Promotion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredReport:
+    """A committed row of `mlops_drift_report`."""
+
+    run_id: str
+    namespace: str
+    strategy: str
+    as_of: date | None
+    document: dict[str, Any]
+    """As `DriftReport.to_json` made it, of whatever version"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageView:
     """A stage as a reader sees it."""
 

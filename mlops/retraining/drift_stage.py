@@ -6,11 +6,7 @@ champion the one that the registry shows.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +24,7 @@ from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, S
 from mlops.mlflow.adoption import adopt_first
 from mlops.ports import Ledger, Progress
 from mlops.retraining.drift_windows import WindowsRead, dates_of, read_windows
+from mlops.retraining.report_files import write_page, write_report
 from mlops.strategy_file import restore
 
 if TYPE_CHECKING:
@@ -66,6 +63,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir) if is_live else None
+    earlier = services.ledger.earlier_checks(strategy.name, before=read.as_of) if path else []
+    page = write_page({**document, "run_id": grant.run_id}, earlier, path.with_suffix(".html")) if path else None
     champion = _champion(grant, services, strategy)
     alarm = settle_alarm(
         report.verdict,
@@ -105,6 +104,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "smallest_detectable_shift": report.calibration.critical,
         "difference": document["verdict"]["difference"],
         "report_path": str(path) if path else None,
+        "page_path": str(page) if page else None,
     }
     log.info(
         "drift.checked",
@@ -174,23 +174,3 @@ def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id
         and any(stage.stage is Stage.TRAIN and stage.result for stage in run.stages)
     ]
     return max(dates, default=None)
-
-
-def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path) -> Path | None:
-    """Write the report to its documented place, whole or not at all; None where the folder cannot be written.
-
-    The ledger has it in any case.
-    """
-    path = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=folder, prefix=".drift_report_", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(document, file, indent=2, allow_nan=False)
-        Path(file.name).chmod(0o644)
-        # Replaces what stands at the name, a link too: the temporary folder is anybody's.
-        os.replace(file.name, path)  # noqa: PTH105 -- Path.replace says the same
-    except OSError as exc:
-        log.warning("drift.report_not_written", path=str(path), error=str(exc), action="set ACIS_REPORT_DIR")
-        return None
-    return path

@@ -14,6 +14,8 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [f"As of: {result['as_of']}"]
     if result.get("report_path"):
         lines.append(f"Drift report saved to: {result['report_path']}")
+    if result.get("page_path"):
+        lines.append(f"To look at: {result['page_path']}")
     lines += [
         "",
         "Drift Detection Summary:",

@@ -17,7 +17,7 @@ SHOWN = frozenset(
     {
         "timestamp", "n_features", "n_samples_reference", "n_samples_current", "drift_threshold", "summary", "ks_test",
         "psi", "distances", "verdict", "calibration", "findings", "feature_statistics", "distributions", "windows",
-        "targets", "run_id", "as_of",
+        "targets", "run_id", "as_of", "data",
     }
 )  # fmt: skip
 #: Entries of one part, and how deep they are followed.
@@ -55,7 +55,10 @@ def other_parts(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, 
     """Every other part, flattened: heading, then key and value in words."""
     parts = []
     has_rows = any(outcome.what == "prediction" for outcome in outcomes(document))
-    for key, part in document.items():
+    # Of `data` only its parts: the rest is in the page's head and foot.
+    nested = {key: part for key, part in (document.get("data") or {}).items() if isinstance(part, Mapping | list)}
+    nested.pop("psi_bands", None)
+    for key, part in {**nested, **document}.items():
         if key in SHOWN or part in (None, {}, []) or (key == "predictions" and has_rows):
             continue
         entries = list(_flat(part, ()))[:_MOST]

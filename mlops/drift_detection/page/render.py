@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlops.drift_detection.page import words
+from mlops.drift_detection.page.completion import completed
 from mlops.drift_detection.page.decision import alternatives, sentence
 from mlops.drift_detection.page.extras import other_parts, outcomes
 from mlops.drift_detection.page.features import feature_views
@@ -36,6 +37,7 @@ def render_page(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]
     document: a report's JSON      earlier: reports of the same strategy, newest first, for the heat map; of
     these only `windows`, `psi` and `verdict` are read.
     """
+    document = completed(document)
     features = feature_views(document)
     data = document.get("data") or {}
     strategy = str(data.get("strategy", "The strategy"))
@@ -62,7 +64,7 @@ def render_page(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]
             findings=findings(document),
             n_findings=len(document.get("findings") or ()),
             outcomes=outcomes(document),
-            parts=[part for part in other_parts(document) if part[0] != "data"],
+            parts=other_parts(document),
         )
     )
 

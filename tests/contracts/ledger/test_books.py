@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from mlops.errors import RunNotFound
+from mlops.errors import ReportNotFound, RunNotFound
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Kind, RunState, ScheduleEntry, Stage, StageOutcome, WorkerBeat
 from tests.support.ledgers import TimedLedger, accepted_and_sent, granted, request_for
@@ -142,6 +142,58 @@ def test_drift_reports_are_read_newest_date_first(ledger: SqlLedger) -> None:
     ]
     assert reports[1]["run_id"] == run_id
     assert ledger.drift_reports("value") == []
+
+
+def reported(ledger: SqlLedger, day: int, psi: float, **asked: object) -> str:
+    """A finished check."""
+    run_id = accepted_and_sent(ledger, request_for(as_of=date(2020, 3, day), **asked)).run_id
+    report = {
+        "windows": {"as_of": f"2020-03-{day:02}"},
+        "psi": {'odd "name" [1].x': {"psi_value": psi}},
+        "verdict": {"verdict": "stable"},
+        "feature_statistics": {"long": "and heavy"},
+    }
+    ledger.finish(granted(ledger, run_id), StageOutcome(result={}, run_state=RunState.SUCCEEDED, drift_report=report))
+    return run_id
+
+
+def test_a_run_s_report_is_read_as_it_was_stored(ledger: SqlLedger) -> None:
+    run_id = reported(ledger, 9, 0.5)
+    stored = ledger.stored_report(run_id)
+    assert (stored.run_id, stored.strategy, stored.namespace, stored.as_of) == (
+        run_id, "growth", "live", date(2020, 3, 9)
+    )  # fmt: skip
+    assert stored.document["feature_statistics"] == {"long": "and heavy"}
+
+
+def test_a_run_without_a_report_is_said_to_have_none(ledger: SqlLedger) -> None:
+    run_id = accepted_and_sent(ledger).run_id
+    with pytest.raises(ReportNotFound, match=f"run {run_id} has no drift report"):
+        ledger.stored_report(run_id)
+
+
+def test_of_earlier_checks_only_what_a_heat_map_needs_is_read_newest_first(ledger: SqlLedger) -> None:
+    for day, psi in ((3, 0.1), (9, 0.9), (6, 0.6), (12, 1.2)):
+        reported(ledger, day, psi)
+    reported(ledger, 4, 0.4, namespace="replay")
+    earlier = ledger.earlier_checks("growth", before=date(2020, 3, 12), limit=2)
+    assert earlier == [
+        {
+            "windows": {"as_of": f"2020-03-{day:02}"},
+            "psi": {'odd "name" [1].x': {"psi_value": psi}},
+            "verdict": {"verdict": "stable"},
+        }
+        for day, psi in ((9, 0.9), (6, 0.6))
+    ]
+    assert len(ledger.earlier_checks("growth", before=date(2020, 3, 12), namespace="replay")) == 1
+    assert ledger.earlier_checks("value", before=date(2020, 3, 12)) == []
+
+
+def test_a_report_of_a_version_that_lacked_a_part_is_no_earlier_check(ledger: SqlLedger) -> None:
+    run_id = accepted_and_sent(ledger, request_for(as_of=date(2020, 3, 2))).run_id
+    old = StageOutcome(result={}, run_state=RunState.SUCCEEDED, drift_report={"psi": {"x": {"psi_value": 1.0}}})
+    ledger.finish(granted(ledger, run_id), old)
+    assert ledger.earlier_checks("growth", before=date(2020, 3, 12)) == []
 
 
 def test_the_clock_is_the_databases(timed: TimedLedger) -> None:

@@ -135,6 +135,17 @@ def test_a_report_of_an_earlier_version_is_rendered_with_what_it_has(key: str) -
     assert "growth" in rendered(report).shown
 
 
+def test_a_report_with_the_documented_keys_alone_is_rendered() -> None:
+    documented = (
+        "timestamp", "n_features", "n_samples_reference", "n_samples_current", "drift_threshold", "summary", "ks_test",
+        "psi",
+    )  # fmt: skip
+    report = of_features("momentum", shift=3.0)
+    shown = rendered({key: report[key] for key in documented}).shown
+    assert "has drifted: 100% of the features drifted by PSI; the alert threshold is 30%." in shown
+    assert "momentum" in shown
+
+
 def test_four_hundred_features_are_one_page_of_half_a_megabyte() -> None:
     names = [f"feature_with_a_long_name_{number:03}" for number in range(400)]
     report = of_features(*names, shift=0.3)
@@ -148,7 +159,12 @@ def test_four_hundred_features_are_one_page_of_half_a_megabyte() -> None:
 
 def test_a_part_that_the_page_never_heard_of_is_shown() -> None:
     report = document()
-    report["sampling"] = {"rows": 100_000, "of": 4_000_000, "dkw_bound": 0.0043, "reference": {"is_sampled": True}}
+    report["data"]["sampling"] = {
+        "rows": 100_000,
+        "of": 4_000_000,
+        "dkw_bound": 0.0043,
+        "reference": {"is_sampled": True},
+    }
     shown = rendered(report).shown
     assert "Sampling" in shown
     assert "4,000,000" in shown

@@ -1,0 +1,88 @@
+"""A check's report as files: the JSON at its documented place, the page beside it, or a page anywhere.
+
+Called by the drift stage and by the commands. The ledger has the report in any case, so a file that cannot be
+written is a warning to a stage and an error to a person who asked for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from mlops.drift_detection.page.render import render_page
+from mlops.errors import ConfigurationError
+from mlops.ports import Ledger
+
+log = structlog.get_logger(__name__)
+
+
+def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path) -> Path | None:
+    """Write the report to its documented place; None where the folder cannot be written."""
+    path = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
+    try:
+        write_whole(json.dumps(document, indent=2, allow_nan=False), path)
+    except OSError as exc:
+        log.warning("drift.report_not_written", path=str(path), error=str(exc), action="set ACIS_REPORT_DIR")
+        return None
+    return path
+
+
+def write_page(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], path: Path) -> Path | None:
+    """Write the report's page, some tens of milliseconds; None where that fails: the verdict does not hang on it."""
+    try:
+        write_whole(render_page(document, earlier), path)
+    except OSError as exc:
+        log.warning("drift.page_not_written", path=str(path), error=str(exc), action="set ACIS_REPORT_DIR")
+        return None
+    except Exception:
+        log.exception("drift.page_not_rendered", action="the report is in the ledger: report this, then `acis report`")
+        return None
+    return path
+
+
+def page_of(ledger: Ledger, run_id: str) -> str:
+    """The page of a stored report, with the checks before it. Raises ReportNotFound."""
+    stored = ledger.stored_report(run_id)
+    document = {**stored.document, "run_id": run_id, "as_of": stored.as_of.isoformat() if stored.as_of else None}
+    before = stored.as_of or date.fromisoformat(document["timestamp"][:10])
+    earlier = ledger.earlier_checks(stored.strategy, before=before, namespace=stored.namespace)
+    return render_page(document, earlier)
+
+
+def page_place(path: Path) -> Path:
+    """Where a person wants a page; asked before the work. Raises ConfigurationError where none can be written."""
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        found = "a folder" if path.is_dir() else f"no folder {path.resolve().parent}"
+        raise ConfigurationError(f"a page was asked for at {path}, found {found}: name a file in a folder that exists")
+    return path
+
+
+def save_page(ledger: Ledger, run_id: str, path: Path) -> None:
+    """Write the page of a stored report where a person wants it. Raises ReportNotFound, ConfigurationError."""
+    page = page_of(ledger, run_id)
+    try:
+        write_whole(page, page_place(path))
+    except OSError as exc:
+        raise ConfigurationError(f"the page cannot be written to {path}: {exc.strerror}; name another file") from exc
+
+
+def write_whole(text: str, path: Path) -> None:
+    """Write a file whole or not at all. Raises OSError."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=".drift_report_", delete=False, encoding="utf-8"
+    ) as file:
+        try:
+            file.write(text)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).chmod(0o644)
+    # Replaces what stands at the name, a link too: the temporary folder is anybody's.
+    os.replace(file.name, path)  # noqa: PTH105 -- Path.replace says the same
