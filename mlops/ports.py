@@ -233,11 +233,26 @@ class TrainedModel:
     dataset_name: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedTraining:
+    """What is known of a training that failed."""
+
+    ledger_run_id: str
+    run_name: str
+    reason: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+
 class ModelRegistry(Protocol):
     """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
 
     def log_training(self, trained: TrainedModel) -> ModelVersion:
         """Log and register, once per `ledger_run_id` however often it is called."""
+        ...
+
+    def log_failure(self, failed: FailedTraining) -> None:
+        """Log an attempt that ended before there was a model, as a run that FAILED with the reason."""
         ...
 
     def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
     from mlops.mlflow.gateway import Gateway
-    from mlops.ports import ModelVersion, TrainedModel
+    from mlops.ports import FailedTraining, ModelVersion, TrainedModel
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +30,8 @@ STAGES = ("None", "Staging", "Production", "Archived")
 CHAMPION, CHALLENGER = "champion", "challenger"
 RUN_TAG, SEQ_TAG, MODEL_TAG, DIGEST_TAG = "acis.run_id", "acis.seq", "acis.model_id", "acis.model_sha256"
 FAILURE_TAG = "acis.failure"
+#: Of a failure, in characters.
+MAX_REASON = 500
 #: Passes until stage and alias agree; each further one means that somebody else wrote in between.
 _PASSES = 10
 
@@ -68,6 +70,15 @@ class MlflowRegistry:
             message = f"the version of run {trained.ledger_run_id} was made, but MLflow does not show it yet"
             raise RegistryUnavailable(message)
         return registered
+
+    def log_failure(self, failed: FailedTraining) -> None:
+        """A run that FAILED; no version. Nothing says RUNNING while a model is fitted, so nothing can be left so."""
+        tags = {**failed.tags, RUN_TAG: failed.ledger_run_id, FAILURE_TAG: failed.reason[:MAX_REASON]}
+        run_id = self._gateway.create_run(self._experiment, failed.run_name, tags)
+        try:
+            self._gateway.log(run_id, params=failed.params)
+        finally:
+            self._gateway.end_run(run_id, "FAILED")
 
     def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
         """The run's version: the oldest, should a retried request ever have made two."""
@@ -193,7 +204,7 @@ class MlflowRegistry:
     def _fail(self, run_id: str, reason: str) -> None:
         # A server that does not answer now will have the run closed by the next attempt.
         with suppress(AcisError):
-            self._gateway.log(run_id, tags={FAILURE_TAG: reason[:500]})
+            self._gateway.log(run_id, tags={FAILURE_TAG: reason[:MAX_REASON]})
             self._gateway.end_run(run_id, "FAILED")
 
     def _finished_run(self, ledger_run_id: str) -> tuple[str, str, str] | None:

@@ -16,6 +16,7 @@ from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.ports import ModelVersion, Progress
 from mlops.retraining.as_of import resolve_as_of
+from mlops.retraining.failed_training import failure_logged
 from mlops.retraining.fitting import fit
 from mlops.retraining.judging import judge
 from mlops.retraining.labelled_rows import read_labelled
@@ -64,6 +65,18 @@ def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome
 def _fit_and_register(
     grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
 ) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
+        with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
+            judged = _judged(grant, services, keeper, strategy, as_of)
+            tags = tags_of(judged)
+            record = record_of(judged, tags, Path(folder))
+        keeper.check_before_write()
+        version = services.registry.log_training(record)
+    log.info("train.registered", model=version.name, version=version.version, fit_s=round(judged.fitted.fit_s, 2))
+    return _result(version, strategy, {**tags, **dict(version.tags)})
+
+
+def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date) -> JudgedModel:
     keeper.report(Progress(done=0, total=4, unit="steps"))
     rows = read_labelled(services.source, strategy, as_of=as_of)
     policy = strategy.training
@@ -80,7 +93,7 @@ def _fit_and_register(
     evaluation = judge(
         strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
     )
-    judged = JudgedModel(
+    return JudgedModel(
         grant=grant,
         strategy=strategy,
         as_of=as_of,
@@ -91,13 +104,6 @@ def _fit_and_register(
         evaluation=evaluation,
         scrutiny=scrutinise(strategy, rows, split, evaluation, settings=services.settings, control=keeper),
     )
-    tags = tags_of(judged)
-    with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
-        record = record_of(judged, tags, Path(folder))
-        keeper.check_before_write()
-        version = services.registry.log_training(record)
-    log.info("train.registered", model=version.name, version=version.version, fit_s=round(fitted.fit_s, 2))
-    return _result(version, strategy, {**tags, **dict(version.tags)})
 
 
 def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) -> dict[str, Any]:

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from mlops.ports import TrainedModel
-from mlops.training.card import model_card
+from mlops.retraining.failed_training import run_name
+from mlops.retraining.training_files import size_and_counts, training_files
 from mlops.training.fingerprint import data_fingerprint
-from mlops.training.importance import importance_csv
-from mlops.training.plots import training_plots
 
 if TYPE_CHECKING:
     from datetime import date
@@ -99,15 +98,15 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> Traine
         ledger_run_id=judged.grant.run_id,
         strategy=strategy.name,
         model_name=strategy.model_name,
-        run_name=f"{strategy.name} {judged.as_of} {judged.grant.kind}",
+        run_name=run_name(strategy, judged.grant, as_of=judged.as_of),
         model=judged.model,
         params=_params(judged),
-        metrics=judged.evaluation.metrics | judged.scrutiny.metrics(),
+        metrics=judged.evaluation.merged(size_and_counts(judged)).metrics | judged.scrutiny.metrics(),
         tags=tags,
         features=rows.features,
         example=example,
         predictions=judged.model.predict(example),
-        artifacts=_artifacts(judged, tags, folder),
+        artifacts=training_files(judged, tags, folder),
         dataset=example,
         dataset_rows=int(np.count_nonzero(rows.known)),
         dataset_name=f"{strategy.name} {judged.as_of}",
@@ -132,24 +131,4 @@ def _params(judged: JudgedModel) -> dict[str, Any]:
         "validation_dates": policy.validation_dates if policy.early_stopping_rounds else 0,
         "validation_samples": judged.fitted.plan.n_validation,
         "class_weight": policy.class_weight,
-    }
-
-
-def _artifacts(judged: JudgedModel, tags: dict[str, str], folder: Path) -> dict[str, Path]:
-    rows, split = judged.rows, judged.split
-    card = folder / "model_card.md"
-    text = model_card(
-        judged.strategy,
-        split=split,
-        evaluation=judged.evaluation,
-        scrutiny=judged.scrutiny,
-        tags=tags,
-        as_of=judged.as_of,
-    )
-    card.write_text(text, encoding="utf-8")
-    return {
-        **judged.scrutiny.files(folder),
-        **training_plots(rows.y[split.holdout], judged.probability, judged.model, rows.features, folder),
-        "feature_importance.csv": importance_csv(judged.model, rows.features, folder / "feature_importance.csv"),
-        "model_card.md": card,
     }

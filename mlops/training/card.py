@@ -10,6 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from mlops.training.fold_table import fold_rows
+from mlops.training.metric_names import COUNTS
 
 if TYPE_CHECKING:
     from mlops.strategies import PromotionPolicy, Strategy
@@ -98,7 +99,7 @@ def gates_of(policy: PromotionPolicy) -> dict[str, str]:
 
 def _metrics(evaluation: Evaluation) -> str:
     found = evaluation.metrics
-    rows = {name: f"{value:.4f}" for name, value in found.items()}
+    rows = {name: f"{value:,.0f}" if name in COUNTS else f"{value:.4f}" for name, value in found.items()}
     if {"accuracy", "majority_accuracy", "holdout_majority_accuracy"} <= found.keys():
         rows["accuracy"] += (
             f" (always the majority class: {found['majority_accuracy']:.4f},"

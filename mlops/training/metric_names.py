@@ -12,22 +12,35 @@ BUILT_IN = frozenset(
         "accuracy",
         "brier",
         "f1_score",
+        "false_negatives",
+        "false_positives",
         "holdout_majority_accuracy",
         "lift_over_majority",
         "log_loss",
         "majority_accuracy",
         "max_drawdown",
+        "model_size_bytes",
         "n_holdout",
+        "n_holdout_negative",
+        "n_holdout_positive",
         "n_periods",
+        "n_train_negative",
+        "n_train_positive",
         "positive_share",
         "precision",
         "recall",
         "roc_auc",
         "sharpe_ratio",
+        "true_negatives",
+        "true_positives",
         "win_rate",
     }
 )
 """What the system measures of held-out rows itself."""
+COUNTS = frozenset(
+    name for name in BUILT_IN if name.startswith("n_") or name.endswith(("_positives", "_negatives", "_bytes"))
+)
+"""Those that are whole numbers."""
 FOLD_PREFIX, RANDOM_SPLIT_PREFIX = "fold_", "random_split_"
 """Of what it measures in walk-forward folds, and with the documented random split."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")

@@ -58,6 +58,12 @@ def evaluate_classifier(y: Labels, probability: Floats, *, train_positive_share:
         "lift_over_majority": accuracy - hindsight,  # hindsight is never below the other
         "positive_share": share,
         "n_holdout": float(len(p)),
+        "n_holdout_positive": float(positive.sum()),
+        "n_holdout_negative": float((~positive).sum()),
+        "true_positives": float((called & positive).sum()),
+        "false_positives": float((called & ~positive).sum()),
+        "true_negatives": float((~called & ~positive).sum()),
+        "false_negatives": float((~called & positive).sum()),
     }
     true_positive, called_n, positive_n = float((called & positive).sum()), float(called.sum()), float(positive.sum())
     notes = [

@@ -1,77 +1,84 @@
-"""Pictures of a held-out evaluation: ROC, calibration, confusion, importance.
+"""Pictures of a held-out evaluation: ROC, precision and recall, calibration, confusion, and those of others.
 
-Called by the train stage. Matplotlib's object interface only: pyplot keeps global state, which leaks figures
-in a worker that lives for weeks.
+Called by the train stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from mlops.training.importance import feature_importance
+from mlops.training.figures import begin, save
 from mlops.training.metrics import THRESHOLD, Floats, Labels, roc_auc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import xgboost as xgb
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CALIBRATION_BINS = 10
-TOP_FEATURES = 20
-_DPI = 80
 
 
 def training_plots(
-    y: Labels, probability: Floats, model: xgb.XGBClassifier, features: Sequence[str], folder: Path
+    y: Labels, probability: Floats, folder: Path, *, others: Mapping[str, Figure] | None = None
 ) -> dict[str, Path]:
-    """Write the pictures into `folder`; artifact path → file. No ROC where only one class was held out.
+    """Write the pictures into `folder`; artifact path → file. No curves where only one class was held out.
 
-    y, probability : (n,) of the held-out rows
+    y, probability : (n,) of the held-out rows      others : further figures by file name
     """
     positive = np.asarray(y) == 1
     p = np.asarray(probability, dtype=np.float64)
     drawn: dict[str, Figure] = {
         "calibration.png": _calibration(positive, p),
         "confusion.png": _confusion(positive, p),
-        "importance.png": _importance(model, features),
+        **(others or {}),
     }
     area = roc_auc(positive, p)
     if area is not None:
         drawn["roc.png"] = _roc(positive, p, area)
-    saved = {}
-    for name, figure in drawn.items():
-        path = folder / name
-        FigureCanvasAgg(figure).print_png(str(path))
-        saved[f"plots/{name}"] = path
-    return saved
+        drawn["precision_recall.png"] = _precision_recall(positive, p)
+    return {f"plots/{name}": save(figure, folder / name) for name, figure in drawn.items()}
 
 
-def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.0, 4.5), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x, ylabel=y)
-    return figure, axes
+def _counts(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.intp], ...]:
+    """True and false positives at each threshold, the highest first."""
+    order = np.argsort(-p, kind="stable")
+    last_of_tie = np.append(np.diff(p[order]) != 0, True)
+    return np.cumsum(positive[order])[last_of_tie], np.cumsum(~positive[order])[last_of_tie]
+
+
+def precision_recall(
+    positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Precision and recall at each distinct threshold, the highest first."""
+    hits, misses = _counts(positive, p)
+    return hits / (hits + misses), hits / hits[-1]
+
+
+def _precision_recall(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> Figure:
+    precision, recall = precision_recall(positive, p)
+    # Average precision: the step-wise area under the curve.
+    average = float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    figure, axes = begin(f"Precision and recall, average precision {average:.3f}", "recall", "precision")
+    axes.step(np.append(0, recall), np.append(precision[0], precision), where="pre")
+    axes.axhline(float(positive.mean()), linestyle="--", color="grey")
+    axes.set_ylim(0, 1.02)
+    return figure
 
 
 def _roc(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], area: float) -> Figure:
-    figure, axes = _axes(f"ROC, area {area:.3f}", "false positive rate", "true positive rate")
-    order = np.argsort(-p, kind="stable")
-    last_of_tie = np.append(np.diff(p[order]) != 0, True)
-    hits, misses = np.cumsum(positive[order])[last_of_tie], np.cumsum(~positive[order])[last_of_tie]
+    figure, axes = begin(f"ROC, area {area:.3f}", "false positive rate", "true positive rate")
+    hits, misses = _counts(positive, p)
     axes.plot(np.append(0, misses / misses[-1]), np.append(0, hits / hits[-1]))
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey")
     return figure
 
 
 def _calibration(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> Figure:
-    figure, axes = _axes("Calibration", "predicted probability", "observed share")
+    figure, axes = begin("Calibration", "predicted probability", "observed share")
     bins = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     used = [bins == number for number in np.unique(bins)]
     axes.plot([p[mask].mean() for mask in used], [positive[mask].mean() for mask in used], marker="o")
@@ -80,7 +87,7 @@ def _calibration(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) ->
 
 
 def _confusion(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> Figure:
-    figure, axes = _axes("Confusion", "predicted", "actual")
+    figure, axes = begin("Confusion", "predicted", "actual")
     called = p >= THRESHOLD
     counts = np.array([[np.sum((positive == a) & (called == c)) for c in (False, True)] for a in (False, True)])
     axes.imshow(counts, cmap="Blues")
@@ -89,11 +96,4 @@ def _confusion(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> F
         axes.text(column, row, str(count), ha="center", va="center", color=colour)
     axes.set_xticks([0, 1])
     axes.set_yticks([0, 1])
-    return figure
-
-
-def _importance(model: xgb.XGBClassifier, features: Sequence[str]) -> Figure:
-    figure, axes = _axes("Importance", "share of the total gain", "")
-    top = feature_importance(model, features)[:TOP_FEATURES][::-1]
-    axes.barh([part.feature for part in top], [part.share for part in top])
     return figure

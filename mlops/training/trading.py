@@ -10,6 +10,7 @@ name with p >= 0.5 at equal weight until the next; no name, no position (return 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +47,47 @@ def evaluate_trading(
         "max_drawdown": max_drawdown(returns),
         "n_periods": float(len(returns)),
     }
-    ratio = sharpe_ratio(returns, periods_per_year=TRADING_DAYS / horizon_dates)
+    ratio = sharpe_ratio(returns, periods_per_year=TRADING_DAYS / max(1, horizon_dates))
     if ratio is None:
         return Evaluation(metrics=metrics, notes=(f"sharpe_ratio is undefined for {len(returns)} equal periods",))
     return Evaluation(metrics=metrics | {"sharpe_ratio": ratio})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalCurve:
+    """What 1 became by the rule, and by holding every name at equal weight over the same periods."""
+
+    dates: npt.NDArray[np.datetime64]
+    """(m + 1,) starts of the periods, and the last date judged"""
+    signal: npt.NDArray[np.float64]
+    """(m + 1,)"""
+    everything: npt.NDArray[np.float64]
+    """(m + 1,)"""
+
+
+def signal_curve(
+    dates: npt.NDArray[np.datetime64],
+    probability: Floats,
+    target_return: Floats | None,
+    *,
+    label: str,
+    horizon_dates: int,
+) -> SignalCurve | None:
+    """The curve behind `evaluate_trading`; None where that reports nothing."""
+    if target_return is None or not _LONG_LABEL.fullmatch(label):
+        return None
+    usable = np.isfinite(target_return)
+    days, p, earned = dates[usable], np.asarray(probability)[usable], target_return[usable]
+    if not len(days):
+        return None
+    called, _ = _periods(days, p, earned, horizon_dates)
+    everything, _ = _periods(days, np.ones_like(p), earned, horizon_dates)
+    distinct = np.unique(days)
+    return SignalCurve(
+        dates=np.append(distinct[:: max(1, horizon_dates)], distinct[-1]),
+        signal=np.concatenate([[1.0], np.cumprod(1 + called)]),
+        everything=np.concatenate([[1.0], np.cumprod(1 + everything)]),
+    )
 
 
 def sharpe_ratio(returns: npt.NDArray[np.float64], *, periods_per_year: float) -> float | None:
@@ -74,7 +112,7 @@ def _periods(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return of each period, and of each single position in them."""
     returns, trades = [], [np.empty(0)]
-    for day in np.unique(dates)[::horizon_dates]:
+    for day in np.unique(dates)[:: max(1, horizon_dates)]:
         held = (dates == day) & (probability >= THRESHOLD)
         earned = np.asarray(target_return[held], dtype=np.float64)
         returns.append(float(earned.mean()) if len(earned) else 0.0)

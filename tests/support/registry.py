@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
-from mlops.ports import ModelVersion, TrainedModel
+from mlops.ports import FailedTraining, ModelVersion, TrainedModel
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASES = {"Production": "champion", "Staging": "challenger"}
@@ -21,6 +21,7 @@ class FakeRegistry:
     now: datetime = datetime(2020, 1, 1, tzinfo=UTC)
     running: list[str] = field(default_factory=list)
     """Ledger run ids of attempts that still say RUNNING; a test may add one."""
+    failures: list[FailedTraining] = field(default_factory=list)
     _models: dict[str, list[ModelVersion]] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
 
@@ -45,6 +46,9 @@ class FakeRegistry:
         )
         self._loaded[trained.model_name, number] = trained.model
         return versions[-1]
+
+    def log_failure(self, failed: FailedTraining) -> None:
+        self.failures.append(failed)
 
     def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
         versions = self._models.get(model_name, [])

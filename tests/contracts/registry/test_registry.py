@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
-from mlops.ports import ModelRegistry, ModelVersion, TrainedModel
+from mlops.ports import FailedTraining, ModelRegistry, ModelVersion, TrainedModel
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry
 
@@ -166,3 +166,12 @@ def test_nothing_is_stale_where_every_run_ended(
 ) -> None:
     train("run-1")
     assert registry.close_stale_runs(f"run-1-{name}", reason="test") == 0
+
+
+def test_a_training_that_failed_before_it_had_a_model_makes_no_version(registry: ModelRegistry, name: str) -> None:
+    registry.log_failure(
+        FailedTraining(ledger_run_id=name, run_name="growth", reason="SingleClass: all 1", params={"seed": 1}, tags={})
+    )
+    assert registry.versions(name) == []
+    assert registry.find_by_ledger_run(name, name) is None
+    assert registry.close_stale_runs(name, reason="late") == 0

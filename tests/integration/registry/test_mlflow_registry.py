@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import EXPERIMENT, MlflowRegistry
+from mlops.ports import FailedTraining
 from mlops.servers.ports import choose_port
 from tests.support.models import trained_model
 
@@ -247,3 +248,35 @@ def test_a_deleted_model_is_not_found(registry: MlflowRegistry, client: MlflowCl
     client.delete_registered_model(name)
     with pytest.raises(ModelNotFound, match="train it first"):
         registry.version(name, "1")
+
+
+def test_a_fit_that_fails_leaves_a_failed_run_with_the_reason_and_no_version(
+    registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    registry.log_failure(
+        FailedTraining(
+            ledger_run_id=name,
+            run_name="growth 2020-01-01 train",
+            reason="SingleClass: all 1360 training labels are 1 " + "x" * 1_000,
+            params={"max_depth": 6, "seed": 42},
+            tags={"strategy": "growth"},
+        )
+    )
+    (run,) = runs_of(client, name)
+    assert (run.info.status, run.info.run_name) == ("FAILED", "growth 2020-01-01 train")
+    assert run.data.tags["acis.failure"].startswith("SingleClass: all 1360")
+    assert run.data.params == {"max_depth": "6", "seed": "42"}
+    assert registry.log_training(trained_model(name, model_name=name)).version == "1"  # the next try is not confused
+
+
+def test_a_failure_that_cannot_be_written_in_full_is_not_left_running(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise RegistryUnavailable
+
+    monkeypatch.setattr(Gateway, "log", unreachable)
+    with pytest.raises(RegistryUnavailable):
+        registry.log_failure(FailedTraining(ledger_run_id=name, run_name="growth", reason="x", params={}, tags={}))
+    (run,) = runs_of(client, name)
+    assert run.info.status == "FAILED"

@@ -376,3 +376,59 @@ def test_the_same_seed_gives_the_same_model_bytes(services: FakeServices) -> Non
     services.timed.wipe()
     assert content() == first
     assert len(services.registry.versions(MODEL)) == 1 + 1
+
+
+def test_a_training_that_fails_leaves_a_run_that_says_why(services: FakeServices) -> None:
+    services.with_source(with_column(panel(), "target_return", np.full(panel().num_rows, 0.01)))
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    with pytest.raises(SingleClass):
+        train(grant, services, services.keeper(grant))
+    (failed,) = services.fake_registry.failures
+    assert (failed.ledger_run_id, failed.run_name) == (grant.run_id, f"growth {LAST} train")
+    assert failed.reason.startswith("SingleClass: all 1368 training labels are 1")
+    assert failed.tags["strategy"] == "growth"
+
+
+def test_a_training_that_waits_or_stops_leaves_no_failed_run(services: FakeServices) -> None:
+    services.with_policy(
+        training=replace(services.strategies["growth"].training, trainer=f"{__name__}:CancelledTrainer")
+    )
+    with pytest.raises(StageCancelled):
+        trained(services)
+    assert services.fake_registry.failures == []
+
+
+def test_a_registry_that_does_not_answer_hides_no_failure(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services.fake_registry, "log_failure", _silent)
+    services.with_policy(training=replace(services.strategies["growth"].training, monotone={"momentun": 1}))
+    with pytest.raises(ConfigurationError, match="momentun"):
+        trained(services)
+
+
+def test_a_worker_that_lost_its_lease_logs_no_failure(services: FakeServices) -> None:
+    services.with_policy(training=replace(services.strategies["growth"].training, monotone={"momentun": 1}))
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    with pytest.raises(ConfigurationError):
+        train(grant, services, services.keeper(grant, silent_s=46))
+    assert services.fake_registry.failures == []
+
+
+def test_sizes_and_counts_are_among_the_metrics_and_summaries_among_the_files(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[Any] = []
+    log_training = services.fake_registry.log_training
+    monkeypatch.setattr(
+        services.fake_registry, "log_training", lambda model: (logged.append(model), log_training(model))[1]
+    )
+    _, outcome = trained(services)
+    (model,) = logged
+    metrics = outcome.result["metrics"]
+    assert metrics["n_train_positive"] + metrics["n_train_negative"] == outcome.result["n_train"]
+    assert metrics["n_holdout_positive"] + metrics["n_holdout_negative"] == outcome.result["n_holdout"]
+    assert metrics["model_size_bytes"] == len(model.model.get_booster().save_raw("ubj"))
+    plots = ["roc", "precision_recall", "calibration", "confusion", "importance", "shap_summary", "signal"]
+    assert set(model.artifacts) >= {f"plots/{name}.png" for name in plots} | {"shap_summary.csv"}
+    assert model.run_name == f"growth {LAST} retrain"

@@ -7,18 +7,24 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import precision_recall_curve
 
 from mlops.promotion.findings import Finding
 from mlops.strategies import PromotionPolicy, Strategy
 from mlops.training.card import model_card
+from mlops.training.contributions import Contributions, contributions, contributions_csv, sample_rows
+from mlops.training.explained_plots import contributions_figure, importance_figure
 from mlops.training.folds import walk_forward
 from mlops.training.importance import feature_importance, importance_csv
 from mlops.training.metrics import evaluate_classifier
-from mlops.training.plots import training_plots
+from mlops.training.plots import precision_recall, training_plots
 from mlops.training.scrutiny import Scrutiny
+from mlops.training.signal_plot import signal_figure
 from mlops.training.splits import split_by_date
 from mlops.training.stability import score_folds
+from mlops.training.trading import signal_curve
 from tests.support.models import FEATURES, fitted, training_data
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -53,17 +59,61 @@ def test_the_plots_are_pictures_and_touch_no_global_state(tmp_path: Path) -> Non
 
     data = training_data()
     model = fitted(data)
+    x = np.asarray(data.x)
     before = "matplotlib.pyplot" in sys.modules
-    found = training_plots(data.y, model.predict_proba(data.x)[:, 1], model, FEATURES, tmp_path)
-    assert set(found) == {"plots/roc.png", "plots/calibration.png", "plots/confusion.png", "plots/importance.png"}
+    curve = signal_curve(data.dates, np.ones(400), np.full(400, 0.01), label="target_return > 0", horizon_dates=20)
+    assert curve is not None
+    others = {
+        "importance.png": importance_figure(model, FEATURES),
+        "shap_summary.png": contributions_figure(contributions(model, x[:50], FEATURES)),
+        "signal.png": signal_figure(curve),
+    }
+    found = training_plots(data.y, model.predict_proba(x)[:, 1], tmp_path, others=others)
+    names = ["roc", "precision_recall", "calibration", "confusion", "importance", "shap_summary", "signal"]
+    assert set(found) == {f"plots/{name}.png" for name in names}
     assert all(path.read_bytes().startswith(PNG) for path in found.values())
     assert ("matplotlib.pyplot" in sys.modules) == before
 
 
-def test_one_held_out_class_has_no_roc_curve(tmp_path: Path) -> None:
-    found = training_plots(np.ones(3), np.array([0.2, 0.5, 1.0]), fitted(), FEATURES, tmp_path)
-    assert "plots/roc.png" not in found
-    assert "plots/confusion.png" in found
+def test_one_held_out_class_has_no_curves(tmp_path: Path) -> None:
+    found = training_plots(np.ones(3), np.array([0.2, 0.5, 1.0]), tmp_path)
+    assert set(found) == {"plots/calibration.png", "plots/confusion.png"}
+
+
+def test_precision_and_recall_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(4)
+    y, p = generator.random(200) < 0.3, np.round(generator.random(200), 1)  # many ties
+    expected_precision, expected_recall, _ = precision_recall_curve(y, p)
+    precision, recall = precision_recall(y, p)
+    np.testing.assert_allclose(precision[::-1], expected_precision[:-1])
+    np.testing.assert_allclose(recall[::-1], expected_recall[:-1])
+
+
+def test_contributions_and_the_bias_sum_to_the_margin() -> None:
+    data = training_data()
+    model, x = fitted(data), np.asarray(data.x)[:40]
+    found = contributions(model, x, FEATURES)
+    margin = model.predict(pd.DataFrame(x, columns=list(FEATURES)), output_margin=True)
+    bias = margin - found.shap.sum(axis=1)
+    assert found.shap.shape == (40, 3)
+    np.testing.assert_allclose(bias, bias[0], atol=1e-5)  # one constant for all rows
+    assert FEATURES[found.order()[0]] == "momentum_50d"  # the label follows it
+
+
+def test_the_explained_rows_are_the_same_ones_and_from_end_to_end() -> None:
+    assert sample_rows(1_000, 5).tolist() == [0, 249, 499, 749, 999]
+    assert sample_rows(3, 5).tolist() == [0, 1, 2]
+    assert sample_rows(0, 5).tolist() == []
+
+
+def test_the_table_of_contributions_says_size_and_direction(tmp_path: Path) -> None:
+    shap = np.array([[1.0, -2.0], [3.0, -2.0]], dtype=np.float32)
+    values = np.array([[10.0, 5.0], [30.0, np.nan]], dtype=np.float32)
+    found = Contributions(features=("a", "b"), values=values, shap=shap)
+    lines = contributions_csv(found, tmp_path / "shap.csv").read_text().splitlines()
+    assert lines == ["feature,mean_abs_shap,mean_shap,direction", "a,2,2,1.000", "b,2,-2,"]
+    nothing = Contributions(features=("a",), values=np.full((2, 1), np.nan), shap=np.zeros((2, 1)))
+    assert contributions_csv(nothing, tmp_path / "shap.csv").read_text().splitlines()[1] == "a,0,0,"
 
 
 def test_the_card_says_what_was_learnt_judged_and_required() -> None:

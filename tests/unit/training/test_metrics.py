@@ -5,6 +5,7 @@ import pytest
 import sklearn.metrics as oracle
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
 from mlops.training.metrics import evaluate_classifier, majority_class_share, roc_auc
 
@@ -83,3 +84,12 @@ def test_roc_auc_counts_pairs_and_ignores_a_monotone_transform(rows: list[tuple[
         return
     assert found == pytest.approx(sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs))
     assert found == pytest.approx(roc_auc(positive, np.exp(score)))
+
+
+def test_the_counts_of_the_classes_are_those_of_the_confusion_matrix() -> None:
+    y, p = np.array([1, 1, 1, 0, 0, 1]), np.array([0.9, 0.5, 0.1, 0.8, 0.2, 0.4])
+    found = evaluate_classifier(y, p, train_positive_share=0.5).metrics
+    (tn, fp), (fn, tp) = confusion_matrix(y, p >= 0.5)
+    counts = [found[f"{name}s"] for name in ("true_negative", "false_positive", "false_negative", "true_positive")]
+    assert counts == [tn, fp, fn, tp]
+    assert (found["n_holdout_positive"], found["n_holdout_negative"]) == (4, 2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlops.training.trading import evaluate_trading, max_drawdown, sharpe_ratio
+from mlops.training.trading import evaluate_trading, max_drawdown, sharpe_ratio, signal_curve
 
 DAYS = np.repeat(np.datetime64("2020-01-01") + np.arange(4), 2)  # 4 dates, 2 names
 
@@ -64,3 +64,30 @@ def test_a_drawdown_is_the_deepest_fall_below_an_earlier_peak() -> None:
     assert max_drawdown(np.array([0.5, -0.5, 1.0, -0.2])) == pytest.approx(0.5)
     assert max_drawdown(np.array([-0.2])) == pytest.approx(0.2)  # below the start
     assert max_drawdown(np.array([0.1, 0.1])) == 0
+
+
+def test_the_curve_compounds_the_called_names_and_all_names() -> None:
+    # Two periods of 2 dates, two names. Called: the first name in period 1 (+10 %), nothing in period 2.
+    days = np.array(["2020-01-01"] * 2 + ["2020-01-02"] * 2 + ["2020-01-03"] * 2, dtype="datetime64[D]")
+    p = np.array([0.9, 0.1, 0.9, 0.9, 0.2, 0.3])
+    returns = np.array([0.10, -0.30, 9.0, 9.0, 0.20, 0.40])
+    curve = signal_curve(days, p, returns, label="target_return > 0", horizon_dates=2)
+    assert curve is not None
+    np.testing.assert_allclose(curve.signal, [1.0, 1.1, 1.1])
+    np.testing.assert_allclose(curve.everything, [1.0, 0.9, 0.9 * 1.3])
+    assert curve.dates.tolist() == [day.item() for day in np.array(days[[0, 4, 5]])]
+
+
+@pytest.mark.parametrize(
+    ("returns", "label"),
+    [(None, "target_return > 0"), (np.ones(2), "beta > 1"), (np.full(2, np.nan), "target_return > 0")],
+)
+def test_there_is_no_curve_where_there_is_no_position_to_take(returns: np.ndarray | None, label: str) -> None:
+    days = np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")
+    assert signal_curve(days, np.ones(2), returns, label=label, horizon_dates=1) is None
+
+
+def test_a_label_without_a_horizon_is_traded_every_date() -> None:
+    days = np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")
+    found = evaluate_trading(days, np.ones(2), np.array([0.1, 0.2]), label="target_return > 0", horizon_dates=0)
+    assert found.metrics["n_periods"] == 2

@@ -1,0 +1,80 @@
+"""The files of a training, as the registry keeps them: pictures, tables, model card. Called by training_record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlops.training.card import model_card
+from mlops.training.contributions import contributions, contributions_csv, sample_rows
+from mlops.training.explained_plots import contributions_figure, importance_figure
+from mlops.training.importance import importance_csv
+from mlops.training.metrics import Evaluation
+from mlops.training.plots import training_plots
+from mlops.training.signal_plot import signal_figure
+from mlops.training.trading import signal_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlops.retraining.training_record import JudgedModel
+    from mlops.training.contributions import Contributions
+
+
+def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Artifact path → file in `folder`."""
+    rows, split, policy = judged.rows, judged.split, judged.strategy.training
+    held, features = split.holdout, rows.features
+    explained = explained_rows(judged)
+    curve = signal_curve(
+        rows.dates[held],
+        judged.probability,
+        None if rows.target_return is None else rows.target_return[held],
+        label=policy.label,
+        horizon_dates=policy.horizon_dates,
+    )
+    others = {
+        "importance.png": importance_figure(judged.model, features),
+        "shap_summary.png": contributions_figure(explained),
+    }
+    if curve is not None:
+        others["signal.png"] = signal_figure(curve)
+    card = folder / "model_card.md"
+    text = model_card(
+        judged.strategy,
+        split=split,
+        evaluation=judged.evaluation,
+        scrutiny=judged.scrutiny,
+        tags=tags,
+        as_of=judged.as_of,
+    )
+    card.write_text(text, encoding="utf-8")
+    return {
+        **judged.scrutiny.files(folder),
+        **training_plots(rows.y[held], judged.probability, folder, others=others),
+        "feature_importance.csv": importance_csv(judged.model, features, folder / "feature_importance.csv"),
+        "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),
+        "model_card.md": card,
+    }
+
+
+def explained_rows(judged: JudgedModel) -> Contributions:
+    """SHAP values of an even sample of the held-out rows."""
+    places = np.flatnonzero(judged.split.holdout)
+    chosen = np.zeros(len(judged.rows.x), dtype=bool)
+    chosen[places[sample_rows(len(places))]] = True
+    return contributions(judged.model, judged.rows.x[chosen], judged.rows.features)
+
+
+def size_and_counts(judged: JudgedModel) -> Evaluation:
+    """How many rows of each class were trained on, and how large the model is in XGBoost's own format."""
+    y = judged.rows.y[judged.split.train]
+    return Evaluation(
+        metrics={
+            "n_train_positive": float(np.count_nonzero(y == 1)),
+            "n_train_negative": float(np.count_nonzero(y == 0)),
+            "model_size_bytes": float(len(judged.model.get_booster().save_raw("ubj"))),
+        }
+    )
