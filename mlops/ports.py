@@ -375,6 +375,16 @@ class Ledger(Protocol):
         """Newest first."""
         ...
 
+    def newest_decision(self, strategy: str, version: str, *, namespace: str = "live") -> Promotion | None:
+        """The last decision about a version, whoever made it; None where there is none."""
+        ...
+
+    def challengers_of(
+        self, strategy: str, champion: str, *, since: date, other_than: str, namespace: str = "live"
+    ) -> tuple[str, ...]:
+        """Versions that were tested against this champion, by decisions dated `since` or later; oldest first."""
+        ...
+
     def unprojected(self, *, limit: int = 50) -> list[Promotion]:
         """Live promotions that the registry does not show yet, oldest first."""
         ...

@@ -21,6 +21,7 @@ Device = Literal["auto", "cpu", "gpu"]
 AsOf = Literal["today", "latest"]
 Rule = Literal["raw", "calibrated"]
 FoldWindow = Literal["expanding", "rolling"]
+MainMetric = Literal["accuracy", "roc_auc", "f1_score", "log_loss", "sharpe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +177,22 @@ class PromotionPolicy:
     """Accuracy minus that of always predicting the more frequent class."""
     min_f1: float | None = None
     """F1 score on the held-out dates."""
-    main_metric: Literal["accuracy", "roc_auc", "f1_score", "log_loss"] = "roc_auc"
-    """A challenger must not be worse than the champion on this, on the same held-out dates."""
+    gates: dict[str, float | None] = field(default_factory=dict)
+    """Bars on any metric that is logged: `{ sharpe_ratio = 0.5 }`. log_loss, brier and max_drawdown are bars from
+    above, all others from below."""
+    comparison: Literal["paired", "gates"] = "paired"
+    """`paired`: a challenger must be better than the champion on the same held-out dates. `gates`, the documented
+    rule: one that clears its gates is promoted, whatever the champion is."""
+    main_metric: MainMetric = "roc_auc"
+    """What the two are compared on. `sharpe`: of a position opened on every date, equal weight in each name with
+    p >= 0.5, held for the label's horizon."""
+    margin: float = 0.01
+    """How much better a challenger must be, in units of the main metric: below this, changing costs more than it
+    brings, and another seed is worth as much."""
+    confidence: float = 0.95
+    """Probability, after deflation, that it is better by the margin. The champion is kept as better by the same."""
+    max_champion_age: int | None = None
+    """Days since the champion's training after which a challenger that clears its gates replaces it; None: never."""
     accepted_findings: tuple[str, ...] = ()
     """Findings that block no promotion, by their codes: "single_feature_predicts_label:vol_20"."""
     approval: Literal["automatic", "manual"] = "automatic"
@@ -225,7 +240,7 @@ class Strategy:
     drift: DriftPolicy = DriftPolicy()
     training: TrainingPolicy = field(default_factory=TrainingPolicy)
     findings: FindingsPolicy = FindingsPolicy()
-    promotion: PromotionPolicy = PromotionPolicy()
+    promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     schedule: SchedulePolicy = SchedulePolicy()
     execution: ExecutionPolicy = ExecutionPolicy()
 

@@ -4,7 +4,7 @@
     holdout_dates = 60
     [strategies.growth]                 one table per strategy
     description = "…"
-    [strategies.growth.training]        overrides the defaults, key by key (`params` and `metrics` too)
+    [strategies.growth.training]        overrides the defaults, key by key (`params`, `metrics` and `gates` too)
     label = "target_return > 0"
 
 TOML has no null: a gate is taken out with the string "none".
@@ -132,6 +132,7 @@ def _check_meaning(strategy: Strategy) -> None:
         suspect.roc_auc,
         suspect.random_split_gap,
     )
+    promotion = strategy.promotion
     deadlines = (execution.drift_deadline_s, execution.train_deadline_s, execution.promote_deadline_s)
     wrong = [
         rule
@@ -177,6 +178,16 @@ def _check_meaning(strategy: Strategy) -> None:
             f"findings.single_feature_auc, target_correlation, accuracy, roc_auc and random_split_gap are above 0 "
             f"(found {bounds}); one above 1 is never reached": min(bounds) > 0,
             f"training.folds is 0 to {MAX_FOLDS} (found {training.folds})": 0 <= training.folds <= MAX_FOLDS,
+            f"promotion.confidence is a probability from 0.5 up to, but not, 1 (found {promotion.confidence})": (
+                0.5 <= promotion.confidence < 1
+            ),
+            f"promotion.margin is at least 0 and finite (found {promotion.margin})": 0 <= promotion.margin < math.inf,
+            f"promotion.max_champion_age is at least 1 day (found {promotion.max_champion_age})": (
+                promotion.max_champion_age is None or promotion.max_champion_age >= 1
+            ),
+            f"promotion.gates are finite numbers (found {promotion.gates})": all(
+                bar is None or math.isfinite(bar) for bar in promotion.gates.values()
+            ),
         }.items()
         if not holds
     ]
@@ -200,7 +211,7 @@ def _table(path: Path, content: Mapping[str, Any], key: str, where: str = "") ->
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = {**base, **over}
-    for table in ("params", "metrics"):
+    for table in ("params", "metrics", "gates"):
         if isinstance(base.get(table), dict) and isinstance(over.get(table), dict):
             merged[table] = {**base[table], **over[table]}
     return merged

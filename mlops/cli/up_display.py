@@ -25,6 +25,7 @@ _WORDS = {"prepare": "tables and sample"}
 _DECISIONS = {
     "promote": "✅ Production",
     "keep": "❌ champion kept",
+    "inconclusive": "❌ inconclusive",
     "await_approval": "⏸ awaits approval",
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, insert, or_, select, update
+from datetime import date
+
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, or_, select, update
 
 from mlops.errors import ChampionMoved
 from mlops.ledger import tables
@@ -17,6 +19,8 @@ _promotion = tables.promotion.c
 
 PRODUCTION = "Production"
 ARCHIVED = "Archived"
+TESTED = ("promote", "keep", "inconclusive", "await_approval")
+"""Decisions that came out of a comparison with the champion."""
 
 
 class Champions(LedgerPart):
@@ -148,6 +152,42 @@ class Champions(LedgerPart):
             query = query.where(_promotion.strategy == strategy)
         with self.database.reading() as connection:
             return [_promotion_of(row) for row in connection.execute(query.order_by(_promotion.id.desc()).limit(limit))]
+
+    def newest_decision(self, strategy: str, version: str, *, namespace: str = LIVE) -> Promotion | None:
+        """The last decision about a version, whoever made it; None where there is none."""
+        query = (
+            select(tables.promotion)
+            .where(_promotion.namespace == namespace, _promotion.strategy == strategy, _promotion.version == version)
+            .order_by(_promotion.id.desc())
+            .limit(1)
+        )
+        with self.database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _promotion_of(row)
+
+    def challengers_of(
+        self, strategy: str, champion: str, *, since: date, other_than: str, namespace: str = LIVE
+    ) -> tuple[str, ...]:
+        """Versions that were tested against this champion, by decisions dated `since` or later; oldest first.
+
+        A version that was tested twice counts once. A refused one was stopped by its gates and is none of them.
+        """
+        day = func.coalesce(_promotion.as_of, func.date(_promotion.created_at))
+        query = (
+            select(_promotion.version)
+            .where(
+                _promotion.namespace == namespace,
+                _promotion.strategy == strategy,
+                _promotion.previous_version == champion,
+                _promotion.version.not_in([champion, other_than]),
+                _promotion.decision.in_(TESTED),
+                day >= since,
+            )
+            .group_by(_promotion.version)
+            .order_by(func.min(_promotion.id))
+        )
+        with self.database.reading() as connection:
+            return tuple(connection.scalars(query))
 
     def unprojected(self, *, limit: int = 50) -> list[Promotion]:
         """Live promotions that the registry does not show yet, oldest first.

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlops.training.metrics import LOWER_IS_BETTER
+
 if TYPE_CHECKING:
     from mlops.strategies import PromotionPolicy
 
@@ -19,6 +21,7 @@ class GateResult:
 
     metric: str
     required: float
+    """The bar: from below, or from above for a metric that is better when lower."""
     found: float | None
     """None where the metric is missing, which fails the gate."""
     passed: bool
@@ -27,30 +30,38 @@ class GateResult:
 
 
 def apply_gates(policy: PromotionPolicy, metrics: Mapping[str, float]) -> tuple[GateResult, ...]:
-    """One result per gate that the policy applies; a value at the bar passes, nan does not."""
-    bars = {
-        "accuracy": policy.min_accuracy,
-        "roc_auc": policy.min_roc_auc,
-        "lift_over_majority": policy.min_lift_over_majority,
-        "f1_score": policy.min_f1,
-    }
-    return tuple(_gate(name, required, metrics) for name, required in bars.items() if required is not None)
+    """One result per gate that the policy applies; a value at the bar passes, nan does not.
+
+    The four named ones first, then `policy.gates`, on any metric that was logged.
+    """
+    named = (
+        ("accuracy", policy.min_accuracy),
+        ("roc_auc", policy.min_roc_auc),
+        ("lift_over_majority", policy.min_lift_over_majority),
+        ("f1_score", policy.min_f1),
+    )
+    bars = (*named, *policy.gates.items())
+    return tuple(_gate(name, required, metrics) for name, required in bars if required is not None)
 
 
 def _gate(name: str, required: float, metrics: Mapping[str, float]) -> GateResult:
     found = metrics.get(name)
+    is_lower_better = name in LOWER_IS_BETTER
     if found is None:
-        words = f"{name} was not measured, and at least {required:.4f} is required"
+        most = "most" if is_lower_better else "least"
+        words = f"{name} was not measured, and at {most} {required:.4f} is required"
         return GateResult(metric=name, required=required, found=None, passed=False, words=words)
-    passed = found >= required
-    relation = "meets" if passed else "is below"
-    words = f"{name} {_shown(found, required)} {relation} the required {required:.4f}{_beside(name, metrics)}"
+    passed = found <= required if is_lower_better else found >= required
+    missed = "is above the allowed" if is_lower_better else "is below the required"
+    met = "is within the allowed" if is_lower_better else "meets the required"
+    shown = f"{found:.4f}" if passed else _shown(found, required)
+    words = f"{name} {shown} {met if passed else missed} {required:.4f}{_beside(name, metrics)}"
     return GateResult(metric=name, required=required, found=found, passed=passed, words=words)
 
 
 def _shown(found: float, required: float) -> str:
     """Four digits, or as many as it takes not to read as the bar that it misses."""
-    return f"{found:.4f}" if found >= required or f"{found:.4f}" != f"{required:.4f}" else f"{found!r}"
+    return f"{found:.4f}" if f"{found:.4f}" != f"{required:.4f}" else f"{found!r}"
 
 
 def _beside(name: str, metrics: Mapping[str, float]) -> str:

@@ -1,59 +1,192 @@
-"""Champion against challenger on the same held-out dates.
+"""Champion against challenger on the same held-out dates: how sure it is that one of them is better.
 
-Pure; called by the promote stage. The rule is "not worse on the policy's main metric"; a paired test per date
-with a block bootstrap takes this place later.
+Pure; called by `mlops.promotion.evidence`. Dates are resampled in blocks, whole and the same for both, since what
+both models meet on a date is the same market. Block length, spread and deflation: docs/decisions/0016.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from mlops.promotion.block_length import automatic_block_length
+from mlops.promotion.bootstrap import stationary_counts
+from mlops.promotion.date_parts import Parts, influence, metric_of
+from mlops.promotion.deflation import deflated, resamples_for
 from mlops.training.metrics import LOWER_IS_BETTER
 
-if TYPE_CHECKING:
-    from mlops.strategies import PromotionPolicy
+MIN_BLOCKS = 2
+"""With fewer blocks than this nothing is said: one block is one observation."""
+SEED = 42
+"""Of the resamples. It is the same for every decision: a seed that could be chosen is a look."""
 
-_ALWAYS_DEFINED = "accuracy"
+Verdict = Literal["promote", "keep", "inconclusive"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Both versions' scores on the same rows."""
+class PairedTest:
+    """Both models on the same dates, and the answer."""
 
     metric: str
     challenger: float
     champion: float
-    champion_version: str
-    not_worse: bool
+    difference: float
+    """Positive where the challenger is better, whatever the metric's direction."""
+    low: float
+    high: float
+    """90 % interval of the difference."""
+    n_dates: int
+    block_dates: float
+    """Expected length: the label's horizon, or the automatic length where that is longer."""
+    automatic_block_dates: float
+    spread: float
+    """Factor on the resamples' distance from the difference: sqrt(n / (n - block))."""
+    resamples: int
+    n_undefined: int
+    """Resamples in which the metric is undefined for either model; they count for neither."""
+    margin: float
+    better_in_blocks: float
+    better_by_date: float
+    """As if dates were independent. Overlap can only make the answer less sure, so the smaller one counts: the
+    spread of few blocks may come out too small by chance."""
+    probability_better: float
+    """That the challenger is better by at least the margin: the smaller of the two."""
+    probability_worse: float
+    """That the champion is, likewise."""
+    looks: int
+    deflated_better: float
+    deflated_worse: float
+    confidence: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untestable:
+    """Why nothing can be said."""
+
     words: str
-    """A sentence for a person."""
 
 
-def compare_on(
-    policy: PromotionPolicy,
+def compare_on_dates(
+    metric: str,
     *,
-    challenger: Mapping[str, float],
-    champion: Mapping[str, float],
-    champion_version: str,
-) -> Comparison:
-    """Compare on the policy's main metric; on accuracy, and said so, where that one is undefined for these dates."""
-    metric = (
-        policy.main_metric if policy.main_metric in challenger and policy.main_metric in champion else _ALWAYS_DEFINED
-    )
-    ours, theirs = challenger[metric], champion[metric]
-    # Comparisons with nan are False: a challenger that cannot be measured is not "not worse".
-    not_worse = ours <= theirs if metric in LOWER_IS_BETTER else ours >= theirs
-    relation = "is not worse than" if not_worse else "is worse than"
-    instead = "" if metric == policy.main_metric else f" ({policy.main_metric} is undefined on these dates)"
-    return Comparison(
+    challenger: Parts,
+    champion: Parts,
+    horizon_dates: int,
+    margin: float,
+    confidence: float,
+    looks: int = 1,
+    seed: int = SEED,
+) -> PairedTest | Untestable:
+    """The test. `looks`: challengers and tuning trials that were looked at, this one among them."""
+    n = len(next(iter(challenger.values())))
+    once = np.ones((1, n))
+    ours = float(metric_of(metric, challenger, once, horizon_dates=horizon_dates)[0])
+    theirs = float(metric_of(metric, champion, once, horizon_dates=horizon_dates)[0])
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
+        return Untestable(words=f"{metric} is undefined on these {n} dates{_why(metric, ours)}")
+    if n < MIN_BLOCKS * max(1, horizon_dates):
+        message = f"{n} common dates are fewer than {MIN_BLOCKS} blocks of the {horizon_dates} that a label looks ahead"
+        return Untestable(words=message)
+    automatic = automatic_block_length(influence(metric, challenger) - influence(metric, champion))
+    block = max(float(horizon_dates), automatic)
+    resamples = resamples_for(looks, confidence)
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    observed = sign * (ours - theirs)
+
+    def answer(block_dates: float) -> _Answer:
+        counts = stationary_counts(n, block_dates=block_dates, resamples=resamples, seed=seed)
+        theirs_drawn = metric_of(metric, champion, counts, horizon_dates=horizon_dates)
+        drawn = sign * (metric_of(metric, challenger, counts, horizon_dates=horizon_dates) - theirs_drawn)
+        return _answer(drawn, observed, spread=math.sqrt(n / (n - block_dates)), margin=margin)
+
+    in_blocks, by_date = answer(block), answer(1.0)
+    better, worse = min(in_blocks.better, by_date.better), min(in_blocks.worse, by_date.worse)
+    deflated_better, deflated_worse = deflated(better, looks), deflated(worse, looks)
+    verdict: Verdict = "inconclusive"
+    if deflated_better >= confidence:
+        verdict = "promote"
+    elif deflated_worse >= confidence:
+        verdict = "keep"
+    return PairedTest(
         metric=metric,
         challenger=ours,
         champion=theirs,
-        champion_version=champion_version,
-        not_worse=not_worse,
-        words=(
-            f"{metric} {ours:.4f} {relation} the {theirs:.4f} of champion {champion_version} on the same dates{instead}"
-        ),
+        difference=observed,
+        low=min(in_blocks.low, by_date.low),
+        high=max(in_blocks.high, by_date.high),
+        n_dates=n,
+        block_dates=block,
+        automatic_block_dates=automatic,
+        spread=math.sqrt(n / (n - block)),
+        resamples=resamples,
+        n_undefined=in_blocks.n_undefined,
+        margin=margin,
+        better_in_blocks=in_blocks.better,
+        better_by_date=by_date.better,
+        probability_better=better,
+        probability_worse=worse,
+        looks=looks,
+        deflated_better=deflated_better,
+        deflated_worse=deflated_worse,
+        confidence=confidence,
+        verdict=verdict,
     )
+
+
+def in_words(test: PairedTest, champion_version: str) -> str:
+    """The test as a sentence for a person."""
+    is_worse = test.verdict == "keep"
+    after, plain = (
+        (test.deflated_worse, test.probability_worse) if is_worse else (test.deflated_better, test.probability_better)
+    )
+    counted = f" ({plain:.4f} before deflation for {test.looks} looks)" if test.looks > 1 else ""
+    asked = "below the" if test.verdict == "inconclusive" else "at least the"
+    return (
+        f"{test.metric} {test.challenger:.4f} against the {test.champion:.4f} of champion {champion_version} on "
+        f"{test.n_dates} common dates: {'worse' if is_worse else 'better'} by at least {test.margin:g} with "
+        f"probability {after:.4f}{counted}, {asked} required {test.confidence:g}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What one set of resamples says."""
+
+    better: float
+    worse: float
+    low: float
+    high: float
+    n_undefined: int
+
+
+def _answer(drawn: npt.NDArray[np.float64], observed: float, *, spread: float, margin: float) -> _Answer:
+    """Shares and interval of the resampled differences (r,), nan where the metric is undefined."""
+    defined = drawn[np.isfinite(drawn)]
+    widened = observed + spread * (defined - observed)
+    low, high = np.quantile(widened, [0.05, 0.95], method="inverted_cdf") if len(widened) else (observed, observed)
+    return _Answer(
+        better=_probability((widened > 0.0) & (widened >= margin), len(drawn)),
+        worse=_probability((widened < 0.0) & (widened <= -margin), len(drawn)),
+        low=float(low),
+        high=float(high),
+        n_undefined=len(drawn) - len(defined),
+    )
+
+
+def _probability(hits: npt.NDArray[np.bool_], resamples: int) -> float:
+    """Share of hits, never 1: one more resample is counted on the other side."""
+    return int(np.count_nonzero(hits)) / (resamples + 1)
+
+
+def _why(metric: str, challenger: float) -> str:
+    whose = "the champion" if math.isfinite(challenger) else "the challenger"
+    return {
+        "roc_auc": ": all labels are equal",
+        "f1_score": f": {whose} calls no row positive, and none is",
+        "sharpe": f": the returns of {whose}'s positions do not vary",
+    }.get(metric, "")

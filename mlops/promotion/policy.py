@@ -1,50 +1,107 @@
 """Whether a version may become the champion, and why.
 
-Pure; called by the promote stage. A "no" is a result with reasons, never an error.
+Pure; called by `mlops.promotion.evidence`. A "no" is a result with reasons, never an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mlops.promotion.gates import GateResult, apply_gates
+from mlops.promotion.paired import PairedTest, Untestable, in_words
 
 if TYPE_CHECKING:
-    from mlops.promotion.paired import Comparison
     from mlops.strategies import PromotionPolicy
+
+Answer = Literal["promote", "refuse", "keep", "inconclusive", "await_approval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incumbent:
+    """The champion as the challenger meets it."""
+
+    version: str
+    unusable: str | None = None
+    """Why it cannot be scored: its features are gone, its file is damaged; it could not be served either."""
+    metrics: Mapping[str, float] | None = None
+    """On the common dates; None where it was not scored, or these dates are too few to judge by."""
+    challenger_metrics: Mapping[str, float] | None = None
+    """The challenger's on the same dates."""
+    age_days: int | None = None
+    """From the date as of which it was trained to the one of this decision; None where that is not known."""
+    test: PairedTest | Untestable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """The answer with its evidence.
 
-    refuse: a gate was missed      keep: the champion is better      await_approval: it would be promoted
+    refuse: a gate was missed, or a finding holds it back (`mlops.promotion.findings`)      keep: the champion is better
+    inconclusive: nobody knows      await_approval: it would be promoted
     """
 
-    decision: Literal["promote", "refuse", "keep", "await_approval"]
+    decision: Answer
     reasons: tuple[str, ...]
     """Sentences for a person, the deciding ones first."""
     gates: tuple[GateResult, ...]
-    comparison: Comparison | None
+    champion_gates: tuple[GateResult, ...] = ()
+    """The champion's own, on the common dates."""
 
 
-def decide(policy: PromotionPolicy, *, metrics: Mapping[str, float], comparison: Comparison | None) -> Decision:
+def decide(
+    policy: PromotionPolicy,
+    *,
+    metrics: Mapping[str, float],
+    incumbent: Incumbent | None,
+) -> Decision:
     """Gates first, then the champion.
 
-    comparison : None where there is no champion, or none that can be scored on these dates (its features are
-    gone, its file is damaged); such a champion is replaced by a challenger that clears its gates, since it
-    could not be served either.
+    metrics : of the challenger's own held-out dates      incumbent : None where there is no champion
     """
     gates = apply_gates(policy, metrics)
-    missed = tuple(gate.words for gate in gates if not gate.passed)
-    if missed:
-        return Decision(decision="refuse", reasons=missed, gates=gates, comparison=comparison)
-    if comparison is not None and not comparison.not_worse:
-        return Decision(decision="keep", reasons=(comparison.words,), gates=gates, comparison=comparison)
-    reasons = (*((comparison.words,) if comparison is not None else ()), *(gate.words for gate in gates))
-    if policy.approval == "manual":
-        waits = ("the policy asks for a person's approval", *reasons)
-        return Decision(decision="await_approval", reasons=waits, gates=gates, comparison=comparison)
-    return Decision(decision="promote", reasons=reasons or ("no gate is applied",), gates=gates, comparison=comparison)
+    theirs = apply_gates(policy, incumbent.metrics) if incumbent and incumbent.metrics is not None else ()
+    stops = tuple(gate.words for gate in gates if not gate.passed)
+    if stops:
+        return Decision(decision="refuse", reasons=stops, gates=gates, champion_gates=theirs)
+    cleared = tuple(gate.words for gate in gates) or ("no gate is applied",)
+    answer, why = _against(policy, incumbent, theirs)
+    reasons = (*why, *cleared) if answer == "promote" else why
+    if answer == "promote" and policy.approval == "manual":
+        answer, reasons = "await_approval", ("the policy asks for a person's approval", *reasons)
+    return Decision(decision=answer, reasons=reasons, gates=gates, champion_gates=theirs)
+
+
+def _against(
+    policy: PromotionPolicy, incumbent: Incumbent | None, theirs: Sequence[GateResult]
+) -> tuple[Answer, tuple[str, ...]]:
+    if incumbent is None:
+        return "promote", ()
+    test = incumbent.test
+    shown = (in_words(test, incumbent.version),) if isinstance(test, PairedTest) else ()
+    without_a_win = _gives_way(policy, incumbent, theirs)
+    if without_a_win is not None:
+        return "promote", (without_a_win, *shown)
+    if isinstance(test, PairedTest):
+        return test.verdict, shown
+    why = test.words if test is not None else "there is nothing to compare on"
+    return "inconclusive", (f"whether it is better than champion {incumbent.version} cannot be tested: {why}",)
+
+
+def _gives_way(policy: PromotionPolicy, incumbent: Incumbent, theirs: Sequence[GateResult]) -> str | None:
+    """Why a challenger that clears its gates replaces the champion, better or not; None: it must be better."""
+    name = f"champion {incumbent.version}"
+    if incumbent.unusable is not None:
+        return f"{name} cannot be scored on these dates: {incumbent.unusable}"
+    if policy.comparison == "gates":
+        return f"the policy compares by gates alone, not with {name}"
+    missed = [gate.words for gate in theirs if not gate.passed and gate.found is not None]
+    if missed and incumbent.challenger_metrics is not None:
+        ours = apply_gates(policy, incumbent.challenger_metrics)
+        if all(gate.passed or gate.found is None for gate in ours):
+            return f"{name} misses its own gates on these dates: {'; '.join(missed)}"
+    oldest, age = policy.max_champion_age, incumbent.age_days
+    if oldest is not None and age is not None and age > oldest:
+        return f"{name} is {age} days old, and the policy allows {oldest}"
+    return None

@@ -8,6 +8,11 @@ from typing import Any
 from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
 from mlops.training.fold_table import FoldScore, fold_rows
 
+_NOT_PROMOTED = {
+    "keep": "❌ Model not promoted: the champion is better",
+    "inconclusive": "❌ Model not promoted: inconclusive, it stays in Staging as challenger",
+}
+
 
 def drift_lines(result: Mapping[str, Any]) -> list[str]:
     """The drift check's summary."""
@@ -125,14 +130,28 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
         for name, value in required.items()
         if value is not None and name != "min_accuracy"
     ]
+    lines += _comparison_lines(result.get("comparison"))
     if result["promoted"]:
         lines.append("✅ Model promoted to Production")
     elif result["decision"] == "await_approval":
-        lines.append("⏸ Model passes and awaits approval")
+        lines.append("⏸ Model passes and awaits approval: `acis approve RUN_ID --reason …`, or `acis reject`")
     else:
-        lines.append("❌ Model not promoted")
+        lines.append(_NOT_PROMOTED.get(result["decision"], "❌ Model not promoted"))
     lines += [f"  - {reason}" for reason in result["reasons"]]
     return lines
+
+
+def _comparison_lines(test: Mapping[str, Any] | None) -> list[str]:
+    """The paired test in a line; none where nothing was tested, or by an earlier version."""
+    if not test:
+        return []
+    return [
+        (
+            f"Against champion v{test['champion_version']}: {test['metric']} {test['difference']:+.4f} "
+            f"({test['low']:+.4f} to {test['high']:+.4f}), better with probability {test['deflated_better']:.3f}, "
+            f"worse with {test['deflated_worse']:.3f}"
+        )
+    ]
 
 
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:

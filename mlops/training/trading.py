@@ -36,7 +36,7 @@ def evaluate_trading(
     """
     if target_return is None:
         return _nothing("the features hold no target_return")
-    if not _LONG_LABEL.fullmatch(label):
+    if not is_long_label(label):
         return _nothing(f"the label {label!r} does not say when to be long")
     usable = np.isfinite(target_return)
     returns, trades = _periods(dates[usable], np.asarray(probability)[usable], target_return[usable], horizon_dates)
@@ -74,7 +74,7 @@ def signal_curve(
     horizon_dates: int,
 ) -> SignalCurve | None:
     """The curve behind `evaluate_trading`; None where that reports nothing."""
-    if target_return is None or not _LONG_LABEL.fullmatch(label):
+    if target_return is None or not is_long_label(label):
         return None
     usable = np.isfinite(target_return)
     days, p, earned = dates[usable], np.asarray(probability)[usable], target_return[usable]
@@ -88,6 +88,11 @@ def signal_curve(
         signal=np.concatenate([[1.0], np.cumprod(1 + called)]),
         everything=np.concatenate([[1.0], np.cumprod(1 + everything)]),
     )
+
+
+def is_long_label(label: str) -> bool:
+    """Whether a high probability says that the return will be high."""
+    return _LONG_LABEL.fullmatch(label) is not None
 
 
 def sharpe_ratio(returns: npt.NDArray[np.float64], *, periods_per_year: float) -> float | None:

@@ -104,6 +104,14 @@ def test_the_word_none_takes_a_gate_out(tmp_path: Path) -> None:
         ("[strategies.growth]\nlabel = 'x > 0'", "strategy 'growth': label: "),
         ("[strategies.growth.drift]\nalert_share = 'much'", "drift.alert_share: .*found 'much'"),
         ("[strategies.growth.data]\nas_of = 'yesterday'", "data.as_of: .*found 'yesterday'"),
+        ("[strategies.growth.promotion]\nconfidence = 1.0", "promotion.confidence is a probability"),
+        ("[strategies.growth.promotion]\nconfidence = 0.4", "promotion.confidence is a probability"),
+        ("[strategies.growth.promotion]\nmargin = -0.01", "promotion.margin is at least 0"),
+        ("[strategies.growth.promotion]\nmargin = inf", "promotion.margin is at least 0"),
+        ("[strategies.growth.promotion]\nmax_champion_age = 0", "promotion.max_champion_age is at least 1 day"),
+        ("[strategies.growth.promotion]\ngates = { sharpe_ratio = nan }", "promotion.gates are finite"),
+        ("[strategies.growth.promotion]\ngates = { sharpe_ratio = 'high' }", "promotion.gates.sharpe_ratio"),
+        ("[strategies.growth.promotion]\ncomparison = 'coin'", "promotion.comparison"),
         ("[strategies.growth.promotion]\nmain_metric = 'none'", "promotion.main_metric"),
         ("[strategies.growth.training]\nparams = 3", "training.params: .*found 3"),
         ("[strategies.growth.training]\nlabel = \"__import__('os').system('x')\"", "label .* is not understood"),
@@ -264,3 +272,21 @@ def test_early_stopping_class_weight_and_constraints_are_read_and_restored(tmp_p
     assert (growth.early_stopping_rounds, growth.class_weight, growth.monotone) == (10, "balanced", {"beta": -1})
     assert (value.early_stopping_rounds, value.class_weight, value.monotone) == (None, None, {"rsi_14": 1})
     assert restore(json.loads(json.dumps(snapshot(strategies["growth"])))).training == growth
+
+
+def test_gates_on_logged_metrics_are_merged_with_the_defaults_and_taken_out_with_none(tmp_path: Path) -> None:
+    content = """
+[defaults.promotion]
+gates = { sharpe_ratio = 0.5, max_drawdown = 0.2 }
+[strategies.growth.promotion]
+gates = { max_drawdown = "none", my_metric = 0.1 }
+"""
+    gates = loaded(tmp_path, content)["growth"].promotion.gates
+    assert gates == {"sharpe_ratio": 0.5, "max_drawdown": None, "my_metric": 0.1}
+
+
+def test_a_snapshot_from_before_the_paired_test_is_read_with_the_defaults() -> None:
+    old = snapshot(Strategy(name="growth"))
+    for name in ("gates", "comparison", "margin", "confidence", "max_champion_age"):
+        del old["promotion"][name]
+    assert restore(old) == Strategy(name="growth")

@@ -135,3 +135,40 @@ def test_decisions_are_read_newest_first(ledger: SqlLedger) -> None:
 
 def test_a_run_without_a_decision_has_none(ledger: SqlLedger) -> None:
     assert ledger.promotion_of(promoting(ledger).run_id) is None
+
+
+def judged(ledger: SqlLedger, version: str, decision: str, day: date | None = date(2020, 3, 16)) -> None:
+    stage = "Archived" if decision in ("keep", "refuse") else "Staging"
+    ledger.decide(promoting(ledger), decision_for(version, decision=decision, target_stage=stage, as_of=day))
+
+
+def test_a_champions_challengers_are_those_that_were_tested_against_it(ledger: SqlLedger) -> None:
+    judged(ledger, "2", "refuse")  # before there was a champion
+    ledger.decide(promoting(ledger), decision_for("3"))
+    for version, decision in (("4", "keep"), ("5", "refuse"), ("6", "inconclusive"), ("6", "keep"), ("7", "keep")):
+        judged(ledger, version, decision)
+    judged(ledger, "8", "await_approval", None)
+    since = date(2020, 1, 1)
+    assert ledger.challengers_of("growth", "3", since=since, other_than="7") == ("4", "6", "8")
+    assert ledger.challengers_of("growth", "2", since=since, other_than="7") == ()
+    assert ledger.challengers_of("value", "3", since=since, other_than="7") == ()
+    assert ledger.challengers_of("growth", "3", since=since, other_than="7", namespace="replay") == ()
+
+
+def test_challengers_count_from_a_day_on_by_the_date_of_their_decision(ledger: SqlLedger) -> None:
+    ledger.decide(promoting(ledger), decision_for("3"))
+    judged(ledger, "4", "keep", date(2020, 3, 15))
+    judged(ledger, "5", "keep", date(2020, 3, 16))
+    judged(ledger, "6", "keep", None)  # by the day on which it was written
+    assert ledger.challengers_of("growth", "3", since=date(2020, 3, 16), other_than="9") == ("5", "6")
+    assert ledger.challengers_of("growth", "3", since=date(2999, 1, 1), other_than="9") == ()
+
+
+def test_the_newest_decision_about_a_version_is_the_last_one(ledger: SqlLedger) -> None:
+    assert ledger.newest_decision("growth", "4") is None
+    judged(ledger, "4", "inconclusive")
+    judged(ledger, "4", "keep")
+    judged(ledger, "5", "refuse")
+    newest = ledger.newest_decision("growth", "4")
+    assert newest is not None
+    assert newest.decision == "keep"

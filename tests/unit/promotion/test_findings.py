@@ -12,7 +12,7 @@ GAP = Finding(code="random_split_gap", words="a random split shows 0.82")
 
 
 def decision(name: str = "promote") -> Decision:
-    return Decision(decision=name, reasons=("roc_auc meets the required",), gates=(), comparison=None)  # type: ignore[arg-type]
+    return Decision(decision=name, reasons=("roc_auc meets the required",), gates=())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wanted", ["promote", "await_approval"])

@@ -1,34 +1,49 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.promotion.gates import apply_gates
-from mlops.promotion.paired import Comparison, compare_on
-from mlops.promotion.policy import decide
+from mlops.promotion.paired import PairedTest, Untestable, Verdict
+from mlops.promotion.policy import Decision, Incumbent, decide
 from mlops.strategies import PromotionPolicy
 
 POLICY = PromotionPolicy(min_accuracy=0.70)
 GOOD = {"accuracy": 0.742, "roc_auc": 0.821, "f1_score": 0.731, "log_loss": 0.5}
+BAD = GOOD | {"accuracy": 0.61}
 
 
-def against(
-    champion: dict[str, float], challenger: dict[str, float] = GOOD, policy: PromotionPolicy = POLICY
-) -> Comparison:
-    return compare_on(policy, challenger=challenger, champion=champion, champion_version="3")
+def answer(verdict: Verdict) -> PairedTest:
+    """A test that ended so."""
+    better, worse = {"promote": (0.98, 0.0), "keep": (0.0, 0.98), "inconclusive": (0.6, 0.1)}[verdict]
+    return PairedTest(
+        metric="roc_auc", challenger=0.82, champion=0.8, difference=0.02, low=-0.01, high=0.05, n_dates=60,
+        block_dates=20.0, automatic_block_dates=3.0, spread=1.22, resamples=2000, n_undefined=0, margin=0.01,
+        better_in_blocks=better, better_by_date=better, probability_better=better, probability_worse=worse, looks=1,
+        deflated_better=better, deflated_worse=worse, confidence=0.95, verdict=verdict,
+    )  # fmt: skip
+
+
+INCUMBENT = Incumbent(version="3", metrics=GOOD, challenger_metrics=GOOD, age_days=40, test=answer("inconclusive"))
+
+
+def against(policy: PromotionPolicy = POLICY, **incumbent: object) -> Decision:
+    return decide(policy, metrics=GOOD, incumbent=replace(INCUMBENT, **incumbent))
 
 
 def test_a_version_that_clears_its_gates_is_promoted_where_there_is_no_champion() -> None:
-    decision = decide(POLICY, metrics=GOOD, comparison=None)
+    decision = decide(POLICY, metrics=GOOD, incumbent=None)
     assert decision.decision == "promote"
     assert decision.reasons == ("accuracy 0.7420 meets the required 0.7000",)
 
 
 def test_a_missed_gate_refuses_and_names_the_majority_beside() -> None:
     metrics = {"accuracy": 0.532, "majority_accuracy": 0.591, "holdout_majority_accuracy": 0.591}
-    decision = decide(POLICY, metrics=metrics, comparison=None)
+    decision = decide(POLICY, metrics=metrics, incumbent=None)
     assert decision.decision == "refuse"
     assert decision.reasons == ("accuracy 0.5320 is below the required 0.7000 (majority class alone: 0.5910)",)
 
@@ -36,7 +51,7 @@ def test_a_missed_gate_refuses_and_names_the_majority_beside() -> None:
 def test_every_missed_gate_is_a_reason() -> None:
     policy = PromotionPolicy(min_accuracy=0.7, min_roc_auc=0.6, min_lift_over_majority=0.05, min_f1=0.5)
     metrics = {"accuracy": 0.8, "roc_auc": 0.5, "lift_over_majority": 0.01, "f1_score": 0.6}
-    decision = decide(policy, metrics=metrics, comparison=None)
+    decision = decide(policy, metrics=metrics, incumbent=None)
     assert decision.reasons == (
         "roc_auc 0.5000 is below the required 0.6000",
         "lift_over_majority 0.0100 is below the required 0.0500",
@@ -51,7 +66,7 @@ def test_a_metric_that_a_gate_needs_and_is_missing_fails_it() -> None:
 
 
 def test_nan_fails_a_gate() -> None:
-    assert decide(POLICY, metrics={"accuracy": math.nan}, comparison=None).decision == "refuse"
+    assert decide(POLICY, metrics={"accuracy": math.nan}, incumbent=None).decision == "refuse"
 
 
 def test_a_value_at_the_bar_passes_and_one_just_below_does_not_read_like_it() -> None:
@@ -62,71 +77,129 @@ def test_a_value_at_the_bar_passes_and_one_just_below_does_not_read_like_it() ->
 
 
 def test_a_gate_that_is_none_is_not_applied() -> None:
-    policy = PromotionPolicy(min_accuracy=None)
-    assert decide(policy, metrics={}, comparison=None).decision == "promote"
-    assert decide(policy, metrics={}, comparison=None).reasons == ("no gate is applied",)
+    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": None})
+    decision = decide(policy, metrics={}, incumbent=None)
+    assert (decision.decision, decision.reasons) == ("promote", ("no gate is applied",))
 
 
-def test_a_better_champion_is_kept() -> None:
-    decision = decide(POLICY, metrics=GOOD, comparison=against(GOOD | {"roc_auc": 0.83}))
-    assert decision.decision == "keep"
-    assert decision.reasons == ("roc_auc 0.8210 is worse than the 0.8300 of champion 3 on the same dates",)
+def test_any_logged_metric_can_be_a_gate() -> None:
+    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": 0.5, "my_metric": 0.1})
+    decision = decide(policy, metrics={"sharpe_ratio": 0.6, "my_metric": 0.05}, incumbent=None)
+    assert decision.reasons == ("my_metric 0.0500 is below the required 0.1000",)
+    assert decide(policy, metrics={"sharpe_ratio": 0.6}, incumbent=None).reasons == (
+        "my_metric was not measured, and at least 0.1000 is required",
+    )
 
 
-def test_an_equal_champion_is_replaced() -> None:
-    assert decide(POLICY, metrics=GOOD, comparison=against(GOOD)).decision == "promote"
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (0.19, "max_drawdown 0.1900 is within the allowed 0.2000"),
+        (0.2, "max_drawdown 0.2000 is within the allowed 0.2000"),
+        (0.20001, "max_drawdown 0.20001 is above the allowed 0.2000"),
+        (None, "max_drawdown was not measured, and at most 0.2000 is required"),
+    ],
+)
+def test_a_metric_that_is_better_when_lower_has_a_bar_from_above(found: float | None, words: str) -> None:
+    policy = PromotionPolicy(min_accuracy=None, gates={"max_drawdown": 0.2})
+    (gate,) = apply_gates(policy, {} if found is None else {"max_drawdown": found})
+    assert (gate.words, gate.passed) == (words, "within" in words)
 
 
-def test_a_champion_that_cannot_be_scored_is_replaced_by_a_challenger_that_clears_its_gates() -> None:
-    assert decide(POLICY, metrics=GOOD, comparison=None).decision == "promote"
+# --------------------------------------------------------------------------- against the champion
 
 
-def test_log_loss_is_better_when_lower() -> None:
-    policy = PromotionPolicy(main_metric="log_loss")
-    assert against(GOOD | {"log_loss": 0.6}, policy=policy).not_worse
-    assert not against(GOOD | {"log_loss": 0.4}, policy=policy).not_worse
+@pytest.mark.parametrize("verdict", ["promote", "keep", "inconclusive"])
+def test_the_tests_verdict_is_the_decision_and_its_numbers_are_the_first_reason(verdict: Verdict) -> None:
+    decision = against(test=answer(verdict))
+    assert decision.decision == verdict
+    assert "on 60 common dates" in decision.reasons[0]
+    assert ("below the required 0.95" in decision.reasons[0]) == (verdict == "inconclusive")
 
 
-def test_a_main_metric_that_is_undefined_on_these_dates_gives_way_to_accuracy_and_says_so() -> None:
-    found = against({"accuracy": 0.6}, challenger={"accuracy": 0.7, "roc_auc": 0.9})
-    assert (found.metric, found.not_worse) == ("accuracy", True)
-    assert "roc_auc is undefined on these dates" in found.words
+def test_a_challenger_that_misses_a_gate_is_refused_however_much_better_it_is() -> None:
+    decision = decide(POLICY, metrics=BAD, incumbent=replace(INCUMBENT, test=answer("promote")))
+    assert decision.decision == "refuse"
 
 
-def test_a_challenger_that_measures_nan_is_not_better() -> None:
-    assert not against(GOOD, challenger=GOOD | {"roc_auc": math.nan}).not_worse
+def test_a_champion_that_cannot_be_tested_against_is_not_replaced() -> None:
+    decision = against(test=Untestable(words="roc_auc is undefined on these 60 dates: all labels are equal"))
+    assert decision.decision == "inconclusive"
+    assert decision.reasons[0].endswith(
+        "cannot be tested: roc_auc is undefined on these 60 dates: all labels are equal"
+    )
+
+
+def test_a_champion_that_cannot_be_scored_gives_way() -> None:
+    decision = against(metrics=None, challenger_metrics=None, test=None, unusable="its file is gone")
+    assert decision.decision == "promote"
+    assert decision.reasons[0] == "champion 3 cannot be scored on these dates: its file is gone"
+
+
+def test_a_champion_that_misses_its_own_gates_gives_way_to_a_challenger_that_clears_them() -> None:
+    decision = against(metrics=BAD)
+    assert decision.decision == "promote"
+    assert decision.reasons[0] == (
+        "champion 3 misses its own gates on these dates: accuracy 0.6100 is below the required 0.7000"
+    )
+    assert [gate.passed for gate in decision.champion_gates] == [False]
+
+
+def test_where_both_miss_a_gate_on_these_dates_the_test_decides() -> None:
+    assert against(metrics=BAD, challenger_metrics=BAD).decision == "inconclusive"
+
+
+def test_a_metric_that_these_dates_do_not_give_fails_no_champion() -> None:
+    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": 0.5})
+    incumbent = replace(INCUMBENT, metrics={}, challenger_metrics={})
+    assert decide(policy, metrics={"sharpe_ratio": 0.6}, incumbent=incumbent).decision == "inconclusive"
+
+
+@pytest.mark.parametrize(("age", "decision"), [(40, "inconclusive"), (41, "promote"), (None, "inconclusive")])
+def test_a_champion_older_than_the_policy_allows_gives_way(age: int | None, decision: str) -> None:
+    found = against(replace(POLICY, max_champion_age=40), age_days=age)
+    assert found.decision == decision
+    assert (found.reasons[0] == "champion 3 is 41 days old, and the policy allows 40") == (decision == "promote")
+
+
+def test_by_gates_alone_a_challenger_that_clears_them_is_promoted_whatever_the_champion_is() -> None:
+    decision = against(replace(POLICY, comparison="gates"), test=None, metrics=None, challenger_metrics=None)
+    assert decision.decision == "promote"
+    assert decision.reasons[0] == "the policy compares by gates alone, not with champion 3"
 
 
 def test_manual_approval_waits_where_it_would_have_promoted_and_only_there() -> None:
     policy = PromotionPolicy(approval="manual")
-    assert decide(policy, metrics=GOOD, comparison=None).decision == "await_approval"
-    assert decide(policy, metrics={"accuracy": 0.1}, comparison=None).decision == "refuse"
+    assert decide(policy, metrics=GOOD, incumbent=None).decision == "await_approval"
+    assert decide(policy, metrics={"accuracy": 0.1}, incumbent=None).decision == "refuse"
+    assert against(policy).decision == "inconclusive"
 
 
 _SHARE = st.floats(0, 1)
-_METRICS = st.fixed_dictionaries(
-    {"accuracy": _SHARE, "roc_auc": _SHARE, "f1_score": _SHARE, "log_loss": st.floats(0, 5)}
-)
-_RANK = {"refuse": 0, "keep": 1, "promote": 2}
+_METRICS = st.fixed_dictionaries({"accuracy": _SHARE, "roc_auc": _SHARE, "f1_score": _SHARE})
+_RANK = {"refuse": 0, "keep": 1, "inconclusive": 2, "promote": 3}
 
 
 @given(
-    challenger=_METRICS,
+    metrics=_METRICS,
     champion=_METRICS,
-    better=st.fixed_dictionaries(dict.fromkeys(("accuracy", "roc_auc", "f1_score", "log_loss"), _SHARE)),
-    main=st.sampled_from(["accuracy", "roc_auc", "f1_score", "log_loss"]),
+    gain=st.fixed_dictionaries(dict.fromkeys(("accuracy", "roc_auc", "f1_score"), _SHARE)),
+    verdicts=st.tuples(*[st.sampled_from(["keep", "inconclusive", "promote"])] * 2),
     bar=_SHARE,
 )
 def test_a_better_challenger_never_turns_promote_into_keep(
-    challenger: dict[str, float], champion: dict[str, float], better: dict[str, float], main: str, bar: float
+    metrics: dict[str, float],
+    champion: dict[str, float],
+    gain: dict[str, float],
+    verdicts: tuple[Verdict, Verdict],
+    bar: float,
 ) -> None:
-    policy = PromotionPolicy(min_accuracy=bar, min_roc_auc=bar / 2, main_metric=main)  # type: ignore[arg-type]
-    improved = {
-        name: value - better[name] * value if name == "log_loss" else value + better[name] * (1 - value)
-        for name, value in challenger.items()
-    }
+    policy = PromotionPolicy(min_accuracy=bar, min_roc_auc=bar / 2)
+    improved = {name: value + gain[name] * (1 - value) for name, value in metrics.items()}
+    worse, better = sorted(verdicts, key=lambda verdict: _RANK[verdict])
 
-    def rank(metrics: dict[str, float]) -> int:
-        return _RANK[decide(policy, metrics=metrics, comparison=against(champion, metrics, policy)).decision]
+    def rank(found: dict[str, float], verdict: Verdict) -> int:
+        incumbent = Incumbent(version="3", metrics=champion, challenger_metrics=found, test=answer(verdict))
+        return _RANK[decide(policy, metrics=found, incumbent=incumbent).decision]
 
-    assert rank(improved) >= rank(challenger)
+    assert rank(improved, better) >= rank(metrics, worse)

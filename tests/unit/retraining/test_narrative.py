@@ -110,6 +110,36 @@ def test_a_refusal_prints_its_reasons() -> None:
     assert text(Stage.PROMOTE, refused).splitlines()[-2:] == ["❌ Model not promoted", "  - accuracy 0.5 is below"]
 
 
+COMPARED = {
+    "champion_version": "3",
+    "metric": "roc_auc",
+    "difference": 0.0123,
+    "low": -0.02,
+    "high": 0.04,
+    "deflated_better": 0.7123,
+    "deflated_worse": 0.01,
+}
+
+
+@pytest.mark.parametrize(
+    ("decision", "line"),
+    [
+        ("keep", "❌ Model not promoted: the champion is better"),
+        ("inconclusive", "❌ Model not promoted: inconclusive, it stays in Staging as challenger"),
+    ],
+)
+def test_a_comparison_says_its_answer_with_the_probability(decision: str, line: str) -> None:
+    compared = PROMOTE | {"promoted": False, "decision": decision, "comparison": COMPARED}
+    assert text(Stage.PROMOTE, compared).splitlines()[-2:] == [
+        "Against champion v3: roc_auc +0.0123 (-0.0200 to +0.0400), better with probability 0.712, worse with 0.010",
+        line,
+    ]
+
+
+def test_a_result_of_an_earlier_version_has_no_comparison() -> None:
+    assert "Against" not in text(Stage.PROMOTE, PROMOTE)
+
+
 def test_a_version_that_waits_for_a_person_says_so() -> None:
     assert "awaits approval" in text(Stage.PROMOTE, PROMOTE | {"promoted": False, "decision": "await_approval"})
 

@@ -22,7 +22,7 @@ from mlops.errors import (
 )
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ports import ModelVersion
-from mlops.retraining import promote_stage
+from mlops.retraining import common_dates
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.promote_stage import COMPARISONS, promote
 from mlops.strategies import PromotionPolicy
@@ -112,7 +112,8 @@ def test_a_champion_that_is_better_on_the_same_dates_is_kept(services: FakeServi
     registered(services, skill=False)  # its own metrics lie; what counts is measured anew
     _, outcome = decided(services)
     assert (outcome.run_state, outcome.result["decision"]) == (RunState.REFUSED, "keep")
-    assert "is worse than" in outcome.result["reasons"][0]
+    assert "worse by at least 0.01 with probability 0.99" in outcome.result["reasons"][0]
+    assert outcome.result["comparison"]["verdict"] == "keep"
     assert (champion(services), stages(services)) == ("1", {"1": "Production", "2": "Archived"})
 
 
@@ -132,10 +133,10 @@ def test_both_are_scored_on_the_dates_that_the_challenger_held_out(services: Fak
     grant, _ = decided(services)
     promotion = services.ledger.promotion_of(grant.run_id)
     assert promotion is not None
-    comparison = promotion.evidence["comparison"]
-    # The same model on the same rows: equal to the last bit, and not worse.
-    assert comparison["challenger"] == comparison["champion"]
-    assert promotion.decision == "promote"
+    test = promotion.evidence["test"]
+    # The same model on the same rows: equal to the last bit, so that neither is better.
+    assert (test["challenger"], test["difference"]) == (test["champion"], 0)
+    assert (test["probability_better"], test["probability_worse"]) == (0, 0)
     assert promotion.evidence["holdout"] == [day.isoformat() for day in HOLDOUT]
 
 
@@ -178,7 +179,7 @@ def test_the_champion_promoted_again_stays_in_production(services: FakeServices)
 
 
 def test_a_rollback_returns_an_earlier_version_without_asking_its_gates(services: FakeServices) -> None:
-    registered(services)
+    registered(services, skill=False)
     decided(services)
     registered(services)
     decided(services)
@@ -229,7 +230,7 @@ def test_a_version_dated_before_the_champions_own_date_is_refused(services: Fake
 
 
 def test_a_version_of_the_same_date_is_compared(services: FakeServices) -> None:
-    registered(services)
+    registered(services, skill=False)
     decided(services)
     registered(services)
     assert decided(services)[1].result["decision"] == "promote"
@@ -316,13 +317,13 @@ def test_the_champion_is_not_scored_on_dates_that_it_was_trained_on(
     decided(services)
     registered(services)
     scored: list[int] = []
-    evaluate = promote_stage.evaluate_classifier
+    judge = common_dates.judge
 
-    def watched(y: Any, *given: Any, **named: Any) -> Any:
-        scored.append(len(y))
-        return evaluate(y, *given, **named)
+    def watched(strategy: Any, rows: Any, on: Any, *given: Any, **named: Any) -> Any:
+        scored.append(int(on.sum()))
+        return judge(strategy, rows, on, *given, **named)
 
-    monkeypatch.setattr(promote_stage, "evaluate_classifier", watched)
+    monkeypatch.setattr(common_dates, "judge", watched)
     grant, outcome = decided(services)
     left = 20 - (0 if finding is None else int(finding.split()[0]))
     assert scored == [left * TICKERS] * 2  # both on the same rows
@@ -489,7 +490,7 @@ def moving(services: FakeServices, monkeypatch: pytest.MonkeyPatch, *, times: in
 def test_a_champion_that_changed_meanwhile_is_compared_with_again(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registered(services)
+    registered(services, skill=False)
     decided(services)
     registered(services)
     moving(services, monkeypatch, times=1)
@@ -497,14 +498,14 @@ def test_a_champion_that_changed_meanwhile_is_compared_with_again(
     promotion = services.ledger.promotion_of(grant.run_id)
     assert promotion is not None
     # Promoted at seq 1, moved to seq 2 during the comparison: the decision is about seq 2.
-    assert promotion.evidence["champion"] == {"version": "1", "seq": 2}
+    assert (promotion.evidence["champion"]["version"], promotion.evidence["champion"]["seq"]) == ("1", 2)
     assert (outcome.result["seq"], champion(services)) == (3, "2")
 
 
 def test_a_champion_that_never_stands_still_ends_the_comparing(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registered(services)
+    registered(services, skill=False)
     decided(services)
     registered(services)
     moving(services, monkeypatch, times=COMPARISONS)

@@ -1,0 +1,213 @@
+"""Two versions scored on the held-out dates that neither was trained on.
+
+Called by the promote stage and by `acis compare`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlops.errors import (
+    EmptyWindow,
+    InsufficientData,
+    MissingColumn,
+    ModelNotFound,
+    UnusableFeatures,
+    UnusableModelFile,
+    VersionNotFound,
+)
+from mlops.promotion.date_parts import Parts, ScoredRows, date_parts
+from mlops.promotion.evidence import CommonDates
+from mlops.promotion.paired import MIN_BLOCKS
+from mlops.retraining.judging import judge
+from mlops.retraining.labelled_rows import read_labelled
+from mlops.training.fingerprint import data_fingerprint
+from mlops.training.metrics import majority_class_share
+from mlops.training.trading import is_long_label
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    import numpy.typing as npt
+    import xgboost as xgb
+
+    from mlops.bootstrap import Services
+    from mlops.ports import ModelVersion
+    from mlops.retraining.labelled_rows import LabelledRows
+    from mlops.strategies import Strategy
+
+#: What keeps a model from being scored; anything else (a registry that refuses, say) fails the stage.
+UNSCORED = (UnusableModelFile, MissingColumn, UnusableFeatures, EmptyWindow, InsufficientData)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """What came of bringing two versions together."""
+
+    common: CommonDates | None
+    unusable: str | None = None
+    """Why the champion could not be scored; then there are no common dates."""
+    findings: tuple[str, ...] = ()
+
+
+def meet(
+    services: Services, strategy: Strategy, challenger: ModelVersion, champion_version: str, *, as_of: date
+) -> Meeting:
+    """Score both as of a date.
+
+    Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
+    """
+    ours = _scorable(services, strategy, challenger.name, challenger.version, as_of=as_of)
+    held = _held_out(ours.rows, challenger)
+    try:
+        theirs = _scorable(services, strategy, challenger.name, champion_version, as_of=as_of, read=ours.rows)
+        champion = services.registry.version(challenger.name, champion_version)
+    except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
+        return Meeting(common=None, unusable=str(exc))
+    horizon = strategy.training.horizon_dates
+    unseen, findings = _unseen(held, ours.rows, champion, horizon_dates=horizon)
+    return Meeting(common=_common(strategy, ours, theirs, unseen, before=held[0]), findings=findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scorable:
+    """A model with the rows of its own features."""
+
+    model: xgb.XGBClassifier
+    rows: LabelledRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """A model's rows of some dates, and what it says of them."""
+
+    rows: ScoredRows
+    metrics: Mapping[str, float]
+    fingerprint: str
+
+
+def _common(
+    strategy: Strategy, ours: _Scorable, theirs: _Scorable, dates: npt.NDArray[np.datetime64], *, before: np.datetime64
+) -> CommonDates:
+    challenger, champion = (_scored(strategy, one, dates, before=before) for one in (ours, theirs))
+    if not np.array_equal(challenger.rows.dates, champion.rows.dates):
+        message = "the feature view changed while both versions were scored; promote again"
+        raise InsufficientData(message)
+    metric = strategy.promotion.main_metric
+    why = _why_no_parts(metric, strategy, challenger.rows)
+    parts: tuple[Parts | None, Parts | None] = (None, None)
+    if why is None:
+        parts = (date_parts(metric, challenger.rows), date_parts(metric, champion.rows))
+    return CommonDates(
+        first=str(dates[0]),
+        last=str(dates[-1]),
+        n_dates=len(dates),
+        n_rows=len(challenger.rows.y),
+        data_fingerprint=challenger.fingerprint,
+        champion_data_fingerprint=champion.fingerprint,
+        is_enough=len(dates) >= MIN_BLOCKS * max(1, strategy.training.horizon_dates),
+        challenger=challenger.metrics,
+        champion=champion.metrics,
+        parts_challenger=parts[0],
+        parts_champion=parts[1],
+        why_no_parts=why,
+    )
+
+
+def _why_no_parts(metric: str, strategy: Strategy, rows: ScoredRows) -> str | None:
+    if metric != "sharpe":
+        return None
+    if rows.target_return is None:
+        return "sharpe is undefined: the features hold no target_return"
+    if not is_long_label(strategy.training.label):
+        return f"sharpe is undefined: the label {strategy.training.label!r} does not say when to be long"
+    return None
+
+
+def _scorable(
+    services: Services,
+    strategy: Strategy,
+    model_name: str,
+    version: str,
+    *,
+    as_of: date,
+    read: LabelledRows | None = None,
+) -> _Scorable:
+    """`read`: rows that were read already, which serve where the features are the same."""
+    model = services.registry.load_classifier(model_name, version)
+    features = model.get_booster().feature_names
+    if features is None:
+        message = f"version {version} does not say the names of its features; train it again here"
+        raise MissingColumn(message)
+    if read is not None and read.features == tuple(features):
+        return _Scorable(model=model, rows=read)
+    rows = read_labelled(services.source, strategy, as_of=as_of, features=tuple(features))
+    return _Scorable(model=model, rows=rows)
+
+
+def _scored(
+    strategy: Strategy, scorable: _Scorable, dates: npt.NDArray[np.datetime64], *, before: np.datetime64
+) -> _Scored:
+    """On those dates; rows before a date give the majority class to compare with."""
+    rows = scorable.rows
+    on = rows.known & np.isin(rows.dates, dates)
+    probability = scorable.model.predict_proba(rows.x[on])[:, 1]
+    returns = None if rows.target_return is None else rows.target_return[on]
+    share = majority_class_share(rows.y[rows.known & (rows.dates < before)])
+    metrics = judge(strategy, rows, on, probability, train_positive_share=share).metrics
+    return _Scored(
+        rows=ScoredRows(dates=rows.dates[on], y=rows.y[on], probability=probability, target_return=returns),
+        metrics=metrics,
+        fingerprint=data_fingerprint(rows.x[on], rows.y[on], rows.dates[on], features=rows.features),
+    )
+
+
+def _held_out(rows: LabelledRows, version: ModelVersion) -> npt.NDArray[np.datetime64]:
+    """Dates with labels that a version held out, ascending. Raises EmptyWindow."""
+    first, last = _holdout(version)
+    held = np.unique(rows.dates[rows.known & (rows.dates >= first) & (rows.dates <= last)])
+    if not held.size:
+        message = f"there are no labelled rows from {first} to {last}, which version {version.version} held out"
+        raise EmptyWindow(message)
+    return held
+
+
+def _unseen(
+    held: npt.NDArray[np.datetime64], rows: LabelledRows, champion: ModelVersion, *, horizon_dates: int
+) -> tuple[npt.NDArray[np.datetime64], tuple[str, ...]]:
+    """The dates that the champion was not trained on either, by the rule of its own split.
+
+    Its last training label looks `horizon_dates` panel dates ahead; dates before that end are left out.
+    Raises InsufficientData where none is left.
+    """
+    try:
+        train_end = np.datetime64(champion.tags["train_end"], "D")
+    except (KeyError, ValueError):
+        return held, (f"champion {champion.version} does not say what it was trained on; it may know these dates",)
+    panel = np.unique(rows.dates)
+    first = int(np.searchsorted(panel, train_end, side="right")) - 1 + max(1, horizon_dates)
+    unseen = held[np.searchsorted(panel, held) >= first]
+    left_out = len(held) - len(unseen)
+    if not unseen.size:
+        message = f"champion {champion.version} was trained up to {train_end} and knows all {left_out} held-out dates"
+        raise InsufficientData(message)
+    if not left_out:
+        return unseen, ()
+    finding = (
+        f"{left_out} of {len(held)} held-out dates are left out, since champion {champion.version} "
+        f"was trained up to {train_end}"
+    )
+    return unseen, (finding,)
+
+
+def _holdout(version: ModelVersion) -> tuple[np.datetime64, np.datetime64]:
+    """First and last held-out date. Raises InsufficientData for a version that was registered elsewhere."""
+    try:
+        return np.datetime64(version.tags["holdout_start"], "D"), np.datetime64(version.tags["holdout_end"], "D")
+    except (KeyError, ValueError) as exc:
+        message = f"version {version.version} does not say which dates it held out; train it here"
+        raise InsufficientData(message) from exc

@@ -1,0 +1,131 @@
+"""Gathers what a decision about a challenger uses, and has it decided.
+
+Called by the promote stage. The decision itself is `mlops.promotion`, a pure function of these facts.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from mlops.code_version import code_version
+from mlops.errors import ModelNotFound, VersionNotFound
+from mlops.ledger.records import PromotionDecision
+from mlops.mlflow.adoption import trained_as_of
+from mlops.promotion.deflation import LOOKBACK_DAYS
+from mlops.promotion.evidence import Facts, evidence_of
+from mlops.promotion.findings import read as read_findings
+from mlops.promotion.paired import SEED
+from mlops.retraining.common_dates import UNSCORED, Meeting, meet
+from mlops.training.fingerprint import evidence_digest
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from mlops.bootstrap import Services
+    from mlops.ledger.records import Champion, Grant
+    from mlops.ports import ModelVersion
+    from mlops.strategies import Strategy
+
+TRIALS_TAG = "tuning_trials"
+"""Tag of a version: how many parameter sets its training tried."""
+#: Where the registry's stage follows from the decision; every other version goes to Archived.
+_STAGES = {"promote": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
+
+
+def judged(
+    grant: Grant, services: Services, strategy: Strategy, version: ModelVersion, champion: Champion
+) -> PromotionDecision:
+    """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
+    dated = trained_as_of(version) or grant.as_of
+    verdict = _without_a_test(version, champion, dated)
+    meeting: Meeting | None = None
+    if champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
+        try:
+            meeting = meet(services, strategy, version, champion.version, as_of=dated or services.now().date())
+        except UNSCORED as exc:
+            verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
+    evidence = evidence_of(
+        Facts(
+            kind=grant.kind.value,
+            as_of=dated.isoformat() if dated else None,
+            version=version.version,
+            metrics=version.metrics,
+            model_sha256=version.tags.get("acis.model_sha256"),
+            data_fingerprint=version.tags.get("data_fingerprint"),
+            holdout=(version.tags.get("holdout_start"), version.tags.get("holdout_end")),
+            champion=_champion_facts(services, version, champion, dated, meeting),
+            policy=strategy.promotion,
+            horizon_dates=strategy.training.horizon_dates,
+            seed=SEED,
+            tuning_trials=_tuning_trials(version),
+            earlier_challengers=_earlier_challengers(services, version, champion, dated),
+            code=code_version(),
+            common=meeting.common if meeting is not None else None,
+            verdict=verdict,
+            suspicions=read_findings(version.tags),
+            findings=meeting.findings if meeting is not None else (),
+        )
+    )
+    return PromotionDecision(
+        decision=evidence["decision"],
+        version=version.version,
+        model_name=version.name,
+        reasons=tuple(evidence["reasons"]),
+        evidence=evidence,
+        evidence_digest=evidence_digest(evidence),
+        actor=grant.requested_by,
+        target_stage=_STAGES.get(evidence["decision"], "Archived"),
+        expected_seq=champion.seq,
+        as_of=dated,
+    )
+
+
+def _without_a_test(version: ModelVersion, champion: Champion, dated: date | None) -> tuple[str, str] | None:
+    if champion.version == version.version:
+        return "keep", f"version {version.version} is the champion already"
+    if champion.as_of is not None and dated is not None and dated < champion.as_of:
+        return "refuse", f"it is dated {dated}, before the champion's own {champion.as_of}"
+    return None
+
+
+def _champion_facts(
+    services: Services, version: ModelVersion, champion: Champion, dated: date | None, meeting: Meeting | None
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"version": champion.version, "seq": champion.seq}
+    if champion.version is None:
+        return facts
+    trained: date | None = champion.as_of
+    try:
+        found = services.registry.version(version.name, champion.version)
+    except (ModelNotFound, VersionNotFound):
+        pass  # `unusable` says so
+    else:
+        trained = trained_as_of(found) or trained
+        facts["model_sha256"] = found.tags.get("acis.model_sha256")
+    facts["trained_as_of"] = trained.isoformat() if trained else None
+    facts["age_days"] = (dated - trained).days if dated and trained else None
+    facts["unusable"] = meeting.unusable if meeting is not None else None
+    return facts
+
+
+def _tuning_trials(version: ModelVersion) -> int:
+    try:
+        return max(0, int(version.tags.get(TRIALS_TAG, "0")))
+    except ValueError:
+        return 0
+
+
+def _earlier_challengers(
+    services: Services, version: ModelVersion, champion: Champion, dated: date | None
+) -> tuple[str, ...]:
+    if champion.version is None:
+        return ()
+    today = dated or services.now().date()
+    return services.ledger.challengers_of(
+        champion.strategy,
+        champion.version,
+        since=today - timedelta(days=LOOKBACK_DAYS),
+        other_than=version.version,
+        namespace=champion.namespace,
+    )

@@ -1,0 +1,179 @@
+"""The paired test: what it says of planted panels, and what it never says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops.promotion.date_parts import ScoredRows, date_parts
+from mlops.promotion.deflation import deflated, resamples_for
+from mlops.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words
+from tests.support.panels import planted_pair
+
+
+def outcome_of(
+    challenger: ScoredRows, champion: ScoredRows, *, metric: str = "roc_auc", horizon: int = 20, **more: float
+) -> PairedTest | Untestable:
+    return compare_on_dates(
+        metric,
+        challenger=date_parts(metric, challenger),
+        champion=date_parts(metric, champion),
+        horizon_dates=horizon,
+        **{"margin": 0.01, "confidence": 0.95, **more},  # type: ignore[arg-type]
+    )
+
+
+def found(*rows: ScoredRows, **more: float | str) -> PairedTest:
+    test = outcome_of(*rows, **more)  # type: ignore[arg-type]
+    assert isinstance(test, PairedTest)
+    return test
+
+
+def pair(seed: int, challenger: float, champion: float, **more: float) -> tuple[ScoredRows, ScoredRows]:
+    return planted_pair(
+        np.random.default_rng(seed),
+        challenger_auc=challenger,
+        champion_auc=champion,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_a_planted_area_of_65_against_55_is_promoted_in_nine_of_ten() -> None:
+    verdicts = [found(*pair(seed, 0.65, 0.55)).verdict for seed in range(40)]
+    assert verdicts.count("promote") >= 36
+
+
+def test_a_planted_area_of_55_against_65_is_kept_in_nine_of_ten() -> None:
+    verdicts = [found(*pair(seed, 0.55, 0.65)).verdict for seed in range(40)]
+    assert verdicts.count("keep") >= 36
+
+
+def test_of_two_equal_models_one_in_twenty_is_promoted() -> None:
+    verdicts = [found(*pair(seed, 0.6, 0.6)).verdict for seed in range(100)]
+    assert verdicts.count("promote") <= 5
+
+
+def test_the_area_is_that_of_all_rows_together() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    challenger, champion = pair(1, 0.65, 0.55)
+    test = found(challenger, champion)
+    assert test.challenger == pytest.approx(roc_auc_score(challenger.y, challenger.probability))
+    assert test.champion == pytest.approx(roc_auc_score(champion.y, champion.probability))
+    assert test.difference == test.challenger - test.champion
+
+
+def test_a_lower_log_loss_is_better() -> None:
+    challenger, champion = pair(2, 0.7, 0.5)
+    test = found(challenger, champion, metric="log_loss")
+    assert test.difference == pytest.approx(test.champion - test.challenger)
+    assert (test.difference > 0) == (test.probability_better > test.probability_worse)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.01])
+def test_a_model_is_not_better_than_itself(margin: float) -> None:
+    challenger, _ = pair(1, 0.6, 0.6)
+    test = found(challenger, challenger, margin=margin)
+    assert (test.probability_better, test.probability_worse, test.verdict) == (0.0, 0.0, "inconclusive")
+
+
+def test_a_block_is_at_least_as_long_as_a_label_looks_ahead() -> None:
+    assert found(*pair(1, 0.6, 0.6)).block_dates >= 20
+
+
+def test_where_the_dates_depend_on_each_other_for_longer_the_blocks_are_longer() -> None:
+    lengths = [found(*pair(seed, 0.6, 0.6, n_dates=120, lasting_noise=True), horizon=1) for seed in range(10)]
+    assert np.median([test.block_dates for test in lengths]) > 5
+
+
+def test_the_spread_makes_up_for_few_blocks() -> None:
+    # The variance of b blocks' mean around their own mean is short by (b - 1) / b; here b = 60 / 20.
+    assert found(*pair(0, 0.65, 0.55)).spread == pytest.approx(math.sqrt(3 / 2), rel=0.01)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_overlap_never_makes_the_answer_surer(lasting: bool) -> None:
+    for seed in range(10):
+        test = found(*pair(seed, 0.63, 0.57, lasting_noise=lasting))
+        assert test.probability_better == min(test.better_in_blocks, test.better_by_date)
+        assert test.low <= test.difference <= test.high
+
+
+def test_fewer_than_two_blocks_say_nothing() -> None:
+    challenger, champion = pair(1, 0.65, 0.55, n_dates=39)
+    test = outcome_of(challenger, champion)
+    assert isinstance(test, Untestable)
+    assert test.words == "39 common dates are fewer than 2 blocks of the 20 that a label looks ahead"
+
+
+def test_a_metric_that_is_undefined_is_no_number() -> None:
+    challenger, champion = pair(1, 0.65, 0.55)
+    alike = [
+        ScoredRows(dates=one.dates, y=np.ones_like(one.y), probability=one.probability, target_return=None)
+        for one in (challenger, champion)
+    ]
+    test = outcome_of(*alike)
+    assert isinstance(test, Untestable)
+    assert test.words == "roc_auc is undefined on these 60 dates: all labels are equal"
+
+
+def test_a_champion_that_never_trades_has_no_sharpe_ratio_and_that_is_said() -> None:
+    challenger, champion = pair(1, 0.65, 0.55)
+    idle = ScoredRows(
+        dates=champion.dates,
+        y=champion.y,
+        probability=np.zeros(len(champion.y)),
+        target_return=champion.target_return,
+    )
+    test = outcome_of(challenger, idle, metric="sharpe")
+    assert isinstance(test, Untestable)
+    assert "the returns of the champion's positions do not vary" in test.words
+
+
+def test_looks_deflate_the_answer_and_never_raise_it() -> None:
+    rows = pair(6, 0.62, 0.58)
+    one, many = found(*rows), found(*rows, looks=14)
+    assert one.deflated_better == one.probability_better
+    assert many.deflated_better == pytest.approx(many.probability_better**14)
+    assert many.deflated_better < one.deflated_better
+
+
+@given(p=st.floats(0, 1), looks=st.integers(1, 500))
+def test_deflation_is_sidaks(p: float, looks: int) -> None:
+    # 1 - (1 - p)^k for the p-value p = 1 - P.
+    assert 1 - deflated(1 - p, looks) == pytest.approx(1 - (1 - p) ** looks)
+
+
+@pytest.mark.parametrize("looks", [1, 14, 200, 900])
+def test_a_unanimous_answer_passes_however_many_looks_there_were(looks: int) -> None:
+    resamples = resamples_for(looks, 0.95)
+    assert deflated(1 - 1 / (resamples + 1), looks) > 0.95
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 1000), gain=st.floats(0, 1), metric=st.sampled_from(["accuracy", "log_loss", "roc_auc"]))
+def test_a_better_challenger_is_never_less_probable(seed: int, gain: float, metric: str) -> None:
+    """Every row's probability moves towards its label."""
+    challenger, champion = pair(seed, 0.6, 0.6)
+    p = challenger.probability
+    improved = ScoredRows(
+        dates=challenger.dates, y=challenger.y, probability=p + gain * (challenger.y - p), target_return=None
+    )
+    before, after = found(challenger, champion, metric=metric), found(improved, champion, metric=metric)
+    if after.block_dates == before.block_dates:  # else these are other resamples
+        assert after.probability_better >= before.probability_better
+    assert after.difference >= before.difference
+
+
+def test_the_sentence_has_the_numbers() -> None:
+    test = found(*pair(1, 0.65, 0.55), looks=3)
+    words = in_words(test, "7")
+    assert words == (
+        f"roc_auc {test.challenger:.4f} against the {test.champion:.4f} of champion 7 on 60 common dates: better by "
+        f"at least 0.01 with probability {test.deflated_better:.4f} ({test.probability_better:.4f} before deflation "
+        f"for 3 looks), at least the required 0.95"
+    )
