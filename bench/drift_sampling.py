@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 
 from mlops.drift_detection.detect import detect_drift
 from mlops.features.frame import feature_frame
+from mlops.features.postgres import libpq_uri
 from mlops.features.source import open_source
 from mlops.retraining.drift_windows import read_windows
 from mlops.strategies import DataPolicy, DriftPolicy, Strategy
@@ -86,14 +87,14 @@ def fill_parquet(path: Path, n_reference: int, n_features: int) -> str:
 def fill_postgres(url: str, n_reference: int, n_features: int) -> str:
     """A table with the documented index, in the place of an earlier one."""
     mode = "create"
-    with adbc.connect(url) as connection, connection.cursor() as cursor:
+    with adbc.connect(libpq_uri(url)) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS ml_training_features")
         for table in days(n_reference, n_features):
             cursor.adbc_ingest("ml_training_features", table, mode=mode)
             mode = "append"
         cursor.execute("CREATE INDEX ON ml_training_features (strategy, date)")
         connection.commit()
-    with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+    with adbc.connect(libpq_uri(url), autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE ml_training_features")
     return url
 

@@ -22,6 +22,7 @@ from mlops.strategy_file import Strategies, load_strategies
 if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger
     from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
+    from mlops.retraining.champion_model import ChampionModels
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
 
@@ -58,6 +59,13 @@ class Services:
         from mlops.mlflow.registry import MlflowRegistry  # noqa: PLC0415 -- opened on first use
 
         return MlflowRegistry(_needed(self.settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI"))
+
+    @cached_property
+    def champions(self) -> ChampionModels:
+        """Champions as models, each loaded once. Raises NothingConfigured."""
+        from mlops.retraining.champion_model import ChampionModels  # noqa: PLC0415 -- opened on first use
+
+        return ChampionModels(self.registry)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

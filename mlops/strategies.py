@@ -20,6 +20,7 @@ MAX_FOLDS = 20
 Device = Literal["auto", "cpu", "gpu"]
 AsOf = Literal["today", "latest"]
 Rule = Literal["raw", "calibrated"]
+Weighting = Literal["equal", "importance"]
 FoldWindow = Literal["expanding", "rolling"]
 MainMetric = Literal["accuracy", "roc_auc", "f1_score", "log_loss", "sharpe"]
 
@@ -73,6 +74,11 @@ class DriftPolicy:
     """Added to each bin's count in both windows before the shares; 0 switches it off."""
     psi_floor: float = 0.0
     """Shares below this are raised to it; needed where `smoothing` is 0 (other libraries have 0.0001)."""
+    predictions: bool = True
+    """The champion's predictions on both windows are compared too, beside the features and never for the verdict."""
+    weights: Weighting = "equal"
+    """`equal`: each feature counts alike. `importance`: as much as it contributes to the champion (share of the total
+    gain), in the share of drifted features and in the calibrated statistic; equal while there is no champion to ask."""
     persistence_checks: int = 1
     """A retraining follows where so many of the last `persistence_window` checks, this one among them, drifted."""
     persistence_window: int = 1

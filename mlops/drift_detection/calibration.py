@@ -9,7 +9,7 @@ place of the same two windows.
       [ its r dates ][ k dates ]                                                            placement 2 …
 
     distance of a feature = max over the newest 1, 2, 4, … k dates of W1(those dates, reference) / spread
-    statistic             = mean distance over the features
+    statistic             = mean distance over the features, alike or weighted
     p                     = (1 + placements at or above the check's) / (1 + placements)
 
 W1 is the Wasserstein distance, spread the geometric mean of the reference's standard deviation and of that of
@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops.drift_detection.parallel import each
+from mlops.drift_detection.weights import Weights, weighted_mean
 from mlops.features.frame import FeatureFrame, Floats, Texts
 
 Dates = npt.NDArray[np.datetime64]
@@ -65,7 +66,7 @@ class Calibration:
     """Where a check stands among its placements. None: undefined, and then `missing` says what is missing."""
 
     statistic: float | None
-    """Mean over features of their distance from the reference, in spreads."""
+    """Mean over features, weighted where the policy says so, of their distance from the reference, in spreads."""
     p_value: float | None
     critical: float | None
     """The statistic from which on p is at most alpha. A shift of every feature by so many spreads reaches it,
@@ -99,11 +100,13 @@ def calibrate(
     min_days: int = 365,
     reference_start: date,
     rows_per_date: int = ROWS_PER_DATE,
+    weights: Weights | None = None,
 ) -> Calibration:
     """Rank the check among the placements in `history`, the rows before the reference window.
 
     Every frame needs its dates; features that one of them lacks play no part. `reference_start` is the day
     from which on rows belong to the reference window: the history must reach `min_days` further back.
+    `weights`: of the features in the statistic, at the check and at every placement; None: alike.
     """
     if history is None or history.n_rows == 0:
         return _insufficient(
@@ -143,7 +146,7 @@ def calibrate(
     distances = dict(zip([*names, *texts], [*each(number, names), *each(category, texts)], strict=True))
     if not distances:
         return _insufficient(alpha, "no feature is in the history and in both windows", n_dates=n_history, first=first)
-    statistics = np.mean(list(distances.values()), axis=0)
+    statistics = weighted_mean(distances, weights)
     earlier, observed = statistics[:-1], float(statistics[-1])
     return Calibration(
         statistic=observed,

@@ -23,6 +23,7 @@ from mlops.drift_detection.parallel import ahead, each
 from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
 from mlops.drift_detection.report import DriftReport, FeatureReport
 from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
+from mlops.drift_detection.weights import Weights
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
 from mlops.ports import Window
@@ -46,11 +47,13 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     timestamp: datetime,
     min_current_rows: int = 100,
     history: FeatureFrame | None = None,
+    weights: Weights | None = None,
 ) -> DriftReport:
     """The report of a check. NaN never reads "no drift": a statistic that is undefined is a finding.
 
     `history`: rows before the reference window, with their dates; without them the calibrated rule says
     `insufficient`.
+    `weights`: how much each feature counts in the raw share and in the calibrated statistic; None: alike.
 
     Raises EmptyWindow when a window has no rows, UnusableFeatures when no feature holds a value.
     """
@@ -76,9 +79,14 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
             f"strategy {strategy!r}: no feature holds any value from {reference_window.start} to {current_window.end}: "
             f"{', '.join(reports)}; load the features, or correct the view"
         )
+    counted = (
+        weights if weights and any(weights.get(name, 0.0) > 0 for name in reports) else dict.fromkeys(reports, 1.0)
+    )
     raw = raw_verdict(
         [
-            FeatureVerdict(name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi)
+            FeatureVerdict(
+                name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi, weight=counted.get(name, 0.0)
+            )
             for name, report in reports.items()
         ],
         alert_share=policy.alert_share,
@@ -92,6 +100,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         alpha=policy.alpha,
         min_days=policy.min_calibration_days,
         reference_start=reference_window.start,
+        weights=weights,
     )
     calibrated = calibrated_verdict(raw, calibration, alert_share=policy.alert_share)
     return DriftReport(

@@ -22,6 +22,8 @@ Code = Literal[
     "kind_changed",
     "duplicate_rows",
     "stale",
+    "predictions_not_compared",
+    "equal_weights",
 ]
 
 

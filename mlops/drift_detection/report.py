@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlops.drift_detection.calibration import Calibration
     from mlops.drift_detection.distributions import Distribution
     from mlops.drift_detection.findings import Finding
+    from mlops.drift_detection.predictions import PredictionReport
     from mlops.drift_detection.targets import TargetReport
     from mlops.drift_detection.verdict import Decision, Verdict
     from mlops.ports import Window
@@ -155,6 +156,19 @@ def _psi_convention(policy: DriftPolicy) -> str:
     return f"{policy.bins} reference quantiles, open ends, missing bin, +{policy.smoothing:g} per bin{floor}"
 
 
+def prediction_json(predictions: PredictionReport, reference: Window, current: Window) -> dict[str, Any]:
+    """The predictions' part of the document: a target's keys, and whose they are."""
+    statistics = predictions.statistics
+    return {
+        "version": predictions.version,
+        "windows": {"reference": _window(reference), "current": _window(current)},
+        "n_reference": predictions.n_reference,
+        "n_current": predictions.n_current,
+        "positive_share": {"reference": predictions.positive_reference, "current": predictions.positive_current},
+        **_compared(statistics),
+    }
+
+
 def target_json(target: TargetReport) -> dict[str, Any]:
     """A target's part of the document."""
     statistics = target.statistics
@@ -162,6 +176,12 @@ def target_json(target: TargetReport) -> dict[str, Any]:
         "windows": {"reference": _window(target.reference_window), "current": _window(target.current_window)},
         "n_reference": target.n_reference,
         "n_current": target.n_current,
+        **_compared(statistics),
+    }
+
+
+def _compared(statistics: FeatureReport) -> dict[str, Any]:
+    return {
         "ks_statistic": statistics.ks_statistic,
         "ks_p": statistics.ks_p,
         "psi": statistics.psi,

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mlops.ports import Window
 
 PRIME = 2**31 - 1
 _EPOCH = date(1970, 1, 1)
 
 
-@lru_cache(maxsize=2**17)
+@lru_cache(maxsize=2**12)
 def mark(text: str) -> int:
     """A number from 1 to P - 1 that belongs to the text for ever."""
     return 1 + int.from_bytes(sha256(text.encode()).digest()[:4], "big") % (PRIME - 1)
@@ -56,16 +56,32 @@ class RowSample:
         days = [window.start + timedelta(days=i) for i in range(1, (window.end - window.start).days + 1)]
         return [mark(day.isoformat()) for day in days], [self.limit(day) for day in days]
 
-    def mask(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
+
+class RowMask:
+    """A sample's rule for many rows at once; each ticker is hashed once, however many batches have it."""
+
+    def __init__(self, sample: RowSample) -> None:
+        self._sample = sample
+        self._tickers = pa.array([], pa.string())
+        self._marks = np.empty(0, dtype=np.int64)
+
+    def of(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
         """(n,) which rows are kept. tickers : (n,) of text      days : (n,) datetime64[D]"""
-        coded = tickers.dictionary_encode(null_encoding="encode")
-        of_ticker = np.array([mark(text or "") for text in coded.dictionary.to_pylist()], dtype=np.int64)
         distinct, place = np.unique(days.astype("datetime64[D]").astype(np.int64), return_inverse=True)
         dates = [_EPOCH + timedelta(days=int(number)) for number in distinct]
         of_day = np.array([mark(day.isoformat()) for day in dates], dtype=np.int64)
-        limits = np.array([self.limit(day) for day in dates], dtype=np.int64)
-        product = of_ticker[coded.indices.to_numpy(zero_copy_only=False)] * of_day[place] % PRIME
-        return np.asarray(product < limits[place], dtype=np.bool_)
+        limits = np.array([self._sample.limit(day) for day in dates], dtype=np.int64)
+        return np.asarray(self._marks_of(tickers) * of_day[place] % PRIME < limits[place], dtype=np.bool_)
+
+    def _marks_of(self, tickers: pa.Array) -> npt.NDArray[np.int64]:
+        texts = tickers.cast(pa.string()).fill_null("")
+        place = pc.index_in(texts, value_set=self._tickers)
+        if place.null_count:
+            new = pc.unique(texts.filter(place.is_null()))
+            self._tickers = pa.concat_arrays([self._tickers, new])
+            self._marks = np.append(self._marks, np.array([mark(text) for text in new.to_pylist()], dtype=np.int64))
+            place = pc.index_in(texts, value_set=self._tickers)
+        return np.asarray(self._marks[place.to_numpy(zero_copy_only=False)], dtype=np.int64)
 
 
 def shares_of_window(rows: Mapping[date, int], limit: int, *, least: int) -> dict[date, float]:

@@ -6,6 +6,7 @@ champion the one that the registry shows.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,15 @@ from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
+from mlops.drift_detection.weights import weights_json
 from mlops.errors import RegistryError, RegistryUnavailable
 from mlops.features.frame import feature_frame
 from mlops.features.sampling_plan import sampling_json
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.adoption import adopt_first
 from mlops.ports import Ledger, Progress
+from mlops.retraining.champion_model import ask_champion
+from mlops.retraining.champion_part import compared_predictions, settled_weights
 from mlops.retraining.drift_windows import WindowsRead, dates_of, read_windows
 from mlops.retraining.report_files import write_page, write_report
 from mlops.strategy_file import restore
@@ -43,9 +47,13 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     read = read_windows(services.source, strategy, as_of=grant.as_of, today=services.now().date())
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
+    champion = _champion(grant, services, strategy)
+    asked = ask_champion(services, strategy, champion.version)
+    weights, unweighted = settled_weights(asked, strategy, read.features)
+    reference, current = feature_frame(read.reference, read.features), feature_frame(read.current, read.features)
     report = detect_drift(
-        feature_frame(read.reference, read.features),
-        feature_frame(read.current, read.features),
+        reference,
+        current,
         strategy.drift,
         strategy=strategy.name,
         as_of=read.as_of,
@@ -54,18 +62,21 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         timestamp=services.now(),
         min_current_rows=strategy.data.min_current_rows,
         history=feature_frame(read.history, read.features),
+        weights=weights,
     )
     document = report.to_json()
     document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
     document["data"]["sampling"] = sampling_json(
         read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
     )
+    document["data"]["weights"] = weights_json(weights, champion.version)
+    document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, strategy)
+    document["findings"] += [asdict(finding) for finding in unweighted + unpredicted]
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir) if is_live else None
     earlier = services.ledger.earlier_checks(strategy.name, before=read.as_of) if path else []
     page = write_page({**document, "run_id": grant.run_id}, earlier, path.with_suffix(".html")) if path else None
-    champion = _champion(grant, services, strategy)
     alarm = settle_alarm(
         report.verdict,
         earlier_verdicts(services.ledger, strategy, namespace=grant.namespace, before=read.as_of),
@@ -94,6 +105,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "drift_ratio": summary["drift_ratio"],
         "alert_threshold": strategy.drift.alert_share,
         "sampling": document["data"]["sampling"],
+        "weights": document["data"]["weights"]["by"],
+        "predictions": document["predictions"],
         "n_findings": len(document["findings"]),
         "rule": strategy.drift.rule,
         "raw_verdict": report.raw.verdict,

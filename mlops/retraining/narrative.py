@@ -34,6 +34,7 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
     lines += calibration_lines(result)
     lines += sampling_lines(result)
+    lines += prediction_lines(result)
     return [*lines, ""]
 
 
@@ -60,6 +61,19 @@ def sampling_lines(result: Mapping[str, Any]) -> list[str]:
     line = (
         f"  Reference sampled: {rows['n_kept']:,} of {rows['n_rows']:,} rows; with probability "
         f"{sampling['confidence']:.0%} a KS distance is within {sampling['ks_error_bound']:.4f} of that of all rows"
+    )
+    return [line]
+
+
+def prediction_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the champion makes of both windows; none where it was not asked."""
+    found = result.get("predictions")
+    if not found or found["psi"] is None:
+        return []
+    share = found["positive_share"]
+    line = (
+        f"  Predictions of champion v{found['version']}: PSI {found['psi']:.3f}, KS p {found['ks_p']:.3g}; "
+        f"called positive: {share['reference']:.0%} of the reference, {share['current']:.0%} now"
     )
     return [line]
 

@@ -121,6 +121,8 @@ def test_the_word_none_takes_a_gate_out(tmp_path: Path) -> None:
         ("[strategies.growth.drift]\nbins = 1", "drift.bins is at least 2 .*found 1"),
         ("[strategies.growth.drift]\npsi_moderate = 0.3", "at most psi_significant .*found 0.3"),
         ("[strategies.growth.data]\ncurrent_days = 0", "data.current_days .* at least 1 .*found 0"),
+        ("[strategies.growth.drift]\nweights = 'gain'", "drift.weights: .*found 'gain'"),
+        ("[strategies.growth.drift]\npredictions = 'champion'", "drift.predictions: .*found 'champion'"),
         ("[strategies.growth.data]\nmax_reference_rows = 99", 'max_reference_rows is at least 100,000, or "none"'),
         ("[strategies.growth.training]\nembargo_dates = -1", "training.embargo_dates are at least 0 .*found 20, -1"),
         ("[strategies.growth.findings]\nroc_auc = 0", "findings.single_feature_auc, .* are above 0"),

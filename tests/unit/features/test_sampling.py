@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.features.sampling import PRIME, RowSample, dkw_bound, mark, shares_of_dates, shares_of_window
+from mlops.features.sampling import PRIME, RowMask, RowSample, dkw_bound, mark, shares_of_dates, shares_of_window
 from mlops.ports import Window
 
 FIRST = date(2020, 1, 1)
@@ -23,7 +23,7 @@ def panel_mask(share: float, tickers: list[str], n_dates: int) -> np.ndarray:
     days = [FIRST + timedelta(days=i) for i in range(n_dates)]
     sample = RowSample(shares=dict.fromkeys(days, share))
     keys = np.repeat(np.array(days, dtype="datetime64[D]"), len(tickers))
-    return sample.mask(pa.array(tickers * n_dates), keys).reshape(n_dates, len(tickers))
+    return RowMask(sample).of(pa.array(tickers * n_dates), keys).reshape(n_dates, len(tickers))
 
 
 def test_a_mark_is_four_bytes_of_sha256() -> None:
@@ -51,8 +51,11 @@ def test_a_larger_sample_holds_the_smaller_one(ticker: str, day: date, share: fl
 def test_many_rows_at_once_are_those_one_by_one(keys: list[tuple[str | None, date]], share: float) -> None:
     sample = RowSample(shares={day: share for _, day in keys[::2]})
     days = np.array([day for _, day in keys], dtype="datetime64[D]")
-    mask = sample.mask(pa.array([ticker for ticker, _ in keys], pa.string()), days)
-    assert mask.tolist() == [sample.keeps(ticker, day) for ticker, day in keys]
+    expected = [sample.keeps(ticker, day) for ticker, day in keys]
+    mask = RowMask(sample)
+    for tickers in (keys[:1], keys):  # the second batch brings new tickers
+        found = mask.of(pa.array([ticker for ticker, _ in tickers], pa.string()), days[: len(tickers)])
+        assert found.tolist() == expected[: len(tickers)]
 
 
 def test_a_window_has_a_mark_and_a_limit_for_each_calendar_day() -> None:
