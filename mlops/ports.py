@@ -244,6 +244,29 @@ class FailedTraining:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportRecord:
+    """All that is logged of one drift check."""
+
+    ledger_run_id: str
+    strategy: str
+    run_name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    files: Mapping[str, str]
+    """Artifact name → text"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryRun:
+    """A run in the registry's own pages."""
+
+    run_id: str
+    url: str | None
+    """Where a browser finds it; None where the registry has no pages."""
+
+
 class ModelRegistry(Protocol):
     """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
 
@@ -278,6 +301,14 @@ class ModelRegistry(Protocol):
         Staging: alias `challenger`. Archived, None: the aliases that point to it go.
         `tags` are written first, `seq` as tag `acis.seq`.
         """
+        ...
+
+    def log_report(self, report: ReportRecord) -> RegistryRun:
+        """Log a drift check in the experiment of its strategy's, once per `ledger_run_id` unless two do so at once."""
+        ...
+
+    def drop_report(self, run_id: str) -> None:
+        """Delete a run that `log_report` made beside another's; nothing where it is gone."""
         ...
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
@@ -423,6 +454,14 @@ class Ledger(Protocol):
         self, strategy: str, *, before: date, limit: int = 60, namespace: str = "live"
     ) -> list[dict[str, Any]]:
         """`windows`, `psi` and `verdict` of reports as of earlier dates, newest first."""
+        ...
+
+    def unlogged_reports(self, *, limit: int = 50) -> list[str]:
+        """Runs whose report the registry does not show yet, newest first; live ones alone."""
+        ...
+
+    def report_logged(self, run_id: str, *, registry_run_id: str, url: str | None) -> bool:
+        """Note where the registry shows a report; False where it was noted already."""
         ...
 
     # -- the reconciler's view

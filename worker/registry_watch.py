@@ -9,6 +9,7 @@ import structlog
 from mlops.bootstrap import Services
 from mlops.errors import AcisError
 from mlops.mlflow.repair import RegistryRepair
+from mlops.mlflow.report_projection import UnloggedReports
 from mlops.mlflow.stale_runs import StaleRuns
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ class RegistryWatch(threading.Thread):
         self._stop_asked = stop
         self._repair = RegistryRepair()
         self._stale = StaleRuns()
+        self._reports = UnloggedReports()
 
     def run(self) -> None:
         """Step after step until `stop` is set."""
@@ -39,6 +41,7 @@ class RegistryWatch(threading.Thread):
         try:
             self._repair.step(self._services)
             self._stale.step(self._services)
+            self._reports.step(self._services)
         except AcisError as exc:
             log.warning("registry.not_reconciled", error=str(exc))
         except Exception:

@@ -268,6 +268,8 @@ class StoredReport:
     as_of: date | None
     document: dict[str, Any]
     """As `DriftReport.to_json` made it, of whatever version"""
+    registry_run_id: str | None = None
+    """The registry's run that shows it; None: not yet, or never (a replay's)"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,26 +1,35 @@
-"""Stored drift reports, one by one, and what a page shows of the earlier ones."""
+"""Stored drift reports, one by one, what a page shows of the earlier ones, and which the registry lacks."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from mlops.errors import ReportNotFound
 from mlops.ledger import tables
+from mlops.ledger.columns import now
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, StoredReport
+from mlops.ledger.records import LIVE, Stage, StoredReport
 
 _report = tables.drift_report.c
+_stage = tables.stage.c
 
 
 class Reports(LedgerPart):
-    """Reports are written with the end of their stage, and never changed."""
+    """Reports are written with the end of their stage; what they say never changes."""
 
     def stored_report(self, run_id: str) -> StoredReport:
         """Raises ReportNotFound."""
-        columns = (_report.run_id, _report.namespace, _report.strategy, _report.as_of, _report.report)
+        columns = (
+            _report.run_id,
+            _report.namespace,
+            _report.strategy,
+            _report.as_of,
+            _report.report,
+            _report.registry_run_id,
+        )
         with self.database.reading() as connection:
             row = connection.execute(select(*columns).where(_report.run_id == run_id)).one_or_none()
         if row is None:
@@ -29,7 +38,12 @@ class Reports(LedgerPart):
                 f"`acis runs {run_id}` shows which"
             )
         return StoredReport(
-            run_id=row.run_id, namespace=row.namespace, strategy=row.strategy, as_of=row.as_of, document=row.report
+            run_id=row.run_id,
+            namespace=row.namespace,
+            strategy=row.strategy,
+            as_of=row.as_of,
+            document=row.report,
+            registry_run_id=row.registry_run_id,
         )
 
     def earlier_checks(
@@ -46,3 +60,34 @@ class Reports(LedgerPart):
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
         return [dict(row._mapping) for row in rows if row.windows and row.psi and row.verdict]  # noqa: SLF001 -- its name
+
+    def unlogged_reports(self, *, limit: int = 50) -> list[str]:
+        """Runs whose report the registry does not show yet, newest first; live ones alone."""
+        query = (
+            select(_report.run_id)
+            .where(_report.logged_at.is_(None), _report.namespace == LIVE)
+            .order_by(_report.id.desc())
+            .limit(limit)
+        )
+        with self.database.reading() as connection:
+            return list(connection.execute(query).scalars())
+
+    def report_logged(self, run_id: str, *, registry_run_id: str, url: str | None) -> bool:
+        """Note where the registry shows the report, beside it and in its stage's result.
+
+        False, and nothing changes, where it was noted already.
+        """
+        with self.database.transaction() as connection:
+            noted = connection.execute(
+                update(tables.drift_report)
+                .where(_report.run_id == run_id, _report.logged_at.is_(None))
+                .values(logged_at=now(), registry_run_id=registry_run_id)
+            )
+            if noted.rowcount == 0:
+                return False
+            its_stage = (_stage.run_id == run_id, _stage.stage == Stage.DRIFT)
+            result = connection.execute(select(_stage.result).where(*its_stage)).scalar_one_or_none()
+            if result is not None:
+                shown = {**result, "mlflow_report_run_id": registry_run_id, "mlflow_report_url": url}
+                connection.execute(update(tables.stage).where(*its_stage).values(result=shown))
+        return True

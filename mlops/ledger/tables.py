@@ -119,8 +119,13 @@ drift_report = Table(
     Column("as_of", Date),
     Column("report", Json, nullable=False),
     Column("created_at", Timestamp, nullable=False),
+    # where the registry shows it; NULL: not yet
+    Column("logged_at", Timestamp),
+    Column("registry_run_id", String(64)),
 )
+_unlogged = text("logged_at IS NULL")
 Index("ix_mlops_drift_report_as_of", drift_report.c.namespace, drift_report.c.strategy, drift_report.c.as_of)
+Index("ix_mlops_drift_report_unlogged", drift_report.c.id, postgresql_where=_unlogged, sqlite_where=_unlogged)
 
 promotion = Table(
     "mlops_promotion",

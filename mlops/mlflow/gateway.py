@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -174,6 +174,11 @@ class Gateway:
         """End a run as FINISHED, FAILED or KILLED."""
         with self._translated(f"run {run_id}"):
             self._client.set_terminated(run_id, status)
+
+    def delete_run(self, run_id: str) -> None:
+        """Move a run to MLflow's bin; nothing where it is gone."""
+        with suppress(ModelNotFound), self._translated(f"run {run_id}"):
+            self._client.delete_run(run_id)
 
     def runs(
         self, experiment_ids: Sequence[str], where: str, *, order_by: Sequence[str] = (), limit: int = 1000

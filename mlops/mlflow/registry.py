@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mlops.errors import AcisError, InvalidStage, ModelNotFound, RegistryError, RegistryUnavailable, VersionNotFound
+from mlops.mlflow.report_runs import log_report
 
 if TYPE_CHECKING:
     import xgboost as xgb
 
     from mlops.mlflow.gateway import Gateway
-    from mlops.ports import FailedTraining, ModelVersion, TrainedModel
+    from mlops.ports import FailedTraining, ModelVersion, RegistryRun, ReportRecord, TrainedModel
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,16 @@ class MlflowRegistry:
             self._gateway.log(run.run_id, tags={FAILURE_TAG: reason})
             self._gateway.end_run(run.run_id, "KILLED")
         return len(stale)
+
+    # -- drift checks
+
+    def log_report(self, report: ReportRecord) -> RegistryRun:
+        """Log a drift check in the experiment of its strategy's; a repeated call finds the first one's run."""
+        return log_report(self._gateway, report)
+
+    def drop_report(self, run_id: str) -> None:
+        """Delete a run that `log_report` made beside another's."""
+        self._gateway.delete_run(run_id)
 
     # -- reading
 

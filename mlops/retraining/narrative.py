@@ -21,6 +21,8 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"Drift report saved to: {result['report_path']}")
     if result.get("page_path"):
         lines.append(f"To look at: {result['page_path']}")
+    if result.get("mlflow_report_run_id"):
+        lines.append(f"In MLflow: {result.get('mlflow_report_url') or result['mlflow_report_run_id']}")
     lines += [
         "",
         "Drift Detection Summary:",

@@ -14,6 +14,7 @@ import structlog
 
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
+from mlops.mlflow.report_projection import report_tags
 from mlops.ports import ModelVersion, Progress
 from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.failed_training import failure_logged
@@ -65,10 +66,12 @@ def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome
 def _fit_and_register(
     grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
 ) -> dict[str, Any]:
+    keeper.check_before_write()
+    drift_check = report_tags(services.ledger, services.registry, grant.run_id)
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
             judged = _judged(grant, services, keeper, strategy, as_of)
-            tags = tags_of(judged)
+            tags = tags_of(judged) | drift_check
             record = record_of(judged, tags, Path(folder))
         keeper.check_before_write()
         version = services.registry.log_training(record)

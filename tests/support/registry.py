@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
-from mlops.ports import FailedTraining, ModelVersion, TrainedModel
+from mlops.ports import FailedTraining, ModelVersion, RegistryRun, ReportRecord, TrainedModel
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASES = {"Production": "champion", "Staging": "challenger"}
@@ -22,6 +23,9 @@ class FakeRegistry:
     running: list[str] = field(default_factory=list)
     """Ledger run ids of attempts that still say RUNNING; a test may add one."""
     failures: list[FailedTraining] = field(default_factory=list)
+    reports: dict[str, ReportRecord] = field(default_factory=dict)
+    """Logged drift checks, by the registry's run"""
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _models: dict[str, list[ModelVersion]] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
 
@@ -79,6 +83,17 @@ class FakeRegistry:
             else self._displaced(item, alias)
             for item in self._models[model_name]
         ]
+
+    def log_report(self, report: ReportRecord) -> RegistryRun:
+        found = next(
+            (run_id for run_id, item in self.reports.items() if item.ledger_run_id == report.ledger_run_id), None
+        )
+        run_id = found or f"report-{next(self._numbers)}"
+        self.reports.setdefault(run_id, report)
+        return RegistryRun(run_id=run_id, url=None)
+
+    def drop_report(self, run_id: str) -> None:
+        self.reports.pop(run_id, None)
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
         count = self.running.count(ledger_run_id)

@@ -196,6 +196,31 @@ def test_a_report_of_a_version_that_lacked_a_part_is_no_earlier_check(ledger: Sq
     assert ledger.earlier_checks("growth", before=date(2020, 3, 12)) == []
 
 
+def test_reports_wait_for_the_registry_newest_first_and_a_replay_s_never_do(ledger: SqlLedger) -> None:
+    first, second = reported(ledger, 3, 0.1), reported(ledger, 2, 0.1)
+    reported(ledger, 4, 0.4, namespace="replay")
+    assert ledger.unlogged_reports() == [second, first]
+    assert ledger.unlogged_reports(limit=1) == [second]
+
+
+def test_where_the_registry_shows_a_report_is_noted_once_and_stands_in_the_runs_result(ledger: SqlLedger) -> None:
+    run_id = accepted_and_sent(ledger).run_id
+    outcome = StageOutcome(result={"verdict": "stable"}, run_state=RunState.SUCCEEDED, drift_report={"x": 1})
+    ledger.finish(granted(ledger, run_id), outcome)
+    assert ledger.stored_report(run_id).registry_run_id is None
+    assert ledger.report_logged(run_id, registry_run_id="m1", url="http://mlflow/#/m1") is True
+    assert ledger.report_logged(run_id, registry_run_id="m2", url=None) is False
+    assert ledger.stored_report(run_id).registry_run_id == "m1"
+    assert ledger.unlogged_reports() == []
+    assert ledger.run(run_id).stages[0].result == {
+        "verdict": "stable", "mlflow_report_run_id": "m1", "mlflow_report_url": "http://mlflow/#/m1",
+    }  # fmt: skip
+
+
+def test_a_report_that_is_not_there_cannot_be_noted(ledger: SqlLedger) -> None:
+    assert ledger.report_logged("nothing-like-it", registry_run_id="m1", url=None) is False
+
+
 def test_the_clock_is_the_databases(timed: TimedLedger) -> None:
     before = timed.ledger.now()
     timed.advance(3600)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from mlops.errors import ConfigurationError
 from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
-from mlops.ledger.schema import VERSION_TABLE, migrate, schema_state
+from mlops.ledger.schema import VERSION_TABLE, _config, migrate, schema_state
 from mlops.ledger.tables import metadata
 
 
@@ -65,3 +66,28 @@ def test_a_database_that_cannot_hold_the_ledger_is_refused_without_its_password(
     with pytest.raises(ConfigurationError, match=r"postgresql://") as refused:
         open_ledger(url)
     assert "secret" not in str(refused.value)
+
+
+def test_reports_from_before_the_registry_showed_any_do_not_wait_for_it(empty_url: str) -> None:
+    database = Database(empty_url)
+    with database.transaction() as connection:
+        command.upgrade(_config(connection), "0001")
+        when = "2026-01-05T03:00:00.000000+00:00"
+        connection.execute(
+            text(
+                "INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, reason, requested_by, policy,"
+                f" params, created_at) VALUES ('r', 'live', 'growth', 'check', 'succeeded', 'celery', '', '', '{{}}', '{{}}', '{when}')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO mlops_drift_report (run_id, namespace, strategy, report, created_at)"
+                f" VALUES ('r', 'live', 'growth', '{{}}', '{when}')"
+            )
+        )
+    migrate(empty_url)
+    ledger = open_ledger(empty_url)
+    assert ledger.unlogged_reports() == []
+    assert ledger.stored_report("r").registry_run_id is None
+    ledger.close()
+    database.close()

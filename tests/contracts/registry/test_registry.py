@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
-from mlops.ports import FailedTraining, ModelRegistry, ModelVersion, TrainedModel
+from mlops.ports import FailedTraining, ModelRegistry, ModelVersion, ReportRecord, TrainedModel
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry
 
@@ -175,3 +175,27 @@ def test_a_training_that_failed_before_it_had_a_model_makes_no_version(registry:
     assert registry.versions(name) == []
     assert registry.find_by_ledger_run(name, name) is None
     assert registry.close_stale_runs(name, reason="late") == 0
+
+
+def a_check(run: str, strategy: str) -> ReportRecord:
+    return ReportRecord(
+        ledger_run_id=run, strategy=strategy, run_name="growth 2020-03-16 drifted", params={"rule": "raw"},
+        metrics={"drift_ratio": 0.95, "p_value": 0.002}, tags={"verdict": "drifted"},
+        files={"drift_report.json": "{}", "drift_report.html": "<!DOCTYPE html>"},
+    )  # fmt: skip
+
+
+def test_a_drift_check_is_logged_once_however_often(registry: ModelRegistry, name: str) -> None:
+    first = registry.log_report(a_check(f"check-1-{name}", name))
+    assert registry.log_report(a_check(f"check-1-{name}", name)) == first
+    assert registry.log_report(a_check(f"check-2-{name}", name)).run_id != first.run_id
+
+
+def test_a_check_that_was_dropped_is_logged_anew(registry: ModelRegistry, name: str) -> None:
+    first = registry.log_report(a_check(f"check-1-{name}", name))
+    registry.drop_report(first.run_id)
+    assert registry.log_report(a_check(f"check-1-{name}", name)).run_id != first.run_id
+
+
+def test_dropping_a_check_that_is_not_there_is_nothing(registry: ModelRegistry) -> None:
+    registry.drop_report("0" * 32)
