@@ -15,6 +15,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Fourth powers of 2**200 times a million rows, and of 2**-200 times a relative spread of 1e-16, are floats.
 _MODERATE = 200
+#: Values whose powers are summed together: they and two buffers of theirs stay in a core's cache.
+_BLOCK = 16_384
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -81,7 +83,7 @@ def finite(column: OrderedColumn) -> Floats:
 
 
 def describe(column: OrderedColumn) -> Description:
-    """Description of a sorted column, in two passes over it."""
+    """Description of a sorted column, in one pass over it."""
     inside = finite(column)
     n = len(inside)
     n_infinite = len(column.values) - n
@@ -95,21 +97,46 @@ def describe(column: OrderedColumn) -> Description:
     exponent = 0 if abs(exponent) < _MODERATE else exponent
     scaled = np.ldexp(inside, -exponent) if exponent else inside
     constant = inside[0] == inside[-1]
-    mean = float(scaled[0] if constant else scaled.mean())
-    centred = scaled - mean
-    squared = centred * centred
-    second = float(squared.sum()) / n
+    mean, second, third, fourth = _central_moments(scaled)
     return Description(
         n=column.n_rows,
         n_missing=column.n_missing,
         n_infinite=n_infinite,
         mean=math.ldexp(mean, exponent),
         std=_unscaled(math.sqrt(second * n / (n - 1)), exponent) if n > 1 else None,
-        skew=None if constant or n < 3 else _skew(float(np.dot(squared, centred)) / n, second, n),
-        kurtosis=None if constant or n < 4 else _kurtosis(float(np.dot(squared, squared)) / n, second, n),
+        skew=None if constant or n < 3 else _skew(third, second, n),
+        kurtosis=None if constant or n < 4 else _kurtosis(fourth, second, n),
         minimum=float(inside[0]),
         maximum=float(inside[-1]),
         quantiles=tuple(float(value) for value in np.ldexp(_quantiles(scaled), exponent)),
+    )
+
+
+def _central_moments(values: Floats) -> tuple[float, float, float, float]:
+    """Mean and the second to fourth central moments, in one pass without a temporary as long as the column.
+
+    values : (n,) ascending. Powers are taken from the median, which is within a standard deviation of the mean:
+    moving them there afterwards cancels hardly a digit.
+    """
+    n = len(values)
+    centre = values[n // 2]
+    centred, squared = np.empty(min(n, _BLOCK)), np.empty(min(n, _BLOCK))
+    first = second = third = fourth = 0.0
+    for start in range(0, n, _BLOCK):
+        block = values[start : start + _BLOCK]
+        x, xx = centred[: len(block)], squared[: len(block)]
+        np.subtract(block, centre, out=x)
+        np.multiply(x, x, out=xx)
+        first += float(np.add.reduce(x))
+        second += float(np.add.reduce(xx))
+        third += float(xx.dot(x))
+        fourth += float(xx.dot(xx))
+    shift, second, third, fourth = first / n, second / n, third / n, fourth / n
+    return (
+        float(centre) + shift,
+        max(second - shift**2, 0.0),
+        third - 3 * shift * second + 2 * shift**3,
+        fourth - 4 * shift * third + 6 * shift**2 * second - 3 * shift**4,
     )
 
 

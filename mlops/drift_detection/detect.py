@@ -7,7 +7,7 @@ feature's turn, so that memory is a column per core beyond the rows. Called by t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -19,7 +19,7 @@ from mlops.drift_detection.distances import jensen_shannon, wasserstein
 from mlops.drift_detection.distributions import category_distribution, number_distribution
 from mlops.drift_detection.findings import Finding, category_findings, numeric_findings
 from mlops.drift_detection.ks import ks_test
-from mlops.drift_detection.parallel import ahead, each
+from mlops.drift_detection.parallel import each
 from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
 from mlops.drift_detection.report import DriftReport, FeatureReport
 from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
@@ -123,19 +123,18 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
 
 def _compare_all(
     names: list[str], reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: DriftPolicy
-) -> Iterator[tuple[FeatureReport, list[Finding]]]:
-    """Each feature's statistics, the next ones' sorts running meanwhile."""
+) -> list[tuple[FeatureReport, list[Finding]]]:
+    """Each feature's statistics, whole features at a time on every core."""
     rows = max((len(reference[name]) + len(current[name]) for name in names), default=1)
     size = max(1, _VALUES_AT_ONCE // max(rows, 1))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
-    def ordered(batch: list[str]) -> list[tuple[OrderedColumn, OrderedColumn]]:
+    def compared(batch: list[str]) -> list[tuple[FeatureReport, list[Finding]]]:
         before = ordered_columns([reference[name] for name in batch])
-        return list(zip(before, ordered_columns([current[name] for name in batch]), strict=True))
+        now = ordered_columns([current[name] for name in batch])
+        return [_compare_ordered(name, ref, cur, policy) for name, ref, cur in zip(batch, before, now, strict=True)]
 
-    for batch, columns in zip(batches, ahead(ordered, batches), strict=True):
-        for name, (ref, cur) in zip(batch, columns, strict=True):
-            yield _compare_ordered(name, ref, cur, policy)
+    return [pair for batch in each(compared, batches) for pair in batch]
 
 
 def compare_numbers(
