@@ -5,10 +5,10 @@ Called by the stages. A frame keeps every row: what is wrong with it is a findin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ class FeatureFrame:
     """A window's features, column by column."""
 
     n_rows: int
-    numbers: dict[str, Floats]
+    numbers: Mapping[str, Floats]
     """(n,) float64 each, contiguous; null is nan"""
     categories: dict[str, Texts]
     """(n,) object each: text, or None for null"""
@@ -39,6 +39,33 @@ class FeatureFrame:
     """Of the rows; None where the table has no dates"""
     dates: npt.NDArray[np.datetime64] | None = None
     """(n,) datetime64[D], where the rows were read with their dates"""
+
+
+class ArrowNumbers(Mapping[str, Floats]):
+    """Numeric columns of a table, each made contiguous when it is asked for and not kept.
+
+    A check looks at a column or two at a time: copies of all would double the memory of a million rows, and
+    touching fresh memory costs more than the statistics do.
+    """
+
+    def __init__(self, table: pa.Table, names: Sequence[str]) -> None:
+        self._table = table
+        self._names = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Floats:
+        """(n,) float64, contiguous; nan for null."""
+        if name not in self._names:
+            raise KeyError(name)
+        values = self._table.column(name).to_numpy(zero_copy_only=False)
+        return np.ascontiguousarray(np.asarray(values, dtype=np.float64))
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, in the table's order of asking."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """How many columns."""
+        return len(self._names)
 
 
 def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str, ...]:
@@ -71,23 +98,15 @@ def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str,
 
 
 def feature_frame(table: pa.Table, features: Sequence[str]) -> FeatureFrame:
-    """The named columns of a table. Raises MissingColumn."""
+    """The named columns of a table whose rows are ordered by date and ticker. Raises MissingColumn."""
     missing = [name for name in features if name not in table.column_names]
     if missing:
         raise MissingColumn(f"the rows lack {', '.join(missing)}; found {', '.join(table.column_names)}")
-    numbers: dict[str, Floats] = {}
-    categories: dict[str, Texts] = {}
-    for name in features:
-        column = table.column(name)
-        if _is_text(column):
-            categories[name] = np.asarray(column.to_pylist(), dtype=object)
-        else:
-            values = column.to_numpy(zero_copy_only=False)
-            numbers[name] = np.ascontiguousarray(np.asarray(values, dtype=np.float64))
+    texts = [name for name in features if _is_text(table.column(name))]
     return FeatureFrame(
         n_rows=table.num_rows,
-        numbers=numbers,
-        categories=categories,
+        numbers=ArrowNumbers(table, [name for name in features if name not in texts]),
+        categories={name: np.asarray(table.column(name).to_pylist(), dtype=object) for name in texts},
         n_duplicate_rows=_duplicates(table),
         newest_date=_newest_date(table),
         dates=_dates(table),
@@ -113,7 +132,15 @@ def _is_text(column: pa.ChunkedArray) -> bool:
 
 
 def _duplicates(table: pa.Table) -> int:
-    if not {"ticker", "date"} <= set(table.column_names) or table.num_rows == 0:
+    """Rows whose ticker and date are those of the row before."""
+    if not {"ticker", "date"} <= set(table.column_names) or table.num_rows < 2:
         return 0
-    distinct = table.select(["ticker", "date"]).group_by(["ticker", "date"]).aggregate([]).num_rows
-    return int(table.num_rows - distinct)
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a frame of arrays needs no Arrow
+
+    return int(pc.sum(pc.and_(*(_as_before(pc, table.column(name)) for name in ("ticker", "date")))).as_py() or 0)
+
+
+def _as_before(pc: Any, column: pa.ChunkedArray) -> pa.ChunkedArray:  # noqa: ANN401 -- the compute module
+    """(n - 1,) whether each row but the first has the value, or the null, of the row before."""
+    now, before = column[1:], column[:-1]
+    return pc.or_(pc.fill_null(pc.equal(now, before), False), pc.and_(pc.is_null(now), pc.is_null(before)))

@@ -103,10 +103,31 @@ def test_a_null_is_nan_and_chunks_are_one_contiguous_array() -> None:
 
 
 def test_every_row_is_kept_and_a_repeated_ticker_and_date_is_counted() -> None:
-    table = pa.concat_tables([_table(), _table().slice(0, 2)])
+    table = pa.concat_tables([_table(), _table().slice(0, 2)]).sort_by([("date", "ascending"), ("ticker", "ascending")])
     frame = feature_frame(table, ["pe"])
     assert frame.n_rows == 5
     assert frame.n_duplicate_rows == 2
+
+
+def test_a_row_without_ticker_repeats_another_without_one_and_no_other() -> None:
+    days = pa.array([date(2020, 1, 1)] * 4 + [date(2020, 1, 2)])
+    table = pa.table({"ticker": ["A", "B", None, None, None], "date": days, "pe": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    assert feature_frame(table, ["pe"]).n_duplicate_rows == 1
+
+
+def test_a_column_is_one_array_wherever_the_batches_end() -> None:
+    table = pa.concat_tables([_table(), _table()])
+    frame = feature_frame(table, ["pe"])
+    assert list(frame.numbers) == ["pe"]
+    np.testing.assert_array_equal(frame.numbers["pe"], [1.0, np.nan, np.inf] * 2)
+    assert frame.numbers["pe"].flags.c_contiguous
+
+
+def test_a_column_that_is_no_feature_is_not_in_the_frame() -> None:
+    frame = feature_frame(_table(), ["sector"])
+    assert "pe" not in frame.numbers
+    with pytest.raises(KeyError):
+        frame.numbers["pe"]
 
 
 def test_a_table_without_rows_is_a_frame_without_rows() -> None:
