@@ -6,7 +6,7 @@ Starts a server of its own, loads both windows of 45 features, and runs each con
 that its peak memory is its own:
 
     copy        COPY (the same rows and columns) TO STDOUT (FORMAT binary), thrown away: the floor
-    ours        PostgresFeatures.read of both windows, then the check (raw rule: no history is read)
+    ours        what a check does: look at the view, count its dates, read both windows, compare (there is no history)
     original    pandas.read_sql of both windows, then the original's algorithm
 """
 
@@ -58,19 +58,19 @@ def ours(url: str) -> None:
     from mlops.drift_detection.detect import detect_drift
     from mlops.features.frame import feature_frame
     from mlops.features.source import open_source
-    from mlops.ports import Window
-    from mlops.strategies import DriftPolicy
+    from mlops.retraining.drift_windows import read_windows
+    from mlops.strategies import DriftPolicy, Strategy
 
-    source = open_source(url)
-    reference, current = Window(start=START, end=BORDER), Window(start=BORDER, end=AS_OF)
-    frames = [feature_frame(source.read("growth", window, COLUMNS), FEATURES) for window in (reference, current)]
+    strategy = Strategy(name="growth", drift=DriftPolicy(rule="raw"))
+    read = read_windows(open_source(url), strategy, as_of=AS_OF, today=AS_OF)
     detect_drift(
-        *frames,
-        DriftPolicy(rule="raw"),
-        strategy="growth",
+        feature_frame(read.reference, read.features),
+        feature_frame(read.current, read.features),
+        strategy.drift,
+        strategy=strategy.name,
         as_of=AS_OF,
-        reference_window=reference,
-        current_window=current,
+        reference_window=read.reference_window,
+        current_window=read.current_window,
         timestamp=datetime(2020, 7, 1, tzinfo=UTC),
     )
 
@@ -93,7 +93,7 @@ CONTENDERS: dict[str, Callable[[str], None]] = {"copy": copy, "ours": ours, "ori
 
 
 def load(url: str, n_reference: int, n_current: int) -> None:
-    """Both windows, in their dates' order, a common move per date; a third of the features heavy-tailed."""
+    """Both windows, day by day with the tickers in order; a third of the features heavy-tailed."""
     import adbc_driver_postgresql.dbapi as adbc
     import numpy as np
     import pyarrow as pa
@@ -106,14 +106,14 @@ def load(url: str, n_reference: int, n_current: int) -> None:
         cursor.execute(f"CREATE TABLE ml_training_features (ticker text, date date, strategy text, {columns})")
         for n, first, n_days in ((n_reference, START, REFERENCE_DAYS), (n_current, BORDER, CURRENT_DAYS)):
             day = np.arange(n) * n_days // n
-            per_day = -(-n // n_days)
+            first_of_day = np.searchsorted(day, day)
             for piece in np.array_split(np.arange(n), max(1, n // 100_000)):
                 shared = rng.standard_normal((n_days, N_FEATURES)) * 0.2
                 noise = rng.standard_normal((len(piece), N_FEATURES))
                 noise[:, ::3] = np.exp(noise[:, ::3])
                 noise += shared[day[piece]]
                 table = {
-                    "ticker": pa.array([f"T{i % per_day:06d}" for i in piece]),
+                    "ticker": pa.array([f"T{i - first_of_day[i]:06d}" for i in piece]),
                     "date": pa.array(np.datetime64(first, "D") + 1 + day[piece]),
                     "strategy": pa.array(["growth"] * len(piece)),
                 }

@@ -20,12 +20,14 @@ from adbc_driver_manager import Error, OperationalError
 
 from mlops.errors import AcisError, ConfigurationError, MissingColumn, SourceUnavailable
 from mlops.features.columns import checked_columns, missing_relation, quoted, read_schema
+from mlops.features.ordering import by_date_and_ticker
 from mlops.features.sampling import PRIME, RowSample
 from mlops.ports import Column, Window
 
 _STRATEGY = "current_setting('acis.strategy')"
 # From the day after the start to before the day after the end: the same for a date and for a timestamp.
 _IN_WINDOW = "date >= current_setting('acis.first')::date AND date < current_setting('acis.after')::date"
+_ORDERED = " ORDER BY date, ticker"
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN = "42P01", "42703"
 #: A server that drops packets is as good as down after this; ADBC itself would wait for minutes.
 _CONNECT_TIMEOUT_S = 5
@@ -94,11 +96,14 @@ class PostgresFeatures:
     ) -> pa.Table:
         """Rows of the window, ordered by date and ticker; numbers as float64."""
         kept = f" AND {_is_kept(sample, window)}" if sample is not None else ""
-        return self._query(self._selection(columns, kept), _values(strategy, window))
+        values = _values(strategy, window)
+        if {"ticker", "date"} <= set(columns):
+            return by_date_and_ticker(self._query(self._selection(columns, kept), values))
+        return self._query(self._selection(columns, kept) + _ORDERED, values)
 
     def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:
         """The same rows as they come over the wire, in batches of 16 MB."""
-        sql, values = self._selection(columns), _values(strategy, window)
+        sql, values = self._selection(columns) + _ORDERED, _values(strategy, window)
         with self._lock:
             try:
                 with self._asked(sql, values) as cursor:
@@ -118,10 +123,7 @@ class PostgresFeatures:
         if missing:
             raise MissingColumn(f"{self._relation} lacks {', '.join(missing)}; found {', '.join(kinds)}")
         selected = ", ".join(_selected(name, kinds[name]) for name in columns)
-        return (
-            f"SELECT {selected} FROM {self._quoted} WHERE strategy = {_STRATEGY} AND {_IN_WINDOW}{kept} "  # noqa: S608
-            f"ORDER BY date, ticker"
-        )
+        return f"SELECT {selected} FROM {self._quoted} WHERE strategy = {_STRATEGY} AND {_IN_WINDOW}{kept}"  # noqa: S608
 
     def _query(self, sql: str, values: Mapping[str, str]) -> pa.Table:
         with self._lock:
