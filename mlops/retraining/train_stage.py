@@ -66,12 +66,11 @@ def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome
 def _fit_and_register(
     grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
 ) -> dict[str, Any]:
-    keeper.check_before_write()
-    drift_check = report_tags(services.ledger, services.registry, grant.run_id)
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
             judged = _judged(grant, services, keeper, strategy, as_of)
-            tags = tags_of(judged) | drift_check
+            keeper.check_before_write()
+            tags = tags_of(judged) | report_tags(services.ledger, services.registry, grant.run_id)
             record = record_of(judged, tags, Path(folder))
         keeper.check_before_write()
         version = services.registry.log_training(record)
