@@ -17,6 +17,7 @@ from datetime import date
 from mlops.bootstrap import Services, process_services
 from mlops.ledger.records import Accepted, Kind, RunRequest, RunView
 from mlops.ledger.states import TERMINAL
+from mlops.retraining.approval import Answer, approval_request, refuse_joined
 from mlops.retraining.run_requests import run_request
 from tasks.publish import CeleryDispatcher, publisher
 
@@ -70,6 +71,23 @@ def start_retrain(
             min_accuracy=min_accuracy,
         )
     )
+
+
+def approve(run_id: str, digest: str | None = None, *, actor: str, reason: str, answer: Answer = "approve") -> Accepted:
+    """Answer a run that awaits approval: opens the promote run that carries it out, or with "reject" archives it.
+
+    digest : of the evidence that was looked at (`run.outcome["stages"]["promote"]["evidence_digest"]`); None takes
+    what is recorded. Raises RunNotFound, InvalidTransition, StaleApproval, LedgerUnavailable, RegistryUnavailable.
+    """
+    services = process_services()
+    request = approval_request(
+        services.ledger, services.registry, run_id, answer=answer, actor=actor, reason=reason, digest=digest
+    )
+    accepted = services.ledger.accept(request)
+    refuse_joined(accepted, request)
+    if accepted.publication is not None:
+        services.dispatcher.publish(accepted.publication)
+    return accepted
 
 
 def run_status(run_id: str) -> RunView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops.cli import backfill, champions, doctor, drift, history, report, runs, servers, work
+from mlops.cli import backfill, champions, decisions, doctor, drift, history, report, runs, servers, work
 
 app = typer.Typer(
     help="Keeps trading-strategy models fresh, and lets no bad one into production.",
@@ -22,6 +22,9 @@ app.command("retrain")(work.retrain)
 app.command("promote")(champions.promote)
 app.command("rollback")(champions.rollback)
 app.command("compare")(champions.compare)
+app.command("explain")(decisions.explain)
+app.command("approve")(decisions.approve)
+app.command("reject")(decisions.reject)
 app.command("runs")(runs.runs)
 app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)

@@ -13,7 +13,7 @@ from mlops.ledger.records import Kind, PromotionDecision, RunRequest, RunState
 from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
-    from mlops.ledger.records import Champion, Grant, Promotion
+    from mlops.ledger.records import Accepted, Champion, Grant, Promotion
     from mlops.ports import Ledger, ModelRegistry
 
 Answer = Literal["approve", "reject"]
@@ -56,6 +56,16 @@ def approval_request(
         as_of=waiting.as_of,
         params={"answers": run_id, "answer": answer, "digest": named, "version": promotion.version},
     )
+
+
+def refuse_joined(accepted: Accepted, request: RunRequest) -> None:
+    """Raise InvalidTransition where the answer's own run was not opened because another one is active."""
+    if not accepted.created:
+        message = (
+            f"run {accepted.run_id} is deciding about {request.strategy!r} now; answer again when it has ended, "
+            f"and what it decides may make this answer stale"
+        )
+        raise InvalidTransition(message)
 
 
 def approved(grant: Grant, ledger: Ledger, registry: ModelRegistry, champion: Champion) -> PromotionDecision:

@@ -121,6 +121,7 @@ def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:
         "version": promotion.version,
         "decision": promotion.decision,
         "promoted": promotion.decision in ("promote", "rollback"),
+        **({"answered": promotion.evidence["answer"]} if "answer" in promotion.evidence else {}),
         "reasons": list(promotion.reasons),
         "metrics": promotion.evidence.get("metrics", {}),
         "required": {
