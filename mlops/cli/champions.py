@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlops.cli.options import AsJson, MinAccuracy, OnWorkers, StrategyName
+
+if TYPE_CHECKING:
+    from mlops.bootstrap import Services
 
 
 def promote(
@@ -41,16 +44,25 @@ def rollback(
 def compare(
     strategies: Annotated[list[str] | None, typer.Argument(help="Default: all strategies.")] = None,
     stage: Annotated[str, typer.Option(help="Production, Staging, Archived or None.")] = "Production",
+    version: Annotated[
+        list[str] | None, typer.Option(help="Twice, with one strategy: the second is tested against the first.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Metrics of the strategies' models in one stage, side by side."""
+    """Metrics of the strategies' models in one stage side by side, or of two versions of one strategy with the test."""
     from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.console import guarded, out, print_json
+    from mlops.errors import ConfigurationError
     from mlops.mlflow.mlflow_client import ACISMLflowClient
 
     def body() -> int:
         services = connect()
+        if version:
+            if len(version) != 2 or len(strategies or []) != 1:
+                message = "two versions of one strategy are compared: acis compare STRATEGY --version 1 --version 2"
+                raise ConfigurationError(message)
+            return _compare_versions(services, (strategies or [""])[0], version[0], version[1], json)
         names = [services.strategies[name].model_name for name in strategies or services.strategies]
         frame = ACISMLflowClient().compare_models(names, stage=stage)
         if json:
@@ -61,6 +73,29 @@ def compare(
 
     set_up_logging(level="WARNING")
     raise typer.Exit(guarded(body))
+
+
+def _compare_versions(services: Services, strategy: str, first: str, second: str, json: bool) -> int:
+    from rich.table import Table
+
+    from mlops.console import out, print_json
+    from mlops.retraining.version_comparison import compare_versions
+
+    found = compare_versions(services, services.strategies[strategy], first, second)
+    if json:
+        print_json(found)
+        return 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("as logged, on its own held-out dates")
+    for one in (found.champion, found.challenger):
+        table.add_column(f"v{one.version} ({one.stage})", justify="right")
+    for name in sorted(set(found.champion.metrics) | set(found.challenger.metrics)):
+        cells = [one.metrics.get(name) for one in (found.champion, found.challenger)]
+        table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    out.print(table)
+    for line in (f"v{second} against v{first}: {found.words}", *found.findings):
+        out.print(line, markup=False)
+    return 0
 
 
 def _decide(
