@@ -49,7 +49,7 @@ class ParquetFeatures:
     def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
         """Rows of each date, ascending."""
         counts: Counter[date] = Counter()
-        for batch in self._scan(["date"], _within(strategy, window), batch_rows=_SAMPLED_ROWS):
+        for batch in self._scan(["date"], _within(strategy, window), batch_rows=_SAMPLED_ROWS, threads=False):
             found = pc.value_counts(_days(batch))
             counts.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
         return dict(sorted(counts.items()))
@@ -101,15 +101,17 @@ class ParquetFeatures:
         return True
 
     def _scan(
-        self, columns: list[str], keep: ds.Expression, *, batch_rows: int = _BATCH_ROWS
+        self, columns: list[str], keep: ds.Expression, *, batch_rows: int = _BATCH_ROWS, threads: bool = True
     ) -> Iterator[pa.RecordBatch]:
-        # Two batches ahead, not sixteen, and no file's bytes before their turn.
+        # Two batches ahead, not sixteen, and no file's bytes before their turn. Threads decode row groups ahead of
+        # their turn too: for ten million rows of 8 features 550 MB instead of 220, in the same time on two cores.
         scanner = self._dataset().scanner(
             columns=columns,
             filter=keep,
             batch_size=batch_rows,
             batch_readahead=2,
             fragment_readahead=1,
+            use_threads=threads,
             fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False),
         )
         try:
@@ -135,7 +137,7 @@ class ParquetFeatures:
         mask = RowMask(sample)
         kept = [
             batch.filter(pa.array(mask.of(batch.column("ticker"), _days(batch).to_numpy(zero_copy_only=False))))
-            for batch in self._scan(columns, keep, batch_rows=_SAMPLED_ROWS)
+            for batch in self._scan(columns, keep, batch_rows=_SAMPLED_ROWS, threads=False)
             if batch.num_rows
         ]
         return pa.Table.from_batches(kept) if kept else self._table(columns, keep)
