@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger
     from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
     from mlops.retraining.champion_model import ChampionModels
+    from mlops.retraining.profile_store import ProfileStore
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
 
@@ -66,6 +67,15 @@ class Services:
         from mlops.retraining.champion_model import ChampionModels  # noqa: PLC0415 -- opened on first use
 
         return ChampionModels(self.registry)
+
+    @cached_property
+    def profiles(self) -> ProfileStore:
+        """Drift profiles of registered versions; the registry is asked for what is not kept here."""
+        from mlops.retraining.profile_store import ProfileStore  # noqa: PLC0415 -- loads Arrow
+
+        uri = self.settings.mlflow_tracking_uri
+        origin = uri.get_secret_value() if uri else ""
+        return ProfileStore(self.settings.var_dir / "profiles", lambda: self.registry, origin=origin)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

@@ -29,6 +29,7 @@
             ├── ModelNotFound
             ├── VersionNotFound
             ├── UnusableModelFile          it is gone, was changed, or is torn
+            ├── UnusableProfile            the version has no drift profile, or it was changed or is torn
             └── InvalidStage
 
 A message says what was asked, what was found and what to do. `except AcisError` is an expected failure
@@ -172,6 +173,10 @@ class VersionNotFound(RegistryError):
 
 class UnusableModelFile(RegistryError):
     """The version's model file is gone, was changed after it was logged, or is torn."""
+
+
+class UnusableProfile(RegistryError):
+    """The version carries no drift profile, or it is gone, was changed after it was logged, or is torn."""
 
 
 class InvalidStage(RegistryError):

@@ -267,6 +267,10 @@ class RegistryRun:
     """Where a browser finds it; None where the registry has no pages."""
 
 
+#: Name of the drift profile among a version's artifacts, and of the tag that holds its SHA-256.
+PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
+
+
 class ModelRegistry(Protocol):
     """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
 
@@ -292,6 +296,13 @@ class ModelRegistry(Protocol):
 
     def load_classifier(self, model_name: str, version: str) -> xgb.XGBClassifier:
         """The version as an XGBClassifier, verified against its logged digest."""
+        ...
+
+    def drift_profile(self, model_name: str, version: str) -> bytes:
+        """The profile that the version was logged with, verified against its logged digest.
+
+        Raises ModelNotFound, VersionNotFound; UnusableProfile: it has none, it is gone, or it was changed.
+        """
         ...
 
     def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:

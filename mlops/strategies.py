@@ -21,6 +21,7 @@ Device = Literal["auto", "cpu", "gpu"]
 AsOf = Literal["today", "latest"]
 Rule = Literal["raw", "calibrated"]
 Weighting = Literal["equal", "importance"]
+Reference = Literal["trailing", "champion", "season"]
 FoldWindow = Literal["expanding", "rolling"]
 MainMetric = Literal["accuracy", "roc_auc", "f1_score", "log_loss", "sharpe"]
 
@@ -31,8 +32,15 @@ class DataPolicy:
 
     as_of: AsOf = "today"
     """`today`: the current UTC date; `latest`: the newest date in the feature view (a static data set)."""
+    reference: Reference = "trailing"
+    """`trailing`: the days before the current window. `champion`: the dates that the model in production was trained
+    on, from the profile that its version carries; only current rows are read. `season`: the same season of earlier
+    years."""
     reference_days: int = 90
-    """Length of the reference window; it ends where the current window begins."""
+    """Length of the reference window; it ends where the current window begins. `season`: length of each year's part,
+    with the current window's place in its middle."""
+    season_years: int = 3
+    """Earlier years whose season is the reference; for `season`."""
     current_days: int = 7
     """Length of the current window; it ends on the as-of date."""
     min_current_rows: int = 100

@@ -22,6 +22,7 @@ Called by `detect`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -44,7 +45,7 @@ ROWS_PER_DATE = 48
 #: From so many values on, a pass per cell is cheaper than a search per value.
 _MANY = 8192
 #: A reference that hardly moved must not make every later move infinite.
-_LEAST_SPREAD = 0.1
+LEAST_SPREAD = 0.1
 #: Fewer non-overlapping windows than this say nothing about one in twenty.
 LEAST_BLOCKS = 5
 #: A history begins on a trading day: up to a week after the calendar day from which it was asked for.
@@ -99,7 +100,6 @@ def calibrate(
     alpha: float = 0.05,
     min_days: int = 365,
     reference_start: date,
-    rows_per_date: int = ROWS_PER_DATE,
     weights: Weights | None = None,
 ) -> Calibration:
     """Rank the check among the placements in `history`, the rows before the reference window.
@@ -109,14 +109,14 @@ def calibrate(
     `weights`: of the features in the statistic, at the check and at every placement; None: alike.
     """
     if history is None or history.n_rows == 0:
-        return _insufficient(
+        return insufficient(
             alpha, f"there are no rows before {reference_start}: load {min_days} days of history, or use rule raw"
         )
     if history.dates is None or reference.dates is None or current.dates is None:
-        return _insufficient(alpha, "the rows carry no dates: read the column `date` with the features")
+        return insufficient(alpha, "the rows carry no dates: read the column `date` with the features")
     frames = (history, reference, current)
-    days = np.concatenate([np.unique(_dates(frame)) for frame in frames])
-    k, r = len(np.unique(_dates(current))), len(np.unique(_dates(reference)))
+    days = np.concatenate([np.unique(dates_of(frame)) for frame in frames])
+    k, r = len(np.unique(dates_of(current))), len(np.unique(dates_of(reference)))
     n_history = len(days) - k - r
     first = days[0].astype(object)
     n_placements = max(0, n_history - r - k + 1)
@@ -124,16 +124,39 @@ def calibrate(
     covered = (reference_start - first).days
     shortfall = _shortfall(covered, min_days, n_placements, n_blocks, alpha=alpha, k=k, r=r)
     if shortfall:
-        return _insufficient(alpha, shortfall, n_dates=n_history, n_placements=n_placements, first=first)
+        return insufficient(alpha, shortfall, n_dates=n_history, n_placements=n_placements, first=first)
     # Windows by the index of the date after their last; the check's own comes last.
     ends = np.append(np.arange(r + k, n_history + 1), len(days))
-    rows = [rows_kept(_dates(frame), rows_per_date) for frame in frames]
-    day_of_row = np.searchsorted(
-        days, np.concatenate([_dates(f)[chosen] for f, chosen in zip(frames, rows, strict=True)])
+    references = ((ends - k - r, ends - k),)
+    return rank(
+        frames, days=days, ends=ends, k=k, references=references, alpha=alpha, n_history=n_history, weights=weights
     )
-    windows = _Windows(day_of_row=day_of_row, n_days=len(days), ends=ends, k=k, r=r)
-    names = [name for name in history.numbers if name in reference.numbers and name in current.numbers]
-    texts = [name for name in history.categories if name in reference.categories and name in current.categories]
+
+
+def rank(
+    frames: Sequence[FeatureFrame],
+    *,
+    days: Dates,
+    ends: Integers,
+    k: int,
+    references: tuple[tuple[Integers, Integers], ...],
+    alpha: float,
+    n_history: int,
+    weights: Weights | None,
+) -> Calibration:
+    """Where the last placement, which is the check, stands among the others.
+
+    frames : rows with dates, all of them in `days`, ascending       ends : (placements,) index of the date after each
+    placement's newest      references : the first date and the one after the last of each placement's reference,
+    once for each of its parts
+    """
+    rows = [rows_kept(dates_of(frame)) for frame in frames]
+    day_of_row = np.searchsorted(
+        days, np.concatenate([dates_of(f)[chosen] for f, chosen in zip(frames, rows, strict=True)])
+    )
+    windows = Windows(day_of_row=day_of_row, n_days=len(days), ends=ends, k=k, references=references)
+    names = [name for name in frames[0].numbers if all(name in frame.numbers for frame in frames)]
+    texts = [name for name in frames[0].categories if all(name in frame.categories for frame in frames)]
 
     def number(name: str) -> Floats:
         values = [frame.numbers[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
@@ -144,39 +167,58 @@ def calibrate(
         return category_distances(np.concatenate(values), windows)
 
     distances = dict(zip([*names, *texts], [*each(number, names), *each(category, texts)], strict=True))
+    return ranked(
+        distances,
+        last_dates=days[ends[:-1] - 1],
+        k=k,
+        alpha=alpha,
+        n_dates=n_history,
+        first=days[0].astype(object),
+        weights=weights,
+    )
+
+
+def ranked(
+    distances: Mapping[str, Floats],
+    *,
+    last_dates: Dates,
+    k: int,
+    alpha: float,
+    n_dates: int,
+    first: date,
+    weights: Weights | None,
+) -> Calibration:
+    """The calibration of each feature's distances. distances : (placements + 1,) each, the check's own last."""
     if not distances:
-        return _insufficient(alpha, "no feature is in the history and in both windows", n_dates=n_history, first=first)
+        return insufficient(alpha, "no feature is in the history and in both windows", n_dates=n_dates, first=first)
     statistics = weighted_mean(distances, weights)
     earlier, observed = statistics[:-1], float(statistics[-1])
     return Calibration(
         statistic=observed,
-        p_value=float(1 + np.sum(earlier >= observed)) / (1 + n_placements),
+        p_value=float(1 + np.sum(earlier >= observed)) / (1 + len(earlier)),
         critical=_critical(earlier, alpha),
         alpha=alpha,
-        n_dates=n_history,
-        n_placements=n_placements,
-        n_blocks=n_blocks,
+        n_dates=n_dates,
+        n_placements=len(earlier),
+        n_blocks=len(earlier) // k,
         first_date=first,
         distances={name: float(values[-1]) for name, values in distances.items()},
-        placements=Placements(last_dates=days[ends[:-1] - 1], statistics=earlier),
+        placements=Placements(last_dates=last_dates, statistics=earlier),
         missing=None,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Windows:
+class Windows:
     """All placements of the two windows, and which date each row is of."""
 
     day_of_row: Integers
     n_days: int
     ends: Integers
+    """(placements,) index of the date after the newest"""
     k: int
-    r: int
-
-    @property
-    def suffixes(self) -> list[int]:
-        """The newest 1, 2, 4, … dates of a window, and all of them."""
-        return [*(2**i for i in range(self.k.bit_length()) if 2**i < self.k), self.k]
+    references: tuple[tuple[Integers, Integers], ...]
+    """First date and the one after the last of each placement's reference, once for each of its parts"""
 
     def count(self, cells: Integers, n_cells: int) -> Floats:
         """(days + 1, cells) rows of each cell up to and including each date; row 0 is before the first."""
@@ -187,20 +229,25 @@ class _Windows:
 
     def reference(self, counts: Floats) -> Floats:
         """(placements, cells) of the reference windows."""
-        before = self.ends - self.k
-        return np.asarray(counts[before] - counts[before - self.r])
+        parts = [counts[after] - counts[first] for first, after in self.references]
+        return np.asarray(parts[0] if len(parts) == 1 else np.sum(parts, axis=0))
 
     def newest(self, counts: Floats, n_dates: int) -> Floats:
         """(placements, cells) of the current windows' newest dates."""
         return np.asarray(counts[self.ends] - counts[self.ends - n_dates])
 
 
-def number_distances(values: Floats, windows: _Windows) -> Floats:
+def suffixes(k: int) -> list[int]:
+    """The newest 1, 2, 4, … dates of a window of k, and all of them."""
+    return [*(2**i for i in range(k.bit_length()) if 2**i < k), k]
+
+
+def number_distances(values: Floats, windows: Windows) -> Floats:
     """(placements,) distance of a numeric feature; infinities count as the outermost cells."""
     is_missing = np.isnan(values)
-    edges, middles = _cells(values[~is_missing] if is_missing.any() else values)
+    edges, middles = quantile_cells(values[~is_missing] if is_missing.any() else values)
     n_cells = len(middles)
-    cells = _cell_of(values, edges)
+    cells = cell_of(values, edges)
     cells[is_missing] = n_cells
     counts = windows.count(cells, n_cells + 1)
     spread = _spread(counts[:, :-1], middles, windows)
@@ -209,7 +256,7 @@ def number_distances(values: Floats, windows: _Windows) -> Floats:
     reference_upto, reference_missing = _shares(windows.reference(upto), windows.reference(missing))
     widths = np.diff(middles)
     largest = np.zeros(len(windows.ends))
-    for n_dates in windows.suffixes:
+    for n_dates in suffixes(windows.k):
         newest_upto, newest_missing = _shares(windows.newest(upto, n_dates), windows.newest(missing, n_dates))
         shift = np.abs(newest_upto - reference_upto)[:, :-1] @ widths
         scaled = np.divide(shift, spread, out=np.zeros(len(shift)), where=spread > 0)
@@ -217,21 +264,21 @@ def number_distances(values: Floats, windows: _Windows) -> Floats:
     return largest
 
 
-def category_distances(values: Texts, windows: _Windows) -> Floats:
+def category_distances(values: Texts, windows: Windows) -> Floats:
     """(placements,) total variation distance of a categorical feature, missing values a category of their own."""
     _, cells = np.unique(np.array(["\0" if value is None else f"={value}" for value in values]), return_inverse=True)
     counts = windows.count(cells.astype(np.int64), int(cells.max()) + 1)
     reference = windows.reference(counts)
     reference /= reference.sum(axis=1, keepdims=True)
     largest = np.zeros(len(windows.ends))
-    for n_dates in windows.suffixes:
+    for n_dates in suffixes(windows.k):
         newest = windows.newest(counts, n_dates)
         newest /= newest.sum(axis=1, keepdims=True)
         largest = np.maximum(largest, np.abs(newest - reference).sum(axis=1) / 2)
     return largest
 
 
-def _cells(values: Floats) -> tuple[Floats, Floats]:
+def quantile_cells(values: Floats) -> tuple[Floats, Floats]:
     """Edges and middles of the quantile cells: (c - 1,) and (c,), both ascending; one cell where all is one value.
 
     A middle is a value that occurred, so one wild value in a thousand moves nothing. Middles run from 0 to 1:
@@ -252,7 +299,7 @@ def _cells(values: Floats) -> tuple[Floats, Floats]:
     return edges, (halves - halves[0]) / width if width > 0 else np.zeros(len(halves))
 
 
-def _cell_of(values: Floats, edges: Floats) -> Integers:
+def cell_of(values: Floats, edges: Floats) -> Integers:
     """(n,) how many edges lie below each value."""
     if len(values) < _MANY:
         return np.searchsorted(edges, values, side="left")
@@ -272,11 +319,11 @@ def _shares(upto: Floats, missing: Floats) -> tuple[Floats, Floats]:
     return upto / np.maximum(n, 1), (missing / np.maximum(n + missing, 1))[:, 0]
 
 
-def _spread(counts: Floats, middles: Floats, windows: _Windows) -> Floats:
+def _spread(counts: Floats, middles: Floats, windows: Windows) -> Floats:
     """(placements,) geometric mean of the reference's standard deviation and that of all dates."""
     powers = counts @ np.column_stack([np.ones(len(middles)), middles, middles**2])
     overall = _deviation(powers[-1:])
-    return np.asarray(np.sqrt(np.maximum(_deviation(windows.reference(powers)), _LEAST_SPREAD * overall) * overall))
+    return np.asarray(np.sqrt(np.maximum(_deviation(windows.reference(powers)), LEAST_SPREAD * overall) * overall))
 
 
 def _deviation(powers: Floats) -> Floats:
@@ -301,21 +348,36 @@ def rows_kept(dates: Dates, limit: int = ROWS_PER_DATE) -> Integers:
 def _shortfall(
     covered: int, min_days: int, n_placements: int, n_blocks: int, *, alpha: float, k: int, r: int
 ) -> str | None:
-    if covered < min_days - _WEEK:
+    if not covered_enough(covered, min_days):
         return f"the history reaches {covered} days before the reference window; a calibrated verdict needs {min_days}"
-    least = math.ceil(1 / alpha) - 1
-    if n_placements < least or n_blocks < LEAST_BLOCKS:
+    if not are_enough(n_placements, n_blocks, alpha=alpha):
         return (
             f"the history holds {n_placements} places for {r} + {k} dates, {n_blocks} without a common date; "
-            f"a calibrated verdict needs {max(least, 1)} and {LEAST_BLOCKS}: raise calibration_days, "
+            f"a calibrated verdict needs {least_placements(alpha)} and {LEAST_BLOCKS}: raise calibration_days, "
             f"or shorten current_days"
         )
     return None
 
 
-def _insufficient(
+def covered_enough(days: int, min_days: int) -> bool:
+    """Whether a history of so many calendar days is as long as was asked for, its first days without trading aside."""
+    return days >= min_days - _WEEK
+
+
+def least_placements(alpha: float) -> int:
+    """Placements below which no rank reaches alpha."""
+    return max(math.ceil(1 / alpha) - 1, 1)
+
+
+def are_enough(n_placements: int, n_blocks: int, *, alpha: float) -> bool:
+    """Whether a rank among them says something about one check in 1 / alpha."""
+    return n_placements >= least_placements(alpha) and n_blocks >= LEAST_BLOCKS
+
+
+def insufficient(
     alpha: float, missing: str, *, n_dates: int = 0, n_placements: int = 0, first: date | None = None
 ) -> Calibration:
+    """No rank, and in words what it lacks."""
     return Calibration(
         statistic=None, p_value=None, critical=None, alpha=alpha, n_dates=n_dates, n_placements=n_placements,
         n_blocks=0, first_date=first, distances={}, placements=None, missing=missing,
@@ -328,5 +390,6 @@ def _critical(earlier: Floats, alpha: float) -> float:
     return float(np.sort(earlier)[::-1][allowed])
 
 
-def _dates(frame: FeatureFrame) -> Dates:
+def dates_of(frame: FeatureFrame) -> Dates:
+    """(n,) the rows' dates; empty where they were read without."""
     return np.asarray(frame.dates if frame.dates is not None else (), dtype="datetime64[D]")

@@ -30,7 +30,11 @@ class CategoricalDrift:
 
 def compare_categories(reference: npt.NDArray[np.object_], current: npt.NDArray[np.object_]) -> CategoricalDrift:
     """Both windows of one feature. reference : (n,) text or None      current : (m,) text or None."""
-    ref, cur = Counter(reference.tolist()), Counter(current.tolist())
+    return compare_counts(Counter(reference.tolist()), Counter(current.tolist()))
+
+
+def compare_counts(ref: Counter[str | None], cur: Counter[str | None]) -> CategoricalDrift:
+    """The same from rows per category; None: missing."""
     names = sorted({*ref, *cur}, key=lambda name: (name is None, str(name)))
     table = np.array([[ref[name] for name in names], [cur[name] for name in names]], dtype=np.int64)
     unseen = tuple(str(name) for name in names if name is not None and not ref[name])

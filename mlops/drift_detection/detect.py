@@ -7,13 +7,14 @@ feature's turn, so that memory is a column per core beyond the rows. Called by t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import numpy as np
 
-from mlops.drift_detection.calibration import calibrate
-from mlops.drift_detection.categorical import compare_categories
+from mlops.drift_detection.calibration import Calibration, calibrate
+from mlops.drift_detection.categorical import compare_counts
 from mlops.drift_detection.description import OrderedColumn, describe, finite, ordered_column, ordered_columns
 from mlops.drift_detection.distances import jensen_shannon, wasserstein
 from mlops.drift_detection.distributions import category_distribution, number_distribution
@@ -21,7 +22,7 @@ from mlops.drift_detection.findings import Finding, category_findings, numeric_f
 from mlops.drift_detection.ks import ks_test
 from mlops.drift_detection.parallel import each
 from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
-from mlops.drift_detection.report import DriftReport, FeatureReport
+from mlops.drift_detection.report import TRAILING, DriftReport, FeatureReport, ReferenceUsed
 from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
 from mlops.drift_detection.weights import Weights
 from mlops.errors import EmptyWindow, UnusableFeatures
@@ -48,29 +49,80 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     min_current_rows: int = 100,
     history: FeatureFrame | None = None,
     weights: Weights | None = None,
+    used: ReferenceUsed = TRAILING,
+    findings: Sequence[Finding] = (),
 ) -> DriftReport:
     """The report of a check. NaN never reads "no drift": a statistic that is undefined is a finding.
 
     `history`: rows before the reference window, with their dates; without them the calibrated rule says
     `insufficient`.
     `weights`: how much each feature counts in the raw share and in the calibrated statistic; None: alike.
+    `used`: which reference the rows are. `findings`: what is known of the data beforehand.
 
     Raises EmptyWindow when a window has no rows, UnusableFeatures when no feature holds a value.
     """
     for name, frame in (("reference", reference), ("current", current)):
         if frame.n_rows == 0:
             raise EmptyWindow(f"the {name} window of {strategy!r} holds no rows")
-    findings = _table_findings(reference, current) + _staleness(current, as_of)
-    reports: dict[str, FeatureReport] = {}
+    noted = [*findings, *schema_findings(kinds_of(reference), kinds_of(current))]
+    noted += duplicate_findings(reference, "reference") + duplicate_findings(current, "current")
+    noted += staleness_findings(current, as_of)
     numbers = [name for name in reference.numbers if name in current.numbers]
     texts = [name for name in reference.categories if name in current.categories]
     compared = [
         *_compare_all(numbers, reference.numbers, current.numbers, policy),
         *each(lambda name: _categorical(name, reference.categories[name], current.categories[name], policy), texts),
     ]
-    for name, (feature_report, found) in zip([*numbers, *texts], compared, strict=True):
-        reports[name] = feature_report
-        findings += found
+    calibration = calibrate(
+        history,
+        reference,
+        current,
+        alpha=policy.alpha,
+        min_days=policy.min_calibration_days,
+        reference_start=reference_window.start,
+        weights=weights,
+    )
+    return conclude(
+        dict(zip([*numbers, *texts], compared, strict=True)),
+        noted,
+        calibration,
+        policy,
+        strategy=strategy,
+        as_of=as_of,
+        timestamp=timestamp,
+        reference_window=reference_window,
+        current_window=current_window,
+        n_reference=reference.n_rows,
+        n_current=current.n_rows,
+        min_current_rows=min_current_rows,
+        reference=used,
+        weights=weights,
+    )
+
+
+def conclude(  # noqa: PLR0913 -- what a report states of its check, each by keyword
+    compared: Mapping[str, tuple[FeatureReport, list[Finding]]],
+    findings: list[Finding],
+    calibration: Calibration,
+    policy: DriftPolicy,
+    *,
+    strategy: str,
+    as_of: date,
+    timestamp: datetime,
+    reference_window: Window,
+    current_window: Window,
+    n_reference: int,
+    n_current: int,
+    min_current_rows: int,
+    reference: ReferenceUsed,
+    weights: Weights | None,
+) -> DriftReport:
+    """Both rules' decisions and the report, from each feature's statistics and findings.
+
+    Raises UnusableFeatures when no feature holds a value.
+    """
+    reports = {name: report for name, (report, _) in compared.items()}
+    findings = [*findings, *(finding for _, found in compared.values() for finding in found)]
     if not reports:
         raise UnusableFeatures(f"strategy {strategy!r} has no feature that is in both windows")
     empty = {finding.column for finding in findings if finding.code == "all_missing" and not finding.is_drift}
@@ -90,17 +142,8 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
             for name, report in reports.items()
         ],
         alert_share=policy.alert_share,
-        n_current=current.n_rows,
+        n_current=n_current,
         min_current_rows=min_current_rows,
-    )
-    calibration = calibrate(
-        history,
-        reference,
-        current,
-        alpha=policy.alpha,
-        min_days=policy.min_calibration_days,
-        reference_start=reference_window.start,
-        weights=weights,
     )
     calibrated = calibrated_verdict(raw, calibration, alert_share=policy.alert_share)
     return DriftReport(
@@ -109,8 +152,8 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         timestamp=timestamp,
         reference_window=reference_window,
         current_window=current_window,
-        n_reference=reference.n_rows,
-        n_current=current.n_rows,
+        n_reference=n_reference,
+        n_current=n_current,
         policy=policy,
         features=reports,
         findings=tuple(findings),
@@ -118,6 +161,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         raw=raw,
         calibrated=calibrated,
         calibration=calibration,
+        reference=reference,
     )
 
 
@@ -170,14 +214,15 @@ def _compare_ordered(
         drifted_psi=psi >= policy.psi_significant or forced,
         reference=ref_description,
         current=cur_description,
-        wasserstein=_scaled_wasserstein(ref, cur, ref_description.std),
+        wasserstein=scaled_wasserstein(ref, cur, ref_description.std),
         jensen_shannon=jensen_shannon(before, now),
         distribution=number_distribution(finite(ref), finite(cur), spread=ref_description.std),
     )
     return report, found
 
 
-def _scaled_wasserstein(reference: OrderedColumn, current: OrderedColumn, spread: float | None) -> float | None:
+def scaled_wasserstein(reference: OrderedColumn, current: OrderedColumn, spread: float | None) -> float | None:
+    """W1 of the finite values in `spread`s; None without a spread, or where it is beyond the largest float."""
     if not spread:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
@@ -188,7 +233,14 @@ def _scaled_wasserstein(reference: OrderedColumn, current: OrderedColumn, spread
 def _categorical(
     name: str, reference: Texts, current: Texts, policy: DriftPolicy
 ) -> tuple[FeatureReport, list[Finding]]:
-    drift = compare_categories(reference, current)
+    return compare_texts(name, Counter(reference.tolist()), Counter(current.tolist()), policy)
+
+
+def compare_texts(
+    name: str, reference: Counter[str | None], current: Counter[str | None], policy: DriftPolicy
+) -> tuple[FeatureReport, list[Finding]]:
+    """Statistics and findings of one categorical column, from rows per category; None: missing."""
+    drift = compare_counts(reference, current)
     found = category_findings(name, reference, current, unseen=drift.unseen, alpha=policy.ks_p)
     forced = any(finding.is_drift for finding in found)
     report = FeatureReport(
@@ -205,16 +257,20 @@ def _categorical(
     return report, found
 
 
-def _table_findings(reference: FeatureFrame, current: FeatureFrame) -> list[Finding]:
-    before = {*reference.numbers, *reference.categories}
-    now = {*current.numbers, *current.categories}
+def kinds_of(frame: FeatureFrame) -> dict[str, str]:
+    """`number` or `category` of each feature."""
+    return {**dict.fromkeys(frame.numbers, "number"), **dict.fromkeys(frame.categories, "category")}
+
+
+def schema_findings(before: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]:
+    """Features that vanished, are new, or changed their kind; both by name and kind."""
     found = [
         Finding(code="vanished_column", column=name, message=f"{name}: gone since the reference", is_drift=False)
-        for name in sorted(before - now)
+        for name in sorted(before.keys() - now)
     ]
     found += [
         Finding(code="new_column", column=name, message=f"{name}: not in the reference", is_drift=False)
-        for name in sorted(now - before)
+        for name in sorted(now.keys() - before)
     ]
     found += [
         Finding(
@@ -223,24 +279,22 @@ def _table_findings(reference: FeatureFrame, current: FeatureFrame) -> list[Find
             message=f"{name}: text in one window, numbers in the other",
             is_drift=False,
         )
-        for name in sorted(
-            (reference.numbers.keys() & current.categories) | (reference.categories.keys() & current.numbers)
-        )
+        for name in sorted(before.keys() & now)
+        if before[name] != now[name]
     ]
-    for window, frame in (("reference", reference), ("current", current)):
-        if frame.n_duplicate_rows:
-            found.append(
-                Finding(
-                    code="duplicate_rows",
-                    column=None,
-                    message=f"{frame.n_duplicate_rows} rows of the {window} window repeat a ticker and date",
-                    is_drift=False,
-                )
-            )
     return found
 
 
-def _staleness(current: FeatureFrame, as_of: date) -> list[Finding]:
+def duplicate_findings(frame: FeatureFrame, window: str) -> list[Finding]:
+    """Rows that repeat a ticker and date."""
+    if not frame.n_duplicate_rows:
+        return []
+    message = f"{frame.n_duplicate_rows} rows of the {window} window repeat a ticker and date"
+    return [Finding(code="duplicate_rows", column=None, message=message, is_drift=False)]
+
+
+def staleness_findings(current: FeatureFrame, as_of: date) -> list[Finding]:
+    """A newest row that is older than a long weekend."""
     if current.newest_date is None or as_of - current.newest_date <= _LONGEST_PAUSE:
         return []
     message = f"the newest row is of {current.newest_date}, {(as_of - current.newest_date).days} days before {as_of}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
 from mlops.drift_detection.description import Description
 from mlops.drift_detection.missing import missing_share_test
-from mlops.features.frame import Texts
 
 Code = Literal[
     "all_missing",
@@ -24,6 +24,7 @@ Code = Literal[
     "stale",
     "predictions_not_compared",
     "equal_weights",
+    "reference_unavailable",
 ]
 
 
@@ -64,17 +65,10 @@ def numeric_findings(name: str, reference: Description, current: Description, *,
 
 
 def category_findings(
-    name: str, reference: Texts, current: Texts, *, unseen: tuple[str, ...], alpha: float
+    name: str, reference: Counter[str | None], current: Counter[str | None], *, unseen: tuple[str, ...], alpha: float
 ) -> list[Finding]:
-    """Findings of one categorical feature: missing values, and categories that are new."""
-    found = missing_findings(
-        name,
-        sum(text is None for text in reference),
-        len(reference),
-        sum(text is None for text in current),
-        len(current),
-        alpha=alpha,
-    )
+    """Findings of one categorical feature, from rows per category: missing values, and categories that are new."""
+    found = missing_findings(name, reference[None], reference.total(), current[None], current.total(), alpha=alpha)
     if unseen:
         shown = ", ".join(unseen[:5]) + (" …" if len(unseen) > 5 else "")
         message = f"{name}: not in the reference: {shown}"

@@ -44,10 +44,11 @@ def ks_test(reference: Floats, current: Floats) -> KsTest:
         raise InsufficientData(f"a KS test needs values in both samples; found {n} and {m}")
     statistic = ks_statistic(reference, current)
     effective_n = round(n * m / (n + m))
-    return KsTest(statistic=statistic, p_value=_p_value(statistic, effective_n))
+    return KsTest(statistic=statistic, p_value=ks_p_value(statistic, effective_n))
 
 
-def _p_value(statistic: float, n: int) -> float:
+def ks_p_value(statistic: float, n: int) -> float:
+    """P of a distance as large at the effective size n, the rounded n m / (n + m)."""
     # At n = 0 it is one value against one: they always differ as much as they can, and the distribution is undefined.
     return kolmogorov_tail(statistic, n) if n else 1.0
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlops.drift_detection.targets import TargetReport
     from mlops.drift_detection.verdict import Decision, Verdict
     from mlops.ports import Window
-    from mlops.strategies import DriftPolicy
+    from mlops.strategies import DriftPolicy, Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,54 @@ class FeatureReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceUsed:
+    """What the current window was compared with."""
+
+    choice: Reference = "trailing"
+    """Of the policy"""
+    used: Reference = "trailing"
+    """Another than the choice where that could not be had; a finding says why."""
+    windows: tuple[Window, ...] = ()
+    """The reference's parts, oldest first, where it has several"""
+    model_name: str | None = None
+    model_version: str | None = None
+    """Whose training profile it is"""
+    profile_sha256: str | None = None
+    schema_hash: str | None = None
+    """Of the profile's features and kinds"""
+    gap_dates: int | None = None
+    """Dates between the reference and the current window"""
+    ks_grid: int | None = None
+    """KS and Wasserstein compare with so many quantiles of the reference, not with all of its values"""
+
+    @property
+    def words(self) -> str:
+        """For a summary."""
+        if self.used == "champion":
+            return f"training profile of version {self.model_version}, {self.gap_dates} dates before the current window"
+        if self.used == "season":
+            return f"the same season of {len(self.windows)} earlier years"
+        return "trailing window" + (f", in place of the {self.choice}'s" if self.choice != "trailing" else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of the document."""
+        return {
+            "choice": self.choice,
+            "used": self.used,
+            "words": self.words,
+            "model_name": self.model_name,
+            "model_version": self.model_version,
+            "profile_sha256": self.profile_sha256,
+            "schema_hash": self.schema_hash,
+            "gap_dates": self.gap_dates,
+        }
+
+
+TRAILING = ReferenceUsed()
+"""The documented reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DriftReport:
     """All that a check found."""
 
@@ -62,6 +110,7 @@ class DriftReport:
     """Of the documented rule"""
     calibrated: Decision
     calibration: Calibration
+    reference: ReferenceUsed = TRAILING
 
     @property
     def verdict(self) -> Verdict:
@@ -134,10 +183,12 @@ class DriftReport:
                 "as_of": self.as_of.isoformat(),
                 "reference": _window(self.reference_window),
                 "current": _window(self.current_window),
+                **({"reference_parts": [_window(part) for part in parts]} if (parts := self.reference.windows) else {}),
             },
             "data": {
                 "strategy": self.strategy,
-                "ks_convention": "two-sided, kstwo at round(n m / (n + m))",
+                "reference": self.reference.to_json(),
+                "ks_convention": _ks_convention(self.reference.ks_grid),
                 "psi_convention": _psi_convention(self.policy),
                 "psi_bands": {"moderate": self.policy.psi_moderate, "significant": self.policy.psi_significant},
             },
@@ -149,6 +200,13 @@ class DriftReport:
         if psi >= self.policy.psi_significant:
             return "significant"
         return "moderate" if psi >= self.policy.psi_moderate else "none"
+
+
+def _ks_convention(grid: int | None) -> str:
+    convention = "two-sided, kstwo at round(n m / (n + m))"
+    if grid is None:
+        return convention
+    return f"{convention}; D against {grid} quantiles of the reference, off by less than 1/{2 * grid}"
 
 
 def _psi_convention(policy: DriftPolicy) -> str:

@@ -26,7 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.addresses import without_credentials
-from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile, VersionNotFound
+from mlops.errors import (
+    ModelNotFound,
+    RegistryError,
+    RegistryUnavailable,
+    UnusableModelFile,
+    UnusableProfile,
+    VersionNotFound,
+)
 from mlops.ports import ModelVersion
 
 _DEFAULTS = {
@@ -301,6 +308,20 @@ class Gateway:
         with self._translated(source):
             listed = mlflow.artifacts.list_artifacts(artifact_uri=source, tracking_uri=self.tracking_uri)
         return any(Path(item.path).name == MODEL_FILE for item in listed)
+
+    def download_artifact(self, run_id: str, path: str, folder: str) -> bytes:
+        """Content of a run's file, fetched by way of `folder`. Raises UnusableProfile where the run has none."""
+        try:
+            with self._translated(f"{path} of run {run_id}"):
+                return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
+        except (RegistryUnavailable, RegistryError) as exc:
+            # A failed download says INTERNAL_ERROR whatever its cause.
+            with self._translated(f"run {run_id}", missing=UnusableProfile):
+                listed = self._client.list_artifacts(run_id)
+            if any(item.path == path for item in listed):
+                raise
+            message = f"{path} is gone from run {run_id}; restore it, or retrain"
+            raise UnusableProfile(message) from exc
 
     # -- versions
 

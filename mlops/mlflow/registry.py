@@ -6,6 +6,7 @@ are two writes without a lock. So each method reads first and reads again after 
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,8 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mlops.errors import AcisError, InvalidStage, ModelNotFound, RegistryError, RegistryUnavailable, VersionNotFound
+from mlops.errors import (
+    AcisError,
+    InvalidStage,
+    ModelNotFound,
+    RegistryError,
+    RegistryUnavailable,
+    UnusableProfile,
+    VersionNotFound,
+)
 from mlops.mlflow.report_runs import log_report
+from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -135,6 +145,27 @@ class MlflowRegistry:
                     "registry.undigested", model=model_name, version=version, action="retrain to have it verified"
                 )
             return read_classifier(path, expected_sha256=expected, n_jobs=self._n_jobs)
+
+    def drift_profile(self, model_name: str, version: str) -> bytes:
+        """The profile that the version was logged with. Raises UnusableProfile."""
+        found = self.version(model_name, version)
+        expected = found.tags.get(PROFILE_TAG)
+        if expected is None or found.run_id is None:
+            message = (
+                f"version {version} of {model_name!r} carries no drift profile: it was trained by an earlier version "
+                f"of this system or registered elsewhere; retrain it, or use the trailing reference"
+            )
+            raise UnusableProfile(message)
+        with tempfile.TemporaryDirectory(prefix="acis-profile-") as folder:
+            content = self._gateway.download_artifact(found.run_id, PROFILE_ARTIFACT, folder)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != expected:
+            message = (
+                f"the drift profile of version {version} of {model_name!r} has digest {digest[:12]}…, logged was "
+                f"{expected[:12]}…; it was changed after it was logged and is not used"
+            )
+            raise UnusableProfile(message)
+        return content
 
     # -- stages
 

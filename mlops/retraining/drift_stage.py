@@ -6,7 +6,7 @@ champion the one that the registry shows.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ import structlog
 
 from mlops.drift_detection.alarm import settle_alarm
 from mlops.drift_detection.calibration import rows_kept
-from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
 from mlops.drift_detection.weights import weights_json
@@ -25,9 +24,11 @@ from mlops.features.sampling_plan import sampling_json
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.adoption import adopt_first
 from mlops.ports import Ledger, Progress
+from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.champion_model import ask_champion
 from mlops.retraining.champion_part import compared_predictions, settled_weights
 from mlops.retraining.drift_windows import WindowsRead, dates_of, read_windows
+from mlops.retraining.reference_choice import choose_reference, compare
 from mlops.retraining.report_files import write_page, write_report
 from mlops.strategy_file import restore
 
@@ -44,25 +45,26 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     """The verdict with its report, and what follows from it."""
     strategy = restore(grant.policy)
     keeper.report(Progress(done=0, total=3, unit="steps"))
-    read = read_windows(services.source, strategy, as_of=grant.as_of, today=services.now().date())
+    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.now().date())
+    champion = _champion(grant, services, strategy)
+    choice = choose_reference(services, strategy, champion, as_of=as_of)
+    frozen = choice.profile.trained if choice.profile else None
+    read = read_windows(services.source, strategy, as_of=as_of, today=as_of, frozen=frozen)
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
-    champion = _champion(grant, services, strategy)
-    asked = ask_champion(services, strategy, champion.version)
-    weights, unweighted = settled_weights(asked, strategy, read.features)
+    # A profile holds no rows that the model could be asked about.
+    asking = replace(strategy, drift=replace(strategy.drift, predictions=False)) if choice.profile else strategy
+    asked = ask_champion(services, asking, champion.version)
+    weights, unweighted = settled_weights(asked, asking, read.features)
     reference, current = feature_frame(read.reference, read.features), feature_frame(read.current, read.features)
-    report = detect_drift(
-        reference,
-        current,
-        strategy.drift,
-        strategy=strategy.name,
-        as_of=read.as_of,
-        reference_window=read.reference_window,
-        current_window=read.current_window,
-        timestamp=services.now(),
-        min_current_rows=strategy.data.min_current_rows,
-        history=feature_frame(read.history, read.features),
+    history = feature_frame(read.history, read.features)
+    report = compare(
+        read,
+        strategy,
+        choice,
+        frames=(history, reference, current),
         weights=weights,
+        timestamp=services.now(),
     )
     document = report.to_json()
     document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
@@ -70,7 +72,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
     )
     document["data"]["weights"] = weights_json(weights, champion.version)
-    document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, strategy)
+    document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, asking)
     document["findings"] += [asdict(finding) for finding in unweighted + unpredicted]
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
@@ -100,6 +102,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "n_features": document["n_features"],
         "n_reference": document["n_samples_reference"],
         "n_current": document["n_samples_current"],
+        "reference": document["data"]["reference"],
         "drifted_features_ks": summary["drifted_features_ks"],
         "drifted_features_psi": summary["drifted_features_psi"],
         "drift_ratio": summary["drift_ratio"],

@@ -45,6 +45,7 @@ class WindowsRead:
     history: pa.Table
     """Rows before the reference window, for the calibrated rule; none where the policy wants none"""
     reference: pa.Table
+    """None where a profile stands for them"""
     current: pa.Table
     features: tuple[str, ...]
     targets: tuple[str, ...]
@@ -55,8 +56,17 @@ class WindowsRead:
     """Rows were left out, so that dates have unlike shares of theirs"""
 
 
-def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | None, today: date) -> WindowsRead:
+def read_windows(
+    source: FeatureSource,
+    strategy: Strategy,
+    *,
+    as_of: date | None,
+    today: date,
+    frozen: Window | None = None,
+) -> WindowsRead:
     """Read a strategy's history, reference and current rows.
+
+    `frozen`: a profile stands for this reference window, so current rows alone are read.
 
     In one query where all are few, and where a long history is sampled at the source; a history between that is
     not comes in pieces that are thinned on arrival.
@@ -67,10 +77,22 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
     reference_window, current_window = drift_windows(decided, strategy.data)
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
     columns = ["ticker", "date", *features, *targets]
-    rows = _read(source, strategy, columns, history=history_window, reference=reference_window, current=current_window)
+    if frozen is not None:
+        reference_window = frozen
+        rows = _current_alone(source, strategy.name, columns, current_window)
+    else:
+        rows = read_rows(
+            source,
+            strategy.name,
+            columns,
+            history=history_window,
+            reference=reference_window,
+            current=current_window,
+            limit=strategy.data.max_reference_rows,
+        )
     history, reference, current = rows.history, rows.reference, rows.current
     for name, window, table in (("reference", reference_window, reference), ("current", current_window, current)):
-        if table.num_rows == 0:
+        if table.num_rows == 0 and not (name == "reference" and frozen):
             newest = source.latest_date(strategy.name)
             raise EmptyWindow(
                 f"strategy {strategy.name!r} has no rows in its {name} window, after {window.start} "
@@ -92,7 +114,9 @@ def read_windows(source: FeatureSource, strategy: Strategy, *, as_of: date | Non
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rows:
+class Rows:
+    """Three windows' rows."""
+
     history: pa.Table
     reference: pa.Table
     current: pa.Table
@@ -100,30 +124,39 @@ class _Rows:
     thinned: bool
 
 
-def _read(
+def _current_alone(source: FeatureSource, strategy: str, columns: list[str], current: Window) -> Rows:
+    rows = source.read(strategy, current, columns)
+    none = rows.slice(0, 0)
+    plan = SamplingPlan(reference=None, history=None)
+    return Rows(history=none, reference=none, current=rows, plan=plan, thinned=False)
+
+
+def read_rows(
     source: FeatureSource,
-    strategy: Strategy,
+    strategy: str,
     columns: list[str],
     *,
     history: Window,
     reference: Window,
     current: Window,
-) -> _Rows:
-    by_date = source.rows_by_date(strategy.name, Window(start=history.start, end=reference.end))
+    limit: int | None,
+) -> Rows:
+    """Rows of three windows, oldest first. Of more than `limit` reference rows a sample; a long history thinned."""
+    by_date = source.rows_by_date(strategy, Window(start=history.start, end=reference.end))
     plan = plan_sampling(
         by_date,
         reference=reference,
         history=history,
-        limit=strategy.data.max_reference_rows,
+        limit=limit,
         rows_per_date=ROWS_PER_DATE,
     )
-    found = _read_planned(source, strategy.name, columns, plan, by_date, (history, reference, current))
+    found = _read_planned(source, strategy, columns, plan, by_date, (history, reference, current))
     short = plan.short_dates(dates_of(pa.concat_tables([found.history, found.reference])), rows_per_date=ROWS_PER_DATE)
     if not short:
         return found
     log.warning(
         "drift.not_sampled",
-        strategy=strategy.name,
+        strategy=strategy,
         dates_short=len(short),
         first=short[0].isoformat(),
         why="tickers repeat on a date, and a sample keeps or leaves all rows of a ticker and date together",
@@ -131,7 +164,7 @@ def _read(
     )
     return _read_planned(
         source,
-        strategy.name,
+        strategy,
         columns,
         SamplingPlan(reference=None, history=None),
         by_date,
@@ -146,14 +179,14 @@ def _read_planned(
     plan: SamplingPlan,
     by_date: Mapping[date, int],
     windows: tuple[Window, Window, Window],
-) -> _Rows:
+) -> Rows:
     history, reference, current = windows
     n_history = sum(n for day, n in by_date.items() if day <= history.end)
     at_once = plan.history is not None or n_history <= ONE_READ_ROWS
     start = history.start if at_once else reference.start
     rows = source.read(strategy, Window(start=start, end=current.end), columns, sample=plan.sample)
-    return _Rows(
-        history=_between(rows, history) if at_once else _thinned_history(source, strategy, history, columns),
+    return Rows(
+        history=_between(rows, history) if at_once else read_thinned(source, strategy, history, columns),
         reference=_between(rows, reference),
         current=_between(rows, current),
         plan=plan,
@@ -167,7 +200,7 @@ def columns_read(view: Sequence[Column], strategy: Strategy) -> tuple[tuple[str,
     return select_features(view, strategy.data), tuple(targets)
 
 
-def _thinned_history(source: FeatureSource, strategy: str, window: Window, columns: list[str]) -> pa.Table:
+def read_thinned(source: FeatureSource, strategy: str, window: Window, columns: list[str]) -> pa.Table:
     """The rows that a calibration keeps of each date, read piece by piece, so that no more than one is in memory."""
     pieces = []
     start = window.start
@@ -176,7 +209,7 @@ def _thinned_history(source: FeatureSource, strategy: str, window: Window, colum
         rows = source.read(strategy, Window(start=start, end=end), columns)
         pieces.append(rows.take(rows_kept(dates_of(rows))))
         start = end
-    return pa.concat_tables(pieces)
+    return pa.concat_tables(pieces) if pieces else source.read(strategy, window, columns)
 
 
 def dates_of(rows: pa.Table) -> npt.NDArray[np.datetime64]:

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from mlops.drift_detection.profile_file import digest_of, write_profile
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.mlflow.report_projection import report_tags
-from mlops.ports import ModelVersion, Progress
+from mlops.ports import PROFILE_TAG, ModelVersion, Progress
 from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.failed_training import failure_logged
 from mlops.retraining.fitting import fit
 from mlops.retraining.judging import judge
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.scrutinise import scrutinise
+from mlops.retraining.training_profile import read_training_profile
 from mlops.retraining.training_record import JudgedModel, record_of, tags_of
 from mlops.strategy_file import restore
 from mlops.training.metrics import majority_class_share
@@ -69,9 +71,11 @@ def _fit_and_register(
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
             judged = _judged(grant, services, keeper, strategy, as_of)
+            profile = _profile(judged, services)
             keeper.check_before_write()
-            tags = tags_of(judged) | report_tags(services.ledger, services.registry, grant.run_id)
-            record = record_of(judged, tags, Path(folder))
+            check = report_tags(services.ledger, services.registry, grant.run_id)
+            tags = {**tags_of(judged), **check, PROFILE_TAG: digest_of(profile)}
+            record = record_of(judged, tags, Path(folder), profile=profile)
         keeper.check_before_write()
         version = services.registry.log_training(record)
     log.info("train.registered", model=version.name, version=version.version, fit_s=round(judged.fitted.fit_s, 2))
@@ -105,6 +109,21 @@ def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
         probability=probability,
         evaluation=evaluation,
         scrutiny=scrutinise(strategy, rows, split, evaluation, settings=services.settings, control=keeper),
+    )
+
+
+def _profile(judged: JudgedModel, services: Services) -> bytes:
+    """The drift profile of what was trained on."""
+    split = judged.split
+    return write_profile(
+        read_training_profile(
+            services.source,
+            judged.strategy,
+            features=judged.rows.features,
+            first=split.first_train,
+            last=split.last_train,
+            as_of=judged.as_of,
+        )
     )
 
 

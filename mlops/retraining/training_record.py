@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mlops.ports import TrainedModel
+from mlops.ports import PROFILE_ARTIFACT, TrainedModel
 from mlops.retraining.failed_training import run_name
 from mlops.retraining.training_files import size_and_counts, training_files
 from mlops.training.fingerprint import data_fingerprint
@@ -89,9 +89,11 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
     }
 
 
-def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> TrainedModel:
+def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profile: bytes) -> TrainedModel:
     """What the registry logs; the files are written into `folder`."""
     rows, split, strategy = judged.rows, judged.split, judged.strategy
+    kept = folder / PROFILE_ARTIFACT
+    kept.write_bytes(profile)
     first_rows = np.flatnonzero(split.train)[:EXAMPLE_ROWS]
     example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=list(rows.features))
     return TrainedModel(
@@ -106,7 +108,7 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path) -> Traine
         features=rows.features,
         example=example,
         predictions=judged.model.predict(example),
-        artifacts=training_files(judged, tags, folder),
+        artifacts={**training_files(judged, tags, folder), PROFILE_ARTIFACT: kept},
         dataset=example,
         dataset_rows=int(np.count_nonzero(rows.known)),
         dataset_name=f"{strategy.name} {judged.as_of}",

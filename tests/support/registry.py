@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
-from mlops.ports import FailedTraining, ModelVersion, RegistryRun, ReportRecord, TrainedModel
+from mlops.errors import InvalidStage, ModelNotFound, UnusableProfile, VersionNotFound
+from mlops.ports import (
+    PROFILE_ARTIFACT,
+    PROFILE_TAG,
+    FailedTraining,
+    ModelVersion,
+    RegistryRun,
+    ReportRecord,
+    TrainedModel,
+)
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASES = {"Production": "champion", "Staging": "challenger"}
@@ -23,6 +32,8 @@ class FakeRegistry:
     running: list[str] = field(default_factory=list)
     """Ledger run ids of attempts that still say RUNNING; a test may add one."""
     failures: list[FailedTraining] = field(default_factory=list)
+    profiles: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    """Content of each version's drift profile; a test may take one away or change it."""
     reports: dict[str, ReportRecord] = field(default_factory=dict)
     """Logged drift checks, by the registry's run"""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -49,6 +60,8 @@ class FakeRegistry:
             )
         )
         self._loaded[trained.model_name, number] = trained.model
+        if PROFILE_ARTIFACT in trained.artifacts:
+            self.profiles[trained.model_name, number] = trained.artifacts[PROFILE_ARTIFACT].read_bytes()
         return versions[-1]
 
     def log_failure(self, failed: FailedTraining) -> None:
@@ -71,6 +84,17 @@ class FakeRegistry:
 
     def load_classifier(self, model_name: str, version: str) -> Any:
         return self._loaded[model_name, self.version(model_name, version).version]
+
+    def drift_profile(self, model_name: str, version: str) -> bytes:
+        found = self.version(model_name, version)
+        content = self.profiles.get((model_name, version))
+        if PROFILE_TAG not in found.tags:
+            raise UnusableProfile(f"version {version} carries no drift profile")
+        if content is None:
+            raise UnusableProfile("drift_profile.arrow is gone")
+        if hashlib.sha256(content).hexdigest() != found.tags[PROFILE_TAG]:
+            raise UnusableProfile("its digest is not the one that was logged; it was changed")
+        return content
 
     def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
         if stage not in STAGES:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mlops.errors import InvalidStage, ModelNotFound, VersionNotFound
-from mlops.ports import FailedTraining, ModelRegistry, ModelVersion, ReportRecord, TrainedModel
+from mlops.errors import InvalidStage, ModelNotFound, UnusableProfile, VersionNotFound
+from mlops.ports import (
+    PROFILE_ARTIFACT,
+    PROFILE_TAG,
+    FailedTraining,
+    ModelRegistry,
+    ModelVersion,
+    ReportRecord,
+    TrainedModel,
+)
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry
 
@@ -92,6 +103,40 @@ def test_a_loaded_classifier_predicts_what_the_logged_one_did(registry: ModelReg
     registry.log_training(trained_model(f"run-{name}", model_name=name, model=model))
     loaded = registry.load_classifier(name, "1")
     np.testing.assert_array_equal(loaded.predict_proba(data.x), model.predict_proba(data.x))
+
+
+def with_profile(registry: ModelRegistry, name: str, folder: Path, content: bytes, **tags: str) -> None:
+    file = folder / "any name"
+    file.write_bytes(content)
+    trained = trained_model(f"run-{name}", model_name=name, artifacts={PROFILE_ARTIFACT: file})
+    registry.log_training(replace(trained, tags={**trained.tags, **tags}))
+
+
+def test_a_versions_profile_is_what_was_logged(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 50
+    with_profile(registry, name, tmp_path, content, **{PROFILE_TAG: hashlib.sha256(content).hexdigest()})
+    assert registry.drift_profile(name, "1") == content
+
+
+def test_a_profile_that_is_not_the_logged_one_is_refused(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    with_profile(registry, name, tmp_path, b"changed", **{PROFILE_TAG: hashlib.sha256(b"logged").hexdigest()})
+    with pytest.raises(UnusableProfile, match="changed"):
+        registry.drift_profile(name, "1")
+
+
+def test_a_version_without_a_profile_says_so(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    with_profile(registry, name, tmp_path, b"a profile without its tag")
+    with pytest.raises(UnusableProfile, match="carries no drift profile"):
+        registry.drift_profile(name, "1")
+    with pytest.raises(VersionNotFound):
+        registry.drift_profile(name, "7")
+
+
+def test_a_profile_that_is_gone_is_said(registry: ModelRegistry, name: str) -> None:
+    trained = trained_model(f"run-{name}", model_name=name)
+    registry.log_training(replace(trained, tags={**trained.tags, PROFILE_TAG: "ab" * 32}))
+    with pytest.raises(UnusableProfile, match="gone"):
+        registry.drift_profile(name, "1")
 
 
 def test_a_challenger_stands_in_staging(registry: ModelRegistry, train: partial[ModelVersion], name: str) -> None:

@@ -1,0 +1,252 @@
+"""How unusual a check's distance from a frozen profile is among earlier places as far from theirs; pure.
+
+    … | reference: the r dates that were trained on | g dates | current (k dates) |          the check
+      [ r dates ][ g dates ][ k dates ]                                                      placement 1
+        [ r dates ][ g dates ][ k dates ]                                                    placement 2 …
+
+What the dates looked like drifts with the time between them, so every placement has the check's own g; it grows as the
+champion ages, and fewer placements are left. Distance, statistic and p are those of `calibration`; cells and the
+overall spread are the profile's, so the placements do not depend on the current rows. All features go through each
+step together, in blocks that stay in the cache. Why so: docs/decisions/0018. Called by `frozen`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops.drift_detection.calibration import (
+    LEAST_BLOCKS,
+    LEAST_SPREAD,
+    Calibration,
+    are_enough,
+    covered_enough,
+    dates_of,
+    insufficient,
+    least_placements,
+    ranked,
+    rows_kept,
+    suffixes,
+)
+from mlops.drift_detection.drift_profile import (
+    MISSING,
+    CategoryProfile,
+    DriftProfile,
+    NumberProfile,
+    category_cells,
+    number_cells,
+)
+from mlops.drift_detection.parallel import each
+from mlops.drift_detection.weights import Weights
+from mlops.features.frame import FeatureFrame
+
+Singles = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+#: Features that go through a step together: 2 x 500 placements x 65 cells in single precision are 260 KB.
+_AT_ONCE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where in the profile's dates the windows of the placements lie."""
+
+    first: int
+    """First date of the check's own reference"""
+    r: int
+    g: int
+    k: int
+    n: int
+    """Placements; the first one's reference begins with the profile's first date"""
+
+
+def gap_dates(profile: DriftProfile, current_start: date) -> int:
+    """Dates between the reference's last and the current window's first.
+
+    The profile's own are counted; later ones are as dense as those, since no row of them is read.
+    """
+    after = profile.first_trained + profile.n_trained
+    known = int(np.searchsorted(profile.dates, np.datetime64(current_start, "D"), side="right")) - after
+    later = (current_start - profile.dates[-1].astype(object)).days
+    span = (profile.dates[-1] - profile.dates[0]).astype(int)
+    return max(known, 0) + (round(later * (len(profile.dates) - 1) / span) if later > 0 and span else 0)
+
+
+def calibrate_frozen(
+    profile: DriftProfile,
+    current: FeatureFrame,
+    *,
+    current_start: date,
+    alpha: float,
+    min_days: int,
+    owner: str,
+    weights: Weights | None = None,
+) -> Calibration:
+    """Rank the check's distance from the profile. `current_start`: the current window's first date is after it.
+
+    `owner` is how the message about too few placements names the version.
+    """
+    first = profile.dates[0].astype(object)
+    if current.dates is None:
+        return insufficient(alpha, "the rows carry no dates: read the column `date` with the features")
+    days = np.unique(dates_of(current))
+    k, r, g = len(days), profile.n_trained, gap_dates(profile, current_start)
+    # Nothing from the current window on: a break is not compared with itself.
+    n_dates = int(np.searchsorted(profile.dates, np.datetime64(current_start, "D"), side="right"))
+    n_placements = max(0, n_dates - r - g - k + 1)
+    covered = (profile.trained.start - first).days
+    shortfall = None
+    if not covered_enough(covered, min_days):
+        shortfall = (
+            f"the profile of {owner} reaches {covered} days before the dates that were trained on; a calibrated "
+            f"verdict needs {min_days}: load earlier features and retrain"
+        )
+    elif not are_enough(n_placements, n_placements // k, alpha=alpha):
+        shortfall = (
+            f"{owner} is {(current_start - profile.trained.end).days} days past the dates that it was trained on: its "
+            f"profile leaves {n_placements} places for windows {g} dates apart, {n_placements // k} without a common "
+            f"date; a calibrated verdict needs {least_placements(alpha)} and {LEAST_BLOCKS}: retrain, or use the "
+            f"trailing reference"
+        )
+    if shortfall:
+        return insufficient(alpha, shortfall, n_dates=n_dates, n_placements=n_placements, first=first)
+    numbers = [name for name in current.numbers if isinstance(profile.features.get(name), NumberProfile)]
+    texts = [name for name in current.categories if isinstance(profile.features.get(name), CategoryProfile)]
+    place = {name: i for i, name in enumerate(profile.features)}
+    now = _current_counts(profile, current, days, [*numbers, *texts])
+    starts = range(0, len(numbers), _AT_ONCE)
+    places = _Places(first=profile.first_trained, r=r, g=g, k=k, n=n_placements)
+
+    def block(start: int) -> Singles:
+        part = slice(start, start + _AT_ONCE)
+        names = numbers[part]
+        upto = profile.upto[_run([place[name] for name in names])]
+        return _number_distances(profile, names, upto, now[: len(numbers)][part], places)
+
+    def category(i: int) -> Singles:
+        upto = profile.upto[place[texts[i]]]
+        return _category_distances(upto, now[len(numbers) + i], places)
+
+    found = [row for rows in each(block, starts) for row in rows] + [category(i) for i in range(len(texts))]
+    ends = np.arange(r + g + k, r + g + k + n_placements)
+    return ranked(
+        {name: row.astype(np.float64) for name, row in zip([*numbers, *texts], found, strict=True)},
+        last_dates=profile.dates[ends - 1],
+        k=k,
+        alpha=alpha,
+        n_dates=n_dates,
+        first=first,
+        weights=weights,
+    )
+
+
+def _current_counts(
+    profile: DriftProfile, current: FeatureFrame, days: npt.NDArray[np.datetime64], names: Sequence[str]
+) -> Singles:
+    """(features, suffixes, CELLS + 1) counts of the newest 1, 2, 4, … dates, of numbers added up over the cells."""
+    dates = dates_of(current)
+    kept = rows_kept(dates)
+    day = np.searchsorted(days, dates[kept])
+    counts = np.empty((len(names), len(days), MISSING + 1), dtype=np.float32)
+    for out, name in zip(counts, names, strict=True):
+        feature = profile.features[name]
+        if isinstance(feature, NumberProfile):
+            cells = number_cells(current.numbers[name][kept], feature)
+        else:
+            cells = category_cells(current.categories[name][kept], feature)
+        flat = np.bincount(day * (MISSING + 1) + cells, minlength=len(days) * (MISSING + 1))
+        out[:] = flat.reshape(len(days), MISSING + 1)
+        if isinstance(feature, NumberProfile):
+            np.cumsum(out[:, :MISSING], axis=1, out=out[:, :MISSING])
+    newest = np.cumsum(counts[:, ::-1], axis=1)
+    return np.asarray(newest[:, [n - 1 for n in suffixes(len(days))]])
+
+
+def _run(places: list[int]) -> slice | list[int]:
+    """Neighbours as a slice, which copies nothing."""
+    is_run = places == list(range(places[0], places[0] + len(places)))
+    return slice(places[0], places[0] + len(places)) if is_run else places
+
+
+def _number_distances(
+    profile: DriftProfile,
+    names: Sequence[str],
+    upto: Singles,
+    now: Singles,
+    places: _Places,
+) -> Singles:
+    """(features, placements + 1); the check's own last."""
+    middles = np.zeros((len(names), MISSING), dtype=np.float64)
+    widths = np.zeros((len(names), MISSING, 1), dtype=np.float32)
+    for i, name in enumerate(names):
+        feature = profile.features[name]
+        if isinstance(feature, NumberProfile):
+            c = len(feature.middles)
+            middles[i] = np.append(feature.middles, np.full(MISSING - c, feature.middles[-1]))
+            widths[i, : c - 1, 0] = np.diff(feature.middles)
+    n, r, first, end = places.n, places.r, places.first, places.r + places.g + places.k
+    reference = np.empty((len(names), n + 1, MISSING + 1), dtype=np.float32)
+    np.subtract(upto[:, r : r + n], upto[:, :n], out=reference[:, :n])
+    np.subtract(upto[:, first + r], upto[:, first], out=reference[:, n])
+    spread = _spread(reference, upto[:, -1], middles)
+    missing = _to_shares(reference)
+    largest = np.zeros((len(names), n + 1), dtype=np.float32)
+    newest = np.empty_like(reference)
+    for i, length in enumerate(suffixes(places.k)):
+        np.subtract(upto[:, end : end + n], upto[:, end - length : end - length + n], out=newest[:, :n])
+        newest[:, n] = now[:, i]
+        newest_missing = _to_shares(newest)
+        newest -= reference
+        shift = (np.abs(newest[..., :MISSING], out=newest[..., :MISSING]) @ widths)[..., 0]
+        scaled = np.divide(shift, spread, out=np.zeros_like(shift), where=spread > 0)
+        np.maximum(largest, scaled + np.abs(newest_missing - missing), out=largest)
+    return largest
+
+
+def _to_shares(counts: Singles) -> Singles:
+    """Makes shares of the values that are there of (…, CELLS + 1) counts; gives the share of missing values."""
+    present, absent = counts[..., MISSING - 1 : MISSING].copy(), counts[..., MISSING:].copy()
+    counts *= 1 / np.maximum(present, 1)
+    return np.asarray((absent / np.maximum(present + absent, 1))[..., 0])
+
+
+def _spread(reference: Singles, total: Singles, middles: npt.NDArray[np.float64]) -> Singles:
+    """(features, placements) geometric mean of each reference's standard deviation and that of all dates.
+
+    From counts up to each cell: the sum of n(c) m(c) is N m(last) minus that of N(<= c) (m(c + 1) - m(c)). 1 where the
+    profile never varied: a distance is then the share of values that left.
+    """
+    powers = np.stack([middles, middles**2], axis=2)
+    steps = np.zeros(powers.shape, dtype=np.float32)
+    steps[:, :-1] = np.diff(powers, axis=1)
+    last = powers[:, None, -1]
+    overall = _deviation(total[:, None, :MISSING], steps, last)
+    spread = np.sqrt(np.maximum(_deviation(reference[..., :MISSING], steps, last), LEAST_SPREAD * overall) * overall)
+    return np.where(overall > 0, spread, 1).astype(np.float32)
+
+
+def _deviation(upto: Singles, steps: Singles, last: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    n = np.maximum(upto[..., -1:], 1).astype(np.float64)
+    powers = np.where(upto[..., -1:] > 0, last - (upto @ steps) / n, 0.0)
+    return np.asarray(np.sqrt(np.maximum(powers[..., 1] - powers[..., 0] ** 2, 0.0)))
+
+
+def _category_distances(upto: Singles, now: Singles, places: _Places) -> Singles:
+    """(placements + 1,) total variation; the check's own last."""
+    n, r, first, end = places.n, places.r, places.first, places.r + places.g + places.k
+    reference = _all_shares(np.concatenate([upto[r : r + n] - upto[:n], upto[None, first + r] - upto[first]]))
+    largest = np.zeros(n + 1, dtype=np.float32)
+    for i, length in enumerate(suffixes(places.k)):
+        newest = _all_shares(
+            np.concatenate([upto[end : end + n] - upto[end - length : end - length + n], now[None, i]])
+        )
+        np.maximum(largest, np.abs(newest - reference).sum(axis=1) / 2, out=largest)
+    return largest
+
+
+def _all_shares(counts: Singles) -> Singles:
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))

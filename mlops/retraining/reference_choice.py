@@ -1,0 +1,118 @@
+"""What a check's current window is compared with, by the policy's choice, and the comparison itself.
+
+Where the champion's profile cannot be had, the trailing window stands in for it and a finding says why: a check is
+never failed for that. Called by the drift stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mlops.drift_detection.detect import detect_drift
+from mlops.drift_detection.findings import Finding
+from mlops.drift_detection.frozen import detect_drift_from_profile
+from mlops.drift_detection.report import DriftReport, ReferenceUsed
+from mlops.errors import ConfigurationError, RegistryError, RegistryUnavailable
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from mlops.bootstrap import Services
+    from mlops.drift_detection.drift_profile import DriftProfile
+    from mlops.drift_detection.weights import Weights
+    from mlops.features.frame import FeatureFrame
+    from mlops.ledger.records import Champion
+    from mlops.retraining.drift_windows import WindowsRead
+    from mlops.strategies import Strategy
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceChoice:
+    """The reference that a check has."""
+
+    used: ReferenceUsed
+    profile: DriftProfile | None = None
+    """Stands for the reference's rows; None: they are read"""
+    findings: tuple[Finding, ...] = ()
+    """Why it is not the one of the policy"""
+
+
+def choose_reference(services: Services, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
+    """The policy's reference, or the trailing window with the reason why not."""
+    choice = strategy.data.reference
+    if choice != "champion":
+        return ReferenceChoice(used=ReferenceUsed(choice=choice, used=choice))
+    if champion.version is None:
+        return _trailing("there is no champion")
+    version = f"version {champion.version} of {strategy.model_name}"
+    try:
+        stored = services.profiles.get(strategy.model_name, champion.version, seq=champion.seq)
+    except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
+        log.warning("drift.profile_not_had", version=champion.version, error=str(exc), next="the trailing window")
+        return _trailing(f"the profile of {version} cannot be had: {exc}")
+    profile = stored.profile
+    if profile.strategy != strategy.name:
+        return _trailing(f"the profile of {version} is of strategy {profile.strategy!r}")
+    if profile.as_of > as_of:
+        return _trailing(f"{version} was trained as of {profile.as_of}, and would know what came after {as_of}")
+    return ReferenceChoice(
+        profile=profile,
+        used=ReferenceUsed(
+            choice="champion",
+            used="champion",
+            model_name=strategy.model_name,
+            model_version=champion.version,
+            profile_sha256=stored.sha256,
+        ),
+    )
+
+
+def compare(
+    read: WindowsRead,
+    strategy: Strategy,
+    choice: ReferenceChoice,
+    *,
+    frames: tuple[FeatureFrame, FeatureFrame, FeatureFrame],
+    weights: Weights | None,
+    timestamp: datetime,
+) -> DriftReport:
+    """The report of what was read. frames: history, reference and current. Raises EmptyWindow, UnusableFeatures."""
+    history, reference, current = frames
+    if choice.profile is not None:
+        return detect_drift_from_profile(
+            choice.profile,
+            current,
+            strategy.drift,
+            as_of=read.as_of,
+            current_window=read.current_window,
+            timestamp=timestamp,
+            min_current_rows=strategy.data.min_current_rows,
+            used=choice.used,
+            weights=weights,
+        )
+    return detect_drift(
+        reference,
+        current,
+        strategy.drift,
+        strategy=strategy.name,
+        as_of=read.as_of,
+        reference_window=read.reference_window,
+        current_window=read.current_window,
+        timestamp=timestamp,
+        min_current_rows=strategy.data.min_current_rows,
+        history=history,
+        used=choice.used,
+        findings=choice.findings,
+        weights=weights,
+    )
+
+
+def _trailing(why: str) -> ReferenceChoice:
+    message = f"{why}; compared with the trailing window in its place"
+    finding = Finding(code="reference_unavailable", column=None, message=message, is_drift=False)
+    return ReferenceChoice(used=ReferenceUsed(choice="champion", used="trailing"), findings=(finding,))

@@ -1,0 +1,208 @@
+"""The champion's profile as a check's reference: made by the training, kept near the check, never a failed run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops.drift_detection.profile_file import digest_of, read_profile
+from mlops.errors import RegistryUnavailable, UnusableProfile
+from mlops.ledger.records import Kind, Stage, StageOutcome
+from mlops.ports import PROFILE_TAG, Window
+from mlops.retraining.drift_stage import check_drift
+from mlops.retraining.profile_store import ProfileStore
+from mlops.retraining.train_stage import train
+from mlops.strategies import DataPolicy
+from tests.support.features import InMemoryFeatures
+from tests.support.ledgers import decision_for, promoting
+from tests.support.models import trained_model
+from tests.support.registry import FakeRegistry
+from tests.support.services import FEATURES, FIRST, LAST, MODEL, TICKERS, FakeServices, panel
+
+TRAINED_AS_OF = LAST - timedelta(days=30)
+CHAMPION = DataPolicy(as_of="latest", min_current_rows=40, reference="champion")
+
+
+class WatchedFeatures(InMemoryFeatures):
+    """Keeps the windows that are read."""
+
+    def __init__(self, table: Any) -> None:
+        super().__init__(table)
+        self.windows: list[Window] = []
+
+    def read(self, strategy: str, window: Window, *rest: Any, **how: Any) -> Any:
+        self.windows.append(window)
+        return super().read(strategy, window, *rest, **how)
+
+
+def with_trained_champion(services: FakeServices) -> None:
+    services.with_policy(data=CHAMPION)
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=TRAINED_AS_OF)
+    services.ledger.finish(grant, train(grant, services, services.keeper(grant)))
+    services.ledger.decide(promoting(services.ledger), decision_for("1"))
+
+
+def checked(services: FakeServices, **asked: Any) -> StageOutcome:
+    grant = services.granted(Kind.CHECK, Stage.DRIFT, **asked)
+    outcome = check_drift(grant, services, services.keeper(grant))
+    services.ledger.finish(grant, outcome)
+    return outcome
+
+
+def finding(outcome: StageOutcome) -> str:
+    found = [item for item in (outcome.drift_report or {})["findings"] if item["code"] == "reference_unavailable"]
+    assert len(found) == 1
+    message: str = found[0]["message"]
+    return message
+
+
+def falls_back(outcome: StageOutcome, why: str) -> None:
+    assert why in finding(outcome)
+    assert finding(outcome).endswith("compared with the trailing window in its place")
+    assert outcome.result["reference"]["choice"] == "champion"
+    assert outcome.result["reference"]["used"] == "trailing"
+    assert outcome.result["n_reference"] == 90 * TICKERS
+    assert outcome.result["verdict"] in ("drifted", "stable")
+
+
+def test_a_training_logs_the_profile_of_its_dates_with_its_digest(services: FakeServices) -> None:
+    with_trained_champion(services)
+    version = services.registry.version(MODEL, "1")
+    content = services.registry.drift_profile(MODEL, "1")
+    assert version.tags[PROFILE_TAG] == digest_of(content)
+    profile = read_profile(content)
+    assert tuple(profile.features) == FEATURES
+    assert (profile.strategy, profile.as_of) == ("growth", TRAINED_AS_OF)
+    assert profile.dates[0].item() == FIRST
+    assert profile.dates[-1].item() == TRAINED_AS_OF  # nothing of the future
+    assert (profile.trained.start + timedelta(days=1)).isoformat() == version.tags["train_start"]
+    assert profile.trained.end.isoformat() == version.tags["train_end"]
+    assert profile.n_rows == profile.n_trained * TICKERS
+
+
+def test_a_check_against_the_champion_reads_current_rows_alone(services: FakeServices) -> None:
+    with_trained_champion(services)
+    source = WatchedFeatures(panel())
+    vars(services)["source"] = source
+    outcome = checked(services)
+    assert source.windows == [Window(start=LAST - timedelta(days=7), end=LAST)]
+    reference = outcome.result["reference"]
+    assert (reference["used"], reference["model_version"]) == ("champion", "1")
+    assert reference["profile_sha256"] == digest_of(services.registry.drift_profile(MODEL, "1"))
+    assert (outcome.drift_report or {})["data"]["reference"] == reference
+    assert not [item for item in (outcome.drift_report or {})["findings"] if item["code"] == "reference_unavailable"]
+
+
+def test_a_shift_is_seen_against_the_champion(services: FakeServices) -> None:
+    with_trained_champion(services)
+    services.with_source(panel(shift=3.0))
+    assert checked(services).result["verdict"] == "drifted"
+
+
+def test_the_registry_is_asked_once_for_a_version(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_trained_champion(services)
+    checked(services)
+
+    def asked(*_: object) -> bytes:
+        raise AssertionError("the registry was asked")
+
+    monkeypatch.setattr(services.fake_registry, "drift_profile", asked)
+    checked(services)
+    del vars(services)["profiles"]  # another process
+    assert checked(services).result["reference"]["used"] == "champion"
+
+
+def test_without_a_champion_the_trailing_window_stands_in(services: FakeServices) -> None:
+    services.with_policy(data=CHAMPION)
+    falls_back(checked(services), "there is no champion")
+
+
+def test_a_version_without_a_profile_is_compared_with_the_trailing_window(services: FakeServices) -> None:
+    services.with_policy(data=CHAMPION)
+    services.registry.log_training(trained_model("run-1"))
+    services.ledger.decide(promoting(services.ledger), decision_for("1"))
+    falls_back(checked(services), "version 1 carries no drift profile")
+
+
+def test_a_profile_that_is_gone_or_was_changed_is_a_finding(services: FakeServices) -> None:
+    with_trained_champion(services)
+    content = services.fake_registry.profiles.pop((MODEL, "1"))
+    falls_back(checked(services), "is gone")
+    services.fake_registry.profiles[MODEL, "1"] = content[:-1] + b"x"
+    falls_back(checked(services), "changed")
+
+
+def test_a_registry_that_is_down_is_a_finding_and_no_failed_run(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_trained_champion(services)
+
+    def silent(*_: object) -> bytes:
+        raise RegistryUnavailable("MLflow does not answer")
+
+    monkeypatch.setattr(services.fake_registry, "drift_profile", silent)
+    falls_back(checked(services), "MLflow does not answer")
+
+
+def test_a_check_of_a_day_before_the_champion_was_trained_does_not_use_what_came_later(services: FakeServices) -> None:
+    with_trained_champion(services)
+    falls_back(checked(services, as_of=TRAINED_AS_OF - timedelta(days=1)), "would know what came after")
+
+
+def test_the_default_is_the_trailing_window(services: FakeServices) -> None:
+    reference = checked(services).result["reference"]
+    assert (reference["choice"], reference["used"]) == ("trailing", "trailing")
+
+
+# ---- the store
+
+
+def stored(folder: Path, registry: FakeRegistry, origin: str = "http://one") -> ProfileStore:
+    return ProfileStore(folder, lambda: registry, origin=origin)
+
+
+def test_a_file_that_was_changed_is_fetched_again(services: FakeServices, tmp_path: Path) -> None:
+    with_trained_champion(services)
+    first = stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1)
+    (path,) = (tmp_path / MODEL).glob("*.arrow")
+    path.write_bytes(b"torn")
+    assert stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1).sha256 == first.sha256
+    assert digest_of(path.read_bytes()) == first.sha256
+
+
+def test_a_registry_made_anew_or_another_one_shares_no_file(services: FakeServices, tmp_path: Path) -> None:
+    with_trained_champion(services)
+    stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1)
+    empty = FakeRegistry()
+    empty.log_training(trained_model("run-1"))
+    for store, seq in ((stored(tmp_path, empty), 2), (stored(tmp_path, empty, "http://two"), 1)):
+        with pytest.raises(UnusableProfile):
+            store.get(MODEL, "1", seq=seq)
+
+
+def test_a_folder_that_cannot_be_written_costs_a_download(services: FakeServices, tmp_path: Path) -> None:
+    with_trained_champion(services)
+    (tmp_path / "file").write_text("")
+    store = stored(tmp_path / "file", services.fake_registry)
+    assert store.get(MODEL, "1", seq=1).profile.strategy == "growth"
+
+
+def test_the_newest_four_files_of_a_model_are_kept(services: FakeServices, tmp_path: Path) -> None:
+    with_trained_champion(services)
+    store = stored(tmp_path, services.fake_registry)
+    for seq in range(1, 8):
+        store.get(MODEL, "1", seq=seq)
+    assert len(list((tmp_path / MODEL).iterdir())) == 4
+
+
+def test_a_policy_of_an_earlier_version_is_the_trailing_reference() -> None:
+    from mlops.strategies import Strategy
+    from mlops.strategy_file import restore, snapshot
+
+    kept = snapshot(Strategy(name="growth"))
+    del kept["data"]["reference"], kept["data"]["season_years"]
+    assert restore(kept).data == replace(DataPolicy(), reference="trailing")
