@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops.cli import backfill, champions, decisions, doctor, drift, history, report, runs, servers, work
+from mlops.cli import backfill, champions, decisions, doctor, drift, evaluation, history, report, runs, servers, work
 
 app = typer.Typer(
     help="Keeps trading-strategy models fresh, and lets no bad one into production.",
@@ -33,6 +33,8 @@ app.command("drift-history")(history.drift_history)
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate-drift")(drift.evaluate_drift)
+app.command("leak-check")(evaluation.leak_check)
+app.command("evaluate-training")(evaluation.evaluate_training)
 
 
 def main() -> None:

@@ -15,9 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from mlops.errors import MissingColumn, SourceUnavailable
-from mlops.features.sample_features import compute_features, long_table, momentum_members, volatility
+from mlops.features.sample_features import (
+    compute_features,
+    compute_targets,
+    long_table,
+    momentum_members,
+    volatility,
+)
 
 _TICKER = ("ticker", "name", "symbol")
 _CLOSE = ("adjclose", "adjustedclose", "close")
@@ -75,6 +82,14 @@ def feature_rows(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> dic
     """Rows (date, ticker, the sample's features) of each universe."""
     frames = compute_features(close)
     return {name: long_table(frames, member) for name, member in universes.items()}
+
+
+def price_view(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> pa.Table:
+    """Rows of a feature view over the universes: ticker, date, strategy, the sample's features and targets."""
+    frames = {**compute_features(close), **compute_targets(close)}
+    parts = [long_table(frames, member).assign(strategy=name) for name, member in universes.items()]
+    table = pa.Table.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
+    return table.set_column(table.column_names.index("date"), "date", table.column("date").cast(pa.date32()))
 
 
 def _monthly(score: pd.DataFrame, *, size: int) -> pd.DataFrame:

@@ -46,6 +46,8 @@ class LabelledRows:
     """(n,) datetime64[D], ascending"""
     target_return: npt.NDArray[np.float64] | None
     features: tuple[str, ...]
+    label_target: npt.NDArray[np.float64] | None = None
+    """(n,) the label's own column, nan where not known; None where it is a feature, which is found otherwise"""
 
 
 def read_labelled(
@@ -89,6 +91,7 @@ def _gathered(
     """All rows of the batches; `known` says where the label has a value."""
     x = FeatureMatrix(len(features))
     labels, known, dates, returns = [_NO_LABELS], [_NO_LABELS.astype(bool)], [_NO_DATES], [_NO_RETURNS]
+    targets = [_NO_RETURNS]
     for batch in batches:
         table = pa.Table.from_batches([batch])
         x.append(_matrix(table, features))
@@ -96,6 +99,8 @@ def _gathered(
         labels.append(y)
         known.append(has_value)
         dates.append(table.column("date").to_numpy().astype("datetime64[D]"))
+        if label.column not in features:
+            targets.append(_column(table, label.column))
         if has_return:
             returns.append(_column(table, "target_return"))
     return LabelledRows(
@@ -105,6 +110,7 @@ def _gathered(
         dates=np.concatenate(dates),
         target_return=np.concatenate(returns) if has_return else None,
         features=features,
+        label_target=np.concatenate(targets) if label.column not in features else None,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlops.errors import DataError
-from mlops.promotion.findings import Finding
+from mlops.features.labels import parse_label
 from mlops.retraining.fitting import fit
 from mlops.retraining.side_control import SideControl
 from mlops.training.fold_table import FoldScore
@@ -59,18 +59,13 @@ def scrutinise(
         except DataError as exc:
             notes.append(f"the random split was not measured: {exc}")
     looked_at = thinned(split.train | split.holdout)
-    gap: tuple[Finding, ...] = ()
-    if random_split is not None:
-        gap = suspicious_gap(
-            random=random_split.accuracy, honest=random_split.honest_accuracy, policy=strategy.findings
-        )
     findings = (
-        *gap,
+        *(suspicious_gap(random_split, strategy.findings) if random_split else ()),
         *suspicious_scores(evaluation.metrics, strategy.findings),
         *suspicious_features(
             rows.x[looked_at],
             rows.y[looked_at],
-            {} if rows.target_return is None else {"target_return": rows.target_return[looked_at]},
+            {name: values[looked_at] for name, values in _targets(strategy, rows).items()},
             features=rows.features,
             policy=strategy.findings,
         ),
@@ -126,6 +121,12 @@ def random_beside(
         seed=strategy.training.seed,
         train=train,
     )
+
+
+def _targets(strategy: Strategy, rows: LabelledRows) -> dict[str, npt.NDArray[np.float64]]:
+    """Columns that look into the future."""
+    found = {"target_return": rows.target_return, parse_label(strategy.training.label).column: rows.label_target}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def _probability(

@@ -18,6 +18,7 @@ from mlops.promotion.findings import RANDOM_SPLIT_GAP, SINGLE_FEATURE, TARGET_LI
 
 if TYPE_CHECKING:
     from mlops.strategies import FindingsPolicy
+    from mlops.training.random_split import RandomSplit
 
 MAX_ROWS = 10_000
 """Rows looked at, evenly thinned: an AUC of 0.95 of so many has a standard error of 0.002."""
@@ -76,13 +77,18 @@ def suspicious_scores(metrics: Mapping[str, float], policy: FindingsPolicy) -> t
     return tuple(found)
 
 
-def suspicious_gap(*, random: float, honest: float, policy: FindingsPolicy) -> tuple[Finding, ...]:
-    """The accuracy of the documented random split, where it is far above that of the held-out dates."""
-    if random - honest < policy.random_split_gap:
+def suspicious_gap(split: RandomSplit, policy: FindingsPolicy) -> tuple[Finding, ...]:
+    """The accuracy of the documented random split, where it is far above an honest one that shows no skill at all.
+
+    A gap alone is none: overlapping labels give every strategy one, also where the held-out dates are predicted
+    better than by their majority class.
+    """
+    if split.gap < policy.random_split_gap or split.honest_accuracy > split.majority_accuracy:
         return ()
     words = (
-        f"a random split shows an accuracy of {random:.3f}, the held-out dates {honest:.3f}: rows of neighbouring "
-        f"dates know each other's labels"
+        f"a random split shows an accuracy of {split.accuracy:.3f}, the held-out dates {split.honest_accuracy:.3f} "
+        f"where their majority class has {split.majority_accuracy:.3f}: rows of neighbouring dates know each other's "
+        f"labels"
     )
     return (Finding(code=RANDOM_SPLIT_GAP, words=words),)
 

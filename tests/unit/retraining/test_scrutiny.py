@@ -20,7 +20,7 @@ from mlops.retraining.side_control import SideControl
 from mlops.retraining.train_stage import train
 from mlops.training.trainer import XGBoostTrainer
 from tests.support.models import RecordingControl
-from tests.support.services import LAST, MODEL, TICKERS, FakeServices, panel, small_strategy
+from tests.support.services import LAST, MODEL, N_DATES, TICKERS, FakeServices, panel, small_strategy
 
 LEAK = "single_feature_predicts_label:leak"
 
@@ -165,11 +165,25 @@ def test_the_random_split_is_measured_where_asked_and_the_version_is_tagged_with
     assert any(line.startswith("A random split shows an accuracy of") for line in train_lines(outcome.result))
 
 
-def test_a_gap_at_the_policys_bound_is_a_finding(services: FakeServices) -> None:
-    policy = replace(small_strategy().findings, random_split_gap=-1.0)
-    services.with_policy(findings=policy)
+def test_overlapping_labels_without_skill_give_the_gap_away(services: FakeServices) -> None:
+    # Each name keeps its label for 20 days, and two features say which day and which name a row is.
+    generator = np.random.default_rng(4)
+    columns = {
+        "target_return": generator.choice([-0.1, 0.1], size=(N_DATES // 20, TICKERS)).repeat(20, axis=0).ravel(),
+        "momentum": np.arange(N_DATES, dtype=float).repeat(TICKERS),
+        "value": np.tile(np.arange(TICKERS, dtype=float), N_DATES),
+    }
+    table = panel()
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    services.with_source(table)
+    params = {"n_estimators": 100, "max_depth": 6}
+    services.with_policy(training=replace(small_strategy().training, horizon_dates=20, params=params))
     _, outcome = trained(services, leak_check=True)
-    assert [found["code"] for found in outcome.result["findings"]] == ["random_split_gap"]
+    split = outcome.result["random_split"]
+    assert split["gap"] > 0.15
+    assert "random_split_gap" in [one["code"] for one in outcome.result["findings"]]
+    assert split["honest_accuracy"] <= split["majority_accuracy"]
 
 
 def test_a_feature_that_predicts_the_label_alone_blocks_promotion_by_name_until_it_is_accepted(

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from mlops.promotion.findings import Finding
 from mlops.strategies import FindingsPolicy
+from mlops.training.random_split import RandomSplit
 from mlops.training.suspicions import (
     MAX_ROWS,
     single_feature_auc,
@@ -138,8 +139,25 @@ def test_a_rare_label_is_no_finding_where_the_majority_class_alone_is_as_good() 
     assert scores(accuracy=0.98, lift_over_majority=0.03) == ["too_good:accuracy"]
 
 
-def test_the_gap_to_the_random_split_is_found_from_its_bound_on() -> None:
-    (one,) = suspicious_gap(random=0.82, honest=0.50, policy=POLICY)
+def split(accuracy: float, honest: float, majority: float) -> RandomSplit:
+    return RandomSplit(
+        accuracy=accuracy,
+        roc_auc=None,
+        later_accuracy=honest,
+        later_roc_auc=None,
+        honest_accuracy=honest,
+        honest_roc_auc=None,
+        majority_accuracy=majority,
+    )
+
+
+def test_a_random_split_far_above_dates_without_skill_is_found() -> None:
+    (one,) = suspicious_gap(split(0.82, 0.50, 0.57), POLICY)
     assert one.code == "random_split_gap"
-    assert "0.820" in one.words
-    assert suspicious_gap(random=0.767, honest=0.686, policy=POLICY) == ()
+    assert "0.820, the held-out dates 0.500 where their majority class has 0.570" in one.words
+    assert suspicious_gap(split(0.64, 0.50, 0.57), POLICY) == ()  # a gap of 0.14
+
+
+def test_a_gap_beside_skill_is_no_finding() -> None:
+    # Volatility on the sample: the labels overlap, and the dates after the training are predicted all the same.
+    assert suspicious_gap(split(0.897, 0.645, 0.579), POLICY) == ()

@@ -1,0 +1,43 @@
+"""A feature view made of prices for one command: the sample, or a user's file, computed into a temporary folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlops.features.parquet import ParquetFeatures
+from mlops.features.prices import price_universes, price_view, read_close, read_members
+from mlops.features.sample import compute_sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceSource:
+    """A feature view of prices."""
+
+    source: ParquetFeatures
+    strategies: tuple[str, ...]
+    """Those that have rows, sorted."""
+
+
+@contextmanager
+def price_source(prices: Path | None, members: Path | None) -> Iterator[PriceSource]:
+    """The view while the block runs: of `prices` (None: the sample) and `members` (None: universes by price).
+
+    Raises SourceUnavailable, MissingColumn, ConfigurationError where the sample is not installed.
+    """
+    if prices is None:
+        table = compute_sample()
+    else:
+        close = read_close(prices)
+        table = price_view(close, read_members(members, close) if members else price_universes(close))
+    with tempfile.TemporaryDirectory(prefix="acis-prices-") as folder:
+        path = Path(folder) / "features.parquet"
+        pq.write_table(table, path)
+        names = tuple(sorted(pc.unique(table.column("strategy")).to_pylist()))
+        yield PriceSource(source=ParquetFeatures(path), strategies=names)
