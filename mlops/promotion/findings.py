@@ -77,11 +77,11 @@ def read(tags: Mapping[str, str]) -> tuple[Finding, ...]:
 def held_back(decision: Decision, findings: Iterable[Finding], accepted: Iterable[str]) -> Decision:
     """The decision, refused where it would promote a version with findings that nobody accepted.
 
-    A refusal names them too, after its own reasons.
+    A refusal names them too, after its own reasons; where the champion stays anyway, nothing is to be held back.
     """
     accepted = set(accepted)
     open_ones = [found for found in findings if found.code not in accepted]
-    if not open_ones or decision.decision == "keep":
+    if not open_ones or decision.decision in ("keep", "inconclusive"):
         return decision
     codes = ", ".join(json.dumps(found.code) for found in open_ones)
     reasons = (

@@ -123,5 +123,5 @@ def check_leak(
 def _decision(strategy: Strategy, metrics: Mapping[str, float], findings: tuple[Finding, ...]) -> Decision:
     """As a training by this policy would be decided: it knows the gap only where it measures it."""
     known = [found for found in findings if found.code != RANDOM_SPLIT_GAP or strategy.training.leak_check]
-    decision = decide(strategy.promotion, metrics=metrics, comparison=None)
+    decision = decide(strategy.promotion, metrics=metrics, incumbent=None)
     return held_back(decision, known, strategy.promotion.accepted_findings)

@@ -42,8 +42,9 @@ def test_a_refusal_names_the_findings_after_its_own_reasons() -> None:
     assert found.reasons[1].startswith("findings that nobody accepted: ")
 
 
-def test_a_champion_that_stays_needs_no_findings() -> None:
-    assert held_back(decision("keep"), (LEAK,), accepted=()) == decision("keep")
+@pytest.mark.parametrize("stays", ["keep", "inconclusive"])
+def test_a_champion_that_stays_needs_no_findings(stays: str) -> None:
+    assert held_back(decision(stays), (LEAK,), accepted=()) == decision(stays)
 
 
 def test_findings_come_back_from_a_tag() -> None:
