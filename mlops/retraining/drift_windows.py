@@ -151,6 +151,8 @@ def read_rows(
         rows_per_date=ROWS_PER_DATE,
     )
     found = _read_planned(source, strategy, columns, plan, by_date, (history, reference, current))
+    if plan.sample is None:
+        return found
     short = plan.short_dates(dates_of(pa.concat_tables([found.history, found.reference])), rows_per_date=ROWS_PER_DATE)
     if not short:
         return found
