@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from mlops.cli import backfill, champions, decisions, doctor, drift, evaluation, history, report, runs, servers, work
+from mlops.cli import (
+    backfill,
+    champions,
+    decisions,
+    doctor,
+    drift,
+    evaluation,
+    history,
+    report,
+    runs,
+    selftest,
+    servers,
+    work,
+)
 
 app = typer.Typer(
     help="Keeps trading-strategy models fresh, and lets no bad one into production.",
@@ -35,6 +48,7 @@ app.command("doctor")(doctor.doctor)
 app.command("evaluate-drift")(drift.evaluate_drift)
 app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
+app.command("selftest")(selftest.selftest)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -206,6 +206,40 @@ def ranked(
         placements=Placements(last_dates=last_dates, statistics=earlier),
         missing=None,
     )
+
+
+def own_distances(history: FeatureFrame, reference: FeatureFrame, current: FeatureFrame) -> dict[str, float]:
+    """Each number's distance at the check alone, as `calibrate` finds it: no placement is looked at."""
+    frames = (history, reference, current)
+    rows = [rows_kept(dates_of(frame)) for frame in frames]
+    newest, day = np.unique(dates_of(current)[rows[2]], return_inverse=True)
+    k = len(newest)
+    # History and reference count as a date each: the check's own windows need no finer ones.
+    before = np.repeat([0, 1], [len(rows[0]), len(rows[1])])
+    windows = Windows(
+        day_of_row=np.concatenate([before, 2 + day]),
+        n_days=2 + k,
+        ends=np.array([2 + k]),
+        k=k,
+        references=((np.array([1]), np.array([2])),),
+    )
+    found = {}
+    for name in current.numbers:
+        if name in history.numbers and name in reference.numbers:
+            values = [frame.numbers[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
+            found[name] = float(number_distances(np.concatenate(values), windows)[0])
+    return found
+
+
+def reranked(calibration: Calibration, distances: Mapping[str, float], weights: Weights | None = None) -> Calibration:
+    """The same check among the same placements, the named features being so far from the reference."""
+    if calibration.placements is None:
+        return calibration
+    own = {**calibration.distances, **distances}
+    statistic = float(weighted_mean({name: np.array([value]) for name, value in own.items()}, weights)[0])
+    earlier = calibration.placements.statistics
+    p_value = float(1 + np.sum(earlier >= statistic)) / (1 + len(earlier))
+    return replace(calibration, statistic=statistic, p_value=p_value, distances=own)
 
 
 @dataclass(frozen=True, kw_only=True)

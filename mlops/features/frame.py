@@ -6,7 +6,7 @@ Called by the stages. A frame keeps every row: what is wrong with it is a findin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops.errors import MissingColumn, UnusableFeatures
-from mlops.ports import Column
+from mlops.ports import Column, Window
 from mlops.strategies import KEY_COLUMNS, TARGET_PREFIX, DataPolicy
 
 if TYPE_CHECKING:
@@ -39,6 +39,26 @@ class FeatureFrame:
     """Of the rows; None where the table has no dates"""
     dates: npt.NDArray[np.datetime64] | None = None
     """(n,) datetime64[D], where the rows were read with their dates"""
+
+    def between(self, window: Window) -> FeatureFrame:
+        """The window's rows; views, no copies. Needs the rows' dates, ascending."""
+        days = self.dates if self.dates is not None else np.empty(0, dtype="datetime64[D]")
+        first, after = np.searchsorted(days, np.array([window.start, window.end], dtype="datetime64[D]"), side="right")
+        return FeatureFrame(
+            n_rows=int(after - first),
+            numbers={name: values[first:after] for name, values in self.numbers.items()},
+            categories={name: values[first:after] for name, values in self.categories.items()},
+            newest_date=days[after - 1].astype(object) if after > first else None,
+            dates=days[first:after],
+        )
+
+    def held(self) -> FeatureFrame:
+        """The same rows with every number in memory, for who looks at each of them often."""
+        return replace(self, numbers=dict(self.numbers))
+
+    def with_numbers(self, numbers: Mapping[str, Floats]) -> FeatureFrame:
+        """The same rows, the named features with other values."""
+        return replace(self, numbers={**self.numbers, **numbers})
 
 
 class ArrowNumbers(Mapping[str, Floats]):
