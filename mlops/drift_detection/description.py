@@ -18,6 +18,7 @@ _MODERATE = 200
 #: Values whose powers are summed together: they and two buffers of theirs stay in a core's cache.
 _BLOCK = 16_384
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_LEVELS = np.array(QUANTILES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,10 @@ def ordered_columns(columns: Sequence[Floats]) -> list[OrderedColumn]:
 
 def finite(column: OrderedColumn) -> Floats:
     """The finite values, ascending; a view."""
-    low = np.searchsorted(column.values, -np.inf, side="right")
-    high = np.searchsorted(column.values, np.inf, side="left")
-    return column.values[low:high]
+    values = column.values
+    if len(values) and math.isfinite(values[0]) and math.isfinite(values[-1]):
+        return values
+    return values[values.searchsorted(-np.inf, side="right") : values.searchsorted(np.inf, side="left")]
 
 
 def describe(column: OrderedColumn) -> Description:
@@ -108,7 +110,7 @@ def describe(column: OrderedColumn) -> Description:
         kurtosis=None if constant or n < 4 else _kurtosis(fourth, second, n),
         minimum=float(inside[0]),
         maximum=float(inside[-1]),
-        quantiles=tuple(float(value) for value in np.ldexp(_quantiles(scaled), exponent)),
+        quantiles=tuple(np.ldexp(_quantiles(scaled), exponent).tolist()),
     )
 
 
@@ -159,7 +161,7 @@ def _kurtosis(fourth: float, second: float, n: int) -> float:
 
 def _quantiles(finite: Floats) -> Floats:
     """Linear interpolation between order statistics; the column is sorted already."""
-    position = np.asarray(QUANTILES) * (len(finite) - 1)
-    below = np.floor(position).astype(np.int64)
+    position = _LEVELS * (len(finite) - 1)
+    below = position.astype(np.int64)
     above = np.minimum(below + 1, len(finite) - 1)
     return np.asarray(finite[below] + (finite[above] - finite[below]) * (position - below))

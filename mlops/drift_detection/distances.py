@@ -8,6 +8,8 @@ Beside KS and PSI these say how far, not only how surely. Called for each featur
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -96,14 +98,13 @@ def _ranges(starts: Integers, lengths: Integers) -> Integers:
 
 def jensen_shannon(reference: Counts, current: Counts) -> float:
     """Distance of two count vectors: 0 for equal shares, 1 where they share no bin; nan where one is empty."""
-    if not reference.sum() or not current.sum():
+    n_reference, n_current = int(reference.sum()), int(current.sum())
+    if not n_reference or not n_current:
         return float("nan")
-    r, c = reference / reference.sum(), current / current.sum()
-    mean = (r + c) / 2
-    divergence = (_divergence(r, mean) + _divergence(c, mean)) / 2
-    return float(np.sqrt(max(divergence, 0.0)))
-
-
-def _divergence(shares: Floats, base: Floats) -> float:
-    used = shares > 0
-    return float(np.sum(shares[used] * np.log2(shares[used] / base[used])))
+    # A dozen bins: plain floats are many times faster than a dozen calls of numpy.
+    divergence = 0.0
+    for before, now in zip(reference.tolist(), current.tolist(), strict=True):
+        r, c = before / n_reference, now / n_current
+        mean = (r + c) / 2
+        divergence += (r * math.log2(r / mean) if r else 0.0) + (c * math.log2(c / mean) if c else 0.0)
+    return math.sqrt(max(divergence / 2, 0.0))
