@@ -115,8 +115,9 @@ def calibrate(
     if history.dates is None or reference.dates is None or current.dates is None:
         return insufficient(alpha, "the rows carry no dates: read the column `date` with the features")
     frames = (history, reference, current)
-    days = np.concatenate([np.unique(dates_of(frame)) for frame in frames])
-    k, r = len(np.unique(dates_of(current))), len(np.unique(dates_of(reference)))
+    days_of_frame = [_distinct(dates_of(frame)) for frame in frames]
+    days = np.concatenate(days_of_frame)
+    k, r = len(days_of_frame[2]), len(days_of_frame[1])
     n_history = len(days) - k - r
     first = days[0].astype(object)
     n_placements = max(0, n_history - r - k + 1)
@@ -258,17 +259,23 @@ class Windows:
         """(days + 1, cells) rows of each cell up to and including each date; row 0 is before the first."""
         flat = np.bincount(self.day_of_row * n_cells + cells, minlength=self.n_days * n_cells)
         counts = np.zeros((self.n_days + 1, n_cells))
-        np.cumsum(flat.reshape(self.n_days, n_cells), axis=0, out=counts[1:])
-        return counts
+        counts[1:] = flat.reshape(self.n_days, n_cells)
+        return np.asarray(np.cumsum(counts, axis=0, out=counts))
 
     def reference(self, counts: Floats) -> Floats:
         """(placements, cells) of the reference windows."""
-        parts = [counts[after] - counts[first] for first, after in self.references]
-        return np.asarray(parts[0] if len(parts) == 1 else np.sum(parts, axis=0))
+        parts = [self._between(counts, first, after) for first, after in self.references]
+        return parts[0] if len(parts) == 1 else np.asarray(np.sum(parts, axis=0))
 
     def newest(self, counts: Floats, n_dates: int) -> Floats:
         """(placements, cells) of the current windows' newest dates."""
-        return np.asarray(counts[self.ends] - counts[self.ends - n_dates])
+        return self._between(counts, self.ends - n_dates, self.ends)
+
+    @staticmethod
+    def _between(counts: Floats, first: Integers, after: Integers) -> Floats:
+        rows = counts.take(after, axis=0)
+        rows -= counts.take(first, axis=0)
+        return np.asarray(rows)
 
 
 def suffixes(k: int) -> list[int]:
@@ -288,11 +295,13 @@ def number_distances(values: Floats, windows: Windows) -> Floats:
     # Cumulative over the cells too, once for all windows: a window is then a difference of two rows.
     upto, missing = np.cumsum(counts[:, :-1], axis=1), counts[:, -1:]
     reference_upto, reference_missing = _shares(windows.reference(upto), windows.reference(missing))
-    widths = np.diff(middles)
+    # Nothing lies beyond the last cell.
+    widths = np.append(np.diff(middles), 0.0)
     largest = np.zeros(len(windows.ends))
     for n_dates in suffixes(windows.k):
         newest_upto, newest_missing = _shares(windows.newest(upto, n_dates), windows.newest(missing, n_dates))
-        shift = np.abs(newest_upto - reference_upto)[:, :-1] @ widths
+        newest_upto -= reference_upto
+        shift = np.abs(newest_upto, out=newest_upto) @ widths
         scaled = np.divide(shift, spread, out=np.zeros(len(shift)), where=spread > 0)
         largest = np.maximum(largest, scaled + np.abs(newest_missing - reference_missing))
     return largest
@@ -338,19 +347,23 @@ def cell_of(values: Floats, edges: Floats) -> Integers:
     if len(values) < _MANY:
         return np.searchsorted(edges, values, side="left")
     # A comparison per edge over the whole column, 8 values at a time, takes a third of a binary search per value.
-    below = np.zeros(len(values), dtype=np.uint8)
+    below, is_above = np.zeros(len(values), dtype=np.uint8), np.empty(len(values), dtype=np.bool_)
+    # The same bytes as numbers: adding truth values would convert them first.
+    one_above = is_above.view(np.uint8)
     for edge in edges:
-        below += values > edge
+        np.greater(values, edge, out=is_above)
+        np.add(below, one_above, out=below)
     return below.astype(np.int64)
 
 
 def _shares(upto: Floats, missing: Floats) -> tuple[Floats, Floats]:
-    """Cumulative shares of the cells among the values that are there, and the share of missing ones.
+    """Cumulative shares of the cells among the values that are there, in place, and the share of missing ones.
 
     upto : (windows, cells) cumulative counts      missing : (windows, 1)
     """
-    n = upto[:, -1:]
-    return upto / np.maximum(n, 1), (missing / np.maximum(n + missing, 1))[:, 0]
+    n = upto[:, -1:].copy()
+    upto /= np.maximum(n, 1)
+    return upto, (missing / np.maximum(n + missing, 1))[:, 0]
 
 
 def _spread(counts: Floats, middles: Floats, windows: Windows) -> Floats:
@@ -370,13 +383,30 @@ def rows_kept(dates: Dates, limit: int = ROWS_PER_DATE) -> Integers:
     """Indices of at most `limit` rows of each date, evenly spaced; what is kept is kept again."""
     if not len(dates):
         return np.empty(0, dtype=np.int64)
-    order = np.argsort(dates, kind="stable")
-    _, starts, sizes = np.unique(dates[order], return_index=True, return_counts=True)
+    order = np.arange(len(dates)) if _is_ascending(dates) else np.argsort(dates, kind="stable")
+    starts = _first_rows(dates[order])
+    sizes = np.diff(starts, append=len(dates))
     if sizes.max() <= limit:
         return np.asarray(order)
     taken = np.minimum(sizes, limit)
     within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
     return np.asarray(order[np.repeat(starts, taken) + within * np.repeat(sizes, taken) // np.repeat(taken, taken)])
+
+
+def _distinct(dates: Dates) -> Dates:
+    """Each date once, ascending. Rows mostly come in order of their dates, and a million need no sort then."""
+    return dates[_first_rows(dates)] if _is_ascending(dates) else np.unique(dates)
+
+
+def _is_ascending(dates: Dates) -> bool:
+    days = dates.view(np.int64)
+    return bool((days[1:] >= days[:-1]).all())
+
+
+def _first_rows(ascending: Dates) -> Integers:
+    """Index of each date's first row."""
+    days = ascending.view(np.int64)
+    return np.flatnonzero(np.append(len(days) > 0, days[1:] != days[:-1])[: len(days)])
 
 
 def _shortfall(
