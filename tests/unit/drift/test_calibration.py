@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from mlops.drift_detection.calibration import Calibration, calibrate
+from mlops.drift_detection.calibration import Calibration, calibrate, rows_kept
 from mlops.features.frame import FeatureFrame
 
 K, R = 3, 6
@@ -196,3 +196,14 @@ def test_many_rows_a_date_are_ranked_as_few_are() -> None:
     # 8,192 values and more go another way to their cells; repeated rows must not change the rank.
     values = few_values(9)
     assert calibrated(np.repeat(values, 40, axis=1)).p_value == calibrated(values).p_value
+
+
+@pytest.mark.parametrize("per_date", [3, 48, 200])
+def test_rows_in_any_order_are_kept_evenly_of_each_date(per_date: int) -> None:
+    days = np.repeat(np.arange("2024-01-01", "2024-01-21", dtype="datetime64[D]"), per_date)
+    for rows in (days, np.random.default_rng(0).permutation(days), days[:0]):
+        kept = rows[rows_kept(rows)]
+        _, sizes = np.unique(kept, return_counts=True)
+        assert len(sizes) == len(np.unique(rows))
+        assert (sizes == min(per_date, 48)).all()
+        assert (kept[1:] >= kept[:-1]).all()

@@ -212,3 +212,13 @@ def test_order_plays_no_part(reference: Floats, current: Floats) -> None:
     forward = population_stability_index(reference, current)
     backward = population_stability_index(reference[::-1], current[::-1])
     assert forward == backward or np.isnan(forward)
+
+
+def test_without_smoothing_or_floor_an_empty_bin_is_infinitely_far() -> None:
+    reference, current = np.array([5, 5, 0]), np.array([5, 0, 0])
+    assert index_from_counts(reference, current, smoothing=0.0) == float("inf")
+    assert index_from_counts(current, reference, smoothing=0.0) == float("inf")
+
+
+def test_counts_of_nothing_are_undefined_not_equal() -> None:
+    assert np.isnan(index_from_counts(np.array([3, 2]), np.array([0, 0]), smoothing=0.0))
