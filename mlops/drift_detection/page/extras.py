@@ -40,21 +40,26 @@ class Outcome:
     wasserstein: float | None
     jensen_shannon: float | None
     drifted: bool
+    positive_reference: float | None
+    """Share of rows that the model calls positive; of predictions alone"""
+    positive_current: float | None
 
 
 def outcomes(document: Mapping[str, Any]) -> list[Outcome]:
     """Targets and predictions."""
+    version = (document.get("predictions") or {}).get("version")
+    model = f"prediction of champion v{version}" if version is not None else "prediction"
     found = [_outcome(name, "target", part) for name, part in (document.get("targets") or {}).items()]
     predictions = document.get("predictions") or {}
     if _is_outcome(predictions):
-        return [*found, _outcome("predictions", "prediction", predictions)]
-    return [*found, *(_outcome(name, "prediction", part) for name, part in predictions.items() if _is_outcome(part))]
+        return [*found, _outcome("predictions", model, predictions)]
+    return [*found, *(_outcome(name, model, part) for name, part in predictions.items() if _is_outcome(part))]
 
 
 def other_parts(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Every other part, flattened: heading, then key and value in words."""
     parts = []
-    has_rows = any(outcome.what == "prediction" for outcome in outcomes(document))
+    has_rows = any(outcome.what.startswith("prediction") for outcome in outcomes(document))
     # Of `data` only its parts: the rest is in the page's head and foot.
     nested = {key: part for key, part in (document.get("data") or {}).items() if isinstance(part, Mapping | list)}
     nested.pop("psi_bands", None)
@@ -73,6 +78,7 @@ def _is_outcome(part: Any) -> bool:  # noqa: ANN401 -- any JSON
 
 def _outcome(name: str, what: str, part: Mapping[str, Any]) -> Outcome:
     windows = part.get("windows") or {}
+    positive = part.get("positive_share") or {}
     return Outcome(
         name=name,
         what=what,
@@ -86,6 +92,8 @@ def _outcome(name: str, what: str, part: Mapping[str, Any]) -> Outcome:
         wasserstein=part.get("wasserstein"),
         jensen_shannon=part.get("jensen_shannon"),
         drifted=bool(part.get("drifted_psi")),
+        positive_reference=positive.get("reference"),
+        positive_current=positive.get("current"),
     )
 
 

@@ -53,7 +53,7 @@ def history(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], o
     if len(days) < 2:
         return None
     return History(
-        months=tuple((label, len(list(group))) for label, group in groupby(f"{day:%b %Y}" for day in days)),
+        months=tuple(_month(list(group)) for _, group in groupby(days, key=lambda day: (day.year, day.month))),
         days=days,
         verdicts=tuple(by_day[day]["verdict"]["verdict"] for day in days),
         rows=tuple((name, tuple(_cell(by_day[day], name) for day in days)) for name in order[:ROWS]),
@@ -64,6 +64,11 @@ def history(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], o
 def day_of(document: Mapping[str, Any]) -> date:
     """As-of date of a report."""
     return date.fromisoformat(document["windows"]["as_of"])
+
+
+def _month(days: Sequence[date]) -> tuple[str, int]:
+    """Label and number of columns; under three there is no room for the year."""
+    return f"{days[0]:%b %Y}" if len(days) > 2 else f"{days[0]:%b}", len(days)
 
 
 def _cell(document: Mapping[str, Any], name: str) -> Cell:

@@ -53,7 +53,7 @@ def test_it_fetches_nothing() -> None:
 
 def test_it_follows_the_readers_screen() -> None:
     text = render_page(document())
-    assert "prefers-color-scheme: dark" in text
+    assert "@media screen and (prefers-color-scheme: dark)" in text
     assert "@media print" in text
     assert 'name="viewport"' in text
 
@@ -166,10 +166,9 @@ def test_a_part_that_the_page_never_heard_of_is_shown() -> None:
         "reference": {"is_sampled": True},
     }
     shown = rendered(report).shown
-    assert "Sampling" in shown
-    assert "4,000,000" in shown
-    assert "dkw bound 0.0043" in shown
-    assert "reference · is sampled yes" in shown
+    assert "sampling · of 4,000,000" in shown
+    assert "sampling · dkw bound 0.0043" in shown
+    assert "sampling · reference · is sampled yes" in shown
 
 
 def test_targets_and_predictions_stand_in_one_table() -> None:
@@ -179,10 +178,14 @@ def test_targets_and_predictions_stand_in_one_table() -> None:
         "psi": 0.77, "wasserstein": 1.25, "jensen_shannon": None, "drifted_ks": True, "drifted_psi": True,
     }  # fmt: skip
     report["targets"] = {"target_return": part}
-    report["predictions"] = {**part, "psi": 0.66}
+    report["predictions"] = {
+        **part, "psi": 0.66, "version": "3", "positive_share": {"reference": 0.84, "current": 0.24}
+    }  # fmt: skip
     shown = rendered(report).shown
     assert "target_return (moved)" in shown
     assert "predictions (moved)" in shown
     assert "0.77" in shown
     assert "0.66" in shown
-    assert "900 values" in shown
+    assert "prediction of champion v3" in shown
+    assert "900 values, 84 % called positive" in shown
+    assert "70 values, 24 % called positive" in shown
