@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as arrays
 from mlops.promotion.arrays import decoded, encoded
 from mlops.promotion.date_parts import date_parts
 from mlops.promotion.evidence import CommonDates, Facts, concluded, evidence_of, replay
+from mlops.promotion.simulation import planted_pair
 from mlops.strategies import PromotionPolicy
 from mlops.training.fingerprint import canonical_json, evidence_digest
-from tests.support.panels import planted_pair
 
 
 def facts(metric: str = "roc_auc", **changes: Any) -> Facts:

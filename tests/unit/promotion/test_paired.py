@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from mlops.promotion.date_parts import ScoredRows, date_parts
 from mlops.promotion.deflation import deflated, resamples_for
 from mlops.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words
-from tests.support.panels import planted_pair
+from mlops.promotion.simulation import planted_pair
 
 
 def outcome_of(
@@ -90,9 +88,29 @@ def test_where_the_dates_depend_on_each_other_for_longer_the_blocks_are_longer()
     assert np.median([test.block_dates for test in lengths]) > 5
 
 
-def test_the_spread_makes_up_for_few_blocks() -> None:
-    # The variance of b blocks' mean around their own mean is short by (b - 1) / b; here b = 60 / 20.
-    assert found(*pair(0, 0.65, 0.55)).spread == pytest.approx(math.sqrt(3 / 2), rel=0.01)
+@pytest.mark.parametrize(
+    ("n_dates", "expected"),
+    [
+        # 3 blocks: sqrt(3 / 2) and t(0.95; 3) = 2.353 over z(0.95) = 1.645, both from the tables
+        (60, 1.2247 * 2.353 / 1.645),
+        # 21 blocks: t(0.95; 30) = 1.697
+        (420, 1.0247 * 1.697 / 1.645),
+    ],
+)
+def test_the_spread_makes_up_for_few_blocks(n_dates: int, expected: float) -> None:
+    test = found(*pair(0, 0.65, 0.55, n_dates=n_dates))
+    assert test.block_dates == 20
+    assert test.spread == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_automatic_length_and_the_spread_have_few_digits() -> None:
+    test = found(*pair(3, 0.6, 0.6, n_dates=120, lasting_noise=True), horizon=1)
+    assert (test.automatic_block_dates, test.spread) == (round(test.automatic_block_dates, 2), round(test.spread, 4))
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.999])
+def test_any_confidence_gives_a_spread(confidence: float) -> None:
+    assert 1 < found(*pair(0, 0.65, 0.55), confidence=confidence).spread < 20
 
 
 @pytest.mark.parametrize("lasting", [False, True])

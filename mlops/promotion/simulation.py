@@ -1,4 +1,7 @@
-"""Planted panels: two models of known skill on held-out dates whose labels overlap, for tests and for the benchmark."""
+"""Planted panels: two models of known skill on held-out dates whose labels overlap.
+
+Pure; called by the benchmark of the promotion decision and by its tests.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def overlapping(
     return np.asarray((so_far[horizon:-1] - so_far[: -horizon - 1]) / np.sqrt(horizon))
 
 
-def planted_pair(
+def planted_pair(  # noqa: PLR0913 -- a design has that many sides
     rng: np.random.Generator,
     *,
     challenger_auc: float,

@@ -1,0 +1,238 @@
+"""How often the promotion decision errs: equal models (A/A) on real prices, planted panels of known skill.
+
+    python bench/promotion.py [--cases 200] [--quick] [--json]
+
+A/A: on the sample's five strategies and on days of 25 years, a model is trained as the train stage does, once more with
+another seed, and judged against the first. Planted: 20 names, 60 held-out dates, labels that look 20 dates ahead, and
+scores whose true AUC is known. --quick: a tenth of the cases, under 45 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from functools import lru_cache, partial
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pyarrow.parquet as pq
+import xgboost as xgb
+
+from config.settings import ROOT
+from mlops.features.sample import compute_sample
+from mlops.features.source import open_source
+from mlops.ports import Progress, TrainingData
+from mlops.promotion.date_parts import ScoredRows, date_parts
+from mlops.promotion.evidence import CommonDates, Facts, evidence_of
+from mlops.promotion.paired import SEED
+from mlops.promotion.simulation import planted_pair
+from mlops.retraining.labelled_rows import read_labelled
+from mlops.strategies import PromotionPolicy, Strategy
+from mlops.strategy_file import load_strategies
+from mlops.training.metrics import evaluate_classifier, majority_class_share
+from mlops.training.splits import split_by_date
+from mlops.training.trainer import load_trainer
+
+UNGATED = PromotionPolicy(min_accuracy=None)
+DESIGNS = {
+    "own errors, a common market": {"common": 0.3, "shared": 0.5},
+    "errors that share nothing": {"common": 0.3, "shared": 0.0},
+    "errors as lasting as labels, 9/10 shared": {"lasting_noise": True, "shared": 0.9},
+    "errors as lasting as labels, half shared": {"lasting_noise": True, "shared": 0.5},
+}
+
+
+class Quiet:
+    """A training that nobody watches."""
+
+    def report(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def check(self) -> None:
+        """Never stops."""
+
+    def save_checkpoint(self, name: str, payload: bytes) -> None:
+        """Keeps none."""
+
+    def load_checkpoint(self) -> None:
+        """None."""
+
+
+def decided(
+    challenger: ScoredRows,
+    champion: ScoredRows,
+    *,
+    policy: PromotionPolicy = UNGATED,
+    share: float = 0.5,
+    horizon: int = 20,
+) -> str:
+    """The whole decision, as the promote stage has it made."""
+    metrics = [
+        evaluate_classifier(rows.y, rows.probability, train_positive_share=share).metrics
+        for rows in (challenger, champion)
+    ]
+    common = CommonDates(
+        first=str(challenger.dates[0]),
+        last=str(challenger.dates[-1]),
+        n_dates=len(np.unique(challenger.dates)),
+        n_rows=len(challenger.y),
+        data_fingerprint="",
+        champion_data_fingerprint="",
+        is_enough=True,
+        challenger=metrics[0],
+        champion=metrics[1],
+        parts_challenger=date_parts(policy.main_metric, challenger),
+        parts_champion=date_parts(policy.main_metric, champion),
+    )
+    facts = Facts(
+        kind="promote", as_of=None, version="2", metrics=metrics[0], model_sha256=None, data_fingerprint=None,
+        holdout=(None, None), champion={"version": "1", "seq": 1}, policy=policy, horizon_dates=horizon, seed=SEED,
+        tuning_trials=0, earlier_challengers=(), code={}, common=common,
+    )  # fmt: skip
+    return str(evidence_of(facts)["decision"])
+
+
+# --------------------------------------------------------------------------- A/A on real prices
+
+
+def sample_strategies(holdout_dates: int) -> list[Strategy]:
+    strategies = load_strategies(ROOT / "config" / "strategies_sample.toml").values()
+    return [replace(one, training=replace(one.training, holdout_dates=holdout_dates)) for one in strategies]
+
+
+@lru_cache(maxsize=1)
+def source_of(path: str):  # noqa: ANN201
+    return open_source(path)
+
+
+def a_against_a(path: str, holdout_dates: int, number: int) -> tuple[str, str, float]:
+    """By the test alone, by the whole decision with the sample's gates, and how far the seed alone moved the AUC."""
+    rng = np.random.default_rng([11, number])
+    strategies = sample_strategies(holdout_dates)
+    strategy = strategies[number % len(strategies)]
+    as_of = date.fromordinal(int(rng.integers(date(1997, 1, 1).toordinal(), date(2022, 12, 1).toordinal())))
+    rows = read_labelled(source_of(path), strategy, as_of=as_of)
+    policy = strategy.training
+    split = split_by_date(
+        rows.dates,
+        rows.known,
+        horizon_dates=policy.horizon_dates,
+        holdout_dates=policy.holdout_dates,
+        embargo_dates=policy.embargo_dates,
+    )
+    pair = []
+    for seed in rng.integers(0, 2**31, 2):
+        model = load_trainer("xgboost").fit(
+            TrainingData(
+                x=rows.x[split.train], y=rows.y[split.train], dates=rows.dates[split.train], features=rows.features
+            ),
+            params=policy.params,
+            seed=int(seed),
+            device="cpu",
+            n_jobs=1,
+            segment_rounds=policy.segment_rounds,
+            control=Quiet(),
+        )
+        held = split.holdout
+        pair.append(
+            ScoredRows(
+                dates=rows.dates[held],
+                y=rows.y[held],
+                probability=model.predict_proba(rows.x[held])[:, 1],
+                target_return=None,
+            )
+        )
+    share = majority_class_share(rows.y[split.train])
+    areas = [
+        evaluate_classifier(one.y, one.probability, train_positive_share=share).metrics.get("roc_auc", 0.5)
+        for one in pair
+    ]
+    gated = decided(pair[1], pair[0], policy=strategy.promotion, share=share)
+    return decided(pair[1], pair[0], share=share), gated, abs(areas[1] - areas[0])
+
+
+# --------------------------------------------------------------------------- planted panels
+
+
+def planted(design: str, areas: tuple[float, float], number: int) -> tuple[str, float]:
+    """The decision, and what it took in ms."""
+    challenger, champion = planted_pair(
+        np.random.default_rng([5, number]),
+        challenger_auc=areas[0],
+        champion_auc=areas[1],
+        **DESIGNS[design],  # type: ignore[arg-type]
+    )
+    began = time.perf_counter()
+    return decided(challenger, champion), (time.perf_counter() - began) * 1000
+
+
+def share(answers: list[str], wanted: str) -> float:
+    return answers.count(wanted) / len(answers)
+
+
+@contextmanager
+def sample_file() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
+        path = Path(folder) / "features.parquet"
+        pq.write_table(compute_sample(), path)
+        yield str(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--holdout-dates", type=int, default=60)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    n = 20 if options.quick else options.cases
+    figures: dict[str, float] = {"cases": n}
+    with ProcessPoolExecutor() as pool, sample_file() as path:
+        found = list(pool.map(partial(a_against_a, path, options.holdout_dates), range(n)))
+        alone, gated = [row[0] for row in found], [row[1] for row in found]
+        moved = [row[2] for row in found]
+        print(f"A/A on the sample, {n} cases, {options.holdout_dates} held-out dates; the seed alone moves AUC by")
+        print(f"  {np.median(moved):.4f} (median), {np.quantile(moved, 0.95):.4f} (95 %)")
+        print(f"{'':<44}{'promote':>10}{'keep':>10}{'inconcl.':>10}{'refuse':>10}")
+        words = ("promote", "keep", "inconclusive", "refuse")
+        for title, answers in (("the test alone", alone), ("the whole decision, with the sample's gates", gated)):
+            print(f"{title:<44}" + "".join(f"{share(answers, word):>10.3f}" for word in words), flush=True)
+        figures["aa_promoted_share"] = share(alone, "promote")
+        figures["aa_promoted_share_gated"] = share(gated, "promote")
+        figures["aa_auc_moved_median"] = float(np.median(moved))
+        print(f"\nPlanted, {n} panels of 20 names x 60 dates, labels of 20 dates")
+        print(f"{'promoted with AUC of challenger / champion':<44}{'.65/.55':>10}{'.60/.60':>10}{'.55/.65':>10}")
+        times: list[float] = []
+        for design in DESIGNS:
+            shares = []
+            for areas in ((0.65, 0.55), (0.6, 0.6), (0.55, 0.65)):
+                answers = list(pool.map(partial(planted, design, areas), range(n)))
+                times += [ms for _, ms in answers]
+                shares.append(share([word for word, _ in answers], "promote"))
+            print(f"{design:<44}" + "".join(f"{one:>10.3f}" for one in shares), flush=True)
+            if design == next(iter(DESIGNS)):
+                figures["planted_promoted_share"], figures["equal_promoted_share"] = shares[:2]
+                figures["planted_worse_promoted_share"] = shares[2]
+    figures["decision_ms"] = float(np.median(times))
+    print(f"\nA decision, evidence and all: {figures['decision_ms']:.0f} ms")
+    if options.json:
+        machine = {"cores": os.cpu_count(), "machine": platform.machine()}
+        versions = {"python": platform.python_version(), "numpy": np.__version__, "xgboost": xgb.__version__}
+        print(json.dumps({"figures": figures, "machine": machine, "versions": versions}))
+
+
+if __name__ == "__main__":
+    main()
