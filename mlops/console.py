@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error, so `--json` ca
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from datetime import date, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from config.settings import SettingsError
 from mlops.errors import AcisError
@@ -63,6 +64,10 @@ class StageDisplay:
         if stage.not_before is not None and stage.error:
             words += f" (waits: {stage.error})"
         done = stage.progress or {}
+        if done:
+            words += f" {done.get('done', 0)} of {done.get('total', '?')} {done.get('unit', '')}".rstrip()
+        if done.get("left_s") is not None:
+            words += f", {time_left(done['left_s'])} left"
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task(words, total=done.get("total"))
         self._progress.update(
@@ -83,7 +88,6 @@ class StageDisplay:
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=err,
             transient=True,
@@ -91,6 +95,14 @@ class StageDisplay:
             self._progress = progress
             yield self
         self._progress = None
+
+
+def time_left(seconds: float) -> str:
+    """`45 s`, `3 min`, `1 h 10 min`: rounded up, as an estimate deserves."""
+    if seconds < 60:
+        return f"{math.ceil(seconds)} s"
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def print_json(value: object) -> None:

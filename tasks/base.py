@@ -18,6 +18,7 @@ from mlops.retraining.execution import ended_badly, execute
 from mlops.retraining.stages import stages
 from tasks.outcomes import deliver_outcomes
 from tasks.payloads import StageMessage
+from tasks.progress import ProgressTeller
 
 log = structlog.get_logger(__name__)
 
@@ -81,14 +82,16 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
         log.info("stage.nothing_to_claim", run_id=message.run_id, stage=stage.value)
         task_self.request.ignore_result = True
         return None
-    finished = execute(
-        grant,
-        stages(services),
-        services.ledger,
-        worker=str(task_self.request.hostname),
-        lease_s=services.settings.lease_s,
-        renew_s=services.settings.renew_s,
-    )
+    with ProgressTeller(task_self.app, grant.run_id, stage) as teller:
+        finished = execute(
+            grant,
+            stages(services),
+            services.ledger,
+            worker=str(task_self.request.hostname),
+            lease_s=services.settings.lease_s,
+            renew_s=services.settings.renew_s,
+            on_progress=teller.report,
+        )
     if finished is None:
         task_self.request.ignore_result = True
         return None

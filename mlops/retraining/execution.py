@@ -12,7 +12,7 @@ import structlog
 from mlops.errors import LeaseLost, LedgerError, PermanentError, StageCancelled, TemporaryError
 from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
 from mlops.ports import Ledger
-from mlops.retraining.lease_keeper import Drained, LeaseKeeper
+from mlops.retraining.lease_keeper import Drained, LeaseKeeper, OnProgress
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,7 @@ def execute(
     worker: str,
     lease_s: float,
     renew_s: float,
+    on_progress: OnProgress | None = None,
 ) -> Finished | None:
     """Do the stage's work and write its end; None when that could not be written: the lease decides then.
 
@@ -40,7 +41,8 @@ def execute(
     structlog.contextvars.bind_contextvars(run_id=grant.run_id, stage=grant.stage.value, strategy=grant.strategy)
     log.info("stage.started", attempt=grant.attempt, token=grant.token)
     try:
-        return _work_and_write(grant, stages[grant.stage], ledger, worker=worker, lease_s=lease_s, renew_s=renew_s)
+        keeper = LeaseKeeper(ledger, grant, worker=worker, lease_s=lease_s, renew_s=renew_s, on_progress=on_progress)
+        return _work_and_write(grant, stages[grant.stage], ledger, keeper)
     except LeaseLost as exc:
         log.warning("stage.lease_lost", error=str(exc))
         return None
@@ -54,11 +56,9 @@ def execute(
         structlog.contextvars.unbind_contextvars("run_id", "stage", "strategy")
 
 
-def _work_and_write(
-    grant: Grant, work: Work, ledger: Ledger, *, worker: str, lease_s: float, renew_s: float
-) -> Finished:
+def _work_and_write(grant: Grant, work: Work, ledger: Ledger, keeper: LeaseKeeper) -> Finished:
     try:
-        with LeaseKeeper(ledger, grant, worker=worker, lease_s=lease_s, renew_s=renew_s) as keeper:
+        with keeper:
             outcome = work(grant, keeper)
             keeper.check_before_write()
     except LeaseLost:

@@ -10,6 +10,8 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
 
 import structlog
 
@@ -17,6 +19,7 @@ from mlops.bootstrap import Services
 from mlops.errors import LeaseLost
 from mlops.ledger.records import Accepted, Executor, RunRequest, RunView, Stage, StageState, StageView
 from mlops.ledger.states import TERMINAL
+from mlops.ports import Progress
 from mlops.retraining.execution import execute
 from mlops.retraining.stages import stages
 
@@ -90,6 +93,7 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
                 worker=worker,
                 lease_s=services.settings.lease_s,
                 renew_s=services.settings.renew_s,
+                on_progress=partial(_show, on_stage, view, stage),
             )
             view = services.ledger.run(run_id)
             ended = next(item for item in view.stages if item.stage is stage.stage)
@@ -101,6 +105,12 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
             return _give_up(services, run_id, worker)
         time.sleep(POLL_S)
         waited_s += POLL_S
+
+
+def _show(on_stage: OnStage, view: RunView, stage: StageView, progress: Progress) -> None:
+    """The stage as the ledger will show it within a second."""
+    known = {key: value for key, value in asdict(progress).items() if value is not None}
+    on_stage(view, replace(stage, state=StageState.RUNNING, progress=known))
 
 
 def _give_up(services: Services, run_id: str, worker: str) -> RunView:

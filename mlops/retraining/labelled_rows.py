@@ -102,7 +102,8 @@ def _gathered(
         if label.column not in features:
             targets.append(_column(table, label.column))
         if has_return:
-            returns.append(_column(table, "target_return"))
+            # A copy: a view of one column would keep the whole batch.
+            returns.append(_column(table, "target_return").copy())
     return LabelledRows(
         x=x,
         y=np.concatenate(labels),

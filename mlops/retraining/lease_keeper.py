@@ -28,6 +28,9 @@ WRITE_WITHIN = 0.75
 #: Progress is sent at most this often; each is one small UPDATE.
 PROGRESS_EVERY_S = 1.0
 
+OnProgress = Callable[[Progress], None]
+"""Called with each progress that a stage reports."""
+
 
 class Drained(TemporaryError):
     """The worker is shutting down; the stage goes back to the queue."""
@@ -45,13 +48,16 @@ class LeaseKeeper:
         lease_s: float,
         renew_s: float,
         monotonic: Callable[[], float] = time.monotonic,
+        on_progress: OnProgress | None = None,
     ) -> None:
+        """on_progress: told at each report, in the thread that reports; must be quick and must not raise."""
         self._ledger = ledger
         self._grant = grant
         self._worker = worker
         self._lease_s = lease_s
         self._renew_s = renew_s
         self._monotonic = monotonic
+        self._on_progress = on_progress
         self._confirmed_at = monotonic()
         self._progress: dict[str, Any] | None = None
         self._is_committed = False
@@ -74,6 +80,8 @@ class LeaseKeeper:
     def report(self, progress: Progress) -> None:
         """Tell how far the stage is; the thread sends the newest within a second."""
         self._progress = {key: value for key, value in asdict(progress).items() if value is not None}
+        if self._on_progress is not None:
+            self._on_progress(progress)
 
     def check(self) -> None:
         """Raise StageCancelled, LeaseLost or Drained when the stage must stop now."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 
 import pytest
+from rich.console import Console
 
 from config.settings import SettingsError
-from mlops.console import ERROR, OK, StageDisplay, as_json, guarded, print_json
+from mlops import console
+from mlops.console import ERROR, OK, StageDisplay, as_json, guarded, print_json, time_left
 from mlops.errors import EmptyWindow, UnknownStrategy
 from mlops.ledger.records import Accepted, RunState, Stage, StageState
 from tests.unit.retraining.test_narrative import DRIFT, run_view, stage_view
@@ -116,3 +120,24 @@ def test_without_a_terminal_no_progress_is_drawn(capsys: pytest.CaptureFixture[s
         display.stage(run_view(RunState.RUNNING, stage), stage)
     assert capsys.readouterr() == ("", "")
     assert stage.state is StageState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (59.0, "59 s"), (60.0, "1 min"), (61.0, "2 min"), (4150.0, "1 h 10 min")]
+)
+def test_the_time_left_is_rounded_up(seconds: float, words: str) -> None:
+    assert time_left(seconds) == words
+
+
+def test_a_running_training_shows_its_rounds_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(console, "err", screen)
+    display = StageDisplay(quiet=True)
+    running = replace(
+        stage_view(Stage.TRAIN, None),
+        state=StageState.RUNNING,
+        progress={"done": 30, "total": 100, "unit": "rounds", "left_s": 70.0},
+    )
+    with display.live():
+        display.stage(run_view(RunState.RUNNING, running), running)
+    assert "growth: train running 30 of 100 rounds, 2 min left" in screen.file.getvalue()  # type: ignore[attr-defined]

@@ -268,3 +268,17 @@ def test_a_pass_that_nobody_can_end_any_more_ends_with_the_reason(services: Fake
     with pytest.raises(ServerFailed, match="has died"):
         run_pass(services, one, on_change=lambda _: None, check=dead_supervisor)
     assert len(services.sent) == 1
+
+
+def test_an_inline_training_shows_each_round_while_it_runs(services: FakeServices) -> None:
+    shown: list[dict[str, Any]] = []
+
+    def watch(_: RunView, stage: StageView) -> None:
+        if stage.state is StageState.RUNNING and stage.progress is not None:
+            shown.append(stage.progress)
+
+    request = run_request(services.strategies, "growth", Kind.TRAIN, reason="a test", requested_by="test")
+    launch(services, request, queue=False, on_accept=lambda _: None, on_stage=watch)
+    rounds = [progress for progress in shown if progress["unit"] == "rounds"]
+    assert [(progress["done"], progress["total"]) for progress in rounds] == [(done, 5) for done in range(1, 6)]
+    assert rounds[-1]["left_s"] == 0

@@ -28,6 +28,7 @@ from mlops.retraining.train_stage import train
 from mlops.strategies import DataPolicy
 from mlops.training import device
 from mlops.training.trainer import XGBoostTrainer
+from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for
 from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
 
@@ -432,3 +433,22 @@ def test_sizes_and_counts_are_among_the_metrics_and_summaries_among_the_files(
     plots = ["roc", "precision_recall", "calibration", "confusion", "importance", "shap_summary", "signal"]
     assert set(model.artifacts) >= {f"plots/{name}.png" for name in plots} | {"shap_summary.csv"}
     assert model.run_name == f"growth {LAST} retrain"
+
+
+def test_a_batch_that_was_read_does_not_stay_in_memory(services: FakeServices) -> None:
+    held: list[float] = []
+
+    class FreshBatches(InMemoryFeatures):
+        """Batches with buffers of their own, as a database's driver gives them."""
+
+        def read_batches(self, *asked: Any) -> Any:
+            before = pa.total_allocated_bytes()
+            for batch in super().read_batches(*asked):
+                fresh = pa.record_batch({name: pa.array(batch[name].to_pylist()) for name in batch.schema.names})
+                held.append((pa.total_allocated_bytes() - before) / fresh.nbytes)
+                yield fresh
+
+    rows = read_labelled(FreshBatches(panel()), services.strategies["growth"], as_of=LAST)
+    assert len(rows.x) == N_DATES * TICKERS
+    assert len(held) == N_DATES * TICKERS / 100
+    assert max(held) - held[0] < 3  # in batches, of which there are 16

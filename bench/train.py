@@ -1,0 +1,303 @@
+"""The train stage against a script written by hand that does the same work, and the memory of a large fit.
+
+    .venv/bin/python bench/train.py [--quick] [--json] [--repeats 5] [--rows 50000] [--folds 0] [--profile]
+
+Starts PostgreSQL and MLflow of its own and loads rows of 45 features. `stage`: a whole run of kind train, from its
+acceptance in the ledger to its version in Staging. `script`: bench/train_script.py. Both with one thread, in turns,
+in one process, after one pass of each that is not counted; medians. Memory: a process of its own reads and fits
+1,000,000 x 45 rows (--quick: 200,000) from PostgreSQL; its peak growth over the float32 matrix (rows x 45 x 4 bytes).
+Without missing values: with any (--peak-missing 0.02), XGBoost's own binned copy takes 4 bytes a value in place of 1.
+--folds N: the stage with a stability table of N folds, which the script does not make. --profile: where the stage's
+time goes, by function.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import logging
+import os
+import platform
+import pstats
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ACIS_TRAIN_N_JOBS": "1"}
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+N_FEATURES = 45
+FEATURES = tuple(f"f{number}" for number in range(N_FEATURES))
+N_DATES = 500
+LAST = date(2022, 12, 30)
+PEAK_ROWS, QUICK_PEAK_ROWS = 1_000_000, 200_000
+#: Functions that the train stage calls, and the part of its time they are.
+PARTS = {
+    "read_labelled": "read",
+    "fit": "fit",
+    "judge": "evaluate",
+    "scrutinise": "findings and folds",
+    "tags_of": "fingerprint",
+    "record_of": "plots, SHAP, card",
+    "_to_staging": "to Staging",
+}
+
+
+def load(url: str, n_rows: int, *, missing: float = 0.02) -> None:
+    """Business days up to LAST, as many names a date; 2 % missing values."""
+    import adbc_driver_postgresql.dbapi as adbc
+    import numpy as np
+    import pyarrow as pa
+
+    rng = np.random.default_rng(7)
+    names = n_rows // N_DATES
+    days = np.busday_offset(LAST, np.arange(1 - N_DATES, 1), roll="backward")
+    with adbc.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS ml_training_features")
+        per_piece = max(1, 50_000 // names)
+        for start in range(0, N_DATES, per_piece):
+            piece = np.repeat(days[start : start + per_piece], names)
+            x = rng.standard_normal((len(piece), N_FEATURES))
+            target = 0.02 * x[:, 0] + 0.05 * rng.standard_normal(len(piece))
+            x[rng.random(x.shape) < missing] = np.nan
+            table = pa.table(
+                {
+                    "ticker": [f"T{number:05}" for number in range(names)] * (len(piece) // names),
+                    "date": piece.astype("datetime64[D]"),
+                    "strategy": ["growth"] * len(piece),
+                    **{name: x[:, place] for place, name in enumerate(FEATURES)},
+                    "target_return": target,
+                }
+            )
+            cursor.adbc_ingest("ml_training_features", table, mode="append" if start else "create")
+        cursor.execute("CREATE INDEX ON ml_training_features (strategy, date)")
+        cursor.execute("ANALYZE ml_training_features")
+        connection.commit()
+
+
+def stage_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Callable[[], dict[str, float]]:
+    """Runs a training as `acis train` does, and says what its parts took."""
+    from config.settings import Settings
+    from mlops.bootstrap import Services
+    from mlops.ledger.records import Executor, Kind, RunState
+    from mlops.ledger.schema import migrate
+    from mlops.retraining import train_stage
+    from mlops.retraining.inline import run_inline
+    from mlops.retraining.run_requests import run_request
+
+    strategies = folder / "strategies.toml"
+    strategies.write_text(f"[strategies.growth.training]\nfolds = {folds}\n", encoding="utf-8")
+    migrate(url)
+    settings = Settings(
+        database_url=url,
+        mlflow_tracking_uri=tracking_uri,
+        strategies_file=strategies,
+        var_dir=folder,
+        report_dir=folder,
+        train_n_jobs=1,
+    )
+    services = Services(settings)
+    parts: dict[str, float] = {}
+
+    def timed(part: str, function: Any) -> Any:  # noqa: ANN401 -- any function
+        def run(*given: Any, **named: Any) -> Any:  # noqa: ANN401
+            began = perf_counter()
+            try:
+                return function(*given, **named)
+            finally:
+                parts[part] = perf_counter() - began
+
+        return run
+
+    for name, part in PARTS.items():
+        setattr(train_stage, name, timed(part, getattr(train_stage, name)))
+    services.registry.log_training = timed("log and register", services.registry.log_training)  # type: ignore[method-assign]
+
+    def stage() -> dict[str, float]:
+        parts.clear()
+        request = run_request(
+            services.strategies,
+            "growth",
+            Kind.TRAIN,
+            reason="bench",
+            requested_by="bench",
+            as_of=LAST,
+            executor=Executor.INLINE,
+        )
+        began = perf_counter()
+        view = run_inline(services, request, on_accept=lambda _: None, on_stage=lambda *_: None)
+        whole = perf_counter() - began
+        if view.state is not RunState.SUCCEEDED:
+            raise SystemExit(f"the training ended {view.state}: {view.stages[-1].error}")
+        return {**parts, "ledger and rest": whole - sum(parts.values()), "whole": whole}
+
+    return stage
+
+
+def peak_child() -> None:
+    """In a process of its own: read and fit, and print the growth of the resident memory over where it began."""
+    from mlops.features.source import open_source
+    from mlops.retraining.labelled_rows import read_labelled
+    from mlops.strategies import Strategy
+    from mlops.training.plan import fit_plan
+    from mlops.training.splits import split_by_date
+    from mlops.training.trainer import XGBoostTrainer
+    from tests.support.models import RecordingControl, training_data
+
+    def fit(data: Any, params: Any) -> None:  # noqa: ANN401
+        control = RecordingControl()
+        XGBoostTrainer().fit(data, params=params, seed=1, device="cpu", n_jobs=1, segment_rounds=50, control=control)
+
+    fit(training_data(), {"n_estimators": 1})  # libraries load and allocate at first use
+    source = open_source(os.environ["ACIS_BENCH_URL"])
+    source.columns()
+    before = _memory("VmRSS")
+    strategy = Strategy(name="growth")
+    policy = strategy.training
+    rows = read_labelled(source, strategy, as_of=LAST)
+    split = split_by_date(
+        rows.dates,
+        rows.known,
+        horizon_dates=policy.horizon_dates,
+        holdout_dates=policy.holdout_dates,
+        embargo_dates=policy.embargo_dates,
+    )
+    plan = fit_plan(policy, split, x=rows.x, y=rows.y, dates=rows.dates, features=rows.features)
+    fit(plan.data, {**plan.params, "n_estimators": 10})
+    print(json.dumps({"growth": _memory("VmHWM") - before, "matrix": rows.x.shape[0] * rows.x.shape[1] * 4}))
+
+
+def _memory(what: str) -> int:
+    """Bytes. Not ru_maxrss, which starts with what the parent held when it forked."""
+    return int(Path("/proc/self/status").read_text(encoding="ascii").partition(f"{what}:")[2].split()[0]) * 1024
+
+
+def peak_ratio(url: str) -> float:
+    """Peak growth of reading and fitting over the float32 matrix."""
+    told = subprocess.run(
+        [sys.executable, __file__, "--child"],
+        env={**os.environ, "ACIS_BENCH_URL": url},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    found = json.loads(told.splitlines()[-1])
+    return float(found["growth"] / found["matrix"])
+
+
+def main() -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--folds", type=int, default=0)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--no-peak", action="store_true", help="leave the memory out")
+    parser.add_argument("--peak-missing", type=float, default=0.0, help="share of missing values in that table")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        peak_child()
+        return 0
+    figures = measured(options)
+    for name, value in figures.items():
+        print(f"{name:24} {value:8.2f}")
+    if options.json:
+        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+        versions = {name: version(name) for name in ("mlflow", "xgboost-cpu", "matplotlib", "numpy")}
+        print(json.dumps({"figures": figures, "machine": machine, "versions": versions}))
+    return 0
+
+
+def measured(options: argparse.Namespace) -> dict[str, float]:
+    """All figures; tables of the parts are printed on the way."""
+    from mlops.features.postgres import libpq_uri
+    from tests.support.servers import Databases, run_mlflow, run_postgres
+
+    quiet()
+    with tempfile.TemporaryDirectory(prefix="acis-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with run_postgres(folder) as server:
+            databases = Databases(server_url=server)
+            url = databases.make()
+            load(libpq_uri(url), options.rows)
+            with run_mlflow(folder, databases.make()) as tracking_uri:
+                stages, scripts = in_turns(url, tracking_uri, folder, options)
+            figures = summary(stages, scripts)
+            if not options.no_peak:
+                n_rows = QUICK_PEAK_ROWS if options.quick else PEAK_ROWS
+                load(libpq_uri(url), n_rows, missing=options.peak_missing)
+                figures["matrix_peak_ratio"] = peak_ratio(url)
+    return figures
+
+
+def quiet() -> None:
+    """Neither the library's advice nor our own log lines belong into the table."""
+    import structlog
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+def in_turns(
+    url: str, tracking_uri: str, folder: Path, options: argparse.Namespace
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Parts of each pass of the stage and of the script."""
+    from train_script import train_by_hand
+
+    from mlops.features.postgres import libpq_uri
+    from mlops.strategies import TrainingPolicy
+
+    stage = stage_of(url, tracking_uri, folder, folds=options.folds)
+
+    def script() -> dict[str, float]:
+        began = perf_counter()
+        parts = train_by_hand(libpq_uri(url), tracking_uri, model_name="by_hand", params=dict(TrainingPolicy().params))
+        return {**parts, "whole": perf_counter() - began}
+
+    stage()
+    script()
+    stages, scripts = [], []
+    for _ in range(2 if options.quick else options.repeats):
+        stages.append(stage())
+        scripts.append(script())
+    if options.profile:
+        profile = cProfile.Profile()
+        profile.runcall(stage)
+        pstats.Stats(profile).sort_stats("cumtime").print_stats(60)
+    return stages, scripts
+
+
+def summary(stages: list[dict[str, float]], scripts: list[dict[str, float]]) -> dict[str, float]:
+    """Print the medians of the parts; the figures."""
+    stage = {part: median(one[part] for one in stages) for part in stages[0]}
+    script = {part: median(one[part] for one in scripts) for part in scripts[0]}
+    print(f"{'part':24} {'stage s':>8} {'script s':>9}")
+    for part in [*stage, *(part for part in script if part not in stage)]:
+        left, right = (f"{found[part]:.2f}" if part in found else "" for found in (stage, script))
+        print(f"{part:24} {left:>8} {right:>9}")
+    return {
+        "stage_s": stage["whole"],
+        "script_s": script["whole"],
+        "stage_over_script": median(
+            ours["whole"] / theirs["whole"] for ours, theirs in zip(stages, scripts, strict=True)
+        ),
+        "stage_over_read_fit": stage["whole"] / (stage["read"] + stage["fit"]),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

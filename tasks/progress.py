@@ -1,0 +1,76 @@
+"""Shows a running stage's progress as the Celery state of its run: `AsyncResult(run_id).state == "PROGRESS"`.
+
+`AsyncResult(run_id).info` is then `{"stage", "done", "total", "unit", "left_s"}`. A copy for whoever waits; the
+ledger has the same. A thread sends it, since a Redis that does not answer must not hold a training up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import structlog
+from celery.exceptions import BackendError
+from celery.states import READY_STATES
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from mlops.ledger.records import Stage
+    from mlops.ports import Progress
+
+log = structlog.get_logger(__name__)
+
+PROGRESS = "PROGRESS"
+EVERY_S = 1.0
+_JOIN_S = 2.0
+
+
+class ProgressTeller:
+    """Context manager around a stage; sends the newest progress at most once in `every_s`."""
+
+    def __init__(self, app: Celery, run_id: str, stage: Stage, *, every_s: float = EVERY_S) -> None:
+        self._app, self._run_id, self._stage, self._every_s = app, run_id, stage, every_s
+        self._newest: Progress | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=f"progress-{run_id[:8]}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The outcome is stored after this, so that progress is never the last word.
+        self._closed.set()
+        self._thread.join(timeout=_JOIN_S)
+
+    def report(self, progress: Progress) -> None:
+        """Cheap: called once per boosting round."""
+        self._newest = progress
+
+    def _keep(self) -> None:
+        sent: Progress | None = None
+        while not self._closed.wait(self._every_s):
+            newest = self._newest
+            if newest is not None and newest != sent:
+                sent = newest
+                store_progress(self._app, self._run_id, self._stage, newest, is_over=self._closed.is_set)
+
+
+def store_progress(
+    app: Celery, run_id: str, stage: Stage, progress: Progress, *, is_over: Callable[[], bool] = lambda: False
+) -> None:
+    """Write it, unless the run's outcome is there already or the stage is over. What cannot be stored is dropped."""
+    try:
+        if app.backend.get_state(run_id) in READY_STATES or is_over():
+            return
+        app.backend.store_result(run_id, {"stage": stage.value, **asdict(progress)}, PROGRESS)
+    except (OperationalError, RedisError, BackendError) as exc:
+        log.info("progress.not_shown", run_id=run_id, error=str(exc))
