@@ -85,11 +85,11 @@ class FeatureView:
 
     @property
     def verdict(self) -> str:
-        """In a word or two."""
+        """In a word, and another than a check's."""
         if self.psi is None:
-            return "drifted" if self.drifted else "undefined"
+            return "moved" if self.drifted else "undefined"
         if self.drifted:
-            return "drifted"
+            return "moved"
         return "moderate" if self.band == "moderate" else "steady"
 
 

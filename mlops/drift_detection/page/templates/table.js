@@ -29,7 +29,7 @@
   function filter() {
     var wanted = text.value.trim().toLowerCase(), n = 0;
     rows.forEach(function (row) {
-      var fits = row.cells[0].textContent.toLowerCase().includes(wanted) && (!moved.checked || row.cells[2].textContent === "drifted");
+      var fits = row.cells[0].textContent.toLowerCase().includes(wanted) && (!moved.checked || row.cells[2].textContent === "moved");
       row.hidden = !fits;
       n += fits ? 1 : 0;
     });

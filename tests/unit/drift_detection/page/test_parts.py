@@ -79,7 +79,7 @@ def test_features_are_in_the_order_of_their_psi() -> None:
     )
     views = feature_views(report)
     assert [view.name for view in views] == ["gone", "much", "little", "none", "never"]
-    assert [view.verdict for view in views][:2] == ["drifted", "drifted"]
+    assert [view.verdict for view in views][:2] == ["moved", "moved"]
     assert views[-1].verdict == "undefined"
 
 

@@ -85,6 +85,19 @@ def test_the_sentence_says_verdict_and_reason() -> None:
     assert calm.startswith("stable growth has not drifted: ")
 
 
+def test_where_the_rules_differ_that_is_said_and_the_reason_only_once() -> None:
+    report = calibrated_document()
+    report["verdict"] |= {
+        "reason": "so it is",
+        "difference": "the raw rule says drifted, the calibrated one stable: so it is",
+    }
+    shown = rendered(report).shown
+    assert "The raw rule says drifted, the calibrated one stable. In force: calibrated." in shown
+    assert shown.count("so it is") == 1
+    report["verdict"]["rule"] = "raw"
+    assert "the calibrated one stable: so it is. In force: raw." in rendered(report).shown
+
+
 def test_windows_are_dates_that_belong_to_them() -> None:
     shown = rendered(calibrated_document()).shown
     assert "26 March 2020 to 23 June 2020 (90 days)" in shown
