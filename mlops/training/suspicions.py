@@ -42,12 +42,13 @@ def suspicious_features(
     targets : (n,) each, columns that look into the future, nan where not known
     """
     positive = np.asarray(y) == 1
+    ahead = {name: _ranks(values) for name, values in targets.items()}
     found: list[Finding] = []
     for place, name in enumerate(features):
-        values = np.asarray(x[:, place], dtype=np.float64)
+        ranks = _ranks(x[:, place])
         found += _of_name(name, policy)
-        found += _of_label(name, values, positive, policy)
-        found += _of_targets(name, values, targets, policy)
+        found += _of_label(name, ranks, positive, policy)
+        found += _of_targets(name, ranks, ahead, policy)
     return _one_per_code(found)
 
 
@@ -101,17 +102,31 @@ def single_feature_auc(
     None with fewer than MIN_CLASS rows of a class (of those with a value; of all rows for the second). Area under
     the ROC curve by ranks, ties half.
     """
+    return _areas(_ranks(values), positive)
+
+
+def _ranks(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """(n,) ranks among the finite values, ties their mean; nan where there is none."""
     there = np.isfinite(values)
-    missing = None if there.all() or not there.any() else _area((~there).astype(np.float64), positive)
-    return _area(values[there], positive[there]), missing
+    if there.all():
+        return np.asarray(rankdata(values), dtype=np.float64)
+    ranks = np.full(len(values), np.nan)
+    ranks[there] = rankdata(values[there])
+    return ranks
 
 
-def _area(values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float | None:
+def _areas(ranks: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> tuple[float | None, float | None]:
+    there = np.isfinite(ranks)
+    missing = None if there.all() or not there.any() else _area(rankdata(~there), positive)
+    return _area(ranks[there], positive[there]), missing
+
+
+def _area(ranks: npt.NDArray[np.floating[Any]], positive: npt.NDArray[np.bool_]) -> float | None:
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if min(n_positive, n_negative) < MIN_CLASS:
         return None
-    u = float(rankdata(values)[positive].sum()) - n_positive * (n_positive + 1) / 2
+    u = float(ranks[positive].sum()) - n_positive * (n_positive + 1) / 2
     area = u / (n_positive * n_negative)
     return max(area, 1 - area)
 
@@ -124,9 +139,9 @@ def _of_name(name: str, policy: FindingsPolicy) -> Iterator[Finding]:
 
 
 def _of_label(
-    name: str, values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], policy: FindingsPolicy
+    name: str, ranks: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], policy: FindingsPolicy
 ) -> Iterator[Finding]:
-    by_value, by_absence = single_feature_auc(values, positive)
+    by_value, by_absence = _areas(ranks, positive)
     bound = policy.single_feature_auc
     if by_value is not None and by_value >= bound:
         words = f"feature {name} alone predicts the label with a ROC AUC of {by_value:.3f} (bound {bound:.2f})"
@@ -137,25 +152,21 @@ def _of_label(
 
 
 def _of_targets(
-    name: str,
-    values: npt.NDArray[np.float64],
-    targets: Mapping[str, npt.NDArray[np.floating[Any]]],
-    policy: FindingsPolicy,
+    name: str, ranks: npt.NDArray[np.float64], targets: Mapping[str, npt.NDArray[np.float64]], policy: FindingsPolicy
 ) -> Iterator[Finding]:
     for target, ahead in targets.items():
-        both = np.isfinite(values) & np.isfinite(ahead)
+        both = np.isfinite(ranks) & np.isfinite(ahead)
         if both.sum() < 2 * MIN_CLASS:
             continue
-        correlation = _rank_correlation(values[both], ahead[both])
+        correlation = _correlation(ranks[both], ahead[both])
         if abs(correlation) >= policy.target_correlation:
             words = f"feature {name} moves like {target}: rank correlation {correlation:+.3f}"
             yield Finding(code=f"{TARGET_LIKE}:{name}", words=f"{words} (bound {policy.target_correlation:.2f})")
 
 
-def _rank_correlation(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> float:
-    """Spearman's rho; 0 where one of them does not vary."""
-    first, second = rankdata(a), rankdata(b)
-    first, second = first - first.mean(), second - second.mean()
+def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    """Pearson's; of ranks it is Spearman's rho. 0 where one of them does not vary."""
+    first, second = a - a.mean(), b - b.mean()
     spread = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / spread if spread else 0.0
 

@@ -204,6 +204,25 @@ def test_a_feature_that_predicts_the_label_alone_blocks_promotion_by_name_until_
     assert (accepted.run_state, accepted.result["decision"]) == (RunState.SUCCEEDED, "promote")
 
 
+def test_a_feature_that_is_the_labels_own_column_is_found_though_the_label_asks_about_more(
+    services: FakeServices,
+) -> None:
+    # Next volatility above trailing volatility: alone, next volatility does not rank the label well.
+    generator = np.random.default_rng(6)
+    n = N_DATES * TICKERS
+    trailing = np.exp(generator.normal(size=n))
+    ahead = trailing * np.exp(generator.normal(size=n))
+    table = panel()
+    for name, values in {"trailing": trailing, "target_vol": ahead, "smooth_vol": np.sqrt(ahead)}.items():
+        table = table.append_column(name, pa.array(values))
+    services.with_source(table)
+    services.with_policy(training=replace(small_strategy().training, label="target_vol > trailing"))
+    _, outcome = trained(services)
+    (one,) = outcome.result["findings"]
+    assert one["code"] == "target_like_column:smooth_vol"
+    assert "moves like target_vol: rank correlation +1.000" in one["words"]
+
+
 def test_an_honest_training_has_no_finding_and_is_promoted(services: FakeServices) -> None:
     _, outcome = trained(services)
     assert outcome.result["findings"] == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from mlops.promotion.findings import Finding
@@ -112,6 +114,16 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
     pairs = [(a > b) + (a == b) / 2 for a, b in itertools.product(values[positive], values[~positive])]
     share = sum(pairs) / len(pairs)
     assert single_feature_auc(values, positive)[0] == pytest.approx(max(share, 1 - share))
+
+
+def test_the_correlation_is_scipys_spearman() -> None:
+    values = RETURN + 0.2 * NOISE
+    rho = spearmanr(values, RETURN).statistic
+    words = [one.words for one in found("echo", values, policy=replace(POLICY, target_correlation=float(rho) - 1e-6))]
+    assert f"feature echo moves like target_return: rank correlation {rho:+.3f} (bound {rho:.2f})" in words
+    assert [
+        one.code for one in found("echo", values, policy=replace(POLICY, target_correlation=float(rho) + 1e-6))
+    ] == ["single_feature_predicts_label:echo"]
 
 
 def test_at_most_ten_thousand_rows_are_looked_at_evenly() -> None:
