@@ -5,7 +5,8 @@
 50,000 x 45 against 500, and 1,000,000 x 45 against 100,000, from memory. `original`: per column scipy.ks_2samp,
 PSI over closed quantile bins by np.histogram, pandas describe, skew and kurtosis. `sort`: np.sort of every
 contiguous column of both windows, one thread. `calibrated` has two years of history before the reference, as
-many rows of each date as the check keeps. --quick: the small comparison, and the large sort; under 45 s.
+many rows of each date as the check keeps. `frozen` is a check against a champion's profile (frozen_check_ms).
+--quick: the small comparison, and the large sort; under 45 s.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from scipy import stats
 
 from mlops.drift_detection.calibration import ROWS_PER_DATE
 from mlops.drift_detection.detect import detect_drift
+from mlops.drift_detection.drift_profile import DriftProfile, make_profile
+from mlops.drift_detection.frozen import detect_drift_from_profile
+from mlops.drift_detection.profile_file import digest_of, read_profile, write_profile
+from mlops.drift_detection.report import ReferenceUsed
 from mlops.features.frame import FeatureFrame
 from mlops.ports import Window
 from mlops.strategies import DriftPolicy
@@ -146,6 +151,47 @@ def compare(size: str, contenders: list[str], repeats: int) -> dict[str, list[fl
     return seconds
 
 
+def frozen(repeats: int) -> tuple[float, float]:
+    """Seconds of a check of 500 current rows against a champion's profile: one in memory, one read from its file.
+
+    Two years of history, 404 trained dates and 100 later ones, 48 rows each; 50 dates pass before the current window.
+    """
+    spans = (HISTORY_DATES, 404, 100)
+    starts = [0, HISTORY_DATES, HISTORY_DATES + 404, HISTORY_DATES + 504]
+    parts = [frame(ROWS_PER_DATE * n, start, n, 5) for n, start in zip(spans, starts, strict=False)]
+    day, first_current = timedelta(days=1), starts[3] + 50
+    profile = make_profile(
+        *parts,
+        strategy="bench",
+        as_of=FIRST + (starts[3] - 1) * day,
+        trained_window=Window(start=FIRST + (starts[1] - 1) * day, end=FIRST + (starts[2] - 1) * day),
+        bins=10,
+    )
+    content, current = write_profile(profile), frame(500, first_current, CURRENT_DATES, 6)
+    as_of = FIRST + (first_current + CURRENT_DATES - 1) * day
+
+    def check(kept: DriftProfile) -> None:
+        report = detect_drift_from_profile(
+            kept,
+            current,
+            DriftPolicy(),
+            as_of=as_of,
+            current_window=Window(start=as_of - CURRENT_DATES * day, end=as_of),
+            timestamp=datetime(2022, 1, 1, tzinfo=UTC),
+            used=ReferenceUsed(choice="champion", model_version="1"),
+        )
+        if report.calibration.p_value is None:
+            raise SystemExit(f"not calibrated: {report.calibration.missing}")
+
+    digest = digest_of(content)
+    warm, cold = [], []
+    for _ in range(2 * repeats + 1):
+        cold.append(timed(lambda: check(read_profile(content, expected_sha256=digest))))
+        warm.append(timed(lambda: check(profile)))
+    # The first of each makes what the process keeps.
+    return median(warm[1:]), median(cold[1:])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
@@ -170,6 +216,10 @@ def main() -> None:
             )
         figures[f"ours_over_sort_{size}"] = seconds["ours"] / seconds["sort"]
     if not options.quick:
+        in_memory, from_file = frozen(options.repeats)
+        print(f"\nfrozen: 500 x {N_FEATURES} against a profile, median of {2 * options.repeats}")
+        print(f"  in memory {1000 * in_memory:>8.1f} ms, calibrated\n  from file {1000 * from_file:>8.1f} ms")
+        figures["frozen_check_ms"], figures["frozen_check_from_file_ms"] = 1000 * in_memory, 1000 * from_file
         frame_mib = sum(SIZES["large"]) * N_FEATURES * 8 / 2**20
         peak, theirs = peak_growth_mib("ours", "large"), peak_growth_mib("original", "large")
         print(f"\npeak memory beyond the {frame_mib:.0f} MiB of rows, large: ours {peak:.0f}, original {theirs:.0f}")

@@ -268,6 +268,7 @@ class Strategy:
         *,
         drift_threshold: float | None = None,
         drift_rule: Rule | None = None,
+        reference: Reference | None = None,
         min_accuracy: float | None = None,
         folds: int | None = None,
         leak_check: bool | None = None,
@@ -276,6 +277,8 @@ class Strategy:
         changed: dict[str, Any] = {}
         if drift_threshold is not None:
             changed["drift"] = replace(self.drift, alert_share=drift_threshold)
+        if reference is not None:
+            changed["data"] = replace(self.data, reference=reference)
         if drift_rule is not None:
             changed["drift"] = replace(changed.get("drift", self.drift), rule=drift_rule)
         if min_accuracy is not None:

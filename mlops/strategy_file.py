@@ -159,7 +159,9 @@ def _check_meaning(strategy: Strategy) -> None:
             f"drift.psi_moderate is above 0 and at most psi_significant (found {drift.psi_moderate})": (
                 0 < drift.psi_moderate <= drift.psi_significant
             ),
-            'data.reference = "season" is not there yet; use "trailing" or "champion"': data.reference != "season",
+            f"data.season_years is at least 1 (found {data.season_years})": data.season_years >= 1,
+            f"data.reference_days and current_days of a season are at most 365 together (found {data.reference_days}, "
+            f"{data.current_days})": data.reference != "season" or data.reference_days + data.current_days <= 365,
             f"data.current_days and data.reference_days are at least 1 (found {data.current_days}, "
             f"{data.reference_days})": min(data.current_days, data.reference_days) >= 1,
             f'data.max_reference_rows is at least {LEAST_SAMPLE:,}, or "none" (found {data.max_reference_rows})': (

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mlops.cli.options import AsJson
+from mlops.cli.options import AsJson, chosen_reference
 
 #: Days on which these prices moved as they rarely do.
 BREAKS = ("2015-08-24", "2016-01-08", "2018-02-02", "2020-03-02")
@@ -26,6 +26,9 @@ def evaluate_drift(
     ] = None,
     current_days: Annotated[int | None, typer.Option(min=1, help="Default: 7; on the sample 30.")] = None,
     calibration_days: Annotated[int, typer.Option(min=365, help="Length of the calibration history.")] = 730,
+    reference: Annotated[
+        str, typer.Option(help="trailing; champion: profiles of a quarterly retraining; season: of earlier years.")
+    ] = "trailing",
     every: Annotated[int, typer.Option(min=1, help="Check every so manieth trading day.")] = 5,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Rows from this day on.")] = None,
     breaks: Annotated[
@@ -60,7 +63,7 @@ def evaluate_drift(
             tables = {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy")}
             # It holds all names, so it is the panel of the others rather than one more strategy.
             tables.pop("direction")
-        data = DataPolicy(current_days=current_days or (7 if prices else 30))
+        data = DataPolicy(current_days=current_days or (7 if prices else 30), reference=chosen_reference(reference))
         calm = calm_days(close)
         results: list[Evaluation] = []
         for name, table in tables.items():
@@ -103,7 +106,7 @@ def evaluate_drift(
                 *("" if rate is None else f"{rate:.1%}" for rate in rates),
                 *("not seen" if after is None else str(after) for after in found),
             )
-        out.print(f"{data.reference_days}/{data.current_days} days, every {every} trading days")
+        out.print(f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days")
         # Whole, also where the terminal is narrower: a cut figure is no figure.
         Console(width=max(out.width, 140), highlight=False).print(shown)
         out.print("A break's column: trading days until the first check that fires, 0 on its own day.")

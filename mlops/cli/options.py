@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
+
+from mlops.strategies import Reference
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 OnWorkers = Annotated[bool, typer.Option("--queue", help="Let the workers do it, and follow with progress.")]
@@ -20,3 +22,11 @@ StrategyName = Annotated[str, typer.Argument(help="A strategy of the strategies 
 def day(as_of: datetime | None) -> date | None:
     """The date of an option."""
     return as_of.date() if as_of else None
+
+
+def chosen_reference(name: str) -> Reference:
+    """The reference of an option's value. Raises typer.BadParameter."""
+    for known in get_args(Reference):
+        if name == known:
+            return cast("Reference", known)
+    raise typer.BadParameter(f"{name!r} is no reference; one of: {', '.join(get_args(Reference))}")

@@ -14,6 +14,9 @@ def check(
     strategy: StrategyName,
     alert_threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Share of features.")] = None,
     rule: Annotated[str | None, typer.Option(help="raw or calibrated, in place of the policy's.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="trailing, champion or season, in place of the policy's.")
+    ] = None,
     as_of: AsOf = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report's page to this file.")] = None,
     queue: OnWorkers = False,
@@ -29,6 +32,7 @@ def check(
                 strategy,
                 *_option("--alert-threshold", alert_threshold),
                 *_option("--rule", rule),
+                *_option("--reference", reference),
                 *_option("--as-of", day(as_of)),
                 *_option("--html", html),
                 *_flags(queue=queue, json=json),

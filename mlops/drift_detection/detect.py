@@ -48,6 +48,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     timestamp: datetime,
     min_current_rows: int = 100,
     history: FeatureFrame | None = None,
+    calibration: Calibration | None = None,
     weights: Weights | None = None,
     used: ReferenceUsed = TRAILING,
     findings: Sequence[Finding] = (),
@@ -57,6 +58,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     `history`: rows before the reference window, with their dates; without them the calibrated rule says
     `insufficient`.
     `weights`: how much each feature counts in the raw share and in the calibrated statistic; None: alike.
+    `calibration`: where it was worked out beforehand.
     `used`: which reference the rows are. `findings`: what is known of the data beforehand.
 
     Raises EmptyWindow when a window has no rows, UnusableFeatures when no feature holds a value.
@@ -73,7 +75,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         *_compare_all(numbers, reference.numbers, current.numbers, policy),
         *each(lambda name: _categorical(name, reference.categories[name], current.categories[name], policy), texts),
     ]
-    calibration = calibrate(
+    calibration = calibration or calibrate(
         history,
         reference,
         current,

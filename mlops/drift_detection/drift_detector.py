@@ -22,7 +22,7 @@ from mlops.retraining.launch import launch
 from mlops.retraining.narrative import error_of, is_error
 from mlops.retraining.report_files import page_place, save_page
 from mlops.retraining.run_requests import run_request
-from mlops.strategies import Rule
+from mlops.strategies import Reference, Rule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +80,7 @@ def check(
     queue: bool,
     display: StageDisplay,
     rule: Rule | None = None,
+    reference: Reference | None = None,
 ) -> RunView:
     """Run a drift check and wait for its end."""
     services = connect()
@@ -92,6 +93,7 @@ def check(
         as_of=as_of,
         drift_threshold=alert_threshold,
         drift_rule=rule,
+        reference=reference,
     )
     return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
 
@@ -116,6 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--alert-threshold", type=float, help="share of features that must have drifted (default: policy's, 0.3)"
     )
     parser.add_argument("--rule", choices=get_args(Rule), help="rule in force (default: policy's, calibrated)")
+    parser.add_argument(
+        "--reference", choices=get_args(Reference), help="what to compare with (default: policy's, trailing)"
+    )
     parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="check as of this day")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report's page to this file")
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
@@ -137,6 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
                 queue=options.queue,
                 display=display,
                 rule=options.rule,
+                reference=options.reference,
             )
         if options.html is not None and not is_error(view):
             save_page(connect().ledger, view.run_id, options.html)

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mlops.drift_detection.detect import detect_drift
+from mlops.drift_detection.frozen import detect_drift_from_profile
+from mlops.drift_detection.past_champions import PastChampions
+from mlops.drift_detection.report import DriftReport, ReferenceUsed
+from mlops.drift_detection.season_check import detect_seasonal_drift
+from mlops.drift_detection.seasons import season_history, season_windows
 from mlops.drift_detection.verdict import Verdict
 from mlops.features.frame import FeatureFrame, Floats
 from mlops.features.windows import calibration_window, drift_windows
 from mlops.ports import Window
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.strategies import DataPolicy, DriftPolicy, TrainingPolicy
 
 #: Trading days of the volatility, and of the median with which it is compared.
 VOLATILITY_DAYS, MEDIAN_DAYS = 20, 252
@@ -43,6 +48,16 @@ class DatedRows:
             numbers={name: values[first:after] for name, values in self.features.items()},
             categories={},
             dates=self.dates[first:after],
+        )
+
+    def within(self, windows: Sequence[Window]) -> FeatureFrame:
+        """The rows of several windows, oldest first; copies."""
+        parts = [self.between(window) for window in windows]
+        return FeatureFrame(
+            n_rows=sum(part.n_rows for part in parts),
+            numbers={name: np.concatenate([part.numbers[name] for part in parts]) for name in self.features},
+            categories={},
+            dates=np.concatenate([np.asarray(part.dates, dtype="datetime64[D]") for part in parts]),
         )
 
 
@@ -104,13 +119,20 @@ def evaluate(
     every: int = 5,
     track: Callable[[Iterable[date]], Iterable[date]] = iter,
 ) -> Evaluation:
-    """Check every `every`-th trading day, and each of the days after a break. `track` may show progress."""
+    """Check every `every`-th trading day, and each of the days after a break. `track` may show progress.
+
+    Champions of the past, where they are the reference, were trained by the default policy.
+    """
     days = [day.astype(object) for day in np.unique(rows.dates)]
     first = days[0]
-    regular = {day for day in days[::every] if _has_history(day, first, data, drift)}
-    after = {str(moment): _days_after(moment, days, first, data, drift) for moment in breaks}
+    champions = (
+        PastChampions(strategy, rows, training=TrainingPolicy(), drift=drift) if data.reference == "champion" else None
+    )
+    enough = timedelta(days=_days_needed(data, drift, champions))
+    regular = {day for day in days[::every] if day - first >= enough}
+    after = {str(moment): _days_after(moment, days, first + enough) for moment in breaks}
     wanted = sorted(regular.union(*after.values()))
-    found = {day: check_day(strategy, rows, day, data=data, drift=drift) for day in track(wanted)}
+    found = {day: check_day(strategy, rows, day, data=data, drift=drift, champions=champions) for day in track(wanted)}
     is_calm = dict(zip(pd.DatetimeIndex(calm.index).date, calm.to_numpy(dtype=bool), strict=True))
     calm_checks = [found[day] for day in sorted(regular) if is_calm.get(day)]
     turbulent = [found[day] for day in sorted(regular) if not is_calm.get(day)]
@@ -131,21 +153,17 @@ def evaluate(
     )
 
 
-def check_day(strategy: str, rows: DatedRows, day: date, *, data: DataPolicy, drift: DriftPolicy) -> DayVerdict:
-    """The check as of a day."""
-    reference, current = drift_windows(day, data)
-    report = detect_drift(
-        rows.between(reference),
-        rows.between(current),
-        drift,
-        strategy=strategy,
-        as_of=day,
-        reference_window=reference,
-        current_window=current,
-        timestamp=datetime(day.year, day.month, day.day, tzinfo=UTC),
-        min_current_rows=data.min_current_rows,
-        history=rows.between(calibration_window(reference, drift.calibration_days)),
-    )
+def check_day(
+    strategy: str,
+    rows: DatedRows,
+    day: date,
+    *,
+    data: DataPolicy,
+    drift: DriftPolicy,
+    champions: PastChampions | None = None,
+) -> DayVerdict:
+    """The check as of a day. `champions`: for the reference that is the champion's."""
+    report = _report(strategy, rows, day, data=data, drift=drift, champions=champions)
     return DayVerdict(
         day=day,
         verdict=report.verdict,
@@ -155,14 +173,67 @@ def check_day(strategy: str, rows: DatedRows, day: date, *, data: DataPolicy, dr
     )
 
 
-def _has_history(day: date, first: date, data: DataPolicy, drift: DriftPolicy) -> bool:
-    return (day - first).days >= data.current_days + data.reference_days + drift.min_calibration_days
+def _report(
+    strategy: str,
+    rows: DatedRows,
+    day: date,
+    *,
+    data: DataPolicy,
+    drift: DriftPolicy,
+    champions: PastChampions | None,
+) -> DriftReport:
+    reference, current = drift_windows(day, data)
+    timestamp = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    if champions is not None:
+        return detect_drift_from_profile(
+            champions.of(day),
+            rows.between(current),
+            drift,
+            as_of=day,
+            current_window=current,
+            timestamp=timestamp,
+            min_current_rows=data.min_current_rows,
+            used=ReferenceUsed(choice="champion", used="champion", model_version="of the past"),
+        )
+    if data.reference == "season":
+        return detect_seasonal_drift(
+            rows.between(season_history(day, data, drift)),
+            rows.within(season_windows(day, data)),
+            rows.between(current),
+            drift,
+            data,
+            strategy=strategy,
+            as_of=day,
+            timestamp=timestamp,
+            current_window=current,
+        )
+    return detect_drift(
+        rows.between(reference),
+        rows.between(current),
+        drift,
+        strategy=strategy,
+        as_of=day,
+        reference_window=reference,
+        current_window=current,
+        timestamp=timestamp,
+        min_current_rows=data.min_current_rows,
+        history=rows.between(calibration_window(reference, drift.calibration_days)),
+    )
 
 
-def _days_after(moment: date, days: list[date], first: date, data: DataPolicy, drift: DriftPolicy) -> list[date]:
-    """The break's own trading day and the ten after it; none where the data do not reach so far."""
+def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: PastChampions | None) -> int:
+    """Days of data before the first check."""
+    if champions is not None:
+        return champions.days_needed
+    trailing = data.current_days + data.reference_days + drift.min_calibration_days
+    # A leap day each, and half a part before its middle.
+    return trailing + (366 * data.season_years + data.reference_days if data.reference == "season" else 0)
+
+
+def _days_after(moment: date, days: list[date], since: date) -> list[date]:
+    """The break's own trading day and the ten after it; none where checks do not reach back so far."""
     later = [day for day in days if day >= moment][: DAYS_AFTER_BREAK + 1]
-    return later if later and _has_history(later[0], first, data, drift) else []
+    return later if later and later[0] >= since else []
 
 
 def _rate(facts: Iterable[bool]) -> float | None:

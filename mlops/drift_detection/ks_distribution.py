@@ -56,7 +56,8 @@ def _one_sided_tail(d: float, n: int) -> float:
     rest = n - j
     t, rest_share = j / n, rest / n
     # C(n, j) t^j (1-t)^(n-j) by Stirling, then the ratios (1 + d/t)^j and (1 - d/(1-t))^(n-j).
-    logs = j * np.log1p(d / t) + rest * np.log1p(-np.minimum(d / rest_share, 1.0))
+    with np.errstate(divide="ignore"):  # log 0 of a term that is 0
+        logs = j * np.log1p(d / t) + rest * np.log1p(-np.minimum(d / rest_share, 1.0))
     logs += _remainder(np.array([float(n)])) - _remainder(j) - _remainder(rest)
     terms = np.exp(logs) / ((d + t) * np.sqrt(t * rest_share))
     first = math.exp(n * math.log1p(-d))

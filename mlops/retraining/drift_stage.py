@@ -49,7 +49,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     champion = _champion(grant, services, strategy)
     choice = choose_reference(services, strategy, champion, as_of=as_of)
     frozen = choice.profile.trained if choice.profile else None
-    read = read_windows(services.source, strategy, as_of=as_of, today=as_of, frozen=frozen)
+    read = read_windows(services.source, strategy, as_of=as_of, today=as_of, frozen=frozen, seasons=choice.used.windows)
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
     # A profile holds no rows that the model could be asked about.
@@ -140,7 +140,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
 
 def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetReport]:
     """Drift of what is predicted, over the newest windows in which it is known."""
-    tables = [table for table in (read.history, read.reference, read.current) if table.num_rows]
+    read_once = (read.history, read.current) if read.is_in_history else (read.history, read.reference, read.current)
+    tables = [table for table in read_once if table.num_rows]
     if not read.targets:
         return {}
     if read.thinned:

@@ -5,6 +5,7 @@ Called by the drift stage and by `drift_detector`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -16,6 +17,7 @@ import pyarrow as pa
 import structlog
 
 from mlops.drift_detection.calibration import ROWS_PER_DATE, rows_kept
+from mlops.drift_detection.seasons import season_history
 from mlops.errors import EmptyWindow
 from mlops.features.frame import select_features
 from mlops.features.sampling_plan import SamplingPlan, plan_sampling
@@ -45,7 +47,8 @@ class WindowsRead:
     history: pa.Table
     """Rows before the reference window, for the calibrated rule; none where the policy wants none"""
     reference: pa.Table
-    """None where a profile stands for them"""
+    """None where a profile stands for them; of several parts, rows of `history` too"""
+    is_in_history: bool
     current: pa.Table
     features: tuple[str, ...]
     targets: tuple[str, ...]
@@ -63,10 +66,12 @@ def read_windows(
     as_of: date | None,
     today: date,
     frozen: Window | None = None,
+    seasons: tuple[Window, ...] = (),
 ) -> WindowsRead:
     """Read a strategy's history, reference and current rows.
 
-    `frozen`: a profile stands for this reference window, so current rows alone are read.
+    `frozen`: a profile stands for this reference window, so current rows alone are read. `seasons`: the reference's
+    parts, in place of the window before the current one.
 
     In one query where all are few, and where a long history is sampled at the source; a history between that is
     not comes in pieces that are thinned on arrival.
@@ -80,6 +85,9 @@ def read_windows(
     if frozen is not None:
         reference_window = frozen
         rows = _current_alone(source, strategy.name, columns, current_window)
+    elif seasons:
+        reference_window = Window(start=seasons[0].start, end=seasons[-1].end)
+        rows = _read_seasons(source, strategy, columns, decided, seasons, current_window)
     else:
         rows = read_rows(
             source,
@@ -105,6 +113,7 @@ def read_windows(
         current_window=current_window,
         history=history,
         reference=reference,
+        is_in_history=bool(seasons),
         current=current,
         features=features,
         targets=targets,
@@ -129,6 +138,38 @@ def _current_alone(source: FeatureSource, strategy: str, columns: list[str], cur
     none = rows.slice(0, 0)
     plan = SamplingPlan(reference=None, history=None)
     return Rows(history=none, reference=none, current=rows, plan=plan, thinned=False)
+
+
+def _read_seasons(
+    source: FeatureSource,
+    strategy: Strategy,
+    columns: list[str],
+    as_of: date,
+    seasons: tuple[Window, ...],
+    current: Window,
+) -> Rows:
+    """History: all dates that the placements need. Of many rows it is thinned, and so is a part beyond its share of
+    `max_reference_rows`.
+    """
+    history = season_history(as_of, strategy.data, strategy.drift)
+    plan = SamplingPlan(reference=None, history=None)
+    if source.count(strategy.name, history) <= ONE_READ_ROWS:
+        rows = source.read(strategy.name, Window(start=history.start, end=current.end), columns)
+        before = _between(rows, history)
+        parts = [_between(before, part) for part in seasons]
+        now = _between(rows, current)
+        return Rows(history=before, reference=pa.concat_tables(parts), current=now, plan=plan, thinned=False)
+    most = strategy.data.max_reference_rows
+    per_date = most // (len(seasons) * strategy.data.reference_days) if most else sys.maxsize
+    return Rows(
+        history=read_thinned(source, strategy.name, history, columns),
+        reference=pa.concat_tables(
+            [read_thinned(source, strategy.name, part, columns, rows_per_date=per_date) for part in seasons]
+        ),
+        current=source.read(strategy.name, current, columns),
+        plan=plan,
+        thinned=True,
+    )
 
 
 def read_rows(
@@ -202,14 +243,19 @@ def columns_read(view: Sequence[Column], strategy: Strategy) -> tuple[tuple[str,
     return select_features(view, strategy.data), tuple(targets)
 
 
-def read_thinned(source: FeatureSource, strategy: str, window: Window, columns: list[str]) -> pa.Table:
-    """The rows that a calibration keeps of each date, read piece by piece, so that no more than one is in memory."""
+def read_thinned(
+    source: FeatureSource, strategy: str, window: Window, columns: list[str], *, rows_per_date: int = ROWS_PER_DATE
+) -> pa.Table:
+    """At most so many rows of each date, by default those that a calibration keeps.
+
+    Read piece by piece, so that no more than one is in memory.
+    """
     pieces = []
     start = window.start
     while start < window.end:
         end = min(start + timedelta(days=PIECE_DAYS), window.end)
         rows = source.read(strategy, Window(start=start, end=end), columns)
-        pieces.append(rows.take(rows_kept(dates_of(rows))))
+        pieces.append(rows.take(rows_kept(dates_of(rows), rows_per_date)))
         start = end
     return pa.concat_tables(pieces) if pieces else source.read(strategy, window, columns)
 

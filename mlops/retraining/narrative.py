@@ -35,6 +35,7 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     ]
     lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
     lines += calibration_lines(result)
+    lines += reference_lines(result)
     lines += sampling_lines(result)
     lines += prediction_lines(result)
     return [*lines, ""]
@@ -52,6 +53,14 @@ def calibration_lines(result: Mapping[str, Any]) -> list[str]:
         # The reason stands in the verdict's line already.
         lines.append(f"  Rule in force: {result['rule']}; {result['difference'].partition(':')[0]}")
     return lines
+
+
+def reference_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the current window was compared with; none for the documented window or earlier versions."""
+    reference = result.get("reference") or {}
+    if reference.get("choice", "trailing") == "trailing":
+        return []
+    return [f"  Reference: {reference['words']}"]
 
 
 def sampling_lines(result: Mapping[str, Any]) -> list[str]:

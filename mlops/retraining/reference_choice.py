@@ -14,7 +14,9 @@ import structlog
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.findings import Finding
 from mlops.drift_detection.frozen import detect_drift_from_profile
-from mlops.drift_detection.report import DriftReport, ReferenceUsed
+from mlops.drift_detection.report import TRAILING, DriftReport, ReferenceUsed
+from mlops.drift_detection.season_check import detect_seasonal_drift
+from mlops.drift_detection.seasons import season_windows
 from mlops.errors import ConfigurationError, RegistryError, RegistryUnavailable
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from mlops.features.frame import FeatureFrame
     from mlops.ledger.records import Champion
     from mlops.retraining.drift_windows import WindowsRead
-    from mlops.strategies import Strategy
+    from mlops.strategies import Reference, Strategy
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +46,14 @@ class ReferenceChoice:
 
 def choose_reference(services: Services, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
     """The policy's reference, or the trailing window with the reason why not."""
-    choice = strategy.data.reference
-    if choice != "champion":
-        return ReferenceChoice(used=ReferenceUsed(choice=choice, used=choice))
+    if strategy.data.reference == "trailing":
+        return ReferenceChoice(used=TRAILING)
+    if strategy.data.reference == "season":
+        return _seasonal(services, strategy, as_of=as_of)
+    return _of_champion(services, strategy, champion, as_of=as_of)
+
+
+def _of_champion(services: Services, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
     if champion.version is None:
         return _trailing("there is no champion")
     version = f"version {champion.version} of {strategy.model_name}"
@@ -95,6 +102,19 @@ def compare(
             used=choice.used,
             weights=weights,
         )
+    if choice.used.windows:
+        return detect_seasonal_drift(
+            history,
+            reference,
+            current,
+            strategy.drift,
+            strategy.data,
+            strategy=strategy.name,
+            as_of=read.as_of,
+            timestamp=timestamp,
+            current_window=read.current_window,
+            weights=weights,
+        )
     return detect_drift(
         reference,
         current,
@@ -112,7 +132,15 @@ def compare(
     )
 
 
-def _trailing(why: str) -> ReferenceChoice:
+def _seasonal(services: Services, strategy: Strategy, *, as_of: date) -> ReferenceChoice:
+    parts = season_windows(as_of, strategy.data)
+    if not any(services.source.count(strategy.name, part) for part in parts):
+        years = strategy.data.season_years
+        return _trailing(f"there are no rows of this season of {years} earlier years", choice="season")
+    return ReferenceChoice(used=ReferenceUsed(choice="season", used="season", windows=parts))
+
+
+def _trailing(why: str, *, choice: Reference = "champion") -> ReferenceChoice:
     message = f"{why}; compared with the trailing window in its place"
     finding = Finding(code="reference_unavailable", column=None, message=message, is_drift=False)
-    return ReferenceChoice(used=ReferenceUsed(choice="champion", used="trailing"), findings=(finding,))
+    return ReferenceChoice(used=ReferenceUsed(choice=choice, used="trailing"), findings=(finding,))

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
-from mlops.strategies import MAX_FOLDS, Rule, Strategy
+from mlops.strategies import MAX_FOLDS, Reference, Rule, Strategy
 from mlops.strategy_file import snapshot
 
 
@@ -25,6 +25,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     as_of: date | None = None,
     drift_threshold: float | None = None,
     drift_rule: Rule | None = None,
+    reference: Reference | None = None,
     min_accuracy: float | None = None,
     folds: int | None = None,
     leak_check: bool | None = None,
@@ -53,6 +54,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     policy = strategies[strategy].overridden(
         drift_threshold=drift_threshold,
         drift_rule=drift_rule,
+        reference=reference,
         min_accuracy=min_accuracy,
         folds=folds,
         leak_check=leak_check,
@@ -60,6 +62,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     given: dict[str, Any] = {
         "drift_threshold": drift_threshold,
         "drift_rule": drift_rule,
+        "reference": reference,
         "min_accuracy": min_accuracy,
         "folds": folds,
         "leak_check": leak_check,

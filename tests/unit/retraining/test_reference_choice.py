@@ -13,10 +13,11 @@ from mlops.drift_detection.profile_file import digest_of, read_profile
 from mlops.errors import RegistryUnavailable, UnusableProfile
 from mlops.ledger.records import Kind, Stage, StageOutcome
 from mlops.ports import PROFILE_TAG, Window
+from mlops.retraining import drift_windows
 from mlops.retraining.drift_stage import check_drift
 from mlops.retraining.profile_store import ProfileStore
 from mlops.retraining.train_stage import train
-from mlops.strategies import DataPolicy
+from mlops.strategies import DataPolicy, DriftPolicy
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for, promoting
 from tests.support.models import trained_model
@@ -206,3 +207,56 @@ def test_a_policy_of_an_earlier_version_is_the_trailing_reference() -> None:
     kept = snapshot(Strategy(name="growth"))
     del kept["data"]["reference"], kept["data"]["season_years"]
     assert restore(kept).data == replace(DataPolicy(), reference="trailing")
+
+
+# ---- the same season of earlier years
+
+SEASON = DataPolicy(as_of="latest", min_current_rows=40, reference="season", season_years=2, reference_days=30)
+
+
+def long_panel(n_dates: int = 1400, **how: Any) -> Any:
+    return panel(n_dates=n_dates, **how)
+
+
+def test_a_check_against_the_season_has_the_rows_of_both_years(services: FakeServices) -> None:
+    services.with_policy(data=SEASON, drift=DriftPolicy(calibration_days=400))
+    services.with_source(long_panel())
+    outcome = checked(services)
+    assert outcome.result["reference"]["words"] == "the same season of 2 earlier years"
+    assert outcome.result["n_reference"] == 2 * 30 * TICKERS
+    assert len((outcome.drift_report or {})["windows"]["reference_parts"]) == 2
+    assert outcome.result["calibrated_verdict"] in ("stable", "drifted")
+
+
+def test_a_long_history_is_read_in_pieces_and_says_the_same(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.with_policy(data=SEASON, drift=DriftPolicy(calibration_days=400))
+    services.with_source(long_panel())
+    whole = checked(services).result
+    monkeypatch.setattr(drift_windows, "ONE_READ_ROWS", 100)
+    pieces = checked(services).result
+    assert {key: pieces[key] for key in ("p_value", "drift_ratio", "n_reference", "n_placements")} == {
+        key: whole[key] for key in ("p_value", "drift_ratio", "n_reference", "n_placements")
+    }
+
+
+def test_a_season_without_enough_years_is_insufficient_in_words(services: FakeServices) -> None:
+    services.with_policy(data=SEASON, drift=DriftPolicy(calibration_days=400))
+    services.with_source(long_panel(n_dates=500))
+    outcome = checked(services)
+    assert outcome.result["verdict"] == "insufficient"
+    assert "the seasons of 2 earlier years are asked for" in outcome.result["verdict_reason"]
+
+
+def test_a_season_of_which_no_year_is_there_falls_back_to_the_trailing_window(services: FakeServices) -> None:
+    services.with_policy(data=SEASON)
+    outcome = checked(services)
+    assert "there are no rows of this season of 2 earlier years" in finding(outcome)
+    assert (outcome.result["reference"]["choice"], outcome.result["reference"]["used"]) == ("season", "trailing")
+
+
+def test_a_reference_that_was_given_counts_for_the_run_alone(services: FakeServices) -> None:
+    with_trained_champion(services)
+    assert checked(services, reference="trailing").result["reference"]["used"] == "trailing"
+    assert checked(services).result["reference"]["used"] == "champion"
