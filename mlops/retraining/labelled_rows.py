@@ -100,10 +100,9 @@ def _gathered(
         known.append(has_value)
         dates.append(table.column("date").to_numpy().astype("datetime64[D]"))
         if label.column not in features:
-            targets.append(_column(table, label.column))
+            targets.append(_copied(table, label.column))
         if has_return:
-            # A copy: a view of one column would keep the whole batch.
-            returns.append(_column(table, "target_return").copy())
+            returns.append(_copied(table, "target_return"))
     return LabelledRows(
         x=x,
         y=np.concatenate(labels),
@@ -124,3 +123,8 @@ def _matrix(table: pa.Table, features: tuple[str, ...]) -> npt.NDArray[np.float3
 
 def _column(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
     return np.asarray(table.column(name).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _copied(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """A view of one column would keep the whole batch."""
+    return _column(table, name).copy()
