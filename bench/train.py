@@ -46,6 +46,7 @@ PARTS = {
     "fit": "fit",
     "judge": "evaluate",
     "scrutinise": "findings and folds",
+    "_profile": "frozen drift profile",
     "tags_of": "fingerprint",
     "record_of": "plots, SHAP, card",
     "_to_staging": "to Staging",

@@ -1,7 +1,8 @@
 """The training that somebody would write by hand, for bench/train.py: plain xgboost, scikit-learn, matplotlib, mlflow.
 
 It does what the train stage does, in the shortest way: reads by ADBC, splits by date with a purge, fits, scores,
-draws the same seven pictures, explains a sample by SHAP values, logs parameters, metrics, data set, files and the
+draws the same seven pictures, explains a sample by SHAP values, freezes the bins of each feature for later drift
+checks, logs parameters, metrics, data set, files and the
 model with signature, example and pinned requirements, registers it and moves it to Staging.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -61,6 +63,7 @@ def train_by_hand(url: str, tracking_uri: str, *, model_name: str, params: dict[
     with tempfile.TemporaryDirectory() as folder:
         with part("files"):
             _files(Path(folder), model, x[held], y[held].to_numpy(), p, frame[held], scores)
+            _profile(Path(folder), x[fitted])
         with part("log"):
             _log(Path(folder), model, x[fitted], params, scores, tracking_uri, model_name, digest)
     return parts
@@ -138,6 +141,17 @@ def _files(
         with (folder / name).open("w", newline="") as file:
             csv.writer(file).writerows(rows)
     (folder / "model_card.md").write_text("\n".join(f"{name}: {value:.4f}" for name, value in scores.items()))
+
+
+def _profile(folder: Path, x: pd.DataFrame) -> None:
+    """Edges and shares of ten bins per feature."""
+    found = {}
+    for name in x.columns:
+        values = x[name].to_numpy()
+        edges = np.unique(np.nanquantile(values, np.linspace(0, 1, 11)))
+        shares = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
+        found[name] = {"edges": edges.tolist(), "shares": shares.tolist(), "missing": float(np.isnan(values).mean())}
+    (folder / "profile.json").write_text(json.dumps(found))
 
 
 def _log(
