@@ -70,7 +70,12 @@ def meet(
         return Meeting(common=None, unusable=str(exc))
     horizon = strategy.training.horizon_dates
     unseen, findings = _unseen(held, ours.rows, champion, horizon_dates=horizon)
-    return Meeting(common=_common(strategy, ours, theirs, unseen, before=held[0]), findings=findings)
+    scored = _scored(strategy, ours, unseen, before=held[0])
+    try:
+        beside = _scored(strategy, theirs, unseen, before=held[0])
+    except UnusableModelFile as exc:
+        return Meeting(common=None, unusable=str(exc), findings=findings)
+    return Meeting(common=_common(strategy, scored, beside, unseen), findings=findings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +96,8 @@ class _Scored:
 
 
 def _common(
-    strategy: Strategy, ours: _Scorable, theirs: _Scorable, dates: npt.NDArray[np.datetime64], *, before: np.datetime64
+    strategy: Strategy, challenger: _Scored, champion: _Scored, dates: npt.NDArray[np.datetime64]
 ) -> CommonDates:
-    challenger, champion = (_scored(strategy, one, dates, before=before) for one in (ours, theirs))
     if not np.array_equal(challenger.rows.dates, champion.rows.dates):
         message = "the feature view changed while both versions were scored; promote again"
         raise InsufficientData(message)
@@ -156,6 +160,10 @@ def _scored(
     rows = scorable.rows
     on = rows.known & np.isin(rows.dates, dates)
     probability = scorable.model.predict_proba(rows.x[on])[:, 1]
+    n_without = int(np.count_nonzero(~np.isfinite(probability)))
+    if n_without:
+        message = f"it gives no probability for {n_without} of {len(probability)} rows; train again"
+        raise UnusableModelFile(message)
     returns = None if rows.target_return is None else rows.target_return[on]
     share = majority_class_share(rows.y[rows.known & (rows.dates < before)])
     metrics = judge(strategy, rows, on, probability, train_positive_share=share).metrics

@@ -6,7 +6,9 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
+import xgboost as xgb
 from typer.testing import CliRunner
 
 from mlops.cli.app import app
@@ -148,6 +150,29 @@ def test_a_sharpe_ratio_of_another_label_is_no_number_and_the_reason_is_said(ser
     promotion = judged(services, main_metric="sharpe")
     assert promotion.decision == "inconclusive"
     assert "the label 'momentum > 0' does not say when to be long" in promotion.reasons[0]
+
+
+@pytest.mark.parametrize(("broken", "decision", "in_place"), [("1", "promote", "2"), ("2", "refuse", "1")])
+def test_a_model_that_gives_no_probability_is_never_better(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, broken: str, decision: str, in_place: str
+) -> None:
+    with_champion(services)
+    registered(services)
+    load = services.fake_registry.load_classifier
+
+    def loaded(name: str, version: str) -> Any:
+        model = load(name, version)
+        if version != broken:
+            return model
+        silent = xgb.XGBClassifier()
+        silent.load_model(model.get_booster().save_raw("ubj"))
+        monkeypatch.setattr(silent, "predict_proba", lambda x: np.full((len(x), 2), np.nan))
+        return silent
+
+    monkeypatch.setattr(services.fake_registry, "load_classifier", loaded)
+    promotion = judged(services)
+    assert (promotion.decision, champion(services)) == (decision, in_place)
+    assert "it gives no probability for 160 of 160 rows" in promotion.reasons[0]
 
 
 # --------------------------------------------------------------------------- evidence, explained and replayed
