@@ -7,6 +7,15 @@ PSI over closed quantile bins by np.histogram, pandas describe, skew and kurtosi
 contiguous column of both windows, one thread. `calibrated` has two years of history before the reference, as
 many rows of each date as the check keeps. `frozen` is a check against a champion's profile (frozen_check_ms).
 --quick: the small comparison, and the large sort; under 45 s.
+
+    original_over_ours_small, _large   seconds of `original` over those of `ours`
+    ours_over_sort_small, _large       seconds of `ours` (all cores) over those of `sort` (one thread)
+    calibrated_over_raw, _large        seconds of `calibrated` over those of `ours`: of the small size, of the large
+    extra_memory_over_frame_large      most that one run of `ours` allocates (tracemalloc) over the bytes of the rows
+    rss_ours_over_original_large       most resident memory of a process that holds the rows and runs `ours`, libraries
+                                       included, over that of one that runs `original`
+
+Medians of interleaved runs. On a machine that is busy with something else, use --best: least seconds of each.
 """
 
 from __future__ import annotations
@@ -15,6 +24,8 @@ import argparse
 import json
 import os
 import platform
+import resource
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -109,45 +120,66 @@ def sort(reference: FeatureFrame, current: FeatureFrame) -> None:
             np.sort(values)
 
 
+#: What is measured, by its name: reference, current, history.
+CONTENDERS: dict[str, Callable[[FeatureFrame, FeatureFrame, FeatureFrame | None], None]] = {
+    "ours": lambda reference, current, _: ours(reference, current, None, "raw"),
+    "calibrated": lambda reference, current, history: ours(reference, current, history, "calibrated"),
+    "original": lambda reference, current, _: original(reference, current),
+    "scipy": lambda reference, current, _: plain_scipy(reference, current),
+    "sort": lambda reference, current, _: sort(reference, current),
+}
+
+
 def timed(work: Callable[[], None]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def peak_growth_mib(contender: str, size: str) -> float:
-    """Peak of what one run allocates beyond its inputs."""
+def windows(size: str) -> tuple[FeatureFrame, FeatureFrame]:
     n_reference, n_current = SIZES[size]
-    reference, current = frame(n_reference, HISTORY_DATES, REFERENCE_DATES, 1), frame(n_current, 566, CURRENT_DATES, 2)
+    return frame(n_reference, HISTORY_DATES, REFERENCE_DATES, 1), frame(
+        n_current, HISTORY_DATES + REFERENCE_DATES, CURRENT_DATES, 2
+    )
+
+
+def peak_growth_mib(size: str) -> float:
+    """Peak of what one run of ours allocates beyond its inputs."""
+    reference, current = windows(size)
     tracemalloc.start()
-    if contender == "ours":
-        ours(reference, current, None, "raw")
-    else:
-        original(reference, current)
+    ours(reference, current, None, "raw")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 2**20
 
 
+def peak_rss_mib(contender: str) -> float:
+    """Most resident memory of a process of its own that makes the large rows and compares them once."""
+    command = [sys.executable, __file__, "--rss-of", contender]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def own_peak_rss_mib() -> float:
+    """Of this process. A child's rusage starts from its parent's peak, VmHWM does not; some kernels lack it."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
 def compare(size: str, contenders: list[str], repeats: int) -> dict[str, list[float]]:
     """Seconds of each contender, interleaved."""
-    n_reference, n_current = SIZES[size]
-    reference, current = frame(n_reference, HISTORY_DATES, REFERENCE_DATES, 1), frame(n_current, 566, CURRENT_DATES, 2)
+    n_reference = SIZES[size][0]
+    reference, current = windows(size)
     # As many rows as the check keeps of each date.
     history = frame(
         min(n_reference * HISTORY_DATES // REFERENCE_DATES, ROWS_PER_DATE * HISTORY_DATES), 0, HISTORY_DATES, 3
     )
-    works: dict[str, Callable[[], None]] = {
-        "ours": lambda: ours(reference, current, None, "raw"),
-        "calibrated": lambda: ours(reference, current, history, "calibrated"),
-        "original": lambda: original(reference, current),
-        "scipy": lambda: plain_scipy(reference, current),
-        "sort": lambda: sort(reference, current),
-    }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name in contenders:
-            seconds[name].append(timed(works[name]))
+            seconds[name].append(timed(lambda work=CONTENDERS[name]: work(reference, current, history)))
     return seconds
 
 
@@ -196,15 +228,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--best", action="store_true", help="least seconds of each instead of the median")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rss-of", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.rss_of:
+        CONTENDERS[options.rss_of](*windows("large"), None)
+        print(own_peak_rss_mib())
+        return
+    middle = min if options.best else median
     figures: dict[str, float] = {}
-    everything = ["ours", "calibrated", "original", "scipy", "sort"]
     for size in SIZES:
-        contenders = everything if size == "small" or not options.quick else ["ours", "sort"]
+        contenders = list(CONTENDERS) if size == "small" or not options.quick else ["ours", "sort"]
         repeats = options.repeats if size == "small" or not options.quick else 2
-        seconds = {name: median(values) for name, values in compare(size, contenders, repeats).items()}
-        print(f"\n{size}: {SIZES[size][0]:,} x {N_FEATURES} against {SIZES[size][1]:,}, median of {repeats}")
+        seconds = {name: middle(values) for name, values in compare(size, contenders, repeats).items()}
+        print(f"\n{size}: {SIZES[size][0]:,} x {N_FEATURES} against {SIZES[size][1]:,}, {middle.__name__} of {repeats}")
         for name, value in seconds.items():
             print(f"  {name:<11}{1000 * value:>10.1f} ms   {value / seconds['ours']:>7.2f} x ours")
         if "original" in seconds:
@@ -221,10 +259,12 @@ def main() -> None:
         print(f"  in memory {1000 * in_memory:>8.1f} ms, calibrated\n  from file {1000 * from_file:>8.1f} ms")
         figures["frozen_check_ms"], figures["frozen_check_from_file_ms"] = 1000 * in_memory, 1000 * from_file
         frame_mib = sum(SIZES["large"]) * N_FEATURES * 8 / 2**20
-        peak, theirs = peak_growth_mib("ours", "large"), peak_growth_mib("original", "large")
-        print(f"\npeak memory beyond the {frame_mib:.0f} MiB of rows, large: ours {peak:.0f}, original {theirs:.0f}")
+        peak = peak_growth_mib("large")
+        resident = {name: peak_rss_mib(name) for name in ("ours", "original")}
+        print(f"\nlarge: ours allocates {peak:.0f} MiB beyond the {frame_mib:.0f} MiB of the rows;")
+        print(f"  most resident memory: ours {resident['ours']:.0f} MiB, original {resident['original']:.0f} MiB")
         figures["extra_memory_over_frame_large"] = peak / frame_mib
-        figures["memory_ours_over_original_large"] = (frame_mib + peak) / (frame_mib + theirs)
+        figures["rss_ours_over_original_large"] = resident["ours"] / resident["original"]
     if options.json:
         machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
         versions = {
