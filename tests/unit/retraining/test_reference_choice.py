@@ -15,6 +15,7 @@ from mlops.ledger.records import Kind, Stage, StageOutcome
 from mlops.ports import PROFILE_TAG, Window
 from mlops.retraining import drift_windows
 from mlops.retraining.drift_stage import check_drift
+from mlops.retraining.narrative import drift_lines
 from mlops.retraining.profile_store import ProfileStore
 from mlops.retraining.train_stage import train
 from mlops.strategies import DataPolicy, DriftPolicy
@@ -260,3 +261,21 @@ def test_a_reference_that_was_given_counts_for_the_run_alone(services: FakeServi
     with_trained_champion(services)
     assert checked(services, reference="trailing").result["reference"]["used"] == "trailing"
     assert checked(services).result["reference"]["used"] == "champion"
+
+
+@pytest.mark.parametrize("reference", ["champion", "season"])
+def test_its_report_has_a_page_too(services: FakeServices, reference: Any) -> None:
+    with_trained_champion(services)
+    services.with_policy(data=replace(SEASON, reference=reference), drift=DriftPolicy(calibration_days=400))
+    services.with_source(long_panel())
+    outcome = checked(services)
+    assert outcome.result["reference"]["used"] == reference
+    page = Path(outcome.result["report_path"]).with_suffix(".html")
+    assert "</html>" in page.read_text()
+
+
+def test_the_summary_names_a_reference_that_is_not_the_documented_one(services: FakeServices) -> None:
+    assert not any("Reference:" in line for line in drift_lines(checked(services).result))
+    with_trained_champion(services)
+    (line,) = [line for line in drift_lines(checked(services).result) if "Reference:" in line]
+    assert line.startswith("  Reference: training profile of version 1, ")
