@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlops.training.fold_table import fold_rows
 from mlops.training.metric_names import COUNTS
+from mlops.training.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from mlops.strategies import PromotionPolicy, Strategy
@@ -93,8 +94,15 @@ def gates_of(policy: PromotionPolicy) -> dict[str, str]:
         "lift_over_majority": policy.min_lift_over_majority,
         "f1_score": policy.min_f1,
     }
-    applied = {name: f"at least {value:.4f}" for name, value in gates.items() if value is not None}
-    return applied | {f"{policy.main_metric} against the champion": "not worse on the same dates"}
+    applied = {
+        name: f"at {'most' if name in LOWER_IS_BETTER else 'least'} {value:.4f}"
+        for name, value in (gates | policy.gates).items()
+        if value is not None
+    }
+    if policy.comparison == "gates":
+        return applied
+    asked = f"better by {policy.margin:g} with probability {policy.confidence:g} on the same dates"
+    return applied | {f"{policy.main_metric} against the champion": asked}
 
 
 def _metrics(evaluation: Evaluation) -> str:

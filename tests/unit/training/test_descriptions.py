@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_curve
 
 from mlops.promotion.findings import Finding
 from mlops.strategies import PromotionPolicy, Strategy
-from mlops.training.card import model_card
+from mlops.training.card import gates_of, model_card
 from mlops.training.contributions import Contributions, contributions, contributions_csv, sample_rows
 from mlops.training.explained_plots import contributions_figure, importance_figure
 from mlops.training.folds import walk_forward
@@ -156,3 +156,13 @@ def test_the_card_says_what_was_learnt_judged_and_required() -> None:
         "## Not to be used for",
     ):
         assert words in card
+
+
+def test_the_card_says_each_gate_and_what_is_asked_against_the_champion() -> None:
+    policy = PromotionPolicy(min_accuracy=None, min_roc_auc=0.6, gates={"max_drawdown": 0.2, "mine": None})
+    assert gates_of(policy) == {
+        "roc_auc": "at least 0.6000",
+        "max_drawdown": "at most 0.2000",
+        "roc_auc against the champion": "better by 0.01 with probability 0.95 on the same dates",
+    }
+    assert gates_of(PromotionPolicy(comparison="gates")) == {"accuracy": "at least 0.7000"}
