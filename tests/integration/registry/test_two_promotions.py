@@ -22,6 +22,7 @@ from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Grant, Kind, Promotion, RunState, Stage, StageOutcome
 from mlops.ledger.schema import migrate
 from mlops.mlflow.registry import MlflowRegistry
+from mlops.promotion.evidence import replay
 from mlops.retraining.approval import approval_request
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.promote_stage import promote
@@ -139,6 +140,11 @@ def test_of_two_better_challengers_one_wins_and_the_other_is_compared_with_the_w
         won["version"]: ("Production", ("champion",)),
         lost["version"]: ("Staging", ("challenger",)),
     }
+    # What PostgreSQL gives back is what was decided from, to the last byte.
+    for promotion in first.ledger.promotions(name):
+        again = replay(promotion.evidence, promotion.evidence_digest)
+        assert again is not None
+        assert again.agrees, again.words
 
 
 def test_an_approval_that_meets_a_promotion_is_refused_and_changes_nothing(
