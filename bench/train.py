@@ -43,6 +43,7 @@ PEAK_ROWS, QUICK_PEAK_ROWS = 1_000_000, 200_000
 #: Functions that the train stage calls, and the part of its time they are.
 PARTS = {
     "read_labelled": "read",
+    "read_recent": "read",
     "fit": "fit",
     "judge": "evaluate",
     "scrutinise": "findings and folds",
@@ -85,15 +86,11 @@ def load(url: str, n_rows: int, *, missing: float = 0.02) -> None:
         connection.commit()
 
 
-def stage_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Callable[[], dict[str, float]]:
-    """Runs a training as `acis train` does, and says what its parts took."""
+def services_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Any:  # noqa: ANN401 -- Services
+    """The system's services on these servers, with a migrated ledger."""
     from config.settings import Settings
     from mlops.bootstrap import Services
-    from mlops.ledger.records import Executor, Kind, RunState
     from mlops.ledger.schema import migrate
-    from mlops.retraining import train_stage
-    from mlops.retraining.inline import run_inline
-    from mlops.retraining.run_requests import run_request
 
     strategies = folder / "strategies.toml"
     strategies.write_text(f"[strategies.growth.training]\nfolds = {folds}\n", encoding="utf-8")
@@ -106,7 +103,16 @@ def stage_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Callab
         report_dir=folder,
         train_n_jobs=1,
     )
-    services = Services(settings)
+    return Services(settings)
+
+
+def stage_of(services: Any) -> Callable[..., dict[str, float]]:  # noqa: ANN401 -- Services
+    """Runs a training as `acis train` does, and says what its parts took; its keywords are the request's."""
+    from mlops.ledger.records import Executor, Kind, RunState
+    from mlops.retraining import train_stage
+    from mlops.retraining.inline import run_inline
+    from mlops.retraining.run_requests import run_request
+
     parts: dict[str, float] = {}
 
     def timed(part: str, function: Any) -> Any:  # noqa: ANN401 -- any function
@@ -123,7 +129,7 @@ def stage_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Callab
         setattr(train_stage, name, timed(part, getattr(train_stage, name)))
     services.registry.log_training = timed("log and register", services.registry.log_training)  # type: ignore[method-assign]
 
-    def stage() -> dict[str, float]:
+    def stage(**asked: Any) -> dict[str, float]:  # noqa: ANN401 -- of several types
         parts.clear()
         request = run_request(
             services.strategies,
@@ -131,8 +137,8 @@ def stage_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Callab
             Kind.TRAIN,
             reason="bench",
             requested_by="bench",
-            as_of=LAST,
             executor=Executor.INLINE,
+            **{"as_of": LAST, **asked},
         )
         began = perf_counter()
         view = run_inline(services, request, on_accept=lambda _: None, on_stage=lambda *_: None)
@@ -262,7 +268,7 @@ def in_turns(
     from mlops.features.postgres import libpq_uri
     from mlops.strategies import TrainingPolicy
 
-    stage = stage_of(url, tracking_uri, folder, folds=options.folds)
+    stage = stage_of(services_of(url, tracking_uri, folder, folds=options.folds))
 
     def script() -> dict[str, float]:
         began = perf_counter()

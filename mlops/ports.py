@@ -124,6 +124,9 @@ class TrainingData:
     """f names"""
     validation: Validation | None = None
     """Rows to stop early on; None: every round is boosted."""
+    base: bytes | None = None
+    """A model in XGBoost's UBJSON whose trees stay and are continued; None: begin without any. Given only to a
+    trainer whose `can_continue` is True; `n_estimators` then counts the base's rounds too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +172,10 @@ class TrainingControl(Protocol):
 
 
 class Trainer(Protocol):
-    """Fits one binary classifier. A strategy may name its own; it must return an XGBClassifier."""
+    """Fits one binary classifier. A strategy may name its own; it must return an XGBClassifier.
+
+    One that honours `TrainingData.base` says so with an attribute `can_continue = True`.
+    """
 
     def fit(
         self,

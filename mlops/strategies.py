@@ -142,6 +142,12 @@ class TrainingPolicy:
     None boosts every round, on all training dates: the documented training."""
     validation_dates: int = 40
     """Newest training dates that early stopping looks at, not fitted; the label's horizon before them is purged."""
+    incremental_rounds: int = 20
+    """Boosting rounds that an incremental training adds to the champion's."""
+    incremental_days: int = 90
+    """Newest calendar days before the held-out dates that an incremental training learns from."""
+    max_incremental_updates: int = 10
+    """After so many incremental updates the next training is a full one: trees of old days are never taken out."""
     class_weight: Literal["balanced"] | None = None
     """`balanced`: positive rows weigh negatives over positives (`scale_pos_weight`); the probabilities then speak
     of a sample with as many of both."""

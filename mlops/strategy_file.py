@@ -176,6 +176,12 @@ def _check_meaning(strategy: Strategy) -> None:
                 (training.early_stopping_rounds is None or training.early_stopping_rounds >= 1)
                 and training.validation_dates >= 1
             ),
+            f"training.incremental_rounds and training.incremental_days are at least 1, "
+            f"training.max_incremental_updates at least 0 (found {training.incremental_rounds}, "
+            f"{training.incremental_days}, {training.max_incremental_updates})": (
+                min(training.incremental_rounds, training.incremental_days) >= 1
+                and training.max_incremental_updates >= 0
+            ),
             f"training.horizon_dates and training.embargo_dates are at least 0 (found {training.horizon_dates}, "
             f"{training.embargo_dates})": min(training.horizon_dates, training.embargo_dates) >= 0,
             f"findings.single_feature_auc, target_correlation, accuracy, roc_auc and random_split_gap are above 0 "

@@ -57,9 +57,10 @@ def start_retrain(
     as_of: date | None = None,
     min_accuracy: float | None = None,
     promote: bool = True,
+    incremental: bool = False,
     requested_by: str = "program",
 ) -> Accepted:
-    """Training whatever the drift, then promotion where `promote`."""
+    """Training whatever the drift, then promotion where `promote`. `incremental`: continues the champion."""
     return dispatch(
         run_request(
             process_services().strategies,
@@ -69,6 +70,7 @@ def start_retrain(
             requested_by=requested_by,
             as_of=as_of,
             min_accuracy=min_accuracy,
+            incremental=incremental,
         )
     )
 

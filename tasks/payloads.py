@@ -62,6 +62,8 @@ class StartTraining(StartMessage):
 
     promote: bool = True
     """False: register the version and leave it in Staging."""
+    incremental: bool = False
+    """True: continue the champion on recent days; in full where there is none."""
     min_accuracy: float | None = Field(None, ge=0, le=1)
 
 

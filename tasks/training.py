@@ -32,5 +32,6 @@ def train_model(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
         run_id=self.request.id,
         as_of=asked.as_of,
         min_accuracy=asked.min_accuracy,
+        incremental=asked.incremental,
     )
     return start(self, services, request)

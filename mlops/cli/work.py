@@ -51,6 +51,9 @@ def train(
     leak_check: Annotated[
         bool, typer.Option("--leak-check", help="Measure the documented random split beside the honest one.")
     ] = False,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="Continue the champion on recent days, in place of a full training.")
+    ] = False,
     as_of: AsOf = None,
     queue: OnWorkers = False,
     json: AsJson = False,
@@ -67,6 +70,7 @@ def train(
                 *_option("--min-accuracy", min_accuracy),
                 *_option("--folds", folds),
                 *(["--leak-check"] if leak_check else []),
+                *(["--incremental"] if incremental else []),
                 *_option("--as-of", day(as_of)),
                 *_flags(queue=queue, json=json),
             ]

@@ -38,9 +38,11 @@ def train_model_with_mlflow(
     as_of: date | None = None,
     folds: int | None = None,
     leak_check: bool | None = None,
+    incremental: bool = False,
 ) -> str:
     """Train, evaluate and register a strategy's model; the MLflow run's id.
 
+    `incremental`: continue the champion on recent days; in full, with a warning in the run, where there is none.
     The version waits in Staging unless `promote`. Raises TrainingFailed, UnknownStrategy, LedgerUnavailable.
     """
     view = train(
@@ -50,6 +52,7 @@ def train_model_with_mlflow(
         as_of=as_of,
         folds=folds,
         leak_check=leak_check,
+        incremental=incremental,
         queue=False,
         display=StageDisplay(quiet=True),
     )
@@ -80,7 +83,7 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
     return bool(_result(view, Stage.PROMOTE).get("promoted"))
 
 
-def train(
+def train(  # noqa: PLR0913 -- one keyword per option of the script
     strategy: str,
     *,
     promote: bool,
@@ -90,6 +93,7 @@ def train(
     display: StageDisplay,
     folds: int | None = None,
     leak_check: bool | None = None,
+    incremental: bool = False,
 ) -> RunView:
     """Run a training, and a promotion where asked, and wait for its end."""
     services = connect()
@@ -103,6 +107,7 @@ def train(
         min_accuracy=min_accuracy,
         folds=folds,
         leak_check=leak_check,
+        incremental=incremental,
     )
     return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
 
@@ -118,6 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--leak-check", action="store_true", default=None, help="measure the documented random split as well"
     )
+    parser.add_argument("--incremental", action="store_true", help="continue the champion on recent days, fast")
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
     options = parser.parse_args(arguments)
@@ -135,6 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
                 as_of=options.as_of,
                 folds=options.folds,
                 leak_check=options.leak_check,
+                incremental=options.incremental,
                 queue=options.queue,
                 display=display,
             )

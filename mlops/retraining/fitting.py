@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -45,10 +45,21 @@ class Fitted:
 
 
 def fit(
-    policy: TrainingPolicy, rows: LabelledRows, split: Split, *, settings: Settings, control: TrainingControl
+    policy: TrainingPolicy,
+    rows: LabelledRows,
+    split: Split,
+    *,
+    settings: Settings,
+    control: TrainingControl,
+    base: bytes | None = None,
 ) -> Fitted:
-    """Raises what the trainer and the plan raise; a GPU that is not there is a warning, not an error."""
+    """`base`: a model to continue.
+
+    Raises what the trainer and the plan raise; a GPU that is not there is a warning, not an error.
+    """
     plan = fit_plan(policy, split, x=rows.x, y=rows.y, dates=rows.dates, features=rows.features)
+    if base is not None:
+        plan = replace(plan, data=replace(plan.data, base=base))
     began = time.monotonic()
     chosen = usable_device(CUDA if os.environ.get("WORKER_ROLE") == "train.gpu" else CPU)
     if chosen.warning:

@@ -110,8 +110,24 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
             f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
             f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
         ),
+        *incremental_lines(result),
         *scrutiny_lines(result),
         "",
+    ]
+
+
+def incremental_lines(result: Mapping[str, Any]) -> list[str]:
+    """What an incremental training continued, and what a person should know of how it was trained."""
+    warnings = [f"Warning: {words}" for words in result.get("warnings", ())]
+    base = result.get("incremental")
+    if not base:
+        return warnings
+    return [
+        (
+            f"Continues champion {base['base_version']} on the days from {base['recent_start']}: "
+            f"{base['total_rounds']} rounds in all, incremental update {base['update']}"
+        ),
+        *warnings,
     ]
 
 

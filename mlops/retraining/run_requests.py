@@ -29,6 +29,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     min_accuracy: float | None = None,
     folds: int | None = None,
     leak_check: bool | None = None,
+    incremental: bool = False,
     version: str | None = None,
     executor: Executor = Executor.CELERY,
 ) -> RunRequest:
@@ -51,6 +52,9 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     if folds is not None and not 0 <= folds <= MAX_FOLDS:
         message = f"{folds} folds cannot be made; give 0 (none) to {MAX_FOLDS}"
         raise ConfigurationError(message)
+    if incremental and (folds or leak_check):
+        message = "an incremental training makes no folds and no random split; ask for them with a full training"
+        raise ConfigurationError(message)
     policy = strategies[strategy].overridden(
         drift_threshold=drift_threshold,
         drift_rule=drift_rule,
@@ -66,6 +70,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
         "min_accuracy": min_accuracy,
         "folds": folds,
         "leak_check": leak_check,
+        "incremental": incremental or None,
         "version": version,
     }
     return RunRequest(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,18 @@ from mlops.mlflow.projection import project
 from mlops.mlflow.report_projection import report_tags
 from mlops.ports import PROFILE_TAG, ModelVersion, Progress
 from mlops.retraining.as_of import resolve_as_of
+from mlops.retraining.champion_base import Beginning, beginning, incremental_result
 from mlops.retraining.failed_training import failure_logged
 from mlops.retraining.fitting import fit
 from mlops.retraining.judging import judge
 from mlops.retraining.labelled_rows import read_labelled
+from mlops.retraining.recent_rows import read_recent, split_rows
 from mlops.retraining.scrutinise import scrutinise
 from mlops.retraining.training_profile import read_training_profile
 from mlops.retraining.training_record import JudgedModel, record_of, tags_of
 from mlops.strategy_file import restore
 from mlops.training.metrics import majority_class_share
 from mlops.training.scrutiny import as_result, read_scrutiny
-from mlops.training.splits import split_by_date
 
 if TYPE_CHECKING:
     from datetime import date
@@ -84,17 +86,26 @@ def _fit_and_register(
 
 def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date) -> JudgedModel:
     keeper.report(Progress(done=0, total=4, unit="steps"))
-    rows = read_labelled(services.source, strategy, as_of=as_of)
-    policy = strategy.training
-    split = split_by_date(
-        rows.dates,
-        rows.known,
-        horizon_dates=policy.horizon_dates,
-        holdout_dates=policy.holdout_dates,
-        embargo_dates=policy.embargo_dates,
-    )
+    begins = Beginning()
+    if grant.params.get("incremental"):
+        begins = beginning(services, strategy, namespace=grant.namespace)
+    base = begins.base
+    if base is None:
+        rows = read_labelled(services.source, strategy, as_of=as_of)
+        split = split_rows(rows, strategy.training)
+    else:
+        rows, split = read_recent(services.source, strategy, as_of=as_of, features=base.features)
+        base.refuse_knowing(split)
+        strategy = replace(strategy, training=base.continued(strategy.training))
     keeper.check()
-    fitted = fit(policy, rows, split, settings=services.settings, control=keeper)
+    fitted = fit(
+        strategy.training,
+        rows,
+        split,
+        settings=services.settings,
+        control=keeper,
+        base=None if base is None else base.model,
+    )
     probability = fitted.model.predict_proba(rows.x[split.holdout])[:, 1]
     evaluation = judge(
         strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
@@ -108,6 +119,7 @@ def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
         fitted=fitted,
         probability=probability,
         evaluation=evaluation,
+        begins=begins,
         scrutiny=scrutinise(strategy, rows, split, evaluation, settings=services.settings, control=keeper),
     )
 
@@ -120,7 +132,7 @@ def _profile(judged: JudgedModel, services: Services) -> bytes:
             services.source,
             judged.strategy,
             features=judged.rows.features,
-            first=split.first_train,
+            first=judged.first_train,
             last=split.last_train,
             as_of=judged.as_of,
         )
@@ -147,6 +159,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "n_validation": int(tags.get("n_validation", 0)),
         "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
         "warnings": [tags["warning"]] if "warning" in tags else [],
+        **incremental_result(tags),
         **as_result(read_scrutiny(tags)),
     }
 

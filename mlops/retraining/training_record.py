@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mlops.ports import PROFILE_ARTIFACT, TrainedModel
+from mlops.retraining.champion_base import HORIZON_TAG, Beginning
 from mlops.retraining.failed_training import run_name
 from mlops.retraining.training_files import size_and_counts, training_files
 from mlops.training.fingerprint import data_fingerprint
@@ -50,6 +51,18 @@ class JudgedModel:
     """(n held-out,) of class 1"""
     evaluation: Evaluation
     scrutiny: Scrutiny
+    begins: Beginning
+
+    @property
+    def first_train(self) -> date:
+        """Oldest date that the model was trained on, its base's included."""
+        base = self.begins.base
+        return self.split.first_train if base is None else base.first_train(self.split)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of how it was trained."""
+        return (*self.begins.warnings, *self.fitted.warnings)
 
     @property
     def model(self) -> Any:  # noqa: ANN401 -- an XGBClassifier
@@ -84,9 +97,18 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         "fit_s": f"{fitted.fit_s:.3f}",
         "n_validation": str(fitted.plan.n_validation),
         **({} if best is None else {"best_iteration": str(best)}),
-        **({"warning": "; ".join(fitted.warnings)[:MAX_TAG]} if fitted.warnings else {}),
+        **({"warning": "; ".join(judged.warnings)[:MAX_TAG]} if judged.warnings else {}),
+        HORIZON_TAG: str(judged.strategy.training.horizon_dates),
+        **_base_tags(judged),
         **judged.scrutiny.tags(),
     }
+
+
+def _base_tags(judged: JudgedModel) -> dict[str, str]:
+    base = judged.begins.base
+    if base is None:
+        return {}
+    return base.tags(judged.split, rounds=judged.model.get_booster().num_boosted_rounds())
 
 
 def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profile: bytes) -> TrainedModel:
@@ -100,7 +122,8 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profil
         ledger_run_id=judged.grant.run_id,
         strategy=strategy.name,
         model_name=strategy.model_name,
-        run_name=run_name(strategy, judged.grant, as_of=judged.as_of),
+        run_name=run_name(strategy, judged.grant, as_of=judged.as_of)
+        + (" incremental" if judged.begins.base is not None else ""),
         model=judged.model,
         params=_params(judged),
         metrics=judged.evaluation.merged(size_and_counts(judged)).metrics | judged.scrutiny.metrics(),
@@ -120,6 +143,7 @@ def _params(judged: JudgedModel) -> dict[str, Any]:
     return {
         **judged.fitted.plan.params,
         "seed": policy.seed,
+        **({"incremental_rounds": policy.incremental_rounds} if judged.begins.base is not None else {}),
         "strategy": judged.strategy.name,
         "label": policy.label,
         "train_samples": int(judged.split.train.sum()),

@@ -47,6 +47,11 @@ def model_card(
         "label looks ahead": f"{policy.horizon_dates} dates",
         "embargo beside it": f"{policy.embargo_dates} dates",
     }
+    if "incremental" in tags:
+        dates["continues"] = (
+            f"version {tags['incremental']}, which with what it continues was trained from {tags['train_start']}; "
+            f"{tags['total_rounds']} rounds in all, update {tags['incremental_updates']}"
+        )
     sections = [
         f"# {strategy.model_name}",
         strategy.description,

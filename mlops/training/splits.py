@@ -7,7 +7,7 @@ Pure; called by the train stage. Dates of the panel are its distinct trading day
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -95,6 +95,22 @@ def split_by_date(
         n_holdout_dates=holdout_dates,
         n_purged=int(known.sum() - train.sum() - holdout.sum()),
         n_unlabelled=int((~known).sum()),
+    )
+
+
+def newest_training_days(split: Split, dates: Dates, *, days: int) -> Split:
+    """The same split with the newest `days` calendar days of its training dates alone; the rest count as purged.
+
+    dates : (n,) the dates that were split
+    """
+    of_rows = dates.astype("datetime64[D]")
+    train = split.train & (of_rows > np.datetime64(split.last_train) - days)
+    return replace(
+        split,
+        train=train,
+        first_train=_day(of_rows[train].min()),
+        n_train_dates=len(_distinct(of_rows[train])),
+        n_purged=split.n_purged + int(split.train.sum() - train.sum()),
     )
 
 

@@ -43,6 +43,8 @@ _DIGEST_BYTES = 32
 class XGBoostTrainer:
     """The default trainer: XGBClassifier, histogram method, CPU or CUDA."""
 
+    can_continue = True
+
     def fit(
         self,
         data: TrainingData,
@@ -65,8 +67,9 @@ class XGBoostTrainer:
         if data.validation is not None:
             learner["eval_metric"] = STOPPING_METRIC
         matrix, evals = binned(data, control, max_bin=settings.get("max_bin", 256), n_jobs=n_jobs)
-        done, model = _resumed(control, data.features, total, segment_rounds)
-        stopping = EarlyStopping.of(data.validation, model)
+        first, base = _begun(data.base, total)
+        done, model = _resumed(control, data.features, total, segment_rounds, first=first) or (first, base)
+        stopping = EarlyStopping.of(data.validation, model if done > first else None)
         rounds = _Rounds(control, total=total, done=done, stopping=stopping)
         while done < total and not stopping.is_reached:
             border = min(done + segment_rounds, total)
@@ -149,19 +152,33 @@ def _checked_params(params: Mapping[str, float | int | str | bool]) -> dict[str,
 
 
 def _resumed(
-    control: TrainingControl, features: tuple[str, ...], total: int, segment_rounds: int
-) -> tuple[int, bytearray | None]:
-    """Rounds done and model of the newest checkpoint; (0, None) where it does not fit this training."""
+    control: TrainingControl, features: tuple[str, ...], total: int, segment_rounds: int, *, first: int
+) -> tuple[int, bytearray] | None:
+    """Rounds done and model of the newest checkpoint; None where it does not fit this training."""
     found = control.load_checkpoint()
     if found is None:
-        return 0, None
+        return None
     model = _unframed(found[1])
     if model is None:
-        return 0, None  # a torn checkpoint costs the rounds it held, not the training
+        return None  # a torn checkpoint costs the rounds it held, not the training
     booster = xgb.Booster(model_file=model)
     done = booster.num_boosted_rounds()
-    at_border = done <= total and (done % segment_rounds == 0 or done == total)
-    return (done, model) if at_border and booster.feature_names == list(features) else (0, None)
+    at_border = first <= done <= total and ((done - first) % segment_rounds == 0 or done == total)
+    return (done, model) if at_border and booster.feature_names == list(features) else None
+
+
+def _begun(base: bytes | None, total: int) -> tuple[int, bytearray | None]:
+    """Rounds and model to start from. Raises ConfigurationError where the base has as many rounds as are wanted."""
+    if base is None:
+        return 0, None
+    booster = xgb.Booster(model_file=bytearray(base))
+    done = booster.num_boosted_rounds()
+    if done >= total:
+        message = f"a model of {done} rounds cannot be continued to {total}; ask for at least one round more"
+        raise ConfigurationError(message)
+    # Where the base stopped early its best round is noted in it, and predictions would leave later trees out.
+    booster.set_attr(best_iteration=None, best_score=None)
+    return done, booster.save_raw("ubj")
 
 
 def _framed(model: bytearray) -> bytes:

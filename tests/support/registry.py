@@ -124,6 +124,12 @@ class FakeRegistry:
         self.running = [item for item in self.running if item != ledger_run_id]
         return count
 
+    def set_tags(self, model_name: str, version: str, tags: Mapping[str, str]) -> None:
+        """All tags of a version in place of those it has."""
+        self._models[model_name] = [
+            replace(item, tags=dict(tags)) if item.version == version else item for item in self._models[model_name]
+        ]
+
     def set_by_hand(self, model_name: str, version: str, *, stage: str, aliases: tuple[str, ...]) -> None:
         """What a person does in the registry's own pages."""
         self._models[model_name] = [

@@ -283,3 +283,34 @@ def test_a_patience_that_never_runs_out_keeps_the_best_round_too() -> None:
     model = fit(control, data=data, params=EAGER)
     assert control.progress[-1].done == 40
     assert model.get_booster().num_boosted_rounds() < 40
+
+
+@pytest.mark.parametrize("stop_after", [17, 20, 24])
+def test_a_continued_training_keeps_the_bases_trees_and_gives_the_same_bytes_when_resumed(stop_after: int) -> None:
+    base = content(fit(params=PARAMS | {"n_estimators": 7}))
+    data = replace(training_data(seed=8), base=base)
+    stopped = RecordingControl(stop_after=stop_after)
+    with pytest.raises(Stop):
+        fit(stopped, data)
+    whole = fit(data=data)
+    assert content(fit(RecordingControl(checkpoint=stopped.checkpoint), data)) == content(whole)
+    assert whole.get_booster().get_dump()[:7] == xgb.Booster(model_file=bytearray(base)).get_dump()
+    assert whole.get_booster().num_boosted_rounds() == 25
+
+
+def test_a_base_that_stopped_early_does_not_hide_the_trees_that_are_added() -> None:
+    data = training_data()
+    held = training_data(seed=11)
+    stops = replace(data, validation=Validation(x=held.x, y=held.y, patience_rounds=2))
+    base = fit(data=stops, params=PARAMS | {"n_estimators": 25})
+    rounds = base.get_booster().num_boosted_rounds()
+    more = fit(data=replace(data, base=content(base)), params=PARAMS | {"n_estimators": rounds + 5})
+    x = np.asarray(data.x)
+    assert not np.allclose(more.predict_proba(x), base.predict_proba(x))
+    assert np.allclose(more.predict_proba(x), more.predict_proba(x, iteration_range=(0, rounds + 5)))
+
+
+def test_a_model_cannot_be_continued_to_fewer_rounds_than_it_has() -> None:
+    data = replace(training_data(), base=content(fit()))
+    with pytest.raises(ConfigurationError, match="25 rounds cannot be continued to 25"):
+        fit(data=data)
