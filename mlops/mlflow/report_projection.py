@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mlops.errors import PermanentError, RegistryError, RegistryUnavailable, ReportNotFound, TemporaryError
+from mlops.errors import (
+    AcisError,
+    DataError,
+    PermanentError,
+    RegistryError,
+    RegistryUnavailable,
+    ReportNotFound,
+    TemporaryError,
+)
 from mlops.ledger.records import LIVE
 from mlops.ports import ReportRecord
 from mlops.retraining.report_files import page_of
@@ -37,12 +45,13 @@ _MAX_TAG = 1000
 def project_report(ledger: Ledger, registry: ModelRegistry, run_id: str) -> str | None:
     """The registry's run of a run's report, which is logged where it is not yet; None for a replay's.
 
-    Raises ReportNotFound, RegistryUnavailable, RegistryError, LedgerUnavailable.
+    Raises ReportNotFound, RegistryUnavailable, RegistryError, LedgerUnavailable, DataError for a report that cannot
+    be shown.
     """
     stored = ledger.stored_report(run_id)
     if stored.registry_run_id is not None or stored.namespace != LIVE:
         return stored.registry_run_id
-    shown = registry.log_report(report_record(stored, page_of(ledger, run_id)))
+    shown = registry.log_report(_record(ledger, stored))
     if not ledger.report_logged(run_id, registry_run_id=shown.run_id, url=shown.url):
         first = ledger.stored_report(run_id).registry_run_id
         if first is not None and first != shown.run_id:
@@ -58,7 +67,7 @@ def report_tags(ledger: Ledger, registry: ModelRegistry, run_id: str) -> dict[st
         shown = project_report(ledger, registry, run_id)
     except ReportNotFound:
         return {}
-    except (RegistryUnavailable, RegistryError) as exc:
+    except (RegistryUnavailable, RegistryError, DataError) as exc:
         log.warning("report.not_logged", run_id=run_id, error=str(exc), next="the reconciler tries it again")
         return {}
     return {REPORT_TAG: shown} if shown else {}
@@ -93,6 +102,16 @@ class UnloggedReports:
             else:
                 n_logged += 1
         return n_logged
+
+
+def _record(ledger: Ledger, stored: StoredReport) -> ReportRecord:
+    try:
+        return report_record(stored, page_of(ledger, stored.run_id))
+    except AcisError:
+        raise
+    except Exception as exc:  # of whatever version the document is: one that is lame must not hold up the others
+        message = f"the report of run {stored.run_id} cannot be shown: {type(exc).__name__}: {exc}"
+        raise DataError(message) from exc
 
 
 def report_record(stored: StoredReport, page: str) -> ReportRecord:

@@ -68,8 +68,8 @@ def meet(
         champion = services.registry.version(challenger.name, champion_version)
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return Meeting(common=None, unusable=str(exc))
-    horizon = strategy.training.horizon_dates
-    unseen, findings = _unseen(held, ours.rows, champion, horizon_dates=horizon)
+    gap = strategy.training.horizon_dates + strategy.training.embargo_dates
+    unseen, findings = _unseen(held, ours.rows, champion, gap_dates=gap)
     scored = _scored(strategy, ours, unseen, before=held[0])
     try:
         beside = _scored(strategy, theirs, unseen, before=held[0])
@@ -185,11 +185,12 @@ def _held_out(rows: LabelledRows, version: ModelVersion) -> npt.NDArray[np.datet
 
 
 def _unseen(
-    held: npt.NDArray[np.datetime64], rows: LabelledRows, champion: ModelVersion, *, horizon_dates: int
+    held: npt.NDArray[np.datetime64], rows: LabelledRows, champion: ModelVersion, *, gap_dates: int
 ) -> tuple[npt.NDArray[np.datetime64], tuple[str, ...]]:
     """The dates that the champion was not trained on either, by the rule of its own split.
 
-    Its last training label looks `horizon_dates` panel dates ahead; dates before that end are left out.
+    `gap_dates` panel dates (the label's horizon and the embargo) lie between its last training date and the first
+    that is compared.
     Raises InsufficientData where none is left.
     """
     try:
@@ -197,7 +198,7 @@ def _unseen(
     except (KeyError, ValueError):
         return held, (f"champion {champion.version} does not say what it was trained on; it may know these dates",)
     panel = np.unique(rows.dates)
-    first = int(np.searchsorted(panel, train_end, side="right")) - 1 + max(1, horizon_dates)
+    first = int(np.searchsorted(panel, train_end, side="right")) - 1 + max(1, gap_dates)
     unseen = held[np.searchsorted(panel, held) >= first]
     left_out = len(held) - len(unseen)
     if not unseen.size:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from mlops.errors import RegistryError, RegistryUnavailable
+from mlops.ledger import tables
 from mlops.ledger.records import Kind, Stage
 from mlops.mlflow.report_projection import REPORT_TAG, UnloggedReports, project_report, report_tags
 from mlops.ports import RegistryRun, ReportRecord
@@ -102,6 +104,21 @@ def test_a_report_that_mlflow_refuses_does_not_keep_the_others(services: FakeSer
     assert logs == []  # said once
     assert services.ledger.unlogged_reports() == [refused]
     assert services.ledger.stored_report(other).registry_run_id is not None
+
+
+def test_a_report_that_cannot_be_shown_keeps_neither_the_others_nor_a_training(services: FakeServices) -> None:
+    other, lame = checked(services), checked(services, LAST - timedelta(days=1), kind=Kind.PIPELINE)
+    with services.timed.ledger.database.transaction() as connection:
+        row = tables.drift_report.c.run_id == lame
+        connection.execute(update(tables.drift_report).where(row).values(report={"timestamp": "2026-01-01T00:00"}))
+    with capture_logs() as logs:
+        assert UnloggedReports().step(services) == 1  # the newest comes first, and is the lame one
+    assert f"the report of run {lame} cannot be shown: KeyError" in logs[0]["error"]
+    assert services.ledger.stored_report(other).registry_run_id is not None
+    grant = services.claimed(lame, Stage.TRAIN)
+    train(grant, services, services.keeper(grant))
+    (version,) = services.registry.versions(MODEL)
+    assert REPORT_TAG not in version.tags
 
 
 def test_a_long_queue_is_taken_up_a_part_at_a_time(services: FakeServices) -> None:

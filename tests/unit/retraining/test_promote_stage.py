@@ -333,6 +333,17 @@ def test_the_champion_is_not_scored_on_dates_that_it_was_trained_on(
     assert finding is None or finding in outcome.result["reasons"][-1]
 
 
+def test_the_embargo_lies_between_the_champion_s_training_and_the_compared_dates_too(services: FakeServices) -> None:
+    training = replace(services.strategies["growth"].training, embargo_dates=3)
+    services.with_policy(training=training)
+    champion_end = HOLDOUT[0] - timedelta(days=6)  # a horizon of 5 and an embargo of 3 reach 2 dates into the 20
+    registered(services, tags={"training_date": LAST.isoformat(), "train_end": champion_end.isoformat()})
+    decided(services)
+    registered(services)
+    _, outcome = decided(services)
+    assert "2 of 20 held-out dates are left out" in outcome.result["reasons"][-1]
+
+
 def test_a_champion_that_knows_all_held_out_dates_keeps_its_place(services: FakeServices) -> None:
     champion_end = HOLDOUT[0] + timedelta(days=15)  # its last label reaches beyond the last of 20
     registered(services, tags={"training_date": LAST.isoformat(), "train_end": champion_end.isoformat()})
