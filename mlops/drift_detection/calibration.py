@@ -13,9 +13,10 @@ place of the same two windows.
     p                     = (1 + placements at or above the check's) / (1 + placements)
 
 W1 is the Wasserstein distance, spread the geometric mean of the reference's standard deviation and of that of
-all dates; missing values and categories count by total variation. Dates stay whole and all features move
-together, so neither dependence between rows nor between features enters p; that between neighbouring dates
-costs resolution, which `n_blocks` states. Why this statistic and not another: docs/decisions/0009.
+all dates; missing values and categories count by total variation; shares have six digits (single precision).
+Dates stay whole and all features move together, so neither dependence between rows nor between features enters p;
+that between neighbouring dates costs resolution, which `n_blocks` states. Why this statistic and not another:
+docs/decisions/0009.
 Called by `detect`.
 """
 
@@ -25,25 +26,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlops.drift_detection.parallel import each
+from mlops.drift_detection.cells import cell_of, quantile_cells
 from mlops.drift_detection.weights import Weights, weighted_mean
 from mlops.features.frame import FeatureFrame, Floats, Texts
 
 Dates = npt.NDArray[np.datetime64]
 Integers = npt.NDArray[np.int64]
 
-#: Quantile cells of a feature's values over all dates; W1 is exact up to the width of a cell.
-CELLS = 64
-#: The cells are the quantiles of about so many values, evenly spaced over the rows.
-_CELL_SAMPLE = 4096
 #: Rows of one date beyond this add little: what they have in common does not average out.
 ROWS_PER_DATE = 48
-#: From so many values on, a pass per cell is cheaper than a search per value.
-_MANY = 8192
 #: A reference that hardly moved must not make every later move infinite.
 LEAST_SPREAD = 0.1
 #: Fewer non-overlapping windows than this say nothing about one in twenty.
@@ -160,14 +156,15 @@ def rank(
     texts = [name for name in frames[0].categories if all(name in frame.categories for frame in frames)]
 
     def number(name: str) -> Floats:
-        values = [frame.numbers[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
+        values = [_chosen(frame.numbers[name], kept) for frame, kept in zip(frames, rows, strict=True)]
         return number_distances(np.concatenate(values), windows)
 
     def category(name: str) -> Floats:
         values = [frame.categories[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
         return category_distances(np.concatenate(values), windows)
 
-    distances = dict(zip([*names, *texts], [*each(number, names), *each(category, texts)], strict=True))
+    # One after another: so many short calls, on several threads, wait for each other longer than they work.
+    distances = {name: number(name) for name in names} | {name: category(name) for name in texts}
     return ranked(
         distances,
         last_dates=days[ends[:-1] - 1],
@@ -258,7 +255,8 @@ class Windows:
     def count(self, cells: Integers, n_cells: int) -> Floats:
         """(days + 1, cells) rows of each cell up to and including each date; row 0 is before the first."""
         flat = np.bincount(self.day_of_row * n_cells + cells, minlength=self.n_days * n_cells)
-        counts = np.zeros((self.n_days + 1, n_cells))
+        # Whole numbers below 2^24 are exact in single precision, and so are their differences.
+        counts = np.zeros((self.n_days + 1, n_cells), dtype=_counting(len(cells)))
         counts[1:] = flat.reshape(self.n_days, n_cells)
         return np.asarray(np.cumsum(counts, axis=0, out=counts))
 
@@ -273,9 +271,22 @@ class Windows:
 
     @staticmethod
     def _between(counts: Floats, first: Integers, after: Integers) -> Floats:
-        rows = counts.take(after, axis=0)
-        rows -= counts.take(first, axis=0)
-        return np.asarray(rows)
+        """The check's own place is the last; where the earlier ones follow day by day, no row is looked up."""
+        earlier = len(after) - 1
+        if not (_is_run(first[:-1]) and _is_run(after[:-1])):
+            rows = counts.take(after, axis=0)
+            rows -= counts.take(first, axis=0)
+            return np.asarray(rows)
+        rows = np.empty((len(after), counts.shape[1]), dtype=counts.dtype)
+        if earlier:
+            np.subtract(counts[after[0] : after[0] + earlier], counts[first[0] : first[0] + earlier], out=rows[:-1])
+        np.subtract(counts[after[-1]], counts[first[-1]], out=rows[-1])
+        return rows
+
+
+def _counting(n: int) -> type[np.floating[Any]]:
+    """A type in which counts up to n are exact; the narrower one halves the time."""
+    return np.float32 if n < 2**24 else np.float64
 
 
 def suffixes(k: int) -> list[int]:
@@ -293,10 +304,10 @@ def number_distances(values: Floats, windows: Windows) -> Floats:
     counts = windows.count(cells, n_cells + 1)
     spread = _spread(counts[:, :-1], middles, windows)
     # Cumulative over the cells too, once for all windows: a window is then a difference of two rows.
-    upto, missing = np.cumsum(counts[:, :-1], axis=1), counts[:, -1:]
+    upto, missing = _added_up(counts[:, :-1]), counts[:, -1:]
     reference_upto, reference_missing = _shares(windows.reference(upto), windows.reference(missing))
     # Nothing lies beyond the last cell.
-    widths = np.append(np.diff(middles), 0.0)
+    widths = np.append(np.diff(middles), 0.0).astype(counts.dtype)
     largest = np.zeros(len(windows.ends))
     for n_dates in suffixes(windows.k):
         newest_upto, newest_missing = _shares(windows.newest(upto, n_dates), windows.newest(missing, n_dates))
@@ -305,6 +316,22 @@ def number_distances(values: Floats, windows: Windows) -> Floats:
         scaled = np.divide(shift, spread, out=np.zeros(len(shift)), where=spread > 0)
         largest = np.maximum(largest, scaled + np.abs(newest_missing - reference_missing))
     return largest
+
+
+def _is_run(indices: Integers) -> bool:
+    """Each one is the next day's."""
+    return not len(indices) or bool((np.diff(indices) == 1).all())
+
+
+def _added_up(counts: Floats) -> Floats:
+    """(days, cells) counts up to and including each cell. As a product: a sum along short rows takes twice as long."""
+    n_cells = counts.shape[1]
+    return np.asarray(counts @ np.triu(np.ones((n_cells, n_cells), dtype=counts.dtype)))
+
+
+def _chosen(values: Floats, rows: Integers) -> Floats:
+    """Those rows; all of them are no copy."""
+    return values if len(rows) == len(values) and _is_run(rows) else values[rows]
 
 
 def category_distances(values: Texts, windows: Windows) -> Floats:
@@ -319,41 +346,6 @@ def category_distances(values: Texts, windows: Windows) -> Floats:
         newest /= newest.sum(axis=1, keepdims=True)
         largest = np.maximum(largest, np.abs(newest - reference).sum(axis=1) / 2)
     return largest
-
-
-def quantile_cells(values: Floats) -> tuple[Floats, Floats]:
-    """Edges and middles of the quantile cells: (c - 1,) and (c,), both ascending; one cell where all is one value.
-
-    A middle is a value that occurred, so one wild value in a thousand moves nothing. Middles run from 0 to 1:
-    the distance has no unit, and squares of 1e200, or of a level with a spread of 1e-12, are no trouble.
-    """
-    sample = np.sort(values[:: max(1, len(values) // _CELL_SAMPLE)])
-    if not len(sample):
-        return np.empty(0), np.zeros(1)
-    finite = sample[np.isfinite(sample)]
-    bounds = (finite[0], finite[-1]) if len(finite) else (0.0, 0.0)
-    ranks = np.arange(1, CELLS) * len(sample) // CELLS
-    edges = np.unique(sample[ranks])
-    starts = np.concatenate([[0], np.searchsorted(sample, edges, side="right"), [len(sample)]])
-    # The last cell is empty where the last edge is the largest value.
-    middle = np.clip((starts[:-1] + starts[1:] - 1) // 2, 0, len(sample) - 1)
-    halves = np.clip(np.maximum.accumulate(sample[middle]), *bounds) / 2
-    width = halves[-1] - halves[0]
-    return edges, (halves - halves[0]) / width if width > 0 else np.zeros(len(halves))
-
-
-def cell_of(values: Floats, edges: Floats) -> Integers:
-    """(n,) how many edges lie below each value."""
-    if len(values) < _MANY:
-        return np.searchsorted(edges, values, side="left")
-    # A comparison per edge over the whole column, 8 values at a time, takes a third of a binary search per value.
-    below, is_above = np.zeros(len(values), dtype=np.uint8), np.empty(len(values), dtype=np.bool_)
-    # The same bytes as numbers: adding truth values would convert them first.
-    one_above = is_above.view(np.uint8)
-    for edge in edges:
-        np.greater(values, edge, out=is_above)
-        np.add(below, one_above, out=below)
-    return below.astype(np.int64)
 
 
 def _shares(upto: Floats, missing: Floats) -> tuple[Floats, Floats]:

@@ -20,7 +20,7 @@ from mlops.drift_detection.distances import jensen_shannon, wasserstein
 from mlops.drift_detection.distributions import category_distribution, number_distribution
 from mlops.drift_detection.findings import Finding, category_findings, numeric_findings
 from mlops.drift_detection.ks import ks_test
-from mlops.drift_detection.parallel import each
+from mlops.drift_detection.parallel import ahead, each
 from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
 from mlops.drift_detection.report import TRAILING, DriftReport, FeatureReport, ReferenceUsed
 from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
@@ -170,17 +170,27 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
 def _compare_all(
     names: list[str], reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: DriftPolicy
 ) -> list[tuple[FeatureReport, list[Finding]]]:
-    """Each feature's statistics, whole features at a time on every core."""
+    """Each feature's statistics. Long columns: a feature per core. Short ones: one thread sorts, this one does the
+    rest; its many short calls would only wait for those of a second one.
+    """
     rows = max((len(reference[name]) + len(current[name]) for name in names), default=1)
     size = max(1, _VALUES_AT_ONCE // max(rows, 1))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
-    def compared(batch: list[str]) -> list[tuple[FeatureReport, list[Finding]]]:
+    def ordered(batch: list[str]) -> list[tuple[OrderedColumn, OrderedColumn]]:
         before = ordered_columns([reference[name] for name in batch])
-        now = ordered_columns([current[name] for name in batch])
-        return [_compare_ordered(name, ref, cur, policy) for name, ref, cur in zip(batch, before, now, strict=True)]
+        return list(zip(before, ordered_columns([current[name] for name in batch]), strict=True))
 
-    return [pair for batch in each(compared, batches) for pair in batch]
+    def compared(
+        batch: list[str], columns: list[tuple[OrderedColumn, OrderedColumn]]
+    ) -> list[tuple[FeatureReport, list[Finding]]]:
+        return [_compare_ordered(name, ref, cur, policy) for name, (ref, cur) in zip(batch, columns, strict=True)]
+
+    if size == 1:
+        found = each(lambda batch: compared(batch, ordered(batch)), batches)
+    else:
+        found = [compared(batch, columns) for batch, columns in zip(batches, ahead(ordered, batches), strict=True)]
+    return [pair for batch in found for pair in batch]
 
 
 def compare_numbers(

@@ -20,7 +20,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mlops.drift_detection.calibration import CELLS, cell_of, quantile_cells, rows_kept
+from mlops.drift_detection.calibration import rows_kept
+from mlops.drift_detection.cells import CELLS, cell_of, quantile_cells
 from mlops.drift_detection.description import Description, describe, ordered_column
 from mlops.drift_detection.psi import bin_counts, quantile_bins
 from mlops.errors import EmptyWindow, UnusableFeatures

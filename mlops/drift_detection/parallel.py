@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -21,6 +22,22 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int 
         return [work(item) for item in items]
     with ThreadPoolExecutor(max_workers=n, thread_name_prefix="drift") as pool:
         return list(pool.map(work, items))
+
+
+def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Results in the items' order, worked out by another thread while the caller uses the one before.
+
+    For work that is one long numpy call; a few results wait at a time.
+    """
+    if usable_cores() == 1 or len(items) < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="drift") as pool:
+        waiting = deque(pool.submit(work, item) for item in items[:2])
+        for item in [*items[2:], None, None]:
+            yield waiting.popleft().result()
+            if item is not None:
+                waiting.append(pool.submit(work, item))
 
 
 def usable_cores() -> int:

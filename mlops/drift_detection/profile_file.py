@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlops.drift_detection.calibration import CELLS
+from mlops.drift_detection.cells import CELLS
 from mlops.drift_detection.description import Description
 from mlops.drift_detection.drift_profile import CategoryProfile, DriftProfile, NumberProfile
 from mlops.errors import UnusableProfile
