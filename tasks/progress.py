@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
+from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendError
 from celery.states import READY_STATES
 from kombu.exceptions import OperationalError
@@ -68,9 +69,36 @@ def store_progress(
     app: Celery, run_id: str, stage: Stage, progress: Progress, *, is_over: Callable[[], bool] = lambda: False
 ) -> None:
     """Write it, unless the run's outcome is there already or the stage is over. What cannot be stored is dropped."""
+    body = {"stage": stage.value, **asdict(progress)}
     try:
-        if app.backend.get_state(run_id) in READY_STATES or is_over():
-            return
-        app.backend.store_result(run_id, {"stage": stage.value, **asdict(progress)}, PROGRESS)
+        if isinstance(app.backend, RedisBackend):
+            _store_in_redis(app.backend, run_id, body, is_over)
+        elif app.backend.get_state(run_id) not in READY_STATES and not is_over():
+            app.backend.store_result(run_id, body, PROGRESS)
     except (OperationalError, RedisError, BackendError) as exc:
         log.info("progress.not_shown", run_id=run_id, error=str(exc))
+
+
+def _store_in_redis(backend: RedisBackend, run_id: str, body: dict[str, Any], is_over: Callable[[], bool]) -> None:
+    """As Celery stores a state, but in one step with the look: an outcome that comes in between stays.
+
+    Raises WatchError then: a worker that lost its lease may report beside the one that ends the run.
+    """
+    key = backend.get_key_for_task(run_id)
+    with backend.client.pipeline() as pipe:
+        pipe.watch(key)
+        stored = pipe.get(key)
+        if (stored is not None and backend.decode(stored)["status"] in READY_STATES) or is_over():
+            return
+        meta: dict[str, Any] = {
+            "status": PROGRESS,
+            "result": body,
+            "traceback": None,
+            "children": [],
+            "date_done": None,
+        }
+        value = backend.encode(meta | {"task_id": run_id})
+        pipe.multi()
+        pipe.set(key, value, ex=backend.expires or None)  # type: ignore[attr-defined]  # the stubs lack it
+        pipe.publish(key, value)
+        pipe.execute()

@@ -43,3 +43,16 @@ def test_a_client_sees_the_progress_and_then_the_outcome_which_stays(redis_url: 
             fresh.get(timeout=5)
     for app in (worker, client):
         app.close()
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's own call
+def test_an_outcome_that_comes_between_look_and_write_stays(redis_url: str) -> None:
+    app = Celery(broker=redis_url, backend=redis_url, set_as_current=False)
+
+    def ends_now() -> bool:
+        app.backend.mark_as_failure("run-2", RunFailed("no rows"), store_result=True, call_errbacks=False)
+        return False
+
+    store_progress(app, "run-2", Stage.TRAIN, Progress(done=31, total=90), is_over=ends_now)
+    assert AsyncResult("run-2", app=app).state == "FAILURE"
+    app.close()
