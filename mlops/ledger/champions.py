@@ -32,10 +32,12 @@ class Champions(LedgerPart):
             return _champion_now(connection, namespace, strategy)
 
     def decide(self, grant: Grant, decision: PromotionDecision) -> Promotion:
-        """Commit a decision, fenced by the grant; where it promotes, swap the champion if its seq is as expected.
+        """Commit a decision, fenced by the grant; where it promotes, swap the champion.
 
-        A run's second call returns its first decision. A decision about the champion itself that does not
-        promote leaves it in Production: refusing a version never empties the place.
+        One that came out of a comparison is committed only if the champion's seq is as expected: what was compared
+        with another champion says nothing about this one. A refusal is the version's own. A run's second call returns
+        its first decision. A decision about the champion itself that does not promote leaves it in Production:
+        refusing a version never empties the place.
         Raises LeaseLost, ChampionMoved.
         """
         with self.database.transaction() as connection:
@@ -47,6 +49,8 @@ class Champions(LedgerPart):
             if first is not None:
                 return first
             champion = _champion_now(connection, grant.namespace, grant.strategy)
+            if decision.decision in TESTED and champion.seq != decision.expected_seq:
+                raise _moved(champion, decision)
             keeps = decision.target_stage != PRODUCTION and decision.version == champion.version
             return self._commit(
                 connection,
@@ -111,10 +115,7 @@ class Champions(LedgerPart):
             .returning(tables.promotion)
         ).one()
         if swaps and not self._swapped(connection, champion, decision, version=version, promotion_id=row.id):
-            raise ChampionMoved(
-                f"the champion of {champion.strategy!r} was compared with at seq {decision.expected_seq}; "
-                f"it is {champion.version or 'none'} at seq {champion.seq} or later now; compare again"
-            )
+            raise _moved(champion, decision)
         return _promotion_of(row)
 
     def _swapped(
@@ -237,6 +238,13 @@ class Champions(LedgerPart):
                 .where(_promotion.projected_at.is_(None))
                 .values(projected_at=now())
             )
+
+
+def _moved(champion: Champion, decision: PromotionDecision) -> ChampionMoved:
+    return ChampionMoved(
+        f"the champion of {champion.strategy!r} was compared with at seq {decision.expected_seq}; "
+        f"it is {champion.version or 'none'} at seq {champion.seq} or later now; compare again"
+    )
 
 
 def _is(champion: Champion) -> ColumnElement[bool]:

@@ -6,13 +6,15 @@ promote stage. Both ask the same question, since the champion may move between t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlops.errors import InvalidTransition, LedgerError, ModelNotFound, VersionNotFound
 from mlops.ledger.records import Kind, PromotionDecision, RunRequest, RunState
 from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlops.ledger.records import Accepted, Champion, Grant, Promotion
     from mlops.ports import Ledger, ModelRegistry
 
@@ -128,9 +130,11 @@ def _refuse_stale(
             f"{what} was decided about again meanwhile ({newest.decision} by {newest.actor}); there is nothing left"
         )
         raise StaleApproval(message)
-    if answer == "approve" and champion.seq != promotion.seq:
+    # The evidence's, not the row's: the champion may have moved between the comparison and its commit.
+    compared: Mapping[str, Any] = promotion.evidence["champion"]
+    if answer == "approve" and champion.seq != compared["seq"]:
         message = (
-            f"{what} was compared with champion {promotion.previous_version or 'none'} at seq {promotion.seq}; it is "
+            f"{what} was compared with champion {compared['version'] or 'none'} at seq {compared['seq']}; it is "
             f"{champion.version or 'none'} at seq {champion.seq} now; run `acis promote {promotion.strategy} "
             f"--version {promotion.version}` to compare it again"
         )

@@ -59,6 +59,15 @@ def test_a_refusal_changes_no_champion_and_needs_no_seq(ledger: SqlLedger) -> No
     assert (ledger.champion("growth").version, ledger.champion("growth").seq) == ("3", 1)
 
 
+@pytest.mark.parametrize("decision", ["keep", "inconclusive", "await_approval"])
+def test_what_was_compared_with_another_champion_is_not_recorded(ledger: SqlLedger, decision: str) -> None:
+    ledger.decide(promoting(ledger), decision_for("3"))
+    grant = promoting(ledger)
+    with pytest.raises(ChampionMoved, match="at seq 0; it is 3 at seq 1"):
+        ledger.decide(grant, decision_for("4", decision=decision, target_stage="Staging", expected_seq=0))
+    assert ledger.promotion_of(grant.run_id) is None
+
+
 def test_refusing_the_champion_itself_leaves_it_in_production(ledger: SqlLedger) -> None:
     ledger.decide(promoting(ledger), decision_for("3"))
     refusal = decision_for("3", decision="refuse", target_stage="Archived", expected_seq=1)
@@ -139,7 +148,9 @@ def test_a_run_without_a_decision_has_none(ledger: SqlLedger) -> None:
 
 def judged(ledger: SqlLedger, version: str, decision: str, day: date | None = date(2020, 3, 16)) -> None:
     stage = "Archived" if decision in ("keep", "refuse") else "Staging"
-    ledger.decide(promoting(ledger), decision_for(version, decision=decision, target_stage=stage, as_of=day))
+    seq = ledger.champion("growth").seq
+    made = decision_for(version, decision=decision, target_stage=stage, as_of=day, expected_seq=seq)
+    ledger.decide(promoting(ledger), made)
 
 
 def test_a_champions_challengers_are_those_that_were_tested_against_it(ledger: SqlLedger) -> None:

@@ -124,6 +124,25 @@ def test_a_champion_that_moves_while_the_approval_commits_is_not_replaced(
     assert champion(services) == "7"
 
 
+def test_what_was_compared_before_the_champion_moved_is_compared_again_and_not_put_up_for_approval(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.with_policy(promotion=PromotionPolicy(min_accuracy=0.6, approval="manual"))
+    registered(services)  # version 1 waits for an approval where there is no champion
+    decide, asked = services.ledger.decide, []
+
+    def moved_first(*given: Any) -> Any:
+        asked.append(given[1].decision)
+        if len(asked) == 1:
+            services.ledger.record_transition("growth", decision_for("1", expected_seq=0, as_of=LAST))
+        return decide(*given)
+
+    monkeypatch.setattr(services.ledger, "decide", moved_first)
+    _, outcome = decided(services)
+    assert asked == ["await_approval", "keep"]  # it is the champion itself now
+    assert outcome.run_state is RunState.REFUSED
+
+
 def test_a_version_that_holds_another_model_now_is_refused(services: FakeServices, waiting: str) -> None:
     registry = services.fake_registry
     registry._models[MODEL] = [
