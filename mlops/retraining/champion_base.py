@@ -2,7 +2,7 @@
 
 Called by the train stage where `--incremental` was asked for. What a strategy comes to by itself (no champion yet,
 as many updates as the policy allows) means a full training, said in a warning; what a person changed (another
-label, another horizon, a trainer that cannot continue) is refused.
+label, another horizon, fewer features, a trainer that cannot continue) is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from mlops.errors import ConfigurationError, InsufficientData, UnusableModelFile
+from mlops.features.frame import select_features
 from mlops.training.trainer import load_trainer
 
 if TYPE_CHECKING:
@@ -111,8 +112,10 @@ def beginning(services: Services, strategy: Strategy, *, namespace: str) -> Begi
         )
         return Beginning(warnings=(words,))
     _refuse_other_question(policy, found)
+    base = _base(services, found, updates)
+    _refuse_left_out(services, strategy, base)
     unsaid = () if HORIZON_TAG in found.tags else (f"champion {version} does not say how far its label looked ahead",)
-    return Beginning(base=_base(services, found, updates), warnings=unsaid)
+    return Beginning(base=base, warnings=unsaid)
 
 
 def _base(services: Services, found: ModelVersion, updates: int) -> ChampionBase:
@@ -167,6 +170,19 @@ def _refuse_other_question(policy: TrainingPolicy, found: ModelVersion) -> None:
         message = (
             f"champion {found.version} was trained with training.{name} = {theirs[name]!r}, the strategy now has "
             f"{ours[name]!r}; its trees answer another question: train in full"
+        )
+        raise ConfigurationError(message)
+
+
+def _refuse_left_out(services: Services, strategy: Strategy, base: ChampionBase) -> None:
+    """A column that is not in the view any more is named where the rows are read."""
+    view = services.source.columns()
+    wanted = select_features(view, strategy.data)
+    left_out = sorted({column.name for column in view} & set(base.features) - set(wanted))
+    if left_out:
+        message = (
+            f"champion {base.version} reads {', '.join(left_out)}, which data.include or data.exclude leaves out now, "
+            f"and its trees would go on to: train in full"
         )
         raise ConfigurationError(message)
 

@@ -159,7 +159,11 @@ def _scored(
     """On those dates; rows before a date give the majority class to compare with."""
     rows = scorable.rows
     on = rows.known & np.isin(rows.dates, dates)
-    probability = scorable.model.predict_proba(rows.x[on])[:, 1]
+    both = np.asarray(scorable.model.predict_proba(rows.x[on]))
+    if both.ndim != 2 or both.shape[1] != 2:
+        message = f"it gives probabilities of shape {both.shape}, not of two classes; train again"
+        raise UnusableModelFile(message)
+    probability = both[:, 1]
     n_without = int(np.count_nonzero(~np.isfinite(probability)))
     if n_without:
         message = f"it gives no probability for {n_without} of {len(probability)} rows; train again"

@@ -149,6 +149,13 @@ def test_a_new_column_is_left_to_the_next_full_training(services: FakeServices) 
     assert outcome.result["n_features"] == len(FEATURES)
 
 
+def test_a_champion_that_reads_what_the_strategy_leaves_out_now_is_refused(services: FakeServices) -> None:
+    champion(services)
+    services.with_policy(data=replace(small_strategy().data, exclude=(FEATURES[1],)))
+    with pytest.raises(ConfigurationError, match=f"champion 1 reads {FEATURES[1]}, which .* train in full"):
+        trained(services, incremental=True)
+
+
 def test_a_champion_without_names_of_features_is_refused(services: FakeServices) -> None:
     services.registry.load_classifier(MODEL, champion(services)).get_booster().feature_names = None
     with pytest.raises(UnusableModelFile, match="names of its features"):

@@ -152,9 +152,22 @@ def test_a_sharpe_ratio_of_another_label_is_no_number_and_the_reason_is_said(ser
     assert "the label 'momentum > 0' does not say when to be long" in promotion.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((np.nan, np.nan), "it gives no probability for 160 of 160 rows"),
+        ((0.2, 0.5, 0.3), "it gives probabilities of shape (160, 3), not of two classes"),
+    ],
+)
 @pytest.mark.parametrize(("broken", "decision", "in_place"), [("1", "promote", "2"), ("2", "refuse", "1")])
 def test_a_model_that_gives_no_probability_is_never_better(
-    services: FakeServices, monkeypatch: pytest.MonkeyPatch, broken: str, decision: str, in_place: str
+    services: FakeServices,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    decision: str,
+    in_place: str,
+    answer: tuple[float, ...],
+    said: str,
 ) -> None:
     with_champion(services)
     registered(services)
@@ -166,13 +179,13 @@ def test_a_model_that_gives_no_probability_is_never_better(
             return model
         silent = xgb.XGBClassifier()
         silent.load_model(model.get_booster().save_raw("ubj"))
-        monkeypatch.setattr(silent, "predict_proba", lambda x: np.full((len(x), 2), np.nan))
+        monkeypatch.setattr(silent, "predict_proba", lambda x: np.tile(answer, (len(x), 1)))
         return silent
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", loaded)
     promotion = judged(services)
     assert (promotion.decision, champion(services)) == (decision, in_place)
-    assert "it gives no probability for 160 of 160 rows" in promotion.reasons[0]
+    assert said in promotion.reasons[0]
 
 
 # --------------------------------------------------------------------------- evidence, explained and replayed
