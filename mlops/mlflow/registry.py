@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -31,7 +31,7 @@ from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG
 if TYPE_CHECKING:
     import xgboost as xgb
 
-    from mlops.mlflow.gateway import Gateway
+    from mlops.mlflow.gateway import Gateway, LoggedRun
     from mlops.ports import FailedTraining, ModelVersion, RegistryRun, ReportRecord, TrainedModel
 
 log = structlog.get_logger(__name__)
@@ -73,8 +73,14 @@ class MlflowRegistry:
         found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
         if found is not None:
             return found
-        run_id, model_id, digest = self._finished_run(trained.ledger_run_id) or self._logged(trained)
-        tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
+        left = self._finished_run(trained.ledger_run_id)
+        if left is None:
+            run_id, model_id, digest = self._logged(trained)
+            tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
+        else:
+            # Its model, so its words too: the attempt that finds it may have seen newer data.
+            run_id, model_id = left.run_id, left.tags[MODEL_TAG]
+            tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
         self._gateway.create_version(trained.model_name, model_id=model_id, run_id=run_id, tags=tags)
         registered = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
         if registered is None:
@@ -249,14 +255,12 @@ class MlflowRegistry:
             self._gateway.log(run_id, tags={FAILURE_TAG: reason[:MAX_REASON]})
             self._gateway.end_run(run_id, "FAILED")
 
-    def _finished_run(self, ledger_run_id: str) -> tuple[str, str, str] | None:
+    def _finished_run(self, ledger_run_id: str) -> LoggedRun | None:
         """What an attempt that died between its run's end and the registration left."""
-        for run in self._runs_of(ledger_run_id, "FINISHED"):
-            if MODEL_TAG in run.tags and DIGEST_TAG in run.tags:
-                return run.run_id, run.tags[MODEL_TAG], run.tags[DIGEST_TAG]
-        return None
+        found = self._runs_of(ledger_run_id, "FINISHED")
+        return next((run for run in found if MODEL_TAG in run.tags and DIGEST_TAG in run.tags), None)
 
-    def _runs_of(self, ledger_run_id: str, status: str) -> list[Any]:
+    def _runs_of(self, ledger_run_id: str, status: str) -> list[LoggedRun]:
         if "'" in ledger_run_id:
             message = f"run id {ledger_run_id!r} cannot be searched for; it holds a quote"
             raise RegistryError(message)

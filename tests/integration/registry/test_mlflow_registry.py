@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,11 @@ def test_a_training_that_died_before_the_registration_is_registered_from_what_it
         registry.log_training(trained_model(name, model_name=name))
     monkeypatch.undo()
     (left,) = runs_of(client, name)
-    version = registry.log_training(trained_model(name, model_name=name))
+    again = trained_model(name, model_name=name)
+    version = registry.log_training(replace(again, tags={**again.tags, "data_fingerprint": "cd" * 32}))
     assert version.run_id == left.info.run_id
+    assert version.tags["data_fingerprint"] == "ab" * 32  # of the model that is registered, not of the second attempt
+    assert not [tag for tag in version.tags if tag.startswith("mlflow.")]
     assert len(runs_of(client, name)) == 1
 
 
