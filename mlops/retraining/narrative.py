@@ -19,10 +19,6 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [f"As of: {result['as_of']}"]
     if result.get("report_path"):
         lines.append(f"Drift report saved to: {result['report_path']}")
-    if result.get("page_path"):
-        lines.append(f"To look at: {result['page_path']}")
-    if result.get("mlflow_report_run_id"):
-        lines.append(f"In MLflow: {result.get('mlflow_report_url') or result['mlflow_report_run_id']}")
     lines += [
         "",
         "Drift Detection Summary:",
@@ -38,6 +34,10 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     lines += reference_lines(result)
     lines += sampling_lines(result)
     lines += prediction_lines(result)
+    if result.get("page_path"):
+        lines.append(f"  To look at: {result['page_path']}")
+    if result.get("mlflow_report_run_id"):
+        lines.append(f"  In MLflow: {result.get('mlflow_report_url') or result['mlflow_report_run_id']}")
     return [*lines, ""]
 
 
