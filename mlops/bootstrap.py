@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
     from mlops.retraining.champion_model import ChampionModels
     from mlops.retraining.profile_store import ProfileStore
+    from mlops.retraining.studies import Studies
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
 
@@ -76,6 +77,13 @@ class Services:
         uri = self.settings.mlflow_tracking_uri
         origin = uri.get_secret_value() if uri else ""
         return ProfileStore(self.settings.var_dir / "profiles", lambda: self.registry, origin=origin)
+
+    @cached_property
+    def studies(self) -> Studies:
+        """What tunings have tried, beside the ledger. Raises NothingConfigured."""
+        from mlops.retraining.studies import Studies  # noqa: PLC0415 -- loads Optuna
+
+        return Studies(_needed(self.settings.database_url, "DATABASE_URL"))
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

@@ -213,6 +213,20 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One parameter set that a tuning tried."""
+
+    number: int
+    """From 1."""
+    params: Mapping[str, Any]
+    value: float | None
+    """Of the metric that is tuned, the mean over all folds; None where the trial was pruned."""
+    so_far: tuple[float, ...]
+    """That mean after each fold but the last."""
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedModel:
     """All that is logged of one training."""
 
@@ -237,6 +251,9 @@ class TrainedModel:
     dataset_rows: int = 0
     """How many rows the data set has."""
     dataset_name: str = ""
+    trials: tuple[TrialRecord, ...] = ()
+    """Logged as runs of their own below this one."""
+    trials_metric: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

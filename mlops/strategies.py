@@ -14,6 +14,8 @@ KEY_COLUMNS = ("ticker", "date", "strategy")
 #: Any column with this prefix looks into the future and is never a feature.
 TARGET_PREFIX = "target_"
 
+#: Most trials of one tuning: with more, the deflated test of the promotion lets nothing pass.
+MAX_TRIALS = 500
 #: Most walk-forward folds: with more, a fold of a 2-year window has fewer dates than one label looks ahead.
 MAX_FOLDS = 20
 
@@ -148,6 +150,22 @@ class TrainingPolicy:
     """Newest calendar days before the held-out dates that an incremental training learns from."""
     max_incremental_updates: int = 10
     """After so many incremental updates the next training is a full one: trees of old days are never taken out."""
+    search: dict[str, list[float | int | str | bool]] = field(
+        default_factory=lambda: {
+            "max_depth": [3, 8],
+            "learning_rate": [0.02, 0.3, "log"],
+            "n_estimators": [50, 300],
+            "min_child_weight": [1.0, 50.0, "log"],
+            "subsample": [0.5, 1.0],
+            "colsample_bytree": [0.4, 1.0],
+            "reg_lambda": [0.1, 100.0, "log"],
+        }
+    )
+    """What tuning chooses from, per parameter: `[low, high]`, `[low, high, "log"]`, or a list of choices."""
+    search_folds: int = 3
+    """Walk-forward folds of the training rows on which each trial is judged; as many trainings a trial."""
+    search_metric: MainMetric = "log_loss"
+    """What tuning looks for, the mean over the folds. Log loss sees what a threshold does not: how sure it was."""
     class_weight: Literal["balanced"] | None = None
     """`balanced`: positive rows weigh negatives over positives (`scale_pos_weight`); the probabilities then speak
     of a sample with as many of both."""

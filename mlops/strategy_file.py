@@ -27,6 +27,7 @@ from mlops.features.labels import parse_label
 from mlops.promotion.findings import code_fault
 from mlops.strategies import MAX_FOLDS, Strategy
 from mlops.training.metric_names import form_fault
+from mlops.training.search_space import search_fault
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: A smaller sample of a window saves nothing and shows less: its bound is 0.0043.
@@ -186,6 +187,9 @@ def _check_meaning(strategy: Strategy) -> None:
             f"{training.embargo_dates})": min(training.horizon_dates, training.embargo_dates) >= 0,
             f"findings.single_feature_auc, target_correlation, accuracy, roc_auc and random_split_gap are above 0 "
             f"(found {bounds}); one above 1 is never reached": min(bounds) > 0,
+            f"training.search_folds is 1 to {MAX_FOLDS} (found {training.search_folds})": (
+                1 <= training.search_folds <= MAX_FOLDS
+            ),
             f"training.folds is 0 to {MAX_FOLDS} (found {training.folds})": 0 <= training.folds <= MAX_FOLDS,
             f"promotion.confidence is a probability from 0.5 up to, but not, 1 (found {promotion.confidence})": (
                 0.5 <= promotion.confidence < 1
@@ -201,6 +205,7 @@ def _check_meaning(strategy: Strategy) -> None:
         if not holds
     ]
     wrong += filter(None, (form_fault(name, function) for name, function in training.metrics.items()))
+    wrong += filter(None, (search_fault(name, values) for name, values in training.search.items()))
     wrong += filter(None, map(code_fault, strategy.promotion.accepted_findings))
     for name, cron in (("drift_check", strategy.schedule.drift_check), ("retrain", strategy.schedule.retrain)):
         fault = cron_fault(cron) if cron else None
@@ -220,7 +225,7 @@ def _table(path: Path, content: Mapping[str, Any], key: str, where: str = "") ->
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = {**base, **over}
-    for table in ("params", "metrics", "gates"):
+    for table in ("params", "metrics", "gates", "search"):
         if isinstance(base.get(table), dict) and isinstance(over.get(table), dict):
             merged[table] = {**base[table], **over[table]}
     return merged

@@ -58,9 +58,13 @@ def start_retrain(
     min_accuracy: float | None = None,
     promote: bool = True,
     incremental: bool = False,
+    tune: int | None = None,
     requested_by: str = "program",
 ) -> Accepted:
-    """Training whatever the drift, then promotion where `promote`. `incremental`: continues the champion."""
+    """Training whatever the drift, then promotion where `promote`.
+
+    `incremental`: continues the champion. `tune`: searches parameters in so many trials first.
+    """
     return dispatch(
         run_request(
             process_services().strategies,
@@ -71,6 +75,7 @@ def start_retrain(
             as_of=as_of,
             min_accuracy=min_accuracy,
             incremental=incremental,
+            tune=tune,
         )
     )
 

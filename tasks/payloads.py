@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import RUN_ID_LENGTH
+from mlops.strategies import MAX_TRIALS
 
 
 class InvalidMessage(ConfigurationError):
@@ -62,6 +63,8 @@ class StartTraining(StartMessage):
 
     promote: bool = True
     """False: register the version and leave it in Staging."""
+    tune: int | None = Field(None, ge=1, le=MAX_TRIALS)
+    """Search parameters in so many trials first."""
     incremental: bool = False
     """True: continue the champion on recent days; in full where there is none."""
     min_accuracy: float | None = Field(None, ge=0, le=1)

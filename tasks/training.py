@@ -33,5 +33,6 @@ def train_model(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
         as_of=asked.as_of,
         min_accuracy=asked.min_accuracy,
         incremental=asked.incremental,
+        tune=asked.tune,
     )
     return start(self, services, request)

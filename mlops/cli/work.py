@@ -51,6 +51,7 @@ def train(
     leak_check: Annotated[
         bool, typer.Option("--leak-check", help="Measure the documented random split beside the honest one.")
     ] = False,
+    tune: Annotated[int | None, typer.Option(min=1, help="Search parameters in so many trials first.")] = None,
     incremental: Annotated[
         bool, typer.Option("--incremental", help="Continue the champion on recent days, in place of a full training.")
     ] = False,
@@ -70,6 +71,7 @@ def train(
                 *_option("--min-accuracy", min_accuracy),
                 *_option("--folds", folds),
                 *(["--leak-check"] if leak_check else []),
+                *_option("--tune", tune),
                 *(["--incremental"] if incremental else []),
                 *_option("--as-of", day(as_of)),
                 *_flags(queue=queue, json=json),

@@ -41,6 +41,8 @@ STAGES = ("None", "Staging", "Production", "Archived")
 CHAMPION, CHALLENGER = "champion", "challenger"
 RUN_TAG, SEQ_TAG, MODEL_TAG, DIGEST_TAG = "acis.run_id", "acis.seq", "acis.model_id", "acis.model_sha256"
 FAILURE_TAG = "acis.failure"
+#: By it MLflow's pages show a run below another.
+PARENT_TAG = "mlflow.parentRunId"
 #: Of a failure, in characters.
 MAX_REASON = 500
 #: Passes until stage and alias agree; each further one means that somebody else wrote in between.
@@ -243,11 +245,24 @@ class MlflowRegistry:
             )
             marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
             self._gateway.log(run_id, metrics=trained.metrics, tags=marks, model_id=stored.model_id)
+            self._log_trials(run_id, trained)
             self._gateway.end_run(run_id, "FINISHED")
         except BaseException as exc:
             self._fail(run_id, f"{type(exc).__name__}: {exc}")
             raise
         return run_id, stored.model_id, stored.sha256
+
+    def _log_trials(self, parent: str, trained: TrainedModel) -> None:
+        """Each trial of a tuning as a run below the training's: three requests."""
+        for trial in trained.trials:
+            tags = {PARENT_TAG: parent, RUN_TAG: trained.ledger_run_id, "strategy": trained.strategy}
+            state = "complete" if trial.value is not None else "pruned"
+            name = f"{trained.run_name} trial {trial.number}"
+            run_id = self._gateway.create_run(self._experiment, name, {**tags, "trial_state": state})
+            value = trial.value if trial.value is not None else (trial.so_far or (None,))[-1]
+            metrics = {} if value is None else {trained.trials_metric: value}
+            self._gateway.log(run_id, params=trial.params, metrics={**metrics, "duration_s": trial.duration_s})
+            self._gateway.end_run(run_id, "FINISHED" if state == "complete" else "KILLED")
 
     def _fail(self, run_id: str, reason: str) -> None:
         # A server that does not answer now will have the run closed by the next attempt.

@@ -39,10 +39,12 @@ def train_model_with_mlflow(
     folds: int | None = None,
     leak_check: bool | None = None,
     incremental: bool = False,
+    tune: int | None = None,
 ) -> str:
     """Train, evaluate and register a strategy's model; the MLflow run's id.
 
     `incremental`: continue the champion on recent days; in full, with a warning in the run, where there is none.
+    `tune`: search parameters in so many trials first.
     The version waits in Staging unless `promote`. Raises TrainingFailed, UnknownStrategy, LedgerUnavailable.
     """
     view = train(
@@ -53,6 +55,7 @@ def train_model_with_mlflow(
         folds=folds,
         leak_check=leak_check,
         incremental=incremental,
+        tune=tune,
         queue=False,
         display=StageDisplay(quiet=True),
     )
@@ -94,6 +97,7 @@ def train(  # noqa: PLR0913 -- one keyword per option of the script
     folds: int | None = None,
     leak_check: bool | None = None,
     incremental: bool = False,
+    tune: int | None = None,
 ) -> RunView:
     """Run a training, and a promotion where asked, and wait for its end."""
     services = connect()
@@ -108,6 +112,7 @@ def train(  # noqa: PLR0913 -- one keyword per option of the script
         folds=folds,
         leak_check=leak_check,
         incremental=incremental,
+        tune=tune,
     )
     return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
 
@@ -123,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--leak-check", action="store_true", default=None, help="measure the documented random split as well"
     )
+    parser.add_argument("--tune", type=int, metavar="N", help="search parameters in N trials first")
     parser.add_argument("--incremental", action="store_true", help="continue the champion on recent days, fast")
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
@@ -142,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
                 folds=options.folds,
                 leak_check=options.leak_check,
                 incremental=options.incremental,
+                tune=options.tune,
                 queue=options.queue,
                 display=display,
             )

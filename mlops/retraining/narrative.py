@@ -118,17 +118,37 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
 
 def incremental_lines(result: Mapping[str, Any]) -> list[str]:
     """What an incremental training continued, and what a person should know of how it was trained."""
-    warnings = [f"Warning: {words}" for words in result.get("warnings", ())]
+    lines = _tuning_lines(result.get("tuning"))
+    lines += [f"Warning: {words}" for words in result.get("warnings", ())]
     base = result.get("incremental")
     if not base:
-        return warnings
+        return lines
     return [
         (
             f"Continues champion {base['base_version']} on the days from {base['recent_start']}: "
             f"{base['total_rounds']} rounds in all, incremental update {base['update']}"
         ),
-        *warnings,
+        *lines,
     ]
+
+
+def _tuning_lines(tuning: Mapping[str, Any] | None) -> list[str]:
+    if not tuning:
+        return []
+    own = tuning["own_value"]
+    beside = f", the policy's own parameters {own:.4f}" if own is not None else ""
+    chosen = ", ".join(f"{name} {_short(value)}" for name, value in tuning["params"].items())
+    return [
+        (
+            f"Tuned in {tuning['n_trials']} trials on {tuning['n_folds']} folds ({tuning['n_pruned']} pruned): trial "
+            f"{tuning['best']} is best, {tuning['metric']} {tuning['value']:.4f}{beside}"
+        ),
+        f"  {chosen}",
+    ]
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def scrutiny_lines(result: Mapping[str, Any]) -> list[str]:

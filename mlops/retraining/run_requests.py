@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
-from mlops.strategies import MAX_FOLDS, Reference, Rule, Strategy
+from mlops.strategies import MAX_FOLDS, MAX_TRIALS, Reference, Rule, Strategy
 from mlops.strategy_file import snapshot
 
 
@@ -30,6 +30,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     folds: int | None = None,
     leak_check: bool | None = None,
     incremental: bool = False,
+    tune: int | None = None,
     version: str | None = None,
     executor: Executor = Executor.CELERY,
 ) -> RunRequest:
@@ -52,6 +53,12 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     if folds is not None and not 0 <= folds <= MAX_FOLDS:
         message = f"{folds} folds cannot be made; give 0 (none) to {MAX_FOLDS}"
         raise ConfigurationError(message)
+    if tune is not None and not 1 <= tune <= MAX_TRIALS:
+        message = f"{tune} trials cannot be made; give 1 to {MAX_TRIALS}"
+        raise ConfigurationError(message)
+    if incremental and tune:
+        message = "an incremental training keeps the champion's trees and tunes nothing; ask for one of the two"
+        raise ConfigurationError(message)
     if incremental and (folds or leak_check):
         message = "an incremental training makes no folds and no random split; ask for them with a full training"
         raise ConfigurationError(message)
@@ -71,6 +78,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
         "folds": folds,
         "leak_check": leak_check,
         "incremental": incremental or None,
+        "tune": tune,
         "version": version,
     }
     return RunRequest(

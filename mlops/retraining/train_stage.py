@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mlops.drift_detection.profile_file import digest_of, write_profile
+from mlops.errors import AcisError
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.mlflow.report_projection import report_tags
@@ -28,8 +29,9 @@ from mlops.retraining.recent_rows import read_recent, split_rows
 from mlops.retraining.scrutinise import scrutinise
 from mlops.retraining.training_profile import read_training_profile
 from mlops.retraining.training_record import JudgedModel, record_of, tags_of
+from mlops.retraining.tuning import refuse_search, tune, tuning_result
 from mlops.strategy_file import restore
-from mlops.training.metrics import majority_class_share
+from mlops.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.training.scrutiny import as_result, read_scrutiny
 
 if TYPE_CHECKING:
@@ -37,8 +39,11 @@ if TYPE_CHECKING:
 
     from mlops.bootstrap import Services
     from mlops.ledger.records import Promotion
+    from mlops.retraining.labelled_rows import LabelledRows
     from mlops.retraining.lease_keeper import LeaseKeeper
+    from mlops.retraining.tuning import Tuned
     from mlops.strategies import Strategy
+    from mlops.training.splits import Split
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +63,7 @@ def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome
         services.registry.close_stale_runs(grant.run_id, reason="the training was taken over by another worker")
         result = _fit_and_register(grant, services, keeper, strategy, as_of)
     _to_staging(services, keeper, strategy, grant, result["version"])
+    _forget_trials(grant, services)
     ends = grant.kind is Kind.TRAIN
     return StageOutcome(
         result=result,
@@ -98,6 +104,10 @@ def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
         base.refuse_knowing(split)
         strategy = replace(strategy, training=base.continued(strategy.training))
     keeper.check()
+    tuned = None
+    if n_trials := grant.params.get("tune"):
+        tuned = _tuned(grant, services, keeper, strategy, rows, split, n_trials=n_trials)
+        strategy = replace(strategy, training=tuned.applied(strategy.training))
     fitted = fit(
         strategy.training,
         rows,
@@ -120,8 +130,35 @@ def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
         probability=probability,
         evaluation=evaluation,
         begins=begins,
+        tuned=tuned,
         scrutiny=scrutinise(strategy, rows, split, evaluation, settings=services.settings, control=keeper),
     )
+
+
+def _tuned(
+    grant: Grant,
+    services: Services,
+    keeper: LeaseKeeper,
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    *,
+    n_trials: int,
+) -> Tuned:
+    policy = strategy.training
+    refuse_search(policy)
+    study = services.studies.open(grant.run_id, maximise=policy.search_metric not in LOWER_IS_BETTER, seed=policy.seed)
+    return tune(strategy, rows, split, study, n_trials=n_trials, settings=services.settings, control=keeper)
+
+
+def _forget_trials(grant: Grant, services: Services) -> None:
+    """The version says what came of them. Not worth failing a run for that has its version."""
+    if not grant.params.get("tune"):
+        return
+    try:
+        services.studies.delete(grant.run_id)
+    except AcisError as exc:
+        log.warning("train.study_not_deleted", error=str(exc), action="none: it costs a few rows")
 
 
 def _profile(judged: JudgedModel, services: Services) -> bytes:
@@ -160,6 +197,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
         "warnings": [tags["warning"]] if "warning" in tags else [],
         **incremental_result(tags),
+        **tuning_result(tags),
         **as_result(read_scrutiny(tags)),
     }
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlops.ledger.records import Grant
     from mlops.retraining.fitting import Fitted
     from mlops.retraining.labelled_rows import LabelledRows
+    from mlops.retraining.tuning import Tuned
     from mlops.strategies import Strategy
     from mlops.training.metrics import Evaluation
     from mlops.training.scrutiny import Scrutiny
@@ -52,6 +53,7 @@ class JudgedModel:
     evaluation: Evaluation
     scrutiny: Scrutiny
     begins: Beginning
+    tuned: Tuned | None = None
 
     @property
     def first_train(self) -> date:
@@ -100,6 +102,7 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         **({"warning": "; ".join(judged.warnings)[:MAX_TAG]} if judged.warnings else {}),
         HORIZON_TAG: str(judged.strategy.training.horizon_dates),
         **_base_tags(judged),
+        **(judged.tuned.tags() if judged.tuned is not None else {}),
         **judged.scrutiny.tags(),
     }
 
@@ -135,6 +138,8 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profil
         dataset=example,
         dataset_rows=int(np.count_nonzero(rows.known)),
         dataset_name=f"{strategy.name} {judged.as_of}",
+        trials=judged.tuned.trials if judged.tuned is not None else (),
+        trials_metric=judged.tuned.metric if judged.tuned is not None else "",
     )
 
 

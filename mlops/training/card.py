@@ -52,6 +52,11 @@ def model_card(
             f"version {tags['incremental']}, which with what it continues was trained from {tags['train_start']}; "
             f"{tags['total_rounds']} rounds in all, update {tags['incremental_updates']}"
         )
+    if "tuning_trials" in tags:
+        dates["tuned"] = (
+            f"in {tags['tuning_trials']} trials on walk-forward folds of the training dates; "
+            f"the promotion test counts each as a look"
+        )
     sections = [
         f"# {strategy.model_name}",
         strategy.description,

@@ -60,7 +60,8 @@ class XGBoostTrainer:
 
         Raises SingleClass, UnusableFeatures, ConfigurationError, and what `control.check` raises.
         """
-        settings = _checked_params(params)
+        check_params(params)
+        settings: dict[str, Any] = dict(params)
         total = int(settings.pop("n_estimators", DEFAULT_ROUNDS))
         refuse_unlearnable(data)
         learner = _FIXED | settings | {"device": device, "nthread": n_jobs}
@@ -137,7 +138,8 @@ class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the libra
         return self._stopping.look(self._done, evals_log)
 
 
-def _checked_params(params: Mapping[str, float | int | str | bool]) -> dict[str, Any]:
+def check_params(params: Mapping[str, float | int | str | bool]) -> None:
+    """Raises ConfigurationError for a parameter that is not known, or that a strategy may not set."""
     known = set(xgb.XGBClassifier().get_params())
     for name in params:
         if name in _OURS:
@@ -148,7 +150,6 @@ def _checked_params(params: Mapping[str, float | int | str | bool]) -> dict[str,
             hint = f"did you mean {near[0]!r}?" if near else "see XGBClassifier"
             message = f"parameter {name!r} is not known to XGBClassifier; {hint}"
             raise ConfigurationError(message)
-    return dict(params)
 
 
 def _resumed(

@@ -21,6 +21,7 @@ from mlops.ports import (
     ModelVersion,
     ReportRecord,
     TrainedModel,
+    TrialRecord,
 )
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry
@@ -247,3 +248,30 @@ def test_a_check_that_was_dropped_is_logged_anew(registry: ModelRegistry, name: 
 
 def test_dropping_a_check_that_is_not_there_is_nothing(registry: ModelRegistry) -> None:
     registry.drop_report("0" * 32)
+
+
+def test_the_trials_of_a_tuning_are_runs_below_the_trainings(
+    request: pytest.FixtureRequest, registry: ModelRegistry, name: str
+) -> None:
+    record = replace(
+        made("run-1", name),
+        trials_metric="log_loss",
+        trials=(
+            TrialRecord(number=1, params={"max_depth": 3}, value=0.61, so_far=(0.6,), duration_s=1.5),
+            TrialRecord(number=2, params={"max_depth": 8}, value=None, so_far=(0.7,), duration_s=0.5),
+        ),
+    )
+    version = registry.log_training(record)
+    if isinstance(registry, FakeRegistry):
+        return
+    from mlops.mlflow.gateway import Gateway
+
+    gateway = Gateway(request.getfixturevalue("mlflow_url"))
+    experiment = gateway.experiment_of(version.run_id or "")
+    children = gateway.runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
+    assert sorted((run.status, run.params["max_depth"], run.metrics["log_loss"]) for run in children) == [
+        ("FINISHED", "3", 0.61),
+        ("KILLED", "8", 0.7),
+    ]
+    assert registry.close_stale_runs(record.ledger_run_id, reason="a test") == 0
+    assert registry.log_training(record).version == version.version
