@@ -132,7 +132,7 @@ def _suggested(trial: Trial, dimension: Dimension) -> Any:  # noqa: ANN401 -- of
 def _record(place: int, trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         number=place + 1,
-        params=dict(trial.params),
+        params=dict(sorted(trial.params.items())),
         value=trial.value if trial.state is TrialState.COMPLETE else None,
         so_far=tuple(value for _, value in sorted(trial.intermediate_values.items())),
         duration_s=trial.duration.total_seconds() if trial.duration else 0.0,
