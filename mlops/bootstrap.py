@@ -21,10 +21,10 @@ from mlops.strategy_file import Strategies, load_strategies
 
 if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger
+    from mlops.ledger.studies import Studies
     from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
     from mlops.retraining.champion_model import ChampionModels
     from mlops.retraining.profile_store import ProfileStore
-    from mlops.retraining.studies import Studies
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
 
@@ -81,7 +81,7 @@ class Services:
     @cached_property
     def studies(self) -> Studies:
         """What tunings have tried, beside the ledger. Raises NothingConfigured."""
-        from mlops.retraining.studies import Studies  # noqa: PLC0415 -- loads Optuna
+        from mlops.ledger.studies import Studies  # noqa: PLC0415 -- loads Optuna
 
         return Studies(_needed(self.settings.database_url, "DATABASE_URL"))
 

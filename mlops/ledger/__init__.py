@@ -6,6 +6,7 @@ endings       finish, fail, release, worker_lost       closing   a run's end and
 champions     decisions and the version in production  bells     when a message is due
 reconciling   missing messages, expired leases         outboxes, timetable, workers, policies, readers
 engine        connection and its errors                schema    migrations
+studies       trials of a tuning, by Optuna
 """
 
 from __future__ import annotations

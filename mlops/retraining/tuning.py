@@ -28,9 +28,9 @@ from mlops.training.trainer import check_params
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from mlops.ledger.studies import Study
     from mlops.ports import TrainingControl, TrialRecord
     from mlops.retraining.labelled_rows import LabelledRows
-    from mlops.retraining.studies import Study
     from mlops.strategies import Strategy, TrainingPolicy
     from mlops.training.splits import Split
 

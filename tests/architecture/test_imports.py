@@ -54,6 +54,11 @@ def test_the_mlflow_library_is_imported_by_one_adapter() -> None:
     assert found == {"mlops/mlflow/gateway.py"}
 
 
+def test_optuna_is_imported_by_one_adapter() -> None:
+    found = {str(path) for path in modules(*PACKAGES) if "optuna" in imported(path)}
+    assert found == {"mlops/ledger/studies.py"}
+
+
 @pytest.mark.parametrize("library", ["celery", "kombu", "billiard", "flower"])
 def test_celery_is_imported_in_worker_and_tasks_alone(library: str) -> None:
     found = {path.parts[0] for path in modules(*PACKAGES) if library in imported(path)}

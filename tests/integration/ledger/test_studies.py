@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from mlops.errors import ConfigurationError, LedgerUnavailable
 from mlops.ledger.engine import parse_url
 from mlops.ledger.schema import migrate
-from mlops.retraining.studies import SCHEMA, Studies, Study
+from mlops.ledger.studies import SCHEMA, Studies, Study
 from mlops.training.search_space import dimensions
 
 SPACE = dimensions({"x": [0.0, 1.0]})

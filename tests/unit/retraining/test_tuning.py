@@ -11,10 +11,10 @@ import pytest
 
 from mlops.errors import ConfigurationError, InsufficientData, StageCancelled
 from mlops.ledger.records import Grant, Kind, Stage, StageOutcome
+from mlops.ledger.studies import Studies
 from mlops.ports import Progress, TrainedModel, TrainingData
 from mlops.retraining.narrative import train_lines
 from mlops.retraining.run_requests import run_request
-from mlops.retraining.studies import Studies
 from mlops.retraining.train_stage import train
 from mlops.strategies import TrainingPolicy
 from mlops.training.trainer import XGBoostTrainer
