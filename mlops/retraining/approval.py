@@ -6,6 +6,7 @@ promote stage. Both ask the same question, since the champion may move between t
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops.errors import InvalidTransition, LedgerError, ModelNotFound, VersionNotFound
@@ -102,8 +103,14 @@ def approved(grant: Grant, ledger: Ledger, registry: ModelRegistry, champion: Ch
         actor=grant.requested_by,
         target_stage="Production" if is_yes else "Archived",
         expected_seq=champion.seq,
-        as_of=grant.as_of,
+        as_of=_dated(promotion) or grant.as_of,
     )
+
+
+def _dated(promotion: Promotion) -> date | None:
+    """The challenger's own date, also where the run that proposed it had none."""
+    found = promotion.evidence.get("as_of")
+    return date.fromisoformat(found) if found else None
 
 
 def _refuse_stale(

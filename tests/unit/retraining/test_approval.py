@@ -52,6 +52,8 @@ def test_an_approved_version_becomes_the_champion_with_actor_and_reason(services
     proposal = services.ledger.promotion_of(waiting)
     assert proposal is not None
     assert promotion.evidence["approved_digest"] == proposal.evidence_digest
+    # Of the training, although the run that proposed it was given none: nothing older replaces it later.
+    assert services.ledger.champion("growth").as_of == LAST
     assert services.ledger.run(waiting).state is RunState.AWAITING_APPROVAL  # it ended; its answer is a run of its own
 
 
