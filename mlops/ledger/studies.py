@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import create_engine, exc, text
 
-from mlops.errors import ConfigurationError, LedgerUnavailable
+from mlops.errors import ConfigurationError, LeaseLost, LedgerUnavailable
 from mlops.ledger.engine import CONNECT_TIMEOUT_S, parse_url
 from mlops.ports import TrialRecord
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCHEMA = "mlops_optuna"
 _LOCK = 0x6F707475  # "optu" as a number: two workers that open the first study make the tables once
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_TAKEN_OVER = "the search was taken over by another worker; this trial does not count"
 #: Trials before any is pruned: a median of fewer says little.
 UNPRUNED_TRIALS = 5
 
@@ -95,7 +96,10 @@ class Study:
         return tuple(_record(place, trial) for place, trial in enumerate(trials))
 
     def run_next(self, space: tuple[Dimension, ...], evaluate: Evaluate, *, first: Mapping[str, Any]) -> None:
-        """Choose parameters, evaluate them, note what came out. `first`: values that the first trial has."""
+        """Choose parameters, evaluate them, note what came out. `first`: values that the first trial has.
+
+        Raises LeaseLost where another worker has opened the study meanwhile, and what `evaluate` raises.
+        """
         with _border(self._url):
             n_finished = len(self._study.get_trials(deepcopy=False, states=_FINISHED))
             # A sampler that went on drawing would choose otherwise after an interruption.
@@ -114,11 +118,15 @@ class Study:
         try:
             value = evaluate(chosen, told)
         except Pruned:
-            with _border(self._url):
-                self._study.tell(trial, state=TrialState.PRUNED)
+            self._tell(trial, None, TrialState.PRUNED)
         else:
-            with _border(self._url):
-                self._study.tell(trial, value)
+            self._tell(trial, value, TrialState.COMPLETE)
+
+    def _tell(self, trial: Trial, value: float | None, state: TrialState) -> None:
+        with _border(self._url):
+            noted = self._study.tell(trial, value, state=state, skip_if_finished=True)
+        if noted.state is not state:
+            raise LeaseLost(_TAKEN_OVER)
 
 
 def _suggested(trial: Trial, dimension: Dimension) -> Any:  # noqa: ANN401 -- of the parameter's type
@@ -177,6 +185,8 @@ def _storage(url: URL, engine: dict[str, Any]) -> optuna.storages.RDBStorage:
 def _border(url: URL) -> Iterator[None]:
     try:
         yield
+    except optuna.exceptions.UpdateFinishedTrialError as error:
+        raise LeaseLost(_TAKEN_OVER) from error
     except (exc.OperationalError, exc.InterfaceError, optuna.exceptions.StorageInternalError) as error:
         where = url.render_as_string(hide_password=True)
         words = str(error).splitlines()[0]

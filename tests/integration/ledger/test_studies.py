@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from mlops.errors import ConfigurationError, LedgerUnavailable
+from mlops.errors import ConfigurationError, LeaseLost, LedgerUnavailable
 from mlops.ledger.engine import parse_url
 from mlops.ledger.schema import migrate
 from mlops.ledger.studies import SCHEMA, Studies, Study
@@ -99,3 +99,21 @@ def test_a_user_who_may_not_make_the_schema_is_told_what_the_owner_must_do(postg
 def test_a_database_that_is_down_is_an_outage_that_the_stage_waits_out() -> None:
     with pytest.raises(LedgerUnavailable, match="do not answer"):
         Studies("postgresql://nobody@127.0.0.1:1/none").open("run-1", maximise=False, seed=1)
+
+
+def test_a_stale_worker_whose_search_was_taken_over_adds_nothing(postgres_url: str) -> None:
+    study = Studies(postgres_url).open("run-1", maximise=False, seed=1)
+
+    def taken_over(params: Mapping[str, Any], told: Callable[[int, float], None]) -> float:
+        Studies(postgres_url).open("run-1", maximise=False, seed=1)
+        return distance(params, told)
+
+    def taken_over_between_folds(params: Mapping[str, Any], told: Callable[[int, float], None]) -> float:
+        taken_over(params, told)
+        told(0, 0.5)
+        return 0.5
+
+    for evaluate in (taken_over, taken_over_between_folds):
+        with pytest.raises(LeaseLost, match="taken over"):
+            study.run_next(SPACE, evaluate, first={"x": 0.5})
+    assert study.finished == ()
