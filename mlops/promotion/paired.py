@@ -148,10 +148,13 @@ def in_words(test: PairedTest, champion_version: str) -> str:
     )
     counted = f" ({plain:.4f} before deflation for {test.looks} looks)" if test.looks > 1 else ""
     asked = "below the" if test.verdict == "inconclusive" else "at least the"
+    beyond = ""
+    if deflated(_probability(np.ones(test.resamples, dtype=np.bool_), test.resamples), test.looks) < test.confidence:
+        beyond = f"; {test.resamples:,} resamples cannot show it after so many looks: lower promotion.confidence"
     return (
         f"{test.metric} {test.challenger:.4f} against the {test.champion:.4f} of champion {champion_version} on "
         f"{test.n_dates} common dates: {'worse' if is_worse else 'better'} by at least {test.margin:g} with "
-        f"probability {after:.4f}{counted}, {asked} required {test.confidence:g}"
+        f"probability {after:.4f}{counted}, {asked} required {test.confidence:g}{beyond}"
     )
 
 

@@ -187,6 +187,16 @@ def test_a_better_challenger_is_never_less_probable(seed: int, gain: float, metr
     assert after.difference >= before.difference
 
 
+def test_a_confidence_that_no_resamples_can_show_after_so_many_looks_is_named() -> None:
+    # 20,000 resamples at most: (20,000 / 20,001)^500 = 0.975 is the most that can come out.
+    certain = found(*pair(1, 0.9, 0.5), looks=500, confidence=0.99)
+    assert certain.verdict == "inconclusive"
+    assert in_words(certain, "7").endswith(
+        "required 0.99; 20,000 resamples cannot show it after so many looks: lower promotion.confidence"
+    )
+    assert in_words(found(*pair(1, 0.9, 0.5), looks=500), "7").endswith("at least the required 0.95")
+
+
 def test_the_sentence_has_the_numbers() -> None:
     test = found(*pair(1, 0.65, 0.55), looks=3)
     words = in_words(test, "7")
