@@ -1,6 +1,8 @@
-"""A program answers a run that awaits approval, and gets the run that carries the answer out."""
+"""A program starts trainings, and answers runs that await approval."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -47,3 +49,12 @@ def test_an_answer_while_another_promotion_is_active_opens_no_run(services: Fake
     with pytest.raises(InvalidTransition, match="is deciding about 'growth' now"):
         dispatch.approve(waiting, actor="backend", reason="signed off")
     assert services.sent == []
+
+
+@pytest.mark.parametrize("asked", [{"tune": 30}, {"incremental": True}])
+def test_a_program_asks_for_a_tuned_or_an_incremental_training(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(dispatch, "process_services", lambda: services)
+    accepted = dispatch.start_retrain("growth", reason="nightly", **asked)
+    assert services.claimed(accepted.run_id, Stage.TRAIN).params == asked

@@ -24,7 +24,14 @@ common = {
 messages = st.one_of(
     st.builds(StageMessage, run_id=st.text(min_size=1, max_size=155), publish_no=st.integers(0, 2**31)),
     st.builds(StartCheck, **common, check_only=st.booleans(), drift_threshold=shares, min_accuracy=shares),
-    st.builds(StartTraining, **common, promote=st.booleans(), min_accuracy=shares),
+    st.builds(
+        StartTraining,
+        **common,
+        promote=st.booleans(),
+        min_accuracy=shares,
+        incremental=st.booleans(),
+        tune=st.one_of(st.none(), st.integers(1, 500)),
+    ),
     st.builds(StartPromotion, **common, version=st.one_of(st.none(), names), min_accuracy=shares),
 )
 
@@ -55,6 +62,7 @@ def test_anything_else_is_refused_and_never_crashes(arguments: dict[str, Any]) -
         (StartCheck, {"strategy": "growth", "drift_threshold": float("nan")}, "drift_threshold: Input should be"),
         (StartTraining, {"strategy": "growth", "min_accuracy": float("nan")}, "min_accuracy: Input should be"),
         (StartTraining, {"strategy": "growth", "min_accuracy": 70}, "less than or equal to 1"),
+        (StartTraining, {"strategy": "growth", "tune": 0}, "greater than or equal to 1"),
         (StartTraining, {"strategy": 5}, "strategy: Input should be a valid string"),
         (StartPromotion, {"strategy": "growth", "version": 3}, "version: Input should be a valid string"),
         (StageMessage, {"run_id": "", "publish_no": 1}, "at least 1 character"),
