@@ -19,7 +19,6 @@ from mlops.errors import (
     DataError,
     PermanentError,
     RegistryError,
-    RegistryUnavailable,
     ReportNotFound,
     TemporaryError,
 )
@@ -62,12 +61,15 @@ def project_report(ledger: Ledger, registry: ModelRegistry, run_id: str) -> str 
 
 
 def report_tags(ledger: Ledger, registry: ModelRegistry, run_id: str) -> dict[str, str]:
-    """Tag of a training that names its run's drift report; none where there is none, or it cannot be logged now."""
+    """Tag of a training that names its run's drift report; none where there is none, or it cannot be logged now.
+
+    A model is fitted by then: no server that is away for a moment may cost it.
+    """
     try:
         shown = project_report(ledger, registry, run_id)
     except ReportNotFound:
         return {}
-    except (RegistryUnavailable, RegistryError, DataError) as exc:
+    except (TemporaryError, RegistryError, DataError) as exc:
         log.warning("report.not_logged", run_id=run_id, error=str(exc), next="the reconciler tries it again")
         return {}
     return {REPORT_TAG: shown} if shown else {}

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from mlops.errors import RegistryError, RegistryUnavailable
+from mlops.errors import LedgerUnavailable, RegistryError, RegistryUnavailable
 from mlops.ledger import tables
 from mlops.ledger.records import Kind, Stage
 from mlops.mlflow.report_projection import REPORT_TAG, UnloggedReports, project_report, report_tags
@@ -177,7 +177,7 @@ def test_a_training_without_a_check_names_none(services: FakeServices) -> None:
     assert REPORT_TAG not in version.tags
 
 
-@pytest.mark.parametrize("error", [RegistryUnavailable("down"), RegistryError("refused")])
+@pytest.mark.parametrize("error", [RegistryUnavailable("down"), RegistryError("refused"), LedgerUnavailable("down")])
 def test_a_report_that_cannot_be_logged_keeps_no_training(services: FakeServices, error: Exception) -> None:
     silent = Silent()
     silent.error = error
