@@ -71,7 +71,7 @@ def test_the_run_then_shows_where(services: FakeServices) -> None:
     UnloggedReports().step(services)
     result = services.ledger.run(run_id).stages[0].result
     assert result is not None
-    assert "In MLflow: report-1" in drift_lines(result)
+    assert "  In MLflow: report-1" in drift_lines(result)
 
 
 def test_an_mlflow_that_is_down_loses_nothing(services: FakeServices) -> None:
