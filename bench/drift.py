@@ -12,8 +12,12 @@ many rows of each date as the check keeps. `frozen` is a check against a champio
     ours_over_sort_small, _large       seconds of `ours` (all cores) over those of `sort` (one thread)
     calibrated_over_raw, _large        seconds of `calibrated` over those of `ours`: of the small size, of the large
     extra_memory_over_frame_large      most that one run of `ours` allocates (tracemalloc) over the bytes of the rows
-    rss_ours_over_original_large       most resident memory of a process that holds the rows and runs `ours`, libraries
-                                       included, over that of one that runs `original`
+    evidently_over_ours_small          seconds of Evidently's drift preset over those of `ours`; others alike
+    ours_over_copy_large               from PostgreSQL: a check's seconds over those of the binary COPY of its rows
+    original_over_ours_postgres_large  pandas.read_sql and `original` over that check
+    rss_ours_over_original_large       most resident memory of that check's process over that of pandas and `original`
+
+The libraries are looked for in .venv-bench (`make bench-deps`); what runs from PostgreSQL is bench/drift_postgres.py.
 
 Medians of interleaved runs. On a machine that is busy with something else, use --best: least seconds of each.
 """
@@ -24,9 +28,9 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -54,6 +58,8 @@ from mlops.ports import Window
 from mlops.strategies import DriftPolicy
 
 N_FEATURES = 45
+#: Where `make bench-deps` installs the other libraries.
+PEERS_PYTHON = Path(__file__).resolve().parents[1] / ".venv-bench/bin/python"
 SIZES = {"small": (50_000, 500), "large": (1_000_000, 100_000)}
 REFERENCE_DATES, CURRENT_DATES, HISTORY_DATES = 62, 5, 504
 FIRST = date(2020, 1, 1)
@@ -153,21 +159,6 @@ def peak_growth_mib(size: str) -> float:
     return peak / 2**20
 
 
-def peak_rss_mib(contender: str) -> float:
-    """Most resident memory of a process of its own that makes the large rows and compares them once."""
-    command = [sys.executable, __file__, "--rss-of", contender]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def own_peak_rss_mib() -> float:
-    """Of this process. A child's rusage starts from its parent's peak, VmHWM does not; some kernels lack it."""
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
 def compare(size: str, contenders: list[str], repeats: int) -> dict[str, list[float]]:
     """Seconds of each contender, interleaved."""
     n_reference = SIZES[size][0]
@@ -224,18 +215,53 @@ def frozen(repeats: int) -> tuple[float, float]:
     return median(warm[1:]), median(cold[1:])
 
 
+def peers(repeats: int) -> dict[str, float]:
+    """Each library's seconds over ours, small; nothing where they are not installed."""
+    if not PEERS_PYTHON.exists():
+        print("\nother libraries: not installed; `make bench-deps` installs them")
+        return {}
+    reference, current = windows("small")
+    with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
+        path = Path(folder) / "windows.npz"
+        np.savez(path, **{name: np.column_stack(list(one.numbers.values())) for name, one in
+                          (("reference", reference), ("current", current))})  # fmt: skip
+        script = Path(__file__).with_name("drift_peers.py")
+        theirs = {}
+        for name in ("evidently", "nannyml", "frouros"):
+            told = subprocess.run(
+                [PEERS_PYTHON, script, name, path], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            theirs[name] = json.loads(told.stdout.splitlines()[-1])
+    seconds = median(timed(lambda: ours(reference, current, None, "raw")) for _ in range(repeats))
+    print(f"\nsmall, one run of each in a process of its own: ours {1000 * seconds:.1f} ms")
+    for name, found in theirs.items():
+        ratio = found["seconds"] / seconds
+        print(f"  {name + ' ' + found['version']:<18}{1000 * found['seconds']:>10.1f} ms{ratio:>10.1f} x ours")
+    return {f"{name}_over_ours_small": found["seconds"] / seconds for name, found in theirs.items()}
+
+
+def from_postgres(repeats: int) -> dict[str, float]:
+    """The large size from a PostgreSQL server of its own."""
+    from drift_postgres import compare as compare_in_postgres  # that module takes `original_frames` from this one
+
+    found = compare_in_postgres(*SIZES["large"], repeats)
+    print(f"\nlarge, from PostgreSQL, median of {repeats}")
+    for name, one in found.items():
+        print(f"  {name:<11}{one['seconds']:>9.2f} s{one['peak_mib']:>9.0f} MiB peak")
+    return {
+        "ours_over_copy_large": found["ours"]["seconds"] / found["copy"]["seconds"],
+        "original_over_ours_postgres_large": found["original"]["seconds"] / found["ours"]["seconds"],
+        "rss_ours_over_original_large": found["ours"]["peak_mib"] / found["original"]["peak_mib"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--best", action="store_true", help="least seconds of each instead of the median")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rss-of", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.rss_of:
-        CONTENDERS[options.rss_of](*windows("large"), None)
-        print(own_peak_rss_mib())
-        return
     middle = min if options.best else median
     figures: dict[str, float] = {}
     for size in SIZES:
@@ -260,11 +286,10 @@ def main() -> None:
         figures["frozen_check_ms"], figures["frozen_check_from_file_ms"] = 1000 * in_memory, 1000 * from_file
         frame_mib = sum(SIZES["large"]) * N_FEATURES * 8 / 2**20
         peak = peak_growth_mib("large")
-        resident = {name: peak_rss_mib(name) for name in ("ours", "original")}
-        print(f"\nlarge: ours allocates {peak:.0f} MiB beyond the {frame_mib:.0f} MiB of the rows;")
-        print(f"  most resident memory: ours {resident['ours']:.0f} MiB, original {resident['original']:.0f} MiB")
+        print(f"\nlarge: ours allocates {peak:.0f} MiB beyond the {frame_mib:.0f} MiB of the rows")
         figures["extra_memory_over_frame_large"] = peak / frame_mib
-        figures["rss_ours_over_original_large"] = resident["ours"] / resident["original"]
+        figures |= peers(options.repeats)
+        figures |= from_postgres(min(options.repeats, 3))
     if options.json:
         machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
         versions = {

@@ -40,7 +40,6 @@ from mlops.drift_detection.drift_profile import (
     category_cells,
     number_cells,
 )
-from mlops.drift_detection.parallel import each
 from mlops.drift_detection.weights import Weights
 from mlops.features.frame import FeatureFrame
 
@@ -48,7 +47,7 @@ Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 #: Features that go through a step together: 4 x 500 placements x 65 cells in single precision are 520 KB.
-_AT_ONCE = 4
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +130,7 @@ def calibrate_frozen(
         upto = profile.upto[place[texts[i]]]
         return _category_distances(upto, now[len(numbers) + i], places)
 
-    found = [row for rows in each(block, starts) for row in rows] + [category(i) for i in range(len(texts))]
+    found = [row for start in starts for row in block(start)] + [category(i) for i in range(len(texts))]
     ends = np.arange(r + g + k, r + g + k + n_placements)
     return ranked(
         {name: row.astype(np.float64) for name, row in zip([*numbers, *texts], found, strict=True)},
