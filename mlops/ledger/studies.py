@@ -27,6 +27,8 @@ SCHEMA = "mlops_optuna"
 _LOCK = 0x6F707475  # "optu" as a number: two workers that open the first study make the tables once
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _TAKEN_OVER = "the search was taken over by another worker; this trial does not count"
+#: What the study keeps of the rows it searched on.
+_DATA = "data_fingerprint"
 #: Trials before any is pruned: a median of fewer says little.
 UNPRUNED_TRIALS = 5
 
@@ -45,20 +47,30 @@ class Studies:
         self._url = parse_url(ledger_url)
         self._storage: optuna.storages.RDBStorage | None = None
 
-    def open(self, run_id: str, *, maximise: bool, seed: int) -> Study:
-        """The run's study, made where it does not exist; trials that a dead worker left running are failed."""
+    def open(self, run_id: str, *, maximise: bool, seed: int, data: str = "") -> Study:
+        """The run's study, made where it does not exist; trials that a dead worker left running are failed.
+
+        `data`: fingerprint of the rows; trials on other rows cannot be compared, and that study is begun anew.
+        """
         with _border(self._url):
             optuna.logging.set_verbosity(optuna.logging.WARNING)
-            study = optuna.create_study(
-                storage=self._tables(),
-                study_name=run_id,
-                direction="maximize" if maximise else "minimize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS),
-                load_if_exists=True,
-            )
+            study = self._made(run_id, maximise=maximise)
+            if study.user_attrs.get(_DATA, data) != data:
+                optuna.delete_study(study_name=run_id, storage=self._tables())
+                study = self._made(run_id, maximise=maximise)
+            study.set_user_attr(_DATA, data)
             for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
                 study.tell(trial.number, state=TrialState.FAIL)
         return Study(study, seed=seed, url=self._url)
+
+    def _made(self, run_id: str, *, maximise: bool) -> optuna.Study:
+        return optuna.create_study(
+            storage=self._tables(),
+            study_name=run_id,
+            direction="maximize" if maximise else "minimize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS),
+            load_if_exists=True,
+        )
 
     def delete(self, run_id: str) -> None:
         """Forget the run's study; nothing where there is none."""

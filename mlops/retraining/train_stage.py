@@ -31,6 +31,7 @@ from mlops.retraining.training_profile import read_training_profile
 from mlops.retraining.training_record import JudgedModel, record_of, tags_of
 from mlops.retraining.tuning import refuse_search, tune, tuning_result
 from mlops.strategy_file import restore
+from mlops.training.fingerprint import data_fingerprint
 from mlops.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.training.scrutiny import as_result, read_scrutiny
 
@@ -147,7 +148,13 @@ def _tuned(
 ) -> Tuned:
     policy = strategy.training
     refuse_search(policy)
-    study = services.studies.open(grant.run_id, maximise=policy.search_metric not in LOWER_IS_BETTER, seed=policy.seed)
+    on = split.train
+    study = services.studies.open(
+        grant.run_id,
+        maximise=policy.search_metric not in LOWER_IS_BETTER,
+        seed=policy.seed,
+        data=data_fingerprint(rows.x.where(on), rows.y[on], rows.dates[on], features=rows.features),
+    )
     return tune(strategy, rows, split, study, n_trials=n_trials, settings=services.settings, control=keeper)
 
 

@@ -53,6 +53,12 @@ def test_a_study_leaves_the_ledgers_schema_alone_and_is_taken_up_by_another_proc
     assert searched(alone, 12) == searched(again, 12)
 
 
+def test_trials_on_other_rows_are_forgotten(postgres_url: str) -> None:
+    searched(Studies(postgres_url).open("run-1", maximise=False, seed=1, data="monday"), 3)
+    assert len(Studies(postgres_url).open("run-1", maximise=False, seed=1, data="monday").finished) == 3
+    assert Studies(postgres_url).open("run-1", maximise=False, seed=1, data="tuesday").finished == ()
+
+
 def test_a_running_trial_of_a_dead_worker_is_failed_and_does_not_count(postgres_url: str) -> None:
     def dies(params: Mapping[str, Any], told: Callable[[int, float], None]) -> float:
         raise KeyboardInterrupt
