@@ -98,6 +98,13 @@ class Settings(BaseSettings):
     reconcile_s: float = Field(30.0, gt=0, validation_alias="ACIS_RECONCILE_S")
     """Seconds between two passes of the reconciler."""
 
+    # ---- checkpoints
+    checkpoint_url: str | None = Field(None, validation_alias="ACIS_CHECKPOINT_URL")
+    """Where boosters of unfinished trainings are kept, so that another worker goes on with them: a folder that all
+    training workers share, or `s3://bucket/prefix`; unset: `checkpoints` in ACIS_VAR_DIR."""
+    checkpoint_every_s: float = Field(10.0, ge=0, validation_alias="ACIS_CHECKPOINT_EVERY_S")
+    """Least time between two checkpoints of a training; what a killed worker costs is this and a segment of rounds."""
+
     # ---- workers
     drift_concurrency: int = Field(0, ge=0, validation_alias="ACIS_DRIFT_CONCURRENCY")
     """Drift checks at once in one worker; 0: one per core."""
@@ -143,6 +150,11 @@ class Settings(BaseSettings):
     def result_backend_url(self) -> SecretStr | None:
         """Where outcomes are kept."""
         return self.celery_result_backend or self.celery_broker_url
+
+    @property
+    def checkpoint_place(self) -> str:
+        """URL or folder of the checkpoints."""
+        return self.checkpoint_url or str(self.var_dir / "checkpoints")
 
     @property
     def feature_url(self) -> SecretStr | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlops.ledger.studies import Studies
     from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
     from mlops.retraining.champion_model import ChampionModels
+    from mlops.retraining.checkpoint_store import CheckpointStore
     from mlops.retraining.profile_store import ProfileStore
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
@@ -77,6 +78,15 @@ class Services:
         uri = self.settings.mlflow_tracking_uri
         origin = uri.get_secret_value() if uri else ""
         return ProfileStore(self.settings.var_dir / "profiles", lambda: self.registry, origin=origin)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointStore:
+        """Boosters of unfinished trainings."""
+        from mlops.retraining.checkpoint_store import CheckpointStore  # noqa: PLC0415 -- loads fsspec
+
+        place, endpoint = self.settings.checkpoint_place, self.settings.mlflow_s3_endpoint_url
+        options = {"endpoint_url": endpoint} if endpoint and place.startswith("s3:") else {}
+        return CheckpointStore(place, options)
 
     @cached_property
     def studies(self) -> Studies:

@@ -4,7 +4,8 @@
     ├── TemporaryError             try again after `delay_s`; the run waits, nothing is lost
     │   ├── LedgerUnavailable          PostgreSQL does not answer
     │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
-    │   └── SourceUnavailable          the feature source does not answer
+    │   ├── SourceUnavailable          the feature source does not answer
+    │   └── CheckpointsUnavailable     the place of the checkpoints cannot be read or written
     └── PermanentError             asking again changes nothing
         ├── ConfigurationError         settings or strategies file
         │   ├── NothingConfigured          no server named, none running
@@ -72,6 +73,10 @@ class RegistryUnavailable(TemporaryError):
 
 class SourceUnavailable(TemporaryError):
     """The feature source does not answer; check DATABASE_URL and that the server runs."""
+
+
+class CheckpointsUnavailable(TemporaryError):
+    """Checkpoints can neither be kept nor read; check ACIS_CHECKPOINT_URL."""
 
 
 class PermanentError(AcisError):

@@ -386,6 +386,10 @@ class Ledger(Protocol):
         """Extend the lease. Raises LeaseLost."""
         ...
 
+    def save_checkpoint(self, grant: Grant, checkpoint: dict[str, Any]) -> None:
+        """Name what a later grant of this stage may resume from. Raises LeaseLost."""
+        ...
+
     def finish(self, grant: Grant, outcome: StageOutcome) -> Finished:
         """Write result, run state, next stage and outboxes. Raises LeaseLost."""
         ...

@@ -10,12 +10,16 @@ from typing import Any, Literal
 
 import structlog
 from celery import Task, shared_task
+from kombu.exceptions import OperationalError
 
 from mlops.bootstrap import Services, process_services
 from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ledger.records import Finished, RunRequest, Stage
+from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.execution import ended_badly, execute
+from mlops.retraining.lease_keeper import Holder
 from mlops.retraining.stages import stages
+from tasks.drain import is_draining
 from tasks.outcomes import deliver_outcomes
 from tasks.payloads import StageMessage
 from tasks.progress import ProgressTeller
@@ -71,10 +75,19 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
     Safe to run twice: the second message finds nothing to claim and stores no result.
     """
     services = process_services()
+    if is_draining():
+        _pass_on(task_self, message)
+        return None
+    holder = Holder(
+        worker=str(task_self.request.hostname),
+        lease_s=services.settings.lease_s,
+        renew_s=services.settings.renew_s,
+        is_draining=is_draining,
+    )
     grant = services.ledger.claim(
         message.run_id,
         stage,
-        worker=str(task_self.request.hostname),
+        worker=holder.worker,
         publish_no=message.publish_no,
         task_id=task_self.request.id,
     )
@@ -87,16 +100,39 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
             grant,
             stages(services),
             services.ledger,
-            worker=str(task_self.request.hostname),
-            lease_s=services.settings.lease_s,
-            renew_s=services.settings.renew_s,
+            holder,
             on_progress=teller.report,
+            checkpoints=StageCheckpoints(
+                services.checkpoints, services.ledger, grant, every_s=services.settings.checkpoint_every_s
+            ),
         )
     if finished is None:
         task_self.request.ignore_result = True
         return None
     follow_up(task_self, services, finished)
     return _stage_result(services, grant.run_id, stage, finished)
+
+
+def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
+    """Ring the same bell again for another worker; where that fails, the reconciler rings it within minutes."""
+    request = task_self.request
+    request.ignore_result = True
+    log.info("stage.passed_on", run_id=message.run_id, task=task_self.name)
+    try:
+        task_self.app.send_task(
+            task_self.name,
+            kwargs=message.model_dump(),
+            task_id=request.id,
+            root_id=request.root_id,
+            parent_id=request.parent_id,
+            queue=(request.delivery_info or {})["routing_key"],
+            soft_time_limit=(request.timelimit or (None, None))[1],
+            time_limit=(request.timelimit or (None, None))[0],
+            retry=False,
+            ignore_result=True,
+        )
+    except OperationalError as exc:
+        log.warning("stage.not_passed_on", run_id=message.run_id, error=str(exc), next="the reconciler sends it")
 
 
 def start(task_self: Task[Any, Any], services: Services, request: RunRequest) -> dict[str, Any] | None:

@@ -14,10 +14,12 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from mlops.errors import TemporaryError
+from mlops.failpoints import external_write
 
 if TYPE_CHECKING:
     from celery import Celery
 
+    from mlops.ledger.records import OutcomeMessage
     from mlops.ports import Ledger
 
 log = structlog.get_logger(__name__)
@@ -35,11 +37,8 @@ def deliver_outcomes(app: Celery, ledger: Ledger, *, limit: int = 100) -> int:
     delivered: list[str] = []
     try:
         for message in ledger.pending_outcomes(limit=limit):
-            if message.state == "SUCCESS":
-                app.backend.store_result(message.run_id, message.body, "SUCCESS")
-            else:
-                error = RunFailed(str(message.body.get("error") or message.body.get("state")))
-                app.backend.mark_as_failure(message.run_id, error, store_result=True, call_errbacks=False)
+            with external_write("outcome.store"):
+                _store(app, message)
             delivered.append(message.run_id)
     except (OperationalError, RedisError, BackendError, TemporaryError) as exc:
         log.warning("outcome.not_delivered", error=str(exc), next="the reconciler delivers it")
@@ -49,6 +48,14 @@ def deliver_outcomes(app: Celery, ledger: Ledger, *, limit: int = 100) -> int:
     except TemporaryError as exc:
         log.warning("outcome.not_noted", error=str(exc))
     return len(delivered)
+
+
+def _store(app: Celery, message: OutcomeMessage) -> None:
+    if message.state == "SUCCESS":
+        app.backend.store_result(message.run_id, message.body, "SUCCESS")
+        return
+    error = RunFailed(str(message.body.get("error") or message.body.get("state")))
+    app.backend.mark_as_failure(message.run_id, error, store_result=True, call_errbacks=False)
 
 
 def restore_flushed_outcomes(app: Celery, ledger: Ledger) -> int:

@@ -13,6 +13,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from mlops.errors import TemporaryError
+from mlops.failpoints import external_write
 from mlops.ledger.records import Publication, Stage
 
 if TYPE_CHECKING:
@@ -99,18 +100,19 @@ class CeleryDispatcher:
         try:
             gpu_alive = publication.device == "auto" and publication.stage is Stage.TRAIN and self._gpu_alive()
             queue = queue_of(publication.stage, publication.device, gpu_alive=gpu_alive)
-            self._app.send_task(
-                TASK_OF_STAGE[publication.stage],
-                kwargs={"run_id": publication.run_id, "publish_no": publication.publish_no},
-                task_id=task_id,
-                # Flower's chain: the run is the root, the earlier stage's message the parent.
-                root_id=publication.run_id,
-                parent_id=publication.previous_task_id or publication.run_id,
-                queue=queue,
-                retry=False,
-                soft_time_limit=soft_s,
-                time_limit=kill_s,
-            )
+            with external_write("publish.send"):
+                self._app.send_task(
+                    TASK_OF_STAGE[publication.stage],
+                    kwargs={"run_id": publication.run_id, "publish_no": publication.publish_no},
+                    task_id=task_id,
+                    # Flower's chain: the run is the root, the earlier stage's message the parent.
+                    root_id=publication.run_id,
+                    parent_id=publication.previous_task_id or publication.run_id,
+                    queue=queue,
+                    retry=False,
+                    soft_time_limit=soft_s,
+                    time_limit=kill_s,
+                )
         except OperationalError as exc:
             self._silent_until = self._monotonic() + BROKER_PAUSE_S
             log.warning(

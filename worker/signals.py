@@ -12,6 +12,7 @@ from celery import signals
 
 from config.log_setup import set_up_logging
 from config.settings import load_settings
+from worker.draining import begin_drain, forget_drains, outlive_sigterm
 from worker.health import health_file, touch
 
 
@@ -31,6 +32,31 @@ def note_alive(**_: Any) -> None:  # noqa: ANN401
 @cache
 def _alive_file() -> Path:
     return health_file(load_settings().var_dir, os.environ.get("WORKER_ROLE", "worker"))
+
+
+@signals.worker_init.connect
+def clear_the_drain_flag(**_: Any) -> None:  # noqa: ANN401
+    """Of an earlier process with this number."""
+    forget_drains(load_settings().var_dir)
+
+
+@signals.worker_shutting_down.connect
+def drain(how: str, **_: Any) -> None:  # noqa: ANN401
+    """SIGTERM: tell the children; inside the signal handler of the main process."""
+    if how == "Warm":
+        begin_drain(load_settings().var_dir)
+
+
+@signals.worker_shutdown.connect
+def end_the_drain(**_: Any) -> None:  # noqa: ANN401
+    """The main process ends in good order."""
+    forget_drains(load_settings().var_dir)
+
+
+@signals.worker_process_init.connect
+def be_told_to_stop_by_the_main_process(**_: Any) -> None:  # noqa: ANN401
+    """Alone: a SIGTERM to the whole group would end a training without its checkpoint."""
+    outlive_sigterm()
 
 
 @signals.worker_process_init.connect

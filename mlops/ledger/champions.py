@@ -40,7 +40,7 @@ class Champions(LedgerPart):
         refusing a version never empties the place.
         Raises LeaseLost, ChampionMoved.
         """
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.decide") as connection:
             # the lock keeps a reclaim out until this commits; nothing here waits for HTTP
             fenced = connection.execute(select(_stage.token).where(*held_by(grant)).with_for_update()).one_or_none()
             if fenced is None:
@@ -66,7 +66,7 @@ class Champions(LedgerPart):
 
         The champion moved to any other stage leaves the place empty. Raises ChampionMoved.
         """
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.record_transition") as connection:
             champion = _champion_now(connection, namespace, strategy)
             if decision.target_stage == PRODUCTION:
                 version: str | None = decision.version
@@ -231,7 +231,7 @@ class Champions(LedgerPart):
             this.c.strategy == _promotion.strategy,
             this.c.version == _promotion.version,
         )
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.projected") as connection:
             connection.execute(
                 update(tables.promotion)
                 .where(or_(_promotion.id == promotion_id, and_(_promotion.id < promotion_id, same_version)))

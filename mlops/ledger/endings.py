@@ -36,7 +36,7 @@ class Endings(LedgerPart):
                 f"stage {grant.stage} of run {grant.run_id} must end the run or name the next stage; "
                 f"it gave run_state={outcome.run_state}, next_stage={outcome.next_stage}"
             )
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.finish") as connection:
             if outcome.next_stage is not None:
                 return self._go_on(connection, grant, outcome, outcome.next_stage)
             return self._end(connection, grant, outcome, outcome.run_state or RunState.FAILED)
@@ -92,7 +92,7 @@ class Endings(LedgerPart):
         Where the run was asked to stop meanwhile, it ends cancelled, retry or not.
         """
         words = in_words(error)
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.fail") as connection:
             if retry:
                 back = self._give_back(connection, held_by(grant), error=words, delay_s=delay_s, counts=counts)
                 if back is None:
@@ -124,7 +124,7 @@ class Endings(LedgerPart):
             _stage.claimed_task_id == task_id,
             _stage.state == StageState.RUNNING,
         )
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.worker_lost") as connection:
             return self._give_back(connection, held, error=in_words(cause), delay_s=0.0, counts=True)
 
     def _give_back(

@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.errors import ConfigurationError, LedgerUnavailable
+from mlops.failpoints import reach
 from mlops.ledger.columns import dump_json, timestamp_text
 
 CONNECT_TIMEOUT_S = 5
@@ -39,10 +40,12 @@ class Database:
         self._engine = _postgresql_engine(self.url) if self.is_postgresql else _sqlite_engine(self.url, clock)
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction that may write: committed at the end, rolled back on any error."""
+    def transaction(self, name: str = "database") -> Iterator[Connection]:
+        """One transaction that may write: committed at the end, rolled back on any error. `name`: of its failpoints."""
         with self._border(), self._engine.begin() as connection:
             yield connection
+            reach(f"{name}.before_commit")
+        reach(f"{name}.committed")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -42,7 +42,7 @@ class Leases(LedgerPart):
         An expired lease was a crash and uses up an attempt; where it was the last, the run is dead and the
         answer None. The number of the message plays no part: any bell may wake a due stage.
         """
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.claim") as connection:
             held = self._swap(connection, run_id, stage, worker=worker, task_id=task_id)
             if held is None:
                 self._close_unclaimable(connection, run_id, stage)
@@ -119,7 +119,7 @@ class Leases(LedgerPart):
         values: dict[str, Any] = {"lease_until": earlier(after(self.lease_s), _stage.deadline_at)}
         if progress is not None:
             values["progress"] = progress
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.renew") as connection:
             row = connection.execute(
                 update(tables.stage)
                 .where(*held_by(grant), _stage.deadline_at > now())
@@ -132,7 +132,7 @@ class Leases(LedgerPart):
 
     def save_checkpoint(self, grant: Grant, checkpoint: dict[str, Any]) -> None:
         """Name what a later grant of this stage may resume from. Raises LeaseLost."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.save_checkpoint") as connection:
             named = connection.execute(update(tables.stage).where(*held_by(grant)).values(checkpoint=checkpoint))
             if named.rowcount == 0:
                 raise lease_lost(grant)

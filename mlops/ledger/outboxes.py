@@ -34,7 +34,7 @@ class Outboxes(LedgerPart):
 
     def outcomes_delivered(self, run_ids: Sequence[str]) -> None:
         """They are there now."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.outcomes_delivered") as connection:
             connection.execute(
                 update(tables.outbox)
                 .where(_outbox.run_id.in_(run_ids), _outbox.delivered_at.is_(None))
@@ -43,7 +43,7 @@ class Outboxes(LedgerPart):
 
     def redeliver_outcomes(self, *, within_s: float) -> int:
         """Make pending again what was delivered within so many seconds (the result backend was emptied); how many."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.redeliver_outcomes") as connection:
             again = connection.execute(
                 update(tables.outbox).where(_outbox.delivered_at >= after(-within_s)).values(delivered_at=None)
             )

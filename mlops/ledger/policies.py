@@ -34,7 +34,7 @@ class Policies(LedgerPart):
 
     def edit_policy(self, strategy: str, path: str, value: Any, *, actor: str, reason: str) -> None:  # noqa: ANN401 -- any JSON value
         """Append an edit."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.edit_policy") as connection:
             connection.execute(
                 insert(tables.policy).values(
                     strategy=strategy, path=path, value=value, actor=actor, reason=reason, created_at=now()

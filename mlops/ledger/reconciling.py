@@ -39,7 +39,7 @@ class Reconciling(LedgerPart):
         Each is handed out with a new number, so two reconcilers never send the same message. A queue that
         `queue_lengths` does not name counts as empty.
         """
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.due_publications") as connection:
             self._return_expired(connection)
             self._cancel_asked(connection)
             lost = [] if queue_lengths is None else _lost(connection, queue_lengths)
@@ -51,7 +51,7 @@ class Reconciling(LedgerPart):
 
         The next `due_publications` hands them out again, and routing sends them elsewhere.
         """
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.reroute") as connection:
             taken = connection.execute(
                 update(tables.stage)
                 .where(_is_queued, _is_rung, _stage.queue == queue, _stage.device == "auto")
@@ -64,7 +64,7 @@ class Reconciling(LedgerPart):
         """Fail inline runs whose process stopped renewing, or never claimed; how many."""
         unclaimed = and_(_is_queued, _stage.ring_at < after(-self.lease_s))
         error = "the process that ran it inline stopped; start it again"
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.fail_lost_inline") as connection:
             rows = connection.execute(
                 update(tables.stage)
                 .where(_stage.executor == Executor.INLINE, or_(is_expired, unclaimed))

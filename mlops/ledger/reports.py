@@ -77,7 +77,7 @@ class Reports(LedgerPart):
 
         False, and nothing changes, where it was noted already.
         """
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.report_logged") as connection:
             noted = connection.execute(
                 update(tables.drift_report)
                 .where(_report.run_id == run_id, _report.logged_at.is_(None))

@@ -46,7 +46,7 @@ class Runs(LedgerPart):
     def accept(self, request: RunRequest) -> Accepted:
         """Insert run and first stage, or find the run that is there already."""
         run_id = request.run_id or str(uuid.uuid4())
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.accept") as connection:
             for _ in range(_ACCEPT_TRIES):
                 if self._inserted(connection, run_id, request):
                     first = open_stage(
@@ -96,7 +96,7 @@ class Runs(LedgerPart):
 
     def published(self, publication: Publication, *, queue: str, task_id: str) -> None:
         """Note that the message was sent; nothing where a newer number was handed out meanwhile."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.published") as connection:
             connection.execute(
                 update(tables.stage)
                 .where(
@@ -109,7 +109,7 @@ class Runs(LedgerPart):
 
     def cancel(self, run_id: str, *, actor: str) -> RunState:
         """Cancel a queued run at once, ask a running one to stop. Raises RunNotFound, InvalidTransition."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.cancel") as connection:
             # stages before runs, here as everywhere: one order of locks, no deadlock
             waited = cancel_queued(connection, run_id)
             asked = connection.execute(
@@ -135,7 +135,7 @@ class Runs(LedgerPart):
     def requeue(self, run_id: str, *, actor: str) -> Publication:
         """Bring a dead run back with fresh attempts. Raises RunNotFound, InvalidTransition."""
         try:
-            with self.database.transaction() as connection:
+            with self.database.transaction("ledger.requeue") as connection:
                 return self._requeue(connection, run_id, actor)
         except exc.IntegrityError as error:
             raise InvalidTransition(

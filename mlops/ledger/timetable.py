@@ -21,7 +21,7 @@ class Timetable(LedgerPart):
 
     def sync_schedule(self, entries: Sequence[ScheduleEntry]) -> None:
         """Make the timetable equal to `entries`, keeping `last_slot`; an entry's own is used where it is new."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.sync_schedule") as connection:
             connection.execute(delete(tables.schedule).where(_schedule.key.not_in([entry.key for entry in entries])))
             for entry in entries:
                 values = {
@@ -62,7 +62,7 @@ class Timetable(LedgerPart):
         A skipped slot also becomes a run in state `skipped`, unless a run has that slot. The first note about an
         entry only says where its timetable begins: nothing was missed before it.
         """
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.slot_done") as connection:
             entry = connection.execute(
                 select(_schedule.strategy, _schedule.kind, _schedule.last_slot).where(_schedule.key == key)
             ).one_or_none()

@@ -27,7 +27,7 @@ class Workers(LedgerPart):
             "seen_at": now(),
         }
         same_process = and_(_worker.pid == beat.pid, _worker.host == beat.host)
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.worker_seen") as connection:
             connection.execute(
                 self.database.insert(tables.worker)
                 .values(name=beat.name, **values)
@@ -58,6 +58,6 @@ class Workers(LedgerPart):
 
     def set_draining(self, name: str, *, draining: bool = True) -> bool:
         """Ask a worker's stages to stop at their next border; False where no such worker was ever seen."""
-        with self.database.transaction() as connection:
+        with self.database.transaction("ledger.set_draining") as connection:
             asked = connection.execute(update(tables.worker).where(_worker.name == name).values(draining=draining))
         return asked.rowcount == 1

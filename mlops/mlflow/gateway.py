@@ -34,6 +34,7 @@ from mlops.errors import (
     UnusableProfile,
     VersionNotFound,
 )
+from mlops.failpoints import external_write
 from mlops.ports import ModelVersion
 
 _DEFAULTS = {
@@ -121,7 +122,7 @@ class Gateway:
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Id of a new run in state RUNNING."""
-        with self._translated(f"run {name!r}"):
+        with self._translated(f"run {name!r}"), external_write("registry.create_run"):
             run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
             return str(run.info.run_id)
 
@@ -150,7 +151,8 @@ class Gateway:
                 batch: dict[str, list[Any]] = {}
                 for kind, entity in entities[start : start + _BATCH]:
                     batch.setdefault(kind, []).append(entity)
-                self._client.log_batch(run_id, **batch)
+                with external_write("registry.log_batch"):
+                    self._client.log_batch(run_id, **batch)
 
     def log_dataset(self, run_id: str, frame: pd.DataFrame, *, name: str, digest: str, n_rows: int) -> None:
         """Note what a run was trained on: name, digest (cut to 36 characters), schema and size; not the rows."""
@@ -175,11 +177,12 @@ class Gateway:
                 place = Path(folder, artifact)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(file.resolve())
-            self._client.log_artifacts(run_id, folder)
+            with external_write("registry.log_artifacts"):
+                self._client.log_artifacts(run_id, folder)
 
     def end_run(self, run_id: str, status: str) -> None:
         """End a run as FINISHED, FAILED or KILLED."""
-        with self._translated(f"run {run_id}"):
+        with self._translated(f"run {run_id}"), external_write("registry.set_terminated"):
             self._client.set_terminated(run_id, status)
 
     def delete_run(self, run_id: str) -> None:
@@ -237,7 +240,8 @@ class Gateway:
         if signature is None and predictions is not None:
             signature = infer_signature(example, predictions)
         with tempfile.TemporaryDirectory(prefix="acis-model-") as folder, self._translated(f"model {name!r}"):
-            stored = self._client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+            with external_write("registry.create_logged_model"):
+                stored = self._client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
             path = Path(folder, "model")
             mlflow.xgboost.save_model(
                 model,
@@ -249,8 +253,10 @@ class Gateway:
                 pip_requirements=list(requirements()),
             )
             digest = file_sha256(path / MODEL_FILE)
-            self._client.log_model_artifacts(stored.model_id, str(path))
-            self._client.finalize_logged_model(stored.model_id, "READY")
+            with external_write("registry.log_model_artifacts"):
+                self._client.log_model_artifacts(stored.model_id, str(path))
+            with external_write("registry.finalize_logged_model"):
+                self._client.finalize_logged_model(stored.model_id, "READY")
             self._client.log_outputs(run_id, [LoggedModelOutput(stored.model_id, step=0)])
         return StoredModel(model_id=stored.model_id, sha256=digest)
 
@@ -333,9 +339,10 @@ class Gateway:
             except MlflowException as exc:
                 if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            created = self._client.create_model_version(
-                name, f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags), await_creation_for=0
-            )
+            with external_write("registry.create_model_version"):
+                created = self._client.create_model_version(
+                    name, f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags), await_creation_for=0
+                )
             return str(created.version)
 
     def version(self, name: str, number: str) -> ModelVersion:
@@ -371,17 +378,26 @@ class Gateway:
 
     def set_tag(self, name: str, number: str, key: str, value: str) -> None:
         """Write a version's tag."""
-        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+        what = f"model {name!r} version {number}"
+        with self._translated(what, missing=VersionNotFound), external_write("registry.set_tag"):
             self._client.set_model_version_tag(name, number, key, value)
 
     def set_stage(self, name: str, number: str, stage: str) -> None:
         """Move one version, and no other: with the archive flag, two concurrent moves leave two in Production."""
-        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+        missing = VersionNotFound
+        with (
+            self._translated(f"model {name!r} version {number}", missing=missing),
+            external_write("registry.set_stage"),
+        ):
             _transition(self._client, name=name, version=number, stage=stage, archive_existing_versions=False)
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
         """Point an alias to a version, beside other writers."""
-        with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
+        missing = VersionNotFound
+        with (
+            self._translated(f"model {name!r} version {number}", missing=missing),
+            external_write("registry.set_alias"),
+        ):
             try:
                 self._client.set_registered_model_alias(name, alias, number)
             except MlflowException as exc:
@@ -392,7 +408,7 @@ class Gateway:
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Take an alias away; nothing where there is none."""
-        with self._translated(f"model {name!r}"):
+        with self._translated(f"model {name!r}"), external_write("registry.delete_alias"):
             self._client.delete_registered_model_alias(name, alias)
 
     # -- fluent: global to the process, for the documented class only

@@ -12,7 +12,8 @@ import structlog
 from mlops.errors import LeaseLost, LedgerError, PermanentError, StageCancelled, TemporaryError
 from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
 from mlops.ports import Ledger
-from mlops.retraining.lease_keeper import Drained, LeaseKeeper, OnProgress
+from mlops.retraining.checkpoints import StageCheckpoints
+from mlops.retraining.lease_keeper import Drained, Holder, LeaseKeeper, OnProgress
 
 log = structlog.get_logger(__name__)
 
@@ -21,17 +22,18 @@ Work = Callable[[Grant, LeaseKeeper], StageOutcome]
 
 #: A crash that is not understood is tried again after this pause.
 RETRY_AFTER_CRASH_S = 10.0
+#: `dead` is not among them: a requeue goes on where the last attempt was.
+_NEVER_RESUMED = (StageState.SUCCEEDED, StageState.FAILED, StageState.CANCELLED)
 
 
 def execute(
     grant: Grant,
     stages: Mapping[Stage, Work],
     ledger: Ledger,
+    holder: Holder,
     *,
-    worker: str,
-    lease_s: float,
-    renew_s: float,
     on_progress: OnProgress | None = None,
+    checkpoints: StageCheckpoints | None = None,
 ) -> Finished | None:
     """Do the stage's work and write its end; None when that could not be written: the lease decides then.
 
@@ -41,8 +43,11 @@ def execute(
     structlog.contextvars.bind_contextvars(run_id=grant.run_id, stage=grant.stage.value, strategy=grant.strategy)
     log.info("stage.started", attempt=grant.attempt, token=grant.token)
     try:
-        keeper = LeaseKeeper(ledger, grant, worker=worker, lease_s=lease_s, renew_s=renew_s, on_progress=on_progress)
-        return _work_and_write(grant, stages[grant.stage], ledger, keeper)
+        keeper = LeaseKeeper(ledger, grant, holder, on_progress=on_progress, checkpoints=checkpoints)
+        finished = _work_and_write(grant, stages[grant.stage], ledger, keeper)
+        if checkpoints is not None and finished.stage_state in _NEVER_RESUMED:
+            checkpoints.forget()
+        return finished
     except LeaseLost as exc:
         log.warning("stage.lease_lost", error=str(exc))
         return None

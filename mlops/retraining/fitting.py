@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from mlops.retraining.resumption import BoundControl
 from mlops.training.device import CPU, CUDA, usable_device
 from mlops.training.plan import FitPlan, fit_plan
 from mlops.training.trainer import load_trainer
@@ -34,6 +35,8 @@ class Fitted:
     fit_s: float
     warnings: tuple[str, ...] = ()
     """What a person should know of the fit: a GPU that was not there."""
+    resumed_from: str | None = None
+    """The checkpoint of an earlier attempt that it went on from, e.g. `rounds-50`."""
 
     @property
     def best_iteration(self) -> int | None:
@@ -52,8 +55,9 @@ def fit(
     settings: Settings,
     control: TrainingControl,
     base: bytes | None = None,
+    resumes: bool = False,
 ) -> Fitted:
-    """`base`: a model to continue.
+    """`base`: a model to continue. `resumes`: the control's checkpoints are of this fit, and not of one beside it.
 
     Raises what the trainer and the plan raise; a GPU that is not there is a warning, not an error.
     """
@@ -66,6 +70,13 @@ def fit(
         log.warning(
             "train.no_gpu", error=chosen.warning, action="check the driver, or stop the worker of queue train.gpu"
         )
+    determined = {
+        "trainer": policy.trainer,
+        "params": dict(plan.params),
+        "seed": policy.seed,
+        "segment_rounds": policy.segment_rounds,
+    }
+    bound = BoundControl(control, plan.data, determined) if resumes else None
     model = load_trainer(policy.trainer).fit(
         plan.data,
         params=plan.params,
@@ -73,7 +84,7 @@ def fit(
         device=chosen.device,
         n_jobs=settings.train_n_jobs or max(1, (os.cpu_count() or 1) // settings.train_concurrency),
         segment_rounds=policy.segment_rounds,
-        control=control,
+        control=bound or control,
     )
     return Fitted(
         model=model,
@@ -81,4 +92,5 @@ def fit(
         device=chosen.device,
         fit_s=time.monotonic() - began,
         warnings=(chosen.warning,) if chosen.warning else (),
+        resumed_from=bound.resumed_from if bound else None,
     )

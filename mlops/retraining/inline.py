@@ -21,6 +21,7 @@ from mlops.ledger.records import Accepted, Executor, RunRequest, RunView, Stage,
 from mlops.ledger.states import TERMINAL
 from mlops.ports import Progress
 from mlops.retraining.execution import execute
+from mlops.retraining.lease_keeper import Holder
 from mlops.retraining.stages import stages
 
 log = structlog.get_logger(__name__)
@@ -90,9 +91,7 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
                 grant,
                 table,
                 services.ledger,
-                worker=worker,
-                lease_s=services.settings.lease_s,
-                renew_s=services.settings.renew_s,
+                Holder(worker=worker, lease_s=services.settings.lease_s, renew_s=services.settings.renew_s),
                 on_progress=partial(_show, on_stage, view, stage),
             )
             view = services.ledger.run(run_id)

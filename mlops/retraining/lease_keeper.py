@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ import structlog
 from mlops.errors import LeaseLost, StageCancelled, TemporaryError
 from mlops.ledger.records import Grant
 from mlops.ports import Ledger, Progress
+from mlops.retraining.checkpoints import StageCheckpoints
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,23 @@ class Drained(TemporaryError):
     """The worker is shutting down; the stage goes back to the queue."""
 
 
+def suspended_too() -> float:
+    """Seconds on a clock that goes on while the machine sleeps; `time.monotonic` where there is none."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """The process that holds leases."""
+
+    worker: str
+    """Its name; in the ledger with the stage."""
+    lease_s: float
+    renew_s: float
+    is_draining: Callable[[], bool] = lambda: False
+    """Whether it was asked to end; asked once a boosting round, so it is cheap."""
+
+
 class LeaseKeeper:
     """Context manager around a stage's work; also the `TrainingControl` of a trainer."""
 
@@ -43,21 +61,22 @@ class LeaseKeeper:
         self,
         ledger: Ledger,
         grant: Grant,
+        holder: Holder,
         *,
-        worker: str,
-        lease_s: float,
-        renew_s: float,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = suspended_too,
         on_progress: OnProgress | None = None,
+        checkpoints: StageCheckpoints | None = None,
     ) -> None:
-        """on_progress: told at each report, in the thread that reports; must be quick and must not raise."""
+        """on_progress: told at each report, in the thread that reports; must be quick and must not raise.
+
+        checkpoints: where those of this stage are; None: nothing is kept.
+        """
         self._ledger = ledger
         self._grant = grant
-        self._worker = worker
-        self._lease_s = lease_s
-        self._renew_s = renew_s
+        self._holder = holder
         self._monotonic = monotonic
         self._on_progress = on_progress
+        self._checkpoints = checkpoints
         self._confirmed_at = monotonic()
         self._progress: dict[str, Any] | None = None
         self._is_committed = False
@@ -72,8 +91,11 @@ class LeaseKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Drained) and self._checkpoints is not None:
+            # The last border, which may be younger than what was kept.
+            self._checkpoints.flush()
         self._closed.set()
-        self._thread.join(timeout=self._renew_s)
+        self._thread.join(timeout=self._holder.renew_s)
 
     # -- what a trainer asks and tells
 
@@ -85,9 +107,10 @@ class LeaseKeeper:
 
     def check(self) -> None:
         """Raise StageCancelled, LeaseLost or Drained when the stage must stop now."""
-        if self._stop_with is None or (self._is_committed and isinstance(self._stop_with, StageCancelled)):
-            return
-        raise self._stop_with
+        if self._stop_with is not None and not (self._is_committed and isinstance(self._stop_with, StageCancelled)):
+            raise self._stop_with
+        if self._holder.is_draining():
+            raise Drained
 
     def committed(self) -> None:
         """The ledger holds what the stage decided: from here on a cancellation comes too late."""
@@ -97,23 +120,25 @@ class LeaseKeeper:
         """Like `check`, and raise LeaseLost when the lease was not confirmed lately enough to be sure of it."""
         self.check()
         silent_s = self._monotonic() - self._confirmed_at
-        if silent_s > self._lease_s * WRITE_WITHIN:
+        if silent_s > self._holder.lease_s * WRITE_WITHIN:
             message = f"the lease of {self._grant.run_id} was last confirmed {silent_s:.0f} s ago; nothing is written"
             raise LeaseLost(message)
 
     def save_checkpoint(self, name: str, payload: bytes) -> None:
-        """Checkpoints are not kept yet: a training whose worker dies begins again."""
+        """Keep what a later grant of this stage may resume from. Raises LeaseLost."""
+        if self._checkpoints is not None:
+            self._checkpoints.save(name, payload)
 
     def load_checkpoint(self) -> tuple[str, bytes] | None:
-        """There is none yet."""
-        return None
+        """What an earlier grant of this stage kept last."""
+        return None if self._checkpoints is None else self._checkpoints.load()
 
     # -- the thread
 
     def _keep(self) -> None:
         sent: dict[str, Any] | None = None
         while not self._closed.wait(PROGRESS_EVERY_S):
-            due = self._monotonic() - self._confirmed_at >= self._renew_s
+            due = self._monotonic() - self._confirmed_at >= self._holder.renew_s
             if due or self._progress != sent:
                 sent = self._progress
                 if not self._renew(sent):
@@ -122,7 +147,7 @@ class LeaseKeeper:
     def _renew(self, progress: dict[str, Any] | None) -> bool:
         asked_at = self._monotonic()
         try:
-            renewal = self._ledger.renew(self._grant, progress=progress, worker=self._worker)
+            renewal = self._ledger.renew(self._grant, progress=progress, worker=self._holder.worker)
         except LeaseLost as exc:
             self._stop_with = exc
             return False

@@ -116,6 +116,7 @@ def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
         settings=services.settings,
         control=keeper,
         base=None if base is None else base.model,
+        resumes=True,
     )
     probability = fitted.model.predict_proba(rows.x[split.holdout])[:, 1]
     evaluation = judge(
@@ -201,6 +202,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "holdout_end": tags["holdout_end"],
         "fit_s": float(tags["fit_s"]),
         "n_validation": int(tags.get("n_validation", 0)),
+        "resumed_from": tags.get("resumed_from"),
         "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
         "warnings": [tags["warning"]] if "warning" in tags else [],
         **incremental_result(tags),

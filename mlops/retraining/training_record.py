@@ -99,6 +99,7 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         "fit_s": f"{fitted.fit_s:.3f}",
         "n_validation": str(fitted.plan.n_validation),
         **({} if best is None else {"best_iteration": str(best)}),
+        **({} if fitted.resumed_from is None else {"resumed_from": fitted.resumed_from}),
         **({"warning": "; ".join(judged.warnings)[:MAX_TAG]} if judged.warnings else {}),
         HORIZON_TAG: str(judged.strategy.training.horizon_dates),
         **_base_tags(judged),

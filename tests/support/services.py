@@ -14,7 +14,7 @@ import pyarrow as pa
 from config.settings import Settings
 from mlops.bootstrap import Services
 from mlops.ledger.records import Grant, Kind, Publication, Stage
-from mlops.retraining.lease_keeper import LeaseKeeper
+from mlops.retraining.lease_keeper import Holder, LeaseKeeper
 from mlops.retraining.run_requests import run_request
 from mlops.strategies import DataPolicy, DriftPolicy, PromotionPolicy, Strategy, TrainingPolicy
 from mlops.strategy_file import Strategies
@@ -146,7 +146,10 @@ class FakeServices(Services):
         """A keeper without its thread, last confirmed so many seconds ago."""
         times = iter([0.0])
         return LeaseKeeper(
-            self.ledger, grant, worker="w1", lease_s=60.0, renew_s=10.0, monotonic=lambda: next(times, silent_s)
+            self.ledger,
+            grant,
+            Holder(worker="w1", lease_s=60.0, renew_s=10.0),
+            monotonic=lambda: next(times, silent_s),
         )
 
     def with_policy(self, strategy: str = "growth", **policies: Any) -> None:

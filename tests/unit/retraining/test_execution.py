@@ -19,7 +19,7 @@ from mlops.errors import (
 from mlops.ledger.records import Finished, Grant, Renewal, RunState, Stage, StageOutcome, StageState
 from mlops.ports import Ledger
 from mlops.retraining.execution import RETRY_AFTER_CRASH_S, ended_badly, execute
-from mlops.retraining.lease_keeper import Drained, LeaseKeeper
+from mlops.retraining.lease_keeper import Drained, Holder, LeaseKeeper
 from tests.unit.retraining.test_lease_keeper import GRANT, NOW
 
 OUTCOME = StageOutcome(result={"version": "1"}, run_state=RunState.SUCCEEDED)
@@ -61,7 +61,7 @@ def executed(ledger: RecordingLedger, error: BaseException | None = None) -> Fin
             raise error
         return OUTCOME
 
-    return execute(GRANT, {Stage.TRAIN: work}, cast("Ledger", ledger), worker="w1", lease_s=60.0, renew_s=10.0)
+    return execute(GRANT, {Stage.TRAIN: work}, cast("Ledger", ledger), Holder(worker="w1", lease_s=60.0, renew_s=10.0))
 
 
 def test_work_that_ends_is_finished() -> None:

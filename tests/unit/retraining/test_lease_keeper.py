@@ -15,7 +15,7 @@ from mlops.errors import LeaseLost, LedgerUnavailable, StageCancelled
 from mlops.ledger.records import Executor, Grant, Kind, Renewal, Stage
 from mlops.ports import Ledger, Progress
 from mlops.retraining import lease_keeper
-from mlops.retraining.lease_keeper import Drained, LeaseKeeper
+from mlops.retraining.lease_keeper import Drained, Holder, LeaseKeeper
 
 NOW = datetime(2020, 1, 1, tzinfo=UTC)
 GRANT = Grant(
@@ -72,7 +72,7 @@ def keeper(ledger: FakeLedger, clock: Time, monkeypatch: pytest.MonkeyPatch) -> 
     """A keeper of a 60 s lease, renewed every 10 s of the test's time; its thread looks every millisecond."""
     monkeypatch.setattr(lease_keeper, "PROGRESS_EVERY_S", 0.001)
     with LeaseKeeper(
-        cast("Ledger", ledger), GRANT, worker="w1", lease_s=60.0, renew_s=10.0, monotonic=clock
+        cast("Ledger", ledger), GRANT, Holder(worker="w1", lease_s=60.0, renew_s=10.0), monotonic=clock
     ) as running:
         yield running
 
@@ -173,7 +173,7 @@ def test_cancel_wins_over_drain(ledger: FakeLedger, clock: Time, keeper: LeaseKe
 
 
 def test_the_thread_ends_with_the_stage_even_if_it_fails(ledger: FakeLedger) -> None:
-    keeper = LeaseKeeper(cast("Ledger", ledger), GRANT, worker="w1", lease_s=60.0, renew_s=10.0)
+    keeper = LeaseKeeper(cast("Ledger", ledger), GRANT, Holder(worker="w1", lease_s=60.0, renew_s=10.0))
     with pytest.raises(ZeroDivisionError), keeper:
         raise ZeroDivisionError
     assert not keeper._thread.is_alive()

@@ -74,7 +74,7 @@ def test_no_fold_is_trained_unless_asked_for(services: FakeServices) -> None:
     _, outcome = trained(services)
     assert "folds" not in outcome.result
     assert "random_split" not in outcome.result
-    assert NoCheckpoints.resumed == ["LeaseKeeper"]
+    assert NoCheckpoints.resumed == ["BoundControl"]
 
 
 def test_folds_lie_before_the_held_out_dates_and_are_logged_as_a_table_and_as_metrics(
@@ -130,7 +130,7 @@ def test_side_trainings_stop_with_the_run_and_keep_no_checkpoint(services: FakeS
     NoCheckpoints.resumed.clear()
     services.with_policy(training=replace(small_strategy().training, trainer=f"{__name__}:NoCheckpoints"))
     trained(services, folds=2, leak_check=True)
-    assert NoCheckpoints.resumed == ["LeaseKeeper", "SideControl", "SideControl", "SideControl"]
+    assert NoCheckpoints.resumed == ["BoundControl", "SideControl", "SideControl", "SideControl"]
     CancelledInItsSecondTraining.n = 0
     services.with_policy(
         training=replace(small_strategy().training, trainer=f"{__name__}:CancelledInItsSecondTraining", folds=2)

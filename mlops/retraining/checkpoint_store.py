@@ -1,0 +1,154 @@
+"""Where boosters of unfinished trainings are kept: a folder, or an object store that fsspec reaches.
+
+    URL / run id / token / name        a new object each time, named by the ledger once it is whole
+
+Written by whoever holds the stage, read by whoever takes it over, on another machine too where the URL is shared.
+An object that nobody named, or that is torn, costs nothing: its digest stands in the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote
+
+import fsspec
+import structlog
+
+from mlops.errors import CheckpointsUnavailable
+from mlops.failpoints import external_write
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An object of the store, as the ledger names it."""
+
+    name: str
+    """What it is of: the trainer's word, e.g. `rounds-50`."""
+    path: str
+    """Below the store's URL."""
+    sha256: str
+    n_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """For `mlops_stage.checkpoint`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any] | None) -> Checkpoint | None:
+        """None for nothing, and for what another version of this code wrote."""
+        try:
+            return cls(**document) if document else None
+        except TypeError:
+            return None
+
+
+class CheckpointStore:
+    """Objects below one URL. Every error of the store is CheckpointsUnavailable: a training goes on without it."""
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        """`url`: a path, `s3://bucket/prefix`, or any other of fsspec's; opened at the first use."""
+        self.url = url
+        self._options = dict(options or {})
+
+    def write(self, run_id: str, token: int, name: str, payload: bytes) -> Checkpoint:
+        """Keep the payload. Raises CheckpointsUnavailable."""
+        digest = hashlib.sha256(payload).hexdigest()
+        path = f"{_folder(run_id)}/{token}/{quote(name, safe='')}"
+
+        def put(files: Any, root: str) -> None:  # noqa: ANN401 -- fsspec's
+            files.makedirs(f"{root}/{path.rpartition('/')[0]}", exist_ok=True)
+            files.pipe_file(f"{root}/{path}", payload)
+
+        with external_write("checkpoint.write"):
+            self._with_files("write", put)
+        return Checkpoint(name=name, path=path, sha256=digest, n_bytes=len(payload))
+
+    def read(self, checkpoint: Checkpoint) -> bytes | None:
+        """What was written; None where it is gone or is not that any more. Raises CheckpointsUnavailable."""
+
+        def get(files: Any, root: str) -> bytes | None:  # noqa: ANN401 -- fsspec's
+            try:
+                return bytes(files.cat_file(f"{root}/{checkpoint.path}"))
+            except FileNotFoundError:
+                return None
+
+        payload = self._with_files("read", get)
+        if payload is None or hashlib.sha256(payload).hexdigest() != checkpoint.sha256:
+            log.warning("checkpoint.not_usable", path=checkpoint.path, found="nothing" if payload is None else "torn")
+            return None
+        return payload
+
+    def delete(self, checkpoint: Checkpoint) -> None:
+        """One object; nothing where it is gone already. Raises CheckpointsUnavailable."""
+
+        def remove(files: Any, root: str) -> None:  # noqa: ANN401 -- fsspec's
+            try:
+                files.rm_file(f"{root}/{checkpoint.path}")
+            except FileNotFoundError:
+                return
+
+        self._with_files("remove", remove)
+
+    def delete_run(self, run_id: str) -> None:
+        """All objects of a run. Raises CheckpointsUnavailable."""
+
+        def remove(files: Any, root: str) -> None:  # noqa: ANN401 -- fsspec's
+            try:
+                files.rm(f"{root}/{_folder(run_id)}", recursive=True)
+            except FileNotFoundError:
+                return
+
+        self._with_files("remove", remove)
+
+    def run_ids(self) -> list[str]:
+        """Runs that have objects. Raises CheckpointsUnavailable."""
+
+        def listed(files: Any, root: str) -> list[str]:  # noqa: ANN401 -- fsspec's
+            try:
+                return [unquote(str(path).rstrip("/").rpartition("/")[2]) for path in files.ls(root, detail=False)]
+            except FileNotFoundError:
+                return []
+
+        return sorted(self._with_files("list", listed))
+
+    def check(self) -> str:
+        """Write, read and remove an object; where that was, in words. Raises CheckpointsUnavailable."""
+        written = self.write("acis-doctor", 0, datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"), b"is it kept?")
+        found = self.read(written)
+        self.delete_run("acis-doctor")
+        if found is None:
+            message = f"checkpoints at {self.url}: what was written there could not be read again"
+            raise CheckpointsUnavailable(message)
+        return self.url
+
+    def _with_files(self, verb: str, work: Callable[[Any, str], Result]) -> Result:
+        with _translated(self.url, verb):
+            files, root = fsspec.core.url_to_fs(self.url, **self._options)
+            return work(files, str(root).rstrip("/"))
+
+
+def _folder(run_id: str) -> str:
+    """A run id is somebody's task id, so it may hold anything; `..` would be another folder."""
+    return quote(run_id, safe="").replace("..", "%2E%2E")
+
+
+@contextmanager
+def _translated(url: str, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        # Every store's library has errors of its own; none of them may end a training.
+        message = (
+            f"cannot {verb} checkpoints at {url}: {type(exc).__name__}: {exc}; set ACIS_CHECKPOINT_URL to a folder "
+            "or an object store that this worker can write"
+        )
+        raise CheckpointsUnavailable(message) from exc
