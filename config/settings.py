@@ -105,6 +105,14 @@ class Settings(BaseSettings):
     checkpoint_every_s: float = Field(10.0, ge=0, validation_alias="ACIS_CHECKPOINT_EVERY_S")
     """Least time between two checkpoints of a training; what a killed worker costs is this and a segment of rounds."""
 
+    # ---- how long things are kept, in days
+    keep_runs_days: float = Field(365.0, gt=0, validation_alias="ACIS_KEEP_RUNS_DAYS")
+    """Ended runs without a drift report and without a promotion; those that have one stay as long as that."""
+    keep_reports_days: float | None = Field(None, gt=0, validation_alias="ACIS_KEEP_REPORTS_DAYS")
+    """Drift reports, in the ledger and as files; unset: for ever. Promotions are never removed."""
+    keep_dead_days: float = Field(7.0, gt=0, validation_alias="ACIS_KEEP_DEAD_DAYS")
+    """Checkpoints and trials of dead runs, which `acis requeue` goes on from."""
+
     # ---- workers
     drift_concurrency: int = Field(0, ge=0, validation_alias="ACIS_DRIFT_CONCURRENCY")
     """Drift checks at once in one worker; 0: one per core."""

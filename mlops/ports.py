@@ -504,7 +504,9 @@ class Ledger(Protocol):
 
     # -- the reconciler's view
 
-    def due_publications(self, queue_lengths: Mapping[str, int] | None = None) -> list[Publication]:
+    def due_publications(
+        self, queue_lengths: Mapping[str, int] | None = None, *, at_once: bool = False
+    ) -> list[Publication]:
         """Stages whose message is missing: never published for 5 s, lease expired, due again, or lost.
 
         Expired leases are turned back to queued (or dead, when the attempts are used up) first.
@@ -540,6 +542,10 @@ class Ledger(Protocol):
 
     def schedule(self) -> list[ScheduleEntry]:
         """The timetable."""
+        ...
+
+    def timetable_begins(self, key: str, at: datetime) -> None:
+        """Say from when on an entry has slots, unless somebody has said it."""
         ...
 
     def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from mlops.errors import TemporaryError
 from mlops.failpoints import external_write
+from tasks.redis_mark import change_since_mark, set_mark
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SENTINEL = "acis:outcomes-are-here"
-"""Key in the result backend that is gone when Redis was flushed."""
+MARK = "acis:outcomes-are-here"
+"""Key in the result backend."""
+UNSYNCED_S = 60.0
+"""Before a restart: what the append-only file did not have yet, a second by default, and the restart's own length."""
 
 
 class RunFailed(Exception):
@@ -59,20 +62,23 @@ def _store(app: Celery, message: OutcomeMessage) -> None:
 
 
 def restore_flushed_outcomes(app: Celery, ledger: Ledger) -> int:
-    """Make outcomes pending again when the result backend was emptied; how many. Called by the reconciler.
+    """Make outcomes pending again that the result backend may have lost; how many. Called by the reconciler.
 
-    A key without expiry stands in the backend; where it is gone, everything beside it is gone too.
+    All that would still be kept where it was emptied; the newest ones where it was restarted.
     """
     redis = getattr(app.backend, "client", None)
     if redis is None:
         return 0
     try:
-        if redis.set(SENTINEL, "1", nx=True) is None:
+        change = change_since_mark(redis, MARK)
+        if change == "none":
             return 0
-        n_pending = ledger.redeliver_outcomes(within_s=float(app.conf.result_expires))
+        within_s = float(app.conf.result_expires) if change == "emptied" else UNSYNCED_S
+        n_pending = ledger.redeliver_outcomes(within_s=within_s)
+        set_mark(redis, MARK)
     except RedisError as exc:
         log.warning("outcome.backend_not_looked_at", error=str(exc))
         return 0
     if n_pending:
-        log.warning("outcome.backend_was_emptied", outcomes=n_pending, next="they are delivered again")
+        log.warning("outcome.backend_changed", backend_was=change, outcomes=n_pending, next="they are delivered again")
     return n_pending

@@ -1,8 +1,12 @@
-"""`python -m worker ROLE`: starts one process of the system, the same in make run, Compose and Kubernetes."""
+"""`python -m worker ROLE [NAME]`: starts one process of the system, the same in make run, Compose and Kubernetes.
+
+NAME tells workers of one role on one host apart.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,25 +17,27 @@ from mlops.errors import AcisError, NothingConfigured
 from worker.routing import ROLES
 
 COMMANDS = (*ROLES, "beat", "reconciler", "flower")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code; 2 for a wrong role or setting."""
-    if len(arguments) != 1 or arguments[0] not in COMMANDS:
-        sys.stderr.write(f"usage: python -m worker ROLE, with ROLE one of {', '.join(COMMANDS)}\n")
+    """Exit code; 2 for a wrong role, name or setting."""
+    role, *names = arguments or [""]
+    if role not in COMMANDS or not all(_NAME.fullmatch(name) for name in names) or len(names) > 1:
+        sys.stderr.write(f"usage: python -m worker ROLE [NAME], with ROLE one of {', '.join(COMMANDS)}\n")
         return 2
-    role = arguments[0]
+    os.environ["WORKER_NAME"] = instance = "-".join(arguments)
     try:
         settings = load_settings()
         if role in ROLES:
-            return _worker(role, settings)
+            return _worker(role, instance, settings)
         return {"beat": _beat, "reconciler": _reconciler, "flower": _flower}[role](settings)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"{role}: {exc}\n")
         return 2
 
 
-def _worker(role: str, settings: Settings) -> int:
+def _worker(role: str, instance: str, settings: Settings) -> int:
     os.environ["WORKER_ROLE"] = role
     spec = ROLES[role]
     concurrency = {"drift": settings.drift_concurrency, "train.cpu": settings.train_concurrency}.get(
@@ -43,7 +49,7 @@ def _worker(role: str, settings: Settings) -> int:
         [
             sys.executable, "-m", "celery", "-A", "worker.main", "worker",
             "-Q", spec.queue,
-            "-n", f"{role}@%h",
+            "-n", f"{instance}@%h",
             "-c", str(concurrency or os.cpu_count() or 1),
             "--without-mingle", "--without-gossip",  # their reply keys leak
             "-l", settings.log_level,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,26 +14,58 @@ from redis.exceptions import RedisError
 
 from mlops.bootstrap import Services
 from mlops.ports import Dispatcher
+from tasks.redis_mark import Change, change_since_mark, set_mark
 from worker.routing import QUEUES, UNROUTED
 
 log = structlog.get_logger(__name__)
 
+MARK = "acis:messages-are-here"
+"""Key in the broker."""
+REPLIES = "reply.celery.pidbox"
+"""Exchange of the answers to `inspect`."""
+LETTERS_LOOKED_AT = 100
 GPU_QUEUE = "train.gpu"
 #: A GPU worker that was not seen for so long is gone.
 GPU_SEEN_WITHIN_S = 90.0
 
 
 def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
-    """Ring every bell that is missing; how many."""
+    """Ring every bell that is missing; how many. At once where the broker was emptied or restarted."""
     lengths = queue_lengths(app)
+    if lengths and lengths[UNROUTED] and drop_late_replies(app):
+        lengths = queue_lengths(app)
     alarm_unrouted(lengths)
     if lengths is not None:
         take_back_from_gone_gpu(services)
-    publications = services.ledger.due_publications(lengths)
+    change = broker_change(app)
+    publications = services.ledger.due_publications(lengths, at_once=change not in (None, "none"))
     for publication in publications:
         log.info("stage.republished", run_id=publication.run_id, stage=publication.stage.value)
         dispatcher.publish(publication)
+    if change in ("emptied", "restarted"):
+        log.warning("broker.changed", broker_was=change, stages=len(publications), next="what it lacked was sent again")
+        note_broker(app)
     return len(publications)
+
+
+def broker_change(app: Celery) -> Change | None:
+    """What happened to the broker since the last look; None where it does not answer or cannot be asked."""
+    try:
+        with impatient_connection(app) as connection:
+            channel: Any = connection.default_channel
+            return change_since_mark(channel.client, MARK)
+    except (OperationalError, RedisError, OSError):
+        return None
+
+
+def note_broker(app: Celery) -> None:
+    """What the change had cost was sent again."""
+    try:
+        with impatient_connection(app) as connection:
+            channel: Any = connection.default_channel
+            set_mark(channel.client, MARK)
+    except (OperationalError, RedisError, OSError) as exc:
+        log.info("broker.not_marked", error=str(exc), next="looked at again in the next pass")
 
 
 def impatient_connection(app: Celery) -> Connection:
@@ -49,6 +82,24 @@ def queue_lengths(app: Celery) -> dict[str, int] | None:
             return {queue.name: int(channel.client.llen(queue.name)) for queue in QUEUES}
     except (OperationalError, RedisError, OSError):
         return None
+
+
+def drop_late_replies(app: Celery) -> int:
+    """Take workers' answers that came after their asker had gone out of the dead letters; how many."""
+    try:
+        with impatient_connection(app) as connection:
+            channel: Any = connection.default_channel
+            letters = channel.client.lrange(UNROUTED, 0, LETTERS_LOOKED_AT - 1)
+            return sum(int(channel.client.lrem(UNROUTED, 1, letter)) for letter in letters if _is_reply(letter))
+    except (OperationalError, RedisError, OSError):
+        return 0
+
+
+def _is_reply(letter: str | bytes) -> bool:
+    try:
+        return bool(json.loads(letter)["properties"]["delivery_info"]["exchange"] == REPLIES)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def alarm_unrouted(lengths: Mapping[str, int] | None) -> None:

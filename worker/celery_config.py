@@ -38,6 +38,11 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 25,
+            # What a dead worker held unacknowledged is given to another after so long. Bells are acknowledged at once,
+            # so these are starts, which are safe to repeat and wait for a database at most START_RETRY_S at a time.
+            "visibility_timeout": max(60.0, settings.lease_s),
+            # Looked for every 10 s, not every 100.
+            "unacked_restore_throttle": 1,
             # Unroutable messages are dropped in silence otherwise.
             "deadletter_queue": "unrouted",
         },

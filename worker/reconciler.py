@@ -17,6 +17,7 @@ from mlops.errors import AcisError, LedgerUnavailable
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
 from worker.bells import republish
 from worker.health import health_file, touch
+from worker.housekeeper import Housekeeper
 from worker.registry_watch import RegistryWatch
 from worker.roll_call import note_workers
 from worker.timetable import open_due_slots
@@ -28,6 +29,7 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     """Pass after pass until `stop` is set; a pass that fails is logged, and the next one comes."""
     leads = threading.Event()
     RegistryWatch(services, leads=leads, stop=stop).start()
+    Housekeeper(services, leads=leads, stop=stop).start()
     alive = health_file(services.settings.var_dir, "reconciler")
     while not stop.is_set():
         touch(alive)

@@ -31,7 +31,7 @@ def note_alive(**_: Any) -> None:  # noqa: ANN401
 
 @cache
 def _alive_file() -> Path:
-    return health_file(load_settings().var_dir, os.environ.get("WORKER_ROLE", "worker"))
+    return health_file(load_settings().var_dir, os.environ.get("WORKER_NAME", "worker"))
 
 
 @signals.worker_init.connect

@@ -75,7 +75,7 @@ def open_due_slots(services: Services, dispatcher: Dispatcher) -> int:
 
 def _open(services: Services, dispatcher: Dispatcher, entry: ScheduleEntry, now: datetime) -> int:
     if entry.last_slot is None:
-        services.ledger.slot_done(entry.key, now, skipped=True, note="the timetable begins here")
+        services.ledger.timetable_begins(entry.key, now)
         return 0
     opened = 0
     for slot, in_grace in due_slots(entry, now):

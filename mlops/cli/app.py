@@ -12,6 +12,7 @@ from mlops.cli import (
     drift,
     evaluation,
     history,
+    housekeeping,
     report,
     runs,
     selftest,
@@ -45,6 +46,7 @@ app.command("report")(report.report)
 app.command("drift-history")(history.drift_history)
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
+app.command("housekeeping")(housekeeping.housekeeping)
 app.command("evaluate-drift")(drift.evaluate_drift)
 app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)

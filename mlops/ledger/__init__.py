@@ -5,8 +5,8 @@ runs          accept, cancel, requeue                  leases    claim, renew
 endings       finish, fail, release, worker_lost       closing   a run's end and its outcome
 champions     decisions and the version in production  bells     when a message is due
 reconciling   missing messages, expired leases         outboxes, timetable, workers, policies, readers
+retention     what is old is taken out                 studies   trials of a tuning, by Optuna
 engine        connection and its errors                schema    migrations
-studies       trials of a tuning, by Optuna
 """
 
 from __future__ import annotations

@@ -10,13 +10,14 @@ from mlops.ledger.policies import Policies
 from mlops.ledger.readers import Readers
 from mlops.ledger.reconciling import Reconciling
 from mlops.ledger.reports import Reports
+from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers
 
 
 class SqlLedger(
-    Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers, Reports
+    Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers, Reports, Retention
 ):
     """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
 

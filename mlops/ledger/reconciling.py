@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true, tuple_, update
 
 from mlops.ledger import tables
 from mlops.ledger.bells import LOST_AFTER_MAX_S, handed_out, publication_of, to_be_rung
@@ -33,16 +33,19 @@ class Reconciling(LedgerPart):
         """True inside where this process is the one that reconciles now."""
         return self.database.try_lock()
 
-    def due_publications(self, queue_lengths: Mapping[str, int] | None = None) -> list[Publication]:
+    def due_publications(
+        self, queue_lengths: Mapping[str, int] | None = None, *, at_once: bool = False
+    ) -> list[Publication]:
         """Stages whose message is missing: never published for 5 s, lease expired, due again, or lost.
 
         Each is handed out with a new number, so two reconcilers never send the same message. A queue that
-        `queue_lengths` does not name counts as empty.
+        `queue_lengths` does not name counts as empty. `at_once`: the broker is known to have lost messages, so that
+        none is waited for.
         """
         with self.database.transaction("ledger.due_publications") as connection:
             self._return_expired(connection)
             self._cancel_asked(connection)
-            lost = [] if queue_lengths is None else _lost(connection, queue_lengths)
+            lost = [] if queue_lengths is None else _lost(connection, queue_lengths, at_once=at_once)
             rows = [*_ring(connection, _unconfirmed(connection)), *lost]
         return [publication for row in rows if (publication := publication_of(row)) is not None]
 
@@ -118,7 +121,7 @@ def _unconfirmed(connection: Connection) -> list[AnyRow]:
     )
 
 
-def _lost(connection: Connection, queue_lengths: Mapping[str, int]) -> list[AnyRow]:
+def _lost(connection: Connection, queue_lengths: Mapping[str, int], *, at_once: bool) -> list[AnyRow]:
     """Sent messages that the broker cannot have any more, oldest first, per queue at most as many as it lacks."""
     is_sent = and_(_is_queued, _is_rung, is_due, _stage.published_at.is_not(None))
     counts = connection.execute(
@@ -131,7 +134,7 @@ def _lost(connection: Connection, queue_lengths: Mapping[str, int]) -> list[AnyR
             continue
         oldest = connection.execute(
             select(_stage.run_id, _stage.stage)
-            .where(is_sent, _stage.queue == queue, _stage.ring_at <= now())
+            .where(is_sent, _stage.queue == queue, true() if at_once else _stage.ring_at <= now())
             .order_by(_stage.published_at)
             .limit(lacking)
             .with_for_update(skip_locked=True)

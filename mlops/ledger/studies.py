@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -81,8 +82,10 @@ class Studies:
                 return
 
     def names(self) -> list[str]:
-        """Runs whose study is kept: those that have not ended well."""
+        """Runs whose study is kept: those that have not ended well. Nothing is made where nothing was ever tuned."""
         with _border(self._url):
+            if self._storage is None and not _has_tables(self._url):
+                return []
             return list(optuna.get_all_study_names(storage=self._tables()))
 
     def _tables(self) -> optuna.storages.RDBStorage:
@@ -181,6 +184,18 @@ def _in_own_schema(url: URL) -> optuna.storages.RDBStorage:
         raise ConfigurationError(message) from error
     finally:
         engine.dispose()
+
+
+def _has_tables(url: URL) -> bool:
+    if url.get_backend_name() != "postgresql":
+        return Path(f"{url.database}.tuning").exists()
+    engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, hide_parameters=True)
+    try:
+        with engine.connect() as connection:
+            found = connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.studies"})
+    finally:
+        engine.dispose()
+    return found is not None
 
 
 def _in_own_file(url: URL) -> optuna.storages.RDBStorage:

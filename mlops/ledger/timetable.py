@@ -56,15 +56,21 @@ class Timetable(LedgerPart):
             for row in rows
         ]
 
+    def timetable_begins(self, key: str, at: datetime) -> None:
+        """Say from when on an entry has slots, unless somebody has said it: nothing was missed before."""
+        with self.database.transaction("ledger.timetable_begins") as connection:
+            connection.execute(
+                update(tables.schedule).where(_schedule.key == key, _schedule.last_slot.is_(None)).values(last_slot=at)
+            )
+
     def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:
         """Note that a slot was opened or skipped; never moves `last_slot` backwards.
 
-        A skipped slot also becomes a run in state `skipped`, unless a run has that slot. The first note about an
-        entry only says where its timetable begins: nothing was missed before it.
+        A skipped slot also becomes a run in state `skipped`, unless a run has that slot.
         """
         with self.database.transaction("ledger.slot_done") as connection:
             entry = connection.execute(
-                select(_schedule.strategy, _schedule.kind, _schedule.last_slot).where(_schedule.key == key)
+                select(_schedule.strategy, _schedule.kind).where(_schedule.key == key)
             ).one_or_none()
             if entry is None:
                 return  # taken off the timetable since the caller read it
@@ -73,7 +79,7 @@ class Timetable(LedgerPart):
                 .where(_schedule.key == key, or_(_schedule.last_slot.is_(None), _schedule.last_slot < slot))
                 .values(last_slot=slot, last_note=note or None)
             )
-            if skipped and entry.last_slot is not None:
+            if skipped:
                 self._insert_skipped(connection, entry.strategy, entry.kind, slot, note)
 
     def _insert_skipped(self, connection: Connection, strategy: str, kind: str, slot: datetime, note: str) -> None:

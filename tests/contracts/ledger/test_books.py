@@ -48,9 +48,11 @@ def test_a_skipped_slot_is_a_run_that_says_why_and_cannot_be_opened(ledger: SqlL
     assert (accepted.run_id, accepted.created) == (run.run_id, False)
 
 
-def test_nothing_was_skipped_before_the_timetable_began(ledger: SqlLedger) -> None:
+def test_a_timetable_begins_once_whoever_says_so(ledger: SqlLedger) -> None:
     ledger.sync_schedule([CHECK])
-    ledger.slot_done(CHECK.key, MONDAY, skipped=True)
+    ledger.timetable_begins(CHECK.key, MONDAY)
+    ledger.timetable_begins(CHECK.key, TUESDAY)
+    ledger.timetable_begins("gone:drift_check", MONDAY)
     assert ledger.runs() == []
     assert ledger.schedule()[0].last_slot == MONDAY
 

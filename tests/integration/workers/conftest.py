@@ -5,7 +5,6 @@ The workers are started once for all tests of the folder; each test names its ow
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,12 +22,13 @@ from celery import Celery
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
-from config.settings import ROOT, Settings, variables
+from config.settings import ROOT, Settings
 from mlops.bootstrap import Services, connect
 from mlops.ledger.engine import Database
 from mlops.ledger.records import RunView
 from tests.support.features import postgres_table
 from tests.support.ledgers import with_movable_clock
+from tests.support.processes import environment_of
 from tests.support.services import panel
 from worker.celery_config import celery_config
 
@@ -159,18 +159,6 @@ def worker_settings(
         report_dir=folder,
         drift_concurrency=1,
     )
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    """The same as variables of a process."""
-    values = {variable: getattr(settings, name) for variable, name in variables().items()}
-    texts = {
-        variable: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for variable, value in values.items()
-        if value is not None
-    }
-    others = {name: value for name, value in os.environ.items() if name not in values}
-    return {**others, **texts, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from tasks.outcomes import restore_flushed_outcomes
+from tasks.outcomes import MARK, UNSYNCED_S, restore_flushed_outcomes
 
 
 class Remembering:
@@ -28,6 +28,10 @@ def test_an_emptied_result_backend_is_filled_again_once(redis_url: str) -> None:
     app.backend.client.flushall()
     assert restore_flushed_outcomes(app, ledger) == 3  # type: ignore[arg-type]
     assert ledger.asked_within_s == [7 * 86400.0] * 2
+    app.backend.client.set(MARK, "another process")
+    assert restore_flushed_outcomes(app, ledger) == 3  # type: ignore[arg-type]
+    assert restore_flushed_outcomes(app, ledger) == 0  # type: ignore[arg-type]
+    assert ledger.asked_within_s[2:] == [UNSYNCED_S]  # a restart may have lost the newest
     app.close()
 
 

@@ -71,6 +71,8 @@ def test_the_brokers_sockets_time_out_and_dead_letters_are_kept() -> None:
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,
+        "visibility_timeout": 60.0,
+        "unacked_restore_throttle": 1,
         "deadletter_queue": "unrouted",
     }
 

@@ -76,7 +76,7 @@ def test_the_probe_wants_a_role(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_each_heartbeat_of_a_worker_touches_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKER_ROLE", "train.cpu")
+    monkeypatch.setenv("WORKER_NAME", "train.cpu")
     signals._alive_file.cache_clear()
     try:
         heartbeat_sent.send(sender=None)

@@ -1,0 +1,101 @@
+"""Takes away what is old, so that nothing grows without bound; the settings `keep_*_days` say what is old.
+
+Called by the reconciler once an hour, and by `acis housekeeping`. Safe to repeat, and beside another's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mlops.errors import CheckpointsUnavailable
+
+if TYPE_CHECKING:
+    from mlops.bootstrap import Services
+
+log = structlog.get_logger(__name__)
+
+#: A worker is shown as gone for so long.
+UNSEEN_DAYS = 7.0
+#: Batches of one call: a ledger of years is emptied in portions.
+BATCHES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tidied:
+    """How many of each were taken away."""
+
+    runs: int = 0
+    reports: int = 0
+    report_files: int = 0
+    checkpoints: int = 0
+    studies: int = 0
+    workers: int = 0
+
+
+def tidy(services: Services) -> Tidied:
+    """Raises LedgerUnavailable; checkpoints that do not answer wait for the next time."""
+    settings, ledger = services.settings, services.ledger
+    report_days = settings.keep_reports_days
+    tidied = Tidied(
+        # Reports first: a run goes once its report is gone.
+        reports=_all(lambda: ledger.purge_reports(older_than_days=report_days)) if report_days is not None else 0,
+        report_files=_old_report_files(settings.report_dir, days=report_days) if report_days is not None else 0,
+        runs=_all(lambda: ledger.purge_runs(older_than_days=settings.keep_runs_days)),
+        checkpoints=_checkpoints(services),
+        studies=_studies(services),
+        workers=ledger.purge_workers(unseen_days=UNSEEN_DAYS),
+    )
+    if tidied != Tidied():
+        log.info("housekeeping.done", **{name: n for name, n in vars(tidied).items() if n})
+    return tidied
+
+
+def _all(batch: Callable[[], int]) -> int:
+    total = 0
+    for _ in range(BATCHES):
+        n = batch()
+        total += n
+        if n == 0:
+            break
+    return total
+
+
+def _checkpoints(services: Services) -> int:
+    try:
+        gone = services.ledger.never_resumed(
+            services.checkpoints.run_ids(), dead_for_days=services.settings.keep_dead_days
+        )
+        for run_id in gone:
+            services.checkpoints.delete_run(run_id)
+    except CheckpointsUnavailable as exc:
+        log.warning("housekeeping.checkpoints_wait", error=str(exc))
+        return 0
+    return len(gone)
+
+
+def _studies(services: Services) -> int:
+    """Of runs that did not end well; a training deletes its own."""
+    gone = services.ledger.never_resumed(services.studies.names(), dead_for_days=services.settings.keep_dead_days)
+    for run_id in gone:
+        services.studies.delete(run_id)
+    return len(gone)
+
+
+def _old_report_files(folder: Path, *, days: float) -> int:
+    oldest = time.time() - days * 86_400
+    n_removed = 0
+    for path in [*folder.glob("drift_report_*.json"), *folder.glob("drift_report_*.html")]:
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+                n_removed += 1
+        except OSError as exc:
+            # Somebody else's file in a shared temporary folder, or gone meanwhile.
+            log.info("housekeeping.file_left", path=str(path), error=str(exc))
+    return n_removed

@@ -1,0 +1,73 @@
+"""What is taken out of the ledger when it is old. Promotions, audit and the policies' edits stay for ever.
+
+Each call takes a bounded batch in a transaction of its own, so that no writer waits for it for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import and_, delete, exists, or_, select
+
+from mlops.ledger import tables
+from mlops.ledger.columns import after
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import RunState
+from mlops.ledger.states import TERMINAL
+
+_run = tables.run.c
+_report = tables.drift_report.c
+
+DAY_S = 86_400.0
+BATCH = 500
+"""Rows of one transaction."""
+
+has_report = exists().where(_report.run_id == _run.run_id)
+has_promotion = exists().where(tables.promotion.c.run_id == _run.run_id)
+
+
+class Retention(LedgerPart):
+    """Deletes; the reconciler calls it."""
+
+    def purge_runs(self, *, older_than_days: float, limit: int = BATCH) -> int:
+        """Runs that ended so long ago and left neither a drift report nor a promotion, with their stages; how many."""
+        old = (
+            select(_run.run_id)
+            .where(_run.state.in_(TERMINAL), _run.finished_at < after(-older_than_days * DAY_S))
+            .where(~has_report, ~has_promotion)
+            .order_by(_run.finished_at)
+            .limit(limit)
+        )
+        with self.database.transaction("ledger.purge_runs") as connection:
+            return connection.execute(delete(tables.run).where(_run.run_id.in_(old))).rowcount
+
+    def purge_reports(self, *, older_than_days: float, limit: int = BATCH) -> int:
+        """Drift reports that are so old; how many. Their runs follow by `purge_runs`."""
+        old = (
+            select(_report.id)
+            .where(_report.created_at < after(-older_than_days * DAY_S))
+            .order_by(_report.id)
+            .limit(limit)
+        )
+        with self.database.transaction("ledger.purge_reports") as connection:
+            return connection.execute(delete(tables.drift_report).where(_report.id.in_(old))).rowcount
+
+    def purge_workers(self, *, unseen_days: float) -> int:
+        """Workers that nobody has seen for so long; how many."""
+        gone = tables.worker.c.seen_at < after(-unseen_days * DAY_S)
+        with self.database.transaction("ledger.purge_workers") as connection:
+            return connection.execute(delete(tables.worker).where(gone)).rowcount
+
+    def never_resumed(self, run_ids: Collection[str], *, dead_for_days: float) -> list[str]:
+        """Those of the runs that no worker will take up again: not known, ended, or dead for so long, ascending.
+
+        A dead run can be brought back for a while, and then goes on where it was.
+        """
+        if not run_ids:
+            return []
+        is_revivable = and_(_run.state == RunState.DEAD, _run.finished_at >= after(-dead_for_days * DAY_S))
+        kept = or_(_run.state.not_in(TERMINAL), is_revivable)
+        query = select(_run.run_id).where(_run.run_id.in_(run_ids), kept)
+        with self.database.reading() as connection:
+            still = set(connection.scalars(query))
+        return sorted(set(run_ids) - still)

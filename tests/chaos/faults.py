@@ -1,0 +1,310 @@
+"""The faults. Each is injected, lasts, and ends; then a question is left that is true once the system has recovered.
+
+What "recovered" asks: that the stages which the fault hit are held by somebody else or have ended; where it hit none,
+that a check asked for after the fault comes to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import redis
+
+from mlops.ledger.states import TERMINAL
+from tests.chaos.load import Load
+from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
+from tests.chaos.servers import wait_for
+from tests.chaos.system import ChaosSystem
+from tests.support.processes import Role
+
+Recovered = Callable[[], bool]
+Fault = Callable[[ChaosSystem, Load, random.Random], Recovered]
+
+#: Kills look for a worker with work for so long.
+BUSY_WITHIN_S = 5.0
+WORKERS = ("control", "drift", "train.cpu", "promote")
+
+
+def sleep(seconds: float) -> None:
+    """The fault's own length; nothing else is waited for by time."""
+    threading.Event().wait(seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A stage in the hands of a worker."""
+
+    run_id: str
+    stage: str
+    token: int
+    worker: str
+
+
+def held_stages(system: ChaosSystem) -> list[Held]:
+    """All stages that run now."""
+    query = "SELECT run_id, stage, token, worker FROM mlops_stage WHERE state = 'running'"
+    return [Held(run_id=r.run_id, stage=r.stage, token=r.token, worker=r.worker) for r in system.rows(query)]
+
+
+def went_on(system: ChaosSystem, stages: list[Held]) -> Recovered:
+    """Each stage has another holder, or has ended, or its run has."""
+
+    def asked() -> bool:
+        for held in stages:
+            row = system.rows(
+                "SELECT state, token FROM mlops_stage WHERE run_id = :r AND stage = :s", r=held.run_id, s=held.stage
+            )[0]
+            if row.token == held.token and row.state in ("running", "queued"):
+                return False
+            if row.state == "queued":
+                return False
+        return True
+
+    return asked
+
+
+def _victim(system: ChaosSystem, rng: random.Random) -> tuple[Role, list[Held]]:
+    """A worker that holds a stage, and what it holds; any worker where none does."""
+    until = time.monotonic() + BUSY_WITHIN_S
+    while time.monotonic() < until:
+        stages = held_stages(system)
+        if stages:
+            chosen = rng.choice(stages).worker
+            role = next((role for role in system.roles.all if chosen.startswith(f"{role.name}@")), None)
+            if role is not None:
+                return role, [held for held in stages if held.worker == chosen]
+        sleep(0.02)
+    return rng.choice([role for role in system.roles.all if role.arguments[0] in WORKERS]), []
+
+
+def _after(system: ChaosSystem, load: Load, stages: list[Held]) -> Recovered:
+    return went_on(system, stages) if stages else load.canary()
+
+
+# ---- workers
+
+
+def kill_child(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGKILL to a worker's pool processes, as the kernel does when memory runs out."""
+    role, stages = _victim(system, rng)
+    for child in role.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    return _after(system, load, stages)
+
+
+def kill_worker(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGKILL to a worker's main process, and with it to its children."""
+    role, stages = _victim(system, rng)
+    os.kill(role.pid, signal.SIGKILL)
+    return _after(system, load, stages)
+
+
+def drain_worker(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGTERM to a worker: it must be gone within 15 s."""
+    role, stages = _victim(system, rng)
+    process = psutil.Process(role.pid)
+    process.terminate()
+    _, alive = psutil.wait_procs([process], timeout=15.0)
+    assert not alive, f"{role.name} still runs 15 s after SIGTERM\n{system.roles.log(role)[-3000:]}"
+    return _after(system, load, stages)
+
+
+def pause_worker(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGSTOP to a worker and its children past the lease, then SIGCONT: what it held is another's by then."""
+    role, stages = _victim(system, rng)
+    stopped = [psutil.Process(role.pid), *role.children()]
+    for process in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+    sleep(system.settings.lease_s + 3 * system.settings.reconcile_s)
+    for process in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
+    return _after(system, load, stages)
+
+
+# ---- beat and reconciler
+
+
+def kill_beat(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGKILL to one of the beats."""
+    role = rng.choice(system.roles.of("beat"))
+    starts = role.starts
+    os.kill(role.pid, signal.SIGKILL)
+    return lambda: role.starts > starts and role.process is not None and role.process.poll() is None
+
+
+def pause_beat(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGSTOP to one of the beats for half a minute: it wakes with an old idea of the time."""
+    role = rng.choice(system.roles.of("beat"))
+    os.kill(role.pid, signal.SIGSTOP)
+    sleep(30.0)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(role.pid, signal.SIGCONT)
+    return lambda: True
+
+
+def kill_reconciler(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGKILL to one of the reconcilers: the other takes over."""
+    os.kill(rng.choice(system.roles.of("reconciler")).pid, signal.SIGKILL)
+    return load.canary()
+
+
+# ---- Redis
+
+
+def restart_redis(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGKILL or an orderly end, then a new start from the append-only file."""
+    server = system.servers.redis
+    rng.choice([server.kill, server.stop])()
+    sleep(rng.uniform(0.0, 3.0))
+    server.start()
+    return load.canary()
+
+
+def flush_redis(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """FLUSHALL: messages, unacknowledged ones, bindings of queues and results are gone."""
+    stages = [Held(run_id=r.run_id, stage=r.stage, token=r.token, worker="") for r in system.rows(
+        "SELECT run_id, stage, token FROM mlops_stage WHERE state = 'queued'"
+    )]  # fmt: skip
+    with system.redis_client() as client:
+        client.flushall()
+    canary, waiting = load.canary(), _have_moved(system, stages)
+    return lambda: waiting() and canary()
+
+
+def _have_moved(system: ChaosSystem, stages: list[Held]) -> Recovered:
+    """Each stage that waited has been claimed, or its run has ended."""
+    ended = [state.value for state in TERMINAL]
+
+    def asked() -> bool:
+        for held in stages:
+            row = system.rows("SELECT s.token, r.state FROM mlops_stage s JOIN mlops_run r USING (run_id)"
+                              " WHERE run_id = :r AND stage = :s", r=held.run_id, s=held.stage)[0]  # fmt: skip
+            if row.token == held.token and row.state not in ended:
+                return False
+        return True
+
+    return asked
+
+
+def fill_redis(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """Out of memory with noeviction: every write is refused for some seconds."""
+    with system.redis_client() as client:
+        client.config_set("maxmemory", 1)
+        sleep(rng.uniform(2.0, 6.0))
+        client.config_set("maxmemory", 0)
+    return load.canary()
+
+
+# ---- the network
+
+
+def cut_connections(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """A reset of every connection to one of the servers."""
+    rng.choice(system.servers.proxies).cut()
+    return load.canary()
+
+
+def half_open(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """Connections to one of the servers stay open and silent for some seconds."""
+    proxy = rng.choice(system.servers.proxies)
+    proxy.hold()
+    sleep(rng.uniform(3.0, 8.0))
+    proxy.pass_on()
+    return load.canary()
+
+
+def slow_network(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """One of the servers answers slowly for some seconds."""
+    proxy = rng.choice(system.servers.proxies)
+    proxy.delay_s, proxy.bytes_per_s = rng.uniform(0.02, 0.3), 200_000.0
+    sleep(rng.uniform(3.0, 8.0))
+    proxy.pass_on()
+    return load.canary()
+
+
+# ---- PostgreSQL and MLflow
+
+
+def restart_postgres(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """SIGKILL of all its processes, or a fast shutdown; then recovery from the write-ahead log."""
+    server = system.servers.postgres
+    rng.choice([server.kill, server.stop])()
+    sleep(rng.uniform(0.0, 3.0))
+    server.start()
+    system.engine.dispose()
+    return load.canary()
+
+
+def outage_of_mlflow(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """It refuses connections, answers 500, is silent, or is killed and started again."""
+    proxy, server = system.servers.mlflow_proxy, system.servers.mlflow
+    way = rng.choice(["refuse", "error", "silent", "kill"])
+    if way == "kill":
+        server.kill()
+        server.start()
+    else:
+        _break_mlflow(proxy, way)
+        sleep(rng.uniform(3.0, 10.0))
+        proxy.pass_on()
+    return _trains_again(system, load)
+
+
+def _break_mlflow(proxy: FaultyProxy, way: str) -> None:
+    if way == "refuse":
+        proxy.refuse()
+    elif way == "error":
+        proxy.answer(SERVER_ERROR)
+    else:
+        proxy.hold()
+
+
+def _trains_again(system: ChaosSystem, load: Load) -> Recovered:
+    """A training that ended after the fault has a version."""
+    since = system.services.ledger.now()
+    query = "SELECT count(*) FROM mlops_stage WHERE stage = 'train' AND state = 'succeeded' AND finished_at > :since"
+    return lambda: system.rows(query, since=since)[0][0] > 0
+
+
+FAULTS: dict[str, Fault] = {
+    "SIGKILL of a worker's child": kill_child,
+    "SIGKILL of a worker": kill_worker,
+    "SIGTERM of a worker (drain)": drain_worker,
+    "worker paused past its lease": pause_worker,
+    "SIGKILL of beat": kill_beat,
+    "beat paused": pause_beat,
+    "SIGKILL of a reconciler": kill_reconciler,
+    "Redis restarted": restart_redis,
+    "Redis flushed": flush_redis,
+    "Redis out of memory": fill_redis,
+    "connections cut": cut_connections,
+    "connections half open": half_open,
+    "slow network": slow_network,
+    "PostgreSQL restarted": restart_postgres,
+    "MLflow outage": outage_of_mlflow,
+}
+
+_BROKEN = (redis.RedisError, OSError)
+
+
+def inject(name: str, system: ChaosSystem, load: Load, rng: random.Random, *, within_s: float) -> float:
+    """One fault; seconds from its end until the system had recovered."""
+    recovered = FAULTS[name](system, load, rng)
+
+    def asked() -> bool:
+        try:
+            return recovered()
+        except _BROKEN:
+            return False
+
+    return wait_for(asked, f"recovered from: {name}", within_s=within_s, every_s=0.05)

@@ -1,0 +1,169 @@
+"""What must hold when everything has come to rest, read from the ledger, the registry, the result backend, the disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from celery import Celery
+from sqlalchemy import text
+
+from mlops.housekeeping import tidy
+from mlops.ledger.records import RunState
+from mlops.ledger.states import SUCCESSES, TERMINAL
+from mlops.mlflow.gateway import Gateway
+from mlops.mlflow.registry import CHAMPION, EXPERIMENT
+from tests.chaos.load import Load
+from tests.chaos.servers import wait_for
+from tests.chaos.system import BEATEN, CANARY, LOADED, ChaosSystem
+
+STRATEGIES = (*LOADED, *BEATEN, CANARY)
+#: A run of the load may wait for others, for a lease, for a server's back-off of half a minute.
+REST_S = 240.0
+#: Ends that nobody asked for: with a hundred attempts nothing may fail or die of faults that pass.
+UNWANTED = (RunState.FAILED, RunState.DEAD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was wrong, in words; both empty is what is promised."""
+
+    lost: tuple[str, ...]
+    doubled: tuple[str, ...]
+    other: tuple[str, ...]
+    n_accepted: int
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [*(f"lost: {one}" for one in self.lost), *(f"doubled: {one}" for one in self.doubled), *self.other]
+        )
+
+
+def rest(system: ChaosSystem, *, within_s: float = REST_S) -> None:
+    """Wait until nothing is active, nothing waits in an outbox, and the registry has been told everything."""
+    with system.engine.begin() as connection:
+        # No new slots. A beat that starts now would take this back; none does any more.
+        connection.execute(text("UPDATE mlops_schedule SET enabled = false"))
+
+    def rests() -> bool:
+        active = system.rows("SELECT count(*) FROM mlops_run WHERE state IN ('queued', 'running')")[0][0]
+        waiting = system.rows("SELECT count(*) FROM mlops_outbox WHERE delivered_at IS NULL")[0][0]
+        unlogged = system.rows("SELECT count(*) FROM mlops_drift_report WHERE logged_at IS NULL")[0][0]
+        unshown = system.services.ledger.unprojected()
+        with system.redis_client() as client:
+            # A start that a dead worker held comes back after a minute.
+            held = client.exists("unacked", "control", "drift", "train.cpu", "promote")
+        return not active and not waiting and not unlogged and not unshown and not held
+
+    try:
+        wait_for(rests, "everything comes to rest", within_s=within_s, every_s=0.5)
+    except AssertionError:
+        states = system.rows(
+            "SELECT s.run_id, s.stage, s.state, s.attempt, s.token, s.worker, s.queue, s.not_before, s.published_at,"
+            " s.error FROM mlops_stage s JOIN mlops_run r USING (run_id) WHERE r.state IN ('queued', 'running')"
+        )
+        raise AssertionError("\n".join(["not at rest:", *map(str, states)])) from None
+
+
+def look(system: ChaosSystem, load: Load) -> Found:
+    """All invariants."""
+    return Found(
+        lost=tuple(_lost(system, load)),
+        doubled=tuple(_doubled(system)),
+        other=(*_champions(system), *_left_running(system), *_outcomes(system), *_left_over(system)),
+        n_accepted=int(system.rows("SELECT count(*) FROM mlops_run")[0][0]),
+    )
+
+
+def _lost(system: ChaosSystem, load: Load) -> Iterator[str]:
+    states = {row.run_id: (RunState(row.state), row.error) for row in system.rows(
+        "SELECT r.run_id, r.state, r.outcome ->> 'error' AS error FROM mlops_run r"
+    )}  # fmt: skip
+    for run_id in sorted(load.accepted - states.keys()):
+        yield f"run {run_id} was accepted and is not in the ledger"
+    for run_id, (state, error) in states.items():
+        if state not in TERMINAL:
+            yield f"run {run_id} is {state}"
+        if state in UNWANTED:
+            yield f"run {run_id} ended {state}: {error}"
+        if state is RunState.CANCELLED and run_id not in load.cancelled:
+            yield f"run {run_id} was cancelled by nobody: {error}"
+
+
+def _doubled(system: ChaosSystem) -> Iterator[str]:
+    registry = system.services.registry
+    made: Counter[str] = Counter()
+    for strategy in STRATEGIES:
+        for version in registry.versions(f"acis_{strategy}_classifier"):
+            made[version.tags.get("run_id", f"version {version.version} of {strategy}")] += 1
+    for run_id, n_versions in made.items():
+        if n_versions > 1:
+            yield f"run {run_id} registered {n_versions} versions"
+    trained = {row.run_id for row in system.rows(
+        "SELECT run_id FROM mlops_stage WHERE stage = 'train' AND state = 'succeeded'"
+    )}  # fmt: skip
+    for run_id in trained - made.keys():
+        yield f"run {run_id} trained, and its version is not in the registry"
+    for row in system.rows(
+        "SELECT strategy, seq, count(*) AS n FROM mlops_promotion WHERE target_stage = 'Production'"
+        " GROUP BY strategy, seq HAVING count(*) > 1"
+    ):
+        yield f"{row.n} promotions of {row.strategy} have seq {row.seq}"
+    for row in system.rows(
+        "SELECT strategy, kind, slot, count(*) AS n FROM mlops_run WHERE slot IS NOT NULL"
+        " GROUP BY strategy, kind, slot HAVING count(*) > 1"
+    ):
+        yield f"slot {row.slot} of {row.strategy} has {row.n} runs"
+
+
+def _champions(system: ChaosSystem) -> Iterator[str]:
+    registry = system.services.registry
+    for strategy in STRATEGIES:
+        champion = system.services.ledger.champion(strategy)
+        versions = registry.versions(f"acis_{strategy}_classifier")
+        shown = [version.version for version in versions if CHAMPION in version.aliases]
+        staged = [version.version for version in versions if version.stage == "Production"]
+        wanted = [champion.version] if champion.version else []
+        if shown != wanted or staged != wanted:
+            yield f"champion of {strategy}: ledger {wanted}, alias {shown}, stage Production {staged}"
+
+
+def _left_running(system: ChaosSystem) -> Iterator[str]:
+    gateway = Gateway(system.servers.mlflow_url)
+    names = [EXPERIMENT, *(f"acis-drift-{strategy}" for strategy in STRATEGIES)]
+    experiments = [gateway.experiment_id(name) for name in names]
+    for run in gateway.runs(experiments, "attributes.status = 'RUNNING'"):
+        yield f"MLflow run {run.run_id} ({run.run_name}) is still RUNNING"
+
+
+def _outcomes(system: ChaosSystem) -> Iterator[str]:
+    app = Celery("a-reader", backend=system.servers.redis_url, set_as_current=False)
+    try:
+        for row in system.rows(
+            "SELECT run_id, state, outcome FROM mlops_run WHERE state NOT IN ('skipped', 'queued', 'running')"
+        ):
+            result = app.AsyncResult(row.run_id)
+            wanted = "SUCCESS" if RunState(row.state) in SUCCESSES else "FAILURE"
+            if result.state != wanted:
+                yield f"result of run {row.run_id} is {result.state}, and the run {row.state}"
+            elif wanted == "SUCCESS" and result.result != row.outcome:
+                yield f"result of run {row.run_id} is not its outcome"
+    finally:
+        app.close()
+
+
+def _left_over(system: ChaosSystem) -> Iterator[str]:
+    tidy(system.services)  # what a killed worker left is taken away by the hour
+    checkpoints = system.services.checkpoints.run_ids()
+    if checkpoints:
+        yield f"checkpoints are left of {', '.join(checkpoints)}"
+    with system.redis_client() as client:
+        for key in sorted(client.scan_iter("*")):
+            if client.type(key) == "list" and not key.startswith("celery-task-meta-"):
+                yield f"{client.llen(key)} messages are left in {key}: {client.lrange(key, 0, 0)}"
+            if key in ("unacked", "unacked_index"):
+                yield f"{key} is left"
+    locks = system.rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")[0][0]
+    if locks:
+        yield f"{locks} processes wait for an advisory lock"

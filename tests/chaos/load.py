@@ -1,0 +1,115 @@
+"""A backend that keeps the system busy: it asks for runs by every way there is, and remembers what was accepted."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from mlops.errors import AcisError, InvalidTransition
+from mlops.ledger.records import Kind, RunState
+from mlops.retraining.run_requests import run_request
+from tests.chaos.system import CANARY, LOADED, ChaosSystem
+
+log = structlog.get_logger(__name__)
+
+KINDS = (Kind.PIPELINE, Kind.RETRAIN, Kind.CHECK, Kind.TRAIN)
+#: So many runs at once are asked for: both training workers have one, and one waits.
+AT_ONCE = 4
+PAUSE_S = 0.1
+
+
+class Load:
+    """Asks from a thread of its own until the block ends. `accepted` are runs whose acceptance was confirmed."""
+
+    def __init__(
+        self, system: ChaosSystem, rng: random.Random, *, at_once: int = AT_ONCE, cancels: bool = True
+    ) -> None:
+        self._system, self._rng, self._at_once, self._cancels = system, rng, at_once, cancels
+        self.accepted: set[str] = set()
+        self.cancelled: set[str] = set()
+        self.by_name: list[str] = []
+        """Task ids of starts that were sent with nothing but Celery: accepted once the ledger has them."""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="load", daemon=True)
+        self._caller = Celery("a-backend", broker=system.servers.redis_url, set_as_current=False)
+        self._caller.conf.update(
+            broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 2, "max_retries": 1},
+            broker_connection_retry=False,
+            task_ignore_result=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._caller.close()
+
+    def ask(self, strategy: str, kind: Kind) -> str | None:
+        """Straight at the ledger, as a backend with this code base does; the run's id where it was accepted."""
+        services = self._system.services
+        request = run_request(services.strategies, strategy, kind, reason="chaos", requested_by="load")
+        accepted = services.ledger.accept(request)
+        self.accepted.add(accepted.run_id)
+        if accepted.publication is not None:
+            services.dispatcher.publish(accepted.publication)
+        return accepted.run_id
+
+    def canary(self) -> Callable[[], bool]:
+        """Whether a check that was asked for from now on has come to its end."""
+        asked: list[str] = []
+
+        def sang() -> bool:
+            try:
+                if not asked:
+                    asked.append(self.ask(CANARY, Kind.CHECK) or "")
+                view = self._system.services.ledger.run(asked[0])
+            except AcisError:
+                return False
+            return view.state is RunState.SUCCEEDED
+
+        return sang
+
+    def _ask(self) -> None:
+        while not self._closing.wait(PAUSE_S):
+            try:
+                self._ask_once()
+            except AcisError as exc:
+                log.info("load.refused", error=str(exc))
+            except (OperationalError, OSError) as exc:
+                log.info("load.not_sent", error=str(exc))
+
+    def _ask_once(self) -> None:
+        ledger = self._system.services.ledger
+        active = ledger.runs(states=[RunState.QUEUED, RunState.RUNNING], limit=100)
+        busy = [view for view in active if view.strategy in LOADED]
+        if self._cancels and busy and self._rng.random() < 0.02:
+            chosen = self._rng.choice(busy)
+            try:
+                ledger.cancel(chosen.run_id, actor="load")
+            except InvalidTransition:
+                return
+            self.cancelled.add(chosen.run_id)
+        if len(busy) >= self._at_once:
+            return
+        strategy, kind = self._rng.choice(LOADED), self._rng.choice(KINDS)
+        if kind is Kind.PIPELINE and self._rng.random() < 0.5:
+            task_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+            self.by_name.append(task_id)
+            self._caller.send_task(
+                "drift.check", kwargs={"strategy": strategy, "reason": "by name"}, queue="control", task_id=task_id
+            )
+        else:
+            self.ask(strategy, kind)

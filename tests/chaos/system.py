@@ -1,0 +1,179 @@
+"""The whole system with everything twice or thrice, on servers that can be broken, and strategies to load it with."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import redis
+from pydantic import SecretStr
+from sqlalchemy import Engine, create_engine, text
+
+from config.settings import Settings
+from mlops.bootstrap import Services, connect
+from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
+from mlops.ledger.schema import migrate
+from tests.chaos.servers import Servers, run_servers, through, wait_for
+from tests.support.features import postgres_table
+from tests.support.processes import Roles, environment_of
+from tests.support.services import panel
+
+LOADED = tuple(f"s{number}" for number in range(1, 9))
+"""Strategies of the load: half of them replace their champion at every training."""
+CANARY, BEATEN = "canary", ("beaten1", "beaten2")
+
+ROLES: tuple[tuple[str, ...], ...] = (
+    ("control", "a"),
+    ("drift", "a"),
+    ("train.cpu", "a"),
+    ("train.cpu", "b"),
+    ("promote", "a"),
+    *(("beat", name) for name in "abc"),
+    *(("reconciler", name) for name in "ab"),
+)
+
+_STRATEGIES = """
+[defaults.data]
+as_of = "latest"
+min_current_rows = 40
+[defaults.drift]
+rule = "raw"
+[defaults.training]
+horizon_dates = 5
+training_days = 200
+holdout_dates = 20
+embargo_dates = 0
+segment_rounds = 20
+params = { n_estimators = 300, max_depth = 3, subsample = 0.8 }
+device = "cpu"
+[defaults.promotion]
+min_accuracy = 0.5
+[defaults.schedule]
+drift_check = ""
+retrain = ""
+spread_minutes = 0
+[defaults.execution]
+# What a fault costs is an attempt; a run of the load must not die of the faults of others.
+max_attempts = 100
+"""
+
+
+def strategies_file() -> str:
+    """The strategies, as a file's text."""
+    parts = [_STRATEGIES]
+    for place, name in enumerate(LOADED):
+        parts.append(
+            f'[strategies.{name}]\n[strategies.{name}.promotion]\ncomparison = "{["gates", "paired"][place % 2]}"'
+        )
+    parts.append(f"[strategies.{CANARY}]")
+    parts += [f'[strategies.{name}]\n[strategies.{name}.schedule]\ndrift_check = "* * * * *"' for name in BEATEN]
+    return "\n".join(parts)
+
+
+def features() -> pa.Table:
+    """A small panel for each strategy; the last days of all but the canary's are shifted, so that they drift."""
+    tables = [panel(name, shift=3.0, seed=place) for place, name in enumerate((*LOADED, *BEATEN))]
+    return pa.concat_tables([*tables, panel(CANARY, seed=99)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChaosSystem:
+    """What a test of faults sees and holds."""
+
+    folder: Path
+    servers: Servers
+    settings: Settings
+    """Of the system: by way of the proxies."""
+    roles: Roles
+
+    @cached_property
+    def services(self) -> Services:
+        """Adapters of this process, straight to the servers."""
+        return connect(direct(self.settings, self.servers))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """For questions about the ledger's tables."""
+        return create_engine(self.servers.database_url, pool_pre_ping=True)
+
+    def rows(self, query: str, **values: Any) -> list[Any]:
+        """Rows of a query about the ledger."""
+        with self.engine.connect() as connection:
+            return list(connection.execute(text(query), values))
+
+    def redis_client(self) -> redis.Redis:
+        """Straight to Redis."""
+        return redis.Redis.from_url(self.servers.redis_url, decode_responses=True)
+
+    @property
+    def failpoints(self) -> Path:
+        """The folder whose files arm failpoints."""
+        return self.folder / "failpoints"
+
+    def is_ready(self) -> bool:
+        """Every worker answers."""
+        wanted = {f"{role.name}@" for role in self.roles.all if role.arguments[0] not in ("beat", "reconciler")}
+        seen = [worker.name for worker in self.services.ledger.workers(within_s=self.settings.reconcile_s * 5)]
+        return all(any(name.startswith(one) for name in seen) for one in wanted)
+
+
+def direct(settings: Settings, servers: Servers) -> Settings:
+    """The same settings without the proxies."""
+    return settings.model_copy(
+        update={
+            "database_url": SecretStr(servers.database_url),
+            "celery_broker_url": SecretStr(servers.redis_url),
+            "celery_result_backend": SecretStr(servers.redis_url),
+            "mlflow_tracking_uri": SecretStr(servers.mlflow_url),
+            "feature_source": SecretStr(servers.features_url),
+        }
+    )
+
+
+@contextmanager
+def run_system(
+    *,
+    lease_s: float = 5.0,
+    renew_s: float = 1.0,
+    reconcile_s: float = 1.0,
+    roles: tuple[tuple[str, ...], ...] = ROLES,
+) -> Iterator[ChaosSystem]:
+    """Servers, data and roles until the block ends; then nothing of them is left."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acis-chaos-")))
+        servers = stack.enter_context(run_servers(folder))
+        migrate(servers.database_url)
+        postgres_table(features(), servers.features_url)
+        strategies = folder / "strategies.toml"
+        strategies.write_text(strategies_file())
+        settings = Settings(
+            database_url=SecretStr(through(servers.database_url, servers.postgres_proxy)),
+            feature_source=SecretStr(through(servers.features_url, servers.postgres_proxy)),
+            celery_broker_url=SecretStr(through(servers.redis_url, servers.redis_proxy)),
+            celery_result_backend=SecretStr(through(servers.redis_url, servers.redis_proxy)),
+            mlflow_tracking_uri=SecretStr(through(servers.mlflow_url, servers.mlflow_proxy)),
+            strategies_file=strategies,
+            var_dir=folder / "var",
+            report_dir=folder / "reports",
+            lease_s=lease_s,
+            renew_s=renew_s,
+            reconcile_s=reconcile_s,
+            checkpoint_every_s=0.0,
+            drift_concurrency=1,
+            train_n_jobs=1,
+        )
+        (folder / "reports").mkdir()
+        (folder / "failpoints").mkdir()
+        environment = environment_of(settings) | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
+        running = stack.enter_context(Roles(list(roles), environment, folder / "log"))
+        system = ChaosSystem(folder=folder, servers=servers, settings=settings, roles=running)
+        stack.callback(system.engine.dispose)
+        stack.callback(system.services.ledger.close)
+        wait_for(system.is_ready, "all workers answer", within_s=90.0)
+        yield system

@@ -1,0 +1,142 @@
+"""Settings as variables of a process, and roles that are started again when they end, as a supervisor does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+from pydantic import SecretStr
+
+from config.settings import ROOT, Settings, variables
+from mlops.servers.process import die_with_parent
+
+#: Between the end of a role and its next start.
+PAUSE_S = 0.2
+STOP_S = 20.0
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as variables of a process, beside those of this one that are not ours."""
+    values = {variable: getattr(settings, name) for variable, name in variables().items()}
+    texts = {
+        variable: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for variable, value in values.items()
+        if value is not None
+    }
+    others = {name: value for name, value in os.environ.items() if name not in values}
+    return {**others, **texts, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@dataclass
+class Role:
+    """One process of the system, whoever it is by now."""
+
+    arguments: tuple[str, ...]
+    """Of `python -m worker`."""
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+    ends: list[int] = field(default_factory=list)
+    """Exit codes so far."""
+
+    @property
+    def name(self) -> str:
+        """`train.cpu-b`."""
+        return "-".join(self.arguments)
+
+    @property
+    def pid(self) -> int:
+        """Of its main process."""
+        assert self.process is not None
+        return self.process.pid
+
+    def children(self) -> list[psutil.Process]:
+        """Pool processes."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+
+class Roles:
+    """Keeps roles alive until the block ends; then all of them are gone, and their children too."""
+
+    def __init__(self, commands: list[tuple[str, ...]], environment: Mapping[str, str], logs: Path) -> None:
+        self.all = [Role(arguments=command) for command in commands]
+        self._environment, self._logs = dict(environment), logs
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="roles", daemon=True)
+
+    def __getitem__(self, name: str) -> Role:
+        return next(role for role in self.all if role.name == name)
+
+    def of(self, kind: str) -> list[Role]:
+        """Those of one kind: `train.cpu`, `beat`."""
+        return [role for role in self.all if role.arguments[0] == kind]
+
+    def log(self, role: Role) -> str:
+        """All that it said."""
+        return (self._logs / f"{role.name}.log").read_text(errors="replace")
+
+    def __enter__(self) -> Self:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for role in self.all:
+            self._start(role)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+        everyone = [process for role in self.all for process in (*role.children(), _process(role)) if process]
+        for role in self.all:
+            if role.process is not None:
+                role.process.terminate()
+        _, alive = psutil.wait_procs(everyone, timeout=STOP_S)
+        for process in alive:
+            process.kill()
+        for role in self.all:
+            if role.process is not None:
+                role.process.wait()
+        assert not alive, f"still there {STOP_S:.0f} s after SIGTERM: {alive}"
+
+    def _start(self, role: Role) -> None:
+        with (self._logs / f"{role.name}.log").open("ab") as log:
+            role.process = subprocess.Popen(
+                [sys.executable, "-m", "worker", *role.arguments],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(9),  # noqa: PLW1509 -- a killed test run leaves nothing
+            )
+        role.starts += 1
+
+    def _keep(self) -> None:
+        while not self._closing.wait(0.05):
+            for role in self.all:
+                code = role.process.poll() if role.process else None
+                if code is not None:
+                    role.ends.append(code)
+                    time.sleep(PAUSE_S)
+                    if not self._closing.is_set():
+                        self._start(role)
+
+
+def _process(role: Role) -> psutil.Process | None:
+    try:
+        return psutil.Process(role.pid)
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,79 @@
+"""What is old goes, and what is not answers the next time."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mlops.cli.app import app
+from mlops.housekeeping import Tidied, tidy
+from mlops.ledger.records import Kind, Stage
+from tests.support.ledgers import TimedLedger
+from tests.support.services import FakeServices, fake_services
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def tidied_services(tmp_path: Path, timed: TimedLedger) -> FakeServices:
+    return fake_services(tmp_path, timed, keep_reports_days=30, database_url="sqlite:///" + str(tmp_path / "ledger.db"))
+
+
+def test_a_fresh_system_has_nothing_to_take_away(services: FakeServices, tmp_path: Path) -> None:
+    vars(services)["studies"] = Kept([])
+    assert tidy(services) == Tidied()
+
+
+class Kept:
+    """Studies, by the runs that they are of."""
+
+    def __init__(self, run_ids: list[str]) -> None:
+        self.run_ids = run_ids
+
+    def names(self) -> list[str]:
+        return list(self.run_ids)
+
+    def delete(self, run_id: str) -> None:
+        self.run_ids.remove(run_id)
+
+
+def test_old_files_checkpoints_and_studies_go(tidied_services: FakeServices, tmp_path: Path) -> None:
+    services = tidied_services
+    vars(services)["studies"] = Kept(["gone"])
+    for name, age_days in (
+        ("drift_report_a_20200101.json", 40),
+        ("drift_report_a_20200102.html", 20),
+        ("other.json", 90),
+    ):
+        (tmp_path / name).write_text("{}")
+        os.utime(tmp_path / name, times=(time.time() - age_days * DAY_S,) * 2)
+    active = services.granted(Kind.TRAIN, Stage.TRAIN)
+    services.checkpoints.write(active.run_id, 1, "rounds-50", b"kept")
+    services.checkpoints.write("gone", 1, "rounds-50", b"left")
+    assert tidy(services) == Tidied(report_files=1, checkpoints=1, studies=1)
+    assert services.checkpoints.run_ids() == [active.run_id]
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["drift_report_a_20200102.html", "other.json"]
+
+
+def test_checkpoints_that_do_not_answer_stop_nothing(services: FakeServices, tmp_path: Path) -> None:
+    vars(services)["studies"] = Kept(["gone"])
+    (tmp_path / "var").mkdir(exist_ok=True)
+    (tmp_path / "var" / "checkpoints").write_text("a file where the folder should be")
+    assert tidy(services).checkpoints == 0
+
+
+def test_the_command_says_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlops.ledger.schema import migrate
+
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    migrate(url)
+    monkeypatch.setenv("DATABASE_URL", url)
+    said = CliRunner().invoke(app, ["housekeeping"])
+    assert (said.exit_code, said.output.strip()) == (0, "Nothing is old.")
+    told = CliRunner().invoke(app, ["housekeeping", "--json"])
+    assert json.loads(told.output)["runs"] == 0
