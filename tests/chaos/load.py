@@ -53,9 +53,13 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+        self._caller.close()
+
+    def stop(self) -> None:
+        """Ask for nothing more."""
         self._closing.set()
         self._thread.join()
-        self._caller.close()
 
     def ask(self, strategy: str, kind: Kind) -> str | None:
         """Straight at the ledger, as a backend with this code base does; the run's id where it was accepted."""

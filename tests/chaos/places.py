@@ -1,0 +1,54 @@
+"""Every failpoint of the system, read from its source, and those that the suite's load cannot reach, with the reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.settings import ROOT
+
+PACKAGES = ("worker", "tasks", "mlops")
+#: What follows a block's name: `transaction("x")` has x.before_commit and x.committed.
+AROUND = {"transaction": ("before_commit", "committed"), "external_write": ("before", "done")}
+
+UNREACHED = {
+    "ledger.cancel": "the command's and the page's process, which nobody restarts",
+    "ledger.requeue": "as above",
+    "ledger.set_draining": "as above",
+    "ledger.edit_policy": "as above",
+    "ledger.record_transition": "a person's change in the registry; one statement's transaction",
+    "ledger.reroute": "needs a GPU worker that vanishes; one statement",
+    "ledger.fail_lost_inline": "needs an inline run that died; a retry of the pass does it again",
+    "ledger.redeliver_outcomes": "needs an emptied result backend; the mark is set after it, so it is done again",
+    "ledger.timetable_begins": "once in an entry's life, before the test arms anything",
+    "ledger.sync_schedule": "at beat's start, the same statements at each",
+    "ledger.purge_runs": "hourly; one statement",
+    "ledger.purge_reports": "as above",
+    "ledger.purge_workers": "as above",
+}
+"""Places with the reason why no kill at them is a part of the short suite."""
+
+
+def all_places() -> list[str]:
+    """Names of all failpoints, ascending."""
+    return sorted({place for path in _sources() for place in _places_of(path)})
+
+
+def reached_places() -> list[str]:
+    """Those that the load comes by."""
+    return [place for place in all_places() if place.rpartition(".")[0] not in UNREACHED]
+
+
+def _sources() -> Iterator[Path]:
+    for package in PACKAGES:
+        yield from (ROOT / package).rglob("*.py")
+
+
+def _places_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        for after in AROUND.get(called, ()):
+            yield f"{node.args[0].value}.{after}"
