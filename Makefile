@@ -18,9 +18,13 @@ test: $(VENV)/.dev-ready ## The whole test suite, on servers of its own
 ifdef ARGS
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 else
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/acceptance -n 2 --dist loadfile -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos -n 2 --dist loadfile -q
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/acceptance -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -q
 endif
+
+chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.dev-ready ## What CI runs: format, lint, types, import contracts, tests, manifests
 	$(BIN)/ruff format --check .
@@ -70,4 +74,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --quiet --no-deps -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test check secrets lock bench-deps format clean
+.PHONY: help run test chaos check secrets lock bench-deps format clean

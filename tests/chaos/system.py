@@ -26,6 +26,10 @@ from tests.support.services import panel
 
 LOADED = tuple(f"s{number}" for number in range(1, 9))
 """Strategies of the load: half of them replace their champion at every training."""
+LONG, LONG_ROUNDS = "long", 4000
+"""Some seconds of boosting, so that something can happen in its middle."""
+POISON = {"killed": "Killed", "gone": "Gone", "greedy": "Greedy", "hung": "Hung"}
+"""Strategies by the trainer that ends or hangs its process."""
 CANARY, BEATEN = "canary", ("beaten1", "beaten2")
 
 ROLES: tuple[tuple[str, ...], ...] = (
@@ -72,6 +76,15 @@ def strategies_file() -> str:
             f'[strategies.{name}]\n[strategies.{name}.promotion]\ncomparison = "{["gates", "paired"][place % 2]}"'
         )
     parts.append(f"[strategies.{CANARY}]")
+    parts.append(
+        f"[strategies.{LONG}]\n[strategies.{LONG}.training]\nsegment_rounds = 100\n"
+        f"params = {{ n_estimators = {LONG_ROUNDS}, max_depth = 3, subsample = 0.8 }}"
+    )
+    for name, trainer in POISON.items():
+        parts.append(
+            f'[strategies.{name}]\n[strategies.{name}.training]\ntrainer = "tests.support.poison:{trainer}"\n'
+            f"[strategies.{name}.execution]\nmax_attempts = {1 if name == 'hung' else 3}\ntrain_deadline_s = 8"
+        )
     parts += [f'[strategies.{name}]\n[strategies.{name}.schedule]\ndrift_check = "* * * * *"' for name in BEATEN]
     return "\n".join(parts)
 
@@ -79,7 +92,7 @@ def strategies_file() -> str:
 def features() -> pa.Table:
     """A small panel for each strategy; the last days of all but the canary's are shifted, so that they drift."""
     tables = [panel(name, shift=3.0, seed=place) for place, name in enumerate((*LOADED, *BEATEN))]
-    return pa.concat_tables([*tables, panel(CANARY, seed=99)])
+    return pa.concat_tables([*tables, *(panel(name, seed=99) for name in (CANARY, LONG, *POISON))])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +73,7 @@ class Roles:
     def __init__(self, commands: list[tuple[str, ...]], environment: Mapping[str, str], logs: Path) -> None:
         self.all = [Role(arguments=command) for command in commands]
         self._environment, self._logs = dict(environment), logs
+        self._held_back: list[Role] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="roles", daemon=True)
 
@@ -85,6 +87,15 @@ class Roles:
     def log(self, role: Role) -> str:
         """All that it said."""
         return (self._logs / f"{role.name}.log").read_text(errors="replace")
+
+    @contextmanager
+    def held_back(self, roles: list[Role]) -> Iterator[None]:
+        """What ends of these inside the block is started again after it."""
+        self._held_back = roles
+        try:
+            yield
+        finally:
+            self._held_back = []
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -128,7 +139,7 @@ class Roles:
         while not self._closing.wait(0.05):
             for role in self.all:
                 code = role.process.poll() if role.process else None
-                if code is not None:
+                if code is not None and role not in self._held_back:
                     role.ends.append(code)
                     time.sleep(PAUSE_S)
                     if not self._closing.is_set():
