@@ -43,7 +43,8 @@ def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
         log.info("stage.republished", run_id=publication.run_id, stage=publication.stage.value)
         dispatcher.publish(publication)
     if change in ("emptied", "restarted"):
-        log.warning("broker.changed", broker_was=change, stages=len(publications), next="what it lacked was sent again")
+        if publications:
+            log.warning("broker.changed", broker_was=change, stages=len(publications), next="they were sent again")
         note_broker(app)
     return len(publications)
 
