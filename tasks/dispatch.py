@@ -38,7 +38,7 @@ def start_pipeline(
     """Drift check, then training and promotion where it drifted. `created` False: one was active already."""
     return dispatch(
         run_request(
-            process_services().strategies,
+            process_services().policies,
             strategy,
             Kind.PIPELINE,
             reason=reason,
@@ -67,7 +67,7 @@ def start_retrain(
     """
     return dispatch(
         run_request(
-            process_services().strategies,
+            process_services().policies,
             strategy,
             Kind.RETRAIN if promote else Kind.TRAIN,
             reason=reason,

@@ -12,6 +12,7 @@ from mlops.cli import (
     drift,
     evaluation,
     history,
+    policy,
     report,
     runs,
     selftest,
@@ -43,6 +44,7 @@ app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("report")(report.report)
 app.command("drift-history")(history.drift_history)
+app.command("policy")(policy.policy)
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate-drift")(drift.evaluate_drift)
