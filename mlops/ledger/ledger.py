@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from mlops.ledger.access import Access
+from mlops.ledger.artifact_sizes import ArtifactSizes
+from mlops.ledger.attempts import Attempts
+from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
 from mlops.ledger.endings import Endings
 from mlops.ledger.leases import Leases
@@ -10,13 +14,33 @@ from mlops.ledger.policies import Policies
 from mlops.ledger.readers import Readers
 from mlops.ledger.reconciling import Reconciling
 from mlops.ledger.reports import Reports
+from mlops.ledger.run_list import RunList
 from mlops.ledger.runs import Runs
+from mlops.ledger.standings import Standings
 from mlops.ledger.timetable import Timetable
+from mlops.ledger.users import Users
 from mlops.ledger.workers import Workers
 
 
 class SqlLedger(
-    Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers, Reports
+    Runs,
+    Leases,
+    Endings,
+    Champions,
+    Reconciling,
+    Outboxes,
+    Timetable,
+    Workers,
+    Policies,
+    Readers,
+    Reports,
+    Attempts,
+    Standings,
+    RunList,
+    Users,
+    Access,
+    Auditing,
+    ArtifactSizes,
 ):
     """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
 

@@ -159,7 +159,9 @@ def test_one_strategys_refusal_does_not_keep_the_others_from_their_slots(
     beat: Beat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = beat.services
-    vars(services)["strategies"] = Strategies({name: small_strategy(name, schedule=DAILY) for name in ("growth", "value")})
+    vars(services)["strategies"] = Strategies(
+        {name: small_strategy(name, schedule=DAILY) for name in ("growth", "value")}
+    )
     sync_timetable(services)
     beat()
     accept = services.ledger.accept
