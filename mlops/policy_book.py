@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops.errors import InvalidPolicyEdit
+from mlops.errors import InvalidPolicyEdit, UnknownStrategy
 from mlops.ledger.policies import PolicyEdit
 from mlops.policy_overlay import overlaid, value_at
 from mlops.strategies import Strategy
@@ -41,6 +41,22 @@ class Unfit:
 
     name: str
     error: InvalidPolicyEdit
+
+
+@dataclass(frozen=True)
+class SettledBook:
+    """Policies that were read once, for many runs at a time."""
+
+    found: Mapping[str, Settled | Unfit]
+
+    def settled(self, name: str) -> Settled:
+        """Raises UnknownStrategy, InvalidPolicyEdit."""
+        if name not in self.found:
+            raise UnknownStrategy.named(name, self.found)
+        one = self.found[name]
+        if isinstance(one, Unfit):
+            raise one.error
+        return one
 
 
 class PolicyBook(Mapping[str, Strategy]):

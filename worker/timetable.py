@@ -18,7 +18,7 @@ from mlops.policy_book import Unfit
 from mlops.ports import Dispatcher
 from mlops.retraining.run_requests import run_request
 from mlops.strategies import Strategy
-from worker.slots import due_slots, parse_cron
+from tasks.slots import due_slots, parse_cron
 
 log = structlog.get_logger(__name__)
 

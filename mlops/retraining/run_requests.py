@@ -114,3 +114,20 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
         params={key: value for key, value in given.items() if value is not None},
         executor=executor,
     )
+
+
+def comparison_request(policies: Policies, strategy: str, first: str, second: str, *, requested_by: str) -> RunRequest:
+    """A run that tests version `second` against `first` and decides nothing.
+
+    Raises UnknownStrategy, InvalidPolicyEdit, ConfigurationError where the two are one.
+    """
+    if first == second:
+        raise ConfigurationError(f"version {first} would be compared with itself; name two versions")
+    return RunRequest(
+        strategy=strategy,
+        kind=Kind.COMPARE,
+        policy=run_policy(policies.settled(strategy)),
+        reason=f"version {second} beside version {first}",
+        requested_by=requested_by,
+        params={"first": first, "second": second},
+    )
