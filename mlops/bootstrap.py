@@ -22,6 +22,7 @@ from mlops.strategy_file import Strategies, load_strategies
 if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger
     from mlops.ledger.studies import Studies
+    from mlops.policy_book import PolicyBook
     from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
     from mlops.retraining.champion_model import ChampionModels
     from mlops.retraining.checkpoint_store import CheckpointStore
@@ -40,6 +41,13 @@ class Services:
     def strategies(self) -> Strategies:
         """The strategies file. Raises InvalidStrategyFile."""
         return load_strategies(self.settings.strategies_file)
+
+    @property
+    def policies(self) -> PolicyBook:
+        """The strategies with what was edited since: what runs are judged by. Raises NothingConfigured."""
+        from mlops.policy_book import PolicyBook  # noqa: PLC0415 -- loads the ledger
+
+        return PolicyBook(self.strategies, self.ledger)
 
     @cached_property
     def ledger(self) -> SqlLedger:

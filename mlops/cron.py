@@ -1,6 +1,6 @@
 """Checks a cron expression's five fields, so that a strategies file with a wrong one is refused when it is read.
 
-`worker.slots` computes the times, with Celery; what is accepted here is a part of what it accepts. Values only.
+`tasks.slots` computes the times, with Celery; what is accepted here is a part of what it accepts. Values only.
 """
 
 from __future__ import annotations

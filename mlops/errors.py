@@ -13,6 +13,7 @@
         │   ├── ServerFailed               a server or role that we started does not come up
         │   ├── UnknownStrategy
         │   └── InvalidStrategyFile
+        │       └── InvalidPolicyEdit      an edit of a policy does not fit, or no longer
         ├── DataError                  the data cannot answer the question
         │   ├── EmptyWindow
         │   ├── MissingColumn
@@ -110,6 +111,10 @@ class UnknownStrategy(ConfigurationError):
 
 class InvalidStrategyFile(ConfigurationError):
     """The strategies file does not say what a strategies file must say."""
+
+
+class InvalidPolicyEdit(InvalidStrategyFile):
+    """An edit of a strategy's policy does not fit."""
 
 
 class DataError(PermanentError):

@@ -290,6 +290,33 @@ class RegistryRun:
     """Where a browser finds it; None where the registry has no pages."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """What a version's training logged beside its metrics."""
+
+    params: Mapping[str, str]
+    importance: Mapping[str, float]
+    """Share of the total gain by feature, the largest first; empty where it was not logged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryCensus:
+    """All that the registry holds, by names and numbers."""
+
+    experiments: tuple[str, ...]
+    models: tuple[str, ...]
+    versions: tuple[ModelVersion, ...]
+    """Without metrics, newest first within a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStart:
+    """A run of the registry, and when it began."""
+
+    run_id: str
+    started_at: datetime
+
+
 #: Name of the drift profile among a version's artifacts, and of the tag that holds its SHA-256.
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 
@@ -326,6 +353,22 @@ class ModelRegistry(Protocol):
 
         Raises ModelNotFound, VersionNotFound; UnusableProfile: it has none, it is gone, or it was changed.
         """
+        ...
+
+    def training_facts(self, version: ModelVersion) -> TrainingFacts:
+        """Parameters and importance of a version's training. Raises ModelNotFound where its run is gone."""
+        ...
+
+    def census(self) -> RegistryCensus:
+        """Everything, in a few requests however many versions there are."""
+        ...
+
+    def ended_runs(self, *, page: str | None = None) -> tuple[list[RunStart], str | None]:
+        """Runs that have ended, newest first, a thousand at a time, with what names the next page."""
+        ...
+
+    def artifact_bytes(self, run_id: str) -> int:
+        """What a run's files and its model hold; some requests."""
         ...
 
     def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:

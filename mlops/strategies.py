@@ -251,6 +251,8 @@ class SchedulePolicy:
     """Strategies start within so many minutes after the nominal time, by a hash of their name."""
     grace_hours: float = 12.0
     """A slot missed by no more than this is opened late; an older one is marked skipped."""
+    paused: tuple[Literal["drift_check", "retrain"], ...] = ()
+    """Lines of the timetable that open nothing until they are taken out here; what falls due is not missed."""
 
 
 @dataclass(frozen=True, kw_only=True)

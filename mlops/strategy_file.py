@@ -16,6 +16,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,43 @@ from mlops.training.search_space import search_fault
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: A smaller sample of a window saves nothing and shows less: its bound is 0.0043.
 LEAST_SAMPLE = 100_000
-_POLICIES = ("data", "drift", "training", "findings", "promotion", "schedule", "execution")
+#: Tables of a strategy.
+POLICIES = ("data", "drift", "training", "findings", "promotion", "schedule", "execution")
 _adapter: TypeAdapter[Strategy] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(Strategy))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A strategy's policy as a run gets it."""
+
+    strategy: Strategy
+    origins: Mapping[str, str]
+    """`drift.alert_share` → in words, where the value is from; one that is not there is the program's default."""
 
 
 class Strategies(Mapping[str, Strategy]):
     """The strategies of a file, by name; an unknown name raises UnknownStrategy."""
 
-    def __init__(self, strategies: Mapping[str, Strategy]) -> None:
+    def __init__(
+        self, strategies: Mapping[str, Strategy], *, origins: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """By strategy, `origins` has the table of the file that a value is from; one left out is a default."""
         self._by_name = dict(strategies)
+        self._origins = origins or {}
+
+    def settled(self, name: str) -> Settled:
+        """A strategy with the tables that its values are from. Raises UnknownStrategy."""
+        return Settled(strategy=self[name], origins=dict(self._origins.get(name, {})))
 
     def __getitem__(self, name: str) -> Strategy:
         try:
             return self._by_name[name]
         except KeyError:
             raise UnknownStrategy.named(name, self._by_name) from None
+
+    def __contains__(self, name: object) -> bool:
+        # Mapping's own asks for the value, whose error is no KeyError.
+        return name in self._by_name
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -70,14 +93,14 @@ def load_strategies(path: Path) -> Strategies:
         message = f"strategies file {path}: unknown table {min(unknown)!r}; only defaults and strategies are allowed"
         raise InvalidStrategyFile(message)
     defaults = _table(path, content, "defaults")
-    for policy in _POLICIES:
+    for policy in POLICIES:
         _table(path, defaults, policy, "defaults.")
     tables = _table(path, content, "strategies")
     strategies = {name: _strategy(path, name, defaults, _table(path, tables, name, "strategies.")) for name in tables}
     if not strategies:
         message = f"strategies file {path} names no strategy; add a table [strategies.NAME]"
         raise InvalidStrategyFile(message)
-    return Strategies(strategies)
+    return Strategies(strategies, origins={name: _origins(name, defaults, tables[name]) for name in tables})
 
 
 def snapshot(strategy: Strategy) -> dict[str, Any]:
@@ -85,17 +108,22 @@ def snapshot(strategy: Strategy) -> dict[str, Any]:
     return _adapter.dump_python(strategy, mode="json")  # type: ignore[no-any-return]
 
 
+def run_policy(settled: Settled) -> dict[str, Any]:
+    """The snapshot that a run keeps: every value, and under `origins` where each that is no default is from."""
+    return {**snapshot(settled.strategy), "origins": dict(settled.origins)}
+
+
 def restore(policy: Mapping[str, Any]) -> Strategy:
     """The strategy of a snapshot. Raises InvalidStrategyFile when it was written by another version."""
     try:
-        return _adapter.validate_python(dict(policy))
+        return _adapter.validate_python({key: value for key, value in policy.items() if key != "origins"})
     except ValidationError as exc:
         message = f"policy snapshot is not readable: {_first(exc)}"
         raise InvalidStrategyFile(message) from exc
 
 
 def _strategy(path: Path, name: str, defaults: dict[str, Any], table: dict[str, Any]) -> Strategy:
-    for policy in _POLICIES:
+    for policy in POLICIES:
         _table(path, table, policy, f"strategies.{name}.")
     if "name" in defaults or "name" in table:
         message = f"strategies file {path}, strategy {name!r}: its name is its table's; take out the key 'name'"
@@ -103,22 +131,35 @@ def _strategy(path: Path, name: str, defaults: dict[str, Any], table: dict[str, 
     if not _NAME.fullmatch(name):
         message = f"strategies file {path}: {name!r} is no strategy name; use lower-case letters, digits, underscores"
         raise InvalidStrategyFile(message)
-    merged: dict[str, Any] = {key: value for key, value in table.items() if key not in _POLICIES}
-    for policy in _POLICIES:
+    merged: dict[str, Any] = {key: value for key, value in table.items() if key not in POLICIES}
+    for policy in POLICIES:
         merged[policy] = _merge(defaults.get(policy, {}), table.get(policy, {}))
-    for policy in set(defaults) - set(_POLICIES):
+    for policy in set(defaults) - set(POLICIES):
         merged[policy] = defaults[policy]
     try:
-        strategy = _adapter.validate_python({"name": name, **_without_none_words(merged)})
-    except ValidationError as exc:
-        message = f"strategies file {path}, strategy {name!r}: {_first(exc)}"
-        raise InvalidStrategyFile(message) from exc
-    try:
-        _check_meaning(strategy)
+        return checked({"name": name, **merged})
     except InvalidStrategyFile as exc:
         message = f"strategies file {path}, strategy {name!r}: {exc}"
         raise InvalidStrategyFile(message) from exc
+
+
+def checked(values: Mapping[str, Any]) -> Strategy:
+    """The strategy of values as the file has them, types and meaning checked. Raises InvalidStrategyFile."""
+    try:
+        strategy = _adapter.validate_python(_without_none_words(dict(values)))
+    except ValidationError as exc:
+        raise InvalidStrategyFile(_first(exc)) from exc
+    _check_meaning(strategy)
     return strategy
+
+
+def _origins(name: str, defaults: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, str]:
+    """The table of each value that the file sets."""
+    found: dict[str, str] = {}
+    for policy in POLICIES:
+        for where, values in ((f"defaults.{policy}", defaults), (f"strategies.{name}.{policy}", table)):
+            found |= {f"{policy}.{key}": f"strategies file, [{where}]" for key in values.get(policy, {})}
+    return found
 
 
 def _check_meaning(strategy: Strategy) -> None:

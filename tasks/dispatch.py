@@ -12,14 +12,28 @@ accepted.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 
 from mlops.bootstrap import Services, process_services
-from mlops.ledger.records import Accepted, Kind, RunRequest, RunView
+from mlops.errors import InvalidTransition, PermanentError
+from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, RunView
 from mlops.ledger.states import TERMINAL
+from mlops.policy_book import SettledBook
 from mlops.retraining.approval import Answer, approval_request, refuse_joined
-from mlops.retraining.run_requests import run_request
+from mlops.retraining.run_requests import comparison_request, run_request
 from tasks.publish import CeleryDispatcher, publisher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """One of many runs that were asked for."""
+
+    strategy: str
+    accepted: Accepted | None = None
+    error: str = ""
+    """Why it could not be opened."""
 
 
 class RunUnfinished(TimeoutError):
@@ -38,7 +52,7 @@ def start_pipeline(
     """Drift check, then training and promotion where it drifted. `created` False: one was active already."""
     return dispatch(
         run_request(
-            process_services().strategies,
+            process_services().policies,
             strategy,
             Kind.PIPELINE,
             reason=reason,
@@ -67,7 +81,7 @@ def start_retrain(
     """
     return dispatch(
         run_request(
-            process_services().strategies,
+            process_services().policies,
             strategy,
             Kind.RETRAIN if promote else Kind.TRAIN,
             reason=reason,
@@ -78,6 +92,122 @@ def start_retrain(
             tune=tune,
         )
     )
+
+
+def start_check(
+    strategy: str,
+    *,
+    reason: str,
+    as_of: date | None = None,
+    requested_by: str = "program",
+) -> Accepted:
+    """Drift check alone, whatever it finds."""
+    return dispatch(
+        run_request(
+            process_services().policies, strategy, Kind.CHECK, reason=reason, requested_by=requested_by, as_of=as_of
+        )
+    )
+
+
+def start_promotion(strategy: str, *, version: str | None, reason: str, requested_by: str = "program") -> Accepted:
+    """A decision about a version, or about the newest in Staging: it is judged like any other."""
+    return dispatch(
+        run_request(
+            process_services().policies,
+            strategy,
+            Kind.PROMOTE,
+            reason=reason,
+            requested_by=requested_by,
+            version=version,
+        )
+    )
+
+
+def start_rollback(strategy: str, *, version: str, reason: str, requested_by: str = "program") -> Accepted:
+    """An earlier version becomes the champion again; never blocked by another run."""
+    return dispatch(
+        run_request(
+            process_services().policies,
+            strategy,
+            Kind.ROLLBACK,
+            reason=reason,
+            requested_by=requested_by,
+            version=version,
+        )
+    )
+
+
+def start_comparison(strategy: str, first: str, second: str, *, requested_by: str = "program") -> Accepted:
+    """Two versions side by side on a worker: the second is tested against the first. Nothing is decided."""
+    return dispatch(comparison_request(process_services().policies, strategy, first, second, requested_by=requested_by))
+
+
+def start_many(
+    strategies: Sequence[str],
+    kind: Kind,
+    *,
+    reason: str,
+    requested_by: str,
+    incremental: bool = False,
+    tune: int | None = None,
+) -> list[Started]:
+    """One run for each strategy; one that cannot be opened says why and stops no other. Raises LedgerUnavailable."""
+    services = process_services()
+    book = SettledBook(services.policies.all_settled())
+    started = []
+    for strategy in strategies:
+        try:
+            accepted = dispatch(
+                run_request(
+                    book,
+                    strategy,
+                    kind,
+                    reason=reason,
+                    requested_by=requested_by,
+                    incremental=incremental,
+                    tune=tune,
+                )
+            )
+        except PermanentError as exc:
+            started.append(Started(strategy=strategy, error=str(exc)))
+        else:
+            started.append(Started(strategy=strategy, accepted=accepted))
+    return started
+
+
+def ask_again(run_id: str, *, requested_by: str) -> Accepted:
+    """The same question as an ended run's, under the policy of today and as of now. Raises RunNotFound, LedgerError."""
+    services = process_services()
+    old = services.ledger.run(run_id)
+    if old.state not in TERMINAL:
+        raise InvalidTransition(f"run {run_id} is {old.state}; it can be asked again when it has ended")
+    if "answers" in old.params:
+        raise InvalidTransition(f"run {run_id} was a person's answer; answer again where it is asked")
+    if old.kind is Kind.COMPARE:
+        request = comparison_request(
+            services.policies, old.strategy, old.params["first"], old.params["second"], requested_by=requested_by
+        )
+    else:
+        request = run_request(
+            services.policies,
+            old.strategy,
+            old.kind,
+            reason=f"run {run_id} again",
+            requested_by=requested_by,
+            **old.params,
+        )
+    return dispatch(request)
+
+
+def cancel(run_id: str, *, actor: str) -> RunState:
+    """Cancel a queued run at once, ask a running one to stop. Raises RunNotFound, InvalidTransition."""
+    return process_services().ledger.cancel(run_id, actor=actor)
+
+
+def requeue(run_id: str, *, actor: str) -> bool:
+    """Bring a dead run back; False: it starts when Redis is back. Raises RunNotFound, InvalidTransition."""
+    services = process_services()
+    return services.dispatcher.publish(services.ledger.requeue(run_id, actor=actor))
 
 
 def approve(run_id: str, digest: str | None = None, *, actor: str, reason: str, answer: Answer = "approve") -> Accepted:

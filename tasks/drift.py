@@ -24,7 +24,7 @@ def check_drift(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
     asked = StartCheck.read(self.name, arguments)
     services = process_services()
     request = run_request(
-        services.strategies,
+        services.policies,
         asked.strategy,
         Kind.CHECK if asked.check_only else Kind.PIPELINE,
         reason=asked.reason,

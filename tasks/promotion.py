@@ -24,7 +24,7 @@ def promote_model(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | No
     asked = StartPromotion.read(self.name, arguments)
     services = process_services()
     request = run_request(
-        services.strategies,
+        services.policies,
         asked.strategy,
         Kind.PROMOTE,
         reason=asked.reason,

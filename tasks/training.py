@@ -24,7 +24,7 @@ def train_model(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
     asked = StartTraining.read(self.name, arguments)
     services = process_services()
     request = run_request(
-        services.strategies,
+        services.policies,
         asked.strategy,
         Kind.RETRAIN if asked.promote else Kind.TRAIN,
         reason=asked.reason,

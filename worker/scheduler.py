@@ -23,16 +23,18 @@ class LedgerScheduler(Scheduler):
 
     def setup_schedule(self) -> None:
         """Nothing to set up before the ledger answers; the first tick does it."""
-        self._synced = False
+        self._edition: int | None = None
 
     def tick(self, *_: Any, **__: Any) -> float:  # noqa: ANN401
         """One look at the timetable; seconds until the next."""
         services = process_services()
         touch(health_file(services.settings.var_dir, "beat"))
         try:
-            if not self._synced:
+            # An edit of a schedule, or a pause, is taken over within a tick.
+            edition = services.ledger.newest_policy_edit()
+            if edition != self._edition:
                 sync_timetable(services)
-                self._synced = True
+                self._edition = edition
             open_due_slots(services, services.dispatcher)
         except TemporaryError as exc:
             log.warning("beat.waits", error=str(exc))

@@ -7,29 +7,35 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from typing import Literal
 
 import structlog
 
 from mlops.bootstrap import Services
 from mlops.errors import AcisError, ConfigurationError, LedgerUnavailable
 from mlops.ledger.records import Kind, RunState, ScheduleEntry
+from mlops.policy_book import Unfit
 from mlops.ports import Dispatcher
 from mlops.retraining.run_requests import run_request
 from mlops.strategies import Strategy
-from worker.slots import due_slots, parse_cron
+from tasks.slots import due_slots, parse_cron
 
 log = structlog.get_logger(__name__)
 
 
 def entries_of(strategy: Strategy) -> list[ScheduleEntry]:
-    """The strategy's two lines of the timetable. Raises ConfigurationError for a cron that is not valid."""
+    """The strategy's two lines of the timetable, a paused one not enabled.
+
+    Raises ConfigurationError for a cron that is not valid.
+    """
     policy = strategy.schedule
     offset_s = _spread(strategy.name, policy.spread_minutes)
     entries = []
-    for word, kind, cron in (
+    lines: tuple[tuple[Literal["drift_check", "retrain"], Kind, str], ...] = (
         ("drift_check", Kind.PIPELINE, policy.drift_check),
         ("retrain", Kind.RETRAIN, policy.retrain),
-    ):
+    )
+    for word, kind, cron in lines:
         if cron:
             parse_cron(cron)
             entries.append(
@@ -40,19 +46,27 @@ def entries_of(strategy: Strategy) -> list[ScheduleEntry]:
                     cron=cron,
                     offset_s=offset_s,
                     grace_s=policy.grace_hours * 3600,
+                    enabled=word not in policy.paused,
                 )
             )
     return entries
 
 
 def sync_timetable(services: Services) -> None:
-    """Make the ledger's timetable equal to the strategies file; a strategy's wrong time stops no other."""
+    """Make the ledger's timetable equal to the policies; a strategy's wrong time stops no other.
+
+    Where a strategy's edits do not fit, its lines stay as they are: they come due, and say why they open nothing.
+    """
     entries: list[ScheduleEntry] = []
-    for name in services.strategies:
+    for name, settled in services.policies.all_settled().items():
+        if isinstance(settled, Unfit):
+            log.warning("strategy.policy_does_not_fit", strategy=name, error=str(settled.error))
+            entries += [entry for entry in services.ledger.schedule() if entry.strategy == name]
+            continue
         try:
-            entries += entries_of(services.strategies[name])
+            entries += entries_of(settled.strategy)
         except ConfigurationError as exc:
-            mend = "correct its schedule in the strategies file and start beat again"
+            mend = "correct its schedule in the strategies file, or on its page"
             log.warning("strategy.not_scheduled", strategy=name, error=str(exc), action=mend)
     services.ledger.sync_schedule(entries)
 
@@ -85,7 +99,7 @@ def _open(services: Services, dispatcher: Dispatcher, entry: ScheduleEntry, now:
             continue
         accepted = services.ledger.accept(
             run_request(
-                services.strategies,
+                services.policies,
                 entry.strategy,
                 entry.kind,
                 reason="schedule",

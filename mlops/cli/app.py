@@ -13,6 +13,7 @@ from mlops.cli import (
     evaluation,
     history,
     housekeeping,
+    policy,
     report,
     runs,
     selftest,
@@ -44,6 +45,7 @@ app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("report")(report.report)
 app.command("drift-history")(history.drift_history)
+app.command("policy")(policy.policy)
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("housekeeping")(housekeeping.housekeeping)

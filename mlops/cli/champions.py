@@ -81,7 +81,7 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
     from mlops.console import out, print_json
     from mlops.retraining.version_comparison import compare_versions
 
-    found = compare_versions(services, services.strategies[strategy], first, second)
+    found = compare_versions(services, services.policies[strategy], first, second)
     if json:
         print_json(found)
         return 0
@@ -114,7 +114,7 @@ def _decide(
     def body() -> int:
         services = connect()
         request = run_request(
-            services.strategies,
+            services.policies,
             strategy,
             Kind(kind),
             reason=reason,

@@ -85,7 +85,7 @@ def check(
     """Run a drift check and wait for its end."""
     services = connect()
     request = run_request(
-        services.strategies,
+        services.policies,
         strategy,
         Kind.CHECK,
         reason="drift_detector.py",

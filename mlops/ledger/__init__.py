@@ -7,6 +7,8 @@ champions     decisions and the version in production  bells     when a message 
 reconciling   missing messages, expired leases         outboxes, timetable, workers, policies, readers
 retention     what is old is taken out                 studies   trials of a tuning, by Optuna
 engine        connection and its errors                schema    migrations
+standings, run_list, attempts, artifact_sizes     what the page reads, in few queries
+users, access, auditing                           who may use the page, and what they did
 """
 
 from __future__ import annotations

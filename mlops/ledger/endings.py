@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, inse
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
 from mlops.ledger.bells import handed_out, publication_of, to_be_rung_after
+from mlops.ledger.check_columns import check_columns
 from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.part import LedgerPart
@@ -192,5 +193,6 @@ def _store_report(connection: Connection, grant: Grant, outcome: StageOutcome) -
             as_of=outcome.as_of or grant.as_of,
             report=outcome.drift_report,
             created_at=now(),
+            **check_columns(outcome.drift_report),
         )
     )

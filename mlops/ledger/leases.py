@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, case, func, or_, select, update
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
+from mlops.ledger.attempts import note_attempt
 from mlops.ledger.bells import LOST_AFTER_S
 from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, earlier, now
@@ -47,6 +48,7 @@ class Leases(LedgerPart):
             if held is None:
                 self._close_unclaimable(connection, run_id, stage)
                 return None
+            note_attempt(connection, held)
             run = connection.execute(
                 update(tables.run)
                 .where(_run.run_id == run_id, _run.state.in_(run_sources(RunEvent.START)))

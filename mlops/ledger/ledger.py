@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from mlops.ledger.access import Access
+from mlops.ledger.artifact_sizes import ArtifactSizes
+from mlops.ledger.attempts import Attempts
+from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
 from mlops.ledger.endings import Endings
 from mlops.ledger.leases import Leases
@@ -11,13 +15,34 @@ from mlops.ledger.readers import Readers
 from mlops.ledger.reconciling import Reconciling
 from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
+from mlops.ledger.run_list import RunList
 from mlops.ledger.runs import Runs
+from mlops.ledger.standings import Standings
 from mlops.ledger.timetable import Timetable
+from mlops.ledger.users import Users
 from mlops.ledger.workers import Workers
 
 
 class SqlLedger(
-    Runs, Leases, Endings, Champions, Reconciling, Outboxes, Timetable, Workers, Policies, Readers, Reports, Retention
+    Runs,
+    Leases,
+    Endings,
+    Champions,
+    Reconciling,
+    Outboxes,
+    Timetable,
+    Workers,
+    Policies,
+    Readers,
+    Reports,
+    Attempts,
+    Standings,
+    RunList,
+    Users,
+    Access,
+    Auditing,
+    ArtifactSizes,
+    Retention,
 ):
     """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now
@@ -40,6 +40,11 @@ class Policies(LedgerPart):
                     strategy=strategy, path=path, value=value, actor=actor, reason=reason, created_at=now()
                 )
             )
+
+    def newest_policy_edit(self) -> int:
+        """A number that grows with every edit; 0 before the first."""
+        with self.database.reading() as connection:
+            return int(connection.execute(select(func.coalesce(func.max(_policy.id), 0))).scalar_one())
 
     def policy_edits(self, strategy: str | None = None) -> list[PolicyEdit]:
         """All edits, oldest first: applied in this order, the newest wins."""

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """promote a version that exists."""
     ROLLBACK = "rollback"
     """make an earlier version the champion again; never blocked by another run."""
+    COMPARE = "compare"
+    """two versions beside each other, with the paired test; decides nothing."""
 
 
 class Stage(StrEnum):
@@ -49,6 +51,8 @@ FIRST_STAGE: dict[Kind, Stage] = {
     Kind.TRAIN: Stage.TRAIN,
     Kind.PROMOTE: Stage.PROMOTE,
     Kind.ROLLBACK: Stage.PROMOTE,
+    # It needs what a promotion needs: both models, on dates that neither saw.
+    Kind.COMPARE: Stage.PROMOTE,
 }
 
 

@@ -66,6 +66,11 @@ Index(
 )
 Index("ix_mlops_run_strategy_created", run.c.namespace, run.c.strategy, run.c.created_at)
 Index("ix_mlops_run_created", run.c.namespace, run.c.created_at)
+# what a page filters by; a rare state or kind is not looked for among all runs
+Index("ix_mlops_run_state_created", run.c.namespace, run.c.state, run.c.created_at)
+Index("ix_mlops_run_kind_created", run.c.namespace, run.c.kind, run.c.created_at)
+_open = text("state IN ('queued', 'running')")
+Index("ix_mlops_run_open", run.c.created_at, postgresql_where=_open, sqlite_where=_open)
 
 stage = Table(
     "mlops_stage",
@@ -108,6 +113,24 @@ _queued = text("state = 'queued'")
 _running = text("state = 'running'")
 Index("ix_mlops_stage_ring", stage.c.ring_at, postgresql_where=_queued, sqlite_where=_queued)
 Index("ix_mlops_stage_lease", stage.c.lease_until, postgresql_where=_running, sqlite_where=_running)
+_succeeded = text("state = 'succeeded'")
+Index(
+    "ix_mlops_stage_finished", stage.c.stage, stage.c.finished_at, postgresql_where=_succeeded, sqlite_where=_succeeded
+)
+
+attempt = Table(
+    "mlops_attempt",
+    metadata,
+    Column("run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("stage", String(16), primary_key=True),
+    Column("token", BigInteger, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", String(255)),
+    Column("task_id", String(155)),
+    Column("queued_at", Timestamp, nullable=False),  # since when it waited for this claim
+    Column("claimed_at", Timestamp, nullable=False),
+    Column("cause", Text),  # the error that the grant before ended with
+)
 
 drift_report = Table(
     "mlops_drift_report",
@@ -119,12 +142,22 @@ drift_report = Table(
     Column("as_of", Date),
     Column("report", Json, nullable=False),
     Column("created_at", Timestamp, nullable=False),
+    # what the report says in short, so that a list need not read whole reports
+    Column("verdict", String(16)),
+    Column("rule", String(16)),
+    Column("raw_verdict", String(16)),
+    Column("share", Float),
+    Column("alert_share", Float),
+    Column("p_value", Float),
+    Column("alpha", Float),
+    Column("n_placements", Integer),
     # where the registry shows it; NULL: not yet
     Column("logged_at", Timestamp),
     Column("registry_run_id", String(64)),
 )
 _unlogged = text("logged_at IS NULL")
 Index("ix_mlops_drift_report_as_of", drift_report.c.namespace, drift_report.c.strategy, drift_report.c.as_of)
+Index("ix_mlops_drift_report_newest", drift_report.c.namespace, drift_report.c.id)
 Index("ix_mlops_drift_report_unlogged", drift_report.c.id, postgresql_where=_unlogged, sqlite_where=_unlogged)
 
 promotion = Table(
@@ -151,6 +184,8 @@ promotion = Table(
 _unprojected = text("projected_at IS NULL")
 Index("ix_mlops_promotion_strategy", promotion.c.namespace, promotion.c.strategy, promotion.c.id)
 Index("ix_mlops_promotion_unprojected", promotion.c.id, postgresql_where=_unprojected, sqlite_where=_unprojected)
+_awaiting = text("decision = 'await_approval'")
+Index("ix_mlops_promotion_awaiting", promotion.c.id, postgresql_where=_awaiting, sqlite_where=_awaiting)
 
 champion = Table(
     "mlops_champion",
@@ -224,4 +259,56 @@ audit = Table(
     Column("action", String(63), nullable=False),  # `run.cancel`
     Column("subject", String(255), nullable=False, index=True),
     Column("created_at", Timestamp, nullable=False),
+    Column("address", String(64)),  # where the request came from; NULL for what the ledger notes itself
+    Column("detail", Json),
 )
+Index("ix_mlops_audit_actor", audit.c.actor, audit.c.id)
+Index("ix_mlops_audit_action", audit.c.action, audit.c.created_at)
+
+user = Table(
+    "mlops_user",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("disabled_at", Timestamp),
+)
+
+session = Table(
+    "mlops_session",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 of the cookie
+    Column("user_name", String(63), ForeignKey("mlops_user.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column("csrf", String(64), nullable=False),
+    Column("address", String(64)),
+    Column("agent", String(255)),
+    Column("created_at", Timestamp, nullable=False),
+    Column("seen_at", Timestamp, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
+)
+
+token = Table(
+    "mlops_token",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("user_name", String(63), ForeignKey("mlops_user.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column("role", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of the secret
+    Column("created_at", Timestamp, nullable=False),
+    Column("used_at", Timestamp),
+    Column("expires_at", Timestamp),
+    Column("revoked_at", Timestamp),
+)
+
+artifact_size = Table(
+    "mlops_artifact_size",
+    metadata,
+    Column("registry_run_id", String(64), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("started_at", Timestamp, nullable=False),
+    Column("measured_at", Timestamp, nullable=False),
+)
+Index("ix_mlops_artifact_size_started", artifact_size.c.started_at, artifact_size.c.bytes)

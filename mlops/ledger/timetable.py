@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, literal, or_, select, update
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now
@@ -20,7 +20,10 @@ class Timetable(LedgerPart):
     """Any number of beats may read and write it: a slot is unique among runs, and time only goes forward."""
 
     def sync_schedule(self, entries: Sequence[ScheduleEntry]) -> None:
-        """Make the timetable equal to `entries`, keeping `last_slot`; an entry's own is used where it is new."""
+        """Make the timetable equal to `entries`, keeping `last_slot`; an entry's own is used where it is new.
+
+        A line that is resumed, or that got another time, begins now: what fell due before was not missed.
+        """
         with self.database.transaction("ledger.sync_schedule") as connection:
             connection.execute(delete(tables.schedule).where(_schedule.key.not_in([entry.key for entry in entries])))
             for entry in entries:
@@ -32,10 +35,15 @@ class Timetable(LedgerPart):
                     "grace_s": entry.grace_s,
                     "enabled": entry.enabled,
                 }
+                is_resumed = and_(_schedule.enabled.is_(False), literal(entry.enabled))
+                is_another_time = and_(
+                    _schedule.cron != entry.cron, _schedule.last_slot.is_not(None), literal(entry.enabled)
+                )
+                begins = case((or_(is_resumed, is_another_time), now()), else_=_schedule.last_slot)
                 connection.execute(
                     self.database.insert(tables.schedule)
                     .values(key=entry.key, last_slot=entry.last_slot, **values)
-                    .on_conflict_do_update(index_elements=[_schedule.key], set_=values)
+                    .on_conflict_do_update(index_elements=[_schedule.key], set_={**values, "last_slot": begins})
                 )
 
     def schedule(self) -> list[ScheduleEntry]:

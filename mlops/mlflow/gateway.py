@@ -15,7 +15,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ from mlops.errors import (
     VersionNotFound,
 )
 from mlops.failpoints import external_write
-from mlops.ports import ModelVersion
+from mlops.ports import ModelVersion, RegistryCensus, RunStart
 
 _DEFAULTS = {
     # The library's own 7 retries hold a dead server's caller for four minutes; the ledger waits better.
@@ -74,6 +74,8 @@ MODEL_FILE = "model.ubj"
 _UNREACHABLE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 #: MLflow takes so many per request.
 _BATCH = 100
+#: And gives so many.
+_PAGE = 1000
 _SCHEMA_ROWS = 100
 _SAFE = re.compile(r"[\w .:@+/-]*")
 
@@ -219,6 +221,69 @@ class Gateway:
                 listed = _walk(lambda path, id_=output.model_id: self._client.list_logged_model_artifacts(id_, path))
                 found.update(f"model/{path}" for path in listed)
         return sorted(found)
+
+    # -- counting
+
+    def census(self) -> RegistryCensus:
+        """Experiments, registered models and versions, a thousand per request."""
+        with self._translated("what there is"):
+            experiments = self._pages(lambda token: self._client.search_experiments(page_token=token))
+            models = self._pages(lambda token: self._client.search_registered_models(page_token=token))
+            found = self._pages(
+                lambda token: self._client.search_model_versions("", max_results=_PAGE, page_token=token)
+            )
+        aliases: dict[str, dict[str, list[str]]] = {}
+        for model in models:
+            for alias, number in model.aliases.items():
+                aliases.setdefault(model.name, {}).setdefault(str(number), []).append(alias)
+        versions = [_model_version(item, aliases.get(item.name, {})) for item in found]
+        return RegistryCensus(
+            experiments=tuple(item.name for item in experiments),
+            models=tuple(sorted(model.name for model in models)),
+            versions=tuple(sorted(versions, key=lambda item: (item.name, -int(item.version)))),
+        )
+
+    def ended_runs(self, page: str | None) -> tuple[list[RunStart], str | None]:
+        """Of all experiments, newest first, and the next page's token."""
+        with self._translated("a search of runs"):
+            ids = [
+                item.experiment_id
+                for item in self._pages(lambda token: self._client.search_experiments(page_token=token))
+            ]
+            found = self._client.search_runs(
+                ids,
+                "attributes.status != 'RUNNING'",
+                order_by=["attributes.start_time DESC"],
+                max_results=_PAGE,
+                page_token=page,
+            )
+        runs = [
+            RunStart(run_id=run.info.run_id, started_at=datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC))
+            for run in found
+        ]
+        return runs, found.token or None
+
+    def artifact_bytes(self, run_id: str) -> int:
+        """Sum of the sizes that the server lists."""
+        with self._translated(f"run {run_id}"):
+            run = self._client.get_run(run_id)
+            outputs = run.outputs.model_outputs if run.outputs else []
+            total = sum(_sizes(lambda path: self._client.list_artifacts(run_id, path)))
+            for output in outputs:
+                id_ = output.model_id
+                total += sum(_sizes(lambda path, id_=id_: self._client.list_logged_model_artifacts(id_, path)))
+        return total
+
+    @staticmethod
+    def _pages(search: Callable[[str | None], Any]) -> list[Any]:
+        found: list[Any] = []
+        token: str | None = None
+        while True:
+            page = search(token)
+            found += page
+            token = page.token
+            if not token:
+                return found
 
     # -- models
 
@@ -529,13 +594,21 @@ def _safe(value: str) -> str:
 
 
 def _walk(listing: Any) -> Iterator[str]:  # noqa: ANN401 -- a function of the library
+    return (item.path for item in _files(listing))
+
+
+def _sizes(listing: Any) -> Iterator[int]:  # noqa: ANN401 -- a function of the library
+    return (int(item.file_size or 0) for item in _files(listing))
+
+
+def _files(listing: Any) -> Iterator[Any]:  # noqa: ANN401 -- a function of the library
     folders: list[str | None] = [None]
     while folders:
         for item in listing(folders.pop()):
             if item.is_dir:
                 folders.append(item.path)
             else:
-                yield item.path
+                yield item
 
 
 def _logged_run(run: Any) -> LoggedRun:  # noqa: ANN401 -- the library's Run

@@ -26,7 +26,8 @@ from mlops.errors import (
     VersionNotFound,
 )
 from mlops.mlflow.report_runs import log_report
-from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG
+from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG, RegistryCensus, RunStart, TrainingFacts
+from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -174,6 +175,32 @@ class MlflowRegistry:
             )
             raise UnusableProfile(message)
         return content
+
+    def training_facts(self, version: ModelVersion) -> TrainingFacts:
+        """Parameters and importance of a version's training. Raises ModelNotFound where its run is gone."""
+        if version.run_id is None:
+            return TrainingFacts(params={}, importance={})
+        params = self._gateway.run(version.run_id).params
+        with tempfile.TemporaryDirectory(prefix="acis-importance-") as folder:
+            try:
+                content = self._gateway.download_artifact(version.run_id, IMPORTANCE_ARTIFACT, folder)
+            except UnusableProfile:  # registered elsewhere
+                return TrainingFacts(params=params, importance={})
+        return TrainingFacts(params=params, importance=read_importance(content.decode()))
+
+    # -- counting
+
+    def census(self) -> RegistryCensus:
+        """Everything, in a few requests however many versions there are."""
+        return self._gateway.census()
+
+    def ended_runs(self, *, page: str | None = None) -> tuple[list[RunStart], str | None]:
+        """Runs that have ended, newest first, a thousand at a time, with what names the next page."""
+        return self._gateway.ended_runs(page)
+
+    def artifact_bytes(self, run_id: str) -> int:
+        """What a run's files and its model hold; some requests."""
+        return self._gateway.artifact_bytes(run_id)
 
     # -- stages
 

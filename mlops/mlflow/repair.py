@@ -47,17 +47,17 @@ class RegistryRepair:
             unfinished = {promotion.strategy for promotion in pending if not _finish(services, promotion)}
             for name in services.strategies:
                 if name not in unfinished:  # what it shows is old, not made by hand
-                    self._look_alone(services, services.strategies[name])
+                    self._look_alone(services, name)
         except TemporaryError as exc:
             log.warning("registry.waits", error=str(exc))
         self._look_at = self._monotonic() + EVERY_S
 
-    def _look_alone(self, services: Services, strategy: Strategy) -> None:
+    def _look_alone(self, services: Services, name: str) -> None:
         """One strategy that the registry refuses does not keep the others from being looked at."""
         try:
-            self._look(services, strategy)
+            self._look(services, services.policies[name])
         except PermanentError as exc:
-            log.warning("registry.not_repaired", strategy=strategy.name, error=str(exc))
+            log.warning("registry.not_repaired", strategy=name, error=str(exc))
 
     def _look(self, services: Services, strategy: Strategy) -> None:
         champion = services.ledger.champion(strategy.name)

@@ -73,7 +73,7 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
     display = StageDisplay(quiet=True)
     services = connect()
     request = run_request(
-        services.strategies,
+        services.policies,
         strategy_of_model(model_name),
         Kind.PROMOTE,
         reason="promote_model_to_production",
@@ -102,7 +102,7 @@ def train(  # noqa: PLR0913 -- one keyword per option of the script
     """Run a training, and a promotion where asked, and wait for its end."""
     services = connect()
     request = run_request(
-        services.strategies,
+        services.policies,
         strategy,
         Kind.RETRAIN if promote else Kind.TRAIN,
         reason="train_with_mlflow.py",

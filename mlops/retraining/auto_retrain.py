@@ -17,7 +17,7 @@ from datetime import date
 from config.log_setup import set_up_logging
 from mlops.bootstrap import Services, connect
 from mlops.console import FINDING, OK, StageDisplay, as_json, err, guarded, out, print_json
-from mlops.errors import AcisError, ConfigurationError, LedgerUnavailable
+from mlops.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
 from mlops.ledger.records import Kind, RunView
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
@@ -73,16 +73,19 @@ class AutoRetrainingPipeline:
 
     def process_strategy(self, strategy: str) -> PipelineResult:
         """One strategy's pass."""
-        request = run_request(
-            self.services.strategies,
-            strategy,
-            Kind.PIPELINE,
-            reason="auto_retrain.py",
-            requested_by="script",
-            as_of=self.as_of,
-            drift_threshold=self.drift_threshold,
-            min_accuracy=self.min_accuracy,
-        )
+        try:
+            request = run_request(
+                self.services.policies,
+                strategy,
+                Kind.PIPELINE,
+                reason="auto_retrain.py",
+                requested_by="script",
+                as_of=self.as_of,
+                drift_threshold=self.drift_threshold,
+                min_accuracy=self.min_accuracy,
+            )
+        except InvalidPolicyEdit as exc:  # this strategy's own
+            return PipelineResult(strategy=strategy, run=None, error=str(exc))
         try:
             view = launch(
                 self.services,

@@ -98,7 +98,7 @@ def backfill(
     """
     if not days:
         return
-    policy = services.strategies[strategy].overridden(drift_rule=drift_rule)
+    policy = services.policies[strategy].overridden(drift_rule=drift_rule)
     over_range = services.reading_from(_held(services.source, policy, days))
     for day in days:
         if is_stopped():
@@ -127,7 +127,7 @@ def _checked(
     # A slot is one run for ever: a date that failed is tried again in the next slot.
     for trial in itertools.count(1):
         request = run_request(
-            services.strategies,
+            services.policies,
             strategy.name,
             Kind.CHECK,
             reason=f"backfill of {day}",

@@ -11,10 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+import structlog
+
 from mlops.bootstrap import Services
+from mlops.errors import InvalidPolicyEdit
 from mlops.ledger.records import Kind, RunView
 from mlops.ledger.states import TERMINAL
 from mlops.retraining.run_requests import run_request
+
+log = structlog.get_logger(__name__)
 
 SAMPLE_PASSES = (
     ("before the crash", date(2019, 12, 13)),
@@ -60,9 +65,9 @@ def run_pass(
     run_ids = []
     dispatcher = services.dispatcher
     for name in services.strategies:
-        accepted = services.ledger.accept(
-            run_request(
-                services.strategies,
+        try:
+            request = run_request(
+                services.policies,
                 name,
                 Kind.PIPELINE,
                 reason=f"make run: {one.title}",
@@ -70,7 +75,10 @@ def run_pass(
                 slot=one.slot,
                 as_of=one.as_of,
             )
-        )
+        except InvalidPolicyEdit as exc:
+            log.warning("strategy.left_out", strategy=name, error=str(exc))
+            continue
+        accepted = services.ledger.accept(request)
         run_ids.append(accepted.run_id)
         if accepted.publication is not None:
             dispatcher.publish(accepted.publication)

@@ -202,6 +202,12 @@ def promote_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def comparison_lines(result: Mapping[str, Any]) -> list[str]:
+    """Two versions beside each other: what the test says, and what a person should know."""
+    first, second = result["first"], result["second"]
+    return [f"v{second['version']} against v{first['version']}: {result['words']}", *result["findings"]]
+
+
 def _comparison_lines(test: Mapping[str, Any] | None) -> list[str]:
     """The paired test in a line; none where nothing was tested, or by an earlier version."""
     if not test:
@@ -224,7 +230,7 @@ def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
         return [*drift_lines(stage.result), *follows]
     if stage.stage is Stage.TRAIN:
         return train_lines(stage.result)
-    return promote_lines(stage.result)
+    return comparison_lines(stage.result) if kind is Kind.COMPARE else promote_lines(stage.result)
 
 
 def _what_follows(result: Mapping[str, Any], strategy: str) -> list[str]:

@@ -14,6 +14,7 @@ from mlops.ledger.records import LIVE, Champion, Grant, Kind, Promotion, Promoti
 from mlops.mlflow.adoption import adopt_first
 from mlops.mlflow.projection import project
 from mlops.retraining.approval import StaleApproval, approved
+from mlops.retraining.comparison import compare
 from mlops.retraining.judgement import judged
 from mlops.strategy_file import restore
 from mlops.training.fingerprint import evidence_digest
@@ -37,8 +38,10 @@ _ENDS = {
 
 
 def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
-    """Decide about a version and make the registry show the decision."""
+    """Decide about a version and make the registry show the decision; or only compare two."""
     strategy = restore(grant.policy)
+    if grant.kind is Kind.COMPARE:
+        return compare(grant, services, strategy)
     try:
         promotion = services.ledger.promotion_of(grant.run_id) or _decide(grant, services, keeper, strategy)
     except StaleApproval as exc:

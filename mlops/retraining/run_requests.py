@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, Protocol
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
-from mlops.strategies import MAX_FOLDS, MAX_TRIALS, Reference, Rule, Strategy
-from mlops.strategy_file import snapshot
+from mlops.strategies import MAX_FOLDS, MAX_TRIALS, Reference, Rule
+from mlops.strategy_file import Settled, run_policy
+
+#: Where the policy has what a caller may give instead.
+_PATHS = {
+    "drift_threshold": "drift.alert_share",
+    "drift_rule": "drift.rule",
+    "reference": "data.reference",
+    "min_accuracy": "promotion.min_accuracy",
+    "folds": "training.folds",
+    "leak_check": "training.leak_check",
+}
+
+
+class Policies(Protocol):
+    """`Services.policies`, or the strategies of a file alone."""
+
+    def settled(self, name: str) -> Settled:
+        """A strategy's policy, with each value's origin."""
+        ...
 
 
 def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
-    strategies: Mapping[str, Strategy],
+    policies: Policies,
     strategy: str,
     kind: Kind,
     *,
@@ -36,7 +53,8 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
 ) -> RunRequest:
     """The request. Thresholds left out mean the policy's; given, they are recorded.
 
-    Raises UnknownStrategy, ConfigurationError for a threshold that is no share or an id that is too long.
+    Raises UnknownStrategy, InvalidPolicyEdit, LedgerUnavailable; ConfigurationError for a threshold that is no share
+    or an id that is too long.
     """
     if run_id is not None and not 0 < len(run_id) <= RUN_ID_LENGTH:
         message = (
@@ -62,7 +80,8 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     if incremental and (folds or leak_check):
         message = "an incremental training makes no folds and no random split; ask for them with a full training"
         raise ConfigurationError(message)
-    policy = strategies[strategy].overridden(
+    settled = policies.settled(strategy)
+    policy = settled.strategy.overridden(
         drift_threshold=drift_threshold,
         drift_rule=drift_rule,
         reference=reference,
@@ -81,10 +100,11 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
         "tune": tune,
         "version": version,
     }
+    asked = {path: "asked for with this run" for name, path in _PATHS.items() if given[name] is not None}
     return RunRequest(
         strategy=strategy,
         kind=kind,
-        policy=snapshot(policy),
+        policy=run_policy(Settled(strategy=policy, origins={**settled.origins, **asked})),
         reason=reason,
         requested_by=requested_by,
         run_id=run_id,
@@ -93,4 +113,21 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
         as_of=as_of,
         params={key: value for key, value in given.items() if value is not None},
         executor=executor,
+    )
+
+
+def comparison_request(policies: Policies, strategy: str, first: str, second: str, *, requested_by: str) -> RunRequest:
+    """A run that tests version `second` against `first` and decides nothing.
+
+    Raises UnknownStrategy, InvalidPolicyEdit, ConfigurationError where the two are one.
+    """
+    if first == second:
+        raise ConfigurationError(f"version {first} would be compared with itself; name two versions")
+    return RunRequest(
+        strategy=strategy,
+        kind=Kind.COMPARE,
+        policy=run_policy(policies.settled(strategy)),
+        reason=f"version {second} beside version {first}",
+        requested_by=requested_by,
+        params={"first": first, "second": second},
     )

@@ -9,7 +9,7 @@ import numpy as np
 from mlops.training.card import model_card
 from mlops.training.contributions import contributions, contributions_csv, sample_rows
 from mlops.training.explained_plots import contributions_figure, importance_figure
-from mlops.training.importance import importance_csv
+from mlops.training.importance import IMPORTANCE_ARTIFACT, importance_csv
 from mlops.training.metrics import Evaluation
 from mlops.training.plots import training_plots
 from mlops.training.signal_plot import signal_figure
@@ -54,7 +54,7 @@ def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -
     return {
         **judged.scrutiny.files(folder),
         **training_plots(rows.y[held], judged.probability, folder, others=others),
-        "feature_importance.csv": importance_csv(judged.model, features, folder / "feature_importance.csv"),
+        IMPORTANCE_ARTIFACT: importance_csv(judged.model, features, folder / IMPORTANCE_ARTIFACT),
         "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),
         "model_card.md": card,
     }

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     import xgboost as xgb
 
+IMPORTANCE_ARTIFACT = "feature_importance.csv"
+"""Its name among a version's artifacts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureImportance:
@@ -44,6 +47,17 @@ def importance_csv(model: xgb.XGBClassifier, features: Sequence[str], path: Path
         for part in feature_importance(model, features):
             writer.writerow([part.feature, f"{part.gain:.6g}", part.weight, f"{part.share:.6f}"])
     return path
+
+
+def read_importance(text: str) -> dict[str, float]:
+    """Share of each feature from what `importance_csv` wrote, the most important first; of another file nothing."""
+    shares: dict[str, float] = {}
+    for row in csv.DictReader(text.splitlines()):
+        try:
+            shares[str(row["feature"])] = float(str(row["share"]))
+        except (KeyError, ValueError):
+            continue
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _part(name: str, total_gain: float, weight: int, total: float) -> FeatureImportance:

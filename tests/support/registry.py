@@ -15,9 +15,12 @@ from mlops.ports import (
     PROFILE_TAG,
     FailedTraining,
     ModelVersion,
+    RegistryCensus,
     RegistryRun,
     ReportRecord,
+    RunStart,
     TrainedModel,
+    TrainingFacts,
 )
 
 STAGES = ("None", "Staging", "Production", "Archived")
@@ -36,6 +39,8 @@ class FakeRegistry:
     """Content of each version's drift profile; a test may take one away or change it."""
     reports: dict[str, ReportRecord] = field(default_factory=dict)
     """Logged drift checks, by the registry's run"""
+    params: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    """Logged parameters of each version"""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _models: dict[str, list[ModelVersion]] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -59,6 +64,7 @@ class FakeRegistry:
                 created_at=self.now + timedelta(seconds=len(versions)),
             )
         )
+        self.params[trained.model_name, number] = {name: str(value) for name, value in trained.params.items()}
         self._loaded[trained.model_name, number] = trained.model
         if PROFILE_ARTIFACT in trained.artifacts:
             self.profiles[trained.model_name, number] = trained.artifacts[PROFILE_ARTIFACT].read_bytes()
@@ -95,6 +101,22 @@ class FakeRegistry:
         if hashlib.sha256(content).hexdigest() != found.tags[PROFILE_TAG]:
             raise UnusableProfile("its digest is not the one that was logged; it was changed")
         return content
+
+    def training_facts(self, version: ModelVersion) -> TrainingFacts:
+        found = self.version(version.name, version.version)
+        return TrainingFacts(params=self.params.get((found.name, found.version), {}), importance={})
+
+    def census(self) -> RegistryCensus:
+        versions = [replace(item, metrics={}) for name in sorted(self._models) for item in self.versions(name)]
+        return RegistryCensus(experiments=("Default",), models=tuple(sorted(self._models)), versions=tuple(versions))
+
+    def ended_runs(self, *, page: str | None = None) -> tuple[list[RunStart], str | None]:
+        found = [item for versions in self._models.values() for item in versions if item.run_id]
+        newest = sorted(found, key=lambda item: item.created_at, reverse=True)
+        return [RunStart(run_id=str(item.run_id), started_at=item.created_at) for item in newest], None
+
+    def artifact_bytes(self, run_id: str) -> int:
+        return 1000
 
     def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
         if stage not in STAGES:

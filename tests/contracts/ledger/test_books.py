@@ -228,3 +228,25 @@ def test_the_clock_is_the_databases(timed: TimedLedger) -> None:
     timed.advance(3600)
     assert timedelta(seconds=3600) <= timed.ledger.now() - before < timedelta(seconds=3660)
     assert before.tzinfo == UTC
+
+
+def test_a_resumed_line_begins_at_that_moment(ledger: SqlLedger) -> None:
+    ledger.sync_schedule([replace(CHECK, enabled=False, last_slot=MONDAY)])
+    before = ledger.now()
+    ledger.sync_schedule([CHECK])
+    (entry,) = ledger.schedule()
+    assert entry.last_slot is not None
+    assert entry.last_slot >= before
+
+
+def test_a_line_with_another_time_begins_at_that_moment(ledger: SqlLedger) -> None:
+    ledger.sync_schedule([replace(CHECK, last_slot=MONDAY)])
+    before = ledger.now()
+    ledger.sync_schedule([replace(CHECK, cron="30 5 * * *")])
+    assert (ledger.schedule()[0].last_slot or MONDAY) >= before
+
+
+def test_the_edition_of_the_policies_grows_with_every_edit(ledger: SqlLedger) -> None:
+    before = ledger.newest_policy_edit()
+    ledger.edit_policy("growth", "drift.alert_share", 0.4, actor="anna", reason="fewer alarms")
+    assert ledger.newest_policy_edit() > before

@@ -275,3 +275,35 @@ def test_the_trials_of_a_tuning_are_runs_below_the_trainings(
     ]
     assert registry.close_stale_runs(record.ledger_run_id, reason="a test") == 0
     assert registry.log_training(record).version == version.version
+
+
+def test_the_census_names_every_model_and_version_with_its_place(
+    registry: ModelRegistry, name: str, train: partial[ModelVersion]
+) -> None:
+    train("run-1")
+    train("run-2")
+    registry.apply_stage(name, "1", "Production", seq=1, tags={})
+    census = registry.census()
+    assert name in census.models
+    assert census.experiments
+    found = [(item.version, item.stage, item.aliases) for item in census.versions if item.name == name]
+    assert found == [("2", "None", ()), ("1", "Production", ("champion",))]
+
+
+def test_a_training_s_parameters_can_be_read_again(
+    registry: ModelRegistry, name: str, train: partial[ModelVersion]
+) -> None:
+    facts = registry.training_facts(train("run-1"))
+    assert facts.params.keys() >= {"max_depth"}
+    assert dict(facts.importance) == {}  # these tests log no such file
+
+
+def test_ended_runs_are_given_newest_first_and_their_files_weighed(
+    registry: ModelRegistry, train: partial[ModelVersion]
+) -> None:
+    older, newer = train("run-1"), train("run-2")
+    runs, _ = registry.ended_runs()
+    ids = [run.run_id for run in runs]
+    assert ids.index(str(newer.run_id)) < ids.index(str(older.run_id))
+    assert runs == sorted(runs, key=lambda run: run.started_at, reverse=True)
+    assert registry.artifact_bytes(str(newer.run_id)) >= 1000

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, RunView, Stage, StageOutcome
 from mlops.strategies import SchedulePolicy
+from mlops.strategy_file import Strategies
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services, small_strategy
 from worker.timetable import entries_of, open_due_slots, sync_timetable
@@ -147,7 +148,7 @@ def test_a_broker_that_is_down_does_not_stop_the_timetable(beat: Beat) -> None:
 
 
 def test_a_strategy_that_left_the_file_opens_nothing_more(beat: Beat) -> None:
-    vars(beat.services)["strategies"] = {"value": small_strategy("value", schedule=DAILY)}
+    vars(beat.services)["strategies"] = Strategies({"value": small_strategy("value", schedule=DAILY)})
     beat.services.timed.advance(16 * HOUR)
     assert beat() == 0
     sync_timetable(beat.services)
@@ -158,7 +159,9 @@ def test_one_strategys_refusal_does_not_keep_the_others_from_their_slots(
     beat: Beat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = beat.services
-    vars(services)["strategies"] = {name: small_strategy(name, schedule=DAILY) for name in ("growth", "value")}
+    vars(services)["strategies"] = Strategies(
+        {name: small_strategy(name, schedule=DAILY) for name in ("growth", "value")}
+    )
     sync_timetable(services)
     beat()
     accept = services.ledger.accept
@@ -178,10 +181,9 @@ def test_one_strategys_wrong_time_does_not_take_the_others_off_the_timetable(
     beat: Beat,
 ) -> None:
     wrong = SchedulePolicy(drift_check="0 3 * *")
-    vars(beat.services)["strategies"] = {
-        "growth": small_strategy("growth", schedule=wrong),
-        "value": small_strategy("value", schedule=DAILY),
-    }
+    vars(beat.services)["strategies"] = Strategies(
+        {"growth": small_strategy("growth", schedule=wrong), "value": small_strategy("value", schedule=DAILY)}
+    )
     with capture_logs() as logs:
         sync_timetable(beat.services)
     assert [entry.strategy for entry in beat.services.ledger.schedule()] == ["value"]
@@ -221,3 +223,33 @@ def test_an_empty_cron_schedules_nothing_and_a_wrong_one_is_refused() -> None:
     assert entries_of(small_strategy(schedule=SchedulePolicy(drift_check="", retrain=""))) == []
     with pytest.raises(ConfigurationError, match="'at dawn'"):
         entries_of(small_strategy(schedule=SchedulePolicy(drift_check="at dawn")))
+
+
+def test_a_paused_line_opens_nothing_and_resumed_it_begins_anew(beat: Beat) -> None:
+    beat.services.policies.edit("growth", {"schedule.paused": ["drift_check"]}, actor="anna", reason="holiday")
+    sync_timetable(beat.services)
+    beat.services.timed.advance(3 * DAY)
+    assert beat() == 0
+    beat.services.policies.edit("growth", {"schedule.paused": []}, actor="anna", reason="back")
+    sync_timetable(beat.services)
+    assert beat() == 0
+    beat.services.timed.advance(DAY)
+    assert beat() == 1
+    assert beat.runs(RunState.SKIPPED) == []
+
+
+def test_a_policy_that_no_longer_fits_keeps_its_lines_opens_nothing_and_stops_nobody_else(
+    tmp_path: Path, timed: TimedLedger
+) -> None:
+    services = fake_services(tmp_path, timed, small_strategy(schedule=DAILY), small_strategy("value", schedule=DAILY))
+    sync_timetable(services)
+    beat = Beat(services)
+    beat()
+    timed.ledger.edit_policy("growth", "drift.gone", 1, actor="anna", reason="of an earlier version")
+    sync_timetable(services)
+    timed.advance(DAY)
+    with capture_logs() as logs:
+        assert beat() == 1
+    assert [view.strategy for view in beat.runs()] == ["value"]
+    assert "drift.gone" in next(entry["error"] for entry in logs if entry["event"] == "slot.not_opened")
+    assert len(services.ledger.schedule()) == 2

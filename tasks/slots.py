@@ -1,4 +1,7 @@
-"""When a timetable entry's slots fall due. A slot is the nominal cron time, never the arrival time."""
+"""When a timetable entry's slots fall due: for beat and the reconciler, and for a page that shows the next ones.
+
+A slot is the nominal cron time, never the arrival time.
+"""
 
 from __future__ import annotations
 

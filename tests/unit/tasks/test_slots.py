@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlops.cron import cron_fault
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import Kind, ScheduleEntry
-from worker.slots import due_slots, next_due, next_slot
+from tasks.slots import due_slots, next_due, next_slot
 
 HOUR = 3600.0
 

@@ -1,0 +1,78 @@
+"""`acis policy`: a strategy's policy with each value's origin, and edits of it."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlops.cli.options import AsJson, StrategyName
+
+if TYPE_CHECKING:
+    from mlops.strategy_file import Settled
+
+_DEFAULT = "default"
+
+
+def policy(
+    strategy: StrategyName,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="drift.alert_share=0.4; VALUE is JSON.")
+    ] = None,
+    unset: Annotated[list[str] | None, typer.Option(metavar="PATH", help="The file's value holds again.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the edit.")] = "",
+    json: AsJson = False,
+) -> None:
+    """Show what a strategy's next run will be judged by, and where each value is from; or edit it."""
+    from mlops.bootstrap import connect
+    from mlops.console import guarded, out, print_json
+    from mlops.errors import ConfigurationError
+
+    def body() -> int:
+        book = connect().policies
+        if set_ or unset:
+            if not reason.strip():
+                raise ConfigurationError("an edit is kept with its reason; give --reason")
+            values = {**_values(set_ or ()), **dict.fromkeys(unset or ())}
+            settled = book.edit(strategy, values, actor=getpass.getuser(), reason=reason)
+        else:
+            settled = book.settled(strategy)
+        if json:
+            print_json({"strategy": strategy, "values": dict(_lines(settled))})
+            return 0
+        for path, line in _lines(settled):
+            out.print(f"{path} = {line['value']}   ({line['origin']})", markup=False)
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def _values(pairs: Sequence[str]) -> Mapping[str, Any]:
+    import json
+
+    from mlops.errors import ConfigurationError
+
+    found = {}
+    for pair in pairs:
+        path, sign, text = pair.partition("=")
+        if not sign:
+            raise ConfigurationError(f"{pair!r} sets nothing; write PATH=VALUE, as drift.alert_share=0.4")
+        try:
+            found[path] = json.loads(text)
+        except json.JSONDecodeError:
+            # A bare word, as `raw`.
+            found[path] = text
+    return found
+
+
+def _lines(settled: Settled) -> list[tuple[str, dict[str, Any]]]:
+    from mlops.strategy_file import POLICIES, snapshot
+
+    values = snapshot(settled.strategy)
+    return [
+        (f"{name}.{key}", {"value": value, "origin": settled.origins.get(f"{name}.{key}", _DEFAULT)})
+        for name in POLICIES
+        for key, value in values[name].items()
+    ]

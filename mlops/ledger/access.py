@@ -1,0 +1,227 @@
+"""Sessions of people and tokens of programs; both are kept as digests of what their holder has."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, delete, insert, or_, select, update
+
+from mlops.errors import LedgerError
+from mlops.ledger import tables
+from mlops.ledger.columns import AnyRow, after, now
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.users import ROLES, Role
+from mlops.passwords import digest_of
+
+_session = tables.session.c
+_token = tables.token.c
+_user = tables.user.c
+
+SESSION_S = 12 * 3600.0
+"""A session ends after so long, whatever happens in it: a working day."""
+IDLE_S = 2 * 3600.0
+"""And after so long without a request."""
+SEEN_EVERY_S = 60.0
+"""A request is noted at most so often: reading a page writes nothing."""
+
+TOKEN_PREFIX = "acis"  # noqa: S105 -- what a token begins with, so that a leaked one is recognised
+
+
+class TokenRefused(LedgerError):
+    """A token cannot be made or revoked so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Somebody who is signed in."""
+
+    digest: str
+    user: str
+    role: Role
+    csrf: str
+    """What every form of theirs carries."""
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    address: str | None
+    agent: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """A program's, as a person sees it."""
+
+    id: str
+    name: str
+    user: str
+    role: Role
+    created_at: datetime
+    used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Access(LedgerPart):
+    """Each is looked at with every request, so that what was taken away ends at once."""
+
+    # ---- people
+
+    def open_session(self, user: str, *, address: str | None, agent: str | None) -> str:
+        """The cookie of a new session; only its digest is kept. Sessions that have ended are removed."""
+        cookie = secrets.token_urlsafe(32)
+        with self.database.transaction("ledger.open_session") as connection:
+            connection.execute(delete(tables.session).where(_session.expires_at < now()))
+            connection.execute(
+                insert(tables.session).values(
+                    digest=digest_of(cookie),
+                    user_name=user,
+                    csrf=secrets.token_urlsafe(32),
+                    address=address,
+                    agent=(agent or "")[:255] or None,
+                    created_at=now(),
+                    seen_at=now(),
+                    expires_at=after(SESSION_S),
+                )
+            )
+        return cookie
+
+    def session(self, cookie: str) -> Session | None:
+        """The session of a cookie; None where it has ended or its user may not any more."""
+        is_live = and_(
+            _session.digest == digest_of(cookie),
+            _session.expires_at > now(),
+            _session.seen_at > after(-IDLE_S),
+            _user.disabled_at.is_(None),
+        )
+        query = (
+            select(tables.session, _user.role, (_session.seen_at < after(-SEEN_EVERY_S)).label("is_long_ago"))
+            .join(tables.user, _user.name == _session.user_name)
+            .where(is_live)
+        )
+        with self.database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        if row.is_long_ago:
+            with self.database.transaction("ledger.session") as connection:
+                connection.execute(update(tables.session).where(_session.digest == row.digest).values(seen_at=now()))
+        return _session_of(row)
+
+    def sessions(self, user: str) -> list[Session]:
+        """Live ones of a user, newest first."""
+        query = (
+            select(tables.session, _user.role)
+            .join(tables.user, _user.name == _session.user_name)
+            .where(_session.user_name == user, _session.expires_at > now(), _session.seen_at > after(-IDLE_S))
+            .order_by(_session.created_at.desc())
+        )
+        with self.database.reading() as connection:
+            return [_session_of(row) for row in connection.execute(query)]
+
+    def end_session(self, digest: str) -> None:
+        """Sign out."""
+        with self.database.transaction("ledger.end_session") as connection:
+            connection.execute(delete(tables.session).where(_session.digest == digest))
+
+    # ---- programs
+
+    def add_token(self, name: str, *, user: str, role: str, expires_after_s: float | None = None) -> tuple[Token, str]:
+        """The token and its text, which is never seen again. Raises TokenRefused."""
+        if not name.strip() or len(name) > 63:
+            raise TokenRefused(f"{name!r} is no name for a token; say what uses it, in 1 to 63 characters")
+        if role not in ROLES:
+            raise TokenRefused(f"{role!r} is no role; one of: {', '.join(ROLES)}")
+        id_, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        with self.database.transaction("ledger.add_token") as connection:
+            row = connection.execute(
+                insert(tables.token)
+                .values(
+                    id=id_,
+                    name=name.strip(),
+                    user_name=user,
+                    role=role,
+                    digest=digest_of(secret),
+                    created_at=now(),
+                    expires_at=None if expires_after_s is None else after(expires_after_s),
+                )
+                .returning(tables.token)
+            ).one()
+        return _token_of(row), f"{TOKEN_PREFIX}_{id_}_{secret}"
+
+    def token_of(self, text: str) -> Token | None:
+        """The token of a text; None where there is none, or it was revoked, has run out, or its user may not."""
+        prefix, _, rest = text.partition("_")
+        id_, _, secret = rest.partition("_")
+        if prefix != TOKEN_PREFIX or not secret:
+            return None
+        query = (
+            select(tables.token, _user.role.label("user_role"))
+            .join(tables.user, _user.name == _token.user_name)
+            .where(
+                _token.id == id_,
+                _token.digest == digest_of(secret),
+                _token.revoked_at.is_(None),
+                or_(_token.expires_at.is_(None), _token.expires_at > now()),
+                _user.disabled_at.is_(None),
+            )
+        )
+        with self.database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        used = update(tables.token).where(
+            _token.id == id_, or_(_token.used_at.is_(None), _token.used_at < after(-SEEN_EVERY_S))
+        )
+        with self.database.transaction("ledger.token_of") as connection:
+            connection.execute(used.values(used_at=now()))
+        # A token never may more than its user may now.
+        role: Role = row.role if row.user_role == "operator" else "viewer"
+        return _token_of(row, role=role)
+
+    def tokens(self, user: str | None = None) -> list[Token]:
+        """All, or a user's, newest first."""
+        query = select(tables.token).order_by(_token.created_at.desc())
+        if user is not None:
+            query = query.where(_token.user_name == user)
+        with self.database.reading() as connection:
+            return [_token_of(row) for row in connection.execute(query)]
+
+    def revoke_token(self, id_: str, *, user: str | None = None) -> Token:
+        """Ends at once; `user`: only if it is theirs. Raises TokenRefused."""
+        revoke = update(tables.token).where(_token.id == id_, _token.revoked_at.is_(None))
+        if user is not None:
+            revoke = revoke.where(_token.user_name == user)
+        with self.database.transaction("ledger.revoke_token") as connection:
+            row = connection.execute(revoke.values(revoked_at=now()).returning(tables.token)).one_or_none()
+        if row is None:
+            raise TokenRefused(f"there is no token {id_!r} of yours that could be revoked")
+        return _token_of(row)
+
+
+def _session_of(row: AnyRow) -> Session:
+    return Session(
+        digest=row.digest,
+        user=row.user_name,
+        role=row.role,
+        csrf=row.csrf,
+        created_at=row.created_at,
+        seen_at=row.seen_at,
+        expires_at=row.expires_at,
+        address=row.address,
+        agent=row.agent,
+    )
+
+
+def _token_of(row: AnyRow, *, role: Role | None = None) -> Token:
+    return Token(
+        id=row.id,
+        name=row.name,
+        user=row.user_name,
+        role=role or row.role,
+        created_at=row.created_at,
+        used_at=row.used_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )

@@ -1,0 +1,86 @@
+"""Who did what, when and from where; rows are only ever added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from mlops.ledger import tables
+from mlops.ledger.columns import after, now
+from mlops.ledger.part import LedgerPart
+
+_audit = tables.audit.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditLine:
+    """Something that somebody did, or tried to."""
+
+    id: int
+    actor: str
+    action: str
+    """`run.cancel`, `sign_in.refused`."""
+    subject: str
+    created_at: datetime
+    address: str | None
+    """None: noted by the ledger itself."""
+    detail: Mapping[str, Any]
+
+
+class Auditing(LedgerPart):
+    """The page notes every action; a few the ledger notes itself, in the action's own transaction."""
+
+    def audit(self, actor: str, action: str, subject: str, *, address: str | None = None, **detail: object) -> None:
+        """Add a row."""
+        with self.database.transaction("ledger.audit") as connection:
+            connection.execute(
+                insert(tables.audit).values(
+                    actor=actor,
+                    action=action,
+                    subject=subject[:255],
+                    created_at=now(),
+                    address=address,
+                    detail=detail or None,
+                )
+            )
+
+    def audit_lines(
+        self, *, actor: str = "", action: str = "", subject: str = "", before: int | None = None, limit: int = 50
+    ) -> list[AuditLine]:
+        """Newest first; `before`: the id of the last line of the page before. `action` may be its first word."""
+        query = select(tables.audit).order_by(_audit.id.desc()).limit(limit)
+        if actor:
+            query = query.where(_audit.actor == actor)
+        if action:
+            query = query.where((_audit.action == action) | _audit.action.startswith(f"{action}.", autoescape=True))
+        if subject:
+            query = query.where(_audit.subject == subject)
+        if before is not None:
+            query = query.where(_audit.id < before)
+        with self.database.reading() as connection:
+            return [
+                AuditLine(
+                    id=row.id,
+                    actor=row.actor,
+                    action=row.action,
+                    subject=row.subject,
+                    created_at=row.created_at,
+                    address=row.address,
+                    detail=row.detail or {},
+                )
+                for row in connection.execute(query)
+            ]
+
+    def audited_within(self, action: str, *, within_s: float, subject: str = "", address: str = "") -> int:
+        """How often, of one subject or from one address; what a limit of tries rests on."""
+        query = select(func.count()).where(_audit.action == action, _audit.created_at > after(-within_s))
+        if subject:
+            query = query.where(_audit.subject == subject)
+        if address:
+            query = query.where(_audit.address == address)
+        with self.database.reading() as connection:
+            return int(connection.execute(query).scalar_one())

@@ -1,0 +1,245 @@
+"""Runs as lines of a list, page by page, and how long earlier ones took; a whole run is `readers.run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import func, literal, select, tuple_
+
+from mlops.ledger import tables
+from mlops.ledger.columns import Timestamp, after
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import LIVE, Kind, Promotion, RunState
+
+_run = tables.run.c
+_stage = tables.stage.c
+_promotion = tables.promotion.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLine:
+    """A run in a list."""
+
+    run_id: str
+    strategy: str
+    kind: Kind
+    state: RunState
+    as_of: date | None
+    reason: str
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    version: str | None
+    verdict: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long a training took."""
+
+    strategy: str
+    run_s: float
+    is_incremental: bool
+    n_trials: int
+    """Of a tuning; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedVersion:
+    """What a train stage left, as the ledger has it."""
+
+    run_id: str
+    strategy: str
+    finished_at: datetime
+    result: dict[str, Any]
+    params: dict[str, Any]
+    as_of: date | None
+
+
+class RunList(LedgerPart):
+    """Reads no policy, no result and no outcome as a whole."""
+
+    def run_lines(
+        self,
+        *,
+        strategy: str = "",
+        states: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
+        namespace: str = LIVE,
+    ) -> list[RunLine]:
+        """Newest first. `before`: time and id of the last line of the page before, so that any page is as quick."""
+        outcome = _run.outcome
+        query = (
+            select(
+                _run.run_id,
+                _run.strategy,
+                _run.kind,
+                _run.state,
+                _run.as_of,
+                _run.reason,
+                _run.requested_by,
+                _run.created_at,
+                _run.finished_at,
+                outcome["version"].as_string().label("version"),
+                outcome[("stages", "drift", "verdict")].as_string().label("verdict"),
+                outcome["error"].as_string().label("error"),
+            )
+            .where(_run.namespace == namespace)
+            .order_by(_run.created_at.desc(), _run.run_id.desc())
+            .limit(limit)
+        )
+        if strategy:
+            query = query.where(_run.strategy == strategy)
+        if states:
+            query = query.where(_run.state.in_(list(states)))
+        if kinds:
+            query = query.where(_run.kind.in_(list(kinds)))
+        if before is not None:
+            place = tuple_(literal(before[0], Timestamp()), literal(before[1]))
+            query = query.where(tuple_(_run.created_at, _run.run_id) < place)
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            RunLine(**{**dict(row._mapping), "kind": Kind(row.kind), "state": RunState(row.state)})  # noqa: SLF001 -- its name
+            for row in rows
+        ]
+
+    def state_counts(self, *, within_s: float, namespace: str = LIVE) -> dict[str, int]:
+        """How many runs of the last so many seconds are in each state."""
+        query = (
+            select(_run.state, func.count().label("n"))
+            .where(_run.namespace == namespace, _run.created_at > after(-within_s))
+            .group_by(_run.state)
+        )
+        with self.database.reading() as connection:
+            return {row.state: row.n for row in connection.execute(query)}
+
+    def newest_trainings(self, *, limit: int = 500) -> list[Training]:
+        """Of all strategies, newest first: what an estimate rests on."""
+        query = (
+            select(
+                _stage.strategy,
+                _stage.started_at,
+                _stage.finished_at,
+                _run.params["incremental"].as_boolean().label("incremental"),
+                _run.params["tune"].as_integer().label("tune"),
+            )
+            .join(tables.run, _run.run_id == _stage.run_id)
+            .where(_stage.stage == "train", _stage.state == "succeeded", _stage.started_at.is_not(None))
+            .order_by(_stage.finished_at.desc())
+            .limit(limit)
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Training(
+                strategy=row.strategy,
+                run_s=(row.finished_at - row.started_at).total_seconds(),
+                is_incremental=bool(row.incremental),
+                n_trials=int(row.tune or 0),
+            )
+            for row in rows
+        ]
+
+    def trained_versions(self, strategy: str, *, limit: int = 200, namespace: str = LIVE) -> list[TrainedVersion]:
+        """What trainings of a strategy registered, newest first."""
+        query = (
+            select(_run.run_id, _run.strategy, _run.params, _run.as_of, _stage.finished_at, _stage.result)
+            .join(tables.stage, (_stage.run_id == _run.run_id) & (_stage.stage == "train"))
+            .where(_run.namespace == namespace, _run.strategy == strategy, _stage.state == "succeeded")
+            .order_by(_run.created_at.desc())
+            .limit(limit)
+        )
+        with self.database.reading() as connection:
+            return [TrainedVersion(**dict(row._mapping)) for row in connection.execute(query)]  # noqa: SLF001 -- its name
+
+    def newest_run(self, strategy: str, kind: Kind, params: dict[str, Any], *, namespace: str = LIVE) -> str | None:
+        """Id of the newest run of a kind that was asked for with these parameters, of the last hundred; or None."""
+        query = (
+            select(_run.run_id, _run.params)
+            .where(_run.namespace == namespace, _run.strategy == strategy, _run.kind == kind)
+            .order_by(_run.created_at.desc())
+            .limit(100)
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return next((row.run_id for row in rows if params.items() <= row.params.items()), None)
+
+    def decisions(
+        self, *, strategy: str = "", before: int | None = None, limit: int = 50, namespace: str = LIVE
+    ) -> list[Promotion]:
+        """Promotions without their evidence, newest first; `before`: the id of the last of the page before."""
+        columns = [column for column in _promotion if column.name != "evidence"]
+        query = select(*columns).where(_promotion.namespace == namespace).order_by(_promotion.id.desc()).limit(limit)
+        if strategy:
+            query = query.where(_promotion.strategy == strategy)
+        if before is not None:
+            query = query.where(_promotion.id < before)
+        with self.database.reading() as connection:
+            return [
+                Promotion(
+                    id=row.id,
+                    run_id=row.run_id,
+                    namespace=row.namespace,
+                    strategy=row.strategy,
+                    model_name=row.model_name,
+                    version=row.version,
+                    decision=row.decision,
+                    reasons=tuple(row.reasons),
+                    evidence={},
+                    evidence_digest=row.evidence_digest,
+                    actor=row.actor,
+                    target_stage=row.target_stage,
+                    seq=row.seq,
+                    previous_version=row.previous_version,
+                    created_at=row.created_at,
+                    projected_at=row.projected_at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def slot_runs(self, keys: Sequence[tuple[str, str, datetime]], *, namespace: str = LIVE) -> dict[str, RunLine]:
+        """Runs of slots, by `strategy:kind`; keys : strategy, kind, nominal time"""
+        wanted = {(strategy, kind, slot.isoformat()): f"{strategy}:{kind}" for strategy, kind, slot in keys}
+        if not wanted:
+            return {}
+        query = select(
+            _run.run_id,
+            _run.strategy,
+            _run.kind,
+            _run.state,
+            _run.as_of,
+            _run.reason,
+            _run.requested_by,
+            _run.created_at,
+            _run.finished_at,
+            _run.slot,
+        ).where(
+            _run.namespace == namespace,
+            tuple_(_run.strategy, _run.kind, _run.slot).in_(list(wanted)),
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return {
+            wanted[row.strategy, row.kind, row.slot]: RunLine(
+                run_id=row.run_id,
+                strategy=row.strategy,
+                kind=Kind(row.kind),
+                state=RunState(row.state),
+                as_of=row.as_of,
+                reason=row.reason,
+                requested_by=row.requested_by,
+                created_at=row.created_at,
+                finished_at=row.finished_at,
+                version=None,
+                verdict=None,
+                error=None,
+            )
+            for row in rows
+        }
