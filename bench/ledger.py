@@ -70,7 +70,9 @@ def environment(settings: Settings) -> dict[str, str]:
         if value is not None
     }
     others = {name: value for name, value in os.environ.items() if name not in values}
-    return {**others, **texts, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'bench'}", "OMP_NUM_THREADS": "1"}
+    # The role decides how a worker's pool is made; this one serves all queues.
+    own = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'bench'}", "OMP_NUM_THREADS": "1", "WORKER_ROLE": "control"}
+    return {**others, **texts, **own}
 
 
 @contextmanager

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         RunState,
         RunView,
         ScheduleEntry,
+        Sent,
         Stage,
         StageOutcome,
         StoredReport,
@@ -415,12 +416,19 @@ class Ledger(Protocol):
         """
         ...
 
-    def published(self, publication: Publication, *, queue: str, task_id: str) -> None:
-        """Note that the message was sent."""
+    def published(self, sent: Sequence[Sent]) -> None:
+        """Note messages that were sent."""
         ...
 
     def claim(
-        self, run_id: str, stage: Stage, *, worker: str, publish_no: int | None = None, task_id: str | None = None
+        self,
+        run_id: str,
+        stage: Stage,
+        *,
+        worker: str,
+        publish_no: int | None = None,
+        task_id: str | None = None,
+        queue: str | None = None,
     ) -> Grant | None:
         """The stage, when it is queued and due or its lease has expired; else None."""
         ...

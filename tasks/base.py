@@ -5,6 +5,7 @@ The options are a closed list, so a misspelt one fails at import. Names are writ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,13 +15,13 @@ from kombu.exceptions import OperationalError
 
 from mlops.bootstrap import Services, process_services
 from mlops.errors import AcisError, LedgerUnavailable
-from mlops.ledger.records import Finished, RunRequest, Stage
+from mlops.ledger.records import Finished, Grant, RunRequest, Stage
 from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.execution import ended_badly, execute
 from mlops.retraining.lease_keeper import Holder
 from mlops.retraining.stages import stages
 from tasks.drain import is_draining
-from tasks.outcomes import deliver_outcomes
+from tasks.outcomes import deliver
 from tasks.payloads import StageMessage
 from tasks.progress import ProgressTeller
 
@@ -29,6 +30,10 @@ log = structlog.get_logger(__name__)
 #: A start message that finds no database is tried again after this pause, and given up after a day.
 START_RETRY_S = 15
 START_RETRIES = 24 * 3600 // START_RETRY_S
+
+
+#: Between tries of a claim while the database does not answer; then the reconciler rings again.
+CLAIM_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 
 class StageFailed(AcisError):
@@ -84,13 +89,7 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
         renew_s=services.settings.renew_s,
         is_draining=is_draining,
     )
-    grant = services.ledger.claim(
-        message.run_id,
-        stage,
-        worker=holder.worker,
-        publish_no=message.publish_no,
-        task_id=task_self.request.id,
-    )
+    grant = _claimed(task_self, services, stage, message)
     if grant is None:
         log.info("stage.nothing_to_claim", run_id=message.run_id, stage=stage.value)
         task_self.request.ignore_result = True
@@ -110,7 +109,28 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
         task_self.request.ignore_result = True
         return None
     follow_up(task_self, services, finished)
-    return _stage_result(services, grant.run_id, stage, finished)
+    return _stage_result(grant.run_id, stage, finished)
+
+
+def _claimed(task_self: Task[Any, Any], services: Services, stage: Stage, message: StageMessage) -> Grant | None:
+    """The grant, or None. A database that is away for a moment is waited for: the bell would be missed for minutes."""
+    request = task_self.request
+    for pause_s in (*CLAIM_PAUSES_S, None):
+        try:
+            return services.ledger.claim(
+                message.run_id,
+                stage,
+                worker=str(request.hostname),
+                publish_no=message.publish_no,
+                task_id=request.id,
+                queue=(request.delivery_info or {}).get("routing_key"),
+            )
+        except LedgerUnavailable as exc:
+            if pause_s is None or is_draining():
+                raise
+            log.warning("stage.claim_waits", run_id=message.run_id, error=str(exc), again_after_s=pause_s)
+            time.sleep(pause_s)
+    return None
 
 
 def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
@@ -149,7 +169,6 @@ def start(task_self: Task[Any, Any], services: Services, request: RunRequest) ->
     log.info("run.accepted", run_id=accepted.run_id, created=accepted.created, strategy=request.strategy)
     if accepted.publication is not None:
         services.dispatcher.publish(accepted.publication)
-    deliver_outcomes(task_self.app, services.ledger)
     if accepted.run_id != task_self.request.id:
         return {"run_id": accepted.run_id, "created": False, "state": accepted.state.value}
     task_self.request.ignore_result = True
@@ -157,21 +176,21 @@ def start(task_self: Task[Any, Any], services: Services, request: RunRequest) ->
 
 
 def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished) -> None:
-    """Ring the next stage's bell and deliver outcomes; what fails here the reconciler does."""
+    """Ring the next stage's bell, or deliver the run's outcome; what fails here the reconciler does."""
     if finished.publication is not None:
         services.dispatcher.publish(finished.publication)
-    deliver_outcomes(task_self.app, services.ledger)
+    if finished.outcome is not None:
+        deliver(task_self.app, services.ledger, [finished.outcome])
 
 
-def _stage_result(services: Services, run_id: str, stage: Stage, finished: Finished) -> dict[str, Any]:
-    view = next(view for view in services.ledger.run(run_id).stages if view.stage is stage)
+def _stage_result(run_id: str, stage: Stage, finished: Finished) -> dict[str, Any]:
     if ended_badly(finished):
-        raise StageFailed(view.error)
+        raise StageFailed(finished.error)
     return {
         "run_id": run_id,
         "stage": stage.value,
         "stage_state": finished.stage_state.value,
         "run_state": finished.run_state.value,
-        "result": view.result,
-        "error": view.error,
+        "result": finished.result,
+        "error": finished.error,
     }

@@ -18,6 +18,8 @@ from mlops.failpoints import external_write
 from tasks.redis_mark import change_since_mark, set_mark
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from celery import Celery
 
     from mlops.ledger.records import OutcomeMessage
@@ -36,14 +38,24 @@ class RunFailed(Exception):
 
 
 def deliver_outcomes(app: Celery, ledger: Ledger, *, limit: int = 100) -> int:
-    """Store pending outcomes; how many. What cannot be stored stays in the outbox. Safe to run twice."""
+    """Store all pending outcomes; how many. Called by the reconciler. Safe to run twice."""
+    try:
+        pending = ledger.pending_outcomes(limit=limit)
+    except TemporaryError as exc:
+        log.warning("outcome.not_delivered", error=str(exc), next="the next pass delivers it")
+        return 0
+    return deliver(app, ledger, pending)
+
+
+def deliver(app: Celery, ledger: Ledger, messages: Sequence[OutcomeMessage]) -> int:
+    """Store these outcomes; how many. What cannot be stored stays in the outbox."""
     delivered: list[str] = []
     try:
-        for message in ledger.pending_outcomes(limit=limit):
+        for message in messages:
             with external_write("outcome.store"):
                 _store(app, message)
             delivered.append(message.run_id)
-    except (OperationalError, RedisError, BackendError, TemporaryError) as exc:
+    except (OperationalError, RedisError, BackendError) as exc:
         log.warning("outcome.not_delivered", error=str(exc), next="the reconciler delivers it")
     try:
         if delivered:

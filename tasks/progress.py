@@ -42,7 +42,6 @@ class ProgressTeller:
         self._thread = threading.Thread(target=self._keep, name=f"progress-{run_id[:8]}", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(
@@ -50,11 +49,15 @@ class ProgressTeller:
     ) -> None:
         # The outcome is stored after this, so that progress is never the last word.
         self._closed.set()
-        self._thread.join(timeout=_JOIN_S)
+        if self._newest is not None:
+            self._thread.join(timeout=_JOIN_S)
 
     def report(self, progress: Progress) -> None:
-        """Cheap: called once per boosting round."""
+        """Cheap: called once per boosting round. A stage that tells nothing needs no thread."""
+        is_first = self._newest is None
         self._newest = progress
+        if is_first:
+            self._thread.start()
 
     def _keep(self) -> None:
         sent: Progress | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from kombu.exceptions import OperationalError
 
 from mlops.errors import TemporaryError
 from mlops.failpoints import external_write
-from mlops.ledger.records import Publication, Stage
+from mlops.ledger.records import Publication, Sent, Stage
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 TASK_OF_STAGE = {Stage.DRIFT: "drift.check", Stage.TRAIN: "model.train", Stage.PROMOTE: "model.promote"}
 #: After a failure nothing is tried for so long: a pass over thousands of bells must not wait 3 s for each.
 BROKER_PAUSE_S = 5.0
+#: A worker notes what it sent at most so late; the reconciler sends again what is not noted after 5 s.
+NOTE_AFTER_S = 1.0
+#: Whether a GPU worker lives is looked up this often; a bell on the wrong queue is taken back by the reconciler.
+GPU_KNOWN_S = 5.0
 #: A stage that its lease did not end at the deadline is stopped so many seconds later, and killed so many.
 SOFT_AFTER_S = 30
 KILL_AFTER_S = 60
@@ -85,34 +90,38 @@ def publisher(services: Services) -> Celery:
 class CeleryDispatcher:
     """`mlops.ports.Dispatcher` over Celery; one a process, `Services.dispatcher`."""
 
-    def __init__(self, app: Celery, services: Services, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        services: Services,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        note_after_s: float = 0.0,
+    ) -> None:
+        """`note_after_s`: how long the note that a message was sent may wait, with others, for a thread to write it.
+
+        A stage that was claimed by then needs none. A process that dies before costs a second message, which finds
+        nothing to claim.
+        """
         self._app = app
         self._ledger = services.ledger
         self._monotonic = monotonic
         self._silent_until = monotonic()
+        self._gpu_seen, self._gpu_looked_at = False, float("-inf")
+        self._note_after_s = note_after_s
+        self._notes: list[Sent] = []
+        self._noting = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def publish(self, publication: Publication) -> bool:
         """Send the message and note it; False where the broker does not answer (the reconciler sends it)."""
         if self._monotonic() < self._silent_until:
             return False
         task_id = task_id_of(publication)
-        soft_s, kill_s = time_limits_of(publication)
         try:
             gpu_alive = publication.device == "auto" and publication.stage is Stage.TRAIN and self._gpu_alive()
             queue = queue_of(publication.stage, publication.device, gpu_alive=gpu_alive)
-            with external_write("publish.send"):
-                self._app.send_task(
-                    TASK_OF_STAGE[publication.stage],
-                    kwargs={"run_id": publication.run_id, "publish_no": publication.publish_no},
-                    task_id=task_id,
-                    # Flower's chain: the run is the root, the earlier stage's message the parent.
-                    root_id=publication.run_id,
-                    parent_id=publication.previous_task_id or publication.run_id,
-                    queue=queue,
-                    retry=False,
-                    soft_time_limit=soft_s,
-                    time_limit=kill_s,
-                )
+            self._send(publication, queue=queue, task_id=task_id)
         except OperationalError as exc:
             self._silent_until = self._monotonic() + BROKER_PAUSE_S
             log.warning(
@@ -124,11 +133,56 @@ class CeleryDispatcher:
                 "stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it"
             )
             return False
-        try:
-            self._ledger.published(publication, queue=queue, task_id=task_id)
-        except TemporaryError as exc:
-            log.warning("stage.publication_not_noted", run_id=publication.run_id, error=str(exc))
+        sent = Sent(publication=publication, queue=queue, task_id=task_id)
+        if self._note_after_s:
+            self._note_later(sent)
+        else:
+            self._note([sent])
         return True
 
+    def _send(self, publication: Publication, *, queue: str, task_id: str) -> None:
+        soft_s, kill_s = time_limits_of(publication)
+        with external_write("publish.send"):
+            self._app.send_task(
+                TASK_OF_STAGE[publication.stage],
+                kwargs={"run_id": publication.run_id, "publish_no": publication.publish_no},
+                task_id=task_id,
+                # Flower's chain: the run is the root, the earlier stage's message the parent.
+                root_id=publication.run_id,
+                parent_id=publication.previous_task_id or publication.run_id,
+                queue=queue,
+                retry=False,
+                soft_time_limit=soft_s,
+                time_limit=kill_s,
+            )
+
+    def _note(self, sent: list[Sent]) -> None:
+        try:
+            self._ledger.published(sent)
+        except TemporaryError as exc:
+            runs = [one.publication.run_id for one in sent]
+            log.warning("stage.publication_not_noted", run_ids=runs, error=str(exc), next="they may be sent again")
+
+    def _note_later(self, sent: Sent) -> None:
+        with self._noting:
+            self._notes.append(sent)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._note_in_turn, name="publications", daemon=True)
+                self._thread.start()
+
+    def _note_in_turn(self) -> None:
+        while True:
+            time.sleep(self._note_after_s)
+            with self._noting:
+                sent, self._notes = self._notes, []
+                if not sent:
+                    self._thread = None
+                    return
+            self._note(sent)
+
     def _gpu_alive(self) -> bool:
-        return any("train.gpu" in worker.queues for worker in self._ledger.workers(within_s=60.0))
+        now = self._monotonic()
+        if now >= self._gpu_looked_at + GPU_KNOWN_S:
+            self._gpu_seen = any("train.gpu" in worker.queues for worker in self._ledger.workers(within_s=60.0))
+            self._gpu_looked_at = now
+        return self._gpu_seen

@@ -14,6 +14,7 @@ from celery import Celery
 
 from mlops.bootstrap import Services
 from mlops.errors import AcisError, LedgerUnavailable
+from mlops.ports import Ledger
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
 from worker.bells import republish
 from worker.health import health_file, touch
@@ -23,6 +24,9 @@ from worker.roll_call import note_workers
 from worker.timetable import open_due_slots
 
 log = structlog.get_logger(__name__)
+
+PORTION, PORTIONS = 200, 50
+"""Outcomes that are stored together, and how often in one pass: 10,000 in some ten seconds."""
 
 
 def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
@@ -44,6 +48,13 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
         stop.wait(services.settings.reconcile_s)
 
 
+def deliver_all(app: Celery, ledger: Ledger) -> None:
+    """All pending outcomes, in portions: a result backend that was emptied is filled again in one pass."""
+    for _ in range(PORTIONS):
+        if deliver_outcomes(app, ledger, limit=PORTION) < PORTION:
+            return
+
+
 def reconcile(app: Celery, services: Services) -> None:
     """One pass. Each step stands alone: one that fails does not keep the others from their work."""
     dispatcher = services.dispatcher
@@ -53,7 +64,7 @@ def reconcile(app: Celery, services: Services) -> None:
         ("publish", lambda: republish(app, services, dispatcher)),
         ("slots", lambda: open_due_slots(services, dispatcher)),
         ("flushed", lambda: restore_flushed_outcomes(app, services.ledger)),
-        ("outcomes", lambda: deliver_outcomes(app, services.ledger)),
+        ("outcomes", lambda: deliver_all(app, services.ledger)),
     )
     for name, step in steps:
         try:

@@ -1,6 +1,6 @@
-"""Every grant of a stage: when it was claimed, by whom, how long it waited before, and what ended the one before it.
+"""Every grant of a stage: when it was claimed, by whom, how long it waited before, and what ended it.
 
-One row per claim. Where an attempt ended follows from the next one, and from the stage for the last one.
+The last grant stands in the stage itself; a row here is one that ended and left the stage to another.
 """
 
 from __future__ import annotations
@@ -37,19 +37,22 @@ class Attempt:
     error: str | None
 
 
-def note_attempt(connection: Connection, held: AnyRow) -> None:
-    """The claim that made this stage's row; in its transaction."""
+def note_attempt(connection: Connection, before: AnyRow, *, error: str) -> None:
+    """The grant that a stage had, from its row of before the change that took the grant away; in that transaction."""
+    if before.claimed_at is None:  # claimed by an earlier version of this program
+        return
     connection.execute(
         insert(tables.attempt).values(
-            run_id=held.run_id,
-            stage=held.stage,
-            token=held.token,
-            attempt=held.attempt,
-            worker=held.worker,
-            task_id=held.claimed_task_id,
-            queued_at=held.queued_at,
-            claimed_at=now(),
-            cause=held.error,
+            run_id=before.run_id,
+            stage=before.stage,
+            token=before.token,
+            attempt=before.attempt,
+            worker=before.worker,
+            task_id=before.claimed_task_id,
+            queued_at=before.queued_at,
+            claimed_at=before.claimed_at,
+            ended_at=now(),
+            error=error,
         )
     )
 
@@ -72,7 +75,7 @@ class Attempts(LedgerPart):
 
 
 def attempts_of(stage: StageView, rows: list[AnyRow]) -> list[Attempt]:
-    """One stage's attempts; pure. rows : its grants, oldest first"""
+    """One stage's attempts; pure. rows : its grants that ended and left it to another, oldest first"""
     noted = [
         Attempt(
             stage=stage.stage,
@@ -80,22 +83,19 @@ def attempts_of(stage: StageView, rows: list[AnyRow]) -> list[Attempt]:
             attempt=row.attempt,
             worker=row.worker,
             task_id=row.task_id,
-            queued_at=_since(row, rows[place - 1] if place else None),
+            queued_at=_since(row.queued_at, row.claimed_at, rows[place - 1] if place else None),
             claimed_at=row.claimed_at,
-            ended_at=_since(rows[place + 1], row) if place + 1 < len(rows) else None,
+            ended_at=row.ended_at,
             state="given back",
-            error=rows[place + 1].cause if place + 1 < len(rows) else None,
+            error=row.error,
         )
         for place, row in enumerate(rows)
     ]
-    if not noted:
-        return [_as_one(stage)]
-    last = noted[-1]
     if stage.state is StageState.QUEUED:
-        wait = _as_one(replace(stage, worker=None, started_at=None, task_id=None))
-        return [*noted[:-1], replace(last, ended_at=stage.queued_at, error=stage.error), wait]
-    noted[-1] = replace(last, ended_at=stage.finished_at, state=stage.state.value, error=_own_error(stage))
-    return noted
+        return [*noted, _as_one(replace(stage, worker=None, claimed_at=None, started_at=None, task_id=None))]
+    last = _as_one(stage)
+    queued_at = _since(last.queued_at, last.claimed_at or last.queued_at, rows[-1] if rows else None)
+    return [*noted, replace(last, queued_at=queued_at, error=_own_error(stage))]
 
 
 def _own_error(stage: StageView) -> str | None:
@@ -103,10 +103,8 @@ def _own_error(stage: StageView) -> str | None:
     return stage.error if stage.state in (StageState.FAILED, StageState.DEAD, StageState.CANCELLED) else None
 
 
-def _since(row: AnyRow, before: AnyRow | None) -> datetime:
+def _since(queued_at: datetime, claimed_at: datetime, before: AnyRow | None) -> datetime:
     """Since when it waited: a lease that ran out was taken from the worker, and nobody put the stage into the queue."""
-    queued_at: datetime = row.queued_at
-    claimed_at: datetime = row.claimed_at
     return claimed_at if before is not None and queued_at <= before.claimed_at else queued_at
 
 
@@ -118,7 +116,7 @@ def _as_one(stage: StageView) -> Attempt:
         worker=stage.worker,
         task_id=stage.task_id,
         queued_at=stage.queued_at,
-        claimed_at=stage.started_at,
+        claimed_at=stage.claimed_at or stage.started_at,
         ended_at=stage.finished_at,
         state=stage.state.value,
         error=stage.error,

@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Date, Insert, bindparam, func, select, update
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.engine import Database
-from mlops.ledger.records import RunState
+from mlops.ledger.records import OutcomeMessage, RunState
 from mlops.ledger.states import SUCCESSES, RunEvent, run_sources, run_target
 
 _run = tables.run.c
 _promotion = tables.promotion.c
+
+
+#: Built once: SQLAlchemy takes as long to build a statement as PostgreSQL takes to run it.
+_ABOUT = (
+    select(
+        _run.run_id, _run.strategy, _run.kind, _run.state, _run.reason, _run.params,
+        _promotion.decision, _promotion.version, _promotion.reasons,
+    )
+    .outerjoin(tables.promotion, _promotion.run_id == _run.run_id)
+    .where(_run.run_id == bindparam("of_run"))
+)  # fmt: skip
+_RESULTS = (
+    select(tables.stage.c.stage, tables.stage.c.result)
+    .where(tables.stage.c.run_id == bindparam("of_run"))
+    .order_by(tables.stage.c.queued_at)
+)
+_CLOSE = {
+    event: update(tables.run)
+    .where(_run.run_id == bindparam("of_run"), _run.state.in_(run_sources(event)))
+    .values(
+        state=run_target(event),
+        as_of=func.coalesce(_run.as_of, bindparam("by_as_of", type_=Date)),
+        outcome=bindparam("by_outcome", type_=tables.run.c.outcome.type),
+        finished_at=now(),
+    )
+    for event in RunEvent
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """A run that has ended."""
+
+    state: RunState
+    outcome: OutcomeMessage
 
 
 def close_run(
@@ -27,46 +64,30 @@ def close_run(
     *,
     error: str | None = None,
     as_of: date | None = None,
-) -> RunState:
+) -> Closed:
     """End the run, whose stages have all ended already in this transaction. Raises InvalidTransition."""
     state = run_target(event)
-    run = connection.execute(
-        select(
-            tables.run,
-            _promotion.decision,
-            _promotion.version,
-            _promotion.reasons,
-        )
-        .outerjoin(tables.promotion, _promotion.run_id == _run.run_id)
-        .where(_run.run_id == run_id)
-    ).one()
-    stages = connection.execute(
-        select(tables.stage.c.stage, tables.stage.c.result)
-        .where(tables.stage.c.run_id == run_id)
-        .order_by(tables.stage.c.queued_at)
-    ).all()
-    closed = connection.execute(
-        update(tables.run)
-        .where(_run.run_id == run_id, _run.state.in_(run_sources(event)))
-        .values(
-            state=state,
-            as_of=func.coalesce(_run.as_of, as_of) if as_of else _run.as_of,
-            outcome=outcome_of(run, stages, state=state, error=error),
-            finished_at=now(),
-        )
-    )
+    run = connection.execute(_ABOUT, {"of_run": run_id}).one()
+    stages = connection.execute(_RESULTS, {"of_run": run_id}).all()
+    outcome = outcome_of(run, stages, state=state, error=error)
+    closed = connection.execute(_CLOSE[event], {"of_run": run_id, "by_as_of": as_of, "by_outcome": outcome})
     if closed.rowcount == 0:
         raise InvalidTransition(f"run {run_id} is {run.state} and cannot {event}")
-    celery_state = "SUCCESS" if state in SUCCESSES else "FAILURE"
-    connection.execute(
-        database.insert(tables.outbox)
-        .values(run_id=run_id, state=celery_state, created_at=now())
-        .on_conflict_do_update(
-            index_elements=[tables.outbox.c.run_id],
-            set_={"state": celery_state, "created_at": now(), "delivered_at": None},
-        )
+    message = OutcomeMessage(run_id=run_id, state="SUCCESS" if state in SUCCESSES else "FAILURE", body=outcome)
+    connection.execute(_to_outbox(database), {"run_id": run_id, "state": message.state})
+    return Closed(state=state, outcome=message)
+
+
+@cache
+def _to_outbox(database: Database) -> Insert:
+    """Pending, also where an earlier end of the run, before a requeue, was delivered already."""
+    adding = database.insert(tables.outbox).values(
+        run_id=bindparam("run_id"), state=bindparam("state"), created_at=now()
     )
-    return state
+    return adding.on_conflict_do_update(
+        index_elements=[tables.outbox.c.run_id],
+        set_={"state": adding.excluded.state, "created_at": adding.excluded.created_at, "delivered_at": None},
+    )
 
 
 def outcome_of(run: AnyRow, stages: Sequence[AnyRow], *, state: RunState, error: str | None) -> dict[str, Any]:

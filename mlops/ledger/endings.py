@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, insert, select, update
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
+from mlops.ledger.attempts import note_attempt
 from mlops.ledger.bells import handed_out, publication_of, to_be_rung_after
 from mlops.ledger.check_columns import check_columns
 from mlops.ledger.closing import close_run
@@ -23,6 +24,8 @@ _stage = tables.stage.c
 is_cancelled = exists().where(_run.run_id == _stage.run_id, _run.cancel_requested.is_(True))
 is_last_attempt = _stage.attempt >= _stage.max_attempts
 
+_RUN = select(_run.cancel_requested, _run.state, _run.as_of).where(_run.run_id == bindparam("of_run"))
+_DATED = update(tables.run).where(_run.run_id == bindparam("of_run")).values(as_of=bindparam("by_as_of"))
 #: What a stage that comes back without success tells its run; a stage in the queue tells it nothing.
 RUN_EVENT_OF = {StageState.DEAD: RunEvent.EXHAUST, StageState.CANCELLED: RunEvent.CANCEL}
 
@@ -50,28 +53,30 @@ class Endings(LedgerPart):
             error = error or "cancelled while it ran"
         end_stage(connection, grant, stage_event, result=outcome.result, error=error)
         _store_report(connection, grant, outcome)
-        state = close_run(self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
-        return Finished(run_state=state, stage_state=stage_target(stage_event))
+        closed = close_run(self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
+        return Finished(
+            run_state=closed.state,
+            stage_state=stage_target(stage_event),
+            result=outcome.result,
+            error=error,
+            outcome=closed.outcome,
+        )
 
     def _go_on(self, connection: Connection, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
         ended = end_stage(connection, grant, StageEvent.COMPLETE, result=outcome.result, error=None)
         _store_report(connection, grant, outcome)
-        as_of = func.coalesce(_run.as_of, outcome.as_of) if outcome.as_of else _run.as_of
-        run = connection.execute(
-            update(tables.run)
-            .where(_run.run_id == grant.run_id)
-            .values(as_of=as_of)
-            .returning(_run.cancel_requested, _run.state)
-        ).one()
+        run = connection.execute(_RUN, {"of_run": grant.run_id}).one()
+        if run.as_of is None and outcome.as_of is not None:
+            connection.execute(_DATED, {"of_run": grant.run_id, "by_as_of": outcome.as_of})
         if run.cancel_requested:
-            state = close_run(
-                self.database,
-                connection,
-                grant.run_id,
-                RunEvent.CANCEL,
-                error=f"cancelled after stage {grant.stage}",
+            words = f"cancelled after stage {grant.stage}"
+            closed = close_run(self.database, connection, grant.run_id, RunEvent.CANCEL, error=words)
+            return Finished(
+                run_state=closed.state,
+                stage_state=StageState.SUCCEEDED,
+                result=outcome.result,
+                outcome=closed.outcome,
             )
-            return Finished(run_state=state, stage_state=StageState.SUCCEEDED)
         opened = open_stage(
             connection,
             run_id=grant.run_id,
@@ -85,6 +90,7 @@ class Endings(LedgerPart):
             run_state=RunState(run.state),
             stage_state=StageState.SUCCEEDED,
             publication=publication_of(opened),
+            result=outcome.result,
         )
 
     def fail(self, grant: Grant, *, error: str, retry: bool, delay_s: float = 0.0, counts: bool = True) -> Finished:
@@ -110,8 +116,8 @@ class Endings(LedgerPart):
                 raise lease_lost(grant)
             stage_state = StageState(row.state)
             event = RUN_EVENT_OF.get(stage_state, RunEvent.FAIL)
-            run_state = close_run(self.database, connection, grant.run_id, event, error=words)
-            return Finished(run_state=run_state, stage_state=stage_state)
+            closed = close_run(self.database, connection, grant.run_id, event, error=words)
+            return Finished(run_state=closed.state, stage_state=stage_state, error=words, outcome=closed.outcome)
 
     def release(self, grant: Grant, *, cause: str) -> Finished:
         """Give the lease back without using up an attempt (drain). Raises LeaseLost."""
@@ -138,6 +144,9 @@ class Endings(LedgerPart):
         counts: bool,
     ) -> Finished | None:
         bell = to_be_rung_after(delay_s) if delay_s > 0 else handed_out()
+        before = connection.execute(select(tables.stage).where(*held).with_for_update()).one_or_none()
+        if before is None:
+            return None
         row = connection.execute(
             update(tables.stage)
             .where(*held)
@@ -148,21 +157,22 @@ class Endings(LedgerPart):
                 **bell,
             )
             .returning(tables.stage)
-        ).one_or_none()
-        return None if row is None else self._after_return(connection, row, error=error, handed=delay_s <= 0)
+        ).one()
+        if row.state == StageState.QUEUED:
+            note_attempt(connection, before, error=error)
+        return self._after_return(connection, row, error=error, handed=delay_s <= 0)
 
     def _after_return(self, connection: Connection, row: AnyRow, *, error: str, handed: bool) -> Finished:
         state = StageState(row.state)
         event = RUN_EVENT_OF.get(state)
         if event is not None:
-            return Finished(
-                run_state=close_run(self.database, connection, row.run_id, event, error=error),
-                stage_state=state,
-            )
+            closed = close_run(self.database, connection, row.run_id, event, error=error)
+            return Finished(run_state=closed.state, stage_state=state, error=error, outcome=closed.outcome)
         return Finished(
             run_state=RunState.RUNNING,
             stage_state=state,
             publication=publication_of(row) if handed else None,
+            error=error,
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import select as select_module
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -38,6 +40,9 @@ class Database:
         self.url = parse_url(url)
         self.is_postgresql = self.url.get_backend_name() == "postgresql"
         self._engine = _postgresql_engine(self.url) if self.is_postgresql else _sqlite_engine(self.url, clock)
+        # The same connections; PostgreSQL's isolation is by statement anyway (read committed).
+        autocommit = {"isolation_level": "AUTOCOMMIT"} if self.is_postgresql else {}
+        self._autocommitting = self._engine.execution_options(**autocommit)
 
     @contextmanager
     def transaction(self, name: str = "database") -> Iterator[Connection]:
@@ -48,9 +53,22 @@ class Database:
         reach(f"{name}.committed")
 
     @contextmanager
+    def statement(self, name: str) -> Iterator[Connection]:
+        """For one statement that writes: a transaction of its own, without two round trips for its borders."""
+        reach(f"{name}.before_commit")
+        with self._border():
+            if self.is_postgresql:
+                with self._autocommitting.connect() as connection:
+                    yield connection
+            else:
+                with self._engine.begin() as connection:
+                    yield connection
+        reach(f"{name}.committed")
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One transaction that only reads; on SQLite it does not wait for writers."""
-        with self._border(), self._engine.connect().execution_options(acis_read_only=True) as connection:
+        """For statements that only read, each of what was committed then; on SQLite they do not wait for writers."""
+        with self._border(), self._autocommitting.connect().execution_options(acis_read_only=True) as connection:
             yield connection
 
     @contextmanager
@@ -127,9 +145,8 @@ def parse_url(url: str) -> URL:
 def _postgresql_engine(url: URL) -> Engine:
     given = url.query.get("options", "")
     own = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c idle_in_transaction_session_timeout=60s -c timezone=UTC"
-    return create_engine(
+    engine = create_engine(
         url,
-        pool_pre_ping=True,  # a server that restarted is noticed before the transaction, not in it
         pool_size=4,  # the stage, its renewal and a reader at once
         pool_timeout=STATEMENT_TIMEOUT_S,
         hide_parameters=True,  # a message must not quote a policy or a result
@@ -144,6 +161,26 @@ def _postgresql_engine(url: URL) -> Engine:
             "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1000,  # a half-open connection ends by then
         },
     )
+    event.listen(engine, "checkout", _ping_what_was_closed)
+    return engine
+
+
+def _ping_what_was_closed(connection: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401 -- psycopg2's own connection
+    """A server that restarted is noticed before the transaction, not in it.
+
+    Where an idle connection has something to read, the server has ended it, as a rule. To ask the server each time
+    (`pool_pre_ping`) cost a fifth of a claim.
+    """
+    poll = select_module.poll()
+    poll.register(connection.fileno(), select_module.POLLIN | select_module.POLLHUP | select_module.POLLERR)
+    if not poll.poll(0):
+        return
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connection.rollback()
+    except psycopg2.Error as error:
+        raise exc.DisconnectionError from error
 
 
 def _sqlite_engine(url: URL, clock: Callable[[], datetime]) -> Engine:

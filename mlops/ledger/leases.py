@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, Float, String, and_, bindparam, case, func, or_, select, update
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
@@ -14,9 +14,9 @@ from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, earlier, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import FIRST_STAGE, Executor, Grant, Kind, Renewal, Stage, StageState
+from mlops.ledger.records import Executor, Grant, Kind, Renewal, Stage, StageState
 from mlops.ledger.stages import held_by, lease_lost
-from mlops.ledger.states import RunEvent, StageEvent, run_sources, run_target, stage_sources, stage_target
+from mlops.ledger.states import RunEvent, StageEvent, run_sources, run_target, stage_target
 
 _run = tables.run.c
 _stage = tables.stage.c
@@ -24,6 +24,75 @@ _stage = tables.stage.c
 #: A stage that may be reclaimed; whoever holds it has been silent for a lease's length, or hangs past its deadline.
 is_expired = and_(_stage.state == StageState.RUNNING, _stage.lease_until < now())
 is_due = and_(_stage.state == StageState.QUEUED, or_(_stage.not_before.is_(None), _stage.not_before <= now()))
+
+
+_is_reclaimable = and_(
+    is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY, ~is_cancelled
+)
+_is_it = and_(_stage.run_id == bindparam("of_run"), _stage.stage == bindparam("of_stage"))
+_GRANTED: dict[str, Any] = {
+    "state": stage_target(StageEvent.CLAIM),
+    "token": _stage.token + 1,
+    "lease_until": earlier(after(bindparam("for_s", type_=Float)), after(_stage.deadline_s)),
+    "deadline_at": after(_stage.deadline_s),
+    "worker": bindparam("by_worker"),
+    "claimed_task_id": bindparam("by_task"),
+    "queue": func.coalesce(bindparam("by_queue", type_=String), _stage.queue),
+    "started_at": func.coalesce(_stage.started_at, now()),
+    "claimed_at": now(),
+    "ring_backoff_s": LOST_AFTER_S,
+    "not_before": None,
+    "progress": None,
+}
+
+#: Statements are built once: that takes SQLAlchemy as long as PostgreSQL takes to run them.
+_SWAP = update(tables.stage).where(_is_it, is_due, ~is_cancelled).values(_GRANTED).returning(tables.stage)
+_SILENT = select(tables.stage).where(_is_it, _is_reclaimable).with_for_update()
+_RESWAP = (
+    update(tables.stage)
+    .where(_is_it, _is_reclaimable)
+    .values({**_GRANTED, "attempt": _stage.attempt + 1})
+    .returning(tables.stage)
+)
+_START = (
+    update(tables.run)
+    .where(_run.run_id == bindparam("of_run"), _run.state.in_(run_sources(RunEvent.START)))
+    .values(state=run_target(RunEvent.START))
+)
+_other = tables.stage.alias("other")
+_ABOUT = select(
+    _run.strategy, _run.kind, _run.state, _run.namespace, _run.as_of, _run.policy, _run.params, _run.reason,
+    _run.requested_by,
+    *(
+        select(_other.c.result)
+        .where(_other.c.run_id == bindparam("of_run"), _other.c.stage == stage)
+        .scalar_subquery()
+        .label(f"result_{stage}")
+        for stage in Stage
+    ),
+).where(_run.run_id == bindparam("of_run"))  # fmt: skip
+_RENEW = (
+    update(tables.stage)
+    .where(
+        _stage.run_id == bindparam("of_run"),
+        _stage.stage == bindparam("of_stage"),
+        _stage.token == bindparam("of_token"),
+        _stage.state == StageState.RUNNING,
+        _stage.deadline_at > now(),
+    )
+    .values(
+        lease_until=earlier(after(bindparam("for_s", type_=Float)), _stage.deadline_at),
+        progress=func.coalesce(bindparam("by_progress", type_=_stage.progress.type), _stage.progress),
+    )
+    .returning(
+        _stage.lease_until,
+        select(_run.cancel_requested).where(_run.run_id == bindparam("of_run")).scalar_subquery().label("cancel"),
+        select(tables.worker.c.draining)
+        .where(tables.worker.c.name == func.coalesce(bindparam("of_worker", type_=String), _stage.worker))
+        .scalar_subquery()
+        .label("drain"),
+    )
+)
 
 
 class Leases(LedgerPart):
@@ -37,6 +106,7 @@ class Leases(LedgerPart):
         worker: str,
         publish_no: int | None = None,
         task_id: str | None = None,
+        queue: str | None = None,
     ) -> Grant | None:
         """The stage, when it is queued and due or its lease has expired; else None.
 
@@ -44,45 +114,33 @@ class Leases(LedgerPart):
         answer None. The number of the message plays no part: any bell may wake a due stage.
         """
         with self.database.transaction("ledger.claim") as connection:
-            held = self._swap(connection, run_id, stage, worker=worker, task_id=task_id)
+            values = {
+                "of_run": run_id,
+                "of_stage": stage,
+                "for_s": self.lease_s,
+                "by_worker": worker,
+                "by_task": task_id,
+                "by_queue": queue,
+            }
+            held = connection.execute(_SWAP, values).one_or_none() or self._reclaimed(connection, values)
             if held is None:
                 self._close_unclaimable(connection, run_id, stage)
                 return None
-            note_attempt(connection, held)
-            run = connection.execute(
-                update(tables.run)
-                .where(_run.run_id == run_id, _run.state.in_(run_sources(RunEvent.START)))
-                .values(state=run_target(RunEvent.START))
-                .returning(tables.run)
-            ).one_or_none()
-            if run is None:
+            run = connection.execute(_ABOUT, {"of_run": run_id}).one()
+            if run.state not in run_sources(RunEvent.START):
                 raise InvalidTransition(f"run {run_id} has ended, but its stage {stage} was still to be done")
-            return _grant(held, run, inputs=_earlier_results(connection, run, stage), publish_no=publish_no)
+            if run.state != run_target(RunEvent.START):
+                connection.execute(_START, {"of_run": run_id})
+            return _grant(held, run, inputs=_earlier_results(run, stage), publish_no=publish_no)
 
-    def _swap(
-        self, connection: Connection, run_id: str, stage: Stage, *, worker: str, task_id: str | None
-    ) -> AnyRow | None:
-        reclaimable = and_(is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY)
-        crashed = case((_stage.state == StageState.RUNNING, 1), else_=0)
-        return connection.execute(
-            update(tables.stage)
-            .where(_stage.run_id == run_id, _stage.stage == stage)
-            .where(_stage.state.in_(stage_sources(StageEvent.CLAIM)), or_(is_due, reclaimable), ~is_cancelled)
-            .values(
-                state=stage_target(StageEvent.CLAIM),
-                token=_stage.token + 1,
-                attempt=_stage.attempt + crashed,
-                lease_until=earlier(after(self.lease_s), after(_stage.deadline_s)),
-                deadline_at=after(_stage.deadline_s),
-                worker=worker,
-                claimed_task_id=task_id,
-                started_at=func.coalesce(_stage.started_at, now()),
-                ring_backoff_s=LOST_AFTER_S,
-                not_before=None,
-                progress=None,
-            )
-            .returning(tables.stage)
-        ).one_or_none()
+    def _reclaimed(self, connection: Connection, values: dict[str, Any]) -> AnyRow | None:
+        """The stage of a worker that was silent for a lease's length; None where there is none."""
+        key = {"of_run": values["of_run"], "of_stage": values["of_stage"]}
+        before = connection.execute(_SILENT, key).one_or_none()
+        if before is None:
+            return None
+        note_attempt(connection, before, error=silence(before))
+        return connection.execute(_RESWAP, values).one_or_none()
 
     def _close_unclaimable(self, connection: Connection, run_id: str, stage: Stage) -> None:
         """End the run whose stage nobody may claim: its last attempt expired, or it was asked to stop."""
@@ -112,21 +170,17 @@ class Leases(LedgerPart):
 
         `worker`: the one whose drain flag is read; by default the one that claimed.
         """
-        cancel = select(_run.cancel_requested).where(_run.run_id == grant.run_id).scalar_subquery()
-        drain = (
-            select(tables.worker.c.draining)
-            .where(tables.worker.c.name == (worker if worker is not None else _stage.worker))
-            .scalar_subquery()
-        )
-        values: dict[str, Any] = {"lease_until": earlier(after(self.lease_s), _stage.deadline_at)}
-        if progress is not None:
-            values["progress"] = progress
-        with self.database.transaction("ledger.renew") as connection:
+        with self.database.statement("ledger.renew") as connection:
             row = connection.execute(
-                update(tables.stage)
-                .where(*held_by(grant), _stage.deadline_at > now())
-                .values(values)
-                .returning(_stage.lease_until, cancel.label("cancel"), drain.label("drain"))
+                _RENEW,
+                {
+                    "of_run": grant.run_id,
+                    "of_stage": grant.stage,
+                    "of_token": grant.token,
+                    "for_s": self.lease_s,
+                    "by_progress": progress,
+                    "of_worker": worker,
+                },
             ).one_or_none()
         if row is None:
             raise lease_lost(grant)
@@ -134,7 +188,7 @@ class Leases(LedgerPart):
 
     def save_checkpoint(self, grant: Grant, checkpoint: dict[str, Any]) -> None:
         """Name what a later grant of this stage may resume from. Raises LeaseLost."""
-        with self.database.transaction("ledger.save_checkpoint") as connection:
+        with self.database.statement("ledger.save_checkpoint") as connection:
             named = connection.execute(update(tables.stage).where(*held_by(grant)).values(checkpoint=checkpoint))
             if named.rowcount == 0:
                 raise lease_lost(grant)
@@ -149,15 +203,9 @@ def silence(row: AnyRow) -> str:
     return f"{words}; before that: {row.error}" if row.error else words
 
 
-def _earlier_results(connection: Connection, run: AnyRow, stage: Stage) -> dict[str, dict[str, Any]]:
-    if FIRST_STAGE[Kind(run.kind)] == stage:
-        return {}
-    rows = connection.execute(
-        select(_stage.stage, _stage.result).where(
-            _stage.run_id == run.run_id, _stage.stage != stage, _stage.result.is_not(None)
-        )
-    )
-    return {row.stage: row.result for row in rows}
+def _earlier_results(run: AnyRow, stage: Stage) -> dict[str, dict[str, Any]]:
+    found = {other.value: getattr(run, f"result_{other}") for other in Stage if other is not stage}
+    return {name: result for name, result in found.items() if result is not None}
 
 
 def _grant(held: AnyRow, run: AnyRow, *, inputs: dict[str, dict[str, Any]], publish_no: int | None) -> Grant:

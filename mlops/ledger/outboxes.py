@@ -34,7 +34,7 @@ class Outboxes(LedgerPart):
 
     def outcomes_delivered(self, run_ids: Sequence[str]) -> None:
         """They are there now."""
-        with self.database.transaction("ledger.outcomes_delivered") as connection:
+        with self.database.statement("ledger.outcomes_delivered") as connection:
             connection.execute(
                 update(tables.outbox)
                 .where(_outbox.run_id.in_(run_ids), _outbox.delivered_at.is_(None))

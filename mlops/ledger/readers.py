@@ -134,4 +134,5 @@ def _stage_view(row: AnyRow) -> StageView:
         result=row.result,
         error=row.error,
         task_id=row.claimed_task_id or row.task_id,
+        claimed_at=row.claimed_at,
     )

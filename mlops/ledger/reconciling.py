@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true, tuple_, update
 
 from mlops.ledger import tables
+from mlops.ledger.attempts import note_attempt
 from mlops.ledger.bells import LOST_AFTER_MAX_S, handed_out, publication_of, to_be_rung
 from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, now
@@ -95,6 +96,8 @@ class Reconciling(LedgerPart):
             event = None if row is None else RUN_EVENT_OF.get(StageState(row.state))
             if event is not None:
                 close_run(self.database, connection, before.run_id, event, error=error)
+            elif row is not None:
+                note_attempt(connection, before, error=error)
 
     def _cancel_asked(self, connection: Connection) -> None:
         """A cancellation that met a stage on its way back to the queue."""

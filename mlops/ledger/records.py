@@ -129,6 +129,15 @@ class Publication:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A message that is on its queue."""
+
+    publication: Publication
+    queue: str
+    task_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Accepted:
     """Answer to a request."""
 
@@ -196,6 +205,16 @@ class StageOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutcomeMessage:
+    """A finished run's outcome on its way to the result backend."""
+
+    run_id: str
+    state: str
+    """Celery's word: SUCCESS or FAILURE."""
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """What a finished, failed or released stage left behind."""
 
@@ -203,6 +222,12 @@ class Finished:
     stage_state: StageState
     publication: Publication | None = None
     """The next stage's message, or None."""
+    result: dict[str, Any] | None = None
+    """Of the stage."""
+    error: str | None = None
+    """The stage's last, in words."""
+    outcome: OutcomeMessage | None = None
+    """The run's, where it ended; also in the outbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +313,7 @@ class StageView:
     worker: str | None
     queued_at: datetime
     started_at: datetime | None
+    """When it was first claimed."""
     finished_at: datetime | None
     not_before: datetime | None
     progress: dict[str, Any] | None
@@ -295,6 +321,8 @@ class StageView:
     result: dict[str, Any] | None
     error: str | None
     task_id: str | None
+    claimed_at: datetime | None = None
+    """When it was last claimed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,16 +347,6 @@ class RunView:
     created_at: datetime
     finished_at: datetime | None
     stages: tuple[StageView, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutcomeMessage:
-    """A finished run's outcome on its way to the result backend."""
-
-    run_id: str
-    state: str
-    """Celery's word: SUCCESS or FAILURE."""
-    body: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, delete, exc, false, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    exc,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from mlops.errors import InvalidTransition, RunNotFound
 from mlops.ledger import tables
@@ -20,6 +35,8 @@ from mlops.ledger.records import (
     Publication,
     RunRequest,
     RunState,
+    Sent,
+    StageState,
 )
 from mlops.ledger.stages import cancel_queued, open_stage
 from mlops.ledger.states import (
@@ -35,6 +52,22 @@ from mlops.ledger.states import (
 
 _run = tables.run.c
 _stage = tables.stage.c
+
+_SENT = (
+    update(tables.stage)
+    .where(
+        _stage.run_id == bindparam("of_run"),
+        _stage.stage == bindparam("of_stage"),
+        _stage.publish_no == bindparam("of_number"),
+        _stage.state == StageState.QUEUED,
+    )
+    .values(
+        queue=bindparam("by_queue"),
+        task_id=bindparam("by_task"),
+        published_at=now(),
+        ring_at=after(_stage.ring_backoff_s),
+    )
+)
 
 _ACCEPT_TRIES = 5
 """The run that was in the way can end between two statements; five times in a row it does not."""
@@ -94,18 +127,30 @@ class Runs(LedgerPart):
         )
         return connection.execute(insertion).one_or_none() is not None
 
-    def published(self, publication: Publication, *, queue: str, task_id: str) -> None:
-        """Note that the message was sent; nothing where a newer number was handed out meanwhile."""
-        with self.database.transaction("ledger.published") as connection:
-            connection.execute(
-                update(tables.stage)
-                .where(
-                    _stage.run_id == publication.run_id,
-                    _stage.stage == publication.stage,
-                    _stage.publish_no == publication.publish_no,
-                )
-                .values(queue=queue, task_id=task_id, published_at=now(), ring_at=after(_stage.ring_backoff_s))
-            )
+    def published(self, sent: Sequence[Sent]) -> None:
+        """Note messages that were sent; nothing where the stage was claimed or a newer number handed out meanwhile."""
+        if len(sent) > 1:
+            sent = self._still_queued(sent)
+        for one in sent:
+            values = {
+                "of_run": one.publication.run_id,
+                "of_stage": one.publication.stage,
+                "of_number": one.publication.publish_no,
+                "by_queue": one.queue,
+                "by_task": one.task_id,
+            }
+            with self.database.statement("ledger.published") as connection:
+                connection.execute(_SENT, values)
+
+    def _still_queued(self, sent: Sequence[Sent]) -> list[Sent]:
+        """Where messages flow, most stages have been claimed a moment later: one look saves as many writes."""
+        keys = [(one.publication.run_id, one.publication.stage) for one in sent]
+        query = select(_stage.run_id, _stage.stage).where(
+            tuple_(_stage.run_id, _stage.stage).in_(keys), _stage.state == StageState.QUEUED
+        )
+        with self.database.reading() as connection:
+            queued = {(row.run_id, row.stage) for row in connection.execute(query)}
+        return [one for one, key in zip(sent, keys, strict=True) if key in queued]
 
     def cancel(self, run_id: str, *, actor: str) -> RunState:
         """Cancel a queued run at once, ask a running one to stop. Raises RunNotFound, InvalidTransition."""
@@ -124,13 +169,8 @@ class Runs(LedgerPart):
             _audit(connection, actor, "run.cancel", run_id)
             if not waited:
                 return RunState(asked.state)
-            return close_run(
-                self.database,
-                connection,
-                run_id,
-                RunEvent.CANCEL,
-                error=f"cancelled by {actor} before it ran",
-            )
+            words = f"cancelled by {actor} before it ran"
+            return close_run(self.database, connection, run_id, RunEvent.CANCEL, error=words).state
 
     def requeue(self, run_id: str, *, actor: str) -> Publication:
         """Bring a dead run back with fresh attempts. Raises RunNotFound, InvalidTransition."""

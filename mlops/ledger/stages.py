@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, update
 
 from mlops.errors import LeaseLost
 from mlops.ledger import tables
@@ -16,6 +16,21 @@ from mlops.ledger.states import StageEvent, stage_sources, stage_target
 from mlops.strategies import ExecutionPolicy
 
 _stage = tables.stage.c
+
+
+_OPEN = (
+    insert(tables.stage)
+    .values(
+        state=StageState.QUEUED,
+        token=0,
+        attempt=1,
+        publish_no=1,
+        ring_backoff_s=LOST_AFTER_S,
+        queued_at=now(),
+        **handed_out(),
+    )
+    .returning(tables.stage)
+)
 
 
 def open_stage(
@@ -32,25 +47,17 @@ def open_stage(
     execution = policy.get("execution", {})
     deadline = f"{stage}_deadline_s"
     return connection.execute(
-        insert(tables.stage)
-        .values(
-            run_id=run_id,
-            stage=stage,
-            state=StageState.QUEUED,
-            strategy=strategy,
-            executor=executor,
-            device=policy.get("training", {}).get("device", "auto"),
-            max_attempts=execution.get("max_attempts", ExecutionPolicy.max_attempts),
-            deadline_s=execution.get(deadline, getattr(ExecutionPolicy, deadline)),
-            token=0,
-            attempt=1,
-            publish_no=1,
-            ring_backoff_s=LOST_AFTER_S,
-            parent_task_id=parent_task_id,
-            queued_at=now(),
-            **handed_out(),
-        )
-        .returning(tables.stage)
+        _OPEN,
+        {
+            "run_id": run_id,
+            "stage": stage,
+            "strategy": strategy,
+            "executor": executor,
+            "device": policy.get("training", {}).get("device", "auto"),
+            "max_attempts": execution.get("max_attempts", ExecutionPolicy.max_attempts),
+            "deadline_s": execution.get(deadline, getattr(ExecutionPolicy, deadline)),
+            "parent_task_id": parent_task_id,
+        },
     ).one()
 
 
@@ -64,13 +71,40 @@ def held_by(grant: Grant) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def end_stage(connection: Connection, grant: Grant, event: StageEvent, **values: Any) -> AnyRow:  # noqa: ANN401 -- column values
-    """Take the stage out of `running` for good. Raises LeaseLost."""
+#: Built once, since building takes as long as running it.
+_END = {
+    event: update(tables.stage)
+    .where(
+        _stage.run_id == bindparam("of_run"),
+        _stage.stage == bindparam("of_stage"),
+        _stage.token == bindparam("of_token"),
+        _stage.state == StageState.RUNNING,
+    )
+    .values(
+        state=stage_target(event),
+        finished_at=now(),
+        lease_until=None,
+        result=bindparam("by_result", type_=_stage.result.type),
+        error=bindparam("by_error"),
+    )
+    .returning(_stage.claimed_task_id)
+    for event in (StageEvent.COMPLETE, StageEvent.FAIL, StageEvent.CANCEL)
+}
+
+
+def end_stage(
+    connection: Connection, grant: Grant, event: StageEvent, *, result: dict[str, Any] | None, error: str | None
+) -> AnyRow:
+    """Take the stage out of `running` for good; its `claimed_task_id`. Raises LeaseLost."""
     row = connection.execute(
-        update(tables.stage)
-        .where(*held_by(grant))
-        .values(state=stage_target(event), finished_at=now(), lease_until=None, **values)
-        .returning(tables.stage)
+        _END[event],
+        {
+            "of_run": grant.run_id,
+            "of_stage": grant.stage,
+            "of_token": grant.token,
+            "by_result": result,
+            "by_error": error,
+        },
     ).one_or_none()
     if row is None:
         raise lease_lost(grant)

@@ -103,6 +103,7 @@ stage = Table(
     # what it did
     Column("queued_at", Timestamp, nullable=False),
     Column("started_at", Timestamp),
+    Column("claimed_at", Timestamp),  # by its last grant; `started_at`: by its first
     Column("finished_at", Timestamp),
     Column("progress", Json),
     Column("checkpoint", Json),
@@ -129,7 +130,8 @@ attempt = Table(
     Column("task_id", String(155)),
     Column("queued_at", Timestamp, nullable=False),  # since when it waited for this claim
     Column("claimed_at", Timestamp, nullable=False),
-    Column("cause", Text),  # the error that the grant before ended with
+    Column("ended_at", Timestamp, nullable=False),
+    Column("error", Text),
 )
 
 drift_report = Table(

@@ -27,7 +27,7 @@ class Workers(LedgerPart):
             "seen_at": now(),
         }
         same_process = and_(_worker.pid == beat.pid, _worker.host == beat.host)
-        with self.database.transaction("ledger.worker_seen") as connection:
+        with self.database.statement("ledger.worker_seen") as connection:
             connection.execute(
                 self.database.insert(tables.worker)
                 .values(name=beat.name, **values)

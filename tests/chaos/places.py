@@ -10,7 +10,11 @@ from config.settings import ROOT
 
 PACKAGES = ("worker", "tasks", "mlops")
 #: What follows a block's name: `transaction("x")` has x.before_commit and x.committed.
-AROUND = {"transaction": ("before_commit", "committed"), "external_write": ("before", "done")}
+AROUND = {
+    "transaction": ("before_commit", "committed"),
+    "statement": ("before_commit", "committed"),
+    "external_write": ("before", "done"),
+}
 
 UNREACHED = {
     "ledger.cancel": "the command's and the page's process, which nobody restarts",

@@ -17,7 +17,7 @@ from sqlalchemy import make_url, text
 
 from mlops.ledger.engine import Database
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Stage
+from mlops.ledger.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Sent, Stage
 from mlops.ledger.schema import migrate
 
 LEASE_S = 60.0
@@ -146,7 +146,7 @@ def accepted_and_sent(ledger: SqlLedger, request: RunRequest | None = None, *, q
     """A run whose first message is in the queue."""
     accepted = ledger.accept(request or request_for())
     assert accepted.publication is not None
-    ledger.published(accepted.publication, queue=queue, task_id=f"task-{accepted.run_id}-1")
+    ledger.published([Sent(publication=accepted.publication, queue=queue, task_id=f"task-{accepted.run_id}-1")])
     return accepted
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Executor, RunState, Stage, StageOutcome, StageState
+from mlops.ledger.records import Executor, RunState, Sent, Stage, StageOutcome, StageState
 from tests.support.ledgers import LEASE_S, MAX_ATTEMPTS, TimedLedger, accepted_and_sent, granted, request_for
 
 
@@ -13,7 +13,8 @@ def sent_again(ledger: SqlLedger, queue_lengths: dict[str, int], *, queue: str =
     """Run ids in the order they were handed out, each confirmed."""
     due = ledger.due_publications(queue_lengths)
     for publication in due:
-        ledger.published(publication, queue=queue, task_id=f"task-{publication.run_id}-{publication.publish_no}")
+        task_id = f"task-{publication.run_id}-{publication.publish_no}"
+        ledger.published([Sent(publication=publication, queue=queue, task_id=task_id)])
     return [publication.run_id for publication in due]
 
 
@@ -38,7 +39,7 @@ def test_a_late_confirmation_of_an_old_number_does_not_count(timed: TimedLedger)
     assert accepted.publication is not None
     timed.advance(6)
     assert numbers(timed.ledger) == {accepted.run_id: 2}
-    timed.ledger.published(accepted.publication, queue="drift", task_id="old")
+    timed.ledger.published([Sent(publication=accepted.publication, queue="drift", task_id="old")])
     timed.advance(6)
     assert numbers(timed.ledger) == {accepted.run_id: 3}
 

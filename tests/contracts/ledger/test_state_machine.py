@@ -32,6 +32,7 @@ from mlops.ledger.records import (
     Publication,
     RunState,
     RunView,
+    Sent,
     Stage,
     StageOutcome,
     StageState,
@@ -77,7 +78,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert key not in self.handed
         self.handed.add(key)
         if sent:
-            self.ledger.published(publication, queue="q", task_id=f"{key}")
+            self.ledger.published([Sent(publication=publication, queue="q", task_id=f"{key}")])
 
     def must_hold(self, grant: Grant) -> None:
         """A write went through, so its token is the newest, and its stage was running."""

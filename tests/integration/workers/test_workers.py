@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from mlops.bootstrap import Services, connect
-from mlops.ledger.records import Executor, Kind, Publication, RunRequest, RunState, Stage, StageState
+from mlops.ledger.records import Executor, Kind, Publication, RunRequest, RunState, Sent, Stage, StageState
 from mlops.retraining.run_requests import run_request
 from mlops.servers.ports import choose_port
 from tasks import dispatch
@@ -138,7 +138,8 @@ def test_a_message_that_redis_lost_is_sent_again(workers: Workers) -> None:
     accepted = workers.services.ledger.accept(a_check(workers.services))
     assert accepted.publication is not None
     # It says that it was sent, and the queue is empty.
-    workers.services.ledger.published(accepted.publication, queue="drift", task_id=task_id_of(accepted.publication))
+    sent = Sent(publication=accepted.publication, queue="drift", task_id=task_id_of(accepted.publication))
+    workers.services.ledger.published([sent])
     workers.advance(61)  # a message may be missed from its queue after 60 s
     reconciled(workers)
     assert workers.caller.AsyncResult(accepted.run_id).get(timeout=DEADLINE_S)["state"] == "succeeded"

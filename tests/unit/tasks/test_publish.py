@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +21,7 @@ from mlops.retraining.run_requests import run_request
 from mlops.strategies import ExecutionPolicy
 from tasks.publish import (
     BROKER_PAUSE_S,
+    GPU_KNOWN_S,
     TASK_OF_STAGE,
     CeleryDispatcher,
     publisher,
@@ -26,6 +29,7 @@ from tasks.publish import (
     task_id_of,
     time_limits_of,
 )
+from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
 
 BELL = Publication(run_id="run-1", stage=Stage.TRAIN, publish_no=2, strategy="growth", device="auto")
@@ -63,8 +67,6 @@ class Bench:
 
     def publication(self) -> Publication:
         """Of an accepted run."""
-        from tests.support.ledgers import request_for
-
         publication = self.services.ledger.accept(request_for()).publication
         assert publication is not None
         return publication
@@ -212,7 +214,26 @@ def test_an_auto_training_goes_to_a_gpu_worker_seen_in_the_last_minute(bench: Be
     bench.dispatcher.publish(BELL)
     bench.services.timed.advance(61)
     bench.dispatcher.publish(BELL)
-    assert [options["queue"] for _, options in bench.celery.sent] == ["train.gpu", "train.cpu"]
+    bench.time = GPU_KNOWN_S  # looked up again
+    bench.dispatcher.publish(BELL)
+    assert [options["queue"] for _, options in bench.celery.sent] == ["train.gpu", "train.gpu", "train.cpu"]
+
+
+def test_a_worker_notes_what_it_sent_a_moment_later_and_together(services: FakeServices) -> None:
+    celery = cast("Celery", FakeCelery())
+    dispatcher = CeleryDispatcher(celery, services, note_after_s=0.05)
+    accepted = [services.ledger.accept(request_for(name)) for name in ("growth", "value")]
+    for one in accepted:
+        assert one.publication is not None
+        assert dispatcher.publish(one.publication)
+    services.timed.advance(6)  # what is not noted after 5 s is sent again
+    until = time.monotonic() + 10.0
+    while dispatcher._thread is not None:
+        assert time.monotonic() < until, "the notes were not written"
+        threading.Event().wait(0.01)
+    assert services.ledger.due_publications({"drift": 2}) == []
+    assert dispatcher.publish(replace(BELL, device="cpu"))  # and it begins again
+    assert dispatcher._thread is not None
 
 
 def test_a_publisher_asks_for_no_results(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:

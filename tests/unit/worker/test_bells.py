@@ -6,7 +6,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from mlops.ledger.records import Kind, Stage, WorkerBeat
+from mlops.ledger.records import Kind, Sent, Stage, WorkerBeat
 from tasks.publish import task_id_of
 from tests.support.ledgers import TimedLedger, request_for
 from tests.support.services import fake_services, small_strategy
@@ -18,7 +18,8 @@ def test_a_training_that_waits_for_a_gone_gpu_worker_is_handed_out_again(tmp_pat
     ledger = timed.ledger
     accepted = ledger.accept(request_for("growth", Kind.RETRAIN))
     assert accepted.publication is not None
-    ledger.published(accepted.publication, queue="train.gpu", task_id=task_id_of(accepted.publication))
+    sent = Sent(publication=accepted.publication, queue="train.gpu", task_id=task_id_of(accepted.publication))
+    ledger.published([sent])
     ledger.worker_seen(
         WorkerBeat(
             name="train.gpu@host", role="train.gpu", queues=("train.gpu",), device="gpu", pid=1, host="host",

@@ -54,6 +54,7 @@ def _indexes() -> None:
 
 
 def _attempts() -> None:
+    op.add_column("mlops_stage", sa.Column("claimed_at", Timestamp))
     op.create_table(
         "mlops_attempt",
         sa.Column("run_id", sa.String(length=155), nullable=False),
@@ -64,7 +65,8 @@ def _attempts() -> None:
         sa.Column("task_id", sa.String(length=155)),
         sa.Column("queued_at", Timestamp, nullable=False),
         sa.Column("claimed_at", Timestamp, nullable=False),
-        sa.Column("cause", sa.Text()),
+        sa.Column("ended_at", Timestamp, nullable=False),
+        sa.Column("error", sa.Text()),
         sa.ForeignKeyConstraint(["run_id"], ["mlops_run.run_id"], name="fk_mlops_attempt_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "stage", "token", name="pk_mlops_attempt"),
     )
