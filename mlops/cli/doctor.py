@@ -9,12 +9,26 @@ from mlops.cli.options import AsJson
 
 def doctor(json: AsJson = False) -> None:
     """Check settings, servers, the ledger and the feature view. Exit code 1 where something must be mended."""
-    from config.settings import load_settings
+    from pydantic import ValidationError
+
+    from config.settings import Settings, SettingsError, load_settings
     from mlops.console import FINDING, OK, guarded, out, print_json
-    from mlops.diagnosis import diagnose
+    from mlops.diagnosis.answer import Answer
+    from mlops.diagnosis.doctor import diagnose
 
     def body() -> int:
-        answers = diagnose(load_settings())
+        answers: list[Answer] = []
+        try:
+            settings = load_settings()
+        except SettingsError as exc:
+            # A misspelt variable must not hide everything else.
+            mend = "correct or unset it; .env.example lists them all"
+            answers.append(Answer(subject="settings", level="error", found=str(exc), mend=mend))
+            try:
+                settings = Settings()
+            except ValidationError:
+                raise exc from None
+        answers += diagnose(settings)
         if json:
             print_json(answers)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now
@@ -31,6 +31,12 @@ class Outboxes(LedgerPart):
                 OutcomeMessage(run_id=row.run_id, state=row.state, body=row.outcome)
                 for row in connection.execute(query)
             ]
+
+    def n_pending_outcomes(self, *, older_than_s: float) -> int:
+        """Outcomes that have not been in the result backend for so long."""
+        query = select(func.count()).where(_outbox.delivered_at.is_(None), _outbox.created_at < after(-older_than_s))
+        with self.database.reading() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def outcomes_delivered(self, run_ids: Sequence[str]) -> None:
         """They are there now."""

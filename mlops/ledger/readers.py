@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, or_, select
 
 from mlops.errors import RunNotFound
 from mlops.ledger import tables
@@ -68,6 +68,15 @@ class Readers(LedgerPart):
             rows = connection.execute(query).all()
             stages = _stages_of(connection, [row.run_id for row in rows])
         return [_run_view(row, stages[row.run_id]) for row in rows]
+
+    def longest_wait_s(self) -> float | None:
+        """Seconds since the oldest stage that is due went into the queue; None where none waits."""
+        query = select(func.min(_stage.queued_at), now()).where(
+            _stage.state == StageState.QUEUED, or_(_stage.not_before.is_(None), _stage.not_before <= now())
+        )
+        with self.database.reading() as connection:
+            oldest, asked_at = connection.execute(query).one()
+        return None if oldest is None else float((asked_at - oldest).total_seconds())
 
     def drift_reports(self, strategy: str, *, limit: int = 90, namespace: str = LIVE) -> list[dict[str, Any]]:
         """Reports as they were stored, newest as-of date first, with `run_id` and `as_of` (ISO text) added."""

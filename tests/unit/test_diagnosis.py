@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
-from mlops import diagnosis
-from mlops.diagnosis import Answer, diagnose
+from mlops.cli.app import app
+from mlops.diagnosis import doctor
+from mlops.diagnosis.answer import Answer
+from mlops.diagnosis.doctor import diagnose
 from mlops.errors import RegistryUnavailable
-from mlops.ledger.records import WorkerBeat
-from tests.support.ledgers import TimedLedger
+from mlops.ledger.records import Kind, Stage, WorkerBeat
+from tests.support.ledgers import TimedLedger, request_for
 from tests.support.services import LAST, FakeServices, fake_services, panel, small_strategy
 
 Ask = Callable[[], dict[str, Answer]]
@@ -28,7 +32,7 @@ def services(tmp_path: Path, timed: TimedLedger) -> FakeServices:
 @pytest.fixture
 def ask(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """The answers by subject."""
-    monkeypatch.setattr(diagnosis, "connect", lambda _: services)
+    monkeypatch.setattr(doctor, "connect", lambda _: services)
     return lambda: {answer.subject: answer for answer in diagnose(services.settings)}
 
 
@@ -47,8 +51,11 @@ def test_a_system_that_is_well_says_so(services: FakeServices, ask: Ask) -> None
     assert {subject: answer.level for subject, answer in answers.items() if subject not in ("broker", "clock")} == {
         "strategies": "ok",
         "ledger": "ok",
+        "durability": "warning",  # the test's ledger is a file
         "MLflow": "ok",
+        "checkpoints": "ok",
         "workers": "ok",
+        "backlog": "ok",
         "features of growth": "ok",
     }
     # 7, 90 and 200 days of 8 tickers
@@ -124,3 +131,34 @@ def test_clocks_that_differ_are_told(services: FakeServices, ask: Ask) -> None:
     answer = ask()["clock"]
     assert answer.level == "warning"
     assert "NTP" in answer.mend
+
+
+def test_dead_runs_and_stages_that_wait_too_long_are_told(services: FakeServices, ask: Ask) -> None:
+    for _ in range(3):
+        grant = (
+            services.granted(Kind.CHECK, Stage.DRIFT)
+            if not services.ledger.runs()
+            else services.claimed(services.ledger.runs()[0].run_id, Stage.DRIFT)
+        )
+        services.ledger.fail(grant, error="it crashes", retry=True)
+    services.ledger.accept(request_for("value"))
+    services.timed.advance(1000)
+    answers = ask()
+    assert "1 runs have used up their attempts" in answers["dead runs"].found
+    assert "has waited for 17 min" in answers["waiting stages"].found
+    assert "1 outcomes have waited" in answers["outcomes"].found
+
+
+def test_a_place_of_checkpoints_that_cannot_be_written_is_an_error(services: FakeServices, ask: Ask) -> None:
+    services.settings.var_dir.mkdir(parents=True, exist_ok=True)
+    (services.settings.var_dir / "checkpoints").write_text("")
+    assert (ask()["checkpoints"].level, "ACIS_CHECKPOINT_URL" in ask()["checkpoints"].found) == ("error", True)
+
+
+def test_a_misspelt_variable_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACIS_LEASES_S", "60")
+    told = CliRunner().invoke(app, ["doctor", "--json"])
+    answers = {answer["subject"]: answer for answer in json.loads(told.output)}
+    assert "did you mean ACIS_LEASE_S?" in answers["settings"]["found"]
+    assert answers["strategies"]["level"] == "ok"
+    assert told.exit_code == 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mlops.addresses import without_credentials
 from mlops.bootstrap import Services, connect
+from mlops.diagnosis.answer import Answer
+from mlops.diagnosis.backlog import backlog, undelivered
+from mlops.diagnosis.durability import broker_durability, database_durability
 from mlops.errors import AcisError, DataError
 from mlops.features.frame import select_features
 from mlops.features.labels import parse_label
@@ -22,22 +24,10 @@ if TYPE_CHECKING:
     from mlops.ports import Column
     from mlops.strategies import Strategy
 
-Level = Literal["ok", "warning", "error"]
-
 #: Clocks further apart than this confuse people who read logs; leases use the database's alone.
 MAX_SKEW_S = 5.0
 #: A feature view whose newest row is older than this, with `as_of = "today"`, gives empty windows soon.
 STALE_DAYS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One question's answer."""
-
-    subject: str
-    level: Level
-    found: str
-    mend: str = ""
 
 
 def diagnose(settings: Settings) -> list[Answer]:
@@ -47,9 +37,13 @@ def diagnose(settings: Settings) -> list[Answer]:
     checks: tuple[tuple[str, Callable[[Services], Iterator[Answer]]], ...] = (
         ("strategies", _strategies),
         ("ledger", _ledger),
+        ("durability", lambda asked: database_durability(asked.ledger.database)),
         ("broker", _broker),
         ("MLflow", _mlflow),
+        ("checkpoints", _checkpoints),
         ("workers", _workers),
+        ("backlog", backlog),
+        ("outcomes", undelivered),
         ("features", _features),
     )
     for subject, check in checks:
@@ -109,27 +103,11 @@ def _broker(services: Services) -> Iterator[Answer]:
         return
     try:
         client = redis.Redis.from_url(url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
-        memory = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
-        aof = client.config_get("appendonly").get("appendonly", "unknown")
+        answers = list(broker_durability(client))
     except redis.RedisError as exc:
         yield Answer(subject="broker", level="error", found=f"Redis does not answer: {exc}", mend="start Redis")
         return
-    if memory != "noeviction":
-        yield Answer(
-            subject="broker",
-            level="error",
-            found=f"maxmemory-policy is {memory}: messages may be evicted",
-            mend="CONFIG SET maxmemory-policy noeviction",
-        )
-    if aof != "yes":
-        yield Answer(
-            subject="broker",
-            level="warning",
-            found="no append-only file: a restart loses messages, and the reconciler has to send them again",
-            mend="CONFIG SET appendonly yes",
-        )
-    if memory == "noeviction" and aof == "yes":
-        yield Answer(subject="broker", level="ok", found="answers, noeviction, append-only file on")
+    yield from answers
 
 
 def _mlflow(services: Services) -> Iterator[Answer]:
@@ -138,6 +116,13 @@ def _mlflow(services: Services) -> Iterator[Answer]:
     secret = services.settings.mlflow_tracking_uri
     uri = without_credentials(secret.get_secret_value()) if secret else "MLflow"
     yield Answer(subject="MLflow", level="ok", found=f"{uri} answers; {n_versions} versions of {len(names)} models")
+
+
+def _checkpoints(services: Services) -> Iterator[Answer]:
+    place = services.checkpoints.check()
+    is_shared = "://" in place and not place.startswith("file:")
+    words = "" if is_shared else "; workers on other hosts must see the same folder to go on with them"
+    yield Answer(subject="checkpoints", level="ok", found=f"can be written and read at {place}{words}")
 
 
 def _workers(services: Services) -> Iterator[Answer]:

@@ -1,0 +1,75 @@
+"""What PostgreSQL and Redis would lose when they crash or fail over: the ledger is only as safe as its server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import text
+
+from mlops.diagnosis.answer import Answer
+from mlops.ledger.engine import Database
+
+#: Settings whose "off" loses committed transactions, or the whole cluster, in a crash.
+DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+def database_durability(database: Database) -> Iterator[Answer]:
+    """Of PostgreSQL; SQLite is for one host and a quick look, and says so."""
+    if not database.is_postgresql:
+        yield Answer(
+            subject="durability",
+            level="warning",
+            found="the ledger is an SQLite file: it is for a quick look on one host",
+            mend="set DATABASE_URL to PostgreSQL before workers on other hosts use it",
+        )
+        return
+    with database.reading() as connection:
+        off = [name for name in DURABLE if connection.scalar(text(f"SHOW {name}")) == "off"]
+        standbys = connection.execute(text("SELECT application_name, sync_state FROM pg_stat_replication")).all()
+    if off:
+        yield Answer(
+            subject="durability",
+            level="error",
+            found=f"PostgreSQL has {', '.join(off)} off: a crash loses accepted runs, and may give a lease twice",
+            mend=f"ALTER SYSTEM SET {off[0]} = on, and reload",
+        )
+    asynchronous = [row.application_name for row in standbys if row.sync_state == "async"]
+    if standbys and len(asynchronous) == len(standbys):
+        yield Answer(
+            subject="failover",
+            level="warning",
+            found=f"all standbys ({', '.join(asynchronous)}) follow asynchronously: a failover loses the last runs",
+            mend="name one in synchronous_standby_names, or accept that and look at runs after a failover",
+        )
+    if not off:
+        yield Answer(subject="durability", level="ok", found="PostgreSQL keeps what it has committed")
+
+
+def broker_durability(client: Any) -> Iterator[Answer]:  # noqa: ANN401 -- a redis client
+    """Of Redis; what it loses is sent again, so only what loses in silence is an error. Raises RedisError."""
+    memory = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
+    aof = client.config_get("appendonly").get("appendonly", "unknown")
+    replicas = int(client.info("replication").get("connected_slaves", 0))
+    if memory != "noeviction":
+        yield Answer(
+            subject="broker",
+            level="error",
+            found=f"maxmemory-policy is {memory}: messages may be evicted",
+            mend="CONFIG SET maxmemory-policy noeviction",
+        )
+    if aof != "yes":
+        yield Answer(
+            subject="broker",
+            level="warning",
+            found="no append-only file: a restart loses messages, and the reconciler has to send them again",
+            mend="CONFIG SET appendonly yes",
+        )
+    if replicas:
+        yield Answer(
+            subject="broker failover",
+            level="ok",
+            found=f"{replicas} replicas follow asynchronously: what a failover loses is sent again",
+        )
+    if memory == "noeviction" and aof == "yes":
+        yield Answer(subject="broker", level="ok", found="answers, noeviction, append-only file on")
