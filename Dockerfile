@@ -19,10 +19,10 @@ COPY admin /app/admin
 RUN python -m compileall -q --invalidation-mode unchecked-hash /app
 
 FROM python:3.11-slim
-# /mlflow belongs to the user, so that a volume mounted there does too.
+# Both folders belong to the user, so that volumes mounted there do too.
 RUN groupadd --gid 10001 acis \
  && useradd --uid 10001 --gid acis --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin acis \
- && install -d -o acis -g acis -m 750 /mlflow
+ && install -d -o acis -g acis -m 750 /mlflow /checkpoints
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app

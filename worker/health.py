@@ -1,7 +1,10 @@
-"""Liveness of a role as the age of a file that its main loop touches: a probe costs one `stat`.
+"""Liveness and readiness of a role, as files that it touches: a probe costs one `stat`.
 
-`python -m worker.health ROLE` is the probe of Compose and Kubernetes. It does not fail because Redis is down:
-restarting a worker mends no Redis, and would kill a training that needs none.
+    python -m worker.health ROLE            alive: its main loop turned lately, or it waits for a broker that is away
+    python -m worker.health ROLE --ready    and it has come up: its pool serves, its first tick or pass is done
+
+The probes of Compose and Kubernetes. Neither fails because Redis is down: restarting a worker mends no Redis, and
+would end a training that needs none.
 """
 
 from __future__ import annotations
@@ -23,6 +26,16 @@ def health_file(var_dir: Path, role: str) -> Path:
     return var_dir / "run" / f"alive-{role}"
 
 
+def ready_file(var_dir: Path, role: str) -> Path:
+    """The file that is there while the role serves."""
+    return var_dir / "run" / f"ready-{role}"
+
+
+def own_name(role: str) -> str:
+    """Of this process: its role, or role and name where `python -m worker` was given one."""
+    return os.environ.get("WORKER_NAME") or role
+
+
 def touch(path: Path) -> None:
     """Say that the role is alive."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,31 +51,42 @@ def is_alive(path: Path, *, within_s: float) -> bool:
 
 
 def broker_answers(url: str, *, timeout_s: float = 3.0) -> bool:
-    """Something listens where the broker should be."""
+    """A Redis answers where the broker should be; of one behind TLS, whether somebody listens.
+
+    An open port is not enough: a load balancer before a dead Redis has one.
+    """
     parts = urlsplit(url)
     try:
-        with socket.create_connection((parts.hostname or "localhost", parts.port or 6379), timeout=timeout_s):
-            return True
+        with socket.create_connection(
+            (parts.hostname or "localhost", parts.port or 6379), timeout=timeout_s
+        ) as connection:
+            if parts.scheme == "rediss":
+                return True
+            # Any answer will do: one that asks for a password is an answer.
+            connection.sendall(b"PING\r\n")
+            return bool(connection.recv(1))
     except OSError:
         return False
 
 
 def main(arguments: list[str]) -> int:
-    """0: alive, or waiting for the broker. 1: the main loop stands still. 2: wrong use."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m worker.health ROLE\n")
+    """0: alive (and ready), or waiting for the broker. 1: it is not. 2: wrong use."""
+    role, *options = arguments or [""]
+    if not role or role.startswith("-") or options not in ([], ["--ready"]):
+        sys.stderr.write("usage: python -m worker.health ROLE [--ready]\n")
         return 2
     # Not by load_settings(): its imports take ten times as long as the probe.
     var_dir = Path(os.environ.get("ACIS_VAR_DIR") or Path(__file__).resolve().parents[1] / "var")
-    path = health_file(var_dir, arguments[0])
+    if options and not ready_file(var_dir, role).exists():
+        sys.stderr.write(f"{role}: not ready; it starts, or it was asked to end\n")
+        return 1
+    path = health_file(var_dir, role)
     if is_alive(path, within_s=WITHIN_S):
         return 0
     broker = os.environ.get("CELERY_BROKER_URL", "")
     if broker and not broker_answers(broker):
         return 0
-    sys.stderr.write(
-        f"{arguments[0]}: {path} was not touched for {WITHIN_S:.0f} s; the role hangs or has not started\n"
-    )
+    sys.stderr.write(f"{role}: {path} was not touched for {WITHIN_S:.0f} s; the role hangs or has not started\n")
     return 1
 
 

@@ -17,7 +17,7 @@ from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ports import Ledger
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
 from worker.bells import republish
-from worker.health import health_file, touch
+from worker.health import health_file, own_name, ready_file, touch
 from worker.housekeeper import Housekeeper
 from worker.registry_watch import RegistryWatch
 from worker.roll_call import note_workers
@@ -34,7 +34,9 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     leads = threading.Event()
     RegistryWatch(services, leads=leads, stop=stop).start()
     Housekeeper(services, leads=leads, stop=stop).start()
-    alive = health_file(services.settings.var_dir, "reconciler")
+    alive = health_file(services.settings.var_dir, own_name("reconciler"))
+    ready = ready_file(services.settings.var_dir, own_name("reconciler"))
+    ready.unlink(missing_ok=True)
     while not stop.is_set():
         touch(alive)
         try:
@@ -42,6 +44,7 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
                 leads.set() if mine else leads.clear()
                 if mine:
                     reconcile(app, services)
+            touch(ready)  # also as the one that waits for the lock
         except LedgerUnavailable as exc:
             leads.clear()
             log.warning("reconcile.waits", error=str(exc))

@@ -12,7 +12,7 @@ from celery.beat import Scheduler
 
 from mlops.bootstrap import process_services
 from mlops.errors import TemporaryError
-from worker.health import health_file, touch
+from worker.health import health_file, own_name, ready_file, touch
 from worker.timetable import open_due_slots, sync_timetable
 
 log = structlog.get_logger(__name__)
@@ -24,11 +24,12 @@ class LedgerScheduler(Scheduler):
     def setup_schedule(self) -> None:
         """Nothing to set up before the ledger answers; the first tick does it."""
         self._edition: int | None = None
+        ready_file(process_services().settings.var_dir, own_name("beat")).unlink(missing_ok=True)
 
     def tick(self, *_: Any, **__: Any) -> float:  # noqa: ANN401
         """One look at the timetable; seconds until the next."""
         services = process_services()
-        touch(health_file(services.settings.var_dir, "beat"))
+        touch(health_file(services.settings.var_dir, own_name("beat")))
         try:
             # An edit of a schedule, or a pause, is taken over within a tick.
             edition = services.ledger.newest_policy_edit()
@@ -36,6 +37,7 @@ class LedgerScheduler(Scheduler):
                 sync_timetable(services)
                 self._edition = edition
             open_due_slots(services, services.dispatcher)
+            touch(ready_file(services.settings.var_dir, own_name("beat")))
         except TemporaryError as exc:
             log.warning("beat.waits", error=str(exc))
         return float(self.max_interval or 5)

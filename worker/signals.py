@@ -13,7 +13,7 @@ from celery import signals
 from config.log_setup import set_up_logging
 from config.settings import load_settings
 from worker.draining import begin_drain, forget_drains, outlive_sigterm
-from worker.health import health_file, touch
+from worker.health import health_file, own_name, ready_file, touch
 
 
 @signals.setup_logging.connect
@@ -31,18 +31,31 @@ def note_alive(**_: Any) -> None:  # noqa: ANN401
 
 @cache
 def _alive_file() -> Path:
-    return health_file(load_settings().var_dir, os.environ.get("WORKER_NAME", "worker"))
+    return health_file(load_settings().var_dir, own_name("worker"))
+
+
+@cache
+def _ready_file() -> Path:
+    return ready_file(load_settings().var_dir, own_name("worker"))
 
 
 @signals.worker_init.connect
-def clear_the_drain_flag(**_: Any) -> None:  # noqa: ANN401
-    """Of an earlier process with this number."""
+def clear_the_flags(**_: Any) -> None:  # noqa: ANN401
+    """Of an earlier process with this number or name."""
     forget_drains(load_settings().var_dir)
+    _ready_file().unlink(missing_ok=True)
+
+
+@signals.worker_ready.connect
+def be_ready(**_: Any) -> None:  # noqa: ANN401
+    """The pool is up and the queues are read."""
+    touch(_ready_file())
 
 
 @signals.worker_shutting_down.connect
 def drain(how: str, **_: Any) -> None:  # noqa: ANN401
     """SIGTERM: tell the children; inside the signal handler of the main process."""
+    _ready_file().unlink(missing_ok=True)
     if how == "Warm":
         begin_drain(load_settings().var_dir)
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import text
-
 from mlops.diagnosis.answer import Answer
+from mlops.ledger.durability import durability
 from mlops.ledger.engine import Database
-
-#: Settings whose "off" loses committed transactions, or the whole cluster, in a crash.
-DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
 
 def database_durability(database: Database) -> Iterator[Answer]:
     """Of PostgreSQL; SQLite is for one host and a quick look, and says so."""
-    if not database.is_postgresql:
+    found = durability(database)
+    if found is None:
         yield Answer(
             subject="durability",
             level="warning",
@@ -24,25 +21,23 @@ def database_durability(database: Database) -> Iterator[Answer]:
             mend="set DATABASE_URL to PostgreSQL before workers on other hosts use it",
         )
         return
-    with database.reading() as connection:
-        off = [name for name in DURABLE if connection.scalar(text(f"SHOW {name}")) == "off"]
-        standbys = connection.execute(text("SELECT application_name, sync_state FROM pg_stat_replication")).all()
-    if off:
+    if found.switched_off:
         yield Answer(
             subject="durability",
             level="error",
-            found=f"PostgreSQL has {', '.join(off)} off: a crash loses accepted runs, and may give a lease twice",
-            mend=f"ALTER SYSTEM SET {off[0]} = on, and reload",
+            found=f"PostgreSQL has {', '.join(found.switched_off)} off: a crash loses accepted runs, and may give a "
+            "lease twice",
+            mend=f"ALTER SYSTEM SET {found.switched_off[0]} = on, and reload",
         )
-    asynchronous = [row.application_name for row in standbys if row.sync_state == "async"]
-    if standbys and len(asynchronous) == len(standbys):
+    if found.asynchronous and not found.synchronous:
+        names = ", ".join(found.asynchronous)
         yield Answer(
             subject="failover",
             level="warning",
-            found=f"all standbys ({', '.join(asynchronous)}) follow asynchronously: a failover loses the last runs",
+            found=f"all standbys ({names}) follow asynchronously: a failover loses the last runs",
             mend="name one in synchronous_standby_names, or accept that and look at runs after a failover",
         )
-    if not off:
+    if not found.switched_off:
         yield Answer(subject="durability", level="ok", found="PostgreSQL keeps what it has committed")
 
 

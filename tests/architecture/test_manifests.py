@@ -62,6 +62,7 @@ def test_the_command_says_what_it_checked() -> None:
         ("k8s/base/workers.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot is not set"),
         ("k8s/base/workers.yaml", "drop: [ALL]", "drop: []", "keeps capabilities"),
         ("k8s/base/workers.yaml", "worker.health, promote", "worker.health, drift", "livenessProbe asks for 'drift'"),
+        ("k8s/base/workers.yaml", "promote, --ready", "drift, --ready", "its readinessProbe asks for"),
         ("k8s/base/kustomization.yaml", "  - workers.yaml", "  - worker.yaml", "worker.yaml does not exist"),
         ("k8s/base/kustomization.yaml", "  - network-policy.yaml\n", "", "is not among the kustomization's resources"),
         ("k8s/base/kustomization.yaml", "      - MLFLOW_", "      - ACIS_X=1\n      - MLFLOW_", "ACIS_X is no setting"),

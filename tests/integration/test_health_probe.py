@@ -7,8 +7,13 @@ import socket
 from worker.health import broker_answers
 
 
-def test_a_broker_that_listens_answers_and_one_that_is_gone_does_not() -> None:
+def test_a_redis_answers_whether_or_not_it_wants_a_password(redis_url: str) -> None:
+    assert broker_answers(redis_url)
+
+
+def test_a_port_behind_which_nobody_answers_is_no_broker() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert broker_answers(f"redis://:pw@127.0.0.1:{port}/0")
+        assert not broker_answers(f"redis://:pw@127.0.0.1:{port}/0", timeout_s=0.2)
+        assert broker_answers(f"rediss://:pw@127.0.0.1:{port}/0")  # what is behind TLS cannot be asked so cheaply
     assert not broker_answers(f"redis://:pw@127.0.0.1:{port}/0")

@@ -66,6 +66,19 @@ def _check_pod(where: str, kind: str, pod: dict[str, Any], secrets: set[str], re
             report.expect(probe, f"{where}: has no livenessProbe")
             asked = probe.get("exec", {}).get("command", [_role(container)])[-1]
             report.expect(asked == _role(container), f"{where}: its livenessProbe asks for {asked!r}")
+            _check_readiness(where, container, report)
+
+
+def _check_readiness(where: str, container: dict[str, Any], report: Report) -> None:
+    """A Deployment's roll-out waits for the new pod's role to serve, so each of ours says when it does."""
+    if _role(container) not in ROLES or "livenessProbe" not in container:
+        return
+    probe = container.get("readinessProbe", {})
+    report.expect(probe, f"{where}: has no readinessProbe")
+    asked = probe.get("exec", {}).get("command")
+    if asked is not None:
+        expected = [_role(container), "--ready"]
+        report.expect(asked[-2:] == expected, f"{where}: its readinessProbe asks for {asked!r}")
 
 
 def _check_variables(where: str, container: dict[str, Any], secrets: set[str], report: Report) -> None:

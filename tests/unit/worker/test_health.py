@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from celery.signals import heartbeat_sent
+from celery.signals import heartbeat_sent, worker_init, worker_ready, worker_shutting_down
 
 from worker import health, signals
 from worker.health import WITHIN_S, health_file, is_alive, main, touch
@@ -83,3 +83,28 @@ def test_each_heartbeat_of_a_worker_touches_its_file(tmp_path: Path, monkeypatch
     finally:
         signals._alive_file.cache_clear()
     assert is_alive(tmp_path / "run" / "alive-train.cpu", within_s=10)
+
+
+def test_a_role_is_ready_once_it_has_come_up_and_until_it_is_asked_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKER_NAME", "drift-a")
+    for known in (signals._alive_file, signals._ready_file):
+        known.cache_clear()
+    try:
+        worker_init.send(sender=None)
+        touch(health_file(tmp_path, "drift-a"))
+        assert (main(["drift-a"]), main(["drift-a", "--ready"])) == (0, 1)
+        assert "it starts" in capsys.readouterr().err
+        worker_ready.send(sender=None)
+        assert main(["drift-a", "--ready"]) == 0
+        worker_shutting_down.send(sender=None, how="Cold")
+        assert (main(["drift-a"]), main(["drift-a", "--ready"])) == (0, 1)
+    finally:
+        for known in (signals._alive_file, signals._ready_file):
+            known.cache_clear()
+
+
+@pytest.mark.parametrize("arguments", [["drift", "--redy"], ["--ready"], ["drift", "--ready", "--ready"]])
+def test_a_probe_that_is_asked_wrongly_says_so(arguments: list[str]) -> None:
+    assert main(arguments) == 2

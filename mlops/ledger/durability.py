@@ -1,0 +1,33 @@
+"""What the ledger's server would keep through a crash or a failover; `acis doctor` asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from mlops.ledger.engine import Database
+
+#: Settings of PostgreSQL whose "off" loses committed transactions, or the whole cluster, in a crash.
+DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Durability:
+    """Of a PostgreSQL server."""
+
+    switched_off: tuple[str, ...]  # of DURABLE
+    synchronous: tuple[str, ...]  # standbys, by application_name
+    asynchronous: tuple[str, ...]
+
+
+def durability(database: Database) -> Durability | None:
+    """None: an SQLite file."""
+    if not database.is_postgresql:
+        return None
+    with database.reading() as connection:
+        off = tuple(name for name in DURABLE if connection.scalar(text(f"SHOW {name}")) == "off")
+        standbys = connection.execute(text("SELECT application_name, sync_state FROM pg_stat_replication")).all()
+    behind = tuple(row.application_name for row in standbys if row.sync_state == "async")
+    level = tuple(row.application_name for row in standbys if row.sync_state != "async")
+    return Durability(switched_off=off, synchronous=level, asynchronous=behind)
