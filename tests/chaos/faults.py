@@ -140,6 +140,7 @@ def kill_beat(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
     role = rng.choice(system.roles.of("beat"))
     starts = role.starts
     os.kill(role.pid, signal.SIGKILL)
+    sleep(rng.uniform(0.0, 20.0))  # so that many kills fall on many slots
     return lambda: role.starts > starts and role.process is not None and role.process.poll() is None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from celery import Celery
 from sqlalchemy import text
@@ -21,6 +23,9 @@ from tests.chaos.system import BEATEN, CANARY, LOADED, ChaosSystem
 STRATEGIES = (*LOADED, *BEATEN, CANARY)
 #: A run of the load may wait for others, for a lease, for a server's back-off of half a minute.
 REST_S = 240.0
+#: A slot is opened so soon while one beat lives, and every minute has one in the suite's timetable.
+SLOT_WITHIN_S = 30.0
+EVERY = timedelta(minutes=1)
 #: Ends that nobody asked for: with a hundred attempts nothing may fail or die of faults that pass.
 UNWANTED = (RunState.FAILED, RunState.DEAD)
 
@@ -69,9 +74,15 @@ def rest(system: ChaosSystem, *, within_s: float = REST_S) -> None:
 def look(system: ChaosSystem, load: Load) -> Found:
     """All invariants."""
     return Found(
-        lost=tuple(_lost(system, load)),
+        lost=(*_lost(system, load), *_missing_slots(system)),
         doubled=tuple(_doubled(system)),
-        other=(*_champions(system), *_left_running(system), *_outcomes(system), *_left_over(system)),
+        other=(
+            *_champions(system),
+            *_late_slots(system),
+            *_left_running(system),
+            *_outcomes(system),
+            *_left_over(system),
+        ),
         n_accepted=int(system.rows("SELECT count(*) FROM mlops_run")[0][0]),
     )
 
@@ -115,6 +126,39 @@ def _doubled(system: ChaosSystem) -> Iterator[str]:
         " GROUP BY strategy, kind, slot HAVING count(*) > 1"
     ):
         yield f"slot {row.slot} of {row.strategy} has {row.n} runs"
+
+
+def _slots(system: ChaosSystem, strategy: str) -> list[tuple[datetime, datetime, datetime]]:
+    """Of the timetable's runs in order: when each was due, was opened, and came to its end."""
+    rows = system.rows(
+        "SELECT r.slot, r.created_at, r.finished_at, s.offset_s FROM mlops_run r"
+        " JOIN mlops_schedule s ON s.strategy = r.strategy AND s.kind = r.kind"
+        " WHERE r.strategy = :s AND r.slot IS NOT NULL AND r.state <> 'skipped' ORDER BY r.slot",
+        s=strategy,
+    )
+    return [
+        (datetime.fromisoformat(row.slot) + timedelta(seconds=row.offset_s), row.created_at, row.finished_at)
+        for row in rows
+    ]
+
+
+def _missing_slots(system: ChaosSystem) -> Iterator[str]:
+    for strategy in BEATEN:
+        due = [slot for slot, _, _ in _slots(system, strategy)]
+        for earlier, later in pairwise(due):
+            if later - earlier > EVERY:
+                yield f"slots of {strategy} after {earlier} and before {later} were not opened"
+
+
+def _late_slots(system: ChaosSystem) -> Iterator[str]:
+    for strategy in BEATEN:
+        free = datetime.min.replace(tzinfo=UTC)
+        for due, opened, ended in _slots(system, strategy):
+            # One run of a strategy at a time: a slot waits for the one before.
+            late_s = (opened - max(due, free)).total_seconds()
+            if late_s > SLOT_WITHIN_S:
+                yield f"the slot of {strategy} that was due at {due} was opened {late_s:.0f} s late"
+            free = ended
 
 
 def _champions(system: ChaosSystem) -> Iterator[str]:
