@@ -31,7 +31,7 @@ def test_no_secret_has_a_default() -> None:
     secret = {
         name: field.default for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
     }
-    assert {"database_url", "celery_broker_url", "flower_basic_auth"} <= set(secret)
+    assert {"database_url", "celery_broker_url", "flower_basic_auth", "admin_auth"} <= set(secret)
     assert set(secret.values()) == {None}
 
 

@@ -12,7 +12,8 @@ VENDOR = FOLDER / "vendor"
 
 
 def recorded() -> dict[str, str]:
-    rows = re.findall(r"^\| (\S+) \| \S+ \| \S+ \| \S+ \| ([0-9a-f]{64}) \|$", (VENDOR / "README.md").read_text(), re.M)
+    text = (VENDOR / "README.md").read_text()
+    rows = re.findall(r"^\| (\S+) \| \S+ \| \S+ \| \S+ \| ([0-9a-f]{64}) \|$", text, re.MULTILINE)
     return dict(rows)
 
 
