@@ -75,9 +75,6 @@ class Settings(BaseSettings):
     """For `s3://` artifacts; read by the object store's library itself."""
     flower_basic_auth: SecretStr | None = Field(None, validation_alias="FLOWER_BASIC_AUTH")
     """`user:password` of Flower; Flower does not start without it."""
-    admin_auth: SecretStr | None = Field(None, validation_alias="ACIS_ADMIN_AUTH")
-    """`user:password` of the admin page's first operator, made where there is no user at all; later ones are made on
-    the page or with `acis users`, and the password is changed on the page."""
 
     # ---- places
     var_dir: Path = Field(ROOT / "var", validation_alias="ACIS_VAR_DIR")
@@ -127,6 +124,9 @@ class Settings(BaseSettings):
     """Port of Flower's page."""
     flower_host: str = Field("127.0.0.1", validation_alias="ACIS_FLOWER_HOST")
     """Address that Flower listens on; in a container `0.0.0.0`."""
+    admin_auth: SecretStr | None = Field(None, validation_alias="ACIS_ADMIN_AUTH")
+    """`user:password` of the admin page's first operator, made where there is no user at all; later ones are made on
+    the page or with `acis users`, and the password is changed on the page."""
     admin_port: int = Field(3000, ge=0, le=65535, validation_alias="ACIS_ADMIN_PORT")
     """Port of the admin page."""
     admin_host: str = Field("127.0.0.1", validation_alias="ACIS_ADMIN_HOST")
