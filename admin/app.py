@@ -14,14 +14,18 @@ from starlette.middleware.gzip import GZipMiddleware
 from admin import routes
 from admin.answers import add_error_answers, environment
 from admin.headers import SecurityHeaders
+from admin.kept import Kept
 from admin.live import Live
 from admin.pages import STATIC, Pages, guarded_routes
 from admin.static_files import KeptFiles
+from tasks.broker import Broker
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
 
 LEAST_BYTES_TO_PACK = 800
+BROKER_S = 2.0
+"""A Redis that is away costs a second to find out."""
 
 
 def create_app(services: Services) -> FastAPI:
@@ -29,6 +33,8 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="ACIS MLOps", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.services = services
     app.state.live = Live(services)
+    broker = Broker(services.settings)
+    app.state.broker = Kept(broker.look, keep_s=BROKER_S)
     for pages in route_modules():
         pages.add_to(app)
     app.mount(STATIC, KeptFiles(), name="static")

@@ -17,9 +17,11 @@ from admin.navigation import PREFIX
 from admin.people import Person, who_asks
 
 if TYPE_CHECKING:
+    from admin.kept import Kept
     from admin.live import Live
     from mlops.bootstrap import Services
     from mlops.ledger.ledger import SqlLedger
+    from tasks.broker import BrokerView
 
 SAID_COOKIE = "acis_said"
 """What the last action did, for the page that comes after it."""
@@ -38,6 +40,7 @@ class Visit:
         self.person = person
         self.services: Services = request.app.state.services
         self.live: Live = request.app.state.live
+        self.broker: Kept[BrokerView] = request.app.state.broker
         self._subject = "/".join(str(value) for value in request.path_params.values())
         self._detail: dict[str, object] = {}
 
