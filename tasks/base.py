@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import structlog
@@ -21,7 +22,8 @@ from mlops.retraining.execution import ended_badly, execute
 from mlops.retraining.lease_keeper import Holder
 from mlops.retraining.stages import stages
 from tasks.drain import is_draining
-from tasks.outcomes import deliver
+from tasks.notes import Notes
+from tasks.outcomes import note_delivered, store_outcomes
 from tasks.payloads import StageMessage
 from tasks.progress import ProgressTeller
 
@@ -180,7 +182,14 @@ def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished)
     if finished.publication is not None:
         services.dispatcher.publish(finished.publication)
     if finished.outcome is not None:
-        deliver(task_self.app, services.ledger, [finished.outcome])
+        for run_id in store_outcomes(task_self.app, [finished.outcome]):
+            _delivered().add(run_id)
+
+
+@cache
+def _delivered() -> Notes[str]:
+    """Of this process."""
+    return Notes(lambda run_ids: note_delivered(process_services().ledger, run_ids))
 
 
 def _stage_result(run_id: str, stage: Stage, finished: Finished) -> dict[str, Any]:

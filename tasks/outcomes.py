@@ -38,31 +38,36 @@ class RunFailed(Exception):
 
 
 def deliver_outcomes(app: Celery, ledger: Ledger, *, limit: int = 100) -> int:
-    """Store all pending outcomes; how many. Called by the reconciler. Safe to run twice."""
+    """Store all pending outcomes, and note that; how many. Called by the reconciler. Safe to run twice."""
     try:
-        pending = ledger.pending_outcomes(limit=limit)
+        delivered = store_outcomes(app, ledger.pending_outcomes(limit=limit))
     except TemporaryError as exc:
         log.warning("outcome.not_delivered", error=str(exc), next="the next pass delivers it")
         return 0
-    return deliver(app, ledger, pending)
+    note_delivered(ledger, delivered)
+    return len(delivered)
 
 
-def deliver(app: Celery, ledger: Ledger, messages: Sequence[OutcomeMessage]) -> int:
-    """Store these outcomes; how many. What cannot be stored stays in the outbox."""
-    delivered: list[str] = []
+def store_outcomes(app: Celery, messages: Sequence[OutcomeMessage]) -> list[str]:
+    """Ids of the runs whose outcomes are in the result backend now; the others stay in the outbox."""
+    stored: list[str] = []
     try:
         for message in messages:
             with external_write("outcome.store"):
                 _store(app, message)
-            delivered.append(message.run_id)
+            stored.append(message.run_id)
     except (OperationalError, RedisError, BackendError) as exc:
         log.warning("outcome.not_delivered", error=str(exc), next="the reconciler delivers it")
+    return stored
+
+
+def note_delivered(ledger: Ledger, run_ids: list[str]) -> None:
+    """Take them out of the outbox; where that fails they are stored a second time."""
     try:
-        if delivered:
-            ledger.outcomes_delivered(delivered)
+        if run_ids:
+            ledger.outcomes_delivered(run_ids)
     except TemporaryError as exc:
-        log.warning("outcome.not_noted", error=str(exc))
-    return len(delivered)
+        log.warning("outcome.not_noted", error=str(exc), next="the reconciler stores it again")
 
 
 def _store(app: Celery, message: OutcomeMessage) -> None:
