@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from celery.schedules import ParseException, crontab
 from celery.utils.time import ffwd
@@ -29,6 +30,7 @@ def parse_cron(expression: str) -> crontab:
         raise ConfigurationError(message) from exc
 
 
+@lru_cache(maxsize=4096)  # hundreds of strategies share a cron and the time of their last slot
 def next_slot(expression: str, after: datetime) -> datetime:
     """First nominal time later than `after`."""
     begin, delta, _ = parse_cron(expression).remaining_delta(after.astimezone(UTC), ffwd=ffwd)

@@ -52,6 +52,7 @@ def options(var_dir: Path, **more: object) -> StackOptions:
             "origin": origin(),
             "mlflow_port": choose_port(),
             "flower_port": choose_port(),
+            "admin_port": choose_port(),
             "roles": (),
             **more,
         }  # type: ignore[arg-type]
