@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 Item = TypeVar("Item")
 
 #: A note waits at most so long; well below the 5 s after which the reconciler misses one.
@@ -17,12 +21,12 @@ AFTER_S = 1.0
 class Notes(Generic[Item]):
     """Collects items, and writes them together a moment later from a thread of its own.
 
-    A process that dies before loses them, so only what is harmless to do again may be noted so. One that ends as it
-    should writes them first.
+    A process that dies before loses them, as does a pool's child that ends, so only what is harmless to do again may be
+    noted so. A program that ends in the ordinary way writes them first.
     """
 
     def __init__(self, write: Callable[[list[Item]], None], *, after_s: float = AFTER_S) -> None:
-        """write: must not raise. after_s: 0: each item at once, in the thread that adds it."""
+        """after_s: 0: each item at once, in the thread that adds it. What `write` raises is logged."""
         self._write, self._after_s = write, after_s
         self._items: list[Item] = []
         self._lock = threading.Lock()
@@ -31,7 +35,7 @@ class Notes(Generic[Item]):
     def add(self, item: Item) -> None:
         """Note it."""
         if not self._after_s:
-            self._write([item])
+            self._try([item])
             return
         with self._lock:
             self._items.append(item)
@@ -46,7 +50,14 @@ class Notes(Generic[Item]):
         with self._lock:
             items, self._items = self._items, []
         if items:
+            self._try(items)
+
+    def _try(self, items: list[Item]) -> None:
+        try:
             self._write(items)
+        except Exception:
+            # The edge of a thread that others rely on.
+            log.exception("notes.not_written", items=len(items), next="what they speak of is done again")
 
     def _write_in_turn(self) -> None:
         while True:
@@ -57,4 +68,4 @@ class Notes(Generic[Item]):
                     self._thread = None
                     atexit.unregister(self.flush)
                     return
-            self._write(items)
+            self._try(items)

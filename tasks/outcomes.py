@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from mlops.errors import TemporaryError
 from mlops.failpoints import external_write
-from tasks.redis_mark import change_since_mark, set_mark
+from tasks.redis_mark import look, set_mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 MARK = "acis:outcomes-are-here"
 """Key in the result backend."""
-UNSYNCED_S = 60.0
-"""Before a restart: what the append-only file did not have yet, a second by default, and the restart's own length."""
+UNSYNCED_S = 10.0
+"""Before the mark was set: what was stored beside it may not have been written with it."""
 
 
 class RunFailed(Exception):
@@ -81,21 +81,30 @@ def _store(app: Celery, message: OutcomeMessage) -> None:
 def restore_flushed_outcomes(app: Celery, ledger: Ledger) -> int:
     """Make outcomes pending again that the result backend may have lost; how many. Called by the reconciler.
 
-    All that would still be kept where it was emptied; the newest ones where it was restarted.
+    All that would still be kept where it was emptied; those since the mark was set where it was restarted.
     """
     redis = getattr(app.backend, "client", None)
     if redis is None:
         return 0
     try:
-        change = change_since_mark(redis, MARK)
-        if change == "none":
-            return 0
-        within_s = float(app.conf.result_expires) if change == "emptied" else UNSYNCED_S
-        n_pending = ledger.redeliver_outcomes(within_s=within_s)
-        set_mark(redis, MARK)
+        now = ledger.now()
+        seen = look(redis, MARK)
+        n_pending = 0
+        if seen.change != "none":
+            since_s = _kept_s(app) if seen.marked_at is None else (now - seen.marked_at).total_seconds()
+            n_pending = ledger.redeliver_outcomes(within_s=since_s + UNSYNCED_S)
+        set_mark(redis, MARK, seen, at=now)
     except RedisError as exc:
         log.warning("outcome.backend_not_looked_at", error=str(exc))
         return 0
     if n_pending:
-        log.warning("outcome.backend_changed", backend_was=change, outcomes=n_pending, next="they are delivered again")
+        log.warning(
+            "outcome.backend_changed", backend_was=seen.change, outcomes=n_pending, next="they are delivered again"
+        )
     return n_pending
+
+
+def _kept_s(app: Celery) -> float:
+    """How long the longest kept outcome is kept."""
+    kept = (app.conf.result_expires, app.conf.get("result_failure_expires"))
+    return float(max(app.backend.prepare_expires(value, type=int) or 0 for value in kept))

@@ -131,6 +131,10 @@ class CeleryDispatcher:
         self._notes.add(Sent(publication=publication, queue=queue, task_id=task_id))
         return True
 
+    def flush(self) -> None:
+        """Note now what was sent."""
+        self._notes.flush()
+
     def _send(self, publication: Publication, *, queue: str, task_id: str) -> None:
         soft_s, kill_s = time_limits_of(publication)
         with external_write("publish.send"):
