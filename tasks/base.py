@@ -19,7 +19,7 @@ from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ledger.records import Finished, Grant, RunRequest, Stage
 from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.execution import ended_badly, execute
-from mlops.retraining.lease_keeper import Holder
+from mlops.retraining.lease_keeper import Holder, suspended_too
 from mlops.retraining.stages import stages
 from tasks.drain import is_draining
 from tasks.notes import Notes
@@ -91,17 +91,19 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
         renew_s=services.settings.renew_s,
         is_draining=is_draining,
     )
-    grant = _claimed(task_self, services, stage, message)
-    if grant is None:
+    claimed = _claimed(task_self, services, stage, message)
+    if claimed is None:
         log.info("stage.nothing_to_claim", run_id=message.run_id, stage=stage.value)
         task_self.request.ignore_result = True
         return None
+    grant, asked_at = claimed
     with ProgressTeller(task_self.app, grant.run_id, stage) as teller:
         finished = execute(
             grant,
             stages(services),
             services.ledger,
             holder,
+            asked_at=asked_at,
             on_progress=teller.report,
             checkpoints=StageCheckpoints(
                 services.checkpoints, services.ledger, grant, every_s=services.settings.checkpoint_every_s
@@ -114,12 +116,15 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
     return _stage_result(grant.run_id, stage, finished)
 
 
-def _claimed(task_self: Task[Any, Any], services: Services, stage: Stage, message: StageMessage) -> Grant | None:
-    """The grant, or None. A database that is away for a moment is waited for: the bell would be missed for minutes."""
+def _claimed(
+    task_self: Task[Any, Any], services: Services, stage: Stage, message: StageMessage
+) -> tuple[Grant, float] | None:
+    """The grant and when it was asked for, or None. A database that is away for a moment is waited for."""
     request = task_self.request
     for pause_s in (*CLAIM_PAUSES_S, None):
+        asked_at = suspended_too()
         try:
-            return services.ledger.claim(
+            grant = services.ledger.claim(
                 message.run_id,
                 stage,
                 worker=str(request.hostname),
@@ -127,6 +132,7 @@ def _claimed(task_self: Task[Any, Any], services: Services, stage: Stage, messag
                 task_id=request.id,
                 queue=(request.delivery_info or {}).get("routing_key"),
             )
+            return None if grant is None else (grant, asked_at)
         except LedgerUnavailable as exc:
             if pause_s is None or is_draining():
                 raise

@@ -199,7 +199,7 @@ def _outcomes(system: ChaosSystem) -> Iterator[str]:
 
 def _left_over(system: ChaosSystem) -> Iterator[str]:
     tidy(system.services)  # what a killed worker left is taken away by the hour
-    checkpoints = system.services.checkpoints.run_ids()
+    checkpoints = system.services.checkpoints.newest()
     if checkpoints:
         yield f"checkpoints are left of {', '.join(checkpoints)}"
     with system.redis_client() as client:
