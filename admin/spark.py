@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from mlops.ledger.standings import CheckLine
+from mlops.ledger.standings import CheckPoint
 
 STEP, HEIGHT = 5, 20
 """Units of the picture: from bar to bar, and of a share of 1."""
 _CLASSES = {"drifted": "drifted", "stable": "stable"}
 
 
-def spark(checks: Sequence[CheckLine]) -> Markup:
+def spark(checks: Sequence[CheckPoint]) -> Markup:
     """An SVG that says in words what it shows; empty without checks. checks : oldest first"""
     if not checks:
         return Markup("")
