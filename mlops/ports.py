@@ -318,6 +318,14 @@ class RunStart:
     started_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A run of the registry that says RUNNING."""
+
+    run_id: str
+    ledger_run_id: str
+
+
 #: Name of the drift profile among a version's artifacts, and of the tag that holds its SHA-256.
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 
@@ -325,8 +333,11 @@ PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 class ModelRegistry(Protocol):
     """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
 
-    def log_training(self, trained: TrainedModel) -> ModelVersion:
-        """Log and register, once per `ledger_run_id` however often it is called."""
+    def log_training(self, trained: TrainedModel, *, before_write: Callable[[], None] = lambda: None) -> ModelVersion:
+        """Log and register, once per `ledger_run_id` however often it is called, and by whomever.
+
+        before_write: called before each write; raises where the caller may not write any more.
+        """
         ...
 
     def log_failure(self, failed: FailedTraining) -> None:
@@ -391,6 +402,14 @@ class ModelRegistry(Protocol):
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
         """End as KILLED the registry's runs of this ledger run that still say RUNNING; how many."""
+        ...
+
+    def open_runs(self) -> list[OpenRun]:
+        """What says RUNNING in our experiments, however old; some hundreds at most."""
+        ...
+
+    def close_run(self, run_id: str, *, reason: str) -> None:
+        """End one as KILLED."""
         ...
 
 
