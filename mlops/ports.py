@@ -618,8 +618,12 @@ class Ledger(Protocol):
         """Say from when on an entry has slots, unless somebody has said it."""
         ...
 
-    def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:
-        """Note that a slot was opened or skipped; never moves `last_slot` backwards."""
+    def slot_opened(self, key: str, slot: datetime) -> None:
+        """Note that a run was opened for the slot; never moves `last_slot` backwards."""
+        ...
+
+    def slots_skipped(self, key: str, slots: Sequence[datetime], *, note: str) -> None:
+        """Each becomes a run in state `skipped`; never moves `last_slot` backwards."""
         ...
 
     def worker_seen(self, beat: WorkerBeat) -> None:

@@ -42,8 +42,8 @@ def _ready_file() -> Path:
 @signals.worker_init.connect
 def clear_the_flags(**_: Any) -> None:  # noqa: ANN401
     """Of an earlier process with this number or name."""
-    forget_drains(load_settings().var_dir)
     _ready_file().unlink(missing_ok=True)
+    forget_drains(load_settings().var_dir)
 
 
 @signals.worker_ready.connect

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops.errors import (, LeaseLost
+from mlops.errors import (
     ConfigurationError,
     InsufficientData,
     LeaseLost,
