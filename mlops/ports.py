@@ -600,6 +600,10 @@ class Ledger(Protocol):
         """Make pending again what was delivered within so many seconds; how many."""
         ...
 
+    def redeliver_outcome(self, run_id: str) -> OutcomeMessage | None:
+        """Make one pending again, and give it; None where the run has none."""
+        ...
+
     def outcomes_delivered(self, run_ids: Sequence[str]) -> None:
         """They are there now."""
         ...
