@@ -13,7 +13,7 @@ from config.settings import load_settings
 from worker.draining import begin_drain
 
 
-class DrainStep(bootsteps.StartStopStep):  # type: ignore[misc]  # the library's base is untyped
+class DrainStep(bootsteps.StartStopStep):
     """Of the worker's blueprint."""
 
     def close(self, parent: Any) -> None:  # noqa: ANN401, ARG002 -- the base class's signature
