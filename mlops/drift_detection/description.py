@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mlops.drift_detection.presort import sort_into
 from mlops.drift_detection.psi import sorted_values
 
 Floats = npt.NDArray[np.float64]
@@ -67,12 +68,13 @@ def ordered_column(values: Floats) -> OrderedColumn:
 
 
 def ordered_columns(columns: Sequence[Floats]) -> list[OrderedColumn]:
-    """The same for columns of one length, by one call."""
+    """The same for columns of one length."""
     if len(columns) == 1:
         return [ordered_column(columns[0])]
-    table = np.stack(columns)
-    table.sort(axis=1)
-    n_values = [int(np.searchsorted(row, np.nan, side="left")) for row in table]
+    table = np.empty((len(columns), len(columns[0])))
+    for column, row in zip(columns, table, strict=True):
+        sort_into(column, row)
+    n_values = [int(row.searchsorted(np.nan, side="left")) for row in table]
     return [OrderedColumn(values=row[:n], n_missing=len(row) - n) for row, n in zip(table, n_values, strict=True)]
 
 

@@ -17,6 +17,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from mlops.drift_detection.presort import sort_into
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
@@ -93,6 +95,7 @@ def population_stability_index(
 
 def sorted_values(values: Floats) -> tuple[Floats, int]:
     """The values in ascending order without nan, and how many nan there were: one sort, nan sort last."""
-    ordered = np.sort(values)
-    n = int(np.searchsorted(ordered, np.nan, side="left"))
+    ordered = np.empty(len(values))
+    sort_into(values, ordered)
+    n = int(ordered.searchsorted(np.nan, side="left"))
     return ordered[:n], len(ordered) - n
