@@ -85,24 +85,37 @@ def number_distribution(reference: Floats, current: Floats, *, spread: float | N
     reference : (n,) current : (m,) finite, ascending      spread: standard deviation of the reference
     None where a window is empty, or where the values lie too far apart for the difference to be a float.
     """
-    if not len(reference) or not len(current):
-        return None
-    low = min(_below(reference), _below(current))
-    high = max(_above(reference), _above(current))
-    if low == high:
-        # One value: a bin's width around it, as wide as the value is large, so that the edges differ.
-        margin = max(abs(low), 1.0) / 2
-        low, high = low - margin, high + margin
-    if not math.isfinite(high - low):
-        return None
-    edges = low + (high - low) * _STEPS
-    edges[-1] = high
+    return number_distributions(reference[np.newaxis], current[np.newaxis], spreads=[spread])[0]
+
+
+def number_distributions(
+    reference: Floats, current: Floats, *, spreads: Sequence[float | None]
+) -> list[NumberDistribution | None]:
+    """The same of each feature. reference : (f, n)      current : (f, m)      spreads : f of them"""
+    if not reference.shape[1] or not current.shape[1]:
+        return [None] * len(spreads)
+    low = np.minimum(_below(reference), _below(current))
+    high = np.maximum(_above(reference), _above(current))
+    # One value: a bin's width around it, as wide as the value is large, so that the edges differ.
+    margin = np.where(low == high, np.maximum(np.abs(low), 1.0) / 2, 0.0)
+    low, high = low - margin, high + margin
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = low[:, np.newaxis] + (high - low)[:, np.newaxis] * _STEPS
+        moved = _quantiles(current) - _quantiles(reference)
+    edges[:, -1] = high
+    rows = zip(edges, reference, current, moved, spreads, strict=True)
+    return [_number_distribution(*row) if math.isfinite(row[0][-1] - row[0][0]) else None for row in rows]
+
+
+def _number_distribution(
+    edges: Floats, reference: Floats, current: Floats, moved: Floats, spread: float | None
+) -> NumberDistribution:
     return NumberDistribution(
-        low=low,
-        high=high,
+        low=float(edges[0]),
+        high=float(edges[-1]),
         reference=_counts(reference, edges),
         current=_counts(current, edges),
-        quantile_shift=_quantile_shift(reference, current, spread),
+        quantile_shift=_in_spreads(moved, spread),
     )
 
 
@@ -120,12 +133,12 @@ def category_distribution(names: Sequence[str | None], counts: Integers) -> Cate
     )
 
 
-def _below(values: Floats) -> float:
-    return float(values[math.floor(TAIL * (len(values) - 1))])
+def _below(values: Floats) -> Floats:
+    return values[:, math.floor(TAIL * (values.shape[1] - 1))]
 
 
-def _above(values: Floats) -> float:
-    return float(values[math.ceil((1 - TAIL) * (len(values) - 1))])
+def _above(values: Floats) -> Floats:
+    return values[:, math.ceil((1 - TAIL) * (values.shape[1] - 1))]
 
 
 def _counts(values: Floats, edges: Floats) -> tuple[int, ...]:
@@ -135,19 +148,18 @@ def _counts(values: Floats, edges: Floats) -> tuple[int, ...]:
     return tuple(after - before for before, after in pairwise([0, *upto, len(values)]))
 
 
-def _quantile_shift(reference: Floats, current: Floats, spread: float | None) -> tuple[float, ...] | None:
+def _in_spreads(moved: Floats, spread: float | None) -> tuple[float, ...] | None:
+    """With four digits; None without a spread, or beyond the largest float."""
     if not spread:
         return None
-    moved = [(now - before) / spread for before, now in zip(_quantiles(reference), _quantiles(current), strict=True)]
-    return tuple(round(value, 4) for value in moved) if all(map(math.isfinite, moved)) else None
+    shift = [value / spread for value in moved.tolist()]
+    return tuple(round(value, 4) for value in shift) if all(map(math.isfinite, shift)) else None
 
 
-def _quantiles(values: Floats) -> list[float]:
-    """At LEVELS, linear interpolation between order statistics, which no two of them can overflow."""
-    position = _LEVELS * (len(values) - 1)
+def _quantiles(values: Floats) -> Floats:
+    """(f, levels) linear interpolation between order statistics, which no two of them can overflow."""
+    last = values.shape[1] - 1
+    position = _LEVELS * last
     below = position.astype(np.int64)
     part = position - below
-    quantiles: list[float] = (
-        values[below] * (1.0 - part) + values[np.minimum(below + 1, len(values) - 1)] * part
-    ).tolist()
-    return quantiles
+    return np.asarray(values[:, below] * (1.0 - part) + values[:, np.minimum(below + 1, last)] * part)

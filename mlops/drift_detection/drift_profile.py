@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.cells import CELLS, cell_of, quantile_cells
-from mlops.drift_detection.description import Description, describe, ordered_column
+from mlops.drift_detection.description import Description, describe
+from mlops.drift_detection.ordered import ordered_column
 from mlops.drift_detection.psi import bin_counts, quantile_bins
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
