@@ -24,7 +24,7 @@ from datetime import date
 import numpy as np
 
 from mlops.drift_detection.parallel import each, shared_out
-from mlops.drift_detection.placements import Dates, Integers, Placed, chosen, dates_of, distinct, rows_kept
+from mlops.drift_detection.placements import Dates, Integers, Placed, dates_of, distinct, kept_of
 from mlops.drift_detection.shifts import category_distances, number_distances
 from mlops.drift_detection.weights import Weights, weighted_mean
 from mlops.features.frame import FeatureFrame, Floats
@@ -136,9 +136,9 @@ def rank(
     placement's newest      references : the first date and the one after the last of each placement's reference,
     once for each of its parts
     """
-    rows = [rows_kept(dates_of(frame)) for frame in frames]
+    rows = [kept_of(frame) for frame in frames]
     day_of_row = np.searchsorted(
-        days, np.concatenate([dates_of(f)[chosen] for f, chosen in zip(frames, rows, strict=True)])
+        days, np.concatenate([dates_of(frame)[kept] for frame, kept in zip(frames, rows, strict=True)])
     )
     placed = Placed(day_of_row=day_of_row, n_days=len(days), ends=ends, k=k, references=references)
     names = [name for name in frames[0].numbers if all(name in frame.numbers for frame in frames)]
@@ -190,11 +190,11 @@ def ranked(
 def own_distances(history: FeatureFrame, reference: FeatureFrame, current: FeatureFrame) -> dict[str, float]:
     """Each number's distance at the check alone, as `calibrate` finds it: no placement is looked at."""
     frames = (history, reference, current)
-    rows = [rows_kept(dates_of(frame)) for frame in frames]
+    rows = [kept_of(frame) for frame in frames]
     newest, day = np.unique(dates_of(current)[rows[2]], return_inverse=True)
     k = len(newest)
     # History and reference count as a date each: the check's own windows need no finer ones.
-    before = np.repeat([0, 1], [len(rows[0]), len(rows[1])])
+    before = np.repeat([0, 1], [len(dates_of(frame)[kept]) for frame, kept in zip(frames[:2], rows[:2], strict=True)])
     placed = Placed(
         day_of_row=np.concatenate([before, 2 + day]),
         n_days=2 + k,
@@ -219,19 +219,20 @@ def reranked(calibration: Calibration, distances: Mapping[str, float], weights: 
 
 
 def _number_distances(
-    names: Sequence[str], frames: Sequence[FeatureFrame], rows: Sequence[Integers], placed: Placed
+    names: Sequence[str], frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], placed: Placed
 ) -> Floats:
     """(names, placements)"""
     columns = (
-        np.concatenate([chosen(frame.numbers[name], kept) for frame, kept in zip(frames, rows, strict=True)])
-        for name in names
+        np.concatenate([frame.numbers[name][kept] for frame, kept in zip(frames, rows, strict=True)]) for name in names
     )
     counts, middles = placed.number_counts(columns, len(names))
     found = number_distances(placed.reference(counts), placed.newest(counts), counts[:, :, -1], middles)
     return found.astype(np.float64)
 
 
-def _category_distances(name: str, frames: Sequence[FeatureFrame], rows: Sequence[Integers], placed: Placed) -> Floats:
+def _category_distances(
+    name: str, frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], placed: Placed
+) -> Floats:
     """(placements,)"""
     texts = np.concatenate([frame.categories[name][kept] for frame, kept in zip(frames, rows, strict=True)])
     names, cells = np.unique(np.array(["\0" if text is None else f"={text}" for text in texts]), return_inverse=True)

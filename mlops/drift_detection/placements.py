@@ -54,7 +54,7 @@ class Placed:
         return counts, middles
 
     def category_counts(self, cells: Integers, n_cells: int) -> Singles:
-        """(cells, days + 1) rows of each cell up to and including each date."""
+        """(cells, days + 1) rows of each cell up to and including each date. Overwrites `cells`."""
         return self._up_to_each_date(cells, n_cells).astype(np.float32)
 
     def reference(self, counts: Singles) -> Singles:
@@ -67,13 +67,13 @@ class Placed:
         return (span.of(counts) for span in self._suffixes)
 
     def _up_to_each_date(self, cells: Integers, n_cells: int) -> Integers:
-        """(cells, days + 1) rows of each cell up to each date; column 0 is before the first."""
-        places = cells * (self.n_days + 1)
-        places += self._column_of_row
-        flat = np.bincount(places, minlength=n_cells * (self.n_days + 1))
+        """(cells, days + 1) rows of each cell up to each date; column 0 is before the first. Overwrites `cells`."""
+        cells *= self.n_days + 1
+        cells += self._column_of_row
+        flat = np.bincount(cells, minlength=n_cells * (self.n_days + 1))
         # One sum over all, the shorter way; what came before a cell is taken off it again.
         added = np.cumsum(flat, out=flat).reshape(n_cells, self.n_days + 1)
-        return np.asarray(added - added[:, :1])
+        return np.subtract(added, added[:, :1].copy(), out=added)
 
     @cached_property
     def _column_of_row(self) -> Integers:
@@ -127,6 +127,12 @@ def _follow(indices: Integers) -> bool:
     return not len(indices) or bool((np.diff(indices) == 1).all())
 
 
+def kept_of(frame: FeatureFrame) -> Integers | slice:
+    """The rows that are counted; a slice where they are all, in their order."""
+    rows = rows_kept(dates_of(frame))
+    return slice(None) if len(rows) == frame.n_rows and _follow(rows) else rows
+
+
 def rows_kept(dates: Dates, limit: int = ROWS_PER_DATE) -> Integers:
     """Indices of at most `limit` rows of each date, evenly spaced; what is kept is kept again."""
     if not len(dates):
@@ -155,11 +161,6 @@ def _first_rows(ascending: Dates) -> Integers:
     """Index of each date's first row."""
     days = ascending.view(np.int64)
     return np.flatnonzero(np.append(len(days) > 0, days[1:] != days[:-1])[: len(days)])
-
-
-def chosen(values: Floats, rows: Integers) -> Floats:
-    """Those rows; all of them are no copy."""
-    return values if len(rows) == len(values) and _follow(rows) else values.take(rows)
 
 
 def dates_of(frame: FeatureFrame) -> Dates:

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 Slots = npt.NDArray[np.uint16]
 
 #: Below so many values numpy's sort is quick in any case.
-_LEAST = 8192
+_LEAST = 2048
 #: Above so many the sixteen bytes of index per value would be felt beside the rows.
 _MOST = 2_000_000
 #: Values from which the map is made.
