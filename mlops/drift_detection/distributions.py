@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,20 +102,17 @@ def number_distributions(
         edges = low[:, np.newaxis] + (high - low)[:, np.newaxis] * _STEPS
         moved = _quantiles(current) - _quantiles(reference)
     edges[:, -1] = high
-    rows = zip(edges, reference, current, moved, spreads, strict=True)
-    return [_number_distribution(*row) if math.isfinite(row[0][-1] - row[0][0]) else None for row in rows]
-
-
-def _number_distribution(
-    edges: Floats, reference: Floats, current: Floats, moved: Floats, spread: float | None
-) -> NumberDistribution:
-    return NumberDistribution(
-        low=float(edges[0]),
-        high=float(edges[-1]),
-        reference=_counts(reference, edges),
-        current=_counts(current, edges),
-        quantile_shift=_in_spreads(moved, spread),
-    )
+    # Of edges that are nan the counts mean nothing, and are not used.
+    rows = zip(edges[:, 0].tolist(), edges[:, -1].tolist(), _counts(reference, edges), _counts(current, edges),
+               moved.tolist(), spreads, strict=True)  # fmt: skip
+    return [
+        NumberDistribution(
+            low=first, high=last, reference=tuple(before), current=tuple(now), quantile_shift=_in_spreads(shift, spread)
+        )
+        if math.isfinite(last - first)
+        else None
+        for first, last, before, now, shift, spread in rows
+    ]
 
 
 def category_distribution(names: Sequence[str | None], counts: Integers) -> CategoryDistribution:
@@ -141,18 +137,22 @@ def _above(values: Floats) -> Floats:
     return values[:, math.ceil((1 - TAIL) * (values.shape[1] - 1))]
 
 
-def _counts(values: Floats, edges: Floats) -> tuple[int, ...]:
-    """Below, in each bin [edge, next), the last one closed, above."""
-    upto = values.searchsorted(edges, side="left").tolist()
-    upto[-1] = int(values.searchsorted(edges[-1], side="right"))
-    return tuple(after - before for before, after in pairwise([0, *upto, len(values)]))
+def _counts(values: Floats, edges: Floats) -> list[list[int]]:
+    """Of each feature: below, in each bin [edge, next), the last one closed, above."""
+    upto = np.zeros((len(values), BINS + 3), dtype=np.int64)
+    upto[:, -1] = values.shape[1]
+    for row, borders, out in zip(values, edges, upto, strict=True):
+        out[1:-1] = row.searchsorted(borders)
+        out[-2] = row.searchsorted(borders[-1], side="right")
+    counts: list[list[int]] = np.diff(upto, axis=1).tolist()
+    return counts
 
 
-def _in_spreads(moved: Floats, spread: float | None) -> tuple[float, ...] | None:
+def _in_spreads(moved: Sequence[float], spread: float | None) -> tuple[float, ...] | None:
     """With four digits; None without a spread, or beyond the largest float."""
     if not spread:
         return None
-    shift = [value / spread for value in moved.tolist()]
+    shift = [value / spread for value in moved]
     return tuple(round(value, 4) for value in shift) if all(map(math.isfinite, shift)) else None
 
 

@@ -16,7 +16,7 @@ from mlops.drift_detection.distributions import number_distributions
 from mlops.drift_detection.findings import Finding, numeric_findings
 from mlops.drift_detection.ks import effective_size, ks_p_values, ks_statistics
 from mlops.drift_detection.ordered import Floats, OrderedBlock
-from mlops.drift_detection.psi import Bins, Counts, bin_counts, index_from_counts, quantile_bins
+from mlops.drift_detection.psi import Bins, Counts, bin_counts, index_from_counts, quantile_bins_of_rows
 from mlops.drift_detection.report import FeatureReport
 from mlops.errors import UnusableFeatures
 from mlops.strategies import DriftPolicy
@@ -40,7 +40,7 @@ class ReferenceBlock:
 def sample_block(ordered: OrderedBlock, *, bins: int) -> ReferenceBlock:
     """A reference window of which every value is there."""
     f, n = ordered.values.shape
-    edges = [quantile_bins(row, bins=bins) for row in ordered.values] if n else []
+    edges = quantile_bins_of_rows(ordered.values, bins=bins) if n else []
     return ReferenceBlock(
         ordered=ordered,
         descriptions=describe_block(ordered),
