@@ -30,7 +30,7 @@ document.addEventListener("submit", async (event) => {
 
 // ---- live: every element with data-live-run, and what listens to live:changed
 let stream = null;
-let pending = null;
+const pending = new Set();
 function duration(seconds) {
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const minutes = Math.floor(seconds / 60);
@@ -47,12 +47,13 @@ function show(event) {
     }
   }
 }
-function changed() {
+function changed(name) {
   // Several changes at once are one look.
-  if (pending) return;
-  pending = setTimeout(() => {
-    pending = null;
-    document.body.dispatchEvent(new Event("live:changed"));
+  if (pending.has(name)) return;
+  pending.add(name);
+  setTimeout(() => {
+    pending.delete(name);
+    document.body.dispatchEvent(new Event(name));
   }, 250);
 }
 function follow() {
@@ -61,7 +62,7 @@ function follow() {
   stream.onmessage = (message) => {
     const event = JSON.parse(message.data);
     if (event.type === "progress") show(event);
-    if (event.type === "changed") changed();
+    if (event.type === "changed") { changed("live:changed"); changed(`live:${event.run_id}`); }
   };
   document.documentElement.dataset.following = "yes";
 }
@@ -111,7 +112,14 @@ document.addEventListener("change", (event) => {
   }
 });
 
-function ready(root) { localise(root); draw(root); follow(); }
+// ---- what can be scrolled can be scrolled with the keyboard
+function reachable(root) {
+  for (const one of root.querySelectorAll(".scroll")) {
+    if (one.scrollWidth > one.clientWidth) { one.tabIndex = 0; one.setAttribute("role", "group"); one.setAttribute("aria-label", "Table, scrollable"); }
+  }
+}
+
+function ready(root) { localise(root); draw(root); reachable(root); follow(); }
 ready(document);
 document.body.addEventListener("htmx:afterSwap", (event) => ready(event.detail.elt || document));
 document.querySelectorAll("details.menu").forEach((menu) => { menu.open = matchMedia("(min-width: 62rem)").matches; });

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, String, and_, column, func, select, values
+from sqlalchemy import CTE, JSON, String, and_, cast, func, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow
@@ -39,6 +40,15 @@ class CheckLine:
     p_value: float | None
     alpha: float | None
     n_placements: int | None
+
+
+class CheckPoint(NamedTuple):
+    """A drift check as a point of a picture."""
+
+    as_of: date | None
+    id: int
+    verdict: str | None
+    share: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +120,26 @@ class Awaiting:
 class Standings(LedgerPart):
     """What an overview shows."""
 
+    def _asked(self, strategies: Sequence[str]) -> CTE:
+        """The names as rows, so that each is looked up in an index by itself.
+
+        As one value: hundreds of them as VALUES took the time of the whole query, to write its text.
+        """
+        names = list(strategies)
+        if self.database.is_postgresql:
+            rows = func.json_array_elements_text(cast(names, JSON)).column_valued("strategy")
+            return select(rows.cast(String).label("strategy")).cte("asked")
+        return select(func.json_each(json.dumps(names)).table_valued("value").c.value.label("strategy")).cte("asked")
+
     def standings(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, Standing]:
         """By strategy, each with champion, newest check and newest run; three queries."""
         if not strategies:
             return {}
-        asked = _asked(strategies)
-        champions = select(tables.champion).where(
-            _champion.namespace == namespace, _champion.strategy.in_(list(strategies))
+        asked = self._asked(strategies)
+        champions = (
+            select(tables.champion)
+            .select_from(asked)
+            .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
         )
         newest_check = (
             select(_report.id)
@@ -150,9 +173,31 @@ class Standings(LedgerPart):
         self, strategies: Sequence[str], *, limit: int = 30, namespace: str = LIVE
     ) -> dict[str, list[CheckLine]]:
         """The newest checks of each, oldest first, one query; where several share the oldest date, some more."""
+        found: dict[str, list[CheckLine]] = defaultdict(list)
+        for row in self._recent(strategies, _check_columns(), limit=limit, namespace=namespace):
+            found[row.strategy].append(_check_of(row))
+        for lines in found.values():
+            lines.sort(key=lambda line: (line.as_of or date.min, line.id))
+        return dict(found)
+
+    def recent_points(
+        self, strategies: Sequence[str], *, limit: int = 30, namespace: str = LIVE
+    ) -> dict[str, list[CheckPoint]]:
+        """Of the same checks what a small picture needs, in half the time."""
+        found: dict[str, list[CheckPoint]] = defaultdict(list)
+        columns = (_report.strategy, _report.as_of, _report.id, _report.verdict, _report.share)
+        for strategy, *point in self._recent(strategies, columns, limit=limit, namespace=namespace):
+            found[strategy].append(CheckPoint(*point))
+        for points in found.values():
+            points.sort(key=lambda point: (point.as_of or date.min, point.id))
+        return dict(found)
+
+    def _recent(
+        self, strategies: Sequence[str], columns: Sequence[Any], *, limit: int, namespace: str
+    ) -> Sequence[AnyRow]:
         if not strategies:
-            return {}
-        asked = _asked(strategies)
+            return []
+        asked = self._asked(strategies)
         oldest = (
             select(_report.as_of)
             .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
@@ -163,7 +208,7 @@ class Standings(LedgerPart):
             .scalar_subquery()
         )
         query = (
-            select(*_check_columns())
+            select(*columns)
             .select_from(asked)
             .join(
                 tables.drift_report,
@@ -174,13 +219,8 @@ class Standings(LedgerPart):
                 ),
             )
         )
-        found: dict[str, list[CheckLine]] = defaultdict(list)
         with self.database.reading() as connection:
-            for row in connection.execute(query):
-                found[row.strategy].append(_check_of(row))
-        for lines in found.values():
-            lines.sort(key=lambda line: (line.as_of or date.min, line.id))
-        return dict(found)
+            return connection.execute(query).all()
 
     def checks_between(
         self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE
@@ -298,11 +338,6 @@ class Standings(LedgerPart):
                 )
                 for row in connection.execute(query)
             ]
-
-
-def _asked(strategies: Sequence[str]) -> CTE:
-    """The names as rows, so that each is looked up in an index by itself."""
-    return values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
 
 
 def _check_columns() -> tuple[Any, ...]:
