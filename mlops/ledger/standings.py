@@ -126,7 +126,7 @@ class Standings(LedgerPart):
             .correlate(asked)
             .scalar_subquery()
         )
-        checks = select(*_check_columns()).select_from(asked).join(tables.drift_report, _report.id == newest_check)
+        checks = select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest_check)
         newest_run = (
             select(_run.run_id)
             .where(_run.namespace == namespace, _run.strategy == asked.c.strategy)
@@ -139,7 +139,7 @@ class Standings(LedgerPart):
         runs = select(*columns).select_from(asked).join(tables.run, _run.run_id == newest_run)
         with self.database.reading() as connection:
             champion_of = {row.strategy: _champion_of(row) for row in connection.execute(champions)}
-            check_of = {row.strategy: _check_of(row) for row in connection.execute(checks)}
+            check_of = {row.strategy: check_line(row) for row in connection.execute(checks)}
             run_of = {row.strategy: _last_run_of(row) for row in connection.execute(runs)}
         return {
             name: Standing(champion=champion_of.get(name), check=check_of.get(name), run=run_of.get(name))
@@ -163,7 +163,7 @@ class Standings(LedgerPart):
             .scalar_subquery()
         )
         query = (
-            select(*_check_columns())
+            select(*check_line_columns())
             .select_from(asked)
             .join(
                 tables.drift_report,
@@ -177,7 +177,7 @@ class Standings(LedgerPart):
         found: dict[str, list[CheckLine]] = defaultdict(list)
         with self.database.reading() as connection:
             for row in connection.execute(query):
-                found[row.strategy].append(_check_of(row))
+                found[row.strategy].append(check_line(row))
         for lines in found.values():
             lines.sort(key=lambda line: (line.as_of or date.min, line.id))
         return dict(found)
@@ -187,7 +187,7 @@ class Standings(LedgerPart):
     ) -> list[CheckLine]:
         """Checks as of the days from `first` to `last`, oldest first."""
         query = (
-            select(*_check_columns())
+            select(*check_line_columns())
             .where(
                 _report.namespace == namespace,
                 _report.strategy.in_(list(strategies)),
@@ -197,7 +197,7 @@ class Standings(LedgerPart):
             .order_by(_report.as_of, _report.id)
         )
         with self.database.reading() as connection:
-            return [_check_of(row) for row in connection.execute(query)]
+            return [check_line(row) for row in connection.execute(query)]
 
     def newest_checks(
         self,
@@ -209,7 +209,9 @@ class Standings(LedgerPart):
         namespace: str = LIVE,
     ) -> list[CheckLine]:
         """As they were made, newest first; `before`: the id of the last line of the page before."""
-        query = select(*_check_columns()).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(limit)
+        query = (
+            select(*check_line_columns()).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(limit)
+        )
         if strategy:
             query = query.where(_report.strategy == strategy)
         if verdict:
@@ -217,7 +219,7 @@ class Standings(LedgerPart):
         if before is not None:
             query = query.where(_report.id < before)
         with self.database.reading() as connection:
-            return [_check_of(row) for row in connection.execute(query)]
+            return [check_line(row) for row in connection.execute(query)]
 
     def newest_day(self, *, namespace: str = LIVE) -> date | None:
         """As-of date of the newest check, of any strategy."""
@@ -305,7 +307,8 @@ def _asked(strategies: Sequence[str]) -> CTE:
     return values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
 
 
-def _check_columns() -> tuple[Any, ...]:
+def check_line_columns() -> tuple[Any, ...]:
+    """What a `CheckLine` is read from."""
     return (
         _report.id,
         _report.run_id,
@@ -323,7 +326,8 @@ def _check_columns() -> tuple[Any, ...]:
     )
 
 
-def _check_of(row: AnyRow) -> CheckLine:
+def check_line(row: AnyRow) -> CheckLine:
+    """A row with those columns."""
     return CheckLine(
         id=row.id,
         run_id=row.run_id,
