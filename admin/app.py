@@ -17,6 +17,7 @@ from admin.headers import SecurityHeaders
 from admin.kept import Kept
 from admin.live import Live
 from admin.pages import STATIC, Pages, guarded_routes
+from admin.registry_view import RegistryView
 from admin.static_files import KeptFiles
 from tasks.broker import Broker
 
@@ -34,6 +35,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.live = Live(services)
     broker = Broker(services.settings)
+    app.state.registry_view = RegistryView(services)
     app.state.broker = Kept(broker.look, keep_s=BROKER_S)
     for pages in route_modules():
         pages.add_to(app)
@@ -57,5 +59,7 @@ def route_modules() -> Iterator[Pages]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.live.start()
+    app.state.registry_view.start()
     yield
+    app.state.registry_view.stop()
     app.state.live.stop()

@@ -19,6 +19,7 @@ from admin.people import Person, who_asks
 if TYPE_CHECKING:
     from admin.kept import Kept
     from admin.live import Live
+    from admin.registry_view import RegistryView
     from mlops.bootstrap import Services
     from mlops.ledger.ledger import SqlLedger
     from tasks.broker import BrokerView
@@ -40,6 +41,7 @@ class Visit:
         self.person = person
         self.services: Services = request.app.state.services
         self.live: Live = request.app.state.live
+        self.registry_view: RegistryView = request.app.state.registry_view
         self.broker: Kept[BrokerView] = request.app.state.broker
         self._subject = "/".join(str(value) for value in request.path_params.values())
         self._detail: dict[str, object] = {}

@@ -112,7 +112,14 @@ document.addEventListener("change", (event) => {
   }
 });
 
-function ready(root) { localise(root); draw(root); follow(); }
+// ---- what can be scrolled can be scrolled with the keyboard
+function reachable(root) {
+  for (const one of root.querySelectorAll(".scroll")) {
+    if (one.scrollWidth > one.clientWidth) { one.tabIndex = 0; one.setAttribute("role", "group"); one.setAttribute("aria-label", "Table, scrollable"); }
+  }
+}
+
+function ready(root) { localise(root); draw(root); reachable(root); follow(); }
 ready(document);
 document.body.addEventListener("htmx:afterSwap", (event) => ready(event.detail.elt || document));
 document.querySelectorAll("details.menu").forEach((menu) => { menu.open = matchMedia("(min-width: 62rem)").matches; });
