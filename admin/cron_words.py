@@ -12,7 +12,6 @@ from cron_descriptor.Exception import FormatException
 from mlops.cron import cron_fault
 from tasks.slots import next_slot
 
-
 _LAST_CLOCK = re.compile(r"(\d\d:\d\d)(?!.*\d\d:\d\d)")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, Date, case, func, literal, select, tuple_
 
 from mlops.ledger import tables
 from mlops.ledger.part import LedgerPart
@@ -78,6 +78,26 @@ class CheckList(LedgerPart):
             query = query.where(_report.as_of >= since)
         with self.database.reading() as connection:
             return [check_line(row) for row in connection.execute(query)]
+
+    def check_of(self, run_id: str) -> CheckLine | None:
+        """A run's check; None: it has made none, or not yet."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(*check_line_columns()).where(_report.run_id == run_id)).one_or_none()
+        return None if row is None else check_line(row)
+
+    def checks_beside(self, line: CheckLine, *, namespace: str = LIVE) -> tuple[CheckLine | None, CheckLine | None]:
+        """The strategy's check before this one and the one after, by as-of date."""
+        place = tuple_(literal(line.as_of, Date()), literal(line.id))
+        here = tuple_(_report.as_of, _report.id)
+        its_own = select(*check_line_columns()).where(
+            _report.namespace == namespace, _report.strategy == line.strategy, _report.as_of.is_not(None)
+        )
+        before = its_own.where(here < place).order_by(_report.as_of.desc(), _report.id.desc()).limit(1)
+        later = its_own.where(here > place).order_by(_report.as_of, _report.id).limit(1)
+        with self.database.reading() as connection:
+            rows = [connection.execute(query).one_or_none() for query in (before, later)]
+        first, second = (None if row is None else check_line(row) for row in rows)
+        return first, second
 
     def drift_by_strategy(
         self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE
