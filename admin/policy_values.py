@@ -83,7 +83,7 @@ def edit(visit: Visit, name: str, asked: Mapping[str, Any], *, reason: str) -> d
     """Append what differs from the policy now; valid from the next run. Raises NotValid, InvalidPolicyEdit."""
     now = standing(visit, name)
     values = changed(now.strategy, asked)
-    visit.note(subject=name, reason=reason, **values)
+    visit.note(reason=reason, **values)
     if not values:
         raise NotValid(f"nothing is different from the policy of {name} as it is; nothing was changed")
     with_values(now.strategy, values)
@@ -93,7 +93,7 @@ def edit(visit: Visit, name: str, asked: Mapping[str, Any], *, reason: str) -> d
 
 def take_back(visit: Visit, name: str, path: str, *, reason: str) -> None:
     """The file's value holds again. Raises NotValid where there is no edit of the path, InvalidPolicyEdit."""
-    visit.note(subject=name, path=path, reason=reason)
+    visit.note(path=path, reason=reason)
     if path not in standing(visit, name).held:
         raise NotValid(f"no edit of {path} holds for {name}; nothing was changed")
     visit.services.policies.edit(name, {path: None}, actor=visit.person.actor, reason=stated(reason))
