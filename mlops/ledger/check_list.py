@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Date, case, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Date, FromClause, and_, case, func, literal, select, tuple_
 
 from mlops.ledger import tables
+from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE
 from mlops.ledger.standings import CheckLine, check_line, check_line_columns
@@ -110,7 +111,7 @@ class CheckList(LedgerPart):
                 func.count(_drifted(_report.as_of).distinct()).label("n_drifted"),
                 func.max(_report.share).label("highest_share"),
             )
-            .where(*_between(strategies, first, last, namespace))
+            .select_from(self._between(strategies, first, last, namespace))
             .group_by(_report.strategy)
         )
         with self.database.reading() as connection:
@@ -126,21 +127,24 @@ class CheckList(LedgerPart):
                 func.count(_report.strategy.distinct()).label("n_checked"),
                 func.count(_drifted(_report.strategy).distinct()).label("n_drifted"),
             )
-            .where(*_between(strategies, first, last, namespace))
+            .select_from(self._between(strategies, first, last, namespace))
             .group_by(_report.as_of)
             .order_by(_report.as_of)
         )
         with self.database.reading() as connection:
             return [DayStrategies(**dict(row._mapping)) for row in connection.execute(query)]  # noqa: SLF001 -- its name
 
-
-def _between(strategies: Sequence[str], first: date, last: date, namespace: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        _report.namespace == namespace,
-        _report.strategy.in_(list(strategies)),
-        _report.as_of >= first,
-        _report.as_of <= last,
-    )
+    def _between(self, strategies: Sequence[str], first: date, last: date, namespace: str) -> FromClause:
+        asked = as_rows(self.database, strategies)
+        return asked.join(
+            tables.drift_report,
+            and_(
+                _report.namespace == namespace,
+                _report.strategy == asked.c.strategy,
+                _report.as_of >= first,
+                _report.as_of <= last,
+            ),
+        )
 
 
 def _drifted(value: ColumnElement[Any]) -> ColumnElement[Any]:

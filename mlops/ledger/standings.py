@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CTE, String, and_, column, func, select, values
+from sqlalchemy import and_, func, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow
+from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE, Kind, RunState
 
@@ -114,9 +115,11 @@ class Standings(LedgerPart):
         """By strategy, each with champion, newest check and newest run; three queries."""
         if not strategies:
             return {}
-        asked = _asked(strategies)
-        champions = select(tables.champion).where(
-            _champion.namespace == namespace, _champion.strategy.in_(list(strategies))
+        asked = as_rows(self.database, strategies)
+        champions = (
+            select(tables.champion)
+            .select_from(asked)
+            .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
         )
         newest_check = (
             select(_report.id)
@@ -152,7 +155,7 @@ class Standings(LedgerPart):
         """The newest checks of each, oldest first, one query; where several share the oldest date, some more."""
         if not strategies:
             return {}
-        asked = _asked(strategies)
+        asked = as_rows(self.database, strategies)
         oldest = (
             select(_report.as_of)
             .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
@@ -300,11 +303,6 @@ class Standings(LedgerPart):
                 )
                 for row in connection.execute(query)
             ]
-
-
-def _asked(strategies: Sequence[str]) -> CTE:
-    """The names as rows, so that each is looked up in an index by itself."""
-    return values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
 
 
 def check_line_columns() -> tuple[Any, ...]:
