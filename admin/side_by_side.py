@@ -6,9 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlops.training.metric_names import COUNTS
+
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
 FIRST_METRICS = ("accuracy", "f1_score", "roc_auc", "precision", "recall", "log_loss", "majority_accuracy")
 """Shown first; the others by name."""
+DIRECTED = LOWER_IS_BETTER | {
+    "accuracy",
+    "f1_score",
+    "roc_auc",
+    "precision",
+    "recall",
+    "lift_over_majority",
+    "sharpe_ratio",
+    "win_rate",
+}
+"""Metrics of which more, or less, is better whatever the strategy."""
 MOST_FEATURES = 25
 
 
@@ -21,6 +34,8 @@ class NumberRow:
     second: float | None
     better: str = ""
     """`first`, `second`, or empty where they are equal, or one lacks it, or no direction is better."""
+
+    digits: int = 4
 
     @property
     def difference(self) -> float | None:
@@ -39,16 +54,14 @@ class ParamRow:
 
 def metric_rows(first: Mapping[str, float], second: Mapping[str, float]) -> list[NumberRow]:
     """All metrics that either has."""
-    names = sorted(
-        first.keys() | second.keys(),
-        key=lambda name: (FIRST_METRICS.index(name) if name in FIRST_METRICS else len(FIRST_METRICS), name),
-    )
+    names = sorted(first.keys() | second.keys(), key=_place)
     return [
         NumberRow(
             name=name,
             first=first.get(name),
             second=second.get(name),
             better=_better(name, first.get(name), second.get(name)),
+            digits=0 if name in COUNTS else 4,
         )
         for name in names
     ]
@@ -71,23 +84,18 @@ def importance_rows(first: Mapping[str, float], second: Mapping[str, float]) -> 
     return [NumberRow(name=name, first=first.get(name), second=second.get(name)) for name in names[:MOST_FEATURES]]
 
 
+def _place(name: str) -> tuple[int, str]:
+    """The usual ones first, counts last."""
+    if name in FIRST_METRICS:
+        return FIRST_METRICS.index(name), name
+    return len(FIRST_METRICS) + (name in COUNTS), name
+
+
 def _better(name: str, first: float | None, second: float | None) -> str:
-    if first is None or second is None or first == second or name.startswith("n_") or name not in _DIRECTED:
+    if first is None or second is None or first == second or name not in DIRECTED:
         return ""
     is_second = second < first if name in LOWER_IS_BETTER else second > first
     return "second" if is_second else "first"
-
-
-_DIRECTED = LOWER_IS_BETTER | {
-    "accuracy",
-    "f1_score",
-    "roc_auc",
-    "precision",
-    "recall",
-    "lift_over_majority",
-    "sharpe_ratio",
-    "win_rate",
-}
 
 
 def _text(value: object) -> str | None:

@@ -43,7 +43,7 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
         model=line,
         list=trained,
         rows=rows,
-        names=_names(rows, line.version, registry),
+        names=_names({*(row.version for row in rows), *registry, *(one.version for one in decisions)}),
         earlier=_earlier(decisions, line.version),
         awaiting=_awaiting(visit, strategy),
         open_runs=[run for run in visit.ledger.open_runs() if run.strategy == strategy],
@@ -80,10 +80,9 @@ def _rows(
     return version_rows(trained, decided, registry, champion, others=others)
 
 
-def _names(rows: list[VersionRow], champion: str | None, registry: Collection[str]) -> list[str]:
+def _names(versions: Collection[str]) -> list[str]:
     """Versions that can be named in a form, the newest first."""
-    found = {*(row.version for row in rows), *registry, *([champion] if champion else [])}
-    return sorted(found, key=lambda version: (not version.isdigit(), -int(version) if version.isdigit() else 0))
+    return sorted(versions, key=lambda version: (not version.isdigit(), -int(version) if version.isdigit() else 0))
 
 
 def _earlier(decisions: Sequence[Promotion], champion: str | None) -> list[str]:
