@@ -6,8 +6,8 @@ To add a page:
    or `@pages.post(path, action="name.do")` and takes `visit: Visiting`. It is found by being there.
 2. It reads with `visit.ledger` and `visit.services`, starts work with `tasks.dispatch` as `visit.person.actor`, and
    ends with `visit.show("NAME.html", title=…, …)`, or `visit.done("What was done.", to=…)`. Errors are raised.
-3. `admin/templates/NAME.html` extends `base.html`, imports `parts/macros.html` as `ui`, and fills the block `main`,
-   which HTMX gets alone. Forms are `ui.action(…)`, or have `ui.csrf()`. No style and no script in the page: `static/`.
+3. `admin/templates/NAME.html` extends `base.html` and fills the block `main`, which HTMX gets alone; the macros of
+   `parts/macros.html` are there as `ui`. Forms are `ui.action(…)`, or have `ui.csrf()`. Style and script: `static/`.
 4. Lists: `listing.shown` (in memory) or `listing.stretch` (cursor), with `ui.filters`, `ui.sortable`, `ui.pager`.
 5. Live: `data-live` on a part that is fetched anew by `hx-get`, `hx-trigger="live:changed from:body"`; `ui.live(…)`.
 6. Charts: the block `head` loads uPlot, `<div class="chart" data-chart="{{ … | as_json }}">` draws.

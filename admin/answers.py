@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,8 +34,6 @@ from mlops.errors import (
     VersionNotFound,
 )
 
-log = structlog.get_logger(__name__)
-
 SIGN_IN = f"{PREFIX}/sign-in"
 _NOT_FOUND = (RunNotFound, ReportNotFound, UnknownStrategy, ModelNotFound, VersionNotFound)
 _TITLES = {
@@ -57,12 +54,15 @@ _TITLES = {
 def rendered(request: Request, template: str, values: Mapping[str, Any], *, block: str | None = None) -> str:
     """A template as text; with `block`, that block alone."""
     found = environment().get_template(template)
+    person = values.get("person")
     shown = {
         "path": request.url.path,
-        "entries": [entry for entry in ENTRIES if entry.path in request.app.state.paths],
+        "entries": [entry for entry in ENTRIES if entry.path in request.app.state.paths and entry.is_shown_to(person)],
         "said": unquote(request.cookies.get("acis_said", "")),
         **values,
     }
+    # Given, and not imported by the template: a block that is rendered alone runs no import.
+    shown["ui"] = environment().get_template("parts/macros.html").make_module(shown)
     if block is None:
         return found.render(shown)
     context = found.new_context(shown)
@@ -115,7 +115,7 @@ def _scalar(value: object) -> object:
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """Every error that leaves a route becomes an answer in words; what nobody expected is logged with its traceback."""
+    """Every error that leaves a route becomes an answer in words; what nobody expected reaches the log too."""
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(AcisError, _failed)
     app.add_exception_handler(RequestValidationError, _not_valid)
@@ -185,6 +185,5 @@ def _http(request: Request, exc: Exception) -> Response:
     return error_answer(request, status, words)
 
 
-def _defect(request: Request, exc: Exception) -> Response:
-    log.error("admin.defect", path=request.url.path, exc_info=exc)
+def _defect(request: Request, _: Exception) -> Response:
     return error_answer(request, 500, "this is a defect of ours; the page's log has it")

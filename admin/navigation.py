@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from admin.people import Person
 
 PREFIX = "/admin"
 """Everything is below this path."""
@@ -14,6 +18,11 @@ class Entry:
 
     title: str
     path: str
+    for_operators: bool = False
+
+    def is_shown_to(self, person: Person | None) -> bool:
+        """Whoever may not read it does not see it."""
+        return not self.for_operators or (person is not None and person.is_operator)
 
 
 ENTRIES = (
@@ -26,7 +35,7 @@ ENTRIES = (
     Entry("Workers and queues", f"{PREFIX}/workers"),
     Entry("MLflow status", f"{PREFIX}/mlflow"),
     Entry("Audit", f"{PREFIX}/audit"),
-    Entry("Users", f"{PREFIX}/users"),
+    Entry("Users", f"{PREFIX}/users", for_operators=True),
 )
 ACCOUNT = Entry("Account", f"{PREFIX}/account")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from admin.spark import spark
+
 NOTHING = "–"
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
@@ -176,5 +178,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "short": short,
     "as_json": as_json,
     "indented": indented,
+    "spark": spark,
 }
 GLOBALS: dict[str, Any] = {"between": between, "NOTHING": NOTHING}

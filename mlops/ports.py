@@ -619,6 +619,10 @@ class Dispatcher(Protocol):
         """Send it; False where the broker does not answer (the reconciler will send it)."""
         ...
 
+    def flush(self) -> None:
+        """Note in the ledger now what was sent, where that waits."""
+        ...
+
 
 Alert = Callable[[str, Mapping[str, Any]], None]
 """Called with a stable event word and its fields where a person should know."""

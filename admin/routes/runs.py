@@ -11,7 +11,8 @@ from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.pages import Pages
 from admin.timeline import bars
 from admin.visit import Visit, Visiting
-from mlops.ledger.records import Kind, RunState, RunView, Stage
+from admin.wording import indented
+from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
 from mlops.ledger.states import ACTIVE, TERMINAL
 from mlops.retraining.narrative import stage_lines
 from mlops.retraining.why import why
@@ -63,7 +64,7 @@ def run(visit: Visiting, run_id: str) -> Response:
         run=found,
         why=why(found),
         bars=bars(visit.ledger.attempts(found), now=visit.now),
-        lines={stage.stage.value: stage_lines(found.strategy, found.kind, stage) for stage in found.stages},
+        lines={stage.stage.value: _said(found, stage) for stage in found.stages},
         links=_links(visit, found),
         promotion=promotion,
         evidence=promotion.evidence if promotion else {},
@@ -97,6 +98,14 @@ def again(visit: Visiting, run_id: str) -> Response:
     visit.note(run_id=accepted.run_id, created=accepted.created)
     words = "Asked again; this is the new run." if accepted.created else "This run is active already; it answers."
     return visit.done(words, to=f"{RUNS}/{accepted.run_id}", run_id=accepted.run_id, created=accepted.created)
+
+
+def _said(found: RunView, stage: StageView) -> list[str]:
+    """What the command line would print; the result as it is, where another version wrote it."""
+    try:
+        return stage_lines(found.strategy, found.kind, stage)
+    except (KeyError, TypeError):
+        return [indented(stage.result)]
 
 
 def _links(visit: Visit, found: RunView) -> dict[str, str]:

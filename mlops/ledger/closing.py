@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -15,6 +15,7 @@ from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.engine import Database
 from mlops.ledger.records import OutcomeMessage, RunState
+from mlops.ledger.stages import found_results, results_of
 from mlops.ledger.states import SUCCESSES, RunEvent, run_sources, run_target
 
 _run = tables.run.c
@@ -26,15 +27,11 @@ _ABOUT = (
     select(
         _run.run_id, _run.strategy, _run.kind, _run.state, _run.reason, _run.params,
         _promotion.decision, _promotion.version, _promotion.reasons,
+        *results_of("of_run"),
     )
     .outerjoin(tables.promotion, _promotion.run_id == _run.run_id)
     .where(_run.run_id == bindparam("of_run"))
 )  # fmt: skip
-_RESULTS = (
-    select(tables.stage.c.stage, tables.stage.c.result)
-    .where(tables.stage.c.run_id == bindparam("of_run"))
-    .order_by(tables.stage.c.queued_at)
-)
 _CLOSE = {
     event: update(tables.run)
     .where(_run.run_id == bindparam("of_run"), _run.state.in_(run_sources(event)))
@@ -68,8 +65,7 @@ def close_run(
     """End the run, whose stages have all ended already in this transaction. Raises InvalidTransition."""
     state = run_target(event)
     run = connection.execute(_ABOUT, {"of_run": run_id}).one()
-    stages = connection.execute(_RESULTS, {"of_run": run_id}).all()
-    outcome = outcome_of(run, stages, state=state, error=error)
+    outcome = outcome_of(run, found_results(run), state=state, error=error)
     closed = connection.execute(_CLOSE[event], {"of_run": run_id, "by_as_of": as_of, "by_outcome": outcome})
     if closed.rowcount == 0:
         raise InvalidTransition(f"run {run_id} is {run.state} and cannot {event}")
@@ -90,12 +86,13 @@ def _to_outbox(database: Database) -> Insert:
     )
 
 
-def outcome_of(run: AnyRow, stages: Sequence[AnyRow], *, state: RunState, error: str | None) -> dict[str, Any]:
+def outcome_of(
+    run: AnyRow, results: Mapping[str, Mapping[str, Any]], *, state: RunState, error: str | None
+) -> dict[str, Any]:
     """What `AsyncResult(run_id).get()` returns, or shows as the error.
 
     `version` and `reasons` come from the run's promotion, else from its stages' results.
     """
-    results: dict[str, Mapping[str, Any]] = {row.stage: row.result for row in stages if row.result is not None}
     found: dict[str, Any] = dict(run.params)
     for result in results.values():
         found.update({key: result[key] for key in ("version", "reasons") if result.get(key) is not None})

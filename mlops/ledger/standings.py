@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CTE, String, and_, column, func, select, values
+from sqlalchemy import CTE, JSON, String, and_, cast, func, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow
@@ -110,13 +111,26 @@ class Awaiting:
 class Standings(LedgerPart):
     """What an overview shows."""
 
+    def _asked(self, strategies: Sequence[str]) -> CTE:
+        """The names as rows, so that each is looked up in an index by itself.
+
+        As one value: hundreds of them as VALUES took the time of the whole query, to write its text.
+        """
+        names = list(strategies)
+        if self.database.is_postgresql:
+            rows = func.json_array_elements_text(cast(names, JSON)).column_valued("strategy")
+            return select(rows.cast(String).label("strategy")).cte("asked")
+        return select(func.json_each(json.dumps(names)).table_valued("value").c.value.label("strategy")).cte("asked")
+
     def standings(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, Standing]:
         """By strategy, each with champion, newest check and newest run; three queries."""
         if not strategies:
             return {}
-        asked = _asked(strategies)
-        champions = select(tables.champion).where(
-            _champion.namespace == namespace, _champion.strategy.in_(list(strategies))
+        asked = self._asked(strategies)
+        champions = (
+            select(tables.champion)
+            .select_from(asked)
+            .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
         )
         newest_check = (
             select(_report.id)
@@ -152,7 +166,7 @@ class Standings(LedgerPart):
         """The newest checks of each, oldest first, one query; where several share the oldest date, some more."""
         if not strategies:
             return {}
-        asked = _asked(strategies)
+        asked = self._asked(strategies)
         oldest = (
             select(_report.as_of)
             .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
@@ -298,11 +312,6 @@ class Standings(LedgerPart):
                 )
                 for row in connection.execute(query)
             ]
-
-
-def _asked(strategies: Sequence[str]) -> CTE:
-    """The names as rows, so that each is looked up in an index by itself."""
-    return values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
 
 
 def _check_columns() -> tuple[Any, ...]:

@@ -30,27 +30,28 @@ def _why_retrained(run: RunView, results: Mapping[Stage, Mapping[str, Any]]) -> 
     if drift is None:
         asked = run.kind in (Kind.RETRAIN, Kind.TRAIN)
         return f"It retrains whatever the drift, since it was asked to: {run.reason}." if asked else ""
-    reason = drift["verdict_reason"]
+    verdict, reason = drift.get("verdict", "no verdict"), drift.get("verdict_reason", "no reason was noted")
     if run.kind is Kind.CHECK:
-        return f"It checked and does not retrain, as it was asked to; {drift['verdict']}: {reason}."
-    if drift["retrain_reason"] == "no_champion":
-        return f"It retrained because nothing was in production, whatever the drift; {drift['verdict']}: {reason}."
-    if drift["retrain"]:
+        return f"It checked and does not retrain, as it was asked to; {verdict}: {reason}."
+    if drift.get("retrain_reason") == "no_champion":
+        return f"It retrained because nothing was in production, whatever the drift; {verdict}: {reason}."
+    if drift.get("retrain"):
         alarm = f" ({drift['alarm_reason']})" if drift.get("alarm_reason") else ""
         return f"It retrained because of drift: {reason}{alarm}."
-    if drift["drifted"] and drift.get("alarm_reason"):
+    if drift.get("drifted") and drift.get("alarm_reason"):
         return f"It did not retrain although the features drifted: {drift['alarm_reason']}; {reason}."
-    return f"It did not retrain; {drift['verdict']}: {reason}."
+    return f"It did not retrain; {verdict}: {reason}."
 
 
 def _why_promoted(run: RunView, result: Mapping[str, Any] | None) -> str:
     if result is None:
         return ""
     if run.kind is Kind.COMPARE:
-        return f"It compared and decided nothing: {result['words']}."
-    decided = _DECIDED.get(result["decision"], "It decided {decision} about version {version}")
-    because = "; ".join(result["reasons"]) or "no reason was noted"
-    return f"{decided.format(version=result['version'], decision=result['decision'])}: {because}."
+        return f"It compared and decided nothing: {result.get('words', 'nothing was noted')}."
+    decision = result.get("decision", "nothing")
+    decided = _DECIDED.get(decision, "It decided {decision} about version {version}")
+    because = "; ".join(result.get("reasons", ())) or "no reason was noted"
+    return f"{decided.format(version=result.get('version', '?'), decision=decision)}: {because}."
 
 
 def _why_ended(run: RunView) -> str:

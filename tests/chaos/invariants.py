@@ -17,8 +17,8 @@ from mlops.ledger.states import SUCCESSES, TERMINAL
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import CHAMPION, EXPERIMENT
 from tests.chaos.load import Load
-from tests.chaos.servers import wait_for
 from tests.chaos.system import BEATEN, CANARY, LOADED, ChaosSystem
+from tests.support.waiting import wait_for
 
 STRATEGIES = (*LOADED, *BEATEN, CANARY)
 #: A run of the load may wait for others, for a lease, for a server's back-off of half a minute.
@@ -199,7 +199,7 @@ def _outcomes(system: ChaosSystem) -> Iterator[str]:
 
 def _left_over(system: ChaosSystem) -> Iterator[str]:
     tidy(system.services)  # what a killed worker left is taken away by the hour
-    checkpoints = system.services.checkpoints.run_ids()
+    checkpoints = system.services.checkpoints.newest()
     if checkpoints:
         yield f"checkpoints are left of {', '.join(checkpoints)}"
     with system.redis_client() as client:

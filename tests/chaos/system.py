@@ -19,10 +19,11 @@ from config.settings import Settings
 from mlops.bootstrap import Services, connect
 from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
 from mlops.ledger.schema import migrate
-from tests.chaos.servers import Servers, run_servers, through, wait_for
+from tests.chaos.servers import Servers, run_servers, through
 from tests.support.features import postgres_table
 from tests.support.processes import Roles, environment_of
 from tests.support.services import panel
+from tests.support.waiting import wait_for
 
 LOADED = tuple(f"s{number}" for number in range(1, 9))
 """Strategies of the load: half of them replace their champion at every training."""

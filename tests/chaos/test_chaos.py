@@ -16,8 +16,8 @@ from tests.chaos.faults import FAULTS, inject, sleep
 from tests.chaos.invariants import look, rest
 from tests.chaos.load import Load
 from tests.chaos.places import UNREACHED, all_places, reached_places
-from tests.chaos.servers import wait_for
 from tests.chaos.system import ChaosSystem
+from tests.support.waiting import wait_for
 
 SEED = 20
 #: It takes half a minute of nothing else.

@@ -19,9 +19,9 @@ from mlops.ledger.states import TERMINAL
 from mlops.mlflow.registry import DIGEST_TAG
 from mlops.retraining.run_requests import run_request
 from tasks import publish
-from tests.chaos.servers import wait_for
 from tests.chaos.system import CANARY, LONG, LONG_ROUNDS, ChaosSystem
 from tests.support.processes import Role, environment_of
+from tests.support.waiting import wait_for
 
 ENDS_WITHIN_S = 90.0
 DRAINED_WITHIN_S = 15.0

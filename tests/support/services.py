@@ -87,6 +87,9 @@ class RecordingDispatcher:
             self.sent.append(publication)
         return self.answers
 
+    def flush(self) -> None:
+        """Nothing waits."""
+
 
 class FakeServices(Services):
     """Services over a SQLite ledger and fakes."""

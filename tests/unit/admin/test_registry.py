@@ -132,6 +132,18 @@ def test_a_model_that_awaits_approval_stands_at_the_top(
     assert len(operator.json("/admin/registry?show=awaits+approval")["list"]["rows"]) == 1
 
 
+def test_each_page_gives_its_main_part_alone_where_it_is_fetched_anew(
+    services: FakeServices, operator: Browser, waiting: str
+) -> None:
+    trained(services, "1")
+    champion(services, "2")
+    for path in ("/admin/registry", PAGE, "/admin/registry/history", f"{PAGE}/compare?first=1&second=2"):
+        part = operator.get(path, **{"hx-request": "true"})
+        assert part.status_code == 200
+        assert "<html" not in part.text
+        assert "growth" in part.text
+
+
 # ---- one model
 
 

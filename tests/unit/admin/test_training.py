@@ -229,6 +229,8 @@ def test_progress_shows_on_the_page_of_what_was_started_and_on_the_first(
     grant = services.claimed(services.ledger.runs()[0].run_id, Stage.TRAIN)
     services.ledger.renew(grant, progress={"done": 3, "total": 10, "unit": "rounds", "left_s": 70})
     for path in (address, "/admin/training"):
+        part = operator.get(path, **{"hx-request": "true"}).text
+        assert "3 of 10 rounds, 1 min 10 s left" in part
         page = operator.get(path).text
         assert f'data-live-run="{grant.run_id}"' in page
         assert "3 of 10 rounds, 1 min 10 s left" in page
