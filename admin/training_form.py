@@ -37,7 +37,7 @@ class Asked:
 class TrainingForm(BaseModel):
     """Its fields; what else a browser sends is left alone."""
 
-    what: Literal["train", "incremental", "auto", "tune"]
+    what: Literal["train", "incremental", "auto", "tune"] = "train"
     strategies: list[str] = Field(default_factory=list)
     """Those that are ticked."""
     everything: bool = False
@@ -49,15 +49,20 @@ class TrainingForm(BaseModel):
     reason: str = Field("", max_length=500)
 
     def asked(self, visit: Visit) -> Asked:
-        """Raises NotValid, UnknownStrategy."""
+        """What to start. Raises NotValid where it is nothing, UnknownStrategy."""
+        found = self.considered(visit)
+        if not found.strategies:
+            raise NotValid("no strategy is ticked; tick those to train, or the box for all of them")
+        return found
+
+    def considered(self, visit: Visit) -> Asked:
+        """The same, which may be nothing yet. Raises NotValid, UnknownStrategy."""
         if self.what == "tune" and not 1 <= self.trials <= MAX_TRIALS:
             raise NotValid(f"{self.trials} trials cannot be made; give 1 to {MAX_TRIALS}")
         names = list(dict.fromkeys(self.strategies))
         if self.everything:
             found = trainable(visit, open_trainings(visit), q=self.q, show=self.show, n_rows=MOST_AT_ONCE)
             names = [line.strategy for line in found.rows]
-        if not names:
-            raise NotValid("no strategy is ticked; tick those to train, or the box for all of them")
         for name in names:
             _ = visit.services.strategies[name]
         return Asked(offer=OFFERS[self.what], strategies=tuple(names), n_trials=self.trials, promotes=self.promote)

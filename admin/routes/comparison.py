@@ -11,7 +11,7 @@ from starlette.responses import Response
 from admin.pages import Pages
 from admin.refusals import NotValid
 from admin.side_by_side import importance_rows, metric_rows, param_rows
-from admin.visit import Visiting
+from admin.visit import Visit, Visiting
 from mlops.errors import InvalidTransition
 from mlops.ledger.records import Kind, RunView
 from mlops.ledger.states import ACTIVE
@@ -24,9 +24,13 @@ pages = Pages()
 
 
 @pages.get("/registry/models/{strategy}/compare", action="model.compare.read")
-def compare(visit: Visiting, strategy: str, first: str, second: str) -> Response:
-    """Metrics as the ledger has them, and all else from the newest run that compared the two. Raises NotValid."""
+def compare(visit: Visiting, strategy: str, first: str = "", second: str = "") -> Response:
+    """Metrics as the ledger has them, and all else from the newest run that compared the two. Raises NotValid.
+
+    Without versions, the newest one beside the champion.
+    """
     _ = visit.services.strategies[strategy]
+    first, second = (first, second) if first and second else _usual(visit, strategy)
     if first == second:
         raise NotValid(f"version {first} would be compared with itself; choose two versions")
     trained = visit.ledger.trained(strategy, [first, second])
@@ -78,6 +82,15 @@ def start(
             )
     to = f"/admin/registry/models/{quote(strategy)}/compare?{urlencode({'first': first, 'second': second})}"
     return visit.done("A worker compares the two now.", to=to, run_id=accepted.run_id, created=accepted.created)
+
+
+def _usual(visit: Visit, strategy: str) -> tuple[str, str]:
+    versions = [line.version for line in visit.ledger.version_lines(strategy, limit=2)]
+    champion = visit.ledger.champion(strategy).version or (versions[-1] if versions else "")
+    newest = next((version for version in versions if version != champion), "")
+    if not champion or not newest:
+        raise NotValid(f"{strategy} has no two versions to compare; train another")
+    return champion, newest
 
 
 def _result(run: RunView | None) -> dict[str, Any]:

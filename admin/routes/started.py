@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -14,7 +14,7 @@ from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.pages import Pages
 from admin.refusals import NotValid
 from admin.training_form import MOST_AT_ONCE
-from admin.visit import Visiting
+from admin.visit import Visit, Visiting
 from mlops.errors import InvalidTransition
 from mlops.ledger.start_list import Start
 from mlops.ledger.states import ACTIVE
@@ -24,9 +24,9 @@ pages = Pages()
 
 
 @pages.get("/training/started", action="training.started")
-def started(visit: Visiting, by: str, since: str, until: str, before: str = "") -> Response:
-    """The runs, newest first, with their progress."""
-    found = _start(by, since, until)
+def started(visit: Visiting, by: str = "", since: str = "", until: str = "", before: str = "") -> Response:
+    """The runs, newest first, with their progress; without a time, what one started oneself in the last day."""
+    found = _start(by, since, until) if since else _lately(visit)
     lines = visit.ledger.started(found, before=at_time(before), limit=PAGE_ROWS + 1)
     counts = visit.ledger.started_counts(found)
     return visit.show(
@@ -65,6 +65,10 @@ def started_address(start: Start) -> str:
     """The page of what was started."""
     query = {"by": start.requested_by, "since": start.since.isoformat(), "until": start.until.isoformat()}
     return f"/admin/training/started?{urlencode(query)}"
+
+
+def _lately(visit: Visit) -> Start:
+    return Start(requested_by=visit.person.actor, since=visit.now - timedelta(days=1), until=visit.now)
 
 
 def _start(by: str, since: str, until: str) -> Start:

@@ -54,7 +54,7 @@ def training(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
 @pages.get("/training/estimate", action="training.estimate")
 def estimated(visit: Visiting, form: Annotated[TrainingForm, Query()]) -> Response:
     """What a start would do and how long it would take; the question before it shows this."""
-    asked = form.asked(visit)
+    asked = form.considered(visit)
     open_runs = visit.ledger.open_runs()
     trained = _likely_to_train(visit, asked) if asked.offer.name == "auto" else asked.strategies
     earlier = visit.ledger.newest_trainings(limit=EARLIER)

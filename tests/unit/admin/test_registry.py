@@ -248,7 +248,7 @@ def test_what_awaits_is_shown_with_its_evidence_and_the_answer_is_bound_to_it(
     assert promotion is not None
     assert f'name="digest" value="{promotion.evidence_digest}"' in page
     assert "Version 1 awaits approval" in words(page)
-    assert "passed: accuracy" in words(page)
+    assert "accuracy 0.8500 meets the required 0.6000" in words(page)
     assert answered(operator, waiting, services).status_code == 303
     run = services.ledger.runs()[0]
     assert run.params == {
@@ -379,6 +379,19 @@ def test_another_pair_waits_until_the_first_is_compared(services: FakeServices, 
     assert operator.post(f"{PAGE}/compare", first="1", second="2").status_code == 303
     answer = operator.post(f"{PAGE}/compare", first="1", second="3")
     assert (answer.status_code, "versions 1 and 2 of growth are being compared now" in answer.text) == (409, True)
+
+
+def test_without_versions_the_newest_stands_beside_the_champion(services: FakeServices, operator: Browser) -> None:
+    trained(services, "1")
+    answer = operator.get(f"{PAGE}/compare")
+    assert (answer.status_code, "train another" in answer.text) == (422, True)
+    trained(services, "2")
+    trained(services, "3")
+    values = operator.json(f"{PAGE}/compare")
+    assert (values["first"], values["second"]) == ("2", "3")
+    champion(services, "1")
+    values = operator.json(f"{PAGE}/compare")
+    assert (values["first"], values["second"]) == ("1", "3")
 
 
 def test_a_version_beside_itself_is_refused(operator: Browser) -> None:

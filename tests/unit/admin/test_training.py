@@ -210,8 +210,7 @@ def test_auto_retrain_is_estimated_by_what_drifted_or_has_no_champion(
 
 
 def test_a_question_about_nothing_says_what_to_tick(operator: Browser) -> None:
-    answer = operator.get("/admin/training/estimate?what=train", **{"hx-request": "true"})
-    assert (answer.status_code, "no strategy is ticked" in answer.text) == (422, True)
+    assert "No strategy is ticked; tick those to train" in asked(operator, "what=tune")
 
 
 def test_of_many_strategies_some_are_named(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +250,18 @@ def test_all_that_was_started_is_cancelled_at_once_and_nothing_else(services: Fa
 
 def _times(values: dict[str, Any]) -> dict[str, str]:
     return {name: values["start"][name] for name in ("since", "until")}
+
+
+def test_without_a_time_it_is_what_one_started_oneself_in_the_last_day(
+    services: FakeServices, operator: Browser
+) -> None:
+    services.granted(Kind.TRAIN, Stage.TRAIN, "dividend")
+    operator.post("/admin/training", what="train", strategies=["growth"])
+    services.timed.advance(3600)
+    assert [line["strategy"] for line in operator.json("/admin/training/started")["list"]["rows"]] == ["growth"]
+    services.timed.advance(86400)
+    operator.sign_in("anna")
+    assert "Nothing was started then." in operator.get("/admin/training/started").text
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2026-11-27T12:00:00"])
