@@ -15,7 +15,6 @@ from admin.visit import Visit, Visiting
 from mlops.ledger.records import Kind
 
 if TYPE_CHECKING:
-    from mlops.ledger.model_list import TrainedLine
     from mlops.ledger.records import Promotion
     from mlops.ports import ModelVersion
 
@@ -34,7 +33,10 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
     found = visit.ledger.version_lines(strategy, before=at_time(before), limit=PAGE_ROWS + 1)
     trained = stretch(found, lambda one: time_cursor(one.trained_at, one.run_id))
     decisions = visit.ledger.decisions(strategy=strategy, limit=DECISION_ROWS + 1)
-    rows = _rows(visit, strategy, line.version, trained.rows, registry, is_first=not before)
+    known = visit.ledger.version_names(strategy)
+    others = [] if before else _others(known, registry, line.version)
+    decided = visit.ledger.stages_decided(strategy, [*(one.version for one in trained.rows), *others])
+    rows = version_rows(trained.rows, decided, registry, line.version, others=others)
     return visit.show(
         "model.html",
         title=f"Model of {strategy}",
@@ -43,7 +45,7 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
         model=line,
         list=trained,
         rows=rows,
-        names=_names({*(row.version for row in rows), *registry, *(one.version for one in decisions)}),
+        names=_names({*known, *registry, *(one.version for one in decisions)}),
         earlier=_earlier(decisions, line.version),
         awaiting=_awaiting(visit, strategy),
         open_runs=[run for run in visit.ledger.open_runs() if run.strategy == strategy],
@@ -59,25 +61,10 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
     )
 
 
-def _rows(
-    visit: Visit,
-    strategy: str,
-    champion: str | None,
-    trained: Sequence[TrainedLine],
-    registry: Mapping[str, ModelVersion],
-    *,
-    is_first: bool,
-) -> list[VersionRow]:
-    """On the first page with those that no run trained, as far as MLflow is known."""
-    others: list[str] = []
-    if is_first:
-        known = set(visit.ledger.trained(strategy, list(registry)))
-        others = [version for version in registry if version not in known]
-        if champion is not None and champion not in known and champion not in registry:
-            others.append(champion)
-    versions = [*(line.version for line in trained), *others]
-    decided = visit.ledger.stages_decided(strategy, versions)
-    return version_rows(trained, decided, registry, champion, others=others)
+def _others(known: Collection[str], registry: Mapping[str, ModelVersion], champion: str | None) -> list[str]:
+    """Versions that no run trained, as far as MLflow is known; and the champion, wherever it came from."""
+    found = [version for version in registry if version not in known]
+    return [*found, champion] if champion and champion not in {*known, *found} else found
 
 
 def _names(versions: Collection[str]) -> list[str]:

@@ -114,6 +114,23 @@ class ModelList(LedgerPart):
         with self.database.reading() as connection:
             return [_trained_of(row) for row in connection.execute(query)]
 
+    def version_names(self, strategy: str, *, namespace: str = LIVE) -> list[str]:
+        """All versions that runs of a strategy trained, newest first."""
+        version = _stage.result["version"].as_string()
+        query = (
+            select(version)
+            .join(tables.run, _run.run_id == _stage.run_id)
+            .where(
+                _stage.strategy == strategy,
+                _stage.stage == "train",
+                _stage.state == "succeeded",
+                _run.namespace == namespace,
+            )
+            .order_by(_stage.finished_at.desc())
+        )
+        with self.database.reading() as connection:
+            return [name for name in connection.scalars(query) if name]
+
     def trained(self, strategy: str, versions: Sequence[str], *, namespace: str = LIVE) -> dict[str, TrainedLine]:
         """The trainings of some versions, by version; those that no run trained are left out."""
         if not versions:

@@ -84,6 +84,8 @@ def test_the_trainings_of_named_versions_are_found(ledger: SqlLedger) -> None:
     assert {version: line.run_id for version, line in found.items()} == {"1": one}
     assert (found["1"].registry_run_id, found["1"].holdout_end) == ("mlflow-1", "2026-02-25")
     assert ledger.trained("growth", []) == {}
+    assert ledger.version_names("growth") == ["2", "1"]
+    assert ledger.version_names("momentum") == []
 
 
 def test_a_version_s_stage_is_what_its_newest_decision_gave_it(ledger: SqlLedger) -> None:
