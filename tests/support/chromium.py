@@ -105,4 +105,4 @@ def visitor(browser: Browser, home: str, **options: Any) -> Iterator[Visitor]:
         yield found
     finally:
         context.close()
-    assert found.complaints == []
+    assert not found.complaints, "the console says:\n" + "\n".join(found.complaints)
