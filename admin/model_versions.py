@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mlops.ports import ModelVersion
 
 PRODUCTION, ARCHIVED = "Production", "Archived"
+LATELY = timedelta(minutes=2)
+"""So soon MLflow shows what was decided, or somebody changed it there by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,11 @@ class VersionRow:
     def differs(self) -> bool:
         """MLflow does not show what was decided: it will within seconds, or somebody changed it there by hand."""
         return self.registry is not None and self.decided is not None and self.registry.stage != self.decided
+
+    def is_behind(self, now: datetime, decided_at: datetime | None) -> bool:
+        """MLflow will show it in a moment: it was trained, or decided about, just now."""
+        lately = [at for at in (self.created_at, decided_at) if at is not None and now - at < LATELY]
+        return bool(lately) and (self.differs or self.registry is None)
 
     @property
     def created_at(self) -> datetime | None:

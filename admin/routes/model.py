@@ -37,6 +37,10 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
     others = [] if before else _others(known, registry, line.version)
     decided = visit.ledger.stages_decided(strategy, [*(one.version for one in trained.rows), *others])
     rows = version_rows(trained.rows, decided, registry, line.version, others=others)
+    decided_at = decisions[0].created_at if decisions else None
+    is_behind = seen.census is not None and any(row.is_behind(visit.now, decided_at) for row in rows)
+    if is_behind:
+        visit.registry_view.hurry()
     return visit.show(
         "model.html",
         title=f"Model of {strategy}",
@@ -45,6 +49,7 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
         model=line,
         list=trained,
         rows=rows,
+        is_behind=is_behind,
         names=_names({*known, *registry, *(one.version for one in decisions)}),
         earlier=_earlier(decisions, line.version),
         awaiting=_awaiting(visit, strategy),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal
 
 from starlette.responses import Response
 
 from admin.listing import PAGE_ROWS, at_number, shown, stretch
+from admin.model_versions import LATELY
 from admin.pages import Pages
 from admin.visit import Visit, Visiting
 from mlops.ledger.model_list import ModelLine
@@ -51,6 +52,11 @@ class Line:
         """MLflow shows another champion than the ledger decided."""
         return self.n_versions is not None and self.shown_champion != self.model.version
 
+    def is_behind(self, now: datetime) -> bool:
+        """MLflow will show the champion in a moment: it was decided just now."""
+        changed_at = self.model.changed_at
+        return self.is_shown_otherwise and changed_at is not None and now - changed_at < LATELY
+
     def metric(self, name: str) -> float | None:
         """Of the champion, on its own held-out dates."""
         return self.model.trained.metrics.get(name) if self.model.trained else None
@@ -87,6 +93,9 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
         sorts=SORTS,
     )
     seen = visit.registry_view.get()
+    is_behind = any(line.is_behind(visit.now) for line in listed.rows)
+    if is_behind:
+        visit.registry_view.hurry()
     return visit.show(
         "registry.html",
         title="Model registry",
@@ -94,6 +103,7 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
         show=show,
         shows=[name for name in SHOWS if name],
         awaiting=awaiting,
+        is_behind=is_behind,
         mlflow_error=seen.error,
         mlflow_at=seen.census_at,
     )

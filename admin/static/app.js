@@ -84,9 +84,10 @@ function isInHand(part) {
 }
 document.body.addEventListener("htmx:beforeRequest", (event) => {
   const cause = event.detail.requestConfig.triggeringEvent;
-  if (!cause || !cause.type.startsWith("live:") || !isInHand(event.detail.elt)) return;
+  const isLive = cause ? cause.type.startsWith("live:") : event.detail.elt.hasAttribute("data-live");  // no cause: a poll
+  if (!isLive || !isInHand(event.detail.elt)) return;
   event.preventDefault();
-  setTimeout(() => changed(cause.type), 1000);
+  if (cause) setTimeout(() => changed(cause.type), 1000);
 });
 
 // ---- times in the reader's own zone, and forms that were half filled in when a part was fetched anew

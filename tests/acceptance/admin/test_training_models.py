@@ -182,8 +182,8 @@ def test_two_versions_are_compared_by_a_worker(stack: ServedStack, operator: Vis
     idle(stack)
     operator.go("/admin/registry/models/dividend")
     page = operator.page
-    page.get_by_label("Version", exact=True).select_option("2")
-    page.get_by_label("beside").select_option("1")
+    page.get_by_role("combobox", name="Version").select_option("2")
+    page.get_by_role("combobox", name="beside").select_option("1")
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("dividend: v2 beside v1")
     expect(row(page, "roc auc")).to_be_visible()

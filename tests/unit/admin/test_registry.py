@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from admin import registry_view
 from admin.listing import stretch
+from admin.registry_view import RegistryView
 from admin.routes import model_actions
 from mlops.errors import RegistryUnavailable
 from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
@@ -181,6 +183,39 @@ def test_versions_are_paged(services: FakeServices, operator: Browser, monkeypat
         PAGE, params={"before": values["list"]["older"]}, headers={"accept": "application/json"}
     )
     assert [one["version"] for one in older.json()["rows"]] == ["1"]
+
+
+def test_while_mlflow_is_behind_the_page_looks_again_by_itself_and_then_no_more(
+    app: FastAPI, services: FakeServices, operator: Browser
+) -> None:
+    registered(services)
+    app.state.registry_view.look()
+    champion(services, "1")
+    for path in ("/admin/registry", PAGE):
+        assert "every 3s" in operator.get(path).text
+    services.timed.advance(600)  # it was changed there by hand, and will stay so
+    for path in ("/admin/registry", PAGE):
+        assert "every 3s" not in operator.get(path).text
+    services.timed.advance(-600)
+    services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=("champion",))
+    app.state.registry_view.look()
+    for path in ("/admin/registry", PAGE):
+        assert "every 3s" not in operator.get(path).text
+
+
+def test_what_is_hurried_is_looked_at_long_before_its_time(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Semaphore(0)
+    real = services.fake_registry.census
+    monkeypatch.setattr(registry_view, "LEAST_S", 0.01)
+    monkeypatch.setattr(services.fake_registry, "census", lambda: looked.release() or real())
+    view = RegistryView(services)
+    view.start()
+    assert looked.acquire(timeout=10)
+    view.hurry()
+    assert looked.acquire(timeout=10)  # else in 20 s
+    view.stop()
 
 
 # ---- promote and roll back

@@ -235,6 +235,14 @@ def test_progress_shows_on_the_page_of_what_was_started_and_on_the_first(
         assert "3 of 10 rounds, 1 min 10 s left" in page
 
 
+def test_progress_without_a_time_left_is_shown_without_one(services: FakeServices, operator: Browser) -> None:
+    address = operator.post("/admin/training", what="tune", strategies=["growth"]).headers["location"]
+    grant = services.claimed(services.ledger.runs()[0].run_id, Stage.TRAIN)
+    services.ledger.renew(grant, progress={"done": 0, "total": 30, "unit": "trials"})
+    for path in (address, "/admin/training"):
+        assert ">0 of 30 trials</span>" in operator.get(path).text
+
+
 def test_all_that_was_started_is_cancelled_at_once_and_nothing_else(services: FakeServices, operator: Browser) -> None:
     other = services.granted(Kind.TRAIN, Stage.TRAIN, "dividend")
     address = operator.post("/admin/training", what="train", strategies=["growth", "value"]).headers["location"]
