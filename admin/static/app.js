@@ -1,14 +1,14 @@
 // What the page does beyond plain HTML: questions before actions, live progress, local times, charts.
 "use strict";
 
-// ---- questions: <form data-confirm="…" data-confirm-more="/address of a part">
+// ---- questions: <form data-confirm="…" data-confirm-more="/address of a part">; a button's own question comes first
 const dialog = document.getElementById("confirm");
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (!dialog || !form.dataset.confirm || form.dataset.confirmed) return;
   event.preventDefault();
   const more = document.getElementById("confirm-more");
-  document.getElementById("confirm-title").textContent = form.dataset.confirm;
+  document.getElementById("confirm-title").textContent = (event.submitter && event.submitter.dataset.confirm) || form.dataset.confirm;
   more.textContent = "";
   if (form.dataset.confirmMore) {
     const query = new URLSearchParams(new FormData(form, event.submitter));
@@ -69,6 +69,27 @@ function follow() {
 addEventListener("pagehide", () => { if (stream) { stream.close(); stream = null; } });
 addEventListener("pageshow", follow);
 
+// ---- what is half filled in, or asked about, is not fetched anew under the reader's hands, but when that is over
+function isTouched(field) {
+  if (field.type === "checkbox" || field.type === "radio") return field.checked !== field.defaultChecked;
+  if (field.tagName === "SELECT") {
+    const given = [...field.options].filter((one) => one.defaultSelected);
+    return given.length ? !field.selectedOptions[0].defaultSelected : field.selectedIndex > 0;
+  }
+  return field.value !== field.defaultValue;
+}
+function isInHand(part) {
+  if (dialog && dialog.open) return true;
+  return [...part.querySelectorAll("input:not([type=hidden]), select, textarea")].some(isTouched);
+}
+document.body.addEventListener("htmx:beforeRequest", (event) => {
+  const cause = event.detail.requestConfig.triggeringEvent;
+  const isLive = cause ? cause.type.startsWith("live:") : event.detail.elt.hasAttribute("data-live");  // no cause: a poll
+  if (!isLive || !isInHand(event.detail.elt)) return;
+  event.preventDefault();
+  if (cause) setTimeout(() => changed(cause.type), 1000);
+});
+
 // ---- times in the reader's own zone, and forms that were half filled in when a part was fetched anew
 function localise(root) {
   for (const one of root.querySelectorAll("time[data-local]")) {
@@ -119,7 +140,34 @@ function reachable(root) {
   }
 }
 
-function ready(root) { localise(root); draw(root); reachable(root); follow(); }
+// ---- <table data-grid>: one stop for the tab key, arrows from link to link
+function grid(root) {
+  for (const table of root.querySelectorAll("table[data-grid]")) {
+    const links = [...table.querySelectorAll("td a")];
+    links.forEach((one, n) => { one.tabIndex = n ? -1 : 0; });
+  }
+}
+document.addEventListener("keydown", (event) => {
+  const cell = event.target.closest && event.target.closest("table[data-grid] td");
+  const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+  if (!cell || !step) return;
+  const rows = [...cell.closest("tbody").rows];
+  let at = [rows.indexOf(cell.parentNode), cell.cellIndex];
+  for (;;) {
+    at = [at[0] + step[0], at[1] + step[1]];
+    const next = rows[at[0]] && rows[at[0]].cells[at[1]];
+    if (!next || next.tagName === "TH") return;
+    const link = next.querySelector("a");
+    if (!link) continue;
+    event.preventDefault();
+    event.target.tabIndex = -1;
+    link.tabIndex = 0;
+    link.focus();
+    return;
+  }
+});
+
+function ready(root) { localise(root); draw(root); reachable(root); grid(root); follow(); }
 ready(document);
 document.body.addEventListener("htmx:afterSwap", (event) => ready(event.detail.elt || document));
 document.querySelectorAll("details.menu").forEach((menu) => { menu.open = matchMedia("(min-width: 62rem)").matches; });
