@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CTE, Select, String, and_, column, func, literal, select, tuple_, values
+from sqlalchemy import CTE, Select, and_, func, literal, select, tuple_
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, Timestamp
+from mlops.ledger.names import as_rows, pairs_as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE
 
@@ -77,16 +78,18 @@ class ModelList(LedgerPart):
         """By strategy; four queries."""
         if not strategies:
             return {}
-        asked = values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
-        champions = select(tables.champion).where(
-            _champion.namespace == namespace, _champion.strategy.in_(list(strategies))
+        asked = as_rows(self.database, strategies)
+        champions = (
+            select(tables.champion)
+            .select_from(asked)
+            .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
         )
         with self.database.reading() as connection:
             champion_of = {row.strategy: row for row in connection.execute(champions)}
             wanted = [(name, row.version) for name, row in champion_of.items() if row.version is not None]
             trained = {
                 line.strategy: line
-                for line in map(_trained_of, connection.execute(_training_of(wanted, namespace)) if wanted else ())
+                for line in map(_trained_of, connection.execute(self._training_of(wanted, namespace)) if wanted else ())
             }
             newest = {line.strategy: line for line in map(_trained_of, connection.execute(_newest(asked, namespace)))}
             decision_of = {row.strategy: _decision_of(row) for row in connection.execute(_decided(asked, namespace))}
@@ -135,7 +138,7 @@ class ModelList(LedgerPart):
         """The trainings of some versions, by version; those that no run trained are left out."""
         if not versions:
             return {}
-        query = _training_of([(strategy, version) for version in versions], namespace)
+        query = self._training_of([(strategy, version) for version in versions], namespace)
         with self.database.reading() as connection:
             return {line.version: line for line in map(_trained_of, connection.execute(query))}
 
@@ -155,6 +158,25 @@ class ModelList(LedgerPart):
         query = select(_promotion.version, _promotion.target_stage).where(_promotion.id.in_(newest))
         with self.database.reading() as connection:
             return {row.version: row.target_stage for row in connection.execute(query)}
+
+    def _training_of(self, wanted: Sequence[tuple[str, str]], namespace: str) -> Select[*tuple[Any, ...]]:
+        """The newest training of each strategy's version."""
+        pairs = pairs_as_rows(self.database, wanted, "strategy", "version")
+        inner = tables.stage.alias("found")
+        found = (
+            select(inner.c.run_id)
+            .where(
+                inner.c.strategy == pairs.c.strategy,
+                inner.c.stage == "train",
+                inner.c.state == "succeeded",
+                inner.c.result["version"].as_string() == pairs.c.version,
+            )
+            .order_by(inner.c.finished_at.desc())
+            .limit(1)
+            .correlate(pairs)
+            .scalar_subquery()
+        )
+        return _trainings(namespace).join(pairs, and_(_stage.run_id == found, _stage.strategy == pairs.c.strategy))
 
 
 def _trainings(namespace: str) -> Select[*tuple[Any, ...]]:
@@ -181,28 +203,6 @@ def _trainings(namespace: str) -> Select[*tuple[Any, ...]]:
         .join(tables.run, _run.run_id == _stage.run_id)
         .where(_stage.stage == "train", _stage.state == "succeeded", _run.namespace == namespace)
     )
-
-
-def _training_of(wanted: Sequence[tuple[str, str]], namespace: str) -> Select[*tuple[Any, ...]]:
-    """The newest training of each strategy's version."""
-    pairs = (
-        values(column("strategy", String), column("version", String), name="wanted").data(list(wanted)).cte("wanted")
-    )
-    inner = tables.stage.alias("found")
-    found = (
-        select(inner.c.run_id)
-        .where(
-            inner.c.strategy == pairs.c.strategy,
-            inner.c.stage == "train",
-            inner.c.state == "succeeded",
-            inner.c.result["version"].as_string() == pairs.c.version,
-        )
-        .order_by(inner.c.finished_at.desc())
-        .limit(1)
-        .correlate(pairs)
-        .scalar_subquery()
-    )
-    return _trainings(namespace).join(pairs, and_(_stage.run_id == found, _stage.strategy == pairs.c.strategy))
 
 
 def _newest(asked: CTE, namespace: str) -> Select[*tuple[Any, ...]]:
