@@ -91,6 +91,8 @@ def test_a_model_s_row_has_its_champion_with_its_metrics_and_what_is_newer(
     assert "promote" in found
     (line,) = operator.json("/admin/registry?show=newer+version")["list"]["rows"]
     assert (line["strategy"], line["model"]["newest"]["version"]) == ("growth", "2")
+    for sort in ("accuracy", "-auc", "f1", "age", "newest", "-decided"):
+        assert operator.json(f"/admin/registry?sort={sort}")["list"]["sort"] == sort
     assert operator.json("/admin/registry?show=no+champion")["list"]["rows"] == []
     assert operator.json("/admin/registry?q=nothing")["list"]["rows"] == []
 
