@@ -411,11 +411,14 @@ def test_a_comparison_that_failed_says_why_and_can_be_asked_again(services: Fake
     assert "Test again" in page
 
 
-def test_another_pair_waits_until_the_first_is_compared(services: FakeServices, operator: Browser) -> None:
+def test_a_pair_that_is_being_compared_is_not_asked_for_twice_and_holds_up_no_other(
+    services: FakeServices, operator: Browser
+) -> None:
     operator.post(f"{PAGE}/compare", first="1", second="2")
-    assert operator.post(f"{PAGE}/compare", first="1", second="2").status_code == 303
-    answer = operator.post(f"{PAGE}/compare", first="1", second="3")
-    assert (answer.status_code, "versions 1 and 2 of growth are being compared now" in answer.text) == (409, True)
+    again = operator.post(f"{PAGE}/compare", follow=True, first="1", second="2")
+    assert "A worker compares the two already." in again.text
+    assert operator.post(f"{PAGE}/compare", first="1", second="3").status_code == 303
+    assert [run.params["second"] for run in services.ledger.runs()] == ["3", "2"]
 
 
 def test_without_versions_the_newest_stands_beside_the_champion(services: FakeServices, operator: Browser) -> None:
