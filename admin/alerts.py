@@ -84,7 +84,7 @@ def _broker(visit: Visit) -> Iterator[Alert]:
 def _policies(visit: Visit) -> Iterator[Alert]:
     for name, settled in visit.services.policies.all_settled().items():
         if isinstance(settled, Unfit):
-            yield Alert(level="bad", words=f"{name}: {settled.error}", link=f"{PREFIX}/drift/{name}")
+            yield Alert(level="bad", words=f"{name}: {settled.error}", link=f"{PREFIX}/drift/strategies/{name}")
 
 
 def _many(n: int, what: str) -> str:

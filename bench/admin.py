@@ -57,7 +57,15 @@ ROOT = Path(__file__).resolve().parents[1]
 STRATEGIES = 400
 DAYS, QUICK_DAYS = 250, 50
 PASSWORD = "only for this bench"  # noqa: S105 -- a user of a database that is thrown away
-EXAMPLES = {"run_id": "run-0-10", "strategy": "s000", "name": "s000", "version": "10", "first": "10", "second": "20"}
+EXAMPLES = {
+    "run_id": "run-0-10",
+    "strategy": "s000",
+    "name": "s000",
+    "version": "10",
+    "first": "10",
+    "second": "20",
+    "word": "retrain",
+}
 """What stands in the place of a path's values."""
 NOT_A_PAGE = frozenset({"/admin/live"})
 START_S = 60.0

@@ -47,10 +47,10 @@ import pandas as pd
 import scipy
 from scipy import stats
 
-from mlops.drift_detection.calibration import ROWS_PER_DATE
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.drift_profile import DriftProfile, make_profile
 from mlops.drift_detection.frozen import detect_drift_from_profile
+from mlops.drift_detection.placements import ROWS_PER_DATE
 from mlops.drift_detection.profile_file import digest_of, read_profile, write_profile
 from mlops.drift_detection.report import ReferenceUsed
 from mlops.features.frame import FeatureFrame

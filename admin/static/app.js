@@ -140,7 +140,34 @@ function reachable(root) {
   }
 }
 
-function ready(root) { localise(root); draw(root); reachable(root); follow(); }
+// ---- <table data-grid>: one stop for the tab key, arrows from link to link
+function grid(root) {
+  for (const table of root.querySelectorAll("table[data-grid]")) {
+    const links = [...table.querySelectorAll("td a")];
+    links.forEach((one, n) => { one.tabIndex = n ? -1 : 0; });
+  }
+}
+document.addEventListener("keydown", (event) => {
+  const cell = event.target.closest && event.target.closest("table[data-grid] td");
+  const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+  if (!cell || !step) return;
+  const rows = [...cell.closest("tbody").rows];
+  let at = [rows.indexOf(cell.parentNode), cell.cellIndex];
+  for (;;) {
+    at = [at[0] + step[0], at[1] + step[1]];
+    const next = rows[at[0]] && rows[at[0]].cells[at[1]];
+    if (!next || next.tagName === "TH") return;
+    const link = next.querySelector("a");
+    if (!link) continue;
+    event.preventDefault();
+    event.target.tabIndex = -1;
+    link.tabIndex = 0;
+    link.focus();
+    return;
+  }
+});
+
+function ready(root) { localise(root); draw(root); reachable(root); grid(root); follow(); }
 ready(document);
 document.body.addEventListener("htmx:afterSwap", (event) => ready(event.detail.elt || document));
 document.querySelectorAll("details.menu").forEach((menu) => { menu.open = matchMedia("(min-width: 62rem)").matches; });

@@ -7,7 +7,9 @@ from mlops.ledger.artifact_sizes import ArtifactSizes
 from mlops.ledger.attempts import Attempts
 from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
+from mlops.ledger.check_list import CheckList
 from mlops.ledger.endings import Endings
+from mlops.ledger.job_list import JobList
 from mlops.ledger.leases import Leases
 from mlops.ledger.model_list import ModelList
 from mlops.ledger.outboxes import Outboxes
@@ -40,6 +42,8 @@ class SqlLedger(
     Attempts,
     Standings,
     RunList,
+    CheckList,
+    JobList,
     ModelList,
     StartList,
     Users,

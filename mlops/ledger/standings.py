@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, JSON, String, and_, cast, func, select
+from sqlalchemy import and_, func, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow
+from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE, Kind, RunState
 
@@ -120,22 +120,11 @@ class Awaiting:
 class Standings(LedgerPart):
     """What an overview shows."""
 
-    def _asked(self, strategies: Sequence[str]) -> CTE:
-        """The names as rows, so that each is looked up in an index by itself.
-
-        As one value: hundreds of them as VALUES took the time of the whole query, to write its text.
-        """
-        names = list(strategies)
-        if self.database.is_postgresql:
-            rows = func.json_array_elements_text(cast(names, JSON)).column_valued("strategy")
-            return select(rows.cast(String).label("strategy")).cte("asked")
-        return select(func.json_each(json.dumps(names)).table_valued("value").c.value.label("strategy")).cte("asked")
-
     def standings(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, Standing]:
         """By strategy, each with champion, newest check and newest run; three queries."""
         if not strategies:
             return {}
-        asked = self._asked(strategies)
+        asked = as_rows(self.database, strategies)
         champions = (
             select(tables.champion)
             .select_from(asked)
@@ -149,7 +138,7 @@ class Standings(LedgerPart):
             .correlate(asked)
             .scalar_subquery()
         )
-        checks = select(*_check_columns()).select_from(asked).join(tables.drift_report, _report.id == newest_check)
+        checks = select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest_check)
         newest_run = (
             select(_run.run_id)
             .where(_run.namespace == namespace, _run.strategy == asked.c.strategy)
@@ -162,7 +151,7 @@ class Standings(LedgerPart):
         runs = select(*columns).select_from(asked).join(tables.run, _run.run_id == newest_run)
         with self.database.reading() as connection:
             champion_of = {row.strategy: _champion_of(row) for row in connection.execute(champions)}
-            check_of = {row.strategy: _check_of(row) for row in connection.execute(checks)}
+            check_of = {row.strategy: check_line(row) for row in connection.execute(checks)}
             run_of = {row.strategy: _last_run_of(row) for row in connection.execute(runs)}
         return {
             name: Standing(champion=champion_of.get(name), check=check_of.get(name), run=run_of.get(name))
@@ -174,8 +163,8 @@ class Standings(LedgerPart):
     ) -> dict[str, list[CheckLine]]:
         """The newest checks of each, oldest first, one query; where several share the oldest date, some more."""
         found: dict[str, list[CheckLine]] = defaultdict(list)
-        for row in self._recent(strategies, _check_columns(), limit=limit, namespace=namespace):
-            found[row.strategy].append(_check_of(row))
+        for row in self._recent(strategies, check_line_columns(), limit=limit, namespace=namespace):
+            found[row.strategy].append(check_line(row))
         for lines in found.values():
             lines.sort(key=lambda line: (line.as_of or date.min, line.id))
         return dict(found)
@@ -197,7 +186,7 @@ class Standings(LedgerPart):
     ) -> Sequence[AnyRow]:
         if not strategies:
             return []
-        asked = self._asked(strategies)
+        asked = as_rows(self.database, strategies)
         oldest = (
             select(_report.as_of)
             .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
@@ -227,7 +216,7 @@ class Standings(LedgerPart):
     ) -> list[CheckLine]:
         """Checks as of the days from `first` to `last`, oldest first."""
         query = (
-            select(*_check_columns())
+            select(*check_line_columns())
             .where(
                 _report.namespace == namespace,
                 _report.strategy.in_(list(strategies)),
@@ -237,7 +226,7 @@ class Standings(LedgerPart):
             .order_by(_report.as_of, _report.id)
         )
         with self.database.reading() as connection:
-            return [_check_of(row) for row in connection.execute(query)]
+            return [check_line(row) for row in connection.execute(query)]
 
     def newest_checks(
         self,
@@ -249,7 +238,9 @@ class Standings(LedgerPart):
         namespace: str = LIVE,
     ) -> list[CheckLine]:
         """As they were made, newest first; `before`: the id of the last line of the page before."""
-        query = select(*_check_columns()).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(limit)
+        query = (
+            select(*check_line_columns()).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(limit)
+        )
         if strategy:
             query = query.where(_report.strategy == strategy)
         if verdict:
@@ -257,7 +248,7 @@ class Standings(LedgerPart):
         if before is not None:
             query = query.where(_report.id < before)
         with self.database.reading() as connection:
-            return [_check_of(row) for row in connection.execute(query)]
+            return [check_line(row) for row in connection.execute(query)]
 
     def newest_day(self, *, namespace: str = LIVE) -> date | None:
         """As-of date of the newest check, of any strategy."""
@@ -340,7 +331,8 @@ class Standings(LedgerPart):
             ]
 
 
-def _check_columns() -> tuple[Any, ...]:
+def check_line_columns() -> tuple[Any, ...]:
+    """What a `CheckLine` is read from."""
     return (
         _report.id,
         _report.run_id,
@@ -358,7 +350,8 @@ def _check_columns() -> tuple[Any, ...]:
     )
 
 
-def _check_of(row: AnyRow) -> CheckLine:
+def check_line(row: AnyRow) -> CheckLine:
+    """A row with those columns."""
     return CheckLine(
         id=row.id,
         run_id=row.run_id,

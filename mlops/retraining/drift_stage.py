@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from mlops.drift_detection.alarm import settle_alarm
-from mlops.drift_detection.calibration import rows_kept
+from mlops.drift_detection.placements import rows_kept
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
 from mlops.drift_detection.weights import weights_json

@@ -44,7 +44,7 @@ class Browser:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def post(self, path: str, *, csrf: str | None = None, follow: bool = False, **fields: Any) -> Response:
+    def post(self, path: str, /, *, csrf: str | None = None, follow: bool = False, **fields: Any) -> Response:
         """A form with the session's token, or with another one; `follow`: to the page that says what was done."""
         data = {"csrf": self.csrf if csrf is None else csrf, **fields}
         return self.client.post(path, data=data, headers=HTML, follow_redirects=follow)
