@@ -72,11 +72,11 @@ def start(
     """A run on a worker tests the second against the first; nothing is decided."""
     visit.note(first=first, second=second)
     to = f"/admin/registry/models/{quote(strategy)}/compare?{urlencode({'first': first, 'second': second})}"
-    newest = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
-    if newest and visit.ledger.run(newest).state in ACTIVE:
-        return visit.done("A worker compares the two already.", to=to, run_id=newest, created=False)
+    run_id = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
+    if run_id is not None and visit.ledger.run(run_id).state in ACTIVE:
+        return visit.done("A worker compares the two already.", to=to, run_id=run_id, created=False)
     accepted = dispatch.start_comparison(strategy, first, second, requested_by=visit.person.actor)
-    return visit.done("A worker compares the two now.", to=to, run_id=accepted.run_id, created=True)
+    return visit.done("A worker compares the two now.", to=to, run_id=accepted.run_id, created=accepted.created)
 
 
 def _usual(visit: Visit, strategy: str) -> tuple[str, str]:
