@@ -86,11 +86,8 @@ def report_page(visit: Visiting, run_id: str) -> Response:
 
 @pages.get("/drift/reports/{run_id}/json", action="drift.report.json")
 def report_json(visit: Visiting, run_id: str) -> Response:
-    """The report as a file. Raises ReportNotFound."""
-    stored = visit.ledger.stored_report(run_id)
-    day = f"{stored.as_of:%Y%m%d}" if stored.as_of else "undated"
-    name = f"drift_report_{stored.strategy}_{day}.json"
-    return JSONResponse(stored.document, headers={"content-disposition": f'attachment; filename="{name}"'})
+    """The report itself. Raises ReportNotFound."""
+    return JSONResponse(visit.ledger.stored_report(run_id).document)
 
 
 def _named(visit: Visit, q: str) -> list[str]:

@@ -160,9 +160,10 @@ def test_the_checks_own_page_is_in_a_frame_that_reaches_nothing_of_ours(
 
 def test_the_report_can_be_had_as_a_file(services: FakeServices, viewer: Browser) -> None:
     run_id = really_checked(services)
-    answer = viewer.get(f"/admin/drift/reports/{run_id}/json")
-    assert "drift_report_growth_20200718.json" in answer.headers["content-disposition"]
-    assert set(answer.json()["psi"]) == {"momentum", "value", "noise"}
+    assert 'download="drift_report_growth_2020-07-18.json"' in viewer.get(f"/admin/drift/reports/{run_id}").text
+    document = viewer.get(f"/admin/drift/reports/{run_id}/json").json()
+    assert document == services.ledger.stored_report(run_id).document
+    assert set(document["psi"]) == {"momentum", "value", "noise"}
 
 
 def test_before_there_is_a_report_its_page_says_how_far_the_check_is(services: FakeServices, operator: Browser) -> None:
