@@ -79,15 +79,11 @@ def report(visit: Visiting, run_id: str) -> Response:
 
 
 @pages.get("/drift/reports/{run_id}/page", action="drift.report.page")
-def report_page(visit: Visiting, run_id: str) -> Response:
-    """The check's own page, for the frame. Raises ReportNotFound."""
+def report_page(visit: Visiting, run_id: str, form: Literal["page", "json"] = "page") -> Response:
+    """The check's own page, for the frame; the document itself as JSON. Raises ReportNotFound."""
+    if form == "json" or visit.wants_json:
+        return JSONResponse(visit.ledger.stored_report(run_id).document)
     return visit.embedded(page_of(visit.ledger, run_id))
-
-
-@pages.get("/drift/reports/{run_id}/json", action="drift.report.json")
-def report_json(visit: Visiting, run_id: str) -> Response:
-    """The report itself. Raises ReportNotFound."""
-    return JSONResponse(visit.ledger.stored_report(run_id).document)
 
 
 def _named(visit: Visit, q: str) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_threshold_is_previewed_while_one_types_set_and_taken_back(stack: Serv
     chosen = page.locator("#preview tr.chosen")
     expect(chosen).to_be_visible()
     drifted = int(chosen.locator("td").first.inner_text())
-    page.get_by_label("Rule", exact=False).first.select_option("raw")
+    page.locator("#policy-form select").select_option("raw")
     page.get_by_label("Alert threshold").fill("0.01")
     expect(chosen.locator("th")).to_have_text("these values, rule raw")
     n_checks = len(stack.services.ledger.recent_checks(["momentum"], limit=90)["momentum"])
