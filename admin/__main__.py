@@ -11,6 +11,7 @@ from config.log_setup import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
 from mlops.bootstrap import process_services
 from mlops.errors import AcisError, ConfigurationError
+from mlops.ledger.ledger import SqlLedger
 
 GRACE_S = 3
 """Open streams end at once, and an action that is under way may finish."""
@@ -22,7 +23,7 @@ def main() -> int:
         settings = load_settings()
         set_up_logging(level=settings.log_level, style=settings.log_format)
         services = process_services()
-        add_first_user(settings)
+        add_first_user(settings, services.ledger)
         app = create_app(services)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"admin: {exc}\n")
@@ -41,7 +42,7 @@ def main() -> int:
     return 0
 
 
-def add_first_user(settings: Settings) -> None:
+def add_first_user(settings: Settings, ledger: SqlLedger) -> None:
     """The first operator, where there is nobody yet. Raises ConfigurationError, LedgerUnavailable."""
     if settings.admin_auth is None:
         return
@@ -49,7 +50,7 @@ def add_first_user(settings: Settings) -> None:
     if not name or len(password) < 12:
         message = "ACIS_ADMIN_AUTH must be user:password with at least 12 characters of password"
         raise ConfigurationError(message)
-    process_services().ledger.first_user(name, password, created_by="ACIS_ADMIN_AUTH")
+    ledger.first_user(name, password, created_by="ACIS_ADMIN_AUTH")
 
 
 if __name__ == "__main__":

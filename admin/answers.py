@@ -96,6 +96,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that a page shows
     """As JSON has it: dataclasses as objects, times as ISO text."""
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict())
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

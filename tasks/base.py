@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from mlops.bootstrap import Services, process_services
 from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ledger.records import Finished, Grant, RunRequest, Stage
+from mlops.ledger.states import TERMINAL
 from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.execution import ended_badly, execute
 from mlops.retraining.lease_keeper import Holder, suspended_too
@@ -180,7 +181,16 @@ def start(task_self: Task[Any, Any], services: Services, request: RunRequest) ->
     if accepted.run_id != task_self.request.id:
         return {"run_id": accepted.run_id, "created": False, "state": accepted.state.value}
     task_self.request.ignore_result = True
+    if accepted.state in TERMINAL:
+        # Celery has just stored STARTED over the outcome: this message came a second time, after the run's end.
+        _restore_outcome(task_self, services, accepted.run_id)
     return None
+
+
+def _restore_outcome(task_self: Task[Any, Any], services: Services, run_id: str) -> None:
+    outcome = services.ledger.redeliver_outcome(run_id)
+    if outcome is not None:
+        note_delivered(services.ledger, store_outcomes(task_self.app, [outcome]))
 
 
 def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished) -> None:

@@ -85,7 +85,7 @@ def drift(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Sho
         list=listed,
         show=show,
         shows=[name for name in SHOWS if name],
-        checks={name: found[-CHECKS:] for name, found in visit.ledger.recent_checks(names, limit=CHECKS).items()},
+        checks={name: found[-CHECKS:] for name, found in visit.ledger.recent_points(names, limit=CHECKS).items()},
         totals=_totals(lines),
     )
 

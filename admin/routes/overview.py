@@ -16,7 +16,7 @@ from admin.listing import shown
 from admin.pages import Pages
 from admin.visit import Visit, Visiting
 from mlops.ledger.records import ScheduleEntry
-from mlops.ledger.standings import CheckLine, OpenRun, Standing
+from mlops.ledger.standings import CheckPoint, OpenRun, Standing
 from tasks.slots import next_due
 
 pages = Pages()
@@ -117,8 +117,8 @@ def _lines(visit: Visit, schedule: list[ScheduleEntry]) -> list[Line]:
     ]
 
 
-def _checks(visit: Visit, names: list[str]) -> dict[str, list[CheckLine]]:
-    return {name: lines[-CHECKS:] for name, lines in visit.ledger.recent_checks(names, limit=CHECKS).items()}
+def _checks(visit: Visit, names: list[str]) -> dict[str, list[CheckPoint]]:
+    return {name: lines[-CHECKS:] for name, lines in visit.ledger.recent_points(names, limit=CHECKS).items()}
 
 
 def _totals(lines: list[Line]) -> dict[str, int]:

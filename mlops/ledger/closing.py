@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Date, Insert, bindparam, func, select, update
+from sqlalchemy import Connection, Date, Table, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
@@ -17,6 +17,9 @@ from mlops.ledger.engine import Database
 from mlops.ledger.records import OutcomeMessage, RunState
 from mlops.ledger.stages import found_results, results_of
 from mlops.ledger.states import SUCCESSES, RunEvent, run_sources, run_target
+
+Insert: TypeAlias = postgresql.Insert | sqlite.Insert
+Insertion: TypeAlias = Callable[[Table], Insert]
 
 _run = tables.run.c
 _promotion = tables.promotion.c
@@ -70,20 +73,21 @@ def close_run(
     if closed.rowcount == 0:
         raise InvalidTransition(f"run {run_id} is {run.state} and cannot {event}")
     message = OutcomeMessage(run_id=run_id, state="SUCCESS" if state in SUCCESSES else "FAILURE", body=outcome)
-    connection.execute(_to_outbox(database), {"run_id": run_id, "state": message.state})
+    connection.execute(_TO_OUTBOX[database.is_postgresql], {"run_id": run_id, "state": message.state})
     return Closed(state=state, outcome=message)
 
 
-@cache
-def _to_outbox(database: Database) -> Insert:
+def _to_outbox(insert: Insertion) -> Insert:
     """Pending, also where an earlier end of the run, before a requeue, was delivered already."""
-    adding = database.insert(tables.outbox).values(
-        run_id=bindparam("run_id"), state=bindparam("state"), created_at=now()
-    )
+    adding = insert(tables.outbox).values(run_id=bindparam("run_id"), state=bindparam("state"), created_at=now())
     return adding.on_conflict_do_update(
         index_elements=[tables.outbox.c.run_id],
         set_={"state": adding.excluded.state, "created_at": adding.excluded.created_at, "delivered_at": None},
     )
+
+
+_TO_OUTBOX = {True: _to_outbox(postgresql.insert), False: _to_outbox(sqlite.insert)}
+"""By whether it is PostgreSQL."""
 
 
 def outcome_of(

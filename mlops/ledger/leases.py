@@ -133,8 +133,10 @@ class Leases(LedgerPart):
         before = connection.execute(_SILENT, key).one_or_none()
         if before is None:
             return None
-        note_attempt(connection, before, error=silence(before))
-        return connection.execute(_RESWAP, values).one_or_none()
+        taken = connection.execute(_RESWAP, values).one_or_none()
+        if taken is not None:  # else it was cancelled in between
+            note_attempt(connection, before, error=silence(before))
+        return taken
 
     def _close_unclaimable(self, connection: Connection, run_id: str, stage: Stage) -> None:
         """End the run whose stage nobody may claim: its last attempt expired, or it was asked to stop."""

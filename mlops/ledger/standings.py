@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import and_, func, select
 
@@ -40,6 +40,15 @@ class CheckLine:
     p_value: float | None
     alpha: float | None
     n_placements: int | None
+
+
+class CheckPoint(NamedTuple):
+    """A drift check as a point of a picture."""
+
+    as_of: date | None
+    id: int
+    verdict: str | None
+    share: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +162,30 @@ class Standings(LedgerPart):
         self, strategies: Sequence[str], *, limit: int = 30, namespace: str = LIVE
     ) -> dict[str, list[CheckLine]]:
         """The newest checks of each, oldest first, one query; where several share the oldest date, some more."""
+        found: dict[str, list[CheckLine]] = defaultdict(list)
+        for row in self._recent(strategies, check_line_columns(), limit=limit, namespace=namespace):
+            found[row.strategy].append(check_line(row))
+        for lines in found.values():
+            lines.sort(key=lambda line: (line.as_of or date.min, line.id))
+        return dict(found)
+
+    def recent_points(
+        self, strategies: Sequence[str], *, limit: int = 30, namespace: str = LIVE
+    ) -> dict[str, list[CheckPoint]]:
+        """Of the same checks what a small picture needs, in half the time."""
+        found: dict[str, list[CheckPoint]] = defaultdict(list)
+        columns = (_report.strategy, _report.as_of, _report.id, _report.verdict, _report.share)
+        for strategy, *point in self._recent(strategies, columns, limit=limit, namespace=namespace):
+            found[strategy].append(CheckPoint(*point))
+        for points in found.values():
+            points.sort(key=lambda point: (point.as_of or date.min, point.id))
+        return dict(found)
+
+    def _recent(
+        self, strategies: Sequence[str], columns: Sequence[Any], *, limit: int, namespace: str
+    ) -> Sequence[AnyRow]:
         if not strategies:
-            return {}
+            return []
         asked = as_rows(self.database, strategies)
         oldest = (
             select(_report.as_of)
@@ -166,7 +197,7 @@ class Standings(LedgerPart):
             .scalar_subquery()
         )
         query = (
-            select(*check_line_columns())
+            select(*columns)
             .select_from(asked)
             .join(
                 tables.drift_report,
@@ -177,13 +208,8 @@ class Standings(LedgerPart):
                 ),
             )
         )
-        found: dict[str, list[CheckLine]] = defaultdict(list)
         with self.database.reading() as connection:
-            for row in connection.execute(query):
-                found[row.strategy].append(check_line(row))
-        for lines in found.values():
-            lines.sort(key=lambda line: (line.as_of or date.min, line.id))
-        return dict(found)
+            return connection.execute(query).all()
 
     def checks_between(
         self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE

@@ -54,7 +54,7 @@ run = Table(
     Column("finished_at", Timestamp),
     UniqueConstraint("namespace", "strategy", "kind", "slot"),
 )
-_active = text("state IN ('queued', 'running') AND kind <> 'rollback'")
+_active = text("state IN ('queued', 'running') AND kind NOT IN ('rollback', 'compare')")  # records.NEVER_BLOCKED
 Index(
     "uq_mlops_run_active",
     run.c.namespace,

@@ -222,6 +222,13 @@ class Gateway:
                 found.update(f"model/{path}" for path in listed)
         return sorted(found)
 
+    def running(self, experiments: Callable[[str], bool]) -> list[LoggedRun]:
+        """Runs in state RUNNING of the experiments whose names are wanted, newest first."""
+        with self._translated("a search of experiments"):
+            found = self._pages(lambda token: self._client.search_experiments(page_token=token))
+        ids = [item.experiment_id for item in found if experiments(item.name)]
+        return self.runs(ids, "attributes.status = 'RUNNING'") if ids else []
+
     # -- counting
 
     def census(self) -> RegistryCensus:
@@ -409,6 +416,12 @@ class Gateway:
                     name, f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags), await_creation_for=0
                 )
             return str(created.version)
+
+    def delete_version(self, name: str, number: str) -> None:
+        """Nothing where it is gone."""
+        where = f"model {name!r} version {number}"
+        with suppress(VersionNotFound), self._translated(where, missing=VersionNotFound):
+            self._client.delete_model_version(name, number)
 
     def version(self, name: str, number: str) -> ModelVersion:
         """One version, without metrics. Raises VersionNotFound."""

@@ -77,8 +77,7 @@ def _fails(chaos: Chaos, waiting: Callable[[], list[str]]) -> bool:
 
 def test_nothing_was_lost_doubled_or_left_behind(chaos: Chaos) -> None:
     chaos.load.stop()
-    rest(chaos.system)
-    found = look(chaos.system, chaos.load)
+    found = look(chaos.system, chaos.load, until=rest(chaos.system))
     assert str(found) == ""
     assert found.n_accepted > 20
 

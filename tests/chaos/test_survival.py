@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from celery import Celery
 from typer.testing import CliRunner
 
 from mlops.cli.app import app
@@ -110,6 +111,19 @@ def test_a_drained_worker_is_gone_in_time_and_another_takes_over_at_once(system:
     # A drain uses up no attempt, and what was boosted is not boosted again.
     assert (view.state, stage.attempt, stage.token) == (RunState.SUCCEEDED, 1, 2)
     assert (stage.result or {})["resumed_from"]
+
+
+def test_a_worker_that_is_ended_from_flowers_page_drains_too(system: ChaosSystem) -> None:
+    run_id = ask(system, LONG)
+    wait_for(training(system, run_id, share=0.2), "the training runs", within_s=60.0, every_s=0.02)
+    process = psutil.Process(holder(system, run_id).pid)
+    caller = Celery("flower", broker=system.servers.redis_url, set_as_current=False)
+    caller.control.shutdown(destination=[str(system.services.ledger.run(run_id).stages[-1].worker)])
+    caller.close()
+    gone, _ = psutil.wait_procs([process], timeout=DRAINED_WITHIN_S)
+    assert gone
+    (stage,) = ended(system, run_id).stages
+    assert (stage.attempt, stage.token) == (1, 2)
 
 
 def test_a_worker_is_gone_in_time_while_redis_is_down(system: ChaosSystem) -> None:

@@ -111,7 +111,7 @@ def test_runs_are_found_by_state_and_strategy_while_one_types(operator: Visitor)
     operator.go("/admin/runs")
     page.get_by_label("Strategy, or a run's id").fill("dividend")
     expect(page).to_have_url(f"{operator.home}/admin/runs?q=dividend&state=&kind=")
-    page.get_by_label("State").select_option("refused")
+    page.get_by_role("combobox", name="State").select_option("refused")
     expect(page.get_by_role("row", name="momentum")).to_have_count(0)
     cells = page.locator("td[data-label=State]").all_inner_texts()
     assert cells

@@ -66,6 +66,10 @@ def test_recent_checks_are_the_newest_of_each_strategy_oldest_first(ledger: SqlL
     assert [line.share for line in found["growth"]] == [0.2, 0.3, 0.4]
     assert len(found["value"]) == 1
     assert "none" not in found
+    points = ledger.recent_points(["growth", "value", "none"], limit=3)
+    assert {name: [(point.as_of, point.share) for point in some] for name, some in points.items()} == {
+        name: [(line.as_of, line.share) for line in some] for name, some in found.items()
+    }
     between = ledger.checks_between(["growth"], DAY + timedelta(days=1), DAY + timedelta(days=2))
     assert [line.share for line in between] == [0.1, 0.2]
     assert ledger.newest_day() == DAY + timedelta(days=4) if between else None

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 import tasks.base
 from mlops.errors import LedgerUnavailable
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome, StageState
-from tasks.base import CLAIM_PAUSES_S, perform
+from tasks.base import CLAIM_PAUSES_S, perform, start
 from tasks.payloads import StageMessage
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
@@ -137,3 +137,21 @@ def test_a_worker_that_is_asked_to_end_does_not_wait_for_the_ledger(
     with pytest.raises(LedgerUnavailable):
         bell.ring()
     assert bell.pauses == []
+
+
+def test_a_start_that_comes_again_after_its_runs_end_stores_the_outcome_again(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Celery has stored STARTED over it.
+    stored: list[str] = []
+    monkeypatch.setattr(
+        tasks.base, "store_outcomes", lambda _, messages: [stored.append(m.run_id) or m.run_id for m in messages]
+    )
+    task = cast("Task[Any, Any]", SimpleNamespace(request=bell.request, app=bell.app, name="drift.check"))
+    request = request_for("value", run_id="bell-1")
+    assert start(task, bell.services, request) is None
+    assert stored == []
+    bell.services.ledger.cancel("bell-1", actor="test")
+    assert start(task, bell.services, request) is None
+    assert stored == ["bell-1"]
+    assert bell.request.ignore_result
