@@ -31,7 +31,7 @@ def reports(
     column = sort.removeprefix("-") or "made"
     if column not in CHECK_SORTS:
         raise NotValid(f"reports are not sorted by {column!r}; one of: {', '.join(CHECK_SORTS)}")
-    newest = visit.ledger.newest_day() if days else None
+    newest = visit.ledger.newest_as_of(list(visit.services.strategies)) if days else None
     page = max(1, page)
     found = visit.ledger.sorted_checks(
         strategies=_named(visit, q),
