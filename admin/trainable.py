@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from admin.listing import Shown, shown
@@ -13,7 +12,7 @@ from mlops.ledger.records import Kind
 
 if TYPE_CHECKING:
     from admin.visit import Visit
-    from mlops.ledger.model_list import ModelLine, TrainedLine
+    from mlops.ledger.model_list import ModelKey, TrainedLine
     from mlops.ledger.standings import OpenRun
 
 KINDS = (Kind.TRAIN, Kind.RETRAIN, Kind.PIPELINE)
@@ -26,34 +25,20 @@ class Line:
     """A strategy that can be trained."""
 
     strategy: str
-    model: ModelLine
+    key: ModelKey
     open_runs: tuple[OpenRun, ...]
-
-    @property
-    def newest(self) -> TrainedLine | None:
-        """Its last training."""
-        return self.model.newest
-
-    @property
-    def champion_as_of(self) -> date | None:
-        """The champion's age counts from here."""
-        return self.model.as_of
-
-    @property
-    def trained_at(self) -> datetime | None:
-        """When it was trained last."""
-        return self.newest.trained_at if self.newest else None
+    newest: TrainedLine | None = None
+    """Its last training; looked up for those that are shown."""
 
 
 SORTS: Mapping[str, Callable[[Line], Any]] = {
     "strategy": lambda line: line.strategy,
-    "champion": lambda line: line.champion_as_of,
-    "trained": lambda line: line.trained_at,
-    "took": lambda line: line.newest.run_s if line.newest else None,
+    "champion": lambda line: line.key.as_of,
+    "trained": lambda line: line.key.trained_at,
 }
 SHOWS: Mapping[str, Callable[[Line], bool]] = {
     "": lambda _: True,
-    "no champion": lambda line: line.model.version is None,
+    "no champion": lambda line: line.key.version is None,
     "running": lambda line: bool(line.open_runs),
 }
 
@@ -68,10 +53,16 @@ def trainable(
 ) -> Shown[Line]:
     """A page of them; size : `n_rows`, where another than the usual"""
     names = list(visit.services.strategies)
-    models = visit.ledger.model_lines(names)
+    keys = visit.ledger.model_keys(names)
     running: dict[str, list[OpenRun]] = defaultdict(list)
     for run in open_runs:
         running[run.strategy].append(run)
-    lines = (Line(strategy=name, model=models[name], open_runs=tuple(running[name])) for name in names)
+    lines = (Line(strategy=name, key=keys[name], open_runs=tuple(running[name])) for name in names)
     found = (line for line in lines if SHOWS[show](line))
     return shown(found, q=q, sort=sort, page=page, text=lambda line: line.strategy, sorts=SORTS, **size)
+
+
+def with_trainings(visit: Visit, listed: Shown[Line]) -> Shown[Line]:
+    """The same page, each with its last training."""
+    models = visit.ledger.model_lines([line.strategy for line in listed.rows])
+    return replace(listed, rows=tuple(replace(line, newest=models[line.strategy].newest) for line in listed.rows))

@@ -12,7 +12,6 @@ from admin.pages import Pages
 from admin.refusals import NotValid
 from admin.side_by_side import importance_rows, metric_rows, param_rows
 from admin.visit import Visit, Visiting
-from mlops.errors import InvalidTransition
 from mlops.ledger.records import Kind, RunView
 from mlops.ledger.states import ACTIVE
 from tasks import dispatch
@@ -72,15 +71,11 @@ def start(
 ) -> Response:
     """A run on a worker tests the second against the first; nothing is decided."""
     visit.note(first=first, second=second)
-    accepted = dispatch.start_comparison(strategy, first, second, requested_by=visit.person.actor)
-    if not accepted.created:
-        running = visit.ledger.run(accepted.run_id)
-        if (running.params.get("first"), running.params.get("second")) != (first, second):
-            raise InvalidTransition(
-                f"versions {running.params.get('first')} and {running.params.get('second')} of {strategy} are being "
-                f"compared now (run {accepted.run_id}); ask again when that has ended"
-            )
     to = f"/admin/registry/models/{quote(strategy)}/compare?{urlencode({'first': first, 'second': second})}"
+    run_id = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
+    if run_id is not None and visit.ledger.run(run_id).state in ACTIVE:
+        return visit.done("A worker compares the two already.", to=to, run_id=run_id, created=False)
+    accepted = dispatch.start_comparison(strategy, first, second, requested_by=visit.person.actor)
     return visit.done("A worker compares the two now.", to=to, run_id=accepted.run_id, created=accepted.created)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from admin.listing import PAGE_ROWS, at_number, shown, stretch
 from admin.model_versions import LATELY
 from admin.pages import Pages
 from admin.visit import Visit, Visiting
-from mlops.ledger.model_list import ModelLine
+from mlops.ledger.model_list import ModelKey, ModelLine
 from mlops.ports import ModelVersion
 
 pages = Pages()
@@ -27,7 +27,7 @@ class Line:
 
     strategy: str
     model_name: str
-    model: ModelLine
+    key: ModelKey
     n_awaiting: int
     n_versions: int | None
     """In MLflow; None: not known."""
@@ -35,48 +35,48 @@ class Line:
     """By MLflow's alias."""
     shown_champion: str | None
     """By MLflow's alias; None: none, or not known."""
-
-    @property
-    def as_of(self) -> date | None:
-        """The champion's age counts from here."""
-        return self.model.as_of
+    model: ModelLine | None = None
+    """The rest; looked up for those that are shown, and for all where the list is sorted or filtered by it."""
 
     @property
     def has_newer(self) -> bool:
         """Something was trained since the champion was."""
-        newest, champion = self.model.newest, self.model.trained
+        newest = self.model.newest if self.model else None
+        champion = self.model.trained if self.model else None
         return newest is not None and (champion is None or newest.trained_at > champion.trained_at)
 
     @property
     def is_shown_otherwise(self) -> bool:
         """MLflow shows another champion than the ledger decided."""
-        return self.n_versions is not None and self.shown_champion != self.model.version
+        return self.n_versions is not None and self.shown_champion != self.key.version
 
     def is_behind(self, now: datetime) -> bool:
         """MLflow will show the champion in a moment: it was decided just now."""
-        changed_at = self.model.changed_at
+        changed_at = self.key.changed_at
         return self.is_shown_otherwise and changed_at is not None and now - changed_at < LATELY
 
     def metric(self, name: str) -> float | None:
         """Of the champion, on its own held-out dates."""
-        return self.model.trained.metrics.get(name) if self.model.trained else None
+        return self.model.trained.metrics.get(name) if self.model and self.model.trained else None
 
 
 SORTS: Mapping[str, Callable[[Line], Any]] = {
     "strategy": lambda line: line.strategy,
-    "age": lambda line: line.as_of,
+    "age": lambda line: line.key.as_of,
     "accuracy": lambda line: line.metric("accuracy"),
     "f1": lambda line: line.metric("f1_score"),
     "auc": lambda line: line.metric("roc_auc"),
-    "newest": lambda line: line.model.newest.trained_at if line.model.newest else None,
-    "decided": lambda line: line.model.decision.created_at if line.model.decision else None,
+    "newest": lambda line: line.key.trained_at,
+    "decided": lambda line: line.key.decision_id,
 }
 SHOWS: Mapping[str, Callable[[Line], bool]] = {
     "": lambda _: True,
     "awaits approval": lambda line: line.n_awaiting > 0,
     "newer version": lambda line: line.has_newer,
-    "no champion": lambda line: line.model.version is None,
+    "no champion": lambda line: line.key.version is None,
 }
+NEED_ALL = frozenset({"accuracy", "f1", "auc", "newer version"})
+"""Sorts and filters for which every model is looked up whole."""
 
 
 @pages.get("/registry", action="registry.read")
@@ -84,8 +84,11 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
     """From the ledger alone; what MLflow shows is as it was at the last look, and never waited for."""
     awaiting = visit.ledger.awaiting()
     waiting = {name: sum(one.strategy == name for one in awaiting) for name in {one.strategy for one in awaiting}}
+    lines = _lines(visit, waiting)
+    if NEED_ALL & {sort.removeprefix("-"), show}:
+        lines = _whole(visit, lines)
     listed = shown(
-        (line for line in _lines(visit, waiting) if SHOWS[show](line)),
+        (line for line in lines if SHOWS[show](line)),
         q=q,
         sort=sort,
         page=page,
@@ -99,7 +102,7 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
     return visit.show(
         "registry.html",
         title="Model registry",
-        list=listed,
+        list=replace(listed, rows=tuple(_whole(visit, listed.rows))),
         show=show,
         shows=[name for name in SHOWS if name],
         awaiting=awaiting,
@@ -124,7 +127,7 @@ def history(visit: Visiting, q: str = "", before: str = "") -> Response:
 
 def _lines(visit: Visit, waiting: Mapping[str, int]) -> list[Line]:
     names = list(visit.services.strategies)
-    models = visit.ledger.model_lines(names)
+    keys = visit.ledger.model_keys(names)
     census = visit.registry_view.get().census
     by_model: dict[str, list[ModelVersion]] = {}
     for version in census.versions if census else ():
@@ -137,7 +140,7 @@ def _lines(visit: Visit, waiting: Mapping[str, int]) -> list[Line]:
             Line(
                 strategy=name,
                 model_name=model_name,
-                model=models[name],
+                key=keys[name],
                 n_awaiting=waiting.get(name, 0),
                 n_versions=len(versions) if census else None,
                 challenger=_with_alias(versions, "challenger"),
@@ -145,6 +148,12 @@ def _lines(visit: Visit, waiting: Mapping[str, int]) -> list[Line]:
             )
         )
     return lines
+
+
+def _whole(visit: Visit, lines: Sequence[Line]) -> list[Line]:
+    """Each with the rest."""
+    models = visit.ledger.model_lines([line.strategy for line in lines if line.model is None])
+    return [replace(line, model=models.get(line.strategy, line.model)) for line in lines]
 
 
 def _with_alias(versions: list[ModelVersion], alias: str) -> str | None:

@@ -11,7 +11,7 @@ from admin.alerts import ALIVE_S
 from admin.offers import OFFERS, estimate
 from admin.pages import Pages
 from admin.routes.started import started_address
-from admin.trainable import SHOWS, Show, open_trainings, trainable
+from admin.trainable import SHOWS, Show, open_trainings, trainable, with_trainings
 from admin.training_form import Asked, TrainingForm
 from admin.visit import Visit, Visiting
 from mlops.ledger.start_list import Start
@@ -39,7 +39,7 @@ def training(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
     return visit.show(
         "training.html",
         title="Model training",
-        list=trainable(visit, open_runs, q=q, show=show, sort=sort, page=page),
+        list=with_trainings(visit, trainable(visit, open_runs, q=q, show=show, sort=sort, page=page)),
         show=show,
         shows=[name for name in SHOWS if name],
         offers=list(OFFERS.values()),
@@ -59,8 +59,9 @@ def estimated(visit: Visiting, form: Annotated[TrainingForm, Query()]) -> Respon
     trained = _likely_to_train(visit, asked) if asked.offer.name == "auto" else asked.strategies
     earlier = visit.ledger.newest_trainings(limit=EARLIER)
     n_slots = _slots(visit)
-    return visit.part(
-        "parts/training_estimate.html",
+    return visit.show(
+        "estimate.html",
+        title="Estimate",
         offer=asked.offer,
         kind=asked.kind,
         n=len(asked.strategies),

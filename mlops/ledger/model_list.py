@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+<<<<<<< HEAD
 from sqlalchemy import CTE, Select, and_, func, literal, select, tuple_
+=======
+from sqlalchemy import Connection, Select, String, column, func, literal, select, tuple_, values
+>>>>>>> origin/main
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, Timestamp
@@ -71,9 +75,24 @@ class ModelLine:
     decision: DecisionLine | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelKey:
+    """As much of a model as a long list is sorted and filtered by; cheap for all strategies at once."""
+
+    version: str | None
+    """Of the champion; None: there is none."""
+    as_of: date | None
+    changed_at: datetime | None
+    trained_at: datetime | None
+    """End of the newest training."""
+    decision_id: int | None
+    """Of the newest decision; grows with time."""
+
+
 class ModelList(LedgerPart):
     """What a list of models shows."""
 
+<<<<<<< HEAD
     def model_lines(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, ModelLine]:
         """By strategy; four queries."""
         if not strategies:
@@ -83,9 +102,44 @@ class ModelList(LedgerPart):
             select(tables.champion)
             .select_from(asked)
             .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
+=======
+    def model_keys(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, ModelKey]:
+        """By strategy; three queries that read indexes. A replay's trainings count too."""
+        trainings = (
+            select(_stage.strategy, func.max(_stage.finished_at).label("at"))
+            .where(_stage.stage == "train", _stage.state == "succeeded")
+            .group_by(_stage.strategy)
+        )
+        decisions = (
+            select(_promotion.strategy, func.max(_promotion.id).label("id"))
+            .where(_promotion.namespace == namespace)
+            .group_by(_promotion.strategy)
+>>>>>>> origin/main
         )
         with self.database.reading() as connection:
+            champions = {row.strategy: row for row in connection.execute(_champions(namespace))}
+            trained = {row.strategy: row.at for row in connection.execute(trainings)}
+            decided = {row.strategy: row.id for row in connection.execute(decisions)}
+        found = {}
+        for name in strategies:
+            champion = champions.get(name)
+            found[name] = ModelKey(
+                version=champion.version if champion else None,
+                as_of=champion.as_of if champion and champion.version else None,
+                changed_at=champion.changed_at if champion else None,
+                trained_at=trained.get(name),
+                decision_id=decided.get(name),
+            )
+        return found
+
+    def model_lines(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, ModelLine]:
+        """By strategy, in a handful of queries; each row is looked up by its key, so that few strategies are quick."""
+        if not strategies:
+            return {}
+        with self.database.reading() as connection:
+            champions = _champions(namespace).where(_champion.strategy.in_(list(strategies)))
             champion_of = {row.strategy: row for row in connection.execute(champions)}
+<<<<<<< HEAD
             wanted = [(name, row.version) for name, row in champion_of.items() if row.version is not None]
             trained = {
                 line.strategy: line
@@ -93,6 +147,22 @@ class ModelList(LedgerPart):
             }
             newest = {line.strategy: line for line in map(_trained_of, connection.execute(_newest(asked, namespace)))}
             decision_of = {row.strategy: _decision_of(row) for row in connection.execute(_decided(asked, namespace))}
+=======
+            newest = _looked_up(connection, _newest_ids(strategies, namespace), namespace)
+            promoting = {row.strategy: row.run_id for row in champion_of.values() if row.run_id is not None}
+            trained = _looked_up(connection, promoting, namespace)
+            # Promoted by a run that did not train it, e.g. a rollback.
+            missing = [
+                (name, row.version)
+                for name, row in champion_of.items()
+                if row.version is not None and (name not in trained or trained[name].version != row.version)
+            ]
+            for name, _ in missing:
+                trained.pop(name, None)
+            if missing:
+                trained |= _looked_up(connection, _ids_of_versions(missing), namespace)
+            decision_of = _newest_decisions(connection, strategies, namespace)
+>>>>>>> origin/main
         return {
             name: _model_line(champion_of.get(name), trained.get(name), newest.get(name), decision_of.get(name))
             for name in strategies
@@ -138,8 +208,13 @@ class ModelList(LedgerPart):
         """The trainings of some versions, by version; those that no run trained are left out."""
         if not versions:
             return {}
+<<<<<<< HEAD
         query = self._training_of([(strategy, version) for version in versions], namespace)
+=======
+>>>>>>> origin/main
         with self.database.reading() as connection:
+            ids = [row.run_id for row in connection.execute(_ids_of_versions([(strategy, one) for one in versions]))]
+            query = _trainings(namespace).where(_stage.run_id.in_([run_id for run_id in ids if run_id]))
             return {line.version: line for line in map(_trained_of, connection.execute(query))}
 
     def stages_decided(self, strategy: str, versions: Sequence[str], *, namespace: str = LIVE) -> dict[str, str]:
@@ -205,6 +280,7 @@ def _trainings(namespace: str) -> Select[*tuple[Any, ...]]:
     )
 
 
+<<<<<<< HEAD
 def _newest(asked: CTE, namespace: str) -> Select[*tuple[Any, ...]]:
     """The newest training of each strategy."""
     inner = tables.stage.alias("found")
@@ -219,22 +295,88 @@ def _newest(asked: CTE, namespace: str) -> Select[*tuple[Any, ...]]:
             owner.c.namespace == namespace,
         )
         .order_by(inner.c.finished_at.desc())
-        .limit(1)
-        .correlate(asked)
-        .scalar_subquery()
+=======
+def _champions(namespace: str) -> Select[*tuple[Any, ...]]:
+    """With the run that made each the champion."""
+    return (
+        select(_champion.strategy, _champion.version, _champion.as_of, _champion.changed_at, _promotion.run_id)
+        .outerjoin(tables.promotion, _promotion.id == _champion.promotion_id)
+        .where(_champion.namespace == namespace)
     )
-    return _trainings(namespace).join(asked, _stage.run_id == found)
 
 
-def _decided(asked: CTE, namespace: str) -> Select[*tuple[Any, ...]]:
+def _newest_ids(strategies: Sequence[str], namespace: str) -> Select[*tuple[Any, ...]]:
+    """The run of each strategy's newest training. Ids alone: joined with them, whole tables would be read."""
+    asked = values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
+    found = tables.stage.alias("found")
     newest = (
-        select(_promotion.id)
-        .where(_promotion.namespace == namespace, _promotion.strategy == asked.c.strategy)
-        .order_by(_promotion.id.desc())
+        select(found.c.run_id)
+        .join(tables.run, _run.run_id == found.c.run_id)
+        .where(
+            found.c.strategy == asked.c.strategy,
+            found.c.stage == "train",
+            found.c.state == "succeeded",
+            _run.namespace == namespace,
+        )
+        .order_by(found.c.finished_at.desc())
+>>>>>>> origin/main
         .limit(1)
         .correlate(asked)
         .scalar_subquery()
     )
+<<<<<<< HEAD
+    return _trainings(namespace).join(asked, _stage.run_id == found)
+=======
+    return select(asked.c.strategy, newest.label("run_id"))
+
+
+def _ids_of_versions(wanted: Sequence[tuple[str, str]]) -> Select[*tuple[Any, ...]]:
+    """The run that trained each strategy's version; a version is registered once, in whatever namespace."""
+    pairs = (
+        values(column("strategy", String), column("version", String), name="wanted").data(list(wanted)).cte("wanted")
+    )
+    found = tables.stage.alias("found")
+    newest = (
+        select(found.c.run_id)
+        .where(
+            found.c.strategy == pairs.c.strategy,
+            found.c.stage == "train",
+            found.c.state == "succeeded",
+            found.c.result["version"].as_string() == pairs.c.version,
+        )
+        .order_by(found.c.finished_at.desc())
+        .limit(1)
+        .correlate(pairs)
+        .scalar_subquery()
+    )
+    return select(pairs.c.strategy, newest.label("run_id"))
+
+
+def _looked_up(
+    connection: Connection, runs: Mapping[str, str] | Select[*tuple[Any, ...]], namespace: str
+) -> dict[str, TrainedLine]:
+    """The trainings of runs, by strategy; runs : strategy → run id, or the query that gives both"""
+    if isinstance(runs, Select):
+        runs = {row.strategy: row.run_id for row in connection.execute(runs)}
+    ids = [run_id for run_id in runs.values() if run_id is not None]
+    if not ids:
+        return {}
+    query = _trainings(namespace).where(_stage.run_id.in_(ids))
+    return {line.strategy: line for line in map(_trained_of, connection.execute(query))}
+>>>>>>> origin/main
+
+
+def _newest_decisions(connection: Connection, strategies: Sequence[str], namespace: str) -> dict[str, DecisionLine]:
+    asked = values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
+    newest = (
+        select(func.max(_promotion.id))
+        .where(_promotion.namespace == namespace, _promotion.strategy == asked.c.strategy)
+        .correlate(asked)
+        .scalar_subquery()
+    )
+    ids = [found for found in connection.scalars(select(newest).select_from(asked)) if found is not None]
+    if not ids:
+        return {}
     columns = (
         _promotion.run_id,
         _promotion.strategy,
@@ -243,7 +385,8 @@ def _decided(asked: CTE, namespace: str) -> Select[*tuple[Any, ...]]:
         _promotion.actor,
         _promotion.created_at,
     )
-    return select(*columns).select_from(asked).join(tables.promotion, _promotion.id == newest)
+    query = select(*columns).where(_promotion.id.in_(ids))
+    return {row.strategy: _decision_of(row) for row in connection.execute(query)}
 
 
 def _model_line(

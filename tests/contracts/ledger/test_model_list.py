@@ -57,6 +57,34 @@ def test_a_model_s_line_has_its_champion_s_training_the_newest_one_and_the_last_
     assert value.newest is not None
     assert (none.version, none.newest) == (None, None)
     assert ledger.model_lines([]) == {}
+    keys = ledger.model_keys(["growth", "value", "none"])
+    assert (keys["growth"].version, keys["growth"].as_of) == ("1", DAY)
+    assert keys["growth"].decision_id is not None
+    assert keys["growth"].trained_at is not None
+    assert keys["growth"].trained_at >= growth.newest.trained_at
+    assert (keys["value"].version, keys["value"].decision_id) == (None, None)
+    assert (keys["none"].trained_at, keys["none"].changed_at) == (None, None)
+
+
+def test_a_champion_whose_run_did_not_train_it_is_traced_to_the_run_that_did(timed: TimedLedger) -> None:
+    """A rollback, or the promotion of a version that was trained before."""
+    ledger = timed.ledger
+    first = trained(ledger, "1")
+    timed.advance(1)
+    accepted = ledger.accept(request_for("growth", Kind.RETRAIN, as_of=DAY))
+    grant = granted(ledger, accepted.run_id, Stage.TRAIN)
+    result = {"version": "2", "metrics": {"roc_auc": 0.9}}
+    ledger.finish(grant, StageOutcome(result=result, run_state=None, next_stage=Stage.PROMOTE, as_of=DAY))
+    ledger.decide(granted(ledger, accepted.run_id, Stage.PROMOTE), decision_for("2", as_of=DAY))
+    own = ledger.model_lines(["growth"])["growth"].trained
+    assert own is not None
+    assert (own.version, own.run_id) == ("2", accepted.run_id)
+    ledger.decide(promoting(ledger), decision_for("1", decision="rollback", expected_seq=1, as_of=DAY))
+    back = ledger.model_lines(["growth"])["growth"].trained
+    assert back is not None
+    assert (back.version, back.run_id) == ("1", first)
+    ledger.decide(promoting(ledger), decision_for("7", decision="manual", expected_seq=2, as_of=DAY))
+    assert ledger.model_lines(["growth"])["growth"].trained is None
 
 
 def test_versions_are_listed_page_by_page_with_how_they_were_trained(timed: TimedLedger) -> None:

@@ -91,6 +91,8 @@ def test_a_model_s_row_has_its_champion_with_its_metrics_and_what_is_newer(
     assert "promote" in found
     (line,) = operator.json("/admin/registry?show=newer+version")["list"]["rows"]
     assert (line["strategy"], line["model"]["newest"]["version"]) == ("growth", "2")
+    for sort in ("accuracy", "-auc", "f1", "age", "newest", "-decided"):
+        assert operator.json(f"/admin/registry?sort={sort}")["list"]["sort"] == sort
     assert operator.json("/admin/registry?show=no+champion")["list"]["rows"] == []
     assert operator.json("/admin/registry?q=nothing")["list"]["rows"] == []
 
@@ -409,10 +411,14 @@ def test_a_comparison_that_failed_says_why_and_can_be_asked_again(services: Fake
     assert "Test again" in page
 
 
-def test_another_pair_does_not_wait_for_the_first(services: FakeServices, operator: Browser) -> None:
-    for second in ("2", "3"):
-        assert operator.post(f"{PAGE}/compare", first="1", second=second).status_code == 303
-    assert {run.params["second"] for run in services.ledger.runs(kinds=["compare"])} == {"2", "3"}
+def test_a_pair_that_is_being_compared_is_not_asked_for_twice_and_holds_up_no_other(
+    services: FakeServices, operator: Browser
+) -> None:
+    operator.post(f"{PAGE}/compare", first="1", second="2")
+    again = operator.post(f"{PAGE}/compare", follow=True, first="1", second="2")
+    assert "A worker compares the two already." in again.text
+    assert operator.post(f"{PAGE}/compare", first="1", second="3").status_code == 303
+    assert [run.params["second"] for run in services.ledger.runs()] == ["3", "2"]
 
 
 def test_without_versions_the_newest_stands_beside_the_champion(services: FakeServices, operator: Browser) -> None:
