@@ -10,15 +10,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-<<<<<<< HEAD
-from sqlalchemy import CTE, Select, and_, func, literal, select, tuple_
-=======
 from sqlalchemy import Connection, Select, String, column, func, literal, select, tuple_, values
->>>>>>> origin/main
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, Timestamp
-from mlops.ledger.names import as_rows, pairs_as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE
 
@@ -92,17 +87,6 @@ class ModelKey:
 class ModelList(LedgerPart):
     """What a list of models shows."""
 
-<<<<<<< HEAD
-    def model_lines(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, ModelLine]:
-        """By strategy; four queries."""
-        if not strategies:
-            return {}
-        asked = as_rows(self.database, strategies)
-        champions = (
-            select(tables.champion)
-            .select_from(asked)
-            .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
-=======
     def model_keys(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, ModelKey]:
         """By strategy; three queries that read indexes. A replay's trainings count too."""
         trainings = (
@@ -114,7 +98,6 @@ class ModelList(LedgerPart):
             select(_promotion.strategy, func.max(_promotion.id).label("id"))
             .where(_promotion.namespace == namespace)
             .group_by(_promotion.strategy)
->>>>>>> origin/main
         )
         with self.database.reading() as connection:
             champions = {row.strategy: row for row in connection.execute(_champions(namespace))}
@@ -139,15 +122,6 @@ class ModelList(LedgerPart):
         with self.database.reading() as connection:
             champions = _champions(namespace).where(_champion.strategy.in_(list(strategies)))
             champion_of = {row.strategy: row for row in connection.execute(champions)}
-<<<<<<< HEAD
-            wanted = [(name, row.version) for name, row in champion_of.items() if row.version is not None]
-            trained = {
-                line.strategy: line
-                for line in map(_trained_of, connection.execute(self._training_of(wanted, namespace)) if wanted else ())
-            }
-            newest = {line.strategy: line for line in map(_trained_of, connection.execute(_newest(asked, namespace)))}
-            decision_of = {row.strategy: _decision_of(row) for row in connection.execute(_decided(asked, namespace))}
-=======
             newest = _looked_up(connection, _newest_ids(strategies, namespace), namespace)
             promoting = {row.strategy: row.run_id for row in champion_of.values() if row.run_id is not None}
             trained = _looked_up(connection, promoting, namespace)
@@ -162,7 +136,6 @@ class ModelList(LedgerPart):
             if missing:
                 trained |= _looked_up(connection, _ids_of_versions(missing), namespace)
             decision_of = _newest_decisions(connection, strategies, namespace)
->>>>>>> origin/main
         return {
             name: _model_line(champion_of.get(name), trained.get(name), newest.get(name), decision_of.get(name))
             for name in strategies
@@ -208,10 +181,6 @@ class ModelList(LedgerPart):
         """The trainings of some versions, by version; those that no run trained are left out."""
         if not versions:
             return {}
-<<<<<<< HEAD
-        query = self._training_of([(strategy, version) for version in versions], namespace)
-=======
->>>>>>> origin/main
         with self.database.reading() as connection:
             ids = [row.run_id for row in connection.execute(_ids_of_versions([(strategy, one) for one in versions]))]
             query = _trainings(namespace).where(_stage.run_id.in_([run_id for run_id in ids if run_id]))
@@ -233,25 +202,6 @@ class ModelList(LedgerPart):
         query = select(_promotion.version, _promotion.target_stage).where(_promotion.id.in_(newest))
         with self.database.reading() as connection:
             return {row.version: row.target_stage for row in connection.execute(query)}
-
-    def _training_of(self, wanted: Sequence[tuple[str, str]], namespace: str) -> Select[*tuple[Any, ...]]:
-        """The newest training of each strategy's version."""
-        pairs = pairs_as_rows(self.database, wanted, "strategy", "version")
-        inner = tables.stage.alias("found")
-        found = (
-            select(inner.c.run_id)
-            .where(
-                inner.c.strategy == pairs.c.strategy,
-                inner.c.stage == "train",
-                inner.c.state == "succeeded",
-                inner.c.result["version"].as_string() == pairs.c.version,
-            )
-            .order_by(inner.c.finished_at.desc())
-            .limit(1)
-            .correlate(pairs)
-            .scalar_subquery()
-        )
-        return _trainings(namespace).join(pairs, and_(_stage.run_id == found, _stage.strategy == pairs.c.strategy))
 
 
 def _trainings(namespace: str) -> Select[*tuple[Any, ...]]:
@@ -280,22 +230,6 @@ def _trainings(namespace: str) -> Select[*tuple[Any, ...]]:
     )
 
 
-<<<<<<< HEAD
-def _newest(asked: CTE, namespace: str) -> Select[*tuple[Any, ...]]:
-    """The newest training of each strategy."""
-    inner = tables.stage.alias("found")
-    owner = tables.run.alias("owner")
-    found = (
-        select(inner.c.run_id)
-        .join(owner, owner.c.run_id == inner.c.run_id)
-        .where(
-            inner.c.strategy == asked.c.strategy,
-            inner.c.stage == "train",
-            inner.c.state == "succeeded",
-            owner.c.namespace == namespace,
-        )
-        .order_by(inner.c.finished_at.desc())
-=======
 def _champions(namespace: str) -> Select[*tuple[Any, ...]]:
     """With the run that made each the champion."""
     return (
@@ -319,14 +253,10 @@ def _newest_ids(strategies: Sequence[str], namespace: str) -> Select[*tuple[Any,
             _run.namespace == namespace,
         )
         .order_by(found.c.finished_at.desc())
->>>>>>> origin/main
         .limit(1)
         .correlate(asked)
         .scalar_subquery()
     )
-<<<<<<< HEAD
-    return _trainings(namespace).join(asked, _stage.run_id == found)
-=======
     return select(asked.c.strategy, newest.label("run_id"))
 
 
@@ -363,7 +293,6 @@ def _looked_up(
         return {}
     query = _trainings(namespace).where(_stage.run_id.in_(ids))
     return {line.strategy: line for line in map(_trained_of, connection.execute(query))}
->>>>>>> origin/main
 
 
 def _newest_decisions(connection: Connection, strategies: Sequence[str], namespace: str) -> dict[str, DecisionLine]:
