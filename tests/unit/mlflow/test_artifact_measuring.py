@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlops.mlflow import artifact_measuring
-from mlops.mlflow.artifact_measuring import PAUSE_S, ArtifactMeasuring
+from mlops.mlflow.artifact_measuring import PAUSE_S, WALK_S, ArtifactMeasuring
 from mlops.ports import RunStart
 from tests.support.services import FakeServices
 
@@ -63,3 +63,27 @@ def test_when_all_is_measured_the_registry_is_left_alone_for_a_while(
     registry.runs.insert(0, RunStart(run_id="new", started_at=BEGAN))
     time[0] += PAUSE_S
     assert measuring.step(services) == 1
+
+
+def test_what_ends_after_a_start_without_any_run_is_measured_a_minute_later(
+    services: FakeServices, registry: PagedRegistry
+) -> None:
+    time, runs, registry.runs = [0.0], registry.runs, []
+    measuring = ArtifactMeasuring(clock=lambda: time[0])
+    assert measuring.step(services) == 0
+    registry.runs = runs[:2]
+    time[0] += PAUSE_S
+    assert measuring.step(services) == 2
+
+
+def test_older_pages_are_walked_once_a_day(services: FakeServices, registry: PagedRegistry) -> None:
+    time = [0.0]
+    measuring = ArtifactMeasuring(clock=lambda: time[0])
+    for _ in range(3):
+        measuring.step(services)
+    registry.runs.append(RunStart(run_id="late", started_at=BEGAN))
+    for _ in range(3):
+        time[0] += PAUSE_S
+        assert measuring.step(services) == 0
+    time[0] += WALK_S
+    assert [measuring.step(services) for _ in range(2)] == [0, 1]
