@@ -26,7 +26,14 @@ endif
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-check: $(VENV)/.dev-ready ## What CI runs: format, lint, types, import contracts, tests, manifests
+# The browser tests need one; where none can be had, they say so and are skipped.
+browser: ## Install Debian's Chromium for the browser tests, where it is missing and root asks
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
+	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
+
+check: $(VENV)/.dev-ready browser ## What CI runs: format, lint, types, import contracts, tests, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -74,4 +81,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --quiet --no-deps -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos check secrets lock bench-deps format clean
+.PHONY: help run test chaos browser check secrets lock bench-deps format clean

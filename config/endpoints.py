@@ -27,7 +27,10 @@ class Endpoints:
     mlflow_tracking_uri: str
     flower_url: str
     flower_credentials: Path
-    """JSON file of mode 600 whose `flower_user` and `flower_password` sign in to Flower."""
+    """JSON file of mode 600 whose `flower_user` and `flower_password` sign in to Flower, and `admin_user` and
+    `admin_password` to the admin page while nobody has changed that password there."""
+    admin_url: str
+    """The admin page."""
     strategies_file: Path
     var_dir: Path
     supervisor_pid: int
@@ -43,6 +46,7 @@ class Endpoints:
             "celery_broker_url": self.celery_broker_url,
             "celery_result_backend": self.celery_result_backend,
             "mlflow_tracking_uri": self.mlflow_tracking_uri,
+            "flower_url": self.flower_url,
             "strategies_file": str(self.strategies_file),
         }
 

@@ -124,6 +124,20 @@ class Settings(BaseSettings):
     """Port of Flower's page."""
     flower_host: str = Field("127.0.0.1", validation_alias="ACIS_FLOWER_HOST")
     """Address that Flower listens on; in a container `0.0.0.0`."""
+    admin_auth: SecretStr | None = Field(None, validation_alias="ACIS_ADMIN_AUTH")
+    """`user:password` of the admin page's first operator, made where there is no user at all; later ones are made on
+    the page or with `acis users`, and the password is changed on the page."""
+    admin_port: int = Field(3000, ge=0, le=65535, validation_alias="ACIS_ADMIN_PORT")
+    """Port of the admin page."""
+    admin_host: str = Field("127.0.0.1", validation_alias="ACIS_ADMIN_HOST")
+    """Address that the admin page listens on; in a container `0.0.0.0`."""
+    admin_proxies: str | None = Field(None, validation_alias="ACIS_ADMIN_PROXIES")
+    """Addresses of reverse proxies, comma between them, whose `X-Forwarded-*` the admin page believes: the visitor's
+    address, and https, without which its cookies are not marked secure. Unset: nobody's."""
+    flower_url: str | None = Field(None, validation_alias="ACIS_FLOWER_URL")
+    """Where people reach Flower, for the admin page's links; unset: it links to no task."""
+    mlflow_url: str | None = Field(None, validation_alias="ACIS_MLFLOW_URL")
+    """Where people reach MLflow, for the admin page's links; unset: MLFLOW_TRACKING_URI."""
 
     # ---- logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias="ACIS_LOG_LEVEL")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,10 +68,14 @@ def _all(batch: Callable[[], int]) -> int:
 
 
 def _checkpoints(services: Services) -> int:
+    """Of runs that ended; of runs that this ledger does not know, which may be another's, only once they are old."""
+    keep_days = services.settings.keep_dead_days
     try:
-        gone = services.ledger.never_resumed(
-            services.checkpoints.run_ids(), dead_for_days=services.settings.keep_dead_days
-        )
+        newest = services.checkpoints.newest()
+        unknown = services.ledger.unknown_runs(list(newest))
+        oldest = services.ledger.now() - timedelta(days=keep_days)
+        kept = {run_id for run_id in unknown if newest[run_id] > oldest}
+        gone = services.ledger.never_resumed([one for one in newest if one not in kept], dead_for_days=keep_days)
         for run_id in gone:
             services.checkpoints.delete_run(run_id)
     except CheckpointsUnavailable as exc:

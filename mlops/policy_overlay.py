@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mlops.ledger.policies import PolicyEdit
     from mlops.strategies import Strategy
 
+_SET_BY = "set by"
+
 
 def in_force(edits: Iterable[PolicyEdit]) -> dict[str, PolicyEdit]:
     """The newest edit of each path, unless it takes the path's edits back. edits : oldest first"""
@@ -39,7 +41,12 @@ def overlaid(settled: Settled, edits: Iterable[PolicyEdit]) -> Settled:
 
 def origin_of(edit: PolicyEdit) -> str:
     """Who set the value, when and why."""
-    return f"set by {edit.actor} on {edit.created_at:%Y-%m-%d %H:%M} UTC: {edit.reason}"
+    return f"{_SET_BY} {edit.actor} on {edit.created_at:%Y-%m-%d %H:%M} UTC: {edit.reason}"
+
+
+def is_edit(origin: str) -> bool:
+    """Whether a value is from an edit, by its origin's words."""
+    return origin.startswith(f"{_SET_BY} ")
 
 
 def value_at(values: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 -- any JSON value

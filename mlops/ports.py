@@ -318,6 +318,14 @@ class RunStart:
     started_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A run of the registry that says RUNNING."""
+
+    run_id: str
+    ledger_run_id: str
+
+
 #: Name of the drift profile among a version's artifacts, and of the tag that holds its SHA-256.
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 
@@ -325,8 +333,11 @@ PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 class ModelRegistry(Protocol):
     """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
 
-    def log_training(self, trained: TrainedModel) -> ModelVersion:
-        """Log and register, once per `ledger_run_id` however often it is called."""
+    def log_training(self, trained: TrainedModel, *, before_write: Callable[[], None] = lambda: None) -> ModelVersion:
+        """Log and register, once per `ledger_run_id` however often it is called, and by whomever.
+
+        before_write: called before each write; raises where the caller may not write any more.
+        """
         ...
 
     def log_failure(self, failed: FailedTraining) -> None:
@@ -391,6 +402,14 @@ class ModelRegistry(Protocol):
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
         """End as KILLED the registry's runs of this ledger run that still say RUNNING; how many."""
+        ...
+
+    def open_runs(self) -> list[OpenRun]:
+        """What says RUNNING in our experiments, however old; some hundreds at most."""
+        ...
+
+    def close_run(self, run_id: str, *, reason: str) -> None:
+        """End one as KILLED."""
         ...
 
 
@@ -581,6 +600,10 @@ class Ledger(Protocol):
         """Make pending again what was delivered within so many seconds; how many."""
         ...
 
+    def redeliver_outcome(self, run_id: str) -> OutcomeMessage | None:
+        """Make one pending again, and give it; None where the run has none."""
+        ...
+
     def outcomes_delivered(self, run_ids: Sequence[str]) -> None:
         """They are there now."""
         ...
@@ -599,8 +622,12 @@ class Ledger(Protocol):
         """Say from when on an entry has slots, unless somebody has said it."""
         ...
 
-    def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:
-        """Note that a slot was opened or skipped; never moves `last_slot` backwards."""
+    def slot_opened(self, key: str, slot: datetime) -> None:
+        """Note that a run was opened for the slot; never moves `last_slot` backwards."""
+        ...
+
+    def slots_skipped(self, key: str, slots: Sequence[datetime], *, note: str) -> None:
+        """Each becomes a run in state `skipped`; never moves `last_slot` backwards."""
         ...
 
     def worker_seen(self, beat: WorkerBeat) -> None:
@@ -617,6 +644,10 @@ class Dispatcher(Protocol):
 
     def publish(self, publication: Publication) -> bool:
         """Send it; False where the broker does not answer (the reconciler will send it)."""
+        ...
+
+    def flush(self) -> None:
+        """Note in the ledger now what was sent, where that waits."""
         ...
 
 

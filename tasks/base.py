@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import structlog
@@ -16,12 +17,14 @@ from kombu.exceptions import OperationalError
 from mlops.bootstrap import Services, process_services
 from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ledger.records import Finished, Grant, RunRequest, Stage
+from mlops.ledger.states import TERMINAL
 from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.execution import ended_badly, execute
-from mlops.retraining.lease_keeper import Holder
+from mlops.retraining.lease_keeper import Holder, suspended_too
 from mlops.retraining.stages import stages
 from tasks.drain import is_draining
-from tasks.outcomes import deliver
+from tasks.notes import Notes
+from tasks.outcomes import note_delivered, store_outcomes
 from tasks.payloads import StageMessage
 from tasks.progress import ProgressTeller
 
@@ -89,17 +92,19 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
         renew_s=services.settings.renew_s,
         is_draining=is_draining,
     )
-    grant = _claimed(task_self, services, stage, message)
-    if grant is None:
+    claimed = _claimed(task_self, services, stage, message)
+    if claimed is None:
         log.info("stage.nothing_to_claim", run_id=message.run_id, stage=stage.value)
         task_self.request.ignore_result = True
         return None
+    grant, asked_at = claimed
     with ProgressTeller(task_self.app, grant.run_id, stage) as teller:
         finished = execute(
             grant,
             stages(services),
             services.ledger,
             holder,
+            asked_at=asked_at,
             on_progress=teller.report,
             checkpoints=StageCheckpoints(
                 services.checkpoints, services.ledger, grant, every_s=services.settings.checkpoint_every_s
@@ -112,12 +117,15 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
     return _stage_result(grant.run_id, stage, finished)
 
 
-def _claimed(task_self: Task[Any, Any], services: Services, stage: Stage, message: StageMessage) -> Grant | None:
-    """The grant, or None. A database that is away for a moment is waited for: the bell would be missed for minutes."""
+def _claimed(
+    task_self: Task[Any, Any], services: Services, stage: Stage, message: StageMessage
+) -> tuple[Grant, float] | None:
+    """The grant and when it was asked for, or None. A database that is away for a moment is waited for."""
     request = task_self.request
     for pause_s in (*CLAIM_PAUSES_S, None):
+        asked_at = suspended_too()
         try:
-            return services.ledger.claim(
+            grant = services.ledger.claim(
                 message.run_id,
                 stage,
                 worker=str(request.hostname),
@@ -125,6 +133,7 @@ def _claimed(task_self: Task[Any, Any], services: Services, stage: Stage, messag
                 task_id=request.id,
                 queue=(request.delivery_info or {}).get("routing_key"),
             )
+            return None if grant is None else (grant, asked_at)
         except LedgerUnavailable as exc:
             if pause_s is None or is_draining():
                 raise
@@ -172,7 +181,16 @@ def start(task_self: Task[Any, Any], services: Services, request: RunRequest) ->
     if accepted.run_id != task_self.request.id:
         return {"run_id": accepted.run_id, "created": False, "state": accepted.state.value}
     task_self.request.ignore_result = True
+    if accepted.state in TERMINAL:
+        # Celery has just stored STARTED over the outcome: this message came a second time, after the run's end.
+        _restore_outcome(task_self, services, accepted.run_id)
     return None
+
+
+def _restore_outcome(task_self: Task[Any, Any], services: Services, run_id: str) -> None:
+    outcome = services.ledger.redeliver_outcome(run_id)
+    if outcome is not None:
+        note_delivered(services.ledger, store_outcomes(task_self.app, [outcome]))
 
 
 def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished) -> None:
@@ -180,7 +198,14 @@ def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished)
     if finished.publication is not None:
         services.dispatcher.publish(finished.publication)
     if finished.outcome is not None:
-        deliver(task_self.app, services.ledger, [finished.outcome])
+        for run_id in store_outcomes(task_self.app, [finished.outcome]):
+            _delivered().add(run_id)
+
+
+@cache
+def _delivered() -> Notes[str]:
+    """Of this process."""
+    return Notes(lambda run_ids: note_delivered(process_services().ledger, run_ids))
 
 
 def _stage_result(run_id: str, stage: Stage, finished: Finished) -> dict[str, Any]:

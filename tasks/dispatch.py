@@ -11,7 +11,6 @@ accepted.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from mlops.ledger.states import TERMINAL
 from mlops.policy_book import SettledBook
 from mlops.retraining.approval import Answer, approval_request, refuse_joined
 from mlops.retraining.run_requests import comparison_request, run_request
-from tasks.publish import NOTE_AFTER_S, CeleryDispatcher, publisher
+from tasks.publish import CeleryDispatcher, publisher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,5 +256,4 @@ def dispatch(request: RunRequest) -> Accepted:
 
 def dispatcher(services: Services) -> CeleryDispatcher:
     """What rings the bells of a process; `Services.dispatcher` keeps it."""
-    is_worker = "WORKER_ROLE" in os.environ
-    return CeleryDispatcher(publisher(services), services, note_after_s=NOTE_AFTER_S if is_worker else 0.0)
+    return CeleryDispatcher(publisher(services), services)

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from mlops.errors import TemporaryError
 from mlops.failpoints import external_write
-from tasks.redis_mark import change_since_mark, set_mark
+from tasks.redis_mark import look, set_mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 MARK = "acis:outcomes-are-here"
 """Key in the result backend."""
-UNSYNCED_S = 60.0
-"""Before a restart: what the append-only file did not have yet, a second by default, and the restart's own length."""
+UNSYNCED_S = 10.0
+"""Before the mark was set: what was stored beside it may not have been written with it."""
 
 
 class RunFailed(Exception):
@@ -38,31 +38,36 @@ class RunFailed(Exception):
 
 
 def deliver_outcomes(app: Celery, ledger: Ledger, *, limit: int = 100) -> int:
-    """Store all pending outcomes; how many. Called by the reconciler. Safe to run twice."""
+    """Store all pending outcomes, and note that; how many. Called by the reconciler. Safe to run twice."""
     try:
-        pending = ledger.pending_outcomes(limit=limit)
+        delivered = store_outcomes(app, ledger.pending_outcomes(limit=limit))
     except TemporaryError as exc:
         log.warning("outcome.not_delivered", error=str(exc), next="the next pass delivers it")
         return 0
-    return deliver(app, ledger, pending)
+    note_delivered(ledger, delivered)
+    return len(delivered)
 
 
-def deliver(app: Celery, ledger: Ledger, messages: Sequence[OutcomeMessage]) -> int:
-    """Store these outcomes; how many. What cannot be stored stays in the outbox."""
-    delivered: list[str] = []
+def store_outcomes(app: Celery, messages: Sequence[OutcomeMessage]) -> list[str]:
+    """Ids of the runs whose outcomes are in the result backend now; the others stay in the outbox."""
+    stored: list[str] = []
     try:
         for message in messages:
             with external_write("outcome.store"):
                 _store(app, message)
-            delivered.append(message.run_id)
+            stored.append(message.run_id)
     except (OperationalError, RedisError, BackendError) as exc:
         log.warning("outcome.not_delivered", error=str(exc), next="the reconciler delivers it")
+    return stored
+
+
+def note_delivered(ledger: Ledger, run_ids: list[str]) -> None:
+    """Take them out of the outbox; where that fails they are stored a second time."""
     try:
-        if delivered:
-            ledger.outcomes_delivered(delivered)
+        if run_ids:
+            ledger.outcomes_delivered(run_ids)
     except TemporaryError as exc:
-        log.warning("outcome.not_noted", error=str(exc))
-    return len(delivered)
+        log.warning("outcome.not_noted", error=str(exc), next="the reconciler stores it again")
 
 
 def _store(app: Celery, message: OutcomeMessage) -> None:
@@ -76,21 +81,30 @@ def _store(app: Celery, message: OutcomeMessage) -> None:
 def restore_flushed_outcomes(app: Celery, ledger: Ledger) -> int:
     """Make outcomes pending again that the result backend may have lost; how many. Called by the reconciler.
 
-    All that would still be kept where it was emptied; the newest ones where it was restarted.
+    All that would still be kept where it was emptied; those since the mark was set where it was restarted.
     """
     redis = getattr(app.backend, "client", None)
     if redis is None:
         return 0
     try:
-        change = change_since_mark(redis, MARK)
-        if change == "none":
-            return 0
-        within_s = float(app.conf.result_expires) if change == "emptied" else UNSYNCED_S
-        n_pending = ledger.redeliver_outcomes(within_s=within_s)
-        set_mark(redis, MARK)
+        now = ledger.now()
+        seen = look(redis, MARK)
+        n_pending = 0
+        if seen.change != "none":
+            since_s = _kept_s(app) if seen.marked_at is None else (now - seen.marked_at).total_seconds()
+            n_pending = ledger.redeliver_outcomes(within_s=since_s + UNSYNCED_S)
+        set_mark(redis, MARK, seen, at=now)
     except RedisError as exc:
         log.warning("outcome.backend_not_looked_at", error=str(exc))
         return 0
     if n_pending:
-        log.warning("outcome.backend_changed", backend_was=change, outcomes=n_pending, next="they are delivered again")
+        log.warning(
+            "outcome.backend_changed", backend_was=seen.change, outcomes=n_pending, next="they are delivered again"
+        )
     return n_pending
+
+
+def _kept_s(app: Celery) -> float:
+    """How long the longest kept outcome is kept."""
+    kept = (app.conf.result_expires, app.conf.get("result_failure_expires"))
+    return float(max(app.backend.prepare_expires(value, type=int) or 0 for value in kept))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from kombu.exceptions import OperationalError
 from mlops.errors import TemporaryError
 from mlops.failpoints import external_write
 from mlops.ledger.records import Publication, Sent, Stage
+from tasks.notes import AFTER_S, Notes
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -25,8 +25,6 @@ log = structlog.get_logger(__name__)
 TASK_OF_STAGE = {Stage.DRIFT: "drift.check", Stage.TRAIN: "model.train", Stage.PROMOTE: "model.promote"}
 #: After a failure nothing is tried for so long: a pass over thousands of bells must not wait 3 s for each.
 BROKER_PAUSE_S = 5.0
-#: A worker notes what it sent at most so late; the reconciler sends again what is not noted after 5 s.
-NOTE_AFTER_S = 1.0
 #: Whether a GPU worker lives is looked up this often; a bell on the wrong queue is taken back by the reconciler.
 GPU_KNOWN_S = 5.0
 #: A stage that its lease did not end at the deadline is stopped so many seconds later, and killed so many.
@@ -96,9 +94,9 @@ class CeleryDispatcher:
         services: Services,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        note_after_s: float = 0.0,
+        note_after_s: float = AFTER_S,
     ) -> None:
-        """`note_after_s`: how long the note that a message was sent may wait, with others, for a thread to write it.
+        """`note_after_s`: how long the note that a message was sent may wait, with others.
 
         A stage that was claimed by then needs none. A process that dies before costs a second message, which finds
         nothing to claim.
@@ -108,10 +106,7 @@ class CeleryDispatcher:
         self._monotonic = monotonic
         self._silent_until = monotonic()
         self._gpu_seen, self._gpu_looked_at = False, float("-inf")
-        self._note_after_s = note_after_s
-        self._notes: list[Sent] = []
-        self._noting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._notes = Notes(self._note, after_s=note_after_s)
 
     def publish(self, publication: Publication) -> bool:
         """Send the message and note it; False where the broker does not answer (the reconciler sends it)."""
@@ -133,12 +128,12 @@ class CeleryDispatcher:
                 "stage.not_published", run_id=publication.run_id, error=str(exc), next="the reconciler sends it"
             )
             return False
-        sent = Sent(publication=publication, queue=queue, task_id=task_id)
-        if self._note_after_s:
-            self._note_later(sent)
-        else:
-            self._note([sent])
+        self._notes.add(Sent(publication=publication, queue=queue, task_id=task_id))
         return True
+
+    def flush(self) -> None:
+        """Note now what was sent."""
+        self._notes.flush()
 
     def _send(self, publication: Publication, *, queue: str, task_id: str) -> None:
         soft_s, kill_s = time_limits_of(publication)
@@ -162,23 +157,6 @@ class CeleryDispatcher:
         except TemporaryError as exc:
             runs = [one.publication.run_id for one in sent]
             log.warning("stage.publication_not_noted", run_ids=runs, error=str(exc), next="they may be sent again")
-
-    def _note_later(self, sent: Sent) -> None:
-        with self._noting:
-            self._notes.append(sent)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._note_in_turn, name="publications", daemon=True)
-                self._thread.start()
-
-    def _note_in_turn(self) -> None:
-        while True:
-            time.sleep(self._note_after_s)
-            with self._noting:
-                sent, self._notes = self._notes, []
-                if not sent:
-                    self._thread = None
-                    return
-            self._note(sent)
 
     def _gpu_alive(self) -> bool:
         now = self._monotonic()

@@ -5,14 +5,17 @@ A slot is the nominal cron time, never the arrival time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from celery.schedules import ParseException, crontab
 from celery.utils.time import ffwd
 
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import ScheduleEntry
+
+#: Missed slots that are put on record one by one; a line of every minute misses so many in eight hours.
+MOST = 500
 
 
 def parse_cron(expression: str) -> crontab:
@@ -29,6 +32,7 @@ def parse_cron(expression: str) -> crontab:
         raise ConfigurationError(message) from exc
 
 
+@lru_cache(maxsize=4096)  # hundreds of strategies share a cron and the time of their last slot
 def next_slot(expression: str, after: datetime) -> datetime:
     """First nominal time later than `after`."""
     begin, delta, _ = parse_cron(expression).remaining_delta(after.astimezone(UTC), ffwd=ffwd)
@@ -36,22 +40,31 @@ def next_slot(expression: str, after: datetime) -> datetime:
     return following.replace(second=0, microsecond=0)
 
 
-def due_slots(entry: ScheduleEntry, now: datetime) -> Iterator[tuple[datetime, bool]]:
-    """Slots since the last one, oldest first, as (nominal time, within grace); only the newest may be opened late.
+def due_slots(entry: ScheduleEntry, now: datetime) -> list[tuple[datetime, bool]]:
+    """Slots since the last one, oldest first, as (nominal time, to be opened); only the newest may be opened late.
 
     A slot is due `offset_s` after its nominal time. Of several missed ones the older are skipped: one check
-    as of now says what all of them would have said.
+    as of now says what all of them would have said. After a long time the newest `MOST` alone are named.
     """
     if entry.last_slot is None or not entry.enabled:
-        return
-    due: list[datetime] = []
-    slot = next_slot(entry.cron, entry.last_slot)
-    while slot + timedelta(seconds=entry.offset_s) <= now:
-        due.append(slot)
-        slot = next_slot(entry.cron, slot)
-    for slot in due:
-        late_s = (now - slot).total_seconds() - entry.offset_s
-        yield slot, slot == due[-1] and late_s <= entry.grace_s
+        return []
+    until = now - timedelta(seconds=entry.offset_s)
+    due = _slots_between(entry.cron, entry.last_slot, until)
+    if len(due) == MOST and next_slot(entry.cron, due[-1]) <= until:
+        # About as many of the newest.
+        due = _slots_between(entry.cron, max(due[-1], until - (due[-1] - due[0])), until)
+    in_grace = bool(due) and (until - due[-1]).total_seconds() <= entry.grace_s
+    return [(slot, in_grace and slot == due[-1]) for slot in due]
+
+
+def _slots_between(cron: str, after: datetime, until: datetime) -> list[datetime]:
+    """At most `MOST`, oldest first."""
+    found: list[datetime] = []
+    slot = next_slot(cron, after)
+    while slot <= until and len(found) < MOST:
+        found.append(slot)
+        slot = next_slot(cron, slot)
+    return found
 
 
 def next_due(entry: ScheduleEntry, now: datetime) -> datetime | None:

@@ -16,7 +16,7 @@ from config.settings import Settings, SettingsError, load_settings
 from mlops.errors import AcisError, NothingConfigured
 from worker.routing import ROLES
 
-COMMANDS = (*ROLES, "beat", "reconciler", "flower")
+COMMANDS = (*ROLES, "beat", "reconciler", "flower", "admin")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         settings = load_settings()
         if role in ROLES:
             return _worker(role, instance, settings)
-        return {"beat": _beat, "reconciler": _reconciler, "flower": _flower}[role](settings)
+        return {"beat": _beat, "reconciler": _reconciler, "flower": _flower, "admin": _admin}[role](settings)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"{role}: {exc}\n")
         return 2
@@ -78,6 +78,11 @@ def _flower(settings: Settings) -> int:
             "--max_tasks=20000", "--purge_offline_workers=300",
         ],
     )  # fmt: skip
+
+
+def _admin(_: Settings) -> int:
+    # exec, and not an import: the page stands beside this package, not below it.
+    os.execv(sys.executable, [sys.executable, "-m", "admin"])  # noqa: S606
 
 
 def _reconciler(settings: Settings) -> int:

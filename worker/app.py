@@ -6,6 +6,7 @@ from celery import Celery
 
 from config.settings import Settings
 from worker.celery_config import celery_config
+from worker.drain_step import DrainStep
 from worker.routing import Role
 
 
@@ -13,5 +14,6 @@ def create_app(settings: Settings, role: Role | None = None) -> Celery:
     """The application of this process, made current so that the tasks belong to it."""
     app = Celery("acis")
     app.conf.update(celery_config(settings, role))
+    app.steps["worker"].add(DrainStep)
     app.set_default()
     return app

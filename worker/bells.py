@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -13,8 +14,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from mlops.bootstrap import Services
+from mlops.ledger.reconciling import PASS_LIMIT
 from mlops.ports import Dispatcher
-from tasks.redis_mark import Change, change_since_mark, set_mark
+from tasks.redis_mark import Seen, look, set_mark
 from worker.routing import QUEUES, UNROUTED
 
 log = structlog.get_logger(__name__)
@@ -30,41 +32,60 @@ GPU_SEEN_WITHIN_S = 90.0
 
 
 def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
-    """Ring every bell that is missing; how many. At once where the broker was emptied or restarted."""
+    """Ring every bell that is missing; how many. All at once where the broker was emptied or restarted."""
+    # Before the lengths: what they show then was there after the change.
+    seen = broker_seen(app)
     lengths = queue_lengths(app)
     if lengths and lengths[UNROUTED] and drop_late_replies(app):
         lengths = queue_lengths(app)
     alarm_unrouted(lengths)
     if lengths is not None:
         take_back_from_gone_gpu(services)
-    change = broker_change(app)
-    publications = services.ledger.due_publications(lengths, at_once=change not in (None, "none"))
+    is_changed = seen is not None and seen.change != "none"
+    n_rung = ring(services, dispatcher, lengths, at_once=is_changed)
+    n_newest = n_rung
+    # The ledger hands out so many in one transaction.
+    while is_changed and lengths is not None and n_newest >= PASS_LIMIT:
+        lengths = queue_lengths(app)
+        n_newest = ring(services, dispatcher, lengths, at_once=True)
+        n_rung += n_newest
+    if seen is not None and lengths is not None:
+        if is_changed and n_rung:
+            log.warning("broker.changed", broker_was=seen.change, stages=n_rung, next="they were sent again")
+        note_broker(app, seen, at=services.ledger.now())
+    return n_rung
+
+
+def ring(
+    services: Services, dispatcher: Dispatcher, lengths: Mapping[str, int] | None, *, at_once: bool = False
+) -> int:
+    """Hand out what is missing from queues of these lengths, and send it; how many."""
+    publications = services.ledger.due_publications(lengths, at_once=at_once)
     for publication in publications:
         log.info("stage.republished", run_id=publication.run_id, stage=publication.stage.value)
         dispatcher.publish(publication)
-    if change in ("emptied", "restarted"):
-        if publications:
-            log.warning("broker.changed", broker_was=change, stages=len(publications), next="they were sent again")
-        note_broker(app)
+    dispatcher.flush()
     return len(publications)
 
 
-def broker_change(app: Celery) -> Change | None:
+def broker_seen(app: Celery) -> Seen | None:
     """What happened to the broker since the last look; None where it does not answer or cannot be asked."""
     try:
         with impatient_connection(app) as connection:
             channel: Any = connection.default_channel
-            return change_since_mark(channel.client, MARK)
+            return look(channel.client, MARK)
     except (OperationalError, RedisError, OSError):
         return None
 
 
-def note_broker(app: Celery) -> None:
+def note_broker(app: Celery, seen: Seen, *, at: datetime) -> None:
     """What the change had cost was sent again."""
+    if seen.change == "none":
+        return
     try:
         with impatient_connection(app) as connection:
             channel: Any = connection.default_channel
-            set_mark(channel.client, MARK)
+            set_mark(channel.client, MARK, seen, at=at)
     except (OperationalError, RedisError, OSError) as exc:
         log.info("broker.not_marked", error=str(exc), next="looked at again in the next pass")
 

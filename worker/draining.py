@@ -33,12 +33,13 @@ def begin_drain(var_dir: Path) -> None:
     path = drain_file(var_dir, os.getpid())
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    # First, since a disk may be full.
     for after_s, work in ((KILL_CHILDREN_AFTER_S, kill_children), (EXIT_AFTER_S, _exit)):
         timer = threading.Timer(after_s, work)
         timer.daemon = True
         timer.start()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def forget_drains(var_dir: Path) -> None:
@@ -47,7 +48,9 @@ def forget_drains(var_dir: Path) -> None:
     own.unlink(missing_ok=True)
     stem = own.name.removesuffix(str(os.getpid()))
     for path in own.parent.glob(f"{stem}*"):
-        if not psutil.pid_exists(int(path.name.removeprefix(stem))):
+        pid = path.name.removeprefix(stem)
+        # Of a host whose name goes on after ours, it is none.
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             path.unlink(missing_ok=True)
 
 

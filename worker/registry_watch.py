@@ -8,6 +8,7 @@ import structlog
 
 from mlops.bootstrap import Services
 from mlops.errors import AcisError
+from mlops.mlflow.artifact_measuring import ArtifactMeasuring
 from mlops.mlflow.repair import RegistryRepair
 from mlops.mlflow.report_projection import UnloggedReports
 from mlops.mlflow.stale_runs import StaleRuns
@@ -29,6 +30,7 @@ class RegistryWatch(threading.Thread):
         self._repair = RegistryRepair()
         self._stale = StaleRuns()
         self._reports = UnloggedReports()
+        self._sizes = ArtifactMeasuring()
 
     def run(self) -> None:
         """Step after step until `stop` is set."""
@@ -42,6 +44,7 @@ class RegistryWatch(threading.Thread):
             self._repair.step(self._services)
             self._stale.step(self._services)
             self._reports.step(self._services)
+            self._sizes.step(self._services)
         except AcisError as exc:
             log.warning("registry.not_reconciled", error=str(exc))
         except Exception:

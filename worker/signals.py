@@ -42,8 +42,8 @@ def _ready_file() -> Path:
 @signals.worker_init.connect
 def clear_the_flags(**_: Any) -> None:  # noqa: ANN401
     """Of an earlier process with this number or name."""
-    forget_drains(load_settings().var_dir)
     _ready_file().unlink(missing_ok=True)
+    forget_drains(load_settings().var_dir)
 
 
 @signals.worker_ready.connect
@@ -53,11 +53,10 @@ def be_ready(**_: Any) -> None:  # noqa: ANN401
 
 
 @signals.worker_shutting_down.connect
-def drain(how: str, **_: Any) -> None:  # noqa: ANN401
-    """SIGTERM: tell the children; inside the signal handler of the main process."""
+def drain(**_: Any) -> None:  # noqa: ANN401
+    """SIGTERM, SIGQUIT or SIGINT: tell the children; inside the signal handler of the main process."""
     _ready_file().unlink(missing_ok=True)
-    if how == "Warm":
-        begin_drain(load_settings().var_dir)
+    begin_drain(load_settings().var_dir)
 
 
 @signals.worker_shutdown.connect

@@ -6,6 +6,7 @@ A slot is unique in the ledger, so any number of both may call this at once.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -91,11 +92,12 @@ def _open(services: Services, dispatcher: Dispatcher, entry: ScheduleEntry, now:
     if entry.last_slot is None:
         services.ledger.timetable_begins(entry.key, now)
         return 0
+    due = due_slots(entry, now)
+    _skip(services, entry, [slot for slot, is_opened in due[:-1] if not is_opened], "missed, and a newer one is due")
     opened = 0
-    for slot, in_grace in due_slots(entry, now):
-        if not in_grace:
-            services.ledger.slot_done(entry.key, slot, skipped=True, note="missed, and older than its grace")
-            log.warning("slot.skipped", key=entry.key, slot=slot.isoformat())
+    for slot, is_opened in due[-1:]:
+        if not is_opened:
+            _skip(services, entry, [slot], "missed, and older than its grace")
             continue
         accepted = services.ledger.accept(
             run_request(
@@ -111,12 +113,27 @@ def _open(services: Services, dispatcher: Dispatcher, entry: ScheduleEntry, now:
         if waits and services.ledger.run(accepted.run_id).slot != slot.isoformat():
             # Another run of the kind is active: the slot waits within its grace.
             continue
-        services.ledger.slot_done(entry.key, slot, skipped=False)
+        services.ledger.slot_opened(entry.key, slot)
         if accepted.publication is not None:
             dispatcher.publish(accepted.publication)
         log.info("slot.opened", key=entry.key, slot=slot.isoformat(), run_id=accepted.run_id)
         opened += accepted.created
     return opened
+
+
+def _skip(services: Services, entry: ScheduleEntry, slots: Sequence[datetime], note: str) -> None:
+    if not slots:
+        return
+    services.ledger.slots_skipped(entry.key, slots, note=note)
+    log.warning(
+        "slots.skipped",
+        key=entry.key,
+        slots=len(slots),
+        first=slots[0].isoformat(),
+        last=slots[-1].isoformat(),
+        note=note,
+        action="none, if everything was meant to be down",
+    )
 
 
 def _spread(strategy: str, minutes: int) -> float:

@@ -13,6 +13,7 @@ from mlops.cli import (
     evaluation,
     history,
     housekeeping,
+    people,
     policy,
     report,
     runs,
@@ -46,6 +47,7 @@ app.command("requeue")(runs.requeue)
 app.command("report")(report.report)
 app.command("drift-history")(history.drift_history)
 app.command("policy")(policy.policy)
+app.command("users")(people.users)
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("housekeeping")(housekeeping.housekeeping)

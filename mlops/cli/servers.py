@@ -30,7 +30,7 @@ def up(
     once: Annotated[bool, typer.Option("--once", help="End after the summary, with the pipeline's exit code.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Start servers, workers, beat, reconciler and Flower; run the loop; serve until Ctrl-C."""
+    """Start servers, workers, beat, reconciler, Flower and the admin page; run the loop; serve until Ctrl-C."""
     from config.settings import load_settings
     from mlops.cli.up_display import UpDisplay
     from mlops.console import guarded
@@ -66,7 +66,10 @@ def secrets(json: AsJson = False) -> None:
         if json:
             print_json({"file": str(path), "made": is_new})
         elif is_new:
-            out.print(f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}")
+            out.print(
+                f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}\n"
+                f"Admin page's first user, shown once: {made.admin_auth}"
+            )
         else:
             out.print(f"Secrets are in {path} already.")
         return 0
@@ -133,7 +136,8 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
         stack.layout.make()
         secrets, are_new = ensure_secrets(settings.var_dir)
         if are_new:
-            display.sign_in(secrets.flower_basic_auth)
+            display.sign_in("Flower", secrets.flower_basic_auth)
+            display.sign_in("Admin page", secrets.admin_auth)
         with display.starting() as on_step:
             stack.start(on_step)
             services = connect(load_settings())
@@ -203,6 +207,7 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
         mlflow_tracking_uri=text(settings.mlflow_tracking_uri),
         mlflow_artifact_root=settings.mlflow_artifact_root,
         flower_port=settings.flower_port,
+        admin_port=settings.admin_port,
     )
 
 

@@ -117,10 +117,10 @@ class UpDisplay:
                 "`direction` asks the documented question, target_return > 0, and an honest evaluation refuses it.\n"
             )
 
-    def sign_in(self, basic_auth: str) -> None:
+    def sign_in(self, page: str, basic_auth: str) -> None:
         """The sign-in, once: when the secrets were made."""
         user, _, password = basic_auth.partition(":")
-        self.say(f"Flower sign-in, shown once: user {user}, password {password}")
+        self.say(f"{page} sign-in, shown once: user {user}, password {password}")
 
     def addresses(self, endpoints: Endpoints | None, var_dir: Path) -> None:
         """Where to look."""
@@ -128,6 +128,8 @@ class UpDisplay:
             return
         sign_in = json.loads(endpoints.flower_credentials.read_text(encoding="utf-8"))
         out.print(
+            f"Admin    {endpoints.admin_url}   user {sign_in['admin_user']}, "
+            f"password in {endpoints.flower_credentials}\n"
             f"MLflow   {without_credentials(endpoints.mlflow_tracking_uri)}\n"
             f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, "
             f"password in {endpoints.flower_credentials}\n"

@@ -104,6 +104,14 @@ def _broker(services: Services) -> Iterator[Answer]:
     try:
         client = redis.Redis.from_url(url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
         answers = list(broker_durability(client))
+    except redis.ResponseError as exc:
+        yield Answer(
+            subject="broker",
+            level="warning",
+            found=f"Redis answers, and does not say what it would lose: {exc}",
+            mend="look yourself: maxmemory-policy noeviction, appendonly yes",
+        )
+        return
     except redis.RedisError as exc:
         yield Answer(subject="broker", level="error", found=f"Redis does not answer: {exc}", mend="start Redis")
         return

@@ -37,6 +37,13 @@ def database_durability(database: Database) -> Iterator[Answer]:
             found=f"all standbys ({names}) follow asynchronously: a failover loses the last runs",
             mend="name one in synchronous_standby_names, or accept that and look at runs after a failover",
         )
+    if found.hidden:
+        yield Answer(
+            subject="failover",
+            level="warning",
+            found=f"{len(found.hidden)} standbys follow, and this user may not see whether synchronously",
+            mend="GRANT pg_monitor TO the ledger's user; what follows asynchronously loses the last runs in a failover",
+        )
     if not found.switched_off:
         yield Answer(subject="durability", level="ok", found="PostgreSQL keeps what it has committed")
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Date, Insert, bindparam, func, select, update
+from sqlalchemy import Connection, Date, Table, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.engine import Database
 from mlops.ledger.records import OutcomeMessage, RunState
+from mlops.ledger.stages import found_results, results_of
 from mlops.ledger.states import SUCCESSES, RunEvent, run_sources, run_target
+
+Insert: TypeAlias = postgresql.Insert | sqlite.Insert
+Insertion: TypeAlias = Callable[[Table], Insert]
 
 _run = tables.run.c
 _promotion = tables.promotion.c
@@ -26,15 +30,11 @@ _ABOUT = (
     select(
         _run.run_id, _run.strategy, _run.kind, _run.state, _run.reason, _run.params,
         _promotion.decision, _promotion.version, _promotion.reasons,
+        *results_of("of_run"),
     )
     .outerjoin(tables.promotion, _promotion.run_id == _run.run_id)
     .where(_run.run_id == bindparam("of_run"))
 )  # fmt: skip
-_RESULTS = (
-    select(tables.stage.c.stage, tables.stage.c.result)
-    .where(tables.stage.c.run_id == bindparam("of_run"))
-    .order_by(tables.stage.c.queued_at)
-)
 _CLOSE = {
     event: update(tables.run)
     .where(_run.run_id == bindparam("of_run"), _run.state.in_(run_sources(event)))
@@ -68,34 +68,35 @@ def close_run(
     """End the run, whose stages have all ended already in this transaction. Raises InvalidTransition."""
     state = run_target(event)
     run = connection.execute(_ABOUT, {"of_run": run_id}).one()
-    stages = connection.execute(_RESULTS, {"of_run": run_id}).all()
-    outcome = outcome_of(run, stages, state=state, error=error)
+    outcome = outcome_of(run, found_results(run), state=state, error=error)
     closed = connection.execute(_CLOSE[event], {"of_run": run_id, "by_as_of": as_of, "by_outcome": outcome})
     if closed.rowcount == 0:
         raise InvalidTransition(f"run {run_id} is {run.state} and cannot {event}")
     message = OutcomeMessage(run_id=run_id, state="SUCCESS" if state in SUCCESSES else "FAILURE", body=outcome)
-    connection.execute(_to_outbox(database), {"run_id": run_id, "state": message.state})
+    connection.execute(_TO_OUTBOX[database.is_postgresql], {"run_id": run_id, "state": message.state})
     return Closed(state=state, outcome=message)
 
 
-@cache
-def _to_outbox(database: Database) -> Insert:
+def _to_outbox(insert: Insertion) -> Insert:
     """Pending, also where an earlier end of the run, before a requeue, was delivered already."""
-    adding = database.insert(tables.outbox).values(
-        run_id=bindparam("run_id"), state=bindparam("state"), created_at=now()
-    )
+    adding = insert(tables.outbox).values(run_id=bindparam("run_id"), state=bindparam("state"), created_at=now())
     return adding.on_conflict_do_update(
         index_elements=[tables.outbox.c.run_id],
         set_={"state": adding.excluded.state, "created_at": adding.excluded.created_at, "delivered_at": None},
     )
 
 
-def outcome_of(run: AnyRow, stages: Sequence[AnyRow], *, state: RunState, error: str | None) -> dict[str, Any]:
+_TO_OUTBOX = {True: _to_outbox(postgresql.insert), False: _to_outbox(sqlite.insert)}
+"""By whether it is PostgreSQL."""
+
+
+def outcome_of(
+    run: AnyRow, results: Mapping[str, Mapping[str, Any]], *, state: RunState, error: str | None
+) -> dict[str, Any]:
     """What `AsyncResult(run_id).get()` returns, or shows as the error.
 
     `version` and `reasons` come from the run's promotion, else from its stages' results.
     """
-    results: dict[str, Mapping[str, Any]] = {row.stage: row.result for row in stages if row.result is not None}
     found: dict[str, Any] = dict(run.params)
     for result in results.values():
         found.update({key: result[key] for key in ("version", "reasons") if result.get(key) is not None})

@@ -44,7 +44,8 @@ class Timestamp(TypeDecorator[datetime]):
         """In UTC, whatever the session's time zone."""
         if value is None:
             return None
-        return (datetime.fromisoformat(value) if isinstance(value, str) else cast("datetime", value)).astimezone(UTC)
+        found = datetime.fromisoformat(value) if isinstance(value, str) else cast("datetime", value)
+        return found if found.tzinfo is UTC else found.astimezone(UTC)  # a page reads thousands
 
 
 def timestamp_text(value: datetime) -> str:

@@ -19,6 +19,7 @@ class Durability:
     switched_off: tuple[str, ...]  # of DURABLE
     synchronous: tuple[str, ...]  # standbys, by application_name
     asynchronous: tuple[str, ...]
+    hidden: tuple[str, ...]  # of which this user may not see how they follow
 
 
 def durability(database: Database) -> Durability | None:
@@ -28,6 +29,8 @@ def durability(database: Database) -> Durability | None:
     with database.reading() as connection:
         off = tuple(name for name in DURABLE if connection.scalar(text(f"SHOW {name}")) == "off")
         standbys = connection.execute(text("SELECT application_name, sync_state FROM pg_stat_replication")).all()
-    behind = tuple(row.application_name for row in standbys if row.sync_state == "async")
-    level = tuple(row.application_name for row in standbys if row.sync_state != "async")
-    return Durability(switched_off=off, synchronous=level, asynchronous=behind)
+    names: dict[str, list[str]] = {"synchronous": [], "asynchronous": [], "hidden": []}
+    for row in standbys:
+        follows = {None: "hidden", "async": "asynchronous"}.get(row.sync_state, "synchronous")
+        names[follows].append(row.application_name or "without a name")
+    return Durability(switched_off=off, **{follows: tuple(found) for follows, found in names.items()})

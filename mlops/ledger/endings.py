@@ -24,7 +24,6 @@ _stage = tables.stage.c
 is_cancelled = exists().where(_run.run_id == _stage.run_id, _run.cancel_requested.is_(True))
 is_last_attempt = _stage.attempt >= _stage.max_attempts
 
-_RUN = select(_run.cancel_requested, _run.state, _run.as_of).where(_run.run_id == bindparam("of_run"))
 _DATED = update(tables.run).where(_run.run_id == bindparam("of_run")).values(as_of=bindparam("by_as_of"))
 #: What a stage that comes back without success tells its run; a stage in the queue tells it nothing.
 RUN_EVENT_OF = {StageState.DEAD: RunEvent.EXHAUST, StageState.CANCELLED: RunEvent.CANCEL}
@@ -65,10 +64,9 @@ class Endings(LedgerPart):
     def _go_on(self, connection: Connection, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
         ended = end_stage(connection, grant, StageEvent.COMPLETE, result=outcome.result, error=None)
         _store_report(connection, grant, outcome)
-        run = connection.execute(_RUN, {"of_run": grant.run_id}).one()
-        if run.as_of is None and outcome.as_of is not None:
+        if ended.run_as_of is None and outcome.as_of is not None:
             connection.execute(_DATED, {"of_run": grant.run_id, "by_as_of": outcome.as_of})
-        if run.cancel_requested:
+        if ended.run_cancel_requested:
             words = f"cancelled after stage {grant.stage}"
             closed = close_run(self.database, connection, grant.run_id, RunEvent.CANCEL, error=words)
             return Finished(
@@ -87,7 +85,7 @@ class Endings(LedgerPart):
             parent_task_id=ended.claimed_task_id,
         )
         return Finished(
-            run_state=RunState(run.state),
+            run_state=RunState(ended.run_state),
             stage_state=StageState.SUCCEEDED,
             publication=publication_of(opened),
             result=outcome.result,

@@ -15,7 +15,7 @@ from mlops.ledger.columns import AnyRow, after, earlier, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import Executor, Grant, Kind, Renewal, Stage, StageState
-from mlops.ledger.stages import held_by, lease_lost
+from mlops.ledger.stages import found_results, held_by, lease_lost, results_of
 from mlops.ledger.states import RunEvent, StageEvent, run_sources, run_target, stage_target
 
 _run = tables.run.c
@@ -59,17 +59,10 @@ _START = (
     .where(_run.run_id == bindparam("of_run"), _run.state.in_(run_sources(RunEvent.START)))
     .values(state=run_target(RunEvent.START))
 )
-_other = tables.stage.alias("other")
 _ABOUT = select(
     _run.strategy, _run.kind, _run.state, _run.namespace, _run.as_of, _run.policy, _run.params, _run.reason,
     _run.requested_by,
-    *(
-        select(_other.c.result)
-        .where(_other.c.run_id == bindparam("of_run"), _other.c.stage == stage)
-        .scalar_subquery()
-        .label(f"result_{stage}")
-        for stage in Stage
-    ),
+    *results_of("of_run"),
 ).where(_run.run_id == bindparam("of_run"))  # fmt: skip
 _RENEW = (
     update(tables.stage)
@@ -131,7 +124,8 @@ class Leases(LedgerPart):
                 raise InvalidTransition(f"run {run_id} has ended, but its stage {stage} was still to be done")
             if run.state != run_target(RunEvent.START):
                 connection.execute(_START, {"of_run": run_id})
-            return _grant(held, run, inputs=_earlier_results(run, stage), publish_no=publish_no)
+            inputs = {name: result for name, result in found_results(run).items() if name != stage}
+            return _grant(held, run, inputs=inputs, publish_no=publish_no)
 
     def _reclaimed(self, connection: Connection, values: dict[str, Any]) -> AnyRow | None:
         """The stage of a worker that was silent for a lease's length; None where there is none."""
@@ -139,8 +133,10 @@ class Leases(LedgerPart):
         before = connection.execute(_SILENT, key).one_or_none()
         if before is None:
             return None
-        note_attempt(connection, before, error=silence(before))
-        return connection.execute(_RESWAP, values).one_or_none()
+        taken = connection.execute(_RESWAP, values).one_or_none()
+        if taken is not None:  # else it was cancelled in between
+            note_attempt(connection, before, error=silence(before))
+        return taken
 
     def _close_unclaimable(self, connection: Connection, run_id: str, stage: Stage) -> None:
         """End the run whose stage nobody may claim: its last attempt expired, or it was asked to stop."""
@@ -201,11 +197,6 @@ def silence(row: AnyRow) -> str:
         f"in attempt {row.attempt} of {row.max_attempts}: it died, hung past the deadline, or lost the ledger"
     )
     return f"{words}; before that: {row.error}" if row.error else words
-
-
-def _earlier_results(run: AnyRow, stage: Stage) -> dict[str, dict[str, Any]]:
-    found = {other.value: getattr(run, f"result_{other}") for other in Stage if other is not stage}
-    return {name: result for name, result in found.items() if result is not None}
 
 
 def _grant(held: AnyRow, run: AnyRow, *, inputs: dict[str, dict[str, Any]], publish_no: int | None) -> Grant:

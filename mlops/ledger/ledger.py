@@ -7,8 +7,11 @@ from mlops.ledger.artifact_sizes import ArtifactSizes
 from mlops.ledger.attempts import Attempts
 from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
+from mlops.ledger.check_list import CheckList
 from mlops.ledger.endings import Endings
+from mlops.ledger.job_list import JobList
 from mlops.ledger.leases import Leases
+from mlops.ledger.model_list import ModelList
 from mlops.ledger.outboxes import Outboxes
 from mlops.ledger.policies import Policies
 from mlops.ledger.readers import Readers
@@ -18,6 +21,7 @@ from mlops.ledger.retention import Retention
 from mlops.ledger.run_list import RunList
 from mlops.ledger.runs import Runs
 from mlops.ledger.standings import Standings
+from mlops.ledger.start_list import StartList
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.users import Users
 from mlops.ledger.workers import Workers
@@ -38,6 +42,10 @@ class SqlLedger(
     Attempts,
     Standings,
     RunList,
+    CheckList,
+    JobList,
+    ModelList,
+    StartList,
     Users,
     Access,
     Auditing,

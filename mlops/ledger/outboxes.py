@@ -54,3 +54,13 @@ class Outboxes(LedgerPart):
                 update(tables.outbox).where(_outbox.delivered_at >= after(-within_s)).values(delivered_at=None)
             )
         return again.rowcount
+
+    def redeliver_outcome(self, run_id: str) -> OutcomeMessage | None:
+        """Make one pending again, and give it; None where the run has none."""
+        with self.database.transaction("ledger.redeliver_outcome") as connection:
+            again = update(tables.outbox).where(_outbox.run_id == run_id).values(delivered_at=None)
+            state = connection.execute(again.returning(_outbox.state)).scalar_one_or_none()
+            if state is None:
+                return None
+            query = select(tables.run.c.outcome).where(tables.run.c.run_id == run_id)
+            return OutcomeMessage(run_id=run_id, state=state, body=connection.execute(query).scalar_one())

@@ -55,6 +55,9 @@ FIRST_STAGE: dict[Kind, Stage] = {
     Kind.COMPARE: Stage.PROMOTE,
 }
 
+NEVER_BLOCKED = (Kind.ROLLBACK, Kind.COMPARE)
+"""Any number may be active: a rollback must not wait, and each comparison is of two versions of its own."""
+
 
 class RunState(StrEnum):
     """Where a run is; the arrows are in `mlops.ledger.states`."""

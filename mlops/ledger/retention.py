@@ -58,6 +58,13 @@ class Retention(LedgerPart):
         with self.database.transaction("ledger.purge_workers") as connection:
             return connection.execute(delete(tables.worker).where(gone)).rowcount
 
+    def unknown_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Those that are not in the ledger: removed long ago, or another ledger's."""
+        if not run_ids:
+            return set()
+        with self.database.reading() as connection:
+            return set(run_ids) - set(connection.scalars(select(_run.run_id).where(_run.run_id.in_(run_ids))))
+
     def never_resumed(self, run_ids: Collection[str], *, dead_for_days: float) -> list[str]:
         """Those of the runs that no worker will take up again: not known, ended, or dead for so long, ascending.
 

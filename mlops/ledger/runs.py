@@ -29,9 +29,9 @@ from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import (
     FIRST_STAGE,
+    NEVER_BLOCKED,
     Accepted,
     Executor,
-    Kind,
     Publication,
     RunRequest,
     RunState,
@@ -225,7 +225,7 @@ def _run_in_the_way(connection: Connection, run_id: str, request: RunRequest) ->
     same_kind = and_(_run.namespace == request.namespace, _run.strategy == request.strategy, _run.kind == request.kind)
     # a request without a slot has none in common with the other runs that have none
     in_slot = _run.slot == request.slot if request.slot is not None else false()
-    active = and_(same_kind, _run.state.in_(ACTIVE), literal(request.kind != Kind.ROLLBACK))
+    active = and_(same_kind, _run.state.in_(ACTIVE), literal(request.kind not in NEVER_BLOCKED))
     return connection.execute(
         select(_run.run_id, _run.state)
         .where(or_(_run.run_id == run_id, and_(same_kind, in_slot), active))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, update
+from sqlalchemy import Column, ColumnElement, Connection, Label, bindparam, insert, select, update
 
 from mlops.errors import LeaseLost
 from mlops.ledger import tables
@@ -15,7 +15,9 @@ from mlops.ledger.records import Executor, Grant, Stage, StageState
 from mlops.ledger.states import StageEvent, stage_sources, stage_target
 from mlops.strategies import ExecutionPolicy
 
+_run = tables.run.c
 _stage = tables.stage.c
+_other = tables.stage.alias("other")
 
 
 _OPEN = (
@@ -61,6 +63,23 @@ def open_stage(
     ).one()
 
 
+def results_of(run_id: str) -> list[Label[Any]]:
+    """What the stages of the run of that bind parameter left, for a query; `found_results` reads it from a row."""
+    return [
+        select(_other.c.result)
+        .where(_other.c.run_id == bindparam(run_id), _other.c.stage == stage)
+        .scalar_subquery()
+        .label(f"result_{stage}")
+        for stage in Stage
+    ]
+
+
+def found_results(row: AnyRow) -> dict[str, dict[str, Any]]:
+    """By stage, in the order of the loop; none of a stage that has left nothing."""
+    found = {stage.value: getattr(row, f"result_{stage}") for stage in Stage}
+    return {name: result for name, result in found.items() if result is not None}
+
+
 def held_by(grant: Grant) -> tuple[ColumnElement[bool], ...]:
     """The fence: the stage runs with this token. Time plays no part, so an unclaimed expired lease revives."""
     return (
@@ -69,6 +88,12 @@ def held_by(grant: Grant) -> tuple[ColumnElement[bool], ...]:
         _stage.token == grant.token,
         _stage.state == StageState.RUNNING,
     )
+
+
+def _its_run(*columns: Column[Any]) -> list[Label[Any]]:
+    """Columns of the run of the stage that a statement updates, for what it returns: `run_state` for `state`."""
+    of_run = tables.run.c.run_id == bindparam("of_run")
+    return [select(column).where(of_run).scalar_subquery().label(f"run_{column.name}") for column in columns]
 
 
 #: Built once, since building takes as long as running it.
@@ -87,7 +112,7 @@ _END = {
         result=bindparam("by_result", type_=_stage.result.type),
         error=bindparam("by_error"),
     )
-    .returning(_stage.claimed_task_id)
+    .returning(_stage.claimed_task_id, *_its_run(_run.cancel_requested, _run.state, _run.as_of))
     for event in (StageEvent.COMPLETE, StageEvent.FAIL, StageEvent.CANCEL)
 }
 
@@ -95,7 +120,10 @@ _END = {
 def end_stage(
     connection: Connection, grant: Grant, event: StageEvent, *, result: dict[str, Any] | None, error: str | None
 ) -> AnyRow:
-    """Take the stage out of `running` for good; its `claimed_task_id`. Raises LeaseLost."""
+    """Take the stage out of `running` for good. Raises LeaseLost.
+
+    Its `claimed_task_id`, and of its run `run_cancel_requested`, `run_state` and `run_as_of`.
+    """
     row = connection.execute(
         _END[event],
         {

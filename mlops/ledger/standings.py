@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, String, and_, column, func, select, values
+from sqlalchemy import and_, func, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow
+from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE, Kind, RunState
 
@@ -39,6 +40,15 @@ class CheckLine:
     p_value: float | None
     alpha: float | None
     n_placements: int | None
+
+
+class CheckPoint(NamedTuple):
+    """A drift check as a point of a picture."""
+
+    as_of: date | None
+    id: int
+    verdict: str | None
+    share: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +124,11 @@ class Standings(LedgerPart):
         """By strategy, each with champion, newest check and newest run; three queries."""
         if not strategies:
             return {}
-        asked = _asked(strategies)
-        champions = select(tables.champion).where(
-            _champion.namespace == namespace, _champion.strategy.in_(list(strategies))
+        asked = as_rows(self.database, strategies)
+        champions = (
+            select(tables.champion)
+            .select_from(asked)
+            .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
         )
         newest_check = (
             select(_report.id)
@@ -126,7 +138,7 @@ class Standings(LedgerPart):
             .correlate(asked)
             .scalar_subquery()
         )
-        checks = select(*_check_columns()).select_from(asked).join(tables.drift_report, _report.id == newest_check)
+        checks = select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest_check)
         newest_run = (
             select(_run.run_id)
             .where(_run.namespace == namespace, _run.strategy == asked.c.strategy)
@@ -139,7 +151,7 @@ class Standings(LedgerPart):
         runs = select(*columns).select_from(asked).join(tables.run, _run.run_id == newest_run)
         with self.database.reading() as connection:
             champion_of = {row.strategy: _champion_of(row) for row in connection.execute(champions)}
-            check_of = {row.strategy: _check_of(row) for row in connection.execute(checks)}
+            check_of = {row.strategy: check_line(row) for row in connection.execute(checks)}
             run_of = {row.strategy: _last_run_of(row) for row in connection.execute(runs)}
         return {
             name: Standing(champion=champion_of.get(name), check=check_of.get(name), run=run_of.get(name))
@@ -150,9 +162,31 @@ class Standings(LedgerPart):
         self, strategies: Sequence[str], *, limit: int = 30, namespace: str = LIVE
     ) -> dict[str, list[CheckLine]]:
         """The newest checks of each, oldest first, one query; where several share the oldest date, some more."""
+        found: dict[str, list[CheckLine]] = defaultdict(list)
+        for row in self._recent(strategies, check_line_columns(), limit=limit, namespace=namespace):
+            found[row.strategy].append(check_line(row))
+        for lines in found.values():
+            lines.sort(key=lambda line: (line.as_of or date.min, line.id))
+        return dict(found)
+
+    def recent_points(
+        self, strategies: Sequence[str], *, limit: int = 30, namespace: str = LIVE
+    ) -> dict[str, list[CheckPoint]]:
+        """Of the same checks what a small picture needs, in half the time."""
+        found: dict[str, list[CheckPoint]] = defaultdict(list)
+        columns = (_report.strategy, _report.as_of, _report.id, _report.verdict, _report.share)
+        for strategy, *point in self._recent(strategies, columns, limit=limit, namespace=namespace):
+            found[strategy].append(CheckPoint(*point))
+        for points in found.values():
+            points.sort(key=lambda point: (point.as_of or date.min, point.id))
+        return dict(found)
+
+    def _recent(
+        self, strategies: Sequence[str], columns: Sequence[Any], *, limit: int, namespace: str
+    ) -> Sequence[AnyRow]:
         if not strategies:
-            return {}
-        asked = _asked(strategies)
+            return []
+        asked = as_rows(self.database, strategies)
         oldest = (
             select(_report.as_of)
             .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
@@ -163,7 +197,7 @@ class Standings(LedgerPart):
             .scalar_subquery()
         )
         query = (
-            select(*_check_columns())
+            select(*columns)
             .select_from(asked)
             .join(
                 tables.drift_report,
@@ -174,20 +208,15 @@ class Standings(LedgerPart):
                 ),
             )
         )
-        found: dict[str, list[CheckLine]] = defaultdict(list)
         with self.database.reading() as connection:
-            for row in connection.execute(query):
-                found[row.strategy].append(_check_of(row))
-        for lines in found.values():
-            lines.sort(key=lambda line: (line.as_of or date.min, line.id))
-        return dict(found)
+            return connection.execute(query).all()
 
     def checks_between(
         self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE
     ) -> list[CheckLine]:
         """Checks as of the days from `first` to `last`, oldest first."""
         query = (
-            select(*_check_columns())
+            select(*check_line_columns())
             .where(
                 _report.namespace == namespace,
                 _report.strategy.in_(list(strategies)),
@@ -197,7 +226,7 @@ class Standings(LedgerPart):
             .order_by(_report.as_of, _report.id)
         )
         with self.database.reading() as connection:
-            return [_check_of(row) for row in connection.execute(query)]
+            return [check_line(row) for row in connection.execute(query)]
 
     def newest_checks(
         self,
@@ -209,7 +238,9 @@ class Standings(LedgerPart):
         namespace: str = LIVE,
     ) -> list[CheckLine]:
         """As they were made, newest first; `before`: the id of the last line of the page before."""
-        query = select(*_check_columns()).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(limit)
+        query = (
+            select(*check_line_columns()).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(limit)
+        )
         if strategy:
             query = query.where(_report.strategy == strategy)
         if verdict:
@@ -217,7 +248,7 @@ class Standings(LedgerPart):
         if before is not None:
             query = query.where(_report.id < before)
         with self.database.reading() as connection:
-            return [_check_of(row) for row in connection.execute(query)]
+            return [check_line(row) for row in connection.execute(query)]
 
     def newest_day(self, *, namespace: str = LIVE) -> date | None:
         """As-of date of the newest check, of any strategy."""
@@ -300,12 +331,8 @@ class Standings(LedgerPart):
             ]
 
 
-def _asked(strategies: Sequence[str]) -> CTE:
-    """The names as rows, so that each is looked up in an index by itself."""
-    return values(column("strategy", String), name="asked").data([(name,) for name in strategies]).cte("asked")
-
-
-def _check_columns() -> tuple[Any, ...]:
+def check_line_columns() -> tuple[Any, ...]:
+    """What a `CheckLine` is read from."""
     return (
         _report.id,
         _report.run_id,
@@ -323,7 +350,8 @@ def _check_columns() -> tuple[Any, ...]:
     )
 
 
-def _check_of(row: AnyRow) -> CheckLine:
+def check_line(row: AnyRow) -> CheckLine:
+    """A row with those columns."""
     return CheckLine(
         id=row.id,
         run_id=row.run_id,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, literal, or_, select, update
+from sqlalchemy import Update, and_, case, delete, literal, or_, select, update
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now
@@ -71,54 +72,49 @@ class Timetable(LedgerPart):
                 update(tables.schedule).where(_schedule.key == key, _schedule.last_slot.is_(None)).values(last_slot=at)
             )
 
-    def slot_done(self, key: str, slot: datetime, *, skipped: bool, note: str = "") -> None:
-        """Note that a slot was opened or skipped; never moves `last_slot` backwards.
+    def slot_opened(self, key: str, slot: datetime) -> None:
+        """Note that a run was opened for the slot; never moves `last_slot` backwards."""
+        with self.database.transaction("ledger.slot_opened") as connection:
+            connection.execute(_moved(key, slot, note=None))
 
-        A skipped slot also becomes a run in state `skipped`, unless a run has that slot.
-        """
-        with self.database.transaction("ledger.slot_done") as connection:
+    def slots_skipped(self, key: str, slots: Sequence[datetime], *, note: str) -> None:
+        """Each becomes a run in state `skipped`, unless a run has that slot; never moves `last_slot` backwards."""
+        with self.database.transaction("ledger.slots_skipped") as connection:
             entry = connection.execute(
                 select(_schedule.strategy, _schedule.kind).where(_schedule.key == key)
             ).one_or_none()
-            if entry is None:
+            if entry is None or not slots:
                 return  # taken off the timetable since the caller read it
+            connection.execute(_moved(key, max(slots), note=note))
+            skipped = self.database.insert(tables.run).values(created_at=now(), finished_at=now())
             connection.execute(
-                update(tables.schedule)
-                .where(_schedule.key == key, or_(_schedule.last_slot.is_(None), _schedule.last_slot < slot))
-                .values(last_slot=slot, last_note=note or None)
+                skipped.on_conflict_do_nothing(),
+                [_skipped_run(entry.strategy, entry.kind, slot, note) for slot in slots],
             )
-            if skipped:
-                self._insert_skipped(connection, entry.strategy, entry.kind, slot, note)
 
-    def _insert_skipped(self, connection: Connection, strategy: str, kind: str, slot: datetime, note: str) -> None:
-        run_id = str(uuid.uuid4())
-        words = note or "the slot was missed by more than its grace"
-        connection.execute(
-            self.database.insert(tables.run)
-            .values(
-                run_id=run_id,
-                namespace=LIVE,
-                strategy=strategy,
-                kind=kind,
-                state=RunState.SKIPPED,
-                executor=Executor.CELERY,
-                slot=slot_name(slot),
-                reason=words,
-                requested_by="schedule",
-                policy={},
-                params={},
-                outcome={
-                    "run_id": run_id,
-                    "strategy": strategy,
-                    "kind": kind,
-                    "state": RunState.SKIPPED,
-                    "reason": words,
-                },
-                created_at=now(),
-                finished_at=now(),
-            )
-            .on_conflict_do_nothing()
-        )
+
+def _moved(key: str, slot: datetime, *, note: str | None) -> Update:
+    is_later = or_(_schedule.last_slot.is_(None), _schedule.last_slot < slot)
+    return update(tables.schedule).where(_schedule.key == key, is_later).values(last_slot=slot, last_note=note)
+
+
+def _skipped_run(strategy: str, kind: str, slot: datetime, note: str) -> dict[str, Any]:
+    run_id = str(uuid.uuid4())
+    outcome = {"run_id": run_id, "strategy": strategy, "kind": kind, "state": RunState.SKIPPED, "reason": note}
+    return {
+        "run_id": run_id,
+        "namespace": LIVE,
+        "strategy": strategy,
+        "kind": kind,
+        "state": RunState.SKIPPED,
+        "executor": Executor.CELERY,
+        "slot": slot_name(slot),
+        "reason": note,
+        "requested_by": "schedule",
+        "policy": {},
+        "params": {},
+        "outcome": outcome,
+    }
 
 
 def slot_name(slot: datetime) -> str:

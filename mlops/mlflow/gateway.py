@@ -222,6 +222,13 @@ class Gateway:
                 found.update(f"model/{path}" for path in listed)
         return sorted(found)
 
+    def running(self, experiments: Callable[[str], bool]) -> list[LoggedRun]:
+        """Runs in state RUNNING of the experiments whose names are wanted, newest first."""
+        with self._translated("a search of experiments"):
+            found = self._pages(lambda token: self._client.search_experiments(page_token=token))
+        ids = [item.experiment_id for item in found if experiments(item.name)]
+        return self.runs(ids, "attributes.status = 'RUNNING'") if ids else []
+
     # -- counting
 
     def census(self) -> RegistryCensus:
@@ -410,6 +417,12 @@ class Gateway:
                 )
             return str(created.version)
 
+    def delete_version(self, name: str, number: str) -> None:
+        """Nothing where it is gone."""
+        where = f"model {name!r} version {number}"
+        with suppress(VersionNotFound), self._translated(where, missing=VersionNotFound):
+            self._client.delete_model_version(name, number)
+
     def version(self, name: str, number: str) -> ModelVersion:
         """One version, without metrics. Raises VersionNotFound."""
         if not number.isdecimal():
@@ -549,7 +562,9 @@ class Gateway:
         self, asked: str, exc: MlflowException, missing: type[RegistryError]
     ) -> RegistryError | RegistryUnavailable:
         words = _innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
-        if exc.error_code in _UNREACHABLE:
+        # A request whose answer was lost is sent again, and then its own row is in the way: what it asked for is there,
+        # but its answer is not, so the whole is tried again.
+        if exc.error_code in _UNREACHABLE or _is_collision(exc):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
             return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
@@ -560,7 +575,7 @@ class Gateway:
 
 
 def _is_collision(exc: MlflowException) -> bool:
-    """Another writer inserted the same row first, in PostgreSQL's words or in SQLite's."""
+    """Another writer, or the same request, inserted the row first; in PostgreSQL's words or in SQLite's."""
     words = str(exc.message).lower()
     return "uniqueviolation" in words or "unique constraint" in words
 

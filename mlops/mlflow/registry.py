@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -25,8 +25,8 @@ from mlops.errors import (
     UnusableProfile,
     VersionNotFound,
 )
-from mlops.mlflow.report_runs import log_report
-from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG, RegistryCensus, RunStart, TrainingFacts
+from mlops.mlflow.report_runs import is_of_checks, log_report
+from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG, OpenRun, RegistryCensus, RunStart, TrainingFacts
 from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 
 if TYPE_CHECKING:
@@ -71,24 +71,31 @@ class MlflowRegistry:
 
     # -- training
 
-    def log_training(self, trained: TrainedModel) -> ModelVersion:
-        """Log and register, once per ledger run: a repeated call takes up what the last one left."""
+    def log_training(self, trained: TrainedModel, *, before_write: Callable[[], None] = lambda: None) -> ModelVersion:
+        """Log and register, once per ledger run: a repeated call takes up what the last one left.
+
+        Nothing fences MLflow: a caller that slept in a request may make a second version, and takes it back.
+        """
         found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
         if found is not None:
             return found
         left = self._finished_run(trained.ledger_run_id)
         if left is None:
-            run_id, model_id, digest = self._logged(trained)
+            run_id, model_id, digest = self._logged(trained, before_write)
             tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
         else:
             # Its model, so its words too: the attempt that finds it may have seen newer data.
             run_id, model_id = left.run_id, left.tags[MODEL_TAG]
             tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
-        self._gateway.create_version(trained.model_name, model_id=model_id, run_id=run_id, tags=tags)
+        before_write()
+        made = self._gateway.create_version(trained.model_name, model_id=model_id, run_id=run_id, tags=tags)
         registered = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
         if registered is None:
             message = f"the version of run {trained.ledger_run_id} was made, but MLflow does not show it yet"
             raise RegistryUnavailable(message)
+        if registered.version != made:
+            log.warning("registry.second_version_dropped", model=trained.model_name, version=made)
+            self._gateway.delete_version(trained.model_name, made)
         return registered
 
     def log_failure(self, failed: FailedTraining) -> None:
@@ -109,9 +116,18 @@ class MlflowRegistry:
         """End as KILLED what still says RUNNING for this ledger run; how many."""
         stale = self._runs_of(ledger_run_id, "RUNNING")
         for run in stale:
-            self._gateway.log(run.run_id, tags={FAILURE_TAG: reason})
-            self._gateway.end_run(run.run_id, "KILLED")
+            self.close_run(run.run_id, reason=reason)
         return len(stale)
+
+    def open_runs(self) -> list[OpenRun]:
+        """Of trainings and of drift checks, by the ledger's run; runs that are not ours are not among them."""
+        found = self._gateway.running(lambda name: name == self._experiment_name or is_of_checks(name))
+        return [OpenRun(run_id=run.run_id, ledger_run_id=run.tags[RUN_TAG]) for run in found if RUN_TAG in run.tags]
+
+    def close_run(self, run_id: str, *, reason: str) -> None:
+        """End one as KILLED."""
+        self._gateway.log(run_id, tags={FAILURE_TAG: reason})
+        self._gateway.end_run(run_id, "KILLED")
 
     # -- drift checks
 
@@ -249,8 +265,9 @@ class MlflowRegistry:
 
     # -- inside
 
-    def _logged(self, trained: TrainedModel) -> tuple[str, str, str]:
+    def _logged(self, trained: TrainedModel, before_write: Callable[[], None]) -> tuple[str, str, str]:
         """Run, model and digest of a new run, which ends FINISHED with all its content, or FAILED with the reason."""
+        before_write()
         self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
         tags = {**trained.tags, RUN_TAG: trained.ledger_run_id}
         run_id = self._gateway.create_run(self._experiment, trained.run_name, tags)
@@ -261,7 +278,9 @@ class MlflowRegistry:
                 self._gateway.log_dataset(
                     run_id, trained.dataset, name=trained.dataset_name, digest=digest, n_rows=trained.dataset_rows
                 )
+            before_write()
             self._gateway.upload(run_id, trained.artifacts)
+            before_write()
             stored = self._gateway.store_model(
                 trained.model,
                 experiment_id=self._experiment,
@@ -272,7 +291,9 @@ class MlflowRegistry:
             )
             marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
             self._gateway.log(run_id, metrics=trained.metrics, tags=marks, model_id=stored.model_id)
+            before_write()
             self._log_trials(run_id, trained)
+            before_write()
             self._gateway.end_run(run_id, "FINISHED")
         except BaseException as exc:
             self._fail(run_id, f"{type(exc).__name__}: {exc}")

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from mlops.ports import ReportRecord
 
 RUN_TAG = "acis.run_id"
+_PREFIX = "acis-drift-"
 
 
 def experiment_of_checks(strategy: str) -> str:
     """Name of the experiment that holds a strategy's drift checks."""
-    return f"acis-drift-{strategy}"
+    return f"{_PREFIX}{strategy}"
+
+
+def is_of_checks(experiment: str) -> bool:
+    """Whether an experiment of this name holds drift checks."""
+    return experiment.startswith(_PREFIX)
 
 
 def log_report(gateway: Gateway, report: ReportRecord) -> RegistryRun:

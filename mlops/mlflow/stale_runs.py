@@ -1,6 +1,7 @@
-"""Ends the MLflow runs of trainings that ended without one: dead, failed or cancelled.
+"""Ends MLflow runs that say RUNNING although their run in the ledger has ended; MLflow has no sign of life.
 
-A killed training leaves its MLflow run RUNNING, and MLflow has no sign of life. Called by the reconciler.
+A killed worker leaves one, and so does a server that dies, or is silent, between making a run and saying so: the
+request is repeated, and makes another. Called by the reconciler.
 """
 
 from __future__ import annotations
@@ -9,34 +10,41 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.ledger.records import RunState, Stage
+from mlops.errors import RunNotFound
+from mlops.ledger.states import TERMINAL
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
+    from mlops.ledger.records import RunState
 
 log = structlog.get_logger(__name__)
 
-ENDED_BADLY = (RunState.DEAD, RunState.FAILED, RunState.CANCELLED)
-#: So many of the newest are looked at in each step; a reconciler that was away longer misses the older ones.
-LOOKED_AT = 100
-
 
 class StaleRuns:
-    """Remembers which runs were closed."""
+    """Closes what it has seen in two steps in a row: a drift check may be logged after its run's end."""
 
     def __init__(self) -> None:
-        self._closed: set[str] = set()
+        self._seen: set[str] = set()
 
     def step(self, services: Services) -> int:
-        """Close what is open; how many. Raises RegistryUnavailable, LedgerUnavailable."""
-        n_closed = 0
-        ended = services.ledger.runs(states=ENDED_BADLY, limit=LOOKED_AT)
-        for view in ended:
-            if view.run_id in self._closed or not any(stage.stage is Stage.TRAIN for stage in view.stages):
-                continue
-            n_closed += services.registry.close_stale_runs(view.run_id, reason=f"the run ended {view.state}")
-            self._closed.add(view.run_id)
-        self._closed &= {view.run_id for view in ended}
-        if n_closed:
-            log.info("registry.stale_runs_closed", runs=n_closed)
-        return n_closed
+        """Close what is stale; how many. Raises RegistryUnavailable, LedgerUnavailable."""
+        ended = {
+            run.run_id: state
+            for run in services.registry.open_runs()
+            if (state := _state(services, run.ledger_run_id)) in TERMINAL
+        }
+        stale = [run_id for run_id in ended if run_id in self._seen]
+        for run_id in stale:
+            services.registry.close_run(run_id, reason=f"the run ended {ended[run_id]}, and this was left open")
+        self._seen = set(ended) - set(stale)
+        if stale:
+            log.info("registry.stale_runs_closed", runs=len(stale))
+        return len(stale)
+
+
+def _state(services: Services, run_id: str) -> RunState | None:
+    """None: another ledger's."""
+    try:
+        return services.ledger.run(run_id).state
+    except RunNotFound:
+        return None

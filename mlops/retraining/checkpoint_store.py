@@ -1,7 +1,8 @@
 """Where boosters of unfinished trainings are kept: a folder, or an object store that fsspec reaches.
 
-    URL / run id / token / name        a new object each time, named by the ledger once it is whole
+    URL / acis-checkpoints / run id / token / name     a new object each time, named by the ledger once it is whole
 
+The folder in between is ours: nothing else below the URL is looked at, nor removed.
 Written by whoever holds the stage, read by whoever takes it over, on another machine too where the URL is shared.
 An object that nobody named, or that is torn, costs nothing: its digest stands in the ledger.
 """
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+FOLDER = "acis-checkpoints"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -34,7 +37,7 @@ class Checkpoint:
     name: str
     """What it is of: the trainer's word, e.g. `rounds-50`."""
     path: str
-    """Below the store's URL."""
+    """Below the store's own folder."""
     sha256: str
     n_bytes: int
 
@@ -109,16 +112,20 @@ class CheckpointStore:
 
         self._with_files("remove", remove)
 
-    def run_ids(self) -> list[str]:
-        """Runs that have objects. Raises CheckpointsUnavailable."""
+    def newest(self) -> dict[str, datetime]:
+        """Runs that have objects, and when the newest of each was written. Raises CheckpointsUnavailable."""
 
-        def listed(files: Any, root: str) -> list[str]:  # noqa: ANN401 -- fsspec's
-            try:
-                return [unquote(str(path).rstrip("/").rpartition("/")[2]) for path in files.ls(root, detail=False)]
-            except FileNotFoundError:
-                return []
+        def listed(files: Any, root: str) -> dict[str, datetime]:  # noqa: ANN401 -- fsspec's
+            found: dict[str, datetime] = {}
+            for path in files.find(root):
+                parts = str(path).removeprefix(root).strip("/").split("/")
+                if len(parts) == 3 and parts[1].isdecimal():  # run, token, name
+                    run_id, written = unquote(parts[0]), files.modified(path)
+                    written = written if written.tzinfo else written.replace(tzinfo=UTC)
+                    found[run_id] = max(written, found.get(run_id, written))
+            return dict(sorted(found.items()))
 
-        return sorted(self._with_files("list", listed))
+        return self._with_files("list", listed)
 
     def check(self) -> str:
         """Write, read and remove an object; where that was, in words. Raises CheckpointsUnavailable."""
@@ -133,7 +140,7 @@ class CheckpointStore:
     def _with_files(self, verb: str, work: Callable[[Any, str], Result]) -> Result:
         with _translated(self.url, verb):
             files, root = fsspec.core.url_to_fs(self.url, **self._options)
-            return work(files, str(root).rstrip("/"))
+            return work(files, f"{str(root).rstrip('/')}/{FOLDER}")
 
 
 def _folder(run_id: str) -> str:

@@ -32,18 +32,20 @@ def execute(
     ledger: Ledger,
     holder: Holder,
     *,
+    asked_at: float | None = None,
     on_progress: OnProgress | None = None,
     checkpoints: StageCheckpoints | None = None,
 ) -> Finished | None:
     """Do the stage's work and write its end; None when that could not be written: the lease decides then.
 
+    asked_at: by `suspended_too`, before the claim was sent: a process that was stopped since has an old lease.
     Nothing that the work raises leaves this function, MemoryError included: a MemoryError that reaches
     Celery ends the worker's main process.
     """
     structlog.contextvars.bind_contextvars(run_id=grant.run_id, stage=grant.stage.value, strategy=grant.strategy)
     log.info("stage.started", attempt=grant.attempt, token=grant.token)
     try:
-        keeper = LeaseKeeper(ledger, grant, holder, on_progress=on_progress, checkpoints=checkpoints)
+        keeper = LeaseKeeper(ledger, grant, holder, asked_at=asked_at, on_progress=on_progress, checkpoints=checkpoints)
         finished = _work_and_write(grant, stages[grant.stage], ledger, keeper)
         if checkpoints is not None and finished.stage_state in _NEVER_RESUMED:
             checkpoints.forget()

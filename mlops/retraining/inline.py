@@ -21,7 +21,7 @@ from mlops.ledger.records import Accepted, Executor, RunRequest, RunView, Stage,
 from mlops.ledger.states import TERMINAL
 from mlops.ports import Progress
 from mlops.retraining.execution import execute
-from mlops.retraining.lease_keeper import Holder
+from mlops.retraining.lease_keeper import Holder, suspended_too
 from mlops.retraining.stages import stages
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,7 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
             return view
         stage = view.stages[-1]
         on_stage(view, stage)
+        asked_at = suspended_too()
         grant = services.ledger.claim(run_id, stage.stage, worker=worker)
         if grant is not None:
             execute(
@@ -92,6 +93,7 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
                 table,
                 services.ledger,
                 Holder(worker=worker, lease_s=services.settings.lease_s, renew_s=services.settings.renew_s),
+                asked_at=asked_at,
                 on_progress=partial(_show, on_stage, view, stage),
             )
             view = services.ledger.run(run_id)

@@ -64,10 +64,13 @@ class LeaseKeeper:
         holder: Holder,
         *,
         monotonic: Callable[[], float] = suspended_too,
+        asked_at: float | None = None,
         on_progress: OnProgress | None = None,
         checkpoints: StageCheckpoints | None = None,
     ) -> None:
-        """on_progress: told at each report, in the thread that reports; must be quick and must not raise.
+        """asked_at: by `monotonic`, before the claim was sent; None: just now.
+
+        on_progress: told at each report, in the thread that reports; must be quick and must not raise.
 
         checkpoints: where those of this stage are; None: nothing is kept.
         """
@@ -77,7 +80,7 @@ class LeaseKeeper:
         self._monotonic = monotonic
         self._on_progress = on_progress
         self._checkpoints = checkpoints
-        self._confirmed_at = monotonic()
+        self._confirmed_at = monotonic() if asked_at is None else asked_at
         self._progress: dict[str, Any] | None = None
         self._is_committed = False
         self._stop_with: TemporaryError | LeaseLost | StageCancelled | None = None
@@ -91,11 +94,13 @@ class LeaseKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Drained) and self._checkpoints is not None:
-            # The last border, which may be younger than what was kept.
-            self._checkpoints.flush()
-        self._closed.set()
-        self._thread.join(timeout=self._holder.renew_s)
+        try:
+            if isinstance(error, Drained) and self._checkpoints is not None:
+                # The last border, which may be younger than what was kept.
+                self._checkpoints.flush()
+        finally:
+            self._closed.set()
+            self._thread.join(timeout=self._holder.renew_s)
 
     # -- what a trainer asks and tells
 

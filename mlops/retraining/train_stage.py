@@ -61,9 +61,11 @@ def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome
         log.info("train.version_found", version=found.version)
         result = _result(found, strategy, dict(found.tags))
     else:
+        keeper.check_before_write()
         services.registry.close_stale_runs(grant.run_id, reason="the training was taken over by another worker")
         result = _fit_and_register(grant, services, keeper, strategy, as_of)
     _to_staging(services, keeper, strategy, grant, result["version"])
+    keeper.check_before_write()
     _forget_trials(grant, services)
     ends = grant.kind is Kind.TRAIN
     return StageOutcome(
@@ -85,8 +87,7 @@ def _fit_and_register(
             check = report_tags(services.ledger, services.registry, grant.run_id)
             tags = {**tags_of(judged), **check, PROFILE_TAG: digest_of(profile)}
             record = record_of(judged, tags, Path(folder), profile=profile)
-        keeper.check_before_write()
-        version = services.registry.log_training(record)
+        version = services.registry.log_training(record, before_write=keeper.check_before_write)
     log.info("train.registered", model=version.name, version=version.version, fit_s=round(judged.fitted.fit_s, 2))
     return _result(version, strategy, {**tags, **dict(version.tags)})
 
@@ -150,6 +151,7 @@ def _tuned(
     policy = strategy.training
     refuse_search(policy)
     on = split.train
+    keeper.check_before_write()
     study = services.studies.open(
         grant.run_id,
         maximise=policy.search_metric not in LOWER_IS_BETTER,

@@ -102,15 +102,16 @@ class Ports:
 
     mlflow: int
     flower: int
+    admin: int
     redis: int
     postgres: int
     supervisor: int
     """supervisord's control."""
 
 
-def choose_ports(layout: Layout, *, mlflow: int = 5000, flower: int = 5555) -> Ports:
+def choose_ports(layout: Layout, *, mlflow: int = 5000, flower: int = 5555, admin: int = 3000) -> Ports:
     """Free ports: those of the last start, else the wanted ones, else any; remembered for the next start."""
-    wanted = {"mlflow": mlflow, "flower": flower}
+    wanted = {"mlflow": mlflow, "flower": flower, "admin": admin}
     last = _last_ports(layout.ports_file)
     chosen: dict[str, int] = {}
     for name in (one.name for one in fields(Ports)):

@@ -39,6 +39,8 @@ class StackOptions:
     """Wanted; another one is taken where it is in use."""
     flower_port: int = 5555
     """Wanted; another one is taken where it is in use."""
+    admin_port: int = 3000
+    """Wanted; another one is taken where it is in use."""
     roles: tuple[str, ...] = ROLES
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further variables for our roles."""
@@ -58,6 +60,7 @@ class Urls:
     results: str
     mlflow: str
     flower: str
+    admin: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,7 @@ def make_plan(options: StackOptions, *, layout: Layout, ports: Ports, secrets: S
         results=options.celery_result_backend or options.celery_broker_url or broker.removesuffix("/0") + "/1",
         mlflow=options.mlflow_tracking_uri or mlflow_url(ports.mlflow),
         flower=f"http://127.0.0.1:{ports.flower}",
+        admin=f"http://127.0.0.1:{ports.admin}",
     )
     return Plan(
         urls=urls,
@@ -161,6 +165,9 @@ def role_environment(options: StackOptions, *, urls: Urls, ports: Ports, secrets
         "ACIS_STRATEGIES_FILE": str(options.strategies_file),
         "ACIS_FLOWER_PORT": str(ports.flower),
         "FLOWER_BASIC_AUTH": secrets.flower_basic_auth,
+        "ACIS_FLOWER_URL": urls.flower,
+        "ACIS_ADMIN_PORT": str(ports.admin),
+        "ACIS_ADMIN_AUTH": secrets.admin_auth,
         "PYTHONUNBUFFERED": "1",
         VAR_VARIABLE: str(options.var_dir),
     }

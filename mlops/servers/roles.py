@@ -1,4 +1,4 @@
-"""Our own processes as programs of the stack: workers, beat, reconciler, Flower."""
+"""Our own processes as programs of the stack: workers, beat, reconciler, Flower, the admin page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mlops.servers.program import Program
 
-ROLES = ("control", "drift", "train.cpu", "promote", "beat", "reconciler", "flower")
+ROLES = ("control", "drift", "train.cpu", "promote", "beat", "reconciler", "flower", "admin")
 """What `python -m worker ROLE` is started as; `train.gpu` is added where there is a GPU."""
 
-_NOT_WORKERS = frozenset({"beat", "reconciler", "flower"})
+_NOT_WORKERS = frozenset({"beat", "reconciler", "flower", "admin"})
 
 
 def program_name(role: str) -> str:

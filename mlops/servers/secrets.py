@@ -12,6 +12,8 @@ from mlops.errors import ConfigurationError
 
 FILE = "secrets.json"
 """Below the var folder."""
+LATER = frozenset({"admin_user", "admin_password"})
+"""Secrets that files of earlier versions lack; they are added."""
 
 
 def _random() -> str:
@@ -26,6 +28,9 @@ class Secrets:
     redis_password: str = field(default_factory=_random)
     flower_user: str = "operator"
     flower_password: str = field(default_factory=_random)
+    admin_user: str = "operator"
+    admin_password: str = field(default_factory=_random)
+    """Of the admin page's first user."""
     supervisor_password: str = field(default_factory=_random)
     """Of supervisord's control port, which may start any program."""
 
@@ -34,6 +39,11 @@ class Secrets:
         """`user:password`, as Flower wants it."""
         return f"{self.flower_user}:{self.flower_password}"
 
+    @property
+    def admin_auth(self) -> str:
+        """`user:password` of the admin page's first user."""
+        return f"{self.admin_user}:{self.admin_password}"
+
 
 def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
     """The secrets of this var folder, and whether they were made just now."""
@@ -41,11 +51,15 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return _make(path), True
+        return _write(path, Secrets()), True
     except (OSError, ValueError) as exc:
         message = f"cannot read {path} ({exc}); mend its owner and mode, or start anew with `make clean`"
         raise ConfigurationError(message) from exc
     missing = [one.name for one in fields(Secrets) if not found.get(one.name)]
+    if missing and set(missing) <= LATER:
+        return _write(
+            path, Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
+        ), False
     if missing:
         message = f"{path} lacks {', '.join(missing)}; start anew with `make clean`"
         raise ConfigurationError(message)
@@ -53,8 +67,7 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
     return Secrets(**{one.name: found[one.name] for one in fields(Secrets)}), False
 
 
-def _make(path: Path) -> Secrets:
-    made = Secrets()
+def _write(path: Path, made: Secrets) -> Secrets:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)

@@ -98,7 +98,9 @@ class Stack:
     def _start(self, on_step: OnStep) -> Endpoints:
         end_leftovers(self.options.var_dir)  # of a stack that was killed
         secrets, _ = ensure_secrets(self.options.var_dir)
-        ports = choose_ports(self.layout, mlflow=self.options.mlflow_port, flower=self.options.flower_port)
+        ports = choose_ports(
+            self.layout, mlflow=self.options.mlflow_port, flower=self.options.flower_port, admin=self.options.admin_port
+        )
         on_step("servers", "preparing")
         self._plan = plan = make_plan(self.options, layout=self.layout, ports=ports, secrets=secrets)
         write_programs(self.layout.programs_file, plan.programs)
@@ -149,6 +151,7 @@ class Stack:
             mlflow_tracking_uri=plan.urls.mlflow,
             flower_url=plan.urls.flower,
             flower_credentials=self.options.var_dir / SECRETS_FILE,
+            admin_url=f"{plan.urls.admin}/admin",
             strategies_file=self.options.strategies_file,
             var_dir=self.options.var_dir,
             supervisor_pid=pid,
@@ -159,7 +162,7 @@ class Stack:
     # ---- watch
 
     def wait_healthy(self, timeout_s: float = 120.0, *, on_step: OnStep = _say_nothing) -> None:
-        """Return when MLflow and Flower answer, every role has run for a while, and `ready` holds.
+        """Return when MLflow, Flower and the admin page answer, every role has run for a while, and `ready` holds.
 
         Raises ServerFailed with the end of the log of what does not come up.
         """
@@ -169,6 +172,8 @@ class Stack:
             probes["mlflow"] = lambda: mlflow_answers(plan.urls.mlflow)
         if "flower" in probes:
             probes["flower"] = lambda: page_answers(f"{plan.urls.flower}/healthcheck")
+        if "admin" in probes:
+            probes["admin"] = lambda: page_answers(f"{plan.urls.admin}/healthz")
         self._wait(probes | self._ready, deadline=time.monotonic() + timeout_s, on_step=on_step)
 
     def _role_probe(self, name: str) -> Probe:
@@ -244,6 +249,6 @@ def refuse_second(layout: Layout) -> None:
         message = (
             f"it runs already, since {running.started_at:%Y-%m-%d %H:%M:%S} UTC "
             f"(process {running.supervisor_pid}): MLflow {without_credentials(running.mlflow_tracking_uri)}, "
-            f"Flower {running.flower_url}; data in {running.var_dir}"
+            f"Flower {running.flower_url}, admin page {running.admin_url}; data in {running.var_dir}"
         )
         raise AlreadyRunning(message)

@@ -13,7 +13,8 @@ from mlops.ledger.states import TERMINAL
 from mlops.retraining.run_requests import run_request
 from mlops.strategies import Strategy
 from mlops.strategy_file import snapshot
-from tests.support.served_stack import LEASE_S, ServedStack, wait_for
+from tests.support.served_stack import LEASE_S, ServedStack
+from tests.support.waiting import wait_for
 
 #: Some seconds of training on one core, so that it can be killed in its middle.
 ROUNDS = 2000

@@ -67,3 +67,4 @@ def test_the_settings_point_to_the_documented_places() -> None:
     assert defaults["strategies_file"] == FILE
     assert defaults["feature_relation"] == "ml_training_features"
     assert defaults["flower_port"] == 5555
+    assert defaults["admin_port"] == 3000

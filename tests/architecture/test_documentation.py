@@ -11,7 +11,7 @@ from config.settings import Settings, variables
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
 
-COMPOSE_ALONE = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "MLFLOW_PORT", "FLOWER_PORT", "IMAGE_TAG"}
+COMPOSE_ALONE = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "MLFLOW_PORT", "FLOWER_PORT", "ADMIN_PORT", "IMAGE_TAG"}
 
 
 def classes(path: str) -> list[ast.ClassDef]:
@@ -31,7 +31,7 @@ def test_no_secret_has_a_default() -> None:
     secret = {
         name: field.default for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
     }
-    assert {"database_url", "celery_broker_url", "flower_basic_auth"} <= set(secret)
+    assert {"database_url", "celery_broker_url", "flower_basic_auth", "admin_auth"} <= set(secret)
     assert set(secret.values()) == {None}
 
 

@@ -22,7 +22,7 @@ from tests.chaos import results
 from tests.chaos.faults import FAULTS, inject
 from tests.chaos.invariants import look, rest
 from tests.chaos.load import Load
-from tests.chaos.system import ChaosSystem, run_system
+from tests.chaos.system import ChaosSystem, left_processes, run_system
 
 #: Between the recovery from one fault and the next one.
 BETWEEN_S = (0.2, 3.0)
@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         if part.lost or part.doubled or part.other:
             keep_logs(system, seed)
+    part.other.extend(f"process {left} is left" for left in left_processes(system.folder))
     results.append(part)
     print(results.table([part]))
     for word, found in (("lost", part.lost), ("doubled", part.doubled), ("found", part.other)):
@@ -84,8 +85,7 @@ def run_part(system: ChaosSystem, options: argparse.Namespace, seed: int) -> res
             name = options.fault or rng.choice(list(FAULTS))
             recoveries.append(inject(name, system, load, rng, within_s=within_s))
             print(f"{elapsed_s:7.1f} s  {name}: recovered after {recoveries[-1]:.1f} s", flush=True)
-    rest(system)
-    found = look(system, load)
+    found = look(system, load, until=rest(system))
     return results.Part(
         fault=options.fault or "all of these, mixed",
         seed=seed,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.system import ChaosSystem, run_system
+from tests.chaos.system import ChaosSystem, left_processes, run_system
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +14,4 @@ def system() -> Iterator[ChaosSystem]:
     """Servers that can be broken, and every role twice or thrice."""
     with run_system() as running:
         yield running
+    assert left_processes(running.folder) == []

@@ -21,9 +21,9 @@ import redis
 from mlops.ledger.states import TERMINAL
 from tests.chaos.load import Load
 from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
-from tests.chaos.servers import wait_for
 from tests.chaos.system import ChaosSystem
 from tests.support.processes import Role
+from tests.support.waiting import wait_for
 
 Recovered = Callable[[], bool]
 Fault = Callable[[ChaosSystem, Load, random.Random], Recovered]

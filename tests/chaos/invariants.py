@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 from celery import Celery
 from sqlalchemy import text
@@ -15,10 +14,11 @@ from mlops.housekeeping import tidy
 from mlops.ledger.records import RunState
 from mlops.ledger.states import SUCCESSES, TERMINAL
 from mlops.mlflow.gateway import Gateway
-from mlops.mlflow.registry import CHAMPION, EXPERIMENT
+from mlops.mlflow.registry import CHAMPION, EXPERIMENT, PARENT_TAG, RUN_TAG
+from mlops.mlflow.report_runs import experiment_of_checks
 from tests.chaos.load import Load
-from tests.chaos.servers import wait_for
 from tests.chaos.system import BEATEN, CANARY, LOADED, ChaosSystem
+from tests.support.waiting import wait_for
 
 STRATEGIES = (*LOADED, *BEATEN, CANARY)
 #: A run of the load may wait for others, for a lease, for a server's back-off of half a minute.
@@ -45,8 +45,12 @@ class Found:
         )
 
 
-def rest(system: ChaosSystem, *, within_s: float = REST_S) -> None:
-    """Wait until nothing is active, nothing waits in an outbox, and the registry has been told everything."""
+def rest(system: ChaosSystem, *, within_s: float = REST_S) -> datetime:
+    """Wait until nothing is active, nothing waits in an outbox, and the registry has been told everything.
+
+    Gives the moment from which on no more slots were opened.
+    """
+    stopped_at = system.services.ledger.now()
     with system.engine.begin() as connection:
         # No new slots. A beat that starts now would take this back; none does any more.
         connection.execute(text("UPDATE mlops_schedule SET enabled = false"))
@@ -55,7 +59,7 @@ def rest(system: ChaosSystem, *, within_s: float = REST_S) -> None:
         active = system.rows("SELECT count(*) FROM mlops_run WHERE state IN ('queued', 'running')")[0][0]
         waiting = system.rows("SELECT count(*) FROM mlops_outbox WHERE delivered_at IS NULL")[0][0]
         unlogged = system.rows("SELECT count(*) FROM mlops_drift_report WHERE logged_at IS NULL")[0][0]
-        unshown = system.services.ledger.unprojected()
+        unshown = system.services.ledger.unprojected() or system.services.registry.open_runs()
         with system.redis_client() as client:
             # A start that a dead worker held comes back after a minute.
             held = client.exists("unacked", "control", "drift", "train.cpu", "promote")
@@ -68,13 +72,16 @@ def rest(system: ChaosSystem, *, within_s: float = REST_S) -> None:
             "SELECT s.run_id, s.stage, s.state, s.attempt, s.token, s.worker, s.queue, s.not_before, s.published_at,"
             " s.error FROM mlops_stage s JOIN mlops_run r USING (run_id) WHERE r.state IN ('queued', 'running')"
         )
-        raise AssertionError("\n".join(["not at rest:", *map(str, states)])) from None
+        left_open = system.services.registry.open_runs()
+        raise AssertionError("\n".join(["not at rest:", *map(str, states), *map(str, left_open)])) from None
+    return stopped_at
 
 
-def look(system: ChaosSystem, load: Load) -> Found:
-    """All invariants."""
+def look(system: ChaosSystem, load: Load, *, until: datetime) -> Found:
+    """All invariants; `until`: what `rest` gave."""
+    assert load.since is not None
     return Found(
-        lost=(*_lost(system, load), *_missing_slots(system)),
+        lost=(*_lost(system, load), *_missing_slots(system, since=load.since, until=until)),
         doubled=tuple(_doubled(system)),
         other=(
             *_champions(system),
@@ -103,6 +110,7 @@ def _lost(system: ChaosSystem, load: Load) -> Iterator[str]:
 
 
 def _doubled(system: ChaosSystem) -> Iterator[str]:
+    yield from _logged_twice(system)
     registry = system.services.registry
     made: Counter[str] = Counter()
     for strategy in STRATEGIES:
@@ -128,6 +136,21 @@ def _doubled(system: ChaosSystem) -> Iterator[str]:
         yield f"slot {row.slot} of {row.strategy} has {row.n} runs"
 
 
+def _logged_twice(system: ChaosSystem) -> Iterator[str]:
+    """More than one finished run in MLflow for a training, or for a drift check."""
+    gateway = Gateway(system.servers.mlflow_url)
+    for name in _experiments():
+        finished = gateway.runs([gateway.experiment_id(name)], "attributes.status = 'FINISHED'")
+        logged = Counter(run.tags[RUN_TAG] for run in finished if PARENT_TAG not in run.tags)
+        for run_id, n_runs in logged.items():
+            if n_runs > 1:
+                yield f"run {run_id} is logged {n_runs} times in {name}"
+
+
+def _experiments() -> list[str]:
+    return [EXPERIMENT, *(experiment_of_checks(strategy) for strategy in STRATEGIES)]
+
+
 def _slots(system: ChaosSystem, strategy: str) -> list[tuple[datetime, datetime, datetime]]:
     """Of the timetable's runs in order: when each was due, was opened, and came to its end."""
     rows = system.rows(
@@ -142,12 +165,22 @@ def _slots(system: ChaosSystem, strategy: str) -> list[tuple[datetime, datetime,
     ]
 
 
-def _missing_slots(system: ChaosSystem) -> Iterator[str]:
+def _missing_slots(system: ChaosSystem, *, since: datetime, until: datetime) -> Iterator[str]:
+    """Every minute has a run, or is on record as skipped because the run before it still ran."""
+    lasts_s = timedelta(seconds=SLOT_WITHIN_S)
     for strategy in BEATEN:
-        due = [slot for slot, _, _ in _slots(system, strategy)]
-        for earlier, later in pairwise(due):
-            if later - earlier > EVERY:
-                yield f"slots of {strategy} after {earlier} and before {later} were not opened"
+        rows = system.rows(
+            "SELECT r.slot, s.offset_s FROM mlops_schedule s LEFT JOIN mlops_run r"
+            " ON s.strategy = r.strategy AND s.kind = r.kind AND r.slot IS NOT NULL WHERE s.strategy = :s",
+            s=strategy,
+        )
+        opened = {datetime.fromisoformat(row.slot) for row in rows if row.slot}
+        offset = timedelta(seconds=rows[0].offset_s)
+        slot = (since - offset).replace(second=0, microsecond=0) + EVERY
+        while slot + offset + lasts_s < until:
+            if slot not in opened:
+                yield f"slot {slot} of {strategy} was never opened"
+            slot += EVERY
 
 
 def _late_slots(system: ChaosSystem) -> Iterator[str]:
@@ -175,8 +208,7 @@ def _champions(system: ChaosSystem) -> Iterator[str]:
 
 def _left_running(system: ChaosSystem) -> Iterator[str]:
     gateway = Gateway(system.servers.mlflow_url)
-    names = [EXPERIMENT, *(f"acis-drift-{strategy}" for strategy in STRATEGIES)]
-    experiments = [gateway.experiment_id(name) for name in names]
+    experiments = [gateway.experiment_id(name) for name in _experiments()]
     for run in gateway.runs(experiments, "attributes.status = 'RUNNING'"):
         yield f"MLflow run {run.run_id} ({run.run_name}) is still RUNNING"
 
@@ -198,16 +230,21 @@ def _outcomes(system: ChaosSystem) -> Iterator[str]:
 
 
 def _left_over(system: ChaosSystem) -> Iterator[str]:
+    n_trained = system.rows("SELECT count(*) FROM mlops_stage WHERE stage = 'train' AND state = 'succeeded'")[0][0]
+    left = system.services.checkpoints.newest()
+    # Whoever is killed after the end of its stage leaves them; everybody else takes them away.
+    if len(left) * 2 > n_trained + 10:
+        yield f"checkpoints of {len(left)} of {n_trained} trainings were left to housekeeping"
     tidy(system.services)  # what a killed worker left is taken away by the hour
-    checkpoints = system.services.checkpoints.run_ids()
-    if checkpoints:
-        yield f"checkpoints are left of {', '.join(checkpoints)}"
+    left = system.services.checkpoints.newest()
+    if left:
+        yield f"checkpoints are left of {', '.join(left)}"
     with system.redis_client() as client:
         for key in sorted(client.scan_iter("*")):
             if client.type(key) == "list" and not key.startswith("celery-task-meta-"):
                 yield f"{client.llen(key)} messages are left in {key}: {client.lrange(key, 0, 0)}"
             if key in ("unacked", "unacked_index"):
                 yield f"{key} is left"
-    locks = system.rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")[0][0]
-    if locks:
-        yield f"{locks} processes wait for an advisory lock"
+    locks = system.rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")[0][0]
+    if locks > 1:  # the working reconciler's
+        yield f"{locks} advisory locks are held or waited for"

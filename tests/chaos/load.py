@@ -6,6 +6,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,7 @@ from mlops.errors import AcisError, InvalidTransition
 from mlops.ledger.records import Kind, RunState
 from mlops.retraining.run_requests import run_request
 from tests.chaos.system import CANARY, LOADED, ChaosSystem
+from tests.support.waiting import wait_for
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +37,8 @@ class Load:
         self._system, self._rng, self._at_once, self._cancels = system, rng, at_once, cancels
         self.accepted: set[str] = set()
         self.cancelled: set[str] = set()
-        self.by_name: list[str] = []
-        """Task ids of starts that were sent with nothing but Celery: accepted once the ledger has them."""
+        self.since: datetime | None = None
+        """From when on each minute has a slot: the timetable has begun."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="load", daemon=True)
         self._caller = Celery("a-backend", broker=system.servers.redis_url, set_as_current=False)
@@ -47,6 +49,9 @@ class Load:
         )
 
     def __enter__(self) -> Self:
+        ledger = self._system.services.ledger
+        wait_for(lambda: all(line.last_slot for line in ledger.schedule()), "the timetable begins", within_s=60.0)
+        self.since = ledger.now()
         self._thread.start()
         return self
 
@@ -111,7 +116,7 @@ class Load:
         strategy, kind = self._rng.choice(LOADED), self._rng.choice(KINDS)
         if kind is Kind.PIPELINE and self._rng.random() < 0.5:
             task_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
-            self.by_name.append(task_id)
+            # Accepted once the ledger has it: what Redis loses before that was never promised.
             self._caller.send_task(
                 "drift.check", kwargs={"strategy": strategy, "reason": "by name"}, queue="control", task_id=task_id
             )

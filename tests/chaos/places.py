@@ -24,7 +24,7 @@ UNREACHED = {
     "ledger.record_transition": "a person's change in the registry; one statement's transaction",
     "ledger.reroute": "needs a GPU worker that vanishes; one statement",
     "ledger.fail_lost_inline": "needs an inline run that died; a retry of the pass does it again",
-    "ledger.redeliver_outcomes": "needs an emptied result backend; the mark is set after it, so it is done again",
+    "ledger.redeliver_outcome": "needs a start message that comes again after its run's end; the reconciler stores it",
     "ledger.timetable_begins": "once in an entry's life, before the test arms anything",
     "ledger.sync_schedule": "at beat's start, the same statements at each",
     **dict.fromkeys(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -152,13 +150,3 @@ def run_servers(folder: Path) -> Iterator[Servers]:
             features_url=features_url,
             mlflow_url=mlflow_url,
         )
-
-
-def wait_for(fact: Callable[[], bool], what: str, *, within_s: float, every_s: float = 0.1) -> float:
-    """Seconds until the fact holds; fails with `what` after the deadline."""
-    began = time.monotonic()
-    while not fact():
-        waited_s = time.monotonic() - began
-        assert waited_s < within_s, f"not within {within_s:.0f} s: {what}"
-        threading.Event().wait(every_s)
-    return time.monotonic() - began

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import redis
 from pydantic import SecretStr
@@ -19,10 +20,11 @@ from config.settings import Settings
 from mlops.bootstrap import Services, connect
 from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
 from mlops.ledger.schema import migrate
-from tests.chaos.servers import Servers, run_servers, through, wait_for
+from tests.chaos.servers import Servers, run_servers, through
 from tests.support.features import postgres_table
 from tests.support.processes import Roles, environment_of
 from tests.support.services import panel
+from tests.support.waiting import wait_for
 
 LOADED = tuple(f"s{number}" for number in range(1, 9))
 """Strategies of the load: half of them replace their champion at every training."""
@@ -190,3 +192,15 @@ def run_system(
         stack.callback(system.services.ledger.close)
         wait_for(system.is_ready, "all workers answer", within_s=90.0)
         yield system
+
+
+def left_processes(folder: Path) -> list[str]:
+    """Processes that belong to the system of the folder, after it should be gone."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join([*process.cmdline(), *process.environ().values()]):
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+        except psutil.Error:
+            continue  # gone meanwhile, or somebody else's
+    return found

@@ -16,8 +16,8 @@ from tests.chaos.faults import FAULTS, inject, sleep
 from tests.chaos.invariants import look, rest
 from tests.chaos.load import Load
 from tests.chaos.places import UNREACHED, all_places, reached_places
-from tests.chaos.servers import wait_for
 from tests.chaos.system import ChaosSystem
+from tests.support.waiting import wait_for
 
 SEED = 20
 #: It takes half a minute of nothing else.
@@ -77,8 +77,7 @@ def _fails(chaos: Chaos, waiting: Callable[[], list[str]]) -> bool:
 
 def test_nothing_was_lost_doubled_or_left_behind(chaos: Chaos) -> None:
     chaos.load.stop()
-    rest(chaos.system)
-    found = look(chaos.system, chaos.load)
+    found = look(chaos.system, chaos.load, until=rest(chaos.system))
     assert str(found) == ""
     assert found.n_accepted > 20
 

@@ -15,7 +15,7 @@ from mlops.ports import Progress
 from tasks.broker import QUEUES, UNROUTED, Broker
 from tasks.progress import store_progress
 from tasks.progress_feed import ProgressFeed, Told
-from tests.support.served_stack import wait_for
+from tests.support.waiting import wait_for
 from worker import routing
 
 NOBODY = "redis://127.0.0.1:1/0"

@@ -19,9 +19,9 @@ def test_a_port_with_a_listener_is_not_free() -> None:
 
 def test_ports_are_kept_for_the_next_start_unless_they_are_taken(tmp_path: Path) -> None:
     layout = Layout(var_dir=tmp_path)
-    wanted = {"mlflow": choose_port(), "flower": choose_port()}
+    wanted = {"mlflow": choose_port(), "flower": choose_port(), "admin": choose_port()}
     first = choose_ports(layout, **wanted)
-    assert (first.mlflow, first.flower) == (wanted["mlflow"], wanted["flower"])
+    assert (first.mlflow, first.flower, first.admin) == (wanted["mlflow"], wanted["flower"], wanted["admin"])
     assert choose_ports(layout, **wanted) == first
     with socket.create_server(("127.0.0.1", first.mlflow)):
         moved = choose_ports(layout, **wanted)

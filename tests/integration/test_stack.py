@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,6 @@ from sqlalchemy.engine import make_url
 
 from config.endpoints import Endpoints, process_birth, read_endpoints
 from mlops.errors import AlreadyRunning, ServerFailed
-from mlops.servers import stack as stack_module
 from mlops.servers.cleaning import remove_var, stop_running
 from mlops.servers.layout import Layout
 from mlops.servers.leftovers import leftovers
@@ -31,15 +30,9 @@ from mlops.servers.redis import redis_answers
 from mlops.servers.stack import Stack
 from mlops.servers.supervise import ProgramState
 from tests.support.servers import origin
+from tests.support.waiting import wait_for
 
 DEADLINE_S = 60.0
-
-
-def wait_for(fact: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not fact():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S:.0f} s: {what}"
-        time.sleep(stack_module.POLL_S)
 
 
 @pytest.fixture
@@ -59,6 +52,7 @@ def options(var_dir: Path, **more: object) -> StackOptions:
             "origin": origin(),
             "mlflow_port": choose_port(),
             "flower_port": choose_port(),
+            "admin_port": choose_port(),
             "roles": (),
             **more,
         }  # type: ignore[arg-type]
@@ -91,10 +85,12 @@ def test_killed_servers_come_back_and_nothing_is_left_at_the_end(var_dir: Path) 
         for pid in before.values():
             os.kill(pid, signal.SIGKILL)
 
-        wait_for(lambda: all(new_pid(stack, name, pid) for name, pid in before.items()), "new processes")
-        wait_for(lambda: redis_answers(endpoints.celery_broker_url), "Redis answers again")
-        wait_for(lambda: postgres_answers(endpoints.database_url), "PostgreSQL answers again")
-        wait_for(lambda: mlflow_answers(endpoints.mlflow_tracking_uri), "MLflow answers again")
+        wait_for(
+            lambda: all(new_pid(stack, name, pid) for name, pid in before.items()), "new processes", within_s=DEADLINE_S
+        )
+        wait_for(lambda: redis_answers(endpoints.celery_broker_url), "Redis answers again", within_s=DEADLINE_S)
+        wait_for(lambda: postgres_answers(endpoints.database_url), "PostgreSQL answers again", within_s=DEADLINE_S)
+        wait_for(lambda: mlflow_answers(endpoints.mlflow_tracking_uri), "MLflow answers again", within_s=DEADLINE_S)
         everyone += family(endpoints.supervisor_pid)
     finally:
         begun = time.monotonic()
@@ -205,8 +201,8 @@ def test_everything_ends_when_its_starter_is_killed(var_dir: Path, starter: subp
     assert leftovers(var_dir)
     starter.kill()
     starter.wait()
-    wait_for(lambda: leftovers(var_dir) == [], "no process left")
-    wait_for(lambda: read_endpoints(var_dir) is None, "no announcement left")
+    wait_for(lambda: leftovers(var_dir) == [], "no process left", within_s=DEADLINE_S)
+    wait_for(lambda: read_endpoints(var_dir) is None, "no announcement left", within_s=DEADLINE_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere `stop_running` is what ends it")
@@ -214,7 +210,7 @@ def test_servers_end_when_the_supervisor_is_killed(var_dir: Path, starter: subpr
     running = read_endpoints(var_dir)
     assert running
     os.kill(running.supervisor_pid, signal.SIGKILL)
-    wait_for(lambda: leftovers(var_dir) == [], "no process left")
+    wait_for(lambda: leftovers(var_dir) == [], "no process left", within_s=DEADLINE_S)
 
 
 def test_a_stack_is_stopped_from_another_terminal(var_dir: Path, starter: subprocess.Popen[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -15,6 +15,7 @@ from mlops.ports import (
     PROFILE_TAG,
     FailedTraining,
     ModelVersion,
+    OpenRun,
     RegistryCensus,
     RegistryRun,
     ReportRecord,
@@ -34,6 +35,8 @@ class FakeRegistry:
     now: datetime = datetime(2020, 1, 1, tzinfo=UTC)
     running: list[str] = field(default_factory=list)
     """Ledger run ids of attempts that still say RUNNING; a test may add one."""
+    closed: dict[str, str] = field(default_factory=dict)
+    """Why runs were closed one by one"""
     failures: list[FailedTraining] = field(default_factory=list)
     profiles: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """Content of each version's drift profile; a test may take one away or change it."""
@@ -45,10 +48,11 @@ class FakeRegistry:
     _models: dict[str, list[ModelVersion]] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
 
-    def log_training(self, trained: TrainedModel) -> ModelVersion:
+    def log_training(self, trained: TrainedModel, *, before_write: Callable[[], None] = lambda: None) -> ModelVersion:
         found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
         if found is not None:
             return found
+        before_write()
         self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
         versions = self._models.setdefault(trained.model_name, [])
         number = str(len(versions) + 1)
@@ -145,6 +149,13 @@ class FakeRegistry:
         count = self.running.count(ledger_run_id)
         self.running = [item for item in self.running if item != ledger_run_id]
         return count
+
+    def open_runs(self) -> list[OpenRun]:
+        return [OpenRun(run_id=f"open-{item}", ledger_run_id=item) for item in self.running]
+
+    def close_run(self, run_id: str, *, reason: str) -> None:
+        self.running = [item for item in self.running if f"open-{item}" != run_id]
+        self.closed[run_id] = reason
 
     def set_tags(self, model_name: str, version: str, tags: Mapping[str, str]) -> None:
         """All tags of a version in place of those it has."""

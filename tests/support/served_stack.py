@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,24 +28,16 @@ from mlops.servers.layout import Layout
 from mlops.servers.leftovers import VAR_VARIABLE, leftovers
 from mlops.servers.process import die_with_parent, tail
 from tests.support.servers import origin
+from tests.support.waiting import wait_for
 
 START_S = 300.0
 """Cold and beside other work; alone it takes 40 s, both passes included."""
 # A worker may finish what it does for up to 20 s, and the servers stop after the workers.
 STOP_S = 40.0
 COMMAND_S = 120.0
-POLL_S = 0.1
 
 LEASE_S, RENEW_S, RECONCILE_S = 10.0, 2.0, 2.0
 """The clockwork of the ledger, quicker than in production (60, 10, 30), so that what is killed is soon missed."""
-
-
-def wait_for(fact: Callable[[], bool], what: str, *, within_s: float) -> None:
-    """Return once the fact holds; fail with `what` after the deadline."""
-    deadline = time.monotonic() + within_s
-    while not fact():
-        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-        time.sleep(POLL_S)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,6 +87,9 @@ class RecordingDispatcher:
             self.sent.append(publication)
         return self.answers
 
+    def flush(self) -> None:
+        """Nothing waits."""
+
 
 class FakeServices(Services):
     """Services over a SQLite ledger and fakes."""
@@ -142,9 +145,9 @@ class FakeServices(Services):
         assert grant is not None, f"{stage} of {run_id} could not be claimed"
         return grant
 
-    def keeper(self, grant: Grant, *, silent_s: float = 0.0) -> LeaseKeeper:
-        """A keeper without its thread, last confirmed so many seconds ago."""
-        times = iter([0.0])
+    def keeper(self, grant: Grant, *, silent_s: float = 0.0, after_writes: int = 0) -> LeaseKeeper:
+        """A keeper without its thread, last confirmed so many seconds ago from the write after so many on."""
+        times = iter([0.0] * (1 + after_writes))
         return LeaseKeeper(
             self.ledger,
             grant,

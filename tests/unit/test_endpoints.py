@@ -20,6 +20,7 @@ def announced(var_dir: Path) -> Endpoints:
         celery_result_backend="redis://:secret@127.0.0.1:2/1",
         mlflow_tracking_uri="http://127.0.0.1:5000",
         flower_url="http://127.0.0.1:5555",
+        admin_url="http://127.0.0.1:3000/admin",
         flower_credentials=var_dir / "secrets.json",
         strategies_file=var_dir / "strategies.toml",
         var_dir=var_dir,

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from mlops.cli.app import app
 from mlops.housekeeping import Tidied, tidy
-from mlops.ledger.records import Kind, Stage
+from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
+from mlops.retraining.checkpoint_store import FOLDER
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services
 
@@ -54,9 +55,17 @@ def test_old_files_checkpoints_and_studies_go(tidied_services: FakeServices, tmp
         os.utime(tmp_path / name, times=(time.time() - age_days * DAY_S,) * 2)
     active = services.granted(Kind.TRAIN, Stage.TRAIN)
     services.checkpoints.write(active.run_id, 1, "rounds-50", b"kept")
-    services.checkpoints.write("gone", 1, "rounds-50", b"left")
+    ended = services.granted(Kind.CHECK, Stage.DRIFT)
+    services.ledger.cancel(ended.run_id, actor="test")
+    services.ledger.finish(ended, StageOutcome(result={}, run_state=RunState.CANCELLED))
+    services.checkpoints.write(ended.run_id, 1, "rounds-50", b"left")
+    written = services.checkpoints.write("of another ledger", 1, "rounds-50", b"kept a while")
     assert tidy(services) == Tidied(report_files=1, checkpoints=1, studies=1)
-    assert services.checkpoints.run_ids() == [active.run_id]
+    assert set(services.checkpoints.newest()) == {active.run_id, "of another ledger"}
+    old = time.time() - 8 * DAY_S
+    os.utime(Path(services.checkpoints.url) / FOLDER / written.path, times=(old, old))
+    assert tidy(services).checkpoints == 1
+    assert list(services.checkpoints.newest()) == [active.run_id]
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["drift_report_a_20200102.html", "other.json"]
 
 

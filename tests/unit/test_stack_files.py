@@ -14,7 +14,7 @@ from mlops.servers.lock import StackLock, holder
 from mlops.servers.plan import StackOptions, make_plan
 from mlops.servers.secrets import Secrets, ensure_secrets
 
-PORTS = Ports(mlflow=5000, flower=5555, redis=1, postgres=2, supervisor=3)
+PORTS = Ports(mlflow=5000, flower=5555, admin=3000, redis=1, postgres=2, supervisor=3)
 
 
 def mode(path: Path) -> int:
@@ -36,8 +36,8 @@ def test_only_the_owner_reads_the_secrets(tmp_path: Path) -> None:
 
 def test_no_two_secrets_are_equal() -> None:
     made = [Secrets(), Secrets()]
-    passwords = {getattr(one, f"{name}_password") for one in made for name in ("postgres", "redis", "flower")}
-    assert len(passwords) == 6
+    passwords = {getattr(one, f"{name}_password") for one in made for name in ("postgres", "redis", "flower", "admin")}
+    assert len(passwords) == 8
 
 
 def test_secrets_do_not_show_in_a_log() -> None:
@@ -51,6 +51,17 @@ def test_a_damaged_secrets_file_is_named_and_kept(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"lacks postgres_password"):
         ensure_secrets(tmp_path)
     assert json.loads(path.read_text()) == {"redis_password": "x"}
+
+
+def test_a_secrets_file_of_before_the_admin_page_gets_what_it_lacks_and_keeps_the_rest(tmp_path: Path) -> None:
+    first, _ = ensure_secrets(tmp_path)
+    path = tmp_path / "secrets.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("admin")}
+    path.write_text(json.dumps(old))
+    mended, made = ensure_secrets(tmp_path)
+    assert (mended.redis_password, made, mode(path)) == (first.redis_password, False, 0o600)
+    assert mended.admin_password != first.admin_password
+    assert ensure_secrets(tmp_path)[0] == mended
 
 
 def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
@@ -127,5 +138,6 @@ def test_no_secret_is_on_a_command_line(tmp_path: Path) -> None:
     assert "their-secret" not in words
     assert secrets.redis_password not in words
     assert secrets.flower_password not in words
+    assert secrets.admin_password not in words
     assert secrets.redis_password in layout.redis_config.read_text()
     assert mode(layout.redis_config) == 0o600

@@ -24,7 +24,7 @@ BEAT = WorkerBeat(
 
 def test_the_timetable_becomes_what_it_is_told_and_keeps_its_slots(ledger: SqlLedger) -> None:
     ledger.sync_schedule([CHECK, replace(CHECK, key="value:drift_check", strategy="value")])
-    ledger.slot_done(CHECK.key, MONDAY, skipped=False)
+    ledger.slot_opened(CHECK.key, MONDAY)
     ledger.sync_schedule([replace(CHECK, cron="30 3 * * *", enabled=False)])
     assert ledger.schedule() == [replace(CHECK, cron="30 3 * * *", enabled=False, last_slot=MONDAY)]
     ledger.sync_schedule([])
@@ -33,15 +33,15 @@ def test_the_timetable_becomes_what_it_is_told_and_keeps_its_slots(ledger: SqlLe
 
 def test_the_last_slot_never_goes_back(ledger: SqlLedger) -> None:
     ledger.sync_schedule([CHECK])
-    ledger.slot_done(CHECK.key, TUESDAY, skipped=False)
-    ledger.slot_done(CHECK.key, MONDAY, skipped=False)
+    ledger.slot_opened(CHECK.key, TUESDAY)
+    ledger.slot_opened(CHECK.key, MONDAY)
     assert ledger.schedule()[0].last_slot == TUESDAY
 
 
 def test_a_skipped_slot_is_a_run_that_says_why_and_cannot_be_opened(ledger: SqlLedger) -> None:
     ledger.sync_schedule([replace(CHECK, last_slot=MONDAY)])
-    ledger.slot_done(CHECK.key, TUESDAY, skipped=True, note="everything was down")
-    ledger.slot_done(CHECK.key, TUESDAY, skipped=True, note="everything was down")
+    ledger.slots_skipped(CHECK.key, [TUESDAY], note="everything was down")
+    ledger.slots_skipped(CHECK.key, [TUESDAY], note="everything was down")
     (run,) = ledger.runs()
     assert (run.state, run.slot, run.reason) == (RunState.SKIPPED, "2026-11-24T03:00:00+00:00", "everything was down")
     accepted = ledger.accept(request_for(slot=run.slot))
@@ -58,7 +58,7 @@ def test_a_timetable_begins_once_whoever_says_so(ledger: SqlLedger) -> None:
 
 
 def test_a_slot_of_an_entry_that_is_gone_is_ignored(ledger: SqlLedger) -> None:
-    ledger.slot_done("gone:drift_check", MONDAY, skipped=True)
+    ledger.slots_skipped("gone:drift_check", [MONDAY], note="missed")
     assert ledger.runs() == []
 
 

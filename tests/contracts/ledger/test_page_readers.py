@@ -66,6 +66,10 @@ def test_recent_checks_are_the_newest_of_each_strategy_oldest_first(ledger: SqlL
     assert [line.share for line in found["growth"]] == [0.2, 0.3, 0.4]
     assert len(found["value"]) == 1
     assert "none" not in found
+    points = ledger.recent_points(["growth", "value", "none"], limit=3)
+    assert {name: [(point.as_of, point.share) for point in some] for name, some in points.items()} == {
+        name: [(line.as_of, line.share) for line in some] for name, some in found.items()
+    }
     between = ledger.checks_between(["growth"], DAY + timedelta(days=1), DAY + timedelta(days=2))
     assert [line.share for line in between] == [0.1, 0.2]
     assert ledger.newest_day() == DAY + timedelta(days=4) if between else None
@@ -191,3 +195,95 @@ def test_sizes_of_artifacts_are_measured_once_and_summed_by_month(ledger: SqlLed
     ledger.measured({"b": (70, datetime(2026, 2, 1, tzinfo=UTC))})
     assert ledger.unmeasured(["a", "b", "c"]) == ["c"]
     assert ledger.bytes_by_month() == {"2026-01": 100, "2026-02": 70}
+
+
+def test_checks_are_sorted_by_any_column_and_cut_into_pages(ledger: SqlLedger) -> None:
+    shares = {"growth": 0.4, "value": 0.1, "momentum": 0.7}
+    for day, (strategy, share) in enumerate(shares.items()):
+        checked(ledger, strategy, DAY + timedelta(days=day), "drifted" if share > 0.3 else "stable", share=share)
+    by_share = [line.strategy for line in ledger.sorted_checks(sort="share")]
+    assert by_share == ["momentum", "growth", "value"]
+    assert [line.strategy for line in ledger.sorted_checks(sort="share", descending=False)] == by_share[::-1]
+    assert [line.strategy for line in ledger.sorted_checks(sort="share", skip=1, limit=1)] == ["growth"]
+    assert [line.strategy for line in ledger.sorted_checks()] == ["momentum", "value", "growth"]
+    assert [line.strategy for line in ledger.sorted_checks(sort="strategy", descending=False)] == sorted(shares)
+    assert [line.strategy for line in ledger.sorted_checks(strategies=["growth", "value"])] == ["value", "growth"]
+    assert [line.strategy for line in ledger.sorted_checks(verdict="stable")] == ["value"]
+    assert [line.strategy for line in ledger.sorted_checks(since=DAY + timedelta(days=2))] == ["momentum"]
+
+
+def test_what_a_check_does_not_say_stands_last_whichever_way_it_is_sorted(ledger: SqlLedger) -> None:
+    without = ledger.accept(request_for("value", Kind.CHECK)).run_id
+    document = {**report(), "calibration": {"p_value": None}}
+    finish(ledger, granted(ledger, without), RunState.SUCCEEDED, as_of=DAY, drift_report=document)
+    checked(ledger, "growth", DAY)
+    for descending in (True, False):
+        found = ledger.sorted_checks(sort="p_value", descending=descending)
+        assert [line.strategy for line in found] == ["growth", "value"]
+
+
+def test_days_with_drift_are_counted_once_however_often_a_day_was_checked(ledger: SqlLedger) -> None:
+    for strategy, day, verdict, share in (
+        ("growth", 0, "drifted", 0.5),
+        ("growth", 0, "drifted", 0.6),
+        ("growth", 1, "stable", 0.2),
+        ("value", 1, "drifted", 0.4),
+        ("growth", 9, "drifted", 0.9),
+    ):
+        checked(ledger, strategy, DAY + timedelta(days=day), verdict, share=share)
+    last = DAY + timedelta(days=1)
+    found = ledger.drift_by_strategy(["growth", "value", "none"], DAY, last)
+    assert {name: (one.n_checked, one.n_drifted, one.highest_share) for name, one in found.items()} == {
+        "growth": (2, 1, 0.6),
+        "value": (1, 1, 0.4),
+    }
+    days = ledger.drift_by_day(["growth", "value"], DAY, last)
+    assert [(day.as_of, day.n_checked, day.n_drifted) for day in days] == [(DAY, 1, 1), (last, 2, 1)]
+
+
+def test_runs_since_a_time_are_listed_alone(timed: TimedLedger) -> None:
+    checked(timed.ledger, "growth", DAY)
+    timed.advance(10)
+    begun = timed.ledger.now()
+    later = checked(timed.ledger, "growth", DAY)
+    assert [line.run_id for line in timed.ledger.run_lines(kinds=["check"], since=begun)] == [later]
+
+
+def test_a_line_of_the_timetable_has_the_newest_run_that_it_opened_and_no_other(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    slots = [datetime(2026, 11, day, 3, tzinfo=UTC) for day in (22, 23)]
+    for slot in slots:
+        last = ledger.accept(request_for(slot=slot.isoformat())).run_id
+        ledger.cancel(last, actor="anna")
+        timed.advance(1)
+    ledger.accept(request_for())  # by hand
+    timed.advance(1)
+    ledger.accept(request_for(kind=Kind.RETRAIN, slot=slots[0].isoformat()))
+    found = ledger.last_scheduled([("growth", Kind.PIPELINE), ("value", Kind.PIPELINE)])
+    assert {key: (line.run_id, line.state) for key, line in found.items()} == {
+        ("growth", Kind.PIPELINE): (last, RunState.CANCELLED)
+    }
+    assert ledger.last_scheduled([]) == {}
+
+
+def test_the_newest_check_of_each_is_by_date_and_not_by_when_it_was_made(ledger: SqlLedger) -> None:
+    newest = checked(ledger, "growth", DAY + timedelta(days=1))
+    checked(ledger, "growth", DAY)
+    checked(ledger, "value", DAY)
+    found = ledger.newest_of_each(["growth", "none"])
+    assert {name: line.run_id for name, line in found.items()} == {"growth": newest}
+    assert ledger.newest_as_of(["value", "growth"]) == DAY + timedelta(days=1)
+    assert ledger.newest_as_of(["none"]) is None
+
+
+def test_a_check_is_found_by_its_run_with_those_beside_it(ledger: SqlLedger) -> None:
+    ids = [checked(ledger, "growth", DAY + timedelta(days=day)) for day in (0, 2, 1)]
+    checked(ledger, "value", DAY + timedelta(days=1))
+    line = ledger.check_of(ids[2])
+    assert line is not None
+    before, later = ledger.checks_beside(line)
+    assert before is not None
+    assert later is not None
+    assert (before.run_id, later.run_id) == (ids[0], ids[1])
+    assert ledger.checks_beside(later)[1] is None
+    assert ledger.check_of("none") is None

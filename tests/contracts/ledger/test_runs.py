@@ -78,9 +78,10 @@ def test_a_new_run_is_accepted_once_the_active_one_has_ended(ledger: SqlLedger) 
     assert ledger.accept(request_for()).created
 
 
-def test_a_rollback_is_never_blocked(ledger: SqlLedger) -> None:
-    first = ledger.accept(request_for(kind=Kind.ROLLBACK))
-    second = ledger.accept(request_for(kind=Kind.ROLLBACK))
+@pytest.mark.parametrize("kind", [Kind.ROLLBACK, Kind.COMPARE])
+def test_a_rollback_or_a_comparison_is_never_blocked_by_another(ledger: SqlLedger, kind: Kind) -> None:
+    first = ledger.accept(request_for(kind=kind))
+    second = ledger.accept(request_for(kind=kind))
     assert second.created
     assert second.run_id != first.run_id
 

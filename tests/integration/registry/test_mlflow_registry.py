@@ -15,7 +15,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mlops.errors import ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile
+from mlops.errors import LeaseLost, ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import EXPERIMENT, MlflowRegistry
 from mlops.ports import FailedTraining
@@ -113,6 +113,54 @@ def test_runs_that_a_dead_worker_left_running_are_closed(
     found = client.get_run(left.info.run_id)
     assert (found.info.status, found.data.tags["acis.failure"]) == ("KILLED", "lease lost")
     assert registry.close_stale_runs(name, reason="lease lost") == 0
+
+
+def test_a_worker_that_sleeps_while_it_registers_takes_its_second_version_back(
+    mlflow_url: str, client: MlflowClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper, other = MlflowRegistry(mlflow_url), MlflowRegistry(mlflow_url)
+    record = trained_model(name, model_name=name)
+    create_version = sleeper._gateway.create_version
+
+    def after_another(*arguments: Any, **options: Any) -> str:
+        assert other.log_training(record).version == "1"
+        return create_version(*arguments, **options)
+
+    monkeypatch.setattr(sleeper._gateway, "create_version", after_another)
+    assert sleeper.log_training(record).version == "1"
+    assert [found.version for found in client.search_model_versions(f"name='{name}'")] == ["1"]
+
+
+@pytest.mark.parametrize("allowed", range(6))
+def test_nothing_is_registered_once_a_write_is_forbidden(registry: MlflowRegistry, name: str, allowed: int) -> None:
+    asked: list[int] = []
+
+    def before_write() -> None:
+        asked.append(1)
+        if len(asked) > allowed:
+            raise LeaseLost("another worker has it")
+
+    with pytest.raises(LeaseLost):
+        registry.log_training(trained_model(name, model_name=name), before_write=before_write)
+    assert registry.find_by_ledger_run(name, name) is None
+    assert registry.close_stale_runs(name, reason="test") == 0  # its own run is ended, as FAILED
+    assert registry.log_training(trained_model(name, model_name=name)).version == "1"
+
+
+def test_runs_left_open_are_listed_by_the_ledgers_run_and_can_be_closed(
+    registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    gateway = Gateway(registry.tracking_uri)
+    training = client.create_run(gateway.experiment_id(EXPERIMENT), tags={"acis.run_id": name}).info.run_id
+    check = client.create_run(gateway.experiment_id(f"acis-drift-{name}"), tags={"acis.run_id": name}).info.run_id
+    client.create_run(gateway.experiment_id(f"theirs-{name}"), tags={"acis.run_id": name})
+    client.create_run(gateway.experiment_id(EXPERIMENT))
+    found = {run.run_id for run in registry.open_runs() if run.ledger_run_id == name}
+    assert found == {training, check}
+    for run_id in found:
+        registry.close_run(run_id, reason="a test")
+    assert [run for run in registry.open_runs() if run.ledger_run_id == name] == []
+    assert client.get_run(check).info.status == "KILLED"
 
 
 def test_everything_of_a_training_is_logged(

@@ -10,7 +10,7 @@ import pytest
 
 from mlops.errors import CheckpointsUnavailable, LeaseLost
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.retraining.checkpoint_store import Checkpoint, CheckpointStore
+from mlops.retraining.checkpoint_store import FOLDER, Checkpoint, CheckpointStore
 from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.execution import execute
 from mlops.retraining.lease_keeper import Holder, LeaseKeeper
@@ -41,7 +41,7 @@ def again(services: FakeServices, grant: Grant) -> Grant:
 
 
 def files(store: CheckpointStore) -> list[str]:
-    root = Path(store.url)
+    root = Path(store.url) / FOLDER
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
@@ -55,31 +55,41 @@ def test_what_was_written_is_read_again(url: str, tmp_path: Path) -> None:
     written = kept.write("run-1", 3, "rounds-50", b"trees")
     assert (written.path, written.n_bytes) == ("run-1/3/rounds-50", 5)
     assert kept.read(written) == b"trees"
-    assert kept.run_ids() == ["run-1"]
+    assert list(kept.newest()) == ["run-1"]
     kept.delete_run("run-1")
     assert kept.read(written) is None
-    assert kept.run_ids() == []
+    assert list(kept.newest()) == []
 
 
 def test_a_torn_object_is_no_checkpoint(store: CheckpointStore) -> None:
     written = store.write("run-1", 1, "rounds-50", b"trees")
-    (Path(store.url) / written.path).write_bytes(b"tre")
+    (Path(store.url) / FOLDER / written.path).write_bytes(b"tre")
     assert store.read(written) is None
 
 
 def test_a_run_id_cannot_lead_out_of_the_store(store: CheckpointStore, tmp_path: Path) -> None:
     written = store.write("../../outside", 1, "../x", b"trees")
     assert store.read(written) == b"trees"
-    assert store.run_ids() == ["../../outside"]
+    assert list(store.newest()) == ["../../outside"]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
     store.delete_run("..")
     assert store.read(written) == b"trees"
 
 
+def test_what_is_not_ours_below_the_url_is_neither_seen_nor_removed(store: CheckpointStore) -> None:
+    for name in ("theirs/prices.parquet", "notes.txt", f"{FOLDER}/odd.txt", f"{FOLDER}/run/not-a-token/x"):
+        path = Path(store.url) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+    assert store.newest() == {}
+    store.delete_run("theirs")
+    assert (Path(store.url) / "theirs" / "prices.parquet").exists()
+
+
 def test_deleting_what_is_gone_is_nothing(store: CheckpointStore) -> None:
     store.delete_run("never")
     store.delete(Checkpoint(name="a", path="never/1/a", sha256="", n_bytes=0))
-    assert store.run_ids() == []
+    assert list(store.newest()) == []
 
 
 def test_a_place_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:

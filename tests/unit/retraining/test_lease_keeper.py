@@ -143,6 +143,13 @@ def test_after_45_of_60_seconds_without_a_confirmed_renewal_nothing_is_written(
             keeper.check_before_write()
 
 
+def test_a_process_that_was_stopped_between_claim_and_work_has_an_old_lease(ledger: FakeLedger) -> None:
+    holder = Holder(worker="w1", lease_s=60.0, renew_s=10.0)
+    woken = LeaseKeeper(cast("Ledger", ledger), GRANT, holder, asked_at=100.0, monotonic=lambda: 145.1)
+    with pytest.raises(LeaseLost, match="nothing is written"):
+        woken.check_before_write()
+
+
 def test_a_lease_that_another_took_stops_the_stage_and_the_renewals(
     ledger: FakeLedger, clock: Time, keeper: LeaseKeeper
 ) -> None:

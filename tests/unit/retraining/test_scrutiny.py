@@ -83,7 +83,7 @@ def test_folds_lie_before_the_held_out_dates_and_are_logged_as_a_table_and_as_me
     logged: list[tuple[TrainedModel, str]] = []
     log_training = services.fake_registry.log_training
 
-    def watched(record: TrainedModel) -> Any:
+    def watched(record: TrainedModel, **_: Any) -> Any:
         logged.append((record, Path(record.artifacts["folds.csv"]).read_text()))
         return log_training(record)
 

@@ -298,7 +298,7 @@ def test_what_is_logged_is_what_the_registry_must_hold(services: FakeServices, m
     logged: list[Any] = []
     log_training = services.fake_registry.log_training
 
-    def keep(model: Any) -> Any:
+    def keep(model: Any, **_: Any) -> Any:
         assert all(path.is_file() for path in model.artifacts.values())
         logged.append(model)
         return log_training(model)
@@ -412,8 +412,16 @@ def test_a_worker_that_lost_its_lease_logs_no_failure(services: FakeServices) ->
     services.with_policy(training=replace(services.strategies["growth"].training, monotone={"momentun": 1}))
     grant = services.granted(Kind.TRAIN, Stage.TRAIN)
     with pytest.raises(ConfigurationError):
-        train(grant, services, services.keeper(grant, silent_s=46))
+        train(grant, services, services.keeper(grant, silent_s=46, after_writes=1))
     assert services.fake_registry.failures == []
+
+
+def test_a_worker_that_was_asleep_ends_no_run_of_whoever_took_over(services: FakeServices) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    services.fake_registry.running = [grant.run_id]
+    with pytest.raises(LeaseLost):
+        train(grant, services, services.keeper(grant, silent_s=46))
+    assert services.fake_registry.running == [grant.run_id]
 
 
 def test_sizes_and_counts_are_among_the_metrics_and_summaries_among_the_files(
@@ -422,7 +430,7 @@ def test_sizes_and_counts_are_among_the_metrics_and_summaries_among_the_files(
     logged: list[Any] = []
     log_training = services.fake_registry.log_training
     monkeypatch.setattr(
-        services.fake_registry, "log_training", lambda model: (logged.append(model), log_training(model))[1]
+        services.fake_registry, "log_training", lambda model, **_: (logged.append(model), log_training(model))[1]
     )
     _, outcome = trained(services)
     (model,) = logged

@@ -147,7 +147,7 @@ def test_each_trial_is_progress_and_is_handed_to_the_registry(
     records: list[TrainedModel] = []
     log_training = services.fake_registry.log_training
     monkeypatch.setattr(
-        services.fake_registry, "log_training", lambda record: (records.append(record), log_training(record))[1]
+        services.fake_registry, "log_training", lambda record, **_: (records.append(record), log_training(record))[1]
     )
     grant = services.granted(Kind.TRAIN, Stage.TRAIN, tune=4)
     keeper = services.keeper(grant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from mlops.cron import cron_fault
 from mlops.errors import ConfigurationError
 from mlops.ledger.records import Kind, ScheduleEntry
-from tasks.slots import due_slots, next_due, next_slot
+from tasks.slots import MOST, due_slots, next_due, next_slot
 
 HOUR = 3600.0
 
@@ -146,7 +147,7 @@ LAST = utc(2020, 3, 1, 3)
 
 
 def due(now: datetime, **changes: object) -> list[tuple[datetime, bool]]:
-    return list(due_slots(entry(LAST, **changes), now))  # type: ignore[arg-type]
+    return due_slots(entry(LAST, **changes), now)  # type: ignore[arg-type]
 
 
 def test_nothing_is_due_before_its_time() -> None:
@@ -188,7 +189,18 @@ def test_of_slots_closer_than_the_grace_still_only_the_newest_is_opened() -> Non
 
 def test_a_paused_entry_and_one_that_never_began_owe_nothing() -> None:
     assert due(utc(2020, 3, 5), enabled=False) == []
-    assert list(due_slots(entry(None), utc(2020, 3, 5))) == []
+    assert due_slots(entry(None), utc(2020, 3, 5)) == []
+
+
+def test_of_a_week_of_minutes_only_the_newest_are_named() -> None:
+    now = utc(2020, 3, 9)
+    found = due(now, cron="* * * * *")
+    assert len(found) <= MOST
+    assert found[-1] == (now, True)
+    assert [later - earlier for (earlier, _), (later, _) in pairwise(found)] == [timedelta(minutes=1)] * (
+        len(found) - 1
+    )
+    assert not any(is_opened for _, is_opened in found[:-1])
 
 
 def test_the_next_opening_is_the_slot_and_its_spread() -> None:

@@ -35,6 +35,16 @@ def upgrade() -> None:
 
 
 def _indexes() -> None:
+    is_only = sa.text("state IN ('queued', 'running') AND kind NOT IN ('rollback', 'compare')")
+    op.drop_index("uq_mlops_run_active", "mlops_run")
+    op.create_index(
+        "uq_mlops_run_active",
+        "mlops_run",
+        ["namespace", "strategy", "kind"],
+        unique=True,
+        postgresql_where=is_only,
+        sqlite_where=is_only,
+    )
     op.create_index("ix_mlops_run_state_created", "mlops_run", ["namespace", "state", "created_at"])
     op.create_index("ix_mlops_run_kind_created", "mlops_run", ["namespace", "kind", "created_at"])
     is_open = sa.text("state IN ('queued', 'running')")

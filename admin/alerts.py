@@ -1,0 +1,91 @@
+"""What a person should look at, the most pressing first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from admin.navigation import PREFIX
+from admin.wording import duration
+from mlops.diagnosis.backlog import LONG_WAIT_S
+from mlops.policy_book import Unfit
+from tasks.broker import UNROUTED
+
+if TYPE_CHECKING:
+    from admin.visit import Visit
+
+DEAD_S = 7 * 86400.0
+FAILED_S = 86400.0
+ALIVE_S = 120.0
+"""The reconciler asks the workers every half a minute, and notes who answers."""
+_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """A line at the top of the overview."""
+
+    level: Literal["bad", "warn"]
+    words: str
+    link: str
+
+
+def alerts(visit: Visit) -> list[Alert]:
+    """All of them; some queries that read little."""
+    found = [*_runs(visit), *_workers(visit), *_broker(visit), *_policies(visit)]
+    return sorted(found, key=lambda alert: alert.level != "bad")
+
+
+def _runs(visit: Visit) -> Iterator[Alert]:
+    dead = visit.ledger.state_counts(within_s=DEAD_S).get("dead", 0)
+    if dead:
+        words = f"{_many(dead, 'run')} of the last week used up all attempts and died"
+        yield Alert(level="bad", words=words, link=f"{PREFIX}/runs?state=dead")
+    failed = visit.ledger.state_counts(within_s=FAILED_S).get("failed", 0)
+    if failed:
+        words = f"{_many(failed, 'run')} of the last 24 hours failed"
+        yield Alert(level="warn", words=words, link=f"{PREFIX}/runs?state=failed")
+    waiting = visit.ledger.awaiting()
+    if waiting:
+        names = ", ".join(f"{one.strategy} v{one.version}" for one in waiting[:_NAMED])
+        more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+        verb = "awaits" if len(waiting) == 1 else "await"
+        yield Alert(
+            level="warn",
+            words=f"{_many(len(waiting), 'decision')} {verb} approval: {names}{more}",
+            link=f"{PREFIX}/runs/{waiting[0].run_id}"
+            if len(waiting) == 1
+            else f"{PREFIX}/runs?state=awaiting_approval",
+        )
+
+
+def _workers(visit: Visit) -> Iterator[Alert]:
+    link = f"{PREFIX}/workers"
+    waited_s = visit.ledger.longest_wait_s()
+    if waited_s is not None and waited_s > LONG_WAIT_S:
+        yield Alert(level="bad", words=f"a stage that is due has waited for {duration(waited_s)}", link=link)
+    lately = visit.ledger.workers(within_s=86400.0)
+    alive = {worker.name for worker in lately if (visit.now - (worker.seen_at or visit.now)).total_seconds() < ALIVE_S}
+    if not alive:
+        words = "no worker is alive, or the reconciler, which asks them, does not run"
+        yield Alert(level="bad", words=words, link=link)
+
+
+def _broker(visit: Visit) -> Iterator[Alert]:
+    view = visit.broker.get()
+    if view.depths is None:
+        yield Alert(level="bad", words=f"{view.error}; runs are accepted, and wait", link=f"{PREFIX}/workers")
+    elif view.depths.get(UNROUTED):
+        words = f"{_many(view.depths[UNROUTED], 'message')} went to no queue that a worker reads"
+        yield Alert(level="warn", words=words, link=f"{PREFIX}/workers")
+
+
+def _policies(visit: Visit) -> Iterator[Alert]:
+    for name, settled in visit.services.policies.all_settled().items():
+        if isinstance(settled, Unfit):
+            yield Alert(level="bad", words=f"{name}: {settled.error}", link=f"{PREFIX}/drift/strategies/{name}")
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n:,} {what}s"

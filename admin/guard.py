@@ -1,0 +1,65 @@
+"""What every route asks before it is called: who, in which role, and whether the form is really ours."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from admin.people import Person, who_asks
+from admin.refusals import Forbidden
+from mlops.ledger.users import Role
+
+CSRF_FIELD = "csrf"
+CSRF_HEADER = "x-csrf-token"
+SAFE = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """The dependency of a route that needs somebody."""
+
+    role: Role
+    action: str
+
+    async def __call__(self, request: Request, person: Annotated[Person, Depends(who_asks)]) -> None:
+        """Raises NotSignedIn (by `who_asks`), Forbidden."""
+        if self.role == "operator" and not person.is_operator:
+            raise Forbidden(f"{person.actor} is a viewer and may read; {self.action} needs an operator")
+        if request.method not in SAFE and person.session is not None:
+            refuse_other_origin(request)
+            await _refuse_other_form(request, person)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """The dependency of a route that anybody may call: the few before the sign-in."""
+
+    action: str
+
+    async def __call__(self, request: Request) -> None:
+        """Raises Forbidden for a form of another site."""
+        if request.method not in SAFE:
+            refuse_other_origin(request)
+
+
+def refuse_other_origin(request: Request) -> None:
+    """A browser says where a form comes from; what it says must be this page."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise Forbidden("the request comes from another site")
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forbidden(f"the request comes from {origin}, which is another site")
+
+
+async def _refuse_other_form(request: Request, person: Person) -> None:
+    given = request.headers.get(CSRF_HEADER)
+    if given is None:
+        field = (await request.form()).get(CSRF_FIELD)
+        given = field if isinstance(field, str) else ""
+    if not hmac.compare_digest(given.encode(), person.csrf.encode()):
+        raise Forbidden("the form is not of this session, or too old; open the page again and repeat it")

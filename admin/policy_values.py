@@ -1,0 +1,111 @@
+"""A strategy's policy as a page shows and edits it: values, where each is from, and edits that can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from admin.refusals import NotValid
+from mlops.errors import InvalidPolicyEdit, InvalidStrategyFile
+from mlops.policy_overlay import in_force
+from mlops.strategy_file import POLICIES, Settled, checked, snapshot
+
+if TYPE_CHECKING:
+    from admin.visit import Visit
+    from mlops.ledger.policies import PolicyEdit
+    from mlops.strategies import Strategy
+
+DEFAULT = "the program's default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What holds for a strategy's next run."""
+
+    settled: Settled
+    """Where the edits do not fit: the file's policy alone"""
+    fault: str
+    """Why the edits do not fit; empty: they do"""
+    edits: tuple[PolicyEdit, ...]
+    """All of them, newest first"""
+
+    @property
+    def strategy(self) -> Strategy:
+        """The policy itself."""
+        return self.settled.strategy
+
+    @property
+    def held(self) -> dict[str, PolicyEdit]:
+        """Edits that hold now, by path."""
+        return in_force(reversed(self.edits))
+
+    def origin(self, path: str) -> str:
+        """Where the value of a path is from, in words."""
+        return self.settled.origins.get(path, DEFAULT)
+
+    @property
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Every value, by table and key."""
+        found = snapshot(self.strategy)
+        return {policy: found[policy] for policy in POLICIES}
+
+
+def standing(visit: Visit, name: str) -> Standing:
+    """Raises UnknownStrategy, LedgerUnavailable."""
+    policies = visit.services.policies
+    edits = tuple(reversed(visit.ledger.policy_edits(name)))
+    try:
+        return Standing(settled=policies.settled(name), fault="", edits=edits)
+    except InvalidPolicyEdit as exc:
+        return Standing(settled=policies.strategies.settled(name), fault=str(exc), edits=edits)
+
+
+def changed(strategy: Strategy, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the values asked for is not so already. asked : by path of two parts, as drift.alert_share"""
+    values = snapshot(strategy)
+    return {path: value for path, value in asked.items() if _at(values, path) != value}
+
+
+def with_values(strategy: Strategy, asked: Mapping[str, Any]) -> Strategy:
+    """The strategy as it would be. Raises NotValid in the words of the strategies file."""
+    values = snapshot(strategy)
+    for path, value in asked.items():
+        policy, _, key = path.partition(".")
+        values[policy][key] = value
+    try:
+        return checked(values)
+    except InvalidStrategyFile as exc:
+        raise NotValid(f"{exc}; nothing was changed") from exc
+
+
+def edit(visit: Visit, name: str, asked: Mapping[str, Any], *, reason: str) -> dict[str, Any]:
+    """Append what differs from the policy now; valid from the next run. Raises NotValid, InvalidPolicyEdit."""
+    now = standing(visit, name)
+    values = changed(now.strategy, asked)
+    visit.note(reason=reason, **values)
+    if not values:
+        raise NotValid(f"nothing is different from the policy of {name} as it is; nothing was changed")
+    with_values(now.strategy, values)
+    visit.services.policies.edit(name, values, actor=visit.person.actor, reason=stated(reason))
+    return values
+
+
+def take_back(visit: Visit, name: str, path: str, *, reason: str) -> None:
+    """The file's value holds again. Raises NotValid where there is no edit of the path, InvalidPolicyEdit."""
+    visit.note(path=path, reason=reason)
+    if path not in standing(visit, name).held:
+        raise NotValid(f"no edit of {path} holds for {name}; nothing was changed")
+    visit.services.policies.edit(name, {path: None}, actor=visit.person.actor, reason=stated(reason))
+
+
+def stated(reason: str) -> str:
+    """A reason, which every edit is kept with. Raises NotValid for none."""
+    if not reason.strip():
+        raise NotValid("an edit is kept with its reason; say why, in a few words")
+    return reason.strip()
+
+
+def _at(values: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 -- any JSON value
+    policy, _, key = path.partition(".")
+    return values[policy][key]

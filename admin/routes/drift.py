@@ -1,0 +1,185 @@
+"""Data drift: every strategy's newest check and rule, and checks of one, some or all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from fastapi import Form
+from starlette.responses import Response
+
+from admin.listing import Shown, shown
+from admin.pages import Pages
+from admin.refusals import NotValid
+from admin.visit import Visit, Visiting
+from mlops.ledger.records import Kind, Stage
+from mlops.ledger.standings import CheckLine, OpenRun
+from mlops.policy_book import Unfit
+from mlops.policy_overlay import is_edit
+from mlops.strategies import DriftPolicy
+from tasks import dispatch
+
+pages = Pages()
+
+CHECKS = 30
+"""In a spark line."""
+_NAMED = 3
+Show = Literal["", "drifted", "stable", "insufficient", "never checked", "edited", "checking now"]
+Which = Literal["chosen", "found", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A strategy in the table."""
+
+    strategy: str
+    check: CheckLine | None
+    policy: DriftPolicy
+    is_edited: bool
+    """A person set a value of its drift policy on top of the file."""
+    fault: str
+    """Why its edits do not fit; then `policy` is the file's"""
+    checking: OpenRun | None
+
+    @property
+    def verdict(self) -> str:
+        """Of the newest check."""
+        return (self.check.verdict or "") if self.check else ""
+
+    @property
+    def as_of(self) -> date | None:
+        """Of the newest check."""
+        return self.check.as_of if self.check else None
+
+
+SORTS: Mapping[str, Callable[[Line], Any]] = {
+    "strategy": lambda line: line.strategy,
+    "verdict": lambda line: line.verdict or None,
+    "share": lambda line: line.check.share if line.check else None,
+    "p": lambda line: line.check.p_value if line.check else None,
+    "check": lambda line: line.as_of,
+    "threshold": lambda line: line.policy.alert_share,
+}
+SHOWS: Mapping[str, Callable[[Line], bool]] = {
+    "": lambda _: True,
+    "drifted": lambda line: line.verdict == "drifted",
+    "stable": lambda line: line.verdict == "stable",
+    "insufficient": lambda line: line.verdict == "insufficient",
+    "never checked": lambda line: line.check is None,
+    "edited": lambda line: line.is_edited or bool(line.fault),
+    "checking now": lambda line: line.checking is not None,
+}
+
+
+@pages.get("/drift", action="drift.read")
+def drift(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+    """The table of strategies."""
+    lines = _lines(visit)
+    listed = _found(lines, q=q, show=show, sort=sort, page=page)
+    names = [line.strategy for line in listed.rows]
+    return visit.show(
+        "drift.html",
+        title="Data drift",
+        list=listed,
+        show=show,
+        shows=[name for name in SHOWS if name],
+        checks={name: found[-CHECKS:] for name, found in visit.ledger.recent_points(names, limit=CHECKS).items()},
+        totals=_totals(lines),
+    )
+
+
+@pages.post("/drift/check", action="drift.check")
+def check(
+    visit: Visiting,
+    strategy: Annotated[list[str] | None, Form()] = None,
+    which: Annotated[Which, Form()] = "chosen",
+    q: Annotated[str, Form(max_length=100)] = "",
+    show: Annotated[Show, Form()] = "",
+) -> Response:
+    """A drift check, on a worker, of the chosen strategies, of all that a search found, or of all."""
+    names = _asked_for(visit, which, strategy or [], q=q, show=show)
+    visit.note(subject=", ".join(names) if len(names) <= _NAMED else f"{len(names)} strategies", which=which)
+    if not names:
+        raise NotValid("no strategy was chosen; tick some in the table, or check all")
+    begun = visit.now
+    waiting = [run.created_at for run in visit.ledger.open_runs() if run.kind is Kind.CHECK and run.strategy in names]
+    started = dispatch.start_many(names, Kind.CHECK, reason="asked for on the page", requested_by=visit.person.actor)
+    failed = [one for one in started if one.accepted is None]
+    accepted = [one.accepted for one in started if one.accepted is not None]
+    joined = sum(not one.created for one in accepted)
+    words = f"{len(accepted) - joined} of {len(names)} checks begun." if len(names) > 1 else "The check has begun."
+    if joined:
+        words += f" {joined} already ran." if len(names) > 1 else " It already ran."
+    if failed:
+        words += f" {len(failed)} could not begin: {failed[0].error}"
+    to = f"/admin/drift/checks?since={min([begun, *waiting]).strftime('%Y-%m-%dT%H:%M:%S.%fZ')}"
+    if len(names) == 1 and accepted:
+        to = f"/admin/drift/reports/{accepted[0].run_id}"
+    if not accepted:
+        raise NotValid(words)
+    return visit.done(words, to=to, runs={one.strategy: one.accepted.run_id for one in started if one.accepted})
+
+
+def checking_runs(visit: Visit) -> dict[str, OpenRun]:
+    """By strategy, the run that checks its drift now or waits to."""
+    return {
+        run.strategy: run
+        for run in visit.ledger.open_runs()
+        if run.stage == Stage.DRIFT or (run.stage is None and run.kind in (Kind.CHECK, Kind.PIPELINE))
+    }
+
+
+def _lines(visit: Visit) -> list[Line]:
+    names = list(visit.services.strategies)
+    checks = visit.ledger.newest_of_each(names)
+    running = checking_runs(visit)
+    lines = []
+    for name, settled in visit.services.policies.all_settled().items():
+        base = visit.services.strategies.settled(name) if isinstance(settled, Unfit) else settled
+        lines.append(
+            Line(
+                strategy=name,
+                check=checks.get(name),
+                policy=base.strategy.drift,
+                is_edited=any(path.startswith("drift.") and is_edit(origin) for path, origin in base.origins.items()),
+                fault=str(settled.error) if isinstance(settled, Unfit) else "",
+                checking=running.get(name),
+            )
+        )
+    return lines
+
+
+def _found(
+    lines: Iterable[Line], *, q: str, show: Show, sort: str = "", page: int = 1, n_rows: int = 50
+) -> Shown[Line]:
+    return shown(
+        (line for line in lines if SHOWS[show](line)),
+        q=q,
+        sort=sort,
+        page=page,
+        text=lambda line: line.strategy,
+        sorts=SORTS,
+        n_rows=n_rows,
+    )
+
+
+def _asked_for(visit: Visit, which: Which, chosen: list[str], *, q: str, show: Show) -> list[str]:
+    if which == "all":
+        return list(visit.services.strategies)
+    if which == "found":
+        lines = _lines(visit)
+        return [line.strategy for line in _found(lines, q=q, show=show, n_rows=max(1, len(lines))).rows]
+    return list(dict.fromkeys(chosen))
+
+
+def _totals(lines: list[Line]) -> dict[str, int]:
+    return {
+        "strategies": len(lines),
+        "drifted": sum(line.verdict == "drifted" for line in lines),
+        "stable": sum(line.verdict == "stable" for line in lines),
+        "insufficient": sum(line.verdict == "insufficient" for line in lines),
+        "never checked": sum(line.check is None for line in lines),
+        "checking now": sum(line.checking is not None for line in lines),
+    }

@@ -1,0 +1,70 @@
+"""Drift of every strategy, day by day, as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from admin.heat import LEVELS, months, rows
+from admin.listing import shown
+from admin.pages import Pages
+from admin.visit import Visiting
+from mlops.ledger.check_list import StrategyDays
+
+pages = Pages()
+
+Days = Literal["14", "30", "60", "90"]
+Show = Literal["", "drifted", "never checked"]
+N_ROWS = 40
+"""Strategies on a page: as many as a screen and a reader can hold."""
+SORTS: Mapping[str, Callable[[StrategyDays], Any]] = {
+    "strategy": lambda one: one.strategy,
+    "drifted": lambda one: one.n_drifted,
+    "share": lambda one: one.highest_share,
+}
+SHOWS: Mapping[str, Callable[[StrategyDays], bool]] = {
+    "": lambda _: True,
+    "drifted": lambda one: one.n_drifted > 0,
+    "never checked": lambda one: one.n_checked == 0,
+}
+
+
+@pages.get("/drift/heatmap", action="drift.heatmap.read")
+def heatmap(
+    visit: Visiting, q: str = "", sort: str = "", page: int = 1, days: Days = "30", show: Show = ""
+) -> Response:
+    """Strategy by day; the days end with the newest check."""
+    names = list(visit.services.strategies)
+    last = visit.ledger.newest_as_of(names) or visit.now.date()
+    first = last - timedelta(days=int(days) - 1)
+    counted = visit.ledger.drift_by_strategy(names, first, last)
+    everything = [
+        counted.get(name) or StrategyDays(strategy=name, n_checked=0, n_drifted=0, highest_share=None) for name in names
+    ]
+    listed = shown(
+        (one for one in everything if SHOWS[show](one)),
+        q=q,
+        sort=sort,
+        page=page,
+        text=lambda one: one.strategy,
+        sorts=SORTS,
+        n_rows=N_ROWS,
+    )
+    on_page = [one.strategy for one in listed.rows]
+    by_day = visit.ledger.drift_by_day(names, first, last)
+    columns = [day.as_of for day in by_day]
+    return visit.show(
+        "drift_heatmap.html",
+        title="Drift by strategy and day",
+        list=listed,
+        rows=rows(on_page, columns, visit.ledger.checks_between(on_page, first, last)),
+        by_day=by_day,
+        months=months(columns),
+        levels=LEVELS,
+        days=days,
+        show=show,
+        shows=[name for name in SHOWS if name],
+    )

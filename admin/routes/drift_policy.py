@@ -1,0 +1,161 @@
+"""A strategy's drift: its checks, its rule and threshold with their origins, and a preview before they are edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Form, Query
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from admin import policy_values
+from admin.pages import Pages
+from admin.refusals import NotValid
+from admin.routes.drift import checking_runs
+from admin.visit import Visiting
+from mlops.drift_detection.what_if import Decided, Replay, replay
+from mlops.ledger.standings import CheckLine
+from mlops.strategies import Rule
+
+if TYPE_CHECKING:
+    from mlops.strategies import DriftPolicy, Strategy
+
+pages = Pages()
+
+CHECKS = 90
+"""That a preview decides again."""
+REPORTS = 15
+"""That the page names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What the last checks would have decided."""
+
+    then: dict[str, int]
+    """Verdicts that were given, by name"""
+    now: Replay[CheckLine]
+    """Under the policy as it is"""
+    proposed: Replay[CheckLine]
+    other_rule: Replay[CheckLine]
+    """The proposed values under the other of the two rules"""
+    differing: tuple[tuple[Decided[CheckLine], Decided[CheckLine]], ...]
+    """Checks that the proposed values decide otherwise than the policy as it is, newest first: now, then"""
+
+
+class Asked(BaseModel):
+    """The values that can be edited here, in a form, and for the preview in a query; one left out stays as it is."""
+
+    rule: Rule | None = None
+    alert_share: float | None = None
+    alpha: float | None = None
+    persistence_checks: int | None = None
+    persistence_window: int | None = None
+    cooldown_days: int | None = None
+    reason: str = Field(default="", max_length=500)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """By path."""
+        return {
+            f"drift.{name}": value for name, value in self.model_dump(exclude={"reason"}, exclude_none=True).items()
+        }
+
+
+@pages.get("/drift/strategies/{name}", action="drift.strategy.read")
+def strategy(visit: Visiting, name: str) -> Response:
+    """Raises UnknownStrategy."""
+    standing = policy_values.standing(visit, name)
+    checks = _last_checks(visit, name)
+    return visit.show(
+        "drift_strategy.html",
+        title=f"Drift of {name}",
+        name=name,
+        standing=standing,
+        drift=standing.strategy.drift,
+        checks=checks,
+        chart=_chart(checks),
+        reports=checks[-REPORTS:][::-1],
+        checking=checking_runs(visit).get(name),
+        preview=previewed(checks, standing.strategy, standing.strategy),
+        proposed=standing.strategy.drift,
+        fault="",
+    )
+
+
+@pages.get("/drift/strategies/{name}/preview", action="drift.preview.read")
+def preview(visit: Visiting, name: str, asked: Annotated[Asked, Query()]) -> Response:
+    """The last 90 checks under other values; a part of the strategy's page. Raises UnknownStrategy."""
+    now = policy_values.standing(visit, name).strategy
+    try:
+        proposed, fault = policy_values.with_values(now, asked.values), ""
+    except NotValid as exc:
+        proposed, fault = now, str(exc)
+    found = previewed(_last_checks(visit, name), now, proposed)
+    return visit.part("parts/drift_preview.html", preview=found, proposed=proposed.drift, fault=fault)
+
+
+@pages.post("/drift/strategies/{name}/policy", action="policy.edit")
+def edit(visit: Visiting, name: str, asked: Annotated[Asked, Form()]) -> Response:
+    """Other values from the next run on; only what differs is written. Raises NotValid, InvalidPolicyEdit."""
+    values = policy_values.edit(visit, name, asked.values, reason=asked.reason)
+    said = ", ".join(f"{path} = {value}" for path, value in values.items())
+    return visit.done(f"Set for {name}, from its next run on: {said}.", to=_page(name), values=values)
+
+
+@pages.post("/drift/strategies/{name}/take-back", action="policy.take_back")
+def take_back(
+    visit: Visiting,
+    name: str,
+    path: Annotated[str, Form(max_length=127)],
+    reason: Annotated[str, Form(max_length=500)] = "",
+) -> Response:
+    """The value of the strategies file holds again from the next run on. Raises NotValid, InvalidPolicyEdit."""
+    policy_values.take_back(visit, name, path, reason=reason)
+    return visit.done(f"{path} of {name} is as the strategies file has it, from its next run on.", to=_page(name))
+
+
+def previewed(checks: Sequence[CheckLine], now: Strategy, proposed: Strategy) -> Preview:
+    """The checks under both. checks : oldest first"""
+    before, after = replay(checks, now.drift), replay(checks, proposed.drift)
+    pairs = zip(before.decided, after.decided, strict=True)
+    verdicts = [check.verdict for check in checks if check.verdict]
+    return Preview(
+        then={word: verdicts.count(word) for word in ("drifted", "stable", "insufficient")},
+        now=before,
+        proposed=after,
+        other_rule=replay(checks, _other_rule(proposed.drift)),
+        differing=tuple(
+            (one, other) for one, other in pairs if (one.verdict, one.retrains) != (other.verdict, other.retrains)
+        )[::-1],
+    )
+
+
+def _other_rule(policy: DriftPolicy) -> DriftPolicy:
+    return replace(policy, rule="raw" if policy.rule == "calibrated" else "calibrated")
+
+
+def _last_checks(visit: Visiting, name: str) -> list[CheckLine]:
+    return visit.ledger.recent_checks([name], limit=CHECKS).get(name, [])[-CHECKS:]
+
+
+def _chart(checks: Sequence[CheckLine]) -> dict[str, Any]:
+    """Share, its threshold then, and p over the days; of a day its newest check."""
+    by_day = {check.as_of: check for check in checks if check.as_of}
+    lines = [by_day[day] for day in sorted(by_day)]
+    return {
+        "x": [datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() for day in sorted(by_day)],
+        "range": [0, 1],
+        "series": [
+            {"label": "share of drifted features", "values": [line.share for line in lines]},
+            {"label": "alert threshold then", "values": [line.alert_share for line in lines], "dash": [4, 4]},
+            {"label": "p among earlier shifts", "values": [line.p_value for line in lines], "colour": "--soft"},
+        ],
+    }
+
+
+def _page(name: str) -> str:
+    return f"/admin/drift/strategies/{name}"

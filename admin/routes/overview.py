@@ -1,0 +1,136 @@
+"""Every strategy in one table, what runs now, what comes next, and what a person should look at."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from admin.alerts import alerts
+from admin.listing import shown
+from admin.pages import Pages
+from admin.visit import Visit, Visiting
+from mlops.ledger.records import ScheduleEntry
+from mlops.ledger.standings import CheckPoint, OpenRun, Standing
+from tasks.slots import next_due
+
+pages = Pages()
+
+CHECKS = 30
+"""In a spark line."""
+NEXT_JOBS = 5
+Show = Literal["", "drifted", "running", "no champion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A strategy in the table."""
+
+    strategy: str
+    standing: Standing
+    open_runs: tuple[OpenRun, ...]
+    next_at: datetime | None
+
+    @property
+    def trained_as_of(self) -> date | None:
+        """The champion's age counts from here."""
+        champion = self.standing.champion
+        return champion.as_of if champion and champion.version else None
+
+    @property
+    def verdict(self) -> str:
+        """Of the newest check."""
+        return (self.standing.check.verdict or "") if self.standing.check else ""
+
+    @property
+    def checked_as_of(self) -> date | None:
+        """The newest check's day."""
+        return self.standing.check.as_of if self.standing.check else None
+
+
+SORTS: Mapping[str, Callable[[Line], Any]] = {
+    "strategy": lambda line: line.strategy,
+    "champion": lambda line: line.trained_as_of,
+    "check": lambda line: line.checked_as_of,
+    "drift": lambda line: line.standing.check.share if line.standing.check else None,
+    "run": lambda line: line.standing.run.created_at if line.standing.run else None,
+    "next": lambda line: line.next_at,
+}
+SHOWS: Mapping[str, Callable[[Line], bool]] = {
+    "": lambda _: True,
+    "drifted": lambda line: line.verdict == "drifted",
+    "running": lambda line: bool(line.open_runs),
+    "no champion": lambda line: line.trained_as_of is None,
+}
+
+
+@pages.get("/", action="overview.read")
+def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+    """The first page."""
+    schedule = visit.ledger.schedule()
+    lines = _lines(visit, schedule)
+    listed = shown(
+        (line for line in lines if SHOWS[show](line)),
+        q=q,
+        sort=sort,
+        page=page,
+        text=lambda line: line.strategy,
+        sorts=SORTS,
+    )
+    return visit.show(
+        "overview.html",
+        title="Overview",
+        list=listed,
+        show=show,
+        shows=[name for name in SHOWS if name],
+        checks=_checks(visit, [line.strategy for line in listed.rows]),
+        totals=_totals(lines),
+        alerts=alerts(visit),
+        next_jobs=_next_jobs(schedule, visit.now),
+    )
+
+
+def _lines(visit: Visit, schedule: list[ScheduleEntry]) -> list[Line]:
+    names = list(visit.services.strategies)
+    standings = visit.ledger.standings(names)
+    running: dict[str, list[OpenRun]] = defaultdict(list)
+    for run in visit.ledger.open_runs():
+        running[run.strategy].append(run)
+    following: dict[str, datetime] = {}
+    for entry in schedule:
+        at = next_due(entry, visit.now)
+        if at is not None:
+            following[entry.strategy] = min(at, following.get(entry.strategy, at))
+    return [
+        Line(
+            strategy=name,
+            standing=standings[name],
+            open_runs=tuple(running.get(name, ())),
+            next_at=following.get(name),
+        )
+        for name in names
+    ]
+
+
+def _checks(visit: Visit, names: list[str]) -> dict[str, list[CheckPoint]]:
+    return {name: lines[-CHECKS:] for name, lines in visit.ledger.recent_points(names, limit=CHECKS).items()}
+
+
+def _totals(lines: list[Line]) -> dict[str, int]:
+    return {
+        "strategies": len(lines),
+        "in production": sum(line.trained_as_of is not None for line in lines),
+        "drifted at the last check": sum(line.verdict == "drifted" for line in lines),
+        "runs now": sum(len(line.open_runs) for line in lines),
+    }
+
+
+def _next_jobs(schedule: list[ScheduleEntry], now: datetime) -> list[tuple[datetime, ScheduleEntry]]:
+    due = ((next_due(entry, now), entry) for entry in schedule)
+    coming = [(at, entry.key, entry) for at, entry in due if at is not None]
+    return [(at, entry) for at, _, entry in heapq.nsmallest(NEXT_JOBS, coming, key=lambda one: one[:2])]

@@ -1,0 +1,124 @@
+"""Runs as a list, and each as a timeline with its evidence; cancel, requeue, ask again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from starlette.responses import Response
+
+from admin import places
+from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
+from admin.pages import Pages
+from admin.timeline import bars
+from admin.visit import Visit, Visiting
+from admin.wording import indented
+from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
+from mlops.ledger.states import ACTIVE, TERMINAL
+from mlops.retraining.narrative import stage_lines
+from mlops.retraining.why import why
+from tasks import dispatch
+
+pages = Pages()
+
+RUNS = "/admin/runs"
+State = Literal["", "active"] | RunState
+DAY_S = 86400.0
+
+
+@pages.get("/runs", action="runs.read")
+def runs(
+    visit: Visiting, q: str = "", strategy: str = "", state: State = "", kind: Literal[""] | Kind = "", before: str = ""
+) -> Response:
+    """Newest first. q : a strategy's name, or a run's id"""
+    wanted = q.strip()
+    if wanted and wanted not in visit.services.strategies and len(wanted) > 20:
+        return visit.done("", to=f"{RUNS}/{visit.ledger.run(wanted).run_id}")
+    name = wanted or strategy
+    states = [one.value for one in ACTIVE] if state == "active" else [state] if state else []
+    lines = visit.ledger.run_lines(
+        strategy=name, states=states, kinds=[kind] if kind else [], before=at_time(before), limit=PAGE_ROWS + 1
+    )
+    return visit.show(
+        "runs.html",
+        title="Runs",
+        list=stretch(lines, lambda line: time_cursor(line.created_at, line.run_id)),
+        q=name,
+        state=str(state),
+        kind=str(kind),
+        kinds=list(Kind),
+        states=["active", *RunState],
+        strategies=list(visit.services.strategies),
+        counts=visit.ledger.state_counts(within_s=DAY_S),
+        open={run.run_id: run for run in visit.ledger.open_runs()},
+    )
+
+
+@pages.get("/runs/{run_id}", action="run.read")
+def run(visit: Visiting, run_id: str) -> Response:
+    """One run. Raises RunNotFound."""
+    found = visit.ledger.run(run_id)
+    promotion = visit.ledger.promotion_of(run_id)
+    return visit.show(
+        "run.html",
+        title=f"{found.kind.value} of {found.strategy}",
+        run=found,
+        why=why(found),
+        bars=bars(visit.ledger.attempts(found), now=visit.now),
+        lines={stage.stage.value: _said(found, stage) for stage in found.stages},
+        links=_links(visit, found),
+        promotion=promotion,
+        evidence=promotion.evidence if promotion else {},
+        is_active=found.state in ACTIVE,
+        can_ask_again=found.state in TERMINAL and "answers" not in found.params and found.state is not RunState.SKIPPED,
+        has_report=any(stage.stage is Stage.DRIFT and stage.result for stage in found.stages),
+    )
+
+
+@pages.post("/runs/{run_id}/cancel", action="run.cancel")
+def cancel(visit: Visiting, run_id: str) -> Response:
+    """A run that waits ends at once; one that works is asked to stop. Raises RunNotFound, InvalidTransition."""
+    state = dispatch.cancel(run_id, actor=visit.person.actor)
+    visit.note(state=state.value)
+    words = "The run is cancelled." if state is RunState.CANCELLED else "The run is asked to stop; it does soon."
+    return visit.done(words, to=f"{RUNS}/{run_id}")
+
+
+@pages.post("/runs/{run_id}/requeue", action="run.requeue")
+def requeue(visit: Visiting, run_id: str) -> Response:
+    """A dead run goes on where it was, with new attempts. Raises RunNotFound, InvalidTransition."""
+    is_sent = dispatch.requeue(run_id, actor=visit.person.actor)
+    words = "The run is in its queue again." if is_sent else "The run will start when Redis is back."
+    return visit.done(words, to=f"{RUNS}/{run_id}")
+
+
+@pages.post("/runs/{run_id}/again", action="run.again")
+def again(visit: Visiting, run_id: str) -> Response:
+    """The same question anew, under today's policy. Raises RunNotFound, InvalidTransition."""
+    accepted = dispatch.ask_again(run_id, requested_by=visit.person.actor)
+    visit.note(run_id=accepted.run_id, created=accepted.created)
+    words = "Asked again; this is the new run." if accepted.created else "This run is active already; it answers."
+    return visit.done(words, to=f"{RUNS}/{accepted.run_id}", run_id=accepted.run_id, created=accepted.created)
+
+
+def _said(found: RunView, stage: StageView) -> list[str]:
+    """What the command line would print; the result as it is, where another version wrote it."""
+    try:
+        return stage_lines(found.strategy, found.kind, stage)
+    except (KeyError, TypeError):
+        return [indented(stage.result)]
+
+
+def _links(visit: Visit, found: RunView) -> dict[str, str]:
+    """Where other pages show it, by words."""
+    settings = visit.services.settings
+    links: dict[str, str | None] = {}
+    for stage in found.stages:
+        links[f"Flower: {stage.stage} task"] = places.flower_task(settings, stage.task_id)
+        result = stage.result or {}
+        links["MLflow: the training"] = links.get("MLflow: the training") or places.mlflow_run(
+            settings, result.get("mlflow_run_id")
+        )
+        links["MLflow: the check"] = links.get("MLflow: the check") or places.mlflow_run(
+            settings, result.get("mlflow_report_run_id")
+        )
+    return {words: address for words, address in links.items() if address}

@@ -1,0 +1,244 @@
+"""How long each page of the admin page takes with 400 strategies and 100,000 runs, and how much is transferred.
+
+    .venv/bin/python bench/admin.py [--quick] [--json] [--repeats 20]
+
+A real PostgreSQL and Redis, the page as `make run` starts it, one visitor who is signed in. Every GET route of the
+application is asked, so that a new page is measured too. Medians of interleaved repeats, as the visitor sees them.
+
+    slowest_page_ms     median of the slowest page
+    largest_page_kb     page, style and scripts of the largest, packed, at a first visit
+    live_progress_ms    from a worker's word in Redis to the event in an open page, median
+    memory_mib          of the page's process, after all that
+
+`--quick`: 20,000 runs, 5 repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+# Before this folder, whose `admin` is this file.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import psutil
+import redis
+import requests
+from admin_ledger import fill
+from pydantic import SecretStr
+from report_page import document
+
+from admin.app import create_app
+from admin.guard import Guard
+from admin.pages import guarded_routes
+from config.endpoints import Endpoints
+from config.settings import Settings
+from mlops.bootstrap import Services, connect
+from mlops.ledger.schema import migrate
+from mlops.servers.plan import StackOptions
+from mlops.servers.ports import choose_port
+from mlops.servers.stack import Stack
+from mlops.strategy_file import load_strategies, run_policy
+
+ROOT = Path(__file__).resolve().parents[1]
+STRATEGIES = 400
+DAYS, QUICK_DAYS = 250, 50
+PASSWORD = "only for this bench"  # noqa: S105 -- a user of a database that is thrown away
+EXAMPLES = {
+    "run_id": "run-0-10",
+    "strategy": "s000",
+    "name": "s000",
+    "version": "10",
+    "first": "10",
+    "second": "20",
+    "word": "retrain",
+}
+"""What stands in the place of a path's values."""
+NOT_A_PAGE = frozenset({"/admin/live"})
+START_S = 60.0
+
+
+def strategies_file(folder: Path) -> Path:
+    path = folder / "strategies.toml"
+    path.write_text("".join(f"[strategies.s{n:03}]\n" for n in range(STRATEGIES)), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def page(endpoints: Endpoints, var_dir: Path, port: int) -> Iterator[psutil.Process]:
+    """`python -m worker admin` until it answers."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": endpoints.database_url,
+        "CELERY_BROKER_URL": endpoints.celery_broker_url,
+        "CELERY_RESULT_BACKEND": endpoints.celery_result_backend,
+        "MLFLOW_TRACKING_URI": endpoints.mlflow_tracking_uri,
+        "ACIS_STRATEGIES_FILE": str(endpoints.strategies_file),
+        "ACIS_VAR_DIR": str(var_dir),
+        "ACIS_ADMIN_PORT": str(port),
+        "ACIS_LOG_LEVEL": "WARNING",
+    }
+    with (var_dir / "admin.log").open("wb") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "worker", "admin"], env=environment, cwd=ROOT, stdout=log, stderr=log
+        )
+    try:
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            try:
+                if requests.get(f"http://127.0.0.1:{port}/healthz", timeout=1).ok:
+                    break
+            except requests.RequestException:
+                time.sleep(0.1)
+        else:
+            raise SystemExit((var_dir / "admin.log").read_text(encoding="utf-8"))
+        yield psutil.Process(started.pid)
+    finally:
+        started.terminate()
+        started.wait(20)
+
+
+def signed_in(services: Services, home: str) -> requests.Session:
+    services.ledger.add_user("anna", PASSWORD, role="operator", created_by="bench")
+    session = requests.Session()
+    session.headers["accept"] = "text/html"
+    form = session.get(f"{home}/admin/sign-in").text
+    csrf = re.search(r'name="csrf" value="([^"]+)"', form)
+    assert csrf  # noqa: S101 -- else there is nothing to measure
+    answer = session.post(f"{home}/admin/sign-in", data={"csrf": csrf[1], "name": "anna", "password": PASSWORD})
+    answer.raise_for_status()
+    return session
+
+
+def paths(services: Services) -> list[str]:
+    """Every page, with examples in its path."""
+    found = []
+    for route, guard in guarded_routes(create_app(services)):
+        if isinstance(guard, Guard) and "GET" in route.methods and route.path not in NOT_A_PAGE:
+            found.append(re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: EXAMPLES[match[1]], route.path))
+    return [*found, "/admin/runs?state=dead", "/admin/runs?strategy=s123", "/admin/?q=s12&sort=-drift"]
+
+
+def measured(session: requests.Session, home: str, asked: list[str], repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of each page, interleaved."""
+    found: dict[str, list[float]] = {path: [] for path in asked}
+    for turn in range(repeats + 1):
+        for path in asked:
+            began = time.perf_counter()
+            answer = session.get(home + path)
+            took = (time.perf_counter() - began) * 1000
+            if answer.status_code >= 500:
+                raise SystemExit(f"{path}: {answer.status_code} {answer.text[:2000]}")
+            if turn:  # the first compiles its template
+                found[path].append(took)
+    return found
+
+
+def transferred(session: requests.Session, home: str, path: str) -> int:
+    """Bytes of a first visit: the page and what it names, packed."""
+    answer = session.get(home + path, stream=True)
+    total = len(answer.raw.read(decode_content=False))
+    html = session.get(home + path).text
+    for address in set(re.findall(r'(?:src|href)="(/admin/static/[^"]+)"', html)):
+        total += len(session.get(home + address, stream=True).raw.read(decode_content=False))
+    return total
+
+
+def live_ms(session: requests.Session, home: str, backend: str, times: int) -> float:
+    """From Redis' channel to the open page."""
+    client = redis.Redis.from_url(backend)
+    found: list[float] = []
+    with session.get(f"{home}/admin/live", stream=True, timeout=30) as stream:
+        lines = stream.iter_lines(chunk_size=1)
+        next(lines)
+        for number in range(times):
+            body: dict[str, Any] = {"stage": "train", "done": number, "total": times, "unit": "rounds", "left_s": 1}
+            told = {"task_id": "open-1", "status": "PROGRESS", "result": body}
+            began = time.perf_counter()
+            client.publish("celery-task-meta-open-1", json.dumps(told))
+            for line in lines:
+                if line.startswith(b"data: ") and json.loads(line[6:]).get("done") == number:
+                    break
+            found.append((time.perf_counter() - began) * 1000)
+    return median(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    repeats, days = (5, QUICK_DAYS) if options.quick else (options.repeats, DAYS)
+    with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
+        var_dir = Path(folder) / "var"
+        stack = Stack(
+            StackOptions(
+                var_dir=var_dir,
+                strategies_file=strategies_file(Path(folder)),
+                mlflow_tracking_uri="http://127.0.0.1:1",
+                roles=(),
+            )
+        )
+        endpoints = stack.start()
+        try:
+            figures = measure(endpoints, var_dir, repeats=repeats, days=days)
+        finally:
+            stack.stop()
+    if options.json:
+        machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
+        versions = {name: version(name) for name in ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "psycopg2-binary")}
+        shown = {name: round(value, 1) for name, value in figures.items()}
+        print(json.dumps({"figures": shown, "machine": machine, "versions": versions}))
+
+
+def measure(endpoints: Endpoints, var_dir: Path, *, repeats: int, days: int) -> dict[str, float]:
+    migrate(endpoints.database_url)
+    settings = Settings(
+        database_url=SecretStr(endpoints.database_url),
+        celery_broker_url=SecretStr(endpoints.celery_broker_url),
+        mlflow_tracking_uri=SecretStr(endpoints.mlflow_tracking_uri),
+        strategies_file=endpoints.strategies_file,
+        var_dir=var_dir,
+    )
+    services = connect(settings)
+    policy = run_policy(load_strategies(endpoints.strategies_file).settled("s000"))
+    began = time.perf_counter()
+    n_runs = fill(endpoints.database_url, strategies=STRATEGIES, days=days, policy=policy, report=document(45))
+    print(f"{STRATEGIES} strategies, {n_runs:,} runs, written in {time.perf_counter() - began:.0f} s")
+    port = choose_port()
+    home = f"http://127.0.0.1:{port}"
+    with page(endpoints, var_dir, port) as process:
+        session = signed_in(services, home)
+        asked = paths(services)
+        found = measured(session, home, asked, repeats)
+        sizes = {path: transferred(session, home, path) for path in asked}
+        live = live_ms(session, home, endpoints.celery_result_backend, times=5 if repeats < 10 else 30)
+        memory = process.memory_full_info().uss / 2**20
+    for path in sorted(asked, key=lambda one: -median(found[one])):
+        print(f"  {path:<46}{median(found[path]):>8.0f} ms{sizes[path] / 1000:>8.0f} kB")
+    print(f"  progress reaches an open page after {live:.0f} ms; the process holds {memory:.0f} MiB")
+    return {
+        "slowest_page_ms": max(median(times) for times in found.values()),
+        "largest_page_kb": max(sizes.values()) / 1000,
+        "live_progress_ms": live,
+        "memory_mib": memory,
+        "n_runs": n_runs,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Drift checks as a list that can be sorted and filtered, and counted by strategy and by day; no report is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, get_args
+
+from sqlalchemy import ColumnElement, Date, FromClause, and_, case, func, literal, select, tuple_
+
+from mlops.ledger import tables
+from mlops.ledger.names import as_rows
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import LIVE
+from mlops.ledger.standings import CheckLine, check_line, check_line_columns
+
+_report = tables.drift_report.c
+
+CheckSort = Literal["made", "strategy", "as_of", "share", "p_value", "verdict"]
+CHECK_SORTS: tuple[str, ...] = get_args(CheckSort)
+"""What a list can be sorted by; `made`: the order in which the checks were made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyDays:
+    """A strategy's days with a check."""
+
+    strategy: str
+    n_checked: int
+    n_drifted: int
+    """Days on which a check said `drifted`"""
+    highest_share: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayStrategies:
+    """A day's strategies with a check."""
+
+    as_of: date
+    n_checked: int
+    n_drifted: int
+    """Strategies of which a check said `drifted`"""
+
+
+class CheckList(LedgerPart):
+    """Reads the columns beside the reports alone."""
+
+    def sorted_checks(
+        self,
+        *,
+        strategies: Sequence[str] = (),
+        verdict: str = "",
+        since: date | None = None,
+        sort: CheckSort = "made",
+        descending: bool = True,
+        skip: int = 0,
+        limit: int = 50,
+        namespace: str = LIVE,
+    ) -> list[CheckLine]:
+        """Checks in that order, the newest first among equals; those without the value stand last.
+
+        strategies : none: of all      since : as of this day, or later
+        """
+        chosen: ColumnElement[Any] = _report.id if sort == "made" else _report[sort]
+        ordered = (chosen.desc() if descending else chosen.asc()).nulls_last()
+        query = (
+            select(*check_line_columns())
+            .where(_report.namespace == namespace)
+            .order_by(ordered, _report.id.desc())
+            .offset(skip)
+            .limit(limit)
+        )
+        if strategies:
+            query = query.where(_report.strategy.in_(list(strategies)))
+        if verdict:
+            query = query.where(_report.verdict == verdict)
+        if since is not None:
+            query = query.where(_report.as_of >= since)
+        with self.database.reading() as connection:
+            return [check_line(row) for row in connection.execute(query)]
+
+    def check_of(self, run_id: str) -> CheckLine | None:
+        """A run's check; None: it has made none, or not yet."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(*check_line_columns()).where(_report.run_id == run_id)).one_or_none()
+        return None if row is None else check_line(row)
+
+    def checks_beside(self, line: CheckLine, *, namespace: str = LIVE) -> tuple[CheckLine | None, CheckLine | None]:
+        """The strategy's check before this one and the one after, by as-of date."""
+        place = tuple_(literal(line.as_of, Date()), literal(line.id))
+        here = tuple_(_report.as_of, _report.id)
+        its_own = select(*check_line_columns()).where(
+            _report.namespace == namespace, _report.strategy == line.strategy, _report.as_of.is_not(None)
+        )
+        before = its_own.where(here < place).order_by(_report.as_of.desc(), _report.id.desc()).limit(1)
+        later = its_own.where(here > place).order_by(_report.as_of, _report.id).limit(1)
+        with self.database.reading() as connection:
+            rows = [connection.execute(query).one_or_none() for query in (before, later)]
+        first, second = (None if row is None else check_line(row) for row in rows)
+        return first, second
+
+    def newest_as_of(self, strategies: Sequence[str], *, namespace: str = LIVE) -> date | None:
+        """The newest as-of date of their checks; each strategy's is looked up in an index."""
+        asked = as_rows(self.database, strategies)
+        newest = (
+            select(func.max(_report.as_of))
+            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        with self.database.reading() as connection:
+            return max((day for day in connection.scalars(select(newest).select_from(asked)) if day), default=None)
+
+    def newest_of_each(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, CheckLine]:
+        """Each strategy's check of the newest date."""
+        asked = as_rows(self.database, strategies)
+        newest = (
+            select(_report.id)
+            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
+            .order_by(_report.as_of.desc(), _report.id.desc())
+            .limit(1)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        query = select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest)
+        with self.database.reading() as connection:
+            return {row.strategy: check_line(row) for row in connection.execute(query)}
+
+    def drift_by_strategy(
+        self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE
+    ) -> dict[str, StrategyDays]:
+        """Days with a check and with drift of each strategy, from `first` to `last`."""
+        query = (
+            select(
+                _report.strategy,
+                func.count(_report.as_of.distinct()).label("n_checked"),
+                func.count(_drifted(_report.as_of).distinct()).label("n_drifted"),
+                func.max(_report.share).label("highest_share"),
+            )
+            .select_from(self._between(strategies, first, last, namespace))
+            .group_by(_report.strategy)
+        )
+        with self.database.reading() as connection:
+            return {row.strategy: StrategyDays(**dict(row._mapping)) for row in connection.execute(query)}  # noqa: SLF001 -- its name
+
+    def drift_by_day(
+        self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE
+    ) -> list[DayStrategies]:
+        """How many strategies were checked and drifted on each day, oldest first."""
+        query = (
+            select(
+                _report.as_of,
+                func.count(_report.strategy.distinct()).label("n_checked"),
+                func.count(_drifted(_report.strategy).distinct()).label("n_drifted"),
+            )
+            .select_from(self._between(strategies, first, last, namespace))
+            .group_by(_report.as_of)
+            .order_by(_report.as_of)
+        )
+        with self.database.reading() as connection:
+            return [DayStrategies(**dict(row._mapping)) for row in connection.execute(query)]  # noqa: SLF001 -- its name
+
+    def _between(self, strategies: Sequence[str], first: date, last: date, namespace: str) -> FromClause:
+        asked = as_rows(self.database, strategies)
+        return asked.join(
+            tables.drift_report,
+            and_(
+                _report.namespace == namespace,
+                _report.strategy == asked.c.strategy,
+                _report.as_of >= first,
+                _report.as_of <= last,
+            ),
+        )
+
+
+def _drifted(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The value where the check said `drifted`, else NULL, which is not counted."""
+    return case((_report.verdict == "drifted", value))

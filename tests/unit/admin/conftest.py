@@ -1,0 +1,43 @@
+"""The page over fakes, an operator, a viewer and nobody at it."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import FastAPI
+
+from admin.app import create_app
+from mlops import passwords
+from tasks import dispatch
+from tests.support.admin import Browser, add_people
+from tests.support.services import FakeServices
+
+
+@pytest.fixture
+def app(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """With `anna`, an operator, and `victor`, a viewer."""
+    monkeypatch.setattr(dispatch, "process_services", lambda: services)
+    monkeypatch.setattr(passwords, "LOG2_N", 4)  # a slow hash is for attackers
+    add_people(services.ledger, {"anna": "operator", "victor": "viewer"})
+    return create_app(services)
+
+
+@pytest.fixture
+def nobody(app: FastAPI) -> Browser:
+    """Not signed in."""
+    return Browser(app)
+
+
+@pytest.fixture
+def operator(app: FastAPI) -> Browser:
+    """`anna`."""
+    browser = Browser(app)
+    assert browser.sign_in("anna").status_code == 303
+    return browser
+
+
+@pytest.fixture
+def viewer(app: FastAPI) -> Browser:
+    """`victor`."""
+    browser = Browser(app)
+    assert browser.sign_in("victor").status_code == 303
+    return browser

@@ -1,0 +1,99 @@
+"""Signing in and out, and what is tried too often."""
+
+from __future__ import annotations
+
+import pytest
+
+from admin.people import SESSION_COOKIE
+from admin.routes import sign_in
+from mlops.ledger.auditing import AuditLine
+from tests.support.admin import HTML, Browser, hidden
+from tests.support.services import FakeServices
+
+
+def actions(services: FakeServices) -> list[str]:
+    return [line.action for line in services.ledger.audit_lines()]
+
+
+def test_a_right_password_opens_a_session_that_scripts_and_other_sites_cannot_use(nobody: Browser) -> None:
+    answer = nobody.sign_in("anna")
+    cookie = next(one for one in answer.headers.get_list("set-cookie") if one.startswith(SESSION_COOKIE))
+    assert {"HttpOnly", "SameSite=lax", "Path=/admin"} <= {part.strip() for part in cookie.split(";")}
+    assert "Secure" not in cookie
+    assert nobody.get("/admin/").status_code == 200
+
+
+def test_over_https_the_cookie_is_secure(nobody: Browser) -> None:
+    nobody.client.base_url = "https://page"  # type: ignore[assignment]  # httpx takes a text
+    answer = nobody.sign_in("anna")
+    assert all("Secure" in one for one in answer.headers.get_list("set-cookie") if "Max-Age=0" not in one)
+    assert "strict-transport-security" in answer.headers
+
+
+@pytest.mark.parametrize(("name", "password"), [("anna", "not the password"), ("nobody", "x"), ("", "")])
+def test_a_wrong_one_is_refused_in_the_same_words_and_audited(
+    services: FakeServices, nobody: Browser, name: str, password: str
+) -> None:
+    answer = nobody.sign_in(name, password)
+    assert (answer.status_code, "Name or password is wrong." in answer.text) == (401, True)
+    assert nobody.get("/admin/").status_code == 303
+    (line,) = services.ledger.audit_lines()
+    assert isinstance(line, AuditLine)
+    assert (line.action, line.subject, line.address) == ("sign_in.refused", name, "testclient")
+
+
+def test_a_form_that_did_not_come_from_here_is_refused(nobody: Browser) -> None:
+    """Else a stranger could sign somebody in as another user."""
+    nobody.get("/admin/sign-in")
+    answer = nobody.client.post(
+        "/admin/sign-in", data={"csrf": "other", "name": "anna", "password": "a password for tests"}, headers=HTML
+    )
+    assert answer.status_code == 403
+
+
+def test_a_name_is_closed_for_a_while_after_ten_wrong_passwords(services: FakeServices, nobody: Browser) -> None:
+    for _ in range(sign_in.MOST_OF_A_NAME):
+        assert nobody.sign_in("anna", "wrong").status_code == 401
+    answer = nobody.sign_in("anna")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "900")
+    assert nobody.sign_in("victor").status_code == 303
+    assert "sign_in.limited" in actions(services)
+    services.timed.advance(sign_in.WITHIN_S + 1)
+    assert nobody.sign_in("anna").status_code == 303
+
+
+def test_an_address_is_closed_that_tries_many_names(nobody: Browser) -> None:
+    for number in range(sign_in.MOST_OF_AN_ADDRESS):
+        assert nobody.sign_in(f"name{number}", "wrong").status_code == 401
+    assert nobody.sign_in("victor").status_code == 429
+
+
+def test_signing_out_ends_the_session_for_whoever_has_its_cookie(services: FakeServices, operator: Browser) -> None:
+    cookie = operator.client.cookies[SESSION_COOKIE]
+    answer = operator.post("/admin/sign-out")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/sign-in")
+    assert services.ledger.session(cookie) is None
+    assert "sign_out" in actions(services)
+
+
+def test_a_session_ends_after_two_hours_without_a_request(services: FakeServices, operator: Browser) -> None:
+    services.timed.advance(2 * 3600 + 1)
+    assert operator.get("/admin/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("asked", "to"),
+    [
+        ("/admin/runs", "/admin/runs"),
+        ("https://elsewhere.example/admin/", "/admin/"),
+        ("//elsewhere.example", "/admin/"),
+        ("/admin/\\elsewhere", "/admin/"),
+        ("/elsewhere", "/admin/"),
+    ],
+)
+def test_after_the_sign_in_one_is_where_one_wanted_to_be_and_never_elsewhere(
+    nobody: Browser, asked: str, to: str
+) -> None:
+    page = nobody.get(f"/admin/sign-in?next={asked}").text
+    fields = {"name": "anna", "password": "a password for tests", "csrf": hidden(page, "csrf"), "next": asked}
+    assert nobody.client.post("/admin/sign-in", data=fields, headers=HTML).headers["location"] == to

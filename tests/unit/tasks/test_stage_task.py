@@ -1,0 +1,157 @@
+"""What a stage's message does: it claims, waits for a ledger that is away, or passes the bell on. No broker."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from celery import Task
+from kombu.exceptions import OperationalError
+
+import tasks.base
+from mlops.errors import LedgerUnavailable
+from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome, StageState
+from tasks.base import CLAIM_PAUSES_S, perform, start
+from tasks.payloads import StageMessage
+from tests.support.ledgers import request_for
+from tests.support.services import FakeServices
+
+
+class FakeApp:
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.is_down = False
+
+    def send_task(self, name: str, **options: Any) -> None:
+        if self.is_down:
+            raise OperationalError("connection refused")
+        self.sent.append((name, options))
+
+
+class Bell:
+    """A message of an accepted run, and the task that got it."""
+
+    def __init__(self, services: FakeServices) -> None:
+        self.services, self.app, self.pauses = services, FakeApp(), list[float]()
+        accepted = services.ledger.accept(request_for(kind=Kind.CHECK))
+        self.run_id = accepted.run_id
+        self.message = StageMessage(run_id=accepted.run_id, publish_no=1)
+        self.request = SimpleNamespace(
+            id="bell-1",
+            hostname="drift@host",
+            root_id=accepted.run_id,
+            parent_id="parent",
+            delivery_info={"routing_key": "drift"},
+            timelimit=(960, 930),
+            ignore_result=False,
+        )
+        self.is_draining = False
+
+    def ring(self) -> dict[str, Any] | None:
+        task = SimpleNamespace(request=self.request, app=self.app, name="drift.check")
+        return perform(cast("Task[Any, Any]", task), Stage.DRIFT, self.message)
+
+    @property
+    def stage_state(self) -> StageState:
+        return self.services.ledger.run(self.run_id).stages[0].state
+
+
+def ended(_: Grant, __: object) -> StageOutcome:
+    return StageOutcome(result={"verdict": "stable"}, run_state=RunState.SUCCEEDED)
+
+
+@pytest.fixture
+def bell(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> Bell:
+    bell = Bell(services)
+    monkeypatch.setattr(tasks.base, "process_services", lambda: services)
+    monkeypatch.setattr(tasks.base, "stages", lambda _: {Stage.DRIFT: ended})
+    monkeypatch.setattr(tasks.base, "store_outcomes", lambda *_: [])
+    monkeypatch.setattr(tasks.base, "is_draining", lambda: bell.is_draining)
+    monkeypatch.setattr(tasks.base.time, "sleep", bell.pauses.append)
+    return bell
+
+
+def test_a_bell_is_claimed_worked_and_finished(bell: Bell) -> None:
+    answer = bell.ring()
+    assert answer is not None
+    assert (answer["run_id"], answer["stage_state"], answer["run_state"]) == (bell.run_id, "succeeded", "succeeded")
+
+
+def test_a_second_bell_finds_nothing_and_stores_nothing(bell: Bell) -> None:
+    bell.ring()
+    assert bell.ring() is None
+    assert bell.request.ignore_result
+
+
+def test_a_worker_that_drains_claims_nothing_and_rings_the_same_bell_for_another(bell: Bell) -> None:
+    bell.is_draining = True
+    assert bell.ring() is None
+    assert bell.stage_state is StageState.QUEUED
+    ((name, options),) = bell.app.sent
+    assert (name, options["task_id"], options["queue"]) == ("drift.check", "bell-1", "drift")
+    assert options["kwargs"] == {"run_id": bell.run_id, "publish_no": 1}
+    assert (options["time_limit"], options["soft_time_limit"]) == (960, 930)
+    assert bell.request.ignore_result
+
+
+def test_a_bell_that_cannot_be_passed_on_is_left_to_the_reconciler(bell: Bell) -> None:
+    bell.is_draining = bell.app.is_down = True
+    assert bell.ring() is None
+    assert bell.stage_state is StageState.QUEUED
+
+
+def away(bell: Bell, monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+    claim, tried = bell.services.ledger.claim, []
+
+    def claimed(*arguments: Any, **options: Any) -> Grant | None:
+        tried.append(1)
+        if len(tried) <= times:
+            raise LedgerUnavailable
+        return claim(*arguments, **options)
+
+    monkeypatch.setattr(bell.services.ledger, "claim", claimed)
+
+
+def test_a_ledger_that_is_away_for_a_moment_is_waited_for(bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
+    away(bell, monkeypatch, times=len(CLAIM_PAUSES_S))
+    assert bell.ring() is not None
+    assert bell.pauses == list(CLAIM_PAUSES_S)
+
+
+def test_a_ledger_that_stays_away_is_given_up_and_the_bell_is_rung_again_later(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(bell, monkeypatch, times=len(CLAIM_PAUSES_S) + 1)
+    with pytest.raises(LedgerUnavailable):
+        bell.ring()
+    assert bell.stage_state is StageState.QUEUED
+
+
+def test_a_worker_that_is_asked_to_end_does_not_wait_for_the_ledger(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter([False, True])  # before the claim, and after it failed
+    monkeypatch.setattr(tasks.base, "is_draining", lambda: next(asked))
+    away(bell, monkeypatch, times=1)
+    with pytest.raises(LedgerUnavailable):
+        bell.ring()
+    assert bell.pauses == []
+
+
+def test_a_start_that_comes_again_after_its_runs_end_stores_the_outcome_again(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Celery has stored STARTED over it.
+    stored: list[str] = []
+    monkeypatch.setattr(
+        tasks.base, "store_outcomes", lambda _, messages: [stored.append(m.run_id) or m.run_id for m in messages]
+    )
+    task = cast("Task[Any, Any]", SimpleNamespace(request=bell.request, app=bell.app, name="drift.check"))
+    request = request_for("value", run_id="bell-1")
+    assert start(task, bell.services, request) is None
+    assert stored == []
+    bell.services.ledger.cancel("bell-1", actor="test")
+    assert start(task, bell.services, request) is None
+    assert stored == ["bell-1"]
+    assert bell.request.ignore_result
