@@ -32,7 +32,7 @@ from mlops.ledger.users import Role
 
 Handler = Callable[..., Response]
 
-OPEN_ACTIONS = frozenset({"root.read", "health.read", "sign_in.read", "sign_in"})
+OPEN_ACTIONS = frozenset({"root.read", "health.read", "icon.read", "sign_in.read", "sign_in"})
 """What needs no sign-in; nothing else may be declared open."""
 STATIC = f"{PREFIX}/static"
 

@@ -22,6 +22,7 @@ STATE_TONES = {
     "promoted": "good",
     "stable": "good",
     "alive": "good",
+    "on": "good",
     "refused": "calm",
     "keep": "calm",
     "inconclusive": "calm",
@@ -36,6 +37,8 @@ STATE_TONES = {
     "drifted": "bad",
     "failed": "bad",
     "dead": "bad",
+    "late": "bad",
+    "policy does not fit": "bad",
     "silent": "bad",
 }
 """Colour of a badge; the word stands in it, so that the colour says nothing that is not written."""

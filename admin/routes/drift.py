@@ -85,7 +85,7 @@ def drift(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Sho
         list=listed,
         show=show,
         shows=[name for name in SHOWS if name],
-        checks={name: found[-CHECKS:] for name, found in visit.ledger.recent_checks(names, limit=CHECKS).items()},
+        checks={name: found[-CHECKS:] for name, found in visit.ledger.recent_points(names, limit=CHECKS).items()},
         totals=_totals(lines),
     )
 
@@ -133,7 +133,7 @@ def checking_runs(visit: Visit) -> dict[str, OpenRun]:
 
 def _lines(visit: Visit) -> list[Line]:
     names = list(visit.services.strategies)
-    standings = visit.ledger.standings(names)
+    checks = visit.ledger.newest_of_each(names)
     running = checking_runs(visit)
     lines = []
     for name, settled in visit.services.policies.all_settled().items():
@@ -141,7 +141,7 @@ def _lines(visit: Visit) -> list[Line]:
         lines.append(
             Line(
                 strategy=name,
-                check=standings[name].check,
+                check=checks.get(name),
                 policy=base.strategy.drift,
                 is_edited=any(path.startswith("drift.") and is_edit(origin) for path, origin in base.origins.items()),
                 fault=str(settled.error) if isinstance(settled, Unfit) else "",

@@ -38,7 +38,7 @@ def heatmap(
 ) -> Response:
     """Strategy by day; the days end with the newest check."""
     names = list(visit.services.strategies)
-    last = visit.ledger.newest_day() or visit.now.date()
+    last = visit.ledger.newest_as_of(names) or visit.now.date()
     first = last - timedelta(days=int(days) - 1)
     counted = visit.ledger.drift_by_strategy(names, first, last)
     everything = [

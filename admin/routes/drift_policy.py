@@ -47,20 +47,22 @@ class Preview:
 
 
 class Asked(BaseModel):
-    """The values that can be edited here: in a form, and for the preview in a query."""
+    """The values that can be edited here, in a form, and for the preview in a query; one left out stays as it is."""
 
-    rule: Rule
-    alert_share: float
-    alpha: float
-    persistence_checks: int
-    persistence_window: int
-    cooldown_days: int
+    rule: Rule | None = None
+    alert_share: float | None = None
+    alpha: float | None = None
+    persistence_checks: int | None = None
+    persistence_window: int | None = None
+    cooldown_days: int | None = None
     reason: str = Field(default="", max_length=500)
 
     @property
     def values(self) -> dict[str, Any]:
         """By path."""
-        return {f"drift.{name}": value for name, value in self.model_dump(exclude={"reason"}).items()}
+        return {
+            f"drift.{name}": value for name, value in self.model_dump(exclude={"reason"}, exclude_none=True).items()
+        }
 
 
 @pages.get("/drift/strategies/{name}", action="drift.strategy.read")

@@ -31,7 +31,7 @@ def reports(
     column = sort.removeprefix("-") or "made"
     if column not in CHECK_SORTS:
         raise NotValid(f"reports are not sorted by {column!r}; one of: {', '.join(CHECK_SORTS)}")
-    newest = visit.ledger.newest_day() if days else None
+    newest = visit.ledger.newest_as_of(list(visit.services.strategies)) if days else None
     page = max(1, page)
     found = visit.ledger.sorted_checks(
         strategies=_named(visit, q),
@@ -79,18 +79,11 @@ def report(visit: Visiting, run_id: str) -> Response:
 
 
 @pages.get("/drift/reports/{run_id}/page", action="drift.report.page")
-def report_page(visit: Visiting, run_id: str) -> Response:
-    """The check's own page, for the frame. Raises ReportNotFound."""
+def report_page(visit: Visiting, run_id: str, form: Literal["page", "json"] = "page") -> Response:
+    """The check's own page, for the frame; the document itself as JSON. Raises ReportNotFound."""
+    if form == "json" or visit.wants_json:
+        return JSONResponse(visit.ledger.stored_report(run_id).document)
     return visit.embedded(page_of(visit.ledger, run_id))
-
-
-@pages.get("/drift/reports/{run_id}/json", action="drift.report.json")
-def report_json(visit: Visiting, run_id: str) -> Response:
-    """The report as a file. Raises ReportNotFound."""
-    stored = visit.ledger.stored_report(run_id)
-    day = f"{stored.as_of:%Y%m%d}" if stored.as_of else "undated"
-    name = f"drift_report_{stored.strategy}_{day}.json"
-    return JSONResponse(stored.document, headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
 def _named(visit: Visit, q: str) -> list[str]:

@@ -17,6 +17,7 @@ from admin.navigation import PREFIX
 from admin.pages import Pages
 from admin.people import SESSION_COOKIE, address_of
 from admin.refusals import Forbidden, TooOften
+from admin.static_files import static_url
 from admin.visit import Visiting
 from mlops.ledger.access import SESSION_S
 
@@ -38,6 +39,12 @@ _hashing = threading.Semaphore(2)
 def root() -> Response:
     """To the page."""
     return RedirectResponse(f"{PREFIX}/", status_code=307)
+
+
+@pages.open("/favicon.ico", action="icon.read")
+def icon() -> Response:
+    """What a browser asks for beside a document that names no icon, as a drift report by itself."""
+    return RedirectResponse(static_url("icon.svg"), status_code=307)
 
 
 @pages.open("/healthz", action="health.read")

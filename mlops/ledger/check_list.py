@@ -100,6 +100,33 @@ class CheckList(LedgerPart):
         first, second = (None if row is None else check_line(row) for row in rows)
         return first, second
 
+    def newest_as_of(self, strategies: Sequence[str], *, namespace: str = LIVE) -> date | None:
+        """The newest as-of date of their checks; each strategy's is looked up in an index."""
+        asked = as_rows(self.database, strategies)
+        newest = (
+            select(func.max(_report.as_of))
+            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        with self.database.reading() as connection:
+            return max((day for day in connection.scalars(select(newest).select_from(asked)) if day), default=None)
+
+    def newest_of_each(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, CheckLine]:
+        """Each strategy's check of the newest date."""
+        asked = as_rows(self.database, strategies)
+        newest = (
+            select(_report.id)
+            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
+            .order_by(_report.as_of.desc(), _report.id.desc())
+            .limit(1)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        query = select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest)
+        with self.database.reading() as connection:
+            return {row.strategy: check_line(row) for row in connection.execute(query)}
+
     def drift_by_strategy(
         self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE
     ) -> dict[str, StrategyDays]:

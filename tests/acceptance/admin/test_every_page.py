@@ -44,7 +44,7 @@ def address(path: str, demo: Demo) -> str:
         "version": "2",
         "first": "1",
         "second": "2",
-        "key": "growth:drift_check",
+        "word": "drift_check",
     }
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: examples[match[1]], path)
 

@@ -264,3 +264,26 @@ def test_a_line_of_the_timetable_has_the_newest_run_that_it_opened_and_no_other(
         ("growth", Kind.PIPELINE): (last, RunState.CANCELLED)
     }
     assert ledger.last_scheduled([]) == {}
+
+
+def test_the_newest_check_of_each_is_by_date_and_not_by_when_it_was_made(ledger: SqlLedger) -> None:
+    newest = checked(ledger, "growth", DAY + timedelta(days=1))
+    checked(ledger, "growth", DAY)
+    checked(ledger, "value", DAY)
+    found = ledger.newest_of_each(["growth", "none"])
+    assert {name: line.run_id for name, line in found.items()} == {"growth": newest}
+    assert ledger.newest_as_of(["value", "growth"]) == DAY + timedelta(days=1)
+    assert ledger.newest_as_of(["none"]) is None
+
+
+def test_a_check_is_found_by_its_run_with_those_beside_it(ledger: SqlLedger) -> None:
+    ids = [checked(ledger, "growth", DAY + timedelta(days=day)) for day in (0, 2, 1)]
+    checked(ledger, "value", DAY + timedelta(days=1))
+    line = ledger.check_of(ids[2])
+    assert line is not None
+    before, later = ledger.checks_beside(line)
+    assert before is not None
+    assert later is not None
+    assert (before.run_id, later.run_id) == (ids[0], ids[1])
+    assert ledger.checks_beside(later)[1] is None
+    assert ledger.check_of("none") is None

@@ -50,6 +50,7 @@ def test_what_is_open_is_the_sign_in_and_what_says_that_the_process_serves() -> 
     assert opened == {
         ("GET", "/"),
         ("GET", "/healthz"),
+        ("GET", "/favicon.ico"),
         ("GET", f"{PREFIX}/sign-in"),
         ("POST", f"{PREFIX}/sign-in"),
     }

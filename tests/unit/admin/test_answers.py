@@ -52,6 +52,11 @@ def test_a_file_is_kept_for_ever_under_the_address_of_its_content(nobody: Browse
     assert nobody.get("/admin/static/app.css").headers["cache-control"] == "no-cache"
 
 
+def test_a_browser_that_asks_for_an_icon_by_itself_gets_ours(nobody: Browser) -> None:
+    answer = nobody.client.get("/favicon.ico", follow_redirects=True)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
+
+
 @pytest.mark.parametrize("path", ["/admin/static/../app.py", "/admin/static/%2e%2e/app.py"])
 def test_nothing_beside_the_files_can_be_read(nobody: Browser, path: str) -> None:
     assert nobody.get(path).status_code == 404

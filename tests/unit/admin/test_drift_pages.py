@@ -107,7 +107,8 @@ def test_checks_that_were_asked_for_together_show_how_many_are_done(services: Fa
     to = operator.post("/admin/drift/check", which="all").headers["location"]
     first = next(run for run in services.ledger.runs(limit=10) if run.state is RunState.QUEUED)
     grant = services.claimed(first.run_id, Stage.DRIFT)
-    services.ledger.renew(grant, progress={"done": 1, "total": 3, "unit": "steps", "left_s": None})
+    services.ledger.renew(grant, progress={"done": 1, "total": 3, "unit": "steps"})  # as a check tells it
+    assert "1 of 3 steps" in operator.get("/admin/").text
     page = operator.get(to).text
     assert "<b>0 of 2</b> checks" in page
     assert "1 of 3 steps" in page
@@ -160,9 +161,11 @@ def test_the_checks_own_page_is_in_a_frame_that_reaches_nothing_of_ours(
 
 def test_the_report_can_be_had_as_a_file(services: FakeServices, viewer: Browser) -> None:
     run_id = really_checked(services)
-    answer = viewer.get(f"/admin/drift/reports/{run_id}/json")
-    assert "drift_report_growth_20200718.json" in answer.headers["content-disposition"]
-    assert set(answer.json()["psi"]) == {"momentum", "value", "noise"}
+    assert 'download="drift_report_growth_2020-07-18.json"' in viewer.get(f"/admin/drift/reports/{run_id}").text
+    document = viewer.get(f"/admin/drift/reports/{run_id}/page?form=json").json()
+    assert document == viewer.json(f"/admin/drift/reports/{run_id}/page")
+    assert document == services.ledger.stored_report(run_id).document
+    assert set(document["psi"]) == {"momentum", "value", "noise"}
 
 
 def test_before_there_is_a_report_its_page_says_how_far_the_check_is(services: FakeServices, operator: Browser) -> None:

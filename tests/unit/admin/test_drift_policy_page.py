@@ -153,3 +153,12 @@ def test_an_unknown_strategy_is_named_with_those_that_are_known(operator: Browse
     answer = operator.get("/admin/drift/strategies/growht")
     assert (answer.status_code, "growth" in answer.text) == (404, True)
     assert operator.post("/admin/drift/strategies/growht/policy", **form(), reason="a").status_code == 404
+
+
+def test_a_program_edits_one_value_and_leaves_the_others(services: FakeServices, nobody: Browser) -> None:
+    _, text = services.ledger.add_token("nightly", user="anna", role="operator")
+    headers = {"authorization": f"Bearer {text}", "accept": "application/json"}
+    fields = {"rule": "calibrated", "reason": "as elsewhere"}
+    answer = nobody.client.post(f"{PAGE}/policy", data=fields, headers=headers)
+    assert (answer.status_code, answer.json()["values"]) == (200, {"drift.rule": "calibrated"})
+    assert services.ledger.policy_edits()[0].actor == "anna (nightly)"
