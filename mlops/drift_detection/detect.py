@@ -19,7 +19,7 @@ from mlops.drift_detection.numeric_comparison import Compared, compare_block, sa
 from mlops.drift_detection.ordered import blocks, ordered_table
 from mlops.drift_detection.parallel import each, shared_out
 from mlops.drift_detection.report import TRAILING, DriftReport, FeatureReport, ReferenceUsed
-from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
+from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict
 from mlops.drift_detection.weights import Weights
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
@@ -53,7 +53,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
 
     `history`: rows before the reference window, with their dates; without them the calibrated rule says
     `insufficient`.
-    `weights`: how much each feature counts in the raw share and in the calibrated statistic; None: alike.
+    `weights`: how much each feature counts in the calibrated rule, its share and its statistic; None: alike.
     `calibration`: where it was worked out beforehand.
     `used`: which reference the rows are. `findings`: what is known of the data beforehand.
 
@@ -129,21 +129,20 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
             f"strategy {strategy!r}: no feature holds any value from {reference_window.start} to {current_window.end}: "
             f"{', '.join(reports)}; load the features, or correct the view"
         )
-    counted = (
-        weights if weights and any(weights.get(name, 0.0) > 0 for name in reports) else dict.fromkeys(reports, 1.0)
+    verdicts = [
+        FeatureVerdict(
+            name=name,
+            drifted_ks=report.drifted_ks,
+            drifted_psi=report.drifted_psi,
+            weight=1.0 if weights is None else weights.get(name, 0.0),
+        )
+        for name, report in reports.items()
+    ]
+    raw, counted = (
+        rule(verdicts, alert_share=policy.alert_share, n_current=n_current, min_current_rows=min_current_rows)
+        for rule in (raw_verdict, weighted_verdict)
     )
-    raw = raw_verdict(
-        [
-            FeatureVerdict(
-                name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi, weight=counted.get(name, 0.0)
-            )
-            for name, report in reports.items()
-        ],
-        alert_share=policy.alert_share,
-        n_current=n_current,
-        min_current_rows=min_current_rows,
-    )
-    calibrated = calibrated_verdict(raw, calibration, alert_share=policy.alert_share)
+    calibrated = calibrated_verdict(counted, calibration, alert_share=policy.alert_share)
     return DriftReport(
         strategy=strategy,
         as_of=as_of,
