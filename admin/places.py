@@ -21,6 +21,12 @@ def mlflow_run(settings: Settings, run_id: str | None) -> str | None:
     return f"{home}/#/runs/{quote(run_id)}" if home and run_id else None
 
 
+def mlflow_model(settings: Settings, model_name: str) -> str | None:
+    """A registered model there."""
+    home = mlflow_home(settings)
+    return f"{home}/#/models/{quote(model_name)}" if home else None
+
+
 def flower_task(settings: Settings, task_id: str | None) -> str | None:
     """A task there."""
     home = settings.flower_url

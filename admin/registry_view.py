@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EVERY_S = 20.0
+LEAST_S = 2.0
+"""Between two looks, however much a page hurries."""
 IDLE_S = 300.0
 """After so long without a page that asks, nobody looks; the next page starts it again."""
 
@@ -51,6 +53,7 @@ class RegistryView:
         self._asked_at = time.monotonic()
         self._asked = threading.Event()
         self._stop = threading.Event()
+        self._soon = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registry-view", daemon=True)
 
     def start(self) -> None:
@@ -61,6 +64,11 @@ class RegistryView:
         """At its next pause."""
         self._stop.set()
         self._asked.set()
+        self._soon.set()
+
+    def hurry(self) -> None:
+        """Look again soon: something was decided that MLflow is about to show."""
+        self._soon.set()
 
     def get(self) -> Seen:
         """At once."""
@@ -91,4 +99,6 @@ class RegistryView:
                 self.look()
             except Exception:
                 log.exception("admin.registry_view_failed")
-            self._stop.wait(EVERY_S)
+            self._stop.wait(LEAST_S)
+            self._soon.wait(EVERY_S - LEAST_S)
+            self._soon.clear()

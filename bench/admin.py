@@ -6,6 +6,7 @@ A real PostgreSQL and Redis, the page as `make run` starts it, one visitor who i
 application is asked, so that a new page is measured too. Medians of interleaved repeats, as the visitor sees them.
 
     slowest_page_ms     median of the slowest page
+    slowest_cpu_ms      what the page's process computed for the costliest, mean: hardly moved by other work
     largest_page_kb     page, style and scripts of the largest, packed, at a first visit
     live_progress_ms    from a worker's word in Redis to the event in an open page, median
     memory_mib          of the page's process, after all that
@@ -132,19 +133,29 @@ def paths(services: Services) -> list[str]:
     return [*found, "/admin/runs?state=dead", "/admin/runs?strategy=s123", "/admin/?q=s12&sort=-drift"]
 
 
-def measured(session: requests.Session, home: str, asked: list[str], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of each page, interleaved."""
+def measured(
+    session: requests.Session, home: str, asked: list[str], repeats: int, process: psutil.Process
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Milliseconds of each page, interleaved, and the mean of what its process computed."""
     found: dict[str, list[float]] = {path: [] for path in asked}
+    computed = dict.fromkeys(asked, 0.0)
     for turn in range(repeats + 1):
         for path in asked:
-            began = time.perf_counter()
+            cpu_s, began = cpu(process), time.perf_counter()
             answer = session.get(home + path)
-            took = (time.perf_counter() - began) * 1000
+            took, cpu_ms = (time.perf_counter() - began) * 1000, (cpu(process) - cpu_s) * 1000
             if answer.status_code >= 500:
                 raise SystemExit(f"{path}: {answer.status_code} {answer.text[:2000]}")
             if turn:  # the first compiles its template
                 found[path].append(took)
-    return found
+                computed[path] += cpu_ms / repeats
+    return found, computed
+
+
+def cpu(process: psutil.Process) -> float:
+    """Seconds that a process has computed."""
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def transferred(session: requests.Session, home: str, path: str) -> int:
@@ -224,15 +235,17 @@ def measure(endpoints: Endpoints, var_dir: Path, *, repeats: int, days: int) -> 
     with page(endpoints, var_dir, port) as process:
         session = signed_in(services, home)
         asked = paths(services)
-        found = measured(session, home, asked, repeats)
+        found, computed = measured(session, home, asked, repeats, process)
         sizes = {path: transferred(session, home, path) for path in asked}
         live = live_ms(session, home, endpoints.celery_result_backend, times=5 if repeats < 10 else 30)
         memory = process.memory_full_info().uss / 2**20
     for path in sorted(asked, key=lambda one: -median(found[one])):
-        print(f"  {path:<46}{median(found[path]):>8.0f} ms{sizes[path] / 1000:>8.0f} kB")
+        shown = f"{median(found[path]):>8.0f} ms{computed[path]:>8.0f} ms computed{sizes[path] / 1000:>8.0f} kB"
+        print(f"  {path:<46}{shown}")
     print(f"  progress reaches an open page after {live:.0f} ms; the process holds {memory:.0f} MiB")
     return {
         "slowest_page_ms": max(median(times) for times in found.values()),
+        "slowest_cpu_ms": max(computed.values()),
         "largest_page_kb": max(sizes.values()) / 1000,
         "live_progress_ms": live,
         "memory_mib": memory,

@@ -10,6 +10,22 @@ from sqlalchemy import create_engine, text
 LARGE_REPORTS = 90
 """Checks of the first strategy that have a whole report, so many as a preview of its policy reads."""
 
+_TRAINED = {
+    "model_name": "acis_classifier",
+    "mlflow_run_id": "0" * 32,
+    "metrics": {
+        **dict.fromkeys(("accuracy", "f1_score", "roc_auc", "precision", "recall", "log_loss", "brier"), 0.7123),
+        **{f"fold_{number}_{name}": 0.7123 for number in range(5) for name in ("accuracy", "roc_auc", "log_loss")},
+    },
+    "n_train": 100_000,
+    "train_end": "2026-01-05",
+    "holdout_start": "2026-01-10",
+    "holdout_end": "2026-02-25",
+    "folds": [{"fold": n, "first": "2025-01-01", "last": "2025-03-01", "metrics": {"roc_auc": 0.7}} for n in range(5)],
+    "notes": ["a sentence of the usual length about what was found in the data"] * 10,
+}
+"""Of a size as trainings leave it."""
+
 _FILL = (
     # Every strategy is checked once a day, and every tenth check leads to a training and a decision.
     """
@@ -30,7 +46,9 @@ _FILL = (
                              finished_at, result)
     SELECT run_id, name, 'succeeded', strategy, 'celery', 'auto', 3, 900, 1, 1, 1, created_at, 60, 'drift',
            'drift@host', created_at, created_at + interval '1 second', created_at + interval '1 second',
-           created_at + (10 + length(run_id)) * interval '1 second', CAST(:result AS jsonb)
+           created_at + (10 + length(run_id)) * interval '1 second',
+           CASE WHEN name = 'train' THEN CAST(:trained AS jsonb) || jsonb_build_object('version', outcome ->> 'version')
+                ELSE CAST(:result AS jsonb) END
     FROM mlops_run, (VALUES ('drift'), ('train'), ('promote')) AS stages (name)
     WHERE name = 'drift' OR state = 'refused'
     """,
@@ -105,6 +123,7 @@ def fill(url: str, *, strategies: int, days: int, policy: dict[str, Any], report
         "days": days,
         "policy": json.dumps(policy),
         "result": json.dumps(verdict),
+        "trained": json.dumps(_TRAINED),
         "small": json.dumps(small),
         "large": json.dumps(report),
         "large_reports": LARGE_REPORTS,

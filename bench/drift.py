@@ -1,12 +1,12 @@
 """A drift check (KS, PSI, descriptive statistics) against the original's algorithm, plain scipy and a bare sort.
 
-    python bench/drift.py [--quick] [--json] [--repeats 5]
+    python bench/drift.py [--quick | --from-memory] [--best] [--cpu] [--json] [--repeats 5]
 
 50,000 x 45 against 500, and 1,000,000 x 45 against 100,000, from memory. `original`: per column scipy.ks_2samp,
 PSI over closed quantile bins by np.histogram, pandas describe, skew and kurtosis. `sort`: np.sort of every
 contiguous column of both windows, one thread. `calibrated` has two years of history before the reference, as
 many rows of each date as the check keeps. `frozen` is a check against a champion's profile (frozen_check_ms).
---quick: the small comparison, and the large sort; under 45 s.
+--quick: the small comparison, and the large sort; under 45 s. --from-memory: all but other libraries and PostgreSQL.
 
     original_over_ours_small, _large   seconds of `original` over those of `ours`
     ours_over_sort_small, _large       seconds of `ours` (all cores) over those of `sort` (one thread)
@@ -19,7 +19,9 @@ many rows of each date as the check keeps. `frozen` is a check against a champio
 
 The libraries are looked for in .venv-bench (`make bench-deps`); what runs from PostgreSQL is bench/drift_postgres.py.
 
-Medians of interleaved runs. On a machine that is busy with something else, use --best: least seconds of each.
+Medians of interleaved runs. On a machine that is busy with something else, use --best: least seconds of each; and
+--cpu: seconds of processor time of all threads, which is no less than what a quiet machine would show for `ours`, the
+only one with several.
 """
 
 from __future__ import annotations
@@ -47,10 +49,10 @@ import pandas as pd
 import scipy
 from scipy import stats
 
-from mlops.drift_detection.calibration import ROWS_PER_DATE
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.drift_profile import DriftProfile, make_profile
 from mlops.drift_detection.frozen import detect_drift_from_profile
+from mlops.drift_detection.placements import ROWS_PER_DATE
 from mlops.drift_detection.profile_file import digest_of, read_profile, write_profile
 from mlops.drift_detection.report import ReferenceUsed
 from mlops.features.frame import FeatureFrame
@@ -136,10 +138,15 @@ CONTENDERS: dict[str, Callable[[FeatureFrame, FeatureFrame, FeatureFrame | None]
 }
 
 
+#: What seconds are measured with; `--cpu` takes the other.
+MEASURE = {"clock": time.perf_counter}
+
+
 def timed(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+    clock = MEASURE["clock"]
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def windows(size: str) -> tuple[FeatureFrame, FeatureFrame]:
@@ -174,7 +181,7 @@ def compare(size: str, contenders: list[str], repeats: int) -> dict[str, list[fl
     return seconds
 
 
-def frozen(repeats: int) -> tuple[float, float]:
+def frozen(repeats: int, middle: Callable[[list[float]], float] = median) -> tuple[float, float]:
     """Seconds of a check of 500 current rows against a champion's profile: one in memory, one read from its file.
 
     Two years of history, 404 trained dates and 100 later ones, 48 rows each; 50 dates pass before the current window.
@@ -212,7 +219,7 @@ def frozen(repeats: int) -> tuple[float, float]:
         cold.append(timed(lambda: check(read_profile(content, expected_sha256=digest))))
         warm.append(timed(lambda: check(profile)))
     # The first of each makes what the process keeps.
-    return median(warm[1:]), median(cold[1:])
+    return middle(warm[1:]), middle(cold[1:])
 
 
 def peers(repeats: int) -> dict[str, float]:
@@ -259,10 +266,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--from-memory", action="store_true", help="without other libraries and PostgreSQL")
+    parser.add_argument("--cpu", action="store_true", help="processor time of all threads instead of time passed")
     parser.add_argument("--best", action="store_true", help="least seconds of each instead of the median")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     middle = min if options.best else median
+    MEASURE["clock"] = time.process_time if options.cpu else time.perf_counter
     figures: dict[str, float] = {}
     for size in SIZES:
         contenders = list(CONTENDERS) if size == "small" or not options.quick else ["ours", "sort"]
@@ -280,16 +290,17 @@ def main() -> None:
             )
         figures[f"ours_over_sort_{size}"] = seconds["ours"] / seconds["sort"]
     if not options.quick:
-        in_memory, from_file = frozen(options.repeats)
-        print(f"\nfrozen: 500 x {N_FEATURES} against a profile, median of {2 * options.repeats}")
+        in_memory, from_file = frozen(options.repeats, middle)
+        print(f"\nfrozen: 500 x {N_FEATURES} against a profile, {middle.__name__} of {2 * options.repeats}")
         print(f"  in memory {1000 * in_memory:>8.1f} ms, calibrated\n  from file {1000 * from_file:>8.1f} ms")
         figures["frozen_check_ms"], figures["frozen_check_from_file_ms"] = 1000 * in_memory, 1000 * from_file
         frame_mib = sum(SIZES["large"]) * N_FEATURES * 8 / 2**20
         peak = peak_growth_mib("large")
         print(f"\nlarge: ours allocates {peak:.0f} MiB beyond the {frame_mib:.0f} MiB of the rows")
         figures["extra_memory_over_frame_large"] = peak / frame_mib
-        figures |= peers(options.repeats)
-        figures |= from_postgres(min(options.repeats, 3))
+        if not options.from_memory:
+            figures |= peers(options.repeats)
+            figures |= from_postgres(min(options.repeats, 3))
     if options.json:
         machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
         versions = {

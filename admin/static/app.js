@@ -1,14 +1,14 @@
 // What the page does beyond plain HTML: questions before actions, live progress, local times, charts.
 "use strict";
 
-// ---- questions: <form data-confirm="…" data-confirm-more="/address of a part">
+// ---- questions: <form data-confirm="…" data-confirm-more="/address of a part">; a button's own question comes first
 const dialog = document.getElementById("confirm");
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (!dialog || !form.dataset.confirm || form.dataset.confirmed) return;
   event.preventDefault();
   const more = document.getElementById("confirm-more");
-  document.getElementById("confirm-title").textContent = form.dataset.confirm;
+  document.getElementById("confirm-title").textContent = (event.submitter && event.submitter.dataset.confirm) || form.dataset.confirm;
   more.textContent = "";
   if (form.dataset.confirmMore) {
     const query = new URLSearchParams(new FormData(form, event.submitter));
@@ -68,6 +68,27 @@ function follow() {
 }
 addEventListener("pagehide", () => { if (stream) { stream.close(); stream = null; } });
 addEventListener("pageshow", follow);
+
+// ---- what is half filled in, or asked about, is not fetched anew under the reader's hands, but when that is over
+function isTouched(field) {
+  if (field.type === "checkbox" || field.type === "radio") return field.checked !== field.defaultChecked;
+  if (field.tagName === "SELECT") {
+    const given = [...field.options].filter((one) => one.defaultSelected);
+    return given.length ? !field.selectedOptions[0].defaultSelected : field.selectedIndex > 0;
+  }
+  return field.value !== field.defaultValue;
+}
+function isInHand(part) {
+  if (dialog && dialog.open) return true;
+  return [...part.querySelectorAll("input:not([type=hidden]), select, textarea")].some(isTouched);
+}
+document.body.addEventListener("htmx:beforeRequest", (event) => {
+  const cause = event.detail.requestConfig.triggeringEvent;
+  const isLive = cause ? cause.type.startsWith("live:") : event.detail.elt.hasAttribute("data-live");  // no cause: a poll
+  if (!isLive || !isInHand(event.detail.elt)) return;
+  event.preventDefault();
+  if (cause) setTimeout(() => changed(cause.type), 1000);
+});
 
 // ---- times in the reader's own zone, and forms that were half filled in when a part was fetched anew
 function localise(root) {

@@ -2,18 +2,12 @@
 
 Rows of one day are not independent, and neither are neighbouring days, so a p over pooled rows means nothing.
 Here the unit is the date, and the null distribution is the past itself: the same statistic for every earlier
-place of the same two windows.
+place of the same two windows (`placements`).
 
-    … history …………………………………………………………………………… | reference (r dates) | current (k dates) |   the check
-    [ its r dates ][ k dates ]                                                              placement 1
-      [ its r dates ][ k dates ]                                                            placement 2 …
-
-    distance of a feature = max over the newest 1, 2, 4, … k dates of W1(those dates, reference) / spread
+    distance of a feature = how far its newest dates lie from the reference, in spreads (`shifts`)
     statistic             = mean distance over the features, alike or weighted
     p                     = (1 + placements at or above the check's) / (1 + placements)
 
-W1 is the Wasserstein distance, spread the geometric mean of the reference's standard deviation and of that of
-all dates; missing values and categories count by total variation; shares have six digits (single precision).
 Dates stay whole and all features move together, so neither dependence between rows nor between features enters p;
 that between neighbouring dates costs resolution, which `n_blocks` states. Why this statistic and not another:
 docs/decisions/0009.
@@ -26,22 +20,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlops.drift_detection.cells import cell_of, quantile_cells
+from mlops.drift_detection.parallel import each, shared_out
+from mlops.drift_detection.placements import Dates, Integers, Placed, dates_of, distinct, kept_of
+from mlops.drift_detection.shifts import category_distances, number_distances
 from mlops.drift_detection.weights import Weights, weighted_mean
-from mlops.features.frame import FeatureFrame, Floats, Texts
+from mlops.features.frame import FeatureFrame, Floats
 
-Dates = npt.NDArray[np.datetime64]
-Integers = npt.NDArray[np.int64]
-
-#: Rows of one date beyond this add little: what they have in common does not average out.
-ROWS_PER_DATE = 48
-#: A reference that hardly moved must not make every later move infinite.
-LEAST_SPREAD = 0.1
+#: Features that are counted together: 4 x 65 cells x 600 dates in single precision stay in a core's cache.
+_AT_ONCE = 4
 #: Fewer non-overlapping windows than this say nothing about one in twenty.
 LEAST_BLOCKS = 5
 #: A history begins on a trading day: up to a week after the calendar day from which it was asked for.
@@ -111,7 +100,7 @@ def calibrate(
     if history.dates is None or reference.dates is None or current.dates is None:
         return insufficient(alpha, "the rows carry no dates: read the column `date` with the features")
     frames = (history, reference, current)
-    days_of_frame = [_distinct(dates_of(frame)) for frame in frames]
+    days_of_frame = [distinct(dates_of(frame)) for frame in frames]
     days = np.concatenate(days_of_frame)
     k, r = len(days_of_frame[2]), len(days_of_frame[1])
     n_history = len(days) - k - r
@@ -147,24 +136,16 @@ def rank(
     placement's newest      references : the first date and the one after the last of each placement's reference,
     once for each of its parts
     """
-    rows = [rows_kept(dates_of(frame)) for frame in frames]
+    rows = [kept_of(frame) for frame in frames]
     day_of_row = np.searchsorted(
-        days, np.concatenate([dates_of(f)[chosen] for f, chosen in zip(frames, rows, strict=True)])
+        days, np.concatenate([dates_of(frame)[kept] for frame, kept in zip(frames, rows, strict=True)])
     )
-    windows = Windows(day_of_row=day_of_row, n_days=len(days), ends=ends, k=k, references=references)
+    placed = Placed(day_of_row=day_of_row, n_days=len(days), ends=ends, k=k, references=references)
     names = [name for name in frames[0].numbers if all(name in frame.numbers for frame in frames)]
     texts = [name for name in frames[0].categories if all(name in frame.categories for frame in frames)]
-
-    def number(name: str) -> Floats:
-        values = [_chosen(frame.numbers[name], kept) for frame, kept in zip(frames, rows, strict=True)]
-        return number_distances(np.concatenate(values), windows)
-
-    def category(name: str) -> Floats:
-        values = [frame.categories[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
-        return category_distances(np.concatenate(values), windows)
-
-    # One after another: so many short calls, on several threads, wait for each other longer than they work.
-    distances = {name: number(name) for name in names} | {name: category(name) for name in texts}
+    found = each(lambda some: _number_distances(some, frames, rows, placed), shared_out(names, at_most=_AT_ONCE))
+    distances = dict(zip(names, (row for block in found for row in block), strict=True))
+    distances |= {name: _category_distances(name, frames, rows, placed) for name in texts}
     return ranked(
         distances,
         last_dates=days[ends[:-1] - 1],
@@ -209,24 +190,21 @@ def ranked(
 def own_distances(history: FeatureFrame, reference: FeatureFrame, current: FeatureFrame) -> dict[str, float]:
     """Each number's distance at the check alone, as `calibrate` finds it: no placement is looked at."""
     frames = (history, reference, current)
-    rows = [rows_kept(dates_of(frame)) for frame in frames]
+    rows = [kept_of(frame) for frame in frames]
     newest, day = np.unique(dates_of(current)[rows[2]], return_inverse=True)
     k = len(newest)
     # History and reference count as a date each: the check's own windows need no finer ones.
-    before = np.repeat([0, 1], [len(rows[0]), len(rows[1])])
-    windows = Windows(
+    before = np.repeat([0, 1], [len(dates_of(frame)[kept]) for frame, kept in zip(frames[:2], rows[:2], strict=True)])
+    placed = Placed(
         day_of_row=np.concatenate([before, 2 + day]),
         n_days=2 + k,
         ends=np.array([2 + k]),
         k=k,
         references=((np.array([1]), np.array([2])),),
     )
-    found = {}
-    for name in current.numbers:
-        if name in history.numbers and name in reference.numbers:
-            values = [frame.numbers[name][chosen] for frame, chosen in zip(frames, rows, strict=True)]
-            found[name] = float(number_distances(np.concatenate(values), windows)[0])
-    return found
+    names = [name for name in current.numbers if name in history.numbers and name in reference.numbers]
+    distances = _number_distances(names, frames, rows, placed)
+    return {name: float(own) for name, (own,) in zip(names, distances, strict=True)}
 
 
 def reranked(calibration: Calibration, distances: Mapping[str, float], weights: Weights | None = None) -> Calibration:
@@ -240,165 +218,26 @@ def reranked(calibration: Calibration, distances: Mapping[str, float], weights: 
     return replace(calibration, statistic=statistic, p_value=p_value, distances=own)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Windows:
-    """All placements of the two windows, and which date each row is of."""
-
-    day_of_row: Integers
-    n_days: int
-    ends: Integers
-    """(placements,) index of the date after the newest"""
-    k: int
-    references: tuple[tuple[Integers, Integers], ...]
-    """First date and the one after the last of each placement's reference, once for each of its parts"""
-
-    def count(self, cells: Integers, n_cells: int) -> Floats:
-        """(days + 1, cells) rows of each cell up to and including each date; row 0 is before the first."""
-        flat = np.bincount(self.day_of_row * n_cells + cells, minlength=self.n_days * n_cells)
-        # Whole numbers below 2^24 are exact in single precision, and so are their differences.
-        counts = np.zeros((self.n_days + 1, n_cells), dtype=_counting(len(cells)))
-        counts[1:] = flat.reshape(self.n_days, n_cells)
-        return np.asarray(np.cumsum(counts, axis=0, out=counts))
-
-    def reference(self, counts: Floats) -> Floats:
-        """(placements, cells) of the reference windows."""
-        parts = [self._between(counts, first, after) for first, after in self.references]
-        return parts[0] if len(parts) == 1 else np.asarray(np.sum(parts, axis=0))
-
-    def newest(self, counts: Floats, n_dates: int) -> Floats:
-        """(placements, cells) of the current windows' newest dates."""
-        return self._between(counts, self.ends - n_dates, self.ends)
-
-    @staticmethod
-    def _between(counts: Floats, first: Integers, after: Integers) -> Floats:
-        """The check's own place is the last; where the earlier ones follow day by day, no row is looked up."""
-        earlier = len(after) - 1
-        if not (_is_run(first[:-1]) and _is_run(after[:-1])):
-            rows = counts.take(after, axis=0)
-            rows -= counts.take(first, axis=0)
-            return np.asarray(rows)
-        rows = np.empty((len(after), counts.shape[1]), dtype=counts.dtype)
-        if earlier:
-            np.subtract(counts[after[0] : after[0] + earlier], counts[first[0] : first[0] + earlier], out=rows[:-1])
-        np.subtract(counts[after[-1]], counts[first[-1]], out=rows[-1])
-        return rows
+def _number_distances(
+    names: Sequence[str], frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], placed: Placed
+) -> Floats:
+    """(names, placements)"""
+    columns = (
+        np.concatenate([frame.numbers[name][kept] for frame, kept in zip(frames, rows, strict=True)]) for name in names
+    )
+    counts, middles = placed.number_counts(columns, len(names))
+    found = number_distances(placed.reference(counts), placed.newest(counts), counts[:, :, -1], middles)
+    return found.astype(np.float64)
 
 
-def _counting(n: int) -> type[np.floating[Any]]:
-    """A type in which counts up to n are exact; the narrower one halves the time."""
-    return np.float32 if n < 2**24 else np.float64
-
-
-def suffixes(k: int) -> list[int]:
-    """The newest 1, 2, 4, … dates of a window of k, and all of them."""
-    return [*(2**i for i in range(k.bit_length()) if 2**i < k), k]
-
-
-def number_distances(values: Floats, windows: Windows) -> Floats:
-    """(placements,) distance of a numeric feature; infinities count as the outermost cells."""
-    is_missing = np.isnan(values)
-    edges, middles = quantile_cells(values[~is_missing] if is_missing.any() else values)
-    n_cells = len(middles)
-    cells = cell_of(values, edges)
-    cells[is_missing] = n_cells
-    counts = windows.count(cells, n_cells + 1)
-    spread = _spread(counts[:, :-1], middles, windows)
-    # Cumulative over the cells too, once for all windows: a window is then a difference of two rows.
-    upto, missing = _added_up(counts[:, :-1]), counts[:, -1:]
-    reference_upto, reference_missing = _shares(windows.reference(upto), windows.reference(missing))
-    # Nothing lies beyond the last cell.
-    widths = np.append(np.diff(middles), 0.0).astype(counts.dtype)
-    largest = np.zeros(len(windows.ends))
-    for n_dates in suffixes(windows.k):
-        newest_upto, newest_missing = _shares(windows.newest(upto, n_dates), windows.newest(missing, n_dates))
-        newest_upto -= reference_upto
-        shift = np.abs(newest_upto, out=newest_upto) @ widths
-        scaled = np.divide(shift, spread, out=np.zeros(len(shift)), where=spread > 0)
-        largest = np.maximum(largest, scaled + np.abs(newest_missing - reference_missing))
-    return largest
-
-
-def _is_run(indices: Integers) -> bool:
-    """Each one is the next day's."""
-    return not len(indices) or bool((np.diff(indices) == 1).all())
-
-
-def _added_up(counts: Floats) -> Floats:
-    """(days, cells) counts up to and including each cell. As a product: a sum along short rows takes twice as long."""
-    n_cells = counts.shape[1]
-    return np.asarray(counts @ np.triu(np.ones((n_cells, n_cells), dtype=counts.dtype)))
-
-
-def _chosen(values: Floats, rows: Integers) -> Floats:
-    """Those rows; all of them are no copy."""
-    return values if len(rows) == len(values) and _is_run(rows) else values[rows]
-
-
-def category_distances(values: Texts, windows: Windows) -> Floats:
-    """(placements,) total variation distance of a categorical feature, missing values a category of their own."""
-    _, cells = np.unique(np.array(["\0" if value is None else f"={value}" for value in values]), return_inverse=True)
-    counts = windows.count(cells.astype(np.int64), int(cells.max()) + 1)
-    reference = windows.reference(counts)
-    reference /= reference.sum(axis=1, keepdims=True)
-    largest = np.zeros(len(windows.ends))
-    for n_dates in suffixes(windows.k):
-        newest = windows.newest(counts, n_dates)
-        newest /= newest.sum(axis=1, keepdims=True)
-        largest = np.maximum(largest, np.abs(newest - reference).sum(axis=1) / 2)
-    return largest
-
-
-def _shares(upto: Floats, missing: Floats) -> tuple[Floats, Floats]:
-    """Cumulative shares of the cells among the values that are there, in place, and the share of missing ones.
-
-    upto : (windows, cells) cumulative counts      missing : (windows, 1)
-    """
-    n = upto[:, -1:].copy()
-    upto /= np.maximum(n, 1)
-    return upto, (missing / np.maximum(n + missing, 1))[:, 0]
-
-
-def _spread(counts: Floats, middles: Floats, windows: Windows) -> Floats:
-    """(placements,) geometric mean of the reference's standard deviation and that of all dates."""
-    powers = counts @ np.column_stack([np.ones(len(middles)), middles, middles**2])
-    overall = _deviation(powers[-1:])
-    return np.asarray(np.sqrt(np.maximum(_deviation(windows.reference(powers)), LEAST_SPREAD * overall) * overall))
-
-
-def _deviation(powers: Floats) -> Floats:
-    """(windows,) standard deviations from each window's count, sum and sum of squares."""
-    n = np.maximum(powers[:, 0], 1)
-    return np.asarray(np.sqrt(np.maximum(powers[:, 2] / n - (powers[:, 1] / n) ** 2, 0.0)))
-
-
-def rows_kept(dates: Dates, limit: int = ROWS_PER_DATE) -> Integers:
-    """Indices of at most `limit` rows of each date, evenly spaced; what is kept is kept again."""
-    if not len(dates):
-        return np.empty(0, dtype=np.int64)
-    order = np.arange(len(dates)) if _is_ascending(dates) else np.argsort(dates, kind="stable")
-    starts = _first_rows(dates[order])
-    sizes = np.diff(starts, append=len(dates))
-    if sizes.max() <= limit:
-        return np.asarray(order)
-    taken = np.minimum(sizes, limit)
-    within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
-    return np.asarray(order[np.repeat(starts, taken) + within * np.repeat(sizes, taken) // np.repeat(taken, taken)])
-
-
-def _distinct(dates: Dates) -> Dates:
-    """Each date once, ascending. Rows mostly come in order of their dates, and a million need no sort then."""
-    return dates[_first_rows(dates)] if _is_ascending(dates) else np.unique(dates)
-
-
-def _is_ascending(dates: Dates) -> bool:
-    days = dates.view(np.int64)
-    return bool((days[1:] >= days[:-1]).all())
-
-
-def _first_rows(ascending: Dates) -> Integers:
-    """Index of each date's first row."""
-    days = ascending.view(np.int64)
-    return np.flatnonzero(np.append(len(days) > 0, days[1:] != days[:-1])[: len(days)])
+def _category_distances(
+    name: str, frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], placed: Placed
+) -> Floats:
+    """(placements,)"""
+    texts = np.concatenate([frame.categories[name][kept] for frame, kept in zip(frames, rows, strict=True)])
+    names, cells = np.unique(np.array(["\0" if text is None else f"={text}" for text in texts]), return_inverse=True)
+    counts = placed.category_counts(cells.astype(np.int64), len(names))
+    return category_distances(placed.reference(counts), placed.newest(counts)).astype(np.float64)
 
 
 def _shortfall(
@@ -444,8 +283,3 @@ def _critical(earlier: Floats, alpha: float) -> float:
     """The largest value of the placements that is too common: above it, p is at most alpha."""
     allowed = math.floor(alpha * (1 + len(earlier)) + 1e-9) - 1
     return float(np.sort(earlier)[::-1][allowed])
-
-
-def dates_of(frame: FeatureFrame) -> Dates:
-    """(n,) the rows' dates; empty where they were read without."""
-    return np.asarray(frame.dates if frame.dates is not None else (), dtype="datetime64[D]")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mlops.drift_detection.presort import sort_into
 from mlops.features.frame import Floats
 
 Integers = npt.NDArray[np.int64]
@@ -30,19 +31,28 @@ def quantile_cells(values: Floats) -> tuple[Floats, Floats]:
     A middle is a value that occurred, so one wild value in a thousand moves nothing. Middles run from 0 to 1:
     the distance has no unit, and squares of 1e200, or of a level with a spread of 1e-12, are no trouble.
     """
-    sample = np.sort(values[:: max(1, len(values) // _CELL_SAMPLE)])
-    if not len(sample):
+    taken = values[:: max(1, len(values) // _CELL_SAMPLE)]
+    n = len(taken)
+    if not n:
         return np.empty(0), np.zeros(1)
-    finite = sample[np.isfinite(sample)]
-    bounds = (finite[0], finite[-1]) if len(finite) else (0.0, 0.0)
-    ranks = np.arange(1, CELLS) * len(sample) // CELLS
-    edges = np.unique(sample[ranks])
-    starts = np.concatenate([[0], np.searchsorted(sample, edges, side="right"), [len(sample)]])
+    sample = np.empty(n)
+    sort_into(taken, sample)
+    edges = sample[np.arange(1, CELLS) * n // CELLS]
+    edges = edges[np.append(True, edges[1:] != edges[:-1])]
+    upto = sample.searchsorted(edges, side="right")
     # The last cell is empty where the last edge is the largest value.
-    middle = np.clip((starts[:-1] + starts[1:] - 1) // 2, 0, len(sample) - 1)
-    halves = np.clip(np.maximum.accumulate(sample[middle]), *bounds) / 2
+    middle = np.minimum((np.append(0, upto) + np.append(upto, n) - 1) // 2, n - 1)
+    halves = _finite(np.maximum.accumulate(sample[middle]), sample) / 2
     width = halves[-1] - halves[0]
     return edges, (halves - halves[0]) / width if width > 0 else np.zeros(len(halves))
+
+
+def _finite(middles: Floats, sample: Floats) -> Floats:
+    """Infinities as the outermost finite values of the sample; 0 where it has none."""
+    if np.isfinite(sample[0]) and np.isfinite(sample[-1]):
+        return middles
+    finite = sample[np.isfinite(sample)]
+    return np.clip(middles, finite[0], finite[-1]) if len(finite) else np.zeros(len(middles))
 
 
 def cell_of(values: Floats, edges: Floats) -> Integers:
@@ -79,7 +89,7 @@ class _Slots:
             per_unit = float(_SLOTS / (edges[-1] - edges[0]))
         if not 0 < per_unit < np.inf or not np.isfinite(edges[0] * per_unit):
             return None
-        in_slot = np.bincount(_slot_of(edges, float(edges[0]), per_unit), minlength=_SLOTS)
+        in_slot = np.bincount(np.maximum(_slot_of(edges, float(edges[0]), per_unit), 0), minlength=_SLOTS)
         most = int(in_slot.max())
         if most > _MOST_IN_SLOT:
             return None
@@ -93,7 +103,7 @@ class _Slots:
 
     def cell_of(self, values: Floats) -> Integers:
         """(n,) how many edges lie below each value."""
-        cells = self.before.take(_slot_of(values, self.low, self.per_unit))
+        cells = self.before.take(_slot_of(values, self.low, self.per_unit), mode="clip")
         first = cells.astype(np.int64)
         for later in range(self.most):
             cells += values > self.edges[later:].take(first)
@@ -101,13 +111,12 @@ class _Slots:
 
 
 def _slot_of(values: Floats, low: float, per_unit: float) -> Integers:
-    """(n,) the slot, those beyond the ends in the outermost; nan in the first."""
+    """(n,) the slot, beyond the last one the last; below 0 before the first, and for nan."""
     with np.errstate(over="ignore", invalid="ignore"):  # the outermost edge itself may be infinite
         place = values - low
         place *= per_unit
-    np.fmax(place, 0.0, out=place)
-    np.fmin(place, _SLOTS - 1.0, out=place)
-    return place.astype(np.int64)
+        # nan and what is far below become the smallest number, or 0.
+        return np.minimum(place, _SLOTS - 1.0, out=place).astype(np.int64)
 
 
 def _compared(values: Floats, edges: Floats) -> Integers:

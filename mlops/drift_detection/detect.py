@@ -1,36 +1,32 @@
 """Compares two windows of features and says whether they have drifted; pure.
 
 One sort per column and window; every statistic reads the sorted columns, which live no longer than their
-feature's turn, so that memory is a column per core beyond the rows. Called by the drift stage.
+batch's turn, so that memory is a long column, or a few short ones, per core beyond the rows. Called by the drift
+stage.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
-import numpy as np
-
 from mlops.drift_detection.calibration import Calibration, calibrate
 from mlops.drift_detection.categorical import compare_counts
-from mlops.drift_detection.description import OrderedColumn, describe, finite, ordered_column, ordered_columns
-from mlops.drift_detection.distances import jensen_shannon, wasserstein
-from mlops.drift_detection.distributions import category_distribution, number_distribution
-from mlops.drift_detection.findings import Finding, category_findings, numeric_findings
-from mlops.drift_detection.ks import ks_test
-from mlops.drift_detection.parallel import ahead, each
-from mlops.drift_detection.psi import bin_counts, index_from_counts, quantile_bins
+from mlops.drift_detection.distributions import category_distribution
+from mlops.drift_detection.findings import Finding, category_findings
+from mlops.drift_detection.numeric_comparison import Compared, compare_block, sample_block
+from mlops.drift_detection.ordered import blocks, ordered_table
+from mlops.drift_detection.parallel import each, shared_out
 from mlops.drift_detection.report import TRAILING, DriftReport, FeatureReport, ReferenceUsed
-from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
+from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict
 from mlops.drift_detection.weights import Weights
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
 from mlops.ports import Window
 from mlops.strategies import DriftPolicy
 
-#: So many values are sorted by one call: few enough for the cache, so many that threads seldom hand over.
+#: So many values are compared together: few enough for the cache, so many that threads seldom hand over.
 _VALUES_AT_ONCE = 400_000
 #: The longest time without trading that a calendar makes of itself: Thursday's close to Tuesday's.
 _LONGEST_PAUSE = timedelta(days=4)
@@ -57,7 +53,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
 
     `history`: rows before the reference window, with their dates; without them the calibrated rule says
     `insufficient`.
-    `weights`: how much each feature counts in the raw share and in the calibrated statistic; None: alike.
+    `weights`: how much each feature counts in the calibrated rule, its share and its statistic; None: alike.
     `calibration`: where it was worked out beforehand.
     `used`: which reference the rows are. `findings`: what is known of the data beforehand.
 
@@ -72,7 +68,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     numbers = [name for name in reference.numbers if name in current.numbers]
     texts = [name for name in reference.categories if name in current.categories]
     compared = [
-        *_compare_all(numbers, reference.numbers, current.numbers, policy),
+        *_compare_all(numbers, reference, current, policy),
         *each(lambda name: _categorical(name, reference.categories[name], current.categories[name], policy), texts),
     ]
     calibration = calibration or calibrate(
@@ -103,7 +99,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
 
 
 def conclude(  # noqa: PLR0913 -- what a report states of its check, each by keyword
-    compared: Mapping[str, tuple[FeatureReport, list[Finding]]],
+    compared: Mapping[str, Compared],
     findings: list[Finding],
     calibration: Calibration,
     policy: DriftPolicy,
@@ -133,21 +129,20 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
             f"strategy {strategy!r}: no feature holds any value from {reference_window.start} to {current_window.end}: "
             f"{', '.join(reports)}; load the features, or correct the view"
         )
-    counted = (
-        weights if weights and any(weights.get(name, 0.0) > 0 for name in reports) else dict.fromkeys(reports, 1.0)
+    verdicts = [
+        FeatureVerdict(
+            name=name,
+            drifted_ks=report.drifted_ks,
+            drifted_psi=report.drifted_psi,
+            weight=1.0 if weights is None else weights.get(name, 0.0),
+        )
+        for name, report in reports.items()
+    ]
+    raw, counted = (
+        rule(verdicts, alert_share=policy.alert_share, n_current=n_current, min_current_rows=min_current_rows)
+        for rule in (raw_verdict, weighted_verdict)
     )
-    raw = raw_verdict(
-        [
-            FeatureVerdict(
-                name=name, drifted_ks=report.drifted_ks, drifted_psi=report.drifted_psi, weight=counted.get(name, 0.0)
-            )
-            for name, report in reports.items()
-        ],
-        alert_share=policy.alert_share,
-        n_current=n_current,
-        min_current_rows=min_current_rows,
-    )
-    calibrated = calibrated_verdict(raw, calibration, alert_share=policy.alert_share)
+    calibrated = calibrated_verdict(counted, calibration, alert_share=policy.alert_share)
     return DriftReport(
         strategy=strategy,
         as_of=as_of,
@@ -168,89 +163,37 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
 
 
 def _compare_all(
-    names: list[str], reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: DriftPolicy
-) -> list[tuple[FeatureReport, list[Finding]]]:
-    """Each feature's statistics. Long columns: a feature per core. Short ones: one thread sorts, this one does the
-    rest; its many short calls would only wait for those of a second one.
-    """
-    rows = max((len(reference[name]) + len(current[name]) for name in names), default=1)
-    size = max(1, _VALUES_AT_ONCE // max(rows, 1))
-    batches = [names[i : i + size] for i in range(0, len(names), size)]
-
-    def ordered(batch: list[str]) -> list[tuple[OrderedColumn, OrderedColumn]]:
-        before = ordered_columns([reference[name] for name in batch])
-        return list(zip(before, ordered_columns([current[name] for name in batch]), strict=True))
-
-    def compared(
-        batch: list[str], columns: list[tuple[OrderedColumn, OrderedColumn]]
-    ) -> list[tuple[FeatureReport, list[Finding]]]:
-        return [_compare_ordered(name, ref, cur, policy) for name, (ref, cur) in zip(batch, columns, strict=True)]
-
-    if size == 1:
-        found = each(lambda batch: compared(batch, ordered(batch)), batches)
-    else:
-        found = [compared(batch, columns) for batch, columns in zip(batches, ahead(ordered, batches), strict=True)]
+    names: list[str], reference: FeatureFrame, current: FeatureFrame, policy: DriftPolicy
+) -> list[Compared]:
+    """Each feature's statistics, a few features at a time on every core."""
+    batches = shared_out(names, at_most=max(1, _VALUES_AT_ONCE // (reference.n_rows + current.n_rows)))
+    found = each(lambda batch: _compare_batch(batch, reference.numbers, current.numbers, policy), batches)
     return [pair for batch in found for pair in batch]
 
 
-def compare_numbers(
-    name: str, reference: Floats, current: Floats, policy: DriftPolicy
-) -> tuple[FeatureReport, list[Finding]]:
+def _compare_batch(
+    names: Sequence[str], reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: DriftPolicy
+) -> list[Compared]:
+    before = ordered_table([reference[name] for name in names])
+    now = ordered_table([current[name] for name in names])
+    compared: list[Compared] = []
+    for rows, (ref, cur) in blocks(before, now):
+        compared += compare_block(names[rows], sample_block(ref, bins=policy.bins), cur, policy)
+    return compared
+
+
+def compare_numbers(name: str, reference: Floats, current: Floats, policy: DriftPolicy) -> Compared:
     """Statistics and findings of one numeric column. reference : (n,)      current : (m,)      nan: missing."""
-    return _compare_ordered(name, ordered_column(reference), ordered_column(current), policy)
+    return _compare_batch([name], {name: reference}, {name: current}, policy)[0]
 
 
-def _compare_ordered(
-    name: str, ref: OrderedColumn, cur: OrderedColumn, policy: DriftPolicy
-) -> tuple[FeatureReport, list[Finding]]:
-    ref_description, cur_description = describe(ref), describe(cur)
-    found = numeric_findings(name, ref_description, cur_description, alpha=policy.ks_p)
-    forced = any(finding.is_drift for finding in found)
-    if not len(ref.values) or not len(cur.values):
-        return FeatureReport(
-            kind="number", ks_statistic=None, ks_p=None, psi=None, drifted_ks=forced, drifted_psi=forced,
-            reference=ref_description, current=cur_description,
-        ), found  # fmt: skip
-    ks = ks_test(ref.values, cur.values)
-    bins = quantile_bins(ref.values, bins=policy.bins)
-    before, now = bin_counts(ref.values, ref.n_missing, bins), bin_counts(cur.values, cur.n_missing, bins)
-    psi = index_from_counts(before, now, smoothing=policy.smoothing, floor=policy.psi_floor)
-    if math.isnan(psi) or math.isnan(ks.p_value):
-        raise UnusableFeatures(f"{name}: its statistics are undefined although both windows hold values")
-    report = FeatureReport(
-        kind="number",
-        ks_statistic=ks.statistic,
-        ks_p=ks.p_value,
-        psi=psi,
-        drifted_ks=ks.p_value < policy.ks_p or forced,
-        drifted_psi=psi >= policy.psi_significant or forced,
-        reference=ref_description,
-        current=cur_description,
-        wasserstein=scaled_wasserstein(ref, cur, ref_description.std),
-        jensen_shannon=jensen_shannon(before, now),
-        distribution=number_distribution(finite(ref), finite(cur), spread=ref_description.std),
-    )
-    return report, found
-
-
-def scaled_wasserstein(reference: OrderedColumn, current: OrderedColumn, spread: float | None) -> float | None:
-    """W1 of the finite values in `spread`s; None without a spread, or where it is beyond the largest float."""
-    if not spread:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = wasserstein(finite(reference), finite(current)) / spread
-    return scaled if math.isfinite(scaled) else None
-
-
-def _categorical(
-    name: str, reference: Texts, current: Texts, policy: DriftPolicy
-) -> tuple[FeatureReport, list[Finding]]:
+def _categorical(name: str, reference: Texts, current: Texts, policy: DriftPolicy) -> Compared:
     return compare_texts(name, Counter(reference.tolist()), Counter(current.tolist()), policy)
 
 
 def compare_texts(
     name: str, reference: Counter[str | None], current: Counter[str | None], policy: DriftPolicy
-) -> tuple[FeatureReport, list[Finding]]:
+) -> Compared:
     """Statistics and findings of one categorical column, from rows per category; None: missing."""
     drift = compare_counts(reference, current)
     found = category_findings(name, reference, current, unseen=drift.unseen, alpha=policy.ks_p)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,25 +84,35 @@ def number_distribution(reference: Floats, current: Floats, *, spread: float | N
     reference : (n,) current : (m,) finite, ascending      spread: standard deviation of the reference
     None where a window is empty, or where the values lie too far apart for the difference to be a float.
     """
-    if not len(reference) or not len(current):
-        return None
-    low = min(_below(reference), _below(current))
-    high = max(_above(reference), _above(current))
-    if low == high:
-        # One value: a bin's width around it, as wide as the value is large, so that the edges differ.
-        margin = max(abs(low), 1.0) / 2
-        low, high = low - margin, high + margin
-    if not math.isfinite(high - low):
-        return None
-    edges = low + (high - low) * _STEPS
-    edges[-1] = high
-    return NumberDistribution(
-        low=low,
-        high=high,
-        reference=_counts(reference, edges),
-        current=_counts(current, edges),
-        quantile_shift=_quantile_shift(reference, current, spread),
-    )
+    return number_distributions(reference[np.newaxis], current[np.newaxis], spreads=[spread])[0]
+
+
+def number_distributions(
+    reference: Floats, current: Floats, *, spreads: Sequence[float | None]
+) -> list[NumberDistribution | None]:
+    """The same of each feature. reference : (f, n)      current : (f, m)      spreads : f of them"""
+    if not reference.shape[1] or not current.shape[1]:
+        return [None] * len(spreads)
+    low = np.minimum(_below(reference), _below(current))
+    high = np.maximum(_above(reference), _above(current))
+    # One value: a bin's width around it, as wide as the value is large, so that the edges differ.
+    margin = np.where(low == high, np.maximum(np.abs(low), 1.0) / 2, 0.0)
+    low, high = low - margin, high + margin
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = low[:, np.newaxis] + (high - low)[:, np.newaxis] * _STEPS
+        moved = _quantiles(current) - _quantiles(reference)
+    edges[:, -1] = high
+    # Of edges that are nan the counts mean nothing, and are not used.
+    rows = zip(edges[:, 0].tolist(), edges[:, -1].tolist(), _counts(reference, edges), _counts(current, edges),
+               moved.tolist(), spreads, strict=True)  # fmt: skip
+    return [
+        NumberDistribution(
+            low=first, high=last, reference=tuple(before), current=tuple(now), quantile_shift=_in_spreads(shift, spread)
+        )
+        if math.isfinite(last - first)
+        else None
+        for first, last, before, now, shift, spread in rows
+    ]
 
 
 def category_distribution(names: Sequence[str | None], counts: Integers) -> CategoryDistribution:
@@ -120,34 +129,37 @@ def category_distribution(names: Sequence[str | None], counts: Integers) -> Cate
     )
 
 
-def _below(values: Floats) -> float:
-    return float(values[math.floor(TAIL * (len(values) - 1))])
+def _below(values: Floats) -> Floats:
+    return values[:, math.floor(TAIL * (values.shape[1] - 1))]
 
 
-def _above(values: Floats) -> float:
-    return float(values[math.ceil((1 - TAIL) * (len(values) - 1))])
+def _above(values: Floats) -> Floats:
+    return values[:, math.ceil((1 - TAIL) * (values.shape[1] - 1))]
 
 
-def _counts(values: Floats, edges: Floats) -> tuple[int, ...]:
-    """Below, in each bin [edge, next), the last one closed, above."""
-    upto = values.searchsorted(edges, side="left").tolist()
-    upto[-1] = int(values.searchsorted(edges[-1], side="right"))
-    return tuple(after - before for before, after in pairwise([0, *upto, len(values)]))
+def _counts(values: Floats, edges: Floats) -> list[list[int]]:
+    """Of each feature: below, in each bin [edge, next), the last one closed, above."""
+    upto = np.zeros((len(values), BINS + 3), dtype=np.int64)
+    upto[:, -1] = values.shape[1]
+    for row, borders, out in zip(values, edges, upto, strict=True):
+        out[1:-1] = row.searchsorted(borders)
+        out[-2] = row.searchsorted(borders[-1], side="right")
+    counts: list[list[int]] = np.diff(upto, axis=1).tolist()
+    return counts
 
 
-def _quantile_shift(reference: Floats, current: Floats, spread: float | None) -> tuple[float, ...] | None:
+def _in_spreads(moved: Sequence[float], spread: float | None) -> tuple[float, ...] | None:
+    """With four digits; None without a spread, or beyond the largest float."""
     if not spread:
         return None
-    moved = [(now - before) / spread for before, now in zip(_quantiles(reference), _quantiles(current), strict=True)]
-    return tuple(round(value, 4) for value in moved) if all(map(math.isfinite, moved)) else None
+    shift = [value / spread for value in moved]
+    return tuple(round(value, 4) for value in shift) if all(map(math.isfinite, shift)) else None
 
 
-def _quantiles(values: Floats) -> list[float]:
-    """At LEVELS, linear interpolation between order statistics, which no two of them can overflow."""
-    position = _LEVELS * (len(values) - 1)
+def _quantiles(values: Floats) -> Floats:
+    """(f, levels) linear interpolation between order statistics, which no two of them can overflow."""
+    last = values.shape[1] - 1
+    position = _LEVELS * last
     below = position.astype(np.int64)
     part = position - below
-    quantiles: list[float] = (
-        values[below] * (1.0 - part) + values[np.minimum(below + 1, len(values) - 1)] * part
-    ).tolist()
-    return quantiles
+    return np.asarray(values[:, below] * (1.0 - part) + values[:, np.minimum(below + 1, last)] * part)

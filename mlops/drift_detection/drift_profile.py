@@ -20,10 +20,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mlops.drift_detection.calibration import rows_kept
 from mlops.drift_detection.cells import CELLS, cell_of, quantile_cells
-from mlops.drift_detection.description import Description, describe, ordered_column
+from mlops.drift_detection.description import Description, describe
+from mlops.drift_detection.ordered import ordered_column
+from mlops.drift_detection.placements import rows_kept
 from mlops.drift_detection.psi import bin_counts, quantile_bins
+from mlops.drift_detection.shifts import MISSING, Singles
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats, Texts
 from mlops.ports import Window
@@ -33,8 +35,6 @@ Bytes = npt.NDArray[np.uint8]
 
 #: Values of the quantile grid: D against it is off by less than 1 / 4096 (half a step), 0 where all values fit.
 GRID = 2048
-#: The daily counts' last column: missing values.
-MISSING = CELLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +96,11 @@ class DriftProfile:
         return schema_hash({name: feature.kind for name, feature in self.features.items()})
 
     @cached_property
-    def upto(self) -> npt.NDArray[np.float32]:
-        """(features, t + 1, CELLS + 1) `daily` added up before each date; whole numbers below 2**24 are exact."""
-        added = np.zeros((len(self.daily), len(self.dates) + 1, CELLS + 1), dtype=np.float32)
+    def upto(self) -> Singles:
+        """(features, CELLS + 1, t + 1) `daily` added up before each date; whole numbers below 2**24 are exact."""
+        added = np.zeros((len(self.daily), CELLS + 1, len(self.dates) + 1), dtype=np.float32)
         for counts, out in zip(self.daily, added, strict=True):
-            np.cumsum(counts, axis=0, dtype=np.float32, out=out[1:])
+            np.cumsum(counts.T, axis=1, dtype=np.float32, out=out[:, 1:])
         return added
 
 

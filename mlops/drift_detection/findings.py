@@ -23,6 +23,7 @@ Code = Literal[
     "duplicate_rows",
     "stale",
     "predictions_not_compared",
+    "targets_not_compared",
     "equal_weights",
     "reference_unavailable",
 ]

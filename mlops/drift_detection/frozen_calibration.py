@@ -12,39 +12,32 @@ step together, in blocks that stay in the cache. Why so: docs/decisions/0018. Ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 
 from mlops.drift_detection.calibration import (
     LEAST_BLOCKS,
-    LEAST_SPREAD,
     Calibration,
     are_enough,
     covered_enough,
-    dates_of,
     insufficient,
     least_placements,
     ranked,
-    rows_kept,
-    suffixes,
 )
 from mlops.drift_detection.drift_profile import (
-    MISSING,
     CategoryProfile,
     DriftProfile,
     NumberProfile,
     category_cells,
     number_cells,
 )
+from mlops.drift_detection.placements import Dates, dates_of, rows_kept
+from mlops.drift_detection.shifts import MISSING, Singles, category_distances, number_distances, padded, suffixes
 from mlops.drift_detection.weights import Weights
-from mlops.features.frame import FeatureFrame
-
-Singles = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
+from mlops.features.frame import FeatureFrame, Floats
 
 #: Features that go through a step together: 4 x 500 placements x 65 cells in single precision are 520 KB.
 _AT_ONCE = 8
@@ -61,6 +54,23 @@ class _Places:
     k: int
     n: int
     """Placements; the first one's reference begins with the profile's first date"""
+
+    def reference(self, upto: Singles) -> Singles:
+        """(…, placements + 1) of the references. upto : (…, dates + 1) up to each date"""
+        found = np.empty((*upto.shape[:-1], self.n + 1), dtype=upto.dtype)
+        np.subtract(upto[..., self.r : self.r + self.n], upto[..., : self.n], out=found[..., :-1])
+        np.subtract(upto[..., self.first + self.r], upto[..., self.first], out=found[..., -1])
+        return found
+
+    def newest(self, upto: Singles, now: Singles) -> Iterator[Singles]:
+        """(…, placements + 1) of the newest 1, 2, 4, … dates. now : (…, of each) the check's own"""
+        end = self.r + self.g + self.k
+        for i, length in enumerate(suffixes(self.k)):
+            found = np.empty((*upto.shape[:-1], self.n + 1), dtype=upto.dtype)
+            before = upto[..., end - length : end - length + self.n]
+            np.subtract(upto[..., end : end + self.n], before, out=found[..., :-1])
+            found[..., -1] = now[..., i]
+            yield found
 
 
 def gap_dates(profile: DriftProfile, current_start: date) -> int:
@@ -124,11 +134,13 @@ def calibrate_frozen(
         part = slice(start, start + _AT_ONCE)
         names = numbers[part]
         upto = profile.upto[_run([place[name] for name in names])]
-        return _number_distances(profile, names, upto, now[: len(numbers)][part], places)
+        middles = np.stack([_middles(profile, name) for name in names])
+        newest = places.newest(upto, now[: len(numbers)][part])
+        return number_distances(places.reference(upto), newest, upto[:, :, -1], middles)
 
     def category(i: int) -> Singles:
         upto = profile.upto[place[texts[i]]]
-        return _category_distances(upto, now[len(numbers) + i], places)
+        return category_distances(places.reference(upto), places.newest(upto, now[len(numbers) + i]))
 
     found = [row for start in starts for row in block(start)] + [category(i) for i in range(len(texts))]
     ends = np.arange(r + g + k, r + g + k + n_placements)
@@ -143,10 +155,8 @@ def calibrate_frozen(
     )
 
 
-def _current_counts(
-    profile: DriftProfile, current: FeatureFrame, days: npt.NDArray[np.datetime64], names: Sequence[str]
-) -> Singles:
-    """(features, suffixes, CELLS + 1) counts of the newest 1, 2, 4, … dates, of numbers added up over the cells."""
+def _current_counts(profile: DriftProfile, current: FeatureFrame, days: Dates, names: Sequence[str]) -> Singles:
+    """(features, CELLS + 1, suffixes) counts of the newest 1, 2, 4, … dates, of numbers added up over the cells."""
     dates = dates_of(current)
     kept = rows_kept(dates)
     day = np.searchsorted(days, dates[kept])
@@ -162,7 +172,7 @@ def _current_counts(
         if isinstance(feature, NumberProfile):
             np.cumsum(out[:, :MISSING], axis=1, out=out[:, :MISSING])
     newest = np.cumsum(counts[:, ::-1], axis=1)
-    return np.asarray(newest[:, [n - 1 for n in suffixes(len(days))]])
+    return np.asarray(newest[:, [n - 1 for n in suffixes(len(days))]].swapaxes(1, 2))
 
 
 def _run(places: list[int]) -> slice | list[int]:
@@ -171,83 +181,6 @@ def _run(places: list[int]) -> slice | list[int]:
     return slice(places[0], places[0] + len(places)) if is_run else places
 
 
-def _number_distances(
-    profile: DriftProfile,
-    names: Sequence[str],
-    upto: Singles,
-    now: Singles,
-    places: _Places,
-) -> Singles:
-    """(features, placements + 1); the check's own last."""
-    middles = np.zeros((len(names), MISSING), dtype=np.float64)
-    # The missing values' column has no width: a product with whole rows needs no copy of them.
-    widths = np.zeros((len(names), MISSING + 1, 1), dtype=np.float32)
-    for i, name in enumerate(names):
-        feature = profile.features[name]
-        if isinstance(feature, NumberProfile):
-            c = len(feature.middles)
-            middles[i] = np.append(feature.middles, np.full(MISSING - c, feature.middles[-1]))
-            widths[i, : c - 1, 0] = np.diff(feature.middles)
-    n, r, first, end = places.n, places.r, places.first, places.r + places.g + places.k
-    reference = np.empty((len(names), n + 1, MISSING + 1), dtype=np.float32)
-    np.subtract(upto[:, r : r + n], upto[:, :n], out=reference[:, :n])
-    np.subtract(upto[:, first + r], upto[:, first], out=reference[:, n])
-    spread = _spread(reference, upto[:, -1], middles)
-    missing = _to_shares(reference)
-    largest = np.zeros((len(names), n + 1), dtype=np.float32)
-    newest = np.empty_like(reference)
-    for i, length in enumerate(suffixes(places.k)):
-        np.subtract(upto[:, end : end + n], upto[:, end - length : end - length + n], out=newest[:, :n])
-        newest[:, n] = now[:, i]
-        newest_missing = _to_shares(newest)
-        newest -= reference
-        shift = (np.abs(newest, out=newest) @ widths)[..., 0]
-        scaled = np.divide(shift, spread, out=np.zeros_like(shift), where=spread > 0)
-        np.maximum(largest, scaled + np.abs(newest_missing - missing), out=largest)
-    return largest
-
-
-def _to_shares(counts: Singles) -> Singles:
-    """Makes shares of the values that are there of (…, CELLS + 1) counts; gives the share of missing values."""
-    present, absent = counts[..., MISSING - 1 : MISSING].copy(), counts[..., MISSING:].copy()
-    counts *= 1 / np.maximum(present, 1)
-    return np.asarray((absent / np.maximum(present + absent, 1))[..., 0])
-
-
-def _spread(reference: Singles, total: Singles, middles: npt.NDArray[np.float64]) -> Singles:
-    """(features, placements) geometric mean of each reference's standard deviation and that of all dates.
-
-    From counts up to each cell: the sum of n(c) m(c) is N m(last) minus that of N(<= c) (m(c + 1) - m(c)). 1 where the
-    profile never varied: a distance is then the share of values that left.
-    """
-    powers = np.stack([middles, middles**2], axis=2)
-    steps = np.zeros((len(powers), MISSING + 1, 2), dtype=np.float32)
-    steps[:, : MISSING - 1] = np.diff(powers, axis=1)
-    last = powers[:, None, -1]
-    overall = _deviation(total[:, None], steps, last)
-    spread = np.sqrt(np.maximum(_deviation(reference, steps, last), LEAST_SPREAD * overall) * overall)
-    return np.where(overall > 0, spread, 1).astype(np.float32)
-
-
-def _deviation(upto: Singles, steps: Singles, last: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    present = upto[..., MISSING - 1 : MISSING]
-    n = np.maximum(present, 1).astype(np.float64)
-    powers = np.where(present > 0, last - (upto @ steps) / n, 0.0)
-    return np.asarray(np.sqrt(np.maximum(powers[..., 1] - powers[..., 0] ** 2, 0.0)))
-
-
-def _category_distances(upto: Singles, now: Singles, places: _Places) -> Singles:
-    """(placements + 1,) total variation; the check's own last."""
-    n, r, first, end = places.n, places.r, places.first, places.r + places.g + places.k
-    reference = _all_shares(np.concatenate([upto[r : r + n] - upto[:n], upto[None, first + r] - upto[first]]))
-    largest = np.zeros(n + 1, dtype=np.float32)
-    for i, length in enumerate(suffixes(places.k)):
-        newest = _all_shares(
-            np.concatenate([upto[end : end + n] - upto[end - length : end - length + n], now[None, i]])
-        )
-        np.maximum(largest, np.abs(newest - reference).sum(axis=1) / 2, out=largest)
-    return largest
-
-
-def _all_shares(counts: Singles) -> Singles:
-    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+def _middles(profile: DriftProfile, name: str) -> Floats:
+    feature = profile.features[name]
+    return padded(feature.middles) if isinstance(feature, NumberProfile) else np.zeros(MISSING)

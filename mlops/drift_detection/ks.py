@@ -9,15 +9,17 @@ The same convention at every size (scipy switches at 10,000 rows, which makes a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mlops.drift_detection.ks_distribution import kolmogorov_tail
+from mlops.drift_detection.ks_distribution import kolmogorov_tails
 from mlops.errors import InsufficientData
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 #: So many neighbours of the smaller sample are looked at together, or passed over together.
 _STRETCH = 64
@@ -43,55 +45,80 @@ def ks_test(reference: Floats, current: Floats) -> KsTest:
     if n == 0 or m == 0:
         raise InsufficientData(f"a KS test needs values in both samples; found {n} and {m}")
     statistic = ks_statistic(reference, current)
-    effective_n = round(n * m / (n + m))
-    return KsTest(statistic=statistic, p_value=ks_p_value(statistic, effective_n))
+    return KsTest(statistic=statistic, p_value=ks_p_values([statistic], [effective_size(n, m)])[0])
 
 
-def ks_p_value(statistic: float, n: int) -> float:
-    """P of a distance as large at the effective size n, the rounded n m / (n + m)."""
-    # At n = 0 it is one value against one: they always differ as much as they can, and the distribution is undefined.
-    return kolmogorov_tail(statistic, n) if n else 1.0
+def effective_size(n: int, m: int) -> int:
+    """The one-sample size of which p is."""
+    return round(n * m / (n + m))
+
+
+def ks_p_values(statistics: Sequence[float], sizes: Sequence[int]) -> list[float]:
+    """P of distances as large at their effective sizes."""
+    # At size 0 it is one value against one: they always differ as much as they can; the distribution is undefined.
+    found = dict.fromkeys(range(len(sizes)), 1.0)
+    for size in {size for size in sizes if size}:
+        places = [i for i, other in enumerate(sizes) if other == size]
+        found |= zip(places, kolmogorov_tails([statistics[i] for i in places], size), strict=True)
+    return list(found.values())
 
 
 def ks_statistic(reference: Floats, current: Floats) -> float:
-    """Largest distance of the two empirical distribution functions; both samples in ascending order.
+    """Largest distance of the two empirical distribution functions; both samples in ascending order."""
+    return ks_statistics(reference[np.newaxis], current[np.newaxis])[0]
+
+
+def ks_statistics(reference: Floats, current: Floats) -> list[float]:
+    """The same of each feature. reference : (f, n)      current : (f, m)      each row ascending
 
     The smaller sample is looked up in the larger one: O(m log n). Where its function is above the other's, the
-    supremum lies at one of its points; where it is below, just before one. Of a long sample every 64th point is
-    looked up first: both functions only rise, which bounds the distance between two of them, and most stretches
-    cannot hold the supremum.
+    supremum lies at one of its points; where it is below, just before one.
     """
-    small, large = (current, reference) if len(current) <= len(reference) else (reference, current)
-    if len(small) <= _WHOLE:
-        return _distance(small, large, np.arange(len(small)))
+    small, large = (current, reference) if current.shape[1] <= reference.shape[1] else (reference, current)
+    if small.shape[1] > _WHOLE:
+        return [_by_stretches(*pair) for pair in zip(small, large, strict=True)]
+    found: list[float] = _distances(small, large, np.arange(small.shape[1])).tolist()
+    return found
+
+
+def _by_stretches(small: Floats, large: Floats) -> float:
+    """Of a long sample every 64th point is looked up first: both functions only rise, which bounds the distance
+    between two of them, and most stretches cannot hold the supremum.
+    """
     chosen = np.append(np.arange(0, len(small) - 1, _STRETCH), len(small) - 1)
-    least = _distance(small, large, chosen)
+    small, large = small[np.newaxis], large[np.newaxis]
+    n_small, n_large = small.shape[1], large.shape[1]
+    least = float(_distances(small, large, chosen)[0])
     first, last = chosen[:-1], chosen[1:]
-    upto, before = _counts(small[chosen], large)
-    above = (last + 1) / len(small) - upto[:-1] / len(large)
-    below = before[1:] / len(large) - first / len(small)
+    upto, before = (counts[0] for counts in _counts(small[:, chosen], large))
+    above = (last + 1) / n_small - upto[:-1] / n_large
+    below = before[1:] / n_large - first / n_small
     open_stretches = np.append(np.maximum(above, below) > least, False)
-    inside = np.flatnonzero(np.repeat(open_stretches, _STRETCH)[: len(small)])
-    return max(least, _distance(small, large, inside)) if len(inside) else least
+    inside = np.flatnonzero(np.repeat(open_stretches, _STRETCH)[:n_small])
+    return max(least, float(_distances(small, large, inside)[0])) if len(inside) else least
 
 
-def _distance(small: Floats, large: Floats, chosen: npt.NDArray[np.int64]) -> float:
-    """Largest distance at, or just before, the chosen points of the smaller sample.
+def _distances(small: Floats, large: Floats, chosen: Counts) -> Floats:
+    """(f,) largest distance at, or just before, the chosen points of the smaller sample.
 
     Of equal values the last has the function's value at them, the first that before: the others' are nearer.
     """
-    upto, before = _counts(small[chosen], large)
-    above = (chosen + 1) / len(small) - upto / len(large)
-    below = before / len(large) - chosen / len(small)
-    return float(max(above.max(), below.max()))
+    upto, before = _counts(small[:, chosen], large)
+    above = (chosen + 1) / small.shape[1] - upto / large.shape[1]
+    below = before / large.shape[1] - chosen / small.shape[1]
+    return np.asarray(np.maximum(above.max(axis=1), below.max(axis=1)))
 
 
-def _counts(points: Floats, large: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How many values are at or below each point, and how many are below it."""
-    upto = large.searchsorted(points, side="right")
-    before = upto.copy()
+def _counts(points: Floats, large: Floats) -> tuple[Counts, Counts]:
+    """(f, p) how many values are at or below each point, and how many are below it."""
+    upto = np.empty(points.shape, dtype=np.int64)
+    for row, values, out in zip(points, large, upto, strict=True):
+        out[:] = values.searchsorted(row, side="right")
     # Where the large sample does not hold the point, as many values are before it as up to it.
-    held = large[np.maximum(upto - 1, 0)] == points
-    if held.any():
-        before[held] = large.searchsorted(points[held], side="left")
+    held = np.take_along_axis(large, np.maximum(upto - 1, 0), axis=1) == points
+    if not held.any():
+        return upto, upto
+    before = upto.copy()
+    for i in np.flatnonzero(held.any(axis=1)):
+        before[i, held[i]] = large[i].searchsorted(points[i, held[i]], side="left")
     return upto, before

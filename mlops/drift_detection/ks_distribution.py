@@ -10,6 +10,7 @@ ten columns. Ranges of validity: Simard and L'Ecuyer 2011. Called by `ks`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,33 +36,46 @@ _PI2 = math.pi**2
 
 def kolmogorov_tail(statistic: float, n: int) -> float:
     """P(D_n >= statistic), two-sided: scipy's kstwo.sf to 1e-12. n >= 1."""
-    weight = n * statistic * statistic
-    if n <= _SMALL or statistic >= 0.5:
-        return float(np.clip(kstwo.sf(statistic, n), 0.0, 1.0))
-    if weight >= _SEPARATE:
-        return min(1.0, 2 * _one_sided_tail(statistic, n))
-    if n <= _EXPANSION_ALWAYS and n * statistic**1.5 <= _EXPANSION:
-        return float(np.clip(kstwo.sf(statistic, n), 0.0, 1.0))
-    return min(1.0, max(0.0, 1.0 - _pelz_good(math.sqrt(weight), n)))
+    return kolmogorov_tails([statistic], n)[0]
 
 
-def _one_sided_tail(d: float, n: int) -> float:
-    """P(D+ >= d), by logarithms that do not cancel.
+def kolmogorov_tails(statistics: Sequence[float], n: int) -> list[float]:
+    """The same of each distance at one size."""
+    far = [n > _SMALL and d < 0.5 and n * d * d >= _SEPARATE for d in statistics]
+    tails = iter(_one_sided_tails(np.array([d for d, is_far in zip(statistics, far, strict=True) if is_far]), n))
+    return [min(1.0, 2 * next(tails)) if is_far else _near(d, n) for d, is_far in zip(statistics, far, strict=True)]
+
+
+def _near(statistic: float, n: int) -> float:
+    """The tail of a small sample, or of a small distance."""
+    if n <= _SMALL or statistic >= 0.5 or (n <= _EXPANSION_ALWAYS and n * statistic**1.5 <= _EXPANSION):
+        return float(np.clip(kstwo.sf(statistic, n), 0.0, 1.0))
+    return min(1.0, max(0.0, 1.0 - _pelz_good(math.sqrt(n * statistic * statistic), n)))
+
+
+def _one_sided_tails(distances: Floats, n: int) -> list[float]:
+    """P(D+ >= d) of each d, by logarithms that do not cancel.
 
     d sum over j <= n (1 - d) of C(n, j) (d + j/n)^(j-1) (1 - d - j/n)^(n-j)
     """
+    if not len(distances):
+        return []
     step = max(1, n // _TERMS)
-    # The last whole j with d + j/n < 1; the term of j = 0 is (1 - d)^n.
-    j = np.arange(1.0, math.ceil(n * (1 - d)), step)
+    # The whole j up to the last with d + j/n < 1; the term of j = 0 is (1 - d)^n.
+    j = np.arange(1.0, math.ceil(n * (1 - distances.min())), step)
     rest = n - j
     t, rest_share = j / n, rest / n
+    d = distances[:, np.newaxis]
     # C(n, j) t^j (1-t)^(n-j) by Stirling, then the ratios (1 + d/t)^j and (1 - d/(1-t))^(n-j).
     with np.errstate(divide="ignore"):  # log 0 of a term that is 0
         logs = j * np.log1p(d / t) + rest * np.log1p(-np.minimum(d / rest_share, 1.0))
     logs += _remainder(np.array([float(n)])) - _remainder(j) - _remainder(rest)
     terms = np.exp(logs) / ((d + t) * np.sqrt(t * rest_share))
-    first = math.exp(n * math.log1p(-d))
-    return first + d * step * float(terms.sum()) / math.sqrt(2 * math.pi * n)
+    # A larger distance has fewer terms.
+    terms[j >= np.ceil(n * (1 - d))] = 0.0
+    first = np.exp(n * np.log1p(-distances))
+    tails: list[float] = (first + distances * step * terms.sum(axis=1) / math.sqrt(2 * math.pi * n)).tolist()
+    return tails
 
 
 def _remainder(k: Floats) -> Floats:

@@ -1,10 +1,9 @@
-"""One call per feature, on both cores; pure. numpy's sorts and sums let go of the interpreter's lock."""
+"""Calls for features, on all cores; pure. numpy's sorts and sums let go of the interpreter's lock."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,20 +23,14 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int 
         return list(pool.map(work, items))
 
 
-def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Results in the items' order, worked out by another thread while the caller uses the one before.
-
-    For work that is one long numpy call; a few results wait at a time.
-    """
-    if usable_cores() == 1 or len(items) < 2:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="drift") as pool:
-        waiting = deque(pool.submit(work, item) for item in items[:2])
-        for item in [*items[2:], None, None]:
-            yield waiting.popleft().result()
-            if item is not None:
-                waiting.append(pool.submit(work, item))
+def shared_out(items: Sequence[Item], *, at_most: int) -> list[Sequence[Item]]:
+    """The items in batches of about one size, as many for each core."""
+    if not items:
+        return []
+    n_batches = -(-len(items) // at_most)
+    threads = min(usable_cores(), _MOST_THREADS)
+    size = -(-len(items) // (-(-n_batches // threads) * threads))
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def usable_cores() -> int:

@@ -11,7 +11,7 @@ from datetime import date
 
 from mlops.drift_detection.calibration import calibrate, own_distances, reranked
 from mlops.drift_detection.psi_verdicts import PsiReference
-from mlops.drift_detection.verdict import FeatureVerdict, Verdict, calibrated_verdict, raw_verdict
+from mlops.drift_detection.verdict import FeatureVerdict, Verdict, calibrated_verdict, raw_verdict, weighted_verdict
 from mlops.drift_detection.weights import Weights
 from mlops.features.frame import FeatureFrame
 from mlops.features.windows import calibration_window, drift_windows
@@ -58,23 +58,24 @@ class PlaceboCheck:
     def fired(self, distances: Mapping[str, float], drifted: Mapping[str, bool]) -> Fired:
         """Both verdicts, the named features having these values in place of their own."""
         found = {**self._drifted, **drifted}
-        weights = self._weights or {}
-        is_weighted = any(weights.get(name, 0.0) > 0 for name in found)
         features = [
             FeatureVerdict(
                 name=name,
                 drifted_ks=False,
                 drifted_psi=is_drifted,
-                weight=weights.get(name, 0.0) if is_weighted else 1.0,
+                weight=1.0 if self._weights is None else self._weights.get(name, 0.0),
             )
             for name, is_drifted in found.items()
         ]
-        raw = raw_verdict(
-            features,
-            alert_share=self._drift.alert_share,
-            n_current=self.current.n_rows,
-            min_current_rows=self._data.min_current_rows,
+        raw, counted = (
+            rule(
+                features,
+                alert_share=self._drift.alert_share,
+                n_current=self.current.n_rows,
+                min_current_rows=self._data.min_current_rows,
+            )
+            for rule in (raw_verdict, weighted_verdict)
         )
         calibration = reranked(self._calibration, distances, self._weights) if distances else self._calibration
-        both = calibrated_verdict(raw, calibration, alert_share=self._drift.alert_share)
+        both = calibrated_verdict(counted, calibration, alert_share=self._drift.alert_share)
         return Fired(calibrated=both.verdict, raw=raw.verdict, reason=both.reason)

@@ -17,6 +17,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from mlops.drift_detection.presort import sort_into
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
@@ -38,10 +40,26 @@ def quantile_bins(reference: Floats, *, bins: int) -> Bins:
     reference : (n,) ascending, without nan, n >= 1. Where one value is heavier than a bin, it gets its own:
     an edge at it, and one just below it.
     """
+    return quantile_bins_of_rows(reference[np.newaxis], bins=bins)[0]
+
+
+def quantile_bins_of_rows(reference: Floats, *, bins: int) -> list[Bins]:
+    """The same of each feature. reference : (f, n) each row ascending"""
+    n = reference.shape[1]
     # The inverse of the empirical distribution: an edge is always a value that occurred.
     # Whole numbers: 0.7 * 30 as floats may be a hair above 21, and its ceiling 22.
-    ranks = -(-np.arange(1, bins, dtype=np.int64) * len(reference) // bins) - 1
-    edges = reference[ranks]
+    ranks = -(-np.arange(1, bins, dtype=np.int64) * n // bins) - 1
+    edges = reference[:, ranks]
+    before, after = reference[:, np.maximum(ranks - 1, 0)], reference[:, np.minimum(ranks + 1, n - 1)]
+    # A value that occurs once is no atom, and no two edges are the same.
+    is_plain = ((before < edges) & (edges < after)).all(axis=1) & (n > bins)
+    return [
+        Bins(edges=one) if plain else _bins_with_atoms(one, values, bins)
+        for one, values, plain in zip(edges, reference, is_plain.tolist(), strict=True)
+    ]
+
+
+def _bins_with_atoms(edges: Floats, reference: Floats, bins: int) -> Bins:
     is_first = np.append(True, edges[1:] != edges[:-1])[: len(edges)]
     edges = edges[is_first]
     # A value heavier than a bin spans a quantile border, so every atom is among the edges.
@@ -93,6 +111,7 @@ def population_stability_index(
 
 def sorted_values(values: Floats) -> tuple[Floats, int]:
     """The values in ascending order without nan, and how many nan there were: one sort, nan sort last."""
-    ordered = np.sort(values)
-    n = int(np.searchsorted(ordered, np.nan, side="left"))
+    ordered = np.empty(len(values))
+    sort_into(values, ordered)
+    n = int(ordered.searchsorted(np.nan, side="left"))
     return ordered[:n], len(ordered) - n

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlops.drift_detection.categorical import compare_counts
-from mlops.drift_detection.description import Description, OrderedColumn, describe, ordered_column
+from mlops.drift_detection.description import Description, describe
 from mlops.drift_detection.findings import category_findings, numeric_findings
+from mlops.drift_detection.ordered import OrderedColumn, ordered_column
 from mlops.drift_detection.psi import Bins, Counts, bin_counts, index_from_counts, quantile_bins
 from mlops.features.frame import FeatureFrame, Floats, Texts
 from mlops.strategies import DriftPolicy

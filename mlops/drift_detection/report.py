@@ -161,6 +161,8 @@ class DriftReport:
                 "raw": {**_decided(self.raw), "share": self.raw.share, "alert_share": self.policy.alert_share},
                 "calibrated": {
                     **_decided(self.calibrated),
+                    "share": self.calibrated.share,
+                    "share_of": self.calibrated.share_of,
                     "p_value": self.calibration.p_value,
                     "alpha": self.calibration.alpha,
                 },

@@ -18,15 +18,13 @@ import numpy as np
 from mlops.drift_detection.calibration import (
     LEAST_BLOCKS,
     Calibration,
-    Dates,
-    Integers,
     are_enough,
     covered_enough,
-    dates_of,
     insufficient,
     least_placements,
     rank,
 )
+from mlops.drift_detection.placements import Dates, Integers, dates_of
 from mlops.drift_detection.weights import Weights
 from mlops.features.frame import FeatureFrame
 from mlops.ports import Window

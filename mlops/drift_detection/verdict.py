@@ -1,9 +1,10 @@
 """From features to a verdict; pure.
 
-`raw` is the documented rule: the share of features that drifted by PSI, at or above the alert share. On
+`raw` is the documented rule: the share of features that drifted by PSI, each counted alike, at or above the alert
+share. On
 real prices it fires on most calm days, because pooled rows of one day are not independent; that is measured
-in docs/statistics.md. `calibrated` asks for the same share, so that the threshold keeps its meaning, and for
-a shift that is extreme among all earlier ones (`calibration`).
+in docs/statistics.md. `calibrated` asks for the same share, of the champion's importance where the policy says so, so
+that the threshold keeps its meaning, and for a shift that is extreme among all earlier ones (`calibration`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class FeatureVerdict:
     drifted_ks: bool
     drifted_psi: bool
     weight: float = 1.0
-    """How much it counts in the share."""
+    """How much it counts in the share of the calibrated rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Decision:
 
     verdict: Verdict
     share: float
-    """Of the features by PSI, each counted with its weight."""
+    """Of the features by PSI, each counted alike or with its weight."""
     reason: str
     share_of: str = "of the features"
     """What `share` is a share of, in words."""
@@ -42,7 +43,19 @@ class Decision:
 def raw_verdict(
     features: list[FeatureVerdict], *, alert_share: float, n_current: int, min_current_rows: int
 ) -> Decision:
-    """The documented rule; `insufficient` where the current window is too small to say anything."""
+    """The documented rule, where every feature counts alike; `insufficient` where the current window is too small to
+    say anything.
+    """
+    alike = [replace(feature, weight=1.0) for feature in features]
+    return weighted_verdict(alike, alert_share=alert_share, n_current=n_current, min_current_rows=min_current_rows)
+
+
+def weighted_verdict(
+    features: list[FeatureVerdict], *, alert_share: float, n_current: int, min_current_rows: int
+) -> Decision:
+    """The same with each feature's weight; where none counts anything, all count alike."""
+    if not any(feature.weight > 0 for feature in features):
+        features = [replace(feature, weight=1.0) for feature in features]
     n_drifted = sum(feature.drifted_psi for feature in features)
     total = sum(feature.weight for feature in features)
     share = sum(feature.weight for feature in features if feature.drifted_psi) / total
@@ -67,23 +80,26 @@ def raw_verdict(
     )
 
 
-def calibrated_verdict(raw: Decision, calibration: Calibration, *, alert_share: float) -> Decision:
-    """`drifted` where the raw share reaches its threshold and the shift is extreme at alpha; both are needed."""
-    if raw.verdict == "insufficient":
-        return raw
+def calibrated_verdict(counted: Decision, calibration: Calibration, *, alert_share: float) -> Decision:
+    """`drifted` where the share reaches its threshold and the shift is extreme at alpha; both are needed.
+
+    `counted`: by the share alone, weighted or not.
+    """
+    if counted.verdict == "insufficient":
+        return counted
     if calibration.p_value is None:
         missing = f"the shift cannot be compared with earlier ones: {calibration.missing}"
-        return replace(raw, verdict="insufficient", reason=missing)
+        return replace(counted, verdict="insufficient", reason=missing)
     p = f"p {calibration.p_value:.3g} among {calibration.n_placements} earlier windows"
-    share = f"{raw.share:.0%} {raw.share_of} drifted by PSI"
-    if raw.verdict == "stable":
+    share = f"{counted.share:.0%} {counted.share_of} drifted by PSI"
+    if counted.verdict == "stable":
         reason = f"{share}, below the alert threshold of {alert_share:.0%} ({p})"
-        return replace(raw, verdict="stable", reason=reason)
+        return replace(counted, verdict="stable", reason=reason)
     if calibration.is_extreme:
         reason = f"{share}, and so large a shift is rare: {p}"
-        return replace(raw, verdict="drifted", reason=reason)
+        return replace(counted, verdict="drifted", reason=reason)
     reason = f"{share}, but so large a shift is usual: {p}, above {calibration.alpha:g}"
-    return replace(raw, verdict="stable", reason=reason)
+    return replace(counted, verdict="stable", reason=reason)
 
 
 def difference(raw: Decision, calibrated: Decision) -> str | None:

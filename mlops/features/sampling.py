@@ -105,7 +105,8 @@ def dkw_bound(n: int, *, confidence: float = 0.95) -> float:
 
         eps = sqrt(ln(2 / (1 - confidence)) / (2 n))
 
-    Holds at every value at once, for one feature without missing values. The KS distance from any third sample
+    Holds at every value at once, for one feature without missing values, where each row was drawn independently: of
+    rows that a stable hash chose that is an assumption. The KS distance from any third sample
     then differs by no more. Source: Massart 1990, the tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality.
     """
     return min(1.0, math.sqrt(math.log(2 / (1 - confidence)) / (2 * n)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import String, column, select, values
+from sqlalchemy import select
 
 from mlops.ledger import tables
+from mlops.ledger.names import pairs_as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE, Kind, RunState
 from mlops.ledger.run_list import RunLine
@@ -23,11 +24,8 @@ class JobList(LedgerPart):
         """The newest run with a slot of each strategy and kind; one query."""
         if not lines:
             return {}
-        asked = (
-            values(column("strategy", String), column("kind", String), name="asked")
-            .data([(strategy, kind.value) for strategy, kind in lines])
-            .cte("asked")
-        )
+        pairs = [(strategy, kind.value) for strategy, kind in lines]
+        asked = pairs_as_rows(self.database, pairs, "strategy", "kind")
         newest = (
             select(_run.run_id)
             .where(

@@ -11,6 +11,7 @@ from mlops.ledger.check_list import CheckList
 from mlops.ledger.endings import Endings
 from mlops.ledger.job_list import JobList
 from mlops.ledger.leases import Leases
+from mlops.ledger.model_list import ModelList
 from mlops.ledger.outboxes import Outboxes
 from mlops.ledger.policies import Policies
 from mlops.ledger.readers import Readers
@@ -20,6 +21,7 @@ from mlops.ledger.retention import Retention
 from mlops.ledger.run_list import RunList
 from mlops.ledger.runs import Runs
 from mlops.ledger.standings import Standings
+from mlops.ledger.start_list import StartList
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.users import Users
 from mlops.ledger.workers import Workers
@@ -42,6 +44,8 @@ class SqlLedger(
     RunList,
     CheckList,
     JobList,
+    ModelList,
+    StartList,
     Users,
     Access,
     Auditing,

@@ -118,6 +118,8 @@ _succeeded = text("state = 'succeeded'")
 Index(
     "ix_mlops_stage_finished", stage.c.stage, stage.c.finished_at, postgresql_where=_succeeded, sqlite_where=_succeeded
 )
+_trained = text("stage = 'train' AND state = 'succeeded'")
+Index("ix_mlops_stage_trained", stage.c.strategy, stage.c.finished_at, postgresql_where=_trained, sqlite_where=_trained)
 
 attempt = Table(
     "mlops_attempt",

@@ -562,7 +562,9 @@ class Gateway:
         self, asked: str, exc: MlflowException, missing: type[RegistryError]
     ) -> RegistryError | RegistryUnavailable:
         words = _innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
-        if exc.error_code in _UNREACHABLE:
+        # A request whose answer was lost is sent again, and then its own row is in the way: what it asked for is there,
+        # but its answer is not, so the whole is tried again.
+        if exc.error_code in _UNREACHABLE or _is_collision(exc):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
             return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
@@ -573,7 +575,7 @@ class Gateway:
 
 
 def _is_collision(exc: MlflowException) -> bool:
-    """Another writer inserted the same row first, in PostgreSQL's words or in SQLite's."""
+    """Another writer, or the same request, inserted the row first; in PostgreSQL's words or in SQLite's."""
     words = str(exc.message).lower()
     return "uniqueviolation" in words or "unique constraint" in words
 

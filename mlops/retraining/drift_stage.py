@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from mlops.drift_detection.alarm import settle_alarm
-from mlops.drift_detection.calibration import rows_kept
+from mlops.drift_detection.placements import rows_kept
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
 from mlops.drift_detection.weights import weights_json
@@ -28,7 +28,7 @@ from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.champion_model import ask_champion
 from mlops.retraining.champion_part import compared_predictions, settled_weights
 from mlops.retraining.drift_windows import WindowsRead, dates_of, read_windows
-from mlops.retraining.reference_choice import choose_reference, compare
+from mlops.retraining.reference_choice import choose_reference, compare, not_compared
 from mlops.retraining.report_files import write_page, write_report
 from mlops.strategy_file import restore
 
@@ -73,7 +73,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     )
     document["data"]["weights"] = weights_json(weights, champion.version)
     document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, asking)
-    document["findings"] += [asdict(finding) for finding in unweighted + unpredicted]
+    left_out = not_compared(choice, strategy, read.targets)
+    document["findings"] += [asdict(finding) for finding in [*unweighted, *unpredicted, *left_out]]
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir) if is_live else None

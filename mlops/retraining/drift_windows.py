@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from mlops.drift_detection.calibration import ROWS_PER_DATE, rows_kept
+from mlops.drift_detection.placements import ROWS_PER_DATE, rows_kept
 from mlops.drift_detection.seasons import season_history
 from mlops.errors import EmptyWindow
 from mlops.features.frame import select_features

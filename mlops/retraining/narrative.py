@@ -71,7 +71,8 @@ def sampling_lines(result: Mapping[str, Any]) -> list[str]:
     rows = sampling["reference"]
     line = (
         f"  Reference sampled: {rows['n_kept']:,} of {rows['n_rows']:,} rows; with probability "
-        f"{sampling['confidence']:.0%} a KS distance is within {sampling['ks_error_bound']:.4f} of that of all rows"
+        f"{sampling['confidence']:.0%} a KS distance is within {sampling['ks_error_bound']:.4f} of that of all rows, "
+        f"taking the hash that chose them for independent draws"
     )
     return [line]
 

@@ -20,6 +20,7 @@ from mlops.drift_detection.seasons import season_windows
 from mlops.errors import ConfigurationError, RegistryError, RegistryUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date, datetime
 
     from mlops.bootstrap import Services
@@ -77,6 +78,21 @@ def _of_champion(services: Services, strategy: Strategy, champion: Champion, *, 
             profile_sha256=stored.sha256,
         ),
     )
+
+
+def not_compared(choice: ReferenceChoice, strategy: Strategy, targets: Sequence[str]) -> list[Finding]:
+    """What a reference without rows leaves out: a profile knows neither predictions nor targets."""
+    if choice.profile is None:
+        return []
+    why = "the reference is the champion's training profile, which holds no rows"
+    found = []
+    if strategy.drift.predictions:
+        message = f"the champion's predictions are not compared: {why}"
+        found.append(Finding(code="predictions_not_compared", column=None, message=message, is_drift=False))
+    if targets:
+        message = f"{', '.join(targets)} not compared: {why}"
+        found.append(Finding(code="targets_not_compared", column=None, message=message, is_drift=False))
+    return found
 
 
 def compare(

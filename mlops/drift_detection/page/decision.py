@@ -51,7 +51,7 @@ def alternatives(document: Mapping[str, Any]) -> Alternatives:
         cells = [Alternative(verdict=raw, is_in_force=rule == "raw" and share == own_share)]
         cells += [
             Alternative(
-                verdict=calibrated_at(document, raw, alpha),
+                verdict=calibrated_at(document, share, alpha),
                 is_in_force=rule == "calibrated" and share == own_share and alpha == own_alpha,
             )
             for alpha in alphas
@@ -68,10 +68,12 @@ def raw_at(document: Mapping[str, Any], alert_share: float) -> str:
     return "drifted" if raw["share"] >= alert_share else "stable"
 
 
-def calibrated_at(document: Mapping[str, Any], raw: str, alpha: float) -> str:
+def calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float) -> str:
     """The calibrated rule; a level finer than the history's number of placements needs more history."""
+    raw, calibrated = document["verdict"]["raw"], document["verdict"]["calibrated"]
     calibration = document.get("calibration") or {}
     p = calibration.get("p_value")
-    if raw == "insufficient" or p is None or calibration["n_placements"] < math.ceil(1 / alpha) - 1:
+    if raw["verdict"] == "insufficient" or p is None or calibration["n_placements"] < math.ceil(1 / alpha) - 1:
         return "insufficient"
-    return "drifted" if raw == "drifted" and p <= alpha else "stable"
+    # Reports that have no share of its own counted all features alike in both rules.
+    return "drifted" if calibrated.get("share", raw["share"]) >= alert_share and p <= alpha else "stable"

@@ -86,7 +86,7 @@ def test_a_token_is_shown_once_kept_as_a_digest_and_ends_when_it_is_revoked(
 ) -> None:
     text = shown_secret(viewer.post("/admin/account/tokens", name="ci", role="viewer", days=1).text)
     (token,) = services.ledger.tokens("victor")
-    assert text.rpartition("_")[2] not in viewer.get("/admin/account").text
+    assert text[-16:] not in viewer.get("/admin/account").text
     program = {"authorization": f"Bearer {text}"}
     assert nobody.client.get("/admin/", headers=program).json()["list"]["n_all"] == 1
     viewer.post(f"/admin/account/tokens/{token.id}/revoke")
@@ -123,12 +123,13 @@ def test_an_operator_revokes_anybodys_token_and_a_viewer_only_their_own(
 def test_another_session_of_ones_own_is_ended_and_nobody_elses(
     services: FakeServices, viewer: Browser, nobody: Browser, operator: Browser
 ) -> None:
+    (own,) = services.ledger.sessions("victor")
     nobody.sign_in("victor")
-    sessions = {session.digest for session in services.ledger.sessions("victor")}
+    (other,) = [session for session in services.ledger.sessions("victor") if session.digest != own.digest]
     (annas,) = services.ledger.sessions("anna")
     assert viewer.post(f"/admin/account/sessions/{annas.digest}/end").status_code == 422
-    for digest in sessions:
-        viewer.post(f"/admin/account/sessions/{digest}/end")
+    viewer.post(f"/admin/account/sessions/{other.digest}/end")
+    assert viewer.get("/admin/").status_code == 200
     assert nobody.get("/admin/").status_code == 303
     assert operator.get("/admin/").status_code == 200
 

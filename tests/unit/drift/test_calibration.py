@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from mlops.drift_detection.calibration import Calibration, calibrate, rows_kept
+from mlops.drift_detection.calibration import Calibration, calibrate
+from mlops.drift_detection.placements import rows_kept
 from mlops.features.frame import FeatureFrame
 
 K, R = 3, 6

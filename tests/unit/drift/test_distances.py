@@ -59,5 +59,4 @@ def test_shares_without_a_common_bin_are_one_apart() -> None:
 
 
 def test_values_near_the_largest_float_are_undefined_not_wrong() -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        assert not math.isfinite(wasserstein(np.array([-1.7e308, 1.7e308]), np.array([-1e308, 1.7e308])))
+    assert not math.isfinite(wasserstein(np.array([-1.7e308, 1.7e308]), np.array([-1e308, 1.7e308])))

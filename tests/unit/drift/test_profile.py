@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from mlops.drift_detection.drift_profile import GRID, MISSING, NumberProfile, quantile_grid, schema_hash
+from mlops.drift_detection.drift_profile import GRID, NumberProfile, quantile_grid, schema_hash
 from mlops.drift_detection.ks import ks_statistic
 from mlops.drift_detection.profile_file import digest_of, read_profile, write_profile
+from mlops.drift_detection.shifts import MISSING
 from mlops.errors import EmptyWindow, UnusableProfile
 from tests.unit.drift.profiles import SPANS, day, profile_of
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.drift_detection.calibration import Calibration, calibrate
-from mlops.drift_detection.verdict import Decision, FeatureVerdict, calibrated_verdict, raw_verdict
+from mlops.drift_detection.verdict import Decision, FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict
 from mlops.drift_detection.weights import importance_weights, weighted_mean, weights_json
 from mlops.features.frame import FeatureFrame
 
@@ -51,6 +51,10 @@ def raw(features: list[FeatureVerdict]) -> Decision:
     return raw_verdict(features, alert_share=0.3, n_current=500, min_current_rows=100)
 
 
+def weighted(features: list[FeatureVerdict]) -> Decision:
+    return weighted_verdict(features, alert_share=0.3, n_current=500, min_current_rows=100)
+
+
 def test_weights_are_the_importance_of_the_checks_features_and_sum_to_one() -> None:
     found = importance_weights({"a": 0.6, "b": 0.2, "elsewhere": 0.2}, ["a", "b", "c"])
     assert found == pytest.approx({"a": 0.75, "b": 0.25, "c": 0.0})
@@ -77,13 +81,19 @@ def test_a_weighted_mean_is_numpys_and_without_weights_the_plain_one() -> None:
         assert weighted_mean(values, nothing).tolist() == [2.0, 4.0]
 
 
-def test_the_raw_share_is_the_weight_of_what_drifted() -> None:
-    found = raw(verdicts(True, False, False, weights=(0.5, 0.25, 0.25)))
+def test_the_documented_rule_counts_every_feature_alike_whatever_its_weight() -> None:
+    found = raw(verdicts(True, False, False, weights=(0.0, 0.5, 0.5)))
+    assert found == raw(verdicts(True, False, False))
+    assert (found.share, found.verdict, found.share_of) == (1 / 3, "drifted", "of the features")
+
+
+def test_the_weighted_share_is_the_weight_of_what_drifted() -> None:
+    found = weighted(verdicts(True, False, False, weights=(0.5, 0.25, 0.25)))
     assert (found.share, found.verdict) == (0.5, "drifted")
     assert found.reason == (
         "1 of 3 features (50% of the champion's importance) drifted by PSI; the alert threshold is 30%"
     )
-    unread = raw(verdicts(True, True, False, weights=(0.0, 0.1, 0.9)))
+    unread = weighted(verdicts(True, True, False, weights=(0.0, 0.1, 0.9)))
     assert (unread.share, unread.verdict) == (0.1, "stable")
 
 
@@ -91,12 +101,13 @@ def test_features_that_count_alike_give_the_documented_share_and_words() -> None
     found = raw(verdicts(True, False, False))
     assert (found.share, found.share_of) == (1 / 3, "of the features")
     assert found.reason == "1 of 3 features (33%) drifted by PSI; the alert threshold is 30%"
-    assert raw(verdicts(True, False, False, weights=(0.2, 0.2, 0.2))).share == pytest.approx(1 / 3)
+    for weights in ((0.2, 0.2, 0.2), (0.0, 0.0, 0.0)):
+        assert weighted(verdicts(True, False, False, weights=weights)).share == pytest.approx(1 / 3)
 
 
 def test_the_calibrated_reason_says_what_its_share_is_of() -> None:
-    weighted = raw(verdicts(True, False, weights=(0.75, 0.25)))
-    found = calibrated_verdict(weighted, calibrated("a", "b"), alert_share=0.3)
+    counted = weighted(verdicts(True, False, weights=(0.75, 0.25)))
+    found = calibrated_verdict(counted, calibrated("a", "b"), alert_share=0.3)
     assert found.reason.startswith("75% of the champion's importance drifted by PSI")
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from mlops.drift_detection import distances, ks
-from mlops.drift_detection.description import describe, ordered_column
+from mlops.drift_detection.description import describe
+from mlops.drift_detection.ordered import ordered_column
 
 Floats = npt.NDArray[np.float64]
 

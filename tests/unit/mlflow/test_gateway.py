@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from mlops.errors import RegistryError, RegistryUnavailable
 from mlops.mlflow.gateway import Gateway
@@ -41,6 +42,16 @@ def test_an_error_names_the_server_without_its_password(error: Exception, monkey
         gateway.delete_alias("growth", "champion")
     assert "http://registry:5000" in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_request_that_was_sent_twice_is_tried_again_and_does_not_fail_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "inputs_pk"'
+    gateway = Gateway(URI)
+    monkeypatch.setattr(gateway, "_client", FailingClient(MlflowException(words, error_code=BAD_REQUEST)))
+    with pytest.raises(RegistryUnavailable):
+        gateway.log("run-1", params={"depth": 3})
 
 
 class CollidingClient:

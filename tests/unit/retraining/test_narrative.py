@@ -223,7 +223,7 @@ def test_a_sampled_reference_is_told_with_its_bound_and_a_sampled_history_alone_
     lines = drift_lines({**DRIFT, "sampling": sampling})
     assert (
         "  Reference sampled: 1,000,312 of 10,000,000 rows; with probability 95% a KS distance is within 0.0014 of "
-        "that of all rows"
+        "that of all rows, taking the hash that chose them for independent draws"
     ) in lines
     only_history = {"history": reference, "ks_error_bound": None, "confidence": None}
     assert drift_lines({**DRIFT, "sampling": only_history}) == drift_lines(DRIFT)

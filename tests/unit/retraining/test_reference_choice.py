@@ -99,6 +99,19 @@ def test_a_check_against_the_champion_reads_current_rows_alone(services: FakeSer
     assert not [item for item in (outcome.drift_report or {})["findings"] if item["code"] == "reference_unavailable"]
 
 
+def test_a_check_against_the_champion_says_that_predictions_and_targets_are_not_compared(
+    services: FakeServices,
+) -> None:
+    with_trained_champion(services)
+    said = {item["code"]: item["message"] for item in (checked(services).drift_report or {})["findings"]}
+    assert said["predictions_not_compared"].startswith("the champion's predictions are not compared: the reference is")
+    assert said["targets_not_compared"].startswith("target_return not compared: the reference is")
+    services.with_policy(drift=DriftPolicy(predictions=False), data=CHAMPION)
+    codes = [item["code"] for item in (checked(services).drift_report or {})["findings"]]
+    assert "predictions_not_compared" not in codes
+    assert "targets_not_compared" in codes
+
+
 def test_a_shift_is_seen_against_the_champion(services: FakeServices) -> None:
     with_trained_champion(services)
     services.with_source(panel(shift=3.0))

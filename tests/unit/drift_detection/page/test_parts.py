@@ -129,7 +129,7 @@ def of_shares(share: float, p: float | None, *, n_placements: int = 400, n_curre
         min_current_rows=100,
     )
     report["verdict"]["raw"] = {"verdict": raw.verdict, "share": raw.share, "alert_share": 0.3, "reason": raw.reason}
-    report["verdict"]["calibrated"] |= {"alpha": 0.05, "p_value": p}
+    report["verdict"]["calibrated"] |= {"alpha": 0.05, "p_value": p, "share": raw.share}
     report["calibration"] |= {"p_value": p, "n_placements": n_placements}
     return report
 
@@ -169,6 +169,17 @@ def test_a_level_that_the_history_cannot_resolve_gives_no_verdict() -> None:
     cells = dict(alternatives(of_shares(0.5, 0.02, n_placements=50)).rows)[0.3]
     # One in a hundred needs 99 earlier places.
     assert [cell.verdict for cell in cells] == ["drifted", "insufficient", "drifted", "drifted"]
+
+
+def test_the_calibrated_rule_under_another_threshold_has_its_own_weighted_share() -> None:
+    report = of_shares(0.5, 0.02)
+    report["verdict"]["calibrated"]["share"] = 0.15
+    cells = {share: [cell.verdict for cell in row] for share, row in alternatives(report).rows}
+    assert (cells[0.1], cells[0.2]) == (
+        ["drifted", "stable", "drifted", "drifted"], ["drifted", "stable", "stable", "stable"],
+    )  # fmt: skip
+    del report["verdict"]["calibrated"]["share"]
+    assert [cell.verdict for cell in dict(alternatives(report).rows)[0.2]] == cells[0.1]
 
 
 def test_the_heat_map_has_one_column_per_day_and_the_newest_report_of_each() -> None:

@@ -1,0 +1,112 @@
+"""A model's versions: what the ledger trained and decided, beside what MLflow shows of them; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from admin.registry_view import Seen
+    from mlops.ledger.model_list import TrainedLine
+    from mlops.ports import ModelVersion
+
+PRODUCTION, ARCHIVED = "Production", "Archived"
+LATELY = timedelta(minutes=2)
+"""So soon MLflow shows what was decided, or somebody changed it there by hand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRow:
+    """One version."""
+
+    version: str
+    trained: TrainedLine | None
+    """None: no run of the ledger trained it; it was registered in another way."""
+    decided: str | None
+    """Stage by the ledger's newest decision about it; None: nobody has decided."""
+    registry: ModelVersion | None
+    """None: MLflow was not asked yet, or does not have it."""
+    is_champion: bool
+
+    @property
+    def stage(self) -> str | None:
+        """As MLflow shows it, or as it will, by the ledger; None: neither says anything."""
+        return self.registry.stage if self.registry else self.decided
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """As MLflow shows them; while it does not answer, the champion's by the ledger."""
+        if self.registry:
+            return self.registry.aliases
+        return ("champion",) if self.is_champion else ()
+
+    @property
+    def differs(self) -> bool:
+        """MLflow does not show what was decided: it will within seconds, or somebody changed it there by hand."""
+        return self.registry is not None and self.decided is not None and self.registry.stage != self.decided
+
+    def is_behind(self, now: datetime, decided_at: datetime | None) -> bool:
+        """MLflow will show it in a moment: it was trained, or decided about, just now."""
+        lately = [at for at in (self.created_at, decided_at) if at is not None and now - at < LATELY]
+        return bool(lately) and (self.differs or self.registry is None)
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was trained, or registered."""
+        if self.trained:
+            return self.trained.trained_at
+        return self.registry.created_at if self.registry else None
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """On the dates that its training held out."""
+        return self.trained.metrics if self.trained else {}
+
+
+def in_registry(seen: Seen, model_name: str) -> dict[str, ModelVersion]:
+    """MLflow's versions of a model at the last look that succeeded, newest first."""
+    found = seen.census.versions if seen.census else ()
+    return {one.version: one for one in found if one.name == model_name}
+
+
+def version_rows(
+    trained: Sequence[TrainedLine],
+    decided: Mapping[str, str],
+    registry: Mapping[str, ModelVersion],
+    champion: str | None,
+    *,
+    others: Iterable[str] = (),
+) -> list[VersionRow]:
+    """In the order of `trained`, then `others`, which no run trained."""
+    rows = [
+        VersionRow(
+            version=line.version,
+            trained=line,
+            decided=stage_of(line.version, decided, champion),
+            registry=registry.get(line.version),
+            is_champion=line.version == champion,
+        )
+        for line in trained
+    ]
+    known = {row.version for row in rows}
+    return rows + [
+        VersionRow(
+            version=version,
+            trained=None,
+            decided=stage_of(version, decided, champion),
+            registry=registry.get(version),
+            is_champion=version == champion,
+        )
+        for version in others
+        if version not in known
+    ]
+
+
+def stage_of(version: str, decided: Mapping[str, str], champion: str | None) -> str | None:
+    """What the ledger wants shown: one champion in Production, those before it in Archived."""
+    if version == champion:
+        return PRODUCTION
+    found = decided.get(version)
+    return ARCHIVED if found == PRODUCTION else found

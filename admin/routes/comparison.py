@@ -1,0 +1,103 @@
+"""Two versions of one model beside each other; the paired test runs on a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Form
+from starlette.responses import Response
+
+from admin.pages import Pages
+from admin.refusals import NotValid
+from admin.side_by_side import importance_rows, metric_rows, param_rows
+from admin.visit import Visit, Visiting
+from mlops.ledger.records import Kind, RunView
+from mlops.ledger.states import ACTIVE
+from tasks import dispatch
+
+if TYPE_CHECKING:
+    from mlops.ledger.model_list import TrainedLine
+
+pages = Pages()
+
+
+@pages.get("/registry/models/{strategy}/compare", action="model.compare.read")
+def compare(visit: Visiting, strategy: str, first: str = "", second: str = "") -> Response:
+    """Metrics as the ledger has them, and all else from the newest run that compared the two. Raises NotValid.
+
+    Without versions, the newest one beside the champion.
+    """
+    _ = visit.services.strategies[strategy]
+    first, second = (first, second) if first and second else _usual(visit, strategy)
+    if first == second:
+        raise NotValid(f"version {first} would be compared with itself; choose two versions")
+    trained = visit.ledger.trained(strategy, [first, second])
+    run_id = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
+    run = visit.ledger.run(run_id) if run_id else None
+    result = _result(run)
+    sides = {
+        "first": result.get("first") or _side(trained.get(first)),
+        "second": result.get("second") or _side(trained.get(second)),
+    }
+    different, equal = param_rows(sides["first"].get("params", {}), sides["second"].get("params", {}))
+    return visit.show(
+        "comparison.html",
+        title=f"{strategy}: version {second} beside version {first}",
+        strategy=strategy,
+        first=first,
+        second=second,
+        trained={"first": trained.get(first), "second": trained.get(second)},
+        run=run,
+        is_active=run is not None and run.state in ACTIVE,
+        has_result=bool(result),
+        metrics=metric_rows(sides["first"].get("metrics", {}), sides["second"].get("metrics", {})),
+        different=different,
+        equal=equal,
+        importance=importance_rows(sides["first"].get("importance", {}), sides["second"].get("importance", {})),
+        test=result.get("test"),
+        words=result.get("words", ""),
+        findings=result.get("findings", []),
+        error=_error(run),
+    )
+
+
+@pages.post("/registry/models/{strategy}/compare", action="model.compare")
+def start(
+    visit: Visiting,
+    strategy: str,
+    first: Annotated[str, Form(max_length=63)],
+    second: Annotated[str, Form(max_length=63)],
+) -> Response:
+    """A run on a worker tests the second against the first; nothing is decided."""
+    visit.note(first=first, second=second)
+    to = f"/admin/registry/models/{quote(strategy)}/compare?{urlencode({'first': first, 'second': second})}"
+    run_id = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
+    if run_id is not None and visit.ledger.run(run_id).state in ACTIVE:
+        return visit.done("A worker compares the two already.", to=to, run_id=run_id, created=False)
+    accepted = dispatch.start_comparison(strategy, first, second, requested_by=visit.person.actor)
+    return visit.done("A worker compares the two now.", to=to, run_id=accepted.run_id, created=accepted.created)
+
+
+def _usual(visit: Visit, strategy: str) -> tuple[str, str]:
+    versions = [line.version for line in visit.ledger.version_lines(strategy, limit=2)]
+    champion = visit.ledger.champion(strategy).version or (versions[-1] if versions else "")
+    newest = next((version for version in versions if version != champion), "")
+    if not champion or not newest:
+        raise NotValid(f"{strategy} has no two versions to compare; train another")
+    return champion, newest
+
+
+def _result(run: RunView | None) -> dict[str, Any]:
+    return next((stage.result for stage in run.stages if stage.result), {}) if run else {}
+
+
+def _side(trained: TrainedLine | None) -> dict[str, Any]:
+    """As much as the ledger knows of a version that was not compared yet."""
+    return {"metrics": dict(trained.metrics)} if trained else {}
+
+
+def _error(run: RunView | None) -> str:
+    if run is None or run.state in ACTIVE:
+        return ""
+    return next((stage.error for stage in run.stages if stage.error), "") or ""

@@ -1,0 +1,160 @@
+"""Every model in one table, and the history of all decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from admin.listing import PAGE_ROWS, at_number, shown, stretch
+from admin.model_versions import LATELY
+from admin.pages import Pages
+from admin.visit import Visit, Visiting
+from mlops.ledger.model_list import ModelKey, ModelLine
+from mlops.ports import ModelVersion
+
+pages = Pages()
+
+Show = Literal["", "awaits approval", "newer version", "no champion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A model in the table."""
+
+    strategy: str
+    model_name: str
+    key: ModelKey
+    n_awaiting: int
+    n_versions: int | None
+    """In MLflow; None: not known."""
+    challenger: str | None
+    """By MLflow's alias."""
+    shown_champion: str | None
+    """By MLflow's alias; None: none, or not known."""
+    model: ModelLine | None = None
+    """The rest; looked up for those that are shown, and for all where the list is sorted or filtered by it."""
+
+    @property
+    def has_newer(self) -> bool:
+        """Something was trained since the champion was."""
+        newest = self.model.newest if self.model else None
+        champion = self.model.trained if self.model else None
+        return newest is not None and (champion is None or newest.trained_at > champion.trained_at)
+
+    @property
+    def is_shown_otherwise(self) -> bool:
+        """MLflow shows another champion than the ledger decided."""
+        return self.n_versions is not None and self.shown_champion != self.key.version
+
+    def is_behind(self, now: datetime) -> bool:
+        """MLflow will show the champion in a moment: it was decided just now."""
+        changed_at = self.key.changed_at
+        return self.is_shown_otherwise and changed_at is not None and now - changed_at < LATELY
+
+    def metric(self, name: str) -> float | None:
+        """Of the champion, on its own held-out dates."""
+        return self.model.trained.metrics.get(name) if self.model and self.model.trained else None
+
+
+SORTS: Mapping[str, Callable[[Line], Any]] = {
+    "strategy": lambda line: line.strategy,
+    "age": lambda line: line.key.as_of,
+    "accuracy": lambda line: line.metric("accuracy"),
+    "f1": lambda line: line.metric("f1_score"),
+    "auc": lambda line: line.metric("roc_auc"),
+    "newest": lambda line: line.key.trained_at,
+    "decided": lambda line: line.key.decision_id,
+}
+SHOWS: Mapping[str, Callable[[Line], bool]] = {
+    "": lambda _: True,
+    "awaits approval": lambda line: line.n_awaiting > 0,
+    "newer version": lambda line: line.has_newer,
+    "no champion": lambda line: line.key.version is None,
+}
+NEED_ALL = frozenset({"accuracy", "f1", "auc", "newer version"})
+"""Sorts and filters for which every model is looked up whole."""
+
+
+@pages.get("/registry", action="registry.read")
+def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+    """From the ledger alone; what MLflow shows is as it was at the last look, and never waited for."""
+    awaiting = visit.ledger.awaiting()
+    waiting = {name: sum(one.strategy == name for one in awaiting) for name in {one.strategy for one in awaiting}}
+    lines = _lines(visit, waiting)
+    if NEED_ALL & {sort.removeprefix("-"), show}:
+        lines = _whole(visit, lines)
+    listed = shown(
+        (line for line in lines if SHOWS[show](line)),
+        q=q,
+        sort=sort,
+        page=page,
+        text=lambda line: f"{line.strategy} {line.model_name}",
+        sorts=SORTS,
+    )
+    seen = visit.registry_view.get()
+    is_behind = any(line.is_behind(visit.now) for line in listed.rows)
+    if is_behind:
+        visit.registry_view.hurry()
+    return visit.show(
+        "registry.html",
+        title="Model registry",
+        list=replace(listed, rows=tuple(_whole(visit, listed.rows))),
+        show=show,
+        shows=[name for name in SHOWS if name],
+        awaiting=awaiting,
+        is_behind=is_behind,
+        mlflow_error=seen.error,
+        mlflow_at=seen.census_at,
+    )
+
+
+@pages.get("/registry/history", action="registry.history")
+def history(visit: Visiting, q: str = "", before: str = "") -> Response:
+    """Decisions of all strategies, or of one, newest first. q : a strategy's name"""
+    name = q.strip()
+    found = visit.ledger.decisions(strategy=name, before=at_number(before), limit=PAGE_ROWS + 1)
+    return visit.show(
+        "history.html",
+        title="Promotion history",
+        list=stretch(found, lambda one: str(one.id)),
+        q=name,
+    )
+
+
+def _lines(visit: Visit, waiting: Mapping[str, int]) -> list[Line]:
+    names = list(visit.services.strategies)
+    keys = visit.ledger.model_keys(names)
+    census = visit.registry_view.get().census
+    by_model: dict[str, list[ModelVersion]] = {}
+    for version in census.versions if census else ():
+        by_model.setdefault(version.name, []).append(version)
+    lines = []
+    for name in names:
+        model_name = visit.services.strategies[name].model_name
+        versions = by_model.get(model_name, [])
+        lines.append(
+            Line(
+                strategy=name,
+                model_name=model_name,
+                key=keys[name],
+                n_awaiting=waiting.get(name, 0),
+                n_versions=len(versions) if census else None,
+                challenger=_with_alias(versions, "challenger"),
+                shown_champion=_with_alias(versions, "champion"),
+            )
+        )
+    return lines
+
+
+def _whole(visit: Visit, lines: Sequence[Line]) -> list[Line]:
+    """Each with the rest."""
+    models = visit.ledger.model_lines([line.strategy for line in lines if line.model is None])
+    return [replace(line, model=models.get(line.strategy, line.model)) for line in lines]
+
+
+def _with_alias(versions: list[ModelVersion], alias: str) -> str | None:
+    return next((one.version for one in versions if alias in one.aliases), None)

@@ -1,0 +1,83 @@
+"""What somebody started together, as it comes along; all of it can be cancelled at once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Form
+from starlette.responses import Response
+
+from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
+from admin.pages import Pages
+from admin.refusals import NotValid
+from admin.training_form import MOST_AT_ONCE
+from admin.visit import Visit, Visiting
+from mlops.errors import InvalidTransition
+from mlops.ledger.start_list import Start
+from mlops.ledger.states import ACTIVE
+from tasks import dispatch
+
+pages = Pages()
+
+
+@pages.get("/training/started", action="training.started")
+def started(visit: Visiting, by: str = "", since: str = "", until: str = "", before: str = "") -> Response:
+    """The runs, newest first, with their progress; without a time, what one started oneself in the last day."""
+    found = _start(by, since, until) if since else _lately(visit)
+    lines = visit.ledger.started(found, before=at_time(before), limit=PAGE_ROWS + 1)
+    counts = visit.ledger.started_counts(found)
+    return visit.show(
+        "started.html",
+        title="Started trainings",
+        list=stretch(lines, lambda line: time_cursor(line.created_at, line.run_id)),
+        counts=dict(sorted(counts.items())),
+        n=sum(counts.values()),
+        n_active=sum(counts[state.value] for state in ACTIVE),
+        start=found,
+    )
+
+
+@pages.post("/training/started/cancel", action="training.cancel")
+def cancel(
+    visit: Visiting,
+    by: Annotated[str, Form(max_length=200)],
+    since: Annotated[str, Form(max_length=40)],
+    until: Annotated[str, Form(max_length=40)],
+) -> Response:
+    """All of them that wait or work."""
+    found = _start(by, since, until)
+    n_cancelled = 0
+    for line in visit.ledger.started(found, limit=MOST_AT_ONCE):
+        if line.state in ACTIVE:
+            with suppress(InvalidTransition):  # it ended meanwhile
+                dispatch.cancel(line.run_id, actor=visit.person.actor)
+                n_cancelled += 1
+    visit.note(subject=by, runs=n_cancelled)
+    runs = f"{n_cancelled:,} {'run' if n_cancelled == 1 else 'runs'}"
+    words = f"{runs} cancelled, or asked to stop." if n_cancelled else "Nothing of it runs any more."
+    return visit.done(words, to=started_address(found), cancelled=n_cancelled)
+
+
+def started_address(start: Start) -> str:
+    """The page of what was started."""
+    query = {"by": start.requested_by, "since": start.since.isoformat(), "until": start.until.isoformat()}
+    return f"/admin/training/started?{urlencode(query)}"
+
+
+def _lately(visit: Visit) -> Start:
+    return Start(requested_by=visit.person.actor, since=visit.now - timedelta(days=1), until=visit.now)
+
+
+def _start(by: str, since: str, until: str) -> Start:
+    try:
+        begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)
+    except ValueError as exc:
+        raise NotValid(
+            f"{since!r} to {until!r} is no stretch of time; open the page from where it was started"
+        ) from exc
+    if begin.tzinfo is None or end.tzinfo is None:
+        raise NotValid("a time needs its zone; open the page from where it was started")
+    return Start(requested_by=by, since=begin, until=end)

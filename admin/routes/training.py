@@ -1,0 +1,136 @@
+"""Start trainings of one, some or all strategies, with an estimate of their duration before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Form, Query
+from starlette.responses import Response
+
+from admin.alerts import ALIVE_S
+from admin.offers import OFFERS, estimate
+from admin.pages import Pages
+from admin.routes.started import started_address
+from admin.trainable import SHOWS, Show, open_trainings, trainable, with_trainings
+from admin.training_form import Asked, TrainingForm
+from admin.visit import Visit, Visiting
+from mlops.ledger.start_list import Start
+from mlops.strategies import MAX_TRIALS
+from tasks import dispatch
+
+if TYPE_CHECKING:
+    from tasks.dispatch import Started
+
+pages = Pages()
+
+TRAINING = "/admin/training"
+EARLIER = 2000
+"""Trainings that an estimate looks at."""
+NOW_ROWS, LATELY_ROWS = 12, 8
+NAMED = 8
+"""Strategies that are named; of more it is said how many."""
+TRAIN_QUEUES = frozenset({"train.cpu", "train.gpu"})
+
+
+@pages.get("/training", action="training.read")
+def training(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+    """What can be started, what runs, and what was trained lately."""
+    open_runs = open_trainings(visit)
+    return visit.show(
+        "training.html",
+        title="Model training",
+        list=with_trainings(visit, trainable(visit, open_runs, q=q, show=show, sort=sort, page=page)),
+        show=show,
+        shows=[name for name in SHOWS if name],
+        offers=list(OFFERS.values()),
+        most_trials=MAX_TRIALS,
+        n_strategies=len(visit.services.strategies),
+        n_open=len(open_runs),
+        open_runs=sorted(open_runs, key=lambda run: run.stage_state != "running")[:NOW_ROWS],
+        lately=visit.ledger.version_lines(limit=LATELY_ROWS),
+    )
+
+
+@pages.get("/training/estimate", action="training.estimate")
+def estimated(visit: Visiting, form: Annotated[TrainingForm, Query()]) -> Response:
+    """What a start would do and how long it would take; the question before it shows this."""
+    asked = form.considered(visit)
+    open_runs = visit.ledger.open_runs()
+    trained = _likely_to_train(visit, asked) if asked.offer.name == "auto" else asked.strategies
+    earlier = visit.ledger.newest_trainings(limit=EARLIER)
+    n_slots = _slots(visit)
+    return visit.show(
+        "estimate.html",
+        title="Estimate",
+        offer=asked.offer,
+        kind=asked.kind,
+        n=len(asked.strategies),
+        names=asked.strategies[:NAMED],
+        n_trials=asked.n_trials,
+        n_trained=len(trained),
+        estimate=estimate(asked.offer, trained, earlier, n_trials=asked.n_trials, n_slots=n_slots),
+        full=estimate(OFFERS["train"], trained, earlier, n_trials=0, n_slots=n_slots),
+        n_slots=n_slots,
+        running=sorted({run.strategy for run in open_runs if run.kind is asked.kind} & set(asked.strategies)),
+        n_waiting=sum(run.stage == "train" and run.stage_state == "queued" for run in open_runs),
+    )
+
+
+@pages.post("/training", action="training.start")
+def start(visit: Visiting, form: Annotated[TrainingForm, Form()]) -> Response:
+    """Opens a run for each; one that cannot be opened says why and stops no other."""
+    asked = form.asked(visit)
+    visit.note(subject=asked.offer.name, strategies=len(asked.strategies), kind=asked.kind.value)
+    since = visit.ledger.now()
+    started = dispatch.start_many(
+        asked.strategies,
+        asked.kind,
+        reason=form.reason.strip() or f"{asked.offer.title} on the page",
+        requested_by=visit.person.actor,
+        incremental=asked.offer.name == "incremental",
+        tune=asked.n_trials if asked.offer.name == "tune" else None,
+    )
+    n_opened = sum(one.accepted is not None and one.accepted.created for one in started)
+    visit.note(opened=n_opened, failed=sum(bool(one.error) for one in started))
+    found = Start(requested_by=visit.person.actor, since=since, until=visit.ledger.now())
+    return visit.done(
+        _said(asked, started, n_opened),
+        to=started_address(found) if n_opened else TRAINING,
+        started=[_told(one) for one in started],
+    )
+
+
+def _said(asked: Asked, started: list[Started], n_opened: int) -> str:
+    runs = f"{n_opened:,} {'run' if n_opened == 1 else 'runs'}"
+    lines = [f"{asked.offer.title}: {runs} started."] if n_opened else ["Nothing new was started."]
+    rest = [
+        f"{one.strategy}: {one.error or 'a run of this kind is active already, and goes on'}"
+        for one in started
+        if one.accepted is None or not one.accepted.created
+    ]
+    more = [f"The like for {len(rest) - NAMED:,} more."] if len(rest) > NAMED else []
+    return "\n".join([*lines, *rest[:NAMED], *more])
+
+
+def _told(one: Started) -> dict[str, object]:
+    """For a program."""
+    if one.accepted is None:
+        return {"strategy": one.strategy, "run_id": None, "created": False, "error": one.error}
+    return {"strategy": one.strategy, "run_id": one.accepted.run_id, "created": one.accepted.created, "error": ""}
+
+
+def _likely_to_train(visit: Visit, asked: Asked) -> tuple[str, ...]:
+    """Those that drifted at their last check, or have no champion."""
+    return tuple(
+        name
+        for name, standing in visit.ledger.standings(asked.strategies).items()
+        if (standing.check is not None and standing.check.verdict == "drifted")
+        or standing.champion is None
+        or standing.champion.version is None
+    )
+
+
+def _slots(visit: Visit) -> int:
+    """Trainings that the workers who are alive can run at a time."""
+    alive = visit.ledger.workers(within_s=ALIVE_S)
+    return sum(worker.concurrency for worker in alive if TRAIN_QUEUES & set(worker.queues))

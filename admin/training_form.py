@@ -1,0 +1,68 @@
+"""What the form of the training page asks to start; the question before it asks the same of a query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, Field
+
+from admin.offers import OFFERS, Offer
+from admin.refusals import NotValid
+from admin.trainable import Show, open_trainings, trainable
+from mlops.ledger.records import Kind
+from mlops.strategies import MAX_TRIALS
+
+if TYPE_CHECKING:
+    from admin.visit import Visit
+
+MOST_AT_ONCE = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the form means."""
+
+    offer: Offer
+    strategies: tuple[str, ...]
+    n_trials: int
+    promotes: bool = field(default=True)
+
+    @property
+    def kind(self) -> Kind:
+        """Of the runs. Auto-retrain always decides: no such run trains alone."""
+        return self.offer.kind if self.promotes or self.offer.name == "auto" else Kind.TRAIN
+
+
+class TrainingForm(BaseModel):
+    """Its fields; what else a browser sends is left alone."""
+
+    what: Literal["train", "incremental", "auto", "tune"] = "train"
+    strategies: list[str] = Field(default_factory=list)
+    """Those that are ticked."""
+    everything: bool = False
+    """All that the search finds, on whatever page."""
+    q: str = Field("", max_length=100)
+    show: Show = ""
+    trials: int = 30
+    promote: bool = False
+    reason: str = Field("", max_length=500)
+
+    def asked(self, visit: Visit) -> Asked:
+        """What to start. Raises NotValid where it is nothing, UnknownStrategy."""
+        found = self.considered(visit)
+        if not found.strategies:
+            raise NotValid("no strategy is ticked; tick those to train, or the box for all of them")
+        return found
+
+    def considered(self, visit: Visit) -> Asked:
+        """The same, which may be nothing yet. Raises NotValid, UnknownStrategy."""
+        if self.what == "tune" and not 1 <= self.trials <= MAX_TRIALS:
+            raise NotValid(f"{self.trials} trials cannot be made; give 1 to {MAX_TRIALS}")
+        names = list(dict.fromkeys(self.strategies))
+        if self.everything:
+            found = trainable(visit, open_trainings(visit), q=self.q, show=self.show, n_rows=MOST_AT_ONCE)
+            names = [line.strategy for line in found.rows]
+        for name in names:
+            _ = visit.services.strategies[name]
+        return Asked(offer=OFFERS[self.what], strategies=tuple(names), n_trials=self.trials, promotes=self.promote)

@@ -1,0 +1,101 @@
+"""What somebody started together: the runs that were asked for by one actor within a few seconds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, literal, select, tuple_
+
+from mlops.ledger import tables
+from mlops.ledger.columns import Timestamp
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import LIVE, Kind, RunState
+
+_run = tables.run.c
+_stage = tables.stage.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """By which the runs of one start are found."""
+
+    requested_by: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedLine:
+    """A run that was started, with the stage that it is at and what came of it."""
+
+    run_id: str
+    strategy: str
+    kind: Kind
+    state: RunState
+    created_at: datetime
+    finished_at: datetime | None
+    cancel_requested: bool
+    stage: str | None
+    stage_state: str | None
+    progress: dict[str, Any] | None
+    version: str | None
+    verdict: str | None
+    error: str | None
+
+
+class StartList(LedgerPart):
+    """Reads no policy and no result as a whole."""
+
+    def started(
+        self, start: Start, *, before: tuple[datetime, str] | None = None, limit: int = 50, namespace: str = LIVE
+    ) -> list[StartedLine]:
+        """Newest first; `before`: time and id of the last line of the page before."""
+        outcome = _run.outcome
+        query = (
+            select(
+                _run.run_id,
+                _run.strategy,
+                _run.kind,
+                _run.state,
+                _run.created_at,
+                _run.finished_at,
+                _run.cancel_requested,
+                _stage.stage,
+                _stage.state.label("stage_state"),
+                _stage.progress,
+                outcome["version"].as_string().label("version"),
+                outcome[("stages", "drift", "verdict")].as_string().label("verdict"),
+                outcome["error"].as_string().label("error"),
+            )
+            .outerjoin(tables.stage, and_(_stage.run_id == _run.run_id, _stage.state.in_(["queued", "running"])))
+            .where(*_of(start, namespace))
+            .order_by(_run.created_at.desc(), _run.run_id.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            place = tuple_(literal(before[0], Timestamp()), literal(before[1]))
+            query = query.where(tuple_(_run.created_at, _run.run_id) < place)
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            StartedLine(**{**dict(row._mapping), "kind": Kind(row.kind), "state": RunState(row.state)})  # noqa: SLF001 -- its name
+            for row in rows
+        ]
+
+    def started_counts(self, start: Start, *, namespace: str = LIVE) -> Counter[str]:
+        """How many of them are in each state."""
+        query = select(_run.state, func.count().label("n")).where(*_of(start, namespace)).group_by(_run.state)
+        with self.database.reading() as connection:
+            return Counter({row.state: row.n for row in connection.execute(query)})
+
+
+def _of(start: Start, namespace: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        _run.namespace == namespace,
+        _run.created_at >= start.since,
+        _run.created_at <= start.until,
+        _run.requested_by == start.requested_by,
+    )
