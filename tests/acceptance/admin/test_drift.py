@@ -68,8 +68,8 @@ def test_a_threshold_is_previewed_while_one_types_set_and_taken_back(stack: Serv
     chosen = page.locator("#preview tr.chosen")
     expect(chosen).to_be_visible()
     drifted = int(chosen.locator("td").first.inner_text())
-    page.locator("#policy-form select").select_option("raw")
-    page.get_by_label("Alert threshold").fill("0.01")
+    page.get_by_label("Rule", exact=True).select_option("raw")
+    page.get_by_label("Alert threshold", exact=True).fill("0.01")
     expect(chosen.locator("th")).to_have_text("these values, rule raw")
     n_checks = len(stack.services.ledger.recent_checks(["momentum"], limit=90)["momentum"])
     expect(chosen.locator("td").first).to_have_text(str(n_checks))
@@ -79,7 +79,7 @@ def test_a_threshold_is_previewed_while_one_types_set_and_taken_back(stack: Serv
     expect(page.locator("#confirm-more tr.chosen")).to_contain_text("rule raw")
     operator.sure()
     expect(page.get_by_role("status")).to_contain_text("drift.alert_share = 0.01")
-    expect(page.get_by_label("Alert threshold")).to_have_value("0.01")
+    expect(page.get_by_label("Alert threshold", exact=True)).to_have_value("0.01")
     expect(page.locator("#of-alert_share")).to_contain_text("a look at what it does")
     assert stack.services.policies["momentum"].drift.rule == "raw"
     for path in ("drift.alert_share", "drift.rule"):

@@ -19,6 +19,8 @@ from tests.support.served_stack import ServedStack, wait_for
 
 RUN_MS = 120_000
 """A run of some seconds, beside whatever else the machine does."""
+ROUNDS = 4000
+"""Some seconds of training on one core, so that it can be watched."""
 LOW_GATES = {
     "promotion.comparison": "gates",
     "promotion.min_accuracy": 0.0,
@@ -65,7 +67,8 @@ def row(page: Page, head: str) -> Locator:
 def test_a_training_is_started_watched_and_its_version_promoted(stack: ServedStack, operator: Visitor) -> None:
     ledger = stack.services.ledger
     idle(stack)
-    with edited(stack, "value"):
+    params = {**stack.services.strategies["value"].training.params, "n_estimators": ROUNDS}
+    with edited(stack, "value", training__params=params):
         operator.go("/admin/training")
         page = operator.page
         page.get_by_label("Train value").check()
@@ -187,13 +190,15 @@ def test_two_versions_are_compared_by_a_worker(stack: ServedStack, operator: Vis
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("dividend: v2 beside v1")
     expect(row(page, "roc auc")).to_be_visible()
-    expect(page.get_by_text("Shown once a worker has compared the two.").first).to_be_visible()
-    page.get_by_role("button", name="Test them on a worker").click()
+    before = {run.run_id for run in stack.services.ledger.runs(strategy="dividend", kinds=["compare"])}
+    page.get_by_role("button", name=re.compile("^Test ")).click()
+    expect(page.get_by_role("status")).to_contain_text("A worker compares the two now.")
     expect(row(page, "paired test")).to_contain_text("inconclusive", timeout=RUN_MS)
     expect(page.get_by_text("against the", exact=False).first).to_contain_text("on 120 common dates")
     expect(page.get_by_role("row").filter(has_text="volatility_20d").first).to_contain_text("%")
     expect(row(page, "train_samples")).to_be_visible()
     run = stack.services.ledger.runs(strategy="dividend", kinds=["compare"])[0]
+    assert run.run_id not in before
     assert (run.state, run.params) == (RunState.SUCCEEDED, {"first": "1", "second": "2"})
 
 

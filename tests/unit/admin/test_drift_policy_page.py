@@ -54,7 +54,7 @@ def test_each_value_is_shown_with_its_origin(services: FakeServices, viewer: Bro
     assert "From: set by anna on " in page
     assert "too many alarms" in page
     assert "From: the program&#39;s default." in page
-    assert 'name="alert_share" value="0.5"' in page
+    assert 'id="is-alert_share" value="0.5"' in page
     assert "training.horizon_dates" in page
 
 
