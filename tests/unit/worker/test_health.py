@@ -89,6 +89,9 @@ def test_a_role_is_ready_once_it_has_come_up_and_until_it_is_asked_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORKER_NAME", "drift-a")
+    drained: list[Path] = []
+    # The real one would end this process in 14 s.
+    monkeypatch.setattr(signals, "begin_drain", drained.append)
     for known in (signals._alive_file, signals._ready_file):
         known.cache_clear()
     try:
@@ -98,7 +101,8 @@ def test_a_role_is_ready_once_it_has_come_up_and_until_it_is_asked_to_end(
         assert "it starts" in capsys.readouterr().err
         worker_ready.send(sender=None)
         assert main(["drift-a", "--ready"]) == 0
-        worker_shutting_down.send(sender=None, how="Cold")
+        worker_shutting_down.send(sender=None, how="Warm")
+        assert drained == [tmp_path]
         assert (main(["drift-a"]), main(["drift-a", "--ready"])) == (0, 1)
     finally:
         for known in (signals._alive_file, signals._ready_file):
