@@ -208,7 +208,7 @@ def test_a_threshold_that_is_no_share_is_refused(
         (DRIFT, ("--strategy", "growth", "--alert-threshold", "0.3"), "DATABASE_URL"),
         (TRAIN, ("--strategy", "growth"), "DATABASE_URL"),
         (RETRAIN, ("--summary",), "DATABASE_URL"),
-        (RETRAIN, ("--queue",), "CELERY_BROKER_URL"),
+        (RETRAIN, ("--queue",), "DATABASE_URL"),
     ],
 )
 def test_nothing_up_and_nothing_set_names_both_ways_out(
