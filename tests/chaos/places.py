@@ -25,6 +25,7 @@ UNREACHED = {
     "ledger.reroute": "needs a GPU worker that vanishes; one statement",
     "ledger.fail_lost_inline": "needs an inline run that died; a retry of the pass does it again",
     "ledger.redeliver_outcome": "needs a start message that comes again after its run's end; the reconciler stores it",
+    "ledger.slots_skipped": "needs slots that everybody missed; one transaction, done again at the next tick",
     "ledger.timetable_begins": "once in an entry's life, before the test arms anything",
     "ledger.sync_schedule": "at beat's start, the same statements at each",
     **dict.fromkeys(
