@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlops.ledger.standings import CheckLine
+    from mlops.ledger.check_lines import CheckLine
 
 LEVELS = (0.1, 0.3, 0.5, 0.75)
 """Shares of drifted features at which the colour changes; 0.3 is the documented alert threshold."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from mlops.ledger.standings import CheckPoint
+from mlops.ledger.check_lines import CheckPoint
 
 STEP, HEIGHT = 5, 20
 """Units of the picture: from bar to bar, and of a share of 1."""

@@ -14,8 +14,9 @@ from admin.listing import Shown, shown
 from admin.pages import Pages
 from admin.refusals import NotValid
 from admin.visit import Visit, Visiting
+from mlops.ledger.check_lines import CheckLine
 from mlops.ledger.records import Kind, Stage
-from mlops.ledger.standings import CheckLine, OpenRun
+from mlops.ledger.standings import OpenRun
 from mlops.policy_book import Unfit
 from mlops.policy_overlay import is_edit
 from mlops.strategies import DriftPolicy

@@ -14,7 +14,7 @@ from admin.pages import Pages
 from admin.refusals import NotValid
 from admin.visit import Visiting
 from mlops.ledger.records import Kind
-from mlops.ledger.run_list import RunLine
+from mlops.ledger.run_lines import RunLine
 from mlops.ledger.states import ACTIVE
 
 pages = Pages()

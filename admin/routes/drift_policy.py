@@ -17,7 +17,7 @@ from admin.refusals import NotValid
 from admin.routes.drift import checking_runs
 from admin.visit import Visiting
 from mlops.drift_detection.what_if import Decided, Replay, replay
-from mlops.ledger.standings import CheckLine
+from mlops.ledger.check_lines import CheckLine
 from mlops.strategies import Rule
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from admin.alerts import alerts
 from admin.listing import shown
 from admin.pages import Pages
 from admin.visit import Visit, Visiting
+from mlops.ledger.check_lines import CheckPoint
 from mlops.ledger.records import ScheduleEntry
-from mlops.ledger.standings import CheckPoint, OpenRun, Standing
+from mlops.ledger.standings import OpenRun, Standing
 from tasks.slots import next_due
 
 pages = Pages()

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, Date, FromClause, and_, case, func, literal, select, tuple_
 
 from mlops.ledger import tables
+from mlops.ledger.check_lines import CheckLine, check_line, check_line_columns, newest_check_of_each
 from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE
-from mlops.ledger.standings import CheckLine, check_line, check_line_columns
 
 _report = tables.drift_report.c
 
@@ -115,17 +115,8 @@ class CheckList(LedgerPart):
     def newest_of_each(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, CheckLine]:
         """Each strategy's check of the newest date."""
         asked = as_rows(self.database, strategies)
-        newest = (
-            select(_report.id)
-            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
-            .order_by(_report.as_of.desc(), _report.id.desc())
-            .limit(1)
-            .correlate(asked)
-            .scalar_subquery()
-        )
-        query = select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest)
         with self.database.reading() as connection:
-            return {row.strategy: check_line(row) for row in connection.execute(query)}
+            return {row.strategy: check_line(row) for row in connection.execute(newest_check_of_each(asked, namespace))}
 
     def drift_by_strategy(
         self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE

@@ -11,7 +11,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 
-from sqlalchemy import JSON, ColumnElement, Dialect, Row, String, TypeDecorator, case, literal
+from sqlalchemy import JSON, ColumnElement, Dialect, Row, String, TypeDecorator, case, literal, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -96,6 +96,11 @@ def now() -> ColumnElement[datetime]:
 def after(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
     """So many seconds from the database's now; negative: before it."""
     return _After(literal(float(seconds)) if isinstance(seconds, int | float) else seconds)
+
+
+def older_than(place: tuple[datetime, str], at: ColumnElement[Any], name: ColumnElement[Any]) -> ColumnElement[bool]:
+    """What comes after a place of a list whose newest stand first; place : time and id of its last line."""
+    return tuple_(at, name) < tuple_(literal(place[0], Timestamp()), literal(place[1]))
 
 
 def earlier(

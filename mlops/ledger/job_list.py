@@ -9,8 +9,8 @@ from sqlalchemy import select
 from mlops.ledger import tables
 from mlops.ledger.names import pairs_as_rows
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Kind, RunState
-from mlops.ledger.run_list import RunLine
+from mlops.ledger.records import LIVE, Kind
+from mlops.ledger.run_lines import RunLine, run_line, run_line_columns
 
 _run = tables.run.c
 
@@ -39,26 +39,7 @@ class JobList(LedgerPart):
             .correlate(asked)
             .scalar_subquery()
         )
-        columns = (
-            _run.run_id,
-            _run.strategy,
-            _run.kind,
-            _run.state,
-            _run.as_of,
-            _run.reason,
-            _run.requested_by,
-            _run.created_at,
-            _run.finished_at,
-            _run.outcome["version"].as_string().label("version"),
-            _run.outcome[("stages", "drift", "verdict")].as_string().label("verdict"),
-            _run.outcome["error"].as_string().label("error"),
-        )
-        query = select(*columns).select_from(asked).join(tables.run, _run.run_id == newest)
+        query = select(*run_line_columns()).select_from(asked).join(tables.run, _run.run_id == newest)
         with self.database.reading() as connection:
-            rows = connection.execute(query).all()
-        return {
-            (row.strategy, Kind(row.kind)): RunLine(
-                **{**dict(row._mapping), "kind": Kind(row.kind), "state": RunState(row.state)}  # noqa: SLF001 -- its name
-            )
-            for row in rows
-        }
+            found = [run_line(row) for row in connection.execute(query)]
+        return {(line.strategy, line.kind): line for line in found}

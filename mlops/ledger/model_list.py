@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, String, column, func, literal, select, tuple_, values
+from sqlalchemy import Connection, Select, String, column, func, select, values
 
 from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow, Timestamp
+from mlops.ledger.columns import AnyRow, older_than
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE
 
@@ -154,8 +154,7 @@ class ModelList(LedgerPart):
         if strategy:
             query = query.where(_stage.strategy == strategy)
         if before is not None:
-            place = tuple_(literal(before[0], Timestamp()), literal(before[1]))
-            query = query.where(tuple_(_stage.finished_at, _stage.run_id) < place)
+            query = query.where(older_than(before, _stage.finished_at, _stage.run_id))
         query = query.order_by(_stage.finished_at.desc(), _stage.run_id.desc()).limit(limit)
         with self.database.reading() as connection:
             return [_trained_of(row) for row in connection.execute(query)]

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy import func, select
 
 from mlops.ledger import tables
-from mlops.ledger.columns import Timestamp, after
+from mlops.ledger.columns import after, older_than
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Kind, Promotion, RunState
+from mlops.ledger.records import LIVE, Kind, Promotion
+from mlops.ledger.run_lines import RunLine, run_line, run_line_columns
 
 _run = tables.run.c
 _stage = tables.stage.c
 _promotion = tables.promotion.c
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunLine:
-    """A run in a list."""
-
-    run_id: str
-    strategy: str
-    kind: Kind
-    state: RunState
-    as_of: date | None
-    reason: str
-    requested_by: str
-    created_at: datetime
-    finished_at: datetime | None
-    version: str | None
-    verdict: str | None
-    error: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +29,6 @@ class Training:
     is_incremental: bool
     n_trials: int
     """Of a tuning; 0: none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedVersion:
-    """What a train stage left, as the ledger has it."""
-
-    run_id: str
-    strategy: str
-    finished_at: datetime
-    result: dict[str, Any]
-    params: dict[str, Any]
-    as_of: date | None
 
 
 class RunList(LedgerPart):
@@ -75,22 +46,8 @@ class RunList(LedgerPart):
         namespace: str = LIVE,
     ) -> list[RunLine]:
         """Newest first. `before`: time and id of the last line of the page before, so that any page is as quick."""
-        outcome = _run.outcome
         query = (
-            select(
-                _run.run_id,
-                _run.strategy,
-                _run.kind,
-                _run.state,
-                _run.as_of,
-                _run.reason,
-                _run.requested_by,
-                _run.created_at,
-                _run.finished_at,
-                outcome["version"].as_string().label("version"),
-                outcome[("stages", "drift", "verdict")].as_string().label("verdict"),
-                outcome["error"].as_string().label("error"),
-            )
+            select(*run_line_columns())
             .where(_run.namespace == namespace)
             .order_by(_run.created_at.desc(), _run.run_id.desc())
             .limit(limit)
@@ -104,14 +61,9 @@ class RunList(LedgerPart):
         if since is not None:
             query = query.where(_run.created_at >= since)
         if before is not None:
-            place = tuple_(literal(before[0], Timestamp()), literal(before[1]))
-            query = query.where(tuple_(_run.created_at, _run.run_id) < place)
+            query = query.where(older_than(before, _run.created_at, _run.run_id))
         with self.database.reading() as connection:
-            rows = connection.execute(query).all()
-        return [
-            RunLine(**{**dict(row._mapping), "kind": Kind(row.kind), "state": RunState(row.state)})  # noqa: SLF001 -- its name
-            for row in rows
-        ]
+            return [run_line(row) for row in connection.execute(query)]
 
     def state_counts(self, *, within_s: float, namespace: str = LIVE) -> dict[str, int]:
         """How many runs of the last so many seconds are in each state."""
@@ -150,18 +102,6 @@ class RunList(LedgerPart):
             )
             for row in rows
         ]
-
-    def trained_versions(self, strategy: str, *, limit: int = 200, namespace: str = LIVE) -> list[TrainedVersion]:
-        """What trainings of a strategy registered, newest first."""
-        query = (
-            select(_run.run_id, _run.strategy, _run.params, _run.as_of, _stage.finished_at, _stage.result)
-            .join(tables.stage, (_stage.run_id == _run.run_id) & (_stage.stage == "train"))
-            .where(_run.namespace == namespace, _run.strategy == strategy, _stage.state == "succeeded")
-            .order_by(_run.created_at.desc())
-            .limit(limit)
-        )
-        with self.database.reading() as connection:
-            return [TrainedVersion(**dict(row._mapping)) for row in connection.execute(query)]  # noqa: SLF001 -- its name
 
     def newest_run(self, strategy: str, kind: Kind, params: dict[str, Any], *, namespace: str = LIVE) -> str | None:
         """Id of the newest run of a kind that was asked for with these parameters, of the last hundred; or None."""
@@ -207,43 +147,3 @@ class RunList(LedgerPart):
                 )
                 for row in connection.execute(query)
             ]
-
-    def slot_runs(self, keys: Sequence[tuple[str, str, datetime]], *, namespace: str = LIVE) -> dict[str, RunLine]:
-        """Runs of slots, by `strategy:kind`; keys : strategy, kind, nominal time"""
-        wanted = {(strategy, kind, slot.isoformat()): f"{strategy}:{kind}" for strategy, kind, slot in keys}
-        if not wanted:
-            return {}
-        query = select(
-            _run.run_id,
-            _run.strategy,
-            _run.kind,
-            _run.state,
-            _run.as_of,
-            _run.reason,
-            _run.requested_by,
-            _run.created_at,
-            _run.finished_at,
-            _run.slot,
-        ).where(
-            _run.namespace == namespace,
-            tuple_(_run.strategy, _run.kind, _run.slot).in_(list(wanted)),
-        )
-        with self.database.reading() as connection:
-            rows = connection.execute(query).all()
-        return {
-            wanted[row.strategy, row.kind, row.slot]: RunLine(
-                run_id=row.run_id,
-                strategy=row.strategy,
-                kind=Kind(row.kind),
-                state=RunState(row.state),
-                as_of=row.as_of,
-                reason=row.reason,
-                requested_by=row.requested_by,
-                created_at=row.created_at,
-                finished_at=row.finished_at,
-                version=None,
-                verdict=None,
-                error=None,
-            )
-            for row in rows
-        }

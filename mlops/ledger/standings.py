@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import and_, func, select
 
 from mlops.ledger import tables
+from mlops.ledger.check_lines import CheckLine, CheckPoint, check_line, check_line_columns, newest_check_of_each
 from mlops.ledger.columns import AnyRow
 from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
@@ -21,34 +22,6 @@ _stage = tables.stage.c
 _report = tables.drift_report.c
 _promotion = tables.promotion.c
 _champion = tables.champion.c
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckLine:
-    """A drift check in short."""
-
-    id: int
-    run_id: str
-    strategy: str
-    as_of: date | None
-    checked_at: datetime
-    verdict: str | None
-    rule: str | None
-    raw_verdict: str | None
-    share: float | None
-    alert_share: float | None
-    p_value: float | None
-    alpha: float | None
-    n_placements: int | None
-
-
-class CheckPoint(NamedTuple):
-    """A drift check as a point of a picture."""
-
-    as_of: date | None
-    id: int
-    verdict: str | None
-    share: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,15 +103,7 @@ class Standings(LedgerPart):
             .select_from(asked)
             .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
         )
-        newest_check = (
-            select(_report.id)
-            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
-            .order_by(_report.as_of.desc(), _report.id.desc())
-            .limit(1)
-            .correlate(asked)
-            .scalar_subquery()
-        )
-        checks = select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest_check)
+        checks = newest_check_of_each(asked, namespace)
         newest_run = (
             select(_run.run_id)
             .where(_run.namespace == namespace, _run.strategy == asked.c.strategy)
@@ -228,34 +193,6 @@ class Standings(LedgerPart):
         with self.database.reading() as connection:
             return [check_line(row) for row in connection.execute(query)]
 
-    def newest_checks(
-        self,
-        *,
-        strategy: str = "",
-        verdict: str = "",
-        before: int | None = None,
-        limit: int = 50,
-        namespace: str = LIVE,
-    ) -> list[CheckLine]:
-        """As they were made, newest first; `before`: the id of the last line of the page before."""
-        query = (
-            select(*check_line_columns()).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(limit)
-        )
-        if strategy:
-            query = query.where(_report.strategy == strategy)
-        if verdict:
-            query = query.where(_report.verdict == verdict)
-        if before is not None:
-            query = query.where(_report.id < before)
-        with self.database.reading() as connection:
-            return [check_line(row) for row in connection.execute(query)]
-
-    def newest_day(self, *, namespace: str = LIVE) -> date | None:
-        """As-of date of the newest check, of any strategy."""
-        newest = select(_report.as_of).where(_report.namespace == namespace).order_by(_report.id.desc()).limit(50)
-        with self.database.reading() as connection:
-            return max((day for day in connection.scalars(newest) if day), default=None)
-
     def open_runs(self, *, namespace: str | None = LIVE, run_id: str | None = None) -> list[OpenRun]:
         """Runs that wait or work, oldest first, each with the stage that it is at."""
         query = (
@@ -329,44 +266,6 @@ class Standings(LedgerPart):
                 )
                 for row in connection.execute(query)
             ]
-
-
-def check_line_columns() -> tuple[Any, ...]:
-    """What a `CheckLine` is read from."""
-    return (
-        _report.id,
-        _report.run_id,
-        _report.strategy,
-        _report.as_of,
-        _report.created_at,
-        _report.verdict,
-        _report.rule,
-        _report.raw_verdict,
-        _report.share,
-        _report.alert_share,
-        _report.p_value,
-        _report.alpha,
-        _report.n_placements,
-    )
-
-
-def check_line(row: AnyRow) -> CheckLine:
-    """A row with those columns."""
-    return CheckLine(
-        id=row.id,
-        run_id=row.run_id,
-        strategy=row.strategy,
-        as_of=row.as_of,
-        checked_at=row.created_at,
-        verdict=row.verdict,
-        rule=row.rule,
-        raw_verdict=row.raw_verdict,
-        share=row.share,
-        alert_share=row.alert_share,
-        p_value=row.p_value,
-        alpha=row.alpha,
-        n_placements=row.n_placements,
-    )
 
 
 def _champion_of(row: AnyRow) -> ChampionLine:

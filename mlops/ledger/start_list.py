@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, select
 
 from mlops.ledger import tables
-from mlops.ledger.columns import Timestamp
+from mlops.ledger.columns import older_than
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE, Kind, RunState
+from mlops.ledger.run_lines import outcome_columns
 
 _run = tables.run.c
 _stage = tables.stage.c
@@ -53,7 +54,6 @@ class StartList(LedgerPart):
         self, start: Start, *, before: tuple[datetime, str] | None = None, limit: int = 50, namespace: str = LIVE
     ) -> list[StartedLine]:
         """Newest first; `before`: time and id of the last line of the page before."""
-        outcome = _run.outcome
         query = (
             select(
                 _run.run_id,
@@ -66,9 +66,7 @@ class StartList(LedgerPart):
                 _stage.stage,
                 _stage.state.label("stage_state"),
                 _stage.progress,
-                outcome["version"].as_string().label("version"),
-                outcome[("stages", "drift", "verdict")].as_string().label("verdict"),
-                outcome["error"].as_string().label("error"),
+                *outcome_columns(),
             )
             .outerjoin(tables.stage, and_(_stage.run_id == _run.run_id, _stage.state.in_(["queued", "running"])))
             .where(*_of(start, namespace))
@@ -76,8 +74,7 @@ class StartList(LedgerPart):
             .limit(limit)
         )
         if before is not None:
-            place = tuple_(literal(before[0], Timestamp()), literal(before[1]))
-            query = query.where(tuple_(_run.created_at, _run.run_id) < place)
+            query = query.where(older_than(before, _run.created_at, _run.run_id))
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
         return [

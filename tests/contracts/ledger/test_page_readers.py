@@ -72,17 +72,6 @@ def test_recent_checks_are_the_newest_of_each_strategy_oldest_first(ledger: SqlL
     }
     between = ledger.checks_between(["growth"], DAY + timedelta(days=1), DAY + timedelta(days=2))
     assert [line.share for line in between] == [0.1, 0.2]
-    assert ledger.newest_day() == DAY + timedelta(days=4) if between else None
-
-
-def test_checks_are_listed_page_by_page_and_by_verdict(ledger: SqlLedger) -> None:
-    for day, verdict in enumerate(["stable", "drifted", "stable"]):
-        checked(ledger, "growth", DAY + timedelta(days=day), verdict)
-    first = ledger.newest_checks(limit=2)
-    assert [line.as_of for line in first] == [DAY + timedelta(days=2), DAY + timedelta(days=1)]
-    assert [line.as_of for line in ledger.newest_checks(before=first[-1].id)] == [DAY]
-    assert [line.verdict for line in ledger.newest_checks(verdict="drifted")] == ["drifted"]
-    assert ledger.newest_checks(strategy="value") == []
 
 
 def test_an_open_run_shows_the_stage_that_it_is_at_and_its_progress(ledger: SqlLedger) -> None:
@@ -176,17 +165,8 @@ def test_how_long_trainings_took_is_known_by_what_they_were(timed: TimedLedger) 
         (10, True, 0),
         (60, False, 0),
     ]
-    assert [one.result["version"] for one in ledger.trained_versions("growth")] == ["1", "1", "1"]
     assert ledger.newest_run("growth", Kind.TRAIN, {"tune": 30}) is not None
     assert ledger.newest_run("growth", Kind.TRAIN, {"tune": 31}) is None
-
-
-def test_a_slot_s_run_is_found_by_its_line_of_the_timetable(ledger: SqlLedger) -> None:
-    slot = datetime(2026, 11, 23, 3, tzinfo=UTC)
-    run_id = ledger.accept(request_for(slot=slot.isoformat())).run_id
-    found = ledger.slot_runs([("growth", "pipeline", slot), ("value", "pipeline", slot)])
-    assert {key: line.run_id for key, line in found.items()} == {"growth:pipeline": run_id}
-    assert ledger.slot_runs([]) == {}
 
 
 def test_sizes_of_artifacts_are_measured_once_and_summed_by_month(ledger: SqlLedger) -> None:
