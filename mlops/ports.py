@@ -319,7 +319,7 @@ class RunStart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenRun:
+class OpenRegistryRun:
     """A run of the registry that says RUNNING."""
 
     run_id: str
@@ -404,7 +404,7 @@ class ModelRegistry(Protocol):
         """End as KILLED the registry's runs of this ledger run that still say RUNNING; how many."""
         ...
 
-    def open_runs(self) -> list[OpenRun]:
+    def open_runs(self) -> list[OpenRegistryRun]:
         """What says RUNNING in our experiments, however old; some hundreds at most."""
         ...
 

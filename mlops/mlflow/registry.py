@@ -26,7 +26,7 @@ from mlops.errors import (
     VersionNotFound,
 )
 from mlops.mlflow.report_runs import is_of_checks, log_report
-from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG, OpenRun, RegistryCensus, RunStart, TrainingFacts
+from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG, OpenRegistryRun, RegistryCensus, RunStart, TrainingFacts
 from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 
 if TYPE_CHECKING:
@@ -119,10 +119,12 @@ class MlflowRegistry:
             self.close_run(run.run_id, reason=reason)
         return len(stale)
 
-    def open_runs(self) -> list[OpenRun]:
+    def open_runs(self) -> list[OpenRegistryRun]:
         """Of trainings and of drift checks, by the ledger's run; runs that are not ours are not among them."""
         found = self._gateway.running(lambda name: name == self._experiment_name or is_of_checks(name))
-        return [OpenRun(run_id=run.run_id, ledger_run_id=run.tags[RUN_TAG]) for run in found if RUN_TAG in run.tags]
+        return [
+            OpenRegistryRun(run_id=run.run_id, ledger_run_id=run.tags[RUN_TAG]) for run in found if RUN_TAG in run.tags
+        ]
 
     def close_run(self, run_id: str, *, reason: str) -> None:
         """End one as KILLED."""

@@ -15,7 +15,7 @@ from mlops.ports import (
     PROFILE_TAG,
     FailedTraining,
     ModelVersion,
-    OpenRun,
+    OpenRegistryRun,
     RegistryCensus,
     RegistryRun,
     ReportRecord,
@@ -150,8 +150,8 @@ class FakeRegistry:
         self.running = [item for item in self.running if item != ledger_run_id]
         return count
 
-    def open_runs(self) -> list[OpenRun]:
-        return [OpenRun(run_id=f"open-{item}", ledger_run_id=item) for item in self.running]
+    def open_runs(self) -> list[OpenRegistryRun]:
+        return [OpenRegistryRun(run_id=f"open-{item}", ledger_run_id=item) for item in self.running]
 
     def close_run(self, run_id: str, *, reason: str) -> None:
         self.running = [item for item in self.running if f"open-{item}" != run_id]
