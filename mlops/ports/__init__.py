@@ -1,0 +1,57 @@
+"""What the stages need from outside, as Protocols; `mlops.bootstrap` chooses the adapters.
+
+FeatureSource    features/postgres.py, sqlite.py, parquet.py      fake: tests/support
+ModelRegistry    mlflow/registry.py                              fake: tests/support
+Trainer          training/trainer.py, or a strategy's own
+Ledger           ledger/ (PostgreSQL, SQLite)
+Dispatcher       tasks/dispatch.py
+"""
+
+from __future__ import annotations
+
+from mlops.ports.dispatch import Alert, Dispatcher
+from mlops.ports.features import Column, FeatureSource, Window
+from mlops.ports.ledger import Ledger
+from mlops.ports.registry import (
+    PROFILE_ARTIFACT,
+    PROFILE_TAG,
+    FailedTraining,
+    ModelRegistry,
+    ModelVersion,
+    OpenRegistryRun,
+    RegistryCensus,
+    RegistryRun,
+    ReportRecord,
+    RunStart,
+    TrainedModel,
+    TrainingFacts,
+    TrialRecord,
+)
+from mlops.ports.training import Progress, Trainer, TrainingControl, TrainingData, Validation
+
+__all__ = [
+    "PROFILE_ARTIFACT",
+    "PROFILE_TAG",
+    "Alert",
+    "Column",
+    "Dispatcher",
+    "FailedTraining",
+    "FeatureSource",
+    "Ledger",
+    "ModelRegistry",
+    "ModelVersion",
+    "OpenRegistryRun",
+    "Progress",
+    "RegistryCensus",
+    "RegistryRun",
+    "ReportRecord",
+    "RunStart",
+    "TrainedModel",
+    "Trainer",
+    "TrainingControl",
+    "TrainingData",
+    "TrainingFacts",
+    "TrialRecord",
+    "Validation",
+    "Window",
+]

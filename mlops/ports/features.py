@@ -1,0 +1,73 @@
+"""Where features come from."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops.features.sampling import RowSample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Dates of a read: `start` excluded, `end` included, so that adjacent windows share no date."""
+
+    start: date
+    end: date
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the feature view."""
+
+    name: str
+    kind: str
+    """`number`, `category` (text, boolean), `date`, or `other`."""
+
+
+class FeatureSource(Protocol):
+    """The feature view, read by strategy and date window; always as of a date, never beyond it."""
+
+    def columns(self) -> tuple[Column, ...]:
+        """All columns, in the view's order. Raises SourceUnavailable, MissingColumn (no view, no `date`)."""
+        ...
+
+    def latest_date(self, strategy: str | None = None) -> date | None:
+        """Newest date that has rows of the strategy (of any, when None); None when there is none."""
+        ...
+
+    def dates(self, strategy: str, window: Window) -> list[date]:
+        """Distinct dates with rows, ascending."""
+        ...
+
+    def count(self, strategy: str, window: Window) -> int:
+        """Rows in the window."""
+        ...
+
+    def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
+        """How many rows each date of the window has, ascending by date; dates without rows are not there."""
+        ...
+
+    def read(
+        self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
+    ) -> pa.Table:
+        """Rows of the window as Arrow, ordered by date and ticker; of a sample those alone.
+
+        Numbers come as float64 (nan for NULL is *not* substituted: nulls stay null), `date` as date32,
+        text as string. An empty window gives an empty table, not an error. Raises SourceUnavailable,
+        MissingColumn for a column that the view lacks.
+        """
+        ...
+
+    def read_batches(self, strategy: str, window: Window, columns: Sequence[str]) -> Generator[pa.RecordBatch]:
+        """The rows of `read`, in its order and types, in batches, so that they never stand in memory together.
+
+        An empty window gives no batch, or empty ones. Nothing else is asked of the source until the last batch
+        was taken or the iterator was closed. Raises what `read` raises, at the first batch.
+        """
+        ...
