@@ -18,9 +18,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +32,10 @@ from mlops.errors import (
     VersionNotFound,
 )
 from mlops.failpoints import external_write
-from mlops.ports import ModelVersion, RegistryCensus, RunStart
+from mlops.mlflow.counting import Counting
+from mlops.mlflow.entities import LoggedRun, logged_run, model_version, pages, walk
+from mlops.mlflow.model_requirements import requirements
+from mlops.ports import ModelVersion
 
 _DEFAULTS = {
     # The library's own 7 retries hold a dead server's caller for four minutes; the ledger waits better.
@@ -74,25 +74,11 @@ MODEL_FILE = "model.ubj"
 _UNREACHABLE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 #: MLflow takes so many per request.
 _BATCH = 100
-#: And gives so many.
-_PAGE = 1000
 _SCHEMA_ROWS = 100
 _SAFE = re.compile(r"[\w .:@+/-]*")
 
 # The deprecation warning of stages would reach our users, who cannot do anything about it.
 _transition = unwrap(MlflowClient.transition_model_version_stage)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoggedRun:
-    """A run of an experiment."""
-
-    run_id: str
-    run_name: str
-    status: str
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +90,7 @@ class StoredModel:
     """Of its model file."""
 
 
-class Gateway:
+class Gateway(Counting):
     """One MLflow server. Raises RegistryUnavailable, ModelNotFound, VersionNotFound, RegistryError."""
 
     def __init__(self, tracking_uri: str) -> None:
@@ -199,12 +185,12 @@ class Gateway:
         order = list(order_by) or ["attributes.start_time DESC"]
         with self._translated("a search of runs"):
             found = self._client.search_runs(list(experiment_ids), where, order_by=order, max_results=limit)
-        return [_logged_run(run) for run in found]
+        return [logged_run(run) for run in found]
 
     def run(self, run_id: str) -> LoggedRun:
         """One run."""
         with self._translated(f"run {run_id}"):
-            return _logged_run(self._client.get_run(run_id))
+            return logged_run(self._client.get_run(run_id))
 
     def experiment_of(self, run_id: str) -> str:
         """Id of the experiment that a run belongs to."""
@@ -216,81 +202,18 @@ class Gateway:
         with self._translated(f"run {run_id}"):
             run = self._client.get_run(run_id)
             outputs = run.outputs.model_outputs if run.outputs else []
-            found = set(_walk(lambda path: self._client.list_artifacts(run_id, path)))
+            found = set(walk(lambda path: self._client.list_artifacts(run_id, path)))
             for output in outputs:
-                listed = _walk(lambda path, id_=output.model_id: self._client.list_logged_model_artifacts(id_, path))
+                listed = walk(lambda path, id_=output.model_id: self._client.list_logged_model_artifacts(id_, path))
                 found.update(f"model/{path}" for path in listed)
         return sorted(found)
 
     def running(self, experiments: Callable[[str], bool]) -> list[LoggedRun]:
         """Runs in state RUNNING of the experiments whose names are wanted, newest first."""
         with self._translated("a search of experiments"):
-            found = self._pages(lambda token: self._client.search_experiments(page_token=token))
+            found = pages(lambda token: self._client.search_experiments(page_token=token))
         ids = [item.experiment_id for item in found if experiments(item.name)]
         return self.runs(ids, "attributes.status = 'RUNNING'") if ids else []
-
-    # -- counting
-
-    def census(self) -> RegistryCensus:
-        """Experiments, registered models and versions, a thousand per request."""
-        with self._translated("what there is"):
-            experiments = self._pages(lambda token: self._client.search_experiments(page_token=token))
-            models = self._pages(lambda token: self._client.search_registered_models(page_token=token))
-            found = self._pages(
-                lambda token: self._client.search_model_versions("", max_results=_PAGE, page_token=token)
-            )
-        aliases: dict[str, dict[str, list[str]]] = {}
-        for model in models:
-            for alias, number in model.aliases.items():
-                aliases.setdefault(model.name, {}).setdefault(str(number), []).append(alias)
-        versions = [_model_version(item, aliases.get(item.name, {})) for item in found]
-        return RegistryCensus(
-            experiments=tuple(item.name for item in experiments),
-            models=tuple(sorted(model.name for model in models)),
-            versions=tuple(sorted(versions, key=lambda item: (item.name, -int(item.version)))),
-        )
-
-    def ended_runs(self, page: str | None) -> tuple[list[RunStart], str | None]:
-        """Of all experiments, newest first, and the next page's token."""
-        with self._translated("a search of runs"):
-            ids = [
-                item.experiment_id
-                for item in self._pages(lambda token: self._client.search_experiments(page_token=token))
-            ]
-            found = self._client.search_runs(
-                ids,
-                "attributes.status != 'RUNNING'",
-                order_by=["attributes.start_time DESC"],
-                max_results=_PAGE,
-                page_token=page,
-            )
-        runs = [
-            RunStart(run_id=run.info.run_id, started_at=datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC))
-            for run in found
-        ]
-        return runs, found.token or None
-
-    def artifact_bytes(self, run_id: str) -> int:
-        """Sum of the sizes that the server lists."""
-        with self._translated(f"run {run_id}"):
-            run = self._client.get_run(run_id)
-            outputs = run.outputs.model_outputs if run.outputs else []
-            total = sum(_sizes(lambda path: self._client.list_artifacts(run_id, path)))
-            for output in outputs:
-                id_ = output.model_id
-                total += sum(_sizes(lambda path, id_=id_: self._client.list_logged_model_artifacts(id_, path)))
-        return total
-
-    @staticmethod
-    def _pages(search: Callable[[str | None], Any]) -> list[Any]:
-        found: list[Any] = []
-        token: str | None = None
-        while True:
-            page = search(token)
-            found += page
-            token = page.token
-            if not token:
-                return found
 
     # -- models
 
@@ -429,7 +352,7 @@ class Gateway:
             message = f"version {number!r} of model {name!r} is no number"
             raise VersionNotFound(message)
         with self._translated(f"model {name!r} version {number}", missing=VersionNotFound):
-            return _model_version(self._client.get_model_version(name, number))
+            return model_version(self._client.get_model_version(name, number))
 
     def versions(self, name: str, *, tag: tuple[str, str] | None = None) -> list[ModelVersion]:
         """All versions, or those with a tag, newest first, without metrics; empty where there is no such model."""
@@ -437,7 +360,7 @@ class Gateway:
         with self._translated(f"model {name!r}"):
             found = self._client.search_model_versions(where)
             aliases = self._aliases(name) if found else {}
-        return sorted((_model_version(item, aliases) for item in found), key=lambda item: -int(item.version))
+        return sorted((model_version(item, aliases) for item in found), key=lambda item: -int(item.version))
 
     def metrics_of(self, run_ids: Sequence[str]) -> dict[str, Mapping[str, float]]:
         """Metrics by run, in as few requests as can be; runs that are gone are left out."""
@@ -586,70 +509,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@cache
-def requirements() -> tuple[str, ...]:
-    """What a served model needs, pinned to what is installed; one XGBoost wheel, not both."""
-    pinned = {}
-    for package in ("mlflow", "xgboost-cpu", "xgboost", "numpy", "pandas", "scikit-learn"):
-        try:
-            pinned[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    if "xgboost-cpu" in pinned:
-        pinned.pop("xgboost", None)
-    return tuple(f"{package}=={number}" for package, number in pinned.items())
-
-
 def _safe(value: str) -> str:
     """A value for a filter, in which a quote would end the string."""
     if not _SAFE.fullmatch(value):
         message = f"{value!r} cannot be searched for; only letters, digits and _ .:@+/- can"
         raise RegistryError(message)
     return value
-
-
-def _walk(listing: Any) -> Iterator[str]:  # noqa: ANN401 -- a function of the library
-    return (item.path for item in _files(listing))
-
-
-def _sizes(listing: Any) -> Iterator[int]:  # noqa: ANN401 -- a function of the library
-    return (int(item.file_size or 0) for item in _files(listing))
-
-
-def _files(listing: Any) -> Iterator[Any]:  # noqa: ANN401 -- a function of the library
-    folders: list[str | None] = [None]
-    while folders:
-        for item in listing(folders.pop()):
-            if item.is_dir:
-                folders.append(item.path)
-            else:
-                yield item
-
-
-def _logged_run(run: Any) -> LoggedRun:  # noqa: ANN401 -- the library's Run
-    return LoggedRun(
-        run_id=run.info.run_id,
-        run_name=run.info.run_name or "",
-        status=run.info.status,
-        params=run.data.params,
-        metrics=run.data.metrics,
-        tags=run.data.tags,
-    )
-
-
-def _model_version(item: Any, aliases: Mapping[str, list[str]] | None = None) -> ModelVersion:  # noqa: ANN401 -- the library's
-    found = item.aliases if aliases is None else aliases.get(str(item.version), [])
-    return ModelVersion(
-        name=item.name,
-        version=str(item.version),
-        stage=item.current_stage or "None",
-        aliases=tuple(sorted(found)),
-        run_id=item.run_id or None,
-        tags=dict(item.tags),
-        metrics={},
-        created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, tz=UTC),
-        source=item.source or "",
-    )
 
 
 def _innermost(exc: BaseException) -> str:

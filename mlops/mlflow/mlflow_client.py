@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xgboost as xgb
 
-    from mlops.mlflow.gateway import Gateway, LoggedRun
+    from mlops.mlflow.entities import LoggedRun
+    from mlops.mlflow.gateway import Gateway
     from mlops.ports import ModelVersion
 
 COMPARED_METRICS = ("accuracy", "precision", "recall", "f1_score", "roc_auc")

@@ -32,7 +32,8 @@ from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 if TYPE_CHECKING:
     import xgboost as xgb
 
-    from mlops.mlflow.gateway import Gateway, LoggedRun
+    from mlops.mlflow.entities import LoggedRun
+    from mlops.mlflow.gateway import Gateway
     from mlops.ports import FailedTraining, ModelVersion, RegistryRun, ReportRecord, TrainedModel
 
 log = structlog.get_logger(__name__)
