@@ -7,9 +7,12 @@ from fastapi import FastAPI
 
 from admin.app import create_app
 from mlops import passwords
+from mlops.ledger.records import RunState
+from mlops.strategies import PromotionPolicy
 from tasks import dispatch
 from tests.support.admin import Browser, add_people
 from tests.support.services import FakeServices
+from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 @pytest.fixture
@@ -41,3 +44,13 @@ def viewer(app: FastAPI) -> Browser:
     browser = Browser(app)
     assert browser.sign_in("victor").status_code == 303
     return browser
+
+
+@pytest.fixture
+def waiting(services: FakeServices) -> str:
+    """A run whose version 1 would be promoted and awaits approval."""
+    services.with_policy(promotion=PromotionPolicy(min_accuracy=0.6, approval="manual"))
+    registered(services)
+    grant, outcome = decided(services)
+    assert outcome.run_state is RunState.AWAITING_APPROVAL
+    return grant.run_id
