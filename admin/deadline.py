@@ -17,7 +17,8 @@ _AT_ONCE = threading.BoundedSemaphore(8)
 
 def within(seconds: float, ask: Callable[[], Value]) -> Value:
     """What `ask` returns or raises. Raises RegistryUnavailable where it takes longer; it then ends by itself."""
-    if not _AT_ONCE.acquire(blocking=False):
+    slots = _AT_ONCE  # what was taken is given back, whoever puts another in its place
+    if not slots.acquire(blocking=False):
         raise RegistryUnavailable("MLflow does not answer, and several questions wait for it; try again in a minute")
     answer: Future[Value] = Future()
 
@@ -27,7 +28,7 @@ def within(seconds: float, ask: Callable[[], Value]) -> Value:
         except BaseException as exc:  # noqa: BLE001 -- raised where it is waited for
             answer.set_exception(exc)
         finally:
-            _AT_ONCE.release()
+            slots.release()
 
     # A daemon, so that one that hangs does not hold up the end of the process.
     threading.Thread(target=work, name="within", daemon=True).start()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
 from hypothesis import settings
 
 from tests.support.servers import (
@@ -18,6 +23,20 @@ from tests.support.servers import (
 # A first example imports and compiles, and the machine may be shared: time is no property of ours.
 settings.register_profile("acis", deadline=None)
 settings.load_profile("acis")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_logger_is_kept() -> Iterator[None]:
+    """A command's logs are set up for good, as they should be; here they would escape whoever captures them later."""
+    configure = structlog.configure
+
+    def configured(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(structlog, "configure", configured)
+        yield
+
 
 __all__ = [
     "mlflow_url",
