@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Column
+
+from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.records import Executor, Publication, Stage
 
@@ -17,6 +20,13 @@ LOST_AFTER_S = 60.0
 """A confirmed message may be missed from its queue after so long; doubles with each repetition."""
 LOST_AFTER_MAX_S = 900.0
 """15 min: the longest wait between two repetitions."""
+
+_stage = tables.stage.c
+OF_PUBLICATION: tuple[Column[Any], ...] = (
+    _stage.run_id, _stage.stage, _stage.strategy, _stage.device, _stage.executor, _stage.deadline_s,
+    _stage.publish_no, _stage.claimed_task_id, _stage.parent_task_id,
+)  # fmt: skip
+"""What `publication_of` reads."""
 
 
 def handed_out() -> dict[str, Any]:
@@ -35,7 +45,7 @@ def to_be_rung_after(delay_s: float) -> dict[str, Any]:
 
 
 def publication_of(row: AnyRow) -> Publication | None:
-    """The message of a queued stage, or None for an inline run, which nobody rings."""
+    """The message of a queued stage, or None for an inline run, which nobody rings. row : has `OF_PUBLICATION`"""
     if row.executor == Executor.INLINE:
         return None
     return Publication(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Date, Table, bindparam, func, select, update
+from sqlalchemy import CTE, Connection, Date, Table, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.errors import InvalidTransition
@@ -68,25 +68,50 @@ def close_run(
     """End the run, whose stages have all ended already in this transaction. Raises InvalidTransition."""
     state = run_target(event)
     run = connection.execute(_ABOUT, {"of_run": run_id}).one()
-    outcome = outcome_of(run, found_results(run), state=state, error=error)
-    closed = connection.execute(_CLOSE[event], {"of_run": run_id, "by_as_of": as_of, "by_outcome": outcome})
+    message = _message(run, found_results(run), state=state, error=error)
+    closed = connection.execute(_CLOSE[event], {"of_run": run_id, "by_as_of": as_of, "by_outcome": message.body})
     if closed.rowcount == 0:
         raise InvalidTransition(f"run {run_id} is {run.state} and cannot {event}")
-    message = OutcomeMessage(run_id=run_id, state="SUCCESS" if state in SUCCESSES else "FAILURE", body=outcome)
     connection.execute(_TO_OUTBOX[database.is_postgresql], {"run_id": run_id, "state": message.state})
     return Closed(state=state, outcome=message)
 
 
-def _to_outbox(insert: Insertion) -> Insert:
-    """Pending, also where an earlier end of the run, before a requeue, was delivered already."""
-    adding = insert(tables.outbox).values(run_id=bindparam("run_id"), state=bindparam("state"), created_at=now())
+def message_of(
+    connection: Connection, run_id: str, results: Mapping[str, Mapping[str, Any]], *, state: RunState, error: str | None
+) -> OutcomeMessage | None:
+    """The outcome of a run that is about to end, with `results` beside those that are in the ledger already."""
+    run = connection.execute(_ABOUT, {"of_run": run_id}).one_or_none()
+    if run is None:
+        return None
+    return _message(run, {**found_results(run), **results}, state=state, error=error)
+
+
+def _message(
+    run: AnyRow, results: Mapping[str, Mapping[str, Any]], *, state: RunState, error: str | None
+) -> OutcomeMessage:
+    outcome = outcome_of(run, results, state=state, error=error)
+    return OutcomeMessage(run_id=run.run_id, state="SUCCESS" if state in SUCCESSES else "FAILURE", body=outcome)
+
+
+def into_outbox(insert: Insertion, *, after: CTE | None = None) -> Insert:
+    """Pending, also where an earlier end of the run, before a requeue, was delivered already.
+
+    Of the parameter `run_id`, or of the run that `after` gives, if any; with the parameter `state`.
+    """
+    state = bindparam("state", type_=tables.outbox.c.state.type)
+    if after is None:
+        adding = insert(tables.outbox).values(run_id=bindparam("run_id"), state=state, created_at=now())
+    else:
+        adding = insert(tables.outbox).from_select(
+            ["run_id", "state", "created_at"], select(after.c.run_id, state, now())
+        )
     return adding.on_conflict_do_update(
         index_elements=[tables.outbox.c.run_id],
         set_={"state": adding.excluded.state, "created_at": adding.excluded.created_at, "delivered_at": None},
     )
 
 
-_TO_OUTBOX = {True: _to_outbox(postgresql.insert), False: _to_outbox(sqlite.insert)}
+_TO_OUTBOX = {True: into_outbox(postgresql.insert), False: into_outbox(sqlite.insert)}
 """By whether it is PostgreSQL."""
 
 

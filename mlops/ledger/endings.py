@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, insert, select, update
@@ -11,11 +13,21 @@ from mlops.ledger import tables
 from mlops.ledger.attempts import note_attempt
 from mlops.ledger.bells import handed_out, publication_of, to_be_rung_after
 from mlops.ledger.check_columns import check_columns
-from mlops.ledger.closing import close_run
-from mlops.ledger.columns import AnyRow, now
+from mlops.ledger.closing import close_run, message_of
+from mlops.ledger.columns import AnyRow, dump_json, now
+from mlops.ledger.finishing import END, GO_ON
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
-from mlops.ledger.stages import end_stage, held_by, in_words, lease_lost, open_stage
+from mlops.ledger.records import Finished, Grant, OutcomeMessage, RunState, Stage, StageOutcome, StageState
+from mlops.ledger.stages import (
+    birth_of,
+    end_stage,
+    ended_stage,
+    held_by,
+    in_words,
+    lease_lost,
+    new_stage,
+    open_stage,
+)
 from mlops.ledger.states import RunEvent, StageEvent, ending, stage_target
 
 _run = tables.run.c
@@ -39,29 +51,87 @@ class Endings(LedgerPart):
                 f"stage {grant.stage} of run {grant.run_id} must end the run or name the next stage; "
                 f"it gave run_state={outcome.run_state}, next_stage={outcome.next_stage}"
             )
-        with self.database.transaction("ledger.finish") as connection:
-            if outcome.next_stage is not None:
-                return self._go_on(connection, grant, outcome, outcome.next_stage)
-            return self._end(connection, grant, outcome, outcome.run_state or RunState.FAILED)
+        if outcome.next_stage is not None:
+            return self._go_on(grant, outcome, outcome.next_stage)
+        return self._end(grant, outcome, outcome.run_state or RunState.FAILED)
 
-    def _end(self, connection: Connection, grant: Grant, outcome: StageOutcome, run_state: RunState) -> Finished:
+    def _writing(self, outcome: StageOutcome) -> AbstractContextManager[Connection]:
+        """For the one statement of the usual course, and for the report where there is one."""
+        if outcome.drift_report is None:
+            return self.database.statement("ledger.finish")
+        return self.database.transaction("ledger.finish")
+
+    def _end(self, grant: Grant, outcome: StageOutcome, run_state: RunState) -> Finished:
         run_event, stage_event = ending(run_state)
         told = outcome.result.get("error")
         error = in_words(str(told)) if told else None
         if run_state == RunState.CANCELLED:
             error = error or "cancelled while it ran"
-        end_stage(connection, grant, stage_event, result=outcome.result, error=error)
-        _store_report(connection, grant, outcome)
-        closed = close_run(self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
+        message = self._ended_at_once(grant, outcome, run_state, error) if self.database.is_postgresql else None
+        if message is None:
+            with self.database.transaction("ledger.finish") as connection:
+                end_stage(connection, grant, stage_event, result=outcome.result, error=error)
+                _store_report(connection, grant, outcome)
+                closed = close_run(self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
+                message = closed.outcome
         return Finished(
-            run_state=closed.state,
+            run_state=run_state,
             stage_state=stage_target(stage_event),
             result=outcome.result,
             error=error,
-            outcome=closed.outcome,
+            outcome=message,
         )
 
-    def _go_on(self, connection: Connection, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
+    def _ended_at_once(
+        self, grant: Grant, outcome: StageOutcome, run_state: RunState, error: str | None
+    ) -> OutcomeMessage | None:
+        """None, and nothing written: it is not the usual course."""
+        stored = {grant.stage.value: json.loads(dump_json(outcome.result))}
+        with self.database.reading() as connection:
+            message = message_of(connection, grant.run_id, stored, state=run_state, error=error)
+        if message is None:
+            return None
+        values = {
+            **ended_stage(grant, result=outcome.result, error=error),
+            "by_as_of": outcome.as_of,
+            "by_outcome": message.body,
+            "state": message.state,
+        }
+        with self._writing(outcome) as connection:
+            if connection.execute(END[run_state], values).one_or_none() is None:
+                return None
+            _store_report(connection, grant, outcome)
+        return message
+
+    def _go_on(self, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
+        birth = birth_of(stage, strategy=grant.strategy, policy=grant.policy, executor=grant.executor)
+        if self.database.is_postgresql:
+            opened = self._gone_on_at_once(grant, outcome, birth)
+            if opened is not None:
+                return Finished(
+                    run_state=RunState.RUNNING,
+                    stage_state=StageState.SUCCEEDED,
+                    publication=publication_of(opened),
+                    result=outcome.result,
+                )
+        with self.database.transaction("ledger.finish") as connection:
+            return self._go_on_or_stop(connection, grant, outcome, birth)
+
+    def _gone_on_at_once(self, grant: Grant, outcome: StageOutcome, birth: dict[str, Any]) -> AnyRow | None:
+        """The stage that follows. None, and nothing written: it is not the usual course."""
+        dated = grant.as_of is None and outcome.as_of is not None
+        values = {**ended_stage(grant, result=outcome.result, error=None), **new_stage(birth)}
+        if dated:
+            values["by_as_of"] = outcome.as_of
+        with self._writing(outcome) as connection:
+            opened = connection.execute(GO_ON[dated], values).one_or_none()
+            if opened is not None:
+                _store_report(connection, grant, outcome)
+        return opened
+
+    def _go_on_or_stop(
+        self, connection: Connection, grant: Grant, outcome: StageOutcome, birth: dict[str, Any]
+    ) -> Finished:
         ended = end_stage(connection, grant, StageEvent.COMPLETE, result=outcome.result, error=None)
         _store_report(connection, grant, outcome)
         if ended.run_as_of is None and outcome.as_of is not None:
@@ -75,15 +145,7 @@ class Endings(LedgerPart):
                 result=outcome.result,
                 outcome=closed.outcome,
             )
-        opened = open_stage(
-            connection,
-            run_id=grant.run_id,
-            stage=stage,
-            strategy=grant.strategy,
-            policy=grant.policy,
-            executor=grant.executor,
-            parent_task_id=ended.claimed_task_id,
-        )
+        opened = open_stage(connection, birth, run_id=grant.run_id, parent_task_id=ended.claimed_task_id)
         return Finished(
             run_state=RunState(ended.run_state),
             stage_state=StageState.SUCCEEDED,

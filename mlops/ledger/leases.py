@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Float, String, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, Float, String, and_, bindparam, case, exists, func, or_, select, update
 
 from mlops.errors import InvalidTransition
 from mlops.ledger import tables
@@ -29,6 +29,10 @@ is_due = and_(_stage.state == StageState.QUEUED, or_(_stage.not_before.is_(None)
 _is_reclaimable = and_(
     is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY, ~is_cancelled
 )
+#: Of a run that goes on, as a condition on its stage.
+_is_wanted = exists().where(
+    _run.run_id == _stage.run_id, _run.state.in_(run_sources(RunEvent.START)), _run.cancel_requested.is_(False)
+)
 _is_it = and_(_stage.run_id == bindparam("of_run"), _stage.stage == bindparam("of_stage"))
 _GRANTED: dict[str, Any] = {
     "state": stage_target(StageEvent.CLAIM),
@@ -46,24 +50,37 @@ _GRANTED: dict[str, Any] = {
 }
 
 #: Statements are built once: that takes SQLAlchemy as long as PostgreSQL takes to run them.
-_SWAP = update(tables.stage).where(_is_it, is_due, ~is_cancelled).values(_GRANTED).returning(tables.stage)
+_HELD = (
+    _stage.run_id, _stage.stage, _stage.token, _stage.attempt, _stage.publish_no, _stage.lease_until,
+    _stage.deadline_at, _stage.executor, _stage.checkpoint,
+)  # fmt: skip
+_SWAP = update(tables.stage).where(_is_it, is_due, ~is_cancelled).values(_GRANTED).returning(*_HELD)
 _SILENT = select(tables.stage).where(_is_it, _is_reclaimable).with_for_update()
 _RESWAP = (
     update(tables.stage)
     .where(_is_it, _is_reclaimable)
     .values({**_GRANTED, "attempt": _stage.attempt + 1})
-    .returning(tables.stage)
+    .returning(*_HELD)
 )
 _START = (
     update(tables.run)
     .where(_run.run_id == bindparam("of_run"), _run.state.in_(run_sources(RunEvent.START)))
     .values(state=run_target(RunEvent.START))
 )
-_ABOUT = select(
-    _run.strategy, _run.kind, _run.state, _run.namespace, _run.as_of, _run.policy, _run.params, _run.reason,
-    _run.requested_by,
+_OF_RUN = (
+    _run.strategy, _run.kind, _run.namespace, _run.as_of, _run.policy, _run.params, _run.reason, _run.requested_by,
     *results_of("of_run"),
-).where(_run.run_id == bindparam("of_run"))  # fmt: skip
+)  # fmt: skip
+_ABOUT = select(_run.state, *_OF_RUN).where(_run.run_id == bindparam("of_run"))
+#: A due stage of a run that goes on, in one statement (PostgreSQL alone). The stage's row is locked before the run's.
+_held = update(tables.stage).where(_is_it, is_due, _is_wanted).values(_GRANTED).returning(*_HELD).cte("held")
+_started = (
+    update(tables.run)
+    .where(_run.run_id == _held.c.run_id, _run.state != run_target(RunEvent.START))
+    .values(state=run_target(RunEvent.START))
+    .cte("started")
+)
+_CLAIM = select(*_held.c, *_OF_RUN).join_from(_held, tables.run, _run.run_id == _held.c.run_id).add_cte(_started)
 _RENEW = (
     update(tables.stage)
     .where(
@@ -106,15 +123,20 @@ class Leases(LedgerPart):
         An expired lease was a crash and uses up an attempt; where it was the last, the run is dead and the
         answer None. The number of the message plays no part: any bell may wake a due stage.
         """
+        values = {
+            "of_run": run_id,
+            "of_stage": stage,
+            "for_s": self.lease_s,
+            "by_worker": worker,
+            "by_task": task_id,
+            "by_queue": queue,
+        }
+        if self.database.is_postgresql:
+            with self.database.statement("ledger.claim") as connection:
+                claimed = connection.execute(_CLAIM, values).one_or_none()
+            if claimed is not None:
+                return _grant(claimed, claimed, publish_no=publish_no)
         with self.database.transaction("ledger.claim") as connection:
-            values = {
-                "of_run": run_id,
-                "of_stage": stage,
-                "for_s": self.lease_s,
-                "by_worker": worker,
-                "by_task": task_id,
-                "by_queue": queue,
-            }
             held = connection.execute(_SWAP, values).one_or_none() or self._reclaimed(connection, values)
             if held is None:
                 self._close_unclaimable(connection, run_id, stage)
@@ -124,8 +146,7 @@ class Leases(LedgerPart):
                 raise InvalidTransition(f"run {run_id} has ended, but its stage {stage} was still to be done")
             if run.state != run_target(RunEvent.START):
                 connection.execute(_START, {"of_run": run_id})
-            inputs = {name: result for name, result in found_results(run).items() if name != stage}
-            return _grant(held, run, inputs=inputs, publish_no=publish_no)
+            return _grant(held, run, publish_no=publish_no)
 
     def _reclaimed(self, connection: Connection, values: dict[str, Any]) -> AnyRow | None:
         """The stage of a worker that was silent for a lease's length; None where there is none."""
@@ -199,7 +220,8 @@ def silence(row: AnyRow) -> str:
     return f"{words}; before that: {row.error}" if row.error else words
 
 
-def _grant(held: AnyRow, run: AnyRow, *, inputs: dict[str, dict[str, Any]], publish_no: int | None) -> Grant:
+def _grant(held: AnyRow, run: AnyRow, *, publish_no: int | None) -> Grant:
+    """From a row that has `_HELD` and one that has `_OF_RUN`."""
     return Grant(
         run_id=held.run_id,
         stage=Stage(held.stage),
@@ -217,6 +239,6 @@ def _grant(held: AnyRow, run: AnyRow, *, inputs: dict[str, dict[str, Any]], publ
         reason=run.reason,
         requested_by=run.requested_by,
         executor=Executor(held.executor),
-        inputs=inputs,
+        inputs={name: result for name, result in found_results(run).items() if name != held.stage},
         checkpoint=held.checkpoint,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
     Connection,
@@ -20,11 +21,13 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from mlops.errors import InvalidTransition, RunNotFound
 from mlops.ledger import tables
 from mlops.ledger.bells import handed_out, publication_of
-from mlops.ledger.closing import close_run
+from mlops.ledger.closing import Insertion, close_run
 from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import (
@@ -38,7 +41,7 @@ from mlops.ledger.records import (
     Sent,
     StageState,
 )
-from mlops.ledger.stages import cancel_queued, open_stage
+from mlops.ledger.stages import birth_of, cancel_queued, new_stage, open_stage, opening_after
 from mlops.ledger.states import (
     ACTIVE,
     RunEvent,
@@ -69,6 +72,27 @@ _SENT = (
     )
 )
 
+_ASKED = (
+    "run_id", "namespace", "strategy", "kind", "executor", "slot", "reason", "requested_by", "as_of", "policy",
+    "params",
+)  # fmt: skip
+
+
+def _insertion(insert: Insertion) -> ReturningInsert[Any]:
+    """A queued run, or nothing where another one is in the way; its parameters are those of `_new_run`."""
+    values = {name: bindparam(f"run_{name}", type_=_run[name].type) for name in _ASKED}
+    inserting = insert(tables.run).values(**values, state=RunState.QUEUED, created_at=now())
+    return inserting.on_conflict_do_nothing().returning(_run.run_id)
+
+
+def _new_run(columns: dict[str, Any]) -> dict[str, Any]:
+    return {f"run_{name}": value for name, value in columns.items()}
+
+
+_INSERT = _insertion(sqlite.insert)
+#: The run and its first stage in one statement (PostgreSQL alone).
+_ACCEPT = opening_after(_insertion(postgresql.insert).cte("created"))
+
 _ACCEPT_TRIES = 5
 """The run that was in the way can end between two statements; five times in a row it does not."""
 
@@ -79,19 +103,12 @@ class Runs(LedgerPart):
     def accept(self, request: RunRequest) -> Accepted:
         """Insert run and first stage, or find the run that is there already."""
         run_id = request.run_id or str(uuid.uuid4())
-        with self.database.transaction("ledger.accept") as connection:
-            for _ in range(_ACCEPT_TRIES):
-                if self._inserted(connection, run_id, request):
-                    first = open_stage(
-                        connection,
-                        run_id=run_id,
-                        stage=FIRST_STAGE[request.kind],
-                        strategy=request.strategy,
-                        policy=request.policy,
-                        executor=request.executor,
-                    )
-                    publication = publication_of(first)
-                    return Accepted(run_id=run_id, created=True, state=RunState.QUEUED, publication=publication)
+        for _ in range(_ACCEPT_TRIES):
+            first = self._opened(run_id, request)
+            if first is not None:
+                publication = publication_of(first)
+                return Accepted(run_id=run_id, created=True, state=RunState.QUEUED, publication=publication)
+            with self.database.reading() as connection:
                 there = _run_in_the_way(connection, run_id, request)
                 if there is not None:
                     return Accepted(
@@ -104,28 +121,31 @@ class Runs(LedgerPart):
             f"{request.kind} of {request.strategy!r} met a run that ended {_ACCEPT_TRIES} times; ask again"
         )
 
-    def _inserted(self, connection: Connection, run_id: str, request: RunRequest) -> bool:
-        insertion = (
-            self.database.insert(tables.run)
-            .values(
-                run_id=run_id,
-                namespace=request.namespace,
-                strategy=request.strategy,
-                kind=request.kind,
-                state=RunState.QUEUED,
-                executor=request.executor,
-                slot=request.slot,
-                reason=request.reason,
-                requested_by=request.requested_by,
-                as_of=request.as_of,
-                policy=request.policy,
-                params=request.params,
-                created_at=now(),
-            )
-            .on_conflict_do_nothing()
-            .returning(_run.run_id)
+    def _opened(self, run_id: str, request: RunRequest) -> AnyRow | None:
+        """The first stage of the new run; None where another run is in the way."""
+        run = {
+            "run_id": run_id,
+            "namespace": request.namespace,
+            "strategy": request.strategy,
+            "kind": request.kind,
+            "executor": request.executor,
+            "slot": request.slot,
+            "reason": request.reason,
+            "requested_by": request.requested_by,
+            "as_of": request.as_of,
+            "policy": request.policy,
+            "params": request.params,
+        }
+        birth = birth_of(
+            FIRST_STAGE[request.kind], strategy=request.strategy, policy=request.policy, executor=request.executor
         )
-        return connection.execute(insertion).one_or_none() is not None
+        if self.database.is_postgresql:
+            with self.database.statement("ledger.accept") as connection:
+                return connection.execute(_ACCEPT, {**_new_run(run), **new_stage(birth)}).one_or_none()
+        with self.database.transaction("ledger.accept") as connection:
+            if connection.execute(_INSERT, _new_run(run)).one_or_none() is None:
+                return None
+            return open_stage(connection, birth, run_id=run_id)
 
     def published(self, sent: Sequence[Sent]) -> None:
         """Note messages that were sent; nothing where the stage was claimed or a newer number handed out meanwhile."""

@@ -1,15 +1,32 @@
-"""A stage's row at its birth, and the fenced update that every later change of it goes through."""
+"""A stage's row at its birth, and the fenced update that every later change of it goes through.
+
+Statements are built once: building one takes SQLAlchemy as long as running it takes PostgreSQL.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Label, bindparam, insert, select, update
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    Connection,
+    Insert,
+    Label,
+    Update,
+    bindparam,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
 
 from mlops.errors import LeaseLost
 from mlops.ledger import tables
-from mlops.ledger.bells import LOST_AFTER_S, handed_out
+from mlops.ledger.bells import LOST_AFTER_S, OF_PUBLICATION, handed_out
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.records import Executor, Grant, Stage, StageState
 from mlops.ledger.states import StageEvent, stage_sources, stage_target
@@ -20,47 +37,64 @@ _stage = tables.stage.c
 _other = tables.stage.alias("other")
 
 
-_OPEN = (
-    insert(tables.stage)
-    .values(
-        state=StageState.QUEUED,
-        token=0,
-        attempt=1,
-        publish_no=1,
-        ring_backoff_s=LOST_AFTER_S,
-        queued_at=now(),
-        **handed_out(),
-    )
-    .returning(tables.stage)
-)
+_BORN: dict[str, Any] = {
+    "state": StageState.QUEUED,
+    "token": 0,
+    "attempt": 1,
+    "publish_no": 1,
+    "ring_backoff_s": LOST_AFTER_S,
+    "queued_at": now(),
+    **handed_out(),
+}
+_OPEN = insert(tables.stage).values(_BORN).returning(*OF_PUBLICATION)
+
+
+def birth_of(stage: Stage, *, strategy: str, policy: Mapping[str, Any], executor: Executor) -> dict[str, Any]:
+    """What a stage has of its own from the start, by column."""
+    execution = policy.get("execution", {})
+    deadline = f"{stage}_deadline_s"
+    return {
+        "stage": stage,
+        "strategy": strategy,
+        "executor": executor,
+        "device": policy.get("training", {}).get("device", "auto"),
+        "max_attempts": execution.get("max_attempts", ExecutionPolicy.max_attempts),
+        "deadline_s": execution.get(deadline, getattr(ExecutionPolicy, deadline)),
+    }
+
+
+_OWN = ("stage", "strategy", "executor", "device", "max_attempts", "deadline_s")
 
 
 def open_stage(
-    connection: Connection,
-    *,
-    run_id: str,
-    stage: Stage,
-    strategy: str,
-    policy: Mapping[str, Any],
-    executor: Executor,
-    parent_task_id: str | None = None,
+    connection: Connection, birth: Mapping[str, Any], *, run_id: str, parent_task_id: str | None = None
 ) -> AnyRow:
-    """Insert a queued stage whose first message the caller will send."""
-    execution = policy.get("execution", {})
-    deadline = f"{stage}_deadline_s"
-    return connection.execute(
-        _OPEN,
-        {
-            "run_id": run_id,
-            "stage": stage,
-            "strategy": strategy,
-            "executor": executor,
-            "device": policy.get("training", {}).get("device", "auto"),
-            "max_attempts": execution.get("max_attempts", ExecutionPolicy.max_attempts),
-            "deadline_s": execution.get(deadline, getattr(ExecutionPolicy, deadline)),
-            "parent_task_id": parent_task_id,
-        },
-    ).one()
+    """Insert a queued stage whose first message the caller will send. birth : of `birth_of`"""
+    values = {**birth, "run_id": run_id, "parent_task_id": parent_task_id}
+    return connection.execute(_OPEN, values).one()
+
+
+def opening_after(before: CTE, *, parent_task_id: ColumnElement[Any] | None = None) -> ReturningInsert[Any]:
+    """Insert a queued stage for the run that `before` gives, if any; its parameters are those of `new_stage`."""
+    born = {
+        name: value if isinstance(value, ColumnElement) else literal(value, _stage[name].type)
+        for name, value in _BORN.items()
+        if value is not None
+    }
+    values: dict[str, ColumnElement[Any]] = {
+        "run_id": before.c.run_id,
+        **born,
+        **{name: bindparam(f"new_{name}", type_=_stage[name].type) for name in _OWN},
+    }
+    if parent_task_id is not None:
+        values["parent_task_id"] = parent_task_id
+    opening: Insert = insert(tables.stage).from_select(list(values), select(*values.values()))
+    return opening.returning(*OF_PUBLICATION)
+
+
+def new_stage(birth: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a statement that has `opening_after`."""
+    return {f"new_{name}": value for name, value in birth.items()}
 
 
 def results_of(run_id: str) -> list[Label[Any]]:
@@ -96,23 +130,41 @@ def _its_run(*columns: Column[Any]) -> list[Label[Any]]:
     return [select(column).where(of_run).scalar_subquery().label(f"run_{column.name}") for column in columns]
 
 
-#: Built once, since building takes as long as running it.
+def ending_of_stage(event: StageEvent) -> Update:
+    """Take the stage of a grant out of `running` for good; its parameters are those of `ended_stage`."""
+    return (
+        update(tables.stage)
+        .where(
+            _stage.run_id == bindparam("of_run"),
+            _stage.stage == bindparam("of_stage"),
+            _stage.token == bindparam("of_token"),
+            _stage.state == StageState.RUNNING,
+        )
+        .values(
+            state=stage_target(event),
+            finished_at=now(),
+            lease_until=None,
+            result=bindparam("by_result", type_=_stage.result.type),
+            error=bindparam("by_error"),
+        )
+    )
+
+
+def ended_stage(grant: Grant, *, result: dict[str, Any] | None, error: str | None) -> dict[str, Any]:
+    """Parameters of a statement that has `ending_of_stage`."""
+    return {
+        "of_run": grant.run_id,
+        "of_stage": grant.stage,
+        "of_token": grant.token,
+        "by_result": result,
+        "by_error": error,
+    }
+
+
 _END = {
-    event: update(tables.stage)
-    .where(
-        _stage.run_id == bindparam("of_run"),
-        _stage.stage == bindparam("of_stage"),
-        _stage.token == bindparam("of_token"),
-        _stage.state == StageState.RUNNING,
+    event: ending_of_stage(event).returning(
+        _stage.claimed_task_id, *_its_run(_run.cancel_requested, _run.state, _run.as_of)
     )
-    .values(
-        state=stage_target(event),
-        finished_at=now(),
-        lease_until=None,
-        result=bindparam("by_result", type_=_stage.result.type),
-        error=bindparam("by_error"),
-    )
-    .returning(_stage.claimed_task_id, *_its_run(_run.cancel_requested, _run.state, _run.as_of))
     for event in (StageEvent.COMPLETE, StageEvent.FAIL, StageEvent.CANCEL)
 }
 
@@ -124,16 +176,7 @@ def end_stage(
 
     Its `claimed_task_id`, and of its run `run_cancel_requested`, `run_state` and `run_as_of`.
     """
-    row = connection.execute(
-        _END[event],
-        {
-            "of_run": grant.run_id,
-            "of_stage": grant.stage,
-            "of_token": grant.token,
-            "by_result": result,
-            "by_error": error,
-        },
-    ).one_or_none()
+    row = connection.execute(_END[event], ended_stage(grant, result=result, error=error)).one_or_none()
     if row is None:
         raise lease_lost(grant)
     return row
