@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,13 @@ def be_told_to_stop_by_the_main_process(**_: Any) -> None:  # noqa: ANN401
 def let_threads_wait_passively(**_: Any) -> None:  # noqa: ANN401
     """OpenMP waits without burning the core that a sibling could use."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@signals.worker_process_init.connect
+def leave_the_libraries_alone(**_: Any) -> None:  # noqa: ANN401
+    """What was loaded before the first task lives as long as the process: the collector need not walk it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @signals.task_prerun.connect
