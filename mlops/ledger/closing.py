@@ -14,6 +14,7 @@ from mlops.errors import InvalidTransition
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.engine import Database
+from mlops.ledger.prepared import PREPARED
 from mlops.ledger.records import OutcomeMessage, RunState
 from mlops.ledger.stages import found_results, results_of
 from mlops.ledger.states import SUCCESSES, RunEvent, run_sources, run_target
@@ -34,6 +35,7 @@ _ABOUT = (
     )
     .outerjoin(tables.promotion, _promotion.run_id == _run.run_id)
     .where(_run.run_id == bindparam("of_run"))
+    .execution_options(**PREPARED)
 )  # fmt: skip
 _CLOSE = {
     event: update(tables.run)

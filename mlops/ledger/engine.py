@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from mlops.errors import ConfigurationError, LedgerUnavailable
 from mlops.failpoints import reach
 from mlops.ledger.columns import dump_json, timestamp_text
+from mlops.ledger.prepared import prepare_marked
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
@@ -163,6 +164,7 @@ def _postgresql_engine(url: URL) -> Engine:
         },
     )
     event.listen(engine, "checkout", _ping_what_was_closed)
+    prepare_marked(engine)
     return engine
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from mlops.ledger import tables
 from mlops.ledger.closing import into_outbox
 from mlops.ledger.columns import now
+from mlops.ledger.prepared import PREPARED
 from mlops.ledger.records import RunState
 from mlops.ledger.stages import ending_of_stage, opening_after
 from mlops.ledger.states import ENDINGS, RunEvent, StageEvent, run_sources, run_target
@@ -65,5 +66,5 @@ def _ending(run_state: RunState) -> ReturningInsert[Any]:
 
 
 #: By whether the run gets its date.
-GO_ON = {dated: _going_on(dated=dated) for dated in (False, True)}
-END = {run_state: _ending(run_state) for run_state in ENDINGS}
+GO_ON = {dated: _going_on(dated=dated).execution_options(**PREPARED) for dated in (False, True)}
+END = {run_state: _ending(run_state).execution_options(**PREPARED) for run_state in ENDINGS}

@@ -14,6 +14,7 @@ from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, earlier, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled
 from mlops.ledger.part import LedgerPart
+from mlops.ledger.prepared import PREPARED
 from mlops.ledger.records import Executor, Grant, Kind, Renewal, Stage, StageState
 from mlops.ledger.stages import found_results, held_by, lease_lost, results_of
 from mlops.ledger.states import RunEvent, StageEvent, run_sources, run_target, stage_target
@@ -80,7 +81,12 @@ _started = (
     .values(state=run_target(RunEvent.START))
     .cte("started")
 )
-_CLAIM = select(*_held.c, *_OF_RUN).join_from(_held, tables.run, _run.run_id == _held.c.run_id).add_cte(_started)
+_CLAIM = (
+    select(*_held.c, *_OF_RUN)
+    .join_from(_held, tables.run, _run.run_id == _held.c.run_id)
+    .add_cte(_started)
+    .execution_options(**PREPARED)
+)
 _RENEW = (
     update(tables.stage)
     .where(
@@ -102,6 +108,7 @@ _RENEW = (
         .scalar_subquery()
         .label("drain"),
     )
+    .execution_options(**PREPARED)
 )
 
 

@@ -30,6 +30,7 @@ from mlops.ledger.bells import handed_out, publication_of
 from mlops.ledger.closing import Insertion, close_run
 from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.part import LedgerPart
+from mlops.ledger.prepared import PREPARED
 from mlops.ledger.records import (
     FIRST_STAGE,
     NEVER_BLOCKED,
@@ -70,6 +71,7 @@ _SENT = (
         published_at=now(),
         ring_at=after(_stage.ring_backoff_s),
     )
+    .execution_options(**PREPARED)
 )
 
 _ASKED = (
@@ -91,7 +93,7 @@ def _new_run(columns: dict[str, Any]) -> dict[str, Any]:
 
 _INSERT = _insertion(sqlite.insert)
 #: The run and its first stage in one statement (PostgreSQL alone).
-_ACCEPT = opening_after(_insertion(postgresql.insert).cte("created"))
+_ACCEPT = opening_after(_insertion(postgresql.insert).cte("created")).execution_options(**PREPARED)
 
 _ACCEPT_TRIES = 5
 """The run that was in the way can end between two statements; five times in a row it does not."""
