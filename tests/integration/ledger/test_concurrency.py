@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-from typing import TypeVar
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,11 +11,11 @@ from mlops.ledger import open_ledger
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Kind, Promotion, Publication, RunState, Stage, StageOutcome
 from mlops.ledger.schema import migrate
+from tests.support.at_once import at_once
 from tests.support.ledgers import accepted_and_sent, decision_for, granted, promoting, request_for
 
 CLAIMANTS = 8
 ROUNDS = 10
-T = TypeVar("T")
 
 
 @pytest.fixture
@@ -29,19 +26,6 @@ def ledgers(postgres_url: str) -> Iterator[list[SqlLedger]]:
     yield opened
     for ledger in opened:
         ledger.close()
-
-
-def at_once(ledgers: list[SqlLedger], act: Callable[[SqlLedger], T]) -> list[T]:
-    """What each got when all acted at the same moment."""
-    start = Barrier(len(ledgers), timeout=30)
-
-    def wait_and_act(ledger: SqlLedger) -> T:
-        ledger.now()  # the connection is there before the start
-        start.wait()
-        return act(ledger)
-
-    with ThreadPoolExecutor(len(ledgers)) as pool:
-        return list(pool.map(wait_and_act, ledgers))
 
 
 def test_of_eight_claimants_exactly_one_gets_the_stage(ledgers: list[SqlLedger]) -> None:
