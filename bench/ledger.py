@@ -138,7 +138,7 @@ class Bench:
         return n * STAGES / (time.perf_counter() - began)
 
     def n_results(self) -> int:
-        """Results in the backend, of tasks and of runs, and a few keys more; its database has nothing else that grows."""
+        """Results in the backend, of tasks and of runs; its database has nothing else that grows."""
         return int(self.redis.dbsize())
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event, text
 
+from mlops.errors import ConfigurationError
 from mlops.ledger import open_ledger
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.prepared import PREPARED
@@ -81,6 +82,14 @@ def test_what_was_prepared_stays_where_its_transaction_is_rolled_back(ledger: Sq
             fail()
     with ledger.database.reading() as connection:
         assert connection.execute(statement, {"word": "it's"}).one() == ("it's%it's", 3)
+
+
+def test_a_pooler_that_mixes_connections_is_named(ledger: SqlLedger) -> None:
+    granted_and_ended(ledger)
+    with ledger.database.statement("test.pooler") as connection:
+        connection.execute(text("DEALLOCATE ALL"))
+    with pytest.raises(ConfigurationError, match="pooler hands its connections out by transaction"):
+        ledger.accept(request_for())
 
 
 def test_a_cancellation_and_a_stages_end_at_once_leave_nothing_that_goes_on(postgres_url: str) -> None:
