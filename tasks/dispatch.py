@@ -110,7 +110,10 @@ def start_check(
 
 
 def start_promotion(strategy: str, *, version: str | None, reason: str, requested_by: str = "program") -> Accepted:
-    """A decision about a version, or about the newest in Staging: it is judged like any other."""
+    """A decision about a version, or about the newest in Staging: it is judged like any other.
+
+    `created` False: the strategy's decision that is active already, perhaps about another version.
+    """
     return dispatch(
         run_request(
             process_services().policies,
