@@ -26,7 +26,6 @@ _run = tables.run.c
 _promotion = tables.promotion.c
 
 
-#: Built once: SQLAlchemy takes as long to build a statement as PostgreSQL takes to run it.
 _ABOUT = (
     select(
         _run.run_id, _run.strategy, _run.kind, _run.state, _run.reason, _run.params,

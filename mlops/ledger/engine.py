@@ -17,14 +17,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from mlops.errors import ConfigurationError, LedgerUnavailable
 from mlops.failpoints import reach
 from mlops.ledger.columns import dump_json, timestamp_text
-from mlops.ledger.prepared import prepare_marked
+from mlops.ledger.prepared import NOT_AS_LEFT, prepare_marked
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
 """A renewal must know within 15 s that it failed: the child stops writing 45 s after the last one."""
 
-#: Unknown prepared statement, and one that is there already: the connection was another's in between.
-_FOREIGN_PREPARED = {"26000", "42P05"}
 _RECONCILE_LOCK = 0x61636973  # "acis" as a number; advisory locks of a database share one number space
 
 
@@ -120,10 +118,11 @@ class Database:
             return ConfigurationError(
                 f"the ledger at {where} lacks its tables ({words}); make them with `acis migrate` or `make run`"
             )
-        if getattr(getattr(error, "orig", None), "pgcode", None) in _FOREIGN_PREPARED:
-            return ConfigurationError(
-                f"the ledger at {where} does not keep a connection's prepared statements ({words}): a pooler hands its "
-                "connections out by transaction; point DATABASE_URL at PostgreSQL itself, or at a pool by session"
+        if getattr(getattr(error, "orig", None), "pgcode", None) in NOT_AS_LEFT:
+            return LedgerUnavailable(
+                f"a connection to the ledger at {where} was not as it was left, and was given up: {words}; where this "
+                "comes again and again, DATABASE_URL names a pooler that hands its connections out by transaction: "
+                "name PostgreSQL itself, or a pool by session"
             )
         if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError) or (
             isinstance(error, exc.DBAPIError) and error.connection_invalidated

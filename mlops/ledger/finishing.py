@@ -2,7 +2,8 @@
 
 Each does all or nothing: where the grant is lost, or the run has ended or is asked to stop, it finds no row to begin
 with, and the caller's transaction finds out which it was. A stage's row is locked before its run's, here as everywhere;
-nobody else ends a run whose stage is held, so what was true of the run when its stage was locked stays true.
+whoever ends a run ends its stage first, so the run's state stays what it was. A cancellation that is asked for in
+between is found by the next claim.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def _ending(run_state: RunState) -> ReturningInsert[Any]:
     return into_outbox(postgresql.insert, after=closed).returning(tables.outbox.c.run_id)
 
 
-#: By whether the run gets its date.
+#: The next stage; by whether the run gets its date.
 GO_ON = {dated: _going_on(dated=dated).execution_options(**PREPARED) for dated in (False, True)}
+#: The run's end, by its state.
 END = {run_state: _ending(run_state).execution_options(**PREPARED) for run_state in ENDINGS}

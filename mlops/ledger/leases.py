@@ -30,9 +30,12 @@ is_due = and_(_stage.state == StageState.QUEUED, or_(_stage.not_before.is_(None)
 _is_reclaimable = and_(
     is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY, ~is_cancelled
 )
-#: Of a run that goes on, as a condition on its stage.
+#: Of a run that goes on, and that this program knows how to do, as a condition on its stage.
 _is_wanted = exists().where(
-    _run.run_id == _stage.run_id, _run.state.in_(run_sources(RunEvent.START)), _run.cancel_requested.is_(False)
+    _run.run_id == _stage.run_id,
+    _run.state.in_(run_sources(RunEvent.START)),
+    _run.cancel_requested.is_(False),
+    _run.kind.in_(tuple(Kind)),
 )
 _is_it = and_(_stage.run_id == bindparam("of_run"), _stage.stage == bindparam("of_stage"))
 _GRANTED: dict[str, Any] = {
@@ -50,7 +53,6 @@ _GRANTED: dict[str, Any] = {
     "progress": None,
 }
 
-#: Statements are built once: that takes SQLAlchemy as long as PostgreSQL takes to run them.
 _HELD = (
     _stage.run_id, _stage.stage, _stage.token, _stage.attempt, _stage.publish_no, _stage.lease_until,
     _stage.deadline_at, _stage.executor, _stage.checkpoint,
@@ -73,18 +75,18 @@ _OF_RUN = (
     *results_of("of_run"),
 )  # fmt: skip
 _ABOUT = select(_run.state, *_OF_RUN).where(_run.run_id == bindparam("of_run"))
-#: A due stage of a run that goes on, in one statement (PostgreSQL alone). The stage's row is locked before the run's.
-_held = update(tables.stage).where(_is_it, is_due, _is_wanted).values(_GRANTED).returning(*_HELD).cte("held")
-_started = (
+_AT_ONCE = update(tables.stage).where(_is_it, is_due, _is_wanted).values(_GRANTED).returning(*_HELD).cte("held")
+_STARTED = (
     update(tables.run)
-    .where(_run.run_id == _held.c.run_id, _run.state != run_target(RunEvent.START))
+    .where(_run.run_id == _AT_ONCE.c.run_id, _run.state != run_target(RunEvent.START))
     .values(state=run_target(RunEvent.START))
     .cte("started")
 )
+#: A due stage of a run that goes on, in one statement (PostgreSQL alone). The stage's row is locked before the run's.
 _CLAIM = (
-    select(*_held.c, *_OF_RUN)
-    .join_from(_held, tables.run, _run.run_id == _held.c.run_id)
-    .add_cte(_started)
+    select(*_AT_ONCE.c, *_OF_RUN)
+    .join_from(_AT_ONCE, tables.run, _run.run_id == _AT_ONCE.c.run_id)
+    .add_cte(_STARTED)
     .execution_options(**PREPARED)
 )
 _RENEW = (

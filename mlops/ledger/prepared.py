@@ -1,31 +1,35 @@
 """Statements that PostgreSQL parses and plans once in a connection's life; psycopg2 has no such thing of its own.
 
 A statement with the option `PREPARED` goes out as PREPARE the first time and as EXECUTE each time. Of a claim, parsing
-and planning are four fifths. PostgreSQL plans anew by itself when a table or its statistics change. For statements
-that are built once and find their rows by a key: a plan for any value cannot use an index over some of a column's
-values.
+and planning are four fifths. PostgreSQL plans anew by itself when a table's indexes or statistics change. For
+statements that are built once and find their rows by a key: a plan for any value cannot use an index over some of a
+column's values.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import lru_cache
-from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import ExecutionContext
+from sqlalchemy.engine import ExceptionContext, ExecutionContext
 
 PREPARED = {"acis_prepared": True}
 """For `execution_options`; without meaning on SQLite."""
 
-_PARAMETER = re.compile(r"%\((\w+)\)s")
-_numbers = count(1)
+NOT_AS_LEFT = {"26000", "42P05", "0A000"}
+"""SQLSTATE of a connection that is not as this process left it: a statement is not prepared, is prepared already (an
+interruption fell between PREPARE and its note), or was prepared for columns of another type (a migration)."""
+
+_PARAMETER = re.compile(r"%%|%\((\w+)\)s")
 
 
 def prepare_marked(engine: Engine) -> None:
     """Let the engine, whose driver is psycopg2, heed the option."""
     event.listen(engine, "before_cursor_execute", _as_prepared, retval=True)
+    event.listen(engine, "handle_error", _end_a_connection_that_is_not_as_left)
 
 
 def _as_prepared(
@@ -46,14 +50,21 @@ def _as_prepared(
     return executing, parameters
 
 
+def _end_a_connection_that_is_not_as_left(context: ExceptionContext) -> None:
+    if getattr(context.original_exception, "pgcode", None) in NOT_AS_LEFT:
+        context.is_disconnect = True  # whoever asks next gets a new one
+        context.invalidate_pool_on_disconnect = False
+
+
 @lru_cache(maxsize=256)
 def _texts(statement: str) -> tuple[str, str]:
-    """PREPARE and EXECUTE of a statement; the name is of this process, and a connection is of one process."""
+    """PREPARE and EXECUTE of a statement. Another text has another name, whichever process prepared it."""
     places: dict[str, int] = {}
 
     def place(match: re.Match[str]) -> str:
-        return f"${places.setdefault(match[1], len(places) + 1)}"
+        return f"${places.setdefault(match[1], len(places) + 1)}" if match[1] else "%"
 
-    text = _PARAMETER.sub(place, statement).replace("%%", "%")
-    name = f"acis_{next(_numbers)}"
-    return f"PREPARE {name} AS {text}", f"EXECUTE {name}({', '.join(f'%({one})s' for one in places)})"
+    text = _PARAMETER.sub(place, statement)
+    name = f"acis_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    given = f"({', '.join(f'%({one})s' for one in places)})" if places else ""
+    return f"PREPARE {name} AS {text}", f"EXECUTE {name}{given}"

@@ -14,6 +14,7 @@ from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.schema import migrate, schema_state
+from tests.support.ended_connections import end_other_connections
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 
 
@@ -41,18 +42,6 @@ def test_a_file_that_cannot_be_opened_is_a_ledger_that_does_not_answer(tmp_path:
     ledger = open_ledger(f"sqlite:///{tmp_path / 'no such folder' / 'ledger.db'}")
     with pytest.raises(LedgerUnavailable, match="unable to open"):
         ledger.runs()
-
-
-def end_other_connections(url: str) -> None:
-    database = Database(url)
-    with database.transaction() as connection:
-        connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-        )
-    database.close()
 
 
 def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str) -> None:
