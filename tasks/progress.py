@@ -39,7 +39,7 @@ class ProgressTeller:
         self._app, self._run_id, self._stage, self._every_s = app, run_id, stage, every_s
         self._newest: Progress | None = None
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"progress-{run_id[:8]}", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -49,14 +49,14 @@ class ProgressTeller:
     ) -> None:
         # The outcome is stored after this, so that progress is never the last word.
         self._closed.set()
-        if self._newest is not None:
+        if self._thread is not None:
             self._thread.join(timeout=_JOIN_S)
 
     def report(self, progress: Progress) -> None:
         """Cheap: called once per boosting round. A stage that tells nothing needs no thread."""
-        is_first = self._newest is None
         self._newest = progress
-        if is_first:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep, name=f"progress-{self._run_id[:8]}", daemon=True)
             self._thread.start()
 
     def _keep(self) -> None:
