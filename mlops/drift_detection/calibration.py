@@ -222,10 +222,10 @@ def _number_distances(
     names: Sequence[str], frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], placed: Placed
 ) -> Floats:
     """(names, placements)"""
-    columns = (
-        np.concatenate([frame.numbers[name][kept] for frame, kept in zip(frames, rows, strict=True)]) for name in names
-    )
-    counts, middles = placed.number_counts(columns, len(names))
+    values = np.empty((len(names), len(placed.day_of_row)))
+    for row, name in zip(values, names, strict=True):
+        np.concatenate([frame.numbers[name][kept] for frame, kept in zip(frames, rows, strict=True)], out=row)
+    counts, middles = placed.number_counts(values)
     found = number_distances(placed.reference(counts), placed.newest(counts), counts[:, :, -1], middles)
     return found.astype(np.float64)
 

@@ -5,6 +5,7 @@ The cells are the unit in which `calibration` and `drift_profile` count the valu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,10 +58,22 @@ def _finite(middles: Floats, sample: Floats) -> Floats:
 
 def cell_of(values: Floats, edges: Floats) -> Integers:
     """(n,) how many edges lie below each value; any number for nan."""
-    if len(values) < _MANY:
-        return np.searchsorted(edges, values, side="left")
+    return np.asarray(cells_of(values[np.newaxis], [edges])[0])
+
+
+def cells_of(values: Floats, edges: Sequence[Floats]) -> Integers:
+    """(f, n) how many of its feature's edges lie below each value; any number for nan. edges : (c - 1,) of each
+
+    Features together: threads that do much in one call do not wait for each other's interpreter lock.
+    """
+    if values.shape[1] < _MANY:
+        return np.stack([np.searchsorted(own, row, side="left") for own, row in zip(edges, values, strict=True)])
     slots = _Slots.of(edges)
-    return slots.cell_of(values) if slots else _compared(values, edges)
+    if slots:
+        return slots.cell_of(values)
+    if len(edges) == 1:
+        return _compared(values[0], edges[0])[np.newaxis]
+    return np.concatenate([cells_of(values[i : i + 1], edges[i : i + 1]) for i in range(len(edges))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,50 +81,73 @@ class _Slots:
     """Equal slots between the outermost edges: a value's slot says its cell but for the edges within that slot.
 
     A slot is a monotone function of the value, so an edge in an earlier slot lies below it and one in a later slot
-    does not: two comparisons per value in place of one per edge.
+    does not: two comparisons per value in place of one per edge. Of several features, one after the other.
     """
 
-    low: float
-    per_unit: float
+    low: Floats
+    """(f, 1)"""
+    per_unit: Floats
+    """(f, 1)"""
     before: npt.NDArray[np.uint8]
-    """(slots,) edges in earlier slots"""
+    """(f * slots,) edges in earlier slots"""
     edges: Floats
-    """(c - 1 + most,) with nothing above the last ones"""
+    """(f * width,) with nothing above the last ones of each"""
+    width: int
     most: int
     """Edges in one slot"""
 
     @classmethod
-    def of(cls, edges: Floats) -> _Slots | None:
-        """None where too many edges share a slot, or their distance is no float."""
-        if len(edges) < 2:
+    def of(cls, edges: Sequence[Floats]) -> _Slots | None:
+        """None where too many edges of a feature share a slot, or their distance is no float."""
+        per_unit = [_slots_per_unit(own) for own in edges]
+        if not all(per_unit):
             return None
-        with np.errstate(over="ignore", divide="ignore"):
-            per_unit = float(_SLOTS / (edges[-1] - edges[0]))
-        if not 0 < per_unit < np.inf or not np.isfinite(edges[0] * per_unit):
-            return None
-        in_slot = np.bincount(np.maximum(_slot_of(edges, float(edges[0]), per_unit), 0), minlength=_SLOTS)
+        in_slot = np.stack([_edges_in_slot(own, unit) for own, unit in zip(edges, per_unit, strict=True)])
         most = int(in_slot.max())
         if most > _MOST_IN_SLOT:
             return None
+        width = max(len(own) for own in edges) + most
+        padded = np.full((len(edges), width), np.inf)
+        for row, own in zip(padded, edges, strict=True):
+            row[: len(own)] = own
         return cls(
-            low=float(edges[0]),
-            per_unit=per_unit,
-            before=(np.cumsum(in_slot) - in_slot).astype(np.uint8),
-            edges=np.append(edges, np.full(most, np.inf)),
+            low=np.array([own[0] for own in edges])[:, np.newaxis],
+            per_unit=np.array(per_unit)[:, np.newaxis],
+            before=(np.cumsum(in_slot, axis=1) - in_slot).astype(np.uint8).ravel(),
+            edges=padded.ravel(),
+            width=width,
             most=most,
         )
 
     def cell_of(self, values: Floats) -> Integers:
-        """(n,) how many edges lie below each value."""
-        cells = self.before.take(_slot_of(values, self.low, self.per_unit), mode="clip")
-        first = cells.astype(np.int64)
+        """(f, n) how many edges lie below each value."""
+        slots = _slot_of(values, self.low, self.per_unit)
+        np.maximum(slots, 0, out=slots)
+        feature = np.arange(len(values))[:, np.newaxis]
+        slots += feature * _SLOTS
+        cells = self.before.take(slots, mode="clip")
+        first = np.add(cells, feature * self.width, dtype=np.int64)
         for later in range(self.most):
-            cells += values > self.edges[later:].take(first)
+            cells += values > self.edges[later:].take(first, mode="clip")
         return cells.astype(np.int64)
 
 
-def _slot_of(values: Floats, low: float, per_unit: float) -> Integers:
-    """(n,) the slot, beyond the last one the last; below 0 before the first, and for nan."""
+def _slots_per_unit(edges: Floats) -> float:
+    """Slots over the distance of the outermost edges; 0 where that is no float, or there are no two edges."""
+    if len(edges) < 2:
+        return 0.0
+    with np.errstate(over="ignore", divide="ignore"):
+        per_unit = float(_SLOTS / (edges[-1] - edges[0]))
+    return per_unit if 0 < per_unit < np.inf and np.isfinite(edges[0] * per_unit) else 0.0
+
+
+def _edges_in_slot(edges: Floats, per_unit: float) -> Integers:
+    """(slots,)"""
+    return np.bincount(np.maximum(_slot_of(edges, edges[:1], np.array([per_unit])), 0), minlength=_SLOTS)
+
+
+def _slot_of(values: Floats, low: Floats, per_unit: Floats) -> Integers:
+    """(…, n) the slot, beyond the last one the last; below 0 before the first; any number for nan."""
     with np.errstate(over="ignore", invalid="ignore"):  # the outermost edge itself may be infinite
         place = values - low
         place *= per_unit

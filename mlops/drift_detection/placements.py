@@ -9,14 +9,14 @@ Counts are added up over the dates, so that a window is the difference of two of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from mlops.drift_detection.cells import cell_of, quantile_cells
+from mlops.drift_detection.cells import cells_of, quantile_cells
 from mlops.drift_detection.shifts import MISSING, Singles, padded, suffixes
 from mlops.features.frame import FeatureFrame, Floats
 
@@ -39,15 +39,12 @@ class Placed:
     references: tuple[tuple[Integers, Integers], ...]
     """First date and the one after the last of each placement's reference, once for each of its parts"""
 
-    def number_counts(self, columns: Iterable[Floats], n: int) -> tuple[Singles, Floats]:
-        """(n, CELLS + 1, days + 1) rows up to and including each cell and date, the missing ones last, and the
-        (n, CELLS) middles of the cells. columns : n of (rows,), nan for missing
+    def number_counts(self, values: Floats) -> tuple[Singles, Floats]:
+        """(f, CELLS + 1, days + 1) rows up to and including each cell and date, the missing ones last, and the
+        (f, CELLS) middles of the cells. values : (f, rows), nan for missing
         """
-        counts = np.empty((n, MISSING + 1, self.n_days + 1), dtype=np.float32)
-        middles = np.empty((n, MISSING))
-        for i, values in enumerate(columns):
-            cells, middles[i] = _cells(values)
-            counts[i] = self._up_to_each_date(cells, MISSING + 1)
+        cells, middles = _cells(values)
+        counts = self._up_to_each_date(cells, MISSING + 1).astype(np.float32)
         # Row by row for all of them: a sum along so short a column takes several times as long.
         for cell in range(1, MISSING):
             counts[:, cell] += counts[:, cell - 1]
@@ -55,7 +52,7 @@ class Placed:
 
     def category_counts(self, cells: Integers, n_cells: int) -> Singles:
         """(cells, days + 1) rows of each cell up to and including each date. Overwrites `cells`."""
-        return self._up_to_each_date(cells, n_cells).astype(np.float32)
+        return np.asarray(self._up_to_each_date(cells[np.newaxis], n_cells)[0], dtype=np.float32)
 
     def reference(self, counts: Singles) -> Singles:
         """(…, placements) of the reference windows. counts : (…, days + 1) up to each date"""
@@ -67,13 +64,18 @@ class Placed:
         return (span.of(counts) for span in self._suffixes)
 
     def _up_to_each_date(self, cells: Integers, n_cells: int) -> Integers:
-        """(cells, days + 1) rows of each cell up to each date; column 0 is before the first. Overwrites `cells`."""
-        cells *= self.n_days + 1
+        """(f, cells, days + 1) rows of each cell up to each date; column 0 is before the first.
+
+        cells : (f, rows), which it overwrites
+        """
+        n_features, n_columns = len(cells), self.n_days + 1
+        cells *= n_columns
         cells += self._column_of_row
-        flat = np.bincount(cells, minlength=n_cells * (self.n_days + 1))
+        cells += np.arange(n_features)[:, np.newaxis] * (n_cells * n_columns)
+        flat = np.bincount(cells.ravel(), minlength=n_features * n_cells * n_columns)
         # One sum over all, the shorter way; what came before a cell is taken off it again.
-        added = np.cumsum(flat, out=flat).reshape(n_cells, self.n_days + 1)
-        return np.subtract(added, added[:, :1].copy(), out=added)
+        added = np.cumsum(flat, out=flat).reshape(n_features, n_cells, n_columns)
+        return np.subtract(added, added[..., :1].copy(), out=added)
 
     @cached_property
     def _column_of_row(self) -> Integers:
@@ -111,15 +113,17 @@ class _Span:
 
 
 def _cells(values: Floats) -> tuple[Integers, Floats]:
-    """(rows,) the cell of each value, MISSING for nan, and the (CELLS,) middles."""
+    """(f, rows) the cell of each value, MISSING for nan, and the (f, CELLS) middles."""
     is_missing = np.isnan(values)
-    if not is_missing.any():
-        edges, middles = quantile_cells(values)
-        return cell_of(values, edges), padded(middles)
-    edges, middles = quantile_cells(values[~is_missing])
-    cells = cell_of(values, edges)
-    cells[is_missing] = MISSING
-    return cells, padded(middles)
+    have_missing = np.asarray(is_missing.any(axis=1))
+    found = [
+        quantile_cells(row[~gone] if has_missing else row)
+        for row, gone, has_missing in zip(values, is_missing, have_missing, strict=True)
+    ]
+    cells = cells_of(values, [edges for edges, _ in found])
+    if have_missing.any():
+        cells[is_missing] = MISSING
+    return cells, np.stack([padded(middles) for _, middles in found])
 
 
 def _follow(indices: Integers) -> bool:
