@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import structlog
 from celery import Celery
-from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -17,15 +15,14 @@ from mlops.bootstrap import Services
 from mlops.ledger.reconciling import PASS_LIMIT
 from mlops.ports import Dispatcher
 from tasks.redis_mark import Seen, look, set_mark
+from worker.broker_connection import impatient_connection
+from worker.replies import drop_late_replies
 from worker.routing import QUEUES, UNROUTED
 
 log = structlog.get_logger(__name__)
 
 MARK = "acis:messages-are-here"
 """Key in the broker."""
-REPLIES = "reply.celery.pidbox"
-"""Exchange of the answers to `inspect`."""
-LETTERS_LOOKED_AT = 100
 GPU_QUEUE = "train.gpu"
 #: A GPU worker that was not seen for so long is gone.
 GPU_SEEN_WITHIN_S = 90.0
@@ -90,12 +87,6 @@ def note_broker(app: Celery, seen: Seen, *, at: datetime) -> None:
         log.info("broker.not_marked", error=str(exc), next="looked at again in the next pass")
 
 
-def impatient_connection(app: Celery) -> Connection:
-    """A connection that gives up after a second try: a pass has work that needs no Redis."""
-    options = {"socket_timeout": 5, "socket_connect_timeout": 3, "max_retries": 1}
-    return app.connection_for_write(transport_options=options)
-
-
 def queue_lengths(app: Celery) -> dict[str, int] | None:
     """Messages that wait in each queue; None when the broker does not answer."""
     try:
@@ -104,24 +95,6 @@ def queue_lengths(app: Celery) -> dict[str, int] | None:
             return {queue.name: int(channel.client.llen(queue.name)) for queue in QUEUES}
     except (OperationalError, RedisError, OSError):
         return None
-
-
-def drop_late_replies(app: Celery) -> int:
-    """Take workers' answers that came after their asker had gone out of the dead letters; how many."""
-    try:
-        with impatient_connection(app) as connection:
-            channel: Any = connection.default_channel
-            letters = channel.client.lrange(UNROUTED, 0, LETTERS_LOOKED_AT - 1)
-            return sum(int(channel.client.lrem(UNROUTED, 1, letter)) for letter in letters if _is_reply(letter))
-    except (OperationalError, RedisError, OSError):
-        return 0
-
-
-def _is_reply(letter: str | bytes) -> bool:
-    try:
-        return bool(json.loads(letter)["properties"]["delivery_info"]["exchange"] == REPLIES)
-    except (ValueError, KeyError, TypeError):
-        return False
 
 
 def alarm_unrouted(lengths: Mapping[str, int] | None) -> None:

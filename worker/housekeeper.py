@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 
 import structlog
+from celery import Celery
 
 from mlops.bootstrap import Services
 from mlops.errors import AcisError
 from mlops.housekeeping import tidy
+from worker.replies import let_replies_expire
 
 log = structlog.get_logger(__name__)
 
@@ -20,9 +22,9 @@ FIRST_AFTER_S = 300.0
 class Housekeeper(threading.Thread):
     """Works while `leads` is set: this process holds, or held a moment ago, the reconcilers' lock."""
 
-    def __init__(self, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
+    def __init__(self, app: Celery, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
         super().__init__(name="housekeeper", daemon=True)
-        self._services, self._leads, self._stop_asked = services, leads, stop
+        self._app, self._services, self._leads, self._stop_asked = app, services, leads, stop
 
     def run(self) -> None:
         """Hour after hour until `stop` is set."""
@@ -34,6 +36,7 @@ class Housekeeper(threading.Thread):
 
     def step(self) -> None:
         """One look; what fails is logged and comes again."""
+        let_replies_expire(self._app)
         try:
             tidy(self._services)
         except AcisError as exc:

@@ -33,7 +33,7 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     """Pass after pass until `stop` is set; a pass that fails is logged, and the next one comes."""
     leads = threading.Event()
     RegistryWatch(services, leads=leads, stop=stop).start()
-    Housekeeper(services, leads=leads, stop=stop).start()
+    Housekeeper(app, services, leads=leads, stop=stop).start()
     alive = health_file(services.settings.var_dir, own_name("reconciler"))
     ready = ready_file(services.settings.var_dir, own_name("reconciler"))
     ready.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from mlops.ledger.records import WorkerBeat
 from mlops.ports import Ledger
-from worker.bells import impatient_connection
+from worker.broker_connection import impatient_connection
 from worker.routing import ROLES
 
 #: How long to wait for the workers' answers; they answer within milliseconds when they live.

@@ -1,11 +1,11 @@
-"""What lies in the transport's dead letters."""
+"""Answers that nobody waits for any more."""
 
 from __future__ import annotations
 
 import json
 
 from tests.integration.workers.conftest import Workers
-from worker.bells import drop_late_replies
+from worker.replies import KEPT_S, drop_late_replies, let_replies_expire
 from worker.routing import UNROUTED
 
 
@@ -22,3 +22,18 @@ def test_answers_that_came_too_late_are_no_dead_letters_and_tasks_are(workers: W
             assert client.llen(UNROUTED) == 2
         finally:
             client.delete(UNROUTED)
+
+
+def test_a_queue_of_answers_whose_asker_has_gone_ends_by_itself(workers: Workers) -> None:
+    left = "5e5d0c36-0000-3000-8000-000000000000.reply.celery.pidbox"
+    with workers.app.connection_for_write() as connection:
+        client = connection.default_channel.client
+        client.rpush(left, letter("reply.celery.pidbox"))
+        try:
+            assert let_replies_expire(workers.app) >= 1
+            assert 0 < client.ttl(left) <= KEPT_S
+            client.expire(left, 5)
+            let_replies_expire(workers.app)
+            assert client.ttl(left) <= 5, "a second look does not put the end off"
+        finally:
+            client.delete(left)
