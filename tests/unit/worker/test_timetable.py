@@ -242,12 +242,13 @@ def test_a_policy_that_no_longer_fits_keeps_its_lines_opens_nothing_and_stops_no
     tmp_path: Path, timed: TimedLedger
 ) -> None:
     services = fake_services(tmp_path, timed, small_strategy(schedule=DAILY), small_strategy("value", schedule=DAILY))
+    timed.advance((MONDAY_NOON - datetime.now(UTC)).total_seconds())
     sync_timetable(services)
     beat = Beat(services)
     beat()
     timed.ledger.edit_policy("growth", "drift.gone", 1, actor="anna", reason="of an earlier version")
     sync_timetable(services)
-    timed.advance(DAY)
+    timed.advance(16 * HOUR)
     with capture_logs() as logs:
         assert beat() == 1
     assert [view.strategy for view in beat.runs()] == ["value"]
