@@ -404,7 +404,8 @@ class Gateway(Counting):
             except MlflowException as exc:
                 if not _is_collision(exc):
                     raise
-                # The server looks for the alias, then inserts it: two writers can both find none.
+                # The server looks for the alias, then writes it: two writers can both find none, or one find what the
+                # other is deleting.
                 self._client.set_registered_model_alias(name, alias, number)
 
     def delete_alias(self, name: str, alias: str) -> None:
@@ -498,9 +499,13 @@ class Gateway(Counting):
 
 
 def _is_collision(exc: MlflowException) -> bool:
-    """Another writer, or the same request, inserted the row first; in PostgreSQL's words or in SQLite's."""
+    """Another writer, or the same request, inserted or deleted the row first.
+
+    In PostgreSQL's words or in SQLite's, or in SQLAlchemy's: "expected to update 1 row(s); 0 were matched".
+    """
     words = str(exc.message).lower()
-    return "uniqueviolation" in words or "unique constraint" in words
+    is_gone = re.search(r"expected to (update|delete) \d+ row", words) is not None
+    return is_gone or "uniqueviolation" in words or "unique constraint" in words
 
 
 def file_sha256(path: Path) -> str:

@@ -44,10 +44,16 @@ def test_an_error_names_the_server_without_its_password(error: Exception, monkey
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_a_request_that_was_sent_twice_is_tried_again_and_does_not_fail_the_run(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "words",
+    [
+        '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "inputs_pk"',
+        "DELETE statement on table 'registered_model_aliases' expected to delete 1 row(s); Only 0 were matched.",
+    ],
+)
+def test_what_another_writer_did_first_is_tried_again_and_does_not_fail_the_run(
+    words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "inputs_pk"'
     gateway = Gateway(URI)
     monkeypatch.setattr(gateway, "_client", FailingClient(MlflowException(words, error_code=BAD_REQUEST)))
     with pytest.raises(RegistryUnavailable):
@@ -74,6 +80,7 @@ class CollidingClient:
     [
         'psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "registered_model_alias_pk"',
         "sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name",
+        "UPDATE statement on table 'registered_model_aliases' expected to update 1 row(s); 0 were matched.",
     ],
 )
 def test_two_writers_that_set_one_alias_at_once_both_succeed(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
