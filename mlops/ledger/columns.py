@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 
-from sqlalchemy import JSON, ColumnElement, Dialect, Row, String, TypeDecorator, case, literal, tuple_
+from sqlalchemy import JSON, ColumnElement, Dialect, Row, String, TypeDecorator, case, literal, literal_column, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -101,6 +102,11 @@ def after(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
 def older_than(place: tuple[datetime, str], at: ColumnElement[Any], name: ColumnElement[Any]) -> ColumnElement[bool]:
     """What comes after a place of a list whose newest stand first; place : time and id of its last line."""
     return tuple_(at, name) < tuple_(literal(place[0], Timestamp()), literal(place[1]))
+
+
+def among(column: ColumnElement[Any], names: Iterable[str]) -> ColumnElement[bool]:
+    """`column IN (…)` of our own names, as constants: parameters of IN are written into the text at each execution."""
+    return column.in_([literal_column(f"'{name}'", String) for name in names])
 
 
 def earlier(

@@ -16,7 +16,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from mlops.ledger import tables
 from mlops.ledger.closing import into_outbox
-from mlops.ledger.columns import now
+from mlops.ledger.columns import among, now
 from mlops.ledger.prepared import PREPARED
 from mlops.ledger.records import RunState
 from mlops.ledger.stages import ending_of_stage, opening_after
@@ -50,7 +50,7 @@ def _ending(run_state: RunState) -> ReturningInsert[Any]:
     Parameters: those of `ended_stage`, `by_as_of`, `by_outcome`, and `state`, Celery's word for the outcome.
     """
     run_event, stage_event = ENDINGS[run_state]
-    may_end = exists().where(_run.run_id == _stage.run_id, _run.state.in_(run_sources(run_event)))
+    may_end = exists().where(_run.run_id == _stage.run_id, among(_run.state, run_sources(run_event)))
     ended = ending_of_stage(stage_event).where(may_end).returning(_stage.run_id).cte("ended")
     closing = update(tables.run).where(_run.run_id == ended.c.run_id)
     closed = (

@@ -11,7 +11,7 @@ from mlops.ledger import tables
 from mlops.ledger.attempts import note_attempt
 from mlops.ledger.bells import LOST_AFTER_S
 from mlops.ledger.closing import close_run
-from mlops.ledger.columns import AnyRow, after, earlier, now
+from mlops.ledger.columns import AnyRow, after, among, earlier, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.prepared import PREPARED
@@ -33,9 +33,9 @@ _is_reclaimable = and_(
 #: Of a run that goes on, and that this program knows how to do, as a condition on its stage.
 _is_wanted = exists().where(
     _run.run_id == _stage.run_id,
-    _run.state.in_(run_sources(RunEvent.START)),
+    among(_run.state, run_sources(RunEvent.START)),
     _run.cancel_requested.is_(False),
-    _run.kind.in_(tuple(Kind)),
+    among(_run.kind, Kind),
 )
 _is_it = and_(_stage.run_id == bindparam("of_run"), _stage.stage == bindparam("of_stage"))
 _GRANTED: dict[str, Any] = {
