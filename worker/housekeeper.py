@@ -36,8 +36,8 @@ class Housekeeper(threading.Thread):
 
     def step(self) -> None:
         """One look; what fails is logged and comes again."""
-        let_replies_expire(self._app)
         try:
+            let_replies_expire(self._app)
             tidy(self._services)
         except AcisError as exc:
             log.warning("housekeeping.failed", error=str(exc))
