@@ -34,6 +34,7 @@ from mlops.errors import (
 from mlops.failpoints import external_write
 from mlops.mlflow.counting import Counting
 from mlops.mlflow.entities import LoggedRun, logged_run, model_version, pages, walk
+from mlops.mlflow.failures import innermost, is_collision
 from mlops.mlflow.model_requirements import requirements
 from mlops.ports import ModelVersion
 
@@ -402,7 +403,7 @@ class Gateway(Counting):
             try:
                 self._client.set_registered_model_alias(name, alias, number)
             except MlflowException as exc:
-                if not _is_collision(exc):
+                if not is_collision(exc.message):
                     raise
                 # The server looks for the alias, then writes it: two writers can both find none, or one find what the
                 # other is deleting.
@@ -478,17 +479,17 @@ class Gateway(Counting):
         except MlflowException as exc:
             raise self._error(asked, exc, missing) from exc
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
-            words = _innermost(exc) or without_credentials(str(exc))
+            words = innermost(exc) or without_credentials(str(exc))
             message = f"MLflow at {self.shown_uri} does not answer ({asked}): {words}"
             raise RegistryUnavailable(message) from exc
 
     def _error(
         self, asked: str, exc: MlflowException, missing: type[RegistryError]
     ) -> RegistryError | RegistryUnavailable:
-        words = _innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
+        words = innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
         # A request whose answer was lost is sent again, and then its own row is in the way: what it asked for is there,
         # but its answer is not, so the whole is tried again.
-        if exc.error_code in _UNREACHABLE or _is_collision(exc):
+        if exc.error_code in _UNREACHABLE or is_collision(exc.message):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
             return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
@@ -496,16 +497,6 @@ class Gateway(Counting):
             hint = "check MLFLOW_TRACKING_USERNAME, and --allowed-hosts of the server"
             return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}; {hint}: {words}")
         return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
-
-
-def _is_collision(exc: MlflowException) -> bool:
-    """Another writer, or the same request, inserted or deleted the row first.
-
-    In PostgreSQL's words or in SQLite's, or in SQLAlchemy's: "expected to update 1 row(s); 0 were matched".
-    """
-    words = str(exc.message).lower()
-    is_gone = re.search(r"expected to (update|delete) \d+ row", words) is not None
-    return is_gone or "uniqueviolation" in words or "unique constraint" in words
 
 
 def file_sha256(path: Path) -> str:
@@ -520,17 +511,3 @@ def _safe(value: str) -> str:
         message = f"{value!r} cannot be searched for; only letters, digits and _ .:@+/- can"
         raise RegistryError(message)
     return value
-
-
-def _innermost(exc: BaseException) -> str:
-    """The operating system's own word for what failed, from below the HTTP libraries' layers; empty if none."""
-    seen: BaseException | None = exc
-    found = ""
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            found = seen.strerror.lower()
-        reason = getattr(seen, "reason", None) or next(
-            (item for item in seen.args if isinstance(item, BaseException)), None
-        )
-        seen = reason if isinstance(reason, BaseException) else seen.__cause__ or seen.__context__
-    return found

@@ -1,0 +1,29 @@
+"""What a failure of MLflow says about its cause; pure, and without the library."""
+
+from __future__ import annotations
+
+import re
+
+
+def is_collision(words: object) -> bool:
+    """Whether another writer, or the same request, inserted or deleted the row first.
+
+    In PostgreSQL's words or in SQLite's, or in SQLAlchemy's: "expected to update 1 row(s); 0 were matched".
+    """
+    told = str(words).lower()
+    is_gone = re.search(r"expected to (update|delete) \d+ row", told) is not None
+    return is_gone or "uniqueviolation" in told or "unique constraint" in told
+
+
+def innermost(exc: BaseException) -> str:
+    """The operating system's own word for what failed, from below the HTTP libraries' layers; empty if none."""
+    seen: BaseException | None = exc
+    found = ""
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            found = seen.strerror.lower()
+        reason = getattr(seen, "reason", None) or next(
+            (item for item in seen.args if isinstance(item, BaseException)), None
+        )
+        seen = reason if isinstance(reason, BaseException) else seen.__cause__ or seen.__context__
+    return found
