@@ -15,6 +15,7 @@
         │   └── InvalidStrategyFile
         │       └── InvalidPolicyEdit      an edit of a policy does not fit, or no longer
         ├── DataError                  the data cannot answer the question
+        │   ├── UnreadableData             a file or table does not hold what it should
         │   ├── EmptyWindow
         │   ├── MissingColumn
         │   ├── InsufficientData
@@ -119,6 +120,10 @@ class InvalidPolicyEdit(InvalidStrategyFile):
 
 class DataError(PermanentError):
     """The data cannot answer the question."""
+
+
+class UnreadableData(DataError):
+    """A file or table of data does not hold what it should."""
 
 
 class EmptyWindow(DataError):

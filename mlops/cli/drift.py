@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlops.cli.options import AsJson, chosen_reference
+from mlops.cli.options import AsJson, DateFormat, Members, Prices, chosen_reference
 
 #: Days on which these prices moved as they rarely do.
 BREAKS = ("2015-08-24", "2016-01-08", "2018-02-02", "2020-03-02")
 
 
 def evaluate_drift(
-    prices: Annotated[
-        Path | None,
-        typer.Option(help="Parquet or CSV with date, ticker (or Name), close or adj_close. Default: the sample."),
-    ] = None,
-    members: Annotated[
-        Path | None,
-        typer.Option(help="Parquet or CSV with date, ticker, strategy: members from the day after. Default: by price."),
-    ] = None,
+    prices: Prices = None,
+    members: Members = None,
+    date_format: DateFormat = None,
     current_days: Annotated[int | None, typer.Option(min=1, help="Default: 7; on the sample 30.")] = None,
     calibration_days: Annotated[int, typer.Option(min=365, help="Length of the calibration history.")] = 730,
     reference: Annotated[
         str, typer.Option(help="trailing; champion: profiles of a quarterly retraining; season: of earlier years.")
     ] = "trailing",
-    every: Annotated[int, typer.Option(min=1, help="Check every so manieth trading day.")] = 5,
+    every: Annotated[int, typer.Option(min=1, help="Trading days from one check to the next.")] = 5,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Rows from this day on.")] = None,
     breaks: Annotated[
         list[str] | None, typer.Option("--break", help="A day on which the data broke; repeatable.")
@@ -46,7 +40,8 @@ def evaluate_drift(
 
     from mlops.console import err, guarded, out, print_json
     from mlops.drift_detection.evaluation import Evaluation, calm_days, dated_rows, evaluate
-    from mlops.features.prices import feature_rows, price_universes, read_close, read_members
+    from mlops.features.price_universes import feature_rows, price_universes
+    from mlops.features.prices import read_close, read_members
     from mlops.features.sample import compute_sample, read_prices
     from mlops.strategies import DataPolicy, DriftPolicy
 
@@ -54,9 +49,10 @@ def evaluate_drift(
         return track(list(days), description=name, transient=True, disable=json, console=err)
 
     def body() -> int:
-        close = read_close(prices) if prices else read_prices()
+        close = read_close(prices, date_format=date_format) if prices else read_prices()
         if prices or members:
-            tables = feature_rows(close, read_members(members, close) if members else price_universes(close))
+            named = read_members(members, close, date_format=date_format) if members else price_universes(close)
+            tables = feature_rows(close, named)
         else:
             rows = compute_sample(close).to_pandas()
             rows["date"] = pd.to_datetime(rows["date"])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.cli.options import AsJson, AsOf, day
+from mlops.cli.options import AsJson, AsOf, DateFormat, Members, Prices, day
 
 if TYPE_CHECKING:
     from datetime import date
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 ALL = "all"
 SKILL = 0.60
 """AUC from which on the tables count a model as having signal; the sample's gate."""
-Prices = Annotated[
-    Path | None,
-    typer.Option(help="Parquet or CSV with date, ticker (or Name), close or adj_close, in place of a view."),
-]
-Members = Annotated[
-    Path | None,
-    typer.Option(help="Parquet or CSV with date, ticker, strategy: members from the day after. Default: by price."),
-]
 
 
 def leak_check(
@@ -39,6 +30,7 @@ def leak_check(
     as_of: AsOf = None,
     prices: Prices = None,
     members: Members = None,
+    date_format: DateFormat = None,
     label: Annotated[str | None, typer.Option(help="In place of the policy's: 'target_return > 0'.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -64,7 +56,7 @@ def leak_check(
             services = connect()
             yield services.source, services.strategies
             return
-        with price_source(prices, members) as made:
+        with price_source(prices, members, date_format=date_format) as made:
             names = {name: Strategy(name=name, data=DataPolicy(as_of="latest")) for name in made.strategies}
             yield made.source, Strategies(names)
 
@@ -97,6 +89,7 @@ def leak_check(
 def evaluate_training(
     prices: Prices = None,
     members: Members = None,
+    date_format: DateFormat = None,
     dates: Annotated[int, typer.Option(min=1, help="As-of dates, back from the newest.")] = 4,
     json: AsJson = False,
 ) -> None:
@@ -118,7 +111,7 @@ def evaluate_training(
         titles = {"direction": "The direction of the return", "growth": "Volatility"}
         settings = load_settings()
         found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
-        with price_source(prices, members) as made, _bars(json) as bars:
+        with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
             for name in made.strategies:
                 if name == "direction":
                     continue  # it holds all names of the sample: the panel of the others, not one more strategy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
@@ -17,6 +18,21 @@ AsOf = Annotated[
 MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Gate in place of the policy's.")]
 DriftThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Alert share in place of the policy's.")]
 StrategyName = Annotated[str, typer.Argument(help="A strategy of the strategies file.")]
+
+Prices = Annotated[
+    Path | None,
+    typer.Option(help="Parquet or CSV with date, ticker (or Name), close or adj_close, in place of the data."),
+]
+Members = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --prices, a file of date, ticker, strategy: members from the day after. Default: by price, or all."
+    ),
+]
+DateFormat = Annotated[
+    str | None,
+    typer.Option(metavar="FORMAT", help="Of the files' dates, as in %d/%m/%Y; asked for where it is in doubt."),
+]
 
 
 def day(as_of: datetime | None) -> date | None:

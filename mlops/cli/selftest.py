@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.cli.options import AsJson, StrategyName
+from mlops.cli.options import AsJson, DateFormat, Members, Prices, StrategyName
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,12 +31,9 @@ def selftest(
         list[str] | None,
         typer.Option(metavar="FROM:TO", help="No placebo whose windows touch these dates; repeatable."),
     ] = None,
-    prices: Annotated[
-        Path | None, typer.Option(help="Features of this file's prices in place of the strategy's own.")
-    ] = None,
-    members: Annotated[
-        Path | None, typer.Option(help="With --prices: date, ticker, strategy. Default: all names of the file.")
-    ] = None,
+    prices: Prices = None,
+    members: Members = None,
+    date_format: DateFormat = None,
     plot: Annotated[Path | None, typer.Option(help="Power over size as a .png, .svg or .html file.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -66,7 +63,7 @@ def selftest(
         picture = checked_plot_path(plot) if plot else None
         begin = since.date() if since else None
         past = (
-            prices_past(policy, prices, members=members, since=begin)
+            prices_past(policy, prices, members=members, since=begin, date_format=date_format)
             if prices
             else source_past(services.source, policy, since=begin)
         )

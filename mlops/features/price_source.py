@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlops.features.parquet import ParquetFeatures
-from mlops.features.prices import price_universes, price_view, read_close, read_members
+from mlops.features.price_universes import price_universes, price_view
+from mlops.features.prices import read_close, read_members
 from mlops.features.sample import compute_sample
 
 
@@ -26,16 +27,18 @@ class PriceSource:
 
 
 @contextmanager
-def price_source(prices: Path | None, members: Path | None) -> Iterator[PriceSource]:
+def price_source(prices: Path | None, members: Path | None, *, date_format: str | None = None) -> Iterator[PriceSource]:
     """The view while the block runs: of `prices` (None: the sample) and `members` (None: universes by price).
 
-    Raises SourceUnavailable, MissingColumn, ConfigurationError where the sample is not installed.
+    date_format : see `read_close`
+    Raises UnreadableData, MissingColumn, ConfigurationError where the sample is not installed.
     """
     if prices is None:
         table = compute_sample()
     else:
-        close = read_close(prices)
-        table = price_view(close, read_members(members, close) if members else price_universes(close))
+        close = read_close(prices, date_format=date_format)
+        universes = read_members(members, close, date_format=date_format) if members else price_universes(close)
+        table = price_view(close, universes)
     with tempfile.TemporaryDirectory(prefix="acis-prices-") as folder:
         path = Path(folder) / "features.parquet"
         pq.write_table(table, path)

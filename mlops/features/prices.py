@@ -1,104 +1,266 @@
-"""Prices from a user's file, and universes that need prices alone.
+"""Price files and members files of a user: closes by date and ticker, and which tickers a strategy holds.
 
-A file has one row per date and ticker:
-
-    date                       any date or timestamp
-    ticker, Name or symbol     text
+    date                       a day, in one format per file; see `parse_days`
+    ticker, Name or symbol     text, as it is written: NA, NULL, nan and 0700 are tickers
     adj_close, Adj Close, adjusted_close, or close      the first of these that is there; positive
+    strategy                   of a members file
 
-Called by the evaluation commands. Column names are compared without case, spaces and underscores.
+A row that cannot be read without doubt is refused with its line and its value. Called by the evaluation commands.
+Column names are compared without case, spaces and underscores.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
+import structlog
 
-from mlops.errors import MissingColumn, SourceUnavailable
-from mlops.features.sample_features import (
-    compute_features,
-    compute_targets,
-    long_table,
-    momentum_members,
-    volatility,
-)
+from mlops.errors import MissingColumn, UnreadableData
+
+log = structlog.get_logger(__name__)
 
 _TICKER = ("ticker", "name", "symbol")
 _CLOSE = ("adjclose", "adjustedclose", "close")
+#: Ways to write a day that leave no doubt once every row of a file fits; the two with slashes may both fit.
+_DAY_FORMATS = (
+    "%Y-%m-%d",
+    "%Y%m%d",
+    "%Y/%m/%d",
+    "%Y.%m.%d",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d.%m.%Y",
+    "%d-%b-%Y",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+)
+#: A time after the day, with or without a zone: 2024-03-11 00:00:00-04:00, 2024-03-11T00:00:00Z.
+_TIME = r"[T ](?P<time>\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(?P<zone>Z|[+-]\d{2}:?\d{2})?$"
+_FIRST, _LAST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-12-31")
+#: How a file says that there is no price.
+_NO_PRICE = ("", "na", "n/a", "nan", "null", "none", "-")
 
 
-def read_close(path: Path) -> pd.DataFrame:
-    """(dates, tickers) of closes, ascending dates; prices that are not positive are missing.
+def read_close(path: Path, *, date_format: str | None = None) -> pd.DataFrame:
+    """Closes as (dates, tickers), ascending dates; a price that is empty, infinite or not positive is missing.
 
-    Raises SourceUnavailable, MissingColumn.
+    date_format : of `strptime`, for a file whose dates can be read in more than one way
+    Raises UnreadableData, MissingColumn.
     """
-    rows = _read(path)
-    day = pd.to_datetime(rows[_column(path, rows, ("date",))]).dt.normalize().dt.tz_localize(None)
-    ticker = rows[_column(path, rows, _TICKER)].astype(str)
-    price = rows[_column(path, rows, _CLOSE)].astype(np.float64)
-    table = pd.DataFrame({"date": day, "ticker": ticker, "close": price}).drop_duplicates(
-        ["date", "ticker"], keep="last"
-    )
-    close = table.set_index(["date", "ticker"])["close"].unstack().sort_index()  # noqa: PD010 -- pivot_table would average
-    return close.where(close > 0)
+    file = _PriceFile.read(path, date_format=date_format)
+    rows = pd.DataFrame({"date": file.days(), "ticker": file.texts(_TICKER), "close": file.prices(_CLOSE)})
+    rows = rows.drop_duplicates()
+    again = rows.duplicated(["date", "ticker"], keep=False)
+    if again.any():
+        first = rows[again].iloc[0]
+        alike = rows[again & (rows["date"] == first["date"]) & (rows["ticker"] == first["ticker"])]
+        lines = " and ".join(str(file.first_line + place) for place in alike.index[:2])
+        values = " and ".join(f"{value:g}" for value in alike["close"].iloc[:2])
+        raise UnreadableData(
+            f"{path}: {first['ticker']} has two prices on {first['date'].date()}, {values} (lines {lines}); "
+            f"keep one row per date and ticker"
+        )
+    close = rows.set_index(["date", "ticker"])["close"].unstack().sort_index()  # noqa: PD010 -- pivot_table would average
+    return close.where((close > 0) & np.isfinite(close))
 
 
-def read_members(path: Path, close: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def read_members(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> dict[str, pd.DataFrame]:
     """Universes from a file with columns date, ticker, strategy: members from the day after `date` until the
-    strategy's next date. (dates, tickers) of True per strategy. Raises SourceUnavailable, MissingColumn.
+    strategy's next date. (dates, tickers) of True per strategy; tickers without prices are left out with a warning.
+
+    Raises UnreadableData, MissingColumn.
     """
-    rows = _read(path)
-    names = {wanted: _column(path, rows, (wanted,)) for wanted in ("date", "strategy")}
+    file = _PriceFile.read(path, date_format=date_format)
     chosen = pd.DataFrame(
-        {
-            "date": pd.to_datetime(rows[names["date"]]),
-            "ticker": rows[_column(path, rows, _TICKER)].astype(str),
-            "strategy": rows[names["strategy"]].astype(str),
-        }
-    )
-    chosen = chosen[chosen["ticker"].isin(close.columns)]
-    return {str(name): _held(part, close) for name, part in chosen.groupby("strategy")}
+        {"date": file.days(), "ticker": file.texts(_TICKER), "strategy": file.texts(("strategy",))}
+    ).drop_duplicates()
+    priced = chosen["ticker"].isin(close.columns)
+    if not priced.all():
+        without = sorted(chosen.loc[~priced, "ticker"].unique())
+        log.warning("members.without_prices", file=str(path), n_tickers=len(without), tickers=without[:10])
+    if not priced.any():
+        raise UnreadableData(f"{path}: none of its {len(without)} tickers has prices, as in {', '.join(without[:3])}")
+    return {str(name): _held(part, close) for name, part in chosen[priced].groupby("strategy")}
 
 
-def price_universes(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Four universes by prices alone, a third of the names each, chosen at the end of the month before.
+@dataclass(frozen=True, kw_only=True)
+class _PriceFile:
+    """The rows of a file as they were written."""
 
-    `momentum`: best 12-1 momentum. `laggards`: worst. `steady`, `volatile`: lowest and highest 60-day volatility.
+    path: Path
+    rows: pd.DataFrame
+    first_line: int
+    """What a person calls the first row: line 2 of a CSV file, below its header; row 1 of a Parquet file."""
+    date_format: str | None
+
+    @classmethod
+    def read(cls, path: Path, *, date_format: str | None) -> _PriceFile:
+        """All columns; of a CSV file as text, so that nothing is guessed from the values."""
+        try:
+            if ".csv" not in path.suffixes:
+                return cls(path=path, rows=_parquet_rows(path), first_line=1, date_format=date_format)
+            rows = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, skip_blank_lines=False)
+        except (OSError, ValueError, pa.ArrowException) as exc:
+            raise UnreadableData(f"{path} cannot be read: {exc}; give a .parquet or .csv file") from exc
+        # A blank line is a row with one empty field: it keeps its number and is no row.
+        blank = (rows == "").all(axis=1)
+        return cls(path=path, rows=rows[~blank], first_line=2, date_format=date_format)
+
+    def days(self) -> pd.Series:
+        """Midnight of each row's day, without a zone."""
+        written = self._column(("date",))
+        unique = written.drop_duplicates()
+        try:
+            days = parse_days(unique, date_format=self.date_format)
+        except _NoDay as found:
+            line = self._line(written == unique.iloc[found.place])
+            raise UnreadableData(f"{self.path}, line {line}: {found}") from None
+        return written.map(dict(zip(unique, days, strict=True)))
+
+    def texts(self, names: tuple[str, ...]) -> pd.Series:
+        """A column as it is written. Raises UnreadableData where a row has nothing there, or a fraction."""
+        written = self._column(names)
+        if pd.api.types.is_float_dtype(written.dtype):
+            raise UnreadableData(
+                f"{self.path}: column {written.name} holds fractions such as {written.iloc[0]}; write it as text"
+            )
+        texts = written.astype(str).str.strip()
+        empty = written.isna() | (texts == "")
+        if empty.any():
+            raise UnreadableData(f"{self.path}, line {self._line(empty)}: no {written.name}; every row needs one")
+        return texts
+
+    def prices(self, names: tuple[str, ...]) -> pd.Series:
+        """A column of numbers, missing where nothing is written."""
+        written = self._column(names)
+        prices = pd.to_numeric(written, errors="coerce").astype(np.float64)
+        if pd.api.types.is_numeric_dtype(written.dtype):
+            return prices
+        wrong = prices.isna() & written.notna() & ~written.astype(str).str.strip().str.lower().isin(_NO_PRICE)
+        if wrong.any():
+            raise UnreadableData(
+                f"{self.path}, line {self._line(wrong)}: {written.name} {written[wrong].iloc[0]!r} is no number; "
+                f"write 1234.5, without signs of money and thousands"
+            )
+        return prices
+
+    def _column(self, wanted: tuple[str, ...]) -> pd.Series:
+        names = {str(name).lower().replace(" ", "").replace("_", ""): name for name in self.rows.columns}
+        for name in wanted:
+            if name in names:
+                return self.rows[names[name]]
+        found = ", ".join(map(str, self.rows.columns))
+        raise MissingColumn(f"{self.path} has no column {' or '.join(wanted)}; found {found}")
+
+    def _line(self, rows: pd.Series) -> int:
+        """Number of the first row that is marked."""
+        place: int = rows.index.to_numpy()[int(rows.to_numpy().argmax())]
+        return self.first_line + int(place)
+
+
+class _NoDay(Exception):
+    """A value is no day that can be read without doubt."""
+
+    def __init__(self, place: int, words: str) -> None:
+        super().__init__(words)
+        self.place = place
+
+
+def parse_days(written: pd.Series, *, date_format: str | None = None) -> pd.DatetimeIndex:
+    """Midnight of the day that each value names, without a zone.
+
+    Values are dates, timestamps, or text in one format for all of them: 2024-03-11, 20240311, 2024/03/11, 11/03/2024
+    or 03/11/2024 (where one value above 12 decides which), 11-Mar-2024, Mar 11, 2024. A time may follow. With a zone
+    it must be midnight there, in any offset (an exchange's changes twice a year); without one it is dropped.
+
+    date_format : of `strptime`; used where several formats fit, or none
+    Raises _NoDay with the place of the first value that is in doubt.
     """
-    size = max(1, close.shape[1] // 3)
-    spread = volatility(close.pct_change(fill_method=None), 60)
-    return {
-        "momentum": momentum_members(close, size=size),
-        "laggards": _monthly(close.shift(21) / close.shift(252) - 1, size=size),
-        "steady": _monthly(spread, size=size),
-        "volatile": _monthly(-spread, size=size),
-    }
+    if isinstance(written.dtype, pd.DatetimeTZDtype) or pd.api.types.is_datetime64_dtype(written.dtype):
+        return _bounded(_midnights(written), written)
+    texts = written.astype(str).str.strip()
+    parts = texts.str.extract(_TIME)
+    zoned = parts["zone"].notna() & ~parts["time"].fillna("").str.fullmatch(r"00:00(:00(\.0+)?)?")
+    if zoned.any():
+        place = int(np.flatnonzero(zoned)[0])
+        raise _NoDay(place, f"{texts.iloc[place]!r} is no day: write dates, or midnights of the market's own zone")
+    days = texts.str.replace(_TIME, "", regex=True)
+    return _bounded(_parsed(days, date_format), written)
 
 
-def feature_rows(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Rows (date, ticker, the sample's features) of each universe."""
-    frames = compute_features(close)
-    return {name: long_table(frames, member) for name, member in universes.items()}
+def _midnights(written: pd.Series) -> pd.DatetimeIndex:
+    """Days of timestamps; those with a zone must be midnight in it."""
+    stamps = pd.DatetimeIndex(written)
+    if stamps.hasnans:
+        raise _NoDay(int(np.flatnonzero(stamps.isna())[0]), "no date; every row needs one")
+    if stamps.tz is not None and (stamps != stamps.normalize()).any():
+        place = int(np.flatnonzero(stamps != stamps.normalize())[0])
+        raise _NoDay(place, f"{stamps[place]} is no day: write dates, or midnights of the market's own zone")
+    return stamps.tz_localize(None).normalize()
 
 
-def price_view(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> pa.Table:
-    """Rows of a feature view over the universes: ticker, date, strategy, the sample's features and targets."""
-    frames = {**compute_features(close), **compute_targets(close)}
-    parts = [long_table(frames, member).assign(strategy=name) for name, member in universes.items()]
-    table = pa.Table.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
-    return table.set_column(table.column_names.index("date"), "date", table.column("date").cast(pa.date32()))
+def _parsed(days: pd.Series, date_format: str | None) -> pd.DatetimeIndex:
+    fits = {way: _days_written_so(days, way) for way in _DAY_FORMATS}
+    whole = {way: parsed for way, parsed in fits.items() if parsed.notna().all()}
+    ways = list(whole)
+    if ways and all((whole[way] == whole[ways[0]]).all() for way in ways):
+        return pd.DatetimeIndex(whole[ways[0]])
+    if date_format is not None:
+        parsed = pd.to_datetime(days, format=date_format, errors="coerce")
+        if parsed.notna().all():
+            return pd.DatetimeIndex(parsed).normalize()
+        place = int(np.flatnonzero(parsed.isna())[0])
+        raise _NoDay(place, f"date {days.iloc[place]!r} is not written as {date_format}, as was declared")
+    if ways:
+        place = int(np.flatnonzero(whole[ways[0]] != whole[ways[1]])[0])
+        both = " or ".join(f"{whole[way].iloc[place].date()} ({way})" for way in ways)
+        raise _NoDay(place, f"date {days.iloc[place]!r} is {both}; say which with --date-format")
+    nearest = max(fits.values(), key=lambda parsed: int(parsed.notna().sum()))
+    place = int(np.flatnonzero(nearest.isna())[0])
+    raise _NoDay(
+        place,
+        f"date {days.iloc[place]!r} has no known format, or another one than the rows before it; "
+        f"write 2024-03-11 in every row, or declare the format with --date-format",
+    )
 
 
-def _monthly(score: pd.DataFrame, *, size: int) -> pd.DataFrame:
-    """The `size` lowest scores at the end of the month before."""
-    month = pd.PeriodIndex(score.index, freq="M")
-    chosen = score.groupby(month).last().rank(axis=1, method="first") <= size
-    held = chosen.shift(1, fill_value=False).reindex(month)
-    held.index = score.index
-    return held.astype(bool)
+def _days_written_so(days: pd.Series, way: str) -> pd.Series:
+    """Days of the values that have the format's shape, else missing: strptime alone takes 2024311 for %Y%m%d."""
+    shape = {"%Y": r"\d{4}", "%m": r"\d{1,2}", "%d": r"\d{1,2}", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]+", ".": r"\."}
+    pattern = r"\d{8}"
+    if way != "%Y%m%d":
+        pattern = re.sub(r"%[YmdbB]|\.", lambda found: shape[found.group()], way)
+    return pd.to_datetime(days.where(days.str.fullmatch(pattern)), format=way, errors="coerce")
+
+
+def _bounded(days: pd.DatetimeIndex, written: pd.Series) -> pd.DatetimeIndex:
+    outside = (days < _FIRST) | (days > _LAST)
+    if outside.any():
+        place = int(np.flatnonzero(outside)[0])
+        raise _NoDay(place, f"date {written.iloc[place]!r} is outside {_FIRST.year} to {_LAST.year}")
+    return days
+
+
+def _parquet_rows(path: Path) -> pd.DataFrame:
+    """Rows with dictionaries as their values and 64-bit whole numbers kept whole."""
+    table = pq.read_table(path)
+    plain = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    days = [column.cast(pa.timestamp("s")) if pa.types.is_date(column.type) else column for column in plain]
+    rows: pd.DataFrame = pa.table(days, names=table.column_names).to_pandas()
+    return rows
 
 
 def _held(chosen: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
@@ -108,18 +270,3 @@ def _held(chosen: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
         names = chosen.loc[chosen["date"] == start, "ticker"].unique()
         member.loc[(member.index > start) & (member.index <= end), names] = True
     return member
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path) if ".csv" in path.suffixes else pd.read_parquet(path)
-    except (OSError, ValueError) as exc:
-        raise SourceUnavailable(f"{path} cannot be read: {exc}; give a .parquet or .csv file") from exc
-
-
-def _column(path: Path, rows: pd.DataFrame, wanted: tuple[str, ...]) -> str:
-    names = {str(name).lower().replace(" ", "").replace("_", ""): str(name) for name in rows.columns}
-    for name in wanted:
-        if name in names:
-            return names[name]
-    raise MissingColumn(f"{path} has no column {' or '.join(wanted)}; found {', '.join(map(str, rows.columns))}")

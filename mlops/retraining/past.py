@@ -41,19 +41,28 @@ def source_past(source: FeatureSource, strategy: Strategy, *, since: date | None
 
 
 def prices_past(
-    strategy: Strategy, prices: Path, *, members: Path | None = None, since: date | None = None
+    strategy: Strategy,
+    prices: Path,
+    *,
+    members: Path | None = None,
+    since: date | None = None,
+    date_format: str | None = None,
 ) -> FeatureFrame:
     """The sample's features of a file's prices: of the strategy's members, or of all names where none are given.
 
-    Raises SourceUnavailable, MissingColumn, EmptyWindow where the members file does not hold the strategy.
+    date_format : see `read_close`
+    Raises UnreadableData, MissingColumn, EmptyWindow where the members file does not hold the strategy.
     """
     import pandas as pd  # noqa: PLC0415 -- for this source alone
     import pyarrow as pa  # noqa: PLC0415
 
-    from mlops.features.prices import feature_rows, read_close, read_members  # noqa: PLC0415
+    from mlops.features.price_universes import feature_rows  # noqa: PLC0415
+    from mlops.features.prices import read_close, read_members  # noqa: PLC0415
 
-    close = read_close(prices)
-    universes = read_members(members, close) if members else {strategy.name: close.notna()}
+    close = read_close(prices, date_format=date_format)
+    universes = {strategy.name: close.notna()}
+    if members:
+        universes = read_members(members, close, date_format=date_format)
     if strategy.name not in universes:
         known = ", ".join(sorted(universes)) or "(none)"
         raise EmptyWindow(f"{members} has no members of {strategy.name!r} that {prices} has prices of; one of: {known}")

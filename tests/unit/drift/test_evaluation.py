@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlops.drift_detection.evaluation import DatedRows, calm_days, dated_rows, evaluate
-from mlops.errors import MissingColumn, SourceUnavailable
-from mlops.features.prices import feature_rows, price_universes, read_close, read_members
+from mlops.features.price_universes import feature_rows, price_universes
 from mlops.strategies import DataPolicy, DriftPolicy
 
 FIRST = date(2018, 1, 1)
@@ -79,39 +77,6 @@ def test_calm_is_a_volatility_below_its_own_trailing_median() -> None:
     calm = calm_days(close)
     assert not calm.iloc[:271].any()  # 1 return + 19 + 251 days before the first median
     assert calm.iloc[540:600].all()
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_prices_prefer_the_adjusted_close_and_take_name_for_ticker(tmp_path: Path, suffix: str) -> None:
-    rows = pd.DataFrame(
-        {"date": ["2020-01-02", "2020-01-01"], "Name": ["A", "A"], "close": [9.0, 9.0], "Adj Close": [2.0, -1.0]}
-    )
-    path = tmp_path / f"prices{suffix}"
-    rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path)
-    close = read_close(path)
-    assert list(close.index) == [pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-02")]
-    assert np.isnan(close.loc["2020-01-01", "A"])
-    assert close.loc["2020-01-02", "A"] == 2.0
-
-
-def test_a_file_without_prices_says_what_it_lacks(tmp_path: Path) -> None:
-    path = tmp_path / "prices.csv"
-    pd.DataFrame({"date": ["2020-01-01"], "ticker": ["A"], "open": [1.0]}).to_csv(path, index=False)
-    with pytest.raises(MissingColumn, match="no column adjclose or adjustedclose or close; found date, ticker, open"):
-        read_close(path)
-    with pytest.raises(SourceUnavailable, match=r"parquet or \.csv"):
-        read_close(tmp_path / "none.parquet")
-
-
-def test_members_hold_from_the_day_after_until_the_next_choice(tmp_path: Path) -> None:
-    close = pd.DataFrame(1.0, index=pd.date_range("2020-01-01", periods=5), columns=["A", "B"])
-    path = tmp_path / "members.csv"
-    pd.DataFrame({"date": ["2020-01-01", "2020-01-03"], "ticker": ["A", "B"], "strategy": ["growth", "growth"]}).to_csv(
-        path, index=False
-    )
-    member = read_members(path, close)["growth"]
-    assert member["A"].tolist() == [False, True, True, False, False]
-    assert member["B"].tolist() == [False, False, False, True, True]
 
 
 def test_universes_by_price_know_nothing_of_the_future() -> None:

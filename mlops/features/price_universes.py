@@ -1,0 +1,52 @@
+"""Universes that need prices alone, and feature rows over them. Called by the evaluation commands."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+
+from mlops.features.sample_features import (
+    compute_features,
+    compute_targets,
+    long_table,
+    momentum_members,
+    volatility,
+)
+
+
+def price_universes(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Four universes by prices alone, a third of the names each, chosen at the end of the month before.
+
+    `momentum`: best 12-1 momentum. `laggards`: worst. `steady`, `volatile`: lowest and highest 60-day volatility.
+    """
+    size = max(1, close.shape[1] // 3)
+    spread = volatility(close.pct_change(fill_method=None), 60)
+    return {
+        "momentum": momentum_members(close, size=size),
+        "laggards": _monthly(close.shift(21) / close.shift(252) - 1, size=size),
+        "steady": _monthly(spread, size=size),
+        "volatile": _monthly(-spread, size=size),
+    }
+
+
+def feature_rows(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Rows (date, ticker, the sample's features) of each universe."""
+    frames = compute_features(close)
+    return {name: long_table(frames, member) for name, member in universes.items()}
+
+
+def price_view(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> pa.Table:
+    """Rows of a feature view over the universes: ticker, date, strategy, the sample's features and targets."""
+    frames = {**compute_features(close), **compute_targets(close)}
+    parts = [long_table(frames, member).assign(strategy=name) for name, member in universes.items()]
+    table = pa.Table.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
+    return table.set_column(table.column_names.index("date"), "date", table.column("date").cast(pa.date32()))
+
+
+def _monthly(score: pd.DataFrame, *, size: int) -> pd.DataFrame:
+    """The `size` lowest scores at the end of the month before."""
+    month = pd.PeriodIndex(score.index, freq="M")
+    chosen = score.groupby(month).last().rank(axis=1, method="first") <= size
+    held = chosen.shift(1, fill_value=False).reindex(month)
+    held.index = score.index
+    return held.astype(bool)
