@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import structlog
 from celery import Task, shared_task
+from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from mlops.bootstrap import Services, process_services
-from mlops.errors import AcisError, LedgerUnavailable
+from mlops.errors import AcisError, LedgerUnavailable, PermanentError, TemporaryError
 from mlops.ledger.records import Finished, Grant, RunRequest, Stage
 from mlops.ledger.states import TERMINAL
 from mlops.retraining.checkpoints import StageCheckpoints
@@ -39,8 +40,16 @@ START_RETRIES = 24 * 3600 // START_RETRY_S
 CLAIM_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 
+#: Of a message: what Celery would do once the task has returned, which for a start is before its run has begun.
+_FOLLOWERS = {"chain": "the rest of a chain", "chord": "a chord", "callbacks": "a link", "errbacks": "a link_error"}
+
+
 class StageFailed(AcisError):
     """A stage ended failed or dead; the message is its last error."""
+
+
+class FollowersRefused(PermanentError):
+    """A start has something that Celery would call when the run is accepted, and not when it has ended."""
 
 
 class StageTask(Task[Any, Any]):
@@ -164,17 +173,45 @@ def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
         log.warning("stage.not_passed_on", run_id=message.run_id, error=str(exc), next="the reconciler sends it")
 
 
-def start(task_self: Task[Any, Any], services: Services, request: RunRequest) -> dict[str, Any] | None:
+def start(task_self: Task[Any, Any], asked: Callable[[Services], RunRequest]) -> dict[str, Any] | None:
     """Accept a run under the task's own id; its outcome is stored under that id later.
 
+    asked : makes the request, for which it may read the ledger: while that is away, all of this is tried again
+
     Safe to run twice: the same id is the same run. Where another run of the kind is active, the task's own
-    result names it: `{"run_id": …, "created": false, "state": …}`.
+    result names it: `{"run_id": …, "created": false, "state": …}`. Raises FollowersRefused.
     """
+    _refuse_followers(task_self)
     try:
-        accepted = services.ledger.accept(request)
-    except LedgerUnavailable as exc:
-        log.warning("run.not_accepted_yet", strategy=request.strategy, error=str(exc), retry_s=START_RETRY_S)
-        raise task_self.retry(exc=exc, countdown=START_RETRY_S) from exc
+        services = process_services()
+        return _opened(task_self, services, asked(services))
+    except TemporaryError as exc:
+        log.warning("run.not_accepted_yet", task=task_self.name, error=str(exc), retry_s=START_RETRY_S)
+        _ask_later(task_self, exc)
+
+
+def _refuse_followers(task_self: Task[Any, Any]) -> None:
+    """A chain, a chord or a link would go on with None for a result while the run still waits for a worker."""
+    found = [words for name, words in _FOLLOWERS.items() if getattr(task_self.request, name, None)]
+    if found:
+        message = (
+            f"{task_self.name} opens a run and returns before it has ended, so {' and '.join(found)} cannot follow it; "
+            "send it alone, wait for its result, which is the run's outcome, and send then what comes next"
+        )
+        raise FollowersRefused(message)
+
+
+def _ask_later(task_self: Task[Any, Any], cause: TemporaryError) -> NoReturn:
+    """Put the message back, to come again after a pause."""
+    try:
+        raise task_self.retry(exc=cause, countdown=START_RETRY_S) from cause
+    except Reject as refused:
+        # Redis takes no message now. Celery would drop this one.
+        raise Reject(str(refused), requeue=True) from cause
+
+
+def _opened(task_self: Task[Any, Any], services: Services, request: RunRequest) -> dict[str, Any] | None:
+    accepted = services.ledger.accept(request)
     log.info("run.accepted", run_id=accepted.run_id, created=accepted.created, strategy=request.strategy)
     if accepted.publication is not None:
         services.dispatcher.publish(accepted.publication)

@@ -6,7 +6,6 @@ from typing import Any
 
 from celery import Task
 
-from mlops.bootstrap import process_services
 from mlops.ledger.records import Kind, Stage
 from mlops.retraining.run_requests import run_request
 from tasks.base import perform, start, task
@@ -22,16 +21,17 @@ def check_drift(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
     if "run_id" in arguments:
         return perform(self, Stage.DRIFT, StageMessage.read(self.name, arguments))
     asked = StartCheck.read(self.name, arguments)
-    services = process_services()
-    request = run_request(
-        services.policies,
-        asked.strategy,
-        Kind.CHECK if asked.check_only else Kind.PIPELINE,
-        reason=asked.reason,
-        requested_by=asked.requested_by,
-        run_id=self.request.id,
-        as_of=asked.as_of,
-        drift_threshold=asked.drift_threshold,
-        min_accuracy=asked.min_accuracy,
+    return start(
+        self,
+        lambda services: run_request(
+            services.policies,
+            asked.strategy,
+            Kind.CHECK if asked.check_only else Kind.PIPELINE,
+            reason=asked.reason,
+            requested_by=asked.requested_by,
+            run_id=self.request.id,
+            as_of=asked.as_of,
+            drift_threshold=asked.drift_threshold,
+            min_accuracy=asked.min_accuracy,
+        ),
     )
-    return start(self, services, request)

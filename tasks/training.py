@@ -6,7 +6,6 @@ from typing import Any
 
 from celery import Task
 
-from mlops.bootstrap import process_services
 from mlops.ledger.records import Kind, Stage
 from mlops.retraining.run_requests import run_request
 from tasks.base import perform, start, task
@@ -22,17 +21,18 @@ def train_model(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
     if "run_id" in arguments:
         return perform(self, Stage.TRAIN, StageMessage.read(self.name, arguments))
     asked = StartTraining.read(self.name, arguments)
-    services = process_services()
-    request = run_request(
-        services.policies,
-        asked.strategy,
-        Kind.RETRAIN if asked.promote else Kind.TRAIN,
-        reason=asked.reason,
-        requested_by=asked.requested_by,
-        run_id=self.request.id,
-        as_of=asked.as_of,
-        min_accuracy=asked.min_accuracy,
-        incremental=asked.incremental,
-        tune=asked.tune,
+    return start(
+        self,
+        lambda services: run_request(
+            services.policies,
+            asked.strategy,
+            Kind.RETRAIN if asked.promote else Kind.TRAIN,
+            reason=asked.reason,
+            requested_by=asked.requested_by,
+            run_id=self.request.id,
+            as_of=asked.as_of,
+            min_accuracy=asked.min_accuracy,
+            incremental=asked.incremental,
+            tune=asked.tune,
+        ),
     )
-    return start(self, services, request)

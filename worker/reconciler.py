@@ -38,16 +38,19 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     ready = ready_file(services.settings.var_dir, own_name("reconciler"))
     ready.unlink(missing_ok=True)
     while not stop.is_set():
-        touch(alive)
         try:
+            touch(alive)
             with services.ledger.try_reconcile_lock() as mine:
                 leads.set() if mine else leads.clear()
                 if mine:
                     reconcile(app, services)
             touch(ready)  # also as the one that waits for the lock
-        except LedgerUnavailable as exc:
+        except AcisError as exc:
             leads.clear()
             log.warning("reconcile.waits", error=str(exc))
+        except Exception:
+            leads.clear()
+            log.exception("reconcile.pass_crashed")
         stop.wait(services.settings.reconcile_s)
 
 

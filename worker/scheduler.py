@@ -11,7 +11,7 @@ import structlog
 from celery.beat import Scheduler
 
 from mlops.bootstrap import process_services
-from mlops.errors import TemporaryError
+from mlops.errors import AcisError
 from worker.health import health_file, own_name, ready_file, touch
 from worker.timetable import open_due_slots, sync_timetable
 
@@ -27,10 +27,10 @@ class LedgerScheduler(Scheduler):
         ready_file(process_services().settings.var_dir, own_name("beat")).unlink(missing_ok=True)
 
     def tick(self, *_: Any, **__: Any) -> float:  # noqa: ANN401
-        """One look at the timetable; seconds until the next."""
-        services = process_services()
-        touch(health_file(services.settings.var_dir, own_name("beat")))
+        """One look at the timetable; seconds until the next. Whatever goes wrong in one, the next one comes."""
         try:
+            services = process_services()
+            touch(health_file(services.settings.var_dir, own_name("beat")))
             # An edit of a schedule, or a pause, is taken over within a tick.
             edition = services.ledger.newest_policy_edit()
             if edition != self._edition:
@@ -38,6 +38,9 @@ class LedgerScheduler(Scheduler):
                 self._edition = edition
             open_due_slots(services, services.dispatcher)
             touch(ready_file(services.settings.var_dir, own_name("beat")))
-        except TemporaryError as exc:
+        except AcisError as exc:
             log.warning("beat.waits", error=str(exc))
+        except Exception:
+            # The edge of a process that nobody would miss before a slot is due.
+            log.exception("beat.tick_crashed")
         return float(self.max_interval or 5)

@@ -23,6 +23,7 @@ from mlops.features.columns import checked_columns, missing_relation, quoted, re
 from mlops.features.ordering import by_date_and_ticker
 from mlops.features.sampling import PRIME, RowSample
 from mlops.ports import Column, Window
+from mlops.sqlstates import may_pass
 
 _STRATEGY = "current_setting('acis.strategy')"
 # From the day after the start to before the day after the end: the same for a date and for a timestamp.
@@ -179,8 +180,8 @@ class PostgresFeatures:
             return missing_relation(self._relation)
         if state == _UNDEFINED_COLUMN:
             return MissingColumn(f"{self._relation} lacks a column: {first_line}")
-        # Class 08: connection; 53: resources; 57: the server is going down or coming up.
-        if isinstance(exc, OperationalError) or (state or "08")[:2] in ("08", "53", "57"):
+        # Without a state it did not come from the server.
+        if isinstance(exc, OperationalError) or not state or may_pass(state):
             return SourceUnavailable(f"the feature database does not answer: {first_line}")
         return ConfigurationError(f"the feature database refuses the query: {first_line}")
 

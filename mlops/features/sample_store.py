@@ -17,6 +17,7 @@ from adbc_driver_manager import Error, OperationalError
 from mlops.errors import ConfigurationError, SourceUnavailable
 from mlops.features.columns import kind_of, quoted
 from mlops.features.postgres import libpq_uri
+from mlops.sqlstates import may_pass
 
 _KEY = "(strategy, date, ticker)"
 
@@ -62,6 +63,8 @@ def open_store(url: str, relation: str) -> Iterator[SampleStore]:
     except OperationalError as exc:
         raise SourceUnavailable(f"the feature database does not answer: {str(exc).splitlines()[0]}") from exc
     except Error as exc:
+        if may_pass(exc.sqlstate):
+            raise SourceUnavailable(f"the feature database does not answer: {str(exc).splitlines()[0]}") from exc
         raise ConfigurationError(f"the feature database refuses the sample: {str(exc).splitlines()[0]}") from exc
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import psycopg2
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
 
 from mlops.errors import ConfigurationError, LedgerUnavailable
 from mlops.failpoints import reach
 from mlops.ledger.columns import dump_json, timestamp_text
 from mlops.ledger.prepared import NOT_AS_LEFT, prepare_marked
+from mlops.sqlstates import READ_ONLY, may_pass
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
@@ -118,15 +120,20 @@ class Database:
             return ConfigurationError(
                 f"the ledger at {where} lacks its tables ({words}); make them with `acis migrate` or `make run`"
             )
-        if getattr(getattr(error, "orig", None), "pgcode", None) in NOT_AS_LEFT:
+        state = getattr(getattr(error, "orig", None), "pgcode", None)
+        if state in NOT_AS_LEFT:
             return LedgerUnavailable(
                 f"a connection to the ledger at {where} was not as it was left, and was given up: {words}; where this "
                 "comes again and again, DATABASE_URL names a pooler that hands its connections out by transaction: "
                 "name PostgreSQL itself, or a pool by session"
             )
-        if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError) or (
-            isinstance(error, exc.DBAPIError) and error.connection_invalidated
-        ):
+        if state == READ_ONLY:
+            return LedgerUnavailable(
+                f"the ledger at {where} takes no writes now: {words}; it is a standby, or "
+                "default_transaction_read_only is on; where that does not pass, let DATABASE_URL name the primary"
+            )
+        is_operational = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
+        if is_operational or may_pass(state) or (isinstance(error, exc.DBAPIError) and error.connection_invalidated):
             return LedgerUnavailable(
                 f"the ledger at {where} does not answer: {words}; check DATABASE_URL and the server"
             )
@@ -170,8 +177,15 @@ def _postgresql_engine(url: URL) -> Engine:
         },
     )
     event.listen(engine, "checkout", _ping_what_was_closed)
+    event.listen(engine, "handle_error", _leave_a_server_that_takes_no_writes)
     prepare_marked(engine)
     return engine
+
+
+def _leave_a_server_that_takes_no_writes(context: ExceptionContext) -> None:
+    """After a failover the kept connections lead to the old primary for ever; new ones look the name up again."""
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _ping_what_was_closed(connection: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401 -- psycopg2's own connection

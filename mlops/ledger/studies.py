@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, exc, text
 from mlops.errors import ConfigurationError, LeaseLost, LedgerUnavailable
 from mlops.ledger.engine import CONNECT_TIMEOUT_S, parse_url
 from mlops.ports import TrialRecord
+from mlops.sqlstates import may_pass
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -214,8 +215,16 @@ def _border(url: URL) -> Iterator[None]:
         yield
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise LeaseLost(_TAKEN_OVER) from error
-    except (exc.OperationalError, exc.InterfaceError, optuna.exceptions.StorageInternalError) as error:
+    except (exc.DBAPIError, exc.TimeoutError, optuna.exceptions.StorageInternalError) as error:
+        if not _is_of_the_servers_condition(error):
+            raise
         where = url.render_as_string(hide_password=True)
         words = str(error).splitlines()[0]
         message = f"the studies beside the ledger at {where} do not answer: {words}; check DATABASE_URL and the server"
         raise LedgerUnavailable(message) from error
+
+
+def _is_of_the_servers_condition(error: Exception) -> bool:
+    if isinstance(error, exc.DBAPIError) and not isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return may_pass(getattr(error.orig, "pgcode", None))
+    return True

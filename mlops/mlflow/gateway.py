@@ -37,6 +37,7 @@ from mlops.mlflow.entities import LoggedRun, logged_run, model_version, pages, w
 from mlops.mlflow.failures import innermost, is_collision
 from mlops.mlflow.model_requirements import requirements
 from mlops.ports import ModelVersion
+from mlops.sqlstates import is_read_only
 
 _DEFAULTS = {
     # The library's own 7 retries hold a dead server's caller for four minutes; the ledger waits better.
@@ -489,7 +490,8 @@ class Gateway(Counting):
         words = innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
         # A request whose answer was lost is sent again, and then its own row is in the way: what it asked for is there,
         # but its answer is not, so the whole is tried again.
-        if exc.error_code in _UNREACHABLE or is_collision(exc.message):
+        # MLflow calls its database a bad request of ours where that takes no writes for a while.
+        if exc.error_code in _UNREACHABLE or is_collision(exc.message) or is_read_only(exc.message):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
             return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")

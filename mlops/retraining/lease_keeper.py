@@ -159,6 +159,10 @@ class LeaseKeeper:
         except TemporaryError as exc:
             log.warning("lease.renewal_failed", run_id=self._grant.run_id, stage=self._grant.stage, error=str(exc))
             return True
+        except Exception:
+            # The edge of a thread: without it the lease runs out, though the ledger may answer again in a second.
+            log.exception("lease.renewal_crashed", run_id=self._grant.run_id, stage=self._grant.stage)
+            return True
         self._confirmed_at = asked_at
         if renewal.cancel:
             self._stop_with = StageCancelled(f"run {self._grant.run_id} was cancelled")

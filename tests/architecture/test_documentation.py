@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from config.endpoints import FILE, Endpoints
 from config.settings import Settings, variables
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
@@ -57,3 +60,11 @@ def test_every_module_says_what_it_is() -> None:
         str(path) for path in modules(*PACKAGES) if path.name != "__init__.py" and not ast.get_docstring(parsed(path))
     }
     assert silent == set()
+
+
+def test_the_readmes_addresses_for_another_code_base_are_those_that_make_run_announces() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f'Path("var/{FILE}")' in readme
+    named = set(re.findall(r'addresses\["(\w+)"\]', readme))
+    assert named == {"celery_broker_url", "celery_result_backend"}
+    assert named <= {field.name for field in fields(Endpoints)}

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url, text
+from sqlalchemy import Engine, event, make_url, text
 
 from mlops.ledger.engine import Database
 from mlops.ledger.ledger import SqlLedger
@@ -161,3 +161,17 @@ def promoting(ledger: SqlLedger, strategy: str = "growth", **changes: Any) -> Gr
     """A claimed promote stage of a new run."""
     accepted = ledger.accept(request_for(strategy, Kind.ROLLBACK, **changes))
     return granted(ledger, accepted.run_id, Stage.PROMOTE)
+
+
+@contextmanager
+def answering(sqlstate: str) -> Iterator[None]:
+    """PostgreSQL answers every statement of this process with an error of its own under that SQLSTATE."""
+
+    def fail(_connection: object, cursor: Any, *_: object) -> None:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'as the test wants it' USING ERRCODE = '{sqlstate}'; END $$")
+
+    event.listen(Engine, "before_cursor_execute", fail)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", fail)

@@ -115,6 +115,19 @@ def test_a_connection_that_the_server_closed_is_opened_again(url: str) -> None:
     assert source.count("growth", ALL) == 2
 
 
+@pytest.mark.parametrize("sqlstate", ["40001", "53200", "53300", "55000", "57P03", "58030", "XX000"])
+def test_what_the_server_cannot_do_now_is_temporary(url: str, sqlstate: str) -> None:
+    _execute(
+        url,
+        f"CREATE FUNCTION busy() RETURNS float LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'busy' "
+        f"USING ERRCODE = '{sqlstate}'; END $$; "
+        "CREATE VIEW busy_features AS SELECT 'A' AS ticker, date '2020-01-02' AS date, 'growth' AS strategy, busy() AS x",
+    )
+    source = open_source(url, relation="busy_features")
+    with pytest.raises(SourceUnavailable, match="busy"):
+        source.read("growth", ALL, ["x"])
+
+
 def test_rows_that_come_after_the_first_read_are_seen(url: str) -> None:
     source = open_source(url)
     source.columns()

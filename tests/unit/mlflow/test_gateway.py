@@ -96,3 +96,13 @@ def test_an_alias_that_is_refused_for_another_reason_is_not_asked_for_again(monk
     with pytest.raises((RegistryError, RegistryUnavailable)):
         gateway.set_alias("growth", "champion", "2")
     assert client.tries == 1
+
+
+def test_a_database_of_mlflow_that_takes_no_writes_for_a_while_does_not_fail_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = "(psycopg2.errors.ReadOnlySqlTransaction) cannot execute INSERT in a read-only transaction"
+    gateway = Gateway(URI)
+    monkeypatch.setattr(gateway, "_client", FailingClient(MlflowException(words, error_code=BAD_REQUEST)))
+    with pytest.raises(RegistryUnavailable, match="read-only transaction"):
+        gateway.log("run-1", params={"depth": 3})

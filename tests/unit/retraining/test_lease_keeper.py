@@ -77,6 +77,17 @@ def keeper(ledger: FakeLedger, clock: Time, monkeypatch: pytest.MonkeyPatch) -> 
         yield running
 
 
+def test_an_error_that_nobody_foresaw_does_not_end_the_renewals(
+    keeper: LeaseKeeper, ledger: FakeLedger, clock: Time
+) -> None:
+    ledger.error = RuntimeError("a driver's own")
+    clock.now = 10.0
+    ledger.await_renewals(2)
+    ledger.error = None
+    eventually(lambda: keeper._confirmed_at == 10.0)
+    keeper.check_before_write()
+
+
 def eventually(fact: Callable[[], bool]) -> None:
     until = time.monotonic() + DEADLINE_S
     while not fact():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 from celery import Task
+from celery.exceptions import Reject, Retry
 from kombu.exceptions import OperationalError
 
 import tasks.base
+from mlops.bootstrap import Services
 from mlops.errors import LedgerUnavailable
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome, StageState
-from tasks.base import CLAIM_PAUSES_S, perform, start
+from mlops.ledger.records import Grant, Kind, RunRequest, RunState, Stage, StageOutcome, StageState
+from mlops.retraining.run_requests import run_request
+from tasks.base import CLAIM_PAUSES_S, START_RETRY_S, FollowersRefused, perform, start
 from tasks.payloads import StageMessage
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
@@ -149,9 +152,88 @@ def test_a_start_that_comes_again_after_its_runs_end_stores_the_outcome_again(
     )
     task = cast("Task[Any, Any]", SimpleNamespace(request=bell.request, app=bell.app, name="drift.check"))
     request = request_for("value", run_id="bell-1")
-    assert start(task, bell.services, request) is None
+    assert start(task, lambda _: request) is None
     assert stored == []
     bell.services.ledger.cancel("bell-1", actor="test")
-    assert start(task, bell.services, request) is None
+    assert start(task, lambda _: request) is None
     assert stored == ["bell-1"]
     assert bell.request.ignore_result
+
+
+# --------------------------------------------------------------------------- starts by name
+
+
+class Caller:
+    """A message that names a strategy, and the task that got it."""
+
+    def __init__(self, services: FakeServices, **of_the_message: Any) -> None:
+        self.services, self.error = services, cast("Exception", Retry())
+        self.request = SimpleNamespace(id="start-1", ignore_result=False, **of_the_message)
+        self.retried: list[tuple[Exception, int]] = []
+        self.app, self.name = FakeApp(), "drift.check"
+
+    def retry(self, *, exc: Exception, countdown: int) -> NoReturn:
+        self.retried.append((exc, countdown))
+        raise self.error
+
+    def ask(self) -> dict[str, Any] | None:
+        def asked(services: Services) -> RunRequest:
+            return run_request(
+                services.policies, "growth", Kind.CHECK, reason="by name", requested_by="test", run_id=self.request.id
+            )
+
+        return start(cast("Task[Any, Any]", self), asked)
+
+
+@pytest.mark.parametrize("called", ["policy_edits", "accept"])
+def test_a_start_that_finds_the_ledger_away_anywhere_comes_again(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, called: str
+) -> None:
+    monkeypatch.setattr(tasks.base, "process_services", lambda: services)
+    caller = Caller(services)
+
+    def away(*_: Any, **__: Any) -> NoReturn:
+        raise LedgerUnavailable("the ledger takes no writes now")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(services.ledger, called, away)
+        with pytest.raises(Retry):
+            caller.ask()
+    ((cause, countdown),) = caller.retried
+    assert (str(cause), countdown) == ("the ledger takes no writes now", START_RETRY_S)
+    assert caller.ask() is None
+    assert services.ledger.run("start-1").state is RunState.QUEUED
+
+
+def test_a_start_that_can_neither_be_kept_nor_sent_again_stays_in_the_queue(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.base, "process_services", lambda: services)
+    caller = Caller(services)
+    caller.error = Reject("Redis is out of memory", requeue=False)  # Celery's own answer, by which it would be lost
+
+    def away(*_: Any, **__: Any) -> NoReturn:
+        raise LedgerUnavailable
+
+    monkeypatch.setattr(services.ledger, "accept", away)
+    with pytest.raises(Reject) as refused:
+        caller.ask()
+    assert refused.value.requeue
+
+
+@pytest.mark.parametrize(
+    ("follower", "words"),
+    [
+        ({"chain": [{"task": "model.train"}]}, "the rest of a chain cannot follow it"),
+        ({"chord": {"task": "model.train"}}, "a chord cannot follow it"),
+        ({"callbacks": [{"task": "mine"}]}, "a link cannot follow it"),
+        ({"errbacks": [{"task": "mine"}]}, "a link_error cannot follow it"),
+    ],
+)
+def test_what_would_follow_before_the_run_has_ended_is_refused_with_the_way_out(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, follower: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(tasks.base, "process_services", lambda: services)
+    with pytest.raises(FollowersRefused, match=f"{words}; send it alone, wait for its result"):
+        Caller(services, **follower).ask()
+    assert services.ledger.runs() == []

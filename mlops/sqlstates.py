@@ -1,0 +1,34 @@
+"""Which of PostgreSQL's errors a later try may not meet; asked by every adapter that speaks to a PostgreSQL.
+
+The driver's own classes do not tell: psycopg2 calls "out of memory" an operational error, and "read only" an internal
+one.
+"""
+
+from __future__ import annotations
+
+READ_ONLY = "25006"
+"""The server takes no writes: it is a standby, was the primary until a failover, or was switched to read-only."""
+
+_PASSING_CLASSES = frozenset({
+    "08",  # connection
+    "40",  # rolled back: deadlock, serialization failure, conflict with recovery
+    "53",  # resources: too many connections, disk full, out of memory
+    "55",  # an object is in use, locked, or not ready yet
+    "57",  # an operator: shutdown, crash of another backend, starting up, a cancelled statement
+    "58",  # input and output of the server's system
+    "72",  # snapshot too old
+    "XX",  # the server's own internal error
+})  # fmt: skip
+#: Read-only; ended because the session was idle in a transaction; ended because the transaction took too long.
+_PASSING_STATES = frozenset({READ_ONLY, "25P03", "25P04"})
+
+
+def may_pass(state: str | None) -> bool:
+    """Whether an error with this SQLSTATE is one of the server's condition and not of the statement."""
+    return state is not None and (state in _PASSING_STATES or state[:2] in _PASSING_CLASSES)
+
+
+def is_read_only(words: object) -> bool:
+    """Whether an error that arrives as text alone, without its SQLSTATE, says that the server takes no writes."""
+    told = str(words).lower()
+    return "readonlysqltransaction" in told or "in a read-only transaction" in told
