@@ -31,6 +31,8 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _TAKEN_OVER = "the search was taken over by another worker; this trial does not count"
 #: What the study keeps of the rows it searched on.
 _DATA = "data_fingerprint"
+#: SQLSTATE of a table or a schema that does not exist.
+_GONE = {"42P01", "3F000"}
 #: Trials before any is pruned: a median of fewer says little.
 UNPRUNED_TRIALS = 5
 
@@ -49,12 +51,22 @@ class Studies:
         self._url = parse_url(ledger_url)
         self._storage: optuna.storages.RDBStorage | None = None
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """The border; tables that are gone are made anew by the next call, as where the database was recreated."""
+        try:
+            with _border(self._url):
+                yield
+        except LedgerUnavailable:
+            self._storage = None
+            raise
+
     def open(self, run_id: str, *, maximise: bool, seed: int, data: str = "") -> Study:
         """The run's study, made where it does not exist; trials that a dead worker left running are failed.
 
         `data`: fingerprint of the rows; trials on other rows cannot be compared, and that study is begun anew.
         """
-        with _border(self._url):
+        with self._reached():
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             study = self._made(run_id, maximise=maximise)
             if study.user_attrs.get(_DATA, data) != data:
@@ -76,7 +88,7 @@ class Studies:
 
     def delete(self, run_id: str) -> None:
         """Forget the run's study; nothing where there is none."""
-        with _border(self._url):
+        with self._reached():
             try:
                 optuna.delete_study(study_name=run_id, storage=self._tables())
             except KeyError:
@@ -84,7 +96,7 @@ class Studies:
 
     def names(self) -> list[str]:
         """Runs whose study is kept: those that have not ended well. Nothing is made where nothing was ever tuned."""
-        with _border(self._url):
+        with self._reached():
             if self._storage is None and not _has_tables(self._url):
                 return []
             return list(optuna.get_all_study_names(storage=self._tables()))
@@ -216,15 +228,28 @@ def _border(url: URL) -> Iterator[None]:
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise LeaseLost(_TAKEN_OVER) from error
     except (exc.DBAPIError, exc.TimeoutError, optuna.exceptions.StorageInternalError) as error:
-        if not _is_of_the_servers_condition(error):
+        if not (_is_gone(error) or _is_of_the_servers_condition(error)):
             raise
-        where = url.render_as_string(hide_password=True)
-        words = str(error).splitlines()[0]
-        message = f"the studies beside the ledger at {where} do not answer: {words}; check DATABASE_URL and the server"
-        raise LedgerUnavailable(message) from error
+        is_wrapped = isinstance(error, optuna.exceptions.StorageInternalError)
+        raise _unavailable(url, (error.__cause__ if is_wrapped else None) or error) from error
+
+
+def _is_gone(error: BaseException) -> bool:
+    return getattr(getattr(error, "orig", None), "pgcode", None) in _GONE
 
 
 def _is_of_the_servers_condition(error: Exception) -> bool:
     if isinstance(error, exc.DBAPIError) and not isinstance(error, exc.OperationalError | exc.InterfaceError):
         return may_pass(getattr(error.orig, "pgcode", None))
     return True
+
+
+def _unavailable(url: URL, cause: BaseException) -> LedgerUnavailable:
+    where, words = url.render_as_string(hide_password=True), str(cause).splitlines()[0]
+    if _is_gone(cause):
+        return LedgerUnavailable(
+            f"the tables of the studies beside the ledger at {where} are gone; the next try makes them anew: {words}"
+        )
+    return LedgerUnavailable(
+        f"the studies beside the ledger at {where} do not answer: {words}; check DATABASE_URL and the server"
+    )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlops.errors import ModelNotFound, RegistryUnavailable
 
 
 def is_collision(words: object) -> bool:
@@ -27,3 +31,16 @@ def innermost(exc: BaseException) -> str:
         )
         seen = reason if isinstance(reason, BaseException) else seen.__cause__ or seen.__context__
     return found
+
+
+@contextmanager
+def gone_is_temporary(logged: str) -> Iterator[None]:
+    """For a block that goes on with what MLflow gave a moment ago: where that is gone, the whole is tried again.
+
+    MLflow was recreated, or restored from a backup, in between. Raises RegistryUnavailable for ModelNotFound.
+    """
+    try:
+        yield
+    except ModelNotFound as exc:
+        message = f"{logged} was being logged, and what MLflow had of it is gone; it is logged anew: {exc}"
+        raise RegistryUnavailable(message) from exc

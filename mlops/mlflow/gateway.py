@@ -99,20 +99,26 @@ class Gateway(Counting):
         self.tracking_uri = tracking_uri
         self.shown_uri = without_credentials(tracking_uri)
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-        self._experiments: dict[str, str] = {}
+        self._seen_experiments: dict[str, str] = {}
 
     # -- runs
 
     def experiment_id(self, name: str) -> str:
-        """Id of the experiment, which is made where it does not exist."""
-        if name not in self._experiments:
-            with self._translated(f"experiment {name!r}"):
-                self._experiments[name] = self._found_experiment(name) or self._made_experiment(name)
-        return self._experiments[name]
+        """Id of the experiment, which is made where it does not exist.
+
+        Asked anew each time: ids count up from 1, so after MLflow was recreated a remembered one names nothing, or
+        another experiment.
+        """
+        with self._translated(f"experiment {name!r}"):
+            found = self._found_experiment(name) or self._made_experiment(name)
+        self._seen_experiments[name] = found
+        return found
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Id of a new run in state RUNNING."""
-        with self._translated(f"run {name!r}"), external_write("registry.create_run"):
+        # The experiment was found a moment ago: the whole is tried again, and finds or makes it.
+        gone = RegistryUnavailable
+        with self._translated(f"run {name!r}", missing=gone), external_write("registry.create_run"):
             run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
             return str(run.info.run_id)
 
@@ -364,13 +370,16 @@ class Gateway(Counting):
             aliases = self._aliases(name) if found else {}
         return sorted((model_version(item, aliases) for item in found), key=lambda item: -int(item.version))
 
-    def metrics_of(self, run_ids: Sequence[str]) -> dict[str, Mapping[str, float]]:
-        """Metrics by run, in as few requests as can be; runs that are gone are left out."""
+    def metrics_of(self, run_ids: Sequence[str], *, experiment: str) -> dict[str, Mapping[str, float]]:
+        """Metrics by run, in few requests where they are of that experiment; runs that are gone are left out."""
         found: dict[str, Mapping[str, float]] = {}
-        experiments = list(self._experiments.values())
+        # Of an id that names another experiment by now, or none, the search finds nothing.
+        ids = [self._seen_experiments.get(experiment) or self.experiment_id(experiment)]
         for start in range(0, len(run_ids), _BATCH):
             some = ", ".join(f"'{_safe(run_id)}'" for run_id in run_ids[start : start + _BATCH])
-            found |= {run.run_id: run.metrics for run in self.runs(experiments, f"attributes.run_id IN ({some})")}
+            found |= {run.run_id: run.metrics for run in self.runs(ids, f"attributes.run_id IN ({some})")}
+        if len(found) < len(set(run_ids)):
+            self._seen_experiments.pop(experiment, None)
         for run_id in run_ids:
             if run_id not in found:  # logged to another experiment
                 try:
@@ -474,7 +483,9 @@ class Gateway(Counting):
         return by_version
 
     @contextmanager
-    def _translated(self, asked: str, *, missing: type[RegistryError] = ModelNotFound) -> Iterator[None]:
+    def _translated(
+        self, asked: str, *, missing: type[RegistryError | RegistryUnavailable] = ModelNotFound
+    ) -> Iterator[None]:
         try:
             yield
         except MlflowException as exc:
@@ -485,7 +496,7 @@ class Gateway(Counting):
             raise RegistryUnavailable(message) from exc
 
     def _error(
-        self, asked: str, exc: MlflowException, missing: type[RegistryError]
+        self, asked: str, exc: MlflowException, missing: type[RegistryError | RegistryUnavailable]
     ) -> RegistryError | RegistryUnavailable:
         words = innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
         # A request whose answer was lost is sent again, and then its own row is in the way: what it asked for is there,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from mlops.errors import (
     UnusableProfile,
     VersionNotFound,
 )
+from mlops.mlflow.failures import gone_is_temporary
 from mlops.mlflow.report_runs import is_of_checks, log_report
 from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG, OpenRegistryRun, RegistryCensus, RunStart, TrainingFacts
 from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
@@ -81,15 +82,16 @@ class MlflowRegistry:
         if found is not None:
             return found
         left = self._finished_run(trained.ledger_run_id)
-        if left is None:
-            run_id, model_id, digest = self._logged(trained, before_write)
-            tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
-        else:
-            # Its model, so its words too: the attempt that finds it may have seen newer data.
-            run_id, model_id = left.run_id, left.tags[MODEL_TAG]
-            tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
-        before_write()
-        made = self._gateway.create_version(trained.model_name, model_id=model_id, run_id=run_id, tags=tags)
+        with gone_is_temporary(f"the training of run {trained.ledger_run_id}") if left is None else nullcontext():
+            if left is None:
+                run_id, model_id, digest = self._logged(trained, before_write)
+                tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
+            else:
+                # Its model, so its words too: the attempt that finds it may have seen newer data.
+                run_id, model_id = left.run_id, left.tags[MODEL_TAG]
+                tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
+            before_write()
+            made = self._gateway.create_version(trained.model_name, model_id=model_id, run_id=run_id, tags=tags)
         registered = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
         if registered is None:
             message = f"the version of run {trained.ledger_run_id} was made, but MLflow does not show it yet"
@@ -273,7 +275,8 @@ class MlflowRegistry:
         before_write()
         self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
         tags = {**trained.tags, RUN_TAG: trained.ledger_run_id}
-        run_id = self._gateway.create_run(self._experiment, trained.run_name, tags)
+        experiment = self._experiment
+        run_id = self._gateway.create_run(experiment, trained.run_name, tags)
         try:
             self._gateway.log(run_id, params=trained.params)
             if trained.dataset is not None:
@@ -286,7 +289,7 @@ class MlflowRegistry:
             before_write()
             stored = self._gateway.store_model(
                 trained.model,
-                experiment_id=self._experiment,
+                experiment_id=experiment,
                 run_id=run_id,
                 name="model",
                 example=trained.example,
@@ -295,7 +298,7 @@ class MlflowRegistry:
             marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
             self._gateway.log(run_id, metrics=trained.metrics, tags=marks, model_id=stored.model_id)
             before_write()
-            self._log_trials(run_id, trained)
+            self._log_trials(run_id, trained, experiment)
             before_write()
             self._gateway.end_run(run_id, "FINISHED")
         except BaseException as exc:
@@ -303,13 +306,13 @@ class MlflowRegistry:
             raise
         return run_id, stored.model_id, stored.sha256
 
-    def _log_trials(self, parent: str, trained: TrainedModel) -> None:
+    def _log_trials(self, parent: str, trained: TrainedModel, experiment: str) -> None:
         """Each trial of a tuning as a run below the training's: three requests."""
         for trial in trained.trials:
             tags = {PARENT_TAG: parent, RUN_TAG: trained.ledger_run_id, "strategy": trained.strategy}
             state = "complete" if trial.value is not None else "pruned"
             name = f"{trained.run_name} trial {trial.number}"
-            run_id = self._gateway.create_run(self._experiment, name, {**tags, "trial_state": state})
+            run_id = self._gateway.create_run(experiment, name, {**tags, "trial_state": state})
             value = trial.value if trial.value is not None else (trial.so_far or (None,))[-1]
             metrics = {} if value is None else {trained.trials_metric: value}
             self._gateway.log(run_id, params=trial.params, metrics={**metrics, "duration_s": trial.duration_s})
@@ -334,6 +337,8 @@ class MlflowRegistry:
         return list(self._gateway.runs([self._experiment], where))
 
     def _with_metrics(self, versions: list[ModelVersion]) -> list[ModelVersion]:
-        _ = self._experiment  # its runs come in one request
-        metrics = self._gateway.metrics_of([item.run_id for item in versions if item.run_id])
+        if not versions:
+            return []
+        runs = [item.run_id for item in versions if item.run_id]
+        metrics = self._gateway.metrics_of(runs, experiment=self._experiment_name)
         return [replace(item, metrics=dict(metrics.get(item.run_id or "", {}))) for item in versions]

@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 REPORT_TAG = "acis.drift_report_run"
 #: One step's time: a long queue, after MLflow was away, does not keep promotions from being shown.
 STEP_S = 20.0
+#: A report that was refused is tried again after this: what MLflow holds, or how it is set up, may have changed.
+REFUSED_S = 3600.0
 #: Tags are short: MLflow cuts values at 5,000 characters.
 _MAX_TAG = 1000
 
@@ -76,20 +78,22 @@ def report_tags(ledger: Ledger, registry: ModelRegistry, run_id: str) -> dict[st
 
 
 class UnloggedReports:
-    """Empties the ledger's list of reports; remembers which ones the registry refused."""
+    """Empties the ledger's list of reports; those that the registry refused wait for a while."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._refused: set[str] = set()
+        self._refused_until: dict[str, float] = {}
 
     def step(self, services: Services) -> int:
         """Log what is not logged yet; how many. What MLflow does not take now comes again. Raises LedgerUnavailable."""
         if services.settings.mlflow_tracking_uri is None:
             return 0
         n_logged = 0
-        until = self._monotonic() + STEP_S
-        for run_id in services.ledger.unlogged_reports(limit=50 + len(self._refused)):
-            if run_id in self._refused:
+        began = self._monotonic()
+        until = began + STEP_S
+        self._refused_until = {run_id: then for run_id, then in self._refused_until.items() if then > began}
+        for run_id in services.ledger.unlogged_reports(limit=50 + len(self._refused_until)):
+            if run_id in self._refused_until:
                 continue
             if self._monotonic() > until:
                 break
@@ -99,7 +103,7 @@ class UnloggedReports:
                 log.warning("report.waits", run_id=run_id, error=str(exc), action="look at MLflow; it is tried again")
                 break
             except PermanentError as exc:
-                self._refused.add(run_id)
+                self._refused_until[run_id] = began + REFUSED_S
                 log.warning("report.not_logged", run_id=run_id, error=str(exc), action=f"acis report {run_id} --html")
             else:
                 n_logged += 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops.errors import RegistryError
+from mlops.mlflow.failures import gone_is_temporary
 from mlops.ports import RegistryRun
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def log_report(gateway: Gateway, report: ReportRecord) -> RegistryRun:
         begun = next((run.run_id for run in found), None)
         tags = {**report.tags, RUN_TAG: report.ledger_run_id}
         run_id = begun or gateway.create_run(experiment, report.run_name, tags)
-        gateway.log(run_id, params=report.params, metrics=report.metrics)
-        with tempfile.TemporaryDirectory(prefix="acis-report-") as folder:
-            for name, text in report.files.items():
-                Path(folder, name).write_text(text, encoding="utf-8")
-            gateway.upload(run_id, {name: Path(folder, name) for name in report.files})
-        gateway.end_run(run_id, "FINISHED")
+        with gone_is_temporary(f"the report of run {report.ledger_run_id}"):
+            gateway.log(run_id, params=report.params, metrics=report.metrics)
+            with tempfile.TemporaryDirectory(prefix="acis-report-") as folder:
+                for name, text in report.files.items():
+                    Path(folder, name).write_text(text, encoding="utf-8")
+                gateway.upload(run_id, {name: Path(folder, name) for name in report.files})
+            gateway.end_run(run_id, "FINISHED")
     return RegistryRun(run_id=run_id, url=_url(gateway.shown_uri, experiment, run_id))
 
 

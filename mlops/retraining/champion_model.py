@@ -16,6 +16,8 @@ from mlops.drift_detection.predictions import PredictionReport, model_matrix, pr
 from mlops.errors import ConfigurationError, DataError, RegistryError, RegistryUnavailable, UnusableModelFile
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import xgboost as xgb
 
     from mlops.bootstrap import Services
@@ -65,12 +67,13 @@ class ChampionModels:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-        self._loaded: OrderedDict[tuple[str, str, str | None], ChampionModel] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str, str | None, datetime], ChampionModel] = OrderedDict()
 
     def load(self, model_name: str, version: str) -> ChampionModel:
         """The version; the registry is asked whether it is the same file still. Raises one of NOT_ASKED."""
-        digest = self._registry.version(model_name, version).tags.get(_DIGEST_TAG)
-        key = (model_name, version, digest)
+        found = self._registry.version(model_name, version)
+        # A version that was registered elsewhere has no digest; in a registry that was made anew it has another time.
+        key = (model_name, version, found.tags.get(_DIGEST_TAG), found.created_at)
         if key not in self._loaded:
             classifier = self._registry.load_classifier(model_name, version)
             features = classifier.get_booster().feature_names

@@ -105,6 +105,7 @@ class CheckpointStore:
         """All objects of a run. Raises CheckpointsUnavailable."""
 
         def remove(files: Any, root: str) -> None:  # noqa: ANN401 -- fsspec's
+            files.invalidate_cache()  # what another worker wrote since it was listed goes too
             try:
                 files.rm(f"{root}/{_folder(run_id)}", recursive=True)
             except FileNotFoundError:
@@ -117,6 +118,7 @@ class CheckpointStore:
 
         def listed(files: Any, root: str) -> dict[str, datetime]:  # noqa: ANN401 -- fsspec's
             found: dict[str, datetime] = {}
+            files.invalidate_cache()  # object stores' clients keep what they listed once; others write there too
             for path in files.find(root):
                 parts = str(path).removeprefix(root).strip("/").split("/")
                 if len(parts) == 3 and parts[1].isdecimal():  # run, token, name

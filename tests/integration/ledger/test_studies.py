@@ -123,3 +123,15 @@ def test_a_stale_worker_whose_search_was_taken_over_adds_nothing(postgres_url: s
         with pytest.raises(LeaseLost, match="taken over"):
             study.run_next(SPACE, evaluate, first={"x": 0.5})
     assert study.finished == ()
+
+
+def test_studies_whose_tables_are_gone_are_begun_anew(postgres_url: str) -> None:
+    studies = Studies(postgres_url)
+    searched(studies.open("run-1", maximise=False, seed=1), 2)
+    engine = create_engine(parse_url(postgres_url))
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {SCHEMA} CASCADE"))
+    engine.dispose()
+    with pytest.raises(LedgerUnavailable, match=r"tables of the studies .* are gone"):
+        studies.open("run-1", maximise=False, seed=1)
+    assert studies.open("run-1", maximise=False, seed=1).finished == ()

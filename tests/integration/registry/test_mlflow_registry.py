@@ -290,6 +290,41 @@ def test_an_experiment_that_was_deleted_says_so(mlflow_url: str, client: MlflowC
         MlflowRegistry(mlflow_url, experiment=name).log_training(trained_model(name, model_name=name))
 
 
+def test_a_training_after_mlflow_was_recreated_is_logged_to_the_experiment_of_that_name(
+    mlflow_url: str, client: MlflowClient, name: str
+) -> None:
+    registry = MlflowRegistry(mlflow_url, experiment=f"ours-{name}")
+    registry.log_training(trained_model(f"{name}-1", model_name=name))
+    # The remembered id is another experiment's, as where a new database counts from 1 again.
+    before = client.get_experiment_by_name(f"ours-{name}").experiment_id
+    client.rename_experiment(before, f"theirs-{name}")
+    version = registry.log_training(trained_model(f"{name}-2", model_name=name))
+    logged_to = client.get_run(str(version.run_id)).info.experiment_id
+    assert client.get_experiment(logged_to).name == f"ours-{name}"
+    assert logged_to != before
+    assert version.metrics["accuracy"] == 0.742
+    assert [item.metrics["accuracy"] for item in registry.versions(name)] == [0.742, 0.742]
+
+
+@pytest.mark.parametrize("step", ["log", "upload", "store_model", "end_run", "create_version"])
+def test_a_training_whose_run_mlflow_has_lost_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, name: str, step: str
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise ModelNotFound("run 1f is not in the registry")
+
+    monkeypatch.setattr(Gateway, step, gone)
+    with pytest.raises(RegistryUnavailable, match="logged anew"):
+        registry.log_training(trained_model(name, model_name=name))
+    monkeypatch.undo()
+    assert registry.log_training(trained_model(name, model_name=name)).version == "1"
+
+
+def test_an_experiment_that_vanishes_before_its_run_is_made_is_asked_for_again(mlflow_url: str) -> None:
+    with pytest.raises(RegistryUnavailable):
+        Gateway(mlflow_url).create_run("987654321", "growth", {})
+
+
 def test_versions_logged_to_another_experiment_keep_their_metrics(mlflow_url: str, name: str) -> None:
     MlflowRegistry(mlflow_url, experiment=f"other-{name}").log_training(trained_model(name, model_name=name))
     assert MlflowRegistry(mlflow_url).version(name, "1").metrics["accuracy"] == 0.742

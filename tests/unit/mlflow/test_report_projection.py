@@ -106,6 +106,21 @@ def test_a_report_that_mlflow_refuses_does_not_keep_the_others(services: FakeSer
     assert services.ledger.stored_report(other).registry_run_id is not None
 
 
+def test_a_report_that_mlflow_refused_is_tried_again_after_an_hour(services: FakeServices) -> None:
+    clock = [0.0]
+    reports = UnloggedReports(monotonic=lambda: clock[0])
+    checked(services)
+    refusing = Silent()
+    refusing.error = RegistryError("no such experiment")
+    vars(services)["registry"] = refusing
+    assert reports.step(services) == 0
+    vars(services)["registry"] = FakeRegistry()  # recreated, or set right
+    clock[0] = 3599.0
+    assert reports.step(services) == 0
+    clock[0] = 3601.0
+    assert reports.step(services) == 1
+
+
 def test_a_report_that_cannot_be_shown_keeps_neither_the_others_nor_a_training(services: FakeServices) -> None:
     other, lame = checked(services), checked(services, LAST - timedelta(days=1), kind=Kind.PIPELINE)
     with services.timed.ledger.database.transaction() as connection:

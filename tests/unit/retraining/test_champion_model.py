@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,17 @@ def test_another_file_under_the_same_version_is_loaded_again() -> None:
     models.load(MODEL, "1")
     [version] = source._models[MODEL]
     source._models[MODEL] = [replace(version, tags={**version.tags, "acis.model_sha256": "1" * 64})]
+    models.load(MODEL, "1")
+    assert source.loads == ["1", "1"]
+
+
+def test_a_version_without_a_digest_in_a_registry_made_anew_is_loaded_again() -> None:
+    source = registry(fitted())
+    models = ChampionModels(source)
+    [version] = source._models[MODEL]
+    source._models[MODEL] = [replace(version, tags={})]
+    models.load(MODEL, "1")
+    source._models[MODEL] = [replace(version, tags={}, created_at=version.created_at + timedelta(days=1))]
     models.load(MODEL, "1")
     assert source.loads == ["1", "1"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mlops.errors import CheckpointsUnavailable, LeaseLost
 from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
@@ -59,6 +60,29 @@ def test_what_was_written_is_read_again(url: str, tmp_path: Path) -> None:
     kept.delete_run("run-1")
     assert kept.read(written) is None
     assert list(kept.newest()) == []
+
+
+class Listing(MemoryFileSystem):
+    """Keeps what it listed once, as the clients of object stores do."""
+
+    protocol = "listing"
+    kept: ClassVar[dict[str, list[str]]] = {}
+
+    def find(self, path: str, *_: Any, **__: Any) -> Any:
+        return self.kept.setdefault(path, list(super().find(path)))
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.kept.clear()
+
+
+def test_what_another_worker_wrote_since_the_last_look_is_listed() -> None:
+    fsspec.register_implementation("listing", Listing, clobber=True)
+    Listing.store.clear()
+    store = CheckpointStore("listing://checkpoints")
+    store.write("run-1", 1, "rounds-50", b"trees")
+    assert list(store.newest()) == ["run-1"]
+    store.write("run-2", 1, "rounds-50", b"trees")
+    assert list(store.newest()) == ["run-1", "run-2"]
 
 
 def test_a_torn_object_is_no_checkpoint(store: CheckpointStore) -> None:
