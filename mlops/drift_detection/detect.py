@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from mlops.drift_detection.calibration import Calibration, calibrate
 from mlops.drift_detection.categorical import compare_counts
 from mlops.drift_detection.distributions import category_distribution
-from mlops.drift_detection.findings import Finding, category_findings
+from mlops.drift_detection.findings import Finding, category_findings, is_without_information
 from mlops.drift_detection.numeric_comparison import Compared, compare_block, sample_block
 from mlops.drift_detection.ordered import blocks, ordered_table
 from mlops.drift_detection.parallel import each, shared_out
@@ -117,6 +117,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
 ) -> DriftReport:
     """Both rules' decisions and the report, from each feature's statistics and findings.
 
+    A feature that holds one value, or none, in both windows is reported and counts in no share.
     Raises UnusableFeatures when no feature holds a value.
     """
     reports = {name: report for name, (report, _) in compared.items()}
@@ -129,6 +130,8 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
             f"strategy {strategy!r}: no feature holds any value from {reference_window.start} to {current_window.end}: "
             f"{', '.join(reports)}; load the features, or correct the view"
         )
+    idle = {name for name, (_, found) in compared.items() if is_without_information(found)}
+    counting = reports.keys() - idle or reports.keys()
     verdicts = [
         FeatureVerdict(
             name=name,
@@ -137,6 +140,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
             weight=1.0 if weights is None else weights.get(name, 0.0),
         )
         for name, report in reports.items()
+        if name in counting
     ]
     raw, counted = (
         rule(verdicts, alert_share=policy.alert_share, n_current=n_current, min_current_rows=min_current_rows)

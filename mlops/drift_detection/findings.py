@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,11 +66,22 @@ def numeric_findings(name: str, reference: Description, current: Description, *,
     return found
 
 
+def is_without_information(findings: Iterable[Finding]) -> bool:
+    """Whether a feature's findings say that it holds one value, or none, in both windows: it cannot drift, so that
+    counting it would only dilute the share of those that did.
+    """
+    return any(found.code in ("all_missing", "constant_reference") and not found.is_drift for found in findings)
+
+
 def category_findings(
     name: str, reference: Counter[str | None], current: Counter[str | None], *, unseen: tuple[str, ...], alpha: float
 ) -> list[Finding]:
     """Findings of one categorical feature, from rows per category: missing values, and categories that are new."""
     found = missing_findings(name, reference[None], reference.total(), current[None], current.total(), alpha=alpha)
+    kinds = (reference.keys() | current.keys()) - {None}
+    if len(kinds) == 1 and kinds <= reference.keys() and kinds <= current.keys():
+        message = f"{name}: constant at {next(iter(kinds))} in both windows"
+        found.append(Finding(code="constant_reference", column=name, message=message, is_drift=False))
     if unseen:
         shown = ", ".join(unseen[:5]) + (" …" if len(unseen) > 5 else "")
         message = f"{name}: not in the reference: {shown}"

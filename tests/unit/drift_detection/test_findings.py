@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlops.errors import EmptyWindow, UnusableFeatures
+from mlops.features.frame import FeatureFrame
 from mlops.strategies import DriftPolicy
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, check, check_one, codes, frame, noise
 
@@ -108,6 +109,28 @@ def test_a_constant_that_stays_is_a_finding_and_no_drift() -> None:
     assert codes(report) == ["constant_reference"]
     assert report.features["x"].psi == 0.0
     assert not report.drifted
+
+
+@pytest.mark.parametrize("idle", [np.nan, 0.0, "tech"])
+def test_a_feature_that_holds_nothing_that_could_drift_is_in_no_share(idle: float | str) -> None:
+    def window(n: int, *, shift: float) -> FeatureFrame:
+        kind = object if isinstance(idle, str) else float
+        idles = {f"idle{i}": np.full(n, idle, dtype=kind) for i in range(20)}
+        return frame(calm=noise(n, seed=n), moved=noise(n, seed=n + 1, shift=shift), **idles)
+
+    report = check(window(N_REFERENCE, shift=0.0), window(N_CURRENT, shift=2.5))
+    assert report.raw.share == 0.5  # of calm and moved; 1 of 22 would be 5 %, below any threshold
+    assert len(report.features) == 22
+    assert sorted({finding.column for finding in report.findings if finding.column}) == sorted(
+        f"idle{i}" for i in range(20)
+    )
+
+
+def test_features_of_which_none_could_drift_are_stable_together() -> None:
+    report = check(
+        frame(a=np.ones(N_REFERENCE), b=np.zeros(N_REFERENCE)), frame(a=np.ones(N_CURRENT), b=np.zeros(N_CURRENT))
+    )
+    assert (report.raw.verdict, report.raw.share) == ("stable", 0.0)
 
 
 def test_a_feature_that_stops_varying_is_a_finding_and_its_statistics_say_drift() -> None:

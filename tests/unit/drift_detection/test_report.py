@@ -43,11 +43,11 @@ def test_its_summary_counts_the_features() -> None:
     content = report_json()
     assert (content["n_features"], content["n_samples_reference"], content["n_samples_current"]) == (5, 1_000, 200)
     assert content["summary"] == {
-        # moved and sector; calm, odd and empty have not
+        # moved and sector; calm and odd have not, and empty holds nothing that could: 2 / 4
         "drifted_features_ks": 2,
         "drifted_features_psi": 2,
         "drift_detected": True,
-        "drift_ratio": 0.4,
+        "drift_ratio": 0.5,
         "alert_threshold": 0.3,
     }
     assert content["drift_threshold"] == 0.05
@@ -85,11 +85,11 @@ def test_its_dates_are_those_of_the_windows_and_its_time_has_a_zone() -> None:
 
 
 def test_the_verdict_shows_the_rule_and_its_raw_share() -> None:
-    content = report_json(DriftPolicy(rule="raw", alert_share=0.5))
+    content = report_json(DriftPolicy(rule="raw", alert_share=0.6))
     assert content["verdict"]["verdict"] == "stable"
     assert content["verdict"]["rule"] == "raw"
     raw = content["verdict"]["raw"]
-    assert (raw["verdict"], raw["share"], raw["alert_share"]) == ("stable", 0.4, 0.5)
+    assert (raw["verdict"], raw["share"], raw["alert_share"]) == ("stable", 0.5, 0.6)
     assert content["summary"]["drift_detected"] is False
 
 
