@@ -11,9 +11,14 @@ from mlops.ports import Column
 from mlops.strategies import KEY_COLUMNS
 
 
-def quoted(identifier: str) -> str:
-    """A SQL identifier; a dot separates schema and relation."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in identifier.split("."))
+def quoted(name: str) -> str:
+    """A SQL identifier: a column's name, whatever stands in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_relation(relation: str) -> str:
+    """A table or view as a SQL identifier; a dot separates schema and relation."""
+    return ".".join(quoted(part) for part in relation.split("."))
 
 
 def read_schema(schema: pa.Schema) -> tuple[Column, ...]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from adbc_driver_manager import Error, OperationalError
 
 from mlops.errors import AcisError, ConfigurationError, MissingColumn, SourceUnavailable
-from mlops.features.columns import checked_columns, missing_relation, quoted, read_schema
+from mlops.features.columns import checked_columns, missing_relation, quoted, quoted_relation, read_schema
 from mlops.features.ordering import by_date_and_ticker
 from mlops.features.sampling import PRIME, RowSample
 from mlops.ports import Column, Window
@@ -52,7 +52,7 @@ class PostgresFeatures:
     def __init__(self, url: str, *, relation: str) -> None:
         self._url = libpq_uri(url)
         self._relation = relation
-        self._quoted = quoted(relation)
+        self._quoted = quoted_relation(relation)
         self._lock = threading.RLock()
         self._connection: adbc.Connection | None = None
         self._process = 0

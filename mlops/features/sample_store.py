@@ -15,7 +15,7 @@ import pyarrow as pa
 from adbc_driver_manager import Error, OperationalError
 
 from mlops.errors import ConfigurationError, SourceUnavailable
-from mlops.features.columns import kind_of, quoted
+from mlops.features.columns import kind_of, quoted, quoted_relation
 from mlops.features.postgres import libpq_uri
 from mlops.sqlstates import may_pass
 
@@ -85,7 +85,7 @@ class PostgresStore:
 
     def replace(self, rows: pa.Table, version: str) -> None:
         """Drop, create, fill, index."""
-        name = quoted(self._relation)
+        name = quoted_relation(self._relation)
         self._cursor.execute(f"DROP TABLE IF EXISTS {name}")
         self._cursor.adbc_ingest(self._relation, rows, mode="create")
         self._cursor.execute(f"ALTER TABLE {name} ADD PRIMARY KEY {_KEY}")
@@ -94,7 +94,7 @@ class PostgresStore:
         self._cursor.execute(f"ANALYZE {name}")
 
     def _value(self, sql: str) -> str | None:
-        self._cursor.execute(sql, (quoted(self._relation),))
+        self._cursor.execute(sql, (quoted_relation(self._relation),))
         value: str | None = self._cursor.fetch_arrow_table().column(0)[0].as_py()
         return value
 
@@ -105,7 +105,7 @@ class SqliteStore:
     def __init__(self, database: sqlite3.Connection, relation: str) -> None:
         self._database = database
         self._relation = relation
-        self._version = quoted(f"{relation}_version")
+        self._version = quoted_relation(f"{relation}_version")
 
     def version(self) -> str | None:
         """What the small table says."""
@@ -120,7 +120,7 @@ class SqliteStore:
 
     def replace(self, rows: pa.Table, version: str) -> None:
         """Drop, create, fill, note the version."""
-        name = quoted(self._relation)
+        name = quoted_relation(self._relation)
         types = {"number": "REAL", "category": "TEXT NOT NULL", "date": "DATE NOT NULL"}
         columns = ", ".join(f"{quoted(field.name)} {types[kind_of(field.type)]}" for field in rows.schema)
         self._database.execute(f"DROP TABLE IF EXISTS {name}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnusableFeatures
-from mlops.features.columns import checked_columns, missing_relation, quoted
+from mlops.features.columns import checked_columns, missing_relation, quoted, quoted_relation
 from mlops.ports import Column, Window
 from mlops.strategies import KEY_COLUMNS
 
@@ -29,7 +29,7 @@ class SqliteFeatures:
     def __init__(self, url: str, *, relation: str) -> None:
         self._path = Path(url.partition(":///")[2])
         self._relation = relation
-        self._quoted = quoted(relation)
+        self._quoted = quoted_relation(relation)
 
     def columns(self) -> tuple[Column, ...]:
         """All columns, by their declared types. Raises SourceUnavailable, MissingColumn."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mlops.errors import ConfigurationError, InsufficientData, UnusableModelFile
 from mlops.features.frame import select_features
+from mlops.training.feature_names import feature_names
 from mlops.training.trainer import load_trainer
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def beginning(services: Services, strategy: Strategy, *, namespace: str) -> Begi
 
 def _base(services: Services, found: ModelVersion, updates: int) -> ChampionBase:
     booster = services.registry.load_classifier(found.name, found.version).get_booster()
-    features = booster.feature_names
+    features = feature_names(booster)
     if not features:
         message = f"champion {found.version} does not say the names of its features and cannot be continued"
         raise UnusableModelFile(f"{message}; train in full")

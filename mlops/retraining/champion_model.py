@@ -14,6 +14,7 @@ import numpy as np
 
 from mlops.drift_detection.predictions import PredictionReport, model_matrix, prediction_drift
 from mlops.errors import ConfigurationError, DataError, RegistryError, RegistryUnavailable, UnusableModelFile
+from mlops.training.feature_names import feature_names
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -76,13 +77,13 @@ class ChampionModels:
         key = (model_name, version, found.tags.get(_DIGEST_TAG), found.created_at)
         if key not in self._loaded:
             classifier = self._registry.load_classifier(model_name, version)
-            features = classifier.get_booster().feature_names
+            features = feature_names(classifier.get_booster())
             if not features:
                 message = f"version {version} does not say the names of its features; train it again here"
                 raise UnusableModelFile(message)
             # What a check computes beside its statistics must not need more cores than it has.
             classifier.set_params(n_jobs=1)
-            self._loaded[key] = ChampionModel(version=version, classifier=classifier, features=tuple(features))
+            self._loaded[key] = ChampionModel(version=version, classifier=classifier, features=features)
         self._loaded.move_to_end(key)
         while len(self._loaded) > _KEPT:
             self._loaded.popitem(last=False)

@@ -24,6 +24,7 @@ from mlops.promotion.evidence import CommonDates
 from mlops.promotion.paired import MIN_BLOCKS
 from mlops.retraining.judging import judge
 from mlops.retraining.labelled_rows import read_labelled
+from mlops.training.feature_names import feature_names
 from mlops.training.fingerprint import data_fingerprint
 from mlops.training.metrics import majority_class_share
 from mlops.training.trading import is_long_label
@@ -143,13 +144,13 @@ def _scorable(
 ) -> _Scorable:
     """`read`: rows that were read already, which serve where the features are the same."""
     model = services.registry.load_classifier(model_name, version)
-    features = model.get_booster().feature_names
+    features = feature_names(model.get_booster())
     if features is None:
         message = f"version {version} does not say the names of its features; train it again here"
         raise MissingColumn(message)
-    if read is not None and read.features == tuple(features):
+    if read is not None and read.features == features:
         return _Scorable(model=model, rows=read)
-    rows = read_labelled(services.source, strategy, as_of=as_of, features=tuple(features))
+    rows = read_labelled(services.source, strategy, as_of=as_of, features=features)
     return _Scorable(model=model, rows=rows)
 
 

@@ -15,6 +15,7 @@ from mlops.ports import PROFILE_ARTIFACT, TrainedModel
 from mlops.retraining.champion_base import HORIZON_TAG, Beginning
 from mlops.retraining.failed_training import run_name
 from mlops.retraining.training_files import size_and_counts, training_files
+from mlops.training.feature_names import encoded_names
 from mlops.training.fingerprint import data_fingerprint
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profil
     kept = folder / PROFILE_ARTIFACT
     kept.write_bytes(profile)
     first_rows = np.flatnonzero(split.train)[:EXAMPLE_ROWS]
-    example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=list(rows.features))
+    example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=encoded_names(rows.features))
     return TrainedModel(
         ledger_run_id=judged.grant.run_id,
         strategy=strategy.name,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xgboost as xgb
 
 from mlops.errors import SingleClass, UnusableFeatures
+from mlops.training.feature_names import encoded_names
 from mlops.training.matrix import Rows, row_blocks
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def binned(
 
     def make(x: Rows, y: npt.NDArray[np.int8], ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
         options: dict[str, Any] = {"nthread": n_jobs, "max_bin": max_bin, "ref": ref}
-        names = list(data.features)
+        names = encoded_names(data.features)
         if isinstance(x, np.ndarray):
             return xgb.QuantileDMatrix(_finite_or_missing(x), label=y, feature_names=names, **options)
         return xgb.QuantileDMatrix(_Blocks(x, y, names, control.check), **options)

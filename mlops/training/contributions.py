@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
+from mlops.training.feature_names import encoded_names
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -48,7 +50,7 @@ def contributions(
     model: xgb.XGBClassifier, x: npt.NDArray[np.float32], features: Sequence[str], *, n_jobs: int = 1
 ) -> Contributions:
     """Of each row of x : (n, f)."""
-    matrix = xgb.DMatrix(x, feature_names=list(features), nthread=n_jobs)
+    matrix = xgb.DMatrix(x, feature_names=encoded_names(features), nthread=n_jobs)
     found = model.get_booster().predict(matrix, pred_contribs=True)
     return Contributions(features=tuple(features), values=x, shap=found[:, :-1])  # the last column is the bias
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlops.training.feature_names import encoded_names
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,7 +37,10 @@ def feature_importance(model: xgb.XGBClassifier, features: Sequence[str]) -> lis
     weight = booster.get_score(importance_type="weight")
     gain = booster.get_score(importance_type="total_gain")
     total = sum(_number(value) for value in gain.values())
-    parts = [_part(name, _number(gain.get(name, 0.0)), int(_number(weight.get(name, 0))), total) for name in features]
+    parts = [
+        _part(name, _number(gain.get(own, 0.0)), int(_number(weight.get(own, 0))), total)
+        for name, own in zip(features, encoded_names(features), strict=True)
+    ]
     return sorted(parts, key=lambda part: -part.share)
 
 

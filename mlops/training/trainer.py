@@ -19,6 +19,7 @@ import xgboost as xgb
 from mlops.errors import ConfigurationError
 from mlops.ports import Progress
 from mlops.training.binned import binned, refuse_unlearnable
+from mlops.training.feature_names import feature_names
 from mlops.training.stopping import STOPPING_METRIC, EarlyStopping
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _resumed(
     booster = xgb.Booster(model_file=model)
     done = booster.num_boosted_rounds()
     at_border = first <= done <= total and ((done - first) % segment_rounds == 0 or done == total)
-    return (done, model) if at_border and booster.feature_names == list(features) else None
+    return (done, model) if at_border and feature_names(booster) == features else None
 
 
 def _begun(base: bytes | None, total: int) -> tuple[int, bytearray | None]:

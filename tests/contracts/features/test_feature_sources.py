@@ -78,6 +78,19 @@ def test_columns_come_in_the_views_order_with_their_kinds(source: FeatureSource)
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["BBL_20_2.0", "ret[5]", "rsi<30", 'say "hi"', "it's", "100%", "a:b", "Größe", "two words"]
+)
+def test_a_column_is_read_whatever_its_name(store: Callable[[pa.Table], FeatureSource], name: str) -> None:
+    renamed = ROWS.rename_columns([name if column == "shares" else column for column in ROWS.column_names])
+    source = store(renamed)
+    assert Column(name=name, kind="number") in source.columns()
+    table = source.read("growth", ALL, [name])
+    assert (table.column_names, table.column(name).to_pylist()) == ([name], [2.0, 1.0, 3.0, 4.0, 5.0])
+    batches = list(source.read_batches("growth", ALL, [name]))
+    assert pa.Table.from_batches(batches).column(name).to_pylist() == [2.0, 1.0, 3.0, 4.0, 5.0]
+
+
 def test_the_newest_date_is_of_the_strategy_or_of_any(source: FeatureSource) -> None:
     assert source.latest_date("growth") == date(2020, 1, 6)
     assert source.latest_date() == date(2020, 1, 8)

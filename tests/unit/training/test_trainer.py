@@ -8,9 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost as xgb
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlops.errors import ConfigurationError, SingleClass, UnusableFeatures
 from mlops.ports import TrainingData, Validation
+from mlops.training.contributions import contributions
+from mlops.training.feature_names import encoded_names, feature_names
+from mlops.training.importance import feature_importance
 from mlops.training.matrix import FeatureMatrix
 from mlops.training.trainer import XGBoostTrainer, load_trainer
 from tests.support.models import FEATURES, RecordingControl, Stop, training_data
@@ -104,6 +109,30 @@ def test_the_classifier_predicts_by_feature_name() -> None:
     assert np.mean(model.predict(frame) == data.y) > 0.7
     with pytest.raises(ValueError, match="feature_names mismatch"):
         model.predict(frame.rename(columns={"pe_ratio": "pb_ratio"}))
+
+
+def test_names_that_xgboost_refuses_are_trained_resumed_and_explained_under_their_own_names() -> None:
+    names = ("ret[5]", "rsi<30", "x%5By")
+    data = replace(training_data(), features=names)
+    stopped = RecordingControl(stop_after=13)
+    with pytest.raises(Stop):
+        fit(stopped, data)
+    resumed = RecordingControl(checkpoint=stopped.checkpoint)
+    model = fit(resumed, data)
+    assert resumed.progress[0].done == 11  # the checkpoint's features are known again
+    assert feature_names(model.get_booster()) == names
+    assert model.get_booster().feature_names == ["ret%5B5%5D", "rsi%3C30", "x%255By"]
+    plain = {part.feature: part.share for part in feature_importance(fit(), FEATURES)}
+    renamed = {part.feature: part.share for part in feature_importance(model, names)}
+    assert list(renamed.values()) == list(plain.values())
+    assert contributions(model, np.asarray(data.x)[:5], names).features == names
+
+
+@given(st.text(alphabet="[]<%235BDCEab ", max_size=12))
+def test_a_name_is_read_back_as_it_was_and_xgboost_takes_it(name: str) -> None:
+    matrix = xgb.DMatrix(np.zeros((2, 1)), label=[0, 1], feature_names=encoded_names([name]))
+    booster = xgb.train({"objective": "binary:logistic"}, matrix, num_boost_round=1)
+    assert feature_names(booster) == (name,)
 
 
 def test_the_classifier_keeps_its_parameters() -> None:
