@@ -97,9 +97,9 @@ def clean(json: AsJson = False) -> None:
 
 
 def migrate(json: AsJson = False) -> None:
-    """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL; safe to repeat."""
+    """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
     from config.settings import load_settings
-    from mlops.console import guarded, out, print_json
+    from mlops.console import err, guarded, out, print_json
     from mlops.errors import NothingConfigured
     from mlops.ledger.schema import migrate as migrate_ledger
 
@@ -107,7 +107,7 @@ def migrate(json: AsJson = False) -> None:
         url = load_settings().database_url
         if url is None:
             raise NothingConfigured
-        state = migrate_ledger(url.get_secret_value())
+        state = migrate_ledger(url.get_secret_value(), say=lambda words: err.print(words, markup=False))
         if json:
             print_json(state)
         else:

@@ -17,6 +17,7 @@ from mlops.features.frame import select_features
 from mlops.features.labels import parse_label
 from mlops.features.windows import drift_windows, training_window
 from mlops.ledger.schema import schema_state
+from mlops.ledger.schema_check import schema_differences
 from mlops.retraining.as_of import resolve_as_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,13 @@ def _ledger(services: Services) -> Iterator[Answer]:
             mend="acis migrate",
         )
     else:
-        yield Answer(subject="ledger", level="ok", found="answers, tables up to date")
+        differences = schema_differences(services.ledger.database)
+        for one in differences:
+            yield Answer(subject="schema", level="error", found=one.found, mend=one.mend)
+        if not differences:
+            yield Answer(
+                subject="ledger", level="ok", found="answers; tables, columns, constraints and indexes are whole"
+            )
     if abs(skew_s) > MAX_SKEW_S:
         yield Answer(
             subject="clock",

@@ -76,6 +76,21 @@ class Database:
             yield connection
 
     @contextmanager
+    def unhurried(self) -> Iterator[Connection]:
+        """For statements that change the schema: none has a time limit, and on PostgreSQL each commits by itself.
+
+        On SQLite one transaction. The connection is closed afterwards, and with it go its locks and settings.
+        """
+        if not self.is_postgresql:
+            with self.transaction() as connection:
+                yield connection
+            return
+        with self._border(), self._engine.connect() as connection:
+            connection.detach()
+            connection.exec_driver_sql("SET statement_timeout = 0")
+            yield connection
+
+    @contextmanager
     def try_lock(self) -> Iterator[bool]:
         """The one reconciler's lock: False where another process has it; freed when this one dies."""
         if self.is_postgresql:

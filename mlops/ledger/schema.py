@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, MetaData, func, select, text
 
+from mlops.errors import AcisError, LedgerUnavailable
 from mlops.ledger.engine import Database
+from mlops.ledger.tables import metadata
+
+log = structlog.get_logger(__name__)
 
 VERSION_TABLE = "mlops_alembic_version"
 """Not Alembic's default: MLflow keeps its own migrations in `alembic_version`, maybe of the same database."""
 
+PATIENCE_S = 600.0
+"""One step waits so long for a lock that others hold."""
+
 _MIGRATION_LOCK = 0x61636974  # one process migrates, the others wait and find it done
+_LOOK_EVERY_S = 1.0
+_SAY_EVERY_S = 10.0
+#: Between two tries for a lock: whoever waited behind us has its turn.
+_STEP_BACK_S = 2.0
+
+_HOLDERS = """SELECT a.pid, a.usename, a.application_name, a.state, a.backend_type, a.xact_start, a.query_start,
+  clock_timestamp() AS now, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS query
+FROM pg_stat_activity AS a WHERE a.pid = ANY({pids}) ORDER BY a.xact_start"""
+_BLOCKING = _HOLDERS.format(pids="pg_blocking_pids(:pid)")
+_MIGRATING = _HOLDERS.format(
+    pids="ARRAY(SELECT l.pid FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND l.classid = 0 AND l.objid = :lock)"
+)
+_BUILDING = """SELECT phase, lockers_done, lockers_total, blocks_done, blocks_total, tuples_done, tuples_total,
+  index_relid::regclass::text AS being_built FROM pg_stat_progress_create_index WHERE pid = :pid"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +64,23 @@ class SchemaState:
         return self.current == self.head
 
 
-def migrate(url: str) -> SchemaState:
-    """Bring the schema to this program's newest; safe to call from several processes, and again.
+def migrate(
+    url: str, *, say: Callable[[str], None] | None = None, patience_s: float = PATIENCE_S, to: str = "head"
+) -> SchemaState:
+    """Bring the schema to this program's newest; safe to call from several processes, beside workers, and again.
 
-    Raises LedgerUnavailable, ConfigurationError.
+    What a killed call left is finished by the next one; indexes that are missing or were left half built are built.
+    `say`: told what is done and waited for. `patience_s`: how long for a lock that others hold.
+    Raises LedgerUnavailable, also where the patience is at its end, and ConfigurationError.
     """
     database = Database(url)
     try:
-        with database.transaction() as connection:
-            if database.is_postgresql:
-                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            config = _config(connection)
-            command.upgrade(config, "head")
+        with database.unhurried() as connection:
+            migration = Migration(database, say=say, patience_s=patience_s)
+            with migration.alone(connection):
+                command.upgrade(_config(connection, migration), to)
+                if to == "head":
+                    _build_what_is_missing(migration, connection)
             return _state(connection)
     finally:
         database.close()
@@ -61,15 +96,140 @@ def schema_state(url: str) -> SchemaState:
         database.close()
 
 
+class Migration:
+    """One process's turn at the schema: what it says, and how it waits for others."""
+
+    def __init__(self, database: Database, *, say: Callable[[str], None] | None, patience_s: float) -> None:
+        self.patience_s = patience_s
+        self.new_tables: set[str] = set()
+        """Made by this process: no program of the version before reads or writes them."""
+        self._database = database
+        self._say = say
+        self._said_at: dict[str, float] = {}
+        self._watch: _LockWatch | None = None
+
+    def say(self, words: str, *, key: str | None = None) -> None:
+        """Tell a person; of what has a key, at most every ten seconds."""
+        now = time.monotonic()
+        if key is not None and now - self._said_at.get(key, now - _SAY_EVERY_S) < _SAY_EVERY_S:
+            return
+        if key is not None:
+            self._said_at[key] = now
+        if self._say is not None:
+            self._say(words)
+
+    def wait(self, what: str, *, waited_s: float) -> None:
+        """Step back from a lock that others hold. Raises LedgerUnavailable at the end of the patience."""
+        held = self._watch.seen if self._watch is not None and self._watch.seen else "somebody who has gone meanwhile"
+        if waited_s >= self.patience_s:
+            raise LedgerUnavailable(
+                f"{what} could not be done within {self.patience_s:.0f} s: the lock is held by {held}; let that come "
+                "to its end, or end it with SELECT pg_terminate_backend(PID), then run `acis migrate` again: what was "
+                "done so far stays done"
+            )
+        self.say(f"{what}: waits for {held}; tried again", key=f"{what} {held}")
+        time.sleep(_STEP_BACK_S)
+
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[None]:
+        """While nobody else migrates this database; waits for one that does, and finds its work done."""
+        if not self._database.is_postgresql:
+            yield
+            return
+        began = time.monotonic()
+        # Asked for again and again: a statement that waits here would hold up an index that the other one builds.
+        while not connection.scalar(select(func.pg_try_advisory_lock(_MIGRATION_LOCK))):
+            others = connection.execute(text(_MIGRATING), {"lock": _MIGRATION_LOCK}).all()
+            held = " and ".join(_in_words(row) for row in others) or "another `acis migrate`"
+            if time.monotonic() - began >= self.patience_s:
+                raise LedgerUnavailable(f"another process migrates the ledger, for {self.patience_s:.0f} s now: {held}")
+            self.say(f"waits for another migration: {held}", key="another")
+            time.sleep(_LOOK_EVERY_S)
+        pid = int(connection.scalar(select(func.pg_backend_pid())) or 0)
+        with _LockWatch(self._database, pid, self.say) as self._watch:
+            yield
+
+
+class _LockWatch:
+    """Looks, on a connection of its own, at whom the migration waits for and how far an index is."""
+
+    def __init__(self, database: Database, pid: int, say: Callable[..., None]) -> None:
+        self._database, self._pid, self._say = database, pid, say
+        self.seen = ""
+        """Whom the last wait was for."""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lock-watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        # Twice within the time that a lock is waited for.
+        while not self._closing.wait(_LOOK_EVERY_S / 2):
+            try:
+                self._look()
+            except AcisError as exc:  # the migration itself will say so
+                log.info("ledger.migration_not_watched", error=str(exc))
+
+    def _look(self) -> None:
+        with self._database.reading() as connection:
+            blocking = connection.execute(text(_BLOCKING), {"pid": self._pid}).all()
+            building = connection.execute(text(_BUILDING), {"pid": self._pid}).one_or_none()
+        if blocking:
+            self.seen = " and ".join(_in_words(row) for row in blocking)
+        if building is not None:
+            waits = f", for {self.seen}" if blocking else ""
+            done = _share(building.blocks_done, building.blocks_total) or _share(
+                building.tuples_done, building.tuples_total
+            )
+            name = building.being_built if building.being_built != "-" else "that is about to be built"
+            self._say(f"index {name}: {building.phase}{done}{waits}", key=f"index {name}")
+
+
+def _share(done: int | None, total: int | None) -> str:
+    return f", {100 * (done or 0) / total:.0f} %" if total else ""
+
+
+def _in_words(row: Any) -> str:  # noqa: ANN401 -- a row of _HOLDERS
+    """`pid 71 (user acis, application psql, idle in transaction since 14:02:11, 312 s, query of …: SELECT …)`."""
+    told = [f"user {row.usename}" if row.usename else str(row.backend_type)]
+    if row.application_name:
+        told.append(f"application {row.application_name}")
+    if row.xact_start is not None:
+        for_s = (row.now - row.xact_start).total_seconds()
+        told.append(f"{row.state} since {row.xact_start:%H:%M:%S} UTC, for {for_s:.0f} s")
+    if row.query_start is not None and row.query:
+        told.append(f"query of {row.query_start:%H:%M:%S}: {row.query}")
+    return f"pid {row.pid} ({', '.join(told)})"
+
+
+def _build_what_is_missing(migration: Migration, connection: Connection) -> None:
+    """Of the program's indexes: a restore may have left some out, and a kill some half built."""
+    from mlops.ledger.migrations.steps import build_index  # noqa: PLC0415 -- Alembic's steps import this module
+
+    copies = MetaData()
+    for table in metadata.sorted_tables:
+        for index in table.to_metadata(copies).indexes:
+            build_index(migration, connection, index, table=table.name)
+
+
 def _state(connection: Connection) -> SchemaState:
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     head = ScriptDirectory.from_config(_config(connection)).get_current_head()
     return SchemaState(current=context.get_current_revision(), head=head or "")
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection, migration: Migration | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    config.attributes["migration"] = migration
     return config

@@ -1,4 +1,4 @@
-"""What Alembic runs: always on the connection that `mlops.ledger.schema` opened, in its transaction."""
+"""What Alembic runs: on the connection that `mlops.ledger.schema` opened, whose statements commit by themselves."""
 
 from __future__ import annotations
 

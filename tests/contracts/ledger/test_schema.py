@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
@@ -12,7 +11,8 @@ from sqlalchemy import text
 from mlops.errors import ConfigurationError
 from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
-from mlops.ledger.schema import VERSION_TABLE, _config, migrate, schema_state
+from mlops.ledger.schema import VERSION_TABLE, migrate, schema_state
+from mlops.ledger.schema_check import schema_differences
 from mlops.ledger.tables import metadata
 
 
@@ -47,6 +47,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_program(empty_url: str) -
     with database.transaction() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, metadata) == []
+    assert schema_differences(database) == []
     database.close()
 
 
@@ -69,9 +70,9 @@ def test_a_database_that_cannot_hold_the_ledger_is_refused_without_its_password(
 
 
 def test_reports_from_before_the_registry_showed_any_do_not_wait_for_it(empty_url: str) -> None:
+    migrate(empty_url, to="0001")
     database = Database(empty_url)
     with database.transaction() as connection:
-        command.upgrade(_config(connection), "0001")
         when = "2026-01-05T03:00:00.000000+00:00"
         connection.execute(
             text(

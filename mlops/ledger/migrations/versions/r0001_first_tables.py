@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
 
 from mlops.ledger.columns import Json, Timestamp
+from mlops.ledger.migrations import steps
 
 revision = "0001"
 down_revision = None
@@ -17,7 +17,7 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """All of them."""
-    op.create_table(
+    steps.create_table(
         "mlops_audit",
         sa.Column("id", _ID, nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
@@ -26,8 +26,8 @@ def upgrade() -> None:
         sa.Column("created_at", Timestamp, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mlops_audit"),
     )
-    op.create_index("ix_mlops_audit_subject", "mlops_audit", ["subject"])
-    op.create_table(
+    steps.create_index("ix_mlops_audit_subject", "mlops_audit", ["subject"])
+    steps.create_table(
         "mlops_policy",
         sa.Column("id", _ID, nullable=False),
         sa.Column("strategy", sa.String(length=63), nullable=False),
@@ -38,8 +38,8 @@ def upgrade() -> None:
         sa.Column("created_at", Timestamp, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_mlops_policy"),
     )
-    op.create_index("ix_mlops_policy_strategy", "mlops_policy", ["strategy"])
-    op.create_table(
+    steps.create_index("ix_mlops_policy_strategy", "mlops_policy", ["strategy"])
+    steps.create_table(
         "mlops_run",
         sa.Column("run_id", sa.String(length=155), nullable=False),
         sa.Column("namespace", sa.String(length=63), nullable=False),
@@ -60,17 +60,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", name="pk_mlops_run"),
         sa.UniqueConstraint("namespace", "strategy", "kind", "slot", name="uq_mlops_run_namespace_strategy_kind_slot"),
     )
-    op.create_index("ix_mlops_run_created", "mlops_run", ["namespace", "created_at"])
-    op.create_index("ix_mlops_run_strategy_created", "mlops_run", ["namespace", "strategy", "created_at"])
-    op.create_index(
+    steps.create_index("ix_mlops_run_created", "mlops_run", ["namespace", "created_at"])
+    steps.create_index("ix_mlops_run_strategy_created", "mlops_run", ["namespace", "strategy", "created_at"])
+    steps.create_index(
         "uq_mlops_run_active",
         "mlops_run",
         ["namespace", "strategy", "kind"],
         unique=True,
-        postgresql_where=sa.text("state IN ('queued', 'running') AND kind <> 'rollback'"),
-        sqlite_where=sa.text("state IN ('queued', 'running') AND kind <> 'rollback'"),
+        where="state IN ('queued', 'running') AND kind <> 'rollback'",
     )
-    op.create_table(
+    steps.create_table(
         "mlops_schedule",
         sa.Column("key", sa.String(length=127), nullable=False),
         sa.Column("strategy", sa.String(length=63), nullable=False),
@@ -83,7 +82,7 @@ def upgrade() -> None:
         sa.Column("last_note", sa.Text()),
         sa.PrimaryKeyConstraint("key", name="pk_mlops_schedule"),
     )
-    op.create_table(
+    steps.create_table(
         "mlops_worker",
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("role", sa.String(length=63), nullable=False),
@@ -96,7 +95,7 @@ def upgrade() -> None:
         sa.Column("seen_at", Timestamp, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_mlops_worker"),
     )
-    op.create_table(
+    steps.create_table(
         "mlops_drift_report",
         sa.Column("id", _ID, nullable=False),
         sa.Column("run_id", sa.String(length=155), nullable=False),
@@ -111,8 +110,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mlops_drift_report"),
         sa.UniqueConstraint("run_id", name="uq_mlops_drift_report_run_id"),
     )
-    op.create_index("ix_mlops_drift_report_as_of", "mlops_drift_report", ["namespace", "strategy", "as_of"])
-    op.create_table(
+    steps.create_index("ix_mlops_drift_report_as_of", "mlops_drift_report", ["namespace", "strategy", "as_of"])
+    steps.create_table(
         "mlops_outbox",
         sa.Column("id", _ID, nullable=False),
         sa.Column("run_id", sa.String(length=155), nullable=False),
@@ -123,14 +122,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mlops_outbox"),
         sa.UniqueConstraint("run_id", name="uq_mlops_outbox_run_id"),
     )
-    op.create_index(
+    steps.create_index(
         "ix_mlops_outbox_undelivered",
         "mlops_outbox",
         ["id"],
-        postgresql_where=sa.text("delivered_at IS NULL"),
-        sqlite_where=sa.text("delivered_at IS NULL"),
+        where="delivered_at IS NULL",
     )
-    op.create_table(
+    steps.create_table(
         "mlops_promotion",
         sa.Column("id", _ID, nullable=False),
         sa.Column("run_id", sa.String(length=155)),
@@ -153,15 +151,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_mlops_promotion"),
         sa.UniqueConstraint("run_id", name="uq_mlops_promotion_run_id"),
     )
-    op.create_index("ix_mlops_promotion_strategy", "mlops_promotion", ["namespace", "strategy", "id"])
-    op.create_index(
+    steps.create_index("ix_mlops_promotion_strategy", "mlops_promotion", ["namespace", "strategy", "id"])
+    steps.create_index(
         "ix_mlops_promotion_unprojected",
         "mlops_promotion",
         ["id"],
-        postgresql_where=sa.text("projected_at IS NULL"),
-        sqlite_where=sa.text("projected_at IS NULL"),
+        where="projected_at IS NULL",
     )
-    op.create_table(
+    steps.create_table(
         "mlops_stage",
         sa.Column("run_id", sa.String(length=155), nullable=False),
         sa.Column("stage", sa.String(length=16), nullable=False),
@@ -195,21 +192,19 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["mlops_run.run_id"], name="fk_mlops_stage_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "stage", name="pk_mlops_stage"),
     )
-    op.create_index(
+    steps.create_index(
         "ix_mlops_stage_lease",
         "mlops_stage",
         ["lease_until"],
-        postgresql_where=sa.text("state = 'running'"),
-        sqlite_where=sa.text("state = 'running'"),
+        where="state = 'running'",
     )
-    op.create_index(
+    steps.create_index(
         "ix_mlops_stage_ring",
         "mlops_stage",
         ["ring_at"],
-        postgresql_where=sa.text("state = 'queued'"),
-        sqlite_where=sa.text("state = 'queued'"),
+        where="state = 'queued'",
     )
-    op.create_table(
+    steps.create_table(
         "mlops_champion",
         sa.Column("namespace", sa.String(length=63), nullable=False),
         sa.Column("strategy", sa.String(length=63), nullable=False),

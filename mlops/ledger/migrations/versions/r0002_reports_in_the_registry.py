@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
 
 from mlops.ledger.columns import Timestamp
+from mlops.ledger.migrations import steps
 
 revision = "0002"
 down_revision = "0001"
@@ -15,13 +15,12 @@ depends_on = None
 
 def upgrade() -> None:
     """Two columns and the index of what is still to be shown."""
-    op.add_column("mlops_drift_report", sa.Column("logged_at", Timestamp))
-    op.add_column("mlops_drift_report", sa.Column("registry_run_id", sa.String(length=64)))
-    op.execute("UPDATE mlops_drift_report SET logged_at = created_at")
-    op.create_index(
+    steps.add_column("mlops_drift_report", sa.Column("logged_at", Timestamp))
+    steps.add_column("mlops_drift_report", sa.Column("registry_run_id", sa.String(length=64)))
+    steps.update_rows("mlops_drift_report", key="id", setting="logged_at = r.created_at", where="r.logged_at IS NULL")
+    steps.create_index(
         "ix_mlops_drift_report_unlogged",
         "mlops_drift_report",
         ["id"],
-        postgresql_where=sa.text("logged_at IS NULL"),
-        sqlite_where=sa.text("logged_at IS NULL"),
+        where="logged_at IS NULL",
     )

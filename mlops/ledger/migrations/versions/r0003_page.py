@@ -6,11 +6,24 @@ import sqlalchemy as sa
 from alembic import op
 
 from mlops.ledger.columns import Json, Timestamp
+from mlops.ledger.migrations import steps
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+
+_IN_SHORT_POSTGRESQL = """
+    verdict = s.result->>'verdict', rule = s.result->>'rule', raw_verdict = s.result->>'raw_verdict',
+    share = (s.result->>'drift_ratio')::float, alert_share = (s.result->>'alert_threshold')::float,
+    p_value = (s.result->>'p_value')::float, alpha = (u.policy->'drift'->>'alpha')::float,
+    n_placements = (s.result->>'n_placements')::int"""
+_IN_SHORT_SQLITE = """
+    verdict = json_extract(s.result, '$.verdict'), rule = json_extract(s.result, '$.rule'),
+    raw_verdict = json_extract(s.result, '$.raw_verdict'),
+    share = json_extract(s.result, '$.drift_ratio'), alert_share = json_extract(s.result, '$.alert_threshold'),
+    p_value = json_extract(s.result, '$.p_value'), alpha = json_extract(u.policy, '$.drift.alpha'),
+    n_placements = json_extract(s.result, '$.n_placements')"""
 
 
 def upgrade() -> None:
@@ -18,12 +31,12 @@ def upgrade() -> None:
     _indexes()
     _attempts()
     _reports()
-    op.add_column("mlops_audit", sa.Column("address", sa.String(length=64)))
-    op.add_column("mlops_audit", sa.Column("detail", Json))
-    op.create_index("ix_mlops_audit_actor", "mlops_audit", ["actor", "id"])
-    op.create_index("ix_mlops_audit_action", "mlops_audit", ["action", "created_at"])
+    steps.add_column("mlops_audit", sa.Column("address", sa.String(length=64)))
+    steps.add_column("mlops_audit", sa.Column("detail", Json))
+    steps.create_index("ix_mlops_audit_actor", "mlops_audit", ["actor", "id"])
+    steps.create_index("ix_mlops_audit_action", "mlops_audit", ["action", "created_at"])
     _people()
-    op.create_table(
+    steps.create_table(
         "mlops_artifact_size",
         sa.Column("registry_run_id", sa.String(length=64), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
@@ -31,41 +44,27 @@ def upgrade() -> None:
         sa.Column("measured_at", Timestamp, nullable=False),
         sa.PrimaryKeyConstraint("registry_run_id", name="pk_mlops_artifact_size"),
     )
-    op.create_index("ix_mlops_artifact_size_started", "mlops_artifact_size", ["started_at", "bytes"])
+    steps.create_index("ix_mlops_artifact_size_started", "mlops_artifact_size", ["started_at", "bytes"])
 
 
 def _indexes() -> None:
-    is_only = sa.text("state IN ('queued', 'running') AND kind NOT IN ('rollback', 'compare')")
-    op.drop_index("uq_mlops_run_active", "mlops_run")
-    op.create_index(
+    steps.replace_index(
         "uq_mlops_run_active",
         "mlops_run",
         ["namespace", "strategy", "kind"],
         unique=True,
-        postgresql_where=is_only,
-        sqlite_where=is_only,
+        where="state IN ('queued', 'running') AND kind NOT IN ('rollback', 'compare')",
     )
-    op.create_index("ix_mlops_run_state_created", "mlops_run", ["namespace", "state", "created_at"])
-    op.create_index("ix_mlops_run_kind_created", "mlops_run", ["namespace", "kind", "created_at"])
-    is_open = sa.text("state IN ('queued', 'running')")
-    op.create_index("ix_mlops_run_open", "mlops_run", ["created_at"], postgresql_where=is_open, sqlite_where=is_open)
-    has_succeeded = sa.text("state = 'succeeded'")
-    op.create_index(
-        "ix_mlops_stage_finished",
-        "mlops_stage",
-        ["stage", "finished_at"],
-        postgresql_where=has_succeeded,
-        sqlite_where=has_succeeded,
-    )
-    awaits = sa.text("decision = 'await_approval'")
-    op.create_index(
-        "ix_mlops_promotion_awaiting", "mlops_promotion", ["id"], postgresql_where=awaits, sqlite_where=awaits
-    )
+    steps.create_index("ix_mlops_run_state_created", "mlops_run", ["namespace", "state", "created_at"])
+    steps.create_index("ix_mlops_run_kind_created", "mlops_run", ["namespace", "kind", "created_at"])
+    steps.create_index("ix_mlops_run_open", "mlops_run", ["created_at"], where="state IN ('queued', 'running')")
+    steps.create_index("ix_mlops_stage_finished", "mlops_stage", ["stage", "finished_at"], where="state = 'succeeded'")
+    steps.create_index("ix_mlops_promotion_awaiting", "mlops_promotion", ["id"], where="decision = 'await_approval'")
 
 
 def _attempts() -> None:
-    op.add_column("mlops_stage", sa.Column("claimed_at", Timestamp))
-    op.create_table(
+    steps.add_column("mlops_stage", sa.Column("claimed_at", Timestamp))
+    steps.create_table(
         "mlops_attempt",
         sa.Column("run_id", sa.String(length=155), nullable=False),
         sa.Column("stage", sa.String(length=16), nullable=False),
@@ -93,36 +92,20 @@ def _reports() -> None:
         sa.Column("alpha", sa.Float()),
         sa.Column("n_placements", sa.Integer()),
     ):
-        op.add_column("mlops_drift_report", column)
-    op.create_index("ix_mlops_drift_report_newest", "mlops_drift_report", ["namespace", "id"])
+        steps.add_column("mlops_drift_report", column)
+    steps.create_index("ix_mlops_drift_report_newest", "mlops_drift_report", ["namespace", "id"])
     # From the stage's result and the run's policy, which are small; a whole report is some hundred kilobytes.
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            """UPDATE mlops_drift_report AS r SET
-                 verdict = s.result->>'verdict', rule = s.result->>'rule', raw_verdict = s.result->>'raw_verdict',
-                 share = (s.result->>'drift_ratio')::float, alert_share = (s.result->>'alert_threshold')::float,
-                 p_value = (s.result->>'p_value')::float, alpha = (u.policy->'drift'->>'alpha')::float,
-                 n_placements = (s.result->>'n_placements')::int
-               FROM mlops_stage AS s, mlops_run AS u
-               WHERE s.run_id = r.run_id AND s.stage = 'drift' AND u.run_id = r.run_id"""
-        )
-    else:
-        op.execute(
-            """UPDATE mlops_drift_report SET
-                 verdict = json_extract(s.result, '$.verdict'), rule = json_extract(s.result, '$.rule'),
-                 raw_verdict = json_extract(s.result, '$.raw_verdict'),
-                 share = json_extract(s.result, '$.drift_ratio'),
-                 alert_share = json_extract(s.result, '$.alert_threshold'),
-                 p_value = json_extract(s.result, '$.p_value'), alpha = json_extract(u.policy, '$.drift.alpha'),
-                 n_placements = json_extract(s.result, '$.n_placements')
-               FROM mlops_stage AS s, mlops_run AS u
-               WHERE s.run_id = mlops_drift_report.run_id AND s.stage = 'drift'
-                 AND u.run_id = mlops_drift_report.run_id"""
-        )
+    steps.update_rows(
+        "mlops_drift_report",
+        key="id",
+        setting=_IN_SHORT_POSTGRESQL if op.get_bind().dialect.name == "postgresql" else _IN_SHORT_SQLITE,
+        source="mlops_stage AS s, mlops_run AS u",
+        where="r.verdict IS NULL AND s.run_id = r.run_id AND s.stage = 'drift' AND u.run_id = r.run_id",
+    )
 
 
 def _people() -> None:
-    op.create_table(
+    steps.create_table(
         "mlops_user",
         sa.Column("name", sa.String(length=63), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
@@ -132,7 +115,7 @@ def _people() -> None:
         sa.Column("disabled_at", Timestamp),
         sa.PrimaryKeyConstraint("name", name="pk_mlops_user"),
     )
-    op.create_table(
+    steps.create_table(
         "mlops_session",
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("user_name", sa.String(length=63), nullable=False),
@@ -147,8 +130,8 @@ def _people() -> None:
         ),
         sa.PrimaryKeyConstraint("digest", name="pk_mlops_session"),
     )
-    op.create_index("ix_mlops_session_user_name", "mlops_session", ["user_name"])
-    op.create_table(
+    steps.create_index("ix_mlops_session_user_name", "mlops_session", ["user_name"])
+    steps.create_table(
         "mlops_token",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -164,4 +147,4 @@ def _people() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_mlops_token"),
     )
-    op.create_index("ix_mlops_token_user_name", "mlops_token", ["user_name"])
+    steps.create_index("ix_mlops_token_user_name", "mlops_token", ["user_name"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
+from mlops.ledger.migrations import steps
 
 revision = "0004"
 down_revision = "0003"
@@ -13,11 +12,9 @@ depends_on = None
 
 def upgrade() -> None:
     """A partial index: of the stages a few in a hundred are trainings."""
-    has_trained = sa.text("stage = 'train' AND state = 'succeeded'")
-    op.create_index(
+    steps.create_index(
         "ix_mlops_stage_trained",
         "mlops_stage",
         ["strategy", "finished_at"],
-        postgresql_where=has_trained,
-        sqlite_where=has_trained,
+        where="stage = 'train' AND state = 'succeeded'",
     )

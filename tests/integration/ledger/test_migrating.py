@@ -1,0 +1,250 @@
+"""Migrations beside readers and writers, cut off in the middle, and two at once; and what `acis doctor` compares."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg2
+import pytest
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.engine import Engine
+
+from config.settings import ROOT
+from mlops.errors import LedgerUnavailable
+from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
+from mlops.ledger.schema import migrate, schema_state
+from mlops.ledger.schema_check import schema_differences
+from tests.support.waiting import wait_for
+
+WHEN = "2026-01-05T03:00:00Z"
+_RUNS = (
+    "INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, reason, requested_by, policy, params,"
+    " created_at) SELECT 'r' || n, 'live', 's' || n % 100, 'check', 'succeeded', 'celery', '', '', '{}', '{}', :at"
+    " FROM generate_series(1, :n) AS n"
+)
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    made = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Database]:
+    made = Database(postgres_url)
+    yield made
+    made.close()
+
+
+def run(engine: Engine, statement: str, **values: object) -> None:
+    with engine.connect() as connection:
+        connection.execute(text(statement), values)
+
+
+@contextmanager
+def reader(url: str, statement: str = "SELECT count(*) FROM mlops_run") -> Iterator[psycopg2.extensions.connection]:
+    """Somebody who has read a table in a transaction, and does not end it."""
+    parts = make_url(url)
+    connection = psycopg2.connect(
+        host=parts.host, port=parts.port, user=parts.username, password=parts.password, dbname=parts.database,
+        application_name="somebody's notebook",
+    )  # fmt: skip
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+        yield connection
+    finally:
+        connection.close()
+
+
+def test_a_reader_who_holds_a_table_is_named_and_waited_for(postgres_url: str) -> None:
+    migrate(postgres_url, to="0002")
+    said: list[str] = []
+    has_waited = threading.Event()
+
+    def say(words: str) -> None:
+        said.append(words)
+        if "waits for pid" in words:
+            has_waited.set()
+
+    with reader(postgres_url, "SELECT count(*) FROM mlops_stage") as held, ThreadPoolExecutor(1) as pool:
+        migrating = pool.submit(migrate, postgres_url, say=say)
+        assert has_waited.wait(60)
+        held.rollback()
+        assert migrating.result(60).is_current
+    waited = next(words for words in said if "waits for pid" in words)
+    assert "user acis" in waited
+    assert "application somebody's notebook" in waited
+    assert "idle in transaction since" in waited
+    assert "SELECT count(*) FROM mlops_stage" in waited
+
+
+def test_a_holder_who_never_ends_is_named_when_the_patience_ends(postgres_url: str) -> None:
+    migrate(postgres_url, to="0002")
+    with (
+        reader(postgres_url, "SELECT count(*) FROM mlops_stage"),
+        pytest.raises(LedgerUnavailable, match=r"held by pid \d+ .*pg_terminate_backend.*acis migrate") as given_up,
+    ):
+        migrate(postgres_url, patience_s=2.0)
+    assert "does not answer" not in str(given_up.value)
+    assert migrate(postgres_url).is_current
+
+
+def test_a_writer_waits_a_moment_only_while_a_migration_waits_for_a_reader(postgres_url: str, engine: Engine) -> None:
+    migrate(postgres_url, to="0002")
+    run(engine, _RUNS, n=1, at=WHEN)
+    run(engine, "INSERT INTO mlops_drift_report (run_id, namespace, strategy, report, created_at)"
+                " VALUES ('r1', 'live', 's1', '{}', now())")  # fmt: skip
+    has_waited = threading.Event()
+
+    def say(words: str) -> None:
+        if "waits for pid" in words:
+            has_waited.set()
+
+    with reader(postgres_url, "SELECT 1 FROM mlops_drift_report") as held, ThreadPoolExecutor(1) as pool:
+        migrating = pool.submit(migrate, postgres_url, say=say)
+        assert has_waited.wait(60)
+        # A ledger's statement ends after 15 s; whoever waits behind the lock of a migration must be long through by then.
+        run(
+            engine, f"SET statement_timeout = '{STATEMENT_TIMEOUT_S // 3}s'; UPDATE mlops_drift_report SET report = '1'"
+        )
+        assert not migrating.done()
+        held.rollback()
+        assert migrating.result(60).is_current
+
+
+def test_a_step_may_take_longer_than_a_statement_of_the_ledger(postgres_url: str, database: Database) -> None:
+    with database.unhurried() as connection:
+        assert connection.scalar(text("SHOW statement_timeout")) == "0"
+    with database.reading() as connection:
+        assert connection.scalar(text("SHOW statement_timeout")) == f"{STATEMENT_TIMEOUT_S}s"
+
+
+def test_a_migration_that_was_killed_while_it_built_an_index_is_finished_by_the_next(
+    postgres_url: str, engine: Engine, database: Database
+) -> None:
+    migrate(postgres_url, to="0002")
+    run(engine, _RUNS, n=1000, at=WHEN)
+
+    def invalid() -> list[str]:
+        with engine.connect() as connection:
+            return list(
+                connection.scalars(text("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"))
+            )
+
+    # An index waits for whoever wrote to the table before it began: the kill finds it half built.
+    with reader(postgres_url, "UPDATE mlops_run SET reason = 'held' WHERE run_id = 'r1'") as held:
+        command = [sys.executable, "-m", "mlops.cli.app", "migrate"]
+        migrating = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "DATABASE_URL": postgres_url}, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            wait_for(lambda: bool(invalid()), "an index is being built", within_s=90.0)
+        finally:
+            migrating.send_signal(signal.SIGKILL)
+            migrating.wait()
+        held.rollback()
+    wait_for(lambda: _n_migrating(engine) == 0, "the server has ended the dead one's session", within_s=60.0)
+    assert not schema_state(postgres_url).is_current
+    assert migrate(postgres_url).is_current
+    assert invalid() == []
+    assert schema_differences(database) == []
+
+
+def _n_migrating(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(
+            connection.scalar(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND application_name = 'acis-ledger'"
+                )
+            )
+            or 0
+        )
+
+
+def test_two_migrations_at_once_do_the_work_once(postgres_url: str, database: Database) -> None:
+    said: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        states = list(pool.map(lambda _: migrate(postgres_url, say=said.append), range(2)))
+    assert all(state.is_current for state in states)
+    assert schema_differences(database) == []
+    assert sum("table mlops_run:" in words for words in said) == 1
+
+
+def test_rows_are_changed_in_batches_and_those_that_are_done_are_left(
+    postgres_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops.ledger.migrations.steps.BATCH", 7)
+    migrate(postgres_url, to="0001")
+    run(engine, _RUNS, n=50, at=WHEN)
+    run(
+        engine,
+        "INSERT INTO mlops_drift_report (run_id, namespace, strategy, report, created_at)"
+        " SELECT run_id, namespace, strategy, '{}', created_at FROM mlops_run",
+    )
+    migrate(postgres_url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM mlops_drift_report WHERE logged_at = created_at")) == 50
+
+
+@pytest.mark.parametrize(
+    ("damage", "found", "mend"),
+    [
+        ("DROP INDEX ix_mlops_run_open", "index ix_mlops_run_open of mlops_run is missing", "acis migrate"),
+        (
+            "DROP INDEX uq_mlops_run_active; CREATE INDEX uq_mlops_run_active ON mlops_run (namespace, strategy, kind)",
+            "index uq_mlops_run_active of mlops_run is not as expected: CREATE INDEX",
+            "DROP INDEX CONCURRENTLY uq_mlops_run_active, then `acis migrate`",
+        ),
+        (
+            "ALTER TABLE mlops_promotion DROP CONSTRAINT uq_mlops_promotion_run_id",
+            "constraint uq_mlops_promotion_run_id of mlops_promotion is missing; expected: UNIQUE (run_id)",
+            "ALTER TABLE mlops_promotion ADD CONSTRAINT uq_mlops_promotion_run_id UNIQUE (run_id)",
+        ),
+        ("ALTER TABLE mlops_stage DROP COLUMN progress", "column mlops_stage.progress is missing", "acis restore"),
+        (
+            "ALTER TABLE mlops_stage ALTER COLUMN token TYPE int",
+            "column mlops_stage.token is not as expected: integer NOT NULL; expected: bigint NOT NULL",
+            "acis restore",
+        ),
+        (
+            "ALTER TABLE mlops_run ALTER COLUMN kind DROP NOT NULL",
+            "column mlops_run.kind is not as expected: character varying(16); expected: character varying(16) NOT NULL",
+            "acis restore",
+        ),
+        ("DROP TABLE mlops_artifact_size", "table mlops_artifact_size is missing", "acis restore"),
+    ],
+)
+def test_whatever_a_restore_left_out_is_found_with_what_mends_it(
+    postgres_url: str, engine: Engine, database: Database, damage: str, found: str, mend: str
+) -> None:
+    migrate(postgres_url)
+    run(engine, damage)
+    differences = schema_differences(database)
+    assert len(differences) == 1
+    assert differences[0].found.startswith(found)
+    assert mend in differences[0].mend
+    with engine.connect() as connection:  # the comparison leaves nothing behind
+        assert connection.scalar(text("SELECT count(*) FROM pg_class WHERE relname = 'mlops_run'")) == 1
+
+
+def test_an_index_that_is_missing_is_built_by_migrating_again(
+    postgres_url: str, engine: Engine, database: Database
+) -> None:
+    migrate(postgres_url)
+    run(engine, "DROP INDEX ix_mlops_run_open")
+    run(engine, "DROP INDEX uq_mlops_run_active")
+    migrate(postgres_url)
+    assert schema_differences(database) == []
