@@ -91,7 +91,9 @@ def restore_flushed_outcomes(app: Celery, ledger: Ledger) -> int:
         seen = look(redis, MARK)
         n_pending = 0
         if seen.change != "none":
-            since_s = _kept_s(app) if seen.marked_at is None else (now - seen.marked_at).total_seconds()
+            # A mark of a clock that was ahead says nothing of how long ago it was set.
+            is_known = seen.marked_at is not None and seen.marked_at <= now
+            since_s = (now - seen.marked_at).total_seconds() if seen.marked_at and is_known else _kept_s(app)
             n_pending = ledger.redeliver_outcomes(within_s=since_s + UNSYNCED_S)
         set_mark(redis, MARK, seen, at=now)
     except RedisError as exc:

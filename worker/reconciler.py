@@ -54,6 +54,13 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
         stop.wait(services.settings.reconcile_s)
 
 
+def set_leases_back(ledger: Ledger) -> None:
+    """A clock that was ahead keeps nobody from a dead worker's stage, nor a stage from its next try."""
+    n_stages = ledger.set_leases_back()
+    if n_stages:
+        log.warning("clock.went_back", stages=n_stages, next="their leases and pauses begin now")
+
+
 def deliver_all(app: Celery, ledger: Ledger) -> None:
     """All pending outcomes, in portions: a result backend that was emptied is filled again in one pass."""
     for _ in range(PORTIONS):
@@ -66,6 +73,7 @@ def reconcile(app: Celery, services: Services) -> None:
     dispatcher = services.dispatcher
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
         ("workers", lambda: note_workers(app, services.ledger)),
+        ("clock", lambda: set_leases_back(services.ledger)),
         ("inline", services.ledger.fail_lost_inline),
         ("publish", lambda: republish(app, services, dispatcher)),
         ("slots", lambda: open_due_slots(services, dispatcher)),

@@ -14,7 +14,7 @@ import structlog
 
 from mlops.bootstrap import Services
 from mlops.errors import AcisError, ConfigurationError, LedgerUnavailable
-from mlops.ledger.records import Kind, RunState, ScheduleEntry
+from mlops.ledger.records import AHEAD_S, Kind, RunState, ScheduleEntry
 from mlops.policy_book import Unfit
 from mlops.ports import Dispatcher
 from mlops.retraining.run_requests import run_request
@@ -75,8 +75,12 @@ def sync_timetable(services: Services) -> None:
 def open_due_slots(services: Services, dispatcher: Dispatcher) -> int:
     """Open a run for each slot that is due; how many. Raises LedgerUnavailable; an entry's own error is logged."""
     now = services.ledger.now()
+    entries = services.ledger.schedule()
+    ahead = [entry for entry in entries if entry.is_ahead(now)]
+    if ahead and _set_back(services, ahead, now):
+        entries = services.ledger.schedule()
     opened = 0
-    for entry in services.ledger.schedule():
+    for entry in entries:
         if entry.strategy not in services.strategies:
             continue
         try:
@@ -86,6 +90,35 @@ def open_due_slots(services: Services, dispatcher: Dispatcher) -> int:
         except AcisError as exc:
             log.warning("slot.not_opened", key=entry.key, error=str(exc))
     return opened
+
+
+def _set_back(services: Services, ahead: Sequence[ScheduleEntry], now: datetime) -> bool:
+    """The clock was ahead when these entries' last slots were opened, or it is behind now: where two clocks agree.
+
+    Until they do, these entries wait: a slot that was opened in its time must not be opened again.
+    """
+    apart_s = (services.now() - now).total_seconds()
+    if abs(apart_s) > AHEAD_S:
+        log.warning(
+            "timetable.waits",
+            entries=len(ahead),
+            ahead_s=round(max((entry.last_slot - now).total_seconds() for entry in ahead if entry.last_slot)),
+            clocks_apart_s=round(apart_s),
+            action="set the clock of the database's machine, or of this one",
+        )
+        return False
+    for entry in ahead:
+        found = entry.last_slot
+        last = services.ledger.set_back(entry.key, found) if found else None
+        if found and last:
+            log.warning(
+                "slots.set_back",
+                key=entry.key,
+                last_slot=last.isoformat(),
+                was=found.isoformat(),
+                next="slots are opened by the clock as it is now",
+            )
+    return True
 
 
 def _open(services: Services, dispatcher: Dispatcher, entry: ScheduleEntry, now: datetime) -> int:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_SKEW_S = 5.0
 #: A feature view whose newest row is older than this, with `as_of = "today"`, gives empty windows soon.
 STALE_DAYS = 4
+_SHOWN = 3
 
 
 def diagnose(settings: Settings) -> list[Answer]:
@@ -39,6 +40,7 @@ def diagnose(settings: Settings) -> list[Answer]:
         ("strategies", _strategies),
         ("ledger", _ledger),
         ("durability", lambda asked: database_durability(asked.ledger.database)),
+        ("timetable", _timetable),
         ("broker", _broker),
         ("MLflow", _mlflow),
         ("checkpoints", _checkpoints),
@@ -93,6 +95,22 @@ def _ledger(services: Services) -> Iterator[Answer]:
             level="warning",
             found=f"this machine and the database are {skew_s:+.0f} s apart",
             mend="let both follow NTP; leases use the database's clock alone",
+        )
+
+
+def _timetable(services: Services) -> Iterator[Answer]:
+    """A clock that was ahead for a while leaves slots that have not come."""
+    now = services.ledger.now()
+    ahead = [entry for entry in services.ledger.schedule() if entry.is_ahead(now)]
+    if ahead:
+        last = max(entry.last_slot for entry in ahead if entry.last_slot)
+        names = ", ".join(entry.key for entry in ahead[:_SHOWN]) + (", …" if len(ahead) > _SHOWN else "")
+        yield Answer(
+            subject="timetable",
+            level="warning",
+            found=f"the last slot of {names} is {last:%Y-%m-%d %H:%M} UTC, and the database's clock says "
+            f"{now:%Y-%m-%d %H:%M}: it was ahead, or is behind now",
+            mend="set the clocks right; beat, or the reconciler, then sets the slots back within seconds",
         )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import and_, delete, insert, or_, select, update
 
 from mlops.errors import LedgerError
 from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow, after, now
+from mlops.ledger.columns import AnyRow, after, now, within
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.users import ROLES, Role
 from mlops.passwords import digest_of
@@ -92,7 +92,7 @@ class Access(LedgerPart):
         is_live = and_(
             _session.digest == digest_of(cookie),
             _session.expires_at > now(),
-            _session.seen_at > after(-IDLE_S),
+            within(_session.seen_at, IDLE_S),
             _user.disabled_at.is_(None),
         )
         query = (
@@ -114,7 +114,7 @@ class Access(LedgerPart):
         query = (
             select(tables.session, _user.role)
             .join(tables.user, _user.name == _session.user_name)
-            .where(_session.user_name == user, _session.expires_at > now(), _session.seen_at > after(-IDLE_S))
+            .where(_session.user_name == user, _session.expires_at > now(), within(_session.seen_at, IDLE_S))
             .order_by(_session.created_at.desc())
         )
         with self.database.reading() as connection:

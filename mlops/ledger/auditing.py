@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 
 from mlops.ledger import tables
-from mlops.ledger.columns import after, now
+from mlops.ledger.columns import now, within
 from mlops.ledger.part import LedgerPart
 
 _audit = tables.audit.c
@@ -77,11 +77,7 @@ class Auditing(LedgerPart):
 
     def audited_within(self, action: str, *, within_s: float, subject: str = "", address: str = "") -> int:
         """How often, of one subject or from one address; what a limit of tries rests on."""
-        query = select(func.count()).where(
-            # As a query of its own: an index is not searched for a clock that may tick between two rows.
-            _audit.action == action,
-            _audit.created_at > select(after(-within_s)).scalar_subquery(),
-        )
+        query = select(func.count()).where(_audit.action == action, within(_audit.created_at, within_s))
         if subject:
             query = query.where(_audit.subject == subject)
         if address:

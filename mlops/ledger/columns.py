@@ -12,12 +12,27 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 
-from sqlalchemy import JSON, ColumnElement, Dialect, Row, String, TypeDecorator, case, literal, literal_column, tuple_
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Dialect,
+    Row,
+    String,
+    TypeDecorator,
+    and_,
+    case,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
+
+from mlops.ledger.records import AHEAD_S
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 """A row whose columns its query names."""
@@ -97,6 +112,14 @@ def now() -> ColumnElement[datetime]:
 def after(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
     """So many seconds from the database's now; negative: before it."""
     return _After(literal(float(seconds)) if isinstance(seconds, int | float) else seconds)
+
+
+def within(column: ColumnElement[Any], seconds: float) -> ColumnElement[bool]:
+    """A time of the last so many seconds; one that a clock gave which was ahead then is of no such time.
+
+    Each bound is a query of its own: an index is not searched for a clock that may tick between two rows.
+    """
+    return and_(column > select(after(-seconds)).scalar_subquery(), column <= select(after(AHEAD_S)).scalar_subquery())
 
 
 def older_than(place: tuple[datetime, str], at: ColumnElement[Any], name: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true, tuple_, update
 
 from mlops.ledger import tables
 from mlops.ledger.attempts import note_attempt
@@ -16,12 +16,13 @@ from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled, returned
 from mlops.ledger.leases import is_due, is_expired, silence
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import Executor, Publication, StageState
+from mlops.ledger.records import AHEAD_S, Executor, Publication, StageState
 from mlops.ledger.states import RunEvent, StageEvent, stage_sources, stage_target
 
 _stage = tables.stage.c
 _is_rung = _stage.executor == Executor.CELERY
 _is_queued = _stage.state == StageState.QUEUED
+_is_running = _stage.state == StageState.RUNNING
 
 PASS_LIMIT = 1000
 """Messages of one pass: a broker that was away for a day is filled in portions."""
@@ -63,6 +64,25 @@ class Reconciling(LedgerPart):
                 .values(**to_be_rung())
             )
         return taken.rowcount
+
+    def set_leases_back(self) -> int:
+        """Leases, deadlines and pauses that a clock gave which was ahead begin now; how many stages.
+
+        A clock that has gone back by an hour would keep a dead worker's stage for that hour. None of them is ever given
+        for longer than what is looked for here; a worker that lives renews its lease within seconds.
+        """
+        pause = and_(_is_queued, _stage.ring_at > _from_now(LOST_AFTER_MAX_S + AHEAD_S))
+        lease = and_(_is_running, _stage.lease_until > _from_now(10 * self.lease_s + AHEAD_S))
+        deadline = and_(_is_running, _stage.deadline_at > after(_stage.deadline_s + AHEAD_S))
+        with self.database.reading() as connection:
+            # Two questions, each of an index over some of the rows.
+            if not connection.scalar(select(or_(exists().where(pause), exists().where(or_(lease, deadline))))):
+                return 0
+        begun = {"lease_until": after(self.lease_s), "deadline_at": after(_stage.deadline_s)}
+        with self.database.transaction("ledger.set_leases_back") as connection:
+            n_held = connection.execute(update(tables.stage).where(or_(lease, deadline)).values(begun)).rowcount
+            n_waiting = connection.execute(update(tables.stage).where(pause).values(to_be_rung())).rowcount
+        return n_held + n_waiting
 
     def fail_lost_inline(self) -> int:
         """Fail inline runs whose process stopped renewing, or never claimed; how many."""
@@ -109,6 +129,11 @@ class Reconciling(LedgerPart):
         ).all()
         for row in rows:
             close_run(self.database, connection, row.run_id, RunEvent.CANCEL, error="cancelled before it ran again")
+
+
+def _from_now(seconds: float) -> ColumnElement[Any]:
+    """As a query of its own: an index is not searched for a clock that may tick between two rows."""
+    return select(after(seconds)).scalar_subquery()
 
 
 def _unconfirmed(connection: Connection) -> list[AnyRow]:

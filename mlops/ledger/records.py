@@ -16,6 +16,10 @@ LIVE = "live"
 RUN_ID_LENGTH = 155
 """Longest run id: a task's id may be one, and Celery keeps ids of at most 155 characters."""
 
+AHEAD_S = 300.0
+"""A time on record that lies further ahead of the clock than this was given while the clock was ahead. Smaller steps
+back are waited for: what fell due in them has been done."""
+
 
 class Kind(StrEnum):
     """What a run is for; with strategy and namespace it names what may be active only once."""
@@ -368,6 +372,10 @@ class ScheduleEntry:
     enabled: bool = True
     last_slot: datetime | None = None
     """Nominal time of the newest slot that was opened or skipped."""
+
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether its last slot was opened by a clock that was ahead: nothing would be due until that time comes."""
+        return self.last_slot is not None and (self.last_slot - now).total_seconds() > AHEAD_S
 
 
 @dataclass(frozen=True, kw_only=True)

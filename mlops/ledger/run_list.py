@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from mlops.ledger import tables
-from mlops.ledger.columns import after, older_than
+from mlops.ledger.columns import older_than, within
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE, Kind, Promotion
 from mlops.ledger.run_lines import RunLine, run_line, run_line_columns
@@ -70,7 +70,7 @@ class RunList(LedgerPart):
         # The time as a query of its own: an index is not searched for a clock that may tick between two rows.
         query = (
             select(_run.state, func.count().label("n"))
-            .where(_run.namespace == namespace, _run.created_at > select(after(-within_s)).scalar_subquery())
+            .where(_run.namespace == namespace, within(_run.created_at, within_s))
             .group_by(_run.state)
         )
         with self.database.reading() as connection:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Update, and_, case, delete, literal, or_, select, update
+from sqlalchemy import Update, and_, case, delete, func, literal, or_, select, update
 
 from mlops.ledger import tables
-from mlops.ledger.columns import now
+from mlops.ledger.columns import after, now
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Executor, Kind, RunState, ScheduleEntry
+from mlops.ledger.records import AHEAD_S, LIVE, Executor, Kind, RunState, ScheduleEntry
 
+_run = tables.run.c
 _schedule = tables.schedule.c
 
 
@@ -71,6 +72,36 @@ class Timetable(LedgerPart):
             connection.execute(
                 update(tables.schedule).where(_schedule.key == key, _schedule.last_slot.is_(None)).values(last_slot=at)
             )
+
+    def set_back(self, key: str, found: datetime) -> datetime | None:
+        """To the last slot that has come, an entry whose last one, `found`, was opened by a clock that was ahead.
+
+        The runs of slots that have not come keep all but their slot, so that it is opened at its time. Gives the last
+        slot now; None where somebody else has set it back.
+        """
+        with self.database.transaction("ledger.set_back") as connection:
+            is_it = and_(_schedule.key == key, _schedule.last_slot == found)
+            entry = connection.execute(
+                select(_schedule.strategy, _schedule.kind, now().label("now")).where(is_it).with_for_update()
+            ).one_or_none()
+            if entry is None:
+                return None
+            until = slot_name(entry.now.replace(microsecond=0))
+            of_entry = and_(
+                _run.namespace == LIVE,
+                _run.strategy == entry.strategy,
+                _run.kind == entry.kind,
+                _run.slot.like("____-__-__T%"),  # a demo's slots are no times
+            )
+            # What was skipped then has not been missed, though its time may have come since.
+            is_untrue = or_(_run.slot > until, and_(_run.state == RunState.SKIPPED, _run.created_at > after(AHEAD_S)))
+            words = _run.reason.concat(", for slot ").concat(_run.slot).concat(" of a clock that was ahead")
+            connection.execute(update(tables.run).where(of_entry, is_untrue).values(slot=None, reason=words))
+            came = connection.scalar(select(func.max(_run.slot)).where(of_entry))
+            last = entry.now if came is None else datetime.fromisoformat(came)
+            note = f"set back from {slot_name(found)}: the clock was ahead"
+            connection.execute(update(tables.schedule).where(is_it).values(last_slot=last, last_note=note))
+            return last
 
     def slot_opened(self, key: str, slot: datetime) -> None:
         """Note that a run was opened for the slot; never moves `last_slot` backwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import and_, case, false, select, update
 
 from mlops.ledger import tables
-from mlops.ledger.columns import after, now
+from mlops.ledger.columns import now, within
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import WorkerBeat
 
@@ -39,7 +39,7 @@ class Workers(LedgerPart):
 
     def workers(self, *, within_s: float = 60.0) -> list[WorkerBeat]:
         """Workers seen within so many seconds, by name."""
-        query = select(tables.worker).where(_worker.seen_at >= after(-within_s)).order_by(_worker.name)
+        query = select(tables.worker).where(within(_worker.seen_at, within_s)).order_by(_worker.name)
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
         return [

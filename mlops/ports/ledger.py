@@ -235,6 +235,14 @@ class Ledger(Protocol):
         """Say from when on an entry has slots, unless somebody has said it."""
         ...
 
+    def set_back(self, key: str, found: datetime) -> datetime | None:
+        """To the last slot that has come, an entry whose last one was opened by a clock that was ahead."""
+        ...
+
+    def set_leases_back(self) -> int:
+        """Leases and pauses that a clock gave which was ahead begin now; how many stages."""
+        ...
+
     def slot_opened(self, key: str, slot: datetime) -> None:
         """Note that a run was opened for the slot; never moves `last_slot` backwards."""
         ...

@@ -26,6 +26,8 @@ UNREACHED = {
     "ledger.fail_lost_inline": "needs an inline run that died; a retry of the pass does it again",
     "ledger.redeliver_outcome": "needs a start message that comes again after its run's end; the reconciler stores it",
     "ledger.slots_skipped": "needs slots that everybody missed; one transaction, done again at the next tick",
+    "ledger.set_back": "needs a clock that goes back; one transaction, done again at the next tick",
+    "ledger.set_leases_back": "as above, in the next pass",
     "ledger.timetable_begins": "once in an entry's life, before the test arms anything",
     "ledger.sync_schedule": "at beat's start, the same statements at each",
     **dict.fromkeys(

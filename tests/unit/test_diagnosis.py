@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mlops.diagnosis import doctor
 from mlops.diagnosis.answer import Answer
 from mlops.diagnosis.doctor import diagnose
 from mlops.errors import RegistryUnavailable
-from mlops.ledger.records import Kind, Stage, WorkerBeat
+from mlops.ledger.records import Kind, ScheduleEntry, Stage, WorkerBeat
 from tests.support.ledgers import TimedLedger, request_for
 from tests.support.services import LAST, FakeServices, fake_services, panel, small_strategy
 
@@ -162,3 +163,16 @@ def test_a_misspelt_variable_hides_nothing_else(monkeypatch: pytest.MonkeyPatch)
     assert "did you mean ACIS_LEASE_S?" in answers["settings"]["found"]
     assert answers["strategies"]["level"] == "ok"
     assert told.exit_code == 1
+
+
+def test_a_timetable_that_a_clock_has_carried_ahead_is_told(services: FakeServices, ask: Ask) -> None:
+    entry = ScheduleEntry(
+        key="growth:drift_check", strategy="growth", kind=Kind.PIPELINE, cron="0 3 * * *", offset_s=0, grace_s=0,
+        last_slot=services.ledger.now() + timedelta(minutes=4),
+    )  # fmt: skip
+    services.ledger.sync_schedule([entry])
+    assert "timetable" not in ask()
+    services.timed.advance(-7200)
+    answer = ask()["timetable"]
+    assert (answer.level, "growth:drift_check" in answer.found) == ("warning", True)
+    assert "sets the slots back" in answer.mend

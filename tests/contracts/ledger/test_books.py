@@ -250,3 +250,43 @@ def test_the_edition_of_the_policies_grows_with_every_edit(ledger: SqlLedger) ->
     before = ledger.newest_policy_edit()
     ledger.edit_policy("growth", "drift.alert_share", 0.4, actor="anna", reason="fewer alarms")
     assert ledger.newest_policy_edit() > before
+
+
+def test_slots_of_a_clock_that_was_ahead_are_given_back_and_opened_at_their_time(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    now = ledger.now()
+    past, to_come, later = (now.replace(microsecond=0) + timedelta(hours=hours) for hours in (-1, 1, 2))
+    ledger.sync_schedule([replace(CHECK, last_slot=past)])
+    done = ledger.accept(request_for(kind=Kind.PIPELINE, slot=past.isoformat()))
+    ledger.cancel(done.run_id, actor="test")
+    ledger.slots_skipped(CHECK.key, [to_come], note="missed, and a newer one is due")
+    early = ledger.accept(request_for(kind=Kind.PIPELINE, slot=later.isoformat()))
+    demo = ledger.accept(request_for("value", Kind.PIPELINE, slot="demo 2019-12-13"))
+    ledger.slot_opened(CHECK.key, later)
+    assert ledger.set_back(CHECK.key, to_come) is None, "somebody else has moved it meanwhile"
+    assert ledger.set_back(CHECK.key, later) == past
+    assert ledger.schedule()[0].last_slot == past
+    assert ledger.run(early.run_id).slot is None
+    assert f"for slot {later.isoformat()} of a clock that was ahead" in ledger.run(early.run_id).reason
+    assert {view.slot for view in ledger.runs()} == {past.isoformat(), None, "demo 2019-12-13"}
+    ledger.cancel(early.run_id, actor="test")
+    assert ledger.accept(request_for(kind=Kind.PIPELINE, slot=later.isoformat())).created
+    assert ledger.run(demo.run_id).slot == "demo 2019-12-13"
+
+
+def test_a_timetable_that_began_while_the_clock_was_ahead_begins_now(timed: TimedLedger) -> None:
+    ahead = timed.ledger.now() + timedelta(days=365)
+    timed.ledger.sync_schedule([replace(CHECK, last_slot=ahead)])
+    assert timed.ledger.schedule()[0].is_ahead(timed.ledger.now())
+    last = timed.ledger.set_back(CHECK.key, ahead)
+    assert last is not None
+    assert abs((last - timed.ledger.now()).total_seconds()) < 60
+
+
+def test_a_worker_that_was_seen_by_a_clock_that_was_ahead_is_not_alive_for_as_long(timed: TimedLedger) -> None:
+    timed.advance(7200)
+    timed.ledger.worker_seen(BEAT)
+    timed.advance(-7200)
+    assert timed.ledger.workers(within_s=60.0) == []
+    timed.ledger.worker_seen(BEAT)
+    assert [worker.name for worker in timed.ledger.workers(within_s=60.0)] == [BEAT.name]

@@ -148,3 +148,12 @@ def test_the_audit_is_read_page_by_page_and_filtered(timed: TimedLedger) -> None
     assert ledger.audited_within("sign_in.refused", within_s=60, address="10.0.0.2") == 0
     timed.advance(61)
     assert ledger.audited_within("sign_in.refused", within_s=60, address="10.0.0.1") == 0
+
+
+def test_a_clock_that_was_ahead_locks_nobody_out_and_lets_nobody_stay_for_longer(timed: TimedLedger, anna: str) -> None:
+    timed.advance(7200)
+    cookie = timed.ledger.open_session(anna, address=None, agent=None)
+    timed.ledger.audit(anna, "sign_in.refused", "ben", address="10.0.0.1")
+    timed.advance(-7200)
+    assert timed.ledger.session(cookie) is None
+    assert timed.ledger.audited_within("sign_in.refused", within_s=60, subject="ben") == 0

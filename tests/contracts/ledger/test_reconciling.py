@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+import pytest
+
+from mlops.errors import LeaseLost
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Executor, RunState, Sent, Stage, StageOutcome, StageState
-from tests.support.ledgers import LEASE_S, MAX_ATTEMPTS, TimedLedger, accepted_and_sent, granted, request_for
+from tests.support.ledgers import (
+    DEADLINE_S,
+    LEASE_S,
+    MAX_ATTEMPTS,
+    TimedLedger,
+    accepted_and_sent,
+    granted,
+    request_for,
+)
 
 
 def numbers(ledger: SqlLedger, queue_lengths: dict[str, int] | None = None) -> dict[str, int]:
@@ -154,3 +165,52 @@ def test_one_reconciler_works_at_a_time(ledger: SqlLedger) -> None:
             assert not other
     with ledger.try_reconcile_lock() as again:
         assert again
+
+
+# --------------------------------------------------------------------------- a clock that goes back
+
+HOUR_S = 3600.0
+
+
+def test_a_dead_workers_lease_of_a_clock_that_was_ahead_runs_out_a_lease_after_it_is_back(timed: TimedLedger) -> None:
+    timed.advance(2 * HOUR_S)
+    run_id = accepted_and_sent(timed.ledger).run_id
+    granted(timed.ledger, run_id)
+    timed.advance(-2 * HOUR_S)
+    assert timed.ledger.set_leases_back() == 1
+    assert timed.ledger.set_leases_back() == 0
+    assert numbers(timed.ledger) == {}
+    timed.advance(LEASE_S + 1)
+    assert numbers(timed.ledger) == {run_id: 2}
+
+
+def test_a_stage_that_hangs_meets_its_deadline_by_the_clock_that_is_right(timed: TimedLedger) -> None:
+    timed.advance(2 * HOUR_S)
+    grant = granted(timed.ledger, accepted_and_sent(timed.ledger).run_id)
+    timed.advance(-2 * HOUR_S)
+    timed.ledger.renew(grant)  # the worker lives
+    assert timed.ledger.set_leases_back() == 1
+    timed.ledger.renew(grant)
+    timed.advance(DEADLINE_S + 1)
+    with pytest.raises(LeaseLost):
+        timed.ledger.renew(grant)
+
+
+def test_a_pause_of_a_clock_that_was_ahead_ends_with_it(timed: TimedLedger) -> None:
+    timed.advance(2 * HOUR_S)
+    grant = granted(timed.ledger, accepted_and_sent(timed.ledger).run_id)
+    timed.ledger.fail(grant, error="MLflow is away", retry=True, delay_s=15.0, counts=False)
+    timed.advance(-2 * HOUR_S)
+    assert numbers(timed.ledger) == {}
+    assert timed.ledger.set_leases_back() == 1
+    assert numbers(timed.ledger) == {grant.run_id: 2}
+
+
+def test_what_a_clock_that_is_right_gave_is_left_alone(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    held, waiting = granted(ledger, accepted_and_sent(ledger).run_id), accepted_and_sent(ledger, request_for("value"))
+    for _ in range(6):  # its message is missed after 15 min, the longest pause
+        timed.advance(901)
+        sent_again(ledger, {})
+    assert ledger.set_leases_back() == 0
+    assert {held.run_id, waiting.run_id} == {view.run_id for view in ledger.runs()}

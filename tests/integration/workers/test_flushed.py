@@ -64,3 +64,13 @@ def test_a_backend_that_is_down_is_looked_at_next_time() -> None:
     ledger = Remembering()
     assert restore_flushed_outcomes(app, ledger) == 0  # type: ignore[arg-type]
     assert ledger.asked_within_s == []
+
+
+def test_a_mark_of_a_clock_that_was_ahead_tells_no_time(redis_url: str) -> None:
+    app = Celery(broker=redis_url, backend=redis_url, set_as_current=False)
+    app.conf.result_expires = app.conf.result_failure_expires = 7 * DAY_S
+    ledger = Remembering()
+    earlier = Seen(server="the process before", change="restarted", marked_at=None)
+    set_mark(app.backend.client, MARK, earlier, at=ledger.time + timedelta(hours=2))
+    assert restore_flushed_outcomes(app, ledger) == 3  # type: ignore[arg-type]
+    assert ledger.asked_within_s == [7 * DAY_S + UNSYNCED_S]

@@ -112,3 +112,10 @@ def test_a_role_is_ready_once_it_has_come_up_and_until_it_is_asked_to_end(
 @pytest.mark.parametrize("arguments", [["drift", "--redy"], ["--ready"], ["drift", "--ready", "--ready"]])
 def test_a_probe_that_is_asked_wrongly_says_so(arguments: list[str]) -> None:
     assert main(arguments) == 2
+
+
+def test_a_file_of_a_clock_that_was_ahead_does_not_stand_for_a_role_that_hangs(tmp_path: Path) -> None:
+    path = health_file(tmp_path, "drift")
+    touch(path)
+    age(path, -7200)
+    assert not is_alive(path, within_s=10)

@@ -254,3 +254,75 @@ def test_a_policy_that_no_longer_fits_keeps_its_lines_opens_nothing_and_stops_no
     assert [view.strategy for view in beat.runs()] == ["value"]
     assert "drift.gone" in next(entry["error"] for entry in logs if entry["event"] == "slot.not_opened")
     assert len(services.ledger.schedule()) == 2
+
+
+# --------------------------------------------------------------------------- a clock that goes back
+
+
+@pytest.fixture
+def both_clocks(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> Beat:
+    """A machine whose clock is the database's."""
+    monkeypatch.setattr(beat.services, "now", beat.services.ledger.now)
+    return beat
+
+
+@pytest.mark.parametrize("ahead_s", [2 * HOUR, 365 * DAY])
+def test_after_a_clock_that_was_ahead_each_slot_is_opened_at_its_time(both_clocks: Beat, ahead_s: float) -> None:
+    beat = both_clocks
+    beat.services.timed.advance(14.5 * HOUR)  # Tuesday 02:30
+    beat.services.timed.advance(ahead_s)
+    beat()
+    beat.end_all()
+    beat.services.timed.advance(-ahead_s)
+    with capture_logs() as logs:
+        assert beat() == 0
+    assert [entry["key"] for entry in logs if entry["event"] == "slots.set_back"] == ["growth:drift_check"]
+    beat.services.timed.advance(HOUR)  # Tuesday 03:30
+    assert beat() == 1
+    assert beat.slots(RunState.QUEUED) == ["2026-03-03T03:00:00+00:00"]
+    beat.end_all()
+    beat.services.timed.advance(DAY)
+    assert beat() == 1
+    assert beat.slots(RunState.QUEUED) == ["2026-03-04T03:00:00+00:00"]
+
+
+def test_a_slot_that_fell_due_while_the_clock_was_ahead_is_opened_when_it_is_back(both_clocks: Beat) -> None:
+    beat = both_clocks
+    beat.services.timed.advance(16 * HOUR)  # Tuesday 04:00
+    assert beat() == 1
+    beat.end_all()
+    beat.services.timed.advance(10 * DAY)
+    beat()
+    beat.end_all()
+    beat.services.timed.advance(-9 * DAY)  # Wednesday 04:00
+    assert beat() == 1
+    assert beat.slots(RunState.QUEUED) == ["2026-03-04T03:00:00+00:00"]
+
+
+def test_a_step_back_of_seconds_opens_no_slot_twice(both_clocks: Beat) -> None:
+    beat = both_clocks
+    beat.services.timed.advance(15 * HOUR + 2)  # two seconds past 03:00
+    assert beat() == 1
+    beat.end_all()
+    beat.services.timed.advance(-60.0)
+    assert beat() == 0
+    beat.services.timed.advance(120.0)
+    assert beat() == 0
+    assert beat.slots() == ["2026-03-03T03:00:00+00:00"]
+
+
+def test_while_two_clocks_disagree_nothing_is_set_back_and_that_is_told(both_clocks: Beat) -> None:
+    beat = both_clocks
+    beat.services.timed.advance(16 * HOUR)
+    assert beat() == 1
+    beat.end_all()
+    right = beat.services.ledger.now()
+    beat.services.now = lambda: right  # type: ignore[method-assign]
+    beat.services.timed.advance(-2 * HOUR)  # the database's clock is wrong now
+    with capture_logs() as logs:
+        assert beat() == 0
+    (told,) = [entry for entry in logs if entry["event"] == "timetable.waits"]
+    assert (told["clocks_apart_s"], "set the clock" in told["action"]) == (7200, True)
+    beat.services.timed.advance(2 * HOUR)
+    assert beat() == 0
+    assert beat.slots() == ["2026-03-03T03:00:00+00:00"]
