@@ -11,6 +11,7 @@ from mlops.errors import AcisError
 from mlops.mlflow.artifact_measuring import ArtifactMeasuring
 from mlops.mlflow.repair import RegistryRepair
 from mlops.mlflow.report_projection import UnloggedReports
+from mlops.mlflow.second_logs import SecondLogs
 from mlops.mlflow.stale_runs import StaleRuns
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ class RegistryWatch(threading.Thread):
         self._repair = RegistryRepair()
         self._stale = StaleRuns()
         self._reports = UnloggedReports()
+        self._second = SecondLogs()
         self._sizes = ArtifactMeasuring()
 
     def run(self) -> None:
@@ -44,6 +46,7 @@ class RegistryWatch(threading.Thread):
             self._repair.step(self._services)
             self._stale.step(self._services)
             self._reports.step(self._services)
+            self._second.step(self._services)
             self._sizes.step(self._services)
         except AcisError as exc:
             log.warning("registry.not_reconciled", error=str(exc))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -10,8 +11,9 @@ from sqlalchemy import select, update
 from mlops.errors import ReportNotFound
 from mlops.ledger import tables
 from mlops.ledger.columns import now
+from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Stage, StoredReport
+from mlops.ledger.records import LIVE, Stage, StageState, StoredReport
 
 _report = tables.drift_report.c
 _stage = tables.stage.c
@@ -71,6 +73,26 @@ class Reports(LedgerPart):
         )
         with self.database.reading() as connection:
             return list(connection.execute(query).scalars())
+
+    def named_in_registry(self, run_ids: Sequence[str]) -> dict[tuple[str, str], str]:
+        """Registry's run of each report and training, and number of each version: (run, kind) → name."""
+        asked = as_rows(self.database, sorted(set(run_ids)))
+        reports = select(_report.run_id, _report.registry_run_id.label("name")).join(
+            asked, _report.run_id == asked.c.strategy
+        )
+        result = _stage.result
+        trainings = (
+            select(_stage.run_id, result["mlflow_run_id"].as_string(), result["version"].as_string())
+            .join(asked, _stage.run_id == asked.c.strategy)
+            .where(_stage.stage == Stage.TRAIN, _stage.state == StageState.SUCCEEDED)
+        )
+        named: dict[tuple[str, str], str | None] = {}
+        with self.database.reading() as connection:
+            for run_id, name in connection.execute(reports):
+                named[run_id, "report"] = name
+            for run_id, training, version in connection.execute(trainings):
+                named[run_id, "training"], named[run_id, "version"] = training, version
+        return {key: name for key, name in named.items() if name}
 
     def report_logged(self, run_id: str, *, registry_run_id: str, url: str | None) -> bool:
         """Note where the registry shows the report, beside it and in its stage's result.

@@ -26,6 +26,10 @@ class LoggedRun:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    experiment_id: str
+    ended_at: datetime | None
+    is_deleted: bool
+    """In MLflow's bin."""
 
 
 def walk(listing: Any) -> Iterator[str]:  # noqa: ANN401 -- a function of the library
@@ -57,6 +61,9 @@ def logged_run(run: Any) -> LoggedRun:  # noqa: ANN401 -- the library's Run
         params=run.data.params,
         metrics=run.data.metrics,
         tags=run.data.tags,
+        experiment_id=run.info.experiment_id,
+        ended_at=datetime.fromtimestamp(run.info.end_time / 1000, tz=UTC) if run.info.end_time else None,
+        is_deleted=run.info.lifecycle_stage == "deleted",
     )
 
 

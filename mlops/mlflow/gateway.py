@@ -33,7 +33,7 @@ from mlops.errors import (
 )
 from mlops.failpoints import external_write
 from mlops.mlflow.counting import Counting
-from mlops.mlflow.entities import LoggedRun, logged_run, model_version, pages, walk
+from mlops.mlflow.entities import PAGE, LoggedRun, logged_run, model_version, pages, walk
 from mlops.mlflow.failures import innermost, is_collision
 from mlops.mlflow.model_requirements import requirements
 from mlops.ports import ModelVersion
@@ -218,10 +218,31 @@ class Gateway(Counting):
 
     def running(self, experiments: Callable[[str], bool]) -> list[LoggedRun]:
         """Runs in state RUNNING of the experiments whose names are wanted, newest first."""
+        ids = list(self._named(experiments))
+        return self.runs(ids, "attributes.status = 'RUNNING'") if ids else []
+
+    def finished(
+        self, experiments: Callable[[str], bool], page: str | None
+    ) -> tuple[list[tuple[str, LoggedRun]], str | None]:
+        """Runs in state FINISHED with their experiments' names, newest first, and the next page's token."""
+        names = self._named(experiments)
+        if not names:
+            return [], None
+        with self._translated("a search of runs"):
+            found = self._client.search_runs(
+                list(names),
+                "attributes.status = 'FINISHED'",
+                order_by=["attributes.start_time DESC"],
+                max_results=PAGE,
+                page_token=page,
+            )
+        return [(names[run.info.experiment_id], logged_run(run)) for run in found], found.token or None
+
+    def _named(self, wanted: Callable[[str], bool]) -> dict[str, str]:
+        """Experiments' names by id."""
         with self._translated("a search of experiments"):
             found = pages(lambda token: self._client.search_experiments(page_token=token))
-        ids = [item.experiment_id for item in found if experiments(item.name)]
-        return self.runs(ids, "attributes.status = 'RUNNING'") if ids else []
+        return {item.experiment_id: item.name for item in found if wanted(item.name)}
 
     # -- models
 
@@ -369,6 +390,14 @@ class Gateway(Counting):
             found = self._client.search_model_versions(where)
             aliases = self._aliases(name) if found else {}
         return sorted((model_version(item, aliases) for item in found), key=lambda item: -int(item.version))
+
+    def newest_versions(self, page: str | None) -> tuple[list[ModelVersion], str | None]:
+        """Versions of all models without aliases and metrics, newest first, and the next page's token."""
+        with self._translated("a search of versions"):
+            found = self._client.search_model_versions(
+                "", max_results=PAGE, order_by=["creation_timestamp DESC"], page_token=page
+            )
+        return [model_version(item) for item in found], found.token or None
 
     def metrics_of(self, run_ids: Sequence[str], *, experiment: str) -> dict[str, Mapping[str, float]]:
         """Metrics by run, in few requests where they are of that experiment; runs that are gone are left out."""

@@ -27,7 +27,15 @@ from mlops.errors import (
 )
 from mlops.mlflow.failures import gone_is_temporary
 from mlops.mlflow.report_runs import is_of_checks, log_report
-from mlops.ports import PROFILE_ARTIFACT, PROFILE_TAG, OpenRegistryRun, RegistryCensus, RunStart, TrainingFacts
+from mlops.ports import (
+    PROFILE_ARTIFACT,
+    PROFILE_TAG,
+    LoggedByRun,
+    OpenRegistryRun,
+    RegistryCensus,
+    RunStart,
+    TrainingFacts,
+)
 from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 
 if TYPE_CHECKING:
@@ -124,7 +132,7 @@ class MlflowRegistry:
 
     def open_runs(self) -> list[OpenRegistryRun]:
         """Of trainings and of drift checks, by the ledger's run; runs that are not ours are not among them."""
-        found = self._gateway.running(lambda name: name == self._experiment_name or is_of_checks(name))
+        found = self._gateway.running(self._is_ours)
         return [
             OpenRegistryRun(run_id=run.run_id, ledger_run_id=run.tags[RUN_TAG]) for run in found if RUN_TAG in run.tags
         ]
@@ -143,6 +151,61 @@ class MlflowRegistry:
     def drop_report(self, run_id: str) -> None:
         """Delete a run that `log_report` made beside another's."""
         self._gateway.delete_run(run_id)
+
+    # -- what was logged, by the ledger's runs
+
+    def logged_runs(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
+        """Finished trainings and reports, newest first; trials and runs that are not ours are not among them."""
+        found, following = self._gateway.finished(self._is_ours, page)
+        logged = [
+            LoggedByRun(
+                ledger_run_id=run.tags[RUN_TAG],
+                kind="report" if is_of_checks(experiment) else "training",
+                name=run.run_id,
+                at=run.ended_at,
+            )
+            for experiment, run in found
+            if RUN_TAG in run.tags and PARENT_TAG not in run.tags and run.ended_at is not None
+        ]
+        return logged, following
+
+    def logged_versions(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
+        """Versions in no stage, newest first; whoever drops one asks `is_logged` first."""
+        found, following = self._gateway.newest_versions(page)
+        logged = [
+            LoggedByRun(
+                ledger_run_id=item.tags[RUN_TAG],
+                kind="version",
+                name=item.version,
+                model_name=item.name,
+                at=item.created_at,
+            )
+            for item in found
+            if RUN_TAG in item.tags and item.stage == "None"
+        ]
+        return logged, following
+
+    def is_logged(self, logged: LoggedByRun) -> bool:
+        """Whether MLflow has it, of that run of the ledger, and not in its bin."""
+        try:
+            if logged.kind == "version":
+                return self._gateway.version(logged.model_name, logged.name).tags.get(RUN_TAG) == logged.ledger_run_id
+            run = self._gateway.run(logged.name)
+        except (ModelNotFound, VersionNotFound):
+            return False
+        return run.tags.get(RUN_TAG) == logged.ledger_run_id and not run.is_deleted
+
+    def drop(self, logged: LoggedByRun) -> None:
+        """Delete it, a training with the trials below it; not a version that an alias names."""
+        if logged.kind != "version":
+            experiment = self._experiment
+            for trial in self._gateway.runs([experiment], f"tags.`{PARENT_TAG}` = '{logged.name}'"):
+                self._gateway.delete_run(trial.run_id)
+            self._gateway.delete_run(logged.name)
+            return
+        with suppress(VersionNotFound):
+            if not self._gateway.version(logged.model_name, logged.name).aliases:
+                self._gateway.delete_version(logged.model_name, logged.name)
 
     # -- reading
 
@@ -269,6 +332,9 @@ class MlflowRegistry:
             self._gateway.delete_alias(version.name, alias)
 
     # -- inside
+
+    def _is_ours(self, experiment: str) -> bool:
+        return experiment == self._experiment_name or is_of_checks(experiment)
 
     def _logged(self, trained: TrainedModel, before_write: Callable[[], None]) -> tuple[str, str, str]:
         """Run, model and digest of a new run, which ends FINISHED with all its content, or FAILED with the reason."""

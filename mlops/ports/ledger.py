@@ -185,6 +185,10 @@ class Ledger(Protocol):
         """Note where the registry shows a report; False where it was noted already."""
         ...
 
+    def named_in_registry(self, run_ids: Sequence[str]) -> dict[tuple[str, str], str]:
+        """What the ledger says the registry has of these runs: (run, kind as in `LoggedByRun`) → its name."""
+        ...
+
     # -- the reconciler's view
 
     def due_publications(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -142,6 +142,21 @@ class OpenRegistryRun:
     ledger_run_id: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoggedByRun:
+    """Something in the registry that carries the id of a run of the ledger, and is complete."""
+
+    ledger_run_id: str
+    kind: Literal["report", "training", "version"]
+    """The first two are runs of the registry."""
+    name: str
+    """Of the registry's run, or the version's number"""
+    model_name: str = ""
+    """Of a version."""
+    at: datetime
+    """When the run ended, or the version was made"""
+
+
 #: Name of the drift profile among a version's artifacts, and of the tag that holds its SHA-256.
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 
@@ -214,6 +229,22 @@ class ModelRegistry(Protocol):
 
     def drop_report(self, run_id: str) -> None:
         """Delete a run that `log_report` made beside another's; nothing where it is gone."""
+        ...
+
+    def logged_runs(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
+        """Finished trainings and reports, newest first, a thousand at a time, with what names the next page."""
+        ...
+
+    def logged_versions(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
+        """Versions that are in no stage and have no alias, in the same way."""
+        ...
+
+    def is_logged(self, logged: LoggedByRun) -> bool:
+        """Whether the registry has it, of that run of the ledger."""
+        ...
+
+    def drop(self, logged: LoggedByRun) -> None:
+        """Delete it, a training with the trials below it; nothing where it is gone."""
         ...
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:

@@ -14,6 +14,7 @@ from mlops.ports import (
     PROFILE_ARTIFACT,
     PROFILE_TAG,
     FailedTraining,
+    LoggedByRun,
     ModelVersion,
     OpenRegistryRun,
     RegistryCensus,
@@ -144,6 +145,48 @@ class FakeRegistry:
 
     def drop_report(self, run_id: str) -> None:
         self.reports.pop(run_id, None)
+
+    def logged_runs(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
+        reports = [
+            LoggedByRun(ledger_run_id=report.ledger_run_id, kind="report", name=run_id, at=self.now)
+            for run_id, report in self.reports.items()
+        ]
+        trainings = [
+            LoggedByRun(
+                ledger_run_id=item.tags["acis.run_id"], kind="training", name=str(item.run_id), at=item.created_at
+            )
+            for item in self._all()
+        ]
+        return reports[::-1] + trainings, None
+
+    def logged_versions(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
+        return [
+            LoggedByRun(
+                ledger_run_id=item.tags["acis.run_id"],
+                kind="version",
+                name=item.version,
+                model_name=item.name,
+                at=item.created_at,
+            )
+            for item in self._all()
+            if item.stage == "None"
+        ], None
+
+    def is_logged(self, logged: LoggedByRun) -> bool:
+        lists = (self.logged_runs()[0], [replace(item, model_name="") for item in self.logged_versions()[0]])
+        return any(
+            (item.kind, item.name, item.ledger_run_id) == (logged.kind, logged.name, logged.ledger_run_id)
+            for listed in lists
+            for item in listed
+        )
+
+    def drop(self, logged: LoggedByRun) -> None:
+        self.reports.pop(logged.name, None)
+        versions = self._models.get(logged.model_name, [])
+        self._models[logged.model_name] = [item for item in versions if item.version != logged.name]
+
+    def _all(self) -> list[ModelVersion]:
+        return [item for name in self._models for item in self.versions(name)]
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
         count = self.running.count(ledger_run_id)

@@ -212,6 +212,7 @@ def test_where_the_registry_shows_a_report_is_noted_once_and_stands_in_the_runs_
     assert ledger.stored_report(run_id).registry_run_id is None
     assert ledger.report_logged(run_id, registry_run_id="m1", url="http://mlflow/#/m1") is True
     assert ledger.report_logged(run_id, registry_run_id="m2", url=None) is False
+    assert ledger.named_in_registry([run_id, "nothing-like-it"]) == {(run_id, "report"): "m1"}
     assert ledger.stored_report(run_id).registry_run_id == "m1"
     assert ledger.unlogged_reports() == []
     assert ledger.run(run_id).stages[0].result == {
@@ -290,3 +291,12 @@ def test_a_worker_that_was_seen_by_a_clock_that_was_ahead_is_not_alive_for_as_lo
     assert timed.ledger.workers(within_s=60.0) == []
     timed.ledger.worker_seen(BEAT)
     assert [worker.name for worker in timed.ledger.workers(within_s=60.0)] == [BEAT.name]
+
+
+def test_what_the_registry_has_of_a_training_is_named_by_its_result(ledger: SqlLedger) -> None:
+    run_id = accepted_and_sent(ledger, request_for(kind=Kind.TRAIN)).run_id
+    grant = granted(ledger, run_id, Stage.TRAIN)
+    assert ledger.named_in_registry([run_id]) == {}
+    ledger.finish(grant, StageOutcome(result={"version": "7", "mlflow_run_id": "m7"}, run_state=RunState.SUCCEEDED))
+    assert ledger.named_in_registry([run_id]) == {(run_id, "training"): "m7", (run_id, "version"): "7"}
+    assert ledger.named_in_registry([]) == {}

@@ -250,6 +250,38 @@ def test_dropping_a_check_that_is_not_there_is_nothing(registry: ModelRegistry) 
     registry.drop_report("0" * 32)
 
 
+def test_what_was_logged_is_listed_by_the_ledgers_run_and_dropped(registry: ModelRegistry, name: str) -> None:
+    report = registry.log_report(a_check(f"run-{name}", name))
+    for run in (f"run-{name}", f"other-{name}"):
+        registry.log_training(trained_model(run, model_name=name))
+    placed = registry.log_training(trained_model(f"placed-{name}", model_name=name))
+    registry.apply_stage(name, placed.version, "Production", seq=1, tags={})
+
+    def listed() -> list[tuple[str, str, str]]:
+        found = [*registry.logged_runs()[0], *registry.logged_versions()[0]]
+        return sorted((one.kind, one.ledger_run_id, one.name) for one in found if name in one.ledger_run_id)
+
+    trainings = {version.version: str(version.run_id) for version in registry.versions(name)}
+    every = [
+        ("report", f"run-{name}", report.run_id),
+        ("training", f"other-{name}", trainings["2"]),
+        ("training", f"placed-{name}", trainings["3"]),
+        ("training", f"run-{name}", trainings["1"]),
+        ("version", f"other-{name}", "2"),
+        ("version", f"run-{name}", "1"),
+    ]
+    assert listed() == every
+    found = {(one.kind, one.ledger_run_id): one for one in registry.logged_runs()[0] + registry.logged_versions()[0]}
+    for kind in ("report", "version"):
+        one = found[kind, f"run-{name}"]
+        assert registry.is_logged(one)
+        assert not registry.is_logged(replace(one, ledger_run_id="another's"))
+        registry.drop(one)
+        registry.drop(one)  # it is gone
+        assert not registry.is_logged(one)
+    assert [one for one in listed() if one[1] != f"run-{name}"] == [every[1], every[2], every[4]]
+
+
 def test_the_trials_of_a_tuning_are_runs_below_the_trainings(
     request: pytest.FixtureRequest, registry: ModelRegistry, name: str
 ) -> None:

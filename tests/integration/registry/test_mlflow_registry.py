@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from mlops.errors import LeaseLost, ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import EXPERIMENT, MlflowRegistry
-from mlops.ports import FailedTraining
+from mlops.ports import FailedTraining, TrialRecord
 from mlops.servers.ports import choose_port
 from tests.support.models import trained_model
 
@@ -323,6 +323,26 @@ def test_a_training_whose_run_mlflow_has_lost_is_tried_again(
 def test_an_experiment_that_vanishes_before_its_run_is_made_is_asked_for_again(mlflow_url: str) -> None:
     with pytest.raises(RegistryUnavailable):
         Gateway(mlflow_url).create_run("987654321", "growth", {})
+
+
+def test_a_training_is_dropped_with_its_trials(registry: MlflowRegistry, client: MlflowClient, name: str) -> None:
+    trials = (TrialRecord(number=1, params={}, value=0.5, so_far=(), duration_s=1.0),)
+    version = registry.log_training(replace(trained_model(name, model_name=name), trials=trials, trials_metric="auc"))
+    (training,) = [one for one in registry.logged_runs()[0] if one.ledger_run_id == name]
+    assert training.name == version.run_id
+    assert len(runs_of(client, name)) == 2
+    registry.drop(training)
+    assert runs_of(client, name) == []
+
+
+def test_a_version_that_an_alias_names_is_not_dropped(
+    registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    registry.log_training(trained_model(name, model_name=name))
+    (version,) = [one for one in registry.logged_versions()[0] if one.model_name == name]
+    client.set_registered_model_alias(name, "somebody-s", "1")
+    registry.drop(version)
+    assert registry.is_logged(version)
 
 
 def test_versions_logged_to_another_experiment_keep_their_metrics(mlflow_url: str, name: str) -> None:
