@@ -10,6 +10,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.settings import Settings
+from mlops.errors import ConfigurationError
+from mlops.redis_address import redis_client
 
 UNROUTED = "unrouted"
 QUEUES = ("control", "drift", "train.cpu", "train.gpu", "promote", UNROUTED)
@@ -31,21 +33,24 @@ class Broker:
 
     def __init__(self, settings: Settings) -> None:
         url = settings.celery_broker_url
-        self._client = (
-            redis.Redis.from_url(
+        self._client: redis.Redis | None = None
+        self._error = "no broker is configured; set CELERY_BROKER_URL"
+        if url is None:
+            return
+        try:
+            self._client = redis_client(
                 url.get_secret_value(),
                 socket_connect_timeout=TIMEOUT_S,
                 socket_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
             )
-            if url
-            else None
-        )
+        except ConfigurationError as exc:
+            self._error = f"CELERY_BROKER_URL: {exc}"
 
     def look(self) -> BrokerView:
         """How long each queue is."""
         if self._client is None:
-            return BrokerView(depths=None, error="no broker is configured; set CELERY_BROKER_URL")
+            return BrokerView(depths=None, error=self._error)
         try:
             with self._client.pipeline(transaction=False) as pipe:
                 for queue in QUEUES:

@@ -17,6 +17,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.settings import Settings
+from mlops.errors import ConfigurationError
+from mlops.redis_address import redis_client
 from tasks.progress import PROGRESS
 
 log = structlog.get_logger(__name__)
@@ -59,6 +61,9 @@ class ProgressFeed(threading.Thread):
         while not self._stop_asked.is_set():
             try:
                 self._listen(self._url.get_secret_value())
+            except ConfigurationError as exc:
+                log.warning("progress.feed_ended", error=str(exc), action="correct CELERY_RESULT_BACKEND")
+                return
             except (redis.RedisError, OSError) as exc:
                 if self.is_connected:
                     log.warning("progress.feed_lost", error=str(exc), next="it is tried again")
@@ -66,7 +71,7 @@ class ProgressFeed(threading.Thread):
             self._stop_asked.wait(PAUSE_S)
 
     def _listen(self, url: str) -> None:
-        client = redis.Redis.from_url(url, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
+        client = redis_client(url, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
         with client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
             pubsub.psubscribe(CHANNELS)
             self.is_connected = True

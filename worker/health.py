@@ -57,15 +57,14 @@ def broker_answers(url: str, *, timeout_s: float = 3.0) -> bool:
     """
     parts = urlsplit(url)
     try:
-        with socket.create_connection(
-            (parts.hostname or "localhost", parts.port or 6379), timeout=timeout_s
-        ) as connection:
+        host, port = parts.hostname or "localhost", parts.port or 6379
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
             if parts.scheme == "rediss":
                 return True
             # Any answer will do: one that asks for a password is an answer.
             connection.sendall(b"PING\r\n")
             return bool(connection.recv(1))
-    except OSError:
+    except (OSError, ValueError):  # a port that is no number
         return False
 
 

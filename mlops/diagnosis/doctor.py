@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import structlog
+
 from mlops.addresses import without_credentials
 from mlops.bootstrap import Services, connect
 from mlops.diagnosis.answer import Answer
@@ -18,12 +20,15 @@ from mlops.features.labels import parse_label
 from mlops.features.windows import drift_windows, training_window
 from mlops.ledger.schema import schema_state
 from mlops.ledger.schema_check import schema_differences
+from mlops.redis_address import redis_client
 from mlops.retraining.as_of import resolve_as_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from mlops.ports import Column
     from mlops.strategies import Strategy
+
+log = structlog.get_logger(__name__)
 
 #: Clocks further apart than this confuse people who read logs; leases use the database's alone.
 MAX_SKEW_S = 5.0
@@ -61,6 +66,11 @@ def _caught(subject: str, answers: list[Answer]) -> Iterator[None]:
         yield
     except AcisError as exc:
         answers.append(Answer(subject=subject, level="error", found=str(exc)))
+    except Exception as exc:
+        # A defect of one question hides no other's answer.
+        log.exception("doctor.question_crashed", subject=subject)
+        found = f"this question itself failed: {type(exc).__name__}: {without_credentials(str(exc))}"
+        answers.append(Answer(subject=subject, level="error", found=found, mend="report it, with the lines above"))
 
 
 def _strategies(services: Services) -> Iterator[Answer]:
@@ -127,7 +137,7 @@ def _broker(services: Services) -> Iterator[Answer]:
         )
         return
     try:
-        client = redis.Redis.from_url(url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
+        client = redis_client(url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
         answers = list(broker_durability(client))
     except redis.ResponseError as exc:
         yield Answer(
@@ -138,7 +148,8 @@ def _broker(services: Services) -> Iterator[Answer]:
         )
         return
     except redis.RedisError as exc:
-        yield Answer(subject="broker", level="error", found=f"Redis does not answer: {exc}", mend="start Redis")
+        found = f"Redis at {without_credentials(url.get_secret_value())} does not answer: {exc}"
+        yield Answer(subject="broker", level="error", found=found, mend="start Redis, or correct CELERY_BROKER_URL")
         return
     yield from answers
 

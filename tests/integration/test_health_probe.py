@@ -17,3 +17,7 @@ def test_a_port_behind_which_nobody_answers_is_no_broker() -> None:
         assert not broker_answers(f"redis://:pw@127.0.0.1:{port}/0", timeout_s=0.2)
         assert broker_answers(f"rediss://:pw@127.0.0.1:{port}/0")  # what is behind TLS cannot be asked so cheaply
     assert not broker_answers(f"redis://:pw@127.0.0.1:{port}/0")
+
+
+def test_an_address_that_is_none_is_no_broker() -> None:
+    assert not broker_answers("redis://:pw@127.0.0.1:port/0")

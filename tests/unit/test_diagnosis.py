@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from mlops.diagnosis.answer import Answer
 from mlops.diagnosis.doctor import diagnose
 from mlops.errors import RegistryUnavailable
 from mlops.ledger.records import Kind, ScheduleEntry, Stage, WorkerBeat
+from tasks.broker import Broker
 from tests.support.ledgers import TimedLedger, request_for
 from tests.support.services import LAST, FakeServices, fake_services, panel, small_strategy
 
@@ -176,3 +177,48 @@ def test_a_timetable_that_a_clock_has_carried_ahead_is_told(services: FakeServic
     answer = ask()["timetable"]
     assert (answer.level, "growth:drift_check" in answer.found) == ("warning", True)
     assert "sets the slots back" in answer.mend
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("sentinel://127.0.0.1:26379", "sentinel:// is not supported"),
+        ("sentinel://a:26379;sentinel://b:26379", "names several servers"),
+        ("redis+cluster://127.0.0.1:7000", "redis+cluster:// is not supported"),
+        ("amqp://guest:s3cr3t@127.0.0.1//", "amqp:// is not supported"),
+        ("memory://", "memory:// is not supported"),
+        ("sqs://", "sqs:// is not supported"),
+        ("127.0.0.1:6379", "is no address"),
+        ("redis://:s3cr3t@127.0.0.1:port/0", "is no address of a Redis"),
+        ("redis://:s3cr3t@[::1/0", "is no address of a Redis"),
+        ("redis://127.0.0.1:6379/0?typo=1", "is no address of a Redis"),
+        ("rediss://:s3cr3t@127.0.0.1:1/0?ssl_cert_reqs=maybe", "is no address of a Redis"),
+        ("rediss://:s3cr3t@127.0.0.1:1/0?ssl_cert_reqs=CERT_NONE", "does not answer"),
+        ("redis+socket:///nowhere/redis.sock?virtual_host=1", "does not answer"),
+        ("unix:///nowhere/redis.sock", "does not answer"),
+        ("redis://:s3cr3t@127.0.0.1:1/0", "does not answer"),
+    ],
+)
+def test_whatever_the_brokers_address_is_doctor_says_it_in_words_and_goes_on(
+    services: FakeServices, ask: Ask, address: str, words: str
+) -> None:
+    services.settings = services.settings.model_copy(update={"celery_broker_url": SecretStr(address)})
+    answers = ask()
+    told = answers["broker"]
+    assert told.level == "error"
+    assert words in told.found
+    assert "s3cr3t" not in told.found
+    assert answers["features of growth"].level == "ok"
+    assert words in str(Broker(services.settings).look().error) or "does not answer" in words
+
+
+def test_a_question_that_crashes_hides_no_other(
+    services: FakeServices, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(_: object) -> Iterator[Answer]:
+        raise RuntimeError("postgresql://acis:s3cr3t@host/acis is odd")
+
+    monkeypatch.setattr(doctor, "_mlflow", crash)
+    answers = ask()
+    assert answers["MLflow"].found == "this question itself failed: RuntimeError: postgresql://host/acis is odd"
+    assert answers["features of growth"].level == "ok"
