@@ -15,7 +15,7 @@ from mlops.diagnosis.answer import Answer
 from mlops.diagnosis.backlog import backlog, undelivered
 from mlops.diagnosis.durability import broker_durability, database_durability
 from mlops.errors import AcisError, DataError
-from mlops.features.frame import select_features
+from mlops.features.frame import column_roles, left_out, select_features
 from mlops.features.labels import parse_label
 from mlops.features.windows import drift_windows, training_window
 from mlops.ledger.schema import schema_state
@@ -196,6 +196,7 @@ def _features(services: Services) -> Iterator[Answer]:
 def _strategy_features(services: Services, strategy: Strategy, columns: Sequence[Column]) -> Answer:
     subject = f"features of {strategy.name}"
     features = select_features(columns, strategy.data)
+    untold = left_out(column_roles(columns, strategy.data))
     label = parse_label(strategy.training.label)
     absent = sorted(set(label.columns) - {column.name for column in columns})
     if absent:
@@ -212,7 +213,8 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
         window_name: services.source.count(strategy.name, window)
         for window_name, window in (("reference", reference), ("current", current), ("training", training))
     }
-    found = f"{len(features)} features; as of {as_of} " + ", ".join(f"{n:,} {name} rows" for name, n in rows.items())
+    counted = f"{len(features)} features{f'; {untold}' if untold else ''}"
+    found = f"{counted}; as of {as_of} " + ", ".join(f"{n:,} {name} rows" for name, n in rows.items())
     newest = services.source.latest_date(strategy.name)
     if not all(rows.values()):
         return Answer(subject=subject, level="error", found=f"{found}; newest row {newest}", mend="load its features")

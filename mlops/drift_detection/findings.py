@@ -23,6 +23,7 @@ Code = Literal[
     "kind_changed",
     "duplicate_rows",
     "stale",
+    "left_out",
     "predictions_not_compared",
     "targets_not_compared",
     "equal_weights",

@@ -10,6 +10,9 @@ from mlops.errors import MissingColumn
 from mlops.ports import Column
 from mlops.strategies import KEY_COLUMNS
 
+_NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_boolean)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
 
 def quoted(name: str) -> str:
     """A SQL identifier: a column's name, whatever stands in it."""
@@ -28,13 +31,13 @@ def read_schema(schema: pa.Schema) -> tuple[Column, ...]:
 
 def kind_of(arrow: pa.DataType) -> str:
     """`number`, `category`, `date` or `other`."""
-    if pa.types.is_floating(arrow) or pa.types.is_integer(arrow) or pa.types.is_decimal(arrow):
+    if any(is_of(arrow) for is_of in _NUMBERS):
         return "number"
     if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
         return "date"
     if pa.types.is_dictionary(arrow):
         return kind_of(arrow.value_type)
-    if pa.types.is_boolean(arrow) or pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
+    if any(is_of(arrow) for is_of in _TEXTS):
         return "category"
     # ADBC gives PostgreSQL's numeric as an opaque string.
     return "number" if not pa.types.is_nested(arrow) and "type_name=numeric" in str(arrow) else "other"

@@ -5,10 +5,11 @@ Called by the stages. A frame keeps every row: what is wrong with it is a findin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
+
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +91,33 @@ class ArrowNumbers(Mapping[str, Floats]):
         return len(self._names)
 
 
-def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str, ...]:
-    """Names of the feature columns, in the view's order.
+Role = Literal["feature", "target", "key", "left out"]
 
-    Every numeric column that is no key and no target, or exactly those of `policy.include`, categories too.
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnRole:
+    """What a column of the feature view is used for."""
+
+    name: str
+    role: Role
+    reason: str | None = None
+    """Why it is left out"""
+    is_chosen: bool = True
+    """The role follows from the view's contract or the policy's own words; else a person may want to know of it"""
+
+
+def column_roles(columns: Sequence[Column], policy: DataPolicy) -> tuple[ColumnRole, ...]:
+    """Every column of the view once, in its order.
+
+    A feature is every number that is no key, no target and nothing that the store calls otherwise, less
+    `policy.exclude`; or exactly the columns of `policy.include`, texts too.
+    """
+    return tuple(_role(column, policy) for column in columns)
+
+
+def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str, ...]:
+    """Names of the feature columns: in the view's order, or in that of `policy.include`.
+
     Raises MissingColumn, UnusableFeatures when none is left.
     """
     kinds = {column.name: column.kind for column in columns}
@@ -106,15 +132,51 @@ def select_features(columns: Sequence[Column], policy: DataPolicy) -> tuple[str,
     unusable = [f"{name} ({kinds[name]})" for name in policy.include if kinds[name] not in ("number", "category")]
     if unusable:
         raise UnusableFeatures(f"{', '.join(unusable)} cannot be a feature; make a number or a text of it in the view")
-    chosen = tuple(dict.fromkeys(policy.include)) or tuple(
-        name
-        for name, kind in kinds.items()
-        if kind == "number" and name not in KEY_COLUMNS and not name.startswith(TARGET_PREFIX)
-    )
-    left = tuple(name for name in chosen if name not in policy.exclude)
+    features = [column.name for column in column_roles(columns, policy) if column.role == "feature"]
+    left = tuple(name for name in dict.fromkeys((*policy.include, *features)) if name in features)
     if not left:
         raise UnusableFeatures(f"the feature view has no numeric feature column; found {', '.join(kinds)}")
     return left
+
+
+def left_out(roles: Iterable[ColumnRole]) -> str | None:
+    """The columns that are left out although nobody asked for it, in words; None where there are none."""
+    found = [
+        f"{column.name} ({column.reason})" for column in roles if column.role == "left out" and not column.is_chosen
+    ]
+    return f"left out: {', '.join(found)}" if found else None
+
+
+def _role(column: Column, policy: DataPolicy) -> ColumnRole:
+    name = column.name
+    if name in KEY_COLUMNS:
+        return ColumnRole(name=name, role="key")
+    if name.startswith(TARGET_PREFIX):
+        return ColumnRole(name=name, role="target")
+    if name in policy.exclude:
+        return ColumnRole(name=name, role="left out", reason="the policy's data.exclude names it")
+    if policy.include:
+        if name in policy.include:
+            return ColumnRole(name=name, role="feature")
+        return ColumnRole(name=name, role="left out", reason="the policy's data.include does not name it")
+    reason = _why_left_out(column)
+    return ColumnRole(name=name, role="left out" if reason else "feature", reason=reason, is_chosen=reason is None)
+
+
+def _why_left_out(column: Column) -> str | None:
+    if column.left_out is not None:
+        return column.left_out
+    if _PANDAS_INDEX.fullmatch(column.name):
+        return "the row number that pandas wrote"
+    match column.kind:
+        case "number":
+            return None
+        case "category":
+            return "text; a check compares it where data.include names it"
+        case "date":
+            return "a date"
+        case _:
+            return "neither number nor text"
 
 
 def feature_frame(table: pa.Table, features: Sequence[str]) -> FeatureFrame:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from mlops.errors import MissingColumn, SourceUnavailable
+from mlops.errors import MissingColumn, SourceUnavailable, UnreadableData
 from mlops.features.columns import checked_columns, read_schema
 from mlops.features.sampling import RowMask, RowSample
 from mlops.ports import Column, Window
+from mlops.strategies import KEY_COLUMNS
 
 #: Of a sampled read: 45 features of so many rows are 24 MB.
 _SAMPLED_ROWS = 65_536
@@ -29,7 +32,13 @@ class ParquetFeatures:
 
     def columns(self) -> tuple[Column, ...]:
         """All columns. Raises SourceUnavailable, MissingColumn."""
-        return checked_columns(read_schema(self._dataset().schema), str(self._path))
+        dataset = self._dataset()
+        folders = set(_folder_keys(dataset)) - set(KEY_COLUMNS)
+        columns = [
+            replace(column, left_out=f"a folder of the dataset, {column.name}=…") if column.name in folders else column
+            for column in read_schema(dataset.schema)
+        ]
+        return checked_columns(columns, str(self._path))
 
     def latest_date(self, strategy: str | None = None) -> date | None:
         """Newest date of the strategy, or of any."""
@@ -114,19 +123,15 @@ class ParquetFeatures:
             use_threads=threads,
             fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False),
         )
-        try:
+        with self._read_errors():
             yield from scanner.to_batches()
-        except (OSError, pa.ArrowInvalid) as exc:
-            raise SourceUnavailable(f"the feature files {self._path} cannot be read: {exc}") from exc
 
     def _table(self, columns: list[str], keep: ds.Expression | None) -> pa.Table:
         dataset = self._dataset()
         checked_columns(read_schema(dataset.schema), str(self._path))
         date_type = dataset.schema.field("date").type
-        try:
+        with self._read_errors():
             table = dataset.to_table(columns=columns, filter=keep)
-        except (OSError, pa.ArrowInvalid) as exc:
-            raise SourceUnavailable(f"the feature files {self._path} cannot be read: {exc}") from exc
         if date_type != pa.date32():
             index = table.column_names.index("date")
             table = table.set_column(index, "date", table.column("date").cast(pa.date32(), safe=False))
@@ -143,10 +148,59 @@ class ParquetFeatures:
         return pa.Table.from_batches(kept) if kept else self._table(columns, keep)
 
     def _dataset(self) -> ds.Dataset:
+        with self._read_errors():
+            found = ds.dataset(str(self._path), format="parquet", partitioning="hive")
+            # Else the readers guess: a folder ticker=0700 would be the number 700.
+            kinds = {name: pa.date32() if name == "date" else pa.string() for name in _folder_keys(found)}
+            folders = pa.schema(list(kinds.items()))
+            partitioning = ds.partitioning(folders, flavor="hive") if kinds else None
+            schema = _common_schema(found, folders)
+            return ds.dataset(str(self._path), format="parquet", partitioning=partitioning, schema=schema)
+
+    @contextmanager
+    def _read_errors(self) -> Iterator[None]:
+        """An outage where files cannot be reached; what they hold is the data's fault, and waiting mends nothing."""
         try:
-            return ds.dataset(str(self._path), format="parquet", partitioning="hive")
-        except (OSError, pa.ArrowInvalid) as exc:
+            yield
+        except OSError as exc:
             raise SourceUnavailable(f"the feature files {self._path} cannot be read: {exc}") from exc
+        except pa.ArrowException as exc:
+            raise UnreadableData(f"the feature files {self._path} hold something else than they should: {exc}") from exc
+
+
+def _folder_keys(dataset: ds.Dataset) -> list[str]:
+    """Names of the folders `name=value` that the files lie in."""
+    keys = (ds.get_partition_keys(fragment.partition_expression) for fragment in dataset.get_fragments())
+    return list(dict.fromkeys(name for found in keys for name in found))
+
+
+def _common_schema(dataset: ds.Dataset, folders: pa.Schema) -> pa.Schema:
+    """The columns of all files, numbers widened. Raises UnreadableData that names the column and two of the files."""
+    common: dict[str, pa.Field] = {}
+    first: dict[str, str] = {}
+    for fragment in dataset.get_fragments():
+        for field in fragment.physical_schema:
+            plain = pa.field(field.name, _plain(field.type))
+            try:
+                known = common.get(field.name, plain)
+                common[field.name] = pa.unify_schemas(
+                    [pa.schema([known]), pa.schema([plain])], promote_options="permissive"
+                ).field(0)
+            except pa.ArrowException as exc:
+                message = (
+                    f"column {field.name!r} is {known.type} in {first[field.name]} and {plain.type} in "
+                    f"{fragment.path}; write it with one type in all files"
+                )
+                raise UnreadableData(message) from exc
+            first.setdefault(field.name, fragment.path)
+    return pa.schema([*common.values(), *(field for field in folders if field.name not in common)])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type of a column's values: of a dictionary those, and one type of all texts."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
 
 
 def _within(strategy: str, window: Window) -> ds.Expression:

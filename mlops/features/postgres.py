@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from urllib.parse import urlsplit
 
@@ -28,6 +29,9 @@ from mlops.sqlstates import may_pass
 _STRATEGY = "current_setting('acis.strategy')"
 # From the day after the start to before the day after the end: the same for a date and for a timestamp.
 _IN_WINDOW = "date >= current_setting('acis.first')::date AND date < current_setting('acis.after')::date"
+#: Types that PostgreSQL does not cast to float8 at once.
+_CASTS = {"boolean": "::int", "money": "::numeric"}
+_IDENTIFIERS = {"oid", "xid", "cid", "tid", "regclass", "xid8"}
 _ORDERED = " ORDER BY date, ticker"
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN = "42P01", "42703"
 #: A server that drops packets is as good as down after this; ADBC itself would wait for minutes.
@@ -59,8 +63,7 @@ class PostgresFeatures:
 
     def columns(self) -> tuple[Column, ...]:
         """All columns, in the view's order. Raises SourceUnavailable, MissingColumn."""
-        table = self._query(f"SELECT * FROM {self._quoted} LIMIT 0", {})  # noqa: S608 -- the relation is quoted
-        return checked_columns(read_schema(table.schema), self._relation)
+        return checked_columns([column for column, _ in self._described()], self._relation)
 
     def latest_date(self, strategy: str | None = None) -> date | None:
         """Newest date of the strategy, or of any."""
@@ -118,12 +121,25 @@ class PostgresFeatures:
                 message = f"the feature database does not answer: {str(exc).splitlines()[0]}"
                 raise SourceUnavailable(message) from exc
 
+    def _described(self) -> list[tuple[Column, str]]:
+        """Each column with PostgreSQL's own type, of a domain the type below it: Arrow shows oid as an integer."""
+        table = self._query(f"SELECT * FROM {self._quoted} LIMIT 0", {})  # noqa: S608 -- the relation is quoted
+        sql = (
+            "SELECT attname::text AS name, format_type(coalesce(nullif(typbasetype, 0), atttypid), NULL) AS type "
+            "FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid "
+            "WHERE attrelid = to_regclass(current_setting('acis.relation')) AND attnum > 0 AND NOT attisdropped"
+        )
+        found = self._query(sql, {"relation": self._quoted})
+        types = dict(zip(found.column("name").to_pylist(), found.column("type").to_pylist(), strict=True))
+        return [_typed(column, types.get(column.name, "")) for column in read_schema(table.schema)]
+
     def _selection(self, columns: Sequence[str], kept: str = "") -> str:
-        kinds = {column.name: column.kind for column in self.columns()}
-        missing = [name for name in columns if name not in kinds]
+        found = {column.name: (column, postgres_type) for column, postgres_type in self._described()}
+        checked_columns([column for column, _ in found.values()], self._relation)
+        missing = [name for name in columns if name not in found]
         if missing:
-            raise MissingColumn(f"{self._relation} lacks {', '.join(missing)}; found {', '.join(kinds)}")
-        selected = ", ".join(_selected(name, kinds[name]) for name in columns)
+            raise MissingColumn(f"{self._relation} lacks {', '.join(missing)}; found {', '.join(found)}")
+        selected = ", ".join(_selected(*found[name]) for name in columns)
         return f"SELECT {selected} FROM {self._quoted} WHERE strategy = {_STRATEGY} AND {_IN_WINDOW}{kept}"  # noqa: S608
 
     def _query(self, sql: str, values: Mapping[str, str]) -> pa.Table:
@@ -215,9 +231,18 @@ def _is_kept(sample: RowSample, window: Window) -> str:
     return f"{of_ticker} * ('{{{marks}}}'::bigint[]){place} % {PRIME} < ('{{{limits}}}'::bigint[]){place}"
 
 
-def _selected(name: str, kind: str) -> str:
-    if kind == "number":
-        return f"{quoted(name)}::float8 AS {quoted(name)}"
-    if kind == "date":
-        return f"{quoted(name)}::date AS {quoted(name)}"
-    return f"{quoted(name)}::text AS {quoted(name)}"
+def _typed(column: Column, postgres_type: str) -> tuple[Column, str]:
+    if postgres_type in _CASTS:
+        column = replace(column, kind="number")
+    elif postgres_type in _IDENTIFIERS:
+        column = replace(column, kind="other", left_out=f"an identifier of PostgreSQL ({postgres_type})")
+    return column, postgres_type
+
+
+def _selected(column: Column, postgres_type: str) -> str:
+    name = quoted(column.name)
+    if column.kind == "number":
+        return f"{name}{_CASTS.get(postgres_type, '')}::float8 AS {name}"
+    if column.kind == "date":
+        return f"{name}::date AS {name}"
+    return f"{name}::text AS {name}"

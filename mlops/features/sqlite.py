@@ -125,7 +125,7 @@ def _kind(name: str, declared: str) -> str:
     # Arithmetic in a view leaves a column without a declared type: it is a number unless it is a key.
     if not declared:
         return "category" if name in KEY_COLUMNS else "number"
-    if any(word in declared for word in ("CHAR", "CLOB", "TEXT", "BOOL")):
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT")):
         return "category"
     if any(word in declared for word in ("DATE", "TIME")):
         return "date"

@@ -27,7 +27,9 @@ class Column:
 
     name: str
     kind: str
-    """`number`, `category` (text, boolean), `date`, or `other`."""
+    """`number` (boolean too), `category` (text), `date`, or `other`."""
+    left_out: str | None = None
+    """Why it is no feature unless the policy names it, as the store knows: a partition folder, an identifier type."""
 
 
 class FeatureSource(Protocol):

@@ -6,6 +6,7 @@ champion the one that the registry shows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,13 @@ import numpy as np
 import structlog
 
 from mlops.drift_detection.alarm import settle_alarm
+from mlops.drift_detection.findings import Finding
 from mlops.drift_detection.placements import rows_kept
 from mlops.drift_detection.report import target_json
 from mlops.drift_detection.targets import TargetReport, target_drift
 from mlops.drift_detection.weights import weights_json
 from mlops.errors import RegistryError, RegistryUnavailable
-from mlops.features.frame import feature_frame
+from mlops.features.frame import ColumnRole, feature_frame
 from mlops.features.sampling_plan import sampling_json
 from mlops.ledger.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.mlflow.adoption import adopt_first
@@ -73,8 +75,9 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     )
     document["data"]["weights"] = weights_json(weights, champion.version)
     document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, asking)
-    left_out = not_compared(choice, strategy, read.targets)
-    document["findings"] += [asdict(finding) for finding in [*unweighted, *unpredicted, *left_out]]
+    document["data"]["columns"] = [asdict(column) for column in read.columns]
+    untold = [*unweighted, *unpredicted, *not_compared(choice, strategy, read.targets), *_left_out(read.columns)]
+    document["findings"] += [asdict(finding) for finding in untold]
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
     path = write_report(document, strategy.name, read.as_of, services.settings.report_dir) if is_live else None
@@ -192,3 +195,11 @@ def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id
         and any(stage.stage is Stage.TRAIN and stage.result for stage in run.stages)
     ]
     return max(dates, default=None)
+
+
+def _left_out(columns: Iterable[ColumnRole]) -> list[Finding]:
+    return [
+        Finding(code="left_out", column=one.name, message=f"{one.name}: left out: {one.reason}", is_drift=False)
+        for one in columns
+        if one.role == "left out" and not one.is_chosen
+    ]

@@ -19,7 +19,7 @@ import structlog
 from mlops.drift_detection.placements import ROWS_PER_DATE, rows_kept
 from mlops.drift_detection.seasons import season_history
 from mlops.errors import EmptyWindow
-from mlops.features.frame import select_features
+from mlops.features.frame import ColumnRole, column_roles, select_features
 from mlops.features.sampling_plan import SamplingPlan, plan_sampling
 from mlops.features.windows import calibration_window, drift_windows
 from mlops.ports import Column, FeatureSource, Window
@@ -51,6 +51,8 @@ class WindowsRead:
     is_in_history: bool
     current: pa.Table
     features: tuple[str, ...]
+    columns: tuple[ColumnRole, ...]
+    """What each column of the view is used for"""
     targets: tuple[str, ...]
     """Numeric columns that look ahead; null where the future is not known yet"""
     sampling: SamplingPlan
@@ -77,7 +79,8 @@ def read_windows(
     not comes in pieces that are thinned on arrival.
     Raises EmptyWindow, MissingColumn, SourceUnavailable.
     """
-    features, targets = columns_read(source.columns(), strategy)
+    view = source.columns()
+    features, targets = columns_read(view, strategy)
     decided = resolve_as_of(as_of, strategy, source, today=today)
     reference_window, current_window = drift_windows(decided, strategy.data)
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
@@ -116,6 +119,7 @@ def read_windows(
         is_in_history=bool(seasons),
         current=current,
         features=features,
+        columns=column_roles(view, strategy.data),
         targets=targets,
         sampling=rows.plan,
         thinned=rows.thinned,

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops.errors import EmptyWindow, MissingColumn, UnusableFeatures
-from mlops.features.frame import select_features
+from mlops.features.frame import ColumnRole, column_roles, select_features
 from mlops.features.labels import parse_label
 from mlops.features.windows import training_window
 from mlops.training.matrix import FeatureMatrix
@@ -46,6 +46,8 @@ class LabelledRows:
     """(n,) datetime64[D], ascending"""
     target_return: npt.NDArray[np.float64] | None
     features: tuple[str, ...]
+    columns: tuple[ColumnRole, ...] = ()
+    """What each column of the view is used for"""
     label_target: npt.NDArray[np.float64] | None = None
     """(n,) the label's own column, nan where not known; None where it is a feature, which is found otherwise"""
 
@@ -82,7 +84,7 @@ def read_labelled(
         )
         raise EmptyWindow(message)
     in_time = known_labels(rows.dates, rows.dates, as_of=as_of, horizon_dates=strategy.training.horizon_dates)
-    return replace(rows, known=rows.known & in_time)
+    return replace(rows, known=rows.known & in_time, columns=column_roles(columns, strategy.data))
 
 
 def _gathered(

@@ -49,6 +49,7 @@ def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -
         scrutiny=judged.scrutiny,
         tags=tags,
         as_of=judged.as_of,
+        columns=rows.columns,
     )
     card.write_text(text, encoding="utf-8")
     return {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mlops.features.frame import left_out
 from mlops.ports import PROFILE_ARTIFACT, TrainedModel
 from mlops.retraining.champion_base import HORIZON_TAG, Beginning
 from mlops.retraining.failed_training import run_name
@@ -65,7 +66,8 @@ class JudgedModel:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of how it was trained."""
-        return (*self.begins.warnings, *self.fitted.warnings)
+        untold = left_out(self.rows.columns)
+        return (*self.begins.warnings, *self.fitted.warnings, *([untold] if untold else []))
 
     @property
     def model(self) -> Any:  # noqa: ANN401 -- an XGBClassifier

@@ -14,6 +14,7 @@ from mlops.training.metric_names import COUNTS
 from mlops.training.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
+    from mlops.features.frame import ColumnRole
     from mlops.strategies import PromotionPolicy, Strategy
     from mlops.training.metrics import Evaluation
     from mlops.training.scrutiny import Scrutiny
@@ -34,6 +35,7 @@ def model_card(
     scrutiny: Scrutiny,
     tags: Mapping[str, str],
     as_of: date,
+    columns: Sequence[ColumnRole] = (),
 ) -> str:
     """Markdown."""
     policy = strategy.training
@@ -63,6 +65,7 @@ def model_card(
         f"Predicts, for the strategy `{strategy.name}`, whether `{policy.label}`.",
         "## Data",
         _table(("", ""), {**dates, "fingerprint": f"`{tags.get('data_fingerprint', 'not known')}`"}.items()),
+        *_columns(columns),
         "## Metrics on the held-out dates",
         _metrics(evaluation),
         "\n".join(f"- {note}" for note in dict.fromkeys((*evaluation.notes, *scrutiny.notes))),
@@ -75,6 +78,13 @@ def model_card(
         _NOT_FOR,
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _columns(columns: Sequence[ColumnRole]) -> list[str]:
+    if not columns:
+        return []
+    rows = [(f"`{one.name}`", f"{one.role}: {one.reason}" if one.reason else one.role) for one in columns]
+    return ["## Columns of the feature view", _table(("column", "used as"), rows)]
 
 
 def scrutiny_sections(scrutiny: Scrutiny, strategy: Strategy) -> list[str]:

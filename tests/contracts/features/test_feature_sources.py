@@ -91,6 +91,13 @@ def test_a_column_is_read_whatever_its_name(store: Callable[[pa.Table], FeatureS
     assert pa.Table.from_batches(batches).column(name).to_pylist() == [2.0, 1.0, 3.0, 4.0, 5.0]
 
 
+def test_a_boolean_is_a_number(store: Callable[[pa.Table], FeatureSource]) -> None:
+    source = store(ROWS.append_column("halted", pa.array([True, False, None, True, False, True])))
+    assert Column(name="halted", kind="number") in source.columns()
+    # By date and ticker: AAPL and MSFT of the 2nd, AAPL and MSFT of the 3rd, AAPL of the 6th.
+    assert source.read("growth", ALL, ["halted"]).column("halted").to_pylist() == [None, 1.0, 0.0, 1.0, 0.0]
+
+
 def test_the_newest_date_is_of_the_strategy_or_of_any(source: FeatureSource) -> None:
     assert source.latest_date("growth") == date(2020, 1, 6)
     assert source.latest_date() == date(2020, 1, 8)

@@ -10,9 +10,11 @@ import psycopg2
 import pytest
 
 from mlops.errors import MissingColumn, SourceUnavailable
+from mlops.features.frame import column_roles, select_features
 from mlops.features.postgres import _IN_WINDOW, _STRATEGY, libpq_uri
 from mlops.features.source import open_source
 from mlops.ports import Window
+from mlops.strategies import DataPolicy
 
 ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
 
@@ -52,7 +54,7 @@ def test_every_numeric_type_is_a_number(url: str) -> None:
         "size": "number",
         "rank": "number",
         "sector": "category",
-        "is_big": "category",
+        "is_big": "number",
         "tags": "other",
         "target_return": "number",
     }
@@ -67,13 +69,32 @@ def test_a_timestamp_belongs_to_its_day_even_the_windows_last(url: str) -> None:
     assert source.dates("growth", Window(start=date(2020, 1, 1), end=date(2020, 1, 31))) == [date(2020, 1, 31)]
 
 
-def test_numeric_and_real_come_as_float64_and_text_of_a_boolean_is_a_word(url: str) -> None:
+def test_numeric_real_and_boolean_come_as_float64(url: str) -> None:
     table = open_source(url).read("growth", ALL, ["date", "pe", "size", "rank", "is_big"])
-    assert [str(field.type) for field in table.schema] == ["date32[day]", "double", "double", "double", "string"]
+    assert [str(field.type) for field in table.schema] == ["date32[day]", "double", "double", "double", "double"]
     assert table.column("pe")[0].as_py() == 12.5
     assert str(table.column("pe")[1].as_py()) == "nan"
     assert table.column("size").to_pylist() == [1.5, None]
-    assert table.column("is_big").to_pylist() == ["true", "false"]
+    assert table.column("is_big").to_pylist() == [1.0, 0.0]
+
+
+def test_money_is_a_number_and_an_identifier_is_no_feature(postgres_url: str) -> None:
+    _execute(
+        postgres_url,
+        "CREATE DOMAIN dollars AS money",
+        """CREATE TABLE ml_training_features (ticker text, date date, strategy text, cap money, fee dollars, id oid,
+                                            target_return float8)""",
+        """INSERT INTO ml_training_features VALUES ('A', '2020-01-02', 'growth', '1234.50', '-0.25', 17, 0.1),
+                                                   ('B', '2020-01-02', 'growth', NULL, NULL, NULL, 0.1)""",
+    )
+    source = open_source(postgres_url)
+    roles = {role.name: role for role in column_roles(source.columns(), DataPolicy())}
+    assert select_features(source.columns(), DataPolicy()) == ("cap", "fee")
+    assert (roles["id"].role, roles["id"].reason) == ("left out", "an identifier of PostgreSQL (oid)")
+    assert source.read("growth", ALL, ["cap", "fee"]).to_pylist() == [
+        {"cap": 1234.5, "fee": -0.25},
+        {"cap": None, "fee": None},
+    ]
 
 
 def test_a_relation_in_another_schema_is_found(postgres_url: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.errors import MissingColumn, UnusableFeatures
-from mlops.features.frame import feature_frame, select_features
+from mlops.features.frame import column_roles, feature_frame, left_out, select_features
 from mlops.ports import Column
 from mlops.strategies import KEY_COLUMNS, DataPolicy
 
@@ -62,6 +62,37 @@ def test_what_is_neither_number_nor_text_cannot_be_included(name: str, kind: str
 
 def test_a_column_that_is_included_twice_is_one_feature() -> None:
     assert select_features(VIEW, DataPolicy(include=("pe", "sector", "pe"))) == ("pe", "sector")
+
+
+def test_every_column_has_one_role_with_the_reason_why_it_is_left_out() -> None:
+    view = (*VIEW, Column(name="Unnamed: 0", kind="number"), Column(name="year", kind="category", left_out="a folder"))
+    roles = column_roles(view, DataPolicy(exclude=("momentum",)))
+    assert [(role.name, role.role, role.reason) for role in roles] == [
+        ("ticker", "key", None),
+        ("date", "key", None),
+        ("strategy", "key", None),
+        ("pe", "feature", None),
+        ("sector", "left out", "text; a check compares it where data.include names it"),
+        ("momentum", "left out", "the policy's data.exclude names it"),
+        ("tags", "left out", "neither number nor text"),
+        ("target_return", "target", None),
+        ("target_volatility_20d", "target", None),
+        ("Unnamed: 0", "left out", "the row number that pandas wrote"),
+        ("year", "left out", "a folder"),
+    ]
+    assert left_out(roles) == (
+        "left out: sector (text; a check compares it where data.include names it), tags (neither number nor text), "
+        "Unnamed: 0 (the row number that pandas wrote), year (a folder)"
+    )
+
+
+def test_what_the_policy_leaves_out_is_no_news() -> None:
+    assert left_out(column_roles(VIEW, DataPolicy(include=("pe",)))) is None
+
+
+def test_a_column_that_the_store_advises_against_is_a_feature_where_the_policy_names_it() -> None:
+    view = (*VIEW, Column(name="year", kind="category", left_out="a folder"))
+    assert select_features(view, DataPolicy(include=("year", "pe"))) == ("year", "pe")
 
 
 NAMES = st.lists(st.sampled_from([column.name for column in VIEW])).map(tuple)

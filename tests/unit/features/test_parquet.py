@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable
+from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnreadableData
+from mlops.features.frame import column_roles, select_features
 from mlops.features.source import open_source
-from mlops.ports import Window
+from mlops.ports import FeatureSource, Window
+from mlops.strategies import DataPolicy
 
 ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
 ROWS = pa.table(
@@ -69,10 +71,85 @@ def test_files_that_are_not_there_are_said_so(tmp_path: Path) -> None:
 
 def test_files_that_are_no_parquet_are_said_so(tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_text("ticker,date", encoding="utf-8")
-    with pytest.raises(SourceUnavailable, match="cannot be read"):
+    with pytest.raises(UnreadableData, match="hold something else than they should"):
         open_source(str(tmp_path / "rows.parquet")).columns()
 
 
 def test_an_unknown_kind_of_source_names_those_that_are_known() -> None:
     with pytest.raises(ConfigurationError, match="postgresql://, sqlite:///, or the path of a Parquet file"):
         open_source("mysql://localhost/features")
+
+
+def folder_of(folder: Path, *parts: pa.Table) -> FeatureSource:
+    for place, part in enumerate(parts):
+        pq.write_table(part, folder / f"part-{place}.parquet")
+    return open_source(str(folder))
+
+
+ONE = ROWS.slice(0, 1).drop_columns(["pe"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "read"),
+    [
+        (None, pa.array([1.5]), [None, 1.5]),
+        (pa.nulls(1), pa.array([1.5]), [None, 1.5]),
+        (pa.array([1]), pa.array([1.5]), [1.0, 1.5]),
+        (pa.array([1], pa.uint8()), pa.array([-(2**40)]), [1.0, -(2.0**40)]),
+        (pa.array([1.5], pa.float32()), pa.array([2.5]), [1.5, 2.5]),
+        (pa.array([1], pa.decimal128(10, 2)), pa.array([2.5]), [1.0, 2.5]),
+    ],
+)
+def test_a_column_is_of_all_files_its_numbers_widened(
+    tmp_path: Path, first: pa.Array | None, second: pa.Array, read: list[float | None]
+) -> None:
+    later = ROWS.slice(1, 1).drop_columns(["pe"]).append_column("vol", second)
+    source = folder_of(tmp_path, ONE if first is None else ONE.append_column("vol", first), later)
+    assert select_features(source.columns(), DataPolicy()) == ("vol",)
+    found = source.read("growth", ALL, ["ticker", "vol"]).to_pylist()
+    assert sorted(found, key=lambda row: row["ticker"]) == [
+        {"ticker": "A", "vol": read[1]},
+        {"ticker": "B", "vol": read[0]},
+    ]
+
+
+def test_texts_may_be_written_in_any_of_arrows_ways(tmp_path: Path) -> None:
+    kinds = (pa.string(), pa.large_string(), pa.string_view())
+    parts = [ONE.set_column(0, "ticker", pa.array([name]).cast(kind)) for name, kind in zip("XYZ", kinds, strict=True)]
+    source = folder_of(tmp_path, ONE, *parts)
+    assert source.read("growth", ALL, ["ticker"]).column("ticker").to_pylist() == ["B", "X", "Y", "Z"]
+
+
+def test_a_column_of_two_types_is_refused_by_file_and_name_and_does_not_wait(tmp_path: Path) -> None:
+    words = r"column 'vol' is double in .*part-0\.parquet and string in .*part-1\.parquet"
+    with pytest.raises(UnreadableData, match=words):
+        folder_of(
+            tmp_path, ONE.append_column("vol", pa.array([1.5])), ONE.append_column("vol", pa.array(["high"]))
+        ).columns()
+
+
+def test_a_whole_number_too_large_beside_fractions_is_refused_and_does_not_wait(tmp_path: Path) -> None:
+    source = folder_of(
+        tmp_path, ONE.append_column("vol", pa.array([2**60 + 1])), ONE.append_column("vol", pa.array([1.5]))
+    )
+    with pytest.raises(UnreadableData, match="1152921504606846977 not in range"):
+        source.read("growth", ALL, ["vol"])
+
+
+def test_folders_of_the_dataset_are_no_features_and_their_names_are_texts(tmp_path: Path) -> None:
+    for ticker in ("0700", "TRUE", "INF", "1E5"):
+        folder = tmp_path / "year=2020" / "month=1" / f"ticker={ticker}"
+        folder.mkdir(parents=True)
+        pq.write_table(ROWS.slice(0, 1).drop_columns(["ticker"]), folder / "rows.parquet")
+    source = open_source(str(tmp_path))
+    roles = {role.name: role for role in column_roles(source.columns(), DataPolicy())}
+    assert [name for name, role in roles.items() if role.role == "feature"] == ["pe"]
+    assert (roles["year"].role, roles["year"].reason) == ("left out", "a folder of the dataset, year=…")
+    assert source.read("growth", ALL, ["ticker"]).column("ticker").to_pylist() == ["0700", "1E5", "INF", "TRUE"]
+
+
+def test_a_folder_may_name_the_date(tmp_path: Path) -> None:
+    for day in ("2020-01-02", "2020-01-03"):
+        (tmp_path / f"date={day}").mkdir()
+        pq.write_table(ROWS.slice(0, 1).drop_columns(["date"]), tmp_path / f"date={day}" / "rows.parquet")
+    assert open_source(str(tmp_path)).dates("growth", ALL) == [date(2020, 1, 2), date(2020, 1, 3)]

@@ -203,6 +203,23 @@ def test_no_target_is_ever_a_feature(services: FakeServices) -> None:
     assert checked(services).result["n_features"] == len(FEATURES)
 
 
+def test_a_column_that_is_left_out_without_a_word_of_the_policy_is_a_finding(services: FakeServices) -> None:
+    sector = pa.array(["tech"] * SHIFTED.num_rows)
+    services.with_source(SHIFTED.append_column("sector", sector).append_column("rating", sector))
+    services.with_policy(data=replace(services.strategies["growth"].data, exclude=("rating",)))
+    document = checked(services).drift_report
+    left_out = [(found["column"], found["is_drift"]) for found in document["findings"] if found["code"] == "left_out"]
+    assert left_out == [("sector", False)]
+    roles = {column["name"]: column["role"] for column in document["data"]["columns"]}
+    assert roles == {
+        **dict.fromkeys(("ticker", "date", "strategy"), "key"),
+        **dict.fromkeys(FEATURES, "feature"),
+        "target_return": "target",
+        "sector": "left out",
+        "rating": "left out",
+    }
+
+
 def test_a_threshold_that_was_given_decides_and_is_shown(services: FakeServices) -> None:
     services.with_source(SHIFTED)
     outcome = checked(services, drift_threshold=1.0)

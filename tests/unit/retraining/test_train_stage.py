@@ -68,6 +68,13 @@ def test_a_version_stands_in_staging_and_goes_on_to_promotion(services: FakeServ
     assert (outcome.next_stage, outcome.run_state) == (Stage.PROMOTE, None)
 
 
+def test_a_text_column_is_left_out_with_a_warning(services: FakeServices) -> None:
+    view = panel()
+    services.with_source(view.append_column("sector", pa.array(["tech"] * view.num_rows)))
+    _, outcome = trained(services)
+    assert outcome.result["warnings"] == ["left out: sector (text; a check compares it where data.include names it)"]
+
+
 def test_a_training_alone_ends_with_its_version_in_staging(services: FakeServices) -> None:
     _, outcome = trained(services, Kind.TRAIN)
     assert (outcome.next_stage, outcome.run_state) == (None, RunState.SUCCEEDED)

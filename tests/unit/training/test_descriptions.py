@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_curve
 
+from mlops.features.frame import ColumnRole
 from mlops.promotion.findings import Finding
 from mlops.strategies import PromotionPolicy, Strategy
 from mlops.training.card import gates_of, model_card
@@ -137,8 +138,14 @@ def test_the_card_says_what_was_learnt_judged_and_required() -> None:
         scrutiny=scrutiny,
         tags={"data_fingerprint": "abc123"},
         as_of=date(2019, 4, 10),
+        columns=(
+            ColumnRole(name="date", role="key"),
+            ColumnRole(name="pe", role="feature"),
+            ColumnRole(name="sector", role="left out", reason="text"),
+        ),
     )
     for words in (
+        "| `date` | key |\n| `pe` | feature |\n| `sector` | left out: text |",
         "# acis_growth_classifier",
         "`target_return > 0`",
         f"| trained on | 2019-01-01 to {split.last_train} (51 dates) |",  # 100 - 30 held out, 20 - 1 purged
