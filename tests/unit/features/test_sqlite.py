@@ -31,7 +31,7 @@ def _source(path: Path, *statements: str) -> FeatureSource:
         ("BIGINT", "number"),
         ("UNSIGNED BIG INT", "number"),
         ("VARCHAR(20)", "category"),
-        ("BOOLEAN", "category"),
+        ("BOOLEAN", "number"),
         ("TIMESTAMP", "date"),
         ("BLOB", "other"),
     ],
