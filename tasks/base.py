@@ -23,6 +23,7 @@ from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.execution import ended_badly, execute
 from mlops.retraining.lease_keeper import Holder, suspended_too
 from mlops.retraining.stages import stages
+from tasks.broker import COMES_BACK
 from tasks.drain import is_draining
 from tasks.notes import Notes
 from tasks.outcomes import note_delivered, store_outcomes
@@ -164,6 +165,7 @@ def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
             root_id=request.root_id,
             parent_id=request.parent_id,
             queue=(request.delivery_info or {})["routing_key"],
+            priority=COMES_BACK,
             soft_time_limit=(request.timelimit or (None, None))[1],
             time_limit=(request.timelimit or (None, None))[0],
             retry=False,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis
+from kombu.transport.redis import Channel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -17,6 +18,9 @@ UNROUTED = "unrouted"
 QUEUES = ("control", "drift", "train.cpu", "train.gpu", "promote", UNROUTED)
 """As `worker.routing` has them, which stands above this package."""
 TIMEOUT_S = 1.0
+COMES_BACK, FIRST_TURN = 0, 3
+"""Celery's priorities of a stage's message; on Redis the least is served first. A stage that comes back keeps its
+place: it goes before all that wait for their first turn. Two of Celery's default steps: every worker reads both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +58,14 @@ class Broker:
         try:
             with self._client.pipeline(transaction=False) as pipe:
                 for queue in QUEUES:
-                    pipe.llen(queue)
-                lengths = pipe.execute()
+                    for one in lists_of(queue):
+                        pipe.llen(one)
+                lengths = iter(pipe.execute())
         except redis.RedisError as exc:
             return BrokerView(depths=None, error=f"Redis does not answer: {exc}")
-        return BrokerView(depths=dict(zip(QUEUES, map(int, lengths), strict=True)))
+        return BrokerView(depths={queue: sum(int(next(lengths)) for _ in lists_of(queue)) for queue in QUEUES})
+
+
+def lists_of(queue: str) -> tuple[str, ...]:
+    """Keys in Redis of the lists that a queue is made of, one a priority; kombu's names."""
+    return (queue, f"{queue}{Channel.sep}{FIRST_TURN}")

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from mlops.errors import TemporaryError
 from mlops.failpoints import external_write
 from mlops.ledger.records import Publication, Sent, Stage
+from tasks.broker import COMES_BACK, FIRST_TURN
 from tasks.notes import AFTER_S, Notes
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class CeleryDispatcher:
                 root_id=publication.run_id,
                 parent_id=publication.previous_task_id or publication.run_id,
                 queue=queue,
+                priority=COMES_BACK if publication.keeps_its_place else FIRST_TURN,
                 retry=False,
                 soft_time_limit=soft_s,
                 time_limit=kill_s,

@@ -15,15 +15,25 @@ from billiard.exceptions import WorkerLostError
 from celery import current_app
 from celery.worker.request import Request
 
+from tasks.memory import KilledForMemory
+
 log = structlog.get_logger(__name__)
+
+#: As billiard writes it.
+SIGKILL_WORDS = "signal 9"
+_killed_for_memory = KilledForMemory()
 
 
 class StageRequest(Request):
     """A message of one of the three stage tasks."""
 
+    # The base class has slots.
+    n_killed_before = 0
+
     def on_accepted(self, pid: Any, time_accepted: Any) -> None:  # noqa: ANN401 -- the base class's signature
         """A child has taken it."""
         super().on_accepted(pid, time_accepted)
+        self.n_killed_before = _killed_for_memory.n_killed()
         if "run_id" in self.kwargs:
             self.acknowledge()
 
@@ -33,7 +43,10 @@ class StageRequest(Request):
         if isinstance(error, ExceptionWithTraceback):  # as billiard wraps it
             error = error.exc
         if isinstance(error, WorkerLostError) and "run_id" in self.kwargs:
-            self._report_lost_child(str(error))
+            cause = str(error)
+            if SIGKILL_WORDS in cause:
+                cause = f"{cause}; {_killed_for_memory.reason(self.n_killed_before)}"
+            self._report_lost_child(cause)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _report_lost_child(self, cause: str) -> None:

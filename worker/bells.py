@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from mlops.bootstrap import Services
 from mlops.ledger.reconciling import PASS_LIMIT
 from mlops.ports import Dispatcher
+from tasks.broker import lists_of
 from tasks.redis_mark import Seen, look, set_mark
 from worker.broker_connection import impatient_connection
 from worker.replies import drop_late_replies
@@ -92,7 +93,8 @@ def queue_lengths(app: Celery) -> dict[str, int] | None:
     try:
         with impatient_connection(app) as connection:
             channel: Any = connection.default_channel
-            return {queue.name: int(channel.client.llen(queue.name)) for queue in QUEUES}
+            length = channel.client.llen
+            return {queue.name: sum(int(length(one)) for one in lists_of(queue.name)) for queue in QUEUES}
     except (OperationalError, RedisError, OSError):
         return None
 

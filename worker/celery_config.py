@@ -25,8 +25,15 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
-        # Task modules, and the signals, in spawned children too.
-        "imports": ("tasks.drift", "tasks.training", "tasks.promotion", "tasks.maintenance", "worker.signals"),
+        # Task modules, and the signals, in spawned children too; and what a role's children would import at once.
+        "imports": (
+            "tasks.drift",
+            "tasks.training",
+            "tasks.promotion",
+            "tasks.maintenance",
+            "worker.signals",
+            *(role.preloaded if role else ()),
+        ),
         # The stage tasks choose for themselves (tasks/request.py); everything else acknowledges early.
         "task_acks_late": False,
         # One message at a time: fair to long tasks; QoS drift hoards hundreds otherwise.

@@ -5,6 +5,7 @@ The workers' main processes fork children and keep away from the database, so th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
@@ -41,6 +42,13 @@ def note_workers(app: Celery, ledger: Ledger) -> int:
                 pid=int(about.get("pid", 0)),
                 host=name.partition("@")[2],
                 concurrency=int(about.get("pool", {}).get("max-concurrency", 0)),
+                uptime_s=_uptime(about),
             )
         )
     return len(queues)
+
+
+def _uptime(about: Mapping[str, Any]) -> float | None:
+    """None where it was not told, or the host's clock was set back since its start."""
+    uptime_s = about.get("uptime")
+    return float(uptime_s) if isinstance(uptime_s, int | float) and uptime_s >= 0 else None

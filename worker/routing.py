@@ -20,11 +20,31 @@ class Role:
     """`spawn` where OpenMP or CUDA is used: forked children of a process that touched them hang."""
     max_tasks_per_child: int | None
     """1 frees a training's memory; None keeps the process and its imports."""
+    preloaded: tuple[str, ...] = ()
+    """Modules that the main process imports before it forks: a new child works at once, where each would take seconds
+    of a core to import them. None of these may start a thread, run OpenMP or open a connection when it is imported."""
 
 
 ROLES: Mapping[str, Role] = {
-    "control": Role(queue="control", concurrency=2, start_method="fork", max_tasks_per_child=None),
-    "drift": Role(queue="drift", concurrency=0, start_method="fork", max_tasks_per_child=200),
+    "control": Role(
+        queue="control",
+        concurrency=2,
+        start_method="fork",
+        max_tasks_per_child=None,
+        preloaded=("mlops.ledger.ledger",),
+    ),
+    "drift": Role(
+        queue="drift",
+        concurrency=0,
+        start_method="fork",
+        max_tasks_per_child=200,
+        preloaded=(
+            "mlops.ledger.ledger",
+            "mlops.features.source",
+            "mlops.features.postgres",
+            "mlops.retraining.drift_stage",
+        ),
+    ),
     "train.cpu": Role(queue="train.cpu", concurrency=1, start_method="spawn", max_tasks_per_child=20),
     "train.gpu": Role(queue="train.gpu", concurrency=1, start_method="spawn", max_tasks_per_child=1),
     "promote": Role(queue="promote", concurrency=1, start_method="spawn", max_tasks_per_child=100),

@@ -42,7 +42,8 @@ def _ready_file() -> Path:
 
 @signals.worker_init.connect
 def clear_the_flags(**_: Any) -> None:  # noqa: ANN401
-    """Of an earlier process with this number or name."""
+    """Of an earlier process with this number or name; all that the main process needs is imported by now."""
+    gc.enable()
     _ready_file().unlink(missing_ok=True)
     forget_drains(load_settings().var_dir)
 
@@ -81,6 +82,7 @@ def let_threads_wait_passively(**_: Any) -> None:  # noqa: ANN401
 @signals.worker_process_init.connect
 def leave_the_libraries_alone(**_: Any) -> None:  # noqa: ANN401
     """What was loaded before the first task lives as long as the process: the collector need not walk it again."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

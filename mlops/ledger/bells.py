@@ -24,7 +24,7 @@ LOST_AFTER_MAX_S = 900.0
 _stage = tables.stage.c
 OF_PUBLICATION: tuple[Column[Any], ...] = (
     _stage.run_id, _stage.stage, _stage.strategy, _stage.device, _stage.executor, _stage.deadline_s,
-    _stage.publish_no, _stage.claimed_task_id, _stage.parent_task_id,
+    _stage.publish_no, _stage.claimed_task_id, _stage.parent_task_id, _stage.token, _stage.ring_backoff_s,
 )  # fmt: skip
 """What `publication_of` reads."""
 
@@ -56,4 +56,6 @@ def publication_of(row: AnyRow) -> Publication | None:
         device=row.device,
         previous_task_id=row.claimed_task_id or row.parent_task_id,
         deadline_s=row.deadline_s,
+        # It was claimed before, or was in the queue before: both are older than what waits there.
+        keeps_its_place=row.token > 0 or row.ring_backoff_s > LOST_AFTER_S,
     )

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_,
 
 from mlops.ledger import tables
 from mlops.ledger.attempts import note_attempt
-from mlops.ledger.bells import LOST_AFTER_MAX_S, handed_out, publication_of, to_be_rung
+from mlops.ledger.bells import LOST_AFTER_MAX_S, LOST_AFTER_S, handed_out, publication_of, to_be_rung
 from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled, returned
@@ -23,6 +23,8 @@ _stage = tables.stage.c
 _is_rung = _stage.executor == Executor.CELERY
 _is_queued = _stage.state == StageState.QUEUED
 _is_running = _stage.state == StageState.RUNNING
+_keeps_its_place = or_(_stage.token > 0, _stage.ring_backoff_s > LOST_AFTER_S)
+"""As `Publication.keeps_its_place`."""
 
 PASS_LIMIT = 1000
 """Messages of one pass: a broker that was away for a day is filled in portions."""
@@ -137,20 +139,24 @@ def _from_now(seconds: float) -> ColumnElement[Any]:
 
 
 def _unconfirmed(connection: Connection) -> list[AnyRow]:
-    """Due stages whose newest message is not known to be sent."""
+    """Due stages whose newest message is not known to be sent, in the order of their runs' age."""
     return list(
         connection.execute(
             select(_stage.run_id, _stage.stage)
+            .join(tables.run, tables.run.c.run_id == _stage.run_id)
             .where(_is_queued, _is_rung, _stage.published_at.is_(None), _stage.ring_at <= now())
-            .order_by(_stage.ring_at)
+            .order_by(tables.run.c.created_at)
             .limit(PASS_LIMIT)
-            .with_for_update(skip_locked=True)
+            .with_for_update(of=tables.stage, skip_locked=True)
         )
     )
 
 
 def _lost(connection: Connection, queue_lengths: Mapping[str, int], *, at_once: bool) -> list[AnyRow]:
-    """Sent messages that the broker cannot have any more, oldest first, per queue at most as many as it lacks."""
+    """Sent messages that the broker cannot have any more, per queue at most as many as it lacks.
+
+    Those first that a worker would have got first.
+    """
     is_sent = and_(_is_queued, _is_rung, is_due, _stage.published_at.is_not(None))
     counts = connection.execute(
         select(_stage.queue, func.count().label("due")).where(is_sent).group_by(_stage.queue)
@@ -163,7 +169,7 @@ def _lost(connection: Connection, queue_lengths: Mapping[str, int], *, at_once: 
         oldest = connection.execute(
             select(_stage.run_id, _stage.stage)
             .where(is_sent, _stage.queue == queue, true() if at_once else _stage.ring_at <= now())
-            .order_by(_stage.published_at)
+            .order_by(_keeps_its_place.desc(), _stage.published_at)
             .limit(lacking)
             .with_for_update(skip_locked=True)
         ).all()

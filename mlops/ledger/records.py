@@ -133,6 +133,8 @@ class Publication:
     """Task id of the message that led to this one, for Flower's chain."""
     deadline_s: float | None = None
     """How long the stage may run, by its policy; the message's time limits follow it. None: the task's own."""
+    keeps_its_place: bool = False
+    """The stage has had its turn or lost its message: it goes before those that were never sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,4 +392,6 @@ class WorkerBeat:
     pid: int
     host: str
     concurrency: int
+    uptime_s: float | None = None
+    """Since its main process was started, by its host's clock; None: not told."""
     seen_at: datetime | None = None

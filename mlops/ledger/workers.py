@@ -5,18 +5,23 @@ from __future__ import annotations
 from sqlalchemy import and_, case, false, select, update
 
 from mlops.ledger import tables
-from mlops.ledger.columns import now, within
+from mlops.ledger.columns import after, now, within
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import WorkerBeat
+from mlops.ledger.records import Executor, StageState, WorkerBeat
 
+_stage = tables.stage.c
 _worker = tables.worker.c
+
+SILENT_SHARE = 1 / 3
+"""What a worker held that was started anew since is taken when it was not renewed for this share of a lease: 20 s of
+60 s, two renewals."""
 
 
 class Workers(LedgerPart):
     """Signs of life and the drain flag."""
 
     def worker_seen(self, beat: WorkerBeat) -> None:
-        """A sign of life. A new process under an old name starts without the old one's drain flag."""
+        """A sign of life. A new process under an old name ends the old one's leases and has not its drain flag."""
         values = {
             "role": beat.role,
             "queues": list(beat.queues),
@@ -35,6 +40,23 @@ class Workers(LedgerPart):
                     index_elements=[_worker.name],
                     set_={**values, "draining": case((same_process, _worker.draining), else_=false())},
                 )
+            )
+        if beat.uptime_s is not None:
+            self._end_leases_of_before(beat.name, uptime_s=beat.uptime_s)
+
+    def _end_leases_of_before(self, name: str, *, uptime_s: float) -> None:
+        """End what an earlier process of this name held: it died, so that nobody need wait until its leases run out.
+
+        Where it lives after all (two of one name, a clock that was set), it has renewed them lately and keeps them.
+        """
+        silent = _stage.lease_until < after(self.lease_s * (1 - SILENT_SHARE))
+        with self.database.statement("ledger.end_leases_of_before") as connection:
+            connection.execute(
+                update(tables.stage)
+                .where(_stage.state == StageState.RUNNING, _stage.executor == Executor.CELERY, _stage.worker == name)
+                .where(_stage.claimed_at < after(-uptime_s), silent, _stage.lease_until < _stage.deadline_at)
+                .where(_stage.lease_until > now())
+                .values(lease_until=now())
             )
 
     def workers(self, *, within_s: float = 60.0) -> list[WorkerBeat]:

@@ -16,6 +16,7 @@ from mlops.ledger.states import SUCCESSES, TERMINAL
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import CHAMPION, EXPERIMENT, PARENT_TAG, RUN_TAG
 from mlops.mlflow.report_runs import experiment_of_checks
+from tasks.broker import lists_of
 from tests.chaos.load import Load
 from tests.chaos.system import BEATEN, CANARY, LOADED, ChaosSystem
 from tests.support.waiting import wait_for
@@ -63,7 +64,8 @@ def rest(system: ChaosSystem, *, within_s: float = REST_S) -> datetime:
         unshown = system.services.ledger.unprojected() or system.services.registry.open_runs()
         with system.redis_client() as client:
             # A start that a dead worker held comes back after a minute.
-            held = client.exists("unacked", "control", "drift", "train.cpu", "promote")
+            queues = ("control", "drift", "train.cpu", "promote")
+            held = client.exists("unacked", *(one for queue in queues for one in lists_of(queue)))
         return not active and not waiting and not unlogged and not unshown and not held
 
     try:

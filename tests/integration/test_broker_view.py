@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import queue
+from dataclasses import replace
 
 import redis
 from celery import Celery
+from kombu import Connection
 from pydantic import SecretStr
 
 from config.settings import Settings
-from mlops.ledger.records import Stage
+from mlops.bootstrap import Services
+from mlops.ledger.records import Publication, Stage
 from mlops.ports import Progress
 from tasks.broker import QUEUES, UNROUTED, Broker
 from tasks.progress import store_progress
 from tasks.progress_feed import ProgressFeed, Told
+from tasks.publish import CeleryDispatcher, publisher
 from tests.support.waiting import wait_for
 from worker import routing
+from worker.bells import queue_lengths
 
 NOBODY = "redis://127.0.0.1:1/0"
 
@@ -31,6 +36,27 @@ def test_the_depths_are_the_messages_that_wait(redis_url: str) -> None:
         client.lpush("drift", "a", "b")
     view = Broker(Settings(celery_broker_url=SecretStr(redis_url))).look()
     assert view.depths == {**dict.fromkeys(QUEUES, 0), "drift": 2}
+
+
+def test_what_comes_back_is_got_before_what_waits_for_its_first_turn_and_counts_with_it(redis_url: str) -> None:
+    settings = Settings(celery_broker_url=SecretStr(redis_url), database_url=SecretStr("sqlite:///nowhere.db"))
+    dispatcher = CeleryDispatcher(publisher(Services(settings)), Services(settings))
+    first = Publication(run_id="", stage=Stage.PROMOTE, publish_no=1, strategy="growth", device="cpu")
+    sent = [replace(first, run_id="first-1"), replace(first, run_id="first-2")]
+    sent += [replace(first, run_id=name, publish_no=2, keeps_its_place=True) for name in ("back-1", "back-2")]
+    for publication in sent:
+        assert dispatcher.publish(publication)
+    depths = Broker(settings).look().depths
+    assert depths is not None
+    assert depths["promote"] == 4
+    assert (queue_lengths(Celery(broker=redis_url)) or {})["promote"] == 4
+    got = []
+    with Connection(redis_url) as connection, connection.SimpleQueue("promote") as waiting:
+        for _ in sent:
+            message = waiting.get(timeout=5)
+            message.ack()
+            got.append(message.payload[1]["run_id"])
+    assert got == ["back-1", "back-2", "first-1", "first-2"]
 
 
 def test_without_redis_the_reason_is_said() -> None:

@@ -71,6 +71,35 @@ def test_a_process_has_one_set_of_services() -> None:
     assert process_services() is process_services()
 
 
+@pytest.mark.parametrize(
+    ("role", "wanted"), [("control", "mlops.ledger.ledger"), ("drift", "mlops.retraining.drift_stage")]
+)
+def test_a_worker_that_forks_has_loaded_what_its_children_need_and_nothing_that_must_not_be_forked(
+    role: str, wanted: str
+) -> None:
+    code = f"""
+import gc, sys, threading, worker.main
+worker.main.app.loader.import_default_modules()
+print(*[name for name in ("{wanted}", "xgboost", "sklearn", "mlflow") if name in sys.modules])
+print(threading.active_count(), gc.isenabled())
+from celery import signals
+signals.worker_init.send(None)
+print(gc.isenabled())
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={
+            "PATH": "/usr/bin:/bin", "CELERY_BROKER_URL": "redis://127.0.0.1:1/0", "ACIS_VAR_DIR": "/nonexistent",
+            "WORKER_ROLE": role,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )  # fmt: skip
+    assert found.stdout.splitlines() == [wanted, "1 False", "True"]
+
+
 @pytest.mark.parametrize("module", ["worker.main", "tasks.dispatch", "mlops.bootstrap", "mlops.cli.app"])
 def test_what_forks_or_starts_often_loads_neither_openmp_nor_mlflow(module: str) -> None:
     # A process that forks after OpenMP ran hangs in its children; and each of these takes a second to import.

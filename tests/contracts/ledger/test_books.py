@@ -72,6 +72,38 @@ def test_workers_are_those_seen_lately(timed: TimedLedger) -> None:
     assert replace(worker, seen_at=None) == replace(BEAT, name="train@h", device="gpu")
 
 
+def test_a_worker_that_was_started_anew_ends_the_leases_of_the_process_before(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    held = granted(ledger, accepted_and_sent(ledger).run_id, worker=BEAT.name)
+    granted(ledger, accepted_and_sent(ledger, request_for("value")).run_id, worker="drift-b@h")
+    timed.advance(15)
+    ledger.worker_seen(replace(BEAT, uptime_s=5.0))
+    assert ledger.due_publications() == [], "it may have missed a renewal and live"
+    timed.advance(10)
+    fresh = granted(ledger, accepted_and_sent(ledger, request_for("fresh")).run_id, worker=BEAT.name)
+    timed.advance(10)
+    ledger.worker_seen(replace(BEAT, uptime_s=25.0))
+    (back,) = ledger.due_publications()
+    assert (back.run_id, back.keeps_its_place) == (held.run_id, True)
+    error = ledger.run(held.run_id).stages[0].error
+    assert error is not None
+    assert "stopped renewing" in error
+    timed.advance(15)
+    ledger.worker_seen(replace(BEAT, uptime_s=40.0))
+    assert fresh.run_id not in {due.run_id for due in ledger.due_publications()}, "it took that itself"
+    assert ledger.renew(fresh).lease_until
+
+
+def test_a_stage_that_is_renewed_stays_with_its_worker_whatever_its_hosts_clock_says(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    grant = granted(ledger, accepted_and_sent(ledger).run_id, worker=BEAT.name)
+    for _ in range(6):
+        timed.advance(10)
+        ledger.renew(grant)
+        ledger.worker_seen(replace(BEAT, uptime_s=0.0))
+    assert ledger.due_publications() == []
+
+
 def test_a_new_process_under_an_old_name_does_not_drain(ledger: SqlLedger) -> None:
     ledger.worker_seen(BEAT)
     assert ledger.set_draining(BEAT.name)

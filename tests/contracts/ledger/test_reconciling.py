@@ -117,6 +117,62 @@ def test_a_queue_gets_back_at_most_what_it_lacks_oldest_first(timed: TimedLedger
     assert sent_again(timed.ledger, {"drift": 0}) == run_ids[2:]
 
 
+def test_a_stage_that_comes_back_keeps_its_place_and_one_that_was_never_sent_has_none(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    first = ledger.accept(request_for("never sent")).publication
+    assert first is not None
+    assert not first.keeps_its_place
+    timed.advance(6)
+    assert [due.keeps_its_place for due in ledger.due_publications()] == [False]
+
+    drained = granted(ledger, accepted_and_sent(ledger, request_for("drained")).run_id)
+    retried = granted(ledger, accepted_and_sent(ledger, request_for("retried")).run_id)
+    lost_child = granted(ledger, accepted_and_sent(ledger, request_for("lost child")).run_id, task_id="t")
+    back = [
+        ledger.release(drained, cause="drained"),
+        ledger.fail(retried, error="crash", retry=True),
+        ledger.worker_lost(lost_child.run_id, Stage.DRIFT, task_id="t", cause="killed"),
+    ]
+    assert [one.publication.keeps_its_place for one in back if one and one.publication] == [True, True, True]
+    going_on = ledger.finish(
+        granted(ledger, drained.run_id), StageOutcome(result={}, run_state=None, next_stage=Stage.TRAIN)
+    )
+    assert going_on.publication is not None
+    assert not going_on.publication.keeps_its_place
+
+
+def test_what_comes_back_is_handed_out_in_the_order_of_age_with_its_place(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    grants = []
+    for name in ("oldest", "older", "old"):
+        grants.append(granted(ledger, accepted_and_sent(ledger, request_for(name)).run_id))
+        timed.advance(1)
+    # The youngest is due first.
+    for grant, delay_s in zip(grants, (30, 20, 10), strict=True):
+        ledger.fail(grant, error="away", retry=True, delay_s=delay_s, counts=False)
+    timed.advance(31)
+    due = ledger.due_publications()
+    assert [one.run_id for one in due] == [grant.run_id for grant in grants]
+    assert all(one.keeps_its_place for one in due)
+
+
+def test_a_lost_message_of_what_came_back_is_missed_before_those_that_wait_for_their_first_turn(
+    timed: TimedLedger,
+) -> None:
+    ledger = timed.ledger
+    waiting = accepted_and_sent(ledger, request_for("waits")).run_id
+    timed.advance(1)
+    back = ledger.release(granted(ledger, accepted_and_sent(ledger, request_for("back")).run_id), cause="drained")
+    assert back.publication is not None
+    ledger.published([Sent(publication=back.publication, queue="drift", task_id="again")])
+    timed.advance(61)
+    # One of the two is not in the queue: the first that a worker would have got.
+    (again,) = ledger.due_publications({"drift": 1})
+    assert (again.run_id, again.keeps_its_place) == (back.publication.run_id, True)
+    (lost,) = [one for one in ledger.due_publications({"drift": 0}) if one.run_id == waiting]
+    assert lost.keeps_its_place
+
+
 def test_queues_are_counted_apart(timed: TimedLedger) -> None:
     one = accepted_and_sent(timed.ledger, request_for("a"), queue="drift").run_id
     accepted_and_sent(timed.ledger, request_for("b"), queue="train.cpu")

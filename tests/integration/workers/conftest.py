@@ -26,6 +26,7 @@ from config.settings import ROOT, Settings
 from mlops.bootstrap import Services, connect
 from mlops.ledger.engine import Database
 from mlops.ledger.records import RunView
+from tasks.broker import lists_of
 from tests.support.features import postgres_table
 from tests.support.ledgers import with_movable_clock
 from tests.support.processes import environment_of
@@ -92,7 +93,8 @@ class Workers:
             inspect = self.app.control.inspect(timeout=2.0, limit=N_WORKERS)
             held = [inspect.active(), inspect.reserved()]
             with self.app.connection_for_read() as connection:
-                waiting = sum(connection.default_channel.client.llen(queue) for queue in ("control", "drift"))
+                length = connection.default_channel.client.llen
+                waiting = sum(length(one) for queue in ("control", "drift") for one in lists_of(queue))
             return not waiting and all(answer and not any(answer.values()) for answer in held)
 
         eventually(is_idle, "the workers are idle")

@@ -120,6 +120,11 @@ def test_a_stage_goes_to_the_queue_of_its_device(stage: Stage, device: str, queu
 # --------------------------------------------------------------------------- sending
 
 
+def test_a_stage_that_comes_back_goes_before_those_that_wait_for_their_first_turn(bench: Bench) -> None:
+    assert bench.dispatcher.publish(replace(bench.publication(), keeps_its_place=True))
+    assert bench.celery.sent[0][1]["priority"] == 0
+
+
 def test_a_bell_carries_ids_alone_and_flowers_chain(bench: Bench) -> None:
     publication = replace(bench.publication(), previous_task_id="parent")
     assert bench.dispatcher.publish(publication)
@@ -132,6 +137,7 @@ def test_a_bell_carries_ids_alone_and_flowers_chain(bench: Bench) -> None:
                 "root_id": publication.run_id,
                 "parent_id": "parent",
                 "queue": "drift",
+                "priority": 3,  # one of Celery's default steps on Redis, behind 0
                 "retry": False,
                 "soft_time_limit": 930,  # DEADLINE_S, 900 s, and 30
                 "time_limit": 960,
