@@ -2,15 +2,19 @@
 
 Order: environment, then the servers that `make run` announces in `var/run/endpoints.json` while it serves,
 then the defaults below. An `ACIS_*` variable that is not listed here is refused, so a misspelt one cannot
-be taken in silence. Nothing below the edge reads this: functions receive the values that they use.
+be taken in silence; one that a newer version has recorded in ACIS_KNOWN_VARIABLES is left aside with a warning, so
+that this version starts in the newer one's environment (docs/decisions/0027). Nothing below the edge reads this:
+functions receive the values that they use.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +25,11 @@ from config.endpoints import read_endpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 """The repository's root: packages are run from it, never installed elsewhere."""
+
+
+log = logging.getLogger(__name__)
+
+_RECORD = "ACIS_KNOWN_VARIABLES"
 
 
 class SettingsError(ValueError):
@@ -139,6 +148,11 @@ class Settings(BaseSettings):
     mlflow_url: str | None = Field(None, validation_alias="ACIS_MLFLOW_URL")
     """Where people reach MLflow, for the admin page's links; unset: MLFLOW_TRACKING_URI."""
 
+    # ---- releases
+    known_variables: str | None = Field(None, validation_alias="ACIS_KNOWN_VARIABLES")
+    """Names of all `ACIS_*` variables that the release which this environment was made for knows, comma between them:
+    an older worker in it goes on without those that it does not know. The release's own manifests set it."""
+
     # ---- logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias="ACIS_LOG_LEVEL")
     """Least severe level that is written."""
@@ -191,15 +205,15 @@ def variables() -> dict[str, str]:
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of this process. Raises SettingsError for an unknown or invalid variable."""
+    given = os.environ if environ is None else environ
+    recorded = {name.strip() for name in given.get(_RECORD, "").split(",")}
     known = variables()
-    for name in os.environ if environ is None else environ:
-        if name.startswith("ACIS_") and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"known are {', '.join(n for n in known if n[:5] == 'ACIS_')}"
-            )
-            message = f"environment variable {name} is not known; {hint}"
-            raise SettingsError(message)
+    unknown = [name for name in given if name.startswith("ACIS_") and name not in known]
+    for name in unknown:
+        if name not in recorded:
+            raise SettingsError(_unknown(name, {*known, *recorded}))
+    if unknown:
+        _warn_of_newer(tuple(sorted(unknown)))
     try:
         return Settings()
     except ValidationError as exc:
@@ -207,3 +221,21 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         words = first["msg"].removeprefix("Value error, ")
         message = f"environment variable {first['loc'][0]} is not valid: {words}" if first["loc"] else words
         raise SettingsError(message) from exc
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    ours = ", ".join(known_name for known_name in variables() if known_name.startswith("ACIS_"))
+    hint = f"did you mean {near[0]}?" if near else f"known are {ours}"
+    return f"environment variable {name} is not known; {hint} (where a newer version knows it, add it to {_RECORD})"
+
+
+@cache
+def _warn_of_newer(names: tuple[str, ...]) -> None:
+    """Once a process, however often its settings are read."""
+    log.warning(
+        "settings.newer_variables %s: a newer version's, by %s; this version goes on without them, "
+        "and upgrading it makes them count",
+        ", ".join(names),
+        _RECORD,
+    )

@@ -26,6 +26,12 @@ def test_env_example_lists_the_settings_and_composes_own_variables() -> None:
     assert not COMPOSE_ALONE & set(variables())
 
 
+@pytest.mark.parametrize("path", ["docker-compose.yml", "k8s/base/kustomization.yaml"])
+def test_the_manifests_record_the_variables_that_this_release_knows(path: str) -> None:
+    recorded = re.findall(r"ACIS_KNOWN_VARIABLES(?:: \"|=)([A-Z0-9_,]+)", (ROOT / path).read_text(encoding="utf-8"))
+    assert [set(names.split(",")) for names in recorded] == [{name for name in variables() if name.startswith("ACIS_")}]
+
+
 def test_compose_uses_each_variable_that_is_its_own() -> None:
     assert compose_variables(ROOT) >= COMPOSE_ALONE
 

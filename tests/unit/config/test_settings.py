@@ -93,6 +93,27 @@ def test_a_variable_that_resembles_none_is_refused_with_all_that_are_known(monke
         load_settings()
 
 
+def test_a_newer_versions_variable_is_left_aside_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ACIS_KNOWN_VARIABLES", "ACIS_LEASE_S, ACIS_OF_NEXT_YEAR,ACIS_OF_THE_YEAR_AFTER")
+    monkeypatch.setenv("ACIS_OF_NEXT_YEAR", "1")
+    monkeypatch.setenv("ACIS_LEASE_S", "45")
+    assert load_settings().lease_s == 45.0
+    load_settings()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("settings.newer_variables ACIS_OF_NEXT_YEAR: ")
+
+
+def test_a_variable_that_a_newer_version_does_not_know_either_is_refused_by_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACIS_KNOWN_VARIABLES", "ACIS_OF_NEXT_YEAR")
+    monkeypatch.setenv("ACIS_OF_NEXT_YAER", "1")
+    with pytest.raises(SettingsError, match=r"ACIS_OF_NEXT_YAER is not known; did you mean ACIS_OF_NEXT_YEAR\?"):
+        load_settings()
+
+
 def test_other_programs_variables_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACISTOOL", "1")
     load_settings()
