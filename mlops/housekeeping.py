@@ -43,6 +43,7 @@ def tidy(services: Services) -> Tidied:
     """Raises LedgerUnavailable; checkpoints that do not answer wait for the next time."""
     settings, ledger = services.settings, services.ledger
     report_days = settings.keep_reports_days
+    _all(ledger.fill_check_columns)
     tidied = Tidied(
         # Reports first: a run goes once its report is gone.
         reports=_all(lambda: ledger.purge_reports(older_than_days=report_days)) if report_days is not None else 0,

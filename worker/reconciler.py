@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 PORTION, PORTIONS = 200, 50
 """Outcomes that are stored together, and how often in one pass: 10,000 in some ten seconds."""
 
+NEWEST_REPORTS = 2_000
+"""Where a worker of an older version may have stored one since the last pass; housekeeping looks at all of them."""
+
 
 def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     """Pass after pass until `stop` is set; a pass that fails is logged, and the next one comes."""
@@ -77,6 +80,7 @@ def reconcile(app: Celery, services: Services) -> None:
         ("inline", services.ledger.fail_lost_inline),
         ("publish", lambda: republish(app, services, dispatcher)),
         ("slots", lambda: open_due_slots(services, dispatcher)),
+        ("reports", lambda: services.ledger.fill_check_columns(among_newest=NEWEST_REPORTS)),
         ("flushed", lambda: restore_flushed_outcomes(app, services.ledger)),
         ("outcomes", lambda: deliver_all(app, services.ledger)),
     )

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from mlops.errors import ReportNotFound
 from mlops.ledger import tables
+from mlops.ledger.check_columns import check_columns
 from mlops.ledger.columns import now
 from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
@@ -93,6 +94,24 @@ class Reports(LedgerPart):
             for run_id, training, version in connection.execute(trainings):
                 named[run_id, "training"], named[run_id, "version"] = training, version
         return {key: name for key, name in named.items() if name}
+
+    def fill_check_columns(self, *, among_newest: int | None = None, limit: int = 100) -> int:
+        """Write what reports say in short beside those that an older version stored without it; how many.
+
+        among_newest : of so many reports alone, which costs next to nothing; None: of all, by reading the table once
+        """
+        empty = select(_report.id, _report.report).where(_report.verdict.is_(None)).order_by(_report.id.desc())
+        if among_newest is not None:
+            empty = empty.where(_report.id > select(func.max(_report.id) - among_newest).scalar_subquery())
+        with self.database.reading() as connection:
+            rows = connection.execute(empty.limit(limit)).all()
+        said = {row.id: columns for row in rows if (columns := check_columns(row.report))["verdict"] is not None}
+        if not said:
+            return 0
+        with self.database.transaction("ledger.fill_check_columns") as connection:
+            for report_id, columns in said.items():
+                connection.execute(update(tables.drift_report).where(_report.id == report_id).values(columns))
+        return len(said)
 
     def report_logged(self, run_id: str, *, registry_run_id: str, url: str | None) -> bool:
         """Note where the registry shows the report, beside it and in its stage's result.

@@ -103,8 +103,14 @@ class Runs(LedgerPart):
     """The life of a run but for its stages' execution."""
 
     def accept(self, request: RunRequest) -> Accepted:
-        """Insert run and first stage, or find the run that is there already."""
+        """Insert run and first stage, or find the run that is there already.
+
+        A request with an id of its own, as a start by message has, gets the same answer whenever it comes again: also
+        after the run that it was answered with has ended, for as long as that is kept.
+        """
         run_id = request.run_id or str(uuid.uuid4())
+        if request.run_id is not None and (answered := self._answered(run_id)) is not None:
+            return answered
         for _ in range(_ACCEPT_TRIES):
             first = self._opened(run_id, request)
             if first is not None:
@@ -112,16 +118,34 @@ class Runs(LedgerPart):
                 return Accepted(run_id=run_id, created=True, state=RunState.QUEUED, publication=publication)
             with self.database.reading() as connection:
                 there = _run_in_the_way(connection, run_id, request)
-                if there is not None:
-                    return Accepted(
-                        run_id=there.run_id,
-                        created=False,
-                        state=RunState(there.state),
-                        publication=_unsent(connection, run_id) if there.run_id == run_id else None,
-                    )
+                unsent = None if there is None or there.run_id != run_id else _unsent(connection, run_id)
+            if there is None:
+                continue
+            if request.run_id is not None and there.run_id != run_id:
+                self._note_answer(run_id, there.run_id)
+            return Accepted(run_id=there.run_id, created=False, state=RunState(there.state), publication=unsent)
         raise InvalidTransition(
             f"{request.kind} of {request.strategy!r} met a run that ended {_ACCEPT_TRIES} times; ask again"
         )
+
+    def _answered(self, task_id: str) -> Accepted | None:
+        """What a start was answered with before; None for one that is new, or has a run of its own."""
+        query = (
+            select(_run.run_id, _run.state)
+            .join(tables.answered_start, tables.answered_start.c.run_id == _run.run_id)
+            .where(tables.answered_start.c.task_id == task_id)
+        )
+        with self.database.reading() as connection:
+            there = connection.execute(query).one_or_none()
+        if there is None:
+            return None
+        return Accepted(run_id=there.run_id, created=False, state=RunState(there.state), publication=None)
+
+    def _note_answer(self, task_id: str, run_id: str) -> None:
+        # Before it is given: a message whose worker dies in between comes again.
+        noting = self.database.insert(tables.answered_start).values(task_id=task_id, run_id=run_id, created_at=now())
+        with self.database.statement("ledger.answered") as connection:
+            connection.execute(noting.on_conflict_do_nothing())
 
     def _opened(self, run_id: str, request: RunRequest) -> AnyRow | None:
         """The first stage of the new run; None where another run is in the way."""

@@ -121,6 +121,15 @@ Index(
 _trained = text("stage = 'train' AND state = 'succeeded'")
 Index("ix_mlops_stage_trained", stage.c.strategy, stage.c.finished_at, postgresql_where=_trained, sqlite_where=_trained)
 
+answered_start = Table(
+    "mlops_answered_start",
+    metadata,
+    Column("task_id", String(155), primary_key=True),
+    # the run that was active; while it is kept, the start opens none of its own
+    Column("run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Timestamp, nullable=False),
+)
+
 attempt = Table(
     "mlops_attempt",
     metadata,

@@ -189,6 +189,10 @@ class Ledger(Protocol):
         """What the ledger says the registry has of these runs: (run, kind as in `LoggedByRun`) → its name."""
         ...
 
+    def fill_check_columns(self, *, among_newest: int | None = None, limit: int = 100) -> int:
+        """Write in short what reports of an older version say, which stored the report alone; how many."""
+        ...
+
     # -- the reconciler's view
 
     def due_publications(

@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from mlops.errors import ReportNotFound, RunNotFound
+from mlops.ledger import tables
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Kind, RunState, ScheduleEntry, Stage, StageOutcome, WorkerBeat
 from tests.support.ledgers import TimedLedger, accepted_and_sent, granted, request_for
@@ -250,6 +252,25 @@ def test_where_the_registry_shows_a_report_is_noted_once_and_stands_in_the_runs_
     assert ledger.run(run_id).stages[0].result == {
         "verdict": "stable", "mlflow_report_run_id": "m1", "mlflow_report_url": "http://mlflow/#/m1",
     }  # fmt: skip
+
+
+def test_what_a_report_of_an_older_version_says_in_short_is_filled_in(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    run_id = accepted_and_sent(ledger).run_id
+    document = {"summary": {"drift_detected": True, "drift_ratio": 0.4}, "verdict": {"rule": "raw"}}
+    ledger.finish(granted(ledger, run_id), StageOutcome(result={}, run_state=RunState.SUCCEEDED, drift_report=document))
+    lame = accepted_and_sent(ledger, request_for("value")).run_id
+    ledger.finish(granted(ledger, lame), StageOutcome(result={}, run_state=RunState.SUCCEEDED, drift_report={"x": 1}))
+    written = ledger.check_of(run_id)
+    empty = dict.fromkeys(("verdict", "rule", "raw_verdict", "share", "alert_share"))
+    with ledger.database.transaction() as connection:
+        connection.execute(update(tables.drift_report).values(empty))  # as a worker that does not know them
+    assert ledger.sorted_checks(verdict="drifted") == []
+    assert ledger.fill_check_columns(among_newest=1) == 0
+    assert ledger.fill_check_columns(among_newest=2) == 1
+    assert ledger.check_of(run_id) == written
+    assert [check.share for check in ledger.sorted_checks(verdict="drifted")] == [0.4]
+    assert ledger.fill_check_columns() == 0
 
 
 def test_a_report_that_is_not_there_cannot_be_noted(ledger: SqlLedger) -> None:

@@ -72,6 +72,28 @@ def test_another_strategy_kind_or_namespace_is_not_in_the_way(ledger: SqlLedger,
     assert ledger.accept(request_for(**change)).created
 
 
+def test_a_start_that_comes_again_after_the_run_it_was_answered_with_opens_none(ledger: SqlLedger) -> None:
+    active = ledger.accept(request_for())
+    first = ledger.accept(request_for(run_id="task-1"))
+    assert (first.run_id, first.created) == (active.run_id, False)
+    ledger.cancel(active.run_id, actor="test")
+    again = ledger.accept(request_for(run_id="task-1"))
+    assert (again.run_id, again.created, again.state) == (active.run_id, False, RunState.CANCELLED)
+    assert again.publication is None
+    assert len(ledger.runs()) == 1
+    assert ledger.accept(request_for(run_id="task-2")).created  # another start is another run
+
+
+def test_what_a_start_was_answered_with_is_forgotten_with_that_run(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    active = ledger.accept(request_for())
+    ledger.accept(request_for(run_id="task-1"))
+    ledger.cancel(active.run_id, actor="test")
+    timed.advance(2 * 86_400.0)
+    assert ledger.purge_runs(older_than_days=1.0) == 1
+    assert ledger.accept(request_for(run_id="task-1")).created
+
+
 def test_a_new_run_is_accepted_once_the_active_one_has_ended(ledger: SqlLedger) -> None:
     first = ledger.accept(request_for())
     ledger.cancel(first.run_id, actor="test")
