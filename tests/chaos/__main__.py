@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 
 from tests.chaos import results
-from tests.chaos.faults import FAULTS, inject
+from tests.chaos.faults import FAULTS, impossible_here, inject
 from tests.chaos.invariants import look, rest
 from tests.chaos.load import Load
 from tests.chaos.system import ChaosSystem, left_processes, run_system
@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.fault is not None and options.fault not in FAULTS:
         parser.error(f"fault {options.fault!r} is not known; one of: {', '.join(FAULTS)}")
+    if options.fault is not None and (reason := impossible_here(options.fault)):
+        print(f"skipped: {options.fault}: {reason}")
+        return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     clockwork = DEFAULTS if options.defaults else SHORT
     print(f"seed {seed}, lease {clockwork['lease_s']:g} s", flush=True)
@@ -71,6 +74,7 @@ def run_part(system: ChaosSystem, options: argparse.Namespace, seed: int) -> res
     """Faults until they are enough, then rest, then a look."""
     rng = random.Random(seed)
     recoveries: list[float] = []
+    possible = [name for name in FAULTS if not impossible_here(name)]
     began = time.monotonic()
     # A lease has to run out, a reconciler to pass, a start to come back from a dead worker (70 s).
     within_s = 120.0 + 3 * system.settings.lease_s
@@ -82,7 +86,7 @@ def run_part(system: ChaosSystem, options: argparse.Namespace, seed: int) -> res
             if options.minutes is None and len(recoveries) >= options.times:
                 break
             time.sleep(rng.uniform(*BETWEEN_S))
-            name = options.fault or rng.choice(list(FAULTS))
+            name = options.fault or rng.choice(possible)
             recoveries.append(inject(name, system, load, rng, within_s=within_s))
             print(f"{elapsed_s:7.1f} s  {name}: recovered after {recoveries[-1]:.1f} s", flush=True)
     found = look(system, load, until=rest(system))

@@ -20,6 +20,7 @@ import redis
 
 from mlops.ledger.states import TERMINAL
 from tests.chaos.load import Load
+from tests.chaos.older_code import NoOlderCode, older_code, older_commit
 from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
 from tests.chaos.system import ChaosSystem
 from tests.support.processes import Role
@@ -270,6 +271,66 @@ def _break_mlflow(proxy: FaultyProxy, way: str) -> None:
         proxy.hold()
 
 
+# ---- answers that are lost after the server has acted
+
+_LOST_WITHIN_S = 15.0
+ACTS = {
+    "PostgreSQL": (b"EXECUTE acis_", b"COMMIT", b"UPDATE mlops_", b"INSERT INTO"),
+    "MLflow": (
+        b"/runs/create",
+        b"/runs/log-batch",
+        b"/runs/update",
+        b"/runs/delete",
+        b"/model-versions/create",
+        b"POST /",
+    ),
+    "Redis": (b"LPUSH", b"BRPOP", b"SET", b"HSET", b"ZREM"),
+}
+"""By server, what requests hold that change something there."""
+
+
+def lose_answers(server: str) -> Fault:
+    """The server does what it is asked, and the connection is reset in place of its answer, some times in a row."""
+
+    def lost(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+        proxy = {
+            "PostgreSQL": system.servers.postgres_proxy,
+            "MLflow": system.servers.mlflow_proxy,
+            "Redis": system.servers.redis_proxy,
+        }[server]
+        n_wanted, act = rng.randint(1, 5), rng.choice(ACTS[server])
+        proxy.lose_answers(n_wanted, to=act)
+        with contextlib.suppress(AssertionError):  # a rare act: then the answer to whatever comes next
+            wait_for(lambda: proxy.n_lost > 0, f"an answer to {act!r} is lost", within_s=_LOST_WITHIN_S, every_s=0.02)
+        if proxy.n_lost == 0:
+            proxy.lose_answers(n_wanted)
+        wait_for(lambda: proxy.n_lost > 0, "an answer is lost", within_s=_LOST_WITHIN_S, every_s=0.02)
+        sleep(rng.uniform(0.0, 2.0))
+        proxy.pass_on()
+        return _trains_again(system, load) if server == "MLflow" else load.canary()
+
+    return lost
+
+
+# ---- releases
+
+OLDER_WORKS_WITHIN_S = 90.0
+
+
+def old_beside_new(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """Workers of the code before the newest migration take stages beside today's, on today's tables."""
+    root = older_code(system.folder)
+    roles = [Role(arguments=(kind, "older"), root=root) for kind in WORKERS]
+    ended = "SELECT count(*) FROM mlops_stage WHERE worker LIKE '%-older@%' AND state = 'succeeded'"
+    before = system.rows(ended)[0][0]
+    with system.roles.joined_by(roles):
+        wait_for(
+            lambda: system.rows(ended)[0][0] > before + 2, "older workers end stages", within_s=OLDER_WORKS_WITHIN_S
+        )
+        sleep(rng.uniform(0.0, 10.0))
+    return load.canary()
+
+
 def _trains_again(system: ChaosSystem, load: Load) -> Recovered:
     """A training that ended after the fault has a version."""
     since = system.services.ledger.now()
@@ -293,7 +354,22 @@ FAULTS: dict[str, Fault] = {
     "slow network": slow_network,
     "PostgreSQL restarted": restart_postgres,
     "MLflow outage": outage_of_mlflow,
+    "old code beside new": old_beside_new,
+    "answers of PostgreSQL lost": lose_answers("PostgreSQL"),
+    "answers of MLflow lost": lose_answers("MLflow"),
+    "answers of Redis lost": lose_answers("Redis"),
 }
+
+
+def impossible_here(name: str) -> str:
+    """Why this fault cannot be injected in this clone; empty where it can."""
+    if FAULTS[name] is old_beside_new:
+        try:
+            older_commit()
+        except NoOlderCode as exc:
+            return str(exc)
+    return ""
+
 
 _BROKEN = (redis.RedisError, OSError)
 

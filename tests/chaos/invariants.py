@@ -16,6 +16,7 @@ from mlops.ledger.states import SUCCESSES, TERMINAL
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import CHAMPION, EXPERIMENT, PARENT_TAG, RUN_TAG
 from mlops.mlflow.report_runs import experiment_of_checks
+from mlops.mlflow.second_logs import SecondLogs
 from tasks.broker import lists_of
 from tests.chaos.load import Load
 from tests.chaos.system import BEATEN, CANARY, LOADED, ChaosSystem
@@ -28,6 +29,8 @@ REST_S = 240.0
 #: A slot is opened so soon while one beat lives, and every minute has one in the suite's timetable.
 SLOT_WITHIN_S = 30.0
 EVERY = timedelta(minutes=1)
+#: Of a thousand runs each, in MLflow: more than a part of the suite makes.
+_PAGES = 20
 #: Ends that nobody asked for: with a hundred attempts nothing may fail or die of faults that pass.
 UNWANTED = (RunState.FAILED, RunState.DEAD)
 
@@ -113,6 +116,7 @@ def _lost(system: ChaosSystem, load: Load) -> Iterator[str]:
 
 
 def _doubled(system: ChaosSystem) -> Iterator[str]:
+    yield from _not_named(system)
     yield from _logged_twice(system)
     registry = system.services.registry
     made: Counter[str] = Counter()
@@ -148,6 +152,26 @@ def _logged_twice(system: ChaosSystem) -> Iterator[str]:
         for run_id, n_runs in logged.items():
             if n_runs > 1:
                 yield f"run {run_id} is logged {n_runs} times in {name}"
+
+
+def _not_named(system: ChaosSystem) -> Iterator[str]:
+    """What MLflow has of our runs and the ledger does not name; the reconciler sweeps it away, by and by."""
+    registry, ledger = system.services.registry, system.services.ledger
+    sweep = SecondLogs(safe_age=timedelta(0))
+    for _ in range(_PAGES):
+        sweep.step(system.services)
+    for listed in (registry.logged_runs, registry.logged_versions):
+        logged, page = listed()
+        while page is not None:
+            more, page = listed(page=page)
+            logged += more
+        run_ids = [one.ledger_run_id for one in logged]
+        unknown, named = ledger.unknown_runs(run_ids), ledger.named_in_registry(run_ids)
+        for one in logged:
+            if one.ledger_run_id in unknown:
+                yield f"{one.kind} {one.name} in MLflow is of run {one.ledger_run_id}, which is not in the ledger"
+            if (name := named.get((one.ledger_run_id, one.kind), one.name)) != one.name:
+                yield f"{one.kind} {one.name} in MLflow is of run {one.ledger_run_id}, for which the ledger names {name}"
 
 
 def _experiments() -> list[str]:

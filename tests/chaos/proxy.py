@@ -4,6 +4,7 @@ cut()         every connection ends with a reset, new ones go through
 refuse()      every connection ends, new ones are reset at once: nobody listens, as far as a client can tell
 hold()        nothing passes in either direction, connections stay open: half open, as when a cable is pulled
 answer(b)     new connections get these bytes as soon as they ask anything, then they end
+lose_answers(n)  the next n answers are swallowed and their connections reset: the server has acted, and nobody is told
 delay_s       each piece waits so long                   bytes_per_s   pieces pass no faster than this
 pass_on()     all of it ends
 """
@@ -40,6 +41,9 @@ class FaultyProxy:
         self.bytes_per_s: float | None = None
         self._refusing = False
         self._canned: bytes | None = None
+        self._to_lose = 0
+        self._wanted: bytes | None = None
+        self.n_lost = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
@@ -66,9 +70,18 @@ class FaultyProxy:
         self._canned = content
         self.cut()
 
+    def lose_answers(self, n: int, *, to: bytes | None = None) -> None:
+        """Swallow the next `n` answers, of requests that hold `to` where it is given; `n_lost` counts them.
+
+        The request has gone through, and the server has answered it: what was asked for is done.
+        """
+        self.n_lost, self._wanted = 0, to
+        self._to_lose = n
+
     def pass_on(self) -> None:
         """Be a proxy again."""
         self._refusing, self._canned, self.delay_s, self.bytes_per_s = False, None, 0.0, None
+        self._to_lose = 0
         self._call(self._open.set)
 
     # ---- life
@@ -140,7 +153,10 @@ class FaultyProxy:
                 return
             self._writers.add(up_writer)
             try:
-                await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
+                asked = bytearray()
+                await asyncio.gather(
+                    self._pump(reader, up_writer, request=asked), self._pump(up_reader, writer, answer_to=asked)
+                )
             finally:
                 self._writers.discard(up_writer)
                 up_writer.close()
@@ -150,9 +166,31 @@ class FaultyProxy:
             self._writers.discard(writer)
             writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _loses(self, asked: bytearray) -> bool:
+        """Whether this answer is swallowed; what nobody asked for, as a greeting, is none."""
+        found = bytes(asked)
+        asked.clear()
+        if not self._to_lose or not found or (self._wanted is not None and self._wanted not in found):
+            return False
+        self._to_lose -= 1
+        self.n_lost += 1
+        return True
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        request: bytearray | None = None,
+        answer_to: bytearray | None = None,
+    ) -> None:
         while piece := await reader.read(_PIECE):
             await self._open.wait()
+            if request is not None:
+                request += piece  # since the last answer began
+            elif answer_to is not None and self._loses(answer_to):
+                _reset(writer)
+                raise ConnectionResetError  # ends both directions
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             if self.bytes_per_s:

@@ -12,10 +12,13 @@ import pytest
 
 from tests.chaos.proxy import LOOPBACK, FaultyProxy
 
+RECEIVED: list[bytes] = []
+
 
 class Echo(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         while piece := self.request.recv(1024):
+            RECEIVED.append(piece)
             self.request.sendall(piece)
 
 
@@ -26,6 +29,13 @@ def echo_port() -> Iterator[int]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
+
+
+@pytest.fixture
+def received() -> list[bytes]:
+    """What the server gets from now on."""
+    RECEIVED.clear()
+    return RECEIVED
 
 
 @pytest.fixture
@@ -83,6 +93,30 @@ def test_a_canned_answer_is_given_to_whatever_is_asked(proxy: FaultyProxy) -> No
     with connected(proxy) as client:
         assert echoed(client) == b"no"
         assert client.recv(1024) == b""
+
+
+def test_an_answer_is_lost_after_the_server_has_acted(proxy: FaultyProxy, received: list[bytes]) -> None:
+    with connected(proxy) as client:
+        assert echoed(client, b"before") == b"before"
+        proxy.lose_answers(1, to=b"wri")
+        assert echoed(client, b"read") == b"read"
+        with pytest.raises(ConnectionResetError):
+            echoed(client, b"write")
+    assert received == [b"before", b"read", b"write"]
+    assert proxy.n_lost == 1
+    with connected(proxy) as client:
+        assert echoed(client, b"write") == b"write"  # no more than asked for
+
+
+def test_answers_are_lost_until_it_passes_on_again(proxy: FaultyProxy) -> None:
+    proxy.lose_answers(100)
+    for _ in range(3):
+        with connected(proxy) as client, pytest.raises(ConnectionResetError):
+            echoed(client)
+    assert proxy.n_lost == 3
+    proxy.pass_on()
+    with connected(proxy) as client:
+        assert echoed(client) == b"ping"
 
 
 def test_pieces_are_delayed_and_slowed(proxy: FaultyProxy) -> None:

@@ -37,12 +37,23 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**others, **texts, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
+def environment_for(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the code at `root` takes: code of before ACIS_KNOWN_VARIABLES refuses those that came later."""
+    known = (root / "config" / "settings.py").read_text(encoding="utf-8")
+    if '"ACIS_KNOWN_VARIABLES"' in known:
+        ours = ",".join(name for name in variables() if name.startswith("ACIS_"))
+        return {**environment, "ACIS_KNOWN_VARIABLES": ours}
+    return {name: value for name, value in environment.items() if not name.startswith("ACIS_") or f'"{name}"' in known}
+
+
 @dataclass
 class Role:
     """One process of the system, whoever it is by now."""
 
     arguments: tuple[str, ...]
     """Of `python -m worker`."""
+    root: Path = ROOT
+    """Where its code is."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     ends: list[int] = field(default_factory=list)
@@ -97,6 +108,18 @@ class Roles:
         finally:
             self._held_back = []
 
+    @contextmanager
+    def joined_by(self, roles: list[Role]) -> Iterator[None]:
+        """These too, until the end of the block; then they are asked to end, and are gone."""
+        for role in roles:
+            self._start(role)
+        self.all += roles
+        try:
+            yield
+        finally:
+            self.all = [role for role in self.all if role not in roles]
+            self._end(roles)
+
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
         for role in self.all:
@@ -109,14 +132,17 @@ class Roles:
     ) -> None:
         self._closing.set()
         self._thread.join()
-        everyone = [process for role in self.all for process in (*role.children(), _process(role)) if process]
-        for role in self.all:
+        self._end(self.all)
+
+    def _end(self, roles: list[Role]) -> None:
+        everyone = [process for role in roles for process in (*role.children(), _process(role)) if process]
+        for role in roles:
             if role.process is not None:
                 role.process.terminate()
         _, alive = psutil.wait_procs(everyone, timeout=STOP_S)
         for process in alive:
             process.kill()
-        for role in self.all:
+        for role in roles:
             if role.process is not None:
                 role.process.wait()
         assert not alive, f"still there {STOP_S:.0f} s after SIGTERM: {alive}"
@@ -125,8 +151,8 @@ class Roles:
         with (self._logs / f"{role.name}.log").open("ab") as log:
             role.process = subprocess.Popen(
                 [sys.executable, "-m", "worker", *role.arguments],
-                cwd=ROOT,
-                env=self._environment,
+                cwd=role.root,
+                env=environment_for(role.root, self._environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
