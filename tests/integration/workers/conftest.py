@@ -184,7 +184,7 @@ def workers(worker_settings: Settings) -> Iterator[Workers]:
             return len(running.app.control.inspect(timeout=0.5, limit=N_WORKERS).ping() or {}) == N_WORKERS
 
         try:
-            eventually(both_answer, "both workers answer")
+            eventually(both_answer, "both workers answer", within_s=90.0)
         except AssertionError:
             pytest.fail("\n".join((logs / f"{role}.log").read_text()[-3000:] for role in ("control", "drift")))
         yield running

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import chain, chord, group, signature
 from celery.exceptions import TimeoutError as NoOutcome
 from pydantic import SecretStr
 
 from config.settings import Settings
 from mlops.bootstrap import Services, connect
+from mlops.errors import RunNotFound
 from mlops.ledger.records import Executor, Kind, Publication, RunRequest, RunState, Sent, Stage, StageState
 from mlops.retraining.run_requests import run_request
 from mlops.servers.ports import choose_port
@@ -162,6 +164,58 @@ def test_a_bell_that_arrives_twice_does_nothing_the_second_time(workers: Workers
     assert (after.stages[0].token, after.stages[0].finished_at) == (1, stage.finished_at)
     assert after.outcome == before.outcome
     assert workers.caller.AsyncResult(bell.id).get(timeout=DEADLINE_S) == told
+
+
+# --------------------------------------------------------------------------- what follows a start
+
+
+def test_a_chain_behind_a_start_is_refused_for_all_of_it_and_opens_no_run(workers: Workers) -> None:
+    first, then = (
+        signature("drift.check", kwargs={"strategy": "growth", "check_only": True}, app=workers.caller, queue=queue)
+        for queue in ("control", "a queue that nobody serves")
+    )
+    result = chain(first, then.set(immutable=True)).apply_async()
+    with pytest.raises(Exception, match="the rest of a chain cannot follow it; send it alone"):
+        result.get(timeout=DEADLINE_S)
+    with pytest.raises(RunNotFound):
+        workers.run(result.parent.id)
+    result.parent.forget()
+
+
+def test_a_chord_over_starts_is_refused_and_its_body_does_not_start(workers: Workers) -> None:
+    checks = [
+        signature("drift.check", kwargs={"strategy": name, "check_only": True}, app=workers.caller, queue="control")
+        for name in ("growth", "empty")
+    ]
+    body = signature("drift.check", kwargs={"strategy": "growth"}, app=workers.caller, queue="control", immutable=True)
+    result = chord(checks, app=workers.caller)(body)
+    with pytest.raises(Exception, match="a chord cannot follow it"):
+        result.get(timeout=DEADLINE_S)
+    with pytest.raises(RunNotFound):
+        workers.run(result.id)
+    result.parent.forget()
+
+
+def test_a_group_of_starts_is_taken(workers: Workers) -> None:
+    checks = [
+        signature("drift.check", kwargs={"strategy": name, "check_only": True}, app=workers.caller, queue="control")
+        for name in ("growth", "empty")
+    ]
+    result = group(checks, app=workers.caller).apply_async()
+    of_growth, of_empty = result.results
+    assert of_growth.get(timeout=DEADLINE_S)["state"] == "succeeded"
+    with pytest.raises(RunFailed, match="has no rows"):
+        of_empty.get(timeout=DEADLINE_S)
+
+
+@pytest.mark.parametrize("way", ["link", "link_error"])
+def test_a_callback_in_a_queue_of_the_callers_own_is_refused_with_the_start(workers: Workers, way: str) -> None:
+    callback = signature("mine", app=workers.caller, queue="a queue of mine", immutable=True)
+    result = workers.caller.send_task(
+        "drift.check", kwargs={"strategy": "growth"}, queue="control", **{way: [callback]}
+    )
+    with pytest.raises(Exception, match=f"a {way} cannot follow it"):
+        result.get(timeout=DEADLINE_S)
 
 
 # --------------------------------------------------------------------------- death of a child
