@@ -17,8 +17,11 @@ from dataclasses import dataclass
 
 import psutil
 import redis
+from sqlalchemy import create_engine, text
 
+from mlops.errors import AcisError
 from mlops.ledger.states import TERMINAL
+from tests.chaos.clock import MISSING, library
 from tests.chaos.load import Load
 from tests.chaos.older_code import NoOlderCode, older_code, older_commit
 from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
@@ -31,6 +34,8 @@ Fault = Callable[[ChaosSystem, Load, random.Random], Recovered]
 
 #: Kills look for a worker with work for so long.
 BUSY_WITHIN_S = 5.0
+#: Starts that are sent while the ledger cannot take them: each must have become a run when that is over.
+BY_NAME = 4
 WORKERS = ("control", "drift", "train.cpu", "promote")
 
 
@@ -242,10 +247,53 @@ def restart_postgres(system: ChaosSystem, load: Load, rng: random.Random) -> Rec
     """SIGKILL of all its processes, or a fast shutdown; then recovery from the write-ahead log."""
     server = system.servers.postgres
     rng.choice([server.kill, server.stop])()
+    by_name = load.ask_by_name(BY_NAME)
     sleep(rng.uniform(0.0, 3.0))
     server.start()
     system.engine.dispose()
-    return load.canary()
+    return _all_of(by_name, load.canary())
+
+
+def read_only_postgres(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """It reads and takes no writes for some seconds, as one that was demoted in a failover."""
+    admin = create_engine(
+        system.servers.admin_url,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"options": "-c default_transaction_read_only=off"},
+    )
+
+    def say(statement: str) -> None:
+        with admin.connect() as connection:
+            connection.execute(text(statement))
+            connection.execute(text("SELECT pg_reload_conf()"))
+
+    try:
+        say("ALTER SYSTEM SET default_transaction_read_only = on")
+        sleep(0.5)
+        by_name = load.ask_by_name(BY_NAME)
+        sleep(rng.uniform(3.0, 10.0))
+    finally:
+        say("ALTER SYSTEM RESET default_transaction_read_only")
+        admin.dispose()
+    return _all_of(by_name, load.canary())
+
+
+def move_clock(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """PostgreSQL's clock is two hours ahead, or behind, for some seconds."""
+    system.servers.clock.move(rng.choice([1, -1]) * 7200)
+    sleep(rng.uniform(5.0, 12.0))
+    system.servers.clock.move(0)
+    sleep(1.0)  # until everybody has seen it
+    ledger = system.services.ledger
+
+    def is_set_back() -> bool:
+        return not any(entry.is_ahead(ledger.now()) for entry in ledger.schedule())
+
+    return _all_of(is_set_back, load.canary())
+
+
+def _all_of(*facts: Recovered) -> Recovered:
+    return lambda: all(fact() for fact in facts)
 
 
 def outage_of_mlflow(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
@@ -353,6 +401,8 @@ FAULTS: dict[str, Fault] = {
     "connections half open": half_open,
     "slow network": slow_network,
     "PostgreSQL restarted": restart_postgres,
+    "PostgreSQL read-only": read_only_postgres,
+    "clock moved by 2 h": move_clock,
     "MLflow outage": outage_of_mlflow,
     "old code beside new": old_beside_new,
     "answers of PostgreSQL lost": lose_answers("PostgreSQL"),
@@ -362,7 +412,9 @@ FAULTS: dict[str, Fault] = {
 
 
 def impossible_here(name: str) -> str:
-    """Why this fault cannot be injected in this clone; empty where it can."""
+    """Why this fault cannot be injected in this clone, or on this machine; empty where it can."""
+    if FAULTS[name] is move_clock and library() is None:
+        return MISSING
     if FAULTS[name] is old_beside_new:
         try:
             older_commit()
@@ -371,7 +423,7 @@ def impossible_here(name: str) -> str:
     return ""
 
 
-_BROKEN = (redis.RedisError, OSError)
+_BROKEN = (redis.RedisError, OSError, AcisError)
 
 
 def inject(name: str, system: ChaosSystem, load: Load, rng: random.Random, *, within_s: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import uuid
@@ -19,10 +20,18 @@ from mlops.ledger.records import Kind, RunState
 from mlops.retraining.run_requests import run_request
 from tests.chaos.system import CANARY, LOADED, ChaosSystem
 from tests.support.waiting import wait_for
+from worker.routing import QUEUES
 
 log = structlog.get_logger(__name__)
 
 KINDS = (Kind.PIPELINE, Kind.RETRAIN, Kind.CHECK, Kind.TRAIN)
+#: Of a kind, the task that starts it, and what it is asked with.
+BY_NAME: dict[Kind, tuple[str, dict[str, object]]] = {
+    Kind.PIPELINE: ("drift.check", {}),
+    Kind.CHECK: ("drift.check", {"check_only": True}),
+    Kind.RETRAIN: ("model.train", {}),
+    Kind.TRAIN: ("model.train", {"promote": False}),
+}
 #: So many runs at once are asked for: both training workers have one, and one waits.
 AT_ONCE = 4
 PAUSE_S = 0.1
@@ -47,6 +56,7 @@ class Load:
             broker_connection_retry=False,
             task_ignore_result=True,
         )
+        self._program = _tasks_of_ours(system.servers.redis_url)
 
     def __enter__(self) -> Self:
         ledger = self._system.services.ledger
@@ -60,6 +70,7 @@ class Load:
     ) -> None:
         self.stop()
         self._caller.close()
+        self._program.close()
 
     def stop(self) -> None:
         """Ask for nothing more."""
@@ -75,6 +86,34 @@ class Load:
         if accepted.publication is not None:
             services.dispatcher.publish(accepted.publication)
         return accepted.run_id
+
+    def ask_by_name(self, number: int) -> Callable[[], bool]:
+        """Starts by every task's name; whether each has become a run, or was told of the run that was in its way."""
+        ids = [self._send(self._rng.choice(LOADED), kind) for kind in self._rng.choices(KINDS, k=number)]
+
+        def are_runs() -> bool:
+            with self._system.redis_client() as client:
+                return all(self._is_a_run(task_id, client.get(f"celery-task-meta-{task_id}")) for task_id in ids)
+
+        return are_runs
+
+    def _is_a_run(self, task_id: str, stored: object) -> bool:
+        if self._system.rows("SELECT 1 FROM mlops_run WHERE run_id = :r", r=task_id):
+            return True
+        told = json.loads(str(stored)) if stored else {}
+        assert told.get("status") != "FAILURE", f"start {task_id} was lost: {told['result']}"
+        return told.get("status") == "SUCCESS" and told["result"]["created"] is False
+
+    def _send(self, strategy: str, kind: Kind) -> str:
+        """By a task's name, in either of the two ways; the id that its run will have."""
+        task_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        name, asked = BY_NAME[kind]
+        arguments = {"strategy": strategy, "reason": "by name", **asked}
+        if self._rng.random() < 0.5:
+            self._caller.send_task(name, kwargs=arguments, queue="control", task_id=task_id)
+        else:
+            self._program.tasks[name].apply_async(kwargs=arguments, task_id=task_id)
+        return task_id
 
     def canary(self) -> Callable[[], bool]:
         """Whether a check that was asked for from now on has come to its end."""
@@ -114,11 +153,24 @@ class Load:
         if len(busy) >= self._at_once:
             return
         strategy, kind = self._rng.choice(LOADED), self._rng.choice(KINDS)
-        if kind is Kind.PIPELINE and self._rng.random() < 0.5:
-            task_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        if self._rng.random() < 0.3:
             # Accepted once the ledger has it: what Redis loses before that was never promised.
-            self._caller.send_task(
-                "drift.check", kwargs={"strategy": strategy, "reason": "by name"}, queue="control", task_id=task_id
-            )
+            self._send(strategy, kind)
         else:
             self.ask(strategy, kind)
+
+
+def _tasks_of_ours(redis_url: str) -> Celery:
+    """A program with this code base, whose tasks have `.delay`."""
+    app = Celery("a-program", broker=redis_url, backend="disabled://", set_as_current=False)
+    app.conf.update(
+        imports=("tasks.drift", "tasks.training", "tasks.promotion"),
+        task_queues=QUEUES,
+        task_routes="worker.routing.route_task",
+        task_publish_retry=False,
+        broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 2, "max_retries": 1},
+        broker_connection_retry=False,
+    )
+    app.loader.import_default_modules()
+    app.finalize()
+    return app

@@ -7,7 +7,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from mlops.servers import redis as redis_module
 from mlops.servers.ports import choose_port
 from mlops.servers.process import Child
 from mlops.servers.program import Program
+from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
 from tests.support.servers import origin
 
@@ -69,6 +70,10 @@ class Servers:
     redis_proxy: FaultyProxy
     postgres_proxy: FaultyProxy
     mlflow_proxy: FaultyProxy
+    clock: MovableClock
+    """PostgreSQL's."""
+    admin_url: str
+    """Of PostgreSQL's superuser."""
     redis_url: str
     database_url: str
     features_url: str
@@ -98,9 +103,11 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         installation = postgres.reachable(postgres.find_installation(origin()), home=home, user=user)
         data_dir = postgres.init_cluster(installation, home=home, password=password, user=user)
         admin_url = postgres.postgres_url(port=postgres_port, password=password, database="postgres")
+        clock = MovableClock(home)
+        program = postgres.postgres_program(installation, data_dir=data_dir, port=postgres_port, user=user)
         database = Server(
             "postgres",
-            postgres.postgres_program(installation, data_dir=data_dir, port=postgres_port, user=user),
+            replace(program, environment={**program.environment, **clock.environment}),
             lambda: postgres.postgres_answers(admin_url),
             port=postgres_port,
             log=folder / "postgres.log",
@@ -145,6 +152,8 @@ def run_servers(folder: Path) -> Iterator[Servers]:
             redis_proxy=stack.enter_context(FaultyProxy(redis_port)),
             postgres_proxy=stack.enter_context(FaultyProxy(postgres_port)),
             mlflow_proxy=stack.enter_context(FaultyProxy(mlflow_port)),
+            clock=clock,
+            admin_url=admin_url,
             redis_url=redis_url,
             database_url=database_url,
             features_url=features_url,

@@ -56,6 +56,12 @@ def test_a_retraining_counts_when_it_came_to_its_end(ledger: SqlLedger) -> None:
     assert last_retrained(ledger, PATIENT, namespace="live", run_id=run_id, until=date(2020, 3, 9)) is None
 
 
+def test_a_retraining_of_a_clock_that_was_ahead_holds_no_cooldown(ledger: SqlLedger) -> None:
+    retrained(ledger, date(2020, 3, 4))
+    retrained(ledger, date(2021, 3, 4))
+    assert last_retrained(ledger, PATIENT, namespace="live", run_id="this", until=date(2020, 3, 9)) == date(2020, 3, 4)
+
+
 def test_a_policy_without_them_asks_nothing(ledger: SqlLedger) -> None:
     plain = replace(PATIENT, drift=DriftPolicy())
     retrained(ledger, date(2020, 3, 4))
