@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from admin.refusals import NotValid
 from mlops.errors import InvalidPolicyEdit, InvalidStrategyFile
-from mlops.policy_overlay import in_force
+from mlops.policy_overlay import in_force, was_and_is
 from mlops.strategy_file import POLICIES, Settled, checked, snapshot
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def edit(visit: Visit, name: str, asked: Mapping[str, Any], *, reason: str) -> d
     visit.note(reason=reason, **values)
     if not values:
         raise NotValid(f"nothing is different from the policy of {name} as it is; nothing was changed")
-    with_values(now.strategy, values)
+    after = with_values(now.strategy, values)
+    visit.note(**was_and_is(now.strategy, after, values))
     visit.services.policies.edit(name, values, actor=visit.person.actor, reason=stated(reason))
     return values
 
@@ -94,9 +95,11 @@ def edit(visit: Visit, name: str, asked: Mapping[str, Any], *, reason: str) -> d
 def take_back(visit: Visit, name: str, path: str, *, reason: str) -> None:
     """The file's value holds again. Raises NotValid where there is no edit of the path, InvalidPolicyEdit."""
     visit.note(path=path, reason=reason)
-    if path not in standing(visit, name).held:
+    now = standing(visit, name)
+    if path not in now.held:
         raise NotValid(f"no edit of {path} holds for {name}; nothing was changed")
-    visit.services.policies.edit(name, {path: None}, actor=visit.person.actor, reason=stated(reason))
+    settled = visit.services.policies.edit(name, {path: None}, actor=visit.person.actor, reason=stated(reason))
+    visit.note(**was_and_is(now.strategy, settled.strategy, [path]))
 
 
 def stated(reason: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +26,11 @@ from mlops.retraining.narrative import stage_lines
 #: Exit codes of every command.
 OK, FINDING, ERROR = 0, 1, 2
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+#: A terminal breaks a long line in the middle of a word, so there lines are wrapped here; a file gets them whole.
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class StageDisplay:
@@ -95,6 +99,11 @@ class StageDisplay:
             self._progress = progress
             yield self
         self._progress = None
+
+
+def short_run_id(run_id: str) -> str:
+    """An id as lists show it: the first eight characters of a UUID, every other one whole. Commands take both."""
+    return run_id[:8] if _UUID.fullmatch(run_id) else run_id
 
 
 def time_left(seconds: float) -> str:

@@ -49,6 +49,18 @@ def is_edit(origin: str) -> bool:
     return origin.startswith(f"{_SET_BY} ")
 
 
+def was_and_is(before: Strategy, after: Strategy, paths: Iterable[str]) -> dict[str, str]:
+    """Each path's value before and after an edit, as the audit shows it: `0.3 → 0.4`; a path that is gone has none."""
+
+    def shown(strategy: Strategy, path: str) -> str:
+        try:
+            return str(value_at(snapshot(strategy), path))
+        except InvalidPolicyEdit:
+            return "nothing"
+
+    return {path: f"{shown(before, path)} → {shown(after, path)}" for path in paths}
+
+
 def value_at(values: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 -- any JSON value
     """The value of a snapshot at `drift.alert_share`. Raises InvalidPolicyEdit where there is none."""
     found: Any = values

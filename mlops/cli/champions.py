@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,9 @@ import typer
 from mlops.cli.options import AsJson, MinAccuracy, OnWorkers, StrategyName
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.table import Table
+
     from mlops.bootstrap import Services
 
 
@@ -24,7 +26,7 @@ def promote(
     from mlops.ledger.records import Kind
 
     raise typer.Exit(
-        _decide(strategy, Kind.PROMOTE, version, f"acis promote by {getpass.getuser()}", min_accuracy, queue, json)
+        _decide(strategy, Kind.PROMOTE, version, "asked for on the command line", min_accuracy, queue, json)
     )
 
 
@@ -68,11 +70,26 @@ def compare(
         if json:
             print_json(frame.astype(object).where(frame.notna(), None).to_dict("records"))
         else:
-            out.print(frame.to_string() if len(frame) else f"No model is in stage {stage}.", markup=False)
+            out.print(_side_by_side(frame) if len(frame) else f"No model is in stage {stage}.")
         return 0
 
     set_up_logging(level="WARNING")
     raise typer.Exit(guarded(body))
+
+
+def _side_by_side(frame: DataFrame) -> Table:
+    """One row per model; metrics that no model has are left out."""
+    from rich.table import Table
+
+    named = [name for name in frame.columns if name not in ("model_name", "version") and frame[name].notna().any()]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for name in ("version", *named):
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in frame.to_dict("records"):
+        cells = ["" if row[name] != row[name] else f"{row[name]:.3f}" for name in named]
+        table.add_row(str(row["model_name"]), f"v{row['version']}", *cells)
+    return table
 
 
 def _compare_versions(services: Services, strategy: str, first: str, second: str, json: bool) -> int:
@@ -104,6 +121,7 @@ def _decide(
     from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, print_json
+    from mlops.invocation import command_line_actor
     from mlops.ledger.records import Kind, RunState
     from mlops.retraining.launch import launch
     from mlops.retraining.narrative import error_of, is_error
@@ -118,7 +136,7 @@ def _decide(
             strategy,
             Kind(kind),
             reason=reason,
-            requested_by=getpass.getuser(),
+            requested_by=command_line_actor(),
             version=version,
             min_accuracy=min_accuracy,
         )

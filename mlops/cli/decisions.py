@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.cli.options import AsJson, OnWorkers
+from mlops.cli.options import AsJson, OnWorkers, RunId
+from mlops.invocation import command_line_actor
 
 if TYPE_CHECKING:
     from mlops.retraining.approval import Answer
 
-_RunId = Annotated[str, typer.Argument(help="A run that decided; for an answer, one that awaits approval.")]
 _Digest = Annotated[
     str | None, typer.Option(help="Digest of the evidence that you looked at; refused where it is another.")
 ]
@@ -20,7 +19,7 @@ _Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 
 
 def explain(
-    run_id: _RunId,
+    run_id: RunId,
     replay: Annotated[bool, typer.Option("--replay", help="Only compute the decision again and compare.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -33,10 +32,10 @@ def explain(
 
     def body() -> int:
         ledger = connect().ledger
-        view = ledger.run(run_id)
-        promotion = ledger.promotion_of(run_id)
+        view = ledger.run(ledger.full_run_id(run_id))
+        promotion = ledger.promotion_of(view.run_id)
         if promotion is None:
-            message = f"run {run_id} of {view.strategy} is {view.state} and decided about no version"
+            message = f"run {view.run_id} of {view.strategy} is {view.state} and decided about no version"
             raise RunNotFound(message)
         again = replayed(promotion.evidence, promotion.evidence_digest)
         if json:
@@ -51,14 +50,14 @@ def explain(
 
 
 def approve(
-    run_id: _RunId, reason: _Reason, digest: _Digest = None, queue: OnWorkers = False, json: AsJson = False
+    run_id: RunId, reason: _Reason, digest: _Digest = None, queue: OnWorkers = False, json: AsJson = False
 ) -> None:
     """Put what a run proposed into Production. Exit code 1 where it is refused, for the champion moved meanwhile."""
     raise typer.Exit(_answer(run_id, "approve", reason, digest, queue, json))
 
 
 def reject(
-    run_id: _RunId, reason: _Reason, digest: _Digest = None, queue: OnWorkers = False, json: AsJson = False
+    run_id: RunId, reason: _Reason, digest: _Digest = None, queue: OnWorkers = False, json: AsJson = False
 ) -> None:
     """Refuse what a run proposed; its version goes to Archived."""
     raise typer.Exit(_answer(run_id, "reject", reason, digest, queue, json))
@@ -80,9 +79,9 @@ def _answer(run_id: str, answer: Answer, reason: str, digest: str | None, queue:
         request = approval_request(
             services.ledger,
             services.registry,
-            run_id,
+            services.ledger.full_run_id(run_id),
             answer=answer,
-            actor=getpass.getuser(),
+            actor=command_line_actor(),
             reason=reason,
             digest=digest,
         )

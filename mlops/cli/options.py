@@ -17,6 +17,7 @@ AsOf = Annotated[
 ]
 MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Gate in place of the policy's.")]
 DriftThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Alert share in place of the policy's.")]
+RunId = Annotated[str, typer.Argument(help="A run's id, or the beginning of it that `acis runs` shows.")]
 StrategyName = Annotated[str, typer.Argument(help="A strategy of the strategies file.")]
 
 Prices = Annotated[

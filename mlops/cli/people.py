@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
 from mlops.cli.options import AsJson
+from mlops.invocation import command_line_actor
 
 
 def users(
@@ -27,7 +27,7 @@ def users(
     from mlops.passwords import made_password
 
     def body() -> int:
-        ledger, actor, password = connect().ledger, f"{getpass.getuser()} (acis users)", made_password()
+        ledger, actor, password = connect().ledger, command_line_actor(), made_password()
         if add:
             ledger.add_user(add, password, role=role, created_by=actor)
             ledger.audit(actor, "user.add", add, role=role)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,14 +28,20 @@ def policy(
     from mlops.bootstrap import connect
     from mlops.console import guarded, out, print_json
     from mlops.errors import ConfigurationError
+    from mlops.invocation import command_line_actor
+    from mlops.policy_overlay import was_and_is
 
     def body() -> int:
-        book = connect().policies
+        services = connect()
+        book = services.policies
         if set_ or unset:
             if not reason.strip():
                 raise ConfigurationError("an edit is kept with its reason; give --reason")
             values = {**_values(set_ or ()), **dict.fromkeys(unset or ())}
-            settled = book.edit(strategy, values, actor=getpass.getuser(), reason=reason)
+            before = book.settled(strategy).strategy
+            settled = book.edit(strategy, values, actor=command_line_actor(), reason=reason)
+            told = was_and_is(before, settled.strategy, values)
+            services.ledger.audit(command_line_actor(), "policy.edit", strategy, reason=reason, **told)
         else:
             settled = book.settled(strategy)
         if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.cli.options import AsJson
+from mlops.cli.options import AsJson, RunId
 
 if TYPE_CHECKING:
     from mlops.ledger.records import StoredReport
@@ -17,7 +17,7 @@ _SHOWN = 10
 
 
 def report(
-    run_id: Annotated[str, typer.Argument(help="A run that checked drift.")],
+    run_id: RunId,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report's page to this file.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -28,13 +28,14 @@ def report(
 
     def body() -> int:
         ledger = connect().ledger
+        whole_id = ledger.full_run_id(run_id)
         if html is not None:
-            save_page(ledger, run_id, page_place(html))
+            save_page(ledger, whole_id, page_place(html))
             err.print(f"Page written to: {html}", markup=False)
         if json:
-            print_json(ledger.stored_report(run_id).document)
+            print_json(ledger.stored_report(whole_id).document)
         elif html is None:
-            out.print("\n".join(_lines(ledger.stored_report(run_id))), markup=False)
+            out.print("\n".join(_lines(ledger.stored_report(whole_id))), markup=False)
         return 0
 
     raise typer.Exit(guarded(body))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.cli.options import AsJson
+from mlops.cli.options import AsJson, RunId
+from mlops.invocation import command_line_actor
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def runs(
-    run_id: Annotated[str | None, typer.Argument(help="One run, whole.")] = None,
+    run_id: Annotated[str | None, typer.Argument(help="One run, whole; its id or the beginning of it.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Only this strategy's.")] = None,
     dead: Annotated[bool, typer.Option("--dead", help="Only runs whose attempts are used up.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
@@ -31,7 +31,7 @@ def runs(
     def body() -> int:
         ledger = connect().ledger
         if run_id is not None:
-            view = ledger.run(run_id)
+            view = ledger.run(ledger.full_run_id(run_id))
             if json:
                 print_json(view)
             else:
@@ -47,35 +47,38 @@ def runs(
     raise typer.Exit(guarded(body))
 
 
-def cancel(run_id: Annotated[str, typer.Argument(help="The run.")], json: AsJson = False) -> None:
+def cancel(run_id: RunId, json: AsJson = False) -> None:
     """Stop a run: a queued one at once, a running one at its next border."""
     from mlops.bootstrap import connect
     from mlops.console import guarded, out, print_json
 
     def body() -> int:
-        state = connect().ledger.cancel(run_id, actor=getpass.getuser())
+        ledger = connect().ledger
+        whole_id = ledger.full_run_id(run_id)
+        state = ledger.cancel(whole_id, actor=command_line_actor())
         if json:
-            print_json({"run_id": run_id, "state": state})
+            print_json({"run_id": whole_id, "state": state})
         else:
-            out.print(f"Run {run_id}: {state}" + ("; asked to stop" if state == "running" else ""))
+            out.print(f"Run {whole_id}: {state}" + ("; asked to stop" if state == "running" else ""))
         return 0
 
     raise typer.Exit(guarded(body))
 
 
-def requeue(run_id: Annotated[str, typer.Argument(help="A dead run.")], json: AsJson = False) -> None:
+def requeue(run_id: RunId, json: AsJson = False) -> None:
     """Bring a dead run back with fresh attempts."""
     from mlops.bootstrap import connect
     from mlops.console import guarded, out, print_json
 
     def body() -> int:
         services = connect()
-        publication = services.ledger.requeue(run_id, actor=getpass.getuser())
+        whole_id = services.ledger.full_run_id(run_id)
+        publication = services.ledger.requeue(whole_id, actor=command_line_actor())
         sent = services.dispatcher.publish(publication)
         if json:
-            print_json({"run_id": run_id, "published": sent})
+            print_json({"run_id": whole_id, "published": sent})
         else:
-            out.print(f"Run {run_id}: queued" + ("" if sent else "; Redis does not answer, it starts when it does"))
+            out.print(f"Run {whole_id}: queued" + ("" if sent else "; Redis does not answer, it starts when it does"))
         return 0
 
     raise typer.Exit(guarded(body))
@@ -84,22 +87,41 @@ def requeue(run_id: Annotated[str, typer.Argument(help="A dead run.")], json: As
 def _table(views: Sequence[RunView]) -> Table:
     from rich.table import Table
 
-    from mlops.console import out
+    from mlops.console import short_run_id
 
-    # A run's id must be there to be copied; the reason has room on a wide terminal alone.
-    is_wide = out.width >= 130
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("run", "strategy", "kind", "as of", "state"):
-        table.add_column(column, no_wrap=True)
-    if is_wide:
-        table.add_column("opened", no_wrap=True)
-        table.add_column("took", justify="right", no_wrap=True)
-        table.add_column("reason")
+    for column in ("run", "opened (UTC)", "strategy", "kind", "state", "took"):
+        table.add_column(column, no_wrap=True, justify="right" if column == "took" else "left")
+    table.add_column("why", min_width=16)
     for view in views:
-        took = f"{(view.finished_at - view.created_at).total_seconds():.1f} s" if view.finished_at else ""
-        more = [f"{view.created_at:%Y-%m-%d %H:%M:%S}", took, view.reason] if is_wide else []
-        table.add_row(view.run_id, view.strategy, view.kind, str(view.as_of or ""), view.state, *more)
+        table.add_row(
+            short_run_id(view.run_id),
+            f"{view.created_at:%m-%d %H:%M:%S}",
+            view.strategy,
+            view.kind,
+            view.state,
+            _took(view),
+            _why(view),
+        )
     return table
+
+
+def _took(view: RunView) -> str:
+    from mlops.console import time_left
+
+    if view.finished_at is None:
+        return ""
+    seconds = (view.finished_at - view.created_at).total_seconds()
+    return f"{seconds:.1f} s" if seconds < 60 else time_left(seconds)
+
+
+def _why(view: RunView) -> str:
+    """Who asked for the run and why, and what went wrong where it has no answer."""
+    from mlops.retraining.narrative import error_of
+
+    error = error_of(view)
+    asked = f"{view.reason} ({view.requested_by})"
+    return f"{asked}: {error}" if error else asked
 
 
 def _one(view: RunView) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, get_args
 from config.log_setup import set_up_logging
 from mlops.bootstrap import connect
 from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
+from mlops.invocation import command_line_actor
 from mlops.ledger.records import Kind, RunView, Stage
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import error_of, is_error
@@ -88,8 +89,8 @@ def check(
         services.policies,
         strategy,
         Kind.CHECK,
-        reason="drift_detector.py",
-        requested_by="script",
+        reason="asked for on the command line",
+        requested_by=command_line_actor(),
         as_of=as_of,
         drift_threshold=alert_threshold,
         drift_rule=rule,

@@ -27,6 +27,8 @@ from mlops.ledger.records import (
 _run = tables.run.c
 _stage = tables.stage.c
 _report = tables.drift_report.c
+#: Runs that an error names.
+_NAMED = 4
 
 
 class Readers(LedgerPart):
@@ -44,6 +46,20 @@ class Readers(LedgerPart):
             if row is None:
                 raise RunNotFound(f"run {run_id} is not in the ledger; `acis runs` lists those that are")
             return _run_view(row, _stages_of(connection, [run_id])[run_id])
+
+    def full_run_id(self, written: str) -> str:
+        """The id of the one run that has it, or whose id begins with it as lists show it. Raises RunNotFound."""
+        beginning = _run.run_id.startswith(written, autoescape=True)
+        query = select(_run.run_id).where(beginning).order_by(_run.created_at.desc()).limit(_NAMED + 1)
+        with self.database.reading() as connection:
+            exact = connection.execute(select(_run.run_id).where(_run.run_id == written)).scalar_one_or_none()
+            found = [exact] if exact is not None else list(connection.execute(query).scalars()) if written else []
+        if len(found) == 1:
+            return str(found[0])
+        if not found:
+            raise RunNotFound(f"no run's id is or begins with {written!r}; `acis runs` lists those that are there")
+        named = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+        raise RunNotFound(f"{written!r} is the beginning of several runs' ids; give more of it: {named}")
 
     def runs(
         self,

@@ -15,6 +15,7 @@ from config.log_setup import set_up_logging
 from mlops.bootstrap import connect
 from mlops.console import ERROR, OK, StageDisplay, err, guarded, out, print_json
 from mlops.errors import AcisError
+from mlops.invocation import command_line_actor
 from mlops.ledger.records import Kind, RunView, Stage
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import error_of, is_error
@@ -77,7 +78,7 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
         strategy_of_model(model_name),
         Kind.PROMOTE,
         reason="promote_model_to_production",
-        requested_by="script",
+        requested_by=command_line_actor(),
         min_accuracy=min_accuracy,
     )
     view = launch(services, request, queue=False, on_accept=display.accepted, on_stage=display.stage)
@@ -105,8 +106,8 @@ def train(  # noqa: PLR0913 -- one keyword per option of the script
         services.policies,
         strategy,
         Kind.RETRAIN if promote else Kind.TRAIN,
-        reason="train_with_mlflow.py",
-        requested_by="script",
+        reason="asked for on the command line",
+        requested_by=command_line_actor(),
         as_of=as_of,
         min_accuracy=min_accuracy,
         folds=folds,

@@ -5,9 +5,9 @@ Called by the documented client.
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING
 
+from mlops.invocation import command_line_actor
 from mlops.ledger.records import PromotionDecision
 from mlops.mlflow.adoption import place_as_of
 from mlops.mlflow.projection import project
@@ -37,7 +37,7 @@ def record_and_show(
         reasons=(reason,),
         evidence=evidence,
         evidence_digest=evidence_digest(evidence),
-        actor=getpass.getuser(),
+        actor=command_line_actor(),
         target_stage=stage,
         expected_seq=champion.seq,
         as_of=place_as_of(champion, found) if stage == "Production" else champion.as_of,

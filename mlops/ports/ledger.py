@@ -151,6 +151,10 @@ class Ledger(Protocol):
         """Raises RunNotFound."""
         ...
 
+    def full_run_id(self, written: str) -> str:
+        """The id of the one run that has it, or whose id begins with it. Raises RunNotFound."""
+        ...
+
     def runs(
         self,
         *,

@@ -18,6 +18,7 @@ from config.log_setup import set_up_logging
 from mlops.bootstrap import Services, connect
 from mlops.console import FINDING, OK, StageDisplay, as_json, err, guarded, out, print_json
 from mlops.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
+from mlops.invocation import command_line_actor
 from mlops.ledger.records import Kind, RunView
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
@@ -78,8 +79,8 @@ class AutoRetrainingPipeline:
                 self.services.policies,
                 strategy,
                 Kind.PIPELINE,
-                reason="auto_retrain.py",
-                requested_by="script",
+                reason="asked for on the command line",
+                requested_by=command_line_actor(),
                 as_of=self.as_of,
                 drift_threshold=self.drift_threshold,
                 min_accuracy=self.min_accuracy,

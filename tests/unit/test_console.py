@@ -13,7 +13,7 @@ from rich.console import Console
 
 from config.settings import SettingsError
 from mlops import console
-from mlops.console import ERROR, OK, StageDisplay, as_json, guarded, print_json, time_left
+from mlops.console import ERROR, OK, StageDisplay, as_json, guarded, print_json, short_run_id, time_left
 from mlops.errors import EmptyWindow, UnknownStrategy
 from mlops.ledger.records import Accepted, RunState, Stage, StageState
 from tests.unit.retraining.test_narrative import DRIFT, run_view, stage_view
@@ -141,3 +141,8 @@ def test_a_running_training_shows_its_rounds_and_the_time_left(monkeypatch: pyte
     with display.live():
         display.stage(run_view(RunState.RUNNING, running), running)
     assert "growth: train running 30 of 100 rounds, 2 min left" in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_list_shows_the_beginning_of_a_uuid_and_every_other_id_whole() -> None:
+    assert short_run_id("3f2504e0-4f89-41d3-9a0c-0305e82c3301") == "3f2504e0"
+    assert short_run_id("growth-nightly-2026-11-28") == "growth-nightly-2026-11-28"

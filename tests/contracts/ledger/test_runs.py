@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -202,3 +203,17 @@ def test_a_second_request_gets_the_active_run_and_not_one_that_ended(ledger: Sql
         ledger.cancel(ledger.accept(request_for()).run_id, actor="test")
     active = ledger.accept(request_for())
     assert ledger.accept(request_for()).run_id == active.run_id
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    for run_id, strategy in (("ab12-1", "growth"), ("ab12-10", "value"), ("ab_%3", "momentum")):
+        ledger.accept(replace(request_for(strategy), run_id=run_id))
+    assert ledger.full_run_id("ab12-1") == "ab12-1"  # whole, although another one begins so
+    assert ledger.full_run_id("ab12-10") == "ab12-10"
+    assert ledger.full_run_id("ab_") == "ab_%3"  # no wildcards
+    with pytest.raises(RunNotFound, match=r"'ab12' is the beginning of several runs' ids; give more of it: .*ab12-1"):
+        ledger.full_run_id("ab12")
+    for unknown in ("zz", "%", ""):
+        with pytest.raises(RunNotFound, match="no run's id is or begins with"):
+            ledger.full_run_id(unknown)

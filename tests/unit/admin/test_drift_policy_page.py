@@ -113,7 +113,11 @@ def test_an_edit_writes_what_differs_and_is_valid_from_the_next_run(services: Fa
     assert request.policy["drift"]["alert_share"] == 0.55
     assert request.policy["origins"]["drift.alert_share"].startswith("set by anna")
     line = next(line for line in services.ledger.audit_lines() if line.action == "policy.edit")
-    assert (line.subject, line.detail["drift.alert_share"], line.detail["reason"]) == ("growth", 0.55, "fewer alarms")
+    assert (line.subject, line.detail["drift.alert_share"], line.detail["reason"]) == (
+        "growth",
+        "0.3 → 0.55",
+        "fewer alarms",
+    )
 
 
 @pytest.mark.parametrize(

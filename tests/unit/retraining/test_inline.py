@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlops.errors import ConfigurationError, RegistryUnavailable, ServerFailed, UnknownStrategy
+from mlops.invocation import command_line_actor
 from mlops.ledger.records import Accepted, Executor, Kind, RunState, RunView, Stage, StageState, StageView
 from mlops.retraining import inline
 from mlops.retraining.demo import Pass, run_pass, sample_passes
@@ -282,3 +283,26 @@ def test_an_inline_training_shows_each_round_while_it_runs(services: FakeService
     rounds = [progress for progress in shown if progress["unit"] == "rounds"]
     assert [(progress["done"], progress["total"]) for progress in rounds] == [(done, 5) for done in range(1, 6)]
     assert rounds[-1]["left_s"] == 0
+
+
+def test_the_audit_says_who_asked_for_a_run_on_a_command_line(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "jo")
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/acis", "--json", "check", "growth"])
+    request = run_request(
+        services.strategies, "growth", Kind.CHECK, reason="before the meeting", requested_by=command_line_actor()
+    )
+    view = launch(services, request, queue=False, on_accept=lambda _: None, on_stage=Watcher().stage)
+    (line,) = services.ledger.audit_lines(subject=view.run_id)
+    assert (line.actor, line.action) == ("jo (acis check)", "run.check")
+    assert line.detail == {"strategy": "growth", "reason": "before the meeting", "joined": False}
+
+
+def test_a_user_without_a_name_and_a_script_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("uid 10001")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("sys.argv", ["mlops/drift_detection/drift_detector.py", "--strategy", "growth"])
+    assert command_line_actor() == "unnamed user (drift_detector.py)"
