@@ -9,7 +9,9 @@ from pathlib import Path
 
 def command() -> str:
     """`acis check`, `drift_detector.py`, or the program that imported the documented functions."""
-    program = Path(sys.argv[0]).name or "python"
+    program = Path(sys.argv[0]).name
+    if not program or program.startswith("-"):  # an interpreter, or `python -c`
+        return "python"
     subcommand = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     return f"{program} {subcommand}".strip() if program == "acis" else program
 

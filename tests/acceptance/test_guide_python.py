@@ -116,7 +116,7 @@ client.transition_model_stage(
     )
     newest = stack.services.ledger.promotions("growth")[0]
     assert (newest.decision, newest.version, newest.previous_version) == ("transition", other, before)
-    assert newest.actor == getpass.getuser()
+    assert newest.actor == f"{getpass.getuser()} (python)"
     assert newest.reasons == ("transition_model_stage",)
     assert stack.services.ledger.champion("growth").version == other
     assert stages(stack, "Production") == [other]
