@@ -47,7 +47,7 @@ UNREACHED = {
         "the page's process: one statement each, and a person who sees that it failed",
     ),
     "ledger.fill_check_columns": "needs a worker of an older version; the next pass does the same again",
-    "ledger.answered": "needs a start whose worker dies there: it comes again and is answered anew",
+    "ledger.answered": "needs a start by name beside a run of its kind, met by chance; it comes again and is answered anew",
     "ledger.measured": "sizes of artifacts, measured again by the hour",
     "ledger.purge_runs": "hourly; one statement",
     "ledger.purge_reports": "as above",
