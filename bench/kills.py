@@ -43,6 +43,7 @@ from mlops.ledger.schema import migrate
 from mlops.retraining.run_requests import run_request
 from mlops.servers.plan import StackOptions
 from mlops.servers.stack import Stack
+from tests.chaos.invariants import OVERTAKEN
 from tests.support.features import parquet_file
 from tests.support.processes import Roles
 
@@ -57,19 +58,6 @@ max_attempts = 100
 """
 #: Large enough that a check takes about as long as one of the sample's strategies.
 N_DATES, N_TICKERS, N_FEATURES = 600, 60, 30
-
-#: For each stage that came back to the queue: runs that were younger and were claimed for the first time while it
-#: waited there. A worker's processes have taken their messages already, so that a few are no wonder.
-OVERTAKEN = """
-WITH grants AS (
-    SELECT run_id, queued_at, claimed_at, token FROM mlops_attempt
-    UNION ALL SELECT run_id, queued_at, claimed_at, token FROM mlops_stage WHERE claimed_at IS NOT NULL
-), aged AS (SELECT g.*, r.created_at, r.namespace FROM grants g JOIN mlops_run r USING (run_id))
-SELECT back.run_id, extract(epoch FROM back.claimed_at - back.queued_at) AS waited_s,
-       (SELECT count(*) FROM aged other WHERE other.token = 1 AND other.created_at > back.created_at
-        AND other.claimed_at > back.queued_at AND other.claimed_at < back.claimed_at) AS n_before
-FROM aged back WHERE back.token > 1 AND back.namespace LIKE :phase || '%' ORDER BY n_before DESC
-"""
 
 
 def panel() -> pa.Table:

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 PORTION, PORTIONS = 200, 50
 """Outcomes that are stored together, and how often in one pass: 10,000 in some ten seconds."""
 
+SOONEST_S = 5.0
+"""Between two passes, where the second is for a lease that runs out or a stage that waited: it asks every worker."""
 NEWEST_REPORTS = 2_000
 """Where a worker of an older version may have stored one since the last pass; housekeeping looks at all of them."""
 
@@ -41,12 +43,14 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     ready = ready_file(services.settings.var_dir, own_name("reconciler"))
     ready.unlink(missing_ok=True)
     while not stop.is_set():
+        pause_s = services.settings.reconcile_s
         try:
             touch(alive)
             with services.ledger.try_reconcile_lock() as mine:
                 leads.set() if mine else leads.clear()
                 if mine:
                     reconcile(app, services)
+                    pause_s = min(pause_s, max(SOONEST_S, services.ledger.due_after_s()))
             touch(ready)  # also as the one that waits for the lock
         except AcisError as exc:
             leads.clear()
@@ -54,7 +58,7 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
         except Exception:
             leads.clear()
             log.exception("reconcile.pass_crashed")
-        stop.wait(services.settings.reconcile_s)
+        stop.wait(pause_s)
 
 
 def set_leases_back(ledger: Ledger) -> None:

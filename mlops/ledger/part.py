@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from mlops.ledger.engine import Database
 
+SILENT_SHARE = 1 / 3
+"""What a worker held that was started anew since is taken when it was not renewed for this share of a lease: 20 s of
+60 s, two renewals."""
+
 
 class LedgerPart:
     """A part of `SqlLedger`: a few methods about one subject, on the shared database."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from math import inf
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true, tuple_, update
@@ -15,7 +16,7 @@ from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled, returned
 from mlops.ledger.leases import is_due, is_expired, silence
-from mlops.ledger.part import LedgerPart
+from mlops.ledger.part import SILENT_SHARE, LedgerPart
 from mlops.ledger.records import AHEAD_S, Executor, Publication, StageState
 from mlops.ledger.states import RunEvent, StageEvent, stage_sources, stage_target
 
@@ -53,17 +54,41 @@ class Reconciling(LedgerPart):
             rows = [*_ring(connection, _unconfirmed(connection)), *lost]
         return [publication for row in rows if (publication := publication_of(row)) is not None]
 
+    def due_after_s(self) -> float:
+        """Seconds until a pass may find something: a lease that ran out or falls silent, a stage that waited so long.
+
+        Infinite where nothing of the kind is ahead. A worker that lives renews before its lease falls silent, so that
+        it is asked for again and again, and never found.
+        """
+        unsilent_s = self.lease_s * (1 - SILENT_SHARE)
+        queries = (
+            (select(func.min(_stage.lease_until)).where(_is_running, _stage.lease_until > _from_now(0.0)), 0.0),
+            (
+                select(func.min(_stage.lease_until)).where(_is_running, _stage.lease_until > _from_now(unsilent_s)),
+                unsilent_s,
+            ),
+            (
+                select(func.min(_stage.not_before)).where(_is_queued, _is_rung, _stage.not_before > _from_now(0.0)),
+                0.0,
+            ),
+        )
+        with self.database.reading() as connection:
+            ahead = [(connection.scalar(query), earlier_s) for query, earlier_s in queries]
+            at = connection.execute(select(now())).scalar_one()
+        return min(((then - at).total_seconds() - earlier_s for then, earlier_s in ahead if then), default=inf)
+
     def reroute(self, queue: str) -> int:
         """Take back the messages of `auto` stages that wait in a queue nobody serves any more; how many.
 
-        The next `due_publications` hands them out again, and routing sends them elsewhere.
+        The next `due_publications` hands them out again, and routing sends them elsewhere, before those that wait there
+        for their first turn.
         """
         with self.database.transaction("ledger.reroute") as connection:
             taken = connection.execute(
                 update(tables.stage)
                 .where(_is_queued, _is_rung, _stage.queue == queue, _stage.device == "auto")
                 .where(_stage.published_at.is_not(None))
-                .values(**to_be_rung())
+                .values(**to_be_rung(), ring_backoff_s=_doubled_backoff())
             )
         return taken.rowcount
 

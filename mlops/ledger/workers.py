@@ -6,15 +6,11 @@ from sqlalchemy import and_, case, false, select, update
 
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now, within
-from mlops.ledger.part import LedgerPart
+from mlops.ledger.part import SILENT_SHARE, LedgerPart
 from mlops.ledger.records import Executor, StageState, WorkerBeat
 
 _stage = tables.stage.c
 _worker = tables.worker.c
-
-SILENT_SHARE = 1 / 3
-"""What a worker held that was started anew since is taken when it was not renewed for this share of a lease: 20 s of
-60 s, two renewals."""
 
 
 class Workers(LedgerPart):

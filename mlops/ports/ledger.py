@@ -199,6 +199,13 @@ class Ledger(Protocol):
 
     # -- the reconciler's view
 
+    def due_after_s(self) -> float:
+        """Seconds until a pass may find something: a lease that ran out or falls silent, a stage that waited so long.
+
+        Infinite where nothing of the kind is ahead.
+        """
+        ...
+
     def due_publications(
         self, queue_lengths: Mapping[str, int] | None = None, *, at_once: bool = False
     ) -> list[Publication]:

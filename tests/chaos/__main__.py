@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.chaos import results
 from tests.chaos.faults import FAULTS, impossible_here, inject
-from tests.chaos.invariants import look, rest
+from tests.chaos.invariants import look, overtaken, rest
 from tests.chaos.load import Load
 from tests.chaos.system import ChaosSystem, left_processes, run_system
 
@@ -90,6 +90,8 @@ def run_part(system: ChaosSystem, options: argparse.Namespace, seed: int) -> res
             recoveries.append(inject(name, system, load, rng, within_s=within_s))
             print(f"{elapsed_s:7.1f} s  {name}: recovered after {recoveries[-1]:.1f} s", flush=True)
     found = look(system, load, until=rest(system))
+    back = overtaken(system)
+    print(f"{len(back)} runs came back to a queue; younger ones before one: at most {max(back.values(), default=0)}")
     return results.Part(
         fault=options.fault or "all of these, mixed",
         seed=seed,

@@ -34,6 +34,21 @@ _PAGES = 20
 #: Ends that nobody asked for: with a hundred attempts nothing may fail or die of faults that pass.
 UNWANTED = (RunState.FAILED, RunState.DEAD)
 
+#: For each grant of a stage that had come back to its queue, in the namespaces that begin so: how long it waited there,
+#: and how many younger runs got their first turn meanwhile. Workers have taken some messages already, so that as many
+#: as there are pool processes are no wonder.
+OVERTAKEN = """
+WITH grants AS (
+    SELECT run_id, stage, queued_at, claimed_at, token FROM mlops_attempt
+    UNION ALL SELECT run_id, stage, queued_at, claimed_at, token FROM mlops_stage WHERE claimed_at IS NOT NULL
+), aged AS (SELECT g.*, r.created_at, r.namespace FROM grants g JOIN mlops_run r USING (run_id))
+SELECT back.run_id, extract(epoch FROM back.claimed_at - back.queued_at) AS waited_s,
+       (SELECT count(*) FROM aged other WHERE other.token = 1 AND other.stage = back.stage
+        AND other.created_at > back.created_at
+        AND other.claimed_at > back.queued_at AND other.claimed_at < back.claimed_at) AS n_before
+FROM aged back WHERE back.token > 1 AND back.namespace LIKE :phase || '%' ORDER BY n_before DESC
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -81,6 +96,14 @@ def rest(system: ChaosSystem, *, within_s: float = REST_S) -> datetime:
         left_open = system.services.registry.open_runs()
         raise AssertionError("\n".join(["not at rest:", *map(str, states), *map(str, left_open)])) from None
     return stopped_at
+
+
+def overtaken(system: ChaosSystem) -> dict[str, int]:
+    """Of each run that had a stage come back to its queue: younger ones that were claimed while it waited, at most."""
+    found: Counter[str] = Counter()
+    for row in system.rows(OVERTAKEN, phase="live"):
+        found[row.run_id] = max(found[row.run_id], int(row.n_before))
+    return found
 
 
 def look(system: ChaosSystem, load: Load, *, until: datetime) -> Found:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mlops.errors import LeaseLost
+import pytest
+
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Executor, RunState, Sent, Stage, StageOutcome, StageState
 from tests.support.ledgers import (
@@ -184,7 +186,9 @@ def test_messages_of_a_deserted_queue_are_taken_back(timed: TimedLedger) -> None
     run_id = accepted_and_sent(timed.ledger, queue="train.gpu").run_id
     assert timed.ledger.reroute("train.cpu") == 0
     assert timed.ledger.reroute("train.gpu") == 1
-    assert numbers(timed.ledger) == {run_id: 2}
+    assert [(due.run_id, due.publish_no, due.keeps_its_place) for due in timed.ledger.due_publications()] == [
+        (run_id, 2, True)
+    ]
 
 
 def test_a_lost_inline_run_is_failed_and_never_published(timed: TimedLedger) -> None:
@@ -212,6 +216,20 @@ def test_an_inline_run_that_waits_for_its_retry_is_left_alone(timed: TimedLedger
     timed.ledger.fail(granted(timed.ledger, run_id), error="away", retry=True, delay_s=300)
     timed.advance(LEASE_S * 2)
     assert timed.ledger.fail_lost_inline() == 0
+
+
+def test_a_pass_is_due_when_a_lease_falls_silent_or_runs_out_or_a_pause_ends(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    accepted_and_sent(ledger, request_for("waits"))
+    assert ledger.due_after_s() == float("inf")
+    held = granted(ledger, accepted_and_sent(ledger, request_for("held")).run_id)
+    assert ledger.due_after_s() == pytest.approx(LEASE_S / 3, abs=2)
+    timed.advance(LEASE_S / 3 + 1)
+    assert ledger.due_after_s() == pytest.approx(LEASE_S * 2 / 3 - 1, abs=2)
+    ledger.renew(held)
+    assert ledger.due_after_s() == pytest.approx(LEASE_S / 3, abs=2)
+    ledger.fail(held, error="away", retry=True, delay_s=9.0, counts=False)
+    assert ledger.due_after_s() == pytest.approx(9.0, abs=2)
 
 
 def test_one_reconciler_works_at_a_time(ledger: SqlLedger) -> None:

@@ -58,6 +58,31 @@ def test_a_var_folder_that_cannot_be_written_does_not_end_beat(
     assert beat.tick() > 0
 
 
+@pytest.mark.parametrize(
+    ("due_after_s", "pause_s"), [(float("inf"), 30.0), (100.0, 30.0), (12.0, 12.0), (0.1, reconciler.SOONEST_S)]
+)
+def test_the_next_pass_comes_when_something_is_due_and_no_later_than_usual(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, due_after_s: float, pause_s: float
+) -> None:
+    stop, pauses = threading.Event(), []
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        stop.set()
+        return True
+
+    passing = threading.Event()
+    monkeypatch.setattr(passing, "wait", wait)
+    monkeypatch.setattr(passing, "is_set", stop.is_set)
+    for thread in ("RegistryWatch", "Housekeeper"):
+        monkeypatch.setattr(reconciler, thread, lambda *_, **__: threading.Thread())
+    monkeypatch.setattr(reconciler, "reconcile", lambda *_: None)
+    monkeypatch.setattr(services.ledger, "due_after_s", lambda: due_after_s)
+    assert services.settings.reconcile_s == 30.0
+    reconciler.run_forever(cast("Celery", None), services, passing)
+    assert pauses == [pause_s]
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("broken", ["lock", "step", "touch"])
 def test_a_pass_of_the_reconciler_that_fails_is_told_and_the_next_one_comes(
