@@ -3,8 +3,6 @@ from __future__ import annotations
 import pytest
 
 from mlops.errors import LeaseLost
-import pytest
-
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Executor, RunState, Sent, Stage, StageOutcome, StageState
 from tests.support.ledgers import (
