@@ -20,8 +20,7 @@ from mlops.ledger.states import TERMINAL
 from mlops.mlflow.registry import DIGEST_TAG
 from mlops.retraining.run_requests import run_request
 from tasks import publish
-from tests.chaos.invariants import overtaken
-from tests.chaos.system import CANARY, LOADED, LONG, LONG_ROUNDS, ChaosSystem
+from tests.chaos.system import CANARY, LONG, LONG_ROUNDS, ChaosSystem
 from tests.support.processes import Role, environment_of
 from tests.support.waiting import wait_for
 
@@ -144,19 +143,6 @@ def test_a_worker_is_gone_in_time_while_redis_is_down(system: ChaosSystem) -> No
     finally:
         system.servers.redis_proxy.pass_on()
     assert ended(system, ask(system, CANARY, Kind.CHECK)).state is RunState.SUCCEEDED
-
-
-def test_a_training_whose_worker_was_killed_goes_before_those_that_wait(system: ChaosSystem) -> None:
-    # Both training workers are busy.
-    killed, other = ask(system, LONG), ask(system, LONG, Kind.RETRAIN)
-    for run_id in (killed, other):
-        wait_for(training(system, run_id, share=0.02), "it trains", within_s=60.0, every_s=0.02)
-    waiting = [ask(system, name) for name in LOADED]
-    os.kill(holder(system, killed).pid, signal.SIGKILL)
-    for run_id in (killed, other, *waiting):
-        ended(system, run_id, within_s=3 * ENDS_WITHIN_S)
-    # Each of the two workers may have taken a message by then.
-    assert overtaken(system)[killed] <= 2
 
 
 # --------------------------------------------------------------------------- poison
