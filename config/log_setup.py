@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -28,7 +29,7 @@ def set_up_logging(*, level: str = "INFO", style: str = "console") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _PatientHandler(sys.stderr)
     tail: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if style == "json":
         tail.append(structlog.processors.format_exc_info)
@@ -42,6 +43,15 @@ def set_up_logging(*, level: str = "INFO", style: str = "console") -> None:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     for noisy in ("alembic", "matplotlib", "mlflow"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+class _PatientHandler(logging.StreamHandler[TextIO]):
+    """Standard error, which may lead to a file on a volume that is full: a line that has no room is dropped."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the library's name
+        """The library would print a traceback there."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 def leave_logging_to_the_caller() -> None:

@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from config.settings import SettingsError
-from mlops.errors import AcisError
+from config.settings import SettingsError, load_settings
+from mlops.errors import AcisError, VolumeFull
 from mlops.ledger.records import Accepted, RunView, StageState, StageView
 from mlops.retraining.narrative import stage_lines
+from mlops.volumes import in_words, says_full
 
 #: Exit codes of every command.
 OK, FINDING, ERROR = 0, 1, 2
@@ -129,16 +131,30 @@ def as_json(value: object) -> Any:  # noqa: ANN401 -- JSON is any
         return [as_json(item) for item in value]
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
     return value
 
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command's body: expected errors become one line and exit code 2, defects keep their traceback."""
     try:
-        return command()
+        return _without_full_volumes(command)
     except (AcisError, SettingsError) as exc:
         err.print(f"Error: {exc}", style="red", markup=False)
         return ERROR
     except KeyboardInterrupt:
         err.print("Interrupted; what was accepted goes on or is failed by the reconciler.")
         return 130
+
+
+def _without_full_volumes(command: Callable[[], int]) -> int:
+    """The command's exit code. Raises VolumeFull, in words, for any error that comes of a volume without room."""
+    try:
+        return command()
+    except AcisError:
+        raise
+    except Exception as exc:
+        if not says_full(exc):
+            raise
+        raise VolumeFull(in_words(exc, [load_settings().var_dir, Path.cwd()])) from exc

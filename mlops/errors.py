@@ -5,7 +5,8 @@
     │   ├── LedgerUnavailable          PostgreSQL does not answer
     │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
     │   ├── SourceUnavailable          the feature source does not answer
-    │   └── CheckpointsUnavailable     the place of the checkpoints cannot be read or written
+    │   ├── CheckpointsUnavailable     the place of the checkpoints cannot be read or written
+    │   └── VolumeFull                 a file could not be written: there is no room
     └── PermanentError             asking again changes nothing
         ├── ConfigurationError         settings or strategies file
         │   ├── NothingConfigured          no server named, none running
@@ -79,6 +80,10 @@ class SourceUnavailable(TemporaryError):
 
 class CheckpointsUnavailable(TemporaryError):
     """Checkpoints can neither be kept nor read; check ACIS_CHECKPOINT_URL."""
+
+
+class VolumeFull(TemporaryError):
+    """A volume is full; free some space, and what waits for it goes on by itself."""
 
 
 class PermanentError(AcisError):

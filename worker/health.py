@@ -12,42 +12,21 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from mlops.servers.role_files import health_file, is_alive, ready_file, touch
+
+__all__ = ["broker_answers", "health_file", "is_alive", "main", "own_name", "ready_file", "touch"]
 
 #: Workers touch their file every 2 s, beat every 5 s, the reconciler after each pass of 30 s, which a dead
 #: MLflow can hold up for two minutes.
 WITHIN_S = 180.0
 
 
-def health_file(var_dir: Path, role: str) -> Path:
-    """The role's file."""
-    return var_dir / "run" / f"alive-{role}"
-
-
-def ready_file(var_dir: Path, role: str) -> Path:
-    """The file that is there while the role serves."""
-    return var_dir / "run" / f"ready-{role}"
-
-
 def own_name(role: str) -> str:
     """Of this process: its role, or role and name where `python -m worker` was given one."""
     return os.environ.get("WORKER_NAME") or role
-
-
-def touch(path: Path) -> None:
-    """Say that the role is alive."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
-def is_alive(path: Path, *, within_s: float) -> bool:
-    """The role touched its file within so many seconds, or the clock has gone back by as many since."""
-    try:
-        return abs(time.time() - path.stat().st_mtime) <= within_s
-    except FileNotFoundError:
-        return False
 
 
 def broker_answers(url: str, *, timeout_s: float = 3.0) -> bool:

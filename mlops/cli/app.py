@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("up")(servers.up)
+app.command("status")(servers.status)
+app.command("stop")(servers.stop)
 app.command("secrets")(servers.secrets)
 app.command("clean")(servers.clean)
 app.command("migrate")(servers.migrate)

@@ -1,4 +1,4 @@
-"""`acis up`, `acis secrets`, `acis clean`, `acis migrate`."""
+"""`acis up`, `acis status`, `acis stop`, `acis secrets`, `acis clean`, `acis migrate`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mlops.cli.options import AsJson
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import FrameType
 
     from pydantic import SecretStr
@@ -48,6 +49,51 @@ def up(
     # Ctrl-C too: a shell starts its background jobs with it ignored, and then Python would never hear of it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
+    raise typer.Exit(guarded(body))
+
+
+def status(json: AsJson = False) -> None:
+    """Say what runs here: each server and role, its address, since when, and whether it answers.
+
+    Exit code 0 where all of it answers, 1 where something does not or nothing runs.
+    """
+    from config.settings import load_settings
+    from mlops.cli.up_display import show_status
+    from mlops.console import FINDING, OK, guarded, print_json
+    from mlops.servers.layout import Layout
+    from mlops.servers.status import stack_status
+
+    def body() -> int:
+        found = stack_status(Layout(var_dir=load_settings().var_dir))
+        if json:
+            print_json(found)
+        else:
+            show_status(found)
+        return OK if found.answers else FINDING
+
+    raise typer.Exit(guarded(body))
+
+
+def stop(json: AsJson = False) -> None:
+    """Stop the servers and roles that `make run` or `acis up` started in another terminal; nothing of them is left."""
+    from config.settings import load_settings
+    from mlops.console import err, guarded, out, print_json
+    from mlops.servers.cleaning import stop_running
+    from mlops.servers.layout import Layout
+    from mlops.servers.lock import holder
+
+    def body() -> int:
+        layout = Layout(var_dir=load_settings().var_dir)
+        if not json and holder(layout.lock_file) is not None:
+            err.print("Stopping; a worker may finish what it does, for up to 15 s.")
+        stopped = stop_running(layout)
+        if json:
+            print_json({"stopped": stopped, "folder": str(layout.var_dir)})
+        else:
+            words = f"Stopped; no process of {layout.var_dir} is left."
+            out.print(words if stopped else f"Nothing runs in {layout.var_dir}.", markup=False)
+        return 0
+
     raise typer.Exit(guarded(body))
 
 
@@ -140,21 +186,24 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
             display.sign_in("Admin page", secrets.admin_auth)
         with display.starting() as on_step:
             stack.start(on_step)
-            services = connect(load_settings())
             stack.wait_healthy(on_step=on_step)
+        services = connect(load_settings())
         display.addresses(stack.endpoints, settings.var_dir)
-        results = []
+        results, since = [], services.ledger.now()
         look = _watch(stack, display)
         for one in sample_passes() if sample else own_data_pass(services):
-            with display.working(one) as on_change:
+            with display.working(one, since=since) as on_change:
                 views = run_pass(services, one, on_change=on_change, check=look)
             results.append((one, views))
-            display.pass_summary(one, views)
-        display.end(results, sample=sample, json=json)
+            display.pass_summary(one, views, since=since)
+        # What an earlier start has run and shown is not shown again.
+        is_news = any(view.created_at >= since for _, views in results for view in views)
+        display.end(results, sample=sample and is_news, json=json)
         errors = sum(is_error(view) for _, views in results for view in views)
         if once:
             return FINDING if errors else OK
-        display.addresses(stack.endpoints, settings.var_dir)
+        if is_news:  # it has scrolled the first ones away
+            display.addresses(stack.endpoints, settings.var_dir)
         display.serving()
         while True:
             look()
@@ -172,12 +221,23 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
 
 
 def _watch(stack: Stack, display: UpDisplay) -> Callable[[], None]:
-    """A look at the programs: says what went down and came back since the last. It raises ServerFailed when
-    the supervisor, which starts them again, has died.
+    """A look at the programs and the volumes: says what went down or full, and came back, since the last.
+
+    It raises ServerFailed when the supervisor, which starts them again, has died.
     """
+    from mlops.volumes import full_in_words
+
     down: set[str] = set()
+    full: set[Path] = set()
 
     def look() -> None:
+        volumes = {volume.mount: volume for volume in stack.full_volumes()}
+        for mount in sorted(volumes.keys() - full):
+            display.say(full_in_words([volumes[mount]]))
+        for mount in sorted(full - volumes.keys()):
+            display.say(f"The volume at {mount} has room again; what waited for it goes on.")
+        full.clear()
+        full.update(volumes)
         now = {trouble.name: trouble.log_tail for trouble in stack.troubles()}
         for name in sorted(now.keys() - down):
             display.say(f"{name} is down and is started again; the end of its log:\n{now[name]}")

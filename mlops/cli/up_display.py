@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from mlops.addresses import without_credentials
 from mlops.console import err, out, print_json
 from mlops.ledger.records import RunView, Stage, StageState
 from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
+from mlops.volumes import says_full
 
 if TYPE_CHECKING:
     from config.endpoints import Endpoints
     from mlops.retraining.demo import Pass
+    from mlops.servers.status import StackStatus
 
 _WORDS = {"prepare": "tables and sample"}
 _DECISIONS = {
@@ -37,8 +40,12 @@ class UpDisplay:
         self._quiet = quiet
 
     def say(self, text: str) -> None:
-        """One line."""
-        err.print(text, markup=False)
+        """One line; dropped where it leads to a file on a volume that is full, since the servers must live on."""
+        try:
+            err.print(text, markup=False)
+        except OSError as exc:
+            if not says_full(exc):
+                raise
 
     @contextmanager
     def starting(self) -> Iterator[Callable[[str, str], None]]:
@@ -53,13 +60,19 @@ class UpDisplay:
             yield on_step
 
     @contextmanager
-    def working(self, one: Pass) -> Iterator[Callable[[Sequence[RunView]], None]]:
-        """One line per strategy."""
+    def working(self, one: Pass, *, since: datetime) -> Iterator[Callable[[Sequence[RunView]], None]]:
+        """One line per strategy; nothing of runs that had all ended before `since`."""
         out_of = f" (as of {one.as_of})" if one.as_of else ""
-        self.say(f"Pass {one.title}{out_of}: drift check → training → promotion, through the queues")
-        with self._lines() as update:
+        with ExitStack() as shown:
+            update: Callable[[str, str, bool], None] | None = None
 
             def on_change(views: Sequence[RunView]) -> None:
+                nonlocal update
+                if update is None:
+                    if _ended_before(views, since):
+                        return
+                    self.say(f"Pass {one.title}{out_of}: drift check → training → promotion, through the queues")
+                    update = shown.enter_context(self._lines())
                 for view in views:
                     update(view.strategy, _now(view), view.finished_at is not None)
 
@@ -75,9 +88,20 @@ class UpDisplay:
             yield
         self.say("Everything that was started has stopped.")
 
-    def pass_summary(self, one: Pass, views: Sequence[RunView]) -> None:
-        """The pass as a table, its refusals with their reasons, and its numbers in the guide's words."""
+    def pass_summary(self, one: Pass, views: Sequence[RunView], *, since: datetime) -> None:
+        """The pass as a table, its refusals with their reasons, and its numbers in the guide's words.
+
+        A pass whose runs had all ended before `since` is no news: a line says when it was.
+        """
         if self._quiet:
+            return
+        if _ended_before(views, since):
+            ended = max(view.finished_at for view in views if view.finished_at is not None)
+            out.print(
+                f"Pass {one.title}, as of {views[0].as_of}: was run by an earlier start and ended at "
+                f"{ended:%Y-%m-%d %H:%M} UTC, nothing ran now; `acis runs` lists its {len(views)} runs\n",
+                markup=False,
+            )
             return
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("strategy", no_wrap=True)
@@ -151,9 +175,10 @@ class UpDisplay:
             return
         with Progress(
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.fields[name]:<18}", markup=False),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
+            TextColumn("{task.fields[name]}", markup=False, table_column=Column(no_wrap=True, min_width=18)),
+            # Cut at the terminal's edge: a line that is broken in two cannot be drawn over.
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
             console=err,
         ) as progress:
             tasks: dict[str, Any] = {}
@@ -175,6 +200,33 @@ class UpDisplay:
                 self.say(f"• {name}: {what}")
 
         return update
+
+
+def show_status(found: StackStatus) -> None:
+    """A stack for a person: a line each, what does not answer marked."""
+    words = {
+        "serving": f"Serving since {found.since:%Y-%m-%d %H:%M:%S} UTC" if found.since else "Serving",
+        "starting": "Starting or stopping",
+        "stopped": "Nothing runs",
+    }[found.state]
+    out.print(f"{words} (data in {found.folder}{f', process {found.pid}' if found.pid else ''})", markup=False)
+    rows = [("", "address", "state", "pid", "since (UTC)", "restarts", "answers")]
+    for one in found.services:
+        since = f"{one.since:%m-%d %H:%M:%S}" if one.since else ""
+        restarts = str(one.restarts) if one.pid else ""
+        answers = "yes" if one.answers else "NO"
+        rows.append((one.name, one.address or "", one.state, str(one.pid or ""), since, restarts, answers))
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows if found.services else []:
+        # Not a table of rich's: that would cut words to make it fit, in a pipe too.
+        out.print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip(), markup=False)
+    for volume in found.volumes:
+        if volume.is_low:
+            out.print(f"{'✗' if volume.is_full else '!'} {volume}", markup=False)
+
+
+def _ended_before(views: Sequence[RunView], since: datetime) -> bool:
+    return all(view.finished_at is not None and view.finished_at < since for view in views)
 
 
 def _now(view: RunView) -> str:

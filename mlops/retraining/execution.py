@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from mlops.errors import LeaseLost, LedgerError, PermanentError, StageCancelled, TemporaryError
+from mlops.errors import LeaseLost, LedgerError, PermanentError, StageCancelled, TemporaryError, VolumeFull
 from mlops.ledger.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
 from mlops.ports import Ledger
 from mlops.retraining.checkpoints import StageCheckpoints
 from mlops.retraining.lease_keeper import Drained, Holder, LeaseKeeper, OnProgress
+from mlops.volumes import in_words, says_full
 
 log = structlog.get_logger(__name__)
 
@@ -82,9 +83,8 @@ def _work_and_write(grant: Grant, work: Work, ledger: Ledger, keeper: LeaseKeepe
     except PermanentError as exc:
         log.warning("stage.failed", error=str(exc))
         return ledger.fail(grant, error=str(exc), retry=False)
-    except Exception as exc:
-        log.exception("stage.crashed")
-        return ledger.fail(grant, error=_in_words(exc), retry=True, delay_s=RETRY_AFTER_CRASH_S)
+    except Exception as exc:  # noqa: BLE001 -- logged there, unless a volume was full
+        return _after_crash(grant, exc, ledger, "stage.crashed")
     return _write(grant, outcome, ledger)
 
 
@@ -93,12 +93,21 @@ def _write(grant: Grant, outcome: StageOutcome, ledger: Ledger) -> Finished:
         finished = ledger.finish(grant, outcome)
     except (LedgerError, TemporaryError):
         raise
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 -- as above
         # A result that cannot be stored, say: without these words the run would die of a silent worker.
-        log.exception("stage.end_crashed")
-        return ledger.fail(grant, error=_in_words(exc), retry=True, delay_s=RETRY_AFTER_CRASH_S)
+        return _after_crash(grant, exc, ledger, "stage.end_crashed")
     log.info("stage.finished", run_state=finished.run_state.value)
     return finished
+
+
+def _after_crash(grant: Grant, exc: Exception, ledger: Ledger, event: str) -> Finished:
+    """A volume without room is an outage like a server's: the stage waits and no attempt is used up."""
+    if says_full(exc):
+        full = VolumeFull(in_words(exc))
+        log.warning("stage.waits", error=str(full), delay_s=full.delay_s)
+        return ledger.fail(grant, error=str(full), retry=True, delay_s=full.delay_s, counts=False)
+    log.error(event, exc_info=exc)
+    return ledger.fail(grant, error=_in_words(exc), retry=True, delay_s=RETRY_AFTER_CRASH_S)
 
 
 def ended_badly(finished: Finished) -> bool:

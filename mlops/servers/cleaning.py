@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
-import time
+
+import psutil
 
 from config.endpoints import read_endpoints, remove_endpoints
 from mlops.errors import ServerFailed
 from mlops.servers.account import remove_home
 from mlops.servers.layout import Layout
-from mlops.servers.leftovers import end_leftovers
+from mlops.servers.leftovers import end_leftovers, leftovers
 from mlops.servers.lock import StackLock, holder
 from mlops.servers.stack import refuse_second
 
-POLL_S = 0.1
-
 
 def stop_running(layout: Layout, *, timeout_s: float = 60.0) -> bool:
-    """Stop the stack of this var folder, also one whose starter was killed; False where none ran."""
+    """Stop the stack of this var folder, also one whose starter was killed; False where none ran.
+
+    Orderly first; what has not ended by the timeout is ended by force. Raises ServerFailed where a process is left.
+    """
     running = read_endpoints(layout.var_dir)
     starter = holder(layout.lock_file)
     target = starter or (running.supervisor_pid if running else None)
     if target is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(target, signal.SIGTERM)
-        deadline = time.monotonic() + timeout_s
-        while holder(layout.lock_file) is not None or (running is not None and running.is_alive()):
-            if time.monotonic() > deadline:
-                message = f"process {target} did not stop within {timeout_s:.0f} s; look at {layout.log_dir}"
-                raise ServerFailed(message)
-            time.sleep(POLL_S)
+        _end(target, timeout_s=timeout_s)
     ended = end_leftovers(layout.var_dir)
+    left = leftovers(layout.var_dir)
+    if left or holder(layout.lock_file) is not None:
+        pids = ", ".join(str(process.pid) for process in left) or str(holder(layout.lock_file))
+        raise ServerFailed(f"still there after all: process {pids}; look at {layout.log_dir}, and end it yourself")
     remove_endpoints(layout.var_dir)
     return target is not None or bool(ended)
+
+
+def _end(pid: int, *, timeout_s: float) -> None:
+    """SIGTERM, on which the starter stops everything in order; SIGKILL after the timeout, on which the rest follows."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        process.terminate()
+        try:
+            process.wait(timeout_s)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(timeout_s)
 
 
 def remove_var(layout: Layout) -> bool:

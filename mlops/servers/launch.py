@@ -15,7 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mlops.servers.process import die_with_parent
-from mlops.servers.program import Program
+from mlops.servers.program import VAR_VARIABLE, Program
+from mlops.servers.role_files import forget
+from mlops.servers.roles import role_of
 
 
 def write_programs(path: Path, programs: list[Program]) -> None:
@@ -40,9 +42,10 @@ def main(arguments: list[str]) -> None:
     program = read_program(path, name)
     if program.serves_by_child:
         # Killed alone, the last one left children that hold its port.
-        from mlops.servers.leftovers import VAR_VARIABLE, end_leftovers  # noqa: PLC0415 -- 50 ms, for few programs
+        from mlops.servers.leftovers import end_leftovers  # noqa: PLC0415 -- 50 ms, for few programs
 
         end_leftovers(Path(os.environ[VAR_VARIABLE]), program=name, grace_s=1)
+    forget(Path(os.environ[VAR_VARIABLE]), role_of(name))
     os.chdir(program.cwd)
     if program.user is not None:
         account = pwd.getpwnam(program.user)

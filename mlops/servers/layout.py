@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from mlops.errors import ConfigurationError
-from mlops.servers.ports import choose_port
+from mlops.servers.ports import HeldPorts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,11 @@ class Layout:
         """Locked by the process that starts and stops the stack."""
         return self.run_dir / "lock"
 
+    @property
+    def folders(self) -> list[Path]:
+        """Folders that may lie on volumes of their own."""
+        return [self.var_dir, self.log_dir, self.redis_dir, self.postgres_home.resolve(), self.artifact_dir]
+
     def log(self, program: str) -> Path:
         """The log of a program."""
         return self.log_dir / f"{program}.log"
@@ -109,19 +115,38 @@ class Ports:
     """supervisord's control."""
 
 
-def choose_ports(layout: Layout, *, mlflow: int = 5000, flower: int = 5555, admin: int = 3000) -> Ports:
-    """Free ports: those of the last start, else the wanted ones, else any; remembered for the next start."""
+def choose_ports(
+    layout: Layout,
+    held: HeldPorts,
+    *,
+    mlflow: int = 5000,
+    flower: int = 5555,
+    admin: int = 3000,
+    lost: Collection[int] = (),
+) -> Ports:
+    """Ports that are ours from now on: those of the last start, else the wanted ones, else any free ones.
+
+    They are remembered for the next start. `lost`: taken by others while a server of ours started.
+    """
     wanted = {"mlflow": mlflow, "flower": flower, "admin": admin}
     last = _last_ports(layout.ports_file)
     chosen: dict[str, int] = {}
     for name in (one.name for one in fields(Ports)):
         preferred = [port for port in (last.get(name), wanted.get(name)) if port]
         # A wanted port may not be given to somebody else first.
-        others = {*chosen.values(), *(port for other, port in wanted.items() if other != name)}
-        chosen[name] = choose_port(preferred, taken=others)
+        others = {*chosen.values(), *(port for other, port in wanted.items() if other != name), *lost}
+        chosen[name] = held.take(preferred, taken=others)
     ports = Ports(**chosen)
     layout.ports_file.write_text(json.dumps(asdict(ports), indent=1), encoding="utf-8")
     return ports
+
+
+def last_ports(layout: Layout) -> Ports | None:
+    """The ports of the last start; None where there was none."""
+    try:
+        return Ports(**_last_ports(layout.ports_file))
+    except TypeError:
+        return None
 
 
 def _last_ports(path: Path) -> dict[str, int]:

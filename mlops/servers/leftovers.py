@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-VAR_VARIABLE = "ACIS_VAR_DIR"
+from mlops.servers.program import VAR_VARIABLE
+
 NAME_VARIABLE = "SUPERVISOR_PROCESS_NAME"
 _SERVERS = frozenset({"redis-server", "valkey-server", "postgres"})
 

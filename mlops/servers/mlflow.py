@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-import urllib.error
 import urllib.request
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 from mlops.servers.ports import LOOPBACK
@@ -54,14 +55,27 @@ def mlflow_url(port: int) -> str:
 
 def page_answers(url: str, *, timeout_s: float = 1.0) -> bool:
     """GET of the URL gives 200; never through a proxy, since the server is our own."""
+    return _content(url, timeout_s=timeout_s) is not None
+
+
+def mlflow_answers(url: str, *, timeout_s: float = 3.0) -> bool:
+    """An MLflow answers, and its database behind it: not whoever says "OK" at that port.
+
+    Whose MLflow it is, its pages do not tell: `ports.listens` tells it of a process of ours.
+    """
+    try:
+        found = json.loads(
+            _content(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", timeout_s=timeout_s) or ""
+        )
+    except ValueError:
+        return False
+    return isinstance(found, dict) and isinstance(found.get("experiments"), list)
+
+
+def _content(url: str, *, timeout_s: float) -> bytes | None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=timeout_s) as response:
-            return int(response.status) == HTTPStatus.OK
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def mlflow_answers(url: str) -> bool:
-    """The tracking server is healthy."""
-    return page_answers(f"{url}/health")
+            return bytes(response.read()) if response.status == HTTPStatus.OK else None
+    except (OSError, HTTPException):
+        return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlops.servers.account import make_home, server_account
 from mlops.servers.layout import Layout, Ports
-from mlops.servers.leftovers import VAR_VARIABLE
+from mlops.servers.program import VAR_VARIABLE
 from mlops.servers.mlflow import mlflow_program, mlflow_url
 from mlops.servers.postgres import find_installation, init_cluster, postgres_program, postgres_url, reachable
 from mlops.servers.program import Program

@@ -21,6 +21,8 @@ from mlops.servers.program import Program
 _PR_SET_PDEATHSIG = 1
 POLL_S = 0.02
 """Between two looks at a server that is starting; they take 40 ms to 10 s."""
+NO_WORDS = "(empty log)"
+_TAIL_BYTES = 64 * 1024
 
 
 # Looked up here, not between fork and exec, where no lock may be taken.
@@ -33,13 +35,28 @@ def die_with_parent(signal_number: int) -> None:
         _PRCTL(_PR_SET_PDEATHSIG, signal_number)
 
 
-def tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log, or a word that there are none."""
+def tail(path: Path, lines: int = 15, *, since: int = 0) -> str:
+    """The last lines of a log from byte `since` on, or a word that there are none.
+
+    A log that is shorter than that was rotated since: then all of it counts.
+    """
     try:
-        text = path.read_text(errors="replace")
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = since if since <= size else 0
+            file.seek(max(begin, size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
     except OSError:
         return "(no log)"
-    return "\n".join(text.splitlines()[-lines:]) or "(empty log)"
+    return "\n".join(text.splitlines()[-lines:]) or NO_WORDS
+
+
+def log_size(path: Path) -> int:
+    """Bytes of a log; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 class Child:
@@ -50,6 +67,7 @@ class Child:
         self.log = log
         self._signal = signal.Signals[f"SIG{program.stop_signal}"]
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_begins = log_size(log)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 program.command,
@@ -71,12 +89,16 @@ class Child:
         while not ready():
             code = self.process.poll()
             if code is not None:
-                message = f"{self.program.name} ended with {code} while starting:\n{tail(self.log)}"
+                message = f"{self.program.name} ended with {code} while starting:\n{self.said()}"
                 raise ServerFailed(message)
             if time.monotonic() > deadline:
-                message = f"{self.program.name} did not answer within {timeout_s:.0f} s:\n{tail(self.log)}"
+                message = f"{self.program.name} did not answer within {timeout_s:.0f} s:\n{self.said()}"
                 raise ServerFailed(message)
             time.sleep(POLL_S)
+
+    def said(self) -> str:
+        """The end of what it wrote since this start."""
+        return tail(self.log, since=self._log_begins)
 
     def stop(self) -> None:
         """Ask it to end, wait, then kill what is left of its group."""

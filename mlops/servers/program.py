@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+VAR_VARIABLE = "ACIS_VAR_DIR"
+"""Every program of a stack is told its var folder by it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Program:

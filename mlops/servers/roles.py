@@ -19,6 +19,11 @@ def program_name(role: str) -> str:
     return role if role in _NOT_WORKERS else f"worker-{role.replace('.', '-')}"
 
 
+def role_of(program: str) -> str:
+    """The role of a program's name: `train.cpu` for `worker-train-cpu`."""
+    return program.removeprefix("worker-").replace("-", ".") if program.startswith("worker-") else program
+
+
 def role_programs(roles: Iterable[str], *, environment: Mapping[str, str], cwd: Path) -> list[Program]:
     """One program for each role.
 

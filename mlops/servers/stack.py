@@ -20,17 +20,19 @@ from config.endpoints import Endpoints, process_birth, read_endpoints, remove_en
 from mlops.addresses import without_credentials
 from mlops.errors import AlreadyRunning, ServerFailed
 from mlops.servers.launch import write_programs
-from mlops.servers.layout import Layout, choose_ports
+from mlops.servers.layout import Layout, Ports, choose_ports
 from mlops.servers.leftovers import end_leftovers
 from mlops.servers.lock import StackLock
-from mlops.servers.mlflow import mlflow_answers, page_answers
 from mlops.servers.plan import DATABASE, MLFLOW_DATABASE, ROOT, Plan, StackOptions, make_plan
+from mlops.servers.ports import HeldPorts, listens, somebody_listens
 from mlops.servers.postgres import create_database, postgres_answers
-from mlops.servers.process import tail
+from mlops.servers.process import NO_WORDS, log_size, tail
+from mlops.servers.readiness import STALL_S, Progress, is_ready, port_of, work_of
 from mlops.servers.redis import redis_answers
 from mlops.servers.secrets import FILE as SECRETS_FILE
 from mlops.servers.secrets import ensure_secrets
-from mlops.servers.supervise import Supervisor
+from mlops.servers.supervise import ProgramState, Supervisor
+from mlops.volumes import Volume, full_in_words, volumes_of
 
 OnStep = Callable[[str, str], None]
 """Called with the name of a server or role and what it does now."""
@@ -38,12 +40,31 @@ OnStep = Callable[[str, str], None]
 Probe = Callable[[], bool]
 
 POLL_S = 0.1
+TELL_S = 10.0
+"""Between two words about what a program that is waited for does."""
 MAX_FAILED_STARTS = 4
 """A program that fails so often while the stack starts (pauses of 1, 2, 3 s) will not come up by waiting."""
+MAX_LOST_PORTS = 5
+"""Starts that lost a port to another program; the next one would lose one as well."""
+
+_DOES = {
+    "STOPPED": "not started yet",
+    "STARTING": "starting",
+    "RUNNING": "runs, and does not answer yet",
+    "BACKOFF": "ended while it started, and is tried again",
+}
 
 
 def _say_nothing(name: str, what: str) -> None:
     pass
+
+
+class PortLost(ServerFailed):
+    """Another program took a port between its choice and the moment when a server of ours wanted to listen there."""
+
+    def __init__(self, name: str, port: int) -> None:
+        super().__init__(f"port {port} of {name} was taken by another program, {MAX_LOST_PORTS} times in a row")
+        self.name, self.port = name, port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +97,13 @@ class Stack:
         self._lock = StackLock(self.layout.lock_file)
         self._supervisor: Supervisor | None = None
         self._plan: Plan | None = None
+        self._held = HeldPorts()
+        self._ports: Ports | None = None
+        self._states: Mapping[str, ProgramState] = {}
+        self._lost: set[int] = set()
+        self._suspects: dict[str, int] = {}
         self._failed_starts: dict[str, set[int]] = {}
+        self._log_begins: dict[str, int] = {}
         self.endpoints: Endpoints | None = None
 
     # ---- start
@@ -90,24 +117,52 @@ class Stack:
         refuse_second(self.layout)
         self._lock.acquire()
         try:
-            return self._start(on_step)
+            return self._start_until_ports_are_ours(on_step)
         except BaseException:
             self.stop()
             raise
 
+    def _start_until_ports_are_ours(self, on_step: OnStep) -> Endpoints:
+        while True:
+            try:
+                return self._start(on_step)
+            except PortLost as exc:
+                self._give_up_port(exc, on_step)
+
+    def _give_up_port(self, exc: PortLost, on_step: OnStep) -> None:
+        """Everything is started anew, since everybody was told the old address."""
+        if len(self._lost) >= MAX_LOST_PORTS:
+            raise exc
+        self._lost.add(exc.port)
+        on_step(exc.name, f"port {exc.port} was taken by another program; starting on another one")
+        self._end_programs()
+
     def _start(self, on_step: OnStep) -> Endpoints:
         end_leftovers(self.options.var_dir)  # of a stack that was killed
         secrets, _ = ensure_secrets(self.options.var_dir)
-        ports = choose_ports(
-            self.layout, mlflow=self.options.mlflow_port, flower=self.options.flower_port, admin=self.options.admin_port
+        self._held.release()
+        self._ports = ports = choose_ports(
+            self.layout,
+            self._held,
+            mlflow=self.options.mlflow_port,
+            flower=self.options.flower_port,
+            admin=self.options.admin_port,
+            lost=self._lost,
         )
         on_step("servers", "preparing")
         self._plan = plan = make_plan(self.options, layout=self.layout, ports=ports, secrets=secrets)
+        self._log_begins = {program.name: log_size(self.layout.log(program.name)) for program in plan.programs}
+        self._failed_starts, self._suspects = {}, {}
         write_programs(self.layout.programs_file, plan.programs)
         self._supervisor = supervisor = Supervisor(
             self.layout, plan.groups, port=ports.supervisor, password=secrets.supervisor_password, root=ROOT
         )
-        supervisor.wait_until_up()
+        try:
+            supervisor.wait_until_up()
+        except ServerFailed as exc:
+            if somebody_listens(ports.supervisor):
+                raise PortLost("supervisord", ports.supervisor) from exc
+            raise
         self._start_servers(on_step)
         if plan.tracking:
             on_step("mlflow", "starting")
@@ -125,19 +180,19 @@ class Stack:
         return endpoints
 
     def _start_servers(self, on_step: OnStep) -> None:
-        supervisor, plan = self._running()
+        supervisor, plan, _ = self._running()
         probes: dict[str, Probe] = {}
         names = {program.name for program in plan.servers}
         if "redis" in names:
-            probes["redis"] = lambda: redis_answers(plan.urls.broker)
+            probes["redis"] = lambda: redis_answers(plan.urls.broker) and self._is_ours("redis")
         admin_url = plan.postgres_admin_url
         if admin_url is not None:
-            probes["postgres"] = lambda: postgres_answers(admin_url)
+            probes["postgres"] = lambda: postgres_answers(admin_url) and self._is_ours("postgres")
         if probes:
             for name in probes:
                 on_step(name, "starting")
             supervisor.start_group("servers")
-            self._wait(probes, deadline=time.monotonic() + 60, on_step=on_step)
+            self._wait(probes, stall_s=STALL_S, on_step=on_step)
         if admin_url is not None:
             create_database(admin_url, DATABASE)
             if plan.tracking:
@@ -161,85 +216,149 @@ class Stack:
 
     # ---- watch
 
-    def wait_healthy(self, timeout_s: float = 120.0, *, on_step: OnStep = _say_nothing) -> None:
-        """Return when MLflow, Flower and the admin page answer, every role has run for a while, and `ready` holds.
+    def wait_healthy(self, *, stall_s: float = STALL_S, on_step: OnStep = _say_nothing) -> None:
+        """Return when every server and role has answered, and `ready` holds; as long as something gets on.
 
-        Raises ServerFailed with the end of the log of what does not come up.
+        Raises ServerFailed with the end of the log, of this start, of what does not come up.
         """
-        _, plan = self._running()
-        probes: dict[str, Probe] = {program.name: self._role_probe(program.name) for program in plan.roles}
-        if plan.tracking:
-            probes["mlflow"] = lambda: mlflow_answers(plan.urls.mlflow)
-        if "flower" in probes:
-            probes["flower"] = lambda: page_answers(f"{plan.urls.flower}/healthcheck")
-        if "admin" in probes:
-            probes["admin"] = lambda: page_answers(f"{plan.urls.admin}/healthz")
-        self._wait(probes | self._ready, deadline=time.monotonic() + timeout_s, on_step=on_step)
-
-    def _role_probe(self, name: str) -> Probe:
-        def is_up() -> bool:
-            supervisor, _ = self._running()
-            return supervisor.states()[name].state == "RUNNING"
-
-        return is_up
-
-    def _wait(self, probes: Mapping[str, Probe], *, deadline: float, on_step: OnStep) -> None:
-        begun = time.monotonic()
-        waiting = dict(probes)
         while True:
+            _, plan, _ = self._running()
+            names = [program.name for program in (*plan.tracking, *plan.roles)]
+            probes: dict[str, Probe] = {name: self._readiness(name) for name in names}
+            try:
+                self._wait(probes | self._ready, stall_s=stall_s, on_step=on_step)
+            except PortLost as exc:
+                self._give_up_port(exc, on_step)
+                self._start_until_ports_are_ours(on_step)
+            else:
+                return
+
+    def _readiness(self, name: str) -> Probe:
+        def probe() -> bool:
+            _, plan, ports = self._running()
+            return is_ready(self._states[name], urls=plan.urls, ports=ports, layout=self.layout)
+
+        return probe
+
+    def _is_ours(self, name: str) -> bool:
+        """What answers at the program's port is the program."""
+        _, _, ports = self._running()
+        port = port_of(name, ports)
+        return port is not None and listens(self._states[name].pid, port)
+
+    def _wait(self, probes: Mapping[str, Probe], *, stall_s: float, on_step: OnStep) -> None:
+        begun = time.monotonic()
+        waiting, progress, told = dict(probes), Progress(), dict.fromkeys(probes, ("", begun))
+        supervisor, _, _ = self._running()
+        while True:
+            self._states = supervisor.states()  # for all probes of this look
             for name in [name for name, probe in waiting.items() if probe()]:
                 del waiting[name]
+                progress.moved()
                 on_step(name, f"ready after {time.monotonic() - begun:.1f} s")
             if not waiting:
                 return
-            self._give_up_on_failures()
-            if time.monotonic() > deadline:
-                tails = "\n".join(f"--- {name}\n{tail(self.layout.log(name))}" for name in waiting)
-                message = f"not up after {time.monotonic() - begun:.0f} s: {', '.join(waiting)}\n{tails}"
+            states = {name: state for name, state in self._states.items() if name in waiting}
+            full = self.full_volumes()
+            if full:
+                progress.moved()  # space that comes back is enough
+            else:
+                self._give_up_on_failures(states)
+            self._look_for_strangers(states)
+            stalled_s = progress.look(work_of(states.values()))
+            self._tell(waiting, states, full, told, on_step)
+            if stalled_s > stall_s:
+                tails = "\n".join(f"--- {self.layout.log(name)}\n{self._said(name)}" for name in waiting)
+                message = (
+                    f"not up after {time.monotonic() - begun:.0f} s, and nothing moved for the last {stalled_s:.0f} s: "
+                    f"{', '.join(waiting)}\n{tails}"
+                )
                 raise ServerFailed(message)
             time.sleep(POLL_S)
 
-    def _give_up_on_failures(self) -> None:
-        supervisor, _ = self._running()
-        for name, state in supervisor.states().items():
+    def _tell(
+        self,
+        waiting: Mapping[str, Probe],
+        states: Mapping[str, ProgramState],
+        full: list[Volume],
+        told: dict[str, tuple[str, float]],
+        on_step: OnStep,
+    ) -> None:
+        """What each program that is waited for does now, when it does something else and not too often."""
+        now = time.monotonic()
+        for name in waiting:
+            state = states.get(name)
+            does = _DOES.get(state.state, state.state.lower()) if state else "not there yet"
+            last = self._said(name, lines=1)
+            said = "" if last == NO_WORDS else f"; its log: {last[:80]}"
+            words = f"waits: {full_in_words(full)}" if full else does + said
+            before, at = told[name]
+            if words != before and now - at >= TELL_S:
+                told[name] = (words, now)
+                on_step(name, words)
+
+    def _give_up_on_failures(self, states: Mapping[str, ProgramState]) -> None:
+        for name, state in states.items():
             if state.state == "BACKOFF":
                 failed = self._failed_starts.setdefault(name, set())
                 failed.add(state.started)
                 if len(failed) >= MAX_FAILED_STARTS:
-                    log = self.layout.log(name)
-                    message = f"{name} keeps failing; the end of {log}:\n{tail(log)}"
-                    raise ServerFailed(message)
+                    raise ServerFailed(f"{name} keeps failing; the end of {self.layout.log(name)}:\n{self._said(name)}")
+
+    def _look_for_strangers(self, states: Mapping[str, ProgramState]) -> None:
+        """Raises PortLost where somebody else listens on a program's port, at three looks at it and its children."""
+        _, _, ports = self._running()
+        for name, state in states.items():
+            port = port_of(name, ports)
+            if port is None or state.state == "STOPPED" or not somebody_listens(port) or listens(state.pid, port):
+                self._suspects.pop(name, None)
+                continue
+            self._suspects[name] = self._suspects.get(name, 0) + 1
+            if self._suspects[name] >= 3:
+                raise PortLost(name, port)
+
+    def _said(self, name: str, *, lines: int = 15) -> str:
+        """The end of a program's log, of this start alone."""
+        return tail(self.layout.log(name), lines, since=self._log_begins.get(name, 0))
 
     def troubles(self) -> list[Trouble]:
         """Programs that are down now; the supervisor starts them again by itself.
 
         Raises ServerFailed when the supervisor has died.
         """
-        supervisor, _ = self._running()
+        supervisor, _, _ = self._running()
         return [
-            Trouble(name=name, state=state.state, log_tail=tail(self.layout.log(name)))
+            Trouble(name=name, state=state.state, log_tail=self._said(name))
             for name, state in supervisor.states().items()
             if state.state in {"BACKOFF", "FATAL", "EXITED"}
         ]
 
-    def _running(self) -> tuple[Supervisor, Plan]:
-        if self._supervisor is None or self._plan is None:
+    def full_volumes(self) -> list[Volume]:
+        """Volumes of ours on which nothing can be written now."""
+        return [volume for volume in volumes_of(self.layout.folders) if volume.is_full]
+
+    def _running(self) -> tuple[Supervisor, Plan, Ports]:
+        if self._supervisor is None or self._plan is None or self._ports is None:
             message = "the stack was not started"
             raise ServerFailed(message)
-        return self._supervisor, self._plan
+        return self._supervisor, self._plan, self._ports
 
     # ---- stop
 
     def stop(self) -> None:
         """Stop everything that was started, and whatever a killed role left behind; safe to repeat."""
         try:
-            if self._supervisor is not None:
-                remove_endpoints(self.options.var_dir)
-                self._supervisor.stop()
-                self._supervisor = None
-                end_leftovers(self.options.var_dir)
+            self._end_programs()
         finally:
+            self._held.release()
             self._lock.release()
+
+    def _end_programs(self) -> None:
+        if self._supervisor is not None:
+            remove_endpoints(self.options.var_dir)
+            self._supervisor.stop()
+            self._supervisor = None
+            end_leftovers(self.options.var_dir)
 
 
 def refuse_second(layout: Layout) -> None:

@@ -17,9 +17,9 @@ from typing import Any
 
 from mlops.errors import ServerFailed
 from mlops.servers.layout import Layout
-from mlops.servers.leftovers import VAR_VARIABLE
+from mlops.servers.program import VAR_VARIABLE
 from mlops.servers.ports import LOOPBACK
-from mlops.servers.process import Child, tail
+from mlops.servers.process import Child, log_size, tail
 from mlops.servers.program import Program
 
 USER = "acis"
@@ -28,6 +28,9 @@ PROGRAMS_VARIABLE = "STACK_PROGRAMS"
 
 STOP_S = 45
 """From SIGTERM to SIGKILL of supervisord: the longest stop of each group (20 + 10 + 10 s) and some."""
+
+UP_S = 120
+"""For supervisord itself: an import of half a second, on a machine that may be busy."""
 
 Groups = Mapping[str, Sequence[Program]]
 """Programs by group, in the order of starting."""
@@ -54,6 +57,9 @@ def render_config(groups: Groups, *, port: int, password: str) -> str:
         "",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        "",
+        "[rpcinterface:acis]",
+        "supervisor.rpcinterface_factory=mlops.servers.supervisord:make_start_counter",
         "",
     ]
     for priority, (group, programs) in enumerate(groups.items(), start=1):
@@ -101,6 +107,46 @@ class ProgramState:
     """0 where none runs."""
     started: int
     """Second of the last start, by the wall clock."""
+    starts: int
+    """How often it was started since the stack was."""
+
+
+class Control:
+    """supervisord's control, from this process or from another terminal."""
+
+    def __init__(self, *, port: int, password: str) -> None:
+        self._url = f"http://{USER}:{password}@{LOOPBACK}:{port}/RPC2"
+
+    def answers(self) -> bool:
+        """It does, and takes our password."""
+        try:
+            self.call("supervisor.getState")
+        except ServerFailed:
+            return False
+        return True
+
+    def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 -- answers are not typed
+        """Ask it something. Raises ServerFailed."""
+        try:
+            # One connection for each call: supervisord closes idle ones.
+            with xmlrpc.client.ServerProxy(self._url) as proxy:
+                return getattr(proxy, method)(*arguments)
+        except (OSError, HTTPException, xmlrpc.client.Error) as exc:
+            raise ServerFailed(f"supervisord does not answer ({exc})") from exc
+
+    def states(self) -> dict[str, ProgramState]:
+        """All programs by name. Raises ServerFailed."""
+        starts = self.call("acis.starts")
+        return {
+            str(one["name"]): ProgramState(
+                name=str(one["name"]),
+                state=str(one["statename"]),
+                pid=int(one["pid"]),
+                started=int(one["start"]),
+                starts=int(starts.get(one["name"], 0)),
+            )
+            for one in self.call("supervisor.getAllProcessInfo")
+        }
 
 
 class Supervisor:
@@ -109,7 +155,8 @@ class Supervisor:
     def __init__(self, layout: Layout, groups: Groups, *, port: int, password: str, root: Path) -> None:
         """`root`: folder of our own packages."""
         self._layout = layout
-        self._url = f"http://{USER}:{password}@{LOOPBACK}:{port}/RPC2"
+        self._control = Control(port=port, password=password)
+        self._log_begins = log_size(layout.log("supervisord"))
         config = layout.supervisor_config
         config.unlink(missing_ok=True)
         with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -117,7 +164,7 @@ class Supervisor:
         self._child = Child(
             Program(
                 name="supervisord",
-                command=(sys.executable, "-m", "supervisor.supervisord", "-c", str(config)),
+                command=(sys.executable, "-m", "mlops.servers.supervisord", "-c", str(config)),
                 environment={
                     PYTHON_VARIABLE: sys.executable,
                     PROGRAMS_VARIABLE: str(layout.programs_file),
@@ -141,37 +188,19 @@ class Supervisor:
 
     def wait_until_up(self) -> None:
         """Return when it answers. Raises ServerFailed."""
-        self._child.wait_until(self._answers, timeout_s=30)
-
-    def _answers(self) -> bool:
-        try:
-            self._call("getState")
-        except (OSError, HTTPException, xmlrpc.client.Error):
-            return False
-        return True
-
-    def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 -- answers are not typed
-        # One connection for each call: supervisord closes idle ones.
-        with xmlrpc.client.ServerProxy(self._url) as proxy:
-            return getattr(proxy.supervisor, method)(*arguments)
+        self._child.wait_until(self._control.answers, timeout_s=UP_S)
 
     def start_group(self, group: str) -> None:
         """Start the group's programs, without waiting for them."""
-        self._call("startProcessGroup", group, False)
+        self._control.call("supervisor.startProcessGroup", group, False)
 
     def states(self) -> dict[str, ProgramState]:
         """All programs by name. Raises ServerFailed when supervisord has died."""
         try:
-            found = self._call("getAllProcessInfo")
-        except (OSError, HTTPException, xmlrpc.client.Error) as exc:
-            message = f"supervisord does not answer ({exc}):\n{tail(self._layout.log('supervisord'))}"
-            raise ServerFailed(message) from exc
-        return {
-            str(one["name"]): ProgramState(
-                name=str(one["name"]), state=str(one["statename"]), pid=int(one["pid"]), started=int(one["start"])
-            )
-            for one in found
-        }
+            return self._control.states()
+        except ServerFailed as exc:
+            log = self._layout.log("supervisord")
+            raise ServerFailed(f"{exc}; the end of {log}:\n{tail(log, since=self._log_begins)}") from exc
 
     def stop(self) -> None:
         """Stop all groups in reverse order, then supervisord."""

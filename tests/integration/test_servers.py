@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psycopg2
@@ -18,7 +20,7 @@ from sqlalchemy.engine import make_url
 from mlops.errors import ConfigurationError
 from mlops.servers import postgres
 from mlops.servers.account import make_home, remove_home, server_account
-from mlops.servers.mlflow import mlflow_answers
+from mlops.servers.mlflow import mlflow_answers, page_answers
 from mlops.servers.ports import choose_port
 from mlops.servers.postgres import (
     find_installation,
@@ -110,3 +112,23 @@ def test_a_cluster_of_another_version_is_refused_with_the_way_out(tmp_path: Path
 
 def test_mlflow_is_healthy(mlflow_url: str) -> None:
     assert mlflow_answers(mlflow_url)
+
+
+def test_whoever_says_ok_at_a_port_is_no_mlflow() -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"OK")  # as MLflow's own /health does
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the library's name
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert page_answers(f"{url}/health")
+        assert not mlflow_answers(url)
+        server.shutdown()
+        thread.join()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -20,14 +22,15 @@ from sqlalchemy.engine import make_url
 from config.endpoints import Endpoints, process_birth, read_endpoints
 from mlops.errors import AlreadyRunning, ServerFailed
 from mlops.servers.cleaning import remove_var, stop_running
-from mlops.servers.layout import Layout
+from mlops.servers.layout import Layout, Ports, choose_ports
 from mlops.servers.leftovers import leftovers
 from mlops.servers.mlflow import mlflow_answers
 from mlops.servers.plan import StackOptions
-from mlops.servers.ports import choose_port
+from mlops.servers.ports import HeldPorts, choose_port
 from mlops.servers.postgres import postgres_answers
 from mlops.servers.redis import redis_answers
 from mlops.servers.stack import Stack
+from mlops.servers.status import ServiceStatus, stack_status
 from mlops.servers.supervise import ProgramState
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
@@ -115,7 +118,7 @@ def test_killed_servers_come_back_and_nothing_is_left_at_the_end(var_dir: Path) 
 
 
 def supervised(stack: Stack) -> dict[str, ProgramState]:
-    supervisor, _ = stack._running()
+    supervisor, _, _ = stack._running()
     return supervisor.states()
 
 
@@ -170,6 +173,7 @@ import sys, time
 from pathlib import Path
 from mlops.servers.plan import StackOptions
 from mlops.servers.stack import Stack
+from mlops.servers.status import ServiceStatus, stack_status
 from mlops.servers.supervise import ProgramState
 
 var = Path(sys.argv[1])
@@ -218,6 +222,87 @@ def test_a_stack_is_stopped_from_another_terminal(var_dir: Path, starter: subpro
     assert leftovers(var_dir) == []
     assert read_endpoints(var_dir) is None
     assert not stop_running(Layout(var_dir=var_dir))
+
+
+def test_another_terminal_sees_what_runs_where_and_whether_it_answers(
+    var_dir: Path, starter: subprocess.Popen[str]
+) -> None:
+    layout = Layout(var_dir=var_dir)
+
+    def seen() -> dict[str, ServiceStatus]:
+        return {one.name: one for one in stack_status(layout).services}
+
+    before = seen()["redis"]
+    status = stack_status(layout)
+    assert (status.state, status.pid, status.answers) == ("serving", starter.pid, False)
+    assert not seen()["postgres"].answers  # the user's, at an address where nobody is
+    assert (seen()["postgres"].state, seen()["postgres"].address) == ("given", "127.0.0.1:1/x")
+    assert before.state in ("starting", "running")  # for its first second
+    assert (before.answers, before.restarts) == (True, 0)
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGKILL)
+    wait_for(lambda: seen()["redis"].answers and seen()["redis"].pid != before.pid, "it is back", within_s=DEADLINE_S)
+    assert seen()["redis"].restarts == 1
+    assert seen()["redis"].since >= before.since  # type: ignore[operator]
+    # One that is stopped, and so holds its port, answers nothing.
+    now = seen()["redis"].pid
+    assert now is not None
+    os.kill(now, signal.SIGSTOP)
+    assert not seen()["redis"].answers
+    os.kill(now, signal.SIGCONT)
+    assert stop_running(layout)
+    stopped = stack_status(layout)
+    assert (stopped.state, stopped.services, stopped.answers) == ("stopped", [], False)
+    assert starter.wait(DEADLINE_S) is not None
+
+
+def test_a_starter_that_does_not_stop_is_ended_by_force_with_all_it_started(
+    var_dir: Path, starter: subprocess.Popen[str]
+) -> None:
+    os.kill(starter.pid, signal.SIGSTOP)
+    assert stop_running(Layout(var_dir=var_dir), timeout_s=0.5)
+    assert leftovers(var_dir) == []
+    assert starter.wait(DEADLINE_S) is not None
+
+
+def test_a_port_lost_to_a_stranger_while_a_server_starts_is_left_to_it(
+    var_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers: list[socket.socket] = []
+
+    def choose_and_lose(layout: Layout, held: HeldPorts, **wanted: Any) -> Ports:
+        ports = choose_ports(layout, held, **wanted)
+        if not strangers:  # as a server, with SO_REUSEADDR
+            strangers.append(socket.create_server(("127.0.0.1", ports.redis)))
+        return ports
+
+    monkeypatch.setattr("mlops.servers.stack.choose_ports", choose_and_lose)
+    told: list[tuple[str, str]] = []
+    stack = Stack(options(var_dir, **ONLY_REDIS))
+    try:
+        url = stack.start(lambda name, what: told.append((name, what))).celery_broker_url
+        lost = strangers[0].getsockname()[1]
+        assert make_url(url).port != lost
+        assert redis_answers(url)
+        assert ("redis", f"port {lost} was taken by another program; starting on another one") in told
+    finally:
+        stack.stop()
+        strangers[0].close()
+
+
+def test_a_start_that_stands_still_is_given_up_with_the_log_of_this_start_alone(var_dir: Path) -> None:
+    layout = Layout(var_dir=var_dir)
+    layout.make()
+    layout.log("redis").write_text("words of an earlier start\n")
+    stack = Stack(options(var_dir, **ONLY_REDIS), ready={"the moon": lambda: False})
+    try:
+        stack.start()
+        with pytest.raises(ServerFailed, match=r"nothing moved for the last \d+ s: the moon"):
+            stack.wait_healthy(stall_s=0.5)
+        assert "earlier start" not in stack._said("redis", lines=1000)
+    finally:
+        stack.stop()
+    assert "words of an earlier start" in layout.log("redis").read_text()
 
 
 def test_databases_are_the_stacks_own_and_guarded(var_dir: Path) -> None:

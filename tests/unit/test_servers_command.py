@@ -16,6 +16,7 @@ from mlops.errors import ServerFailed
 from mlops.servers.layout import Layout
 from mlops.servers.plan import StackOptions
 from mlops.servers.stack import Stack, Trouble
+from mlops.volumes import Volume
 
 
 class FakeStack:
@@ -80,6 +81,9 @@ def test_a_program_that_goes_down_is_said_once_with_its_log_and_again_when_it_is
     class Flapping:
         looks = iter([[], ["worker"], ["worker"], [], ["worker", "beat"]])
 
+        def full_volumes(self) -> list[Volume]:
+            return []
+
         def troubles(self) -> list[Trouble]:
             return [Trouble(name=name, state="BACKOFF", log_tail=f"last words of {name}") for name in next(self.looks)]
 
@@ -91,3 +95,31 @@ def test_a_program_that_goes_down_is_said_once_with_its_log_and_again_when_it_is
     assert [len(lines) for lines in said] == [0, 2, 0, 1, 4]
     assert said[1] == ["worker is down and is started again; the end of its log:", "last words of worker"]
     assert said[3] == ["worker is back."]
+
+
+def test_a_full_volume_is_said_once_with_where_it_is_and_again_when_it_has_room(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    volume = Volume(mount=Path("/data"), folder=Path("/data/var"), free_bytes=0, total_bytes=64_000_000)
+
+    class Filling:
+        looks = iter([[], [volume], [volume], []])
+
+        def full_volumes(self) -> list[Volume]:
+            return next(self.looks)
+
+        def troubles(self) -> list[Trouble]:
+            return []
+
+    assert str(volume) == "the volume at /data (/data/var) has 0 B free of 64 MB"
+    look = _watch(cast("Stack", Filling()), UpDisplay(quiet=True))
+    said = []
+    for _ in range(4):
+        look()
+        said.append(capsys.readouterr().err.splitlines())
+    assert said == [
+        [],
+        [f"no space left: {volume}; free some, and what waits for it goes on by itself"],
+        [],
+        ["The volume at /data has room again; what waited for it goes on."],
+    ]
