@@ -8,10 +8,9 @@ from pathlib import Path
 
 from mlops.servers.account import make_home, server_account
 from mlops.servers.layout import Layout, Ports
-from mlops.servers.program import VAR_VARIABLE
 from mlops.servers.mlflow import mlflow_program, mlflow_url
 from mlops.servers.postgres import find_installation, init_cluster, postgres_program, postgres_url, reachable
-from mlops.servers.program import Program
+from mlops.servers.program import VAR_VARIABLE, Program
 from mlops.servers.redis import Origin, find_server, redis_program, redis_url, write_config
 from mlops.servers.roles import ROLES, role_programs
 from mlops.servers.secrets import Secrets

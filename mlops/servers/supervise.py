@@ -17,10 +17,9 @@ from typing import Any
 
 from mlops.errors import ServerFailed
 from mlops.servers.layout import Layout
-from mlops.servers.program import VAR_VARIABLE
 from mlops.servers.ports import LOOPBACK
 from mlops.servers.process import Child, log_size, tail
-from mlops.servers.program import Program
+from mlops.servers.program import VAR_VARIABLE, Program
 
 USER = "acis"
 PYTHON_VARIABLE = "STACK_PYTHON"

@@ -26,8 +26,8 @@ from mlops.bootstrap import Services, connect
 from mlops.servers.cleaning import remove_var, stop_running
 from mlops.servers.layout import Layout
 from mlops.servers.leftovers import leftovers
-from mlops.servers.program import VAR_VARIABLE
 from mlops.servers.process import die_with_parent, tail
+from mlops.servers.program import VAR_VARIABLE
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
 
