@@ -69,7 +69,8 @@ class Services:
         """The model registry; importing its library takes seconds. Raises NothingConfigured."""
         from mlops.mlflow.registry import MlflowRegistry  # noqa: PLC0415 -- opened on first use
 
-        return MlflowRegistry(_needed(self.settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI"))
+        uri = _needed(self.settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI")
+        return MlflowRegistry(uri, owner=self.ledger.identity if self.settings.database_url else None)
 
     @cached_property
     def champions(self) -> ChampionModels:

@@ -4,6 +4,7 @@
     ├── TemporaryError             try again after `delay_s`; the run waits, nothing is lost
     │   ├── LedgerUnavailable          PostgreSQL does not answer
     │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
+    │   │   └── ForeignRegistry            it is another ledger's: nothing is read or written there
     │   ├── SourceUnavailable          the feature source does not answer
     │   ├── CheckpointsUnavailable     the place of the checkpoints cannot be read or written
     │   └── VolumeFull                 a file could not be written: there is no room
@@ -72,6 +73,10 @@ class LedgerUnavailable(TemporaryError):
 
 class RegistryUnavailable(TemporaryError):
     """MLflow does not answer; check MLFLOW_TRACKING_URI and that the server runs."""
+
+
+class ForeignRegistry(RegistryUnavailable):
+    """MLflow belongs to another ledger; check MLFLOW_TRACKING_URI and DATABASE_URL."""
 
 
 class SourceUnavailable(TemporaryError):

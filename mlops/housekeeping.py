@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -47,7 +46,7 @@ def tidy(services: Services) -> Tidied:
     tidied = Tidied(
         # Reports first: a run goes once its report is gone.
         reports=_all(lambda: ledger.purge_reports(older_than_days=report_days)) if report_days is not None else 0,
-        report_files=_old_report_files(settings.report_dir, days=report_days) if report_days is not None else 0,
+        report_files=0 if report_days is None else _old_report_files(services, days=report_days),
         runs=_all(lambda: ledger.purge_runs(older_than_days=settings.keep_runs_days)),
         checkpoints=_checkpoints(services),
         studies=_studies(services),
@@ -93,12 +92,17 @@ def _studies(services: Services) -> int:
     return len(gone)
 
 
-def _old_report_files(folder: Path, *, days: float) -> int:
+def _old_report_files(services: Services, *, days: float) -> int:
+    """Not those of another ledger, which has a time of its own for them."""
+    from mlops.retraining.report_files import is_anothers  # noqa: PLC0415 -- loads what draws pages, for a rare setting
+
+    folder, owner = services.settings.report_dir, services.ledger.identity().ledger_id
     oldest = time.time() - days * 86_400
     n_removed = 0
-    for path in [*folder.glob("drift_report_*.json"), *folder.glob("drift_report_*.html")]:
+    # Pages first: whose they are stands in the report beside them.
+    for path in [*folder.glob("drift_report_*.html"), *folder.glob("drift_report_*.json")]:
         try:
-            if path.stat().st_mtime < oldest:
+            if path.stat().st_mtime < oldest and not is_anothers(path.with_suffix(".json"), owner):
                 path.unlink()
                 n_removed += 1
         except OSError as exc:

@@ -9,6 +9,7 @@ from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
 from mlops.ledger.check_list import CheckList
 from mlops.ledger.endings import Endings
+from mlops.ledger.identity import Identity
 from mlops.ledger.job_list import JobList
 from mlops.ledger.leases import Leases
 from mlops.ledger.model_list import ModelList
@@ -51,6 +52,7 @@ class SqlLedger(
     Auditing,
     ArtifactSizes,
     Retention,
+    Identity,
 ):
     """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
 

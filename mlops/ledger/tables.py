@@ -325,3 +325,11 @@ artifact_size = Table(
     Column("measured_at", Timestamp, nullable=False),
 )
 Index("ix_mlops_artifact_size_started", artifact_size.c.started_at, artifact_size.c.bytes)
+
+identity = Table(
+    "mlops_identity",
+    metadata,
+    Column("only", Boolean, primary_key=True),  # one row
+    Column("ledger_id", String(32), nullable=False),
+    Column("made_at", Timestamp, nullable=False),
+)

@@ -114,6 +114,17 @@ class Gateway(Counting):
         self._seen_experiments[name] = found
         return found
 
+    def claim(self, experiment: str, tags: Mapping[str, str], *, by: str) -> Mapping[str, str] | None:
+        """Tags of an experiment, which get `tags` where the one named `by` is missing; None where it does not exist."""
+        with self._translated(f"experiment {experiment!r}"):
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None or by in found.tags:
+                return found and dict(found.tags)
+            # The decisive one last, and read again: of two that claim it at once one sees the other's.
+            for name, value in sorted(tags.items(), key=lambda item: item[0] == by):
+                self._client.set_experiment_tag(found.experiment_id, name, value)
+            return dict(self._client.get_experiment(found.experiment_id).tags)
+
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Id of a new run in state RUNNING."""
         # The experiment was found a moment ago: the whole is tried again, and finds or makes it.

@@ -11,10 +11,9 @@ Importing this is cheap; the mlflow library is loaded at the first call. Version
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xgboost as xgb
 
+    from mlops.ledger.identity import LedgerIdentity
     from mlops.mlflow.entities import LoggedRun
     from mlops.mlflow.gateway import Gateway
     from mlops.ports import ModelVersion
@@ -66,17 +66,16 @@ class ACISMLflowClient:
 
         on_transition: None for the ledger. n_jobs: threads of the models that are loaded.
         """
+        owner = None if tracking_uri else _configured_owner()
         self.tracking_uri = tracking_uri or _configured_uri()
         self.experiment_name = experiment_name
         self._on_transition = on_transition or self._through_ledger
         self._n_jobs = n_jobs
-        self._registry = MlflowRegistry(self.tracking_uri, experiment=experiment_name, n_jobs=n_jobs)
+        self._registry = MlflowRegistry(self.tracking_uri, experiment=experiment_name, n_jobs=n_jobs, owner=owner)
 
-    @cached_property
+    @property
     def _gateway(self) -> Gateway:
-        from mlops.mlflow.gateway import Gateway  # noqa: PLC0415 -- takes seconds
-
-        return Gateway(self.tracking_uri)
+        return self._registry.gateway
 
     # -- tracking
 
@@ -305,6 +304,15 @@ def _configured_uri() -> str:
         )
         raise NothingConfigured(message)
     return found.get_secret_value()
+
+
+def _configured_owner() -> Callable[[], LedgerIdentity] | None:
+    """The configured MLflow must be the configured ledger's, where there is one."""
+    from config.settings import load_settings  # noqa: PLC0415 -- as above
+    from mlops.bootstrap import connect  # noqa: PLC0415 -- opened on first use
+
+    settings = load_settings()
+    return connect(settings).ledger.identity if settings.database_url is not None else None
 
 
 def _parsed(uri: str) -> tuple[str, str | None]:

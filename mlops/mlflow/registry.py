@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ import structlog
 
 from mlops.errors import (
     AcisError,
+    ForeignRegistry,
     InvalidStage,
     ModelNotFound,
     RegistryError,
@@ -41,6 +43,7 @@ from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 if TYPE_CHECKING:
     import xgboost as xgb
 
+    from mlops.ledger.identity import LedgerIdentity
     from mlops.mlflow.entities import LoggedRun
     from mlops.mlflow.gateway import Gateway
     from mlops.ports import FailedTraining, ModelVersion, RegistryRun, ReportRecord, TrainedModel
@@ -58,22 +61,66 @@ PARENT_TAG = "mlflow.parentRunId"
 MAX_REASON = 500
 #: Passes until stage and alias agree; each further one means that somebody else wrote in between.
 _PASSES = 10
+#: Of the experiment: the ledger whose MLflow this is.
+OWNER_TAG, OWNER_ADDRESS_TAG = "acis.ledger", "acis.ledger_address"
+#: After this the tag is read again, a request of 10 ms: another server may answer at the address by then.
+OWNER_KNOWN_S = 15.0
 
 
 class MlflowRegistry:
     """`mlops.ports.ModelRegistry`; the library is loaded on first use."""
 
-    def __init__(self, tracking_uri: str, *, experiment: str = EXPERIMENT, n_jobs: int = 1) -> None:
-        """n_jobs: threads of the classifiers that are loaded, since MLflow does not keep that number."""
+    def __init__(
+        self,
+        tracking_uri: str,
+        *,
+        experiment: str = EXPERIMENT,
+        n_jobs: int = 1,
+        owner: Callable[[], LedgerIdentity] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """n_jobs: threads of the classifiers that are loaded, since MLflow does not keep that number.
+
+        owner: the ledger that this MLflow must belong to, which the first that asks makes it. None: anybody's.
+        """
         self.tracking_uri = tracking_uri
+        self._owner, self._monotonic = owner, monotonic
+        self._own_until = float("-inf")
         self._experiment_name = experiment
         self._n_jobs = n_jobs
 
-    @cached_property
+    @property
     def _gateway(self) -> Gateway:
+        """Raises ForeignRegistry: whoever answers at an address may be another stack's, now or from some time on."""
+        if self._owner is not None and self._monotonic() >= self._own_until:
+            self._check_owner(self._owner())
+            self._own_until = self._monotonic() + OWNER_KNOWN_S
+        return self._opened
+
+    @property
+    def gateway(self) -> Gateway:
+        """For what the stages do not need. Raises ForeignRegistry."""
+        return self._gateway
+
+    @cached_property
+    def _opened(self) -> Gateway:
         from mlops.mlflow.gateway import Gateway  # noqa: PLC0415 -- takes seconds
 
         return Gateway(self.tracking_uri)
+
+    def _check_owner(self, ours: LedgerIdentity) -> None:
+        mark = {OWNER_TAG: ours.ledger_id, OWNER_ADDRESS_TAG: ours.address}
+        tags = self._opened.claim(self._experiment_name, mark, by=OWNER_TAG)
+        if tags is None or tags.get(OWNER_TAG) == ours.ledger_id:
+            return
+        theirs = replace(
+            ours, ledger_id=str(tags.get(OWNER_TAG)), address=tags.get(OWNER_ADDRESS_TAG, "at an unknown address")
+        )
+        raise ForeignRegistry(
+            f"MLflow at {self._opened.shown_uri} belongs to {theirs}, and this is {ours}; nothing is read or written "
+            f"there. Name this ledger's own MLflow in MLFLOW_TRACKING_URI; where the other ledger is gone for good, "
+            f"delete the tag {OWNER_TAG} of experiment {self._experiment_name!r} in MLflow"
+        )
 
     @property
     def _experiment(self) -> str:

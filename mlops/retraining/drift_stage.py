@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
+
+
+def _report_file(document: dict[str, Any], strategy: Strategy, as_of: date, services: Services) -> Path | None:
+    owner = services.ledger.identity().ledger_id
+    return write_report(document, strategy.name, as_of, services.settings.report_dir, owner=owner)
 
 
 def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
@@ -80,7 +86,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     document["findings"] += [asdict(finding) for finding in untold]
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
-    path = write_report(document, strategy.name, read.as_of, services.settings.report_dir) if is_live else None
+    path = _report_file(document, strategy, read.as_of, services) if is_live else None
     earlier = services.ledger.earlier_checks(strategy.name, before=read.as_of) if path else []
     page = write_page({**document, "run_id": grant.run_id}, earlier, path.with_suffix(".html")) if path else None
     alarm = settle_alarm(

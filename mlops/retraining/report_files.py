@@ -19,19 +19,58 @@ import structlog
 from mlops.drift_detection.page.render import render_page
 from mlops.errors import ConfigurationError
 from mlops.ports import Ledger
+from mlops.volumes import in_words, says_full
 
 log = structlog.get_logger(__name__)
 
 
-def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path) -> Path | None:
-    """Write the report to its documented place; None where the folder cannot be written."""
-    path = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
+def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path, *, owner: str) -> Path | None:
+    """Write the report to its documented place, or beside it; None where the folder cannot be written.
+
+    owner: id of the ledger that keeps the report; it stands in the file. Where the documented place holds another
+    ledger's report, or another user's, as in the temporary folder that two checkouts share, ours has the first eight
+    characters of that id in its name.
+    """
+    documented = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
+    text = json.dumps({**document, "ledger": owner}, indent=2, allow_nan=False)
+    path = documented
     try:
-        write_whole(json.dumps(document, indent=2, allow_nan=False), path)
+        if is_anothers(documented, owner) or not _written(text, documented, owner):
+            path = documented.with_stem(f"{documented.stem}_{owner[:8]}")
+            log.info("drift.report_beside", path=str(path), found=f"{documented.name} is another ledger's or user's")
+            write_whole(text, path)
     except OSError as exc:
-        log.warning("drift.report_not_written", path=str(path), error=str(exc), action="set ACIS_REPORT_DIR")
+        words = in_words(exc, [folder]) if says_full(exc) else str(exc)
+        log.warning("drift.report_not_written", path=str(path), error=words, action="set ACIS_REPORT_DIR")
         return None
     return path
+
+
+def is_anothers(path: Path, owner: str) -> bool:
+    """A report stands there that another ledger or another user wrote; one without a ledger's id is anybody's."""
+    try:
+        if path.is_symlink():
+            return False
+        if path.stat().st_uid != os.geteuid():
+            return True
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("ledger") not in (None, owner)
+
+
+def _written(text: str, path: Path, owner: str) -> bool:
+    """False where another ledger's report came there meanwhile."""
+    made = _temporary(text, path.parent)
+    try:
+        os.link(made, path)  # nothing is replaced by it
+    except FileExistsError:
+        if is_anothers(path, owner):
+            return False
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
+    return True
 
 
 def write_page(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], path: Path) -> Path | None:
@@ -39,7 +78,8 @@ def write_page(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]
     try:
         write_whole(render_page(document, earlier), path)
     except OSError as exc:
-        log.warning("drift.page_not_written", path=str(path), error=str(exc), action="set ACIS_REPORT_DIR")
+        words = in_words(exc, [path.parent]) if says_full(exc) else str(exc)
+        log.warning("drift.page_not_written", path=str(path), error=words, action="set ACIS_REPORT_DIR")
         return None
     except Exception:
         log.exception("drift.page_not_rendered", action="the report is in the ledger: report this, then `acis report`")
@@ -70,19 +110,24 @@ def save_page(ledger: Ledger, run_id: str, path: Path) -> None:
     try:
         write_whole(page, page_place(path))
     except OSError as exc:
-        raise ConfigurationError(f"the page cannot be written to {path}: {exc.strerror}; name another file") from exc
+        words = in_words(exc, [path.parent]) if says_full(exc) else exc.strerror
+        raise ConfigurationError(f"the page cannot be written to {path}: {words}; name another file") from exc
 
 
 def write_whole(text: str, path: Path) -> None:
     """Write a file whole or not at all. Raises OSError."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".drift_report_", delete=False, encoding="utf-8"
-    ) as file:
+    # Replaces what stands at the name, a link too: the temporary folder is anybody's.
+    _temporary(text, path.parent).replace(path)
+
+
+def _temporary(text: str, folder: Path) -> Path:
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".drift_report_", delete=False, encoding="utf-8") as file:
+        made = Path(file.name)
         try:
             file.write(text)
+            file.flush()  # a volume without room says so here
         except BaseException:
-            Path(file.name).unlink()
+            made.unlink()
             raise
-    Path(file.name).chmod(0o644)
-    # Replaces what stands at the name, a link too: the temporary folder is anybody's.
-    os.replace(file.name, path)  # noqa: PTH105 -- Path.replace says the same
+    made.chmod(0o644)
+    return made

@@ -108,8 +108,8 @@ def keep_logs(system: ChaosSystem, seed: int) -> Path:
     """Logs of everybody, for whoever looks into a finding."""
     place = KEPT_LOGS / f"seed-{seed}"
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(system.folder / "log", place)
-    for log in system.folder.glob("*.log"):
+    shutil.copytree(system.place / "log", place)
+    for log in system.place.glob("*.log"):
         shutil.copy(log, place)
     print(f"logs: {place}", flush=True)
     return place

@@ -27,6 +27,7 @@ from tests.chaos.older_code import NoOlderCode, older_code, older_commit
 from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
 from tests.chaos.system import ChaosSystem
 from tests.support.processes import Role
+from tests.support.volumes import why_no_volume
 from tests.support.waiting import wait_for
 
 Recovered = Callable[[], bool]
@@ -386,6 +387,31 @@ def _trains_again(system: ChaosSystem, load: Load) -> Recovered:
     return lambda: system.rows(query, since=since)[0][0] > 0
 
 
+# ---- the disk
+
+
+def fill_volume(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """Not a byte more for servers, artifacts, checkpoints, reports and logs; then there is space again."""
+    assert system.volume is not None, why_no_volume()
+    system.volume.fill()
+    until = time.monotonic() + rng.uniform(5.0, 15.0)
+    try:
+        while time.monotonic() < until:
+            for server in system.servers.all:
+                server.start_again()
+            sleep(0.5)
+    finally:
+        system.volume.free()
+    canary = load.canary()
+
+    def asked() -> bool:
+        for server in system.servers.all:
+            server.start_again()
+        return all(server.answers() for server in system.servers.all) and canary()
+
+    return asked
+
+
 FAULTS: dict[str, Fault] = {
     "SIGKILL of a worker's child": kill_child,
     "SIGKILL of a worker": kill_worker,
@@ -408,6 +434,7 @@ FAULTS: dict[str, Fault] = {
     "answers of PostgreSQL lost": lose_answers("PostgreSQL"),
     "answers of MLflow lost": lose_answers("MLflow"),
     "answers of Redis lost": lose_answers("Redis"),
+    "volume full": fill_volume,
 }
 
 
@@ -420,6 +447,8 @@ def impossible_here(name: str) -> str:
             older_commit()
         except NoOlderCode as exc:
             return str(exc)
+    if FAULTS[name] is fill_volume:
+        return why_no_volume() or ""
     return ""
 
 

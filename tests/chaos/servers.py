@@ -38,6 +38,15 @@ class Server:
         self._child = Child(self._program, log=self._log)
         self._child.wait_until(self._answers, timeout_s=UP_S)
 
+    def start_again(self) -> None:
+        """What a supervisor does with a server that has ended, without waiting for its answer."""
+        if self._child is not None and self._child.process.poll() is not None:
+            self._child = Child(self._program, log=self._log)
+
+    def answers(self) -> bool:
+        """It does."""
+        return self._answers()
+
     def stop(self) -> None:
         """An orderly end."""
         if self._child is not None:
@@ -78,6 +87,11 @@ class Servers:
     database_url: str
     features_url: str
     mlflow_url: str
+
+    @property
+    def all(self) -> tuple[Server, ...]:
+        """The servers themselves."""
+        return (self.redis, self.postgres, self.mlflow)
 
     @property
     def proxies(self) -> tuple[FaultyProxy, ...]:

@@ -24,7 +24,11 @@ from tests.chaos.servers import Servers, run_servers, through
 from tests.support.features import postgres_table
 from tests.support.processes import Roles, environment_of
 from tests.support.services import panel
+from tests.support.volumes import SmallVolume, small_volume, why_no_volume
 from tests.support.waiting import wait_for
+
+VOLUME_MB = 2000
+"""An upper bound: PostgreSQL's log grows to 1 GB in a long run."""
 
 LOADED = tuple(f"s{number}" for number in range(1, 9))
 """Strategies of the load: half of them replace their champion at every training."""
@@ -102,6 +106,9 @@ class ChaosSystem:
     """What a test of faults sees and holds."""
 
     folder: Path
+    place: Path
+    """Where all of it writes: the small volume, where there is one, else the folder."""
+    volume: SmallVolume | None
     servers: Servers
     settings: Settings
     """Of the system: by way of the proxies."""
@@ -162,7 +169,12 @@ def run_system(
     """Servers, data and roles until the block ends; then nothing of them is left."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acis-chaos-")))
-        servers = stack.enter_context(run_servers(folder))
+        folder.chmod(0o711)  # PostgreSQL's account must reach what is below
+        volume, place = None, folder
+        if why_no_volume() is None:
+            volume = stack.enter_context(small_volume(folder / "volume", megabytes=VOLUME_MB))
+            place = volume.mount
+        servers = stack.enter_context(run_servers(place))
         migrate(servers.database_url)
         postgres_table(features(), servers.features_url)
         strategies = folder / "strategies.toml"
@@ -174,8 +186,8 @@ def run_system(
             celery_result_backend=SecretStr(through(servers.redis_url, servers.redis_proxy)),
             mlflow_tracking_uri=SecretStr(through(servers.mlflow_url, servers.mlflow_proxy)),
             strategies_file=strategies,
-            var_dir=folder / "var",
-            report_dir=folder / "reports",
+            var_dir=place / "var",
+            report_dir=place / "reports",
             lease_s=lease_s,
             renew_s=renew_s,
             reconcile_s=reconcile_s,
@@ -183,11 +195,13 @@ def run_system(
             drift_concurrency=1,
             train_n_jobs=1,
         )
-        (folder / "reports").mkdir()
+        (place / "reports").mkdir()
         (folder / "failpoints").mkdir()
         environment = environment_of(settings) | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
-        running = stack.enter_context(Roles(list(roles), environment, folder / "log"))
-        system = ChaosSystem(folder=folder, servers=servers, settings=settings, roles=running)
+        running = stack.enter_context(Roles(list(roles), environment, place / "log"))
+        system = ChaosSystem(
+            folder=folder, place=place, volume=volume, servers=servers, settings=settings, roles=running
+        )
         stack.callback(system.engine.dispose)
         stack.callback(system.services.ledger.close)
         wait_for(system.is_ready, "all workers answer", within_s=90.0)

@@ -92,3 +92,14 @@ def test_reports_from_before_the_registry_showed_any_do_not_wait_for_it(empty_ur
     assert ledger.stored_report("r").registry_run_id is None
     ledger.close()
     database.close()
+
+
+def test_a_ledger_keeps_its_identity_and_no_two_have_the_same(empty_url: str, tmp_path: Path) -> None:
+    other_url = f"sqlite:///{tmp_path / 'other.db'}"
+    migrate(empty_url)
+    migrate(other_url)
+    first, again, other = open_ledger(empty_url), open_ledger(empty_url), open_ledger(other_url)
+    assert first.identity() == again.identity()
+    assert first.identity().ledger_id != other.identity().ledger_id
+    for ledger in (first, again, other):
+        ledger.close()

@@ -15,9 +15,17 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mlops.errors import LeaseLost, ModelNotFound, RegistryError, RegistryUnavailable, UnusableModelFile
+from mlops.errors import (
+    ForeignRegistry,
+    LeaseLost,
+    ModelNotFound,
+    RegistryError,
+    RegistryUnavailable,
+    UnusableModelFile,
+)
+from mlops.ledger.identity import LedgerIdentity
 from mlops.mlflow.gateway import Gateway
-from mlops.mlflow.registry import EXPERIMENT, MlflowRegistry
+from mlops.mlflow.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
 from mlops.ports import FailedTraining, TrialRecord
 from mlops.servers.ports import choose_port
 from tests.support.models import trained_model
@@ -387,3 +395,60 @@ def test_a_failure_that_cannot_be_written_in_full_is_not_left_running(
         registry.log_failure(FailedTraining(ledger_run_id=name, run_name="growth", reason="x", params={}, tags={}))
     (run,) = runs_of(client, name)
     assert run.info.status == "FAILED"
+
+
+def ledger_of(ledger_id: str, place: str) -> Callable[[], LedgerIdentity]:
+    return lambda: LedgerIdentity(ledger_id=ledger_id, address=place)
+
+
+def test_an_mlflow_belongs_to_the_first_ledger_that_uses_it_and_another_one_is_told_both_names(
+    mlflow_url: str, client: MlflowClient, name: str
+) -> None:
+    experiment = f"owned-{name}"
+    ours = ledger_of("a" * 32, "one:5432/acis")
+    first = MlflowRegistry(mlflow_url, experiment=experiment, owner=ours)
+    assert first.versions(name) == []  # nothing is there, so nothing is claimed
+    first.log_training(trained_model(name, model_name=name))
+
+    again = MlflowRegistry(mlflow_url, experiment=experiment, owner=ours)
+    assert [version.version for version in again.versions(name)] == ["1"]
+    neighbour = MlflowRegistry(mlflow_url, experiment=experiment, owner=ledger_of("b" * 32, "two:5432/acis"))
+    for asked in (
+        lambda: neighbour.versions(name),
+        lambda: neighbour.log_training(trained_model(f"{name}-2", model_name=name)),
+        lambda: neighbour.apply_stage(name, "1", "Production", seq=1, tags={}),
+    ):
+        with pytest.raises(ForeignRegistry) as refused:
+            asked()
+        assert "belongs to ledger aaaaaaaa (one:5432/acis), and this is ledger bbbbbbbb (two:5432/acis)" in str(
+            refused.value
+        )
+    assert len(client.search_model_versions(f"name = '{name}'")) == 1
+    assert client.get_model_version(name, "1").current_stage == "None"
+
+
+def test_a_server_that_becomes_another_ledgers_is_noticed_without_a_restart(
+    mlflow_url: str, client: MlflowClient, name: str
+) -> None:
+    clock = [0.0]
+    experiment = f"owned-{name}"
+    registry = MlflowRegistry(
+        mlflow_url, experiment=experiment, owner=ledger_of("a" * 32, "one/acis"), monotonic=lambda: clock[0]
+    )
+    registry.log_training(trained_model(name, model_name=name))
+    clock[0] += OWNER_KNOWN_S
+    assert registry.versions(name)
+    found = client.get_experiment_by_name(experiment)
+    client.set_experiment_tag(found.experiment_id, OWNER_TAG, "b" * 32)
+    clock[0] += OWNER_KNOWN_S
+    with pytest.raises(ForeignRegistry, match=r"delete the tag acis\.ledger of experiment"):
+        registry.versions(name)
+
+
+def test_a_deleted_tag_gives_the_mlflow_to_the_next_ledger(mlflow_url: str, client: MlflowClient, name: str) -> None:
+    experiment = f"owned-{name}"
+    found = client.create_experiment(experiment, tags={OWNER_TAG: "b" * 32})
+    client.delete_experiment_tag(found, OWNER_TAG)
+    registry = MlflowRegistry(mlflow_url, experiment=experiment, owner=ledger_of("a" * 32, "one/acis"))
+    assert registry.versions(name) == []
+    assert client.get_experiment(found).tags[OWNER_TAG] == "a" * 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,48 @@ def test_the_page_stands_beside_the_report(connected: FakeServices, tmp_path: Pa
     assert outcome.result["page_path"] == str(page)
     assert f"run {run_id}" in page.read_text()
     assert "growth has drifted" in page.read_text()
+
+
+def test_two_ledgers_that_share_a_folder_have_a_report_each(connected: FakeServices, tmp_path: Path) -> None:
+    theirs = tmp_path / f"drift_report_growth_{LAST:%Y%m%d}.json"
+    theirs.write_text('{"ledger": "0123456789abcdef", "verdict": "theirs"}')
+    _, outcome = check(connected)
+    ours = connected.ledger.identity().ledger_id
+    path = tmp_path / f"drift_report_growth_{LAST:%Y%m%d}_{ours[:8]}.json"
+    assert outcome.result["report_path"] == str(path)
+    assert outcome.result["page_path"] == str(path.with_suffix(".html"))
+    assert json.loads(path.read_text())["ledger"] == ours
+    assert json.loads(theirs.read_text())["verdict"] == "theirs"
+    # where nobody else owns it, the documented place is kept
+    theirs.unlink()
+    _, outcome = check(connected)
+    assert outcome.result["report_path"] == str(theirs)
+    _, outcome = check(connected)
+    assert outcome.result["report_path"] == str(theirs)
+
+
+def test_a_report_of_before_reports_named_their_ledger_is_replaced(connected: FakeServices, tmp_path: Path) -> None:
+    old = tmp_path / f"drift_report_growth_{LAST:%Y%m%d}.json"
+    old.write_text('{"verdict": "old"}')
+    _, outcome = check(connected)
+    assert outcome.result["report_path"] == str(old)
+    assert json.loads(old.read_text())["verdict"]["verdict"] == "drifted"
+
+
+def test_a_report_that_comes_between_the_look_and_the_write_is_not_replaced(
+    connected: FakeServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / f"drift_report_growth_{LAST:%Y%m%d}.json"
+    link = os.link
+
+    def neighbour_first(source: Any, target: Any) -> None:
+        theirs.write_text('{"ledger": "0123456789abcdef"}')
+        link(source, target)
+
+    monkeypatch.setattr("mlops.retraining.report_files.os.link", neighbour_first)
+    _, outcome = check(connected)
+    assert outcome.result["report_path"] != str(theirs)
+    assert json.loads(theirs.read_text()) == {"ledger": "0123456789abcdef"}
 
 
 def test_a_page_that_cannot_be_drawn_costs_the_page_alone(
