@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from sqlalchemy import and_, delete, insert, or_, select, update
 
-from mlops.errors import LedgerError
+from mlops.errors import LedgerError, LedgerUnavailable
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, now, within
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.users import ROLES, Role
 from mlops.passwords import digest_of
+
+log = structlog.get_logger(__name__)
 
 _session = tables.session.c
 _token = tables.token.c
@@ -105,8 +110,9 @@ class Access(LedgerPart):
         if row is None:
             return None
         if row.is_long_ago:
-            with self.database.transaction("ledger.session") as connection:
-                connection.execute(update(tables.session).where(_session.digest == row.digest).values(seen_at=now()))
+            seen = update(tables.session).where(_session.digest == row.digest).values(seen_at=now())
+            with _if_it_can_be_written(), self.database.transaction("ledger.session") as connection:
+                connection.execute(seen)
         return _session_of(row)
 
     def sessions(self, user: str) -> list[Session]:
@@ -174,7 +180,7 @@ class Access(LedgerPart):
         used = update(tables.token).where(
             _token.id == id_, or_(_token.used_at.is_(None), _token.used_at < after(-SEEN_EVERY_S))
         )
-        with self.database.transaction("ledger.token_of") as connection:
+        with _if_it_can_be_written(), self.database.transaction("ledger.token_of") as connection:
             connection.execute(used.values(used_at=now()))
         # A token never may more than its user may now.
         role: Role = row.role if row.user_role == "operator" else "viewer"
@@ -198,6 +204,15 @@ class Access(LedgerPart):
         if row is None:
             raise TokenRefused(f"there is no token {id_!r} of yours that could be revoked")
         return _token_of(row)
+
+
+@contextmanager
+def _if_it_can_be_written() -> Iterator[None]:
+    """A note of a request, without which a ledger that takes no writes can still be read."""
+    try:
+        yield
+    except LedgerUnavailable as exc:
+        log.info("request.not_noted", error=str(exc))
 
 
 def _session_of(row: AnyRow) -> Session:

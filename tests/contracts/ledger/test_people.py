@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 
+from mlops.errors import LedgerUnavailable
 from mlops.ledger.access import IDLE_S, SESSION_S, TokenRefused
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.users import UserRefused
@@ -157,3 +160,21 @@ def test_a_clock_that_was_ahead_locks_nobody_out_and_lets_nobody_stay_for_longer
     timed.advance(-7200)
     assert timed.ledger.session(cookie) is None
     assert timed.ledger.audited_within("sign_in.refused", within_s=60, subject="ben") == 0
+
+
+def test_a_ledger_that_takes_no_writes_still_lets_those_read_who_may(
+    timed: TimedLedger, anna: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = timed.ledger
+    cookie = ledger.open_session(anna, address=None, agent=None)
+    _, text = ledger.add_token("nightly", user=anna, role="viewer")
+    timed.advance(120)  # so that a request would be noted
+
+    def refused(_: str) -> NoReturn:
+        raise LedgerUnavailable("the ledger takes no writes now")
+
+    monkeypatch.setattr(ledger.database, "transaction", refused)
+    session, token = ledger.session(cookie), ledger.token_of(text)
+    assert session is not None
+    assert token is not None
+    assert session.user == token.user == anna
