@@ -324,7 +324,7 @@ def _break_mlflow(proxy: FaultyProxy, way: str) -> None:
 
 _LOST_WITHIN_S = 15.0
 ACTS = {
-    "PostgreSQL": (b"EXECUTE acis_", b"COMMIT", b"UPDATE mlops_", b"INSERT INTO"),
+    "PostgreSQL": (b"EXECUTE acis_", b"COMMIT\0", b"UPDATE mlops_", b"INSERT INTO"),
     "MLflow": (
         b"/runs/create",
         b"/runs/log-batch",

@@ -160,7 +160,7 @@ class FaultyProxy:
             finally:
                 self._writers.discard(up_writer)
                 up_writer.close()
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):  # the last: the proxy ends
             _reset(writer)
         finally:
             self._writers.discard(writer)
