@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 from admin.navigation import PREFIX
 from admin.wording import duration
@@ -33,7 +34,7 @@ class Alert:
 
 def alerts(visit: Visit) -> list[Alert]:
     """All of them; some queries that read little."""
-    found = [*_runs(visit), *_workers(visit), *_broker(visit), *_policies(visit)]
+    found = [*_runs(visit), *_registry(visit), *_workers(visit), *_broker(visit), *_policies(visit)]
     return sorted(found, key=lambda alert: alert.level != "bad")
 
 
@@ -58,6 +59,15 @@ def _runs(visit: Visit) -> Iterator[Alert]:
             if len(waiting) == 1
             else f"{PREFIX}/runs?state=awaiting_approval",
         )
+
+
+def _registry(visit: Visit) -> Iterator[Alert]:
+    found = visit.ledger.registry_findings()
+    for finding in found[:_NAMED]:
+        yield Alert(level="bad", words=finding.words, link=f"{PREFIX}/registry/models/{quote(finding.strategy)}")
+    if len(found) > _NAMED:
+        words = f"{len(found) - _NAMED} more findings about the model registry: `acis registry`"
+        yield Alert(level="bad", words=words, link=f"{PREFIX}/registry")
 
 
 def _workers(visit: Visit) -> Iterator[Alert]:

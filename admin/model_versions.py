@@ -77,19 +77,14 @@ def version_rows(
     registry: Mapping[str, ModelVersion],
     champion: str | None,
     *,
+    made_by: str | None = None,
     others: Iterable[str] = (),
 ) -> list[VersionRow]:
-    """In the order of `trained`, then `others`, which no run trained."""
-    rows = [
-        VersionRow(
-            version=line.version,
-            trained=line,
-            decided=stage_of(line.version, decided, champion),
-            registry=registry.get(line.version),
-            is_champion=line.version == champion,
-        )
-        for line in trained
-    ]
+    """In the order of `trained`, then `others`, which no run trained.
+
+    made_by : the run that made the champion; a registry that was made anew gives a number a second time
+    """
+    rows = [_trained_row(line, decided, registry, champion, made_by) for line in trained]
     known = {row.version for row in rows}
     return rows + [
         VersionRow(
@@ -102,6 +97,27 @@ def version_rows(
         for version in others
         if version not in known
     ]
+
+
+def _trained_row(
+    line: TrainedLine,
+    decided: Mapping[str, str],
+    registry: Mapping[str, ModelVersion],
+    champion: str | None,
+    made_by: str | None,
+) -> VersionRow:
+    shown = registry.get(line.version)
+    is_other = shown is not None and shown.tags.get("acis.run_id", line.run_id) != line.run_id
+    is_champion = line.version == champion and made_by in (None, line.run_id)
+    # Of two models with one number, the decisions that are listed by number are the newer one's.
+    is_namesake = is_other or (line.version == champion and not is_champion)
+    return VersionRow(
+        version=line.version,
+        trained=line,
+        decided=None if is_namesake else stage_of(line.version, decided, champion),
+        registry=None if is_other else shown,
+        is_champion=is_champion,
+    )
 
 
 def stage_of(version: str, decided: Mapping[str, str], champion: str | None) -> str | None:

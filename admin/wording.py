@@ -29,6 +29,8 @@ STATE_TONES = {
     "skipped": "calm",
     "cancelled": "calm",
     "rollback": "calm",
+    "restore": "calm",
+    "override": "warn",
     "given back": "warn",
     "paused": "warn",
     "insufficient": "warn",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mlops.errors import CheckpointsUnavailable
+from mlops.mlflow.kept_models import tidy_models
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -34,6 +35,8 @@ class Tidied:
     reports: int = 0
     report_files: int = 0
     checkpoints: int = 0
+    models: int = 0
+    """Former champions' model files."""
     studies: int = 0
     workers: int = 0
 
@@ -49,6 +52,7 @@ def tidy(services: Services) -> Tidied:
         report_files=0 if report_days is None else _old_report_files(services, days=report_days),
         runs=_all(lambda: ledger.purge_runs(older_than_days=settings.keep_runs_days)),
         checkpoints=_checkpoints(services),
+        models=_models(services),
         studies=_studies(services),
         workers=ledger.purge_workers(unseen_days=UNSEEN_DAYS),
     )
@@ -82,6 +86,15 @@ def _checkpoints(services: Services) -> int:
         log.warning("housekeeping.checkpoints_wait", error=str(exc))
         return 0
     return len(gone)
+
+
+def _models(services: Services) -> int:
+    """Of former champions; the newest few of each strategy are kept."""
+    try:
+        return tidy_models(services)
+    except CheckpointsUnavailable as exc:
+        log.warning("housekeeping.models_wait", error=str(exc))
+        return 0
 
 
 def _studies(services: Services) -> int:

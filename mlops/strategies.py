@@ -236,7 +236,8 @@ class PromotionPolicy:
     approval: Literal["automatic", "manual"] = "automatic"
     """`manual`: a run that would promote ends `awaiting_approval`."""
     manual_changes: Literal["adopt", "revert"] = "adopt"
-    """What becomes of a promotion made by hand in the registry's own pages."""
+    """What becomes of a promotion made by hand in the registry's own pages. `adopt` takes one of a version that was
+    judged and not refused; of any other version it is always reverted."""
 
 
 @dataclass(frozen=True, kw_only=True)

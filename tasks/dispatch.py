@@ -22,7 +22,7 @@ from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, RunView
 from mlops.ledger.states import TERMINAL
 from mlops.policy_book import SettledBook
 from mlops.retraining.approval import Answer, approval_request, refuse_joined
-from mlops.retraining.run_requests import comparison_request, run_request
+from mlops.retraining.run_requests import comparison_request, rollback_request, run_request
 from tasks.publish import CeleryDispatcher, publisher
 
 
@@ -109,9 +109,12 @@ def start_check(
     )
 
 
-def start_promotion(strategy: str, *, version: str | None, reason: str, requested_by: str = "program") -> Accepted:
+def start_promotion(
+    strategy: str, *, version: str | None, reason: str, override: str | None = None, requested_by: str = "program"
+) -> Accepted:
     """A decision about a version, or about the newest in Staging: it is judged like any other.
 
+    override : why the named version goes to Production whatever it fails; what it fails is kept with it, and audited
     `created` False: the strategy's decision that is active already, perhaps about another version.
     """
     return dispatch(
@@ -122,20 +125,17 @@ def start_promotion(strategy: str, *, version: str | None, reason: str, requeste
             reason=reason,
             requested_by=requested_by,
             version=version,
+            override=override,
         )
     )
 
 
 def start_rollback(strategy: str, *, version: str, reason: str, requested_by: str = "program") -> Accepted:
-    """An earlier version becomes the champion again; never blocked by another run."""
+    """A former champion becomes the champion again; never blocked by another run. Raises NoRollback for others."""
+    services = process_services()
     return dispatch(
-        run_request(
-            process_services().policies,
-            strategy,
-            Kind.ROLLBACK,
-            reason=reason,
-            requested_by=requested_by,
-            version=version,
+        rollback_request(
+            services.policies, services.ledger, strategy, version, reason=reason, requested_by=requested_by
         )
     )
 

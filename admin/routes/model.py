@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -15,7 +15,6 @@ from admin.visit import Visit, Visiting
 from mlops.ledger.records import Kind
 
 if TYPE_CHECKING:
-    from mlops.ledger.records import Promotion
     from mlops.ports import ModelVersion
 
 pages = Pages()
@@ -36,7 +35,7 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
     known = visit.ledger.version_names(strategy)
     others = [] if before else _others(known, registry, line.version)
     decided = visit.ledger.stages_decided(strategy, [*(one.version for one in trained.rows), *others])
-    rows = version_rows(trained.rows, decided, registry, line.version, others=others)
+    rows = version_rows(trained.rows, decided, registry, line.version, made_by=line.made_by, others=others)
     decided_at = decisions[0].created_at if decisions else None
     is_behind = seen.census is not None and any(row.is_behind(visit.now, decided_at) for row in rows)
     if is_behind:
@@ -51,7 +50,7 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
         rows=rows,
         is_behind=is_behind,
         names=_names({*known, *registry, *(one.version for one in decisions)}),
-        earlier=_earlier(decisions, line.version),
+        former=[one.version for one in visit.ledger.former_champions(strategy)],
         awaiting=_awaiting(visit, strategy),
         open_runs=[run for run in visit.ledger.open_runs() if run.strategy == strategy],
         runs=visit.ledger.run_lines(
@@ -75,12 +74,6 @@ def _others(known: Collection[str], registry: Mapping[str, ModelVersion], champi
 def _names(versions: Collection[str]) -> list[str]:
     """Versions that can be named in a form, the newest first."""
     return sorted(versions, key=lambda version: (not version.isdigit(), -int(version) if version.isdigit() else 0))
-
-
-def _earlier(decisions: Sequence[Promotion], champion: str | None) -> list[str]:
-    """Versions that were in production before, the last first."""
-    found = [one.version for one in decisions if one.target_stage == "Production" and one.version != champion]
-    return list(dict.fromkeys(found))
 
 
 def _awaiting(visit: Visit, strategy: str) -> list[dict[str, Any]]:

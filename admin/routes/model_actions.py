@@ -42,11 +42,9 @@ def promote(visit: Visiting, strategy: str, version: Version, reason: Reason = "
 
 @pages.post("/registry/models/{strategy}/rollback", action="model.rollback")
 def rollback(visit: Visiting, strategy: str, version: Version, reason: Reason = "") -> Response:
-    """An earlier version becomes the champion again; the reason is kept with the decision."""
+    """A former champion becomes the champion again; the reason is kept with the decision. Raises NoRollback."""
     why = _reason(reason, "a rollback")
     visit.note(version=version, reason=why)
-    if visit.ledger.champion(strategy).version == version:
-        raise NotValid(f"version {version} is the champion already; name an earlier one")
     accepted = dispatch.start_rollback(strategy, version=version, reason=why, requested_by=visit.person.actor)
     return _done(visit, f"Version {version} becomes the champion again in a moment.", strategy, accepted)
 

@@ -38,6 +38,11 @@ class Line:
     next_at: datetime | None
 
     @property
+    def has_champion(self) -> bool:
+        """A version is in production."""
+        return self.standing.champion is not None and self.standing.champion.version is not None
+
+    @property
     def trained_as_of(self) -> date | None:
         """The champion's age counts from here."""
         champion = self.standing.champion
@@ -66,7 +71,7 @@ SHOWS: Mapping[str, Callable[[Line], bool]] = {
     "": lambda _: True,
     "drifted": lambda line: line.verdict == "drifted",
     "running": lambda line: bool(line.open_runs),
-    "no champion": lambda line: line.trained_as_of is None,
+    "no champion": lambda line: not line.has_champion,
 }
 
 
@@ -125,7 +130,7 @@ def _checks(visit: Visit, names: list[str]) -> dict[str, list[CheckPoint]]:
 def _totals(lines: list[Line]) -> dict[str, int]:
     return {
         "strategies": len(lines),
-        "in production": sum(line.trained_as_of is not None for line in lines),
+        "in production": sum(line.has_champion for line in lines),
         "drifted at the last check": sum(line.verdict == "drifted" for line in lines),
         "runs now": sum(len(line.open_runs) for line in lines),
     }

@@ -15,6 +15,7 @@ from mlops.cli import (
     housekeeping,
     people,
     policy,
+    registry,
     report,
     runs,
     selftest,
@@ -40,6 +41,7 @@ app.command("retrain")(work.retrain)
 app.command("promote")(champions.promote)
 app.command("rollback")(champions.rollback)
 app.command("compare")(champions.compare)
+app.add_typer(registry.app, name="registry")
 app.command("explain")(decisions.explain)
 app.command("approve")(decisions.approve)
 app.command("reject")(decisions.reject)

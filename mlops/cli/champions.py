@@ -19,25 +19,28 @@ def promote(
     strategy: StrategyName,
     version: Annotated[str | None, typer.Option(help="Default: the newest in Staging.")] = None,
     min_accuracy: MinAccuracy = None,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Promote --version whatever it fails; what it fails is kept and audited."),
+    ] = None,
     queue: OnWorkers = False,
     json: AsJson = False,
 ) -> None:
     """Judge a challenger and put it into Production where the policy allows. Exit code 1 where it is refused."""
     from mlops.ledger.records import Kind
 
-    raise typer.Exit(
-        _decide(strategy, Kind.PROMOTE, version, "asked for on the command line", min_accuracy, queue, json)
-    )
+    reason = "asked for on the command line"
+    raise typer.Exit(_decide(strategy, Kind.PROMOTE, version, reason, min_accuracy, queue, json, override=override))
 
 
 def rollback(
     strategy: StrategyName,
-    to: Annotated[str, typer.Option(help="Version that becomes the champion again.")],
+    to: Annotated[str, typer.Option(help="Former champion that becomes the champion again.")],
     reason: Annotated[str, typer.Option(help="Why; kept with the promotion.")],
     queue: OnWorkers = False,
     json: AsJson = False,
 ) -> None:
-    """Make an earlier version the champion again."""
+    """Make a former champion the champion again; any other version is refused, since it passed no gate."""
     from mlops.ledger.records import Kind
 
     raise typer.Exit(_decide(strategy, Kind.ROLLBACK, to, reason, None, queue, json))
@@ -116,30 +119,50 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
 
 
 def _decide(
-    strategy: str, kind: str, version: str | None, reason: str, min_accuracy: float | None, queue: bool, json: bool
+    strategy: str,
+    kind: str,
+    version: str | None,
+    reason: str,
+    min_accuracy: float | None,
+    queue: bool,
+    json: bool,
+    *,
+    override: str | None = None,
 ) -> int:
     from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
-    from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, print_json
+    from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
     from mlops.invocation import command_line_actor
     from mlops.ledger.records import Kind, RunState
     from mlops.retraining.launch import launch
     from mlops.retraining.narrative import error_of, is_error
-    from mlops.retraining.run_requests import run_request
+    from mlops.retraining.run_requests import rollback_request, run_request
 
     set_up_logging(level="WARNING")
 
     def body() -> int:
         services = connect()
-        request = run_request(
-            services.policies,
-            strategy,
-            Kind(kind),
-            reason=reason,
-            requested_by=command_line_actor(),
-            version=version,
-            min_accuracy=min_accuracy,
-        )
+        asker = command_line_actor()
+        if kind == Kind.ROLLBACK:
+            champion = services.ledger.champion(strategy)
+            if version is not None and champion.version == version:
+                words = f"version {version} is the champion of {strategy!r} already; nothing was changed"
+                print_json({"strategy": strategy, "version": version, "words": words}) if json else out.print(words)
+                return OK
+            request = rollback_request(
+                services.policies, services.ledger, strategy, str(version), reason=reason, requested_by=asker
+            )
+        else:
+            request = run_request(
+                services.policies,
+                strategy,
+                Kind(kind),
+                reason=reason,
+                requested_by=asker,
+                version=version,
+                min_accuracy=min_accuracy,
+                override=override,
+            )
         display = StageDisplay(quiet=json)
         with display.live():
             view = launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)

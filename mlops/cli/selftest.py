@@ -114,8 +114,8 @@ def _weights(services: Services, strategy: Strategy, features: Sequence[str]) ->
 
     if strategy.drift.weights == "equal":
         return None
-    version = services.ledger.champion(strategy.name).version
-    weights, _ = settled_weights(ask_champion(services, strategy, version), strategy, features)
+    champion = services.ledger.champion(strategy.name)
+    weights, _ = settled_weights(ask_champion(services, strategy, champion), strategy, features)
     return weights
 
 

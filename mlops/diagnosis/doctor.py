@@ -20,12 +20,13 @@ from mlops.features.labels import parse_label
 from mlops.features.windows import drift_windows, training_window
 from mlops.ledger.schema import schema_state
 from mlops.ledger.schema_check import schema_differences
+from mlops.mlflow.registry_check import champion_in, missing_words
 from mlops.redis_address import redis_client
 from mlops.retraining.as_of import resolve_as_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from mlops.ports import Column
+    from mlops.ports import Column, ModelVersion
     from mlops.strategies import Strategy
 
 log = structlog.get_logger(__name__)
@@ -156,10 +157,24 @@ def _broker(services: Services) -> Iterator[Answer]:
 
 def _mlflow(services: Services) -> Iterator[Answer]:
     names = [services.strategies[name].model_name for name in services.strategies]
-    n_versions = sum(len(services.registry.versions(name)) for name in names)
+    versions = {name: services.registry.versions(name) for name in names}
+    n_versions = sum(len(found) for found in versions.values())
     secret = services.settings.mlflow_tracking_uri
     uri = without_credentials(secret.get_secret_value()) if secret else "MLflow"
     yield Answer(subject="MLflow", level="ok", found=f"{uri} answers; {n_versions} versions of {len(names)} models")
+    for strategy in (services.strategies[name] for name in services.strategies):
+        yield from _registry(services, strategy, versions[strategy.model_name])
+
+
+def _registry(services: Services, strategy: Strategy, versions: Sequence[ModelVersion]) -> Iterator[Answer]:
+    """What stops the strategy's promotions: the champion is not in the registry, or a number is another model's."""
+    subject = f"registry of {strategy.name}"
+    found = {finding.kind: finding.words for finding in services.ledger.registry_findings(strategy.name)}
+    champion = services.ledger.champion(strategy.name)
+    if champion.version is not None and champion_in(versions, champion) is None:
+        found.setdefault("champion_missing", missing_words(strategy, champion))
+    for words in found.values():
+        yield Answer(subject=subject, level="error", found=words, mend="acis registry")
 
 
 def _checkpoints(services: Services) -> Iterator[Answer]:

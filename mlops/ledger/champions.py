@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, or_, select, true, update
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.errors import ChampionMoved
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Champion, Grant, Promotion, PromotionDecision
+from mlops.ledger.records import LIVE, Champion, Grant, ModelIdentity, Promotion, PromotionDecision
+from mlops.ledger.registry_findings import ACCEPTED
 from mlops.ledger.stages import held_by, lease_lost
 
 _stage = tables.stage.c
 _champion = tables.champion.c
 _promotion = tables.promotion.c
+_finding = tables.registry_finding.c
 
 PRODUCTION = "Production"
 ARCHIVED = "Archived"
 TESTED = ("promote", "keep", "inconclusive", "await_approval")
 """Decisions that came out of a comparison with the champion."""
+JUDGED = (*TESTED, "refuse", "override")
+"""Decisions that looked at the version's gates."""
+_TRAINING_TAGS = (
+    *("label", "device", "data_fingerprint", "n_train", "n_holdout", "n_features", "train_start", "train_end"),
+    *("holdout_start", "holdout_end", "fit_s", "n_validation"),
+)
+champion_date = func.coalesce(_promotion.trained_as_of, _champion.as_of)
+"""As of when the champion was trained, of a champion joined with its promotion; the place's date where that is not
+recorded."""
 
 
 class Champions(LedgerPart):
@@ -51,7 +64,8 @@ class Champions(LedgerPart):
             champion = _champion_now(connection, grant.namespace, grant.strategy)
             if decision.decision in TESTED and champion.seq != decision.expected_seq:
                 raise _moved(champion, decision)
-            keeps = decision.target_stage != PRODUCTION and decision.version == champion.version
+            is_champion = champion.is_version(decision.version, decision.identity)
+            keeps = decision.target_stage != PRODUCTION and is_champion
             return self._commit(
                 connection,
                 champion,
@@ -71,7 +85,8 @@ class Champions(LedgerPart):
             if decision.target_stage == PRODUCTION:
                 version: str | None = decision.version
             else:
-                version = None if decision.version == champion.version else champion.version
+                is_champion = champion.is_version(decision.version, decision.identity)
+                version = None if is_champion else champion.version
             return self._commit(
                 connection,
                 champion,
@@ -111,6 +126,9 @@ class Champions(LedgerPart):
                 previous_version=champion.version,
                 as_of=decision.as_of,
                 created_at=now(),
+                model_sha256=decision.identity.sha256,
+                made_by=decision.identity.made_by,
+                trained_as_of=decision.trained_as_of,
             )
             .returning(tables.promotion)
         ).one()
@@ -154,17 +172,121 @@ class Champions(LedgerPart):
         with self.database.reading() as connection:
             return [_promotion_of(row) for row in connection.execute(query.order_by(_promotion.id.desc()).limit(limit))]
 
-    def newest_decision(self, strategy: str, version: str, *, namespace: str = LIVE) -> Promotion | None:
-        """The last decision about a version, whoever made it; None where there is none."""
+    def newest_decision(
+        self, strategy: str, version: str, identity: ModelIdentity, *, judged: bool = False, namespace: str = LIVE
+    ) -> Promotion | None:
+        """The last decision about a version, whoever made it, or the last that looked at its gates; None: none.
+
+        Decisions about another model that had the same number are not looked at.
+        """
+        query = select(tables.promotion).where(
+            _promotion.namespace == namespace,
+            _promotion.strategy == strategy,
+            _promotion.version == version,
+            or_(_promotion.model_sha256.is_(None), _is_or_unknown(identity.sha256, _promotion.model_sha256)),
+            or_(_promotion.made_by.is_(None), _is_or_unknown(identity.made_by, _promotion.made_by)),
+        )
+        if judged:
+            query = query.where(_promotion.decision.in_(JUDGED))
+        with self.database.reading() as connection:
+            row = connection.execute(query.order_by(_promotion.id.desc()).limit(1)).one_or_none()
+        return None if row is None else _promotion_of(row)
+
+    def former_champions(self, strategy: str, *, namespace: str = LIVE) -> list[Promotion]:
+        """What can be rolled back to: the last promotion of each model that was champion, newest first, without the
+        present champion.
+        """
         query = (
             select(tables.promotion)
-            .where(_promotion.namespace == namespace, _promotion.strategy == strategy, _promotion.version == version)
+            .where(
+                _promotion.namespace == namespace,
+                _promotion.strategy == strategy,
+                _promotion.target_stage == PRODUCTION,
+                # a decision about the champion that kept it in place made nobody champion
+                _promotion.decision.not_in(["keep", "inconclusive", "refuse", "await_approval"]),
+            )
             .order_by(_promotion.id.desc())
-            .limit(1)
+        )
+        with self.database.reading() as connection:
+            champion = _champion_now(connection, namespace, strategy)
+            rows = [_promotion_of(row) for row in connection.execute(query)]
+        found: dict[tuple[str | None, ...], Promotion] = {}
+        for one in rows:
+            is_known = one.identity.sha256 is not None and one.identity.made_by is not None
+            # By its model alone where that is known: a champion that was restored has two numbers.
+            key = (one.identity.sha256, one.identity.made_by) if is_known else (one.version, *_parts(one.identity))
+            is_champion = (
+                one.identity == champion.identity if is_known else champion.is_version(one.version, one.identity)
+            )
+            if not is_champion:
+                found.setdefault(key, one)
+        return list(found.values())
+
+    def known_models(self, strategy: str, version: str) -> list[ModelIdentity]:
+        """All models that the ledger knows by this number, since a person last said that the registry is the true one.
+
+        From trainings, and from decisions.
+        """
+        result = _stage.result
+        trainings = select(_stage.run_id, result["model_sha256"].as_string(), _stage.finished_at).where(
+            _stage.strategy == strategy,
+            _stage.stage == "train",
+            _stage.state == "succeeded",
+            result["version"].as_string() == version,
+        )
+        decisions = select(_promotion.made_by, _promotion.model_sha256, _promotion.created_at).where(
+            _promotion.strategy == strategy, _promotion.version == version
+        )
+        accepted = select(func.max(_finding.settled_at)).where(_finding.strategy == strategy, _finding.kind == ACCEPTED)
+        with self.database.reading() as connection:
+            since = connection.execute(accepted).scalar_one()
+            rows = [*connection.execute(trainings), *connection.execute(decisions)]
+        found = [ModelIdentity(made_by=made_by, sha256=sha) for made_by, sha, at in rows if since is None or at > since]
+        return list(dict.fromkeys(found))
+
+    def champions_identities(self, *, keep_former: int) -> tuple[set[ModelIdentity], set[ModelIdentity]]:
+        """All models that were ever champions, and those of them that are, or are among the newest former ones."""
+        query = (
+            select(_promotion.namespace, _promotion.strategy, _promotion.model_sha256, _promotion.made_by)
+            .where(_promotion.target_stage == PRODUCTION, _promotion.model_sha256.is_not(None))
+            .order_by(_promotion.id.desc())
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        of_strategy: dict[tuple[str, str], dict[ModelIdentity, None]] = {}
+        for row in rows:
+            identity = ModelIdentity(sha256=row.model_sha256, made_by=row.made_by)
+            of_strategy.setdefault((row.namespace, row.strategy), {}).setdefault(identity)
+        known = {one for found in of_strategy.values() for one in found}
+        wanted = {one for found in of_strategy.values() for one in list(found)[: keep_former + 1]}
+        return known, wanted
+
+    def training_facts(self, identity: ModelIdentity) -> tuple[dict[str, str], dict[str, float]]:
+        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it."""
+        query = (
+            select(_stage.result, tables.run.c.as_of, tables.run.c.strategy)
+            .join(tables.run, tables.run.c.run_id == _stage.run_id)
+            .where(_stage.run_id == identity.made_by, _stage.stage == "train")
         )
         with self.database.reading() as connection:
             row = connection.execute(query).one_or_none()
-        return None if row is None else _promotion_of(row)
+        if row is None or row.result is None:
+            return {}, {}
+        tags = {name: str(row.result[name]) for name in _TRAINING_TAGS if row.result.get(name) is not None}
+        dated = {"training_date": row.as_of.isoformat()} if row.as_of else {}
+        return {"strategy": row.strategy, **tags, **dated}, row.result["metrics"]
+
+    def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
+        """Note what the version of a decision is known by, where an earlier version of this system did not."""
+        with self.database.transaction("ledger.identify") as connection:
+            connection.execute(
+                update(tables.promotion)
+                .where(_promotion.id == promotion_id)
+                .values(
+                    model_sha256=func.coalesce(_promotion.model_sha256, identity.sha256),
+                    made_by=func.coalesce(_promotion.made_by, identity.made_by),
+                )
+            )
 
     def challengers_of(
         self, strategy: str, champion: str, *, since: date, other_than: str, namespace: str = LIVE
@@ -200,13 +322,16 @@ class Champions(LedgerPart):
         overtaken = exists().where(
             later.c.namespace == _promotion.namespace,
             later.c.strategy == _promotion.strategy,
-            later.c.version == _promotion.version,
+            same_model(later.c, _promotion),
             later.c.id > _promotion.id,
         )
+        made = tables.promotion.alias()
         is_champion = exists().where(
             _champion.namespace == _promotion.namespace,
             _champion.strategy == _promotion.strategy,
             _champion.version == _promotion.version,
+            made.c.id == _champion.promotion_id,
+            same_model(made.c, _promotion),
         )
         target = case(
             (and_(_promotion.target_stage == PRODUCTION, ~is_champion), ARCHIVED),
@@ -229,7 +354,7 @@ class Champions(LedgerPart):
             this.c.id == promotion_id,
             this.c.namespace == _promotion.namespace,
             this.c.strategy == _promotion.strategy,
-            this.c.version == _promotion.version,
+            same_model(this.c, _promotion),
         )
         with self.database.transaction("ledger.projected") as connection:
             connection.execute(
@@ -251,9 +376,32 @@ def _is(champion: Champion) -> ColumnElement[bool]:
     return and_(_champion.namespace == champion.namespace, _champion.strategy == champion.strategy)
 
 
+def same_model(
+    one: ReadOnlyColumnCollection[str, Any], other: ReadOnlyColumnCollection[str, Any]
+) -> ColumnElement[bool]:
+    """Whether two rows of promotions are about one model: the number, and the identity as far as it is known."""
+    return and_(
+        one.version == other.version,
+        or_(one.model_sha256.is_(None), other.model_sha256.is_(None), one.model_sha256 == other.model_sha256),
+        or_(one.made_by.is_(None), other.made_by.is_(None), one.made_by == other.made_by),
+    )
+
+
+def _is_or_unknown(wanted: str | None, column: ColumnElement[str]) -> ColumnElement[bool]:
+    return true() if wanted is None else column == wanted
+
+
+def _parts(identity: ModelIdentity) -> tuple[str | None, str | None]:
+    return identity.sha256, identity.made_by
+
+
 def _champion_now(connection: Connection, namespace: str, strategy: str) -> Champion:
     row = connection.execute(
-        select(tables.champion).where(_champion.namespace == namespace, _champion.strategy == strategy)
+        select(tables.champion, _promotion.model_sha256, _promotion.made_by, _promotion.trained_as_of)
+        .outerjoin(
+            tables.promotion, and_(_promotion.id == _champion.promotion_id, _promotion.version == _champion.version)
+        )
+        .where(_champion.namespace == namespace, _champion.strategy == strategy)
     ).one_or_none()
     if row is None:
         return Champion(namespace=namespace, strategy=strategy, version=None, seq=0, as_of=None, promotion_id=None)
@@ -264,6 +412,8 @@ def _champion_now(connection: Connection, namespace: str, strategy: str) -> Cham
         seq=row.seq,
         as_of=row.as_of,
         promotion_id=row.promotion_id,
+        identity=ModelIdentity(sha256=row.model_sha256, made_by=row.made_by),
+        trained_as_of=row.trained_as_of,
     )
 
 
@@ -290,4 +440,6 @@ def _promotion_of(row: AnyRow) -> Promotion:
         previous_version=row.previous_version,
         created_at=row.created_at,
         projected_at=row.projected_at,
+        identity=ModelIdentity(sha256=row.model_sha256, made_by=row.made_by),
+        trained_as_of=row.trained_as_of,
     )

@@ -135,7 +135,7 @@ def outcome_of(
         "reason": run.reason,
         "stages": results,
         "version": run.version if decided else found.get("version"),
-        "promoted": run.decision in {"promote", "rollback"},
+        "promoted": run.decision in {"promote", "override", "rollback"},
         "reasons": list(run.reasons if decided else found.get("reasons", ())),
         "error": error,
     }

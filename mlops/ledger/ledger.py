@@ -17,6 +17,7 @@ from mlops.ledger.outboxes import Outboxes
 from mlops.ledger.policies import Policies
 from mlops.ledger.readers import Readers
 from mlops.ledger.reconciling import Reconciling
+from mlops.ledger.registry_findings import RegistryFindings
 from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.run_list import RunList
@@ -50,6 +51,7 @@ class SqlLedger(
     Users,
     Access,
     Auditing,
+    RegistryFindings,
     ArtifactSizes,
     Retention,
     Identity,

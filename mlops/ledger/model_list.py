@@ -6,13 +6,14 @@ What MLflow alone knows (stages that were set by hand, versions that were regist
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, String, column, func, select, values
 
 from mlops.ledger import tables
+from mlops.ledger.champions import champion_date
 from mlops.ledger.columns import AnyRow, older_than
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.records import LIVE
@@ -63,7 +64,10 @@ class ModelLine:
     version: str | None
     """Of the champion; None: there is none."""
     as_of: date | None
+    """As of when the champion was trained."""
     changed_at: datetime | None
+    made_by: str | None
+    """The run that made the champion; None: not recorded, or none."""
     trained: TrainedLine | None
     """The champion's training; None: no run of the ledger trained it."""
     newest: TrainedLine | None
@@ -77,6 +81,7 @@ class ModelKey:
     version: str | None
     """Of the champion; None: there is none."""
     as_of: date | None
+    """As of when the champion was trained."""
     changed_at: datetime | None
     trained_at: datetime | None
     """End of the newest training."""
@@ -123,8 +128,13 @@ class ModelList(LedgerPart):
             champions = _champions(namespace).where(_champion.strategy.in_(list(strategies)))
             champion_of = {row.strategy: row for row in connection.execute(champions)}
             newest = _looked_up(connection, _newest_ids(strategies, namespace), namespace)
-            promoting = {row.strategy: row.run_id for row in champion_of.values() if row.run_id is not None}
-            trained = _looked_up(connection, promoting, namespace)
+            makers = {name: row.made_by or row.run_id for name, row in champion_of.items() if row.version is not None}
+            trained = _looked_up(connection, {name: run_id for name, run_id in makers.items() if run_id}, namespace)
+            # A champion that was restored to a registry has another number than its training gave it.
+            trained = {
+                name: replace(line, version=champion_of[name].version) if champion_of[name].made_by else line
+                for name, line in trained.items()
+            }
             # Promoted by a run that did not train it, e.g. a rollback.
             missing = [
                 (name, row.version)
@@ -232,7 +242,14 @@ def _trainings(namespace: str) -> Select[*tuple[Any, ...]]:
 def _champions(namespace: str) -> Select[*tuple[Any, ...]]:
     """With the run that made each the champion."""
     return (
-        select(_champion.strategy, _champion.version, _champion.as_of, _champion.changed_at, _promotion.run_id)
+        select(
+            _champion.strategy,
+            _champion.version,
+            champion_date.label("as_of"),
+            _champion.changed_at,
+            _promotion.run_id,
+            _promotion.made_by,
+        )
         .outerjoin(tables.promotion, _promotion.id == _champion.promotion_id)
         .where(_champion.namespace == namespace)
     )
@@ -324,6 +341,7 @@ def _model_line(
         version=champion.version if champion else None,
         as_of=champion.as_of if champion and champion.version else None,
         changed_at=champion.changed_at if champion else None,
+        made_by=champion.made_by if champion and champion.version else None,
         trained=trained,
         newest=newest,
         decision=decision,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 LIVE = "live"
 """The namespace that is scheduled, projected to the registry and notified; a replay has its own."""
@@ -240,6 +240,24 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """What a model is known by, beside its version's number: a registry that was made anew counts from 1 again."""
+
+    sha256: str | None = None
+    """Of the model file's bytes; None: not recorded, by an earlier version of this system."""
+    made_by: str | None = None
+    """The ledger's run that trained it; the registry's run where another tool registered it."""
+
+    def may_be(self, other: ModelIdentity) -> bool:
+        """False where something is known of both and differs."""
+        pairs = ((self.sha256, other.sha256), (self.made_by, other.made_by))
+        return all(ours is None or theirs is None or ours == theirs for ours, theirs in pairs)
+
+    def __str__(self) -> str:
+        return f"sha256 {(self.sha256 or 'not recorded')[:12]}, made by run {self.made_by or 'not recorded'}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Champion:
     """The version in production, as the ledger has it."""
 
@@ -250,7 +268,15 @@ class Champion:
     seq: int
     """Grows with each change; the compare-and-swap key. 0 where there never was one."""
     as_of: date | None
+    """Date of the place: a run dated earlier does not promote. A rollback does not set it back."""
     promotion_id: int | None
+    identity: ModelIdentity = ModelIdentity()
+    trained_as_of: date | None = None
+    """The version's own date; None: not recorded."""
+
+    def is_version(self, version: str, identity: ModelIdentity) -> bool:
+        """Whether that version is this champion: the number, the bytes and the run."""
+        return self.version == version and self.identity.may_be(identity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +284,8 @@ class PromotionDecision:
     """A decision about a version, with its evidence, to be written before the registry is touched."""
 
     decision: str
-    """`promote`, `refuse`, `keep`, `inconclusive`, `rollback`, `manual`, `transition`, `await_approval`."""
+    """`promote`, `refuse`, `keep`, `inconclusive`, `await_approval`, `override`, `rollback`, `manual`, `transition`,
+    `restore`."""
     version: str
     model_name: str
     reasons: tuple[str, ...]
@@ -270,6 +297,10 @@ class PromotionDecision:
     expected_seq: int
     """`Champion.seq` that the comparison was made with."""
     as_of: date | None = None
+    identity: ModelIdentity = ModelIdentity()
+    """Of the version's model."""
+    trained_as_of: date | None = None
+    """The version's own date."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +325,22 @@ class Promotion:
     created_at: datetime
     projected_at: datetime | None
     """When the registry was seen to agree; None: still to be projected."""
+    identity: ModelIdentity = ModelIdentity()
+    trained_as_of: date | None = None
+    """The version's own date; None: not recorded."""
+
+
+FindingKind = Literal["champion_missing", "number_reused"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryFinding:
+    """Something about the model registry that a person has to decide or mend; it stops the strategy's promotions."""
+
+    strategy: str
+    kind: FindingKind
+    words: str
+    found_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from mlops.ledger import tables
 from mlops.ledger.columns import older_than, within
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Kind, Promotion
+from mlops.ledger.records import LIVE, Kind, ModelIdentity, Promotion
 from mlops.ledger.run_lines import RunLine, run_line, run_line_columns
 
 _run = tables.run.c
@@ -144,6 +144,8 @@ class RunList(LedgerPart):
                     previous_version=row.previous_version,
                     created_at=row.created_at,
                     projected_at=row.projected_at,
+                    identity=ModelIdentity(sha256=row.model_sha256, made_by=row.made_by),
+                    trained_as_of=row.trained_as_of,
                 )
                 for row in connection.execute(query)
             ]

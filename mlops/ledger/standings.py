@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import and_, func, select
 
 from mlops.ledger import tables
+from mlops.ledger.champions import champion_date, same_model
 from mlops.ledger.check_lines import CheckLine, CheckPoint, check_line, check_line_columns, newest_check_of_each
 from mlops.ledger.columns import AnyRow
 from mlops.ledger.names import as_rows
@@ -41,6 +42,7 @@ class ChampionLine:
 
     version: str | None
     as_of: date | None
+    """As of when the version was trained."""
     changed_at: datetime
 
 
@@ -99,9 +101,10 @@ class Standings(LedgerPart):
             return {}
         asked = as_rows(self.database, strategies)
         champions = (
-            select(tables.champion)
+            select(_champion.strategy, _champion.version, champion_date.label("as_of"), _champion.changed_at)
             .select_from(asked)
             .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
+            .outerjoin(tables.promotion, _promotion.id == _champion.promotion_id)
         )
         checks = newest_check_of_each(asked, namespace)
         newest_run = (
@@ -235,7 +238,7 @@ class Standings(LedgerPart):
             .where(
                 later.c.namespace == _promotion.namespace,
                 later.c.strategy == _promotion.strategy,
-                later.c.version == _promotion.version,
+                same_model(later.c, _promotion),
                 later.c.id > _promotion.id,
             )
             .exists()

@@ -193,6 +193,10 @@ promotion = Table(
     Column("as_of", Date),
     Column("created_at", Timestamp, nullable=False),
     Column("projected_at", Timestamp),
+    # what the version is known by, beside its number; NULL: written by an earlier version of this system
+    Column("model_sha256", String(64)),
+    Column("made_by", String(155)),
+    Column("trained_as_of", Date),
 )
 _unprojected = text("projected_at IS NULL")
 Index("ix_mlops_promotion_strategy", promotion.c.namespace, promotion.c.strategy, promotion.c.id)
@@ -210,6 +214,21 @@ champion = Table(
     Column("as_of", Date),
     Column("promotion_id", BigInteger, ForeignKey("mlops_promotion.id")),
     Column("changed_at", Timestamp, nullable=False),
+)
+
+registry_finding = Table(
+    "mlops_registry_finding",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("strategy", String(63), nullable=False),
+    Column("kind", String(20), nullable=False),  # `champion_missing`, `number_reused`
+    Column("key", String(320), nullable=False),  # what it is about: the champion's seq, or the version with its model
+    Column("words", Text, nullable=False),
+    Column("found_at", Timestamp, nullable=False),
+    Column("settled_at", Timestamp),
+    Column("settled_by", Text),  # a person; NULL with `settled_at`: it is so no more
+    Column("reason", Text),
+    UniqueConstraint("strategy", "kind", "key"),
 )
 
 outbox = Table(

@@ -1,21 +1,25 @@
 """What the registry shows as champion, taken into the ledger.
 
 Called by the repair for changes made by hand, and by the stages where the ledger knows no champion yet: a new
-ledger on a registry that has one would else promote without a comparison.
+ledger on a registry that has one would else promote without a comparison. What the ledger has refused, or trained and
+not judged, is never taken: a hand in MLflow is no way round the gates.
 """
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.errors import ChampionMoved, ModelNotFound
-from mlops.ledger.records import LIVE, Champion, PromotionDecision
+from mlops.errors import ChampionMoved, ModelNotFound, UnusableModelFile
+from mlops.ledger.records import LIVE, Champion, ModelIdentity, PromotionDecision
 from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlops.ledger.records import Promotion
     from mlops.ports import Ledger, ModelRegistry, ModelVersion
     from mlops.strategies import Strategy
@@ -24,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 def adopt_first(ledger: Ledger, registry: ModelRegistry, strategy: Strategy) -> Champion:
-    """The live champion; where the ledger never had one, the version that the registry shows becomes it.
+    """The live champion; where the ledger has never decided anything, the version that the registry shows becomes it.
 
     Nothing is written to the registry; the reconciler shows the decision. Raises LedgerUnavailable,
     RegistryUnavailable, RegistryError.
@@ -35,29 +39,65 @@ def adopt_first(ledger: Ledger, registry: ModelRegistry, strategy: Strategy) -> 
     shown = shown_champion(registry, strategy.model_name, champion)
     if shown is None:
         return champion
-    adopt(ledger, registry, strategy, champion, shown)
+    version = registry.version(strategy.model_name, shown)
+    if not may_be_adopted(ledger, registry, strategy, version):
+        return champion
+    adopt(ledger, strategy, champion, version)
     return ledger.champion(strategy.name, namespace=LIVE)
 
 
-def adopt(
-    ledger: Ledger, registry: ModelRegistry, strategy: Strategy, champion: Champion, shown: str | None
-) -> Promotion | None:
+def identity_by_bytes(registry: ModelRegistry, version: ModelVersion) -> ModelIdentity:
+    """What a version is known by, with the digest of its model file as it lies there.
+
+    Raises UnusableModelFile where it is gone, or is not the one that was logged.
+    """
+    sha256 = hashlib.sha256(registry.model_file(version.name, version.version)).hexdigest()
+    identity = ModelIdentity(sha256=sha256, made_by=version.identity.made_by)
+    if not identity.may_be(version.identity):
+        message = (
+            f"the model file of version {version.version} of {version.name!r} has sha256 {sha256[:12]}…, logged was "
+            f"{str(version.identity.sha256)[:12]}…: it was changed after it was logged; train again"
+        )
+        raise UnusableModelFile(message)
+    return identity
+
+
+def may_be_adopted(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, version: ModelVersion) -> bool:
+    """Whether the ledger has judged that very model and did not refuse it, or meets the strategy for the first time."""
+    try:
+        identity = identity_by_bytes(registry, version)
+    except UnusableModelFile:
+        return False
+    judged = ledger.newest_decision(strategy.name, version.version, identity, judged=True)
+    if judged is not None:
+        return judged.decision != "refuse"
+    former = ledger.former_champions(strategy.name)
+    if any(item.identity.may_be(identity) and item.version == version.version for item in former):
+        return True
+    return not ledger.promotions(strategy.name, limit=1) and not ledger.known_models(strategy.name, version.version)
+
+
+def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, version: ModelVersion | None) -> Promotion | None:
     """Record what a hand made champion, None for no version; None where the champion moved meanwhile."""
+    shown = version.version if version is not None else None
     evidence = {"kind": "manual", "from": champion.version, "to": shown}
-    version = shown or champion.version
-    if version is None:
+    number = shown or champion.version
+    if number is None:
         return None
+    identity = version.identity if version is not None else champion.identity
     decision = PromotionDecision(
         decision="manual",
-        version=version,
+        version=number,
         model_name=strategy.model_name,
         reasons=("changed by hand in the model registry",),
-        evidence=evidence,
-        evidence_digest=evidence_digest(evidence),
+        evidence={**evidence, "model_sha256": identity.sha256},
+        evidence_digest=evidence_digest({**evidence, "model_sha256": identity.sha256}),
         actor="mlflow",
         target_stage="Production" if shown else "Archived",
         expected_seq=champion.seq,
-        as_of=place_as_of(champion, registry.version(strategy.model_name, shown)) if shown else champion.as_of,
+        as_of=place_as_of(champion, version) if version is not None else champion.as_of,
+        identity=identity,
+        trained_as_of=trained_as_of(version) if version is not None else champion.trained_as_of,
     )
     try:
         promotion = ledger.record_transition(strategy.name, decision)
@@ -86,6 +126,11 @@ def shown_champion(registry: ModelRegistry, model_name: str, champion: Champion)
         versions = registry.versions(model_name)
     except ModelNotFound:
         return None
+    return shown_in(versions, champion)
+
+
+def shown_in(versions: Sequence[ModelVersion], champion: Champion) -> str | None:
+    """The same, of a model's versions."""
     aliased = next((item.version for item in versions if "champion" in item.aliases), None)
     staged = [item.version for item in versions if item.stage == "Production"]
     if aliased != champion.version:

@@ -267,8 +267,12 @@ class Gateway(Counting):
         signature: Any = None,  # noqa: ANN401 -- the library's ModelSignature
         example: Any = None,  # noqa: ANN401 -- pandas frame
         predictions: Any = None,  # noqa: ANN401 -- array
+        file: bytes | None = None,
     ) -> StoredModel:
-        """Upload in XGBoost's own format, with signature, example and pinned requirements, as the run's output."""
+        """Upload in XGBoost's own format, with signature, example and pinned requirements, as the run's output.
+
+        file : the model file that `model` was read from, which is stored as it is
+        """
         if not hasattr(model, "save_model"):
             message = f"a model of type {type(model).__name__} cannot be stored; only XGBoost models can"
             raise RegistryError(message)
@@ -287,6 +291,8 @@ class Gateway(Counting):
                 # Inferring them imports everything in a second process, which takes 3 s and names both wheels.
                 pip_requirements=list(requirements()),
             )
+            if file is not None:  # written again, it need not have the same bytes
+                (path / MODEL_FILE).write_bytes(file)
             digest = file_sha256(path / MODEL_FILE)
             with external_write("registry.log_model_artifacts"):
                 self._client.log_model_artifacts(stored.model_id, str(path))

@@ -35,9 +35,10 @@ def project(promotion: Promotion, registry: ModelRegistry, ledger: Ledger) -> No
 def _show(promotion: Promotion, registry: ModelRegistry, ledger: Ledger) -> None:
     champion = ledger.champion(promotion.strategy)
     stage = promotion.target_stage
-    if stage == "Production" and champion.version != promotion.version:
+    is_champion = champion.is_version(promotion.version, promotion.identity)
+    if stage == "Production" and not is_champion:
         stage = "Archived"  # overtaken before it was shown
-    elif stage != "Production" and champion.version == promotion.version:
+    elif stage != "Production" and is_champion:
         return  # a later decision brought this version back
     registry.apply_stage(
         promotion.model_name,
@@ -50,4 +51,5 @@ def _show(promotion: Promotion, registry: ModelRegistry, ledger: Ledger) -> None
             "acis.actor": promotion.actor,
             "acis.evidence_digest": promotion.evidence_digest,
         },
+        identity=promotion.identity,
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,13 +31,18 @@ from mlops.errors import (
 from mlops.mlflow.failures import gone_is_temporary
 from mlops.mlflow.report_runs import is_of_checks, log_report
 from mlops.ports import (
+    DIGEST_TAG,
     PROFILE_ARTIFACT,
     PROFILE_TAG,
+    RUN_TAG,
+    SEQ_TAG,
+    UNKNOWN,
     LoggedByRun,
     OpenRegistryRun,
     RegistryCensus,
     RunStart,
     TrainingFacts,
+    expect,
 )
 from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 
@@ -44,16 +50,19 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
     from mlops.ledger.identity import LedgerIdentity
+    from mlops.ledger.records import ModelIdentity
     from mlops.mlflow.entities import LoggedRun
     from mlops.mlflow.gateway import Gateway
-    from mlops.ports import FailedTraining, ModelVersion, RegistryRun, ReportRecord, TrainedModel
+    from mlops.ports import FailedTraining, KeptModel, ModelVersion, RegistryRun, ReportRecord, TrainedModel
 
 log = structlog.get_logger(__name__)
 
 EXPERIMENT = "acis-ai-models"
 STAGES = ("None", "Staging", "Production", "Archived")
 CHAMPION, CHALLENGER = "champion", "challenger"
-RUN_TAG, SEQ_TAG, MODEL_TAG, DIGEST_TAG = "acis.run_id", "acis.seq", "acis.model_id", "acis.model_sha256"
+MODEL_TAG = "acis.model_id"
+RESTORED_TAG = "acis.restored_from"
+"""Tag of a version that was registered again: the number that it had."""
 FAILURE_TAG = "acis.failure"
 #: By it MLflow's pages show a run below another.
 PARENT_TAG = "mlflow.parentRunId"
@@ -286,6 +295,70 @@ class MlflowRegistry:
                 )
             return read_classifier(path, expected_sha256=expected, n_jobs=self._n_jobs)
 
+    def model_file(self, model_name: str, version: str) -> bytes:
+        """The version's model file as it lies there. Raises UnusableModelFile where it is gone."""
+        self.version(model_name, version)
+        with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
+            return self._gateway.download_model(model_name, version, folder).read_bytes()
+
+    def register_again(self, model_name: str, identity: ModelIdentity, kept: KeptModel | None) -> ModelVersion | None:
+        """A version of that model: the one that is there, else a new one of its training's run or of what was kept.
+
+        None: nothing holds its bytes. Safe to repeat; an interrupted call leaves a run that is closed as stale.
+        """
+        there = [found for found in self.versions(model_name) if found.identity == identity]
+        if there:
+            return there[-1]
+        logged = self._still_logged(identity)
+        if logged is None and kept is not None:
+            logged = self._logged_again(kept, identity)
+        if logged is None:
+            return None
+        run_id, tags = logged
+        marks = {RUN_TAG: identity.made_by or "", DIGEST_TAG: identity.sha256 or ""}
+        tags = {name: value for name, value in tags.items() if not name.startswith("mlflow.")} | marks
+        made = self._gateway.create_version(model_name, model_id=tags[MODEL_TAG], run_id=run_id, tags=tags)
+        return self.version(model_name, made)
+
+    def _still_logged(self, identity: ModelIdentity) -> tuple[str, dict[str, str]] | None:
+        """Run and tags of the training, where MLflow still has the very bytes."""
+        run = self._finished_run(identity.made_by) if identity.made_by else None
+        if run is None:
+            return None
+        with tempfile.TemporaryDirectory(prefix="acis-load-") as folder, suppress(RegistryError):
+            file = self._gateway.download_logged_model(f"models:/{run.tags[MODEL_TAG]}", folder)
+            if hashlib.sha256(file.read_bytes()).hexdigest() == identity.sha256:
+                return run.run_id, dict(run.tags)
+        return None
+
+    def _logged_again(self, kept: KeptModel, identity: ModelIdentity) -> tuple[str, dict[str, str]]:
+        """Run and tags of a new run that holds what was kept. Raises UnusableModelFile."""
+        from mlops.mlflow.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
+
+        with tempfile.TemporaryDirectory(prefix="acis-restore-") as folder:
+            file = Path(folder, "model.ubj")
+            file.write_bytes(kept.model)
+            model = read_classifier(file, expected_sha256=identity.sha256, n_jobs=self._n_jobs)
+            tags = {**kept.tags, RUN_TAG: identity.made_by or "", RESTORED_TAG: kept.version}
+            tags = {name: value for name, value in tags.items() if name not in (MODEL_TAG, DIGEST_TAG)}
+            run_id = self._gateway.create_run(self._experiment, f"{kept.model_name} restored", tags)
+            try:
+                self._gateway.log(run_id, params=kept.params)
+                if kept.profile is not None:
+                    profile = Path(folder, PROFILE_ARTIFACT)
+                    profile.write_bytes(kept.profile)
+                    self._gateway.upload(run_id, {PROFILE_ARTIFACT: profile})
+                stored = self._gateway.store_model(
+                    model, experiment_id=self._experiment, run_id=run_id, name="model", file=kept.model
+                )
+                marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+                self._gateway.log(run_id, metrics=kept.metrics, tags=marks, model_id=stored.model_id)
+                self._gateway.end_run(run_id, "FINISHED")
+            except BaseException as exc:
+                self._fail(run_id, f"{type(exc).__name__}: {exc}")
+                raise
+        return run_id, {**tags, **marks}
+
     def drift_profile(self, model_name: str, version: str) -> bytes:
         """The profile that the version was logged with. Raises UnusableProfile."""
         found = self.version(model_name, version)
@@ -335,7 +408,16 @@ class MlflowRegistry:
 
     # -- stages
 
-    def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
+    def apply_stage(
+        self,
+        model_name: str,
+        version: str,
+        stage: str,
+        *,
+        seq: int,
+        tags: Mapping[str, str],
+        identity: ModelIdentity = UNKNOWN,
+    ) -> None:
         """Make stage and alias say that `version` is in `stage`; safe to repeat, and beside other writers.
 
         Tags, then the stage, then the alias; then until both agree the stages follow the alias, which is the
@@ -344,7 +426,7 @@ class MlflowRegistry:
         if stage not in STAGES:
             message = f"stage {stage!r} is not known; one of: {', '.join(STAGES)}"
             raise InvalidStage(message)
-        target = self.version(model_name, version)
+        target = expect(self.version(model_name, version), identity)
         for key, value in {**tags, SEQ_TAG: str(seq)}.items():
             if target.tags.get(key) != value:
                 self._gateway.set_tag(model_name, version, key, value)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlops.errors import InvalidTransition
 from mlops.invocation import command_line_actor
 from mlops.ledger.records import PromotionDecision
-from mlops.mlflow.adoption import place_as_of
+from mlops.mlflow.adoption import identity_by_bytes, place_as_of, trained_as_of
 from mlops.mlflow.projection import project
 from mlops.strategies import strategy_of_model
 from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
-    from mlops.ledger.records import Promotion
+    from mlops.ledger.records import ModelIdentity, Promotion
     from mlops.ports import Ledger, ModelRegistry
 
 
@@ -24,12 +25,18 @@ def record_and_show(
 ) -> Promotion:
     """Commit the transition as a promotion by this user, then project it.
 
-    Raises LedgerUnavailable, RegistryUnavailable, ModelNotFound, VersionNotFound, ChampionMoved.
+    Raises LedgerUnavailable, RegistryUnavailable, ModelNotFound, VersionNotFound, ChampionMoved; InvalidTransition for
+    Production where the version was never judged, or was refused.
     """
     found = registry.version(model_name, version)  # a version that is not there must not become the champion
     strategy = strategy_of_model(model_name)
     champion = ledger.champion(strategy)
+    identity = found.identity
+    if stage == "Production":
+        identity = identity_by_bytes(registry, found)
+        _refuse_unjudged(ledger, strategy, found.version, identity)
     evidence = {"kind": "transition", "from": champion.version, "to": version, "stage": stage, "reason": reason}
+    evidence |= {"model_sha256": identity.sha256}
     decision = PromotionDecision(
         decision="transition",
         version=version,
@@ -41,7 +48,27 @@ def record_and_show(
         target_stage=stage,
         expected_seq=champion.seq,
         as_of=place_as_of(champion, found) if stage == "Production" else champion.as_of,
+        identity=identity,
+        trained_as_of=trained_as_of(found),
     )
     promotion = ledger.record_transition(strategy, decision)
     project(promotion, registry, ledger)
     return promotion
+
+
+def _refuse_unjudged(ledger: Ledger, strategy: str, version: str, identity: ModelIdentity) -> None:
+    """A hand is no way round the gates: only what passed them, or was champion before, goes to Production."""
+    asks = (
+        f"`acis promote {strategy} --version {version}` judges it, and --override REASON promotes it whatever it fails"
+    )
+    for finding in ledger.registry_findings(strategy):
+        raise InvalidTransition(finding.words)
+    if ledger.champion(strategy).is_version(version, identity):
+        return
+    if any(item.version == version and item.identity.may_be(identity) for item in ledger.former_champions(strategy)):
+        return
+    judged = ledger.newest_decision(strategy, version, identity, judged=True)
+    if judged is None:
+        raise InvalidTransition(f"version {version} of {strategy!r} was never judged; {asks}")
+    if judged.decision == "refuse":
+        raise InvalidTransition(f"version {version} of {strategy!r} was refused: {'; '.join(judged.reasons)}; {asks}")

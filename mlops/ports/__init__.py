@@ -13,9 +13,14 @@ from mlops.ports.dispatch import Alert, Dispatcher
 from mlops.ports.features import Column, FeatureSource, Window
 from mlops.ports.ledger import Ledger
 from mlops.ports.registry import (
+    DIGEST_TAG,
     PROFILE_ARTIFACT,
     PROFILE_TAG,
+    RUN_TAG,
+    SEQ_TAG,
+    UNKNOWN,
     FailedTraining,
+    KeptModel,
     LoggedByRun,
     ModelRegistry,
     ModelVersion,
@@ -27,17 +32,23 @@ from mlops.ports.registry import (
     TrainedModel,
     TrainingFacts,
     TrialRecord,
+    expect,
 )
 from mlops.ports.training import Progress, Trainer, TrainingControl, TrainingData, Validation
 
 __all__ = [
+    "DIGEST_TAG",
     "PROFILE_ARTIFACT",
     "PROFILE_TAG",
+    "RUN_TAG",
+    "SEQ_TAG",
+    "UNKNOWN",
     "Alert",
     "Column",
     "Dispatcher",
     "FailedTraining",
     "FeatureSource",
+    "KeptModel",
     "Ledger",
     "LoggedByRun",
     "ModelRegistry",
@@ -56,4 +67,5 @@ __all__ = [
     "TrialRecord",
     "Validation",
     "Window",
+    "expect",
 ]

@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from mlops.ledger.records import (
         Accepted,
         Champion,
+        FindingKind,
         Finished,
         Grant,
+        ModelIdentity,
         OutcomeMessage,
         Promotion,
         PromotionDecision,
         Publication,
+        RegistryFinding,
         Renewal,
         RunRequest,
         RunState,
@@ -127,8 +130,37 @@ class Ledger(Protocol):
         """Newest first."""
         ...
 
-    def newest_decision(self, strategy: str, version: str, *, namespace: str = "live") -> Promotion | None:
-        """The last decision about a version, whoever made it; None where there is none."""
+    def newest_decision(
+        self, strategy: str, version: str, identity: ModelIdentity, *, judged: bool = False, namespace: str = "live"
+    ) -> Promotion | None:
+        """The last decision about a version, whoever made it, or the last that looked at its gates; None: none.
+
+        Decisions about another model that had the same number are not looked at.
+        """
+        ...
+
+    def former_champions(self, strategy: str, *, namespace: str = "live") -> list[Promotion]:
+        """What can be rolled back to, newest first: the last promotion of each former champion's model."""
+        ...
+
+    def known_models(self, strategy: str, version: str) -> list[ModelIdentity]:
+        """All models that the ledger knows by this number."""
+        ...
+
+    def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
+        """Note what the version of a decision is known by, where that is not recorded."""
+        ...
+
+    def note_registry_finding(self, strategy: str, kind: FindingKind, key: str, words: str) -> bool:
+        """Open a finding about the registry; True where it was not open. What a person has settled stays settled."""
+        ...
+
+    def registry_findings(self, strategy: str = "") -> list[RegistryFinding]:
+        """The open ones, oldest first: they stop the promotions of their strategy."""
+        ...
+
+    def champion_seen(self, strategy: str) -> bool:
+        """Settle what says that the champion is missing; True where something did."""
         ...
 
     def challengers_of(

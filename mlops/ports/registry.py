@@ -8,8 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from mlops.errors import VersionNotFound
+from mlops.ledger.records import ModelIdentity
+
 if TYPE_CHECKING:
     import xgboost as xgb
+
+
+#: Tags of a version: the ledger's run that trained it, the SHA-256 of its model file, the champion's seq when it was
+#: last placed.
+RUN_TAG, DIGEST_TAG, SEQ_TAG = "acis.run_id", "acis.model_sha256", "acis.seq"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,11 @@ class ModelVersion:
     metrics: Mapping[str, float]
     created_at: datetime
     source: str = ""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What its tags say that it is; a decision looks at the model file's bytes too."""
+        return ModelIdentity(sha256=self.tags.get(DIGEST_TAG), made_by=self.tags.get(RUN_TAG) or self.run_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,22 @@ class TrainedModel:
     trials: tuple[TrialRecord, ...] = ()
     """Logged as runs of their own below this one."""
     trials_metric: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptModel:
+    """All of a version that is needed to register it again."""
+
+    model_name: str
+    version: str
+    """Its number when it was kept."""
+    model: bytes
+    """The model file."""
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    profile: bytes | None = None
+    """The drift profile of its training; None where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +190,9 @@ class LoggedByRun:
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 
 
+UNKNOWN = ModelIdentity()
+
+
 class ModelRegistry(Protocol):
     """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
 
@@ -191,6 +223,20 @@ class ModelRegistry(Protocol):
         """The version as an XGBClassifier, verified against its logged digest."""
         ...
 
+    def model_file(self, model_name: str, version: str) -> bytes:
+        """The version's model file as it lies there, whatever was logged about it.
+
+        Raises ModelNotFound, VersionNotFound; UnusableModelFile where it is gone.
+        """
+        ...
+
+    def register_again(self, model_name: str, identity: ModelIdentity, kept: KeptModel | None) -> ModelVersion | None:
+        """A version of that model: the one that is there, else a new one of its training's run or of what was kept.
+
+        None: nothing holds its bytes. Raises UnusableModelFile where what was kept are not the bytes.
+        """
+        ...
+
     def drift_profile(self, model_name: str, version: str) -> bytes:
         """The profile that the version was logged with, verified against its logged digest.
 
@@ -214,9 +260,19 @@ class ModelRegistry(Protocol):
         """What a run's files and its model hold; some requests."""
         ...
 
-    def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
+    def apply_stage(
+        self,
+        model_name: str,
+        version: str,
+        stage: str,
+        *,
+        seq: int,
+        tags: Mapping[str, str],
+        identity: ModelIdentity = UNKNOWN,
+    ) -> None:
         """Make stage and alias say that `version` is in `stage`; safe to repeat.
 
+        Raises VersionNotFound, with nothing written, where that number is another model's by now.
         Production: stage first, then alias `champion`, then every other Production version to Archived.
         Staging: alias `challenger`. Archived, None: the aliases that point to it go.
         `tags` are written first, `seq` as tag `acis.seq`.
@@ -258,3 +314,14 @@ class ModelRegistry(Protocol):
     def close_run(self, run_id: str, *, reason: str) -> None:
         """End one as KILLED."""
         ...
+
+
+def expect(found: ModelVersion, identity: ModelIdentity) -> ModelVersion:
+    """The version, if it is that model. Raises VersionNotFound: the number is another model's by now."""
+    if not found.identity.may_be(identity):
+        message = (
+            f"version {found.version} of {found.name!r} is another model in this registry ({found.identity}) than the "
+            f"ledger knows by that number ({identity}); see `acis registry`"
+        )
+        raise VersionNotFound(message)
+    return found

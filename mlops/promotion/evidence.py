@@ -17,7 +17,7 @@ from mlops.promotion.date_parts import Parts
 from mlops.promotion.findings import Finding, held_back
 from mlops.promotion.gates import GateResult
 from mlops.promotion.paired import PairedTest, Untestable, compare_on_dates
-from mlops.promotion.policy import Decision, Incumbent, decide
+from mlops.promotion.policy import Decision, Incumbent, decide, overridden, stopped
 from mlops.strategies import PromotionPolicy
 from mlops.training.fingerprint import canonical_json, evidence_digest
 
@@ -81,6 +81,10 @@ class Facts:
     """What was too good to be true; the policy names those that are accepted."""
     findings: tuple[str, ...] = ()
     """What a person should know beside the reasons."""
+    stops: tuple[str, ...] = ()
+    """Why nothing of the strategy is promoted now: what is wrong with the registry."""
+    override: Mapping[str, str] | None = None
+    """actor and reason of a person who wants the version in Production whatever it fails; None: it is judged."""
 
 
 def evidence_of(facts: Facts) -> dict[str, Any]:
@@ -150,7 +154,9 @@ def _decision(facts: Mapping[str, Any], test: PairedTest | Untestable | None) ->
         decision = Decision(decision=answer, reasons=(why,), gates=())
     else:
         decision = decide(policy, metrics=facts["metrics"], incumbent=_incumbent(facts, test))
-    return held_back(decision, [Finding(**one) for one in facts["suspicions"]], policy.accepted_findings)
+    decision = held_back(decision, [Finding(**one) for one in facts["suspicions"]], policy.accepted_findings)
+    # Evidence of earlier versions has neither.
+    return stopped(overridden(decision, facts.get("override")), facts.get("stops", ()))
 
 
 def _incumbent(facts: Mapping[str, Any], test: PairedTest | Untestable | None) -> Incumbent | None:

@@ -17,7 +17,9 @@ _ANSWERS = {
     "keep": "not promoted: the champion is better",
     "inconclusive": "not promoted: nobody knows which is better; it stays in Staging as challenger",
     "await_approval": "judged good enough, and awaits a person's approval",
+    "override": "promoted by a person in spite of what it fails",
     "rollback": "brought back by a rollback",
+    "restore": "registered again, and is the champion as before",
     "manual": "changed by hand in the model registry",
     "transition": "moved by a person",
 }

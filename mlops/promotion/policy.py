@@ -6,7 +6,7 @@ Pure; called by `mlops.promotion.evidence`. A "no" is a result with reasons, nev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from mlops.promotion.gates import GateResult, apply_gates
@@ -15,7 +15,7 @@ from mlops.promotion.paired import PairedTest, Untestable, in_words
 if TYPE_CHECKING:
     from mlops.strategies import PromotionPolicy
 
-Answer = Literal["promote", "refuse", "keep", "inconclusive", "await_approval"]
+Answer = Literal["promote", "refuse", "keep", "inconclusive", "await_approval", "override"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class Decision:
 
     refuse: a gate was missed, or a finding holds it back (`mlops.promotion.findings`)      keep: the champion is better
     inconclusive: nobody knows      await_approval: it would be promoted
+    override: a person promotes it in spite of what it fails
     """
 
     decision: Answer
@@ -71,6 +72,25 @@ def decide(
     if answer == "promote" and policy.approval == "manual":
         answer, reasons = "await_approval", ("the policy asks for a person's approval", *reasons)
     return Decision(decision=answer, reasons=reasons, gates=gates, champion_gates=theirs)
+
+
+def overridden(decision: Decision, override: Mapping[str, str] | None) -> Decision:
+    """The decision, turned into a promotion where a person asked for it; what the version fails stays in the reasons.
+
+    override : actor and reason; None: nobody asked. A version that is promoted anyway needs none.
+    """
+    if override is None or decision.decision == "promote":
+        return decision
+    failed = "; ".join(decision.reasons)
+    why = f"promoted by {override['actor']} in spite of: {failed}", f"the reason given: {override['reason']}"
+    return replace(decision, decision="override", reasons=why)
+
+
+def stopped(decision: Decision, stops: Sequence[str]) -> Decision:
+    """The decision, held in Staging where it would promote while something is wrong with the registry."""
+    if not stops or decision.decision not in ("promote", "await_approval", "override"):
+        return decision
+    return replace(decision, decision="inconclusive", reasons=(*stops, *decision.reasons))
 
 
 def _against(

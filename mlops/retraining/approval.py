@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlops.errors import InvalidTransition, LedgerError, ModelNotFound, VersionNotFound
-from mlops.ledger.records import Kind, PromotionDecision, RunRequest, RunState
+from mlops.errors import InvalidTransition, LedgerError, ModelNotFound, UnusableModelFile, VersionNotFound
+from mlops.ledger.records import LIVE, Kind, ModelIdentity, PromotionDecision, RunRequest, RunState
+from mlops.mlflow.adoption import identity_by_bytes
 from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def approved(grant: Grant, ledger: Ledger, registry: ModelRegistry, champion: Ch
         target_stage="Production" if is_yes else "Archived",
         expected_seq=champion.seq,
         as_of=_dated(promotion) or grant.as_of,
+        identity=_identity(promotion, registry),
+        trained_as_of=promotion.trained_as_of,
     )
 
 
@@ -131,7 +134,12 @@ def _refuse_stale(
             f"look at it with `acis explain {promotion.run_id}`"
         )
         raise StaleApproval(message)
-    newest = ledger.newest_decision(promotion.strategy, promotion.version, namespace=promotion.namespace)
+    if answer == "approve" and promotion.namespace == LIVE:
+        for finding in ledger.registry_findings(promotion.strategy):
+            raise StaleApproval(finding.words)
+    newest = ledger.newest_decision(
+        promotion.strategy, promotion.version, promotion.identity, namespace=promotion.namespace
+    )
     if newest is not None and newest.id != promotion.id:
         message = (
             f"{what} was decided about again meanwhile ({newest.decision} by {newest.actor}); there is nothing left"
@@ -151,10 +159,17 @@ def _refuse_stale(
 
 def _refuse_another_model(promotion: Promotion, registry: ModelRegistry, what: str) -> None:
     try:
-        found = registry.version(promotion.model_name, promotion.version)
+        found = _identity(promotion, registry)
     except (ModelNotFound, VersionNotFound) as exc:
         raise StaleApproval(f"{what} is not in the registry any more; train again") from exc
-    recorded = promotion.evidence.get("model_sha256")
-    if found.tags.get("acis.model_sha256") != recorded:
-        message = f"{what} holds another model than the one that was judged (sha256 {recorded}); train again"
+    except UnusableModelFile as exc:
+        raise StaleApproval(f"{what} holds another model than the one that was judged: {exc}") from exc
+    recorded = ModelIdentity(sha256=promotion.evidence.get("model_sha256"), made_by=promotion.identity.made_by)
+    if not found.may_be(recorded):
+        message = f"{what} holds another model ({found}) than the one that was judged ({recorded}); train again"
         raise StaleApproval(message)
+
+
+def _identity(promotion: Promotion, registry: ModelRegistry) -> ModelIdentity:
+    """What the version is now, by the bytes of its model file."""
+    return identity_by_bytes(registry, registry.version(promotion.model_name, promotion.version))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mlops.errors import ConfigurationError, InsufficientData, UnusableModelFile
 from mlops.features.frame import select_features
+from mlops.ports import expect
 from mlops.training.feature_names import feature_names
 from mlops.training.trainer import load_trainer
 
@@ -99,12 +100,13 @@ class Beginning:
 def beginning(services: Services, strategy: Strategy, *, namespace: str) -> Beginning:
     """The champion, or that there is none to continue. Raises ConfigurationError, UnusableModelFile, RegistryError."""
     policy = strategy.training
-    version = services.ledger.champion(strategy.name, namespace=namespace).version
+    champion = services.ledger.champion(strategy.name, namespace=namespace)
+    version = champion.version
     if version is None:
         words = f"strategy {strategy.name!r} has no champion to continue, so it was trained in full"
         return Beginning(warnings=(words,))
     _refuse_trainer(policy)
-    found = services.registry.version(strategy.model_name, version)
+    found = expect(services.registry.version(strategy.model_name, version), champion.identity)
     updates = _updates(found.tags)
     if updates >= policy.max_incremental_updates:
         words = (

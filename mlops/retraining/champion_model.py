@@ -14,6 +14,7 @@ import numpy as np
 
 from mlops.drift_detection.predictions import PredictionReport, model_matrix, prediction_drift
 from mlops.errors import ConfigurationError, DataError, RegistryError, RegistryUnavailable, UnusableModelFile
+from mlops.ports import DIGEST_TAG, UNKNOWN, expect
 from mlops.training.feature_names import feature_names
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mlops.bootstrap import Services
     from mlops.features.frame import FeatureFrame, Floats
+    from mlops.ledger.records import Champion, ModelIdentity
     from mlops.ports import ModelRegistry
     from mlops.strategies import DriftPolicy, Strategy
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 NOT_ASKED = (RegistryUnavailable, RegistryError, ConfigurationError, DataError)
 #: A worker serves many strategies; a model of a hundred trees is a few MB.
 _KEPT = 16
-_DIGEST_TAG = "acis.model_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +71,11 @@ class ChampionModels:
         self._registry = registry
         self._loaded: OrderedDict[tuple[str, str, str | None, datetime], ChampionModel] = OrderedDict()
 
-    def load(self, model_name: str, version: str) -> ChampionModel:
+    def load(self, model_name: str, version: str, identity: ModelIdentity = UNKNOWN) -> ChampionModel:
         """The version; the registry is asked whether it is the same file still. Raises one of NOT_ASKED."""
-        found = self._registry.version(model_name, version)
+        found = expect(self._registry.version(model_name, version), identity)
         # A version that was registered elsewhere has no digest; in a registry that was made anew it has another time.
-        key = (model_name, version, found.tags.get(_DIGEST_TAG), found.created_at)
+        key = (model_name, version, found.tags.get(DIGEST_TAG), found.created_at)
         if key not in self._loaded:
             classifier = self._registry.load_classifier(model_name, version)
             features = feature_names(classifier.get_booster())
@@ -106,11 +107,12 @@ class AskedChampion:
     """In words, where it should have been asked and could not be"""
 
 
-def ask_champion(services: Services, strategy: Strategy, version: str | None) -> AskedChampion:
+def ask_champion(services: Services, strategy: Strategy, champion: Champion) -> AskedChampion:
     """Load the champion where the policy has a question for it; a strategy without one loads nothing."""
+    version = champion.version
     if version is None or not (strategy.drift.predictions or strategy.drift.weights == "importance"):
         return AskedChampion()
     try:
-        return AskedChampion(model=services.champions.load(strategy.model_name, version))
+        return AskedChampion(model=services.champions.load(strategy.model_name, version, champion.identity))
     except NOT_ASKED as exc:
         return AskedChampion(why_not=f"champion {version} cannot be asked: {exc}")

@@ -1,8 +1,9 @@
-"""Where boosters of unfinished trainings are kept: a folder, or an object store that fsspec reaches.
+"""Where boosters of unfinished trainings and champions' models are kept: a folder, or what fsspec reaches.
 
     URL / acis-checkpoints / run id / token / name     a new object each time, named by the ledger once it is whole
+    URL / acis-models / sha256-run id / name           all that is needed to register a champion again
 
-The folder in between is ours: nothing else below the URL is looked at, nor removed.
+The folders in between are ours: nothing else below the URL is looked at, nor removed.
 Written by whoever holds the stage, read by whoever takes it over, on another machine too where the URL is shared.
 An object that nobody named, or that is torn, costs nothing: its digest stands in the ledger.
 """
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
-FOLDER = "acis-checkpoints"
+FOLDER, MODELS = "acis-checkpoints", "acis-models"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,49 @@ class CheckpointStore:
 
         return self._with_files("list", listed)
 
+    def keep_model(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Keep the files of a model; the last of them is written last. Raises CheckpointsUnavailable."""
+
+        def put(store: Any, root: str) -> None:  # noqa: ANN401 -- fsspec's
+            place = f"{root}/{_folder(key)}"
+            store.makedirs(place, exist_ok=True)
+            for name, content in files.items():
+                store.pipe_file(f"{place}/{name}", content)
+
+        with external_write("checkpoint.keep_model"):
+            self._with_files("write", put, folder=MODELS)
+
+    def kept_model(self, key: str, name: str) -> bytes | None:
+        """A file of a kept model; None where there is none. Raises CheckpointsUnavailable."""
+
+        def get(store: Any, root: str) -> bytes | None:  # noqa: ANN401 -- fsspec's
+            try:
+                return bytes(store.cat_file(f"{root}/{_folder(key)}/{name}"))
+            except FileNotFoundError:
+                return None
+
+        return self._with_files("read", get, folder=MODELS)
+
+    def kept_models(self) -> list[str]:
+        """Keys of all models that are kept. Raises CheckpointsUnavailable."""
+
+        def listed(store: Any, root: str) -> list[str]:  # noqa: ANN401 -- fsspec's
+            parts = {str(path).removeprefix(root).strip("/").split("/")[0] for path in store.find(root)}
+            return sorted(unquote(part) for part in parts if part)
+
+        return self._with_files("list", listed, folder=MODELS)
+
+    def drop_model(self, key: str) -> None:
+        """All files of a kept model; nothing where there are none. Raises CheckpointsUnavailable."""
+
+        def remove(store: Any, root: str) -> None:  # noqa: ANN401 -- fsspec's
+            try:
+                store.rm(f"{root}/{_folder(key)}", recursive=True)
+            except FileNotFoundError:
+                return
+
+        self._with_files("remove", remove, folder=MODELS)
+
     def check(self) -> str:
         """Write, read and remove an object; where that was, in words. Raises CheckpointsUnavailable."""
         written = self.write("acis-doctor", 0, datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"), b"is it kept?")
@@ -139,10 +183,10 @@ class CheckpointStore:
             raise CheckpointsUnavailable(message)
         return self.url
 
-    def _with_files(self, verb: str, work: Callable[[Any, str], Result]) -> Result:
+    def _with_files(self, verb: str, work: Callable[[Any, str], Result], *, folder: str = FOLDER) -> Result:
         with _translated(self.url, verb):
             files, root = fsspec.core.url_to_fs(self.url, **self._options)
-            return work(files, f"{str(root).rstrip('/')}/{FOLDER}")
+            return work(files, f"{str(root).rstrip('/')}/{folder}")
 
 
 def _folder(run_id: str) -> str:

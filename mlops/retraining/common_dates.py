@@ -19,6 +19,7 @@ from mlops.errors import (
     UnusableModelFile,
     VersionNotFound,
 )
+from mlops.ports import UNKNOWN, expect
 from mlops.promotion.date_parts import Parts, ScoredRows, date_parts
 from mlops.promotion.evidence import CommonDates
 from mlops.promotion.paired import MIN_BLOCKS
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
     from mlops.bootstrap import Services
+    from mlops.ledger.records import ModelIdentity
     from mlops.ports import ModelVersion
     from mlops.retraining.labelled_rows import LabelledRows
     from mlops.strategies import Strategy
@@ -56,17 +58,24 @@ class Meeting:
 
 
 def meet(
-    services: Services, strategy: Strategy, challenger: ModelVersion, champion_version: str, *, as_of: date
+    services: Services,
+    strategy: Strategy,
+    challenger: ModelVersion,
+    champion_version: str,
+    *,
+    as_of: date,
+    identity: ModelIdentity = UNKNOWN,
 ) -> Meeting:
     """Score both as of a date.
 
+    identity : what the champion is known by, where it is the ledger's
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
     ours = _scorable(services, strategy, challenger.name, challenger.version, as_of=as_of)
     held = _held_out(ours.rows, challenger)
     try:
+        champion = expect(services.registry.version(challenger.name, champion_version), identity)
         theirs = _scorable(services, strategy, challenger.name, champion_version, as_of=as_of, read=ours.rows)
-        champion = services.registry.version(challenger.name, champion_version)
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return Meeting(common=None, unusable=str(exc))
     gap = strategy.training.horizon_dates + strategy.training.embargo_dates

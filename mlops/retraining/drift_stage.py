@@ -62,7 +62,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     keeper.check()
     # A profile holds no rows that the model could be asked about.
     asking = replace(strategy, drift=replace(strategy.drift, predictions=False)) if choice.profile else strategy
-    asked = ask_champion(services, asking, champion.version)
+    asked = ask_champion(services, asking, champion)
     weights, unweighted = settled_weights(asked, asking, read.features)
     reference, current = feature_frame(read.reference, read.features), feature_frame(read.current, read.features)
     history = feature_frame(read.history, read.features)

@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlops.code_version import code_version
-from mlops.errors import ModelNotFound, VersionNotFound
-from mlops.ledger.records import PromotionDecision
-from mlops.mlflow.adoption import trained_as_of
+from mlops.errors import ModelNotFound, UnusableModelFile, VersionNotFound
+from mlops.ledger.records import LIVE, PromotionDecision
+from mlops.mlflow.adoption import identity_by_bytes, place_as_of, trained_as_of
+from mlops.mlflow.registry_check import is_there, note_missing, note_reuse, stops
+from mlops.ports import expect
 from mlops.promotion.deflation import LOOKBACK_DAYS
 from mlops.promotion.evidence import Facts, evidence_of
 from mlops.promotion.findings import read as read_findings
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
     from datetime import date
 
     from mlops.bootstrap import Services
-    from mlops.ledger.records import Champion, Grant
+    from mlops.ledger.records import Champion, Grant, ModelIdentity
     from mlops.ports import ModelVersion
     from mlops.strategies import Strategy
 
 TRIALS_TAG = "tuning_trials"
 """Tag of a version: how many parameter sets its training tried."""
 #: Where the registry's stage follows from the decision; every other version goes to Archived.
-_STAGES = {"promote": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
+_STAGES = {"promote": "Production", "override": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 
 
 def judged(
@@ -38,11 +40,20 @@ def judged(
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
     dated = trained_as_of(version) or grant.as_of
-    verdict = _without_a_test(version, champion, dated)
+    identity, fault = _identity(services, version)
+    missing = _missing(services, strategy, champion)
+    if grant.namespace == LIVE:
+        if missing is not None:
+            note_missing(services.ledger, strategy, champion)
+        note_reuse(services.ledger, strategy, version.version, identity)
+    verdict = fault or _without_a_test(version, identity, champion, dated)
     meeting: Meeting | None = None
-    if champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
+    if missing is not None:
+        meeting = Meeting(common=None, unusable=missing)
+    elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
-            meeting = meet(services, strategy, version, champion.version, as_of=dated or services.now().date())
+            today = dated or services.now().date()
+            meeting = meet(services, strategy, version, champion.version, as_of=today, identity=champion.identity)
         except UNSCORED as exc:
             verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
     evidence = evidence_of(
@@ -51,7 +62,7 @@ def judged(
             as_of=dated.isoformat() if dated else None,
             version=version.version,
             metrics=version.metrics,
-            model_sha256=version.tags.get("acis.model_sha256"),
+            model_sha256=identity.sha256,
             data_fingerprint=version.tags.get("data_fingerprint"),
             holdout=(version.tags.get("holdout_start"), version.tags.get("holdout_end")),
             champion=_champion_facts(services, version, champion, dated, meeting),
@@ -65,6 +76,8 @@ def judged(
             verdict=verdict,
             suspicions=read_findings(version.tags),
             findings=meeting.findings if meeting is not None else (),
+            stops=stops(services.ledger, strategy) if grant.namespace == LIVE else (),
+            override=None if champion.is_version(version.version, identity) else _override(grant),
         )
     )
     return PromotionDecision(
@@ -77,12 +90,37 @@ def judged(
         actor=grant.requested_by,
         target_stage=_STAGES.get(evidence["decision"], "Archived"),
         expected_seq=champion.seq,
-        as_of=dated,
+        as_of=place_as_of(champion, version) if evidence["decision"] == "override" else dated,
+        identity=identity,
+        trained_as_of=trained_as_of(version),
     )
 
 
-def _without_a_test(version: ModelVersion, champion: Champion, dated: date | None) -> tuple[str, str] | None:
-    if champion.version == version.version:
+def _identity(services: Services, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
+    """What the version is by the bytes of its model file, and the refusal where they cannot be what was logged."""
+    try:
+        return identity_by_bytes(services.registry, version), None
+    except UnusableModelFile as exc:
+        return version.identity, ("refuse", str(exc))
+
+
+def _override(grant: Grant) -> dict[str, str] | None:
+    """Who asked for a promotion whatever the gates say, and why."""
+    reason = grant.params.get("override")
+    return {"actor": grant.requested_by, "reason": str(reason)} if reason else None
+
+
+def _missing(services: Services, strategy: Strategy, champion: Champion) -> str | None:
+    """Why the champion cannot be met: the registry does not have it."""
+    if champion.version is None or is_there(services.registry, strategy, champion):
+        return None
+    return f"champion {champion.version} ({champion.identity}) is not in the registry"
+
+
+def _without_a_test(
+    version: ModelVersion, identity: ModelIdentity, champion: Champion, dated: date | None
+) -> tuple[str, str] | None:
+    if champion.is_version(version.version, identity):
         return "keep", f"version {version.version} is the champion already"
     if champion.as_of is not None and dated is not None and dated < champion.as_of:
         return "refuse", f"it is dated {dated}, before the champion's own {champion.as_of}"
@@ -97,12 +135,12 @@ def _champion_facts(
         return facts
     trained: date | None = champion.as_of
     try:
-        found = services.registry.version(version.name, champion.version)
+        found = expect(services.registry.version(version.name, champion.version), champion.identity)
     except (ModelNotFound, VersionNotFound):
-        pass  # `unusable` says so
+        trained = champion.trained_as_of or trained  # `unusable` says that it is gone
     else:
         trained = trained_as_of(found) or trained
-        facts["model_sha256"] = found.tags.get("acis.model_sha256")
+        facts["model_sha256"] = champion.identity.sha256 or found.identity.sha256
     facts["trained_as_of"] = trained.isoformat() if trained else None
     facts["age_days"] = (dated - trained).days if dated and trained else None
     facts["unusable"] = meeting.unusable if meeting is not None else None

@@ -20,9 +20,11 @@ import structlog
 
 from mlops.drift_detection.profile_file import digest_of, read_profile
 from mlops.errors import UnusableProfile
+from mlops.ports import UNKNOWN, expect
 
 if TYPE_CHECKING:
     from mlops.drift_detection.drift_profile import DriftProfile
+    from mlops.ledger.records import ModelIdentity
     from mlops.ports import ModelRegistry
 
 log = structlog.get_logger(__name__)
@@ -51,14 +53,16 @@ class ProfileStore:
         self._origin = hashlib.sha256(origin.encode()).hexdigest()[:8]
         self._known: OrderedDict[str, StoredProfile] = OrderedDict()
 
-    def get(self, model_name: str, version: str, *, seq: int) -> StoredProfile:
+    def get(self, model_name: str, version: str, *, seq: int, identity: ModelIdentity = UNKNOWN) -> StoredProfile:
         """The version's profile. Raises UnusableProfile, VersionNotFound, ModelNotFound, RegistryUnavailable."""
         place = self._folder / model_name
         stem = f"{self._origin}-v{version}-seq{seq}-"
         key = f"{model_name}/{stem}"
         found = self._known.get(key) or self._on_disk(place, stem)
         if found is None:
-            content = self._registry().drift_profile(model_name, version)
+            registry = self._registry()
+            expect(registry.version(model_name, version), identity)
+            content = registry.drift_profile(model_name, version)
             found = StoredProfile(profile=read_profile(content), sha256=digest_of(content))
             _write(place, f"{stem}{found.sha256}.arrow", content)
         self._known[key] = found

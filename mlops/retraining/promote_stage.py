@@ -9,13 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mlops.errors import ChampionMoved, RegistryError, VersionNotFound
-from mlops.ledger.records import LIVE, Champion, Grant, Kind, Promotion, PromotionDecision, RunState, StageOutcome
-from mlops.mlflow.adoption import adopt_first
+from mlops.errors import ChampionMoved, RegistryError, RegistryUnavailable, UnusableModelFile, VersionNotFound
+from mlops.ledger.records import (
+    LIVE,
+    Champion,
+    Grant,
+    Kind,
+    ModelIdentity,
+    Promotion,
+    PromotionDecision,
+    RunState,
+    StageOutcome,
+)
+from mlops.mlflow.adoption import adopt_first, identity_by_bytes, trained_as_of
+from mlops.mlflow.kept_models import Keeper
 from mlops.mlflow.projection import project
+from mlops.ports import UNKNOWN, expect
 from mlops.retraining.approval import StaleApproval, approved
 from mlops.retraining.comparison import compare
 from mlops.retraining.judgement import judged
+from mlops.retraining.run_requests import NoRollback, rollback_target
 from mlops.strategy_file import restore
 from mlops.training.fingerprint import evidence_digest
 
@@ -32,6 +45,7 @@ COMPARISONS = 5
 
 _ENDS = {
     "promote": RunState.SUCCEEDED,
+    "override": RunState.SUCCEEDED,
     "rollback": RunState.SUCCEEDED,
     "await_approval": RunState.AWAITING_APPROVAL,
 }
@@ -44,9 +58,10 @@ def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutco
         return compare(grant, services, strategy)
     try:
         promotion = services.ledger.promotion_of(grant.run_id) or _decide(grant, services, keeper, strategy)
-    except StaleApproval as exc:
+    except (StaleApproval, NoRollback) as exc:
         return _nothing_done(grant, strategy, str(exc))
     keeper.committed()
+    _note_override(promotion, services)
     keeper.check_before_write()
     try:
         project(promotion, services.registry, services.ledger)
@@ -55,6 +70,8 @@ def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutco
         log.warning(
             "promote.not_shown", version=promotion.version, error=str(exc), action="none: the reconciler repeats it"
         )
+    if promotion.target_stage == "Production":
+        _keep(promotion, services)
     log.info("promote.decided", decision=promotion.decision, version=promotion.version)
     return StageOutcome(
         result=_result(promotion, strategy),
@@ -80,7 +97,7 @@ def _decision(grant: Grant, services: Services, strategy: Strategy, champion: Ch
         return approved(grant, services.ledger, services.registry, champion)
     version = _challenger(grant, services, strategy)
     if grant.kind is Kind.ROLLBACK:
-        return _rollback(grant, version, champion)
+        return _rollback(grant, services, strategy, version, champion)
     return judged(grant, services, strategy, version, champion)
 
 
@@ -91,17 +108,35 @@ def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
 
 
 def _challenger(grant: Grant, services: Services, strategy: Strategy) -> ModelVersion:
-    named = grant.params.get("version") or grant.inputs.get("train", {}).get("version")
+    """The version to decide about. Raises VersionNotFound: there is none, or the number is another model's by now."""
+    trained = grant.inputs.get("train", {})
+    named = grant.params.get("version") or trained.get("version")
     if named is not None:
-        return services.registry.version(strategy.model_name, str(named))
+        made = ModelIdentity(sha256=trained.get("model_sha256"), made_by=grant.run_id) if trained else UNKNOWN
+        return expect(services.registry.version(strategy.model_name, str(named)), made)
     staging = [found for found in services.registry.versions(strategy.model_name) if found.stage == "Staging"]
     if not staging:
         raise VersionNotFound(f"model {strategy.model_name!r} has no version in Staging; train one, or name a version")
     return staging[0]
 
 
-def _rollback(grant: Grant, version: ModelVersion, champion: Champion) -> PromotionDecision:
-    evidence = {"kind": "rollback", "from": champion.version, "to": version.version, "reason": grant.reason}
+def _rollback(
+    grant: Grant, services: Services, strategy: Strategy, version: ModelVersion, champion: Champion
+) -> PromotionDecision:
+    """The former champion in Production again. Raises NoRollback."""
+    try:
+        identity = identity_by_bytes(services.registry, version)
+    except UnusableModelFile as exc:
+        raise NoRollback(f"version {version.version} cannot be served: {exc}") from exc
+    former = rollback_target(services.ledger, strategy.name, version.version, champion, identity=identity)
+    evidence = {
+        "kind": "rollback",
+        "from": champion.version,
+        "to": version.version,
+        "reason": grant.reason,
+        "model_sha256": identity.sha256,
+        "made_by": identity.made_by,
+    }
     return PromotionDecision(
         decision="rollback",
         version=version.version,
@@ -114,7 +149,32 @@ def _rollback(grant: Grant, version: ModelVersion, champion: Champion) -> Promot
         expected_seq=champion.seq,
         # The place is taken as of now, not as of the old version's training.
         as_of=champion.as_of,
+        identity=identity,
+        trained_as_of=trained_as_of(version) or former.trained_as_of,
     )
+
+
+def _keep(promotion: Promotion, services: Services) -> None:
+    """The champion's model, so that a registry that is lost can be given it again; the reconciler tries again."""
+    try:
+        version = services.registry.version(promotion.model_name, promotion.version)
+        Keeper().keep(services, services.ledger.champion(promotion.strategy, namespace=promotion.namespace), version)
+    except (RegistryError, RegistryUnavailable) as exc:
+        log.warning(
+            "promote.not_kept", version=promotion.version, error=str(exc), action="none: the reconciler repeats it"
+        )
+
+
+def _note_override(promotion: Promotion, services: Services) -> None:
+    if promotion.decision == "override":
+        services.ledger.audit(
+            promotion.actor,
+            "model.override",
+            promotion.strategy,
+            version=promotion.version,
+            run_id=promotion.run_id,
+            reasons=list(promotion.reasons),
+        )
 
 
 def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:
@@ -123,7 +183,7 @@ def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:
         "model_name": promotion.model_name,
         "version": promotion.version,
         "decision": promotion.decision,
-        "promoted": promotion.decision in ("promote", "rollback"),
+        "promoted": promotion.decision in ("promote", "override", "rollback"),
         **({"answered": promotion.evidence["answer"]} if "answer" in promotion.evidence else {}),
         "reasons": list(promotion.reasons),
         "metrics": promotion.evidence.get("metrics", {}),
@@ -149,8 +209,8 @@ def _comparison(promotion: Promotion) -> dict[str, Any] | None:
 
 
 def _nothing_done(grant: Grant, strategy: Strategy, why: str) -> StageOutcome:
-    """An approval of what is no more: refused, with nothing written about the version."""
-    log.warning("promote.stale_approval", error=why, action="promote again, and approve what that decides")
+    """An approval of what is no more, or a rollback to what never was: refused, with nothing written of the version."""
+    log.warning("promote.nothing_done", error=why)
     result: dict[str, Any] = {
         "model_name": strategy.model_name,
         "version": grant.params.get("version"),

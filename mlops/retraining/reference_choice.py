@@ -59,7 +59,9 @@ def _of_champion(services: Services, strategy: Strategy, champion: Champion, *, 
         return _trailing("there is no champion")
     version = f"version {champion.version} of {strategy.model_name}"
     try:
-        stored = services.profiles.get(strategy.model_name, champion.version, seq=champion.seq)
+        stored = services.profiles.get(
+            strategy.model_name, champion.version, seq=champion.seq, identity=champion.identity
+        )
     except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
         log.warning("drift.profile_not_had", version=champion.version, error=str(exc), next="the trailing window")
         return _trailing(f"the profile of {version} cannot be had: {exc}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops.errors import ConfigurationError
+from mlops.errors import ConfigurationError, InvalidTransition
 from mlops.ledger.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
+from mlops.ports import UNKNOWN
 from mlops.strategies import MAX_FOLDS, MAX_TRIALS, Reference, Rule
 from mlops.strategy_file import Settled, run_policy
+
+if TYPE_CHECKING:
+    from mlops.ledger.records import Champion, ModelIdentity, Promotion
+    from mlops.ports import Ledger
 
 #: Where the policy has what a caller may give instead.
 _PATHS = {
@@ -49,9 +54,12 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     incremental: bool = False,
     tune: int | None = None,
     version: str | None = None,
+    override: str | None = None,
     executor: Executor = Executor.CELERY,
 ) -> RunRequest:
     """The request. Thresholds left out mean the policy's; given, they are recorded.
+
+    override : why the named version goes to Production whatever its gates say
 
     Raises UnknownStrategy, InvalidPolicyEdit, LedgerUnavailable; ConfigurationError for a threshold that is no share
     or an id that is too long.
@@ -80,6 +88,9 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
     if incremental and (folds or leak_check):
         message = "an incremental training makes no folds and no random split; ask for them with a full training"
         raise ConfigurationError(message)
+    if override is not None and (version is None or len(override.strip()) < 3):
+        message = "a promotion whatever the gates say is kept with its reason and names its version; give both"
+        raise ConfigurationError(message)
     settled = policies.settled(strategy)
     policy = settled.strategy.overridden(
         drift_threshold=drift_threshold,
@@ -99,6 +110,7 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
         "incremental": incremental or None,
         "tune": tune,
         "version": version,
+        "override": override,
     }
     asked = {path: "asked for with this run" for name, path in _PATHS.items() if given[name] is not None}
     return RunRequest(
@@ -114,6 +126,45 @@ def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
         params={key: value for key, value in given.items() if value is not None},
         executor=executor,
     )
+
+
+class NoRollback(InvalidTransition):
+    """There is nothing to roll back to."""
+
+
+def rollback_target(
+    ledger: Ledger, strategy: str, version: str, champion: Champion, *, identity: ModelIdentity = UNKNOWN
+) -> Promotion:
+    """The promotion that made the version champion before.
+
+    identity : what the registry's version is, where it was looked at
+    Raises NoRollback: it is the champion now, it never was one, or the registry is not the one that the ledger knows.
+    """
+    if champion.is_version(version, identity):
+        raise NoRollback(f"version {version} is the champion of {strategy!r} already; nothing was changed")
+    for finding in ledger.registry_findings(strategy):
+        raise NoRollback(finding.words)
+    former = ledger.former_champions(strategy, namespace=champion.namespace)
+    found = next((one for one in former if one.version == version and one.identity.may_be(identity)), None)
+    if found is not None:
+        return found
+    names = ", ".join(one.version for one in former[:10]) or "none"
+    another = any(one.version == version for one in former)
+    why = f"is another model than the champion of that number was ({identity})" if another else "was never the champion"
+    message = (
+        f"version {version} of {strategy!r} {why}, so there is nothing to roll back to; former champions: {names}. "
+        f"`acis promote {strategy} --version {version}` judges it, and --override REASON promotes it whatever it fails"
+    )
+    raise NoRollback(message)
+
+
+def rollback_request(
+    policies: Policies, ledger: Ledger, strategy: str, version: str, *, reason: str, requested_by: str
+) -> RunRequest:
+    """A run that makes a former champion the champion again. Raises UnknownStrategy, InvalidPolicyEdit, NoRollback."""
+    request = run_request(policies, strategy, Kind.ROLLBACK, reason=reason, requested_by=requested_by, version=version)
+    rollback_target(ledger, strategy, version, ledger.champion(strategy))
+    return request
 
 
 def comparison_request(policies: Policies, strategy: str, first: str, second: str, *, requested_by: str) -> RunRequest:

@@ -15,10 +15,10 @@ import structlog
 
 from mlops.drift_detection.profile_file import digest_of, write_profile
 from mlops.errors import AcisError
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.ledger.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.mlflow.report_projection import report_tags
-from mlops.ports import PROFILE_TAG, ModelVersion, Progress
+from mlops.ports import PROFILE_TAG, ModelVersion, Progress, expect
 from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.champion_base import Beginning, beginning, incremental_result
 from mlops.retraining.failed_training import failure_logged
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: A decision about the version that a run has just made is among the newest so many of its strategy.
-_DECISIONS = 1000
-
 
 def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
     """Register one version, judged on held-out dates, and hand it to promotion where the run's kind says so."""
@@ -64,7 +61,7 @@ def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome
         keeper.check_before_write()
         services.registry.close_stale_runs(grant.run_id, reason="the training was taken over by another worker")
         result = _fit_and_register(grant, services, keeper, strategy, as_of)
-    _to_staging(services, keeper, strategy, grant, result["version"])
+    _to_staging(services, keeper, strategy, grant, result)
     keeper.check_before_write()
     _forget_trials(grant, services)
     ends = grant.kind is Kind.TRAIN
@@ -190,6 +187,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
     return {
         "model_name": version.name,
         "version": version.version,
+        "model_sha256": version.identity.sha256,
         "mlflow_run_id": version.run_id,
         "metrics": dict(version.metrics),
         "label": strategy.training.label,
@@ -213,20 +211,22 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
     }
 
 
-def _to_staging(services: Services, keeper: LeaseKeeper, strategy: Strategy, grant: Grant, version: str) -> None:
+def _to_staging(
+    services: Services, keeper: LeaseKeeper, strategy: Strategy, grant: Grant, result: Mapping[str, Any]
+) -> None:
     """Only a version that nobody has placed or decided about goes to Staging; every other one stays where it is."""
-    found = services.registry.version(strategy.model_name, version)
-    if found.stage != "None" or _decision_about(services, strategy, version) is not None:
+    found = services.registry.version(strategy.model_name, result["version"])
+    identity = expect(found, ModelIdentity(sha256=result["model_sha256"], made_by=grant.run_id)).identity
+    if found.stage != "None" or _decision_about(services, strategy, found) is not None:
         return
     keeper.check_before_write()
     seq = services.ledger.champion(strategy.name, namespace=grant.namespace).seq
-    services.registry.apply_stage(strategy.model_name, version, "Staging", seq=seq, tags={})
-    meanwhile = _decision_about(services, strategy, version)
+    services.registry.apply_stage(strategy.model_name, found.version, "Staging", seq=seq, tags={}, identity=identity)
+    meanwhile = _decision_about(services, strategy, found)
     if meanwhile is not None:
         project(meanwhile, services.registry, services.ledger)
 
 
-def _decision_about(services: Services, strategy: Strategy, version: str) -> Promotion | None:
+def _decision_about(services: Services, strategy: Strategy, version: ModelVersion) -> Promotion | None:
     """The newest decision about a version, whoever made it."""
-    decisions = services.ledger.promotions(strategy.name, limit=_DECISIONS)
-    return next((item for item in decisions if item.version == version), None)
+    return services.ledger.newest_decision(strategy.name, version.version, version.identity)

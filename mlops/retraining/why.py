@@ -10,6 +10,7 @@ from mlops.retraining.narrative import error_of, is_error
 
 _DECIDED = {
     "promote": "It promoted version {version} to Production",
+    "override": "It promoted version {version} to Production because a person asked for it",
     "rollback": "It made version {version} the champion again",
     "keep": "It did not promote version {version}, and the champion stays",
     "inconclusive": "It did not promote version {version}: inconclusive",

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import getpass
 import re
+from dataclasses import replace
 
 import pytest
 
+from tests.support.ledgers import decision_for
 from tests.support.notebook import Notebook
 from tests.support.served_stack import ServedStack
 
@@ -99,11 +101,20 @@ promoted = promote_model_to_production(
     assert cells.value("promoted") is (version.stage == "Production")
 
 
+def passed_its_gates(stack: ServedStack, version: str) -> None:
+    """The ledger has judged that very version and did not refuse it; whatever the stack's own trainings came to."""
+    ledger, found = stack.services.ledger, stack.services.registry.version(GROWTH, version)
+    seq = ledger.champion("growth").seq
+    judged = decision_for(version, expected_seq=seq, decision="inconclusive", target_stage="Staging")
+    ledger.projected(ledger.record_transition("growth", replace(judged, identity=found.identity)).id)
+
+
 def test_a_transition_by_hand_archives_the_old_version_and_is_in_the_ledger(
     cells: Notebook, stack: ServedStack
 ) -> None:
     before = stack.services.ledger.champion("growth").version
     other = next(v.version for v in stack.services.registry.versions(GROWTH) if v.version != before)
+    passed_its_gates(stack, other)
     cells.run(
         f"""
 client.transition_model_stage(
@@ -127,7 +138,7 @@ client.transition_model_stage(
 
 def test_a_rollback_by_hand_brings_the_former_version_back_with_its_reason(cells: Notebook, stack: ServedStack) -> None:
     champion = stack.services.ledger.champion("growth").version
-    former = next(v.version for v in stack.services.registry.versions(GROWTH) if v.version != champion)
+    former = stack.services.ledger.former_champions("growth")[0].version
     cells.run(
         f"""
 # Transition old version back to Production

@@ -59,15 +59,20 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
             keep_logs(system, seed)
             raise
-        if part.lost or part.doubled or part.other:
+        if part.lost or part.doubled or part.wrong or part.other:
             keep_logs(system, seed)
     part.other.extend(f"process {left} is left" for left in left_processes(system.folder))
     results.append(part)
     print(results.table([part]))
-    for word, found in (("lost", part.lost), ("doubled", part.doubled), ("found", part.other)):
+    for word, found in (
+        ("lost", part.lost),
+        ("doubled", part.doubled),
+        ("wrongly promoted", part.wrong),
+        ("found", part.other),
+    ):
         for one in found:
             print(f"{word}: {one}")
-    return 1 if part.lost or part.doubled or part.other else 0
+    return 1 if part.lost or part.doubled or part.wrong or part.other else 0
 
 
 def run_part(system: ChaosSystem, options: argparse.Namespace, seed: int) -> results.Part:
@@ -100,6 +105,7 @@ def run_part(system: ChaosSystem, options: argparse.Namespace, seed: int) -> res
         n_accepted=found.n_accepted,
         lost=list(found.lost),
         doubled=list(found.doubled),
+        wrong=list(found.wrong),
         other=list(found.other),
     )
 

@@ -14,18 +14,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import redis
-from sqlalchemy import create_engine, text
+from sqlalchemy import MetaData, Table, create_engine, text
 
 from mlops.errors import AcisError
+from mlops.ledger.records import Kind
 from mlops.ledger.states import TERMINAL
+from mlops.mlflow.kept_models import restore
 from tests.chaos.clock import MISSING, library
 from tests.chaos.load import Load
 from tests.chaos.older_code import NoOlderCode, older_code, older_commit
 from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
-from tests.chaos.system import ChaosSystem
+from tests.chaos.system import PICKY, ChaosSystem
 from tests.support.processes import Role
 from tests.support.volumes import why_no_volume
 from tests.support.waiting import wait_for
@@ -412,6 +415,84 @@ def fill_volume(system: ChaosSystem, load: Load, rng: random.Random) -> Recovere
     return asked
 
 
+# ---- the registry
+
+
+def empty_registry(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """The registry's tables are made anew, or are those of some seconds ago; numbers are given again.
+
+    A training that is refused gets the champion's number. Then an operator brings the champions back and says that this
+    registry is the true one.
+    """
+    ledger = system.services.ledger
+    _until_ended(system, load, Kind.RETRAIN, wanted=lambda: ledger.champion(PICKY).version is not None)
+    tables = _registry_tables(system)
+    if ledger.champion(PICKY).version != "1":  # after an earlier loss; the first that is registered is number 1
+        _write_rows(system, tables, {})
+        wait_for(lambda: _restored(system), "the champions are back", within_s=120.0, every_s=0.5)
+    backup = {} if rng.random() < 0.5 else _rows_of(system, tables)
+    if backup:
+        sleep(rng.uniform(3.0, 8.0))  # so that what was registered and promoted meanwhile is lost
+    system.emptied.append(ledger.now())
+    _write_rows(system, tables, backup)
+    _until_ended(system, load, Kind.RETRAIN, min_accuracy=1.0)
+    canary = load.canary()
+    return lambda: _restored(system) and canary()
+
+
+def _until_ended(
+    system: ChaosSystem, load: Load, kind: Kind, *, wanted: Callable[[], bool] = lambda: False, **asked: Any
+) -> None:
+    """A run of the picky strategy, from its beginning to its end, unless what is wanted is there."""
+
+    def ended() -> bool:
+        if wanted():
+            return True
+        try:
+            run_id = load.ask(PICKY, kind, **asked)
+            wait_for(lambda: system.services.ledger.run(str(run_id)).state in TERMINAL, "it ends", within_s=90.0)
+        except AcisError:
+            return False
+        return True
+
+    wait_for(ended, f"a {kind} of {PICKY} ends", within_s=180.0, every_s=0.5)
+
+
+def _registry_tables(system: ChaosSystem) -> list[Table]:
+    names = {"registered_models", "registered_model_tags", "registered_model_aliases", "model_versions"}
+    names.add("model_version_tags")
+    metadata = MetaData()
+    with system.mlflow_engine.connect() as connection:
+        metadata.reflect(connection, only=lambda name, _: name in names)
+    return [table for table in metadata.sorted_tables if table.name in names]
+
+
+def _rows_of(system: ChaosSystem, tables: list[Table]) -> dict[str, list[dict[str, Any]]]:
+    with system.mlflow_engine.connect() as connection:
+        return {table.name: [dict(row) for row in connection.execute(table.select()).mappings()] for table in tables}
+
+
+def _write_rows(system: ChaosSystem, tables: list[Table], rows: dict[str, list[dict[str, Any]]]) -> None:
+    with system.mlflow_engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)} CASCADE"))
+        for table in tables:
+            if rows.get(table.name):
+                connection.execute(table.insert(), rows[table.name])
+
+
+def _restored(system: ChaosSystem) -> bool:
+    """What an operator does about it; True once the registry shows every champion."""
+    services = system.services
+    try:
+        for name in services.strategies:
+            found = restore(services, services.policies[name], actor="operator", reason="chaos")
+            assert found.state != "gone", found.words
+            services.ledger.accept_registry(name, actor="operator", reason="chaos")
+    except AcisError:
+        return False
+    return True
+
+
 FAULTS: dict[str, Fault] = {
     "SIGKILL of a worker's child": kill_child,
     "SIGKILL of a worker": kill_worker,
@@ -435,6 +516,7 @@ FAULTS: dict[str, Fault] = {
     "answers of MLflow lost": lose_answers("MLflow"),
     "answers of Redis lost": lose_answers("Redis"),
     "volume full": fill_volume,
+    "registry emptied": empty_registry,
 }
 
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from celery import Celery
@@ -77,10 +77,10 @@ class Load:
         self._closing.set()
         self._thread.join()
 
-    def ask(self, strategy: str, kind: Kind) -> str | None:
+    def ask(self, strategy: str, kind: Kind, **asked: Any) -> str | None:
         """Straight at the ledger, as a backend with this code base does; the run's id where it was accepted."""
         services = self._system.services
-        request = run_request(services.strategies, strategy, kind, reason="chaos", requested_by="load")
+        request = run_request(services.strategies, strategy, kind, reason="chaos", requested_by="load", **asked)
         accepted = services.ledger.accept(request)
         self.accepted.add(accepted.run_id)
         if accepted.publication is not None:

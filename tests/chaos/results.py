@@ -26,6 +26,8 @@ class Part:
     n_accepted: int
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """Wrongly promoted"""
     other: list[str] = field(default_factory=list)
 
 
@@ -49,14 +51,14 @@ def table(parts: Iterable[Part]) -> str:
     for part in parts:
         rows[part.fault, part.lease_s].append(part)
     lines = [
-        "| fault | lease | times | runs accepted | lost | doubled | other findings | recovery, median | worst |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| fault | lease | times | runs accepted | lost | doubled | wrongly promoted | other findings | recovery, median | worst |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (fault, lease_s), some in sorted(rows.items()):
         recoveries = [seconds for part in some for seconds in part.recoveries_s]
         if not recoveries:
             continue
-        counts = [sum(len(getattr(part, name)) for part in some) for name in ("lost", "doubled", "other")]
+        counts = [sum(len(getattr(part, name)) for part in some) for name in ("lost", "doubled", "wrong", "other")]
         accepted = sum(part.n_accepted for part in some)
         lines.append(
             f"| {fault} | {lease_s:g} s | {len(recoveries)} | {accepted:,} | {' | '.join(map(str, counts))} "

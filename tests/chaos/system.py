@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import psutil
 import pyarrow as pa
 import redis
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from config.settings import Settings
 from mlops.bootstrap import Services, connect
@@ -36,6 +37,8 @@ LONG, LONG_ROUNDS = "long", 4000
 """Some seconds of boosting, so that something can happen in its middle."""
 POISON = {"killed": "Killed", "gone": "Gone", "greedy": "Greedy", "hung": "Hung"}
 """Strategies by the trainer that ends or hangs its process."""
+PICKY = "picky"
+"""A strategy whose champion keeps its first number: the others' trainings are refused by a gate that they are given."""
 CANARY, BEATEN = "canary", ("beaten1", "beaten2")
 
 ROLES: tuple[tuple[str, ...], ...] = (
@@ -81,7 +84,7 @@ def strategies_file() -> str:
         parts.append(
             f'[strategies.{name}]\n[strategies.{name}.promotion]\ncomparison = "{["gates", "paired"][place % 2]}"'
         )
-    parts.append(f"[strategies.{CANARY}]")
+    parts += [f"[strategies.{name}]" for name in (CANARY, PICKY)]
     parts.append(
         f"[strategies.{LONG}]\n[strategies.{LONG}.training]\nsegment_rounds = 100\n"
         f"params = {{ n_estimators = {LONG_ROUNDS}, max_depth = 3, subsample = 0.8 }}"
@@ -98,7 +101,7 @@ def strategies_file() -> str:
 def features() -> pa.Table:
     """A small panel for each strategy; the last days of all but the canary's are shifted, so that they drift."""
     tables = [panel(name, shift=3.0, seed=place) for place, name in enumerate((*LOADED, *BEATEN))]
-    return pa.concat_tables([*tables, *(panel(name, seed=99) for name in (CANARY, LONG, *POISON))])
+    return pa.concat_tables([*tables, *(panel(name, seed=99) for name in (CANARY, PICKY, LONG, *POISON))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,8 @@ class ChaosSystem:
     settings: Settings
     """Of the system: by way of the proxies."""
     roles: Roles
+    emptied: list[datetime] = field(default_factory=list)
+    """When the registry lost versions, by the ledger's clock"""
 
     @cached_property
     def services(self) -> Services:
@@ -123,6 +128,12 @@ class ChaosSystem:
     def engine(self) -> Engine:
         """For questions about the ledger's tables."""
         return create_engine(self.servers.database_url, pool_pre_ping=True)
+
+    @cached_property
+    def mlflow_engine(self) -> Engine:
+        """MLflow's own tables."""
+        url = make_url(self.servers.database_url).set(database="mlflow")
+        return create_engine(url, pool_pre_ping=True, poolclass=NullPool)
 
     def rows(self, query: str, **values: Any) -> list[Any]:
         """Rows of a query about the ledger."""

@@ -9,11 +9,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from mlops.errors import InvalidStage, ModelNotFound, UnusableProfile, VersionNotFound
+from mlops.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
+from mlops.ledger.records import ModelIdentity
 from mlops.ports import (
+    DIGEST_TAG,
     PROFILE_ARTIFACT,
     PROFILE_TAG,
+    RUN_TAG,
+    UNKNOWN,
     FailedTraining,
+    KeptModel,
     LoggedByRun,
     ModelVersion,
     OpenRegistryRun,
@@ -23,10 +28,21 @@ from mlops.ports import (
     RunStart,
     TrainedModel,
     TrainingFacts,
+    expect,
 )
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASES = {"Production": "champion", "Staging": "challenger"}
+
+
+def file_of(model: Any) -> bytes:
+    """The model file; empty for what is no model of XGBoost."""
+    return bytes(model.get_booster().save_raw("ubj")) if hasattr(model, "get_booster") else b""
+
+
+def sha256_of(content: bytes) -> str:
+    """In hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass
@@ -45,6 +61,8 @@ class FakeRegistry:
     """Logged drift checks, by the registry's run"""
     params: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     """Logged parameters of each version"""
+    files: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    """Model file of each version; a test may take one away or change it."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _models: dict[str, list[ModelVersion]] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -64,13 +82,14 @@ class FakeRegistry:
                 stage="None",
                 aliases=(),
                 run_id=f"run-of-{trained.ledger_run_id}",
-                tags={**trained.tags, "acis.run_id": trained.ledger_run_id, "acis.model_sha256": "0" * 64},
+                tags={**trained.tags, RUN_TAG: trained.ledger_run_id, DIGEST_TAG: sha256_of(file_of(trained.model))},
                 metrics=dict(trained.metrics),
                 created_at=self.now + timedelta(seconds=len(versions)),
             )
         )
         self.params[trained.model_name, number] = {name: str(value) for name, value in trained.params.items()}
         self._loaded[trained.model_name, number] = trained.model
+        self.files[trained.model_name, number] = file_of(trained.model)
         if PROFILE_ARTIFACT in trained.artifacts:
             self.profiles[trained.model_name, number] = trained.artifacts[PROFILE_ARTIFACT].read_bytes()
         return versions[-1]
@@ -95,6 +114,51 @@ class FakeRegistry:
 
     def load_classifier(self, model_name: str, version: str) -> Any:
         return self._loaded[model_name, self.version(model_name, version).version]
+
+    def model_file(self, model_name: str, version: str) -> bytes:
+        self.version(model_name, version)
+        if (model_name, version) not in self.files:
+            raise UnusableModelFile(f"model file of version {version} is gone")
+        return self.files[model_name, version]
+
+    def register_again(self, model_name: str, identity: ModelIdentity, kept: KeptModel | None) -> ModelVersion | None:
+        there = [found for found in self.versions(model_name) if found.identity == identity]
+        if there or kept is None:
+            return there[-1] if there else None
+        if sha256_of(kept.model) != identity.sha256:
+            raise UnusableModelFile("it was changed after it was kept")
+        versions = self._models.setdefault(model_name, [])
+        number = str(len(versions) + 1)
+        marks = {RUN_TAG: identity.made_by or "", DIGEST_TAG: identity.sha256 or ""}
+        versions.append(
+            ModelVersion(
+                name=model_name,
+                version=number,
+                stage="None",
+                aliases=(),
+                run_id=f"restored-{number}",
+                tags={**kept.tags, **marks},
+                metrics=dict(kept.metrics),
+                created_at=self.now + timedelta(seconds=len(versions)),
+            )
+        )
+        import xgboost as xgb
+
+        classifier = xgb.XGBClassifier()
+        classifier.load_model(bytearray(kept.model))
+        self._loaded[model_name, number] = classifier
+        self.files[model_name, number] = kept.model
+        self.params[model_name, number] = dict(kept.params)
+        if kept.profile is not None:
+            self.profiles[model_name, number] = kept.profile
+        return versions[-1]
+
+    def forget(self, model_name: str) -> None:
+        """A database that was made anew: the next version is number 1 again."""
+        self._models.pop(model_name, None)
+        for kept in (self.files, self.profiles, self.params, self._loaded):
+            for key in [key for key in kept if key[0] == model_name]:
+                del kept[key]  # type: ignore[attr-defined]
 
     def drift_profile(self, model_name: str, version: str) -> bytes:
         found = self.version(model_name, version)
@@ -123,10 +187,19 @@ class FakeRegistry:
     def artifact_bytes(self, run_id: str) -> int:
         return 1000
 
-    def apply_stage(self, model_name: str, version: str, stage: str, *, seq: int, tags: Mapping[str, str]) -> None:
+    def apply_stage(
+        self,
+        model_name: str,
+        version: str,
+        stage: str,
+        *,
+        seq: int,
+        tags: Mapping[str, str],
+        identity: ModelIdentity = UNKNOWN,
+    ) -> None:
         if stage not in STAGES:
             raise InvalidStage(f"stage {stage!r} is not known; one of: {', '.join(STAGES)}")
-        self.version(model_name, version)
+        expect(self.version(model_name, version), identity)
         alias = ALIASES.get(stage)
         self._models[model_name] = [
             self._placed(item, stage, alias, {**tags, "acis.seq": str(seq)})

@@ -6,6 +6,7 @@ import pytest
 
 from mlops.errors import ChampionMoved, LeaseLost
 from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.records import ModelIdentity
 from tests.support.ledgers import LEASE_S, TimedLedger, decision_for, granted, promoting
 
 
@@ -176,10 +177,111 @@ def test_challengers_count_from_a_day_on_by_the_date_of_their_decision(ledger: S
 
 
 def test_the_newest_decision_about_a_version_is_the_last_one(ledger: SqlLedger) -> None:
-    assert ledger.newest_decision("growth", "4") is None
+    assert ledger.newest_decision("growth", "4", ModelIdentity()) is None
     judged(ledger, "4", "inconclusive")
     judged(ledger, "4", "keep")
     judged(ledger, "5", "refuse")
-    newest = ledger.newest_decision("growth", "4")
+    newest = ledger.newest_decision("growth", "4", ModelIdentity())
     assert newest is not None
     assert newest.decision == "keep"
+
+
+# --------------------------------------------------------------------------- what a version is known by
+
+OLD, NEW = (ModelIdentity(sha256=letter * 64, made_by=f"run-{letter}") for letter in "ab")
+
+
+def test_the_champion_is_known_by_what_its_promotion_recorded(ledger: SqlLedger) -> None:
+    ledger.record_transition("growth", decision_for("3", identity=OLD, trained_as_of=date(2020, 3, 1)))
+    champion = ledger.champion("growth")
+    assert (champion.identity, champion.trained_as_of) == (OLD, date(2020, 3, 1))
+    assert champion.is_version("3", OLD)
+    assert not champion.is_version("3", NEW)
+    assert not champion.is_version("4", OLD)
+
+
+def test_a_refusal_of_another_model_with_the_champion_s_number_leaves_the_champion(ledger: SqlLedger) -> None:
+    ledger.record_transition("growth", decision_for("1", identity=OLD))
+    refusal = decision_for("1", identity=NEW, decision="refuse", target_stage="Archived", expected_seq=1)
+    assert ledger.decide(promoting(ledger), refusal).target_stage == "Archived"
+    assert ledger.champion("growth").identity == OLD
+
+
+def test_decisions_about_two_models_with_one_number_do_not_overtake_each_other(ledger: SqlLedger) -> None:
+    old = ledger.record_transition("growth", decision_for("1", identity=OLD))
+    refusal = decision_for("1", identity=NEW, decision="refuse", target_stage="Archived", expected_seq=1)
+    new = ledger.decide(promoting(ledger), refusal)
+    assert ledger.unprojected() == [old, new]
+    assert ledger.newest_decision("growth", "1", OLD) == old
+    assert ledger.newest_decision("growth", "1", NEW) == new
+    ledger.projected(new.id)
+    assert ledger.unprojected() == [old]
+
+
+def test_what_an_earlier_version_of_this_system_decided_counts_for_whatever_has_the_number(ledger: SqlLedger) -> None:
+    first = ledger.record_transition("growth", decision_for("1"))
+    assert ledger.newest_decision("growth", "1", NEW) == first
+    ledger.identify(first.id, OLD)
+    assert ledger.newest_decision("growth", "1", NEW) is None
+    assert ledger.champion("growth").identity == OLD
+
+
+def test_the_newest_judgement_is_not_a_person_s_move(ledger: SqlLedger) -> None:
+    judged(ledger, "4", "refuse")
+    moved = decision_for("4", decision="transition", target_stage="Staging")
+    ledger.record_transition("growth", moved)
+    newest = ledger.newest_decision("growth", "4", ModelIdentity(), judged=True)
+    assert newest is not None
+    assert newest.decision == "refuse"
+
+
+def test_former_champions_are_those_that_were_in_production(ledger: SqlLedger) -> None:
+    judged(ledger, "1", "refuse")
+    for seq, version in enumerate(["2", "3", "2", "4"]):
+        ledger.record_transition("growth", decision_for(version, expected_seq=seq))
+    judged(ledger, "4", "keep")  # of the champion itself, which stays in Production
+    assert [one.version for one in ledger.former_champions("growth")] == ["2", "3"]
+
+
+def test_a_champion_that_was_restored_under_another_number_is_not_its_own_predecessor(ledger: SqlLedger) -> None:
+    ledger.record_transition("growth", decision_for("5", identity=OLD))
+    ledger.record_transition("growth", decision_for("1", identity=OLD, decision="restore", expected_seq=1))
+    assert ledger.former_champions("growth") == []
+
+
+def test_a_number_is_known_by_its_decisions_until_a_person_accepts_another_registry(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    ledger.record_transition("growth", decision_for("1", identity=OLD))
+    assert ledger.known_models("growth", "1") == [OLD]
+    assert ledger.known_models("growth", "2") == []
+    timed.advance(1)
+    ledger.accept_registry("growth", actor="ada", reason="made anew")
+    assert ledger.known_models("growth", "1") == []
+    timed.advance(1)
+    refusal = decision_for("1", identity=NEW, decision="refuse", target_stage="Archived", expected_seq=1)
+    ledger.record_transition("growth", refusal)
+    assert ledger.known_models("growth", "1") == [NEW]
+
+
+# --------------------------------------------------------------------------- findings about the registry
+
+
+def test_a_finding_is_open_until_it_is_settled(ledger: SqlLedger) -> None:
+    assert ledger.note_registry_finding("growth", "number_reused", "1 x", "version 1 is another model")
+    assert not ledger.note_registry_finding("growth", "number_reused", "1 x", "version 1 is another model")
+    assert ledger.note_registry_finding("value", "champion_missing", "seq 1", "gone")
+    assert [one.words for one in ledger.registry_findings("growth")] == ["version 1 is another model"]
+    assert len(ledger.registry_findings()) == 2
+    assert ledger.accept_registry("growth", actor="ada", reason="made anew") == 1
+    assert [one.strategy for one in ledger.registry_findings()] == ["value"]
+
+
+def test_what_a_person_settled_stays_settled_and_what_passed_by_itself_may_come_again(ledger: SqlLedger) -> None:
+    found = ("growth", "champion_missing", "seq 1", "gone")
+    ledger.note_registry_finding(*found)  # type: ignore[arg-type]
+    assert ledger.champion_seen("growth")
+    assert not ledger.champion_seen("growth")
+    assert ledger.note_registry_finding(*found)  # type: ignore[arg-type]
+    ledger.accept_registry("growth", actor="ada", reason="it is gone for good")
+    assert not ledger.note_registry_finding(*found)  # type: ignore[arg-type]
+    assert ledger.registry_findings() == []

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sqlalchemy import text
 from mlops.errors import ConfigurationError
 from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
+from mlops.ledger.records import ModelIdentity
 from mlops.ledger.schema import VERSION_TABLE, migrate, schema_state
 from mlops.ledger.schema_check import schema_differences
 from mlops.ledger.tables import metadata
@@ -103,3 +106,43 @@ def test_a_ledger_keeps_its_identity_and_no_two_have_the_same(empty_url: str, tm
     assert first.identity().ledger_id != other.identity().ledger_id
     for ledger in (first, again, other):
         ledger.close()
+
+
+def test_what_earlier_decisions_were_about_is_filled_from_their_evidence(empty_url: str) -> None:
+    database, when = Database(empty_url), "2026-01-05T03:00:00.000000+00:00"
+    evidence = json.dumps({"model_sha256": "a" * 64})
+    migrate(empty_url, to="0006")
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, reason, requested_by, policy,"
+                " params, created_at) VALUES ('r', 'live', 'growth', 'retrain', 'succeeded', 'celery', '', '', '{}',"
+                " '{}', :at)"
+            ),
+            {"at": when},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO mlops_stage (run_id, stage, state, strategy, executor, device, max_attempts, deadline_s,"
+                " token, attempt, publish_no, ring_at, ring_backoff_s, queued_at, result) VALUES ('r', 'train',"
+                " 'succeeded', 'growth', 'celery', 'cpu', 3, 60, 1, 1, 1, :at, 60, :at, :result)"
+            ),
+            {"at": when, "result": json.dumps({"version": "1"})},
+        )
+        promotions = [("r", "promote", evidence, 1, "2026-01-02"), (None, "rollback", "{}", 2, "2026-02-02")]
+        for run_id, decision, found, seq, as_of in promotions:
+            connection.execute(
+                text(
+                    "INSERT INTO mlops_promotion (run_id, namespace, strategy, model_name, version, decision, reasons,"
+                    " evidence, evidence_digest, actor, target_stage, seq, as_of, created_at) VALUES (:run_id, 'live',"
+                    " 'growth', 'm', '1', :decision, '[]', :found, '', 'a', 'Production', :seq, :as_of, :at)"
+                ),
+                {"run_id": run_id, "decision": decision, "found": found, "seq": seq, "as_of": as_of, "at": when},
+            )
+    migrate(empty_url)
+    ledger = open_ledger(empty_url)
+    for promotion in ledger.promotions("growth"):
+        assert promotion.identity == ModelIdentity(sha256="a" * 64, made_by="r")
+        assert promotion.trained_as_of == date(2026, 1, 2)  # a rollback kept the date of the place
+    ledger.close()
+    database.close()

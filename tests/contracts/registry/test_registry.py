@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlops.errors import InvalidStage, ModelNotFound, UnusableProfile, VersionNotFound
+from mlops.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
+from mlops.ledger.records import ModelIdentity
 from mlops.ports import (
     PROFILE_ARTIFACT,
     PROFILE_TAG,
     FailedTraining,
+    KeptModel,
     ModelRegistry,
     ModelVersion,
     ReportRecord,
@@ -339,3 +341,66 @@ def test_ended_runs_are_given_newest_first_and_their_files_weighed(
     assert ids.index(str(newer.run_id)) < ids.index(str(older.run_id))
     assert runs == sorted(runs, key=lambda run: run.started_at, reverse=True)
     assert registry.artifact_bytes(str(newer.run_id)) >= 1000
+
+
+# --------------------------------------------------------------------------- what a version is known by
+
+
+def test_a_version_is_known_by_the_bytes_of_its_file_and_the_ledger_s_run(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    identity = train("run-1").identity
+    assert identity.made_by == f"run-1-{name}"
+    assert identity.sha256 == hashlib.sha256(registry.model_file(name, "1")).hexdigest()
+
+
+def test_a_stage_is_not_applied_to_another_model_with_the_number(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    found = train("run-1")
+    another = replace(found.identity, made_by="run-of-the-lost-registry")
+    with pytest.raises(VersionNotFound, match="is another model"):
+        registry.apply_stage(name, "1", "Production", seq=1, tags={}, identity=another)
+    assert places(registry, name) == {"1": ("None", ())}
+    assert "acis.seq" not in registry.version(name, "1").tags
+    registry.apply_stage(name, "1", "Production", seq=1, tags={}, identity=found.identity)
+    assert places(registry, name) == {"1": ("Production", ("champion",))}
+
+
+def test_a_model_that_was_kept_is_registered_again_with_the_same_bytes(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str
+) -> None:
+    train("run-1")
+    model = fitted(training_data(60), rounds=3)
+    content = bytes(model.get_booster().save_raw("ubj"))
+    identity = ModelIdentity(sha256=hashlib.sha256(content).hexdigest(), made_by=f"lost-{name}")
+    profile = b"a profile"
+    kept = KeptModel(
+        model_name=name,
+        version="7",
+        model=content,
+        tags={"label": "up", PROFILE_TAG: hashlib.sha256(profile).hexdigest()},
+        metrics={"accuracy": 0.7},
+        params={"max_depth": "2"},
+        profile=profile,
+    )
+    found = registry.register_again(name, identity, kept)
+    assert found is not None
+    assert (found.version, found.identity, found.metrics, found.tags["label"]) == (
+        "2", identity, {"accuracy": 0.7}, "up",
+    )  # fmt: skip
+    assert registry.model_file(name, "2") == content
+    assert registry.drift_profile(name, "2") == profile
+    assert registry.training_facts(found).params == {"max_depth": "2"}
+    again = registry.register_again(name, identity, kept)
+    assert again is not None
+    assert again.version == "2"  # it is there
+
+
+def test_what_nobody_holds_and_what_is_not_the_bytes_is_not_registered(registry: ModelRegistry, name: str) -> None:
+    identity = ModelIdentity(sha256="a" * 64, made_by=f"lost-{name}")
+    assert registry.register_again(name, identity, None) is None
+    kept = KeptModel(model_name=name, version="1", model=b"{}", tags={}, metrics={}, params={})
+    with pytest.raises(UnusableModelFile):
+        registry.register_again(name, identity, kept)
+    assert registry.versions(name) == []

@@ -452,3 +452,14 @@ def test_a_deleted_tag_gives_the_mlflow_to_the_next_ledger(mlflow_url: str, clie
     registry = MlflowRegistry(mlflow_url, experiment=experiment, owner=ledger_of("a" * 32, "one/acis"))
     assert registry.versions(name) == []
     assert client.get_experiment(found).tags[OWNER_TAG] == "a" * 32
+
+
+def test_a_model_whose_registered_version_was_deleted_is_registered_from_its_training_s_run(
+    registry: MlflowRegistry, name: str, mlflow_url: str
+) -> None:
+    lost = registry.log_training(trained_model(f"run-{name}", model_name=name))
+    MlflowClient(mlflow_url, registry_uri=mlflow_url).delete_registered_model(name)
+    found = registry.register_again(name, lost.identity, None)
+    assert found is not None
+    assert (found.version, found.identity, found.run_id) == ("1", lost.identity, lost.run_id)
+    assert found.metrics == lost.metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from admin.listing import stretch
 from admin.registry_view import RegistryView
 from admin.routes import model_actions
 from mlops.errors import RegistryUnavailable
-from mlops.ledger.records import Kind, RunState
+from mlops.ledger.records import Kind, ModelIdentity, RunState
 from tests.support.admin import Browser
+from tests.support.ledgers import decision_for
 from tests.support.model_pages import PAGE, carried_out, champion, row, trained, words
 from tests.support.services import MODEL, FakeServices
 from tests.unit.retraining.test_promote_stage import registered
@@ -27,6 +29,8 @@ def test_every_version_has_its_stage_alias_and_metrics(app: FastAPI, services: F
     registered(services)
     run_id = trained(services, "1", 0.77)
     champion(services, "1")
+    tags = services.registry.version(MODEL, "1").tags
+    services.fake_registry.set_tags(MODEL, "1", {**tags, "acis.run_id": run_id})
     services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=("champion",))
     app.state.registry_view.look()
     page = operator.get(PAGE).text
@@ -117,6 +121,7 @@ def test_a_second_promotion_is_told_which_run_it_waits_for(services: FakeService
 def test_a_rollback_needs_a_reason_and_keeps_it(services: FakeServices, operator: Browser) -> None:
     registered(services)
     registered(services)
+    champion(services, "1")
     champion(services, "2")
     for reason in ("", "  ", "no"):
         answer = operator.post(f"{PAGE}/rollback", version="1", reason=reason)
@@ -125,17 +130,61 @@ def test_a_rollback_needs_a_reason_and_keeps_it(services: FakeServices, operator
     assert "Version 1 becomes the champion again" in answer.text
     assert carried_out(services, "rollback").run_state is RunState.SUCCEEDED
     assert services.ledger.champion("growth").version == "1"
-    page = words(operator.get(PAGE).text)
-    assert "rolled back from version 2: the new one trades too much" in page
-    assert "v2 (was in production)" in page
+    page = operator.get(PAGE).text
+    assert "rolled back from version 2: the new one trades too much" in words(page)
+    assert '<option value="2">v2</option>' in page.partition("choose a version")[2].partition("</select>")[0]
     line = next(line for line in services.ledger.audit_lines() if line.action == "model.rollback")
     assert line.detail == {"version": "1", "reason": "the new one trades too much"}
 
 
 def test_the_champion_is_not_rolled_back_to_itself(services: FakeServices, operator: Browser) -> None:
     champion(services, "1")
+    runs = services.ledger.runs()
     answer = operator.post(f"{PAGE}/rollback", version="1", reason="a mistake")
-    assert (answer.status_code, "is the champion already" in answer.text) == (422, True)
+    assert (answer.status_code, "already; nothing was changed" in answer.text) == (409, True)
+    assert services.ledger.runs() == runs
+
+
+def test_a_version_that_was_never_champion_is_neither_offered_nor_accepted_for_a_rollback(
+    services: FakeServices, operator: Browser
+) -> None:
+    registered(services)
+    registered(services)
+    champion(services, "1")
+    assert "Roll back" not in words(operator.get(PAGE).text)
+    answer = operator.post(f"{PAGE}/rollback", version="2", reason="I like it better")
+    assert (answer.status_code, "was never the champion" in answer.text) == (409, True)
+    assert services.ledger.champion("growth").version == "1"
+
+
+def test_after_a_rollback_the_page_says_as_of_when_that_version_was_trained(
+    services: FakeServices, operator: Browser
+) -> None:
+    days = ("2026-01-05", "2026-02-05")
+    for seq, day in enumerate(days):
+        version = registered(services, as_of=date.fromisoformat(day)).version
+        made = decision_for(version, expected_seq=seq, as_of=date.fromisoformat(day))
+        services.ledger.record_transition("growth", made)
+    operator.post(f"{PAGE}/rollback", version="1", reason="the new one trades too much")
+    carried_out(services, "rollback")
+    assert f"Trained as of {days[0]}" in words(operator.get(PAGE).text)
+    assert services.ledger.champion("growth").as_of == date.fromisoformat(days[1])  # the place's own date
+    overview = words(operator.get("/admin/").text)
+    assert "1 in production" in overview
+
+
+def test_a_model_of_the_lost_registry_is_not_shown_as_champion_beside_the_one_that_has_its_number(
+    services: FakeServices, operator: Browser
+) -> None:
+    old, new = (trained(services, "1", roc_auc) for roc_auc in (0.77, 0.66))
+    services.ledger.record_transition("growth", decision_for("1", identity=ModelIdentity(made_by=old)))
+    rows = operator.json(PAGE)["rows"]
+    assert {one["trained"]["run_id"]: one["is_champion"] for one in rows} == {new: False, old: True}
+
+
+def test_what_is_wrong_with_the_registry_is_an_alert(services: FakeServices, operator: Browser) -> None:
+    services.ledger.note_registry_finding("growth", "champion_missing", "seq 1", "champion 1 is not in the registry")
+    assert "champion 1 is not in the registry" in operator.get("/admin/").text
 
 
 # ---- approve and reject

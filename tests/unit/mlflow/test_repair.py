@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlops.errors import RegistryError, RegistryUnavailable
+from mlops.mlflow.kept_models import kept
 from mlops.mlflow.repair import EVERY_S, RegistryRepair
 from mlops.strategies import PromotionPolicy
 from tests.support.ledgers import TimedLedger, decision_for
@@ -49,6 +50,19 @@ def look(services: FakeServices) -> Pass:
     return Pass(services)
 
 
+def judged(services: FakeServices, version: str, decision: str = "inconclusive") -> None:
+    """The ledger has looked at the version's gates, and the registry shows what it decided."""
+    stage = "Archived" if decision == "refuse" else "Staging"
+    found = services.registry.version(MODEL, version)
+    seq = services.ledger.champion("growth").seq
+    promotion = services.ledger.record_transition(
+        "growth",
+        decision_for(version, expected_seq=seq, decision=decision, target_stage=stage, identity=found.identity),
+    )
+    services.registry.apply_stage(MODEL, version, stage, seq=promotion.seq, tags={})
+    services.ledger.projected(promotion.id)
+
+
 def champion(services: FakeServices) -> tuple[str | None, int]:
     found = services.ledger.champion("growth")
     return found.version, found.seq
@@ -73,6 +87,7 @@ def by_stage(services: FakeServices) -> None:
 def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass(
     services: FakeServices, look: Pass, moved: Callable[[FakeServices], None]
 ) -> None:
+    judged(services, "2")
     moved(services)
     look()
     assert champion(services) == ("1", 1)  # a projection in progress looks like this for a moment
@@ -87,6 +102,7 @@ def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass(
 def test_an_adopted_version_dates_the_place_by_its_training(services: FakeServices, look: Pass) -> None:
     trained = replace(trained_model("run-3"), tags={"training_date": "2020-07-01"})
     assert services.registry.log_training(trained).version == "3"
+    judged(services, "3")
     services.fake_registry.set_by_hand(MODEL, "3", stage="Production", aliases=("champion",))
     look()
     look()
@@ -135,6 +151,7 @@ def test_a_promotion_between_two_passes_begins_the_suspicion_anew(services: Fake
 
 
 def test_it_looks_once_a_minute(services: FakeServices, look: Pass) -> None:
+    judged(services, "2")
     look(after_s=30)
     by_alias(services)
     look(after_s=30)  # not yet
@@ -196,3 +213,95 @@ def test_without_an_address_of_the_registry_nothing_is_asked(services: FakeServi
     look()
     look()
     assert champion(services) == ("1", 1)
+
+
+# --------------------------------------------------------------------------- no way round the gates
+
+
+@pytest.mark.parametrize("decision", [None, "refuse"])
+@pytest.mark.parametrize("moved", [by_alias, by_stage])
+def test_what_was_not_judged_or_was_refused_is_reverted_with_an_alert(
+    services: FakeServices, look: Pass, moved: Callable[[FakeServices], None], decision: str | None
+) -> None:
+    if decision is not None:
+        judged(services, "2", decision)
+    moved(services)
+    look()
+    look()
+    assert champion(services) == ("1", 1)
+    assert production(services) == ["1"]
+    assert services.registry.version(MODEL, "1").aliases == ("champion",)
+    assert services.ledger.audit_lines(action="registry.reverted")[0].detail == {"shown": "2", "champion": "1"}
+
+
+def test_a_refused_version_that_a_hand_moved_where_there_is_no_champion_is_taken_out(
+    services: FakeServices, look: Pass
+) -> None:
+    services.ledger.record_transition("growth", decision_for("1", expected_seq=1, target_stage="Archived"))
+    look()
+    judged(services, "2", "refuse")
+    by_alias(services)
+    look()
+    look()
+    assert champion(services) == (None, 2)
+    assert production(services) == []
+    assert services.registry.version(MODEL, "2").aliases == ()
+
+
+# --------------------------------------------------------------------------- a registry that lost something
+
+
+def test_an_empty_registry_is_an_outage_and_nobody_s_decision(services: FakeServices, look: Pass) -> None:
+    look()
+    services.fake_registry.forget(MODEL)
+    for _ in range(4):
+        look()
+    assert champion(services) == ("1", 1)
+    (finding,) = services.ledger.registry_findings()
+    assert (finding.strategy, finding.kind) == ("growth", "champion_missing")
+    assert "acis registry restore growth" in finding.words
+
+
+def test_a_model_that_got_the_champion_s_number_is_not_taken_for_it(services: FakeServices, look: Pass) -> None:
+    look()
+    services.fake_registry.forget(MODEL)
+    services.registry.log_training(trained_model("run-of-the-new-registry"))
+    services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=("champion",))
+    for _ in range(4):
+        look()
+    assert champion(services) == ("1", 1)
+    assert [one.kind for one in services.ledger.registry_findings()] == ["champion_missing"]
+
+
+def test_a_champion_that_is_back_ends_the_outage(services: FakeServices, look: Pass) -> None:
+    look()
+    lost = services.fake_registry._models.pop(MODEL)
+    look()
+    services.fake_registry._models[MODEL] = lost
+    look()
+    assert services.ledger.registry_findings() == []
+    services.fake_registry._models.pop(MODEL)
+    look()  # and a second outage is one again
+    assert len(services.ledger.registry_findings()) == 1
+
+
+def test_an_older_registry_is_shown_again_what_it_was_shown(services: FakeServices, look: Pass) -> None:
+    backup = list(services.fake_registry._models[MODEL])
+    services.ledger.record_transition(
+        "growth", decision_for("2", expected_seq=1, identity=services.registry.version(MODEL, "2").identity)
+    )
+    look()
+    assert production(services) == ["2"]
+    services.fake_registry._models[MODEL] = backup  # version 2 is there, and version 1 is in Production
+    look()
+    look()
+    assert champion(services) == ("2", 2)
+    assert production(services) == ["2"]
+
+
+def test_the_champion_s_model_is_kept_outside_of_the_registry(services: FakeServices, look: Pass) -> None:
+    look()
+    found = kept(services, services.ledger.champion("growth").identity)
+    assert found is not None
+    assert found.model == services.registry.model_file(MODEL, "1")
+    assert found.metrics == {"accuracy": 0.742, "roc_auc": 0.821}

@@ -12,7 +12,7 @@ import pytest
 from mlops.errors import ModelNotFound, RegistryUnavailable
 from mlops.ledger.ledger import SqlLedger
 from mlops.mlflow.transitions import record_and_show
-from tests.support.ledgers import sqlite_ledger
+from tests.support.ledgers import decision_for, sqlite_ledger
 from tests.support.models import trained_model
 from tests.support.registry import FakeRegistry
 
@@ -26,11 +26,20 @@ def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
 
 
 @pytest.fixture
-def registry() -> FakeRegistry:
+def registry(ledger: SqlLedger) -> FakeRegistry:
     registry = FakeRegistry()
     for run in ("run-1", "run-2"):
-        registry.log_training(trained_model(run, model_name=NAME))
+        judged(ledger, registry, registry.log_training(trained_model(run, model_name=NAME)).version)
     return registry
+
+
+def judged(ledger: SqlLedger, registry: FakeRegistry, version: str) -> None:
+    """The version passed its gates, and nobody knows whether it is better than the champion."""
+    seq, identity = ledger.champion("growth").seq, registry.version(NAME, version).identity
+    ledger.record_transition(
+        "growth",
+        decision_for(version, expected_seq=seq, decision="inconclusive", target_stage="Staging", identity=identity),
+    )
 
 
 def move(ledger: SqlLedger, registry: FakeRegistry, version: str, stage: str) -> None:
@@ -41,7 +50,7 @@ def test_a_transition_to_production_is_a_promotion_with_actor_and_reason(
     ledger: SqlLedger, registry: FakeRegistry
 ) -> None:
     move(ledger, registry, "1", "Production")
-    (promotion,) = ledger.promotions("growth")
+    promotion = ledger.promotions("growth")[0]
     assert (promotion.decision, promotion.version, promotion.reasons) == ("transition", "1", ("a better feeling",))
     assert promotion.actor
     assert promotion.projected_at is not None
@@ -66,7 +75,9 @@ def test_the_place_is_dated_by_the_later_of_both_champions(
     ledger: SqlLedger, registry: FakeRegistry, first: str, then: str, place: date
 ) -> None:
     for day in (first, then):
-        move(ledger, registry, dated(registry, day), "Production")
+        version = dated(registry, day)
+        judged(ledger, registry, version)
+        move(ledger, registry, version, "Production")
     assert ledger.champion("growth").as_of == place
 
 
@@ -101,4 +112,4 @@ def test_a_registry_that_fails_after_the_commit_is_caught_up_later(
         with pytest.raises(RegistryUnavailable):
             move(ledger, registry, "1", "Production")
     assert ledger.champion("growth").version == "1"
-    assert [item.version for item in ledger.unprojected()] == ["1"]
+    assert [item.version for item in ledger.unprojected() if item.target_stage == "Production"] == ["1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import timedelta
 from typing import Any
@@ -208,8 +209,8 @@ def test_the_evidence_names_model_data_code_and_seed(services: FakeServices) -> 
     with_champion(services)
     registered(services)
     evidence = judged(services).evidence
-    assert evidence["model_sha256"] == "0" * 64
-    assert evidence["champion"]["model_sha256"] == "0" * 64
+    for version, digest in (("2", evidence["model_sha256"]), ("1", evidence["champion"]["model_sha256"])):
+        assert digest == hashlib.sha256(services.registry.model_file(MODEL, version)).hexdigest()
     assert len(evidence["common"]["data_fingerprint"]) == 64
     assert evidence["code"] == code_version()
     assert evidence["seed"] == 42

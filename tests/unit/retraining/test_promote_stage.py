@@ -236,10 +236,14 @@ def test_a_version_of_the_same_date_is_compared(services: FakeServices) -> None:
     assert decided(services)[1].result["decision"] == "promote"
 
 
-def test_a_champion_that_cannot_be_scored_gives_way_and_the_reason_is_told(services: FakeServices) -> None:
+def test_a_champion_that_the_registry_lost_gives_way_once_a_person_says_that_it_is_gone(services: FakeServices) -> None:
     services.ledger.record_transition("growth", decision_for("41"))  # it is not in the registry
     registered(services)
     _, outcome = decided(services)
+    assert (outcome.result["decision"], champion(services)) == ("inconclusive", "41")
+    assert "acis registry restore growth" in outcome.result["reasons"][0]
+    services.ledger.accept_registry("growth", actor="ada", reason="nobody has it")
+    _, outcome = decided(services, version="1")
     assert (outcome.result["decision"], champion(services)) == ("promote", "1")
     assert any("champion 41 cannot be scored" in reason for reason in outcome.result["reasons"])
 
