@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import redis
 from kombu.transport.redis import Channel
+from redis._parsers.base import BaseParser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -21,6 +22,15 @@ TIMEOUT_S = 1.0
 COMES_BACK, FIRST_TURN = 0, 3
 """Celery's priorities of a stage's message; on Redis the least is served first. A stage that comes back keeps its
 place: it goes before all that wait for their first turn. Two of Celery's default steps: every worker reads both."""
+
+
+def wait_while_redis_is_full() -> None:
+    """Have Redis' clients of this process take a Redis whose volume is full for one that is away.
+
+    It refuses every write, the read of a queue and PING among them, with MISCONF, which the library knows only as a
+    refusal: a worker ends by it. Like LOADING, it is over by itself.
+    """
+    BaseParser.EXCEPTION_CLASSES["MISCONF"] = redis.exceptions.BusyLoadingError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from mlops.errors import TemporaryError
 from mlops.failpoints import external_write
 from mlops.ledger.records import Publication, Sent, Stage
-from tasks.broker import COMES_BACK, FIRST_TURN
+from tasks.broker import COMES_BACK, FIRST_TURN, wait_while_redis_is_full
 from tasks.notes import AFTER_S, Notes
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class _SendingClient(Celery):
 
 def publisher(services: Services) -> Celery:
     """A Celery client that only sends; it knows no tasks, only names."""
+    wait_while_redis_is_full()
     broker = services.settings.celery_broker_url
     return _SendingClient(
         "acis-publisher",

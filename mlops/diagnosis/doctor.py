@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,6 +24,7 @@ from mlops.ledger.schema_check import schema_differences
 from mlops.mlflow.registry_check import champion_in, missing_words
 from mlops.redis_address import redis_client
 from mlops.retraining.as_of import resolve_as_of
+from mlops.volumes import volumes_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -50,6 +52,7 @@ def diagnose(settings: Settings) -> list[Answer]:
         ("broker", _broker),
         ("MLflow", _mlflow),
         ("checkpoints", _checkpoints),
+        ("volumes", _volumes),
         ("workers", _workers),
         ("backlog", backlog),
         ("outcomes", undelivered),
@@ -182,6 +185,23 @@ def _checkpoints(services: Services) -> Iterator[Answer]:
     is_shared = "://" in place and not place.startswith("file:")
     words = "" if is_shared else "; workers on other hosts must see the same folder to go on with them"
     yield Answer(subject="checkpoints", level="ok", found=f"can be written and read at {place}{words}")
+
+
+def _volumes(services: Services) -> Iterator[Answer]:
+    settings = services.settings
+    place = settings.checkpoint_place
+    folders = [settings.var_dir, settings.report_dir, *([] if "://" in place else [Path(place)])]
+    volumes = volumes_of(folders)
+    for volume in volumes:
+        if volume.is_low:
+            yield Answer(
+                subject="volumes",
+                level="error" if volume.is_full else "warning",
+                found=str(volume),
+                mend="free some space there; what waits for it goes on by itself",
+            )
+    if not any(volume.is_low for volume in volumes):
+        yield Answer(subject="volumes", level="ok", found="; ".join(str(volume) for volume in volumes))
 
 
 def _workers(services: Services) -> Iterator[Answer]:

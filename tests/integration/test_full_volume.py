@@ -87,7 +87,7 @@ def test_a_stack_outlives_its_volume_being_full_and_goes_on_when_there_is_space(
         mlflow_tracking_uri="http://127.0.0.1:1",
         flower_port=choose_port(),
         admin_port=choose_port(),
-        roles=("reconciler",),
+        roles=("control", "reconciler"),
     )
     stack = Stack(options, prepare=lambda found: _prepare(found.database_url))
     try:
@@ -104,6 +104,13 @@ def test_a_stack_outlives_its_volume_being_full_and_goes_on_when_there_is_space(
         # Both servers must write and cannot: Redis refuses, PostgreSQL's log needs a new file.
         wait_for(lambda: not stores(endpoints.celery_broker_url), "Redis is out of room", within_s=WITHIN_S)
         wait_for(lambda: not writes(endpoints.database_url), "PostgreSQL is out of room", within_s=WITHIN_S)
+        worker, refused = states()["worker-control"], refusals(endpoints.celery_broker_url)
+        wait_for(
+            lambda: refusals(endpoints.celery_broker_url) > refused + 5, "Redis refuses the worker", within_s=WITHIN_S
+        )
+        now = states()["worker-control"]
+        assert (now.pid, now.starts) == (worker.pid, worker.starts)  # it waits, as for a Redis that is away
+
         volume.fill()  # what they gave up
         # Much to write for the supervisor: what ends, and what is tried again and says why it cannot.
         for pid in before.values():
@@ -137,6 +144,12 @@ def test_a_stack_outlives_its_volume_being_full_and_goes_on_when_there_is_space(
     finally:
         volume.free()
         stack.stop()
+
+
+def refusals(url: str) -> int:
+    """Errors that Redis has answered with so far."""
+    with redis.Redis.from_url(url) as client:
+        return int(client.info("stats")["total_error_replies"])
 
 
 def _prepare(url: str) -> None:

@@ -18,6 +18,7 @@ from mlops.diagnosis.answer import Answer
 from mlops.diagnosis.doctor import diagnose
 from mlops.errors import RegistryUnavailable
 from mlops.ledger.records import Kind, ScheduleEntry, Stage, WorkerBeat
+from mlops.volumes import Volume
 from tasks.broker import Broker
 from tests.support.ledgers import TimedLedger, request_for
 from tests.support.services import LAST, FakeServices, fake_services, panel, small_strategy
@@ -56,6 +57,7 @@ def test_a_system_that_is_well_says_so(services: FakeServices, ask: Ask) -> None
         "durability": "warning",  # the test's ledger is a file
         "MLflow": "ok",
         "checkpoints": "ok",
+        "volumes": "ok",
         "workers": "ok",
         "backlog": "ok",
         "features of growth": "ok",
@@ -64,6 +66,17 @@ def test_a_system_that_is_well_says_so(services: FakeServices, ask: Ask) -> None
     assert "56 current rows" in answers["features of growth"].found
     assert "720 reference rows" in answers["features of growth"].found
     assert f"as of {LAST}" in answers["features of growth"].found
+
+
+def test_a_volume_that_is_full_is_an_error_and_one_that_will_be_soon_a_warning(
+    services: FakeServices, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for free, level in ((0, "error"), (100_000_000, "warning")):
+        found = Volume(mount=Path("/data"), folder=Path("/data/var"), free_bytes=free, total_bytes=10**9)
+        monkeypatch.setattr(doctor, "volumes_of", lambda _, found=found: [found])
+        answer = ask()["volumes"]
+        assert answer.level == level
+        assert answer.found.startswith("the volume at /data (/data/var) has ")
 
 
 def test_a_password_in_an_address_is_not_shown(services: FakeServices, ask: Ask) -> None:
