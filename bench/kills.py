@@ -5,7 +5,7 @@
 Real drift checks of a small panel by the workers, the reconciler and the servers that `make run` starts, with its
 settings: leases of 60 s, passes of 30 s; two drift workers with the cores between them. All are accepted at once. Calm
 first, then with SIGKILL to one worker after the other (its children die with it); it is started again at once, as
-a supervisor does. --quick: 150 checks, a kill every 5 s, leases of 5 s and passes of 1 s.
+a supervisor does. --quick: 80 checks, a kill every 5 s, leases of 5 s and passes of 1 s.
 
     kills_over_calm       seconds from the first request to the last end, with kills over without
     overtaken_most        runs younger than a stage that was in the queue again, and claimed before it: at most
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    n, every_s, lease_s = (150, 5.0, 5.0) if options.quick else (options.checks, options.every, options.lease)
+    n, every_s, lease_s = (80, 5.0, 5.0) if options.quick else (options.checks, options.every, options.lease)
     with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
         var_dir = Path(folder) / "var"
         strategies = Path(folder) / "strategies.toml"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,11 @@ import psutil
 #: Version 1 says "no limit" by a number of about this size.
 NO_LIMIT = 1 << 60
 _ROOT = Path("/")
+#: The file that counts the kills, by version: those of the limit and of the peak beside it.
+_FILES = {
+    "memory.events": ("memory.max", "memory.peak"),
+    "memory.oom_control": ("memory.limit_in_bytes", "memory.max_usage_in_bytes"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +44,14 @@ class KilledForMemory:
         self._root = root
         self._n_explained = 0
 
+    @cached_property
+    def _counts(self) -> Path | None:
+        """The file that counts the kills, looked for once: it is read with every stage."""
+        return next((path for path in _counting_files(self._root) if _n_killed(path) is not None), None)
+
     def n_killed(self) -> int:
         """So far; to be asked before the work that may be killed. 0 where the kernel does not tell."""
-        return memory_figures(self._root).n_killed or 0
+        return (_n_killed(self._counts) or 0) if self._counts else 0
 
     def reason(self, n_before: int) -> str:
         """Words about a process that was killed by signal 9; n_before : what `n_killed` gave when its work began"""
@@ -59,11 +70,24 @@ class KilledForMemory:
 
 def memory_figures(root: Path = _ROOT) -> MemoryFigures:
     """Of the cgroup of this process. root : where `proc` and `sys` are, for tests"""
-    for folder in _folders(root):
-        found = _version_2(folder) if (folder / "memory.events").exists() else _version_1(folder)
-        if found.n_killed is not None:
-            return found
+    for path in _counting_files(root):
+        n_killed = _n_killed(path)
+        if n_killed is not None:
+            limit, peak = _FILES[path.name]
+            return MemoryFigures(
+                n_killed=n_killed, limit=_least(path.parent, limit), peak=_number(_text(path.parent / peak))
+            )
     return UNKNOWN
+
+
+def _counting_files(root: Path) -> Iterator[Path]:
+    return (folder / name for folder in _folders(root) for name in _FILES)
+
+
+def _n_killed(path: Path) -> int | None:
+    """None: there is no such file, or an old kernel that does not count."""
+    lines = (line.split() for line in _text(path).splitlines())
+    return next((_number(words[1]) for words in lines if words[:1] == ["oom_kill"]), None)
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -82,24 +106,6 @@ def _folders(root: Path) -> Iterator[Path]:
         elif not controllers:
             yield mounted / path.lstrip("/")
             yield mounted
-
-
-def _version_2(folder: Path) -> MemoryFigures:
-    events = dict(line.split() for line in _text(folder / "memory.events").splitlines() if len(line.split()) == 2)
-    return MemoryFigures(
-        n_killed=_number(events.get("oom_kill", "")),
-        limit=_least(folder, "memory.max"),
-        peak=_number(_text(folder / "memory.peak")),
-    )
-
-
-def _version_1(folder: Path) -> MemoryFigures:
-    control = dict(line.split() for line in _text(folder / "memory.oom_control").splitlines() if len(line.split()) == 2)
-    return MemoryFigures(
-        n_killed=_number(control.get("oom_kill", "")),
-        limit=_least(folder, "memory.limit_in_bytes"),
-        peak=_number(_text(folder / "memory.max_usage_in_bytes")),
-    )
 
 
 def _least(folder: Path, name: str) -> int | None:
