@@ -20,6 +20,7 @@ from mlops.failpoints import reach
 from mlops.ledger.columns import dump_json, timestamp_text
 from mlops.ledger.prepared import NOT_AS_LEFT, prepare_marked
 from mlops.sqlstates import READ_ONLY, may_pass
+from mlops.volumes import says_full
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
@@ -147,6 +148,8 @@ class Database:
                 f"the ledger at {where} takes no writes now: {words}; it is a standby, or "
                 "default_transaction_read_only is on; where that does not pass, let DATABASE_URL name the primary"
             )
+        if says_full(error):
+            return LedgerUnavailable(f"the ledger at {where} has no room to write: {words}; free space on its volume")
         is_operational = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
         if is_operational or may_pass(state) or (isinstance(error, exc.DBAPIError) and error.connection_invalidated):
             return LedgerUnavailable(

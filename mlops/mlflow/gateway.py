@@ -38,6 +38,7 @@ from mlops.mlflow.failures import innermost, is_collision
 from mlops.mlflow.model_requirements import requirements
 from mlops.ports import ModelVersion
 from mlops.sqlstates import is_read_only
+from mlops.volumes import says_full
 
 _DEFAULTS = {
     # The library's own 7 retries hold a dead server's caller for four minutes; the ledger waits better.
@@ -545,6 +546,10 @@ class Gateway(Counting):
         self, asked: str, exc: MlflowException, missing: type[RegistryError | RegistryUnavailable]
     ) -> RegistryError | RegistryUnavailable:
         words = innermost(exc) or without_credentials(str(exc.message).splitlines()[0])
+        if says_full(exc):
+            return RegistryUnavailable(
+                f"MLflow at {self.shown_uri} has no room to write ({asked}): {words}; free space on its volume"
+            )
         # A request whose answer was lost is sent again, and then its own row is in the way: what it asked for is there,
         # but its answer is not, so the whole is tried again.
         # MLflow calls its database a bad request of ours where that takes no writes for a while.

@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeVar
 
 import structlog
 
 from mlops.bootstrap import Services
-from mlops.errors import InvalidPolicyEdit
+from mlops.errors import InvalidPolicyEdit, TemporaryError
 from mlops.ledger.records import Kind, RunView
 from mlops.ledger.states import TERMINAL
 from mlops.retraining.run_requests import run_request
+
+Answer = TypeVar("Answer")
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +63,34 @@ def run_pass(
 ) -> list[RunView]:
     """Open a run per strategy and watch them to their ends; the terminal runs, in the strategies' order.
 
-    `check` is called with each look: it raises where nobody is left who could end the runs.
+    `check` is called with each look: it raises where nobody is left who could end the runs, and says what is away
+    meanwhile: a ledger that does not answer is waited for.
     """
+    run_ids = _patiently(lambda: _opened(services, one), check)
+    while True:
+        views = _patiently(lambda: [services.ledger.run(run_id) for run_id in run_ids], check)
+        on_change(views)
+        if all(view.state in TERMINAL for view in views):
+            return views
+        check()
+        time.sleep(POLL_S)
+
+
+def _patiently(ask: Callable[[], list[Answer]], check: Callable[[], None]) -> list[Answer]:
+    told = ""
+    while True:
+        try:
+            return ask()
+        except TemporaryError as exc:
+            if str(exc) != told:
+                told = str(exc)
+                log.warning("pass.waits", error=told)
+            check()
+            time.sleep(POLL_S)
+
+
+def _opened(services: Services, one: Pass) -> list[str]:
+    """Ids of the runs; safe to repeat: a slot's run, or the active one, is found again."""
     run_ids = []
     dispatcher = services.dispatcher
     for name in services.strategies:
@@ -82,10 +111,4 @@ def run_pass(
         run_ids.append(accepted.run_id)
         if accepted.publication is not None:
             dispatcher.publish(accepted.publication)
-    while True:
-        views = [services.ledger.run(run_id) for run_id in run_ids]
-        on_change(views)
-        if all(view.state in TERMINAL for view in views):
-            return views
-        check()
-        time.sleep(POLL_S)
+    return run_ids

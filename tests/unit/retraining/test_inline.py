@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import ConfigurationError, RegistryUnavailable, ServerFailed, UnknownStrategy
+from mlops.errors import ConfigurationError, LedgerUnavailable, RegistryUnavailable, ServerFailed, UnknownStrategy
 from mlops.invocation import command_line_actor
-from mlops.ledger.records import Accepted, Executor, Kind, RunState, RunView, Stage, StageState, StageView
+from mlops.ledger.records import Accepted, Executor, Kind, RunRequest, RunState, RunView, Stage, StageState, StageView
 from mlops.retraining import inline
 from mlops.retraining.demo import Pass, run_pass, sample_passes
 from mlops.retraining.launch import launch
@@ -258,6 +258,36 @@ def test_a_pass_that_is_started_again_finds_its_runs(services: FakeServices) -> 
     second = run_pass(services, one, on_change=end, check=lambda: None)  # type: ignore[arg-type]
     assert [view.run_id for view in first] == [view.run_id for view in second]
     assert len(services.sent) == 1
+
+
+def test_a_pass_waits_for_a_ledger_that_is_away_and_opens_no_second_run(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Pass(title="a test", as_of=LAST, slot="a slot")
+    accept, run, outages = services.ledger.accept, services.ledger.run, [0, 0]
+
+    def lost_answer(request: RunRequest) -> Accepted:
+        accepted = accept(request)
+        outages[0] += 1
+        if outages[0] == 1:
+            raise LedgerUnavailable("the ledger has no room to write")
+        return accepted
+
+    def away(run_id: str) -> RunView:
+        outages[1] += 1
+        if outages[1] < 4:
+            raise LedgerUnavailable("the ledger does not answer")
+        services.ledger.cancel(run_id, actor="test")
+        return run(run_id)
+
+    monkeypatch.setattr(services.ledger, "accept", lost_answer)
+    monkeypatch.setattr(services.ledger, "run", away)
+    monkeypatch.setattr("mlops.retraining.demo.time", VirtualTime(services))
+    looks: list[int] = []
+    (view,) = run_pass(services, one, on_change=lambda _: None, check=lambda: looks.append(1))
+    assert view.state is RunState.CANCELLED
+    assert len(looks) == 4
+    assert len(services.timed.ledger.runs()) == 1
 
 
 def test_a_pass_that_nobody_can_end_any_more_ends_with_the_reason(services: FakeServices) -> None:
