@@ -17,8 +17,9 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.endpoints import read_endpoints
@@ -94,6 +95,9 @@ class Settings(BaseSettings):
     """Features from elsewhere than DATABASE_URL: another database, or a Parquet file or folder."""
     feature_relation: str = Field("ml_training_features", validation_alias="ACIS_FEATURE_RELATION")
     """Table or view that holds the features."""
+    feature_time_zone: str = Field("UTC", validation_alias="ACIS_FEATURE_TIME_ZONE")
+    """Where a timestamp of the features has its day, e.g. `America/New_York`, whatever a database's own zone is; plain
+    dates need none."""
     report_dir: Path = Field(Path(tempfile.gettempdir()), validation_alias="ACIS_REPORT_DIR")
     """Where drift reports are written as files; the documented place is the temporary folder."""
     servers: Literal["auto", "embedded"] = Field("auto", validation_alias="ACIS_SERVERS")
@@ -170,6 +174,16 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Explicit arguments, environment, running servers."""
         return init_settings, env_settings, _RunningServers(settings_cls)
+
+    @field_validator("feature_time_zone")
+    @classmethod
+    def _is_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as exc:
+            message = f"{name!r} is no time zone; write one like UTC, America/New_York or Asia/Tokyo"
+            raise ValueError(message) from exc
+        return name
 
     @model_validator(mode="after")
     def _lease_outlasts_missed_renewals(self) -> Self:

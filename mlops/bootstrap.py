@@ -8,9 +8,10 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, cast
+from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
@@ -62,7 +63,7 @@ class Services:
         from mlops.features.source import open_source  # noqa: PLC0415 -- opened on first use
 
         url = _needed(self.settings.feature_url, "DATABASE_URL")
-        return open_source(url, relation=self.settings.feature_relation)
+        return open_source(url, relation=self.settings.feature_relation, time_zone=self.settings.feature_time_zone)
 
     @cached_property
     def registry(self) -> ModelRegistry:
@@ -121,8 +122,12 @@ class Services:
         return twin
 
     def now(self) -> datetime:
-        """Wall clock in UTC, for what is shown and for `as_of = "today"`; the ledger has its own."""
+        """Wall clock in UTC, for what is shown; the ledger has its own."""
         return datetime.now(UTC)
+
+    def feature_day(self) -> date:
+        """The day that it is in the features' time zone, for `as_of = "today"`; no later one counts."""
+        return self.now().astimezone(ZoneInfo(self.settings.feature_time_zone)).date()
 
 
 def connect(settings: Settings | None = None) -> Services:

@@ -209,6 +209,11 @@ def _check_meaning(strategy: Strategy) -> None:
             f'data.max_reference_rows is at least {LEAST_SAMPLE:,}, or "none" (found {data.max_reference_rows})': (
                 data.max_reference_rows is None or data.max_reference_rows >= LEAST_SAMPLE
             ),
+            f"data.min_date_share and data.max_bad_returns are shares from 0 to 1 (found {data.min_date_share}, "
+            f"{data.max_bad_returns})": all(0 <= share <= 1 for share in (data.min_date_share, data.max_bad_returns)),
+            f"data.max_stale_days is at least 0 (found {data.max_stale_days})": data.max_stale_days >= 0,
+            f"data.return_bounds are two finite numbers, the first at most 0, the second above 0 (found "
+            f"{list(data.return_bounds)})": -math.inf < data.return_bounds[0] <= 0 < data.return_bounds[1] < math.inf,
             f"training.training_days and training.holdout_dates are at least 1 (found {training.training_days}, "
             f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
             f"execution deadlines are more than 0 s (found {deadlines})": all(0 < one < math.inf for one in deadlines),

@@ -241,7 +241,7 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
             found=f"the label {strategy.training.label!r} needs {', '.join(absent)}, which the view lacks",
             mend="add the column to the view, or change training.label",
         )
-    as_of = resolve_as_of(None, strategy, services.source, today=services.now().date())
+    as_of = resolve_as_of(None, strategy, services.source, today=services.feature_day())
     reference, current = drift_windows(as_of, strategy.data)
     training = training_window(as_of, strategy.training)
     rows = {

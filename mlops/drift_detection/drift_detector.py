@@ -65,10 +65,12 @@ def load_data_for_drift_detection(
     from mlops.retraining.drift_windows import read_windows  # noqa: PLC0415
 
     services = connect()
-    source = open_source(db_url, relation=services.settings.feature_relation)
+    settings = services.settings
+    source = open_source(db_url, relation=settings.feature_relation, time_zone=settings.feature_time_zone)
     policy = services.strategies[strategy]
     without_history = replace(policy, drift=replace(policy.drift, calibration_days=0))
-    read = read_windows(source, without_history, as_of=as_of, today=services.now().date())
+    with source.snapshot() as one:
+        read = read_windows(one, without_history, as_of=as_of, today=services.feature_day())
     columns = ["ticker", "date", *read.features]
     return read.reference.select(columns).to_pandas(), read.current.select(columns).to_pandas()
 

@@ -130,7 +130,7 @@ def make_profile(
     frames = [frame for frame in (before, trained, after) if frame.n_rows and frame.dates is not None]
     all_dates = [np.asarray(frame.dates, dtype="datetime64[D]") for frame in frames]
     days = np.unique(np.concatenate(all_dates))
-    kept = [rows_kept(dates) for dates in all_dates]
+    kept = [rows_kept(dates, tickers=frame.tickers) for frame, dates in zip(frames, all_dates, strict=True)]
     day_of_row = np.concatenate(
         [np.searchsorted(days, dates[rows]) for dates, rows in zip(all_dates, kept, strict=True)]
     )

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.frozen import detect_drift_from_profile
@@ -39,6 +40,8 @@ class DatedRows:
     dates: npt.NDArray[np.datetime64]
     """(n,) datetime64[D], ascending"""
     features: Mapping[str, Floats]
+    tickers: pa.ChunkedArray | None = None
+    """(n,) of text"""
 
     def between(self, window: Window) -> FeatureFrame:
         """The window's rows; views, no copies."""
@@ -48,6 +51,7 @@ class DatedRows:
             numbers={name: values[first:after] for name, values in self.features.items()},
             categories={},
             dates=self.dates[first:after],
+            tickers=None if self.tickers is None else self.tickers[first:after],
         )
 
     def within(self, windows: Sequence[Window]) -> FeatureFrame:
@@ -58,6 +62,11 @@ class DatedRows:
             numbers={name: np.concatenate([part.numbers[name] for part in parts]) for name in self.features},
             categories={},
             dates=np.concatenate([np.asarray(part.dates, dtype="datetime64[D]") for part in parts]),
+            tickers=pa.chunked_array(
+                [piece for part in parts if part.tickers is not None for piece in part.tickers.chunks], pa.string()
+            )
+            if self.tickers is not None
+            else None,
         )
 
 
@@ -98,6 +107,7 @@ def dated_rows(rows: pd.DataFrame) -> DatedRows:
     return DatedRows(
         dates=ordered["date"].to_numpy().astype("datetime64[D]"),
         features={name: np.ascontiguousarray(ordered[name].to_numpy(dtype=np.float64)) for name in features},
+        tickers=pa.chunked_array([pa.array(ordered["ticker"].astype(str).tolist(), pa.string())]),
     )
 
 

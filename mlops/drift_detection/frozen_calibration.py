@@ -158,7 +158,7 @@ def calibrate_frozen(
 def _current_counts(profile: DriftProfile, current: FeatureFrame, days: Dates, names: Sequence[str]) -> Singles:
     """(features, CELLS + 1, suffixes) counts of the newest 1, 2, 4, … dates, of numbers added up over the cells."""
     dates = dates_of(current)
-    kept = rows_kept(dates)
+    kept = rows_kept(dates, tickers=current.tickers)
     day = np.searchsorted(days, dates[kept])
     counts = np.empty((len(names), len(days), MISSING + 1), dtype=np.float32)
     for out, name in zip(counts, names, strict=True):

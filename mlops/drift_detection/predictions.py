@@ -15,6 +15,7 @@ from mlops.drift_detection.detect import compare_numbers
 from mlops.drift_detection.report import FeatureReport
 from mlops.errors import EmptyWindow, MissingColumn, UnusableFeatures
 from mlops.features.frame import FeatureFrame, Floats
+from mlops.features.sampling import RowMarks, smallest_marks
 from mlops.strategies import DriftPolicy
 from mlops.training.metrics import THRESHOLD
 
@@ -54,14 +55,21 @@ def model_matrix(frame: FeatureFrame, features: tuple[str, ...]) -> npt.NDArray[
     texts = [name for name in features if name in frame.categories]
     if texts:
         raise UnusableFeatures(f"it reads {', '.join(texts)} as numbers, and the view has text; cast it in the view")
-    n_scored = min(frame.n_rows, SCORED_ROWS)
-    rows = np.arange(n_scored) * frame.n_rows // n_scored
+    rows = _scored(frame)
     x = np.empty((len(rows), len(features)), dtype=np.float32)
     with np.errstate(over="ignore"):
         for place, name in enumerate(features):
             x[:, place] = frame.numbers[name][rows]
     x[~np.isfinite(x)] = np.nan
     return x
+
+
+def _scored(frame: FeatureFrame) -> npt.NDArray[np.intp]:
+    """Indices of at most SCORED_ROWS rows, those with the smallest marks; evenly spaced where there are no keys."""
+    n_scored = min(frame.n_rows, SCORED_ROWS)
+    if n_scored == frame.n_rows or frame.tickers is None or frame.dates is None:
+        return np.arange(n_scored) * frame.n_rows // n_scored
+    return smallest_marks(RowMarks().of(frame.tickers.combine_chunks(), frame.dates), n_scored)
 
 
 def prediction_drift(version: str, reference: Floats, current: Floats, policy: DriftPolicy) -> PredictionReport:

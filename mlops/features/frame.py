@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ class FeatureFrame:
     """Of the rows; None where the table has no dates"""
     dates: npt.NDArray[np.datetime64] | None = None
     """(n,) datetime64[D], where the rows were read with their dates"""
+    tickers: pa.ChunkedArray | None = None
+    """(n,) of text, where the rows were read with them; with the dates they say which rows a sample takes"""
 
     def between(self, window: Window) -> FeatureFrame:
         """The window's rows; views, no copies. Needs the rows' dates, ascending."""
@@ -53,6 +55,7 @@ class FeatureFrame:
             categories={name: values[first:after] for name, values in self.categories.items()},
             newest_date=days[after - 1].astype(object) if after > first else None,
             dates=days[first:after],
+            tickers=None if self.tickers is None else self.tickers[first:after],
         )
 
     def held(self) -> FeatureFrame:
@@ -192,6 +195,7 @@ def feature_frame(table: pa.Table, features: Sequence[str]) -> FeatureFrame:
         n_duplicate_rows=_duplicates(table),
         newest_date=_newest_date(table),
         dates=_dates(table),
+        tickers=table.column("ticker") if "ticker" in table.column_names else None,
     )
 
 
@@ -219,10 +223,19 @@ def _duplicates(table: pa.Table) -> int:
         return 0
     import pyarrow.compute as pc  # noqa: PLC0415 -- a frame of arrays needs no Arrow
 
-    return int(pc.sum(pc.and_(*(_as_before(pc, table.column(name)) for name in ("ticker", "date")))).as_py() or 0)
+    return int(pc.sum(repeated_keys(table)).as_py() or 0)
 
 
-def _as_before(pc: Any, column: pa.ChunkedArray) -> pa.ChunkedArray:  # noqa: ANN401 -- the compute module
-    """(n - 1,) whether each row but the first has the value, or the null, of the row before."""
-    now, before = column[1:], column[:-1]
-    return pc.or_(pc.fill_null(pc.equal(now, before), False), pc.and_(pc.is_null(now), pc.is_null(before)))
+def repeated_keys(rows: pa.Table) -> pa.ChunkedArray:
+    """(n - 1,) whether each row but the first has the ticker and date, null ones too, of the row before."""
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a frame of arrays needs no Arrow
+
+    return pc.and_(*(equal_values(rows.column(name)[1:], rows.column(name)[:-1]) for name in ("ticker", "date")))
+
+
+def equal_values(some: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
+    """(n,) whether both have the same value there, or both none: null or nan."""
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a frame of arrays needs no Arrow
+
+    lacks = [pc.is_null(values, nan_is_null=True) for values in (some, others)]
+    return pc.or_(pc.fill_null(pc.equal(some, others), False), pc.and_(*lacks))

@@ -5,13 +5,14 @@ For many checks of neighbouring dates, which read nearly the same rows. Called b
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops.ports import Column, FeatureSource, Window
+from mlops.ports import Column, DateFaults, FeatureSource, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,9 +35,9 @@ class HeldFeatures:
         """The view's, as they were when the rows were read."""
         return self._view
 
-    def latest_date(self, strategy: str | None = None) -> date | None:
+    def latest_date(self, strategy: str | None = None, *, until: date | None = None) -> date | None:
         """The source's."""
-        return self._source.latest_date(strategy)
+        return self._source.latest_date(strategy, until=until)
 
     def dates(self, strategy: str, window: Window) -> list[date]:
         """Distinct dates with rows, ascending."""
@@ -59,6 +60,15 @@ class HeldFeatures:
         first, after = self._between(window)
         days, counts = np.unique(self._days[first:after], return_counts=True)
         return {day.astype(object): int(n) for day, n in zip(days, counts, strict=True)}
+
+    def date_faults(self, strategy: str, window: Window) -> DateFaults:
+        """The source's."""
+        return self._source.date_faults(strategy, window)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[FeatureSource]:
+        """The held rows are of one state anyway."""
+        yield self
 
     def read(
         self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None

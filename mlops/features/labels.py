@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops.errors import InvalidStrategyFile, MissingColumn
+from mlops.strategies import TARGET_PREFIX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,13 +48,13 @@ class Label:
         return (self.column, self.operand) if isinstance(self.operand, str) else (self.column,)
 
     def evaluate(self, table: pa.Table) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-        """(n,) labels and (n,) whether each is known; an unknown one has a null or nan operand and label 0.
+        """(n,) labels and (n,) whether each is known; an unknown one has no finite operand, and label 0.
 
         Raises MissingColumn, for a column that holds no numbers too.
         """
-        left = _numbers(table, self.column)
-        right = _numbers(table, self.operand) if isinstance(self.operand, str) else np.float64(self.operand)
-        known = ~(np.isnan(left) | np.isnan(right))
+        left = label_numbers(table, self.column)
+        right = label_numbers(table, self.operand) if isinstance(self.operand, str) else np.float64(self.operand)
+        known = np.isfinite(left) & np.isfinite(right)
         y = np.asarray(_OPERATORS[self.op](left, right), dtype=bool) & known
         return y.astype(np.int8), known
 
@@ -74,7 +75,21 @@ def parse_label(text: str) -> Label:
     )
 
 
-def _numbers(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
+def is_return(column: str) -> bool:
+    """Whether a column is named as a return that is to be predicted: `target_return`, `target_return_5d`."""
+    return column.startswith(TARGET_PREFIX) and "return" in column
+
+
+def impossible(column: str, values: npt.NDArray[np.float64], *, bounds: tuple[float, float]) -> npt.NDArray[np.bool_]:
+    """(n,) values that are no label: infinite ones, and returns outside the bounds. nan is only not known."""
+    found = np.isinf(values)
+    if is_return(column):
+        found |= (values < bounds[0]) | (values > bounds[1])
+    return np.asarray(found, dtype=np.bool_)
+
+
+def label_numbers(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
+    """(n,) the column's values, nan where there is none. Raises MissingColumn, where it holds no numbers too."""
     if column not in table.column_names:
         raise MissingColumn(f"the label needs column {column!r}; found {', '.join(table.column_names)}")
     values = table.column(column)

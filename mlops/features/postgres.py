@@ -23,7 +23,7 @@ from mlops.errors import AcisError, ConfigurationError, MissingColumn, SourceUna
 from mlops.features.columns import checked_columns, missing_relation, quoted, quoted_relation, read_schema
 from mlops.features.ordering import by_date_and_ticker
 from mlops.features.sampling import PRIME, RowSample
-from mlops.ports import Column, Window
+from mlops.ports import Column, DateFaults, FeatureSource, Window
 from mlops.sqlstates import may_pass
 
 _STRATEGY = "current_setting('acis.strategy')"
@@ -32,7 +32,8 @@ _IN_WINDOW = "date >= current_setting('acis.first')::date AND date < current_set
 #: Types that PostgreSQL does not cast to float8 at once.
 _CASTS = {"boolean": "::int", "money": "::numeric"}
 _IDENTIFIERS = {"oid", "xid", "cid", "tid", "regclass", "xid8"}
-_ORDERED = " ORDER BY date, ticker"
+# Of two collations that the database may have, only this one is the order of code points everywhere.
+_ORDERED = ' ORDER BY date::date, ticker::text COLLATE "C"'
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN = "42P01", "42703"
 #: A server that drops packets is as good as down after this; ADBC itself would wait for minutes.
 _CONNECT_TIMEOUT_S = 5
@@ -53,23 +54,32 @@ class PostgresFeatures:
     in a transaction between two calls.
     """
 
-    def __init__(self, url: str, *, relation: str) -> None:
+    def __init__(self, url: str, *, relation: str, time_zone: str = "UTC") -> None:
+        """time_zone : in which a timestamp with a zone has its day, whatever the database's own setting is"""
         self._url = libpq_uri(url)
         self._relation = relation
+        self._time_zone = time_zone
         self._quoted = quoted_relation(relation)
         self._lock = threading.RLock()
         self._connection: adbc.Connection | None = None
         self._process = 0
+        self._in_snapshot = False
 
     def columns(self) -> tuple[Column, ...]:
         """All columns, in the view's order. Raises SourceUnavailable, MissingColumn."""
         return checked_columns([column for column, _ in self._described()], self._relation)
 
-    def latest_date(self, strategy: str | None = None) -> date | None:
-        """Newest date of the strategy, or of any."""
-        where = f"WHERE strategy = {_STRATEGY}" if strategy is not None else ""
-        sql = f"SELECT max(date)::date AS newest FROM {self._quoted} {where}"  # noqa: S608
-        newest: date | None = self._query(sql, {"strategy": strategy or ""}).column("newest")[0].as_py()
+    def latest_date(self, strategy: str | None = None, *, until: date | None = None) -> date | None:
+        """Newest finite date of the strategy, or of any."""
+        where = ["isfinite(date)"]
+        if strategy is not None:
+            where.append(f"strategy = {_STRATEGY}")
+        if until is not None:
+            where.append("date < current_setting('acis.after')::date")
+        sql = f"SELECT max(date)::date AS newest FROM {self._quoted} WHERE {' AND '.join(where)}"  # noqa: S608
+        after = (until + timedelta(days=1)).isoformat() if until is not None else ""
+        values = {"strategy": strategy or "", "after": after}
+        newest: date | None = self._query(sql, values).column("newest")[0].as_py()
         return newest
 
     def dates(self, strategy: str, window: Window) -> list[date]:
@@ -94,6 +104,42 @@ class PostgresFeatures:
         )
         table = self._query(sql, _values(strategy, window))
         return dict(zip(table.column("day").to_pylist(), table.column("n").to_pylist(), strict=True))
+
+    def date_faults(self, strategy: str, window: Window) -> DateFaults:
+        """Infinite and missing dates of the strategy; of timestamps those of the window that are not at midnight."""
+        values = _values(strategy, window)
+        sql = f"SELECT count(*) AS n, min(date::text) AS example FROM {self._quoted} WHERE strategy = {_STRATEGY}"  # noqa: S608
+        undated = self._query(f"{sql} AND (date IS NULL OR date IN ('infinity', '-infinity'))", values)
+        n_undated, example = (undated.column(name)[0].as_py() for name in ("n", "example"))
+        relation = self._query(f"SELECT date FROM {self._quoted} LIMIT 0", {})  # noqa: S608
+        n_not_midnight, moment = 0, None
+        if pa.types.is_timestamp(relation.schema.field("date").type):
+            daytimes = self._query(f"{sql} AND {_IN_WINDOW} AND date::time <> '00:00'", values)
+            n_not_midnight, moment = (daytimes.column(name)[0].as_py() for name in ("n", "example"))
+        return DateFaults(
+            n_undated=n_undated,
+            undated=(example or "null") if n_undated else "",
+            n_not_midnight=n_not_midnight,
+            not_midnight=moment or "",
+        )
+
+    @contextmanager
+    def snapshot(self) -> Iterator[FeatureSource]:
+        """The source within one read-only transaction of repeatable reads; other threads wait for its end."""
+        with self._lock:
+            if self._in_snapshot:
+                yield self
+                return
+            self._begin()
+            try:
+                yield self
+            finally:
+                self._in_snapshot = False
+                if self._connection is not None:
+                    try:
+                        self._connection.rollback()
+                    except Error:
+                        self._forget()
 
     def read(
         self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
@@ -144,16 +190,34 @@ class PostgresFeatures:
 
     def _query(self, sql: str, values: Mapping[str, str]) -> pa.Table:
         with self._lock:
-            kept = self._connection is not None and self._process == os.getpid()
+            kept = self._has_connection()
             try:
                 return self._answer(sql, values)
             except Error as exc:
                 self._forget()
                 error = self._translated(exc)
-                # A kept connection may be of a server that has restarted since; a read can be asked again.
-                if kept and isinstance(error, SourceUnavailable):
+                # A kept connection may be of a server that has restarted since; a read can be asked again. Another
+                # connection would see another state than the one of a snapshot.
+                if kept and not self._in_snapshot and isinstance(error, SourceUnavailable):
                     return self._query(sql, values)
                 raise error from exc
+
+    def _begin(self) -> None:
+        kept = self._has_connection()
+        try:
+            with self._open().cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            self._in_snapshot = True
+        except Error as exc:
+            self._forget()
+            error = self._translated(exc)
+            if not kept or not isinstance(error, SourceUnavailable):
+                raise error from exc
+            self._begin()
+
+    def _has_connection(self) -> bool:
+        """There is a connection of this process."""
+        return self._connection is not None and self._process == os.getpid()
 
     def _answer(self, sql: str, values: Mapping[str, str]) -> pa.Table:
         with self._asked(sql, values) as cursor:
@@ -165,14 +229,19 @@ class PostgresFeatures:
         connection = self._open()
         with connection.cursor() as cursor:
             if values:
-                settings = (f"set_config('acis.{name}', ${place}, true)" for place, name in enumerate(values, 1))
-                cursor.execute(f"SELECT {', '.join(settings)}", tuple(values.values()))
+                named = {"TimeZone": self._time_zone, **{f"acis.{name}": value for name, value in values.items()}}
+                settings = (f"set_config('{name}', ${place}, true)" for place, name in enumerate(named, 1))
+                cursor.execute(f"SELECT {', '.join(settings)}", tuple(named.values()))
                 cursor.fetch_arrow_table()
             cursor.execute(sql)
             yield cursor
-        connection.rollback()
+        if not self._in_snapshot:
+            connection.rollback()
 
     def _open(self) -> adbc.Connection:
+        if self._in_snapshot and not self._has_connection():
+            message = "the connection to the feature database was lost while one state of the features was being read"
+            raise SourceUnavailable(message)
         if self._connection is None or self._process != os.getpid():
             if self._connection is not None:
                 # Inherited by a fork: closing it would say goodbye in the parent's name.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,21 +57,18 @@ class RowSample:
         return [mark(day.isoformat()) for day in days], [self.limit(day) for day in days]
 
 
-class RowMask:
-    """A sample's rule for many rows at once; each ticker is hashed once, however many batches have it."""
+class RowMarks:
+    """The product of marks for many rows; each ticker is hashed once, however many batches have it."""
 
-    def __init__(self, sample: RowSample) -> None:
-        self._sample = sample
+    def __init__(self) -> None:
         self._tickers = pa.array([], pa.string())
         self._marks = np.empty(0, dtype=np.int64)
 
-    def of(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
-        """(n,) which rows are kept. tickers : (n,) of text      days : (n,) datetime64[D]"""
-        distinct, place = np.unique(days.astype("datetime64[D]").astype(np.int64), return_inverse=True)
-        dates = [_EPOCH + timedelta(days=int(number)) for number in distinct]
-        of_day = np.array([mark(day.isoformat()) for day in dates], dtype=np.int64)
-        limits = np.array([self._sample.limit(day) for day in dates], dtype=np.int64)
-        return np.asarray(self._marks_of(tickers) * of_day[place] % PRIME < limits[place], dtype=np.bool_)
+    def of(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
+        """(n,) from 1 to P - 1, as if drawn at random. tickers : (n,) of text      days : (n,) datetime64[D]"""
+        distinct, place = distinct_days(days)
+        of_day = np.array([mark(day.isoformat()) for day in distinct], dtype=np.int64)
+        return np.asarray(self._marks_of(tickers) * of_day[place] % PRIME, dtype=np.int64)
 
     def _marks_of(self, tickers: pa.Array) -> npt.NDArray[np.int64]:
         texts = tickers.cast(pa.string()).fill_null("")
@@ -82,6 +79,51 @@ class RowMask:
             self._marks = np.append(self._marks, np.array([mark(text) for text in new.to_pylist()], dtype=np.int64))
             place = pc.index_in(texts, value_set=self._tickers)
         return np.asarray(self._marks[place.to_numpy(zero_copy_only=False)], dtype=np.int64)
+
+
+class RowMask:
+    """A sample's rule for many rows at once."""
+
+    def __init__(self, sample: RowSample) -> None:
+        self._sample = sample
+        self._marks = RowMarks()
+
+    def of(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
+        """(n,) which rows are kept. tickers : (n,) of text      days : (n,) datetime64[D]"""
+        distinct, place = distinct_days(days)
+        limits = np.array([self._sample.limit(day) for day in distinct], dtype=np.int64)
+        return np.asarray(self._marks.of(tickers, days) < limits[place], dtype=np.bool_)
+
+
+def smallest_marks(marks: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.intp]:
+    """Indices, ascending, of the n rows with the smallest marks: a sample that no order of rows or names decides."""
+    if len(marks) <= n:
+        return np.arange(len(marks))
+    # A stable sort: rows with the same key have the same mark.
+    return np.sort(np.argsort(marks, kind="stable")[:n])
+
+
+def smallest_marks_by_date(
+    marks: npt.NDArray[np.integer], dates: npt.NDArray[np.datetime64], n: int
+) -> npt.NDArray[np.intp]:
+    """Indices, ascending, of n rows spread over all dates as evenly as their rows allow."""
+    if len(marks) <= n:
+        return np.arange(len(marks))
+    order = np.lexsort((marks, dates))
+    return np.sort(order[np.lexsort((marks[order], rank_within(dates[order])))[:n]])
+
+
+def rank_within(groups: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(n,) how many rows of the same group come before each. groups : (n,) ascending"""
+    starts = np.flatnonzero(np.append(len(groups) > 0, groups[1:] != groups[:-1])[: len(groups)])
+    sizes = np.diff(starts, append=len(groups))
+    return np.asarray(np.arange(len(groups)) - np.repeat(starts, sizes), dtype=np.int64)
+
+
+def distinct_days(days: npt.NDArray[np.datetime64]) -> tuple[list[date], npt.NDArray[np.intp]]:
+    """Each day once, ascending, and (n,) which of them each row has."""
+    distinct, place = np.unique(days.astype("datetime64[D]").astype(np.int64), return_inverse=True)
+    return [_EPOCH + timedelta(days=int(number)) for number in distinct], place
 
 
 def shares_of_window(rows: Mapping[date, int], limit: int, *, least: int) -> dict[date, float]:

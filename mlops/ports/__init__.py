@@ -10,7 +10,7 @@ Dispatcher       tasks/dispatch.py
 from __future__ import annotations
 
 from mlops.ports.dispatch import Alert, Dispatcher
-from mlops.ports.features import Column, FeatureSource, Window
+from mlops.ports.features import Column, DateFaults, FeatureSource, Window
 from mlops.ports.ledger import Ledger
 from mlops.ports.registry import (
     DIGEST_TAG,
@@ -45,6 +45,7 @@ __all__ = [
     "UNKNOWN",
     "Alert",
     "Column",
+    "DateFaults",
     "Dispatcher",
     "FailedTraining",
     "FeatureSource",

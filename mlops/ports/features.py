@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
@@ -32,15 +33,36 @@ class Column:
     """Why it is no feature unless the policy names it, as the store knows: a partition folder, an identifier type."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DateFaults:
+    """Rows of a strategy whose `date` is no plain day."""
+
+    n_undated: int = 0
+    """Infinite, null or unreadable: they are in no window"""
+    undated: str = ""
+    """One of those values, as text"""
+    n_not_midnight: int = 0
+    """Of the window: timestamps with a time of day in the source's time zone"""
+    not_midnight: str = ""
+    """One of those, in that zone"""
+
+
 class FeatureSource(Protocol):
-    """The feature view, read by strategy and date window; always as of a date, never beyond it."""
+    """The feature view, read by strategy and date window; always as of a date, never beyond it.
+
+    The day of a timestamp with a zone is that of the source's declared time zone, whatever the session's is. Rows come
+    in one order everywhere: by date, then by the code points of the ticker, rows without a ticker last.
+    """
 
     def columns(self) -> tuple[Column, ...]:
         """All columns, in the view's order. Raises SourceUnavailable, MissingColumn (no view, no `date`)."""
         ...
 
-    def latest_date(self, strategy: str | None = None) -> date | None:
-        """Newest date that has rows of the strategy (of any, when None); None when there is none."""
+    def latest_date(self, strategy: str | None = None, *, until: date | None = None) -> date | None:
+        """Newest date, up to `until`, that has rows of the strategy (of any, when None); None when there is none.
+
+        Infinite dates are none.
+        """
         ...
 
     def dates(self, strategy: str, window: Window) -> list[date]:
@@ -53,6 +75,17 @@ class FeatureSource(Protocol):
 
     def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
         """How many rows each date of the window has, ascending by date; dates without rows are not there."""
+        ...
+
+    def date_faults(self, strategy: str, window: Window) -> DateFaults:
+        """What is wrong with the dates themselves. Raises SourceUnavailable, MissingColumn."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[FeatureSource]:
+        """A source all of whose reads see one state of the data, until the block ends.
+
+        Short: a database keeps old rows for it. Raises SourceUnavailable where the state could not be kept.
+        """
         ...
 
     def read(

@@ -1,4 +1,4 @@
-"""What was found too good to be true about a version, and the promotion that waits until a person accepts it.
+"""What was found too good to be true about a version, or unfit in its data; its promotion waits until it is accepted.
 
 Pure. A training writes its findings into the version's tag `findings`, so a promotion of a version by name reads
 them too; `promotion.accepted_findings` names those that may pass. Rollbacks are not held back.
@@ -7,6 +7,8 @@ them too; `promotion.accepted_findings` names those that may pass. Rollbacks are
     too_good:accuracy, too_good:roc_auc the held-out dates are predicted implausibly well
     single_feature_predicts_label:NAME  one feature alone does it
     target_like_column:NAME             a feature is called, or moves, like what is to be predicted
+    stale_features                      the newest date that counts is old
+    incomplete_features                 many dates do not count, or few rows were held out
     more_findings                       there are more than the tag holds
     unreadable_findings                 the tag cannot be read
 """
@@ -27,18 +29,20 @@ RANDOM_SPLIT_GAP = "random_split_gap"
 TOO_GOOD = "too_good"
 SINGLE_FEATURE = "single_feature_predicts_label"
 TARGET_LIKE = "target_like_column"
+STALE, INCOMPLETE = "stale_features", "incomplete_features"
 MORE, UNREADABLE = "more_findings", "unreadable_findings"
 MAX_FINDINGS = 24
 """So many are kept, the first ones: 24 of 250 characters fit into a tag of MLflow's runs (8,000)."""
 _MAX_WORDS = 200
 _CODE = re.compile(
-    rf"{RANDOM_SPLIT_GAP}|{TOO_GOOD}:(accuracy|roc_auc)|({SINGLE_FEATURE}|{TARGET_LIKE}):.+|{MORE}|{UNREADABLE}"
+    rf"{RANDOM_SPLIT_GAP}|{TOO_GOOD}:(accuracy|roc_auc)|({SINGLE_FEATURE}|{TARGET_LIKE}):.+|{STALE}|{INCOMPLETE}"
+    rf"|{MORE}|{UNREADABLE}"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is too good to be true, or may be."""
+    """One thing that is too good to be true or unfit, or may be."""
 
     code: str
     """Stable; what a policy accepts."""
@@ -50,7 +54,10 @@ def code_fault(code: str) -> str:
     """What is wrong with an entry of `promotion.accepted_findings`; empty where nothing is."""
     if _CODE.fullmatch(code):
         return ""
-    known = f"{RANDOM_SPLIT_GAP}, {TOO_GOOD}:accuracy, {TOO_GOOD}:roc_auc, {SINGLE_FEATURE}:NAME, {TARGET_LIKE}:NAME"
+    known = (
+        f"{RANDOM_SPLIT_GAP}, {TOO_GOOD}:accuracy, {TOO_GOOD}:roc_auc, {SINGLE_FEATURE}:NAME, {TARGET_LIKE}:NAME, "
+        f"{STALE}, {INCOMPLETE}"
+    )
     return f"promotion.accepted_findings: {code!r} is no finding; write one of {known}, {MORE}"
 
 

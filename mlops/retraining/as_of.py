@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import date
 
 from mlops.errors import EmptyWindow
+from mlops.features.panel import newest_counted
 from mlops.ports import FeatureSource
 from mlops.strategies import Strategy
 
 
 def resolve_as_of(asked: date | None, strategy: Strategy, source: FeatureSource, *, today: date) -> date:
-    """The date that was asked for, else what the policy says. Raises EmptyWindow where `latest` has no rows."""
+    """The date that was asked for, else what the policy says. Raises EmptyWindow where `latest` has no rows.
+
+    today : of the features' time zone. `latest` is the newest date that counts (`mlops.features.panel`)
+    """
     if asked is not None:
         return asked
     if strategy.data.as_of == "today":
         return today
-    newest = source.latest_date(strategy.name)
+    newest = newest_counted(source, strategy.name, min_share=strategy.data.min_date_share, today=today)
     if newest is None:
         message = (
             f"strategy {strategy.name!r} has no rows in the feature view; load its features, "

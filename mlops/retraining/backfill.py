@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlops.errors import ConfigurationError, EmptyWindow
 from mlops.features.held import HeldFeatures
+from mlops.features.panel import counted_dates
 from mlops.features.windows import calibration_window, drift_windows
 from mlops.ledger.records import LIVE, Accepted, Executor, Kind, RunState, RunView
 from mlops.ports import FeatureSource, Window
@@ -53,7 +54,7 @@ class DateChecked:
 def backfill_dates(
     source: FeatureSource, strategy: Strategy, *, start: date, end: date | None, every: int = 1
 ) -> list[date]:
-    """Every `every`-th date with rows from `start` to `end` (None: the newest), both included.
+    """Every `every`-th date that counts from `start` to `end` (None: the newest), both included.
 
     Raises EmptyWindow where there is none, ConfigurationError where the range runs backwards.
     """
@@ -62,7 +63,10 @@ def backfill_dates(
     if newest is not None and start > last:
         asked = f"--to {end}" if end else f"the newest row, which is of {newest}"
         raise ConfigurationError(f"--from {start} lies after {asked}; give an earlier --from")
-    days = source.dates(strategy.name, Window(start=start - timedelta(days=1), end=last))
+    window = Window(start=start - timedelta(days=1), end=last)
+    days = counted_dates(source, strategy.name, window, min_share=strategy.data.min_date_share).dates(
+        strategy.name, window
+    )
     if not days:
         raise EmptyWindow(
             f"strategy {strategy.name!r} has no rows from {start} to {last}; its newest row is of "

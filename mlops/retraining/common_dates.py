@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from mlops.bootstrap import Services
     from mlops.ledger.records import ModelIdentity
-    from mlops.ports import ModelVersion
+    from mlops.ports import FeatureSource, ModelVersion
     from mlops.retraining.labelled_rows import LabelledRows
     from mlops.strategies import Strategy
 
@@ -66,16 +66,30 @@ def meet(
     as_of: date,
     identity: ModelIdentity = UNKNOWN,
 ) -> Meeting:
-    """Score both as of a date.
+    """Score both as of a date, on one state of the features.
 
     identity : what the champion is known by, where it is the ledger's
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
-    ours = _scorable(services, strategy, challenger.name, challenger.version, as_of=as_of)
+    with services.source.snapshot() as source:
+        return _met(services, strategy, challenger, champion_version, source, as_of=as_of, identity=identity)
+
+
+def _met(
+    services: Services,
+    strategy: Strategy,
+    challenger: ModelVersion,
+    champion_version: str,
+    source: FeatureSource,
+    *,
+    as_of: date,
+    identity: ModelIdentity,
+) -> Meeting:
+    ours = _scorable(services, strategy, source, challenger.name, challenger.version, as_of=as_of)
     held = _held_out(ours.rows, challenger)
     try:
         champion = expect(services.registry.version(challenger.name, champion_version), identity)
-        theirs = _scorable(services, strategy, challenger.name, champion_version, as_of=as_of, read=ours.rows)
+        theirs = _scorable(services, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return Meeting(common=None, unusable=str(exc))
     gap = strategy.training.horizon_dates + strategy.training.embargo_dates
@@ -145,6 +159,7 @@ def _why_no_parts(metric: str, strategy: Strategy, rows: ScoredRows) -> str | No
 def _scorable(
     services: Services,
     strategy: Strategy,
+    source: FeatureSource,
     model_name: str,
     version: str,
     *,
@@ -159,7 +174,7 @@ def _scorable(
         raise MissingColumn(message)
     if read is not None and read.features == features:
         return _Scorable(model=model, rows=read)
-    rows = read_labelled(services.source, strategy, as_of=as_of, features=features)
+    rows = read_labelled(source, strategy, as_of=as_of, features=features)
     return _Scorable(model=model, rows=rows)
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from mlops.bootstrap import Services
 from mlops.errors import InvalidPolicyEdit, TemporaryError
+from mlops.features.panel import newest_counted
 from mlops.ledger.records import Kind, RunView
 from mlops.ledger.states import TERMINAL
 from mlops.retraining.run_requests import run_request
@@ -49,8 +50,13 @@ def sample_passes() -> list[Pass]:
 
 
 def own_data_pass(services: Services) -> list[Pass]:
-    """One pass over the user's own data, as of its newest date. Raises SourceUnavailable, MissingColumn."""
-    newest = services.source.latest_date()
+    """One pass over the user's own data, as of its newest date that counts. Raises SourceUnavailable, MissingColumn."""
+    today = services.feature_day()
+    dates = [
+        newest_counted(services.source, name, min_share=strategy.data.min_date_share, today=today)
+        for name, strategy in services.strategies.items()
+    ]
+    newest = max((day for day in dates if day is not None), default=None)
     return [Pass(title="on your data", as_of=newest, slot=None)]
 
 

@@ -53,11 +53,18 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     """The verdict with its report, and what follows from it."""
     strategy = restore(grant.policy)
     keeper.report(Progress(done=0, total=3, unit="steps"))
-    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.now().date())
     champion = _champion(grant, services, strategy)
-    choice = choose_reference(services, strategy, champion, as_of=as_of)
-    frozen = choice.profile.trained if choice.profile else None
-    read = read_windows(services.source, strategy, as_of=as_of, today=as_of, frozen=frozen, seasons=choice.used.windows)
+    with services.source.snapshot() as source:
+        as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
+        choice = choose_reference(services, strategy, champion, source, as_of=as_of)
+        read = read_windows(
+            source,
+            strategy,
+            as_of=as_of,
+            today=services.feature_day(),
+            frozen=choice.profile.trained if choice.profile else None,
+            seasons=choice.used.windows,
+        )
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
     # A profile holds no rows that the model could be asked about.
@@ -82,8 +89,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     document["data"]["weights"] = weights_json(weights, champion.version)
     document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, asking)
     document["data"]["columns"] = [asdict(column) for column in read.columns]
-    untold = [*unweighted, *unpredicted, *not_compared(choice, strategy, read.targets), *_left_out(read.columns)]
-    document["findings"] += [asdict(finding) for finding in untold]
+    untold = [*read.findings, *unweighted, *unpredicted, *not_compared(choice, strategy, read.targets)]
+    document["findings"] += [asdict(finding) for finding in [*untold, *_left_out(read.columns)]]
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
     path = _report_file(document, strategy, read.as_of, services) if is_live else None
@@ -156,7 +163,7 @@ def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRepo
         return {}
     if read.thinned:
         # Windows of a target lie across those of the features: every date counts alike again.
-        tables = [table.take(rows_kept(dates_of(table))) for table in tables]
+        tables = [table.take(rows_kept(dates_of(table), tickers=table.column("ticker"))) for table in tables]
     frames = [feature_frame(table.select(["date", *read.targets]), read.targets) for table in tables]
     dates = np.concatenate([dates_of(table) for table in tables])
     values = {name: np.concatenate([frame.numbers[name] for frame in frames]) for name in read.targets}

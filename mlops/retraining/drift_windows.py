@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
+from mlops.drift_detection.findings import Finding
 from mlops.drift_detection.placements import ROWS_PER_DATE, rows_kept
 from mlops.drift_detection.seasons import season_history
 from mlops.errors import EmptyWindow
 from mlops.features.frame import ColumnRole, column_roles, select_features
+from mlops.features.panel import counted_dates, date_facts
 from mlops.features.sampling_plan import SamplingPlan, plan_sampling
 from mlops.features.windows import calibration_window, drift_windows
 from mlops.ports import Column, FeatureSource, Window
@@ -35,6 +37,8 @@ log = structlog.get_logger(__name__)
 ONE_READ_ROWS = 500_000
 #: A longer one is read so many calendar days at a time.
 PIECE_DAYS = 30
+#: Before a current window that is read alone: its dates are compared with those of so many calendar days.
+_USUAL_DAYS = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,8 @@ class WindowsRead:
     """Of which windows only a sample was read"""
     thinned: bool
     """Rows were left out, so that dates have unlike shares of theirs"""
+    findings: tuple[Finding, ...]
+    """About the dates"""
 
 
 def read_windows(
@@ -73,7 +79,7 @@ def read_windows(
     """Read a strategy's history, reference and current rows.
 
     `frozen`: a profile stands for this reference window, so current rows alone are read. `seasons`: the reference's
-    parts, in place of the window before the current one.
+    parts, in place of the window before the current one. Rows of dates that do not count are left out of all of them.
 
     In one query where all are few, and where a long history is sampled at the source; a history between that is
     not comes in pieces that are thinned on arrival.
@@ -84,16 +90,23 @@ def read_windows(
     decided = resolve_as_of(as_of, strategy, source, today=today)
     reference_window, current_window = drift_windows(decided, strategy.data)
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
+    earliest = season_history(decided, strategy.data, strategy.drift).start if seasons else history_window.start
+    # A profile stands for the rest: then enough dates to know what is usual.
+    known = current_window.start - timedelta(days=_USUAL_DAYS) if frozen is not None else earliest
+    counted = counted_dates(
+        source, strategy.name, Window(start=known, end=decided), min_share=strategy.data.min_date_share
+    )
+    facts = date_facts(counted, as_of=decided, today=today)
     columns = ["ticker", "date", *features, *targets]
     if frozen is not None:
         reference_window = frozen
-        rows = _current_alone(source, strategy.name, columns, current_window)
+        rows = _current_alone(counted, strategy.name, columns, current_window)
     elif seasons:
         reference_window = Window(start=seasons[0].start, end=seasons[-1].end)
-        rows = _read_seasons(source, strategy, columns, decided, seasons, current_window)
+        rows = _read_seasons(counted, strategy, columns, decided, seasons, current_window)
     else:
         rows = read_rows(
-            source,
+            counted,
             strategy.name,
             columns,
             history=history_window,
@@ -123,6 +136,7 @@ def read_windows(
         targets=targets,
         sampling=rows.plan,
         thinned=rows.thinned,
+        findings=tuple(Finding(code=fact.code, column=None, message=fact.words, is_drift=False) for fact in facts),
     )
 
 
@@ -259,7 +273,8 @@ def read_thinned(
     while start < window.end:
         end = min(start + timedelta(days=PIECE_DAYS), window.end)
         rows = source.read(strategy, Window(start=start, end=end), columns)
-        pieces.append(rows.take(rows_kept(dates_of(rows), rows_per_date)))
+        kept = rows_kept(dates_of(rows), rows_per_date, tickers=rows.column("ticker"))
+        pieces.append(rows.take(kept))
         start = end
     return pa.concat_tables(pieces) if pieces else source.read(strategy, window, columns)
 

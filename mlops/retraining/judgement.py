@@ -52,7 +52,7 @@ def judged(
         meeting = Meeting(common=None, unusable=missing)
     elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
-            today = dated or services.now().date()
+            today = dated or services.feature_day()
             meeting = meet(services, strategy, version, champion.version, as_of=today, identity=champion.identity)
         except UNSCORED as exc:
             verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
@@ -159,7 +159,7 @@ def _earlier_challengers(
 ) -> tuple[str, ...]:
     if champion.version is None:
         return ()
-    today = dated or services.now().date()
+    today = dated or services.feature_day()
     return services.ledger.challengers_of(
         champion.strategy,
         champion.version,

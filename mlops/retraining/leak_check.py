@@ -94,7 +94,7 @@ def check_leak(
     )
     asked = replace(strategy, training=replace(policy, leak_check=True, folds=0))
     second = SideControl(control, number=1, total=TRAININGS, unit="rounds")
-    scrutiny = scrutinise(asked, rows, split, evaluation, settings=settings, control=second)
+    scrutiny = scrutinise(asked, rows, split, evaluation, as_of=as_of, settings=settings, control=second)
     if scrutiny.random_split is None:
         raise InsufficientData("; ".join(scrutiny.notes))
     decision = _decision(strategy, evaluation.metrics, scrutiny.findings)

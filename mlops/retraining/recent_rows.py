@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from mlops.errors import EmptyWindow, InsufficientData
+from mlops.features.panel import counted_dates
 from mlops.features.windows import training_window
 from mlops.retraining.labelled_rows import LabelledRows, read_labelled
 from mlops.training.splits import newest_training_days, split_by_date
@@ -60,7 +61,9 @@ def _read(
 def _days_back(source: FeatureSource, strategy: Strategy, as_of: date) -> int:
     """Calendar days that hold what an incremental training needs, as the panel's dates say."""
     policy = strategy.training
-    dates = source.dates(strategy.name, training_window(as_of, policy))
+    window = training_window(as_of, policy)
+    counted = counted_dates(source, strategy.name, window, min_share=strategy.data.min_date_share)
+    dates = counted.dates(strategy.name, window)
     gap = max(1, policy.horizon_dates + policy.embargo_dates)
     not_trained = policy.horizon_dates + policy.holdout_dates + gap
     if len(dates) <= not_trained:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlops.drift_detection.weights import Weights
     from mlops.features.frame import FeatureFrame
     from mlops.ledger.records import Champion
+    from mlops.ports import FeatureSource
     from mlops.retraining.drift_windows import WindowsRead
     from mlops.strategies import Reference, Strategy
 
@@ -45,12 +46,14 @@ class ReferenceChoice:
     """Why it is not the one of the policy"""
 
 
-def choose_reference(services: Services, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
+def choose_reference(
+    services: Services, strategy: Strategy, champion: Champion, source: FeatureSource, *, as_of: date
+) -> ReferenceChoice:
     """The policy's reference, or the trailing window with the reason why not."""
     if strategy.data.reference == "trailing":
         return ReferenceChoice(used=TRAILING)
     if strategy.data.reference == "season":
-        return _seasonal(services, strategy, as_of=as_of)
+        return _seasonal(source, strategy, as_of=as_of)
     return _of_champion(services, strategy, champion, as_of=as_of)
 
 
@@ -150,9 +153,9 @@ def compare(
     )
 
 
-def _seasonal(services: Services, strategy: Strategy, *, as_of: date) -> ReferenceChoice:
+def _seasonal(source: FeatureSource, strategy: Strategy, *, as_of: date) -> ReferenceChoice:
     parts = season_windows(as_of, strategy.data)
-    if not any(services.source.count(strategy.name, part) for part in parts):
+    if not any(source.count(strategy.name, part) for part in parts):
         years = strategy.data.season_years
         return _trailing(f"there are no rows of this season of {years} earlier years", choice="season")
     return ReferenceChoice(used=ReferenceUsed(choice="season", used="season", windows=parts))

@@ -10,19 +10,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlops.errors import DataError
 from mlops.features.labels import parse_label
 from mlops.retraining.fitting import fit
 from mlops.retraining.side_control import SideControl
+from mlops.training.fitness import thin_holdout, unfit_dates
 from mlops.training.fold_table import FoldScore
 from mlops.training.folds import Fold, walk_forward
 from mlops.training.random_split import RandomSplit, measure_random_split
 from mlops.training.scrutiny import Scrutiny
 from mlops.training.stability import score_folds
-from mlops.training.suspicions import suspicious_features, suspicious_gap, suspicious_scores, thinned
+from mlops.training.suspicions import rows_to_look_at, suspicious_features, suspicious_gap, suspicious_scores
 
 if TYPE_CHECKING:
-    import numpy as np
+    from datetime import date
+
     import numpy.typing as npt
     import xgboost as xgb
 
@@ -40,6 +44,7 @@ def scrutinise(
     split: Split,
     evaluation: Evaluation,
     *,
+    as_of: date,
     settings: Settings,
     control: TrainingControl,
 ) -> Scrutiny:
@@ -58,7 +63,7 @@ def scrutinise(
             random_split = random_beside(strategy, rows, split, evaluation, settings=settings, control=control)
         except DataError as exc:
             notes.append(f"the random split was not measured: {exc}")
-    looked_at = thinned(split.train | split.holdout)
+    looked_at = rows_to_look_at(rows.x, rows.y, rows.marks, on=split.train | split.holdout)
     findings = (
         *(suspicious_gap(random_split, strategy.findings) if random_split else ()),
         *suspicious_scores(evaluation.metrics, strategy.findings),
@@ -69,6 +74,8 @@ def scrutinise(
             features=rows.features,
             policy=strategy.findings,
         ),
+        *unfit_dates(rows.panel, strategy.data, as_of=as_of),
+        *thin_holdout(int(np.count_nonzero(split.holdout)), strategy.data),
     )
     return Scrutiny(folds=folds, random_split=random_split, findings=findings, notes=tuple(notes))
 

@@ -15,6 +15,8 @@ import structlog
 
 from mlops.drift_detection.profile_file import digest_of, write_profile
 from mlops.errors import AcisError
+from mlops.features.panel import CountedDates, date_facts
+from mlops.features.windows import training_window
 from mlops.ledger.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.mlflow.report_projection import report_tags
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from datetime import date
 
     from mlops.bootstrap import Services
+    from mlops.features.panel import DateFact
     from mlops.ledger.records import Promotion
+    from mlops.ports import FeatureSource
     from mlops.retraining.labelled_rows import LabelledRows
     from mlops.retraining.lease_keeper import LeaseKeeper
     from mlops.retraining.tuning import Tuned
@@ -52,7 +56,7 @@ log = structlog.get_logger(__name__)
 def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
     """Register one version, judged on held-out dates, and hand it to promotion where the run's kind says so."""
     strategy = restore(grant.policy)
-    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.now().date())
+    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
     found = services.registry.find_by_ledger_run(strategy.model_name, grant.run_id)
     if found is not None:
         log.info("train.version_found", version=found.version)
@@ -78,8 +82,7 @@ def _fit_and_register(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
-            judged = _judged(grant, services, keeper, strategy, as_of)
-            profile = _profile(judged, services)
+            judged, profile = _judged(grant, services, keeper, strategy, as_of)
             keeper.check_before_write()
             check = report_tags(services.ledger, services.registry, grant.run_id)
             tags = {**tags_of(judged), **check, PROFILE_TAG: digest_of(profile)}
@@ -89,18 +92,26 @@ def _fit_and_register(
     return _result(version, strategy, {**tags, **dict(version.tags)})
 
 
-def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date) -> JudgedModel:
+def _judged(
+    grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
+) -> tuple[JudgedModel, bytes]:
+    """The version, and the drift profile of what it was trained on; both of one state of the features."""
     keeper.report(Progress(done=0, total=4, unit="steps"))
     begins = Beginning()
     if grant.params.get("incremental"):
         begins = beginning(services, strategy, namespace=grant.namespace)
     base = begins.base
-    if base is None:
-        rows = read_labelled(services.source, strategy, as_of=as_of)
-        split = split_rows(rows, strategy.training)
-    else:
-        rows, split = read_recent(services.source, strategy, as_of=as_of, features=base.features)
-        base.refuse_knowing(split)
+    with services.source.snapshot() as source:
+        if base is None:
+            rows = read_labelled(source, strategy, as_of=as_of)
+            split = split_rows(rows, strategy.training)
+        else:
+            rows, split = read_recent(source, strategy, as_of=as_of, features=base.features)
+            base.refuse_knowing(split)
+        facts = _date_facts(source, strategy, rows, as_of=as_of, today=services.feature_day())
+        first = split.first_train if base is None else base.first_train(split)
+        profile = _profile(source, strategy, rows, first=first, last=split.last_train, as_of=as_of)
+    if base is not None:
         strategy = replace(strategy, training=base.continued(strategy.training))
     keeper.check()
     tuned = None
@@ -120,7 +131,7 @@ def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
     evaluation = judge(
         strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
     )
-    return JudgedModel(
+    judged = JudgedModel(
         grant=grant,
         strategy=strategy,
         as_of=as_of,
@@ -131,8 +142,10 @@ def _judged(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
         evaluation=evaluation,
         begins=begins,
         tuned=tuned,
-        scrutiny=scrutinise(strategy, rows, split, evaluation, settings=services.settings, control=keeper),
+        scrutiny=scrutinise(strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper),
+        facts=tuple(fact.words for fact in facts),
     )
+    return judged, profile
 
 
 def _tuned(
@@ -168,18 +181,21 @@ def _forget_trials(grant: Grant, services: Services) -> None:
         log.warning("train.study_not_deleted", error=str(exc), action="none: it costs a few rows")
 
 
-def _profile(judged: JudgedModel, services: Services) -> bytes:
-    """The drift profile of what was trained on."""
-    split = judged.split
+def _date_facts(
+    source: FeatureSource, strategy: Strategy, rows: LabelledRows, *, as_of: date, today: date
+) -> tuple[DateFact, ...]:
+    window = training_window(as_of, strategy.training)
+    share = strategy.data.min_date_share
+    counted = CountedDates(source=source, strategy=strategy.name, window=window, panel=rows.panel, min_share=share)
+    return date_facts(counted, as_of=as_of, today=today)
+
+
+def _profile(
+    source: FeatureSource, strategy: Strategy, rows: LabelledRows, *, first: date, last: date, as_of: date
+) -> bytes:
+    """The drift profile of what is trained on."""
     return write_profile(
-        read_training_profile(
-            services.source,
-            judged.strategy,
-            features=judged.rows.features,
-            first=judged.first_train,
-            last=split.last_train,
-            as_of=judged.as_of,
-        )
+        read_training_profile(source, strategy, features=rows.features, first=first, last=last, as_of=as_of)
     )
 
 

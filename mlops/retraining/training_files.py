@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlops.features.sampling import smallest_marks_by_date
 from mlops.training.card import model_card
-from mlops.training.contributions import contributions, contributions_csv, sample_rows
+from mlops.training.contributions import SAMPLE_ROWS, contributions, contributions_csv
 from mlops.training.explained_plots import contributions_figure, importance_figure
 from mlops.training.importance import IMPORTANCE_ARTIFACT, importance_csv
 from mlops.training.metrics import Evaluation
@@ -62,10 +63,11 @@ def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -
 
 
 def explained_rows(judged: JudgedModel) -> Contributions:
-    """SHAP values of an even sample of the held-out rows."""
+    """SHAP values of some of the held-out rows, evenly over their dates."""
+    rows = judged.rows
     places = np.flatnonzero(judged.split.holdout)
-    chosen = np.zeros(len(judged.rows.x), dtype=bool)
-    chosen[places[sample_rows(len(places))]] = True
+    chosen = np.zeros(len(rows.x), dtype=bool)
+    chosen[places[smallest_marks_by_date(rows.marks[places], rows.dates[places], SAMPLE_ROWS)]] = True
     return contributions(judged.model, judged.rows.x[chosen], judged.rows.features)
 
 

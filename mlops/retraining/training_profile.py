@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlops.drift_detection.drift_profile import DriftProfile, make_profile
 from mlops.features.frame import feature_frame
+from mlops.features.panel import counted_dates
 from mlops.ports import FeatureSource, Window
 from mlops.retraining.drift_windows import read_rows, read_thinned
 
@@ -40,12 +41,15 @@ def read_training_profile(
     trained = Window(start=first - timedelta(days=1), end=last)
     history = Window(start=trained.start - timedelta(days=strategy.drift.calibration_days), end=trained.start)
     columns = ["ticker", "date", *features]
+    counted = counted_dates(
+        source, strategy.name, Window(start=history.start, end=as_of), min_share=strategy.data.min_date_share
+    )
     most = min(strategy.data.max_reference_rows or PROFILE_ROWS, PROFILE_ROWS)
     rows = read_rows(
-        source, strategy.name, columns, history=history, reference=trained, current=Window(start=last, end=last),
+        counted, strategy.name, columns, history=history, reference=trained, current=Window(start=last, end=last),
         limit=most,
     )  # fmt: skip
-    after = read_thinned(source, strategy.name, Window(start=last, end=as_of), columns)
+    after = read_thinned(counted, strategy.name, Window(start=last, end=as_of), columns)
     return make_profile(
         *(feature_frame(table, features) for table in (rows.history, rows.reference, after)),
         strategy=strategy.name,

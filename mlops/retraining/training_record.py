@@ -13,6 +13,7 @@ import pandas as pd
 
 from mlops.features.frame import left_out
 from mlops.ports import PROFILE_ARTIFACT, TrainedModel
+from mlops.promotion.findings import INCOMPLETE, STALE
 from mlops.retraining.champion_base import HORIZON_TAG, Beginning
 from mlops.retraining.failed_training import run_name
 from mlops.retraining.training_files import size_and_counts, training_files
@@ -56,18 +57,16 @@ class JudgedModel:
     scrutiny: Scrutiny
     begins: Beginning
     tuned: Tuned | None = None
-
-    @property
-    def first_train(self) -> date:
-        """Oldest date that the model was trained on, its base's included."""
-        base = self.begins.base
-        return self.split.first_train if base is None else base.first_train(self.split)
+    facts: tuple[str, ...] = ()
+    """About the dates of its rows"""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of how it was trained."""
         untold = left_out(self.rows.columns)
-        return (*self.begins.warnings, *self.fitted.warnings, *([untold] if untold else []))
+        unfit = (found.words for found in self.scrutiny.findings if found.code in (STALE, INCOMPLETE))
+        told = (*unfit, *self.facts, *self.rows.notes)
+        return (*self.begins.warnings, *self.fitted.warnings, *told, *([untold] if untold else []))
 
     @property
     def model(self) -> Any:  # noqa: ANN401 -- an XGBClassifier

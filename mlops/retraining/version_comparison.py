@@ -42,7 +42,7 @@ def compare_versions(services: Services, strategy: Strategy, champion: str, chal
     test: PairedTest | Untestable
     findings: tuple[str, ...] = ()
     try:
-        meeting = meet(services, strategy, new, champion, as_of=trained_as_of(new) or services.now().date())
+        meeting = meet(services, strategy, new, champion, as_of=trained_as_of(new) or services.feature_day())
     except UNSCORED as exc:
         test = Untestable(words=str(exc))
     else:

@@ -66,6 +66,7 @@ def model_card(
         "## Data",
         _table(("", ""), {**dates, "fingerprint": f"`{tags.get('data_fingerprint', 'not known')}`"}.items()),
         *_columns(columns),
+        f"Warning: {tags['warning']}" if "warning" in tags else "",
         "## Metrics on the held-out dates",
         _metrics(evaluation),
         "\n".join(f"- {note}" for note in dict.fromkeys((*evaluation.notes, *scrutiny.notes))),
@@ -101,7 +102,7 @@ def scrutiny_sections(scrutiny: Scrutiny, strategy: Strategy) -> list[str]:
         "## The documented random split" if split else "",
         split.words(bound=strategy.findings.random_split_gap) if split else "",
         "## Findings",
-        "\n".join(findings) or "Nothing that looks too good to be true was found.",
+        "\n".join(findings) or "Nothing that looks too good to be true, old or incomplete was found.",
         "A finding blocks promotion until `promotion.accepted_findings` names it." if findings else "",
     ]
 

@@ -41,11 +41,6 @@ class Contributions:
         return np.argsort(-np.abs(self.shap).mean(axis=0), kind="stable")
 
 
-def sample_rows(n: int, size: int = SAMPLE_ROWS) -> npt.NDArray[np.intp]:
-    """Up to `size` of `n` rows, evenly spaced: the same ones for the same n, from all dates."""
-    return np.unique(np.linspace(0, n - 1, min(n, size)).astype(np.intp)) if n else np.empty(0, dtype=np.intp)
-
-
 def contributions(
     model: xgb.XGBClassifier, x: npt.NDArray[np.float32], features: Sequence[str], *, n_jobs: int = 1
 ) -> Contributions:

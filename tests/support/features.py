@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mlops.errors import MissingColumn
 from mlops.features.columns import checked_columns, kind_of, quoted, read_schema
 from mlops.features.postgres import libpq_uri
 from mlops.features.sampling import RowSample
-from mlops.ports import Column, Window
+from mlops.ports import Column, DateFaults, FeatureSource, Window
 
 RELATION = "ml_training_features"
 
@@ -31,8 +31,10 @@ class InMemoryFeatures:
     def columns(self) -> tuple[Column, ...]:
         return checked_columns(read_schema(self._table.schema), "the table")
 
-    def latest_date(self, strategy: str | None = None) -> date | None:
+    def latest_date(self, strategy: str | None = None, *, until: date | None = None) -> date | None:
         rows = self._table if strategy is None else self._of(strategy)
+        if until is not None:
+            rows = rows.filter(pc.less_equal(rows.column("date"), until))
         newest: date | None = pc.max(rows.column("date")).as_py()
         return newest
 
@@ -45,6 +47,14 @@ class InMemoryFeatures:
     def rows_by_date(self, strategy: str, window: Window) -> dict[date, int]:
         days = self._within(strategy, window).column("date").to_pylist()
         return {day: days.count(day) for day in sorted(set(days))}
+
+    def date_faults(self, strategy: str, window: Window) -> DateFaults:
+        n_undated = self._of(strategy).column("date").null_count
+        return DateFaults(n_undated=n_undated, undated="null" if n_undated else "")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[FeatureSource]:
+        yield self
 
     def read(
         self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None

@@ -13,7 +13,7 @@ import pytest
 from mlops.errors import MissingColumn
 from mlops.features.sampling import RowSample
 from mlops.features.source import open_source
-from mlops.ports import Column, FeatureSource, Window
+from mlops.ports import Column, DateFaults, FeatureSource, Window
 from tests.support.features import InMemoryFeatures, parquet_file, postgres_table, sqlite_file
 
 OPEN = ("memory", "sqlite", "parquet", "postgres")
@@ -132,6 +132,54 @@ def test_rows_come_by_date_and_ticker(source: FeatureSource) -> None:
         (date(2020, 1, 3), "MSFT"),
         (date(2020, 1, 6), "AAPL"),
     ]
+
+
+#: In the order of code points; a dictionary's order, or one without regard to case, is another.
+IN_ORDER = ["10", "9", "AAPL", "Zoe", "_x", "aapl", "b", "Ä", "ß", "ЯНДЕКС", None]
+
+
+def test_tickers_come_in_the_order_of_code_points_with_none_last(store: Callable[[pa.Table], FeatureSource]) -> None:
+    shuffled = [IN_ORDER[i] for i in (7, 2, 10, 5, 0, 9, 3, 6, 1, 8, 4)]
+    source = store(
+        pa.table(
+            {
+                "ticker": pa.array(shuffled, pa.string()),
+                "date": pa.array([date(2020, 1, 2)] * len(shuffled), pa.date32()),
+                "strategy": ["growth"] * len(shuffled),
+                "place": [float(IN_ORDER.index(ticker)) for ticker in shuffled],
+                "target_return": [0.0] * len(shuffled),
+            }
+        )
+    )
+    expected = [float(place) for place in range(len(IN_ORDER))]
+    for columns in (["ticker", "date", "place"], ["place"]):
+        assert source.read("growth", ALL, columns).column("place").to_pylist() == expected
+        batches = pa.Table.from_batches(list(source.read_batches("growth", ALL, columns)))
+        assert batches.column("place").to_pylist() == expected
+
+
+def test_the_newest_date_may_be_asked_for_up_to_a_day(source: FeatureSource) -> None:
+    assert source.latest_date("growth", until=date(2020, 1, 5)) == date(2020, 1, 3)
+    assert source.latest_date("growth", until=date(2020, 1, 6)) == date(2020, 1, 6)
+    assert source.latest_date(until=date(2020, 1, 7)) == date(2020, 1, 6)
+    assert source.latest_date("growth", until=date(2020, 1, 1)) is None
+
+
+def test_plain_dates_have_no_faults_and_a_missing_one_is_counted(store: Callable[[pa.Table], FeatureSource]) -> None:
+    days = ROWS.column("date").to_pylist()
+    source = store(ROWS.set_column(1, "date", pa.array([None, *days[1:]], pa.date32())))
+    assert source.date_faults("growth", ALL) == DateFaults(n_undated=1, undated="null")
+    assert source.date_faults("value", ALL) == DateFaults()
+    assert source.count("growth", ALL) == 4
+
+
+def test_a_snapshot_gives_the_rows_of_the_source_and_leaves_it_usable(source: FeatureSource) -> None:
+    columns = ["ticker", "date", "shares"]
+    with source.snapshot() as one, one.snapshot() as again:
+        assert one.read("growth", ALL, columns).to_pylist() == source.read("growth", ALL, columns).to_pylist()
+        assert sum(batch.num_rows for batch in again.read_batches("growth", ALL, columns)) == 5
+        assert one.latest_date("growth") == date(2020, 1, 6)
+    assert source.count("growth", ALL) == 5
 
 
 def test_numbers_are_float64_dates_date32_and_text_is_text(source: FeatureSource) -> None:

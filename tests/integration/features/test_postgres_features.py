@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -13,7 +14,7 @@ from mlops.errors import MissingColumn, SourceUnavailable
 from mlops.features.frame import column_roles, select_features
 from mlops.features.postgres import _IN_WINDOW, _STRATEGY, libpq_uri
 from mlops.features.source import open_source
-from mlops.ports import Window
+from mlops.ports import DateFaults, Window
 from mlops.strategies import DataPolicy
 
 ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
@@ -205,3 +206,66 @@ def test_a_window_is_found_by_the_index_although_its_values_are_settings(postgre
     assert "using ml_training_features_pkey" in plan
     assert "Seq Scan" not in plan
     assert "Sort" not in plan
+
+
+def _bars(url: str, kind: str) -> None:
+    name = urlsplit(url).path.removeprefix("/")
+    _execute(
+        url,
+        f"ALTER DATABASE {name} SET timezone TO 'America/New_York'",
+        f"CREATE TABLE ml_training_features (ticker text, date {kind}, strategy text, x float8, target_return float8)",
+        "SET timezone TO 'UTC'; INSERT INTO ml_training_features SELECT 'A', day, 'growth', 1, 0 FROM "
+        "generate_series(timestamptz '2020-01-06', timestamptz '2020-01-10', '1 day') AS day",
+    )
+
+
+def test_a_timestamps_day_is_that_of_the_declared_zone_whatever_the_databases_own(postgres_url: str) -> None:
+    _bars(postgres_url, "timestamptz")
+    source = open_source(postgres_url)
+    week = [date(2020, 1, day) for day in range(6, 11)]
+    assert source.latest_date("growth") == week[-1]
+    assert source.dates("growth", ALL) == list(source.rows_by_date("growth", ALL)) == week
+    assert source.read("growth", ALL, ["date", "ticker"]).column("date").to_pylist() == week
+    assert source.date_faults("growth", ALL) == DateFaults()
+    elsewhere = open_source(postgres_url, time_zone="America/New_York")
+    assert elsewhere.dates("growth", ALL) == [day - timedelta(days=1) for day in week]
+    faults = elsewhere.date_faults("growth", ALL)
+    assert (faults.n_not_midnight, faults.not_midnight) == (5, "2020-01-05 19:00:00-05")
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp", "timestamptz"])
+def test_an_infinite_date_is_in_no_window_and_is_counted(postgres_url: str, kind: str) -> None:
+    _bars(postgres_url, kind)
+    _execute(postgres_url, "INSERT INTO ml_training_features VALUES ('A', 'infinity', 'growth', 1, 0)")
+    source = open_source(postgres_url)
+    assert source.latest_date("growth") == source.latest_date() == date(2020, 1, 10)
+    assert source.count("growth", Window(start=date(2019, 1, 1), end=date(9000, 1, 1))) == 5
+    assert source.date_faults("growth", ALL) == DateFaults(n_undated=1, undated="infinity")
+
+
+def test_all_reads_of_a_snapshot_see_the_rows_of_its_first_one(url: str) -> None:
+    source = open_source(url)
+    with source.snapshot() as one:
+        before = one.count("growth", ALL)
+        _execute(url, "INSERT INTO prices (ticker, at, strategy, pe) VALUES ('B', '2020-01-02', 'growth', 2)")
+        assert one.count("growth", ALL) == before
+        assert one.read("growth", ALL, ["ticker", "date"]).num_rows == before
+        assert sum(batch.num_rows for batch in one.read_batches("growth", ALL, ["pe"])) == before
+    assert source.count("growth", ALL) == before + 1
+
+
+def test_a_connection_that_is_lost_within_a_snapshot_is_not_replaced_by_one_of_another_state(url: str) -> None:
+    source = open_source(url)
+    with source.snapshot() as one:
+        assert one.count("growth", ALL) == 2
+        _execute(
+            url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid()",
+        )
+        for _ in range(2):
+            with pytest.raises(SourceUnavailable):
+                one.count("growth", ALL)
+    assert source.count("growth", ALL) == 2
+    with source.snapshot() as one:
+        assert one.count("growth", ALL) == 2

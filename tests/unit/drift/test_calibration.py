@@ -6,6 +6,8 @@ import itertools
 from datetime import date, timedelta
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -208,3 +210,21 @@ def test_rows_in_any_order_are_kept_evenly_of_each_date(per_date: int) -> None:
         assert len(sizes) == len(np.unique(rows))
         assert (sizes == min(per_date, 48)).all()
         assert (kept[1:] >= kept[:-1]).all()
+
+
+def test_rows_with_tickers_are_kept_by_their_marks_whatever_their_order_and_kept_again() -> None:
+    days = np.repeat(np.arange("2024-01-01", "2024-01-06", dtype="datetime64[D]"), 300)
+    tickers = [f"T{number:03}" for _ in range(5) for number in range(300)]
+
+    def kept(order: npt.NDArray[np.intp]) -> list[tuple[str, np.datetime64]]:
+        names = pa.chunked_array([pa.array([tickers[i] for i in order])])
+        return [(tickers[i], days[i]) for i in order[rows_kept(days[order], tickers=names)]]
+
+    found = kept(np.arange(len(days)))
+    assert sorted(found) == sorted(kept(np.random.default_rng(1).permutation(len(days))))
+    _, sizes = np.unique([day for _, day in found], return_counts=True)
+    assert sizes.tolist() == [48] * 5
+    # 300 names of which each sixth would be taken by turns: no seventh or half of the names is left out.
+    assert {int(name[1:]) % 7 for name, _ in found} == set(range(7))
+    names = pa.chunked_array([pa.array([name for name, _ in found])])
+    assert len(rows_kept(np.array([day for _, day in found]), tickers=names)) == len(found)

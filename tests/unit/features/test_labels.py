@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.errors import InvalidStrategyFile, MissingColumn
-from mlops.features.labels import parse_label
+from mlops.features.labels import impossible, parse_label
 
 TABLE = pa.table(
     {
@@ -21,21 +21,21 @@ TABLE = pa.table(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("target_return > 0", [1, 0, 0, 0, 0, 1]),
-        ("target_return >= 0", [1, 1, 0, 0, 0, 1]),
+        ("target_return > 0", [1, 0, 0, 0, 0, 0]),
+        ("target_return >= 0", [1, 1, 0, 0, 0, 0]),
         ("target_return < 0", [0, 0, 1, 0, 0, 0]),
         ("target_return <= 0", [0, 1, 1, 0, 0, 0]),
         ("target_return == 0", [0, 1, 0, 0, 0, 0]),
-        ("target_return != 0", [1, 0, 1, 0, 0, 1]),
-        ("target_return>-1e-1", [1, 1, 0, 0, 0, 1]),
-        ("  target_return   >   .05  ", [1, 0, 0, 0, 0, 1]),
-        ("target_return > +5.e-2", [1, 0, 0, 0, 0, 1]),
+        ("target_return != 0", [1, 0, 1, 0, 0, 0]),
+        ("target_return>-1e-1", [1, 1, 0, 0, 0, 0]),
+        ("  target_return   >   .05  ", [1, 0, 0, 0, 0, 0]),
+        ("target_return > +5.e-2", [1, 0, 0, 0, 0, 0]),
     ],
 )
 def test_each_operator_compares_as_written(text: str, expected: list[int]) -> None:
     y, known = parse_label(text).evaluate(TABLE)
     assert y.tolist() == expected
-    assert known.tolist() == [True, True, True, False, False, True]
+    assert known.tolist() == [True, True, True, False, False, False]
 
 
 def test_a_label_may_compare_two_columns() -> None:
@@ -51,7 +51,18 @@ def test_an_unknown_label_is_zero_for_every_operator_and_marked() -> None:
     for op in (">", ">=", "<", "<=", "==", "!="):
         y, known = parse_label(f"target_return {op} 0").evaluate(TABLE)
         assert (y[~known] == 0).all()
-        assert known.sum() == 4
+        assert known.sum() == 3
+
+
+def test_an_infinite_return_is_no_gain() -> None:
+    y, known = parse_label("target_return > 0").evaluate(pa.table({"target_return": [float("inf"), -float("inf")]}))
+    assert (y.tolist(), known.tolist()) == ([0, 0], [False, False])
+
+
+@pytest.mark.parametrize(("column", "n"), [("target_return", 3), ("target_return_5d", 3), ("target_volatility", 1)])
+def test_nothing_loses_more_than_all_nor_gains_a_thousand_percent(column: str, n: int) -> None:
+    values = np.array([-1.0, -1.01, 10.0, 10.1, np.inf, np.nan])
+    assert impossible(column, values, bounds=(-1.0, 10.0)).sum() == n
 
 
 def test_labels_of_no_rows_are_no_labels() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import date
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -153,3 +154,38 @@ def test_a_folder_may_name_the_date(tmp_path: Path) -> None:
         (tmp_path / f"date={day}").mkdir()
         pq.write_table(ROWS.slice(0, 1).drop_columns(["date"]), tmp_path / f"date={day}" / "rows.parquet")
     assert open_source(str(tmp_path)).dates("growth", ALL) == [date(2020, 1, 2), date(2020, 1, 3)]
+
+
+def bars(tmp_path: Path, *, time_zone: str) -> FeatureSource:
+    """Bars at midnight in UTC."""
+    days = pa.array([datetime(2020, 1, day, tzinfo=UTC) for day in (6, 7)], pa.timestamp("us", "Asia/Tokyo"))
+    table = pa.table({"ticker": ["A", "A"], "date": days, "strategy": ["growth"] * 2, "pe": [1.0, 2.0]})
+    pq.write_table(table, tmp_path / "bars.parquet")
+    return open_source(str(tmp_path / "bars.parquet"), time_zone=time_zone)
+
+
+@pytest.mark.parametrize(("time_zone", "first", "n_not_midnight"), [("UTC", 6, 0), ("America/New_York", 5, 2)])
+def test_a_timestamps_day_is_that_of_the_declared_zone(
+    tmp_path: Path, time_zone: str, first: int, n_not_midnight: int
+) -> None:
+    source = bars(tmp_path, time_zone=time_zone)
+    days = [date(2020, 1, first), date(2020, 1, first + 1)]
+    assert source.dates("growth", ALL) == list(source.rows_by_date("growth", ALL)) == days
+    assert source.latest_date("growth") == days[1]
+    assert source.read("growth", ALL, ["date"]).column("date").to_pylist() == days
+    assert source.date_faults("growth", ALL).n_not_midnight == n_not_midnight
+
+
+def test_files_that_change_while_they_are_read_are_read_again(tmp_path: Path) -> None:
+    pq.write_table(ROWS, tmp_path / "rows.parquet")
+    source = open_source(str(tmp_path))
+    with source.snapshot() as one:
+        assert one.count("growth", ALL) == 2
+        pq.write_table(ROWS, tmp_path / "later.parquet")
+        assert one.count("growth", ALL) == 2
+    with ExitStack() as block:
+        one = block.enter_context(source.snapshot())
+        assert one.count("growth", ALL) == 4
+        pq.write_table(ROWS.slice(0, 1), tmp_path / "rows.parquet")
+        with pytest.raises(SourceUnavailable, match="were changed while they were read"):
+            block.close()

@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.features.sampling import PRIME, RowMask, RowSample, dkw_bound, mark, shares_of_dates, shares_of_window
+from mlops.features.sampling import (
+    PRIME,
+    RowMarks,
+    RowMask,
+    RowSample,
+    dkw_bound,
+    mark,
+    shares_of_dates,
+    shares_of_window,
+    smallest_marks,
+    smallest_marks_by_date,
+)
 from mlops.ports import Window
 
 FIRST = date(2020, 1, 1)
@@ -108,3 +119,21 @@ def test_a_windows_shares_come_to_its_limit_and_spare_small_dates() -> None:
 
 def test_a_date_is_thinned_to_so_many_rows_where_it_has_more() -> None:
     assert shares_of_dates({FIRST: 400, FIRST + timedelta(days=1): 100}, 100) == {FIRST: 0.25}
+
+
+def test_a_sample_spread_over_dates_takes_the_smallest_marks_of_each() -> None:
+    dates = np.repeat(np.array(["2024-01-01", "2024-01-02", "2024-01-03"], dtype="datetime64[D]"), [4, 4, 1])
+    marks = np.array([9, 1, 5, 3, 2, 8, 4, 6, 7])
+    # Two of each date, as far as there are so many.
+    assert smallest_marks_by_date(marks, dates, 5).tolist() == [1, 3, 4, 6, 8]
+    assert smallest_marks_by_date(marks, dates, 9).tolist() == list(range(9))
+    assert smallest_marks(marks, 3).tolist() == [1, 3, 4]
+
+
+@given(order=st.permutations(range(30)))
+def test_no_order_of_rows_decides_what_a_sample_takes(order: list[int]) -> None:
+    tickers = pa.array([f"T{number:02}" for number in range(30)])
+    days = np.full(30, np.datetime64("2024-01-01", "D"))
+    taken = set(tickers.take(smallest_marks(RowMarks().of(tickers, days), 7)).to_pylist())
+    other = tickers.take(pa.array(order))
+    assert set(other.take(smallest_marks(RowMarks().of(other, days), 7)).to_pylist()) == taken

@@ -10,7 +10,7 @@ import pytest
 
 from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnusableFeatures
 from mlops.features.source import open_source
-from mlops.ports import FeatureSource, Window
+from mlops.ports import DateFaults, FeatureSource, Window
 
 ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
 
@@ -102,3 +102,49 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path.write_text("no database " * 100, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="file is not a database"):
         open_source(f"sqlite:///{path}").columns()
+
+
+def dated(tmp_path: Path, *days: str, time_zone: str = "UTC") -> FeatureSource:
+    path = tmp_path / "dated.db"
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE ml_training_features (ticker, date TEXT, strategy, x, target_return)")
+        rows = [(f"T{i}", day, "growth", float(i), 0.0) for i, day in enumerate(days)]
+        connection.executemany("INSERT INTO ml_training_features VALUES (?, ?, ?, ?, ?)", rows)
+    return open_source(f"sqlite:///{path}", time_zone=time_zone)
+
+
+def test_an_offset_is_reckoned_into_the_declared_zone(tmp_path: Path) -> None:
+    moments = ("2020-01-02T00:00:00+00:00", "2020-01-03 23:30:00-05:00", "2020-01-06")
+    source = dated(tmp_path, *moments)
+    assert source.dates("growth", ALL) == [date(2020, 1, 2), date(2020, 1, 4), date(2020, 1, 6)]
+    assert source.date_faults("growth", ALL) == DateFaults(n_not_midnight=1, not_midnight=moments[1])
+    there = dated(tmp_path, *moments, time_zone="America/New_York")
+    assert there.dates("growth", ALL) == [date(2020, 1, 1), date(2020, 1, 3), date(2020, 1, 6)]
+    assert there.date_faults("growth", ALL).n_not_midnight == 2
+
+
+@pytest.mark.parametrize("text", ["infinity", "20240301", "01/03/2024", "2024-02-30", "2024-13-01 00:00:00"])
+def test_a_text_that_is_no_iso_date_is_in_no_window_and_is_counted(tmp_path: Path, text: str) -> None:
+    source = dated(tmp_path, "2020-01-02", text)
+    assert source.latest_date("growth") == date(2020, 1, 2)
+    assert source.count("growth", Window(start=date(1, 1, 1), end=date(9999, 12, 31))) == 1
+    assert source.date_faults("growth", ALL) == DateFaults(n_undated=1, undated=text)
+
+
+def test_dates_of_which_none_can_be_read_are_refused_with_an_example(tmp_path: Path) -> None:
+    with pytest.raises(UnusableFeatures, match=r"column date .* holds something that is no date: '20240301'"):
+        dated(tmp_path, "20240301", "20240302").latest_date("growth")
+
+
+def test_all_reads_of_a_snapshot_see_one_state(tmp_path: Path) -> None:
+    source = dated(tmp_path, "2020-01-02")
+    with closing(sqlite3.connect(tmp_path / "dated.db")) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        with source.snapshot() as one:
+            assert one.count("growth", ALL) == 1
+            with writer:
+                writer.execute("INSERT INTO ml_training_features VALUES ('B', '2020-01-03', 'growth', 1, 0)")
+            assert one.count("growth", ALL) == 1
+            assert one.read("growth", ALL, ["x"]).num_rows == 1
+        assert source.count("growth", ALL) == 2

@@ -228,13 +228,15 @@ def test_a_policy_of_an_earlier_version_is_the_trailing_reference() -> None:
 SEASON = DataPolicy(as_of="latest", min_current_rows=40, reference="season", season_years=2, reference_days=30)
 
 
-def long_panel(n_dates: int = 1400, **how: Any) -> Any:
-    return panel(n_dates=n_dates, **how)
+def with_long_panel(services: FakeServices, n_dates: int = 1400) -> None:
+    """Rows up to a later day, which is today: those of the future do not count."""
+    services.with_source(panel(n_dates=n_dates))
+    services.today = FIRST + timedelta(days=n_dates - 1)
 
 
 def test_a_check_against_the_season_has_the_rows_of_both_years(services: FakeServices) -> None:
     services.with_policy(data=SEASON, drift=DriftPolicy(calibration_days=400))
-    services.with_source(long_panel())
+    with_long_panel(services)
     outcome = checked(services)
     assert outcome.result["reference"]["words"] == "the same season of 2 earlier years"
     assert outcome.result["n_reference"] == 2 * 30 * TICKERS
@@ -246,7 +248,7 @@ def test_a_long_history_is_read_in_pieces_and_says_the_same(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services.with_policy(data=SEASON, drift=DriftPolicy(calibration_days=400))
-    services.with_source(long_panel())
+    with_long_panel(services)
     whole = checked(services).result
     monkeypatch.setattr(drift_windows, "ONE_READ_ROWS", 100)
     pieces = checked(services).result
@@ -257,7 +259,7 @@ def test_a_long_history_is_read_in_pieces_and_says_the_same(
 
 def test_a_season_without_enough_years_is_insufficient_in_words(services: FakeServices) -> None:
     services.with_policy(data=SEASON, drift=DriftPolicy(calibration_days=400))
-    services.with_source(long_panel(n_dates=500))
+    with_long_panel(services, n_dates=500)
     outcome = checked(services)
     assert outcome.result["verdict"] == "insufficient"
     assert "the seasons of 2 earlier years are asked for" in outcome.result["verdict_reason"]
@@ -280,7 +282,7 @@ def test_a_reference_that_was_given_counts_for_the_run_alone(services: FakeServi
 def test_its_report_has_a_page_too(services: FakeServices, reference: Any) -> None:
     with_trained_champion(services)
     services.with_policy(data=replace(SEASON, reference=reference), drift=DriftPolicy(calibration_days=400))
-    services.with_source(long_panel())
+    with_long_panel(services)
     outcome = checked(services)
     assert outcome.result["reference"]["used"] == reference
     page = Path(outcome.result["report_path"]).with_suffix(".html")

@@ -15,7 +15,7 @@ from mlops.features.frame import ColumnRole
 from mlops.promotion.findings import Finding
 from mlops.strategies import PromotionPolicy, Strategy
 from mlops.training.card import gates_of, model_card
-from mlops.training.contributions import Contributions, contributions, contributions_csv, sample_rows
+from mlops.training.contributions import Contributions, contributions, contributions_csv
 from mlops.training.explained_plots import contributions_figure, importance_figure
 from mlops.training.folds import walk_forward
 from mlops.training.importance import feature_importance, importance_csv
@@ -99,12 +99,6 @@ def test_contributions_and_the_bias_sum_to_the_margin() -> None:
     assert found.shap.shape == (40, 3)
     np.testing.assert_allclose(bias, bias[0], atol=1e-5)  # one constant for all rows
     assert FEATURES[found.order()[0]] == "momentum_50d"  # the label follows it
-
-
-def test_the_explained_rows_are_the_same_ones_and_from_end_to_end() -> None:
-    assert sample_rows(1_000, 5).tolist() == [0, 249, 499, 749, 999]
-    assert sample_rows(3, 5).tolist() == [0, 1, 2]
-    assert sample_rows(0, 5).tolist() == []
 
 
 def test_the_table_of_contributions_says_size_and_direction(tmp_path: Path) -> None:

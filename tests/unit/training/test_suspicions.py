@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +17,13 @@ from mlops.promotion.findings import Finding
 from mlops.strategies import FindingsPolicy
 from mlops.training.random_split import RandomSplit
 from mlops.training.suspicions import (
+    LEAST_ROWS,
     MAX_ROWS,
+    rows_to_look_at,
     single_feature_auc,
     suspicious_features,
     suspicious_gap,
     suspicious_scores,
-    thinned,
 )
 
 POLICY = FindingsPolicy()
@@ -126,13 +128,34 @@ def test_the_correlation_is_scipys_spearman() -> None:
     ] == ["single_feature_predicts_label:echo"]
 
 
-def test_at_most_ten_thousand_rows_are_looked_at_evenly() -> None:
-    rows = np.arange(100_000) % 2 == 0
-    kept = thinned(rows)
-    assert kept.sum() == MAX_ROWS
-    assert not (kept & ~rows).any()
-    assert set(np.diff(np.flatnonzero(kept))) == {10}
-    assert (thinned(rows[:10_000]) == rows[:10_000]).all()
+def looked_at(x: npt.NDArray[np.float32], y: npt.NDArray[np.int8], marks: npt.NDArray[np.uint32]) -> list[int]:
+    return np.flatnonzero(rows_to_look_at(x, y, marks, on=np.ones(len(y), dtype=bool))).tolist()
+
+
+def test_ten_thousand_rows_are_looked_at_and_no_order_of_rows_decides_which() -> None:
+    rng = np.random.default_rng(3)
+    n = 30_000
+    x, y = rng.normal(size=(n, 2)).astype(np.float32), (np.arange(n) % 2).astype(np.int8)
+    marks = rng.permutation(n).astype(np.uint32)
+    kept = looked_at(x, y, marks)
+    assert kept == np.flatnonzero(marks < MAX_ROWS).tolist()
+    other = rng.permutation(n)
+    assert sorted(other[looked_at(x[other], y[other], marks[other])].tolist()) == kept
+    few = np.zeros(n, dtype=bool)
+    few[:MAX_ROWS] = True
+    assert (rows_to_look_at(x, y, marks, on=few) == few).all()
+
+
+def test_a_rare_class_and_a_feature_that_few_names_have_are_looked_at_in_a_thousand_rows() -> None:
+    rng = np.random.default_rng(4)
+    n = 60_000
+    x = np.full((n, 2), np.nan, dtype=np.float32)
+    x[:, 0] = 1.0
+    x[:1_200, 1] = 1.0
+    y = (np.arange(n) >= n - 1_500).astype(np.int8)
+    kept = looked_at(x, y, rng.permutation(n).astype(np.uint32))
+    assert np.isfinite(x[kept, 1]).sum() >= LEAST_ROWS
+    assert y[kept].sum() >= LEAST_ROWS
 
 
 def scores(**metrics: float) -> list[str]:
