@@ -56,7 +56,7 @@ class DataPolicy:
     0 takes every date. Half: a feed that is late by a few names counts, one that has only begun does not."""
     max_stale_days: int = 4
     """The newest date that counts may be so many calendar days before the as-of date, beyond the panel's usual gap of
-    one: Thursday's close to Tuesday's. Older rows are a finding of a check, and hold back a training's promotion."""
+    one: Thursday's close to Tuesday's. Older rows hold back a training's promotion; a check has a finding after 4."""
     duplicate_rows: Literal["refuse", "drop_equal"] = "refuse"
     """What a training does where a ticker and date stand in several rows. `drop_equal`: rows that are equal in all
     columns read count once; rows that differ are refused all the same."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,12 @@ from mlops.diagnosis.durability import broker_durability, database_durability
 from mlops.errors import AcisError, DataError
 from mlops.features.frame import column_roles, left_out, select_features
 from mlops.features.labels import parse_label
+from mlops.features.panel import counted_dates, date_facts
 from mlops.features.windows import drift_windows, training_window
 from mlops.ledger.schema import schema_state
 from mlops.ledger.schema_check import schema_differences
 from mlops.mlflow.registry_check import champion_in, missing_words
+from mlops.ports import Window
 from mlops.redis_address import redis_client
 from mlops.retraining.as_of import resolve_as_of
 from mlops.volumes import volumes_of
@@ -35,8 +36,6 @@ log = structlog.get_logger(__name__)
 
 #: Clocks further apart than this confuse people who read logs; leases use the database's alone.
 MAX_SKEW_S = 5.0
-#: A feature view whose newest row is older than this, with `as_of = "today"`, gives empty windows soon.
-STALE_DAYS = 4
 _SHOWN = 3
 
 
@@ -244,14 +243,16 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
     as_of = resolve_as_of(None, strategy, services.source, today=services.feature_day())
     reference, current = drift_windows(as_of, strategy.data)
     training = training_window(as_of, strategy.training)
+    window = Window(start=min(reference.start, training.start), end=as_of)
+    dates = counted_dates(services.source, strategy.name, window, min_share=strategy.data.min_date_share)
     rows = {
-        window_name: services.source.count(strategy.name, window)
+        window_name: dates.count(strategy.name, window)
         for window_name, window in (("reference", reference), ("current", current), ("training", training))
     }
     counted = f"{len(features)} features{f'; {untold}' if untold else ''}"
     found = f"{counted}; as of {as_of} " + ", ".join(f"{n:,} {name} rows" for name, n in rows.items())
-    newest = services.source.latest_date(strategy.name)
     if not all(rows.values()):
+        newest = services.source.latest_date(strategy.name)
         return Answer(subject=subject, level="error", found=f"{found}; newest row {newest}", mend="load its features")
     if rows["current"] < strategy.data.min_current_rows:
         return Answer(
@@ -260,9 +261,11 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
             found=f"{found}; a verdict needs {strategy.data.min_current_rows} current rows",
             mend="lengthen data.current_days",
         )
-    stale = newest is not None and (datetime.now(UTC).date() - newest).days > STALE_DAYS
-    if strategy.data.as_of == "today" and stale:
-        return Answer(
-            subject=subject, level="warning", found=f"{found}; newest row {newest}", mend="load newer features"
-        )
+    if dates.panel.is_stale(as_of, max_days=strategy.data.max_stale_days):
+        words = f"{found}; the newest date that counts is {dates.panel.newest}"
+        return Answer(subject=subject, level="warning", found=words, mend="load newer features")
+    facts = date_facts(dates, as_of=as_of, today=services.feature_day())
+    if facts:
+        words = "; ".join([found, *(fact.words for fact in facts)])
+        return Answer(subject=subject, level="warning", found=words, mend="correct column date in the view or the feed")
     return Answer(subject=subject, level="ok", found=found)

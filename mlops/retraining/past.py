@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlops.errors import ConfigurationError, EmptyWindow
 from mlops.features.frame import FeatureFrame, feature_frame
+from mlops.features.panel import counted_dates
 from mlops.ports import FeatureSource, Window
 from mlops.retraining.drift_windows import columns_read
 
@@ -19,7 +20,7 @@ MOST_VALUES = 200_000_000
 
 
 def source_past(source: FeatureSource, strategy: Strategy, *, since: date | None = None) -> FeatureFrame:
-    """All its rows from `since` on, with their dates, ascending.
+    """All its rows from `since` on of dates that count, ascending.
 
     Raises EmptyWindow, MissingColumn, SourceUnavailable; ConfigurationError where they are too many to hold.
     """
@@ -31,13 +32,14 @@ def source_past(source: FeatureSource, strategy: Strategy, *, since: date | None
         raise EmptyWindow(f"strategy {strategy.name!r} has no rows{asked}: {rows}; load its features")
     start = since - timedelta(days=1) if since is not None else date.min
     window = Window(start=start, end=newest)
-    n_rows = source.count(strategy.name, window)
+    counted = counted_dates(source, strategy.name, window, min_share=strategy.data.min_date_share)
+    n_rows = counted.count(strategy.name, window)
     if n_rows * len(features) > MOST_VALUES:
         raise ConfigurationError(
             f"strategy {strategy.name!r} has {n_rows:,} rows of {len(features)} features, more than can be held; "
             f"give --since DATE for the newer part"
         )
-    return feature_frame(source.read(strategy.name, window, ["ticker", "date", *features]), features).held()
+    return feature_frame(counted.read(strategy.name, window, ["ticker", "date", *features]), features).held()
 
 
 def prices_past(

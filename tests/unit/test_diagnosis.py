@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
@@ -235,3 +236,19 @@ def test_a_question_that_crashes_hides_no_other(
     answers = ask()
     assert answers["MLflow"].found == "this question itself failed: RuntimeError: postgresql://host/acis is odd"
     assert answers["features of growth"].level == "ok"
+
+
+def test_a_date_that_does_not_count_is_a_warning_and_old_features_are_one(services: FakeServices, ask: Ask) -> None:
+    services.today = LAST + timedelta(days=90)
+    table = panel()
+    day = pa.array([LAST + timedelta(days=84)], pa.date32())
+    services.with_source(pa.concat_tables([table, table.slice(table.num_rows - 1).set_column(1, "date", day)]))
+    found = ask()["features of growth"]
+    assert found.level == "warning"
+    assert f"as of {LAST}" in found.found
+    assert "1 date does not count" in found.found
+    data = replace(services.strategies["growth"].data, as_of="today", current_days=70, max_stale_days=60)
+    services.with_policy(data=data)
+    services.with_source(table)
+    services.today = LAST + timedelta(days=61)
+    assert f"the newest date that counts is {LAST}" in ask()["features of growth"].found

@@ -493,3 +493,21 @@ print(*[name for name in ("xgboost", "sklearn", "mlflow") if name in sys.modules
     verdict, loaded = found.stdout.splitlines()[-2:]
     assert verdict in ("drifted", "stable")
     assert loaded == ""
+
+
+def with_row_of(table: pa.Table, day: date) -> pa.Table:
+    """One name's newest row once more, as of another day."""
+    return pa.concat_tables(
+        [table, table.slice(table.num_rows - 1).set_column(1, "date", pa.array([day], pa.date32()))]
+    )
+
+
+def test_one_early_row_changes_neither_the_date_nor_the_verdict_and_is_a_finding(services: FakeServices) -> None:
+    services.today = LAST + timedelta(days=90)
+    whole = checked(services, Kind.CHECK)
+    services.with_source(with_row_of(panel(), LAST + timedelta(days=84)))
+    found = checked(services)
+    assert (found.as_of, found.result["n_current"]) == (LAST, whole.result["n_current"])
+    assert found.result["drift_ratio"] == whole.result["drift_ratio"]
+    (finding,) = [one for one in (found.drift_report or {})["findings"] if one["code"] == "dates_left_out"]
+    assert finding["message"].startswith(f"after {LAST}, 1 date does not count and 1 row is left out with it")

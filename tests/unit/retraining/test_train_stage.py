@@ -467,3 +467,36 @@ def test_a_batch_that_was_read_does_not_stay_in_memory(services: FakeServices) -
     assert len(rows.x) == N_DATES * TICKERS
     assert len(held) == N_DATES * TICKERS / 100
     assert max(held) - held[0] < 3  # in batches, of which there are 16
+
+
+def test_a_training_on_an_old_feed_says_so_in_result_tag_and_card_and_holds_its_promotion_back(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards: list[str] = []
+    log_training = services.fake_registry.log_training
+
+    def kept(model: Any, **how: Any) -> Any:
+        cards.append(model.artifacts["model_card.md"].read_text())
+        return log_training(model, **how)
+
+    monkeypatch.setattr(services.fake_registry, "log_training", kept)
+    as_of = LAST + timedelta(days=60)
+    services.today = as_of
+    _, outcome = trained(services, as_of=as_of)
+    words = f"the newest features are of {LAST}, 60 days before {as_of}"
+    assert [found["code"] for found in outcome.result["findings"]] == ["stale_features"]
+    assert words in outcome.result["warnings"][0]
+    assert words in services.registry.version(MODEL, "1").tags["warning"]
+    assert f"Warning: {words}" in cards[0]
+
+
+def test_a_misdated_row_dates_no_training(services: FakeServices) -> None:
+    services.today = LAST + timedelta(days=90)
+    table = panel()
+    later = table.slice(table.num_rows - 1).set_column(1, "date", pa.array([LAST + timedelta(days=84)], pa.date32()))
+    _, whole = trained(services, Kind.TRAIN)
+    services.with_source(pa.concat_tables([table, later]))
+    _, outcome = trained(services)
+    assert outcome.as_of == LAST
+    assert outcome.result["data_fingerprint"] == whole.result["data_fingerprint"]
+    assert "1 date does not count" in outcome.result["warnings"][0]
