@@ -64,7 +64,8 @@ class Champions(LedgerPart):
             champion = _champion_now(connection, grant.namespace, grant.strategy)
             if decision.decision in TESTED and champion.seq != decision.expected_seq:
                 raise _moved(champion, decision)
-            is_champion = champion.is_version(decision.version, decision.identity)
+            is_new = champion.identity.made_by is None and decision.identity.made_by == grant.run_id
+            is_champion = champion.is_version(decision.version, decision.identity) and not is_new
             keeps = decision.target_stage != PRODUCTION and is_champion
             return self._commit(
                 connection,

@@ -16,7 +16,7 @@ import structlog
 from mlops.errors import CheckpointsUnavailable, RegistryError
 from mlops.ledger.records import LIVE, ModelIdentity, PromotionDecision
 from mlops.mlflow.projection import project
-from mlops.mlflow.registry_check import champion_in
+from mlops.mlflow.registry_check import champion_in, is_identified
 from mlops.ports import DIGEST_TAG, PROFILE_TAG, SEQ_TAG, KeptModel
 from mlops.training.fingerprint import evidence_digest
 
@@ -143,7 +143,7 @@ def restore(
         return Restored(strategy=strategy.name, version=None, was=None, state="none", words="has no champion")
     versions = services.registry.versions(strategy.model_name)
     there = champion_in(versions, champion)
-    if there is not None:
+    if there is not None and is_identified(there, champion):
         return _shown(services, strategy, champion, there)
     identity = champion.identity
     if identity.sha256 is None:

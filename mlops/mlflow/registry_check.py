@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mlops.errors import ModelNotFound, VersionNotFound
-from mlops.ports import expect
+from mlops.ports import SEQ_TAG, expect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,16 @@ log = structlog.get_logger(__name__)
 def champion_in(versions: Sequence[ModelVersion], champion: Champion) -> ModelVersion | None:
     """The champion among a model's versions; None where its number is not there, or is another model's."""
     return next((item for item in versions if champion.is_version(item.version, item.identity)), None)
+
+
+def is_identified(version: ModelVersion, champion: Champion) -> bool:
+    """Whether more than its number says that the version is the champion.
+
+    One that an earlier version of this system promoted may have no digest in the ledger: then it has to bear the seq
+    that was written with its promotion. Of a promotion that is not shown yet this says nothing.
+    """
+    seq = version.tags.get(SEQ_TAG, "")
+    return champion.identity.sha256 is not None or (seq.isdecimal() and int(seq) >= champion.seq)
 
 
 def champion_in_registry(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> ModelVersion:

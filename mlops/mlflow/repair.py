@@ -19,7 +19,7 @@ from mlops.errors import ModelNotFound, PermanentError, TemporaryError, VersionN
 from mlops.mlflow.adoption import adopt, may_be_adopted, shown_in
 from mlops.mlflow.kept_models import Keeper
 from mlops.mlflow.projection import project
-from mlops.mlflow.registry_check import champion_in, note_missing
+from mlops.mlflow.registry_check import champion_in, is_identified, note_missing
 from mlops.ports import SEQ_TAG
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class RegistryRepair:
         versions = services.registry.versions(strategy.model_name)
         if champion.version is not None:
             there = champion_in(versions, champion)
-            if there is None:
+            if there is None or not is_identified(there, champion):
                 # An empty registry, or an older one, is an outage and nobody's decision: the champion stands.
                 self._suspected.pop(strategy.name, None)
                 note_missing(services.ledger, strategy, champion)

@@ -46,7 +46,7 @@ def judged(
         if missing is not None:
             note_missing(services.ledger, strategy, champion)
         note_reuse(services.ledger, strategy, version.version, identity)
-    verdict = fault or _without_a_test(version, identity, champion, dated)
+    verdict = fault or _without_a_test(version, identity, champion, dated, trained_now=identity.made_by == grant.run_id)
     meeting: Meeting | None = None
     if missing is not None:
         meeting = Meeting(common=None, unusable=missing)
@@ -118,9 +118,11 @@ def _missing(services: Services, strategy: Strategy, champion: Champion) -> str 
 
 
 def _without_a_test(
-    version: ModelVersion, identity: ModelIdentity, champion: Champion, dated: date | None
+    version: ModelVersion, identity: ModelIdentity, champion: Champion, dated: date | None, *, trained_now: bool
 ) -> tuple[str, str] | None:
-    if champion.is_version(version.version, identity):
+    # A champion of an earlier version of this system may be known by its number alone, and this run's version is new.
+    is_new = champion.identity.made_by is None and trained_now
+    if champion.is_version(version.version, identity) and not is_new:
         return "keep", f"version {version.version} is the champion already"
     if champion.as_of is not None and dated is not None and dated < champion.as_of:
         return "refuse", f"it is dated {dated}, before the champion's own {champion.as_of}"

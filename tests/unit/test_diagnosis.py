@@ -21,7 +21,7 @@ from mlops.errors import RegistryUnavailable
 from mlops.ledger.records import Kind, ScheduleEntry, Stage, WorkerBeat
 from mlops.volumes import Volume
 from tasks.broker import Broker
-from tests.support.ledgers import TimedLedger, request_for
+from tests.support.ledgers import TimedLedger, decision_for, request_for
 from tests.support.services import LAST, FakeServices, fake_services, panel, small_strategy
 
 Ask = Callable[[], dict[str, Answer]]
@@ -115,6 +115,12 @@ def test_a_registry_that_does_not_answer_hides_nothing_else(
     answers = ask()
     assert (answers["MLflow"].level, answers["MLflow"].found) == ("error", "MLflow at http://registry does not answer")
     assert answers["features of growth"].level == "ok"
+
+
+def test_a_champion_that_the_registry_lost_is_an_error_with_the_way_out(services: FakeServices, ask: Ask) -> None:
+    services.ledger.record_transition("growth", decision_for("3"))
+    answer = ask()["registry of growth"]
+    assert (answer.level, "acis registry restore growth" in answer.found) == ("error", True)
 
 
 def test_a_view_without_rows_of_a_strategy_is_an_error_of_that_strategy(services: FakeServices, ask: Ask) -> None:

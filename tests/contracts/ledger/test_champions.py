@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -205,6 +206,15 @@ def test_a_refusal_of_another_model_with_the_champion_s_number_leaves_the_champi
     refusal = decision_for("1", identity=NEW, decision="refuse", target_stage="Archived", expected_seq=1)
     assert ledger.decide(promoting(ledger), refusal).target_stage == "Archived"
     assert ledger.champion("growth").identity == OLD
+
+
+def test_a_run_s_own_version_is_not_the_champion_that_is_known_by_the_number_alone(ledger: SqlLedger) -> None:
+    ledger.record_transition("growth", decision_for("1"))
+    grant = promoting(ledger)
+    refusal = decision_for("1", identity=ModelIdentity(sha256="c" * 64, made_by=grant.run_id), expected_seq=1)
+    made = ledger.decide(grant, replace(refusal, decision="refuse", target_stage="Archived"))
+    assert made.target_stage == "Archived"
+    assert ledger.champion("growth").seq == 1
 
 
 def test_decisions_about_two_models_with_one_number_do_not_overtake_each_other(ledger: SqlLedger) -> None:

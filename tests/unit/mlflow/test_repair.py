@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlops.errors import RegistryError, RegistryUnavailable
-from mlops.mlflow.kept_models import kept
+from mlops.mlflow.kept_models import kept, restore
 from mlops.mlflow.repair import EVERY_S, RegistryRepair
 from mlops.strategies import PromotionPolicy
 from tests.support.ledgers import TimedLedger, decision_for
@@ -271,6 +271,19 @@ def test_a_model_that_got_the_champion_s_number_is_not_taken_for_it(services: Fa
         look()
     assert champion(services) == ("1", 1)
     assert [one.kind for one in services.ledger.registry_findings()] == ["champion_missing"]
+
+
+def test_a_champion_that_the_ledger_knows_by_its_number_alone_is_not_what_an_empty_registry_gave_that_number(
+    services: FakeServices, look: Pass
+) -> None:
+    services.fake_registry.forget(MODEL)  # before anybody noted the champion's digest
+    services.registry.log_training(trained_model("run-of-the-new-registry"))
+    for _ in range(3):
+        look()
+    assert (champion(services), production(services)) == (("1", 1), [])
+    assert [one.kind for one in services.ledger.registry_findings()] == ["champion_missing"]
+    assert restore(services, services.strategies["growth"], actor="ada", reason="a test").state == "gone"
+    assert production(services) == []
 
 
 def test_a_champion_that_is_back_ends_the_outage(services: FakeServices, look: Pass) -> None:
