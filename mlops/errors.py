@@ -34,6 +34,7 @@
             ├── ModelNotFound
             ├── VersionNotFound
             ├── UnusableModelFile          it is gone, was changed, or is torn
+            ├── VersionQuarantined         the ledger was set back, and does not know the run that made it
             ├── UnusableProfile            the version has no drift profile, or it was changed or is torn
             └── InvalidStage
 
@@ -198,6 +199,10 @@ class VersionNotFound(RegistryError):
 
 class UnusableModelFile(RegistryError):
     """The version's model file is gone, was changed after it was logged, or is torn."""
+
+
+class VersionQuarantined(RegistryError):
+    """The ledger does not know the run that made this version; `acis quarantine` lists and releases it."""
 
 
 class UnusableProfile(RegistryError):

@@ -21,6 +21,7 @@ from worker.health import health_file, own_name, ready_file, touch
 from worker.housekeeper import Housekeeper
 from worker.registry_watch import RegistryWatch
 from worker.roll_call import note_workers
+from worker.set_back import correct_outcomes, notice_set_back
 from worker.timetable import open_due_slots
 
 log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ def reconcile(app: Celery, services: Services) -> None:
     """One pass. Each step stands alone: one that fails does not keep the others from their work."""
     dispatcher = services.dispatcher
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("set_back", lambda: notice_set_back(app, services)),
         ("workers", lambda: note_workers(app, services.ledger)),
         ("clock", lambda: set_leases_back(services.ledger)),
         ("inline", services.ledger.fail_lost_inline),
@@ -86,6 +88,7 @@ def reconcile(app: Celery, services: Services) -> None:
         ("slots", lambda: open_due_slots(services, dispatcher)),
         ("reports", lambda: services.ledger.fill_check_columns(among_newest=NEWEST_REPORTS)),
         ("flushed", lambda: restore_flushed_outcomes(app, services.ledger)),
+        ("outcomes_of_a_forgotten_time", lambda: correct_outcomes(app, services)),
         ("outcomes", lambda: deliver_all(app, services.ledger)),
     )
     for name, step in steps:

@@ -13,6 +13,7 @@ from mlops.mlflow.repair import RegistryRepair
 from mlops.mlflow.report_projection import UnloggedReports
 from mlops.mlflow.second_logs import SecondLogs
 from mlops.mlflow.stale_runs import StaleRuns
+from mlops.quarantine import ForgottenTime
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,7 @@ class RegistryWatch(threading.Thread):
         self._services = services
         self._leads = leads
         self._stop_asked = stop
+        self._forgotten = ForgottenTime()
         self._repair = RegistryRepair()
         self._stale = StaleRuns()
         self._reports = UnloggedReports()
@@ -43,6 +45,7 @@ class RegistryWatch(threading.Thread):
     def step(self) -> None:
         """One look; what fails is logged and comes again."""
         try:
+            self._forgotten.step(self._services)
             self._repair.step(self._services)
             self._stale.step(self._services)
             self._reports.step(self._services)

@@ -6,6 +6,7 @@ import typer
 
 from mlops.cli import (
     backfill,
+    backup,
     champions,
     decisions,
     doctor,
@@ -35,6 +36,9 @@ app.command("stop")(servers.stop)
 app.command("secrets")(servers.secrets)
 app.command("clean")(servers.clean)
 app.command("migrate")(servers.migrate)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.command("quarantine")(backup.quarantine)
 app.command("check")(work.check)
 app.command("train")(work.train)
 app.command("retrain")(work.retrain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from sqlalchemy import Connection, Float, String, and_, bindparam, case, exists, func, or_, select, update
@@ -16,7 +17,7 @@ from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled
 from mlops.ledger.part import LedgerPart
 from mlops.ledger.prepared import PREPARED
 from mlops.ledger.records import Executor, Grant, Kind, Renewal, Stage, StageState
-from mlops.ledger.stages import found_results, held_by, lease_lost, results_of
+from mlops.ledger.stages import found_results, held_by, is_grant, lease_lost, results_of
 from mlops.ledger.states import RunEvent, StageEvent, run_sources, run_target, stage_target
 
 _run = tables.run.c
@@ -41,6 +42,7 @@ _is_it = and_(_stage.run_id == bindparam("of_run"), _stage.stage == bindparam("o
 _GRANTED: dict[str, Any] = {
     "state": stage_target(StageEvent.CLAIM),
     "token": _stage.token + 1,
+    "grant_key": bindparam("by_key"),
     "lease_until": earlier(after(bindparam("for_s", type_=Float)), after(_stage.deadline_s)),
     "deadline_at": after(_stage.deadline_s),
     "worker": bindparam("by_worker"),
@@ -55,7 +57,7 @@ _GRANTED: dict[str, Any] = {
 
 _HELD = (
     _stage.run_id, _stage.stage, _stage.token, _stage.attempt, _stage.publish_no, _stage.lease_until,
-    _stage.deadline_at, _stage.executor, _stage.checkpoint,
+    _stage.deadline_at, _stage.executor, _stage.checkpoint, _stage.grant_key,
 )  # fmt: skip
 _SWAP = update(tables.stage).where(_is_it, is_due, ~is_cancelled).values(_GRANTED).returning(*_HELD)
 _SILENT = select(tables.stage).where(_is_it, _is_reclaimable).with_for_update()
@@ -95,6 +97,7 @@ _RENEW = (
         _stage.run_id == bindparam("of_run"),
         _stage.stage == bindparam("of_stage"),
         _stage.token == bindparam("of_token"),
+        is_grant(bindparam("of_key", type_=String)),
         _stage.state == StageState.RUNNING,
         _stage.deadline_at > now(),
     )
@@ -139,6 +142,7 @@ class Leases(LedgerPart):
             "by_worker": worker,
             "by_task": task_id,
             "by_queue": queue,
+            "by_key": secrets.token_hex(8),
         }
         if self.database.is_postgresql:
             with self.database.statement("ledger.claim") as connection:
@@ -203,6 +207,7 @@ class Leases(LedgerPart):
                     "of_run": grant.run_id,
                     "of_stage": grant.stage,
                     "of_token": grant.token,
+                    "of_key": grant.key,
                     "for_s": self.lease_s,
                     "by_progress": progress,
                     "of_worker": worker,
@@ -235,6 +240,7 @@ def _grant(held: AnyRow, run: AnyRow, *, publish_no: int | None) -> Grant:
         run_id=held.run_id,
         stage=Stage(held.stage),
         token=held.token,
+        key=held.grant_key,
         attempt=held.attempt,
         publish_no=held.publish_no if publish_no is None else publish_no,
         lease_until=held.lease_until,

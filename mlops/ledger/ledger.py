@@ -22,6 +22,7 @@ from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.run_list import RunList
 from mlops.ledger.runs import Runs
+from mlops.ledger.set_back import SettingBack
 from mlops.ledger.standings import Standings
 from mlops.ledger.start_list import StartList
 from mlops.ledger.timetable import Timetable
@@ -55,6 +56,7 @@ class SqlLedger(
     ArtifactSizes,
     Retention,
     Identity,
+    SettingBack,
 ):
     """All parts on one database; safe to use from several threads, each call being a transaction of its own."""
 

@@ -166,6 +166,8 @@ class Grant:
     stage: Stage
     token: int
     """Grows with each grant and fences stale writers."""
+    key: str = ""
+    """Random, of this grant alone: after a restore or a failover the same number is granted a second time."""
     attempt: int
     """1 for the first; counts crashes and permanent-looking errors only."""
     publish_no: int

@@ -15,8 +15,10 @@ from sqlalchemy import (
     Connection,
     Insert,
     Label,
+    String,
     Update,
     bindparam,
+    func,
     insert,
     literal,
     select,
@@ -120,8 +122,14 @@ def held_by(grant: Grant) -> tuple[ColumnElement[bool], ...]:
         _stage.run_id == grant.run_id,
         _stage.stage == grant.stage,
         _stage.token == grant.token,
+        is_grant(grant.key),
         _stage.state == StageState.RUNNING,
     )
+
+
+def is_grant(key: str | ColumnElement[str]) -> ColumnElement[bool]:
+    """The stage was granted under this key. A ledger that went back in time grants a number a second time."""
+    return func.coalesce(_stage.grant_key, "") == key
 
 
 def _its_run(*columns: Column[Any]) -> list[Label[Any]]:
@@ -138,6 +146,7 @@ def ending_of_stage(event: StageEvent) -> Update:
             _stage.run_id == bindparam("of_run"),
             _stage.stage == bindparam("of_stage"),
             _stage.token == bindparam("of_token"),
+            is_grant(bindparam("of_key", type_=String)),
             _stage.state == StageState.RUNNING,
         )
         .values(
@@ -156,6 +165,7 @@ def ended_stage(grant: Grant, *, result: dict[str, Any] | None, error: str | Non
         "of_run": grant.run_id,
         "of_stage": grant.stage,
         "of_token": grant.token,
+        "of_key": grant.key,
         "by_result": result,
         "by_error": error,
     }

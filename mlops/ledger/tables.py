@@ -86,6 +86,7 @@ stage = Table(
     Column("deadline_s", Float, nullable=False),
     # who holds it
     Column("token", BigInteger, nullable=False),
+    Column("grant_key", String(32)),  # of the last grant; a number may be granted again after a restore
     Column("attempt", Integer, nullable=False),
     Column("lease_until", Timestamp),
     Column("deadline_at", Timestamp),
@@ -351,4 +352,29 @@ identity = Table(
     Column("only", Boolean, primary_key=True),  # one row
     Column("ledger_id", String(32), nullable=False),
     Column("made_at", Timestamp, nullable=False),
+)
+
+position = Table(
+    "mlops_position",
+    metadata,
+    Column("name", String(16), primary_key=True),  # `ledger`, the one row
+    Column("number", BigInteger, nullable=False),  # counts up with each pass of the reconciler
+    Column("mark", String(32), nullable=False),  # random, of this number
+    Column("noted_at", Timestamp, nullable=False),
+    # the ledger was set back to this time, and what others hold of the time after it was not looked through yet
+    Column("outcomes_since", Timestamp),
+    Column("registry_since", Timestamp),
+)
+
+quarantine = Table(
+    "mlops_quarantine",
+    metadata,
+    Column("kind", String(16), primary_key=True),  # version, run (of MLflow), checkpoint
+    Column("name", String(255), primary_key=True),  # `acis_growth_classifier/7`; the run's id
+    Column("run_id", String(155)),  # the run that made it, which the ledger does not know
+    Column("reason", Text, nullable=False),
+    Column("found_at", Timestamp, nullable=False),
+    Column("settled_at", Timestamp),  # a person released it, or had it deleted
+    Column("settled_by", Text),
+    Column("settled_as", String(16)),
 )

@@ -84,6 +84,9 @@ def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, version: Model
     number = shown or champion.version
     if number is None:
         return None
+    if ledger.is_quarantined("version", f"{strategy.model_name}/{number}"):
+        log.warning("registry.quarantined", strategy=strategy.name, version=number, action="see `acis quarantine`")
+        return None
     identity = version.identity if version is not None else champion.identity
     decision = PromotionDecision(
         decision="manual",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from mlops.ledger.records import (
@@ -40,6 +40,10 @@ class Ledger(Protocol):
 
     def now(self) -> datetime:
         """The database's clock."""
+        ...
+
+    def is_quarantined(self, kind: Literal["version", "run", "checkpoint"], name: str) -> bool:
+        """The ledger was set back in time, does not know this, and no person has released it."""
         ...
 
     # -- a run's life

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mlops.errors import ChampionMoved, RegistryError, RegistryUnavailable, UnusableModelFile, VersionNotFound
+from mlops.errors import (
+    ChampionMoved,
+    RegistryError,
+    RegistryUnavailable,
+    UnusableModelFile,
+    VersionNotFound,
+    VersionQuarantined,
+)
 from mlops.ledger.records import (
     LIVE,
     Champion,
@@ -42,6 +49,8 @@ log = structlog.get_logger(__name__)
 
 #: The champion may change while a challenger is compared with it; then it is compared again, so often at most.
 COMPARISONS = 5
+#: The reconciler looks through the registry within a pass or two.
+SET_BACK_DELAY_S = 5.0
 
 _ENDS = {
     "promote": RunState.SUCCEEDED,
@@ -56,6 +65,11 @@ def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutco
     strategy = restore(grant.policy)
     if grant.kind is Kind.COMPARE:
         return compare(grant, services, strategy)
+    if grant.namespace == LIVE and services.ledger.forgotten().registry_since is not None:
+        raise RegistryUnavailable(
+            "the ledger was set back in time, and the registry was not looked through yet; the decision waits for that",
+            delay_s=SET_BACK_DELAY_S,
+        )
     try:
         promotion = services.ledger.promotion_of(grant.run_id) or _decide(grant, services, keeper, strategy)
     except (StaleApproval, NoRollback) as exc:
@@ -112,12 +126,30 @@ def _challenger(grant: Grant, services: Services, strategy: Strategy) -> ModelVe
     trained = grant.inputs.get("train", {})
     named = grant.params.get("version") or trained.get("version")
     if named is not None:
+        if _is_quarantined(services, strategy, str(named)):
+            raise VersionQuarantined(
+                f"version {named} of {strategy.model_name!r} was made by a run that the ledger does not know, since it "
+                f"was set back in time; `acis quarantine --release version {strategy.model_name}/{named}` lets it be "
+                "judged like any other"
+            )
         made = ModelIdentity(sha256=trained.get("model_sha256"), made_by=grant.run_id) if trained else UNKNOWN
         return expect(services.registry.version(strategy.model_name, str(named)), made)
-    staging = [found for found in services.registry.versions(strategy.model_name) if found.stage == "Staging"]
+    staging = [
+        found
+        for found in services.registry.versions(strategy.model_name)
+        if found.stage == "Staging" and not _is_quarantined(services, strategy, found.version)
+    ]
     if not staging:
         raise VersionNotFound(f"model {strategy.model_name!r} has no version in Staging; train one, or name a version")
     return staging[0]
+
+
+def _is_quarantined(services: Services, strategy: Strategy, version: str) -> bool:
+    """The run that made it may have come again under its id: then the ledger knows it."""
+    if not services.ledger.is_quarantined("version", f"{strategy.model_name}/{version}"):
+        return False
+    made_by = services.registry.version(strategy.model_name, version).tags.get("acis.run_id", "")
+    return bool(services.ledger.unknown_runs([made_by]))
 
 
 def _rollback(

@@ -2,6 +2,7 @@
 
     --minutes M [--seed S]              faults of all kinds, chosen by the seed
     --fault NAME --times N              one kind; parts of it add up in var/chaos/results.jsonl
+    --restored-age S                    how old the backup is that the ledger is restored from (180 s)
     --defaults                          leases of 60 s, as in production, in place of 5 s
     --table                             what all parts so far came to, as docs/reliability.md has it
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fault", help=f"one of: {', '.join(FAULTS)}")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--restored-age", type=float, default=180.0)
     parser.add_argument("--defaults", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args(arguments)
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     clockwork = DEFAULTS if options.defaults else SHORT
     print(f"seed {seed}, lease {clockwork['lease_s']:g} s", flush=True)
-    with run_system(**clockwork) as system:
+    with run_system(**clockwork, restored_age_s=options.restored_age) as system:
         try:
             part = run_part(system, options, seed)
         except BaseException:

@@ -24,11 +24,14 @@ from mlops.errors import AcisError
 from mlops.ledger.records import Kind
 from mlops.ledger.states import TERMINAL
 from mlops.mlflow.kept_models import restore
+from mlops.servers.backup import back_up
+from mlops.servers.backup import restore as restore_backup
 from tests.chaos.clock import MISSING, library
 from tests.chaos.load import Load
 from tests.chaos.older_code import NoOlderCode, older_code, older_commit
 from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
-from tests.chaos.system import PICKY, ChaosSystem
+from tests.chaos.servers import standby_of
+from tests.chaos.system import PICKY, ChaosSystem, direct
 from tests.support.processes import Role
 from tests.support.volumes import why_no_volume
 from tests.support.waiting import wait_for
@@ -249,27 +252,33 @@ def slow_network(system: ChaosSystem, load: Load, rng: random.Random) -> Recover
 
 def restart_postgres(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
     """SIGKILL of all its processes, or a fast shutdown; then recovery from the write-ahead log."""
-    server = system.servers.postgres
-    rng.choice([server.kill, server.stop])()
+    servers = (system.servers.postgres, system.servers.mlflow_postgres)
+    is_killed = rng.choice([True, False])
+    for server in servers:
+        server.kill() if is_killed else server.stop()
     by_name = load.ask_by_name(BY_NAME)
     sleep(rng.uniform(0.0, 3.0))
-    server.start()
+    for server in servers:
+        server.start()
     system.engine.dispose()
     return _all_of(by_name, load.canary())
 
 
 def read_only_postgres(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
     """It reads and takes no writes for some seconds, as one that was demoted in a failover."""
-    admin = create_engine(
-        system.servers.admin_url,
-        isolation_level="AUTOCOMMIT",
-        connect_args={"options": "-c default_transaction_read_only=off"},
-    )
+    servers = (system.servers.admin_url, system.servers.mlflow_postgres.server_url)
+    admins = [
+        create_engine(
+            url, isolation_level="AUTOCOMMIT", connect_args={"options": "-c default_transaction_read_only=off"}
+        )
+        for url in servers
+    ]
 
     def say(statement: str) -> None:
-        with admin.connect() as connection:
-            connection.execute(text(statement))
-            connection.execute(text("SELECT pg_reload_conf()"))
+        for admin in admins:
+            with admin.connect() as connection:
+                connection.execute(text(statement))
+                connection.execute(text("SELECT pg_reload_conf()"))
 
     try:
         say("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -278,7 +287,8 @@ def read_only_postgres(system: ChaosSystem, load: Load, rng: random.Random) -> R
         sleep(rng.uniform(3.0, 10.0))
     finally:
         say("ALTER SYSTEM RESET default_transaction_read_only")
-        admin.dispose()
+        for admin in admins:
+            admin.dispose()
     return _all_of(by_name, load.canary())
 
 
@@ -298,6 +308,49 @@ def move_clock(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered
 
 def _all_of(*facts: Recovered) -> Recovered:
     return lambda: all(fact() for fact in facts)
+
+
+def restore_ledger(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """The ledger as it was some time ago, under a Redis, an MLflow and workers that went on: `acis restore`."""
+    settings = direct(system.settings, system.servers)
+    folder = system.folder / f"backup-{rng.getrandbits(32)}"
+    made = back_up(settings, folder, ledger_only=True, say=lambda _: None)
+    sleep(system.restored_age_s)
+    with load.paused():
+        restore_backup(settings, folder, overwrite=True, ledger_only=True, say=lambda _: None)
+        load.forget(since=made.made_at, until=system.services.ledger.now())
+    return _after_set_back(system, load)
+
+
+def fail_over(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """A standby that follows asynchronously, and lacks the last second, is promoted in the place of a dead primary."""
+    servers = system.servers
+    with standby_of(servers.postgres) as standby:
+        wait_for(standby.has_caught_up, "the standby follows", within_s=60.0)
+        standby.proxy.refuse()
+        since = system.services.ledger.now()
+        sleep(1.0)
+        servers.postgres.kill()
+        with load.paused():  # nobody is told any more that a run was accepted
+            standby.promote([servers.postgres_front, servers.postgres_proxy])
+            system.engine.dispose()
+            system.services.ledger.close()
+            load.forget(since=since, until=system.services.ledger.now())
+    return _after_set_back(system, load)
+
+
+def _after_set_back(system: ChaosSystem, load: Load) -> Recovered:
+    """The reconciler has noticed, everything was looked through, and a check comes to its end."""
+    canary = load.canary()
+
+    def asked() -> bool:
+        try:
+            forgotten = system.services.ledger.forgotten()
+        except AcisError:
+            return False
+        return forgotten.registry_since is None and forgotten.outcomes_since is None and canary()
+
+    return asked
 
 
 def outage_of_mlflow(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
@@ -517,6 +570,8 @@ FAULTS: dict[str, Fault] = {
     "answers of Redis lost": lose_answers("Redis"),
     "volume full": fill_volume,
     "registry emptied": empty_registry,
+    "ledger restored from a while ago": restore_ledger,
+    "asynchronous failover": fail_over,
 }
 
 

@@ -125,7 +125,8 @@ def look(system: ChaosSystem, load: Load, *, until: datetime) -> Found:
         wrong=tuple(_wrongly_promoted(system)),
         other=(
             *_champions(system),
-            *_late_slots(system),
+            *_strangers(system),
+            *_late_slots(system, load),
             *_left_running(system),
             *_outcomes(system),
             *_left_over(system),
@@ -250,13 +251,16 @@ def _missing_slots(system: ChaosSystem, *, since: datetime, until: datetime) -> 
             slot += EVERY
 
 
-def _late_slots(system: ChaosSystem) -> Iterator[str]:
+def _late_slots(system: ChaosSystem, load: Load) -> Iterator[str]:
+    lasts = timedelta(seconds=SLOT_WITHIN_S)
     for strategy in BEATEN:
         free = datetime.min.replace(tzinfo=UTC)
         for due, opened, ended in _slots(system, strategy):
             # One run of a strategy at a time: a slot waits for the one before.
             late_s = (opened - max(due, free)).total_seconds()
-            if late_s > SLOT_WITHIN_S:
+            # What was opened in a time that the ledger forgot is opened again after it.
+            is_forgotten = any(since - lasts <= due <= until + lasts for since, until in load.forgotten)
+            if late_s > SLOT_WITHIN_S and not is_forgotten:
                 yield f"the slot of {strategy} that was due at {due} was opened {late_s:.0f} s late"
             free = ended
 
@@ -301,6 +305,29 @@ def _wrongly_promoted(system: ChaosSystem) -> Iterator[str]:
                     yield f"version {version.version} of {strategy} is in Production and was {found or 'never judged'}"
 
 
+def _strangers(system: ChaosSystem) -> Iterator[str]:
+    """Versions of runs that the ledger does not know are in quarantine, in no stage, and were never decided about."""
+    ledger = system.services.ledger
+    for strategy in STRATEGIES:
+        versions = system.services.registry.versions(f"acis_{strategy}_classifier")
+        made_by = {version.version: version.tags.get(RUN_TAG, "") for version in versions}
+        unknown = ledger.unknown_runs(sorted(made_by.values()))
+        for version in versions:
+            if made_by[version.version] not in unknown:
+                continue
+            name = f"{version.name}/{version.version}"
+            if not ledger.is_quarantined("version", name):
+                yield f"version {name} is of run {made_by[version.version]}, which the ledger does not know"
+            if version.aliases or version.stage in ("Production", "Staging"):
+                yield f"version {name}, which is in quarantine, is {version.stage} {version.aliases}"
+            if system.rows(
+                "SELECT 1 FROM mlops_promotion WHERE strategy = :s AND version = :v AND target_stage = 'Production'",
+                s=strategy,
+                v=version.version,
+            ):
+                yield f"version {name}, which is in quarantine, was promoted"
+
+
 def _left_running(system: ChaosSystem) -> Iterator[str]:
     gateway = Gateway(system.servers.mlflow_url)
     experiments = [gateway.experiment_id(name) for name in _experiments()]
@@ -332,8 +359,9 @@ def _left_over(system: ChaosSystem) -> Iterator[str]:
         yield f"checkpoints of {len(left)} of {n_trained} trainings were left to housekeeping"
     tidy(system.services)  # what a killed worker left is taken away by the hour
     left = system.services.checkpoints.newest()
-    if left:
-        yield f"checkpoints are left of {', '.join(left)}"
+    quarantined = {one.name for one in system.services.ledger.quarantined() if one.kind == "checkpoint"}
+    if left.keys() - quarantined:
+        yield f"checkpoints are left of {', '.join(left.keys() - quarantined)}"
     asker = Celery("an-asker", broker=system.servers.redis_url, set_as_current=False)
     let_replies_expire(asker)  # and this too
     asker.close()

@@ -6,7 +6,8 @@ import json
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +47,9 @@ class Load:
         self._system, self._rng, self._at_once, self._cancels = system, rng, at_once, cancels
         self.accepted: set[str] = set()
         self.cancelled: set[str] = set()
+        self.forgotten: list[tuple[datetime, datetime]] = []
+        """Times that the ledger was set back over: what was accepted then may be lost, which is stated."""
+        self._paused = threading.Lock()
         self.since: datetime | None = None
         """From when on each minute has a slot: the timetable has begun."""
         self._closing = threading.Event()
@@ -115,6 +119,18 @@ class Load:
             self._program.tasks[name].apply_async(kwargs=arguments, task_id=task_id)
         return task_id
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is asked for meanwhile."""
+        with self._paused:
+            yield
+
+    def forget(self, *, since: datetime, until: datetime) -> None:
+        """The ledger was set back to `since`: what it does not know any more was accepted in vain."""
+        ledger = self._system.services.ledger
+        self.accepted -= ledger.unknown_runs(sorted(self.accepted))
+        self.forgotten.append((since, until))
+
     def canary(self) -> Callable[[], bool]:
         """Whether a check that was asked for from now on has come to its end."""
         asked: list[str] = []
@@ -133,7 +149,8 @@ class Load:
     def _ask(self) -> None:
         while not self._closing.wait(PAUSE_S):
             try:
-                self._ask_once()
+                with self._paused:
+                    self._ask_once()
             except AcisError as exc:
                 log.info("load.refused", error=str(exc))
             except (OperationalError, OSError) as exc:

@@ -20,6 +20,7 @@ UNREACHED = {
     "ledger.cancel": "the command's and the page's process, which nobody restarts",
     "ledger.requeue": "as above",
     "ledger.set_draining": "as above",
+    "ledger.settle_quarantined": "as above",
     "ledger.edit_policy": "as above",
     "ledger.accept_registry": "as above",
     "ledger.identify": "of champions that an earlier version of this system promoted; one statement, done again",

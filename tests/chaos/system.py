@@ -118,6 +118,8 @@ class ChaosSystem:
     roles: Roles
     emptied: list[datetime] = field(default_factory=list)
     """When the registry lost versions, by the ledger's clock"""
+    restored_age_s: float = 8.0
+    """How old the backup is that the ledger is restored from; three minutes in the long suite."""
 
     @cached_property
     def services(self) -> Services:
@@ -132,7 +134,7 @@ class ChaosSystem:
     @cached_property
     def mlflow_engine(self) -> Engine:
         """MLflow's own tables."""
-        url = make_url(self.servers.database_url).set(database="mlflow")
+        url = make_url(self.servers.mlflow_postgres.server_url).set(database="mlflow")
         return create_engine(url, pool_pre_ping=True, poolclass=NullPool)
 
     def rows(self, query: str, **values: Any) -> list[Any]:
@@ -176,6 +178,7 @@ def run_system(
     renew_s: float = 1.0,
     reconcile_s: float = 1.0,
     roles: tuple[tuple[str, ...], ...] = ROLES,
+    restored_age_s: float = 8.0,
 ) -> Iterator[ChaosSystem]:
     """Servers, data and roles until the block ends; then nothing of them is left."""
     with ExitStack() as stack:
@@ -211,7 +214,13 @@ def run_system(
         environment = environment_of(settings) | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
         running = stack.enter_context(Roles(list(roles), environment, place / "log"))
         system = ChaosSystem(
-            folder=folder, place=place, volume=volume, servers=servers, settings=settings, roles=running
+            folder=folder,
+            place=place,
+            volume=volume,
+            servers=servers,
+            settings=settings,
+            roles=running,
+            restored_age_s=restored_age_s,
         )
         stack.callback(system.engine.dispose)
         stack.callback(system.services.ledger.close)

@@ -35,18 +35,18 @@ _COME_AGAIN = {"55P03", "40P01"}
 def create_table(name: str, *parts: SchemaItem) -> None:
     """A table with columns and constraints; nothing where it is there."""
     migration, connection = _migration(), op.get_bind()
-    is_new = not sa.inspect(connection).has_table(name)
-    _locking(f"table {name}", lambda: op.create_table(name, *parts, if_not_exists=True))
-    if is_new:
-        migration.new_tables.add(name)
+    if sa.inspect(connection).has_table(name):
+        return
+    _locking(f"table {name}", lambda: op.create_table(name, *parts))
+    migration.new_tables.add(name)
 
 
 def add_column(table: str, column: sa.Column[Any]) -> None:
     """A column that may be NULL, or has a constant default: no row is written. Nothing where it is there."""
-    if op.get_bind().dialect.name == "postgresql":
-        _locking(f"column {table}.{column.name}", lambda: op.add_column(table, column, if_not_exists=True))
-    else:
-        op.add_column(table, column)
+    # Asked for first: to add it where it is would wait for the table all the same.
+    there = {one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)}
+    if column.name not in there:
+        _locking(f"column {table}.{column.name}", lambda: op.add_column(table, column))
 
 
 def create_index(

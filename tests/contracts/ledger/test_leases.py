@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from mlops.errors import LeaseLost
 from mlops.ledger.ledger import SqlLedger
@@ -158,3 +159,20 @@ def test_an_expired_stage_of_a_run_asked_to_stop_is_not_granted_again(timed: Tim
     assert timed.ledger.claim(run_id, Stage.DRIFT, worker="w2") is None
     view = timed.ledger.run(run_id)
     assert (view.state, view.stages[0].state, view.stages[0].token) == (RunState.CANCELLED, StageState.CANCELLED, 1)
+
+
+def test_a_number_that_is_granted_a_second_time_fences_its_first_holder(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    run_id = accepted_and_sent(ledger).run_id
+    forgotten = granted(ledger, run_id, worker="w1")
+    with ledger.database.transaction() as connection:  # what a restore, or a failover, does to the ledger
+        connection.execute(text("UPDATE mlops_stage SET token = 0, state = 'queued', lease_until = NULL"))
+    anew = granted(ledger, run_id, worker="w2")
+    assert anew.token == forgotten.token
+    with pytest.raises(LeaseLost):
+        ledger.renew(forgotten)
+    with pytest.raises(LeaseLost):
+        ledger.finish(forgotten, StageOutcome(result={}, run_state=RunState.SUCCEEDED))
+    with pytest.raises(LeaseLost):
+        ledger.save_checkpoint(forgotten, {})
+    ledger.renew(anew)

@@ -1,0 +1,219 @@
+"""What a ledger knows of having been set back: by a restore, or by a failover to a standby that lacked the last second.
+
+Its position is a number that counts up with each pass of the reconciler, with a random mark. The result backend holds a
+copy: one that is ahead of the ledger's own, or that has another mark for the same number, or another timeline of the
+server, says that the ledger forgot something. Then the time to which it was set back is noted here until everything
+that others hold of the time after it was looked through.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from sqlalchemy import exc, func, insert, select, text, update
+
+from mlops.errors import LedgerError
+from mlops.ledger import tables
+from mlops.ledger.bells import to_be_rung
+from mlops.ledger.columns import AnyRow, now
+from mlops.ledger.part import LedgerPart
+from mlops.ledger.records import Executor, OutcomeMessage, StageState
+
+_position = tables.position.c
+_quarantine = tables.quarantine.c
+_stage = tables.stage.c
+_NAME = "ledger"
+
+Kept = Literal["version", "run", "checkpoint"]
+KEPT: tuple[Kept, ...] = ("version", "run", "checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a ledger is."""
+
+    number: int
+    mark: str
+    timeline: int | None
+    """Of the server; None where it has none, or does not say."""
+    noted_at: datetime
+
+    def went_back_from(self, seen: Position) -> bool:
+        """Something that was in the ledger when `seen` was noted is not any more."""
+        if self.timeline is not None and seen.timeline is not None and self.timeline != seen.timeline:
+            return True
+        return self.number < seen.number or (self.number == seen.number and self.mark != seen.mark)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the copy."""
+        return {**vars(self), "noted_at": self.noted_at.isoformat()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Raises ValueError, TypeError, KeyError for anything else."""
+        return cls(**{**document, "noted_at": datetime.fromisoformat(document["noted_at"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """What is still to be looked through; None: nothing."""
+
+    outcomes_since: datetime | None
+    registry_since: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """Something that the ledger does not know, made after the time to which it was set back."""
+
+    kind: Kept
+    name: str
+    run_id: str | None
+    reason: str
+    found_at: datetime
+    settled_at: datetime | None = None
+    settled_by: str | None = None
+    settled_as: str | None = None
+
+
+class NotQuarantined(LedgerError):
+    """There is nothing of that name in quarantine."""
+
+
+class SettingBack(LedgerPart):
+    """The ledger's position, and the quarantine."""
+
+    def position(self) -> Position | None:
+        """Where the ledger is; None: it was never noted."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(tables.position).where(_position.name == _NAME)).one_or_none()
+        return None if row is None else _position_of(row, self._timeline())
+
+    def note_position(self) -> Position:
+        """The next position; called by the one who holds the reconcilers' lock."""
+        values = {"mark": secrets.token_hex(8), "noted_at": now()}
+        adding = self.database.insert(tables.position).values(name=_NAME, number=1, **values)
+        counting = adding.on_conflict_do_update(
+            index_elements=[_position.name], set_={"number": _position.number + 1, **values}
+        )
+        with self.database.transaction("ledger.note_position") as connection:
+            row = connection.execute(counting.returning(tables.position)).one()
+        return _position_of(row, self._timeline())
+
+    def was_set_back(self, *, to: datetime) -> None:
+        """Everything that others hold of the time since then is to be looked through; messages are sent again."""
+        with self.database.transaction("ledger.was_set_back") as connection:
+            row = connection.execute(
+                select(_position.outcomes_since, _position.registry_since).where(_position.name == _NAME)
+            ).one_or_none()
+            values = {"outcomes_since": to, "registry_since": to}
+            if row is None:
+                connection.execute(
+                    insert(tables.position).values(
+                        name=_NAME, number=1, mark=secrets.token_hex(8), noted_at=now(), **values
+                    )
+                )
+            else:
+                earlier = {
+                    name: min(to, getattr(row, name)) if getattr(row, name) is not None else to for name in values
+                }
+                connection.execute(update(tables.position).where(_position.name == _NAME).values(**earlier))
+            connection.execute(
+                update(tables.stage)
+                .where(_stage.state == StageState.QUEUED, _stage.executor == Executor.CELERY)
+                .values(**to_be_rung())
+            )
+
+    def forgotten(self) -> Forgotten:
+        """What is still to be looked through."""
+        query = select(_position.outcomes_since, _position.registry_since).where(_position.name == _NAME)
+        with self.database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return Forgotten(outcomes_since=None, registry_since=None)
+        return Forgotten(outcomes_since=row.outcomes_since, registry_since=row.registry_since)
+
+    def looked_through(self, what: Literal["outcomes", "registry"]) -> None:
+        """Nothing is left to do there."""
+        with self.database.transaction("ledger.looked_through") as connection:
+            connection.execute(update(tables.position).where(_position.name == _NAME).values({f"{what}_since": None}))
+
+    def quarantine(self, found: Iterable[Quarantined]) -> list[Quarantined]:
+        """Put them there; those that were not there yet, and were never released."""
+        new = []
+        with self.database.transaction("ledger.quarantine") as connection:
+            for one in found:
+                adding = self.database.insert(tables.quarantine).values(
+                    kind=one.kind, name=one.name, run_id=one.run_id, reason=one.reason, found_at=now()
+                )
+                added = adding.on_conflict_do_nothing().returning(_quarantine.name)
+                if connection.execute(added).one_or_none() is not None:
+                    new.append(one)
+        return new
+
+    def quarantined(self, *, all_of_them: bool = False) -> list[Quarantined]:
+        """What is there, oldest first; `all_of_them`: what was released or deleted too."""
+        query = select(tables.quarantine).order_by(_quarantine.found_at, _quarantine.kind, _quarantine.name)
+        if not all_of_them:
+            query = query.where(_quarantine.settled_at.is_(None))
+        with self.database.reading() as connection:
+            return [Quarantined(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 -- SQLAlchemy's way
+
+    def is_quarantined(self, kind: Kept, name: str) -> bool:
+        """It is there, and nobody has released it."""
+        query = select(func.count()).where(
+            _quarantine.kind == kind, _quarantine.name == name, _quarantine.settled_at.is_(None)
+        )
+        with self.database.reading() as connection:
+            return bool(connection.scalar(query))
+
+    def settle_quarantined(self, kind: str, name: str, *, actor: str, settled: Literal["released", "deleted"]) -> None:
+        """A person decided about it. Raises NotQuarantined."""
+        with self.database.transaction("ledger.settle_quarantined") as connection:
+            done = connection.execute(
+                update(tables.quarantine)
+                .where(_quarantine.kind == kind, _quarantine.name == name, _quarantine.settled_at.is_(None))
+                .values(settled_at=now(), settled_by=actor, settled_as=settled)
+            )
+            if done.rowcount == 0:
+                raise NotQuarantined(f"no {kind} {name!r} is in quarantine; `acis quarantine` lists what is")
+            connection.execute(
+                insert(tables.audit).values(
+                    actor=actor, action=f"quarantine.{settled}", subject=f"{kind} {name}"[:255], created_at=now()
+                )
+            )
+
+    def outcomes_of(self, run_ids: Collection[str]) -> dict[str, OutcomeMessage]:
+        """Of those of the runs that have ended, by run."""
+        if not run_ids:
+            return {}
+        outbox, run = tables.outbox.c, tables.run.c
+        query = (
+            select(outbox.run_id, outbox.state, run.outcome)
+            .join(tables.run, run.run_id == outbox.run_id)
+            .where(outbox.run_id.in_(run_ids), run.state.not_in(("queued", "running")))
+        )
+        with self.database.reading() as connection:
+            return {
+                row.run_id: OutcomeMessage(run_id=row.run_id, state=row.state, body=row.outcome)
+                for row in connection.execute(query)
+            }
+
+    def _timeline(self) -> int | None:
+        """The first eight digits of a segment's name: a standby is promoted onto a timeline of its own."""
+        if not self.database.is_postgresql:
+            return None
+        query = text("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")
+        try:
+            with self.database.reading() as connection:
+                return int(str(connection.scalar(query)), 16)
+        except exc.DBAPIError:  # some hosted servers have no such function, or keep it to themselves
+            return None
+
+
+def _position_of(row: AnyRow, timeline: int | None) -> Position:
+    return Position(number=row.number, mark=row.mark, noted_at=row.noted_at, timeline=timeline)
