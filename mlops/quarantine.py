@@ -68,7 +68,7 @@ def _look_through(services: Services, since: datetime) -> list[Quarantined]:
             _show_again(services, name, services.strategies[name].model_name, since)
     services.ledger.looked_through("registry")
     for one in new:
-        log.warning("ledger.quarantined", kind=one.kind, name=one.name, run_id=one.run_id, action="`acis quarantine`")
+        log.warning("ledger.quarantined", kind=one.kind, what=one.name, run_id=one.run_id, action="`acis quarantine`")
     return new
 
 

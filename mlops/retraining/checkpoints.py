@@ -61,7 +61,7 @@ class StageCheckpoints:
             log.warning("checkpoint.not_kept", run_id=self._grant.run_id, error=str(exc), next="tried at the next one")
             return
         self._pending, self._named, self._saved_at = None, written, self._monotonic()
-        log.info("checkpoint.kept", name=name, bytes=len(payload))
+        log.info("checkpoint.kept", checkpoint=name, bytes=len(payload))
         if before is not None and before.path != written.path:
             self._forget(lambda: self._store.delete(before))
 

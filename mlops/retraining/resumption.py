@@ -75,8 +75,10 @@ class BoundControl:
             return None
         name, _, fingerprint = found[0].partition("@")
         if fingerprint != self._fingerprint:
-            log.info("checkpoint.of_another_training", name=name, next="the rows or parameters changed; begins anew")
+            log.info(
+                "checkpoint.of_another_training", checkpoint=name, next="the rows or parameters changed; begins anew"
+            )
             return None
         self.resumed_from = name
-        log.info("checkpoint.resumed", name=name)
+        log.info("checkpoint.resumed", checkpoint=name)
         return name, found[1]
