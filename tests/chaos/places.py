@@ -21,6 +21,10 @@ UNREACHED = {
     "ledger.requeue": "as above",
     "ledger.set_draining": "as above",
     "ledger.settle_quarantined": "as above",
+    **dict.fromkeys(
+        ("ledger.was_set_back", "ledger.looked_through", "ledger.quarantine"),
+        "needs a ledger that was set back; the next pass does it again",
+    ),
     "ledger.edit_policy": "as above",
     "ledger.accept_registry": "as above",
     "ledger.identify": "of champions that an earlier version of this system promoted; one statement, done again",
