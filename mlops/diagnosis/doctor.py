@@ -18,6 +18,7 @@ from mlops.errors import AcisError, DataError
 from mlops.features.frame import column_roles, left_out, select_features
 from mlops.features.labels import parse_label
 from mlops.features.panel import counted_dates, date_facts
+from mlops.features.row_numbers import mark_row_numbers
 from mlops.features.windows import drift_windows, training_window
 from mlops.ledger.schema import schema_state
 from mlops.ledger.schema_check import schema_differences
@@ -229,6 +230,8 @@ def _features(services: Services) -> Iterator[Answer]:
 
 def _strategy_features(services: Services, strategy: Strategy, columns: Sequence[Column]) -> Answer:
     subject = f"features of {strategy.name}"
+    as_of = resolve_as_of(None, strategy, services.source, today=services.feature_day())
+    columns = mark_row_numbers(services.source, strategy.name, columns, strategy.data, as_of=as_of)
     features = select_features(columns, strategy.data)
     untold = left_out(column_roles(columns, strategy.data))
     label = parse_label(strategy.training.label)
@@ -240,7 +243,6 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
             found=f"the label {strategy.training.label!r} needs {', '.join(absent)}, which the view lacks",
             mend="add the column to the view, or change training.label",
         )
-    as_of = resolve_as_of(None, strategy, services.source, today=services.feature_day())
     reference, current = drift_windows(as_of, strategy.data)
     training = training_window(as_of, strategy.training)
     window = Window(start=min(reference.start, training.start), end=as_of)

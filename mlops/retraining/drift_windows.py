@@ -22,6 +22,7 @@ from mlops.drift_detection.seasons import season_history
 from mlops.errors import EmptyWindow
 from mlops.features.frame import ColumnRole, column_roles, select_features
 from mlops.features.panel import counted_dates, date_facts
+from mlops.features.row_numbers import mark_row_numbers
 from mlops.features.sampling_plan import SamplingPlan, plan_sampling
 from mlops.features.windows import calibration_window, drift_windows
 from mlops.ports import Column, FeatureSource, Window
@@ -85,9 +86,9 @@ def read_windows(
     not comes in pieces that are thinned on arrival.
     Raises EmptyWindow, MissingColumn, SourceUnavailable.
     """
-    view = source.columns()
-    features, targets = columns_read(view, strategy)
     decided = resolve_as_of(as_of, strategy, source, today=today)
+    view = mark_row_numbers(source, strategy.name, source.columns(), strategy.data, as_of=decided)
+    features, targets = columns_read(view, strategy)
     reference_window, current_window = drift_windows(decided, strategy.data)
     history_window = calibration_window(reference_window, strategy.drift.calibration_days)
     earliest = season_history(decided, strategy.data, strategy.drift).start if seasons else history_window.start

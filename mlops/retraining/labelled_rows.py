@@ -16,6 +16,7 @@ from mlops.errors import EmptyWindow, MissingColumn, UnusableFeatures
 from mlops.features.frame import ColumnRole, column_roles, equal_values, repeated_keys, select_features
 from mlops.features.labels import impossible, is_return, label_numbers, parse_label
 from mlops.features.panel import counted_dates
+from mlops.features.row_numbers import mark_row_numbers
 from mlops.features.sampling import RowMarks
 from mlops.features.windows import training_window
 from mlops.training.matrix import FeatureMatrix
@@ -73,6 +74,8 @@ def read_labelled(
     """
     label = parse_label(strategy.training.label)
     columns = source.columns()
+    if features is None:
+        columns = mark_row_numbers(source, strategy.name, columns, strategy.data, as_of=as_of)
     names = {column.name for column in columns}
     chosen = features or select_features(columns, strategy.data)
     missing = sorted({*label.columns, *chosen} - names)
