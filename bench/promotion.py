@@ -1,10 +1,11 @@
-"""How often the promotion decision errs: equal models (A/A) on real prices, planted panels of known skill.
+"""How often the promotion decision errs: equal models (A/A) on real prices, planted panels of known skill, whole years.
 
-    python bench/promotion.py [--cases 200] [--quick] [--json]
+    python bench/promotion.py [--cases 200] [--sequences 200] [--only sequences] [--quick] [--json]
 
 A/A: on the sample's five strategies and on days of 25 years, a model is trained as the train stage does, once more with
 another seed, and judged against the first. Planted: 20 names, 60 held-out dates, labels that look 20 dates ahead, and
-scores whose true AUC is known. --quick: a tenth of the cases, under 45 s.
+scores whose true AUC is known. Sequences: a new challenger every week for 60 weeks, each decided with the evidence and
+the error budget of those before it, until one replaces the champion. --quick: a tenth of the cases, under 45 s.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import replace
 from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -35,18 +37,25 @@ from config.settings import ROOT
 from mlops.features.sample import compute_sample
 from mlops.features.source import open_source
 from mlops.ports import Progress, TrainingData
+from mlops.promotion import paired
 from mlops.promotion.date_parts import ScoredRows, date_parts
+from mlops.promotion.deflation import LOOKBACK_DAYS
+from mlops.promotion.error_budget import YEAR_DAYS, allowance
 from mlops.promotion.evidence import CommonDates, Facts, evidence_of
+from mlops.promotion.gates import apply_gates
 from mlops.promotion.paired import SEED
-from mlops.promotion.simulation import planted_pair
+from mlops.promotion.simulation import planted_pair, planted_sequence
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.strategies import PromotionPolicy, Strategy
 from mlops.strategy_file import load_strategies
-from mlops.training.metrics import evaluate_classifier, majority_class_share
+from mlops.training.metrics import evaluate_classifier, majority_class_share, roc_auc
 from mlops.training.splits import split_by_date
 from mlops.training.trainer import load_trainer
 
-UNGATED = PromotionPolicy(min_accuracy=None)
+UNGATED = PromotionPolicy(min_accuracy=None, floor=None)
+WEEKS = 60
+WITHIN = (4, 13, 26, 52)
+"""Weeks within which the table counts replacements."""
 DESIGNS = {
     "own errors, a common market": {"common": 0.3, "shared": 0.5},
     "errors that share nothing": {"common": 0.3, "shared": 0.0},
@@ -71,14 +80,15 @@ class Quiet:
         """None."""
 
 
-def decided(
+def evidence(
     challenger: ScoredRows,
     champion: ScoredRows,
     *,
     policy: PromotionPolicy = UNGATED,
     share: float = 0.5,
     horizon: int = 20,
-) -> str:
+    **of_facts: Any,  # noqa: ANN401 -- fields of the facts
+) -> dict[str, Any]:
     """The whole decision, as the promote stage has it made."""
     metrics = [
         evaluate_classifier(rows.y, rows.probability, train_positive_share=share).metrics
@@ -89,20 +99,115 @@ def decided(
         last=str(challenger.dates[-1]),
         n_dates=len(np.unique(challenger.dates)),
         n_rows=len(challenger.y),
-        data_fingerprint="",
-        champion_data_fingerprint="",
+        data_fingerprint=str(challenger.dates[0]),
+        champion_data_fingerprint=str(challenger.dates[0]),
         is_enough=True,
         challenger=metrics[0],
         champion=metrics[1],
         parts_challenger=date_parts(policy.main_metric, challenger),
         parts_champion=date_parts(policy.main_metric, champion),
+        gate_parts={
+            gate.metric: date_parts(gate.metric, champion)
+            for gate in apply_gates(policy, metrics[1])
+            if not gate.passed
+        },
     )
+    given = {"version": "2", "model_sha256": None, "earlier_challengers": (), "error_spent": 0.0} | of_facts
     facts = Facts(
-        kind="promote", as_of=None, version="2", metrics=metrics[0], model_sha256=None, data_fingerprint=None,
-        holdout=(None, None), champion={"version": "1", "seq": 1}, policy=policy, horizon_dates=horizon, seed=SEED,
-        tuning_trials=0, earlier_challengers=(), code={}, common=common,
+        kind="promote", as_of=None, metrics=metrics[0], data_fingerprint=None, holdout=(None, None),
+        champion={"version": "1", "seq": 1}, policy=policy, horizon_dates=horizon, seed=SEED, tuning_trials=0,
+        code={}, common=common, **given,
     )  # fmt: skip
-    return str(evidence_of(facts)["decision"])
+    return evidence_of(facts)
+
+
+def decided(challenger: ScoredRows, champion: ScoredRows, **how: Any) -> str:  # noqa: ANN401 -- as `evidence` takes it
+    return str(evidence(challenger, champion, **how)["decision"])
+
+
+# --------------------------------------------------------------------------- sequences of weekly decisions
+
+
+def area(rows: ScoredRows) -> float:
+    return roc_auc(rows.y == 1, rows.probability) or 0.5
+
+
+def hits(rows: ScoredRows) -> float:
+    return float(np.mean((rows.probability >= 0.5) == (rows.y == 1)))
+
+
+paired.stationary_counts = lru_cache(maxsize=64)(paired.stationary_counts)
+
+
+def first_replaced(design: str, areas: tuple[float, float], policy: PromotionPolicy, number: int) -> int:
+    """The week, counted from 1, in which a sequence's champion is replaced; 0 where it is not within WEEKS."""
+    pairs = planted_sequence(
+        np.random.default_rng([17, number]),
+        challenger_auc=areas[0],
+        champion_auc=areas[1],
+        n_decisions=WEEKS,
+        **DESIGNS[design],  # type: ignore[arg-type]
+    )
+    earlier: list[dict[str, Any]] = []
+    spent: list[float] = []
+    has_gates = policy.min_accuracy is not None
+    for week, (challenger, champion) in enumerate(pairs, start=1):
+        in_year = sum(spent[-YEAR_DAYS // 7 :])
+        about = {"version": str(week + 1), "model_sha256": f"{week:064d}", "metric": "roc_auc", "margin": policy.margin}
+        if area(challenger) - area(champion) < (0.0 if has_gates else policy.margin):
+            # Neither path replaces a champion by such a challenger: the level is spent for nothing.
+            allowed = allowance(policy.yearly_error or 0.0, in_year, has_gates=has_gates)
+            spent.append(allowed.spends)
+            missed = [] if policy.min_accuracy is None or hits(champion) >= policy.min_accuracy else ["accuracy"]
+            earlier.append({**about, "rows": str(week), "predictions": None, "level": allowed.level, "missed": missed})
+            continue
+        # The same resamples serve every week; the stage, which decides once, makes them anew.
+        found = evidence(
+            challenger,
+            champion,
+            policy=policy,
+            version=about["version"],
+            model_sha256=about["model_sha256"],
+            earlier_challengers=tuple(earlier[-LOOKBACK_DAYS // 7 :]),
+            error_spent=in_year,
+        )
+        if found["decision"] == "promote":
+            return week
+        spent.append(found["error"]["spends"])
+        missed = [gate["metric"] for gate in found["missed_gates"]]
+        level = found["error"]["level"]
+        earlier.append({**about, "rows": str(week), "predictions": None, "level": level, "missed": missed})
+    return 0
+
+
+LASTING, OWN = "errors as lasting as labels, half shared", "own errors, a common market"
+NOISE = PromotionPolicy(min_accuracy=0.57, floor=None)
+"""A gate around the accuracy of models of AUC .60: which of them miss it on 60 dates is chance."""
+SEQUENCES = (
+    ("equal (.60), lasting errors, half shared", LASTING, (0.60, 0.60), UNGATED),
+    ("equal (.60), the same, a gate at their own accuracy", LASTING, (0.60, 0.60), NOISE),
+    ("equal (.60), a row's own errors, half shared", OWN, (0.60, 0.60), UNGATED),
+    ("worse (.55/.65), lasting errors, half shared", LASTING, (0.55, 0.65), UNGATED),
+    ("better (.65/.60), lasting errors, half shared", LASTING, (0.65, 0.60), UNGATED),
+    ("better (.65/.55), lasting errors, half shared", LASTING, (0.65, 0.55), UNGATED),
+    ("better (.70/.55), lasting errors, half shared", LASTING, (0.70, 0.55), UNGATED),
+    ("better (.65/.60), a row's own errors, half shared", OWN, (0.65, 0.60), UNGATED),
+    ("better (.65/.55), a row's own errors, half shared", OWN, (0.65, 0.55), UNGATED),
+)
+
+
+def print_sequences(pool: ProcessPoolExecutor, n: int, figures: dict[str, float]) -> None:
+    print(f"\nSequences of {WEEKS} weekly decisions, 60 held-out dates each, {n} a row: share replaced within weeks")
+    heading = "".join(f"{weeks:>8}" for weeks in (*WITHIN, WEEKS))
+    print(f"{'challengers / champion':<54}{heading}{'median':>8}")
+    for number, (title, design, areas, policy) in enumerate(SEQUENCES):
+        weeks = np.array(list(pool.map(partial(first_replaced, design, areas, policy), range(n))))
+        shares = [float(np.mean((weeks > 0) & (weeks <= limit))) for limit in (*WITHIN, WEEKS)]
+        median = float(np.median(np.where(weeks > 0, weeks, np.inf)))
+        said = f"{median:.0f}" if np.isfinite(median) else f"> {WEEKS}"
+        print(f"{title:<54}" + "".join(f"{one:>8.3f}" for one in shares) + f"{said:>8}", flush=True)
+        if number < 2:
+            figures[("sequence_replaced_share", "sequence_gated_replaced_share")[number]] = shares[-1]
 
 
 # --------------------------------------------------------------------------- A/A on real prices
@@ -197,9 +302,15 @@ def main() -> None:
     parser.add_argument("--holdout-dates", type=int, default=60)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--sequences", type=int, default=200)
+    parser.add_argument("--only", choices=["sequences"])
     options = parser.parse_args()
     n = 20 if options.quick else options.cases
     figures: dict[str, float] = {"cases": n}
+    if options.only:
+        with ProcessPoolExecutor() as pool:
+            print_sequences(pool, options.sequences, figures)
+        return
     with ProcessPoolExecutor() as pool, sample_file() as path:
         found = list(pool.map(partial(a_against_a, path, options.holdout_dates), range(n)))
         alone, gated = [row[0] for row in found], [row[1] for row in found]
@@ -226,6 +337,8 @@ def main() -> None:
             if design == next(iter(DESIGNS)):
                 figures["planted_promoted_share"], figures["equal_promoted_share"] = shares[:2]
                 figures["planted_worse_promoted_share"] = shares[2]
+        if not options.quick:
+            print_sequences(pool, options.sequences, figures)
     figures["decision_ms"] = float(np.median(times))
     print(f"\nA decision, evidence and all: {figures['decision_ms']:.0f} ms")
     if options.json:

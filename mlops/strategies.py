@@ -232,6 +232,9 @@ class PromotionPolicy:
     gates: dict[str, float | None] = field(default_factory=dict)
     """Bars on any metric that is logged: `{ sharpe_ratio = 0.5 }`. log_loss, brier and max_drawdown are bars from
     above, all others from below."""
+    floor: Literal["log_loss", "brier"] | None = "log_loss"
+    """What any useful model is: more accurate than the majority class of the held-out dates, better on this proper
+    score than a constant probability at their base rate, and with predictions that vary. None: not asked."""
     comparison: Literal["paired", "gates"] = "paired"
     """`paired`: a challenger must be better than the champion on the same held-out dates. `gates`, the documented
     rule: one that clears its gates is promoted, whatever the champion is."""
@@ -243,6 +246,9 @@ class PromotionPolicy:
     brings, and another seed is worth as much."""
     confidence: float = 0.95
     """Probability, after deflation, that it is better by the margin. The champion is kept as better by the same."""
+    yearly_error: float | None = 0.10
+    """Probability with which all comparisons of 365 days together may replace a champion by one that is as good; each
+    decision spends a part of it (`mlops.promotion.error_budget`). None: each decision is judged by itself."""
     max_champion_age: int | None = None
     """Days since the champion's training after which a challenger that clears its gates replaces it; None: never."""
     accepted_findings: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from mlops.features.labels import parse_label
 from mlops.promotion.findings import code_fault
 from mlops.strategies import MAX_FOLDS, Strategy
 from mlops.training.metric_names import form_fault
+from mlops.training.parameters import params_faults, search_faults
 from mlops.training.search_space import search_fault
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -35,6 +36,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 LEAST_SAMPLE = 100_000
 #: Tables of a strategy.
 POLICIES = ("data", "drift", "training", "findings", "promotion", "schedule", "execution")
+#: Values that the release before does not know and refuses in a snapshot.
+_NEW_VALUES = {"promotion": ("floor", "yearly_error")}
 _adapter: TypeAdapter[Strategy] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(Strategy))
 
 
@@ -109,8 +112,17 @@ def snapshot(strategy: Strategy) -> dict[str, Any]:
 
 
 def run_policy(settled: Settled) -> dict[str, Any]:
-    """The snapshot that a run keeps: every value, and under `origins` where each that is no default is from."""
-    return {**snapshot(settled.strategy), "origins": dict(settled.origins)}
+    """The snapshot that a run keeps: every value, and under `origins` where each that is no default is from.
+
+    Values of this release that are their default are left out, so that a worker of the release before can restore it.
+    """
+    kept = snapshot(settled.strategy)
+    for policy, names in _NEW_VALUES.items():
+        default = snapshot(Strategy(name=settled.strategy.name))[policy]
+        for name in names:
+            if kept[policy][name] == default[name]:
+                del kept[policy][name]
+    return {**kept, "origins": dict(settled.origins)}
 
 
 def restore(policy: Mapping[str, Any]) -> Strategy:
@@ -175,6 +187,7 @@ def _check_meaning(strategy: Strategy) -> None:
         suspect.random_split_gap,
     )
     promotion = strategy.promotion
+    shares = (promotion.min_accuracy, promotion.min_roc_auc, promotion.min_f1)
     deadlines = (execution.drift_deadline_s, execution.train_deadline_s, execution.promote_deadline_s)
     wrong = [
         rule
@@ -240,9 +253,18 @@ def _check_meaning(strategy: Strategy) -> None:
             f"promotion.confidence is a probability from 0.5 up to, but not, 1 (found {promotion.confidence})": (
                 0.5 <= promotion.confidence < 1
             ),
+            f"promotion.yearly_error is a probability above 0 and below 1, or none (found {promotion.yearly_error})": (
+                promotion.yearly_error is None or 0 < promotion.yearly_error < 1
+            ),
             f"promotion.margin is at least 0 and finite (found {promotion.margin})": 0 <= promotion.margin < math.inf,
             f"promotion.max_champion_age is at least 1 day (found {promotion.max_champion_age})": (
                 promotion.max_champion_age is None or promotion.max_champion_age >= 1
+            ),
+            f"promotion.min_accuracy, min_roc_auc and min_f1 are shares from 0 to 1 (found {shares})": all(
+                bar is None or 0 <= bar <= 1 for bar in shares
+            ),
+            f"promotion.min_lift_over_majority is from -1 to 1 (found {promotion.min_lift_over_majority})": (
+                promotion.min_lift_over_majority is None or -1 <= promotion.min_lift_over_majority <= 1
             ),
             f"promotion.gates are finite numbers (found {promotion.gates})": all(
                 bar is None or math.isfinite(bar) for bar in promotion.gates.values()
@@ -251,7 +273,9 @@ def _check_meaning(strategy: Strategy) -> None:
         if not holds
     ]
     wrong += filter(None, (form_fault(name, function) for name, function in training.metrics.items()))
-    wrong += filter(None, (search_fault(name, values) for name, values in training.search.items()))
+    wrong += params_faults(training.trainer, training.params)
+    unsearchable = list(filter(None, (search_fault(name, values) for name, values in training.search.items())))
+    wrong += unsearchable or search_faults(training.trainer, training.search)
     wrong += filter(None, map(code_fault, strategy.promotion.accepted_findings))
     for name, cron in (("drift_check", strategy.schedule.drift_check), ("retrain", strategy.schedule.retrain)):
         fault = cron_fault(cron) if cron else None

@@ -12,7 +12,15 @@ from mlops.errors import ChampionMoved
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Champion, Grant, ModelIdentity, Promotion, PromotionDecision
+from mlops.ledger.records import (
+    LIVE,
+    Champion,
+    EarlierDecision,
+    Grant,
+    ModelIdentity,
+    Promotion,
+    PromotionDecision,
+)
 from mlops.ledger.registry_findings import ACCEPTED
 from mlops.ledger.stages import held_by, lease_lost
 
@@ -289,29 +297,39 @@ class Champions(LedgerPart):
                 )
             )
 
-    def challengers_of(
-        self, strategy: str, champion: str, *, since: date, other_than: str, namespace: str = LIVE
-    ) -> tuple[str, ...]:
-        """Versions that were tested against this champion, by decisions dated `since` or later; oldest first.
+    def decisions_since(self, strategy: str, *, since: date, namespace: str = LIVE) -> tuple[EarlierDecision, ...]:
+        """What decisions dated `since` or later came to in a comparison with a champion, oldest first.
 
-        A version that was tested twice counts once. A refused one was stopped by its gates and is none of them.
+        A refused version was stopped by its gates; where it was compared as well, that comparison counts.
         """
+        evidence = _promotion.evidence
         day = func.coalesce(_promotion.as_of, func.date(_promotion.created_at))
+        level = evidence["error"]["level"]
         query = (
-            select(_promotion.version)
+            select(
+                _promotion.version,
+                _promotion.previous_version,
+                _promotion.decision,
+                day.label("day"),
+                evidence["model_sha256"].as_string().label("model_sha256"),
+                evidence["common"]["data_fingerprint"].as_string().label("rows"),
+                evidence["common"]["predictions_challenger"].as_string().label("predictions"),
+                evidence["test"]["metric"].as_string().label("metric"),
+                evidence["test"]["margin"].as_float().label("margin"),
+                level.as_float().label("level"),
+                evidence["error"]["spends"].as_float().label("spends"),
+                evidence["missed_gates"].label("missed"),
+            )
             .where(
                 _promotion.namespace == namespace,
                 _promotion.strategy == strategy,
-                _promotion.previous_version == champion,
-                _promotion.version.not_in([champion, other_than]),
-                _promotion.decision.in_(TESTED),
+                or_(_promotion.decision.in_(TESTED), level.as_float().is_not(None)),
                 day >= since,
             )
-            .group_by(_promotion.version)
-            .order_by(func.min(_promotion.id))
+            .order_by(_promotion.id)
         )
         with self.database.reading() as connection:
-            return tuple(connection.scalars(query))
+            return tuple(_earlier(row) for row in connection.execute(query))
 
     def unprojected(self, *, limit: int = 50) -> list[Promotion]:
         """Live promotions that the registry does not show yet, oldest first.
@@ -421,6 +439,24 @@ def _champion_now(connection: Connection, namespace: str, strategy: str) -> Cham
 def _promotion_where(connection: Connection, condition: ColumnElement[bool]) -> Promotion | None:
     row = connection.execute(select(tables.promotion).where(condition)).one_or_none()
     return None if row is None else _promotion_of(row)
+
+
+def _earlier(row: AnyRow) -> EarlierDecision:
+    day = row.day if isinstance(row.day, date) else date.fromisoformat(str(row.day)[:10])
+    return EarlierDecision(
+        version=row.version,
+        champion=row.previous_version,
+        decision=row.decision,
+        day=day,
+        model_sha256=row.model_sha256,
+        rows=row.rows,
+        predictions=row.predictions,
+        metric=row.metric,
+        margin=row.margin,
+        level=row.level,
+        spends=row.spends or 0.0,
+        missed=tuple(str(gate["metric"]) for gate in row.missed or ()),
+    )
 
 
 def _promotion_of(row: AnyRow) -> Promotion:

@@ -306,6 +306,31 @@ class PromotionDecision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlierDecision:
+    """What later decisions of the strategy need of one."""
+
+    version: str
+    champion: str | None
+    """The version that it was compared with."""
+    decision: str
+    day: date
+    """As of which it was made."""
+    model_sha256: str | None
+    rows: str | None
+    """Digest of the rows that both were scored on."""
+    predictions: str | None
+    """Digest of what the version said of them."""
+    metric: str | None
+    margin: float | None
+    level: float | None
+    """Probability with which it could replace an equally good champion; None where no budget was kept."""
+    spends: float
+    """Of the year's budget."""
+    missed: tuple[str, ...]
+    """Gates that the champion missed on those rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Promotion:
     """A committed row of `mlops_promotion`."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+import structlog
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import create_engine, exc, text
 
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
     from mlops.training.search_space import Dimension
 
+log = structlog.get_logger(__name__)
+
 SCHEMA = "mlops_optuna"
 _LOCK = 0x6F707475  # "optu" as a number: two workers that open the first study make the tables once
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _TAKEN_OVER = "the search was taken over by another worker; this trial does not count"
 #: What the study keeps of the rows it searched on.
-_DATA = "data_fingerprint"
+_DATA, _LIBRARY = "data_fingerprint", "library"
 #: SQLSTATE of a table or a schema that does not exist.
 _GONE = {"42P01", "3F000"}
 #: Trials before any is pruned: a median of fewer says little.
@@ -61,18 +64,27 @@ class Studies:
             self._storage = None
             raise
 
-    def open(self, run_id: str, *, maximise: bool, seed: int, data: str = "") -> Study:
+    def open(self, run_id: str, *, maximise: bool, seed: int, data: str = "", library: str = "") -> Study:
         """The run's study, made where it does not exist; trials that a dead worker left running are failed.
 
         `data`: fingerprint of the rows; trials on other rows cannot be compared, and that study is begun anew.
+        `library`: what trains, with its version; trials of another one are other models, likewise.
         """
         with self._reached():
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             study = self._made(run_id, maximise=maximise)
-            if study.user_attrs.get(_DATA, data) != data:
+            known = study.user_attrs
+            if known.get(_LIBRARY, library) != library:
+                log.warning(
+                    "study.begun_anew",
+                    error=f"its trials were made with {known[_LIBRARY]}, this worker has {library}",
+                    action="run the same versions on all training workers",
+                )
+            if known.get(_DATA, data) != data or known.get(_LIBRARY, library) != library:
                 optuna.delete_study(study_name=run_id, storage=self._tables())
                 study = self._made(run_id, maximise=maximise)
             study.set_user_attr(_DATA, data)
+            study.set_user_attr(_LIBRARY, library)
             for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
                 study.tell(trial.number, state=TrialState.FAIL)
         return Study(study, seed=seed, url=self._url)
@@ -124,7 +136,9 @@ class Study:
         return tuple(_record(place, trial) for place, trial in enumerate(trials))
 
     def run_next(self, space: tuple[Dimension, ...], evaluate: Evaluate, *, first: Mapping[str, Any]) -> None:
-        """Choose parameters, evaluate them, note what came out. `first`: values that the first trial has.
+        """Choose parameters, evaluate them, note what came out.
+
+        first : values of the first trial, which sets nothing else: what it leaves out stays as the caller has it
 
         Raises LeaseLost where another worker has opened the study meanwhile, and what `evaluate` raises.
         """
@@ -135,7 +149,8 @@ class Study:
             if n_finished == 0:
                 self._study.enqueue_trial(dict(first))
             trial = self._study.ask()
-            chosen = {dimension.name: _suggested(trial, dimension) for dimension in space}
+            wanted = [one for one in space if n_finished or one.name in first]
+            chosen = {dimension.name: _suggested(trial, dimension) for dimension in wanted}
 
         def told(step: int, value: float) -> None:
             with _border(self._url):

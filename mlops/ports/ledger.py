@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mlops.ledger.records import (
         Accepted,
         Champion,
+        EarlierDecision,
         FindingKind,
         Finished,
         Grant,
@@ -167,10 +168,8 @@ class Ledger(Protocol):
         """Settle what says that the champion is missing; True where something did."""
         ...
 
-    def challengers_of(
-        self, strategy: str, champion: str, *, since: date, other_than: str, namespace: str = "live"
-    ) -> tuple[str, ...]:
-        """Versions that were tested against this champion, by decisions dated `since` or later; oldest first."""
+    def decisions_since(self, strategy: str, *, since: date, namespace: str = "live") -> tuple[EarlierDecision, ...]:
+        """What decisions dated `since` or later came to in a comparison with a champion, oldest first."""
         ...
 
     def unprojected(self, *, limit: int = 50) -> list[Promotion]:

@@ -188,6 +188,8 @@ class LoggedByRun:
 
 #: Name of the drift profile among a version's artifacts, and of the tag that holds its SHA-256.
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
+XGBOOST_TAG = "xgboost_version"
+"""Tag of a version: the release of XGBoost that trained it; another one gives other trees from the same rows."""
 
 
 UNKNOWN = ModelIdentity()

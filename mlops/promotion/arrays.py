@@ -19,7 +19,7 @@ _LAYOUT = "float64 little-endian, zlib, base64"
 
 def encoded(array: npt.NDArray[np.float64]) -> dict[str, Any]:
     """Shape and content as text."""
-    content = zlib.compress(np.ascontiguousarray(array, dtype="<f8").tobytes(), 9)
+    content = zlib.compress(np.ascontiguousarray(array, dtype="<f8").tobytes(), 6)
     return {"shape": list(array.shape), "layout": _LAYOUT, "content": base64.b64encode(content).decode("ascii")}
 
 

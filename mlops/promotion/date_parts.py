@@ -5,6 +5,7 @@ exactly, so that a resample's value is the same to the last bit on every machine
 
     accuracy   hits, rows                        f1_score   true positives, called, positive
     log_loss   sum of losses, rows               sharpe     return of the position opened on the date
+    brier      sum of squared errors, rows       lift_over_majority   hits, rows, positive rows
     roc_auc    wins of the positives of date d over the negatives of date e (ties half), positives, negatives
 """
 
@@ -47,6 +48,11 @@ def date_parts(metric: str, rows: ScoredRows) -> Parts:
     return _PARTS[metric](rows, of_day, len(days))
 
 
+def has_parts(metric: str) -> bool:
+    """Whether a metric is a function of what each date contributes, without returns."""
+    return metric in _PARTS and metric != "sharpe"
+
+
 def metric_of(metric: str, parts: Parts, counts: npt.NDArray[np.float64], *, horizon_dates: int) -> Floats:
     """(r,) the metric of each resample of `counts` (r, d); nan where it is undefined.
 
@@ -62,7 +68,11 @@ def metric_of(metric: str, parts: Parts, counts: npt.NDArray[np.float64], *, hor
             return np.asarray(
                 2.0 * (counts @ parts["true_positive"]) / (counts @ (parts["called"] + parts["positive"]))
             )
-        return np.asarray((counts @ parts["total"]) / (counts @ parts["rows"]))
+        found = np.asarray((counts @ parts["total"]) / (counts @ parts["rows"]))
+        if metric == "lift_over_majority":
+            share = (counts @ parts["positive"]) / (counts @ parts["rows"])
+            found = found - np.maximum(share, 1.0 - share)
+        return found
 
 
 def influence(metric: str, parts: Parts) -> npt.NDArray[np.float64]:
@@ -78,7 +88,11 @@ def influence(metric: str, parts: Parts) -> npt.NDArray[np.float64]:
         deviation = float(r.std())
         z = (r - r.mean()) / deviation if deviation else np.zeros_like(r)
         return np.asarray(z - (r.mean() / deviation if deviation else 0.0) * (z**2 - 1) / 2)
-    if metric == "f1_score":
+    if metric == "lift_over_majority":
+        of_majority = parts["positive"] if 2 * parts["positive"].sum() >= parts["rows"].sum() else None
+        majority = parts["rows"] - parts["positive"] if of_majority is None else of_majority
+        top, bottom = parts["total"] - majority, parts["rows"]
+    elif metric == "f1_score":
         top, bottom = 2 * parts["true_positive"], parts["called"] + parts["positive"]
     else:
         top, bottom = parts["total"], parts["rows"]
@@ -95,6 +109,15 @@ def _log_loss(rows: ScoredRows, of_day: npt.NDArray[np.intp], n_days: int) -> Pa
     p = np.clip(rows.probability.astype(np.float64), eps, 1 - eps)
     loss = _on_grid(-np.where(rows.y == 1, np.log(p), np.log1p(-p)), _LOSS_GRID)
     return {"total": _sum(loss, of_day, n_days), "rows": _sum(np.ones(len(p)), of_day, n_days)}
+
+
+def _brier(rows: ScoredRows, of_day: npt.NDArray[np.intp], n_days: int) -> Parts:
+    loss = _on_grid((rows.probability.astype(np.float64) - rows.y) ** 2, _LOSS_GRID)
+    return {"total": _sum(loss, of_day, n_days), "rows": _sum(np.ones(len(loss)), of_day, n_days)}
+
+
+def _lift(rows: ScoredRows, of_day: npt.NDArray[np.intp], n_days: int) -> Parts:
+    return {**_accuracy(rows, of_day, n_days), "positive": _sum(rows.y == 1, of_day, n_days)}
 
 
 def _f1(rows: ScoredRows, of_day: npt.NDArray[np.intp], n_days: int) -> Parts:
@@ -152,6 +175,8 @@ def _on_grid(values: npt.NDArray[np.float64], grid: float) -> npt.NDArray[np.flo
 
 _PARTS = {
     "accuracy": _accuracy,
+    "brier": _brier,
+    "lift_over_majority": _lift,
     "log_loss": _log_loss,
     "f1_score": _f1,
     "roc_auc": _roc_auc,

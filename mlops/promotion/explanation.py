@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops.ledger.records import Promotion
-from mlops.promotion.evidence import Replay
+from mlops.promotion.evidence import Replay, looks_in_words
+from mlops.promotion.policy import MISSED_LOOKS
 
 _ANSWERS = {
     "promote": "promoted to Production",
     "refuse": "refused",
-    "keep": "not promoted: the champion is better",
+    "keep": "not promoted: the champion stays",
     "inconclusive": "not promoted: nobody knows which is better; it stays in Staging as challenger",
     "await_approval": "judged good enough, and awaits a person's approval",
     "override": "promoted by a person in spite of what it fails",
@@ -38,6 +39,7 @@ def explanation(promotion: Promotion, again: Replay | None) -> list[str]:
         *_gates("Gates on its own held-out dates", evidence.get("gates")),
         *_gates("The champion's gates on the common dates", evidence.get("champion_gates")),
         *_test(evidence.get("test"), evidence),
+        *_error(evidence),
         *_approval(evidence),
         *_ties(promotion),
         "",
@@ -93,11 +95,32 @@ def _dates(common: Mapping[str, Any]) -> str:
 
 
 def _looks(evidence: Mapping[str, Any]) -> str:
-    earlier, trials = evidence["earlier_challengers"], evidence["tuning_trials"]
-    training = f"{trials} trials of this training" if trials > 1 else "this training"
-    if not earlier:
-        return f"{training}, no earlier challenger"
-    return f"{training}, and earlier challengers of this champion: versions {', '.join(earlier)}"
+    # Evidence of layout 2 holds the versions alone, each of them a look.
+    others = evidence["looks"] if "looks" in evidence else evidence["earlier_challengers"]
+    paid = ", each paid from the year's error" if others and evidence.get("error") else ""
+    return looks_in_words(evidence["tuning_trials"], tuple(others)) + paid
+
+
+def _error(evidence: Mapping[str, Any]) -> list[str]:
+    """What the decision could spend of the year's error."""
+    error, test = evidence.get("error"), evidence.get("test")
+    if not error or not test:
+        return []
+    yearly, spent = evidence["policy"]["yearly_error"], evidence["error_spent"]
+    paid = f", the look of version {error['paid_by']} again, paid for then" if error["paid_by"] else ""
+    gates = f", {error['gates']:.2g} for the champion's gates" if error["gates"] else ""
+    return [
+        "",
+        "The year's error",
+        f"  budget     {yearly:g} in 365 days for replacing a champion by one as good; {spent:.4f} spent before",
+        f"  level      {error['level']:.2g} for this decision{paid}: {error['test']:.2g} for the test{gates}",
+        f"  p-value    {test['p_value']:.2g} of not being better by {test['margin']:g}",
+        *(
+            f"  gate       {gate['metric']}: the champion misses it with p-value {gate['p_value']:.2g}, "
+            f"asked is at most {gate['level']:.2g}; look {gate['looks']} at it, of {MISSED_LOOKS} that are asked"
+            for gate in evidence.get("missed_gates", ())
+        ),
+    ]
 
 
 def _approval(evidence: Mapping[str, Any]) -> list[str]:

@@ -5,11 +5,12 @@ Pure; called by `mlops.promotion.policy`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops.training.metrics import LOWER_IS_BETTER
+from mlops.training.metrics import LOWER_IS_BETTER, constant_log_loss
 
 if TYPE_CHECKING:
     from mlops.strategies import PromotionPolicy
@@ -42,6 +43,47 @@ def apply_gates(policy: PromotionPolicy, metrics: Mapping[str, float]) -> tuple[
     )
     bars = (*named, *policy.gates.items())
     return tuple(_gate(name, required, metrics) for name, required in bars if required is not None)
+
+
+def apply_floor(policy: PromotionPolicy, metrics: Mapping[str, float]) -> tuple[GateResult, ...]:
+    """What any useful model passes, where the policy asks for it: better than either constant, and itself none."""
+    if policy.floor is None:
+        return ()
+    known = _earlier_skills(metrics) | dict(metrics)
+    score = f"{policy.floor}_skill"
+    asked = {
+        "accuracy_skill": "it is no more accurate than always naming the majority class of the held-out dates",
+        score: "a constant probability, the base rate of the held-out dates, would have been no worse",
+        "prediction_range": "it says the same of every row",
+    }
+    return tuple(_above_zero(name, why, known) for name, why in asked.items() if name in known or name in _SKILLS)
+
+
+_SKILLS = ("accuracy_skill", "log_loss_skill", "brier_skill")
+
+
+def _earlier_skills(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The skill scores of a version that was trained before they were logged, from what was logged then."""
+    share = metrics.get("positive_share", math.nan)
+    if not 0.0 < share < 1.0:
+        return {}
+    losses = {"log_loss": constant_log_loss(share), "brier": share * (1.0 - share)}
+    found = {f"{name}_skill": 1.0 - metrics[name] / constant for name, constant in losses.items() if name in metrics}
+    if "accuracy" in metrics:
+        found["accuracy_skill"] = 1.0 - (1.0 - metrics["accuracy"]) / min(share, 1.0 - share)
+    return found
+
+
+def _above_zero(name: str, why: str, metrics: Mapping[str, float]) -> GateResult:
+    found = metrics.get(name)
+    if found is None:
+        words = f"{name} was not measured, and more than 0 is required"
+        return GateResult(metric=name, required=0.0, found=None, passed=False, words=words)
+    passed = found > 0.0
+    plain = name.removesuffix("_skill")
+    beside = f" ({plain} {metrics[plain]:.4f})" if plain in metrics and plain != name else ""
+    words = f"{name} {_shown(found, 0.0)}{beside} {'is above 0' if passed else f'is not above 0: {why}'}"
+    return GateResult(metric=name, required=0.0, found=found, passed=passed, words=words)
 
 
 def _gate(name: str, required: float, metrics: Mapping[str, float]) -> GateResult:

@@ -18,7 +18,7 @@ from mlops.promotion.block_length import automatic_block_length
 from mlops.promotion.bootstrap import stationary_counts
 from mlops.promotion.date_parts import Parts, influence, metric_of
 from mlops.promotion.deflation import deflated, resamples_for
-from mlops.training.metrics import LOWER_IS_BETTER
+from mlops.training.metrics import LOWER_IS_BETTER, Floats
 
 MIN_BLOCKS = 2
 """With fewer blocks than this nothing is said: one block is one observation."""
@@ -63,6 +63,10 @@ class PairedTest:
     deflated_worse: float
     confidence: float
     verdict: Verdict
+    p_value: float | None = None
+    """Of not being better by the margin: Student's t in blocks or the normal over single dates, the larger."""
+    level: float | None = None
+    """Largest p-value that promotes (`mlops.promotion.error_budget`); None: the probability alone is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,7 @@ class Untestable:
     words: str
 
 
-def compare_on_dates(
+def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
     metric: str,
     *,
     challenger: Parts,
@@ -81,6 +85,7 @@ def compare_on_dates(
     margin: float,
     confidence: float,
     looks: int = 1,
+    level: float | None = None,
     seed: int = SEED,
 ) -> PairedTest | Untestable:
     """The test. `looks`: challengers and tuning trials that were looked at, this one among them."""
@@ -109,8 +114,9 @@ def compare_on_dates(
     in_blocks, by_date = answer(block), answer(1.0)
     better, worse = min(in_blocks.better, by_date.better), min(in_blocks.worse, by_date.worse)
     deflated_better, deflated_worse = deflated(better, looks), deflated(worse, looks)
+    p_value = _p_value(observed - margin, in_blocks.deviation, by_date.deviation, blocks=n / block)
     verdict: Verdict = "inconclusive"
-    if deflated_better >= confidence:
+    if deflated_better >= confidence and (level is None or p_value <= level):
         verdict = "promote"
     elif deflated_worse >= confidence:
         verdict = "keep"
@@ -137,7 +143,30 @@ def compare_on_dates(
         deflated_worse=deflated_worse,
         confidence=confidence,
         verdict=verdict,
+        p_value=p_value,
+        level=level,
     )
+
+
+def missing_p_value(
+    metric: str, parts: Parts, *, required: float, horizon_dates: int, confidence: float, seed: int = SEED
+) -> float:
+    """Chance of so bad a value on these dates of a model that meets the bar; 1 where it cannot be tested.
+
+    required : from below, or from above for a metric that is better when lower
+    """
+    n = len(next(iter(parts.values())))
+    value = float(metric_of(metric, parts, np.ones((1, n)), horizon_dates=horizon_dates)[0])
+    if n < MIN_BLOCKS * max(1, horizon_dates) or not math.isfinite(value):
+        return 1.0
+    block = max(float(horizon_dates), round(automatic_block_length(influence(metric, parts)), 2))
+    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
+
+    def deviation(block_dates: float) -> float:
+        counts = stationary_counts(n, block_dates=block_dates, resamples=resamples_for(1, confidence), seed=seed)
+        return _deviation(metric_of(metric, parts, counts, horizon_dates=horizon_dates))
+
+    return _p_value(sign * (value - required), deviation(block), deviation(1.0), blocks=n / block)
 
 
 def in_words(test: PairedTest, champion_version: str) -> str:
@@ -147,14 +176,24 @@ def in_words(test: PairedTest, champion_version: str) -> str:
         (test.deflated_worse, test.probability_worse) if is_worse else (test.deflated_better, test.probability_better)
     )
     counted = f" ({plain:.4f} before deflation for {test.looks} looks)" if test.looks > 1 else ""
-    asked = "below the" if test.verdict == "inconclusive" else "at least the"
+    is_short = (test.deflated_worse if is_worse else test.deflated_better) < test.confidence
+    asked = "below the" if is_short else "at least the"
     beyond = ""
     if deflated(_probability(np.ones(test.resamples, dtype=np.bool_), test.resamples), test.looks) < test.confidence:
         beyond = f"; {test.resamples:,} resamples cannot show it after so many looks: lower promotion.confidence"
     return (
         f"{test.metric} {test.challenger:.4f} against the {test.champion:.4f} of champion {champion_version} on "
         f"{test.n_dates} common dates: {'worse' if is_worse else 'better'} by at least {test.margin:g} with "
-        f"probability {after:.4f}{counted}, {asked} required {test.confidence:g}{beyond}"
+        f"probability {after:.4f}{counted}, {asked} required {test.confidence:g}{beyond}{_of_level(test)}"
+    )
+
+
+def _of_level(test: PairedTest) -> str:
+    if test.level is None or test.p_value is None or test.verdict == "keep":
+        return ""
+    within = "within" if test.p_value <= test.level else "above"
+    return (
+        f"; p-value {test.p_value:.2g}, {within} the {test.level:.2g} that this decision may spend of the year's error"
     )
 
 
@@ -167,6 +206,8 @@ class _Answer:
     low: float
     high: float
     n_undefined: int
+    deviation: float
+    """Standard deviation of the resampled differences, not widened."""
 
 
 def _answer(drawn: npt.NDArray[np.float64], observed: float, *, spread: float, margin: float) -> _Answer:
@@ -180,7 +221,27 @@ def _answer(drawn: npt.NDArray[np.float64], observed: float, *, spread: float, m
         low=float(low),
         high=float(high),
         n_undefined=len(drawn) - len(defined),
+        deviation=_deviation(drawn),
     )
+
+
+def _deviation(drawn: Floats) -> float:
+    """Standard error that the resamples show, of those in which the metric is defined; 0 where none is."""
+    defined = drawn[np.isfinite(drawn)]
+    return float(np.std(defined)) if len(defined) else 0.0
+
+
+def _p_value(excess: float, in_blocks: float, by_date: float, *, blocks: float) -> float:
+    """One-sided p-value of an excess over the bar: the larger of Student's t in blocks and the normal by single dates.
+
+    The standard error in blocks is widened by sqrt(b / (b - 1)), with 1.5 (b - 1) degrees of freedom, as in `_spread`.
+    To six digits: the last bits of sums differ between machines.
+    """
+    widened = in_blocks * math.sqrt(blocks / (blocks - 1))
+    if widened <= 0.0 or by_date <= 0.0:
+        return 1.0 if excess <= 0.0 else 0.0
+    p = max(float(t.sf(excess / widened, 1.5 * (blocks - 1))), float(norm.sf(excess / by_date)))
+    return float(f"{p:.6g}")
 
 
 def _spread(n_dates: int, block_dates: float, confidence: float) -> float:

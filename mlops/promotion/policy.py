@@ -9,13 +9,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from mlops.promotion.gates import GateResult, apply_gates
+from mlops.promotion.gates import GateResult, apply_floor, apply_gates
 from mlops.promotion.paired import PairedTest, Untestable, in_words
 
 if TYPE_CHECKING:
     from mlops.strategies import PromotionPolicy
 
 Answer = Literal["promote", "refuse", "keep", "inconclusive", "await_approval", "override"]
+
+
+MISSED_LOOKS = 3
+"""Decisions in which a champion must have missed a gate before that alone replaces it, this one among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissedGate:
+    """How sure it is that the champion misses one of its gates."""
+
+    metric: str
+    p_value: float
+    """Of so bad a value where it meets the bar."""
+    level: float
+    """Largest p-value that counts as missed (`mlops.promotion.error_budget`)."""
+    looks: int
+    """Decisions about challengers of this champion in which it missed the gate, this one among them."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is more than noise around a threshold."""
+        return self.p_value <= self.level and self.looks >= MISSED_LOOKS
+
+    @property
+    def words(self) -> str:
+        """The evidence, for a person."""
+        return (
+            f"{self.metric}: p-value {self.p_value:.2g}, at most {self.level:.2g} is asked; missed in {self.looks} "
+            f"{'decision' if self.looks == 1 else 'decisions'}, {MISSED_LOOKS} are asked"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +62,16 @@ class Incumbent:
     age_days: int | None = None
     """From the date as of which it was trained to the one of this decision; None where that is not known."""
     test: PairedTest | Untestable | None = None
+    missed: tuple[MissedGate, ...] | None = None
+    """Evidence of each gate that it misses; None in decisions of earlier versions, where the miss itself was enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """The answer with its evidence.
 
-    refuse: a gate was missed, or a finding holds it back (`mlops.promotion.findings`)      keep: the champion is better
-    inconclusive: nobody knows      await_approval: it would be promoted
+    refuse: a gate was missed, or a finding holds it back (`mlops.promotion.findings`)      inconclusive: nobody knows
+    keep: the champion is better, or the challenger is the same model      await_approval: it would be promoted
     override: a person promotes it in spite of what it fails
     """
 
@@ -61,7 +93,7 @@ def decide(
 
     metrics : of the challenger's own held-out dates      incumbent : None where there is no champion
     """
-    gates = apply_gates(policy, metrics)
+    gates = (*apply_gates(policy, metrics), *apply_floor(policy, metrics))
     theirs = apply_gates(policy, incumbent.metrics) if incumbent and incumbent.metrics is not None else ()
     stops = tuple(gate.words for gate in gates if not gate.passed)
     if stops:
@@ -104,7 +136,7 @@ def _against(
     if without_a_win is not None:
         return "promote", (without_a_win, *shown)
     if isinstance(test, PairedTest):
-        return test.verdict, shown
+        return test.verdict, (*shown, *_unshown(incumbent))
     why = test.words if test is not None else "there is nothing to compare on"
     return "inconclusive", (f"whether it is better than champion {incumbent.version} cannot be tested: {why}",)
 
@@ -116,12 +148,42 @@ def _gives_way(policy: PromotionPolicy, incumbent: Incumbent, theirs: Sequence[G
         return f"{name} cannot be scored on these dates: {incumbent.unusable}"
     if policy.comparison == "gates":
         return f"the policy compares by gates alone, not with {name}"
-    missed = [gate.words for gate in theirs if not gate.passed and gate.found is not None]
-    if missed and incumbent.challenger_metrics is not None:
-        ours = apply_gates(policy, incumbent.challenger_metrics)
-        if all(gate.passed or gate.found is None for gate in ours):
-            return f"{name} misses its own gates on these dates: {'; '.join(missed)}"
+    missed = [gate for gate in theirs if not gate.passed and gate.found is not None]
+    if missed and _clears(policy, incumbent) and _is_truly_missed(incumbent):
+        words = "; ".join(gate.words for gate in missed)
+        shown = "; ".join(one.words for one in incumbent.missed or () if one.is_shown)
+        return f"{name} misses its own gates on these dates: {words}{shown and f' ({shown})'}"
     oldest, age = policy.max_champion_age, incumbent.age_days
-    if oldest is not None and age is not None and age > oldest:
+    is_worse = incumbent.missed is not None and _verdict(incumbent) == "keep"
+    if oldest is not None and age is not None and age > oldest and not is_worse:
         return f"{name} is {age} days old, and the policy allows {oldest}"
     return None
+
+
+def _clears(policy: PromotionPolicy, incumbent: Incumbent) -> bool:
+    """Whether the challenger meets every gate that these dates can measure."""
+    if incumbent.challenger_metrics is None:
+        return False
+    ours = apply_gates(policy, incumbent.challenger_metrics)
+    return all(gate.passed or gate.found is None for gate in ours)
+
+
+def _is_truly_missed(incumbent: Incumbent) -> bool:
+    """By more than chance and more than once, while the challenger is not the worse of the two in the test."""
+    if incumbent.missed is None:
+        return True
+    test = incumbent.test
+    is_no_worse = isinstance(test, PairedTest) and test.verdict != "keep" and test.difference >= 0.0
+    return is_no_worse and any(one.is_shown for one in incumbent.missed)
+
+
+def _verdict(incumbent: Incumbent) -> str | None:
+    return incumbent.test.verdict if isinstance(incumbent.test, PairedTest) else None
+
+
+def _unshown(incumbent: Incumbent) -> tuple[str, ...]:
+    """Missed gates that replace nobody, said beside the test."""
+    found = [one.words for one in incumbent.missed or () if not one.is_shown]
+    if not found:
+        return ()
+    return (f"champion {incumbent.version} misses a gate on these dates, which may be chance ({'; '.join(found)})",)

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
+import xgboost as xgb
+
 from mlops.errors import ConfigurationError, InsufficientData, UnusableModelFile
 from mlops.features.frame import select_features
-from mlops.ports import expect
+from mlops.ports import XGBOOST_TAG, expect
 from mlops.training.feature_names import feature_names
 from mlops.training.trainer import load_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import xgboost as xgb
 
     from mlops.bootstrap import Services
     from mlops.ports import ModelVersion
@@ -118,7 +118,13 @@ def beginning(services: Services, strategy: Strategy, *, namespace: str) -> Begi
     base = _base(services, found, updates)
     _refuse_left_out(services, strategy, base)
     unsaid = () if HORIZON_TAG in found.tags else (f"champion {version} does not say how far its label looked ahead",)
-    return Beginning(base=base, warnings=unsaid)
+    trees = found.tags.get(XGBOOST_TAG)
+    mixed = (
+        ()
+        if trees in (None, xgb.__version__)
+        else (f"the trees of champion {version} are of XGBoost {trees}, the new ones of {xgb.__version__}",)
+    )
+    return Beginning(base=base, warnings=(*unsaid, *mixed))
 
 
 def _base(services: Services, found: ModelVersion, updates: int) -> ChampionBase:

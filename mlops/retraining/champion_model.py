@@ -10,11 +10,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mlops.drift_detection.predictions import PredictionReport, model_matrix, prediction_drift
 from mlops.errors import ConfigurationError, DataError, RegistryError, RegistryUnavailable, UnusableModelFile
 from mlops.ports import DIGEST_TAG, UNKNOWN, expect
+from mlops.retraining.judging import positive_probability
 from mlops.training.feature_names import feature_names
 
 if TYPE_CHECKING:
@@ -48,14 +47,12 @@ class ChampionModel:
 
         x = model_matrix(frame, self.features)
         try:
-            probability = np.asarray(self.classifier.predict_proba(x), dtype=np.float64)
+            return positive_probability(self.classifier, x)
         except (xgb.core.XGBoostError, ValueError) as exc:
             message = f"version {self.version} cannot be scored: {str(exc).splitlines()[0]}"
             raise UnusableModelFile(message) from exc
-        if probability.shape != (len(x), 2) or not np.isfinite(probability).all():
-            message = f"version {self.version} gives no probability of two classes; retrain it here"
-            raise UnusableModelFile(message)
-        return probability[:, 1]
+        except UnusableModelFile as exc:
+            raise UnusableModelFile(f"version {self.version} cannot be scored: {exc}") from exc
 
     def importance(self) -> dict[str, float]:
         """Each feature's part of the total gain; all 0 for a model without splits."""

@@ -5,8 +5,9 @@ Called by the promote stage and by `acis compare`.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,11 +20,12 @@ from mlops.errors import (
     UnusableModelFile,
     VersionNotFound,
 )
-from mlops.ports import UNKNOWN, expect
-from mlops.promotion.date_parts import Parts, ScoredRows, date_parts
+from mlops.ports import UNKNOWN, XGBOOST_TAG, expect
+from mlops.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
 from mlops.promotion.evidence import CommonDates
+from mlops.promotion.gates import apply_gates
 from mlops.promotion.paired import MIN_BLOCKS
-from mlops.retraining.judging import judge
+from mlops.retraining.judging import judge, positive_probability
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.training.feature_names import feature_names
 from mlops.training.fingerprint import data_fingerprint
@@ -92,14 +94,26 @@ def _met(
         theirs = _scorable(services, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return Meeting(common=None, unusable=str(exc))
+    mixed = mixed_versions(challenger, champion)
     gap = strategy.training.horizon_dates + strategy.training.embargo_dates
-    unseen, findings = _unseen(held, ours.rows, champion, gap_dates=gap)
+    unseen, left_out = _unseen(held, ours.rows, champion, gap_dates=gap)
+    findings = (*left_out, *mixed)
     scored = _scored(strategy, ours, unseen, before=held[0])
     try:
         beside = _scored(strategy, theirs, unseen, before=held[0])
     except UnusableModelFile as exc:
         return Meeting(common=None, unusable=str(exc), findings=findings)
     return Meeting(common=_common(strategy, scored, beside, unseen), findings=findings)
+
+
+def mixed_versions(challenger: ModelVersion, champion: ModelVersion) -> tuple[str, ...]:
+    """A finding where the two were trained with two versions of XGBoost: the same rows then give other trees."""
+    ours, theirs = challenger.tags.get(XGBOOST_TAG), champion.tags.get(XGBOOST_TAG)
+    if ours == theirs or ours is None:
+        return ()
+    said = f"XGBoost {theirs}" if theirs else "a version of XGBoost that it does not say"
+    pair = f"version {challenger.version} was trained with XGBoost {ours}, version {champion.version} with {said}"
+    return (f"{pair}: a part of the difference may be the library's",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +157,18 @@ def _common(
         parts_challenger=parts[0],
         parts_champion=parts[1],
         why_no_parts=why,
+        predictions_challenger=_digest(challenger.rows.probability),
+        predictions_champion=_digest(champion.rows.probability),
+        gate_parts={
+            gate.metric: date_parts(gate.metric, champion.rows)
+            for gate in apply_gates(strategy.promotion, champion.metrics)
+            if not gate.passed and gate.found is not None and has_parts(gate.metric)
+        },
     )
+
+
+def _digest(probability: npt.NDArray[np.floating[Any]]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(probability, dtype="<f8").tobytes()).hexdigest()
 
 
 def _why_no_parts(metric: str, strategy: Strategy, rows: ScoredRows) -> str | None:
@@ -184,15 +209,7 @@ def _scored(
     """On those dates; rows before a date give the majority class to compare with."""
     rows = scorable.rows
     on = rows.known & np.isin(rows.dates, dates)
-    both = np.asarray(scorable.model.predict_proba(rows.x[on]))
-    if both.ndim != 2 or both.shape[1] != 2:
-        message = f"it gives probabilities of shape {both.shape}, not of two classes; train again"
-        raise UnusableModelFile(message)
-    probability = both[:, 1]
-    n_without = int(np.count_nonzero(~np.isfinite(probability)))
-    if n_without:
-        message = f"it gives no probability for {n_without} of {len(probability)} rows; train again"
-        raise UnusableModelFile(message)
+    probability = positive_probability(scorable.model, rows.x[on])
     returns = None if rows.target_return is None else rows.target_return[on]
     share = majority_class_share(rows.y[rows.known & (rows.dates < before)])
     metrics = judge(strategy, rows, on, probability, train_positive_share=share).metrics

@@ -15,6 +15,7 @@ from mlops.mlflow.adoption import identity_by_bytes, place_as_of, trained_as_of
 from mlops.mlflow.registry_check import is_there, note_missing, note_reuse, stops
 from mlops.ports import expect
 from mlops.promotion.deflation import LOOKBACK_DAYS
+from mlops.promotion.error_budget import YEAR_DAYS
 from mlops.promotion.evidence import Facts, evidence_of
 from mlops.promotion.findings import read as read_findings
 from mlops.promotion.paired import SEED
@@ -22,10 +23,11 @@ from mlops.retraining.common_dates import UNSCORED, Meeting, meet
 from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from mlops.bootstrap import Services
-    from mlops.ledger.records import Champion, Grant, ModelIdentity
+    from mlops.ledger.records import Champion, EarlierDecision, Grant, ModelIdentity
     from mlops.ports import ModelVersion
     from mlops.strategies import Strategy
 
@@ -46,16 +48,23 @@ def judged(
         if missing is not None:
             note_missing(services.ledger, strategy, champion)
         note_reuse(services.ledger, strategy, version.version, identity)
-    verdict = fault or _without_a_test(version, identity, champion, dated, trained_now=identity.made_by == grant.run_id)
+    today = dated or services.feature_day()
+    earlier = services.ledger.decisions_since(
+        champion.strategy, since=today - timedelta(days=YEAR_DAYS), namespace=champion.namespace
+    )
+    facts_of_champion = _champion_facts(services, version, champion, dated)
+    trained_now = identity.made_by == grant.run_id
+    verdict = fault or _without_a_test(version, identity, champion, dated, facts_of_champion, trained_now=trained_now)
     meeting: Meeting | None = None
     if missing is not None:
         meeting = Meeting(common=None, unusable=missing)
     elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
-            today = dated or services.feature_day()
             meeting = meet(services, strategy, version, champion.version, as_of=today, identity=champion.identity)
         except UNSCORED as exc:
             verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
+        else:
+            verdict = _without_a_difference(champion, meeting)
     evidence = evidence_of(
         Facts(
             kind=grant.kind.value,
@@ -65,12 +74,13 @@ def judged(
             model_sha256=identity.sha256,
             data_fingerprint=version.tags.get("data_fingerprint"),
             holdout=(version.tags.get("holdout_start"), version.tags.get("holdout_end")),
-            champion=_champion_facts(services, version, champion, dated, meeting),
+            champion=facts_of_champion | ({"unusable": meeting.unusable} if meeting is not None else {}),
             policy=strategy.promotion,
             horizon_dates=strategy.training.horizon_dates,
             seed=SEED,
             tuning_trials=_tuning_trials(version),
-            earlier_challengers=_earlier_challengers(services, version, champion, dated),
+            earlier_challengers=_challengers(earlier, champion, today),
+            error_spent=round(sum(one.spends for one in earlier), 9),
             code=code_version(),
             common=meeting.common if meeting is not None else None,
             verdict=verdict,
@@ -118,7 +128,13 @@ def _missing(services: Services, strategy: Strategy, champion: Champion) -> str 
 
 
 def _without_a_test(
-    version: ModelVersion, identity: ModelIdentity, champion: Champion, dated: date | None, *, trained_now: bool
+    version: ModelVersion,
+    identity: ModelIdentity,
+    champion: Champion,
+    dated: date | None,
+    facts: Mapping[str, Any],
+    *,
+    trained_now: bool,
 ) -> tuple[str, str] | None:
     # A champion of an earlier version of this system may be known by its number alone, and this run's version is new.
     is_new = champion.identity.made_by is None and trained_now
@@ -126,11 +142,22 @@ def _without_a_test(
         return "keep", f"version {version.version} is the champion already"
     if champion.as_of is not None and dated is not None and dated < champion.as_of:
         return "refuse", f"it is dated {dated}, before the champion's own {champion.as_of}"
+    digest = identity.sha256
+    if digest and facts.get("model_sha256") == digest:
+        return "keep", f"it is the same model as champion {champion.version}, byte for byte (sha256 {digest[:12]})"
     return None
 
 
+def _without_a_difference(champion: Champion, meeting: Meeting) -> tuple[str, str] | None:
+    common = meeting.common
+    if common is None or common.predictions_challenger != common.predictions_champion:
+        return None
+    rows = f"the {common.n_rows:,} rows from {common.first} to {common.last}"
+    return "keep", f"it is the same model as champion {champion.version}: it says the same of each of {rows}"
+
+
 def _champion_facts(
-    services: Services, version: ModelVersion, champion: Champion, dated: date | None, meeting: Meeting | None
+    services: Services, version: ModelVersion, champion: Champion, dated: date | None
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {"version": champion.version, "seq": champion.seq}
     if champion.version is None:
@@ -145,7 +172,7 @@ def _champion_facts(
         facts["model_sha256"] = champion.identity.sha256 or found.identity.sha256
     facts["trained_as_of"] = trained.isoformat() if trained else None
     facts["age_days"] = (dated - trained).days if dated and trained else None
-    facts["unusable"] = meeting.unusable if meeting is not None else None
+    facts["unusable"] = None
     return facts
 
 
@@ -156,16 +183,23 @@ def _tuning_trials(version: ModelVersion) -> int:
         return 0
 
 
-def _earlier_challengers(
-    services: Services, version: ModelVersion, champion: Champion, dated: date | None
-) -> tuple[str, ...]:
+def _challengers(earlier: Sequence[EarlierDecision], champion: Champion, today: date) -> tuple[dict[str, Any], ...]:
+    """What the evidence keeps of this champion's earlier challengers."""
     if champion.version is None:
         return ()
-    today = dated or services.feature_day()
-    return services.ledger.challengers_of(
-        champion.strategy,
-        champion.version,
-        since=today - timedelta(days=LOOKBACK_DAYS),
-        other_than=version.version,
-        namespace=champion.namespace,
+    since = today - timedelta(days=LOOKBACK_DAYS)
+    return tuple(
+        {
+            "version": one.version,
+            "decision": one.decision,
+            "model_sha256": one.model_sha256,
+            "rows": one.rows,
+            "predictions": one.predictions,
+            "level": one.level,
+            "metric": one.metric,
+            "margin": one.margin,
+            "missed": list(one.missed),
+        }
+        for one in earlier
+        if one.champion == champion.version and one.version != champion.version and one.day >= since
     )

@@ -16,7 +16,7 @@ from mlops.promotion.findings import RANDOM_SPLIT_GAP, Finding, held_back
 from mlops.promotion.policy import Decision, decide
 from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.fitting import fit
-from mlops.retraining.judging import judge
+from mlops.retraining.judging import judge, positive_probability
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.scrutinise import scrutinise
 from mlops.retraining.side_control import SideControl
@@ -89,7 +89,7 @@ def check_leak(
         strategy,
         rows,
         split.holdout,
-        model.predict_proba(rows.x[split.holdout])[:, 1],
+        positive_probability(model, rows.x[split.holdout]),
         train_positive_share=majority_class_share(rows.y[split.train]),
     )
     asked = replace(strategy, training=replace(policy, leak_check=True, folds=0))

@@ -9,7 +9,7 @@ from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
 from mlops.training.fold_table import FoldScore, fold_rows
 
 _NOT_PROMOTED = {
-    "keep": "❌ Model not promoted: the champion is better",
+    "keep": "❌ Model not promoted: the champion stays",
     "inconclusive": "❌ Model not promoted: inconclusive, it stays in Staging as challenger",
 }
 
@@ -218,6 +218,7 @@ def _comparison_lines(test: Mapping[str, Any] | None) -> list[str]:
             f"Against champion v{test['champion_version']}: {test['metric']} {test['difference']:+.4f} "
             f"({test['low']:+.4f} to {test['high']:+.4f}), better with probability {test['deflated_better']:.3f}, "
             f"worse with {test['deflated_worse']:.3f}"
+            + (f"; p-value {test['p_value']:.2g} of at most {test['level']:.2g}" if test.get("level") else "")
         )
     ]
 

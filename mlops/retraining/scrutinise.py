@@ -15,6 +15,7 @@ import numpy as np
 from mlops.errors import DataError
 from mlops.features.labels import parse_label
 from mlops.retraining.fitting import fit
+from mlops.retraining.judging import positive_probability
 from mlops.retraining.side_control import SideControl
 from mlops.training.fitness import thin_holdout, unfit_dates
 from mlops.training.fold_table import FoldScore
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from datetime import date
 
     import numpy.typing as npt
-    import xgboost as xgb
 
     from config.settings import Settings
     from mlops.ports import TrainingControl
@@ -98,7 +98,7 @@ def stability(
         control.check()
         beside = SideControl(control, number=fold.number - 1, total=len(folds), unit="rounds of folds")
         fitted = fit(policy, rows, fold.as_split(), settings=settings, control=beside)
-        return _probability(fitted.model, rows, fold.test)
+        return positive_probability(fitted.model, rows.x[fold.test])
 
     return score_folds(folds, rows.y, predict)
 
@@ -118,7 +118,7 @@ def random_beside(
         control.check()
         beside = SideControl(control, number=0, total=1, unit="rounds of the random split")
         fitted = fit(strategy.training, rows, replace(split, train=on), settings=settings, control=beside)
-        return lambda wanted: _probability(fitted.model, rows, wanted)
+        return lambda wanted: positive_probability(fitted.model, rows.x[wanted])
 
     return measure_random_split(
         rows.y,
@@ -134,10 +134,3 @@ def _targets(strategy: Strategy, rows: LabelledRows) -> dict[str, npt.NDArray[np
     """Columns that look into the future."""
     found = {"target_return": rows.target_return, parse_label(strategy.training.label).column: rows.label_target}
     return {name: values for name, values in found.items() if values is not None}
-
-
-def _probability(
-    model: xgb.XGBClassifier, rows: LabelledRows, on: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.floating[Any]]:
-    probability: npt.NDArray[np.floating[Any]] = model.predict_proba(rows.x[on])[:, 1]
-    return probability

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+import xgboost as xgb
 
 from mlops.drift_detection.profile_file import digest_of, write_profile
 from mlops.errors import AcisError
@@ -20,12 +21,12 @@ from mlops.features.windows import training_window
 from mlops.ledger.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
 from mlops.mlflow.projection import project
 from mlops.mlflow.report_projection import report_tags
-from mlops.ports import PROFILE_TAG, ModelVersion, Progress, expect
+from mlops.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
 from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.champion_base import Beginning, beginning, incremental_result
 from mlops.retraining.failed_training import failure_logged
 from mlops.retraining.fitting import fit
-from mlops.retraining.judging import judge
+from mlops.retraining.judging import judge, positive_probability
 from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.recent_rows import read_recent, split_rows
 from mlops.retraining.scrutinise import scrutinise
@@ -127,7 +128,7 @@ def _judged(
         base=None if base is None else base.model,
         resumes=True,
     )
-    probability = fitted.model.predict_proba(rows.x[split.holdout])[:, 1]
+    probability = positive_probability(fitted.model, rows.x[split.holdout])
     evaluation = judge(
         strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
     )
@@ -167,6 +168,7 @@ def _tuned(
         maximise=policy.search_metric not in LOWER_IS_BETTER,
         seed=policy.seed,
         data=data_fingerprint(rows.x.where(on), rows.y[on], rows.dates[on], features=rows.features),
+        library=f"XGBoost {xgb.__version__}",
     )
     return tune(strategy, rows, split, study, n_trials=n_trials, settings=services.settings, control=keeper)
 
@@ -208,6 +210,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "metrics": dict(version.metrics),
         "label": strategy.training.label,
         "device": tags["device"],
+        "xgboost": tags.get(XGBOOST_TAG),
         "data_fingerprint": tags["data_fingerprint"],
         "n_train": int(tags["n_train"]),
         "n_holdout": int(tags["n_holdout"]),

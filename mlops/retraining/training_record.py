@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import xgboost as xgb
 
 from mlops.features.frame import left_out
-from mlops.ports import PROFILE_ARTIFACT, TrainedModel
+from mlops.ports import PROFILE_ARTIFACT, XGBOOST_TAG, TrainedModel
 from mlops.promotion.findings import INCOMPLETE, STALE
 from mlops.retraining.champion_base import HORIZON_TAG, Beginning
 from mlops.retraining.failed_training import run_name
@@ -83,6 +84,7 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
     return {
         "strategy": judged.strategy.name,
         "model_type": "xgboost",
+        XGBOOST_TAG: xgb.__version__,
         "training_date": judged.as_of.isoformat(),
         "run_id": judged.grant.run_id,
         "data_fingerprint": data_fingerprint(

@@ -20,11 +20,11 @@ from mlops.errors import ConfigurationError, InsufficientData
 from mlops.ports import Progress
 from mlops.retraining.fitting import fit
 from mlops.retraining.judgement import TRIALS_TAG
-from mlops.retraining.judging import judge
+from mlops.retraining.judging import judge, positive_probability
 from mlops.training.folds import Fold, walk_forward
 from mlops.training.metrics import LOWER_IS_BETTER, majority_class_share
+from mlops.training.parameters import search_faults
 from mlops.training.search_space import dimensions
-from mlops.training.trainer import check_params
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TUNING_TAG = "tuning"
+#: A search metric under the name by which it is measured.
+_MEASURED = {"sharpe": "sharpe_ratio"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +113,9 @@ def refuse_search(policy: TrainingPolicy) -> None:
     if not policy.search:
         message = "training.search names no parameter; give it one to tune, or train without --tune"
         raise ConfigurationError(message)
-    if policy.trainer == "xgboost":
-        check_params({name: values[0] for name, values in policy.search.items()})
+    fault = next(search_faults(policy.trainer, policy.search), None)
+    if fault:
+        raise ConfigurationError(fault)
 
 
 class _Search:
@@ -149,10 +152,10 @@ class _Search:
             replace(self._strategy, training=replace(policy, metrics={})),
             rows,
             fold.test,
-            fitted.model.predict_proba(rows.x[fold.test])[:, 1],
+            positive_probability(fitted.model, rows.x[fold.test]),
             train_positive_share=majority_class_share(rows.y[fold.train]),
         )
-        value = evaluation.metrics.get(policy.search_metric)
+        value = evaluation.metrics.get(_MEASURED.get(policy.search_metric, policy.search_metric))
         if value is None or not math.isfinite(value):
             message = (
                 f"training.search_metric {policy.search_metric!r} is undefined on fold {fold.number} "

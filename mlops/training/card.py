@@ -39,7 +39,12 @@ def model_card(
 ) -> str:
     """Markdown."""
     policy = strategy.training
-    parameters = {"trainer": policy.trainer, "seed": policy.seed, **policy.params}
+    parameters = {
+        "trainer": policy.trainer,
+        "XGBoost": tags.get("xgboost_version", "not known"),
+        "seed": policy.seed,
+        **policy.params,
+    }
     dates = {
         "as of": as_of,
         "last training date": split.last_train,

@@ -6,6 +6,7 @@ with a note, never reported as 0 or 0.5.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ Labels = npt.NDArray[np.integer]
 
 THRESHOLD = 0.5
 """A row is called positive from this probability on, as XGBClassifier.predict does."""
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown", "max_drawdown_low", "max_drawdown_high"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +33,21 @@ class Evaluation:
         return Evaluation(metrics=self.metrics | other.metrics, notes=self.notes + other.notes)
 
 
-def evaluate_classifier(y: Labels, probability: Floats, *, train_positive_share: float) -> Evaluation:
+def evaluate_classifier(
+    y: Labels, probability: Floats, *, train_positive_share: float, positive_weight: float = 1.0
+) -> Evaluation:
     """The classification metrics of a held-out sample.
 
     y : (n,) of 0 and 1      probability : (n,) of class 1      train_positive_share : share of 1 in TRAINING
+    positive_weight : of a row with label 1, where the training weighed the classes; for the skill scores alone
 
     majority_accuracy: always predicting the class that was more frequent in training.
     holdout_majority_accuracy: the same with hindsight, the class more frequent in the sample.
     lift_over_majority: accuracy minus the larger of the two. Over the first alone, a coin would show a
     lift of 0.1 whenever the base rate turned from 0.6 to 0.4.
+    accuracy_skill, log_loss_skill, brier_skill: 1 - loss / the loss of a constant that knows the sample's base rate (of
+    its majority class, for accuracy); 0: no better than that, 1: perfect (Murphy 1973).
+    prediction_range: largest minus smallest probability; 0: it says the same of every row.
     """
     positive = np.asarray(y) == 1
     p = np.asarray(probability, dtype=np.float64)
@@ -76,6 +83,8 @@ def evaluate_classifier(y: Labels, probability: Floats, *, train_positive_share:
         notes.append(f"roc_auc is undefined: all {len(p)} held-out labels are {int(share)}")
     else:
         metrics["roc_auc"] = area
+    metrics["prediction_range"] = float(np.ptp(p))
+    metrics |= skill_scores(positive, p, positive_weight=positive_weight)
     return Evaluation(metrics=metrics, notes=tuple(note for note in notes if note))
 
 
@@ -97,6 +106,30 @@ def log_loss(positive: npt.NDArray[np.bool_], p: Floats) -> float:
     eps = float(np.finfo(np.float64).eps)
     clipped = np.clip(np.asarray(p, dtype=np.float64), eps, 1 - eps)
     return float(-np.mean(np.where(positive, np.log(clipped), np.log1p(-clipped))))
+
+
+def skill_scores(positive: npt.NDArray[np.bool_], p: Floats, *, positive_weight: float = 1.0) -> dict[str, float]:
+    """accuracy_skill, log_loss_skill and brier_skill; none where one class alone is there."""
+    weight = np.where(positive, positive_weight, 1.0)
+    share = float(np.average(positive, weights=weight))
+    if not 0.0 < share < 1.0:
+        return {}
+    eps = float(np.finfo(np.float64).eps)
+    clipped = np.clip(np.asarray(p, dtype=np.float64), eps, 1 - eps)
+    losses = {
+        "accuracy": ((p >= THRESHOLD) != positive, min(share, 1.0 - share)),
+        "log_loss": (-np.where(positive, np.log(clipped), np.log1p(-clipped)), constant_log_loss(share)),
+        "brier": ((clipped - positive) ** 2, share * (1.0 - share)),
+    }
+    return {
+        f"{name}_skill": 1.0 - float(np.average(loss, weights=weight)) / constant
+        for name, (loss, constant) in losses.items()
+    }
+
+
+def constant_log_loss(share: float) -> float:
+    """Log loss of saying the base rate of every row: the entropy of the labels, in nats."""
+    return -(share * math.log(share) + (1.0 - share) * math.log(1.0 - share))
 
 
 def majority_class_share(y: Labels) -> float:

@@ -7,7 +7,6 @@ its own, interrupted or not, so both give the same bytes.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import time
@@ -20,6 +19,7 @@ from mlops.errors import ConfigurationError
 from mlops.ports import Progress
 from mlops.training.binned import binned, refuse_unlearnable
 from mlops.training.feature_names import feature_names
+from mlops.training.parameters import fault_of
 from mlops.training.stopping import STOPPING_METRIC, EarlyStopping
 
 if TYPE_CHECKING:
@@ -28,16 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_ROUNDS = 100
 """Boosting rounds where the parameters do not say `n_estimators`; the documented value."""
 _FIXED: dict[str, Any] = {"objective": "binary:logistic", "tree_method": "hist"}
-_OURS = {
-    "random_state": "the policy's `seed`",
-    "seed": "the policy's `seed`",
-    "n_jobs": "ACIS_TRAIN_N_JOBS",
-    "nthread": "ACIS_TRAIN_N_JOBS",
-    "device": "the policy's `device`",
-    "early_stopping_rounds": "the policy's `early_stopping_rounds`",
-    "callbacks": "nothing: it is not data",
-}
-"""Parameters that a strategy may not set, and what to set instead."""
+_CONSTRAINTS = "monotone_constraints"
 _DIGEST_BYTES = 32
 
 
@@ -140,16 +131,14 @@ class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the libra
 
 
 def check_params(params: Mapping[str, float | int | str | bool]) -> None:
-    """Raises ConfigurationError for a parameter that is not known, or that a strategy may not set."""
-    known = set(xgb.XGBClassifier().get_params())
-    for name in params:
-        if name in _OURS:
-            message = f"parameter {name!r} cannot be set by a strategy; set {_OURS[name]}"
-            raise ConfigurationError(message)
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see XGBClassifier"
-            message = f"parameter {name!r} is not known to XGBClassifier; {hint}"
+    """Raises ConfigurationError for a parameter that is not supported, or out of its range.
+
+    Beside what a strategy may set, a training's plan adds the constraints of `monotone`.
+    """
+    for name, value in params.items():
+        fault = None if name == _CONSTRAINTS else fault_of(name, value)
+        if fault:
+            message = f"parameter {fault}"
             raise ConfigurationError(message)
 
 
@@ -194,9 +183,6 @@ def _unframed(payload: bytes) -> bytearray | None:
 
 
 def _classifier(model: bytearray | None, params: Mapping[str, Any], n_jobs: int) -> xgb.XGBClassifier:
-    if model is None:
-        message = "n_estimators is 0; a classifier needs at least one boosting round"
-        raise ConfigurationError(message)
     classifier = xgb.XGBClassifier()
     classifier.load_model(model)
     # Loading resets what is not stored in the model.

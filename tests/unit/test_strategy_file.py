@@ -20,7 +20,7 @@ from mlops.strategies import (
     Strategy,
     TrainingPolicy,
 )
-from mlops.strategy_file import Strategies, load_strategies, restore, snapshot
+from mlops.strategy_file import Settled, Strategies, load_strategies, restore, run_policy, snapshot
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -158,6 +158,71 @@ def test_a_file_that_is_wrong_is_refused_with_the_place(tmp_path: Path, text: st
         loaded(tmp_path, text)
 
 
+PARAMS = "[strategies.growth.training.params]\n"
+SEARCH = "[strategies.growth.training.search]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("missing = -999.0", "missing cannot be set by a strategy; .*NULL in the feature view"),
+        ('objective = "binary:logitraw"', "objective is 'binary:logistic', the one that gives a probability"),
+        ('objective = "rank:pairwise"', "objective is 'binary:logistic'"),
+        ('objective = "count:poisson"', "objective is 'binary:logistic'"),
+        ('objective = "multi:softprob"', "objective is 'binary:logistic'"),
+        ('tree_method = "exact"', "tree_method is 'hist'"),
+        ('booster = "gblinear"', "booster is 'gbtree'"),
+        ("subsample = 1.5", r"subsample is a number, above 0 and at most 1 \(found 1.5\)"),
+        ("subsample = 0.0", "subsample is a number, above 0"),
+        ("base_score = 1.5", r"base_score is a number, between 0 and 1 \(found 1.5\)"),
+        ("base_score = 1.0", "base_score is a number, between 0 and 1"),
+        ("n_estimators = 50.5", r"n_estimators is a whole number, 1 to 100,000 \(found 50.5\)"),
+        ("n_estimators = -3", "n_estimators is a whole number"),
+        ("n_estimators = true", "n_estimators is a whole number"),
+        ("learning_rate = nan", "learning_rate is a number, 0 to 1"),
+        ('learning_rate = "fast"', "learning_rate is a number"),
+        ("reg_lambda = -1.0", "reg_lambda is a number"),
+        ("max_depth = 0", "max_depth = 0 puts no bound on a tree; set max_leaves"),
+        ("max_dept = 3", "max_dept is no parameter that this system supports; did you mean 'max_depth'"),
+        ('interaction_constraints = "[[0, 1]]"', "interaction_constraints is no parameter that this system supports"),
+        ('monotone_constraints = "(1,0)"', "monotone_constraints cannot be set by a strategy; set the policy's `mon"),
+        ('eval_metric = "auc"', "eval_metric cannot be set by a strategy"),
+        ("scale_pos_weight = 0", "scale_pos_weight is a number, above 0"),
+    ],
+)
+def test_a_parameter_is_one_of_a_closed_list_and_in_its_range(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match=f"strategy 'growth': training.params.{fault}"):
+        loaded(tmp_path, PARAMS + text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("missing = [-999.0, 0.0]", "missing cannot be set by a strategy"),
+        ('objective = ["binary:logistic", "binary:logitraw"]', "objective is 'binary:logistic'"),
+        ("subsample = [0.5, 1.5]", r"subsample is a number, .*found 1.5"),
+        ("n_estimators = [50.0, 300.0]", r"n_estimators is a whole number, .*found 50.0"),
+        ("n_estimators = [0, 300]", "n_estimators is a whole number, .*found 0"),
+        ("max_dept = [3, 8]", "max_dept is no parameter that this system supports; did you mean 'max_depth'"),
+    ],
+)
+def test_a_search_chooses_supported_values_alone(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match=f"strategy 'growth': training.search.{fault}"):
+        loaded(tmp_path, SEARCH + text)
+
+
+def test_a_trainer_of_the_strategys_own_takes_whatever_parameters_it_knows(tmp_path: Path) -> None:
+    text = '[strategies.growth.training]\ntrainer = "desk.trainers:Own"\n' + PARAMS + "leaves = 4\nmissing = -1.0\n"
+    training = loaded(tmp_path, text + SEARCH + "leaves = [2, 8]")["growth"].training
+    assert (training.params["leaves"], training.search["leaves"]) == (4, [2, 8])
+
+
+@pytest.mark.parametrize("bar", ["min_accuracy = 70.0", "min_roc_auc = nan", "min_f1 = -0.1"])
+def test_a_bar_on_a_share_is_a_share(tmp_path: Path, bar: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match="min_f1 are shares from 0 to 1"):
+        loaded(tmp_path, f"[strategies.growth.promotion]\n{bar}")
+
+
 def test_a_file_that_is_not_there_is_refused_with_the_variable_to_set(tmp_path: Path) -> None:
     with pytest.raises(InvalidStrategyFile, match="does not exist; set ACIS_STRATEGIES_FILE"):
         load_strategies(tmp_path / "strategies.toml")
@@ -225,6 +290,14 @@ def test_a_snapshot_restores_the_strategy_through_json(strategy: Strategy) -> No
         key: type(value) for key, value in strategy.training.params.items()
     }
     assert json.loads(json.dumps(asdict(restored))) == stored
+
+
+def test_a_worker_of_the_release_before_can_restore_what_a_run_keeps_of_the_defaults() -> None:
+    kept = run_policy(Settled(strategy=Strategy(name="growth"), origins={}))
+    assert {"floor", "yearly_error"}.isdisjoint(kept["promotion"])
+    assert restore(kept) == Strategy(name="growth")
+    changed = Strategy(name="growth", promotion=PromotionPolicy(floor=None, yearly_error=0.2))
+    assert restore(run_policy(Settled(strategy=changed, origins={}))) == changed
 
 
 @pytest.mark.parametrize("change", [{"name": 3}, {"drift": {"rule": "calibrated-2"}}, {"colour": "red"}])

@@ -155,26 +155,58 @@ def judged(ledger: SqlLedger, version: str, decision: str, day: date | None = da
     ledger.decide(promoting(ledger), made)
 
 
-def test_a_champions_challengers_are_those_that_were_tested_against_it(ledger: SqlLedger) -> None:
+def test_decisions_that_came_out_of_a_comparison_are_listed_with_whom_it_was(ledger: SqlLedger) -> None:
     judged(ledger, "2", "refuse")  # before there was a champion
     ledger.decide(promoting(ledger), decision_for("3"))
     for version, decision in (("4", "keep"), ("5", "refuse"), ("6", "inconclusive"), ("6", "keep"), ("7", "keep")):
         judged(ledger, version, decision)
     judged(ledger, "8", "await_approval", None)
-    since = date(2020, 1, 1)
-    assert ledger.challengers_of("growth", "3", since=since, other_than="7") == ("4", "6", "8")
-    assert ledger.challengers_of("growth", "2", since=since, other_than="7") == ()
-    assert ledger.challengers_of("value", "3", since=since, other_than="7") == ()
-    assert ledger.challengers_of("growth", "3", since=since, other_than="7", namespace="replay") == ()
+    found = ledger.decisions_since("growth", since=date(2020, 1, 1))
+    assert [(one.version, one.champion, one.decision) for one in found] == [
+        ("3", None, "promote"),
+        ("4", "3", "keep"),
+        ("6", "3", "inconclusive"),
+        ("6", "3", "keep"),
+        ("7", "3", "keep"),
+        ("8", "3", "await_approval"),
+    ]
+    assert ledger.decisions_since("value", since=date(2020, 1, 1)) == ()
+    assert ledger.decisions_since("growth", since=date(2020, 1, 1), namespace="replay") == ()
 
 
-def test_challengers_count_from_a_day_on_by_the_date_of_their_decision(ledger: SqlLedger) -> None:
+def test_a_decision_says_which_model_it_was_about_and_what_it_spent(ledger: SqlLedger) -> None:
+    ledger.decide(promoting(ledger), decision_for("3"))
+    evidence = {
+        "model_sha256": "ab" * 32,
+        "common": {"data_fingerprint": "cd", "predictions_challenger": "ef"},
+        "test": {"metric": "roc_auc", "margin": 0.01},
+        "error": {"level": 0.00625, "spends": 0.003125},
+        "missed_gates": [{"metric": "accuracy", "p_value": 0.2}],
+    }
+    ledger.decide(
+        promoting(ledger),
+        decision_for("4", decision="refuse", target_stage="Archived", as_of=date(2020, 3, 16), evidence=evidence),
+    )
+    untested = {"common": None, "test": None, "error": None, "missed_gates": []}
+    ledger.decide(
+        promoting(ledger),
+        decision_for("5", decision="keep", target_stage="Archived", expected_seq=1, evidence=untested),
+    )
+    _, fourth, fifth = ledger.decisions_since("growth", since=date(2020, 1, 1))
+    assert (fourth.version, fourth.champion, fourth.decision, fourth.day) == ("4", "3", "refuse", date(2020, 3, 16))
+    assert (fourth.model_sha256, fourth.rows, fourth.predictions) == ("ab" * 32, "cd", "ef")
+    assert (fourth.metric, fourth.margin, fourth.level, fourth.spends) == ("roc_auc", 0.01, 0.00625, 0.003125)
+    assert fourth.missed == ("accuracy",)
+    assert (fifth.version, fifth.level, fifth.spends, fifth.missed) == ("5", None, 0.0, ())
+
+
+def test_decisions_count_from_a_day_on_by_the_date_of_their_decision(ledger: SqlLedger) -> None:
     ledger.decide(promoting(ledger), decision_for("3"))
     judged(ledger, "4", "keep", date(2020, 3, 15))
     judged(ledger, "5", "keep", date(2020, 3, 16))
     judged(ledger, "6", "keep", None)  # by the day on which it was written
-    assert ledger.challengers_of("growth", "3", since=date(2020, 3, 16), other_than="9") == ("5", "6")
-    assert ledger.challengers_of("growth", "3", since=date(2999, 1, 1), other_than="9") == ()
+    assert [one.version for one in ledger.decisions_since("growth", since=date(2020, 3, 16))][-2:] == ["5", "6"]
+    assert ledger.decisions_since("growth", since=date(2999, 1, 1)) == ()
 
 
 def test_the_newest_decision_about_a_version_is_the_last_one(ledger: SqlLedger) -> None:

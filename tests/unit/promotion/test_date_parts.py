@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from mlops.promotion.date_parts import ScoredRows, date_parts, influence, metric_of
 
-METRICS = ("accuracy", "log_loss", "f1_score", "roc_auc", "sharpe")
+METRICS = ("accuracy", "brier", "lift_over_majority", "log_loss", "f1_score", "roc_auc", "sharpe")
 
 
 def rows_of(seed: int, n_dates: int = 12, *, coarse: bool = False) -> ScoredRows:
@@ -40,13 +40,16 @@ def by_library(metric: str, rows: ScoredRows, drawn: list[int]) -> float:
             held = (rows.dates == days[day]) & (rows.probability >= 0.5)
             returns.append(rows.target_return[held].mean() if held.any() else 0.0)
         return float(np.mean(returns) / np.std(returns, ddof=1) * np.sqrt(252 / 20))
-    if metric == "accuracy":
-        return float(sk.accuracy_score(y, p >= 0.5))
-    if metric == "log_loss":
-        return float(sk.log_loss(y, p, labels=[0, 1]))
-    if metric == "f1_score":
-        return float(sk.f1_score(y, p >= 0.5))
-    return float(sk.roc_auc_score(y, p))
+    accuracy = float(sk.accuracy_score(y, p >= 0.5))
+    if metric == "roc_auc":
+        return float(sk.roc_auc_score(y, p))
+    return {
+        "accuracy": accuracy,
+        "brier": float(np.mean((p - y) ** 2)),
+        "lift_over_majority": accuracy - float(max(y.mean(), 1 - y.mean())),
+        "log_loss": float(sk.log_loss(y, p, labels=[0, 1])),
+        "f1_score": float(sk.f1_score(y, p >= 0.5, zero_division=0)),
+    }[metric]
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlops.promotion.date_parts import ScoredRows, date_parts
 from mlops.promotion.deflation import deflated, resamples_for
-from mlops.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words
+from mlops.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words, missing_p_value
 from mlops.promotion.simulation import planted_pair
 
 
@@ -205,3 +205,58 @@ def test_the_sentence_has_the_numbers() -> None:
         f"at least 0.01 with probability {test.deflated_better:.4f} ({test.probability_better:.4f} before deflation "
         f"for 3 looks), at least the required 0.95"
     )
+
+
+# --------------------------------------------------------------------------- the p-value and its level
+
+
+def equal(seed: int, **design: object) -> PairedTest:
+    pair = planted_pair(np.random.default_rng([3, seed]), challenger_auc=0.6, champion_auc=0.6, **design)  # type: ignore[arg-type]
+    challenger, champion = (date_parts("roc_auc", one) for one in pair)
+    test = compare_on_dates(
+        "roc_auc", challenger=challenger, champion=champion, horizon_dates=20, margin=0.0, confidence=0.95
+    )
+    assert isinstance(test, PairedTest)
+    return test
+
+
+def test_of_equal_models_with_lasting_errors_five_in_a_hundred_have_a_p_value_of_five_hundredths() -> None:
+    p_values = [equal(seed, lasting_noise=True, shared=0.5).p_value or 0.0 for seed in range(100)]
+    # Binomial(100, 0.05) is at most 12 with a probability of 0.998.
+    assert np.sum(np.array(p_values) <= 0.05) <= 12
+
+
+def test_a_level_below_the_p_value_leaves_a_probable_winner_undecided() -> None:
+    pair = planted_pair(np.random.default_rng(1), challenger_auc=0.75, champion_auc=0.55)
+    challenger, champion = (date_parts("roc_auc", one) for one in pair)
+
+    def verdict(level: float | None) -> str:
+        test = compare_on_dates(
+            "roc_auc",
+            challenger=challenger,
+            champion=champion,
+            horizon_dates=20,
+            margin=0.01,
+            confidence=0.95,
+            level=level,
+        )
+        assert isinstance(test, PairedTest)
+        assert test.p_value is not None
+        assert 0.0001 < test.p_value < 0.01
+        return test.verdict
+
+    assert [verdict(None), verdict(0.01), verdict(0.0001)] == ["promote", "promote", "inconclusive"]
+
+
+def test_a_champion_at_its_bar_is_rarely_shown_to_miss_it_and_one_far_below_is() -> None:
+    def p_value(required: float, seed: int) -> float:
+        champion, _ = planted_pair(
+            np.random.default_rng([4, seed]), challenger_auc=0.6, champion_auc=0.6, lasting_noise=True
+        )
+        parts = date_parts("roc_auc", champion)
+        return missing_p_value("roc_auc", parts, required=required, horizon_dates=20, confidence=0.95)
+
+    at_the_bar = np.array([p_value(0.6, seed) for seed in range(60)])
+    assert np.sum(at_the_bar <= 0.05) <= 8  # Binomial(60, 0.05): P(more) = 0.005
+    assert np.median([p_value(0.9, seed) for seed in range(9)]) < 0.01
+    assert p_value(0.3, 0) > 0.5

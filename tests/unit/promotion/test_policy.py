@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import strategies as st
 
 from mlops.promotion.gates import apply_gates
 from mlops.promotion.paired import PairedTest, Untestable, Verdict
-from mlops.promotion.policy import Decision, Incumbent, decide
+from mlops.promotion.policy import Decision, Incumbent, MissedGate, decide
 from mlops.strategies import PromotionPolicy
+from tests.support.models import SKILLED
 
 POLICY = PromotionPolicy(min_accuracy=0.70)
-GOOD = {"accuracy": 0.742, "roc_auc": 0.821, "f1_score": 0.731, "log_loss": 0.5}
+#: The bars alone.
+BARS = PromotionPolicy(min_accuracy=0.70, floor=None)
+GOOD = {"accuracy": 0.742, "roc_auc": 0.821, "f1_score": 0.731, "log_loss": 0.5, **SKILLED}
 BAD = GOOD | {"accuracy": 0.61}
 
 
@@ -38,18 +42,18 @@ def against(policy: PromotionPolicy = POLICY, **incumbent: object) -> Decision:
 def test_a_version_that_clears_its_gates_is_promoted_where_there_is_no_champion() -> None:
     decision = decide(POLICY, metrics=GOOD, incumbent=None)
     assert decision.decision == "promote"
-    assert decision.reasons == ("accuracy 0.7420 meets the required 0.7000",)
+    assert decision.reasons[0] == "accuracy 0.7420 meets the required 0.7000"
 
 
 def test_a_missed_gate_refuses_and_names_the_majority_beside() -> None:
     metrics = {"accuracy": 0.532, "majority_accuracy": 0.591, "holdout_majority_accuracy": 0.591}
-    decision = decide(POLICY, metrics=metrics, incumbent=None)
+    decision = decide(BARS, metrics=metrics, incumbent=None)
     assert decision.decision == "refuse"
     assert decision.reasons == ("accuracy 0.5320 is below the required 0.7000 (majority class alone: 0.5910)",)
 
 
 def test_every_missed_gate_is_a_reason() -> None:
-    policy = PromotionPolicy(min_accuracy=0.7, min_roc_auc=0.6, min_lift_over_majority=0.05, min_f1=0.5)
+    policy = replace(BARS, min_roc_auc=0.6, min_lift_over_majority=0.05, min_f1=0.5)
     metrics = {"accuracy": 0.8, "roc_auc": 0.5, "lift_over_majority": 0.01, "f1_score": 0.6}
     decision = decide(policy, metrics=metrics, incumbent=None)
     assert decision.reasons == (
@@ -77,13 +81,13 @@ def test_a_value_at_the_bar_passes_and_one_just_below_does_not_read_like_it() ->
 
 
 def test_a_gate_that_is_none_is_not_applied() -> None:
-    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": None})
+    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": None}, floor=None)
     decision = decide(policy, metrics={}, incumbent=None)
     assert (decision.decision, decision.reasons) == ("promote", ("no gate is applied",))
 
 
 def test_any_logged_metric_can_be_a_gate() -> None:
-    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": 0.5, "my_metric": 0.1})
+    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": 0.5, "my_metric": 0.1}, floor=None)
     decision = decide(policy, metrics={"sharpe_ratio": 0.6, "my_metric": 0.05}, incumbent=None)
     assert decision.reasons == ("my_metric 0.0500 is below the required 0.1000",)
     assert decide(policy, metrics={"sharpe_ratio": 0.6}, incumbent=None).reasons == (
@@ -104,6 +108,58 @@ def test_a_metric_that_is_better_when_lower_has_a_bar_from_above(found: float | 
     policy = PromotionPolicy(min_accuracy=None, gates={"max_drawdown": 0.2})
     (gate,) = apply_gates(policy, {} if found is None else {"max_drawdown": found})
     assert (gate.words, gate.passed) == (words, "within" in words)
+
+
+# --------------------------------------------------------------------------- the floor
+
+#: 84 of 100 labels are positive: entropy -(.84 ln .84 + .16 ln .16) = .4397, variance .84 * .16 = .1344.
+IMBALANCED = {"positive_share": 0.84, "accuracy": 0.85, "log_loss": 0.42, "brier": 0.13, "prediction_range": 0.5}
+
+
+def floored(metrics: dict[str, float], **policy: object) -> Decision:
+    return decide(replace(POLICY, **{"min_accuracy": 0.7, **policy}), metrics=metrics, incumbent=None)
+
+
+def test_a_version_that_is_better_than_both_constants_and_varies_passes_the_floor() -> None:
+    decision = floored(IMBALANCED)
+    assert decision.decision == "promote"
+    assert [gate.metric for gate in decision.gates[1:]] == ["accuracy_skill", "log_loss_skill", "prediction_range"]
+    assert decision.gates[1].found == pytest.approx(1 - 0.15 / 0.16)
+    assert decision.gates[2].found == pytest.approx(1 - 0.42 / 0.43967, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("worse", "reason"),
+    [
+        (
+            {"accuracy": 0.84},
+            "accuracy_skill .* is not above 0: it is no more accurate than always naming the majority",
+        ),
+        ({"log_loss": 0.44}, r"log_loss_skill -0.00\d+ \(log_loss 0.4400\) is not above 0: a constant probability"),
+        ({"prediction_range": 0.0}, "prediction_range 0.0 is not above 0: it says the same of every row"),
+    ],
+)
+def test_a_version_that_is_worth_no_more_than_a_constant_is_refused_by_default(
+    worse: dict[str, float], reason: str
+) -> None:
+    decision = floored(IMBALANCED | worse)
+    assert decision.decision == "refuse"
+    assert len(decision.reasons) == 1
+    assert re.search(reason, decision.reasons[0])
+
+
+def test_the_floors_score_may_be_brier_or_none() -> None:
+    overconfident = IMBALANCED | {"log_loss": 0.6}
+    assert floored(overconfident).decision == "refuse"
+    assert floored(overconfident, floor="brier").decision == "promote"
+    assert floored(overconfident | {"brier": 0.1345}, floor="brier").decision == "refuse"
+    assert floored(overconfident, floor=None).decision == "promote"
+
+
+def test_a_version_that_was_not_measured_does_not_pass_the_floor() -> None:
+    decision = floored({"accuracy": 0.9})
+    assert decision.decision == "refuse"
+    assert "accuracy_skill was not measured, and more than 0 is required" in decision.reasons
 
 
 # --------------------------------------------------------------------------- against the champion
@@ -145,12 +201,52 @@ def test_a_champion_that_misses_its_own_gates_gives_way_to_a_challenger_that_cle
     assert [gate.passed for gate in decision.champion_gates] == [False]
 
 
+MISSED = MissedGate(metric="accuracy", p_value=0.0004, level=0.001, looks=3)
+
+
+def test_a_gate_that_is_truly_missed_replaces_the_champion_where_the_challenger_is_not_worse() -> None:
+    decision = against(metrics=BAD, missed=(MISSED,))
+    assert decision.decision == "promote"
+    assert (
+        "(accuracy: p-value 0.0004, at most 0.001 is asked; missed in 3 decisions, 3 are asked)" in decision.reasons[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "missed", [replace(MISSED, p_value=0.002), replace(MISSED, looks=2), replace(MISSED, p_value=0.3, looks=1)]
+)
+def test_a_gate_that_is_missed_by_chance_or_for_the_first_time_replaces_nobody(missed: MissedGate) -> None:
+    decision = against(metrics=BAD, missed=(missed,))
+    assert decision.decision == "inconclusive"
+    assert decision.reasons[1].startswith(
+        "champion 3 misses a gate on these dates, which may be chance (accuracy: p-val"
+    )
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        answer("keep"),
+        replace(answer("inconclusive"), difference=-0.001),
+        Untestable(words="roc_auc is undefined"),
+    ],
+)
+def test_a_missed_gate_replaces_nobody_by_a_challenger_that_may_be_worse(test: PairedTest | Untestable) -> None:
+    assert against(metrics=BAD, missed=(MISSED,), test=test).decision != "promote"
+
+
+def test_age_replaces_no_champion_that_was_shown_to_be_better() -> None:
+    old = replace(POLICY, max_champion_age=40)
+    assert against(old, age_days=41, missed=(), test=answer("keep")).decision == "keep"
+    assert against(old, age_days=41, missed=(), test=answer("inconclusive")).decision == "promote"
+
+
 def test_where_both_miss_a_gate_on_these_dates_the_test_decides() -> None:
     assert against(metrics=BAD, challenger_metrics=BAD).decision == "inconclusive"
 
 
 def test_a_metric_that_these_dates_do_not_give_fails_no_champion() -> None:
-    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": 0.5})
+    policy = PromotionPolicy(min_accuracy=None, gates={"sharpe_ratio": 0.5}, floor=None)
     incumbent = replace(INCUMBENT, metrics={}, challenger_metrics={})
     assert decide(policy, metrics={"sharpe_ratio": 0.6}, incumbent=incumbent).decision == "inconclusive"
 
@@ -194,7 +290,7 @@ def test_a_better_challenger_never_turns_promote_into_keep(
     verdicts: tuple[Verdict, Verdict],
     bar: float,
 ) -> None:
-    policy = PromotionPolicy(min_accuracy=bar, min_roc_auc=bar / 2)
+    policy = PromotionPolicy(min_accuracy=bar, min_roc_auc=bar / 2, floor=None)
     improved = {name: value + gain[name] * (1 - value) for name, value in metrics.items()}
     worse, better = sorted(verdicts, key=lambda verdict: _RANK[verdict])
 

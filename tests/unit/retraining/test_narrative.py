@@ -124,7 +124,7 @@ COMPARED = {
 @pytest.mark.parametrize(
     ("decision", "line"),
     [
-        ("keep", "❌ Model not promoted: the champion is better"),
+        ("keep", "❌ Model not promoted: the champion stays"),
         ("inconclusive", "❌ Model not promoted: inconclusive, it stays in Staging as challenger"),
     ],
 )

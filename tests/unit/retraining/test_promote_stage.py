@@ -34,13 +34,15 @@ GOOD = {"accuracy": 0.85, "roc_auc": 0.9}
 HOLDOUT = (LAST - timedelta(days=24), LAST - timedelta(days=5))
 
 
-def classifier(services: FakeServices, *, skill: bool) -> xgb.XGBClassifier:
-    """Fitted to the panel's labels, or to their opposite."""
+def classifier(services: FakeServices, *, skill: bool, seed: int = 0, note: str = "") -> xgb.XGBClassifier:
+    """Fitted to the panel's labels, or to their opposite; a seed above 0 gives another model as good, a note a file."""
     rows = read_labelled(services.source, services.strategies["growth"], as_of=LAST)
     y = rows.y if skill else 1 - rows.y
-    return xgb.XGBClassifier(n_estimators=5, max_depth=2, n_jobs=1).fit(
-        pd.DataFrame(rows.x[:], columns=list(FEATURES)), y
-    )
+    drawn = {"subsample": 0.9, "random_state": seed} if seed else {}
+    model = xgb.XGBClassifier(n_estimators=5, max_depth=2, n_jobs=1, **drawn)
+    model.fit(pd.DataFrame(rows.x[:], columns=list(FEATURES)), y)
+    model.get_booster().set_attr(note=note or None)
+    return model
 
 
 def registered(
@@ -50,9 +52,12 @@ def registered(
     metrics: dict[str, float] | None = None,
     as_of: date = LAST,
     tags: dict[str, str] | None = None,
+    seed: int | None = None,
+    note: str = "",
 ) -> ModelVersion:
-    """A challenger in Staging."""
-    trained = trained_model(f"run-{len(services.registry.versions(MODEL))}", metrics=metrics or GOOD)
+    """A challenger in Staging; without a seed, another model than those before it."""
+    number = len(services.registry.versions(MODEL))
+    trained = trained_model(f"run-{number}", metrics=metrics or GOOD)
     train_end = HOLDOUT[0] - timedelta(days=5)
     held_out = {
         "train_end": train_end.isoformat(),
@@ -60,7 +65,13 @@ def registered(
         "holdout_end": HOLDOUT[1].isoformat(),
     }
     all_tags = {"training_date": as_of.isoformat(), **held_out} if tags is None else tags
-    version = services.registry.log_training(replace(trained, model=classifier(services, skill=skill), tags=all_tags))
+    version = services.registry.log_training(
+        replace(
+            trained,
+            model=classifier(services, skill=skill, seed=number if seed is None else seed, note=note),
+            tags=all_tags,
+        )
+    )
     services.registry.apply_stage(MODEL, version.version, "Staging", seq=0, tags={})
     return version
 

@@ -91,7 +91,19 @@ def test_the_winner_is_trained_with_its_parameters_and_its_trials_are_counted(se
 def test_the_first_trial_is_the_policys_own_parameters(services: FakeServices) -> None:
     tuned(services, 1)
     first = CountingTrainer.fits[0]
-    assert (first["max_depth"], first["n_estimators"]) == (2, 5)
+    assert {name: value for name, value in first.items() if name != "last"} == {"n_estimators": 5, "max_depth": 2}
+
+
+def test_the_first_trial_keeps_what_the_space_does_not_hold_and_draws_nothing_that_the_policy_leaves_out(
+    services: FakeServices,
+) -> None:
+    outside = {"max_depth": 2, "n_estimators": 40, "subsample": 0.9}
+    services.with_policy(training=policy(params=outside, search=SEARCH | {"reg_lambda": [5.0, 50.0]}))
+    tuned(services, 3)
+    first, second = CountingTrainer.fits[0], CountingTrainer.fits[2]
+    assert {name: value for name, value in first.items() if name != "last"} == outside
+    assert second["n_estimators"] <= 12
+    assert {"learning_rate", "reg_lambda"} <= set(second)
 
 
 def test_the_same_seed_gives_the_same_search(services: FakeServices) -> None:
@@ -124,6 +136,27 @@ def test_a_search_that_was_interrupted_goes_on_with_its_finished_trials_to_the_s
     repeated = len(before) + len(CountingTrainer.fits) - len(in_one_go)
     assert 0 <= repeated <= 1
     assert CountingTrainer.fits == in_one_go[stop_before - repeated :]
+
+
+def test_a_search_that_another_xgboost_began_is_begun_anew(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CountingTrainer.stop_before = 6
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN, tune=N_TRIALS)
+    monkeypatch.setattr("mlops.retraining.train_stage.xgb.__version__", "3.1.0")
+    with pytest.raises(StageCancelled):
+        attempt(services, grant)
+    monkeypatch.undo()
+    CountingTrainer.stop_before = None
+    CountingTrainer.fits.clear()
+    attempt(services, grant)
+    assert len(CountingTrainer.fits) >= N_TRIALS + 1  # every trial once more, and the winner
+
+
+def test_a_sharpe_ratio_can_be_searched_for(services: FakeServices) -> None:
+    services.with_policy(training=policy(search_metric="sharpe", horizon_dates=1))
+    _, outcome = tuned(services, 2)
+    assert outcome.result["tuning"]["metric"] == "sharpe"
 
 
 def test_a_study_is_kept_while_its_run_has_not_ended_well_and_forgotten_then(services: FakeServices) -> None:

@@ -93,3 +93,42 @@ def test_the_counts_of_the_classes_are_those_of_the_confusion_matrix() -> None:
     counts = [found[f"{name}s"] for name in ("true_negative", "false_positive", "false_negative", "true_positive")]
     assert counts == [tn, fp, fn, tp]
     assert (found["n_holdout_positive"], found["n_holdout_negative"]) == (4, 2)
+
+
+# --------------------------------------------------------------------------- skill over a constant
+
+
+def test_a_constant_at_the_base_rate_has_no_skill_and_no_range() -> None:
+    y = np.array([1] * 21 + [0] * 4)
+    found = evaluate_classifier(y, np.full(25, 0.84), train_positive_share=0.5).metrics
+    for name in ("accuracy_skill", "log_loss_skill", "brier_skill"):
+        assert found[name] == pytest.approx(0.0, abs=1e-12)
+    assert found["prediction_range"] == 0.0
+
+
+def test_skill_is_the_share_of_a_constants_loss_that_is_gone() -> None:
+    # Two of each class. Constant: accuracy 1/2, Brier 1/4, log loss ln 2. Here one error, Brier (3 * .04 + .36) / 4 = .12.
+    y, p = np.array([1, 1, 0, 0]), np.array([0.8, 0.8, 0.2, 0.6])
+    found = evaluate_classifier(y, p, train_positive_share=0.5).metrics
+    assert found["accuracy_skill"] == pytest.approx(1 - 0.25 / 0.5)
+    assert found["brier_skill"] == pytest.approx(1 - 0.12 / 0.25)
+    assert found["log_loss_skill"] == pytest.approx(1 + (3 * np.log(0.8) + np.log(0.4)) / 4 / np.log(2))
+    assert found["prediction_range"] == pytest.approx(0.6)
+
+
+def test_a_training_that_weighed_its_classes_is_held_to_a_constant_that_does() -> None:
+    # 20 % positive, weight 4: both classes weigh alike, and the constant says 1/2.
+    y = np.array([1, 0, 0, 0, 0])
+    p = np.array([0.7, 0.3, 0.3, 0.3, 0.3])
+    plain = evaluate_classifier(y, np.full(5, 0.5), train_positive_share=0.2).metrics
+    assert plain["log_loss_skill"] < 0
+    weighed = evaluate_classifier(y, np.full(5, 0.5), train_positive_share=0.2, positive_weight=4.0).metrics
+    assert weighed["log_loss_skill"] == pytest.approx(0.0, abs=1e-12)
+    skilled = evaluate_classifier(y, p, train_positive_share=0.2, positive_weight=4.0).metrics
+    assert skilled["log_loss_skill"] == pytest.approx(1 - np.log(0.7) / np.log(0.5))
+
+
+def test_where_one_class_alone_is_there_a_constant_is_perfect_and_no_skill_is_reported() -> None:
+    found = evaluate_classifier(np.ones(4, dtype=int), np.full(4, 0.9), train_positive_share=0.5)
+    assert not [name for name in found.metrics if name.endswith("_skill")]
+    assert found.notes == ("roc_auc is undefined: all 4 held-out labels are 1",)

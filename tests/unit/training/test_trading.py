@@ -2,14 +2,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from mlops.training.trading import evaluate_trading, max_drawdown, sharpe_ratio, signal_curve
+from mlops.training.trading import (
+    drawdown_interval,
+    evaluate_trading,
+    max_drawdown,
+    share_interval,
+    sharpe_interval,
+    sharpe_ratio,
+    signal_curve,
+)
 
 DAYS = np.repeat(np.datetime64("2020-01-01") + np.arange(4), 2)  # 4 dates, 2 names
 
 
 def trading(p: list[float], returns: list[float], **changes: object) -> tuple[dict[str, float], tuple[str, ...]]:
-    options = {"label": "target_return > 0", "horizon_dates": 2} | changes
+    options = {"label": "target_return > 0", "horizon_dates": 2, "min_periods": 2} | changes
     found = evaluate_trading(DAYS, np.array(p), np.array(returns), **options)  # type: ignore[arg-type]
     return found.metrics, found.notes
 
@@ -24,6 +33,53 @@ def test_every_horizon_th_date_holds_the_called_names_at_equal_weight() -> None:
     deviation = 0.25 / np.sqrt(2)  # two values 0.25 apart, n - 1
     assert metrics["sharpe_ratio"] == pytest.approx(0.025 / deviation * np.sqrt(252 / 2))
     assert notes == ()
+
+
+def test_three_periods_say_nothing_and_the_note_says_how_many_would() -> None:
+    metrics, notes = trading([0.9] * 8, [0.10, 0.20, 9, 9, 0.30, 0.1, 9, 9], min_periods=10)
+    assert metrics == {"n_periods": 2, "n_trades": 4}
+    assert notes[0] == (
+        "sharpe_ratio, max_drawdown and win_rate are left out: 2 periods of 2 dates are fewer than the 10 that say "
+        "anything; hold out 20 dates for them (training.holdout_dates)"
+    )
+
+
+def test_a_sharpe_ratio_of_a_normal_sample_has_los_standard_error() -> None:
+    # Lo 2002: sqrt((1 + s^2 / 2) / n), here of s = 0.5 and n = 400; the sample's skew and tails move it a little.
+    returns = np.random.default_rng(1).normal(0.5, 1.0, 400)
+    low, high = sharpe_interval(returns, periods_per_year=1.0)
+    assert (high - low) / 2 == pytest.approx(1.6487 * np.sqrt((1 + 0.5**2 / 2) / 400), rel=0.05)
+    assert (low + high) / 2 == pytest.approx(sharpe_ratio(returns, periods_per_year=1.0))
+
+
+def test_the_sharpe_interval_holds_the_truth_in_nine_of_ten_short_samples() -> None:
+    rng = np.random.default_rng(2)
+    samples = (rng.normal(0.3, 1.0, 12) for _ in range(2_000))
+    inside = [low <= 0.3 <= high for low, high in (sharpe_interval(one, periods_per_year=1.0) for one in samples)]
+    assert 0.87 <= np.mean(inside) <= 0.94
+
+
+def test_a_win_rate_counts_a_periods_positions_once() -> None:
+    # Clopper-Pearson, 6 of 12 at 90 %: scipy.stats.binomtest(6, 12).proportion_ci(0.90).
+    expected = binomtest(6, 12).proportion_ci(0.90)
+    assert share_interval(0.5, 12) == pytest.approx((expected.low, expected.high))
+    assert share_interval(0.0, 12)[0] == 0.0
+    assert share_interval(1.0, 12)[1] == 1.0
+
+
+def test_a_drawdown_of_another_order_of_the_same_periods_is_in_its_interval() -> None:
+    returns = np.array([0.1, -0.05] * 8)
+    low, high = drawdown_interval(returns)
+    assert 0.0 <= low <= max_drawdown(returns) <= high < 0.5
+
+
+def test_every_traded_metric_has_its_interval() -> None:
+    days = np.repeat(np.datetime64("2020-01-01") + np.arange(40), 2)
+    earned = np.random.default_rng(3).normal(0.01, 0.05, 80)
+    found = evaluate_trading(days, np.full(80, 0.9), earned, label="target_return > 0", horizon_dates=2).metrics
+    for name in ("sharpe_ratio", "max_drawdown", "win_rate"):
+        assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
+    assert (found["n_periods"], found["n_trades"]) == (20, 40)
 
 
 def test_a_period_without_a_call_earns_nothing_and_counts() -> None:

@@ -177,7 +177,8 @@ def test_one_varying_feature_is_enough() -> None:
         ({"max_dept": 3}, "did you mean 'max_depth'"),
         ({"seed": 3}, "the policy's `seed`"),
         ({"n_jobs": 3}, "ACIS_TRAIN_N_JOBS"),
-        ({"n_estimators": 0}, "at least one boosting round"),
+        ({"n_estimators": 0}, "n_estimators is a whole number, 1 to 100,000"),
+        ({"missing": -999.0}, "what is missing is NULL"),
     ],
 )
 def test_parameters_that_would_be_ignored_are_refused(params: dict[str, int], words: str) -> None:
