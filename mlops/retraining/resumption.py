@@ -75,9 +75,7 @@ class BoundControl:
             return None
         name, _, fingerprint = found[0].partition("@")
         if fingerprint != self._fingerprint:
-            log.info(
-                "checkpoint.of_another_training", checkpoint=name, next="the rows or parameters changed; begins anew"
-            )
+            log.info("checkpoint.of_another_training", checkpoint=name, next="the rows, parameters or XGBoost changed")
             return None
         self.resumed_from = name
         log.info("checkpoint.resumed", checkpoint=name)
