@@ -6,6 +6,7 @@ from celery import Celery
 
 from config.settings import Settings
 from tasks.broker import wait_while_redis_is_full
+from worker import acknowledgement
 from worker.celery_config import celery_config
 from worker.drain_step import DrainStep
 from worker.routing import Role
@@ -17,5 +18,6 @@ def create_app(settings: Settings, role: Role | None = None) -> Celery:
     app = Celery("acis")
     app.conf.update(celery_config(settings, role))
     app.steps["worker"].add(DrainStep)
+    acknowledgement.install()
     app.set_default()
     return app
