@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from admin import wording
 from admin.navigation import ACCOUNT, ENTRIES, PREFIX, is_current
-from admin.refusals import NotSignedIn, Refusal, TooOften
+from admin.refusals import NothingChosen, NotSignedIn, Refusal, TooOften
 from admin.static_files import static_url
 from mlops.errors import (
     AcisError,
@@ -35,6 +35,9 @@ from mlops.errors import (
 )
 
 SIGN_IN = f"{PREFIX}/sign-in"
+SAID_COOKIE = "acis_said"
+"""What the last action did, or a hint why it did nothing, for the page that comes after it."""
+_HINT = "hint:"
 _NOT_FOUND = (RunNotFound, ReportNotFound, UnknownStrategy, ModelNotFound, VersionNotFound)
 _TITLES = {
     400: "That cannot be done",
@@ -55,10 +58,12 @@ def rendered(request: Request, template: str, values: Mapping[str, Any], *, bloc
     """A template as text; with `block`, that block alone."""
     found = environment().get_template(template)
     person = values.get("person")
+    said = unquote(request.cookies.get(SAID_COOKIE, ""))
     shown = {
         "path": request.url.path,
         "entries": [entry for entry in ENTRIES if entry.path in request.app.state.paths and entry.is_shown_to(person)],
-        "said": unquote(request.cookies.get("acis_said", "")),
+        "said": said.removeprefix(_HINT),
+        "is_hint": said.startswith(_HINT),
         **values,
     }
     # Given, and not imported by the template: a block that is rendered alone runs no import.
@@ -67,6 +72,34 @@ def rendered(request: Request, template: str, values: Mapping[str, Any], *, bloc
         return found.render(shown)
     context = found.new_context(shown)
     return "".join(found.blocks[block](context)) if block in found.blocks else found.render(shown)
+
+
+def page(
+    request: Request,
+    template: str,
+    values: Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    """A whole page. What the last action did stands on it once: no later page says it again."""
+    response = HTMLResponse(rendered(request, template, values), status_code=status, headers=dict(headers or {}))
+    if SAID_COOKIE in request.cookies:
+        response.delete_cookie(SAID_COOKIE, path=PREFIX)
+    return response
+
+
+def say_next(request: Request, response: Response, words: str, *, is_hint: bool = False) -> None:
+    """The next whole page says the words."""
+    response.set_cookie(
+        SAID_COOKIE,
+        quote(f"{_HINT if is_hint else ''}{words[:1500]}"),
+        max_age=60,
+        path=PREFIX,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
 
 
 @cache
@@ -143,7 +176,7 @@ def error_answer(request: Request, status: int, words: str, *, headers: Mapping[
     if request.headers.get("hx-request") == "true":
         placed = {"HX-Retarget": "#messages", "HX-Reswap": "innerHTML", **(headers or {})}
         return HTMLResponse(rendered(request, "parts/error.html", values), status_code=status, headers=placed)
-    return HTMLResponse(rendered(request, "error.html", values), status_code=status, headers=dict(headers or {}))
+    return page(request, "error.html", values, status=status, headers=headers)
 
 
 def _back(request: Request) -> str:
@@ -156,6 +189,10 @@ def _back(request: Request) -> str:
 def _refused(request: Request, exc: Exception) -> Response:
     if isinstance(exc, NotSignedIn):
         return _not_signed_in(request, exc)
+    if isinstance(exc, NothingChosen) and not wants_json(request) and request.headers.get("hx-request") != "true":
+        response = RedirectResponse(_back(request), status_code=303)
+        say_next(request, response, str(exc), is_hint=True)
+        return response
     headers = {"Retry-After": str(round(exc.again_after_s))} if isinstance(exc, TooOften) else {}
     status = exc.status if isinstance(exc, Refusal) else 400
     return error_answer(request, status, str(exc), headers=headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mlops.ledger.check_lines import CheckLine
 
-LEVELS = (0.1, 0.3, 0.5, 0.75)
-"""Shares of drifted features at which the colour changes; 0.3 is the documented alert threshold."""
+USUAL, RATHER_USUAL = 0.5, 0.2
+"""p at and above which a shift has the two lightest colours; the next border is the alpha of the check."""
+VERY_RARE = 0.2
+"""The darkest colour: p of at most so much of alpha."""
+ALPHA = 0.05
+"""Of checks that have a p and say no alpha: the default of the policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +25,10 @@ class Cell:
     """A strategy's newest check of a day."""
 
     check: CheckLine
-    level: int
-    """0 to 4, by the share of drifted features"""
+    level: int | None
+    """0 to 4, the rarer the shift the higher, 3 and 4 being rare enough for `drifted`; None: the check has no p"""
     label: str
-    """The share in percent, without its sign"""
+    """p"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +55,26 @@ def months(days: Sequence[date]) -> list[tuple[str, int]]:
     return [(f"{part[0]:%b %Y}" if len(part) > 2 else f"{part[0]:%b}", len(part)) for part in parts]
 
 
+def rounded(p: float) -> str:
+    """A probability as short as a cell: `1`, `.30`, `.004`, `<.001`."""
+    if p >= 0.995:
+        return "1"
+    if p < 0.0005:
+        return "<.001"
+    return (f"{p:.2f}" if p >= 0.01 else f"{p:.3f}").removeprefix("0")
+
+
+def rarity(p: float, alpha: float) -> int:
+    """0 to 4: how rare so large a shift is; 3 and more where p is at most alpha."""
+    if p <= alpha:
+        return 4 if p <= alpha * VERY_RARE else 3
+    return 2 if p < RATHER_USUAL else 1 if p < USUAL else 0
+
+
 def _cell(check: CheckLine | None) -> Cell | None:
     if check is None:
         return None
-    share = check.share or 0.0
-    label = "?" if check.share is None else f"{share * 100:.0f}"
-    return Cell(check=check, level=bisect_right(LEVELS, share), label=label)
+    if check.p_value is None:
+        return Cell(check=check, level=None, label="–")
+    alpha = ALPHA if check.alpha is None else check.alpha
+    return Cell(check=check, level=rarity(check.p_value, alpha), label=rounded(check.p_value))

@@ -1,14 +1,15 @@
-"""A model's versions: what the ledger trained and decided, beside what MLflow shows of them; pure."""
+"""A model's versions: what the ledger trained, decided and holds for approval, beside what MLflow shows of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from admin.registry_view import Seen
+    from admin.visit import Visit
     from mlops.ledger.model_list import TrainedLine
     from mlops.ports import ModelVersion
 
@@ -126,3 +127,24 @@ def stage_of(version: str, decided: Mapping[str, str], champion: str | None) -> 
         return PRODUCTION
     found = decided.get(version)
     return ARCHIVED if found == PRODUCTION else found
+
+
+def awaiting(visit: Visit, strategy: str) -> list[dict[str, Any]]:
+    """What of a strategy waits for a person's answer, with the evidence that the answer is bound to."""
+    found = []
+    for one in visit.ledger.awaiting(strategy=strategy):
+        promotion = visit.ledger.promotion_of(one.run_id)
+        evidence = promotion.evidence if promotion else {}
+        found.append(
+            {
+                "run_id": one.run_id,
+                "version": one.version,
+                "created_at": one.created_at,
+                "reasons": one.reasons,
+                "digest": one.evidence_digest,
+                "gates": evidence.get("gates") or [],
+                "test": evidence.get("test"),
+                "champion": (evidence.get("champion") or {}).get("version"),
+            }
+        )
+    return found

@@ -41,6 +41,10 @@ class NotValid(Refusal):
     status = 422
 
 
+class NothingChosen(NotValid):
+    """Nothing is ticked that something could be done with; a browser is told on the page where it ticks."""
+
+
 class NotThere(Refusal):
     """There is no such page or thing."""
 

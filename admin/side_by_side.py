@@ -9,7 +9,7 @@ from typing import Any
 from mlops.training.metric_names import COUNTS
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
-FIRST_METRICS = ("accuracy", "f1_score", "roc_auc", "precision", "recall", "log_loss", "majority_accuracy")
+FIRST_METRICS = ("accuracy", "f1_score", "roc_auc", "precision", "recall", "log_loss", "holdout_majority_accuracy")
 """Shown first; the others by name."""
 DIRECTED = LOWER_IS_BETTER | {
     "accuracy",

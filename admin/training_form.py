@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, Field
 
 from admin.offers import OFFERS, Offer
-from admin.refusals import NotValid
+from admin.refusals import NothingChosen, NotValid
 from admin.trainable import Show, open_trainings, trainable
 from mlops.ledger.records import Kind
 from mlops.strategies import MAX_TRIALS
@@ -52,7 +52,7 @@ class TrainingForm(BaseModel):
         """What to start. Raises NotValid where it is nothing, UnknownStrategy."""
         found = self.considered(visit)
         if not found.strategies:
-            raise NotValid("no strategy is ticked; tick those to train, or the box for all of them")
+            raise NothingChosen("no strategy is ticked; tick those to train, or the box for all of them")
         return found
 
     def considered(self, visit: Visit) -> Asked:

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from admin import answers
-from admin.navigation import PREFIX
 from admin.people import Person, who_asks
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger
     from tasks.broker import BrokerView
 
-SAID_COOKIE = "acis_said"
-"""What the last action did, for the page that comes after it."""
 EMBEDDED_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "sandbox allow-scripts; frame-ancestors 'self'"
@@ -86,13 +83,11 @@ class Visit:
         if self.wants_json:
             return JSONResponse(answers.plain(values), status_code=status)
         block = "main" if self.is_fragment else None
-        said = self.request.cookies.get(SAID_COOKIE)
-        response = HTMLResponse(
-            answers.rendered(self.request, template, self._shown(title, values), block=block), status_code=status
-        )
-        if said and not self.is_fragment:
-            response.delete_cookie(SAID_COOKIE, path=PREFIX)
-        return response
+        if block:
+            return HTMLResponse(
+                answers.rendered(self.request, template, self._shown(title, values), block=block), status_code=status
+            )
+        return answers.page(self.request, template, self._shown(title, values), status=status)
 
     def part(self, template: str, **values: Any) -> Response:  # noqa: ANN401 -- what the template shows
         """A template that is no whole page, for HTMX or a dialog; its values where a program asks."""
@@ -108,15 +103,8 @@ class Visit:
             response: Response = Response(status_code=204, headers={"HX-Redirect": to})
         else:
             response = RedirectResponse(to, status_code=303)
-        response.set_cookie(
-            SAID_COOKIE,
-            quote(words[:1500]),
-            max_age=60,
-            path=PREFIX,
-            httponly=True,
-            samesite="strict",
-            secure=self.request.url.scheme == "https",
-        )
+        if words:
+            answers.say_next(self.request, response, words)
         return response
 
     def embedded(self, html: str) -> Response:

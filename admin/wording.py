@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from admin.spark import spark
+from mlops.promotion.bootstrap import INTERVAL_LEVEL
 
 NOTHING = "–"
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -44,7 +45,13 @@ STATE_TONES = {
     "silent": "bad",
 }
 """Colour of a badge; the word stands in it, so that the colour says nothing that is not written."""
-_WORDS = {"awaiting_approval": "awaits approval", "await_approval": "awaits approval", "compare": "comparison"}
+_WORDS = {
+    "awaiting_approval": "awaits approval",
+    "await_approval": "awaits approval",
+    "compare": "comparison",
+    "holdout_majority_accuracy": "majority class of the held-out dates",
+    "majority_accuracy": "majority class of the training, on the held-out dates",
+}
 
 
 def duration(seconds: float | None) -> str:
@@ -185,4 +192,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "indented": indented,
     "spark": spark,
 }
-GLOBALS: dict[str, Any] = {"between": between, "NOTHING": NOTHING}
+GLOBALS: dict[str, Any] = {"between": between, "NOTHING": NOTHING, "INTERVAL_LEVEL": INTERVAL_LEVEL}

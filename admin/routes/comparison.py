@@ -56,6 +56,7 @@ def compare(visit: Visiting, strategy: str, first: str = "", second: str = "") -
         equal=equal,
         importance=importance_rows(sides["first"].get("importance", {}), sides["second"].get("importance", {})),
         test=result.get("test"),
+        elsewhere=None if result else _tested_elsewhere(visit, strategy, first, second),
         words=result.get("words", ""),
         findings=result.get("findings", []),
         error=_error(run),
@@ -86,6 +87,23 @@ def _usual(visit: Visit, strategy: str) -> tuple[str, str]:
     if not champion or not newest:
         raise NotValid(f"{strategy} has no two versions to compare; train another")
     return champion, newest
+
+
+def _tested_elsewhere(visit: Visit, strategy: str, first: str, second: str) -> dict[str, Any] | None:
+    """The two in a comparison the other way round, or when one was judged against the other, the newer of both."""
+    found = []
+    mirrored = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": second, "second": first})
+    run = visit.ledger.run(mirrored) if mirrored else None
+    if run is not None and run.finished_at is not None and (result := _result(run)):
+        told = {"words": result["words"], "test": result.get("test"), "first": second, "second": first}
+        found.append({**told, "how": "compared", "run_id": run.run_id, "at": run.finished_at})
+    judged = visit.ledger.newest_tested(strategy, first, second)
+    decision = visit.ledger.promotion_of(judged) if judged else None
+    if decision is not None:
+        champion = decision.evidence["champion"]["version"]
+        told = {"words": "", "test": decision.evidence["test"], "first": champion, "second": decision.version}
+        found.append({**told, "how": "judged", "run_id": decision.run_id, "at": decision.created_at})
+    return max(found, key=lambda one: one["at"], default=None)
 
 
 def _result(run: RunView | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from admin.listing import Shown, shown
 from admin.pages import Pages
-from admin.refusals import NotValid
+from admin.refusals import NothingChosen, NotValid
 from admin.visit import Visit, Visiting
 from mlops.ledger.check_lines import CheckLine
 from mlops.ledger.records import Kind, Stage
@@ -103,7 +103,7 @@ def check(
     names = _asked_for(visit, which, strategy or [], q=q, show=show)
     visit.note(subject=", ".join(names) if len(names) <= _NAMED else f"{len(names)} strategies", which=which)
     if not names:
-        raise NotValid("no strategy was chosen; tick some in the table, or check all")
+        raise NothingChosen("no strategy was chosen; tick some in the table, or check all")
     begun = visit.now
     waiting = [run.created_at for run in visit.ledger.open_runs() if run.kind is Kind.CHECK and run.strategy in names]
     started = dispatch.start_many(names, Kind.CHECK, reason="asked for on the page", requested_by=visit.person.actor)

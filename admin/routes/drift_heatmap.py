@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from starlette.responses import Response
 
-from admin.heat import LEVELS, months, rows
+from admin.heat import RATHER_USUAL, USUAL, VERY_RARE, months, rows
 from admin.listing import shown
 from admin.pages import Pages
 from admin.visit import Visiting
@@ -63,7 +63,7 @@ def heatmap(
         rows=rows(on_page, columns, visit.ledger.checks_between(on_page, first, last)),
         by_day=by_day,
         months=months(columns),
-        levels=LEVELS,
+        borders={"usual": USUAL, "rather_usual": RATHER_USUAL, "very_rare": VERY_RARE},
         days=days,
         show=show,
         shows=[name for name in SHOWS if name],

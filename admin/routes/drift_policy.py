@@ -143,16 +143,28 @@ def _last_checks(visit: Visiting, name: str) -> list[CheckLine]:
 
 
 def _chart(checks: Sequence[CheckLine]) -> dict[str, Any]:
-    """Share, its threshold then, and p over the days; of a day its newest check."""
+    """p, its alpha then, and the share over the days; of a day its newest check."""
     by_day = {check.as_of: check for check in checks if check.as_of}
     lines = [by_day[day] for day in sorted(by_day)]
     return {
         "x": [datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() for day in sorted(by_day)],
         "range": [0, 1],
         "series": [
-            {"label": "share of drifted features", "values": [line.share for line in lines]},
-            {"label": "alert threshold then", "values": [line.alert_share for line in lines], "dash": [4, 4]},
-            {"label": "p among earlier shifts", "values": [line.p_value for line in lines], "colour": "--soft"},
+            {"label": "p among earlier shifts", "values": [line.p_value for line in lines]},
+            {"label": "alpha then", "values": [line.alpha for line in lines], "colour": "--accent", "dash": [4, 4]},
+            {"label": "share of features that moved", "values": [line.share for line in lines], "colour": "--soft"},
+            {
+                "label": "threshold then",
+                "values": [line.alert_share for line in lines],
+                "colour": "--soft",
+                "dash": [4, 4],
+            },
+            {
+                "label": "drifted",
+                "values": [line.p_value if line.verdict == "drifted" else None for line in lines],
+                "colour": "--bad",
+                "points": True,
+            },
         ],
     }
 

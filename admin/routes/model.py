@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from admin import places
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
-from admin.model_versions import VersionRow, in_registry, version_rows
+from admin.model_versions import VersionRow, awaiting, in_registry, version_rows
 from admin.pages import Pages
-from admin.visit import Visit, Visiting
+from admin.visit import Visiting
 from mlops.ledger.records import Kind
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
         is_behind=is_behind,
         names=_names({*known, *registry, *(one.version for one in decisions)}),
         former=[one.version for one in visit.ledger.former_champions(strategy)],
-        awaiting=_awaiting(visit, strategy),
+        awaiting=awaiting(visit, strategy),
         open_runs=[run for run in visit.ledger.open_runs() if run.strategy == strategy],
         runs=visit.ledger.run_lines(
             strategy=strategy, kinds=[Kind.PROMOTE, Kind.ROLLBACK, Kind.COMPARE], limit=RUN_ROWS
@@ -74,26 +74,6 @@ def _others(known: Collection[str], registry: Mapping[str, ModelVersion], champi
 def _names(versions: Collection[str]) -> list[str]:
     """Versions that can be named in a form, the newest first."""
     return sorted(versions, key=lambda version: (not version.isdigit(), -int(version) if version.isdigit() else 0))
-
-
-def _awaiting(visit: Visit, strategy: str) -> list[dict[str, Any]]:
-    found = []
-    for one in visit.ledger.awaiting(strategy=strategy):
-        promotion = visit.ledger.promotion_of(one.run_id)
-        evidence = promotion.evidence if promotion else {}
-        found.append(
-            {
-                "run_id": one.run_id,
-                "version": one.version,
-                "created_at": one.created_at,
-                "reasons": one.reasons,
-                "digest": one.evidence_digest,
-                "gates": evidence.get("gates") or [],
-                "test": evidence.get("test"),
-                "champion": (evidence.get("champion") or {}).get("version"),
-            }
-        )
-    return found
 
 
 def _chart(rows: list[VersionRow]) -> dict[str, Any] | None:

@@ -54,6 +54,12 @@ class Line:
         return (self.standing.check.verdict or "") if self.standing.check else ""
 
     @property
+    def rarity(self) -> float | None:
+        """Of the newest check's shift: the share of earlier ones that were smaller; None: not compared with any."""
+        p = self.standing.check.p_value if self.standing.check else None
+        return None if p is None else 1.0 - p
+
+    @property
     def checked_as_of(self) -> date | None:
         """The newest check's day."""
         return self.standing.check.as_of if self.standing.check else None
@@ -63,7 +69,7 @@ SORTS: Mapping[str, Callable[[Line], Any]] = {
     "strategy": lambda line: line.strategy,
     "champion": lambda line: line.trained_as_of,
     "check": lambda line: line.checked_as_of,
-    "drift": lambda line: line.standing.check.share if line.standing.check else None,
+    "drift": lambda line: line.rarity,
     "run": lambda line: line.standing.run.created_at if line.standing.run else None,
     "next": lambda line: line.next_at,
 }

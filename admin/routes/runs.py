@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from admin import places
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
+from admin.model_versions import awaiting
 from admin.pages import Pages
 from admin.timeline import bars
 from admin.visit import Visit, Visiting
@@ -58,6 +59,7 @@ def run(visit: Visiting, run_id: str) -> Response:
     """One run. Raises RunNotFound."""
     found = visit.ledger.run(run_id)
     promotion = visit.ledger.promotion_of(run_id)
+    waits = found.state is RunState.AWAITING_APPROVAL
     return visit.show(
         "run.html",
         title=f"{found.kind.value} of {found.strategy}",
@@ -68,6 +70,7 @@ def run(visit: Visiting, run_id: str) -> Response:
         links=_links(visit, found),
         promotion=promotion,
         evidence=promotion.evidence if promotion else {},
+        awaiting=[one for one in awaiting(visit, found.strategy) if one["run_id"] == run_id] if waits else [],
         is_active=found.state in ACTIVE,
         can_ask_again=found.state in TERMINAL and "answers" not in found.params and found.state is not RunState.SKIPPED,
         has_report=any(stage.stage is Stage.DRIFT and stage.result for stage in found.stages),

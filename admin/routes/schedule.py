@@ -48,7 +48,7 @@ def schedule(
         "schedule.html",
         title="Scheduled jobs",
         list=listed,
-        last=visit.ledger.last_scheduled([(one.strategy, one.kind) for one in listed.rows]),
+        last=visit.ledger.last_of_jobs([(one.strategy, one.kind) for one in listed.rows]),
         job=job,
         jobs=list(JOBS),
         state=state,

@@ -11,7 +11,7 @@ from fastapi import Form
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from admin.answers import SIGN_IN, rendered
+from admin.answers import SIGN_IN, page
 from admin.guard import CSRF_FIELD
 from admin.navigation import PREFIX
 from admin.pages import Pages
@@ -108,7 +108,7 @@ def sign_out(visit: Visiting) -> Response:
 def _form(request: Request, *, name: str = "", next_path: str = "", fault: str = "") -> Response:
     token = secrets.token_urlsafe(24)
     values = {"title": "Sign in", "csrf": token, "name": name, "next_path": next_path, "fault": fault}
-    response = HTMLResponse(rendered(request, "sign_in.html", values), status_code=401 if fault else 200)
+    response = page(request, "sign_in.html", values, status=401 if fault else 200)
     response.set_cookie(
         FORM_COOKIE,
         token,

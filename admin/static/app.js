@@ -5,6 +5,11 @@
 const dialog = document.getElementById("confirm");
 document.addEventListener("submit", async (event) => {
   const form = event.target;
+  if (isNothingTicked(form)) {
+    event.preventDefault();
+    hint(form.dataset.hint);
+    return;
+  }
   if (!dialog || !form.dataset.confirm || form.dataset.confirmed) return;
   event.preventDefault();
   const more = document.getElementById("confirm-more");
@@ -27,6 +32,32 @@ document.addEventListener("submit", async (event) => {
     form.requestSubmit(event.submitter);
   };
 });
+
+// ---- <form data-ticks="names of boxes" data-hint="…">: with none ticked, the hint in place of the question and the request
+function isNothingTicked(form) {
+  if (!form.dataset.ticks) return false;
+  return !form.dataset.ticks.split(" ").some((name) => form.querySelector(`input[type=checkbox][name="${CSS.escape(name)}"]:checked`));
+}
+function hint(words) {
+  const place = document.getElementById("messages");
+  const line = document.createElement("p");
+  line.className = "alert hint";
+  line.textContent = words;
+  place.replaceChildren(line);
+  place.scrollIntoView({ block: "nearest" });
+}
+
+// ---- what was done is said once: it goes with the next content, with a later state of the page, and before the page is kept
+const SAID_MS = 8000;
+function unsay(selector) { document.querySelectorAll(`#messages ${selector}`).forEach((one) => one.remove()); }
+document.body.addEventListener("htmx:afterSwap", (event) => {
+  const id = event.detail.target && event.detail.target.id;
+  if (id === "messages") return;
+  if (id === "content") unsay("*");
+  else if (performance.now() > SAID_MS) unsay(".said");
+});
+addEventListener("pagehide", () => unsay(".said, #messages .hint"));
+document.addEventListener("change", (event) => { if (event.target.type === "checkbox") unsay(".hint"); });
 
 // ---- live: every element with data-live-run, and what listens to live:changed
 let stream = null;
@@ -116,7 +147,8 @@ function draw(root) {
       axes: [axis, { ...axis, size: 60 }],
       series: [{}, ...chart.series.map((one, n) => ({
         label: one.label, stroke: one.colour ? style.getPropertyValue(one.colour) : colours[n % colours.length],
-        width: 1.6, dash: one.dash, spanGaps: true, points: { show: chart.x.length < 40 },
+        width: one.points ? 0 : 1.6, dash: one.dash, spanGaps: true,
+        points: one.points ? { show: true, size: 8 } : { show: chart.x.length < 40 },
         fill: one.fill ? `${colours[n % colours.length]}33` : undefined,
       }))],
     }, [chart.x, ...chart.series.map((one) => one.values)], place);
@@ -138,6 +170,11 @@ function reachable(root) {
   for (const one of root.querySelectorAll(".scroll")) {
     if (one.scrollWidth > one.clientWidth) { one.tabIndex = 0; one.setAttribute("role", "group"); one.setAttribute("aria-label", "Table, scrollable"); }
   }
+}
+
+// ---- a table of days that is wider than the screen shows its newest days
+function newest(root) {
+  for (const one of root.querySelectorAll("table.heatmap")) one.parentElement.scrollLeft = one.parentElement.scrollWidth;
 }
 
 // ---- <table data-grid>: one stop for the tab key, arrows from link to link
@@ -167,7 +204,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-function ready(root) { localise(root); draw(root); reachable(root); grid(root); follow(); }
+function ready(root) { localise(root); draw(root); reachable(root); newest(root); grid(root); follow(); }
 ready(document);
 document.body.addEventListener("htmx:afterSwap", (event) => ready(event.detail.elt || document));
 document.querySelectorAll("details.menu").forEach((menu) => { menu.open = matchMedia("(min-width: 62rem)").matches; });

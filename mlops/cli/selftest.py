@@ -149,13 +149,16 @@ def _period(text: str) -> Period:
 
 
 def _words(result: Selftest, *, n_eligible: int, periods: Sequence[Period]) -> list[str]:
+    from mlops.drift_detection.intervals import CONFIDENCE
+
     left_out = (
         f", none whose windows touch {', '.join(f'{one.start} to {one.end}' for one in periods)}" if periods else ""
     )
     lines = [
         f"{result.strategy}, rule {result.rule}: {result.n_placebos} of {n_eligible} dates",
         f"from {result.first} to {result.last}{left_out}",
-        f"95 % intervals of {result.n_disjoint} independent looks: so many of these checks share no date",
+        f"{CONFIDENCE * 100:g} % intervals of {result.n_disjoint} independent looks: "
+        "so many of these checks share no date",
         "the past is taken as it was: its real breaks are alarms too, so the false ones are no more than these",
         "each check alone: persistence and cooldown play no part",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -247,7 +247,7 @@ def _row(view: RunView) -> list[str]:
     metrics = train.get("metrics", {})
     return [
         view.strategy,
-        f"{drift['verdict']} ({drift['drift_ratio']:.0%})" if drift else "",
+        _drift_cell(drift),
         f"v{train['version']}" if train else "no",
         *(
             f"{metrics[name]:.2f}" if name in metrics else ""
@@ -255,6 +255,14 @@ def _row(view: RunView) -> list[str]:
         ),
         _DECISIONS.get(promote.get("decision", ""), "❌ refused") if promote else "no training needed",
     ]
+
+
+def _drift_cell(drift: Mapping[str, Any]) -> str:
+    """The verdict, and how rare the shift is: beside `stable` a share of features that moved says the contrary."""
+    if not drift:
+        return ""
+    p = drift.get("p_value")
+    return drift["verdict"] if p is None else f"{drift['verdict']}, p {p:.2g}"
 
 
 def _objections(view: RunView) -> list[str]:

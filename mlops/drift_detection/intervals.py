@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from scipy.stats import beta
 
+CONFIDENCE = 0.95
+"""Of an interval, where nothing else is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
@@ -16,7 +19,7 @@ class Rate:
     high: float
 
 
-def rate_of(share: float, n: int, *, confidence: float = 0.95) -> Rate:
+def rate_of(share: float, n: int, *, confidence: float = CONFIDENCE) -> Rate:
     """Clopper-Pearson's exact interval for `share` of `n` independent looks.
 
     The count share · n need not be whole: where dependent looks are counted as fewer independent ones, it is not

@@ -74,7 +74,7 @@ def weighted_verdict(
     return Decision(
         verdict="drifted" if at_or_above else "stable",
         share=share,
-        reason=f"{n_drifted} of {len(features)} features ({counted}) drifted by PSI; "
+        reason=f"{n_drifted} of {len(features)} features ({counted}) moved by PSI; "
         f"the alert threshold is {alert_share:.0%}",
         share_of=share_of,
     )
@@ -91,14 +91,15 @@ def calibrated_verdict(counted: Decision, calibration: Calibration, *, alert_sha
         missing = f"the shift cannot be compared with earlier ones: {calibration.missing}"
         return replace(counted, verdict="insufficient", reason=missing)
     p = f"p {calibration.p_value:.3g} among {calibration.n_placements} earlier windows"
-    share = f"{counted.share:.0%} {counted.share_of} drifted by PSI"
+    # A feature moves and a strategy drifts: "stable: 90% drifted" reads as a contradiction.
+    share = f"{counted.share:.0%} {counted.share_of} moved by PSI"
     if counted.verdict == "stable":
         reason = f"{share}, below the alert threshold of {alert_share:.0%} ({p})"
         return replace(counted, verdict="stable", reason=reason)
     if calibration.is_extreme:
-        reason = f"{share}, and so large a shift is rare: {p}"
+        reason = f"so large a shift is rare here ({p}); {share}"
         return replace(counted, verdict="drifted", reason=reason)
-    reason = f"{share}, but so large a shift is usual: {p}, above {calibration.alpha:g}"
+    reason = f"so large a shift is usual here ({p}, above {calibration.alpha:g}); {share}"
     return replace(counted, verdict="stable", reason=reason)
 
 

@@ -39,7 +39,7 @@ class CheckPoint(NamedTuple):
     as_of: date | None
     id: int
     verdict: str | None
-    share: float | None
+    p_value: float | None
 
 
 def check_line_columns() -> tuple[Any, ...]:

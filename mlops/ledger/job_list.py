@@ -18,10 +18,10 @@ _run = tables.run.c
 class JobList(LedgerPart):
     """Runs that the schedule opened, or skipped."""
 
-    def last_scheduled(
+    def last_of_jobs(
         self, lines: Sequence[tuple[str, Kind]], *, namespace: str = LIVE
     ) -> dict[tuple[str, Kind], RunLine]:
-        """The newest run with a slot of each strategy and kind; one query."""
+        """The newest run of each strategy and kind, whether beat or a person asked for it; one query."""
         if not lines:
             return {}
         pairs = [(strategy, kind.value) for strategy, kind in lines]
@@ -32,9 +32,8 @@ class JobList(LedgerPart):
                 _run.namespace == namespace,
                 _run.strategy == asked.c.strategy,
                 _run.kind == asked.c.kind,
-                _run.slot.is_not(None),
             )
-            .order_by(_run.created_at.desc())
+            .order_by(_run.created_at.desc(), _run.run_id.desc())
             .limit(1)
             .correlate(asked)
             .scalar_subquery()

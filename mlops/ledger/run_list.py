@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import older_than, within
@@ -114,6 +114,25 @@ class RunList(LedgerPart):
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
         return next((row.run_id for row in rows if params.items() <= row.params.items()), None)
+
+    def newest_tested(self, strategy: str, first: str, second: str, *, namespace: str = LIVE) -> str | None:
+        """Run of the newest decision that rests on a paired test of the two versions, whichever was the champion."""
+        champion = _promotion.evidence[("champion", "version")].as_string()
+        pairs = ((first, second), (second, first))
+        query = (
+            select(_promotion.run_id)
+            .where(
+                _promotion.namespace == namespace,
+                _promotion.strategy == strategy,
+                _promotion.run_id.is_not(None),
+                or_(*(and_(champion == one, _promotion.version == other) for one, other in pairs)),
+                _promotion.evidence[("test", "metric")].as_string().is_not(None),
+            )
+            .order_by(_promotion.id.desc())
+            .limit(1)
+        )
+        with self.database.reading() as connection:
+            return connection.scalar(query)
 
     def decisions(
         self, *, strategy: str = "", before: int | None = None, limit: int = 50, namespace: str = LIVE

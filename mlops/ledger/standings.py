@@ -110,7 +110,7 @@ class Standings(LedgerPart):
         newest_run = (
             select(_run.run_id)
             .where(_run.namespace == namespace, _run.strategy == asked.c.strategy)
-            .order_by(_run.created_at.desc())
+            .order_by(_run.created_at.desc(), _run.run_id.desc())
             .limit(1)
             .correlate(asked)
             .scalar_subquery()
@@ -142,7 +142,7 @@ class Standings(LedgerPart):
     ) -> dict[str, list[CheckPoint]]:
         """Of the same checks what a small picture needs, in half the time."""
         found: dict[str, list[CheckPoint]] = defaultdict(list)
-        columns = (_report.strategy, _report.as_of, _report.id, _report.verdict, _report.share)
+        columns = (_report.strategy, _report.as_of, _report.id, _report.verdict, _report.p_value)
         for strategy, *point in self._recent(strategies, columns, limit=limit, namespace=namespace):
             found[strategy].append(CheckPoint(*point))
         for points in found.values():

@@ -13,6 +13,10 @@ import numpy.typing as npt
 
 Counts = npt.NDArray[np.float64]
 
+INTERVAL = (0.05, 0.95)
+"""Quantiles of the resamples that an interval is read at."""
+INTERVAL_LEVEL = f"{INTERVAL[1] - INTERVAL[0]:.0%}".replace("%", " %")
+"""How sure such an interval is, as it is written beside it."""
 _BITS = 53
 """Of a float64's mantissa."""
 

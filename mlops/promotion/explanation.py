@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops.ledger.records import Promotion
+from mlops.promotion.bootstrap import INTERVAL_LEVEL
 from mlops.promotion.evidence import Replay, looks_in_words
 from mlops.promotion.policy import MISSED_LOOKS
 
@@ -65,7 +66,7 @@ def _test(test: Mapping[str, Any] | None, evidence: Mapping[str, Any]) -> list[s
         "dates": _dates(evidence["common"]),
         test["metric"]: (
             f"challenger {test['challenger']:.4f}, champion {test['champion']:.4f}; better by "
-            f"{test['difference']:+.4f}, 90 % interval {test['low']:+.4f} to {test['high']:+.4f}"
+            f"{test['difference']:+.4f}, {INTERVAL_LEVEL} interval {test['low']:+.4f} to {test['high']:+.4f}"
         ),
         "resamples": (
             f"{test['resamples']} of whole dates, in blocks of {test['block_dates']:.1f} on average (the label looks "

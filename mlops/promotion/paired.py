@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.stats import norm, t
 
 from mlops.promotion.block_length import automatic_block_length
-from mlops.promotion.bootstrap import stationary_counts
+from mlops.promotion.bootstrap import INTERVAL, stationary_counts
 from mlops.promotion.date_parts import Parts, influence, metric_of
 from mlops.promotion.deflation import deflated, resamples_for
 from mlops.training.metrics import LOWER_IS_BETTER, Floats
@@ -39,7 +39,7 @@ class PairedTest:
     """Positive where the challenger is better, whatever the metric's direction."""
     low: float
     high: float
-    """90 % interval of the difference."""
+    """Interval of the difference, at the quantiles `bootstrap.INTERVAL`."""
     n_dates: int
     block_dates: float
     """Expected length: the label's horizon, or the automatic length where that is longer."""
@@ -214,7 +214,7 @@ def _answer(drawn: npt.NDArray[np.float64], observed: float, *, spread: float, m
     """Shares and interval of the resampled differences (r,), nan where the metric is undefined."""
     defined = drawn[np.isfinite(drawn)]
     widened = observed + spread * (defined - observed)
-    low, high = np.quantile(widened, [0.05, 0.95], method="inverted_cdf") if len(widened) else (observed, observed)
+    low, high = np.quantile(widened, INTERVAL, method="inverted_cdf") if len(widened) else (observed, observed)
     return _Answer(
         better=_probability((widened > 0.0) & (widened >= margin), len(drawn)),
         worse=_probability((widened < 0.0) & (widened <= -margin), len(drawn)),

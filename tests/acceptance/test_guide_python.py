@@ -206,7 +206,7 @@ needs_retraining = monitor_drift_and_alert(
 )
 """
     )
-    # 90 % of the features drifted by PSI, but no more than usual: the newest date is a calm one.
+    # 90 % of the features moved by PSI, but no more than usual: the newest date is a calm one.
     assert cells.value("needs_retraining") is False
     cells.run("from datetime import date")
     assert cells.value('monitor_drift_and_alert("growth", 0.3, as_of=date(2020, 3, 16))') is True

@@ -53,7 +53,7 @@ def test_the_drift_script_prints_the_guide_s_summary_writes_its_report_and_exits
         f"  Drift ratio: {ratio:.2%}\n"
         "  Retraining threshold: 30.00%\n"
         "  Retraining needed: True\n"
-        f"  Verdict: drifted: {ratio:.0%} of the features drifted by PSI, and so large a shift is rare: p 0.00"
+        "  Verdict: drifted: so large a shift is rare here (p 0.00"
     )
 
 

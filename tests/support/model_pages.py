@@ -14,10 +14,10 @@ PAGE = "/admin/registry/models/growth"
 DAY = date(2026, 3, 2)
 
 
-def trained(services: FakeServices, version: str, roc_auc: float = 0.8) -> str:
+def trained(services: FakeServices, version: str, roc_auc: float = 0.8, **more: float) -> str:
     """A training that the ledger has; the registry is another matter."""
     grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=DAY)
-    metrics = {"accuracy": 0.71, "f1_score": 0.62, "roc_auc": roc_auc}
+    metrics = {"accuracy": 0.71, "f1_score": 0.62, "roc_auc": roc_auc, **more}
     result = {"version": version, "metrics": metrics, "holdout_start": "2026-01-10", "holdout_end": "2026-02-20"}
     services.ledger.finish(grant, StageOutcome(result=result, run_state=RunState.SUCCEEDED, as_of=DAY))
     services.timed.advance(1)

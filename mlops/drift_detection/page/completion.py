@@ -11,7 +11,7 @@ def completed(document: Mapping[str, Any]) -> dict[str, Any]:
     summary = document["summary"]
     said = "drifted" if summary["drift_detected"] else "stable"
     share, alert_share = summary["drift_ratio"], summary["alert_threshold"]
-    reason = f"{share:.0%} of the features drifted by PSI; the alert threshold is {alert_share:.0%}"
+    reason = f"{share:.0%} of the features moved by PSI; the alert threshold is {alert_share:.0%}"
     verdict = {
         "verdict": said,
         "reason": reason,

@@ -1,4 +1,8 @@
-"""PSI by feature over the last checks, as a table whose cells have colours; pure."""
+"""PSI by feature over the last checks, as a table whose colours say how rare a feature's shift is; pure.
+
+PSI has the same size on calm and on turbulent days where rows are not independent, so its bands would colour nearly
+every cell. A feature's distance over the critical value of its check says how far it moved of what is rare.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from typing import Any
 
 #: Checks and features of the heat map: what a page's width, and a reader, can hold.
 CHECKS, ROWS = 30, 40
-#: Borders of the colours: the two documented bands, and three more, since PSI has no upper end.
-LEVELS = (0.1, 0.2, 0.5, 1.0)
+#: Borders of the colours, as distance over critical value: 1 is rare where every feature moves so far.
+LEVELS = (0.5, 1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +24,9 @@ class Cell:
     """One feature at one check."""
 
     level: int | None
-    """0 to 4; None: not in that check, or undefined"""
+    """0 to 4, by the distance over the critical value; None: the check was not compared with earlier ones"""
     label: str
+    """PSI; a point where the check lacks it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,4 +81,9 @@ def _cell(document: Mapping[str, Any], name: str) -> Cell:
     if value is None:
         return Cell(level=None, label="·")
     label = f"{value:.2f}".lstrip("0") if value < 0.995 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-    return Cell(level=bisect_right(LEVELS, value), label=label)
+    return Cell(level=_level(document.get("calibration") or {}, name), label=label)
+
+
+def _level(calibration: Mapping[str, Any], name: str) -> int | None:
+    distance, critical = (calibration.get("distances") or {}).get(name), calibration.get("critical")
+    return bisect_right(LEVELS, distance / critical) if distance is not None and critical else None

@@ -22,7 +22,7 @@ from mlops.drift_detection.page.decision import alternatives, sentence
 from mlops.drift_detection.page.extras import other_parts, outcomes
 from mlops.drift_detection.page.features import feature_views
 from mlops.drift_detection.page.findings import findings
-from mlops.drift_detection.page.history import history
+from mlops.drift_detection.page.history import LEVELS, history
 from mlops.drift_detection.page.standing import standing
 
 #: Features with a picture in sight, and with one behind a click; all others are in the table.
@@ -61,6 +61,7 @@ def render_page(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]
             calibration=document.get("calibration") or {},
             standing=standing(document),
             history=history(document, earlier, [view.name for view in features]),
+            levels=LEVELS,
             findings=findings(document),
             n_findings=len(document.get("findings") or ()),
             outcomes=outcomes(document),

@@ -67,8 +67,8 @@ def test_recent_checks_are_the_newest_of_each_strategy_oldest_first(ledger: SqlL
     assert len(found["value"]) == 1
     assert "none" not in found
     points = ledger.recent_points(["growth", "value", "none"], limit=3)
-    assert {name: [(point.as_of, point.share) for point in some] for name, some in points.items()} == {
-        name: [(line.as_of, line.share) for line in some] for name, some in found.items()
+    assert {name: [(point.as_of, point.p_value) for point in some] for name, some in points.items()} == {
+        name: [(line.as_of, line.p_value) for line in some] for name, some in found.items()
     }
     between = ledger.checks_between(["growth"], DAY + timedelta(days=1), DAY + timedelta(days=2))
     assert [line.share for line in between] == [0.1, 0.2]
@@ -229,21 +229,20 @@ def test_runs_since_a_time_are_listed_alone(timed: TimedLedger) -> None:
     assert [line.run_id for line in timed.ledger.run_lines(kinds=["check"], since=begun)] == [later]
 
 
-def test_a_line_of_the_timetable_has_the_newest_run_that_it_opened_and_no_other(timed: TimedLedger) -> None:
+def test_the_last_run_of_a_job_is_the_newest_of_its_kind_whoever_asked_for_it(timed: TimedLedger) -> None:
     ledger = timed.ledger
     slots = [datetime(2026, 11, day, 3, tzinfo=UTC) for day in (22, 23)]
     for slot in slots:
-        last = ledger.accept(request_for(slot=slot.isoformat())).run_id
-        ledger.cancel(last, actor="anna")
+        ledger.cancel(ledger.accept(request_for(slot=slot.isoformat())).run_id, actor="anna")
         timed.advance(1)
-    ledger.accept(request_for())  # by hand
+    last = ledger.accept(request_for()).run_id  # by hand
     timed.advance(1)
     ledger.accept(request_for(kind=Kind.RETRAIN, slot=slots[0].isoformat()))
-    found = ledger.last_scheduled([("growth", Kind.PIPELINE), ("value", Kind.PIPELINE)])
+    found = ledger.last_of_jobs([("growth", Kind.PIPELINE), ("value", Kind.PIPELINE)])
     assert {key: (line.run_id, line.state) for key, line in found.items()} == {
-        ("growth", Kind.PIPELINE): (last, RunState.CANCELLED)
+        ("growth", Kind.PIPELINE): (last, RunState.QUEUED)
     }
-    assert ledger.last_scheduled([]) == {}
+    assert ledger.last_of_jobs([]) == {}
 
 
 def test_the_newest_check_of_each_is_by_date_and_not_by_when_it_was_made(ledger: SqlLedger) -> None:

@@ -65,3 +65,16 @@ def test_nothing_beside_the_files_can_be_read(nobody: Browser, path: str) -> Non
 def test_what_was_done_is_said_once(operator: Browser) -> None:
     operator.post("/admin/sign-out")
     assert "You have signed out." in operator.get("/admin/sign-in").text
+    assert "You have signed out." not in operator.get("/admin/sign-in").text
+
+
+def test_what_was_done_is_not_said_again_after_a_page_that_could_not_be_shown(operator: Browser) -> None:
+    operator.post("/admin/drift/check", strategy="growth")
+    operator.get("/admin/runs/none")
+    assert "The check has begun." not in operator.get("/admin/").text
+
+
+def test_a_search_that_leads_to_a_run_leaves_what_was_done_to_the_page_of_the_run(operator: Browser) -> None:
+    location = operator.post("/admin/drift/check", strategy="growth").headers["location"]
+    operator.get(f"/admin/runs?q={location.rpartition('/')[2]}")
+    assert "The check has begun." in operator.get(location).text

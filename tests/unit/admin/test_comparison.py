@@ -6,7 +6,7 @@ from mlops.ledger.records import Kind, RunState, Stage
 from tests.support.admin import Browser
 from tests.support.model_pages import PAGE, carried_out, champion, row, trained
 from tests.support.services import MODEL, FakeServices
-from tests.unit.retraining.test_promote_stage import registered
+from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 def test_two_versions_are_beside_each_other_before_any_worker_has_tested_them(
@@ -39,7 +39,24 @@ def test_the_test_runs_on_a_worker_and_the_page_shows_what_came_of_it(
     assert "Test again" in page
     assert services.ledger.promotions("growth") == []
     other = operator.get(f"{PAGE}/compare?first=2&second=1").text
-    assert "have not been tested against each other" in other
+    assert "They were tested the other way round, v2 against v1: " in other
+    assert "have not been tested against each other" not in other
+    assert "promote" in row(other, "paired test")
+
+
+def test_two_that_were_tested_when_one_was_judged_are_not_said_to_be_untested(
+    services: FakeServices, operator: Browser
+) -> None:
+    registered(services, skill=False)
+    decided(services)
+    registered(services)
+    grant, _ = decided(services)
+    for first, second in (("1", "2"), ("2", "1")):
+        page = operator.get(f"{PAGE}/compare?first={first}&second={second}").text
+        assert "They were tested when v2 was judged against champion v1." in page
+        assert "have not been tested against each other" not in page
+        assert grant.run_id in page
+    assert "90 % interval" in page
 
 
 def test_a_comparison_that_failed_says_why_and_can_be_asked_again(services: FakeServices, operator: Browser) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mlops.ledger.records import Kind, RunState, Stage
 from mlops.retraining.drift_stage import check_drift
 from mlops.strategy_file import Strategies
-from tests.support.admin import Browser
+from tests.support.admin import JSON, Browser
 from tests.support.checks import checked
 from tests.support.services import FakeServices, small_strategy
 
@@ -87,9 +87,19 @@ def test_some_or_all_or_what_a_search_found_are_checked_at_once(services: FakeSe
     assert len(services.ledger.runs(limit=10)) == 4
 
 
-def test_none_chosen_is_said_so(operator: Browser) -> None:
+def test_none_chosen_is_a_hint_on_the_page_where_one_ticks(services: FakeServices, operator: Browser) -> None:
+    operator.client.headers["referer"] = "http://page/admin/drift?q=gro"
     answer = operator.post("/admin/drift/check")
-    assert (answer.status_code, "tick some in the table" in answer.text) == (422, True)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/drift?q=gro")
+    page = operator.get("/admin/drift?q=gro").text
+    assert '<p class="alert hint">no strategy was chosen; tick some in the table' in page
+    assert "alert hint" not in operator.get("/admin/drift?q=gro").text
+    assert "no strategy was chosen" in str(services.ledger.audit_lines()[0].detail["refused"])
+
+
+def test_a_program_that_names_none_is_refused(operator: Browser) -> None:
+    answer = operator.client.post("/admin/drift/check", data={"csrf": operator.csrf}, headers=JSON)
+    assert (answer.status_code, "tick some in the table" in answer.json()["error"]) == (422, True)
 
 
 def test_an_unknown_strategy_is_named_and_stops_no_other(services: FakeServices, operator: Browser) -> None:
@@ -211,13 +221,13 @@ def test_a_report_leads_to_the_checks_before_and_after(services: FakeServices, v
 def test_the_heat_map_has_strategies_by_days_the_newest_check_of_a_day(services: FakeServices, viewer: Browser) -> None:
     several(services, "growth", "value")
     checked(services.ledger, "growth", DAY, share=0.05)
-    again = checked(services.ledger, "growth", DAY, "drifted", share=0.42)
-    checked(services.ledger, "value", DAY + timedelta(days=1), share=0.8)
+    again = checked(services.ledger, "growth", DAY, "drifted", share=0.42, p_value=0.03)
+    checked(services.ledger, "value", DAY + timedelta(days=1), share=0.8, p_value=0.7)
     growth, value = viewer.json("/admin/drift/heatmap")["rows"]
-    assert [cell and (cell["label"], cell["level"]) for cell in growth["cells"]] == [("42", 2), None]
-    assert [cell and (cell["label"], cell["level"]) for cell in value["cells"]] == [None, ("80", 4)]
+    assert [cell and (cell["label"], cell["level"]) for cell in growth["cells"]] == [(".03", 3), None]
+    assert [cell and (cell["label"], cell["level"]) for cell in value["cells"]] == [None, (".70", 0)]
     page = viewer.get("/admin/drift/heatmap").text
-    assert f'<td class="heat l2 drifted"><a href="/admin/drift/reports/{again}"' in page
+    assert f'<td class="heat l3 drifted"><a href="/admin/drift/reports/{again}"' in page
     assert '1 <span class="soft">of 1</span>' in page
 
 

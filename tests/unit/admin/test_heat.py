@@ -12,22 +12,34 @@ from mlops.ledger.check_lines import CheckLine
 DAY = date(2026, 3, 2)
 
 
-def check(share: float | None, *, id_: int = 1, as_of: date | None = DAY) -> CheckLine:
+def check(p: float | None, *, alpha: float | None = 0.05, id_: int = 1, as_of: date | None = DAY) -> CheckLine:
     return CheckLine(
         id=id_, run_id=f"run-{id_}", strategy="growth", as_of=as_of, checked_at=datetime(2026, 3, 2, tzinfo=UTC),
-        verdict="stable", rule="raw", raw_verdict="stable", share=share, alert_share=0.3, p_value=None, alpha=None,
+        verdict="stable", rule="raw", raw_verdict="stable", share=0.9, alert_share=0.3, p_value=p, alpha=alpha,
         n_placements=None,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("share", "level", "label"),
-    [(0.0, 0, "0"), (0.09, 0, "9"), (0.1, 1, "10"), (0.3, 2, "30"), (0.749, 3, "75"), (1.0, 4, "100"), (None, 0, "?")],
+    ("p", "alpha", "level", "label"),
+    [
+        (1.0, 0.05, 0, "1"),
+        (0.5, 0.05, 0, ".50"),
+        (0.3, 0.05, 1, ".30"),
+        (0.051, 0.05, 2, ".05"),
+        (0.05, 0.05, 3, ".05"),
+        (0.05, None, 3, ".05"),
+        (0.05, 0.01, 2, ".05"),
+        (0.05, 0.3, 4, ".05"),
+        (0.004, 0.05, 4, ".004"),
+        (0.0001, 0.05, 4, "<.001"),
+        (None, 0.05, None, "–"),
+    ],
 )
-def test_the_colour_changes_at_the_documented_threshold_among_others(
-    share: float | None, level: int, label: str
+def test_a_cell_is_coloured_by_how_rare_the_shift_is_though_nine_features_of_ten_moved(
+    p: float | None, alpha: float | None, level: int | None, label: str
 ) -> None:
-    ((cell,),) = [row.cells for row in rows(["growth"], [DAY], [check(share)])]
+    ((cell,),) = [row.cells for row in rows(["growth"], [DAY], [check(p, alpha=alpha)])]
     assert cell is not None
     assert (cell.level, cell.label) == (level, label)
 

@@ -43,6 +43,20 @@ def test_every_version_has_its_stage_alias_and_metrics(app: FastAPI, services: F
     assert "Promote to Production" in second
 
 
+def test_the_majority_beside_a_champion_is_of_the_dates_that_it_was_judged_on(
+    services: FakeServices, operator: Browser
+) -> None:
+    # .63 of the held-out rows are of one class; what was more frequent in training has .37 there.
+    trained(services, "1", majority_accuracy=0.37, holdout_majority_accuracy=0.63)
+    trained(services, "2", majority_accuracy=0.41, holdout_majority_accuracy=0.59)
+    champion(services, "1")
+    page = operator.get(PAGE).text
+    assert "Majority class of these dates</dt><dd>0.630" in page
+    assert "0.370" not in page
+    beside = operator.get(f"{PAGE}/compare?first=1&second=2").text
+    assert "0.6300 0.5900" in row(beside, "majority class of the held-out dates")
+
+
 def test_a_strategy_that_is_not_there_is_said(operator: Browser) -> None:
     for path in ("/admin/registry/models/none", "/admin/registry/models/none/compare?first=1&second=2"):
         answer = operator.get(path)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.support.admin import PASSWORD, Browser
+from tests.support.model_pages import words
 from tests.support.services import FakeServices
 
 
@@ -145,6 +146,16 @@ def test_the_audit_is_filtered_by_who_what_and_subject(services: FakeServices, o
     assert found("q=bert&action=user.add") == ["user.add"]
     assert found("actor=nobody") == []
     assert operator.get("/admin/audit?before=x").status_code == 422
+
+
+def test_the_audit_shows_what_a_value_was_and_is_and_what_was_asked_on_the_command_line(
+    services: FakeServices, operator: Browser
+) -> None:
+    operator.post("/admin/drift/strategies/growth/policy", alert_share="0.4", reason="too many alarms")
+    services.ledger.audit("jo (acis check)", "run.check", "run-1", joined=False, names=["a", "b"])
+    read = words(operator.get("/admin/audit").text)
+    assert "jo (acis check) run.check run-1 the command line joined false names [&#34;a&#34;,&#34;b&#34;]" in read
+    assert "drift.alert share 0.3 → 0.4" in read
 
 
 def test_the_audit_goes_on_where_the_page_before_ended(services: FakeServices, viewer: Browser) -> None:

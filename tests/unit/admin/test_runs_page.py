@@ -77,6 +77,32 @@ def test_a_decisions_page_says_why_and_shows_the_evidence(services: FakeServices
     assert "meets the required 0.6000" in page
 
 
+def test_a_run_that_awaits_approval_is_answered_on_its_own_page(
+    services: FakeServices, operator: Browser, viewer: Browser, waiting: str
+) -> None:
+    page = operator.get(f"/admin/runs/{waiting}").text
+    promotion = services.ledger.promotion_of(waiting)
+    assert promotion is not None
+    assert '<form method="post" action="/admin/registry/models/growth/answer"' in page
+    assert f'<input type="hidden" name="digest" value="{promotion.evidence_digest}">' in page
+    assert 'name="answer" value="approve"' in page
+    assert 'name="answer" value="reject"' in page
+    seen = viewer.get(f"/admin/runs/{waiting}").text
+    assert "An operator answers." in seen
+    assert 'name="answer"' not in seen
+
+
+def test_a_decision_with_a_test_names_the_level_that_its_interval_has(services: FakeServices, viewer: Browser) -> None:
+    registered(services, skill=False)
+    decided(services)
+    registered(services)
+    grant, _ = decided(services)
+    page = viewer.get(f"/admin/runs/{grant.run_id}").text
+    # The quantiles .05 and .95 have nine tenths of the resamples between them, whatever confidence is asked for.
+    assert "90 % interval" in page
+    assert "95 %" not in page.partition("The policy that it was judged by")[0]
+
+
 def test_links_lead_to_flower_and_mlflow_where_their_addresses_are_known(
     services: FakeServices, viewer: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,11 @@ def test_the_last_run_of_a_job_is_shown_with_what_came_of_it(services: FakeServi
     assert f'<a href="/admin/runs/{run_id}">' in page
     assert '<span class="badge calm">cancelled</span>' in page
     assert "cancelled by anna before it ran" in page
+    services.timed.advance(60)
+    by_hand = services.ledger.accept(request_for()).run_id
+    page = viewer.get("/admin/schedule").text
+    assert f'<a href="/admin/runs/{by_hand}">' in page
+    assert run_id not in page
 
 
 def test_jobs_are_searched_filtered_sorted_and_paged_on_the_server(services: FakeServices, viewer: Browser) -> None:

@@ -127,8 +127,6 @@ def test_one_that_cannot_be_opened_says_why_and_stops_no_other(services: FakeSer
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"what": "train"}, "no strategy is ticked"),
-        ({"what": "train", "everything": "true", "q": "nothing-like-it"}, "no strategy is ticked"),
         ({"what": "train", "strategies": "unheard"}, "is not known"),
         ({"what": "tune", "strategies": "growth", "trials": str(MAX_TRIALS + 1)}, f"give 1 to {MAX_TRIALS}"),
         ({"what": "dance", "strategies": "growth"}, "what: input should be"),
@@ -140,6 +138,17 @@ def test_what_cannot_be_started_is_refused_in_words(
     answer = operator.post("/admin/training", **fields)
     assert answer.status_code in {404, 400, 422}
     assert words in answer.text
+    assert services.ledger.runs() == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"everything": "true", "q": "nothing-like-it"}])
+def test_with_nothing_ticked_a_hint_stands_on_the_page_and_nothing_starts(
+    services: FakeServices, operator: Browser, fields: dict[str, str]
+) -> None:
+    operator.client.headers["referer"] = "http://page/admin/training"
+    page = operator.post("/admin/training", what="train", follow=True, **fields)
+    assert (page.status_code, page.url.path) == (200, "/admin/training")
+    assert '<p class="alert hint">no strategy is ticked; tick those to train' in page.text
     assert services.ledger.runs() == []
 
 

@@ -91,7 +91,7 @@ def test_the_weighted_share_is_the_weight_of_what_drifted() -> None:
     found = weighted(verdicts(True, False, False, weights=(0.5, 0.25, 0.25)))
     assert (found.share, found.verdict) == (0.5, "drifted")
     assert found.reason == (
-        "1 of 3 features (50% of the champion's importance) drifted by PSI; the alert threshold is 30%"
+        "1 of 3 features (50% of the champion's importance) moved by PSI; the alert threshold is 30%"
     )
     unread = weighted(verdicts(True, True, False, weights=(0.0, 0.1, 0.9)))
     assert (unread.share, unread.verdict) == (0.1, "stable")
@@ -100,7 +100,7 @@ def test_the_weighted_share_is_the_weight_of_what_drifted() -> None:
 def test_features_that_count_alike_give_the_documented_share_and_words() -> None:
     found = raw(verdicts(True, False, False))
     assert (found.share, found.share_of) == (1 / 3, "of the features")
-    assert found.reason == "1 of 3 features (33%) drifted by PSI; the alert threshold is 30%"
+    assert found.reason == "1 of 3 features (33%) moved by PSI; the alert threshold is 30%"
     for weights in ((0.2, 0.2, 0.2), (0.0, 0.0, 0.0)):
         assert weighted(verdicts(True, False, False, weights=weights)).share == pytest.approx(1 / 3)
 
@@ -108,7 +108,7 @@ def test_features_that_count_alike_give_the_documented_share_and_words() -> None
 def test_the_calibrated_reason_says_what_its_share_is_of() -> None:
     counted = weighted(verdicts(True, False, weights=(0.75, 0.25)))
     found = calibrated_verdict(counted, calibrated("a", "b"), alert_share=0.3)
-    assert found.reason.startswith("75% of the champion's importance drifted by PSI")
+    assert found.reason.endswith("; 75% of the champion's importance moved by PSI")
 
 
 def test_a_feature_with_all_the_weight_is_ranked_as_if_it_stood_alone() -> None:

@@ -196,7 +196,20 @@ def test_the_heat_map_has_one_column_per_day_and_the_newest_report_of_each() -> 
     assert found.days == (date(2020, 2, 28), date(2020, 3, 19), date(2020, 3, 20))
     assert found.months == (("Feb", 1), ("Mar", 2))
     assert [name for name, _ in found.rows] == ["b", "a"]
-    assert [(cell.level, cell.label) for cell in found.rows[0][1]] == [(None, "·"), (2, ".25"), (1, ".15")]
+    assert [(cell.level, cell.label) for cell in found.rows[0][1]] == [(None, "·"), (None, ".25"), (None, ".15")]
+
+
+@pytest.mark.parametrize(
+    ("distance", "level"), [(0.0, 0), (0.39, 0), (0.4, 1), (0.79, 1), (0.8, 2), (1.3, 3), (1.7, 4)]
+)
+def test_a_cell_is_coloured_by_the_distance_over_the_critical_value_whatever_its_psi(
+    distance: float, level: int
+) -> None:
+    report = dated(of_features("a"), date(2020, 3, 20), psi=3.0)
+    report["calibration"] = {"distances": {"a": distance}, "critical": 0.8}
+    found = history(report, [dated(report, date(2020, 3, 19), psi=0.01)], ["a"])
+    assert found is not None
+    assert [(cell.level, cell.label) for cell in found.rows[0][1]] == [(level, ".01"), (level, "3.0")]
 
 
 def test_a_feature_that_an_earlier_check_lacked_is_a_gap() -> None:

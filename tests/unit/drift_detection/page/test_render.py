@@ -155,7 +155,7 @@ def test_a_report_with_the_documented_keys_alone_is_rendered() -> None:
     )  # fmt: skip
     report = of_features("momentum", shift=3.0)
     shown = rendered({key: report[key] for key in documented}).shown
-    assert "has drifted: 100% of the features drifted by PSI; the alert threshold is 30%." in shown
+    assert "has drifted: 100% of the features moved by PSI; the alert threshold is 30%." in shown
     assert "momentum" in shown
 
 
