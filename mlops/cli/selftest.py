@@ -157,8 +157,10 @@ def _words(result: Selftest, *, n_eligible: int, periods: Sequence[Period]) -> l
     lines = [
         f"{result.strategy}, rule {result.rule}: {result.n_placebos} of {n_eligible} dates",
         f"from {result.first} to {result.last}{left_out}",
-        f"{CONFIDENCE * 100:g} % intervals of {result.n_disjoint} independent looks: "
-        "so many of these checks share no date",
+        (
+            f"{CONFIDENCE * 100:g} % intervals of {result.n_disjoint} independent looks: "
+            "so many of these checks share no date"
+        ),
         "the past is taken as it was: its real breaks are alarms too, so the false ones are no more than these",
         "each check alone: persistence and cooldown play no part",
     ]
