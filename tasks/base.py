@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 
 from mlops.bootstrap import Services, process_services
 from mlops.errors import AcisError, LedgerUnavailable, PermanentError, TemporaryError
+from mlops.ledger.leases import new_key
 from mlops.ledger.records import Finished, Grant, RunRequest, Stage
 from mlops.ledger.states import TERMINAL
 from mlops.retraining.checkpoints import StageCheckpoints
@@ -130,8 +131,11 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
 def _claimed(
     task_self: Task[Any, Any], services: Services, stage: Stage, message: StageMessage
 ) -> tuple[Grant, float] | None:
-    """The grant and when it was asked for, or None. A database that is away for a moment is waited for."""
-    request = task_self.request
+    """The grant and when it was asked for, or None. A database that is away for a moment is waited for.
+
+    Each try has the same key, so that a grant whose answer was lost costs neither a lease's length nor an attempt.
+    """
+    request, key = task_self.request, new_key()
     for pause_s in (*CLAIM_PAUSES_S, None):
         asked_at = suspended_too()
         try:
@@ -142,6 +146,7 @@ def _claimed(
                 publish_no=message.publish_no,
                 task_id=request.id,
                 queue=(request.delivery_info or {}).get("routing_key"),
+                key=key,
             )
             return None if grant is None else (grant, asked_at)
         except LedgerUnavailable as exc:

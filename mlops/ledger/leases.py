@@ -26,7 +26,8 @@ _stage = tables.stage.c
 #: A stage that may be reclaimed; whoever holds it has been silent for a lease's length, or hangs past its deadline.
 is_expired = and_(_stage.state == StageState.RUNNING, _stage.lease_until < now())
 is_due = and_(_stage.state == StageState.QUEUED, or_(_stage.not_before.is_(None), _stage.not_before <= now()))
-
+#: Or it was granted to this very claim before, of which the answer was lost; nobody has worked under that grant.
+_is_claimable = or_(is_due, and_(_stage.state == StageState.RUNNING, _stage.grant_key == bindparam("by_key")))
 
 _is_reclaimable = and_(
     is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY, ~is_cancelled
@@ -59,7 +60,7 @@ _HELD = (
     _stage.run_id, _stage.stage, _stage.token, _stage.attempt, _stage.publish_no, _stage.lease_until,
     _stage.deadline_at, _stage.executor, _stage.checkpoint, _stage.grant_key,
 )  # fmt: skip
-_SWAP = update(tables.stage).where(_is_it, is_due, ~is_cancelled).values(_GRANTED).returning(*_HELD)
+_SWAP = update(tables.stage).where(_is_it, _is_claimable, ~is_cancelled).values(_GRANTED).returning(*_HELD)
 _SILENT = select(tables.stage).where(_is_it, _is_reclaimable).with_for_update()
 _RESWAP = (
     update(tables.stage)
@@ -77,7 +78,7 @@ _OF_RUN = (
     *results_of("of_run"),
 )  # fmt: skip
 _ABOUT = select(_run.state, *_OF_RUN).where(_run.run_id == bindparam("of_run"))
-_AT_ONCE = update(tables.stage).where(_is_it, is_due, _is_wanted).values(_GRANTED).returning(*_HELD).cte("held")
+_AT_ONCE = update(tables.stage).where(_is_it, _is_claimable, _is_wanted).values(_GRANTED).returning(*_HELD).cte("held")
 _STARTED = (
     update(tables.run)
     .where(_run.run_id == _AT_ONCE.c.run_id, _run.state != run_target(RunEvent.START))
@@ -129,8 +130,12 @@ class Leases(LedgerPart):
         publish_no: int | None = None,
         task_id: str | None = None,
         queue: str | None = None,
+        key: str | None = None,
     ) -> Grant | None:
         """The stage, when it is queued and due or its lease has expired; else None.
+
+        key : of `new_key`, the same for each try of one claim: a try whose answer was lost is granted again. None: one
+        of its own
 
         An expired lease was a crash and uses up an attempt; where it was the last, the run is dead and the
         answer None. The number of the message plays no part: any bell may wake a due stage.
@@ -142,7 +147,7 @@ class Leases(LedgerPart):
             "by_worker": worker,
             "by_task": task_id,
             "by_queue": queue,
-            "by_key": secrets.token_hex(8),
+            "by_key": new_key() if key is None else key,
         }
         if self.database.is_postgresql:
             with self.database.statement("ledger.claim") as connection:
@@ -223,6 +228,11 @@ class Leases(LedgerPart):
             named = connection.execute(update(tables.stage).where(*held_by(grant)).values(checkpoint=checkpoint))
             if named.rowcount == 0:
                 raise lease_lost(grant)
+
+
+def new_key() -> str:
+    """What tells a claim from every other one."""
+    return secrets.token_hex(8)
 
 
 def silence(row: AnyRow) -> str:

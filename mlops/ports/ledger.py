@@ -69,8 +69,9 @@ class Ledger(Protocol):
         publish_no: int | None = None,
         task_id: str | None = None,
         queue: str | None = None,
+        key: str | None = None,
     ) -> Grant | None:
-        """The stage, when it is queued and due or its lease has expired; else None."""
+        """The stage, when it is queued and due, its lease has expired, or a try with this key got it; else None."""
         ...
 
     def renew(self, grant: Grant, *, progress: dict[str, Any] | None = None, worker: str | None = None) -> Renewal:

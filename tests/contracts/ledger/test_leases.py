@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from mlops.errors import LeaseLost
+from mlops.ledger.leases import new_key
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import RunState, Stage, StageOutcome, StageState, WorkerBeat
 from tests.support.ledgers import (
@@ -176,3 +177,34 @@ def test_a_number_that_is_granted_a_second_time_fences_its_first_holder(timed: T
     with pytest.raises(LeaseLost):
         ledger.save_checkpoint(forgotten, {})
     ledger.renew(anew)
+
+
+def test_a_claim_whose_answer_was_lost_is_granted_to_its_own_next_try_without_an_attempt(timed: TimedLedger) -> None:
+    ledger, key = timed.ledger, new_key()
+    run_id = accepted_and_sent(ledger).run_id
+    lost = granted(ledger, run_id, key=key)
+    assert ledger.claim(run_id, Stage.DRIFT, worker="w2") is None
+    found = granted(ledger, run_id, key=key)
+    assert (found.token, found.attempt, found.key) == (lost.token + 1, 1, key)
+    with pytest.raises(LeaseLost):
+        ledger.renew(lost)
+    assert ledger.finish(found, StageOutcome(result={}, run_state=RunState.SUCCEEDED)).run_state == "succeeded"
+    assert ledger.claim(run_id, Stage.DRIFT, worker="w1", key=key) is None
+
+
+def test_a_late_try_of_a_claim_does_not_take_the_stage_from_who_got_it_meanwhile(timed: TimedLedger) -> None:
+    ledger, key = timed.ledger, new_key()
+    run_id = accepted_and_sent(ledger).run_id
+    granted(ledger, run_id, key=key)
+    timed.advance(LEASE_S + 1)
+    theirs = granted(ledger, run_id, worker="w2")
+    assert ledger.claim(run_id, Stage.DRIFT, worker="w1", key=key) is None
+    ledger.renew(theirs)
+
+
+def test_a_claim_whose_answer_was_lost_is_not_granted_again_once_its_run_is_to_stop(timed: TimedLedger) -> None:
+    ledger, key = timed.ledger, new_key()
+    run_id = accepted_and_sent(ledger).run_id
+    granted(ledger, run_id, key=key)
+    ledger.cancel(run_id, actor="anna")
+    assert ledger.claim(run_id, Stage.DRIFT, worker="w1", key=key) is None

@@ -131,6 +131,24 @@ def test_a_ledger_that_stays_away_is_given_up_and_the_bell_is_rung_again_later(
     assert bell.stage_state is StageState.QUEUED
 
 
+def test_claims_whose_answers_are_lost_cost_neither_a_lease_nor_an_attempt(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, tried = bell.services.ledger.claim, list[Grant | None]()
+
+    def claimed(*arguments: Any, **options: Any) -> Grant | None:
+        tried.append(claim(*arguments, **options))
+        if len(tried) <= 3:  # it is committed, and nobody hears of it
+            raise LedgerUnavailable
+        return tried[-1]
+
+    monkeypatch.setattr(bell.services.ledger, "claim", claimed)
+    answer = bell.ring()
+    assert answer is not None
+    assert answer["stage_state"] == "succeeded"
+    assert [grant and grant.attempt for grant in tried] == [1, 1, 1, 1]
+
+
 def test_a_worker_that_is_asked_to_end_does_not_wait_for_the_ledger(
     bell: Bell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
