@@ -63,7 +63,12 @@ def identity_by_bytes(registry: ModelRegistry, version: ModelVersion) -> ModelId
 
 
 def may_be_adopted(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, version: ModelVersion) -> bool:
-    """Whether the ledger has judged that very model and did not refuse it, or meets the strategy for the first time."""
+    """Whether the ledger has judged that very model and did not refuse it, or meets the strategy for the first time.
+
+    Nothing may while something is wrong with the registry: what such a finding holds in Staging has passed no decision.
+    """
+    if ledger.registry_findings(strategy.name):
+        return False
     try:
         identity = identity_by_bytes(registry, version)
     except UnusableModelFile:

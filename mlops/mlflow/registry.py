@@ -211,7 +211,7 @@ class MlflowRegistry:
     # -- what was logged, by the ledger's runs
 
     def logged_runs(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
-        """Finished trainings and reports, newest first; trials and runs that are not ours are not among them."""
+        """Finished trainings and reports, newest first, without trials, restored champions, and runs not ours."""
         found, following = self._gateway.finished(self._is_ours, page)
         logged = [
             LoggedByRun(
@@ -221,7 +221,7 @@ class MlflowRegistry:
                 at=run.ended_at,
             )
             for experiment, run in found
-            if RUN_TAG in run.tags and PARENT_TAG not in run.tags and run.ended_at is not None
+            if RUN_TAG in run.tags and not {PARENT_TAG, RESTORED_TAG} & run.tags.keys() and run.ended_at is not None
         ]
         return logged, following
 

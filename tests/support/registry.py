@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
 from mlops.ledger.records import ModelIdentity
+from mlops.mlflow.registry import RESTORED_TAG
 from mlops.ports import (
     DIGEST_TAG,
     PROFILE_ARTIFACT,
@@ -129,7 +130,7 @@ class FakeRegistry:
             raise UnusableModelFile("it was changed after it was kept")
         versions = self._models.setdefault(model_name, [])
         number = str(len(versions) + 1)
-        marks = {RUN_TAG: identity.made_by or "", DIGEST_TAG: identity.sha256 or ""}
+        marks = {RUN_TAG: identity.made_by or "", DIGEST_TAG: identity.sha256 or "", RESTORED_TAG: kept.version}
         versions.append(
             ModelVersion(
                 name=model_name,
@@ -229,6 +230,7 @@ class FakeRegistry:
                 ledger_run_id=item.tags["acis.run_id"], kind="training", name=str(item.run_id), at=item.created_at
             )
             for item in self._all()
+            if RESTORED_TAG not in item.tags
         ]
         return reports[::-1] + trainings, None
 

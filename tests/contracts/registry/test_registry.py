@@ -397,6 +397,18 @@ def test_a_model_that_was_kept_is_registered_again_with_the_same_bytes(
     assert again.version == "2"  # it is there
 
 
+def test_the_run_of_a_restored_model_is_not_taken_for_a_second_log_of_its_training(
+    registry: ModelRegistry, name: str
+) -> None:
+    content = registry.model_file(
+        name, registry.log_training(trained_model(f"another-{name}", model_name=name)).version
+    )
+    identity = ModelIdentity(sha256=hashlib.sha256(content).hexdigest(), made_by=f"lost-{name}")
+    kept = KeptModel(model_name=name, version="7", model=content, tags={}, metrics={}, params={})
+    assert registry.register_again(name, identity, kept) is not None
+    assert identity.made_by not in {one.ledger_run_id for one in registry.logged_runs()[0]}
+
+
 def test_what_nobody_holds_and_what_is_not_the_bytes_is_not_registered(registry: ModelRegistry, name: str) -> None:
     identity = ModelIdentity(sha256="a" * 64, made_by=f"lost-{name}")
     assert registry.register_again(name, identity, None) is None

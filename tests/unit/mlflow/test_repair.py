@@ -248,6 +248,18 @@ def test_a_refused_version_that_a_hand_moved_where_there_is_no_champion_is_taken
     assert services.registry.version(MODEL, "2").aliases == ()
 
 
+def test_what_is_held_in_staging_while_something_is_wrong_with_the_registry_is_not_adopted(
+    services: FakeServices, look: Pass
+) -> None:
+    judged(services, "2")
+    services.ledger.note_registry_finding("growth", "number_reused", "2", "2 is another model's number")
+    by_alias(services)
+    look()
+    look()
+    assert champion(services) == ("1", 1)
+    assert production(services) == ["1"]
+
+
 # --------------------------------------------------------------------------- a registry that lost something
 
 
