@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from mlops.ledger.set_back import Position
@@ -86,7 +87,7 @@ def correct_outcomes(app: Celery, services: Services) -> None:
             _correct(app, services, prefix, [_text(key) for key in keys], since, counts)
             if cursor == 0:
                 break
-    except RedisError as exc:
+    except (RedisError, OperationalError) as exc:
         log.warning("ledger.outcomes_not_corrected", error=str(exc), next="the next pass does it")
         return
     kept = (app.conf.result_expires, app.conf.get("result_failure_expires"))

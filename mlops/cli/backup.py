@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
@@ -115,13 +114,14 @@ def quarantine(
     from mlops import quarantine as quarantines
     from mlops.bootstrap import connect
     from mlops.console import guarded, out, print_json
+    from mlops.invocation import command_line_actor
 
     def body() -> int:
         services = connect()
         if release is not None:
-            quarantines.release(services, *release, actor=getuser())
+            quarantines.release(services, *release, actor=command_line_actor())
         if delete is not None:
-            quarantines.delete(services, *delete, actor=getuser())
+            quarantines.delete(services, *delete, actor=command_line_actor())
         left = services.ledger.quarantined()
         if json:
             print_json({"quarantined": left})
