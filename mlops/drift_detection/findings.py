@@ -73,10 +73,11 @@ def numeric_findings(name: str, reference: Description, current: Description, *,
 
 
 def is_without_information(findings: Iterable[Finding]) -> bool:
-    """Whether a feature's findings say that it holds one value, or none, in both windows: it cannot drift, so that
-    counting it would only dilute the share of those that did.
+    """Whether a feature's findings say that it holds one value, or none, in both windows, as often in each: it cannot
+    drift, so that counting it would only dilute the share of those that did.
     """
-    return any(found.code in ("all_missing", "constant_reference") and not found.is_drift for found in findings)
+    codes = {found.code for found in findings if not found.is_drift}
+    return bool(codes & {"all_missing", "constant_reference"}) and "missing_share_changed" not in codes
 
 
 def category_findings(

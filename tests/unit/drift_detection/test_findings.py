@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlops.drift_detection.psi_verdicts import PsiReference
 from mlops.errors import EmptyWindow, UnusableFeatures
 from mlops.features.frame import FeatureFrame
 from mlops.strategies import DriftPolicy
@@ -109,6 +110,21 @@ def test_a_constant_that_stays_is_a_finding_and_no_drift() -> None:
     assert codes(report) == ["constant_reference"]
     assert report.features["x"].psi == 0.0
     assert not report.drifted
+
+
+@pytest.mark.parametrize("value", [0.5, "tech"])
+def test_a_constant_of_which_most_values_go_missing_counts_as_drifted(value: float | str) -> None:
+    kind, nothing = (object, None) if isinstance(value, str) else (float, NAN)
+    current = np.full(N_CURRENT, value, dtype=kind)
+    current[: N_CURRENT * 3 // 5] = nothing
+    windows = [
+        frame(calm=noise(n, seed=n), x=values)
+        for n, values in ((N_REFERENCE, np.full(N_REFERENCE, value, dtype=kind)), (N_CURRENT, current))
+    ]
+    report = check(*windows)
+    assert report.features["x"].drifted_psi
+    assert report.raw.share == 0.5  # of calm and x
+    assert PsiReference(windows[0], DriftPolicy()).drifted(windows[1]) == {"calm": False, "x": True}
 
 
 @pytest.mark.parametrize("idle", [np.nan, 0.0, "tech"])
