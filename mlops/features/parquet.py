@@ -39,8 +39,12 @@ class ParquetFeatures:
         """All columns. Raises SourceUnavailable, MissingColumn."""
         dataset = self._dataset()
         folders = set(_folder_keys(dataset)) - set(KEY_COLUMNS)
+        with self._read_errors():
+            fractional = _with_fractions(dataset)
         columns = [
-            replace(column, left_out=f"a folder of the dataset, {column.name}=…") if column.name in folders else column
+            replace(column, left_out=f"a folder of the dataset, {column.name}=…")
+            if column.name in folders
+            else replace(column, has_fractions=column.name in fractional)
             for column in read_schema(dataset.schema)
         ]
         return checked_columns(columns, str(self._path))
@@ -234,6 +238,21 @@ def _folder_keys(dataset: ds.Dataset) -> list[str]:
     """Names of the folders `name=value` that the files lie in."""
     keys = (ds.get_partition_keys(fragment.partition_expression) for fragment in dataset.get_fragments())
     return list(dict.fromkeys(name for found in keys for name in found))
+
+
+def _with_fractions(dataset: ds.Dataset) -> set[str]:
+    """Columns whose smallest or largest value, as the first file's statistics have it, is no whole number.
+
+    To look at the rows instead costs as much as reading the file where all of it is one row group.
+    """
+    first = next(iter(dataset.get_fragments()), None)
+    found: set[str] = set()
+    for group in first.row_groups if first is not None else ():
+        for name, values in (group.statistics or {}).items():
+            ends = (values["min"], values["max"])
+            if all(isinstance(end, float) for end in ends) and not all(end.is_integer() for end in ends):
+                found.add(name)
+    return found
 
 
 def _common_schema(dataset: ds.Dataset, folders: pa.Schema) -> pa.Schema:

@@ -33,11 +33,15 @@ def mark_row_numbers(
 ) -> tuple[Column, ...]:
     """The columns, those that only count rows with the reason why they are no features.
 
-    Reads the newest date's numbers, and twenty dates of the columns that could be such. One that the policy's
-    `include` names is left alone. Raises SourceUnavailable, MissingColumn.
+    Reads the newest date's numbers, less those that the store knows to have fractions, and twenty dates of the columns
+    that could be such. One that the policy's `include` names is left alone. Raises SourceUnavailable, MissingColumn.
     """
     known = {*policy.include, *policy.exclude, "ticker", "date"}
-    numbers = [one.name for one in columns if one.kind == "number" and one.left_out is None and one.name not in known]
+    numbers = [
+        one.name
+        for one in columns
+        if one.kind == "number" and one.left_out is None and not one.has_fractions and one.name not in known
+    ]
     newest = source.latest_date(strategy, until=as_of)
     if policy.include or newest is None or not numbers:
         return tuple(columns)

@@ -31,6 +31,8 @@ class Column:
     """`number` (boolean too), `category` (text), `date`, or `other`."""
     left_out: str | None = None
     """Why it is no feature unless the policy names it, as the store knows: a partition folder, an identifier type."""
+    has_fractions: bool = False
+    """The store knows, without reading the rows, that some of its values are no whole numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)

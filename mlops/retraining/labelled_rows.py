@@ -170,7 +170,8 @@ class _Reader:
         if self._last is not None:
             n_before, table = 1, pa.concat_tables([self._last, table])
         repeats = np.flatnonzero(repeated_keys(table).to_numpy(zero_copy_only=False)) + 1
-        self._last = table.take(pa.array([table.num_rows - 1]))  # a slice would keep the batch
+        # The slice alone would keep the batch, and taking from all of it would copy it.
+        self._last = table.slice(table.num_rows - 1).take(pa.array([0]))
         if not len(repeats):
             return table.slice(n_before)
         now, before = table.take(pa.array(repeats)), table.take(pa.array(repeats - 1))

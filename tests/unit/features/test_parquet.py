@@ -189,3 +189,18 @@ def test_files_that_change_while_they_are_read_are_read_again(tmp_path: Path) ->
         pq.write_table(ROWS.slice(0, 1), tmp_path / "rows.parquet")
         with pytest.raises(SourceUnavailable, match="were changed while they were read"):
             block.close()
+
+
+def test_columns_with_fractions_are_known_without_reading_the_rows(tmp_path: Path) -> None:
+    values = {
+        "whole": [1.0, 2.0, 3.0],
+        "ends_whole": [1.0, 1.5, 2.0],
+        "first": [0.5, 1.0, 2.0],
+        "gap": [None, 0.5, 1.0],
+    }
+    table = ROWS
+    for name, column in values.items():
+        table = table.append_column(name, pa.array(column, pa.float64()))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    found = [column.name for column in open_source(str(tmp_path)).columns() if column.has_fractions]
+    assert found == ["first", "gap"]

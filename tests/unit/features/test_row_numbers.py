@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -9,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from mlops.features.row_numbers import mark_row_numbers, row_numbers
-from mlops.ports import Column
+from mlops.features.sampling import RowSample
+from mlops.ports import Column, Window
 from mlops.strategies import DataPolicy
 from tests.support.features import InMemoryFeatures
 
@@ -80,3 +83,20 @@ def test_an_empty_view_has_no_row_numbers() -> None:
         mark_row_numbers(source, "growth", source.columns(), DataPolicy(), as_of=date(2020, 1, 1)) == source.columns()
     )
     assert Column(name="id", kind="number") in source.columns()
+
+
+def test_a_column_that_is_known_to_have_fractions_is_not_read() -> None:
+    asked: list[str] = []
+
+    class Watched(InMemoryFeatures):
+        def read(
+            self, strategy: str, window: Window, columns: Sequence[str], *, sample: RowSample | None = None
+        ) -> pa.Table:
+            asked.extend(columns)
+            return super().read(strategy, window, columns, sample=sample)
+
+    source = Watched(view(id=BY_DATE, price=MEASURED["price"]))
+    columns = [replace(column, has_fractions=column.name == "price") for column in source.columns()]
+    marked_columns = mark_row_numbers(source, "growth", columns, DataPolicy(), as_of=FIRST + timedelta(days=N_DATES))
+    assert [column.name for column in marked_columns if column.left_out] == ["id"]
+    assert "price" not in asked
