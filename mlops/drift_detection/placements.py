@@ -20,7 +20,7 @@ import pyarrow as pa
 from mlops.drift_detection.cells import cells_of, quantile_cells
 from mlops.drift_detection.shifts import MISSING, Singles, padded, suffixes
 from mlops.features.frame import FeatureFrame, Floats
-from mlops.features.sampling import PRIME, RowMarks, rank_within
+from mlops.features.sampling import PRIME, RowMarks, group_starts, rank_within
 
 Dates = npt.NDArray[np.datetime64]
 Integers = npt.NDArray[np.int64]
@@ -149,7 +149,7 @@ def rows_kept(dates: Dates, limit: int = ROWS_PER_DATE, *, tickers: pa.ChunkedAr
     if not len(dates):
         return np.empty(0, dtype=np.int64)
     order = np.arange(len(dates)) if _is_ascending(dates) else np.argsort(dates, kind="stable")
-    starts = _first_rows(dates[order])
+    starts = group_starts(dates[order].view(np.int64))
     sizes = np.diff(starts, append=len(dates))
     if sizes.max() <= limit:
         return np.asarray(order)
@@ -178,18 +178,12 @@ def _array_of(tickers: pa.ChunkedArray) -> pa.Array:
 
 def distinct(dates: Dates) -> Dates:
     """Each date once, ascending. Rows mostly come in order of their dates, and a million need no sort then."""
-    return dates[_first_rows(dates)] if _is_ascending(dates) else np.unique(dates)
+    return dates[group_starts(dates.view(np.int64))] if _is_ascending(dates) else np.unique(dates)
 
 
 def _is_ascending(dates: Dates) -> bool:
     days = dates.view(np.int64)
     return bool((days[1:] >= days[:-1]).all())
-
-
-def _first_rows(ascending: Dates) -> Integers:
-    """Index of each date's first row."""
-    days = ascending.view(np.int64)
-    return np.flatnonzero(np.append(len(days) > 0, days[1:] != days[:-1])[: len(days)])
 
 
 def dates_of(frame: FeatureFrame) -> Dates:

@@ -113,9 +113,14 @@ def smallest_marks_by_date(
     return np.sort(order[np.lexsort((marks[order], rank_within(dates[order])))[:n]])
 
 
+def group_starts(groups: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Index of each group's first row. groups : (n,) ascending"""
+    return np.flatnonzero(np.append(len(groups) > 0, groups[1:] != groups[:-1])[: len(groups)])
+
+
 def rank_within(groups: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """(n,) how many rows of the same group come before each. groups : (n,) ascending"""
-    starts = np.flatnonzero(np.append(len(groups) > 0, groups[1:] != groups[:-1])[: len(groups)])
+    starts = group_starts(groups)
     sizes = np.diff(starts, append=len(groups))
     return np.asarray(np.arange(len(groups)) - np.repeat(starts, sizes), dtype=np.int64)
 
@@ -125,7 +130,7 @@ def distinct_days(days: npt.NDArray[np.datetime64]) -> tuple[list[date], npt.NDA
     numbers = days.astype("datetime64[D]").astype(np.int64)
     if np.all(numbers[1:] >= numbers[:-1]):
         # Rows mostly come in order of their dates, and a million need no sort then.
-        starts = np.flatnonzero(np.append(len(numbers) > 0, numbers[1:] != numbers[:-1])[: len(numbers)])
+        starts = group_starts(numbers)
         distinct = numbers[starts]
         place = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(numbers)))
     else:
