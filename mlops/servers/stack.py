@@ -40,6 +40,8 @@ OnStep = Callable[[str, str], None]
 Probe = Callable[[], bool]
 
 POLL_S = 0.1
+LOOK_S = 1.0
+"""Between two looks at what the starting programs use, each of which reads the whole process table for each."""
 TELL_S = 10.0
 """Between two words about what a program that is waited for does."""
 MAX_FAILED_STARTS = 4
@@ -250,6 +252,7 @@ class Stack:
         begun = time.monotonic()
         waiting, progress, told = dict(probes), Progress(), dict.fromkeys(probes, ("", begun))
         supervisor, _, _ = self._running()
+        looked_at, stalled_s = begun, 0.0
         while True:
             self._states = supervisor.states()  # for all probes of this look
             for name in [name for name, probe in waiting.items() if probe()]:
@@ -265,7 +268,8 @@ class Stack:
             else:
                 self._give_up_on_failures(states)
             self._look_for_strangers(states)
-            stalled_s = progress.look(work_of(states.values()))
+            if time.monotonic() - looked_at >= LOOK_S:
+                looked_at, stalled_s = time.monotonic(), progress.look(work_of(states.values()))
             self._tell(waiting, states, full, told, on_step)
             if stalled_s > stall_s:
                 tails = "\n".join(f"--- {self.layout.log(name)}\n{self._said(name)}" for name in waiting)
@@ -287,13 +291,15 @@ class Stack:
         """What each program that is waited for does now, when it does something else and not too often."""
         now = time.monotonic()
         for name in waiting:
+            before, at = told[name]
+            if now - at < TELL_S:
+                continue
             state = states.get(name)
             does = _DOES.get(state.state, state.state.lower()) if state else "not there yet"
             last = self._said(name, lines=1)
             said = "" if last == NO_WORDS else f"; its log: {last[:80]}"
             words = f"waits: {full_in_words(full)}" if full else does + said
-            before, at = told[name]
-            if words != before and now - at >= TELL_S:
+            if words != before:
                 told[name] = (words, now)
                 on_step(name, words)
 
