@@ -24,7 +24,7 @@ from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.promote_stage import promote
 from mlops.retraining.run_requests import NoRollback, rollback_request
 from mlops.strategies import PromotionPolicy
-from tests.support.models import trained_model
+from tests.support.models import SKILLED, trained_model
 from tests.support.services import FEATURES, LAST, MODEL, FakeServices
 
 GOOD, BAD = {"accuracy": 0.85, "roc_auc": 0.9}, {"accuracy": 0.48, "roc_auc": 0.47}
@@ -221,7 +221,7 @@ def test_a_champion_is_restored_from_what_was_kept_at_its_promotion(emptied: Fak
     version = emptied.registry.version(MODEL, "2")
     assert version.identity == old.identity
     assert version.tags["training_date"] == LAST.isoformat()
-    assert version.metrics == GOOD
+    assert version.metrics == SKILLED | GOOD
     assert emptied.ledger.registry_findings() == []
 
 
