@@ -69,16 +69,16 @@ $(VENV)/.uv:
 # uv reads only the lock; skfolio carries the sample's prices and is installed without its dependencies.
 $(VENV)/.ready: $(VENV)/.uv requirements.lock requirements-sample.lock pyproject.toml
 	@echo "• installing the locked dependencies (about half a minute when nothing is cached)"
-	@test -e $(VENV)/.dev-ready || $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
-	@$(UV) pip install --quiet --no-deps --require-hashes --compile-bytecode -r requirements-sample.lock
-	@$(UV) pip install --quiet --no-deps -e .
+	@test -e $(VENV)/.dev-ready || $(UV) pip sync --python $(BIN)/python --quiet --require-hashes --compile-bytecode requirements.lock
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --require-hashes --compile-bytecode -r requirements-sample.lock
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock pyproject.toml
 	@echo "• installing the locked dependencies with the tools for development"
-	@$(UV) pip sync --quiet --require-hashes --compile-bytecode requirements-dev.lock
-	@$(UV) pip install --quiet --no-deps --require-hashes --compile-bytecode -r requirements-sample.lock
-	@$(UV) pip install --quiet --no-deps -e .
+	@$(UV) pip sync --python $(BIN)/python --quiet --require-hashes --compile-bytecode requirements-dev.lock
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --require-hashes --compile-bytecode -r requirements-sample.lock
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
 	@touch $(VENV)/.ready $@
 
 .PHONY: help run test chaos browser check secrets lock bench-deps format clean

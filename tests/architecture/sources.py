@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("config", "worker", "tasks", "mlops", "admin")
 #: Made by tools, ignored by git; `var` belongs to a running stack.
-_NOT_OURS = {".git", ".venv", ".venv-bench", "var", "build", "__pycache__"}
+_NOT_OURS = {".git", "var", "build", "__pycache__"}
 
 
 def modules(*packages: str) -> list[Path]:
@@ -41,6 +41,7 @@ def text_files() -> Iterator[tuple[Path, str]]:
     for folder, folders, files in os.walk(ROOT):
         folders[:] = [name for name in folders if name not in _NOT_OURS and not name.endswith((".egg-info", "_cache"))]
         folders[:] = [name for name in folders if name not in {".hypothesis", ".import_linter_cache"}]
+        folders[:] = [name for name in folders if not name.startswith(".venv")]
         for name in files:
             path = Path(folder, name)
             if path.name == ".env":
