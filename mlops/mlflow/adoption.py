@@ -15,6 +15,7 @@ import structlog
 
 from mlops.errors import ChampionMoved, ModelNotFound, UnusableModelFile
 from mlops.ledger.records import LIVE, Champion, ModelIdentity, PromotionDecision
+from mlops.ports import RUN_TAG
 from mlops.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
@@ -79,7 +80,20 @@ def may_be_adopted(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, 
     former = ledger.former_champions(strategy.name)
     if any(item.identity.may_be(identity) and item.version == version.version for item in former):
         return True
-    return not ledger.promotions(strategy.name, limit=1) and not ledger.known_models(strategy.name, version.version)
+    if ledger.promotions(strategy.name, limit=1) or ledger.known_models(strategy.name, version.version):
+        return False
+    return not _is_forgotten(ledger, version)
+
+
+def _is_forgotten(ledger: Ledger, version: ModelVersion) -> bool:
+    """Whether the version is of a run that this ledger opened and no longer knows: it was set back in time since.
+
+    A ledger that is new beside an old registry finds versions of unknown runs too, but they are older than itself.
+    """
+    run_id = version.tags.get(RUN_TAG)
+    if run_id is None or run_id not in ledger.unknown_runs([run_id]):
+        return False
+    return version.created_at > ledger.identity().made_at
 
 
 def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, version: ModelVersion | None) -> Promotion | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from mlops.ledger.identity import LedgerIdentity
     from mlops.ledger.records import (
         Accepted,
         Champion,
@@ -185,6 +186,14 @@ class Ledger(Protocol):
 
     def run(self, run_id: str) -> RunView:
         """Raises RunNotFound."""
+        ...
+
+    def unknown_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Those that are not in the ledger: removed long ago, forgotten, or another ledger's."""
+        ...
+
+    def identity(self) -> LedgerIdentity:
+        """Which ledger this is, and since when."""
         ...
 
     def full_run_id(self, written: str) -> str:

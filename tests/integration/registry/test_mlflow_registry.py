@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ def test_everything_of_a_training_is_logged(
     (output,) = run.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
     assert logged.status == "READY"
-    assert {metric.key for metric in logged.metrics} == {"accuracy", "roc_auc"}
+    assert {metric.key for metric in logged.metrics} == {*SKILLED, "accuracy", "roc_auc"}
 
 
 def test_concurrent_promotions_end_with_one_version_in_production_that_holds_the_alias(
@@ -398,7 +399,7 @@ def test_a_failure_that_cannot_be_written_in_full_is_not_left_running(
 
 
 def ledger_of(ledger_id: str, place: str) -> Callable[[], LedgerIdentity]:
-    return lambda: LedgerIdentity(ledger_id=ledger_id, address=place)
+    return lambda: LedgerIdentity(ledger_id=ledger_id, address=place, made_at=datetime.now(UTC))
 
 
 def test_an_mlflow_belongs_to_the_first_ledger_that_uses_it_and_another_one_is_told_both_names(

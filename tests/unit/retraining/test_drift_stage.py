@@ -87,6 +87,13 @@ def test_a_new_ledger_takes_the_champion_that_the_registry_shows(services: FakeS
     assert (champion.version, champion.seq) == ("1", 1)
 
 
+def test_a_ledger_that_was_set_back_takes_no_champion_that_it_has_forgotten(services: FakeServices) -> None:
+    services.fake_registry.now = services.ledger.identity().made_at + timedelta(days=1)
+    on_a_registry_with_a_champion(services)  # of a run that this ledger, which is older, does not know
+    assert checked(services).result["retrain_reason"] == "no_champion"
+    assert services.ledger.champion("growth").version is None
+
+
 def test_a_replay_takes_no_champion_from_the_registry(services: FakeServices) -> None:
     on_a_registry_with_a_champion(services)
     assert checked(services, namespace="replay-1").result["retrain_reason"] == "no_champion"

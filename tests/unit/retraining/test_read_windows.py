@@ -25,7 +25,7 @@ def rows(days: list[date], per_day: int, tickers: list[str]) -> InMemoryFeatures
             "ticker": tickers * len(days),
             "date": pa.array([day for day in days for _ in range(per_day)], pa.date32()),
             "strategy": ["growth"] * n,
-            "x": [float(i) for i in range(n)],
+            "x": [i + 0.5 for i in range(n)],  # no whole numbers: they would only count rows
             "target_return": [0.0] * n,
         }
     )

@@ -91,7 +91,8 @@ def test_a_check_against_the_champion_reads_current_rows_alone(services: FakeSer
     source = WatchedFeatures(panel())
     vars(services)["source"] = source
     outcome = checked(services)
-    assert source.windows == [Window(start=LAST - timedelta(days=7), end=LAST)]
+    newest = Window(start=LAST - timedelta(days=1), end=LAST)  # whether a column only counts rows
+    assert source.windows == [newest, Window(start=LAST - timedelta(days=7), end=LAST)]
     reference = outcome.result["reference"]
     assert (reference["used"], reference["model_version"]) == ("champion", "1")
     assert reference["profile_sha256"] == digest_of(services.registry.drift_profile(MODEL, "1"))

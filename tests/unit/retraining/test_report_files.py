@@ -125,7 +125,7 @@ def test_a_report_in_a_few_lines_names_verdict_and_features(connected: FakeServi
 def test_a_run_without_a_report_is_an_error_that_says_so(connected: FakeServices) -> None:
     ended = acis("report", "no-such-run", "--html", "page.html")
     assert ended.exit_code == 2
-    assert "run no-such-run has no drift report" in " ".join(ended.stderr.split())
+    assert "no run's id is or begins with 'no-such-run'" in " ".join(ended.stderr.split())
     assert not Path("page.html").exists()
 
 
