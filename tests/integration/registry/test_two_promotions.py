@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from tests.support.ledgers import TimedLedger
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, FakeServices, panel, small_strategy
 
+_SEEDS = itertools.count()
 HOLDOUT = (LAST - timedelta(days=24), LAST - timedelta(days=5))
 
 
@@ -43,19 +45,20 @@ def services_on(folder: Path, ledger: SqlLedger, mlflow_url: str, name: str, **p
     return services
 
 
-def registered(services: FakeServices, name: str, *, skill: bool) -> str:
-    """A version that knows the labels, or their opposite; its number."""
+def registered(services: FakeServices, name: str, *, skill: bool, run_id: str | None = None) -> str:
+    """A version that knows the labels, or their opposite; its number. No two have the same bytes."""
     rows = read_labelled(services.source, services.strategies[name], as_of=LAST)
     y = rows.y if skill else 1 - rows.y
     frame = pd.DataFrame(rows.x[:], columns=list(FEATURES))
-    model = xgb.XGBClassifier(n_estimators=5, max_depth=2, n_jobs=1).fit(frame, y)
+    how = {"n_estimators": 5, "max_depth": 2, "n_jobs": 1, "subsample": 0.9, "random_state": next(_SEEDS)}
+    model = xgb.XGBClassifier(**how).fit(frame, y)
     tags = {
         "training_date": LAST.isoformat(),
         "train_end": (HOLDOUT[0] - timedelta(days=5)).isoformat(),
         "holdout_start": HOLDOUT[0].isoformat(),
         "holdout_end": HOLDOUT[1].isoformat(),
     }
-    trained = trained_model(f"run-{secrets.token_hex(6)}", model_name=f"acis_{name}_classifier")
+    trained = trained_model(run_id or f"run-{secrets.token_hex(6)}", model_name=f"acis_{name}_classifier")
     trained = replace(trained, model=model, tags=tags, example=frame.head(5), predictions=model.predict(frame.head(5)))
     return services.registry.log_training(trained).version
 
@@ -104,13 +107,14 @@ def decide_at_once(
         return list(pool.map(one, both, grants))
 
 
-def trained_up_to_promotion(services: FakeServices, name: str, version: str) -> Grant:
-    """The promote stage of a retraining that registered this version."""
+def trained_up_to_promotion(services: FakeServices, name: str) -> tuple[Grant, str]:
+    """The promote stage of a retraining, and the version that it registered."""
     train = services.granted(Kind.RETRAIN, Stage.TRAIN, name)
+    version = registered(services, name, skill=True, run_id=train.run_id)
     services.ledger.finish(
         train, StageOutcome(result={"version": version}, run_state=None, next_stage=Stage.PROMOTE, as_of=LAST)
     )
-    return services.claimed(train.run_id, Stage.PROMOTE)
+    return services.claimed(train.run_id, Stage.PROMOTE), version
 
 
 def test_of_two_better_challengers_one_wins_and_the_other_is_compared_with_the_winner(
@@ -118,15 +122,12 @@ def test_of_two_better_challengers_one_wins_and_the_other_is_compared_with_the_w
 ) -> None:
     name, both = pair()
     first = both[0]
-    versions = [registered(first, name, skill=skill) for skill in (False, True, True)]
+    versions = [registered(first, name, skill=skill) for skill in (False, True)]
     grant = first.granted(Kind.PROMOTE, Stage.PROMOTE, name, version=versions[0])
     first.ledger.finish(grant, promote(grant, first, first.keeper(grant)))
 
-    grants = [
-        first.granted(Kind.PROMOTE, Stage.PROMOTE, name, version=versions[1]),
-        trained_up_to_promotion(both[1], name, versions[2]),
-    ]
-    outcomes = decide_at_once(both, grants, monkeypatch)
+    promoting = first.granted(Kind.PROMOTE, Stage.PROMOTE, name, version=versions[1])
+    outcomes = decide_at_once(both, [promoting, trained_up_to_promotion(both[1], name)[0]], monkeypatch)
     by_end = {outcome.run_state: outcome.result for outcome in outcomes}
     won, lost = by_end[RunState.SUCCEEDED], by_end[RunState.REFUSED]
     assert (won["decision"], lost["decision"]) == ("promote", "inconclusive")
@@ -165,12 +166,12 @@ def test_an_approval_that_meets_a_promotion_is_refused_and_changes_nothing(
     )
     approving = first.claimed(first.ledger.accept(request).run_id, Stage.PROMOTE)
     second.with_policy(name, promotion=PromotionPolicy(min_accuracy=0.0))
-    promoting = trained_up_to_promotion(second, name, versions[1])
+    promoting, newest = trained_up_to_promotion(second, name)
     approved, promoted = decide_at_once(both, [approving, promoting], monkeypatch)
     champion = first.ledger.champion(name)
     if approved.run_state is RunState.REFUSED:
-        assert "it is 2 at seq 1 now" in approved.result["reasons"][0]
-        assert (champion.version, promoted.run_state) == (versions[1], RunState.SUCCEEDED)
+        assert f"it is {newest} at seq 1 now" in approved.result["reasons"][0]
+        assert (champion.version, promoted.run_state) == (newest, RunState.SUCCEEDED)
     else:
         assert (champion.version, promoted.run_state) == (versions[0], RunState.REFUSED)
     in_production = [
