@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +31,7 @@ class Column:
     """`number` (boolean too), `category` (text), `date`, or `other`."""
     left_out: str | None = None
     """Why it is no feature unless the policy names it, as the store knows: a partition folder, an identifier type."""
-    has_fractions: bool = False
+    has_fractions: bool = field(default=False, compare=False)
     """The store knows, without reading the rows, that some of its values are no whole numbers."""
 
 

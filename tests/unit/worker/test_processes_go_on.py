@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -40,7 +41,9 @@ def test_a_tick_of_beat_that_fails_is_told_and_the_next_one_comes(
 ) -> None:
     beat.setup_schedule()
     beat.tick()  # the timetable begins
-    services.timed.advance(2 * 86_400.0)
+    now = services.ledger.now()
+    morning = (now + timedelta(days=2)).replace(hour=5)  # two hours after the daily check, whatever the hour is now
+    services.timed.advance((morning - now).total_seconds())
     services.ledger.edit_policy("growth", "drift.alert_share", 0.4, actor="anna", reason="a test")
     with monkeypatch.context() as meanwhile, capture_logs() as logs:
         meanwhile.setattr(services.ledger, broken, lambda *_, **__: raising(error))
