@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now
 from mlops.ledger.part import LedgerPart
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerIdentity:
-    """A ledger, wherever its database moves."""
-
-    ledger_id: str
-    """Random, made at the first question; a restored backup keeps it, an emptied database gets another one."""
-    address: str
-    """Where it is now, without credentials; for people."""
-    made_at: datetime
-    """By its own clock; a restored backup keeps this too."""
-
-    def __str__(self) -> str:
-        return f"ledger {self.ledger_id[:8]} ({self.address})"
+from mlops.ledger.records import LedgerIdentity
 
 
 class Identity(LedgerPart):

@@ -469,3 +469,18 @@ class WorkerBeat:
     uptime_s: float | None = None
     """Since its main process was started, by its host's clock; None: not told."""
     seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerIdentity:
+    """A ledger, wherever its database moves."""
+
+    ledger_id: str
+    """Random, made at the first question; a restored backup keeps it, an emptied database gets another one."""
+    address: str
+    """Where it is now, without credentials; for people."""
+    made_at: datetime
+    """By its own clock; a restored backup keeps this too."""
+
+    def __str__(self) -> str:
+        return f"ledger {self.ledger_id[:8]} ({self.address})"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xgboost as xgb
 
-    from mlops.ledger.identity import LedgerIdentity
+    from mlops.ledger.records import LedgerIdentity
     from mlops.mlflow.entities import LoggedRun
     from mlops.mlflow.gateway import Gateway
     from mlops.ports import ModelVersion

@@ -49,8 +49,7 @@ from mlops.training.importance import IMPORTANCE_ARTIFACT, read_importance
 if TYPE_CHECKING:
     import xgboost as xgb
 
-    from mlops.ledger.identity import LedgerIdentity
-    from mlops.ledger.records import ModelIdentity
+    from mlops.ledger.records import LedgerIdentity, ModelIdentity
     from mlops.mlflow.entities import LoggedRun
     from mlops.mlflow.gateway import Gateway
     from mlops.ports import FailedTraining, KeptModel, ModelVersion, RegistryRun, ReportRecord, TrainedModel

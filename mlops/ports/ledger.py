@@ -7,7 +7,6 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from mlops.ledger.identity import LedgerIdentity
     from mlops.ledger.records import (
         Accepted,
         Champion,
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
         FindingKind,
         Finished,
         Grant,
+        LedgerIdentity,
         ModelIdentity,
         OutcomeMessage,
         Promotion,

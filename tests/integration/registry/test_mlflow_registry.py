@@ -24,7 +24,7 @@ from mlops.errors import (
     RegistryUnavailable,
     UnusableModelFile,
 )
-from mlops.ledger.identity import LedgerIdentity
+from mlops.ledger.records import LedgerIdentity
 from mlops.mlflow.gateway import Gateway
 from mlops.mlflow.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
 from mlops.ports import FailedTraining, TrialRecord
