@@ -131,7 +131,7 @@ def test_a_connection_that_the_server_closed_is_opened_again(url: str) -> None:
     assert source.count("growth", ALL) == 2
     _execute(
         url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     assert source.count("growth", ALL) == 2
@@ -260,7 +260,7 @@ def test_a_connection_that_is_lost_within_a_snapshot_is_not_replaced_by_one_of_a
         assert one.count("growth", ALL) == 2
         _execute(
             url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() "
             "AND pid <> pg_backend_pid()",
         )
         for _ in range(2):
