@@ -6,15 +6,14 @@ checkpoint never resumed, until a person releases it; what the ledger decided is
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import structlog
 
 from mlops.errors import CheckpointsUnavailable, PermanentError
-from mlops.ledger.set_back import KEPT, NotQuarantined, Quarantined
+from mlops.ledger.set_back import KEPT, Forgotten, NotQuarantined, Quarantined
 from mlops.ports import LoggedByRun
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+LOOKED_FOR = timedelta(hours=1)
+"""What a process of the forgotten time began comes to its end within it."""
 CLOCKS_APART = timedelta(minutes=10)
 """MLflow's clock and the store's are not the ledger's; what is looked at too much is known to the ledger."""
 _RUN_TAG, _SEQ_TAG = "acis.run_id", "acis.seq"
@@ -33,40 +34,46 @@ def look_through_registry(services: Services) -> list[Quarantined]:
 
     Raises LedgerUnavailable, RegistryUnavailable: then it is to be done again.
     """
-    since = services.ledger.forgotten().registry_since
-    return [] if since is None else _look_through(services, since)
+    forgotten = services.ledger.forgotten()
+    return [] if forgotten.registry_since is None else _look_through(services, forgotten, forgotten.registry_since)
 
 
 class ForgottenTime:
-    """Looks through the registry where the ledger was set back, and again a lease later.
+    """Looks through the registry where the ledger was set back, and again for an hour, ever more rarely.
 
     Whoever held a lease of the forgotten time hears of its loss with the next renewal, and may have begun to register
-    its version by then.
+    its version by then; on a busy machine that request comes to its end much later. What says when to look is in the
+    ledger, so that a reconciler that takes over goes on with it.
     """
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._again: tuple[float, datetime] | None = None
+    def __init__(self) -> None:
+        self._looked_at_age = timedelta(0)
 
     def step(self, services: Services) -> None:
         """Raises LedgerUnavailable, RegistryUnavailable: then it is to be done again."""
-        since = services.ledger.forgotten().registry_since
-        if since is not None:
-            _look_through(services, since)
-            self._again = (self._monotonic() + services.settings.lease_s, since)
-        elif self._again is not None and self._monotonic() >= self._again[0]:
-            _look_through(services, self._again[1])
-            self._again = None
+        forgotten = services.ledger.forgotten()
+        if forgotten.registry_since is not None:
+            _look_through(services, forgotten, forgotten.registry_since)
+            self._looked_at_age = timedelta(0)
+            return
+        if forgotten.set_back_at is None or forgotten.set_back_to is None:
+            return
+        age = services.ledger.now() - forgotten.set_back_at
+        lease = timedelta(seconds=services.settings.lease_s)
+        if age <= LOOKED_FOR and age >= max(lease, 2 * self._looked_at_age):
+            _look_through(services, forgotten, forgotten.set_back_to)
+            self._looked_at_age = age
 
 
-def _look_through(services: Services, since: datetime) -> list[Quarantined]:
+def _look_through(services: Services, forgotten: Forgotten, since: datetime) -> list[Quarantined]:
     has_registry = services.settings.mlflow_tracking_uri is not None
     found = [*_checkpoints(services, since), *(_of_registry(services, since) if has_registry else ())]
     new = services.ledger.quarantine(found)
     if has_registry:
         for name in services.strategies:
             _show_again(services, name, services.strategies[name].model_name, since)
-    services.ledger.looked_through("registry")
+    if forgotten.registry_since is not None:
+        services.ledger.looked_through("registry", forgotten=forgotten)
     for one in new:
         log.warning("ledger.quarantined", kind=one.kind, what=one.name, run_id=one.run_id, action="`acis quarantine`")
     return new

@@ -54,7 +54,9 @@ def notice_set_back(app: Celery, services: Services) -> None:
                 action="what the ledger forgot is looked through; `acis quarantine` lists what it does not know",
             )
             services.ledger.was_set_back(to=to)
-        redis.set(COPY, json.dumps(services.ledger.note_position().to_json()))
+        noted = services.ledger.note_position(after=here)
+        if noted is not None:  # else it was set back since it was read: the next pass compares it with the same copy
+            redis.set(COPY, json.dumps(noted.to_json()))
     except RedisError as exc:
         log.info("ledger.position_not_copied", error=str(exc), next="the next pass does it")
 
@@ -73,7 +75,8 @@ def correct_outcomes(app: Celery, services: Services) -> None:
     does not know is sent again under its own id where its run had not ended; where it had, its caller is told that the
     run is forgotten.
     """
-    since = services.ledger.forgotten().outcomes_since
+    forgotten = services.ledger.forgotten()
+    since = forgotten.outcomes_since
     backend: Any = app.backend
     redis = getattr(backend, "client", None)
     if since is None or redis is None:
@@ -94,7 +97,7 @@ def correct_outcomes(app: Celery, services: Services) -> None:
     services.ledger.redeliver_outcomes(
         within_s=max(float(backend.prepare_expires(value, type=int) or 0) for value in kept)
     )
-    services.ledger.looked_through("outcomes")
+    services.ledger.looked_through("outcomes", forgotten=forgotten)
     log.warning("ledger.outcomes_corrected", since=since.isoformat(), **counts)
 
 

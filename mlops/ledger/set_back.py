@@ -62,8 +62,11 @@ class Position:
 class Forgotten:
     """What is still to be looked through; None: nothing."""
 
-    outcomes_since: datetime | None
-    registry_since: datetime | None
+    outcomes_since: datetime | None = None
+    registry_since: datetime | None = None
+    set_back_to: datetime | None = None
+    set_back_at: datetime | None = None
+    """When that was noticed last; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +96,22 @@ class SettingBack(LedgerPart):
             row = connection.execute(select(tables.position).where(_position.name == _NAME)).one_or_none()
         return None if row is None else _position_of(row, self._timeline())
 
-    def note_position(self) -> Position:
-        """The next position; called by the one who holds the reconcilers' lock."""
+    def note_position(self, *, after: Position | None) -> Position | None:
+        """The next position after the one that was read; None where the ledger is not there any more.
+
+        Then it was set back between the two, or another reconciler counted: nothing is copied before it was compared.
+        """
         values = {"mark": secrets.token_hex(8), "noted_at": now()}
-        adding = self.database.insert(tables.position).values(name=_NAME, number=1, **values)
-        counting = adding.on_conflict_do_update(
-            index_elements=[_position.name], set_={"number": _position.number + 1, **values}
-        )
+        if after is None:
+            adding = self.database.insert(tables.position).values(name=_NAME, number=1, **values)
+            counted = adding.on_conflict_do_nothing().returning(tables.position)
+        else:
+            here = (_position.name == _NAME, _position.number == after.number, _position.mark == after.mark)
+            counting = update(tables.position).where(*here).values(number=_position.number + 1, **values)
+            counted = counting.returning(tables.position)
         with self.database.transaction("ledger.note_position") as connection:
-            row = connection.execute(counting.returning(tables.position)).one()
-        return _position_of(row, self._timeline())
+            row = connection.execute(counted).one_or_none()
+        return None if row is None else _position_of(row, self._timeline())
 
     def was_set_back(self, *, to: datetime) -> None:
         """Everything that others hold of the time since then is to be looked through; messages are sent again."""
@@ -111,17 +120,18 @@ class SettingBack(LedgerPart):
                 select(_position.outcomes_since, _position.registry_since).where(_position.name == _NAME)
             ).one_or_none()
             values = {"outcomes_since": to, "registry_since": to}
+            last = {"set_back_to": to, "set_back_at": now()}
             if row is None:
                 connection.execute(
                     insert(tables.position).values(
-                        name=_NAME, number=1, mark=secrets.token_hex(8), noted_at=now(), **values
+                        name=_NAME, number=1, mark=secrets.token_hex(8), noted_at=now(), **values, **last
                     )
                 )
             else:
                 earlier = {
                     name: min(to, getattr(row, name)) if getattr(row, name) is not None else to for name in values
                 }
-                connection.execute(update(tables.position).where(_position.name == _NAME).values(**earlier))
+                connection.execute(update(tables.position).where(_position.name == _NAME).values(**earlier, **last))
             connection.execute(
                 update(tables.stage)
                 .where(_stage.state == StageState.QUEUED, _stage.executor == Executor.CELERY)
@@ -130,17 +140,22 @@ class SettingBack(LedgerPart):
 
     def forgotten(self) -> Forgotten:
         """What is still to be looked through."""
-        query = select(_position.outcomes_since, _position.registry_since).where(_position.name == _NAME)
+        columns = (_position.outcomes_since, _position.registry_since, _position.set_back_to, _position.set_back_at)
         with self.database.reading() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return Forgotten(outcomes_since=None, registry_since=None)
-        return Forgotten(outcomes_since=row.outcomes_since, registry_since=row.registry_since)
+            row = connection.execute(select(*columns).where(_position.name == _NAME)).one_or_none()
+        return Forgotten() if row is None else Forgotten(**row._mapping)  # noqa: SLF001 -- SQLAlchemy's way
 
-    def looked_through(self, what: Literal["outcomes", "registry"]) -> None:
-        """Nothing is left to do there."""
+    def looked_through(self, what: Literal["outcomes", "registry"], *, forgotten: Forgotten) -> None:
+        """Nothing is left to do there, unless the ledger was set back again since `forgotten` was read."""
+        since = f"{what}_since"
+        is_the_same = (
+            _position[since].is_not_distinct_from(getattr(forgotten, since)),
+            _position.set_back_at.is_not_distinct_from(forgotten.set_back_at),
+        )
         with self.database.transaction("ledger.looked_through") as connection:
-            connection.execute(update(tables.position).where(_position.name == _NAME).values({f"{what}_since": None}))
+            connection.execute(
+                update(tables.position).where(_position.name == _NAME, *is_the_same).values({since: None})
+            )
 
     def quarantine(self, found: Iterable[Quarantined]) -> list[Quarantined]:
         """Put them there; those that were not there yet, and were never released."""

@@ -364,6 +364,9 @@ position = Table(
     # the ledger was set back to this time, and what others hold of the time after it was not looked through yet
     Column("outcomes_since", Timestamp),
     Column("registry_since", Timestamp),
+    # the last time that this happened: to when, and at when
+    Column("set_back_to", Timestamp),
+    Column("set_back_at", Timestamp),
 )
 
 quarantine = Table(

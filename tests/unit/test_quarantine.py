@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from mlops.errors import RegistryUnavailable, VersionQuarantined
 from mlops.ledger.records import Kind, Stage
 from mlops.ledger.set_back import NotQuarantined
 from mlops.mlflow.adoption import adopt_first
-from mlops.quarantine import CLOCKS_APART, delete, look_through_registry, release
+from mlops.ports import ModelVersion
+from mlops.quarantine import CLOCKS_APART, LOOKED_FOR, ForgottenTime, delete, look_through_registry, release
 from mlops.retraining.promote_stage import promote
 from tests.support.ledgers import TimedLedger, decision_for
 from tests.support.models import trained_model
@@ -134,6 +136,54 @@ def test_what_was_released_is_not_put_into_quarantine_again(services: FakeServic
     services.ledger.was_set_back(to=services.ledger.now())
     assert look_through_registry(services) == []
     assert ("version", f"{MODEL}/2") not in in_quarantine(services)
+
+
+def test_a_look_that_began_before_the_ledger_was_set_back_again_is_no_look_at_that(
+    services: FakeServices, since: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions, again = services.fake_registry.versions, since + timedelta(seconds=30)
+
+    def restored_meanwhile(model_name: str) -> list[ModelVersion]:
+        services.ledger.was_set_back(to=again)
+        return versions(model_name)
+
+    monkeypatch.setattr(services.fake_registry, "versions", restored_meanwhile)
+    look_through_registry(services)
+    monkeypatch.undo()
+    assert services.ledger.forgotten().registry_since == since
+    look_through_registry(services)
+    assert services.ledger.forgotten().registry_since is None
+
+
+@pytest.mark.usefixtures("since")
+def test_what_a_process_of_the_forgotten_time_registers_late_is_found_by_whichever_reconciler_leads_then(
+    services: FakeServices, timed: TimedLedger
+) -> None:
+    ForgottenTime().step(services)
+    for number, passed_s in ((3, 61.0), (4, 600.0)):
+        services.registry.log_training(trained_model(f"late-{number}"))
+        timed.advance(passed_s)
+        ForgottenTime().step(services)
+        assert services.ledger.is_quarantined("version", f"{MODEL}/{number}")
+
+
+@pytest.mark.usefixtures("since")
+def test_a_reconciler_looks_for_late_ones_ever_more_rarely_and_for_an_hour(
+    services: FakeServices, timed: TimedLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    versions = services.fake_registry.versions
+    monkeypatch.setattr(services.fake_registry, "versions", lambda name: looks.append(name) or versions(name))
+    reconciler, at = ForgottenTime(), []
+    for minute in range(121):
+        before = len(looks)
+        reconciler.step(services)
+        at += [minute] if len(looks) > before else []
+        timed.advance(60.0)
+    assert at[:2] == [0, 1]
+    assert at[-1] <= LOOKED_FOR / timedelta(minutes=1) < 61
+    assert all(later >= 2 * earlier for earlier, later in pairwise(at))
+    assert len(at) <= 8
 
 
 def test_what_is_not_in_quarantine_is_said(services: FakeServices) -> None:

@@ -16,6 +16,7 @@ from config.settings import Settings
 from mlops.bootstrap import Services, connect
 from mlops.ledger.records import RunState, StageOutcome
 from mlops.ledger.schema import migrate
+from mlops.ledger.set_back import Position
 from tasks.outcomes import RunFailed, deliver_outcomes
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from worker.celery_config import celery_config
@@ -88,6 +89,28 @@ def test_a_ledger_that_is_behind_its_copy_was_set_back(services: Services, app: 
     assert since.registry_since is not None
     assert since.registry_since == since.outcomes_since
     assert abs(since.registry_since - before) < timedelta(seconds=60)
+
+
+def test_a_ledger_that_is_set_back_between_the_comparison_and_the_next_position_is_noticed_by_the_next_pass(
+    services: Services, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notice_set_back(app, services)
+    with services.ledger.database.reading() as connection:
+        backup = connection.execute(text("SELECT number, mark FROM mlops_position")).one()
+    notice_set_back(app, services)
+    position = services.ledger.position
+
+    def read_and_then_set_back() -> Position | None:
+        read = position()
+        forget(services, f"UPDATE mlops_position SET number = {backup.number}, mark = '{backup.mark}'")
+        return read
+
+    monkeypatch.setattr(services.ledger, "position", read_and_then_set_back)
+    notice_set_back(app, services)
+    assert services.ledger.forgotten().registry_since is None
+    monkeypatch.undo()
+    notice_set_back(app, services)
+    assert services.ledger.forgotten().registry_since is not None
 
 
 def test_a_promoted_standby_is_noticed_by_its_timeline(services: Services, app: Celery) -> None:
