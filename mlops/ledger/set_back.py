@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from sqlalchemy import exc, func, insert, select, text, update
+from sqlalchemy import Executable, exc, func, insert, select, text, update
 
 from mlops.errors import LedgerError
 from mlops.ledger import tables
@@ -102,15 +102,16 @@ class SettingBack(LedgerPart):
         Then it was set back between the two, or another reconciler counted: nothing is copied before it was compared.
         """
         values = {"mark": secrets.token_hex(8), "noted_at": now()}
+        statement: Executable
         if after is None:
             adding = self.database.insert(tables.position).values(name=_NAME, number=1, **values)
-            counted = adding.on_conflict_do_nothing().returning(tables.position)
+            statement = adding.on_conflict_do_nothing().returning(tables.position)
         else:
             here = (_position.name == _NAME, _position.number == after.number, _position.mark == after.mark)
             counting = update(tables.position).where(*here).values(number=_position.number + 1, **values)
-            counted = counting.returning(tables.position)
+            statement = counting.returning(tables.position)
         with self.database.transaction("ledger.note_position") as connection:
-            row = connection.execute(counted).one_or_none()
+            row = connection.execute(statement).one_or_none()
         return None if row is None else _position_of(row, self._timeline())
 
     def was_set_back(self, *, to: datetime) -> None:
