@@ -33,13 +33,19 @@ browser: ## Install Debian's Chromium for the browser tests, where it is missing
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
 
-check: $(VENV)/.dev-ready browser ## What CI runs: format, lint, types, import contracts, tests, manifests
+check: lint browser ## What CI runs: lint, then the tests
+	$(MAKE) --no-print-directory test
+
+# Each line is a hook of .pre-commit-config.yaml, too.
+lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import contracts, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.support.manifests
-	$(MAKE) --no-print-directory test
+
+hooks: $(VENV)/.dev-ready ## Let git run `make lint` at each commit, and the tests of the tree at each push
+	@$(BIN)/pre-commit install
 
 secrets: $(VENV)/.ready ## Make random secrets (mode 600) and print the sign-in once
 	@$(BIN)/acis secrets
@@ -81,4 +87,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check secrets lock bench-deps format clean
+.PHONY: help run test chaos browser check lint hooks secrets lock bench-deps format clean
