@@ -39,6 +39,7 @@ import psutil
 import redis
 import requests
 from admin_ledger import fill
+from own_servers import own_servers
 from pydantic import SecretStr
 from report_page import document
 
@@ -49,9 +50,7 @@ from config.endpoints import Endpoints
 from config.settings import Settings
 from mlops.bootstrap import Services, connect
 from mlops.ledger.schema import migrate
-from mlops.servers.plan import StackOptions
 from mlops.servers.ports import choose_port
-from mlops.servers.stack import Stack
 from mlops.strategy_file import load_strategies, run_policy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,19 +195,8 @@ def main() -> None:
     repeats, days = (5, QUICK_DAYS) if options.quick else (options.repeats, DAYS)
     with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
         var_dir = Path(folder) / "var"
-        stack = Stack(
-            StackOptions(
-                var_dir=var_dir,
-                strategies_file=strategies_file(Path(folder)),
-                mlflow_tracking_uri="http://127.0.0.1:1",
-                roles=(),
-            )
-        )
-        endpoints = stack.start()
-        try:
+        with own_servers(var_dir, strategies_file=strategies_file(Path(folder))) as endpoints:
             figures = measure(endpoints, var_dir, repeats=repeats, days=days)
-        finally:
-            stack.stop()
     if options.json:
         machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
         versions = {name: version(name) for name in ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "psycopg2-binary")}

@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from ledger import environment, settings_of, wait
+from own_servers import own_servers
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
@@ -41,8 +42,6 @@ from mlops.bootstrap import Services, connect
 from mlops.ledger.records import Kind
 from mlops.ledger.schema import migrate
 from mlops.retraining.run_requests import run_request
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack
 from tests.chaos.invariants import OVERTAKEN
 from tests.support.features import parquet_file
 from tests.support.processes import Roles
@@ -151,13 +150,7 @@ def main() -> None:
         var_dir = Path(folder) / "var"
         strategies = Path(folder) / "strategies.toml"
         strategies.write_text(STRATEGIES)
-        stack = Stack(
-            StackOptions(
-                var_dir=var_dir, strategies_file=strategies, mlflow_tracking_uri="http://127.0.0.1:1", roles=()
-            )
-        )
-        endpoints = stack.start()
-        try:
+        with own_servers(var_dir, strategies_file=strategies) as endpoints:
             migrate(endpoints.database_url)
             settings = settings_of(var_dir, endpoints).model_copy(
                 update={
@@ -183,8 +176,6 @@ def main() -> None:
             dead = bench.scalar(
                 "SELECT count(*) FROM mlops_run WHERE namespace LIKE :phase || '%' AND state <> 'succeeded'", "kills-"
             )
-        finally:
-            stack.stop()
     ratio = kills_s / calm_s
     print(f"{n} checks, drift workers: {options.workers}, cores: {os.cpu_count()}, leases of {lease_s:g} s")
     print(f"  calm                        {calm_s:>8.1f} s")

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import psutil
 import redis
 from celery import Celery, chain, signature
+from own_servers import own_servers
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
@@ -40,8 +41,6 @@ from config.settings import Settings, variables
 from mlops.bootstrap import Services, connect
 from mlops.ledger.records import Kind, RunRequest
 from mlops.ledger.schema import migrate
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack
 from worker.routing import ROLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,16 +184,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
         var_dir = Path(folder) / "var"
-        stack = Stack(
-            StackOptions(
-                var_dir=var_dir,
-                strategies_file=ROOT / "config" / "strategies.toml",
-                mlflow_tracking_uri="http://127.0.0.1:1",
-                roles=(),
-            )
-        )
-        endpoints = stack.start()
-        try:
+        with own_servers(var_dir) as endpoints:
             migrate(endpoints.database_url)
             settings = settings_of(var_dir, endpoints)
             from worker.app import create_app
@@ -230,8 +220,6 @@ def main() -> None:
                 }
                 if options.drain:
                     figures |= drained(bench, options.drain, {"worker": working, "reconciler": reconciling})
-        finally:
-            stack.stop()
     if options.json:
         machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
         versions = {name: version(name) for name in ("celery", "redis", "sqlalchemy", "psycopg2-binary")}

@@ -29,16 +29,14 @@ from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from own_servers import own_servers
 from sqlalchemy import Engine, create_engine, text
 
 from mlops.ledger import open_ledger
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.records import Kind, RunRequest, RunState, Sent, Stage, StageOutcome
 from mlops.ledger.schema import migrate
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack
 
-ROOT = Path(__file__).resolve().parents[1]
 BACKLOGS = (100, 1_000, 10_000, 100_000)
 RESULT = {"verdict": "stable", "share": 0.1, "n_reference": 50_000, "n_current": 500, "reason": "x" * 200}
 #: Stages that wait with their messages sent, as a broker that is slow leaves them.
@@ -138,32 +136,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     repeats, backlogs = (50, BACKLOGS[:-1]) if options.quick else (options.repeats, BACKLOGS)
-    with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
-        stack = Stack(
-            StackOptions(
-                var_dir=Path(folder) / "var",
-                strategies_file=ROOT / "config" / "strategies.toml",
-                mlflow_tracking_uri="http://127.0.0.1:1",
-                roles=(),
-            )
-        )
-        endpoints = stack.start()
-        try:
-            migrate(endpoints.database_url)
-            ledger = open_ledger(endpoints.database_url)
-            bench = Bench(ledger, create_engine(ledger.database.url))
-            found: dict[int, dict[str, float]] = {}
-            print(
-                f"ms, medians of {repeats}      " + "".join(f"{name:>9}" for name in (*STEPS, "run", "pages", "pass"))
-            )
-            for backlog in backlogs:
-                bench.fill(backlog)
-                found[backlog] = measured(bench, repeats)
-                line = "".join(f"{found[backlog][name]:>9.2f}" for name in (*STEPS, "run", "pages", "pass"))
-                print(f"{backlog:>9,} stages wait      {line}", flush=True)
-            ledger.close()
-        finally:
-            stack.stop()
+    with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder, own_servers(Path(folder) / "var") as endpoints:
+        migrate(endpoints.database_url)
+        ledger = open_ledger(endpoints.database_url)
+        bench = Bench(ledger, create_engine(ledger.database.url))
+        found: dict[int, dict[str, float]] = {}
+        print(f"ms, medians of {repeats}      " + "".join(f"{name:>9}" for name in (*STEPS, "run", "pages", "pass")))
+        for backlog in backlogs:
+            bench.fill(backlog)
+            found[backlog] = measured(bench, repeats)
+            line = "".join(f"{found[backlog][name]:>9.2f}" for name in (*STEPS, "run", "pages", "pass"))
+            print(f"{backlog:>9,} stages wait      {line}", flush=True)
+        ledger.close()
     most = backlogs[-1]
     figures = {
         f"cost_at_{most}_over_1000": found[most]["run"] / found[1_000]["run"],

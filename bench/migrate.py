@@ -34,13 +34,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from own_servers import own_servers
 from sqlalchemy import Engine, create_engine, exc, text
 
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
 from mlops.ledger.schema import migrate, schema_state
 from mlops.ledger.schema_check import schema_differences
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITERS = 4
@@ -178,35 +177,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     runs, held_s = (20_000, 5.0) if options.quick else (options.runs, 30.0)
-    with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
-        stack = Stack(
-            StackOptions(
-                var_dir=Path(folder) / "var",
-                strategies_file=ROOT / "config" / "strategies.toml",
-                mlflow_tracking_uri="http://127.0.0.1:1",
-                roles=(),
-            )
-        )
-        url = stack.start().database_url
+    with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder, own_servers(Path(folder) / "var") as endpoints:
+        url = endpoints.database_url
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        try:
-            migrate(url, to="0001")
+        migrate(url, to="0001")
+        began = time.perf_counter()
+        seed(engine, runs)
+        print(f"{runs:,} runs made in {time.perf_counter() - began:.0f} s", flush=True)
+        load = Load(url)
+        with load.running(), reading(engine, held_s):
             began = time.perf_counter()
-            seed(engine, runs)
-            print(f"{runs:,} runs made in {time.perf_counter() - began:.0f} s", flush=True)
-            load = Load(url)
-            with load.running(), reading(engine, held_s):
-                began = time.perf_counter()
-                killed = not migrate_once(url, kill_in=engine)
-                migrate_once(url)
-                took_s = time.perf_counter() - began
-            database = Database(url)
-            differences = schema_differences(database)
-            database.close()
-            state = schema_state(url)
-        finally:
-            engine.dispose()
-            stack.stop()
+            killed = not migrate_once(url, kill_in=engine)
+            migrate_once(url)
+            took_s = time.perf_counter() - began
+        database = Database(url)
+        differences = schema_differences(database)
+        database.close()
+        state = schema_state(url)
+        engine.dispose()
     waits = sorted(load.waits_ms)
     figures = {
         "runs": runs,

@@ -493,6 +493,22 @@ def empty_registry(system: ChaosSystem, load: Load, rng: random.Random) -> Recov
     return lambda: _restored(system) and canary()
 
 
+def recreate_mlflow(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
+    """MLflow's database is made anew under living workers: experiments, runs and models are gone, numbers begin again."""
+    tables = [table for table in _mlflow_tables(system) if table.name != "alembic_version"]
+    experiments = next(table for table in tables if table.name == "experiments")
+    sleep(rng.uniform(0.0, 3.0))
+    system.emptied.append(system.services.ledger.now())
+    with system.mlflow_engine.begin() as connection:
+        made_by_mlflow = experiments.select().where(experiments.c.experiment_id == 0)
+        default = [dict(row) for row in connection.execute(made_by_mlflow).mappings()]
+        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)} RESTART IDENTITY CASCADE"))
+        connection.execute(experiments.insert(), default)
+    _until_ended(system, load, Kind.RETRAIN, min_accuracy=1.0)
+    canary = load.canary()
+    return lambda: _restored(system) and canary()
+
+
 def _until_ended(
     system: ChaosSystem, load: Load, kind: Kind, *, wanted: Callable[[], bool] = lambda: False, **asked: Any
 ) -> None:
@@ -511,13 +527,17 @@ def _until_ended(
     wait_for(ended, f"a {kind} of {PICKY} ends", within_s=180.0, every_s=0.5)
 
 
+def _mlflow_tables(system: ChaosSystem) -> list[Table]:
+    metadata = MetaData()
+    with system.mlflow_engine.connect() as connection:
+        metadata.reflect(connection)
+    return metadata.sorted_tables
+
+
 def _registry_tables(system: ChaosSystem) -> list[Table]:
     names = {"registered_models", "registered_model_tags", "registered_model_aliases", "model_versions"}
     names.add("model_version_tags")
-    metadata = MetaData()
-    with system.mlflow_engine.connect() as connection:
-        metadata.reflect(connection, only=lambda name, _: name in names)
-    return [table for table in metadata.sorted_tables if table.name in names]
+    return [table for table in _mlflow_tables(system) if table.name in names]
 
 
 def _rows_of(system: ChaosSystem, tables: list[Table]) -> dict[str, list[dict[str, Any]]]:
@@ -570,6 +590,7 @@ FAULTS: dict[str, Fault] = {
     "answers of Redis lost": lose_answers("Redis"),
     "volume full": fill_volume,
     "registry emptied": empty_registry,
+    "MLflow recreated": recreate_mlflow,
     "ledger restored from a while ago": restore_ledger,
     "asynchronous failover": fail_over,
 }
