@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import redis
 from sqlalchemy import MetaData, Table, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from mlops.errors import AcisError
 from mlops.ledger.records import Kind
@@ -498,12 +499,11 @@ def recreate_mlflow(system: ChaosSystem, load: Load, rng: random.Random) -> Reco
     tables = [table for table in _mlflow_tables(system) if table.name != "alembic_version"]
     experiments = next(table for table in tables if table.name == "experiments")
     sleep(rng.uniform(0.0, 3.0))
-    system.emptied.append(system.services.ledger.now())
-    with system.mlflow_engine.begin() as connection:
+    with system.mlflow_engine.connect() as connection:
         made_by_mlflow = experiments.select().where(experiments.c.experiment_id == 0)
         default = [dict(row) for row in connection.execute(made_by_mlflow).mappings()]
-        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)} RESTART IDENTITY CASCADE"))
-        connection.execute(experiments.insert(), default)
+    system.emptied.append(system.services.ledger.now())
+    _write_rows(system, tables, {"experiments": default})
     _until_ended(system, load, Kind.RETRAIN, min_accuracy=1.0)
     canary = load.canary()
     return lambda: _restored(system) and canary()
@@ -546,11 +546,21 @@ def _rows_of(system: ChaosSystem, tables: list[Table]) -> dict[str, list[dict[st
 
 
 def _write_rows(system: ChaosSystem, tables: list[Table], rows: dict[str, list[dict[str, Any]]]) -> None:
-    with system.mlflow_engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)} CASCADE"))
-        for table in tables:
-            if rows.get(table.name):
-                connection.execute(table.insert(), rows[table.name])
+    """Nothing but these rows is in the tables afterwards, and sequences begin again."""
+
+    def written() -> bool:
+        try:
+            with system.mlflow_engine.begin() as connection:
+                names = ", ".join(table.name for table in tables)
+                connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+                for table in tables:
+                    if rows.get(table.name):
+                        connection.execute(table.insert(), rows[table.name])
+        except OperationalError:  # MLflow's own transactions lock the same tables in another order
+            return False
+        return True
+
+    wait_for(written, "MLflow's tables are written", within_s=30.0, every_s=0.1)
 
 
 def _restored(system: ChaosSystem) -> bool:

@@ -35,7 +35,7 @@ def test_it_is_the_digest_of_the_documented_bytes() -> None:
     [
         {"x": X + np.float32(1e-6)},
         {"y": Y[::-1]},
-        {"dates": DATES + 1},
+        {"dates": DATES + np.timedelta64(1, "D")},
         {"features": ("b", "a")},
         {"x": X.reshape(1, 4), "features": ("a", "b")},
     ],
