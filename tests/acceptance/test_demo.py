@@ -133,12 +133,18 @@ def test_a_bare_celery_client_gets_each_run_s_outcome(stack: ServedStack, demo: 
         assert bool(outcome["reasons"]) or outcome["promoted"]
 
 
+def sender_of(task: dict[str, Any], demo: Demo) -> dict[str, Any]:
+    """The task of the stage before; a stage that had to wait for MLflow hangs under its own first try."""
+    sender = demo.tasks[task["parent_id"]]
+    return sender_of(sender, demo) if sender["name"] == task["name"] else sender
+
+
 def test_flower_shows_each_run_as_a_chain_from_drift_to_promotion(demo: Demo) -> None:
     chains = {}
     for task_id, task in demo.tasks.items():
         if task["name"] == "model.promote":
-            training = demo.tasks[task["parent_id"]]
-            check = demo.tasks[training["parent_id"]]
+            training = sender_of(task, demo)
+            check = sender_of(training, demo)
             assert (training["name"], check["name"]) == ("model.train", "drift.check")
             assert {task["root_id"], training["root_id"], check["root_id"]} == {check["parent_id"]}
             chains[check["parent_id"]] = task_id
