@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from admin.cron_words import in_words
 from mlops.ledger.records import Kind, ScheduleEntry
 from mlops.policy_book import Unfit
+from mlops.strategies import ScheduledJob
 from tasks.slots import next_due, next_slot
 
 if TYPE_CHECKING:
     from admin.visit import Visit
     from mlops.strategies import Strategy
 
-Word = Literal["drift_check", "retrain"]
+Word = ScheduledJob
 JOBS: dict[Word, tuple[Kind, str]] = {
     "drift_check": (Kind.PIPELINE, "Drift check, and retraining where it drifted"),
     "retrain": (Kind.RETRAIN, "Retraining, whatever the drift"),

@@ -260,6 +260,10 @@ class PromotionPolicy:
     judged and not refused; of any other version it is always reverted."""
 
 
+ScheduledJob = Literal["drift_check", "retrain"]
+"""A strategy's two lines of the timetable."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SchedulePolicy:
     """When beat opens runs. Cron expressions are UTC; an empty one schedules nothing."""
@@ -272,7 +276,7 @@ class SchedulePolicy:
     """Strategies start within so many minutes after the nominal time, by a hash of their name."""
     grace_hours: float = 12.0
     """A slot missed by no more than this is opened late; an older one is marked skipped."""
-    paused: tuple[Literal["drift_check", "retrain"], ...] = ()
+    paused: tuple[ScheduledJob, ...] = ()
     """Lines of the timetable that open nothing until they are taken out here; what falls due is not missed."""
 
 
@@ -297,6 +301,8 @@ class Strategy:
 
     name: str
     description: str = ""
+    tags: tuple[str, ...] = ()
+    """Words by which people find and choose strategies, as `us` or `pilot`; no run is judged by them."""
     data: DataPolicy = DataPolicy()
     drift: DriftPolicy = DriftPolicy()
     training: TrainingPolicy = field(default_factory=TrainingPolicy)

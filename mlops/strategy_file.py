@@ -4,6 +4,7 @@
     holdout_dates = 60
     [strategies.growth]                 one table per strategy
     description = "…"
+    tags = ["us", "large-cap"]          words to find and choose strategies by
     [strategies.growth.training]        overrides the defaults, key by key (`params`, `metrics` and `gates` too)
     label = "target_return > 0"
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from mlops.cron import cron_fault
-from mlops.errors import InvalidStrategyFile, UnknownStrategy
+from mlops.errors import ConfigurationError, InvalidStrategyFile, UnknownStrategy
 from mlops.features.labels import parse_label
 from mlops.promotion.findings import code_fault
 from mlops.strategies import MAX_FOLDS, Strategy
@@ -32,6 +33,7 @@ from mlops.training.parameters import params_faults, search_faults
 from mlops.training.search_space import search_fault
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_TAG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 #: A smaller sample of a window saves nothing and shows less: its bound is 0.0043.
 LEAST_SAMPLE = 100_000
 #: Tables of a strategy.
@@ -63,6 +65,25 @@ class Strategies(Mapping[str, Strategy]):
     def settled(self, name: str) -> Settled:
         """A strategy with the tables that its values are from. Raises UnknownStrategy."""
         return Settled(strategy=self[name], origins=dict(self._origins.get(name, {})))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Every tag that a strategy has, sorted."""
+        return tuple(sorted({tag for strategy in self._by_name.values() for tag in strategy.tags}))
+
+    def chosen(self, names: Iterable[str] = (), tags: Iterable[str] = ()) -> list[str]:
+        """The named strategies and those with any of the tags, each once. Raises UnknownStrategy, ConfigurationError.
+
+        A tag that no strategy has is refused: what was meant is not known.
+        """
+        found = [self[name].name for name in names]
+        for tag in tags:
+            tagged = [name for name, strategy in self._by_name.items() if tag in strategy.tags]
+            if not tagged:
+                known = f"tags: {', '.join(self.tags)}" if self.tags else "the strategies file gives none a tag"
+                raise ConfigurationError(f"no strategy has the tag {tag!r}; {known}")
+            found += tagged
+        return list(dict.fromkeys(found))
 
     def __getitem__(self, name: str) -> Strategy:
         try:
@@ -114,9 +135,11 @@ def snapshot(strategy: Strategy) -> dict[str, Any]:
 def run_policy(settled: Settled) -> dict[str, Any]:
     """The snapshot that a run keeps: every value, and under `origins` where each that is no default is from.
 
-    Values of this release that are their default are left out, so that a worker of the release before can restore it.
+    Values of this release that are their default are left out, so that a worker of the release before can restore it,
+    and tags, by which nothing is judged.
     """
     kept = snapshot(settled.strategy)
+    del kept["tags"]
     for policy, names in _NEW_VALUES.items():
         default = snapshot(Strategy(name=settled.strategy.name))[policy]
         for name in names:
@@ -146,8 +169,7 @@ def _strategy(path: Path, name: str, defaults: dict[str, Any], table: dict[str, 
     merged: dict[str, Any] = {key: value for key, value in table.items() if key not in POLICIES}
     for policy in POLICIES:
         merged[policy] = _merge(defaults.get(policy, {}), table.get(policy, {}))
-    for policy in set(defaults) - set(POLICIES):
-        merged[policy] = defaults[policy]
+    merged = {**{key: value for key, value in defaults.items() if key not in POLICIES}, **merged}
     try:
         return checked({"name": name, **merged})
     except InvalidStrategyFile as exc:
@@ -190,6 +212,13 @@ def _check_meaning(strategy: Strategy) -> None:
     shares = (promotion.min_accuracy, promotion.min_roc_auc, promotion.min_f1)
     deadlines = (execution.drift_deadline_s, execution.train_deadline_s, execution.promote_deadline_s)
     wrong = [
+        f"tag {tag!r} is not 1 to 32 lower-case letters, digits, dots, dashes and underscores"
+        for tag in strategy.tags
+        if not _TAG.fullmatch(tag)
+    ]
+    if len(set(strategy.tags)) < len(strategy.tags):
+        wrong.append(f"tags name each word once (found {', '.join(strategy.tags)})")
+    wrong += [
         rule
         for rule, holds in {
             f"drift.alert_share is a share of features, above 0 and at most 1 (found {drift.alert_share})": (

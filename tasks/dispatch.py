@@ -13,27 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 
 from mlops.bootstrap import Services, process_services
-from mlops.errors import InvalidTransition, PermanentError
+from mlops.errors import InvalidTransition
 from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, RunView
 from mlops.ledger.states import TERMINAL
-from mlops.policy_book import SettledBook
 from mlops.retraining.approval import Answer, approval_request, refuse_joined
+from mlops.retraining.bulk import Asker, Outcome, open_runs
 from mlops.retraining.run_requests import comparison_request, rollback_request, run_request
 from tasks.publish import CeleryDispatcher, publisher
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """One of many runs that were asked for."""
-
-    strategy: str
-    accepted: Accepted | None = None
-    error: str = ""
-    """Why it could not be opened."""
 
 
 class RunUnfinished(TimeoutError):
@@ -153,29 +142,15 @@ def start_many(
     requested_by: str,
     incremental: bool = False,
     tune: int | None = None,
-) -> list[Started]:
-    """One run for each strategy; one that cannot be opened says why and stops no other. Raises LedgerUnavailable."""
-    services = process_services()
-    book = SettledBook(services.policies.all_settled())
-    started = []
-    for strategy in strategies:
-        try:
-            accepted = dispatch(
-                run_request(
-                    book,
-                    strategy,
-                    kind,
-                    reason=reason,
-                    requested_by=requested_by,
-                    incremental=incremental,
-                    tune=tune,
-                )
-            )
-        except PermanentError as exc:
-            started.append(Started(strategy=strategy, error=str(exc)))
-        else:
-            started.append(Started(strategy=strategy, accepted=accepted))
-    return started
+    address: str | None = None,
+) -> list[Outcome]:
+    """One run for each strategy; one that cannot be opened says why and stops no other. Each is audited.
+
+    address : where the request came from, for the audit
+    Raises LedgerUnavailable where nothing was opened yet.
+    """
+    by = Asker(actor=requested_by, address=address)
+    return open_runs(process_services(), strategies, kind, by=by, reason=reason, incremental=incremental, tune=tune)
 
 
 def ask_again(run_id: str, *, requested_by: str) -> Accepted:

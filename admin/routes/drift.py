@@ -106,7 +106,13 @@ def check(
         raise NothingChosen("no strategy was chosen; tick some in the table, or check all")
     begun = visit.now
     waiting = [run.created_at for run in visit.ledger.open_runs() if run.kind is Kind.CHECK and run.strategy in names]
-    started = dispatch.start_many(names, Kind.CHECK, reason="asked for on the page", requested_by=visit.person.actor)
+    started = dispatch.start_many(
+        names,
+        Kind.CHECK,
+        reason="asked for on the page",
+        requested_by=visit.person.actor,
+        address=visit.person.address,
+    )
     failed = [one for one in started if one.accepted is None]
     accepted = [one.accepted for one in started if one.accepted is not None]
     joined = sum(not one.created for one in accepted)

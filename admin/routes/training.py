@@ -19,7 +19,7 @@ from mlops.strategies import MAX_TRIALS
 from tasks import dispatch
 
 if TYPE_CHECKING:
-    from tasks.dispatch import Started
+    from mlops.retraining.bulk import Outcome
 
 pages = Pages()
 
@@ -87,6 +87,7 @@ def start(visit: Visiting, form: Annotated[TrainingForm, Form()]) -> Response:
         asked.kind,
         reason=form.reason.strip() or f"{asked.offer.title} on the page",
         requested_by=visit.person.actor,
+        address=visit.person.address,
         incremental=asked.offer.name == "incremental",
         tune=asked.n_trials if asked.offer.name == "tune" else None,
     )
@@ -100,7 +101,7 @@ def start(visit: Visiting, form: Annotated[TrainingForm, Form()]) -> Response:
     )
 
 
-def _said(asked: Asked, started: list[Started], n_opened: int) -> str:
+def _said(asked: Asked, started: list[Outcome], n_opened: int) -> str:
     runs = f"{n_opened:,} {'run' if n_opened == 1 else 'runs'}"
     lines = [f"{asked.offer.title}: {runs} started."] if n_opened else ["Nothing new was started."]
     rest = [
@@ -112,7 +113,7 @@ def _said(asked: Asked, started: list[Started], n_opened: int) -> str:
     return "\n".join([*lines, *rest[:NAMED], *more])
 
 
-def _told(one: Started) -> dict[str, object]:
+def _told(one: Outcome) -> dict[str, object]:
     """For a program."""
     if one.accepted is None:
         return {"strategy": one.strategy, "run_id": None, "created": False, "error": one.error}
