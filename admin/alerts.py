@@ -92,9 +92,12 @@ def _broker(visit: Visit) -> Iterator[Alert]:
 
 
 def _policies(visit: Visit) -> Iterator[Alert]:
-    for name, settled in visit.services.policies.all_settled().items():
-        if isinstance(settled, Unfit):
-            yield Alert(level="bad", words=f"{name}: {settled.error}", link=f"{PREFIX}/drift/strategies/{name}")
+    unfit = [one for one in visit.services.policies.all_settled().values() if isinstance(one, Unfit)]
+    for one in unfit[:_NAMED]:
+        yield Alert(level="bad", words=f"{one.name}: {one.error}", link=f"{PREFIX}/drift/strategies/{one.name}")
+    if len(unfit) > _NAMED:
+        words = f"{len(unfit) - _NAMED:,} more strategies have edits that do not fit"
+        yield Alert(level="bad", words=words, link=f"{PREFIX}/drift?show=edited")
 
 
 def _many(n: int, what: str) -> str:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlops.ledger.check_lines import CheckLine
+    from mlops.ledger.check_list import FailedCheck
 
 USUAL, RATHER_USUAL = 0.5, 0.2
 """p at and above which a shift has the two lightest colours; the next border is the alpha of the check."""
+FAILED = "x"
+"""Label of a run that failed before it had checked."""
 VERY_RARE = 0.2
 """The darkest colour: p of at most so much of alpha."""
 ALPHA = 0.05
@@ -22,9 +25,11 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A strategy's newest check of a day."""
+    """A strategy's newest check of a day, or the run that failed to make one."""
 
-    check: CheckLine
+    run_id: str
+    check: CheckLine | None
+    """None: the run failed before it had checked"""
     level: int | None
     """0 to 4, the rarer the shift the higher, 3 and 4 being rare enough for `drifted`; None: the check has no p"""
     label: str
@@ -39,13 +44,20 @@ class Row:
     cells: tuple[Cell | None, ...]
 
 
-def rows(strategies: Sequence[str], days: Sequence[date], checks: Iterable[CheckLine]) -> list[Row]:
-    """One row per strategy. checks : oldest first, so that the newest of a day holds"""
-    found: dict[str, dict[date, CheckLine]] = defaultdict(dict)
+def rows(
+    strategies: Sequence[str], days: Sequence[date], checks: Iterable[CheckLine], failed: Iterable[FailedCheck] = ()
+) -> list[Row]:
+    """One row per strategy, in each cell the newest check of the day, else the newest failure.
+
+    checks, failed : oldest first
+    """
+    found: dict[str, dict[date, Cell]] = defaultdict(dict)
+    for one in failed:
+        found[one.strategy][one.day] = Cell(run_id=one.run_id, check=None, level=None, label=FAILED)
     for check in checks:
         if check.as_of is not None:
-            found[check.strategy][check.as_of] = check
-    return [Row(strategy=name, cells=tuple(_cell(found[name].get(day)) for day in days)) for name in strategies]
+            found[check.strategy][check.as_of] = _cell(check)
+    return [Row(strategy=name, cells=tuple(found[name].get(day) for day in days)) for name in strategies]
 
 
 def months(days: Sequence[date]) -> list[tuple[str, int]]:
@@ -71,10 +83,9 @@ def rarity(p: float, alpha: float) -> int:
     return 2 if p < RATHER_USUAL else 1 if p < USUAL else 0
 
 
-def _cell(check: CheckLine | None) -> Cell | None:
-    if check is None:
-        return None
+def _cell(check: CheckLine) -> Cell:
     if check.p_value is None:
-        return Cell(check=check, level=None, label="–")
+        return Cell(run_id=check.run_id, check=check, level=None, label="–")
     alpha = ALPHA if check.alpha is None else check.alpha
-    return Cell(check=check, level=rarity(check.p_value, alpha), label=rounded(check.p_value))
+    level = rarity(check.p_value, alpha)
+    return Cell(run_id=check.run_id, check=check, level=level, label=rounded(check.p_value))

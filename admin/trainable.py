@@ -49,7 +49,15 @@ def open_trainings(visit: Visit) -> list[OpenRun]:
 
 
 def trainable(
-    visit: Visit, open_runs: Sequence[OpenRun], *, q: str, show: Show, sort: str = "", page: int = 1, **size: int
+    visit: Visit,
+    open_runs: Sequence[OpenRun],
+    *,
+    q: str,
+    show: Show,
+    tag: str = "",
+    sort: str = "",
+    page: int = 1,
+    **size: int,
 ) -> Shown[Line]:
     """A page of them; size : `n_rows`, where another than the usual"""
     names = list(visit.services.strategies)
@@ -58,8 +66,8 @@ def trainable(
     for run in open_runs:
         running[run.strategy].append(run)
     lines = (Line(strategy=name, key=keys[name], open_runs=tuple(running[name])) for name in names)
-    found = (line for line in lines if SHOWS[show](line))
-    return shown(found, q=q, sort=sort, page=page, text=lambda line: line.strategy, sorts=SORTS, **size)
+    found = (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag))
+    return shown(found, q=q, sort=sort, page=page, text=lambda line: visit.found_by(line.strategy), sorts=SORTS, **size)
 
 
 def with_trainings(visit: Visit, listed: Shown[Line]) -> Shown[Line]:

@@ -44,6 +44,7 @@ class TrainingForm(BaseModel):
     """All that the search finds, on whatever page."""
     q: str = Field("", max_length=100)
     show: Show = ""
+    tag: str = Field("", max_length=32)
     trials: int = 30
     promote: bool = False
     reason: str = Field("", max_length=500)
@@ -61,7 +62,7 @@ class TrainingForm(BaseModel):
             raise NotValid(f"{self.trials} trials cannot be made; give 1 to {MAX_TRIALS}")
         names = list(dict.fromkeys(self.strategies))
         if self.everything:
-            found = trainable(visit, open_trainings(visit), q=self.q, show=self.show, n_rows=MOST_AT_ONCE)
+            found = trainable(visit, open_trainings(visit), q=self.q, show=self.show, tag=self.tag, n_rows=MOST_AT_ONCE)
             names = [line.strategy for line in found.rows]
         for name in names:
             _ = visit.services.strategies[name]

@@ -53,6 +53,18 @@ class Visit:
         """The ledger's clock, which wrote the times that ages are counted from."""
         return self.ledger.now()
 
+    def tags_of(self, strategy: str) -> tuple[str, ...]:
+        """Of the strategies file; none for a strategy that it has no more."""
+        return self.services.strategies[strategy].tags if strategy in self.services.strategies else ()
+
+    def has_tag(self, strategy: str, tag: str) -> bool:
+        """Whether a list that is filtered by the tag has the strategy; by none it has all."""
+        return not tag or tag in self.tags_of(strategy)
+
+    def found_by(self, strategy: str) -> str:
+        """The text in which a list's search looks for its words: name and tags."""
+        return " ".join((strategy, *self.tags_of(strategy)))
+
     # ---- what was done
 
     def note(self, *, subject: str = "", **detail: object) -> None:

@@ -11,7 +11,8 @@ application is asked, so that a new page is measured too. Medians of interleaved
     live_progress_ms    from a worker's word in Redis to the event in an open page, median
     memory_mib          of the page's process, after all that
 
-`--quick`: 20,000 runs, 5 repeats.
+`--quick`: 20,000 runs, 5 repeats. `--pictures FOLDER`: pictures of the lists of 400, by the machine's Chromium, in
+place of measurements; that is how docs/images/admin has fleet-*.png and drift-heatmap-light.png.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from mlops.strategy_file import load_strategies, run_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 STRATEGIES = 400
+TAGS = ("us", "europe", "pilot")
 DAYS, QUICK_DAYS = 250, 50
 PASSWORD = "only for this bench"  # noqa: S105 -- a user of a database that is thrown away
 EXAMPLES = {
@@ -69,11 +71,13 @@ EXAMPLES = {
 """What stands in the place of a path's values."""
 NOT_A_PAGE = frozenset({"/admin/live"})
 START_S = 60.0
+PICTURED = {"fleet": "/admin/", "drift-heatmap": "/admin/drift/heatmap", "fleet-schedule": "/admin/schedule?tag=us"}
 
 
 def strategies_file(folder: Path) -> Path:
     path = folder / "strategies.toml"
-    path.write_text("".join(f"[strategies.s{n:03}]\n" for n in range(STRATEGIES)), encoding="utf-8")
+    tables = (f'[strategies.s{n:03}]\ntags = ["{TAGS[n % 3]}"]\n' for n in range(STRATEGIES))
+    path.write_text("".join(tables), encoding="utf-8")
     return path
 
 
@@ -191,12 +195,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     repeats, days = (5, QUICK_DAYS) if options.quick else (options.repeats, DAYS)
     with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder:
         var_dir = Path(folder) / "var"
         with own_servers(var_dir, strategies_file=strategies_file(Path(folder))) as endpoints:
-            figures = measure(endpoints, var_dir, repeats=repeats, days=days)
+            figures = measure(endpoints, var_dir, repeats=repeats, days=days, pictures=options.pictures)
     if options.json:
         machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
         versions = {name: version(name) for name in ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "psycopg2-binary")}
@@ -204,7 +209,29 @@ def main() -> None:
         print(json.dumps({"figures": shown, "machine": machine, "versions": versions}))
 
 
-def measure(endpoints: Endpoints, var_dir: Path, *, repeats: int, days: int) -> dict[str, float]:
+def picture(home: str, folder: Path) -> None:
+    """The lists of 400 strategies on a desk and on a phone."""
+    from tests.support.chromium import DESK, PHONE, chromium, visitor  # noqa: PLC0415 -- asked for here alone
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        for look, viewport in (("light", DESK), ("phone", PHONE)):
+            with visitor(browser, home, color_scheme="light", viewport=viewport) as found:
+                found.sign_in("anna", PASSWORD)
+                for name, path in PICTURED.items():
+                    found.go(path)
+                    found.page.wait_for_timeout(500)
+                    found.page.screenshot(path=folder / f"{name}-{look}.png", full_page=look != "phone")
+                found.go("/admin/?tag=pilot")
+                found.page.locator("input[name=everything]").check()
+                found.page.get_by_role("button", name="Pause").click()
+                found.page.wait_for_timeout(500)
+                found.page.screenshot(path=folder / f"fleet-question-{look}.png")
+
+
+def measure(
+    endpoints: Endpoints, var_dir: Path, *, repeats: int, days: int, pictures: Path | None = None
+) -> dict[str, float]:
     migrate(endpoints.database_url)
     settings = Settings(
         database_url=SecretStr(endpoints.database_url),
@@ -222,6 +249,9 @@ def measure(endpoints: Endpoints, var_dir: Path, *, repeats: int, days: int) -> 
     home = f"http://127.0.0.1:{port}"
     with page(endpoints, var_dir, port) as process:
         session = signed_in(services, home)
+        if pictures:
+            picture(home, pictures)
+            return {}
         asked = paths(services)
         found, computed = measured(session, home, asked, repeats, process)
         sizes = {path: transferred(session, home, path) for path in asked}

@@ -75,16 +75,17 @@ SHOWS: Mapping[str, Callable[[Line], bool]] = {
 
 
 @pages.get("/drift", action="drift.read")
-def drift(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+def drift(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """The table of strategies."""
     lines = _lines(visit)
-    listed = _found(lines, q=q, show=show, sort=sort, page=page)
+    listed = _found(visit, lines, q=q, show=show, tag=tag, sort=sort, page=page)
     names = [line.strategy for line in listed.rows]
     return visit.show(
         "drift.html",
         title="Data drift",
         list=listed,
         show=show,
+        tag=tag,
         shows=[name for name in SHOWS if name],
         checks={name: found[-CHECKS:] for name, found in visit.ledger.recent_points(names, limit=CHECKS).items()},
         totals=_totals(lines),
@@ -98,9 +99,10 @@ def check(
     which: Annotated[Which, Form()] = "chosen",
     q: Annotated[str, Form(max_length=100)] = "",
     show: Annotated[Show, Form()] = "",
+    tag: Annotated[str, Form(max_length=32)] = "",
 ) -> Response:
     """A drift check, on a worker, of the chosen strategies, of all that a search found, or of all."""
-    names = _asked_for(visit, which, strategy or [], q=q, show=show)
+    names = _asked_for(visit, which, strategy or [], q=q, show=show, tag=tag)
     visit.note(subject=", ".join(names) if len(names) <= _NAMED else f"{len(names)} strategies", which=which)
     if not names:
         raise NothingChosen("no strategy was chosen; tick some in the table, or check all")
@@ -159,25 +161,33 @@ def _lines(visit: Visit) -> list[Line]:
 
 
 def _found(
-    lines: Iterable[Line], *, q: str, show: Show, sort: str = "", page: int = 1, n_rows: int = 50
+    visit: Visit,
+    lines: Iterable[Line],
+    *,
+    q: str,
+    show: Show,
+    tag: str,
+    sort: str = "",
+    page: int = 1,
+    n_rows: int = 50,
 ) -> Shown[Line]:
     return shown(
-        (line for line in lines if SHOWS[show](line)),
+        (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag)),
         q=q,
         sort=sort,
         page=page,
-        text=lambda line: line.strategy,
+        text=lambda line: visit.found_by(line.strategy),
         sorts=SORTS,
         n_rows=n_rows,
     )
 
 
-def _asked_for(visit: Visit, which: Which, chosen: list[str], *, q: str, show: Show) -> list[str]:
+def _asked_for(visit: Visit, which: Which, chosen: list[str], *, q: str, show: Show, tag: str) -> list[str]:
     if which == "all":
         return list(visit.services.strategies)
     if which == "found":
         lines = _lines(visit)
-        return [line.strategy for line in _found(lines, q=q, show=show, n_rows=max(1, len(lines))).rows]
+        return [line.strategy for line in _found(visit, lines, q=q, show=show, tag=tag, n_rows=max(1, len(lines))).rows]
     return list(dict.fromkeys(chosen))
 
 

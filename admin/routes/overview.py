@@ -12,12 +12,17 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from admin.alerts import alerts
-from admin.listing import shown
+from admin.jobs import JOBS
+from admin.listing import PAGE_ROWS, Shown, shown
 from admin.pages import Pages
 from admin.visit import Visit, Visiting
 from mlops.ledger.check_lines import CheckPoint
 from mlops.ledger.records import ScheduleEntry
-from mlops.ledger.standings import OpenRun, Standing
+from mlops.ledger.standings import Awaiting, OpenRun, Standing
+from mlops.ledger.states import FAILURES
+from mlops.policy_book import Unfit
+from mlops.strategies import ScheduledJob
+from mlops.strategy_file import Settled
 from tasks.slots import next_due
 
 pages = Pages()
@@ -25,7 +30,7 @@ pages = Pages()
 CHECKS = 30
 """In a spark line."""
 NEXT_JOBS = 5
-Show = Literal["", "drifted", "running", "no champion"]
+Show = Literal["", "drifted", "failed", "running", "awaits approval", "paused", "no champion"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,15 @@ class Line:
     standing: Standing
     open_runs: tuple[OpenRun, ...]
     next_at: datetime | None
+    paused: tuple[ScheduledJob, ...]
+    """Scheduled jobs that open nothing now."""
+    awaiting: Awaiting | None
+    """The newest decision that waits for a person."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Its newest run ended by an error."""
+        return self.standing.run is not None and self.standing.run.state in FAILURES
 
     @property
     def has_champion(self) -> bool:
@@ -76,34 +90,64 @@ SORTS: Mapping[str, Callable[[Line], Any]] = {
 SHOWS: Mapping[str, Callable[[Line], bool]] = {
     "": lambda _: True,
     "drifted": lambda line: line.verdict == "drifted",
+    "failed": lambda line: line.has_failed,
+    "awaits approval": lambda line: line.awaiting is not None,
+    "paused": lambda line: bool(line.paused),
     "running": lambda line: bool(line.open_runs),
     "no champion": lambda line: not line.has_champion,
 }
 
 
 @pages.get("/", action="overview.read")
-def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """The first page."""
     schedule = visit.ledger.schedule()
     lines = _lines(visit, schedule)
-    listed = shown(
-        (line for line in lines if SHOWS[show](line)),
-        q=q,
-        sort=sort,
-        page=page,
-        text=lambda line: line.strategy,
-        sorts=SORTS,
-    )
+    listed = _listed(visit, lines, q=q, show=show, tag=tag, sort=sort, page=page)
     return visit.show(
         "overview.html",
         title="Overview",
         list=listed,
         show=show,
         shows=[name for name in SHOWS if name],
+        tag=tag,
+        jobs=list(JOBS),
+        seen=[line.awaiting for line in _found(visit, lines, q=q, show=show, tag=tag) if line.awaiting],
         checks=_checks(visit, [line.strategy for line in listed.rows]),
         totals=_totals(lines),
         alerts=alerts(visit),
         next_jobs=_next_jobs(schedule, visit.now),
+    )
+
+
+def found_lines(visit: Visit, *, q: str, show: Show, tag: str) -> tuple[Line, ...]:
+    """Every strategy that a search finds, on whatever page of the list."""
+    return _found(visit, _lines(visit, visit.ledger.schedule()), q=q, show=show, tag=tag)
+
+
+def _found(visit: Visit, lines: list[Line], *, q: str, show: Show, tag: str) -> tuple[Line, ...]:
+    return _listed(visit, lines, q=q, show=show, tag=tag, n_rows=max(1, len(lines))).rows
+
+
+def _listed(
+    visit: Visit,
+    lines: list[Line],
+    *,
+    q: str,
+    show: Show,
+    tag: str,
+    sort: str = "",
+    page: int = 1,
+    n_rows: int = PAGE_ROWS,
+) -> Shown[Line]:
+    return shown(
+        (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag)),
+        q=q,
+        sort=sort,
+        page=page,
+        text=lambda line: visit.found_by(line.strategy),
+        sorts=SORTS,
+        n_rows=n_rows,
     )
 
 
@@ -118,15 +162,23 @@ def _lines(visit: Visit, schedule: list[ScheduleEntry]) -> list[Line]:
         at = next_due(entry, visit.now)
         if at is not None:
             following[entry.strategy] = min(at, following.get(entry.strategy, at))
+    awaiting = {one.strategy: one for one in visit.ledger.awaiting()}
+    policies = visit.services.policies.all_settled()
     return [
         Line(
             strategy=name,
+            paused=_paused(policies[name]),
+            awaiting=awaiting.get(name),
             standing=standings[name],
             open_runs=tuple(running.get(name, ())),
             next_at=following.get(name),
         )
         for name in names
     ]
+
+
+def _paused(settled: Settled | Unfit) -> tuple[ScheduledJob, ...]:
+    return () if isinstance(settled, Unfit) else settled.strategy.schedule.paused
 
 
 def _checks(visit: Visit, names: list[str]) -> dict[str, list[CheckPoint]]:
@@ -138,6 +190,7 @@ def _totals(lines: list[Line]) -> dict[str, int]:
         "strategies": len(lines),
         "in production": sum(line.has_champion for line in lines),
         "drifted at the last check": sum(line.verdict == "drifted" for line in lines),
+        "failed at the last run": sum(line.has_failed for line in lines),
         "runs now": sum(len(line.open_runs) for line in lines),
     }
 

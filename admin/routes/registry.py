@@ -80,7 +80,7 @@ NEED_ALL = frozenset({"accuracy", "f1", "auc", "newer version"})
 
 
 @pages.get("/registry", action="registry.read")
-def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """From the ledger alone; what MLflow shows is as it was at the last look, and never waited for."""
     awaiting = visit.ledger.awaiting()
     waiting = {name: sum(one.strategy == name for one in awaiting) for name in {one.strategy for one in awaiting}}
@@ -88,11 +88,11 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
     if NEED_ALL & {sort.removeprefix("-"), show}:
         lines = _whole(visit, lines)
     listed = shown(
-        (line for line in lines if SHOWS[show](line)),
+        (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag)),
         q=q,
         sort=sort,
         page=page,
-        text=lambda line: f"{line.strategy} {line.model_name}",
+        text=lambda line: f"{visit.found_by(line.strategy)} {line.model_name}",
         sorts=SORTS,
     )
     seen = visit.registry_view.get()
@@ -104,6 +104,7 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
         title="Model registry",
         list=replace(listed, rows=tuple(_whole(visit, listed.rows))),
         show=show,
+        tag=tag,
         shows=[name for name in SHOWS if name],
         awaiting=awaiting,
         is_behind=is_behind,

@@ -14,7 +14,7 @@ from admin.timeline import bars
 from admin.visit import Visit, Visiting
 from admin.wording import indented
 from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
-from mlops.ledger.states import ACTIVE, TERMINAL
+from mlops.ledger.states import ACTIVE, FAILURES, TERMINAL
 from mlops.retraining.narrative import stage_lines
 from mlops.retraining.why import why
 from tasks import dispatch
@@ -22,22 +22,30 @@ from tasks import dispatch
 pages = Pages()
 
 RUNS = "/admin/runs"
-State = Literal["", "active"] | RunState
+State = Literal["", "active", "failed or dead"] | RunState
 DAY_S = 86400.0
 
 
 @pages.get("/runs", action="runs.read")
 def runs(
-    visit: Visiting, q: str = "", strategy: str = "", state: State = "", kind: Literal[""] | Kind = "", before: str = ""
+    visit: Visiting,
+    q: str = "",
+    strategy: str = "",
+    state: State = "",
+    kind: Literal[""] | Kind = "",
+    tag: str = "",
+    before: str = "",
 ) -> Response:
     """Newest first. q : a strategy's name, or a run's id"""
     wanted = q.strip()
     if wanted and wanted not in visit.services.strategies and len(wanted) > 20:
         return visit.done("", to=f"{RUNS}/{visit.ledger.run(wanted).run_id}")
     name = wanted or strategy
-    states = [one.value for one in ACTIVE] if state == "active" else [state] if state else []
+    several = {"active": ACTIVE, "failed or dead": FAILURES}.get(state)
+    states = [one.value for one in several] if several else [state] if state else []
+    names = [name] if name else [one for one in visit.services.strategies if visit.has_tag(one, tag)] if tag else None
     lines = visit.ledger.run_lines(
-        strategy=name, states=states, kinds=[kind] if kind else [], before=at_time(before), limit=PAGE_ROWS + 1
+        strategies=names, states=states, kinds=[kind] if kind else [], before=at_time(before), limit=PAGE_ROWS + 1
     )
     return visit.show(
         "runs.html",
@@ -46,8 +54,9 @@ def runs(
         q=name,
         state=str(state),
         kind=str(kind),
+        tag=tag,
         kinds=list(Kind),
-        states=["active", *RunState],
+        states=["active", "failed or dead", *RunState],
         strategies=list(visit.services.strategies),
         counts=visit.ledger.state_counts(within_s=DAY_S),
         open={run.run_id: run for run in visit.ledger.open_runs()},

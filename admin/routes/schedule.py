@@ -31,16 +31,26 @@ SORTS: Mapping[str, Callable[[Job], Any]] = {
 
 @pages.get("/schedule", action="schedule.read")
 def schedule(
-    visit: Visiting, q: str = "", sort: str = "", page: int = 1, job: Literal[""] | Word = "", state: State = ""
+    visit: Visiting,
+    q: str = "",
+    sort: str = "",
+    page: int = 1,
+    job: Literal[""] | Word = "",
+    state: State = "",
+    tag: str = "",
 ) -> Response:
     """Every strategy's jobs."""
     everything = jobs(visit)
     listed = shown(
-        (one for one in everything if job in ("", one.word) and state in ("", one.state(visit.now))),
+        (
+            one
+            for one in everything
+            if job in ("", one.word) and state in ("", one.state(visit.now)) and visit.has_tag(one.strategy, tag)
+        ),
         q=q,
         sort=sort,
         page=page,
-        text=lambda one: one.strategy,
+        text=lambda one: visit.found_by(one.strategy),
         sorts=SORTS,
     )
     found = [one.state(visit.now) for one in everything]
@@ -52,6 +62,7 @@ def schedule(
         job=job,
         jobs=list(JOBS),
         state=state,
+        tag=tag,
         states=STATES,
         totals={name: found.count(name) for name in STATES if found.count(name)},
     )

@@ -33,14 +33,15 @@ TRAIN_QUEUES = frozenset({"train.cpu", "train.gpu"})
 
 
 @pages.get("/training", action="training.read")
-def training(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "") -> Response:
+def training(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """What can be started, what runs, and what was trained lately."""
     open_runs = open_trainings(visit)
     return visit.show(
         "training.html",
         title="Model training",
-        list=with_trainings(visit, trainable(visit, open_runs, q=q, show=show, sort=sort, page=page)),
+        list=with_trainings(visit, trainable(visit, open_runs, q=q, show=show, tag=tag, sort=sort, page=page)),
         show=show,
+        tag=tag,
         shows=[name for name in SHOWS if name],
         offers=list(OFFERS.values()),
         most_trials=MAX_TRIALS,

@@ -12,6 +12,7 @@ from mlops.cli import (
     doctor,
     drift,
     evaluation,
+    fleet,
     history,
     housekeeping,
     people,
@@ -39,6 +40,10 @@ app.command("migrate")(servers.migrate)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("quarantine")(backup.quarantine)
+app.command("strategies")(fleet.strategies)
+app.command("pause")(fleet.pause)
+app.command("resume")(fleet.resume)
+app.command("run")(fleet.run)
 app.command("check")(work.check)
 app.command("train")(work.train)
 app.command("retrain")(work.retrain)

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.cli.options import AsJson, OnWorkers, RunId
+from mlops.cli.options import AsJson, EveryStrategy, OnWorkers, RunId, Tags, chosen
 from mlops.invocation import command_line_actor
 
 if TYPE_CHECKING:
+    from mlops.ledger.records import RunView
     from mlops.retraining.approval import Answer
 
 _Digest = Annotated[
     str | None, typer.Option(help="Digest of the evidence that you looked at; refused where it is another.")
+]
+_RunIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN_ID]...", help="Ids of runs, or the beginnings that `acis runs` shows."),
 ]
 _Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 
@@ -50,23 +55,93 @@ def explain(
 
 
 def approve(
-    run_id: RunId, reason: _Reason, digest: _Digest = None, queue: OnWorkers = False, json: AsJson = False
+    reason: _Reason,
+    run_ids: _RunIds = None,
+    tag: Tags = None,
+    everything: EveryStrategy = False,
+    digest: _Digest = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
 ) -> None:
-    """Put what a run proposed into Production. Exit code 1 where it is refused, for the champion moved meanwhile."""
-    raise typer.Exit(_answer(run_id, "approve", reason, digest, queue, json))
+    """Put what runs proposed into Production. Exit code 1 where one is refused, for the champion moved meanwhile.
+
+    With --tag or --all: the newest decision that waits of each such strategy, answered on the workers.
+    """
+    raise typer.Exit(_answers("approve", run_ids, tag, everything, reason, digest, queue, json))
 
 
 def reject(
-    run_id: RunId, reason: _Reason, digest: _Digest = None, queue: OnWorkers = False, json: AsJson = False
+    reason: _Reason,
+    run_ids: _RunIds = None,
+    tag: Tags = None,
+    everything: EveryStrategy = False,
+    digest: _Digest = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
 ) -> None:
-    """Refuse what a run proposed; its version goes to Archived."""
-    raise typer.Exit(_answer(run_id, "reject", reason, digest, queue, json))
+    """Refuse what runs proposed; their versions go to Archived. --tag and --all: as for approve."""
+    raise typer.Exit(_answers("reject", run_ids, tag, everything, reason, digest, queue, json))
 
 
-def _answer(run_id: str, answer: Answer, reason: str, digest: str | None, queue: bool, json: bool) -> int:
+def _answers(
+    answer: Answer,
+    run_ids: list[str] | None,
+    tag: list[str] | None,
+    everything: bool,
+    reason: str,
+    digest: str | None,
+    queue: bool,
+    json: bool,
+) -> int:
+    from mlops.console import print_json
+
+    if tag or everything:
+        if run_ids or digest:
+            raise typer.BadParameter("give run ids, or --tag or --all; a digest belongs to one run")
+        return _answer_waiting(answer, tag, everything, reason, json)
+    if not run_ids:
+        raise typer.BadParameter("no run is named; give a run's id, or --tag TAG, or --all for all that waits")
+    if digest and len(run_ids) > 1:
+        raise typer.BadParameter("a digest belongs to one run; answer that one by itself", param_hint="--digest")
+    views: list[RunView] = []
+    code = max(_answer(run_id, answer, reason, digest, queue, json, views) for run_id in run_ids)
+    if json and views:
+        print_json(views if len(run_ids) > 1 else views[0])
+    return code
+
+
+def _answer_waiting(answer: Answer, tag: list[str] | None, everything: bool, reason: str, json: bool) -> int:
     from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
-    from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, print_json
+    from mlops.console import FINDING, OK, guarded, out, print_json
+    from mlops.retraining.bulk import Asker, answer_waiting, summed_up, waiting_of
+
+    set_up_logging(level="WARNING")
+
+    def body() -> int:
+        services = connect()
+        waiting = waiting_of(services, chosen(services.strategies, None, tag, everything=everything))
+        seen = {one.run_id: one.evidence_digest for one in waiting.values()}
+        by = Asker(actor=command_line_actor())
+        outcomes = answer_waiting(services, list(waiting), seen, answer=answer, by=by, reason=reason)
+        if json:
+            print_json({"strategies": outcomes})
+        elif outcomes:
+            done = "Approved" if answer == "approve" else "Rejected"
+            out.print("\n".join(summed_up(outcomes, done)), markup=False)
+        else:
+            out.print("Nothing of them waits for approval.")
+        return FINDING if any(one.error for one in outcomes) else OK
+
+    return guarded(body)
+
+
+def _answer(
+    run_id: str, answer: Answer, reason: str, digest: str | None, queue: bool, json: bool, views: list[RunView]
+) -> int:
+    from config.log_setup import set_up_logging
+    from mlops.bootstrap import connect
+    from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded
     from mlops.ledger.records import Accepted, Stage
     from mlops.retraining.approval import approval_request, refuse_joined
     from mlops.retraining.launch import launch
@@ -92,9 +167,8 @@ def _answer(run_id: str, answer: Answer, reason: str, digest: str | None, queue:
 
         with display.live():
             view = launch(services, request, queue=queue, on_accept=opened, on_stage=display.stage)
-        if json:
-            print_json(view)
-        elif is_error(view):
+        views.append(view)
+        if is_error(view) and not json:
             err.print(f"Error: {error_of(view)}", style="red", markup=False)
         if is_error(view):
             return ERROR

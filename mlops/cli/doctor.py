@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from mlops.cli.options import AsJson
 
 
-def doctor(json: AsJson = False) -> None:
-    """Check settings, servers, the ledger and the feature view. Exit code 1 where something must be mended."""
+def doctor(
+    each: Annotated[bool, typer.Option("--each", help="A line for each strategy, in place of sums.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Check settings, servers, the ledger and the feature view. Exit code 1 where something must be mended.
+
+    What more than eight strategies have in common is one line with examples; --each, and --json, have every one.
+    """
     from pydantic import ValidationError
 
     from config.settings import Settings, SettingsError, load_settings
     from mlops.console import FINDING, OK, guarded, out, print_json
-    from mlops.diagnosis.answer import Answer
+    from mlops.diagnosis.answer import Answer, summed_up
     from mlops.diagnosis.doctor import diagnose
 
     def body() -> int:
@@ -32,7 +40,7 @@ def doctor(json: AsJson = False) -> None:
         if json:
             print_json(answers)
         else:
-            for answer in answers:
+            for answer in answers if each else summed_up(answers):
                 mark = {"ok": "✓", "warning": "!", "error": "✗"}[answer.level]
                 out.print(f"{mark} {answer.subject}: {answer.found}", markup=False)
                 if answer.mend:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from mlops.strategies import Reference
+
+if TYPE_CHECKING:
+    from mlops.strategy_file import Strategies
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 OnWorkers = Annotated[bool, typer.Option("--queue", help="Let the workers do it, and follow with progress.")]
@@ -18,6 +22,11 @@ AsOf = Annotated[
 MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Gate in place of the policy's.")]
 DriftThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Alert share in place of the policy's.")]
 RunId = Annotated[str, typer.Argument(help="A run's id, or the beginning of it that `acis runs` shows.")]
+StrategyNames = Annotated[list[str] | None, typer.Argument(metavar="[STRATEGY]...", help="Strategies by name.")]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", help="Those with this tag, too; may be given several times.")
+]
+EveryStrategy = Annotated[bool, typer.Option("--all", help="Every strategy of the strategies file.")]
 StrategyName = Annotated[str, typer.Argument(help="A strategy of the strategies file.")]
 
 Prices = Annotated[
@@ -34,6 +43,19 @@ DateFormat = Annotated[
     str | None,
     typer.Option(metavar="FORMAT", help="Of the files' dates, as in %d/%m/%Y; asked for where it is in doubt."),
 ]
+
+
+def chosen(
+    strategies: Strategies, names: Sequence[str] | None, tags: Sequence[str] | None, *, everything: bool
+) -> list[str]:
+    """The strategies of those options. Raises ConfigurationError where they name none, UnknownStrategy."""
+    from mlops.errors import ConfigurationError
+
+    if names or tags:
+        return strategies.chosen(names or (), tags or ())
+    if not everything:
+        raise ConfigurationError("no strategy is named; name some, or give --tag TAG, or --all for all of them")
+    return list(strategies)
 
 
 def day(as_of: datetime | None) -> date | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.cli.options import AsJson, RunId
+from mlops.cli.options import AsJson, RunId, Tags
 from mlops.invocation import command_line_actor
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def runs(
     run_id: Annotated[str | None, typer.Argument(help="One run, whole; its id or the beginning of it.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Only this strategy's.")] = None,
+    tag: Tags = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only runs that ended by an error, dead ones too.")] = False,
     dead: Annotated[bool, typer.Option("--dead", help="Only runs whose attempts are used up.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
     json: AsJson = False,
@@ -27,9 +29,11 @@ def runs(
     from mlops.bootstrap import connect
     from mlops.console import guarded, out, print_json
     from mlops.ledger.records import RunState
+    from mlops.ledger.states import FAILURES
 
     def body() -> int:
-        ledger = connect().ledger
+        services = connect()
+        ledger = services.ledger
         if run_id is not None:
             view = ledger.run(ledger.full_run_id(run_id))
             if json:
@@ -37,7 +41,9 @@ def runs(
             else:
                 out.print(_one(view))
             return 0
-        views = ledger.runs(strategy=strategy, states=[RunState.DEAD] if dead else [], limit=limit)
+        names = services.strategies.chosen([strategy] if strategy else [], tag) if tag else None
+        states = FAILURES if failed else [RunState.DEAD] if dead else []
+        views = ledger.runs(strategy=None if tag else strategy, strategies=names, states=states, limit=limit)
         if json:
             print_json(views)
         else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlops.cli.options import AsJson, AsOf, DriftThreshold, MinAccuracy, OnWorkers, StrategyName, day
+from mlops.cli.options import AsJson, AsOf, DriftThreshold, MinAccuracy, OnWorkers, StrategyName, Tags, day
 
 
 def check(
@@ -82,6 +82,7 @@ def train(
 
 def retrain(
     strategies: Annotated[list[str] | None, typer.Argument(help="Default: all strategies.")] = None,
+    tag: Tags = None,
     drift_threshold: DriftThreshold = None,
     min_accuracy: MinAccuracy = None,
     as_of: AsOf = None,
@@ -96,6 +97,7 @@ def retrain(
         main(
             [
                 *(["--strategies", *strategies] if strategies else []),
+                *(["--tags", *tag] if tag else []),
                 *_option("--drift-threshold", drift_threshold),
                 *_option("--min-accuracy", min_accuracy),
                 *_option("--as-of", day(as_of)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import structlog
 
 from mlops.addresses import without_credentials
 from mlops.bootstrap import Services, connect
-from mlops.diagnosis.answer import Answer
+from mlops.diagnosis.answer import Answer, Level
 from mlops.diagnosis.backlog import backlog, undelivered
 from mlops.diagnosis.durability import broker_durability, database_durability
 from mlops.errors import AcisError, DataError
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 #: Clocks further apart than this confuse people who read logs; leases use the database's alone.
 MAX_SKEW_S = 5.0
 _SHOWN = 3
+_NAMED = 12
 
 
 def diagnose(settings: Settings) -> list[Answer]:
@@ -78,7 +79,9 @@ def _caught(subject: str, answers: list[Answer]) -> Iterator[None]:
 
 
 def _strategies(services: Services) -> Iterator[Answer]:
-    found = f"{', '.join(services.strategies)} from {services.settings.strategies_file}"
+    names = list(services.strategies)
+    named = ", ".join(names) if len(names) <= _NAMED else f"{len(names):,} ({', '.join(names[:_SHOWN])}, …)"
+    found = f"{named} from {services.settings.strategies_file}"
     for name in services.strategies:
         parse_label(services.strategies[name].training.label)
     yield Answer(subject="strategies", level="ok", found=found)
@@ -165,19 +168,29 @@ def _mlflow(services: Services) -> Iterator[Answer]:
     secret = services.settings.mlflow_tracking_uri
     uri = without_credentials(secret.get_secret_value()) if secret else "MLflow"
     yield Answer(subject="MLflow", level="ok", found=f"{uri} answers; {n_versions} versions of {len(names)} models")
+    findings = services.ledger.registry_findings()
     for strategy in (services.strategies[name] for name in services.strategies):
-        yield from _registry(services, strategy, versions[strategy.model_name])
+        of_it = {str(finding.kind): finding.words for finding in findings if finding.strategy == strategy.name}
+        yield from _registry(services, strategy, versions[strategy.model_name], of_it)
 
 
-def _registry(services: Services, strategy: Strategy, versions: Sequence[ModelVersion]) -> Iterator[Answer]:
+def _registry(
+    services: Services, strategy: Strategy, versions: Sequence[ModelVersion], findings: Mapping[str, str]
+) -> Iterator[Answer]:
     """What stops the strategy's promotions: the champion is not in the registry, or a number is another model's."""
-    subject = f"registry of {strategy.name}"
-    found = {finding.kind: finding.words for finding in services.ledger.registry_findings(strategy.name)}
+    found = dict(findings)
     champion = services.ledger.champion(strategy.name)
     if champion.version is not None and champion_in(versions, champion) is None:
         found.setdefault("champion_missing", missing_words(strategy, champion))
-    for words in found.values():
-        yield Answer(subject=subject, level="error", found=words, mend="acis registry")
+    for kind, words in found.items():
+        yield Answer(
+            subject=f"registry of {strategy.name}",
+            level="error",
+            found=words,
+            mend="acis registry",
+            strategy=strategy.name,
+            kind=kind.replace("_", " "),
+        )
 
 
 def _checkpoints(services: Services) -> Iterator[Answer]:
@@ -225,11 +238,15 @@ def _features(services: Services) -> Iterator[Answer]:
         try:
             yield _strategy_features(services, services.strategies[name], columns)
         except DataError as exc:
-            yield Answer(subject=f"features of {name}", level="error", found=str(exc), mend="see README, Your own data")
+            yield _about(name, "error", "the view's data are refused", str(exc), "see README, Your own data")
+
+
+def _about(strategy: str, level: Level, kind: str, found: str, mend: str = "") -> Answer:
+    return Answer(subject=f"features of {strategy}", level=level, found=found, mend=mend, strategy=strategy, kind=kind)
 
 
 def _strategy_features(services: Services, strategy: Strategy, columns: Sequence[Column]) -> Answer:
-    subject = f"features of {strategy.name}"
+    name = strategy.name
     as_of = resolve_as_of(None, strategy, services.source, today=services.feature_day())
     columns = mark_row_numbers(services.source, strategy.name, columns, strategy.data, as_of=as_of)
     features = select_features(columns, strategy.data)
@@ -237,12 +254,9 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
     label = parse_label(strategy.training.label)
     absent = sorted(set(label.columns) - {column.name for column in columns})
     if absent:
-        return Answer(
-            subject=subject,
-            level="error",
-            found=f"the label {strategy.training.label!r} needs {', '.join(absent)}, which the view lacks",
-            mend="add the column to the view, or change training.label",
-        )
+        words = f"the label {strategy.training.label!r} needs {', '.join(absent)}, which the view lacks"
+        mend = "add the column to the view, or change training.label"
+        return _about(name, "error", "the label needs a column that the view lacks", words, mend)
     reference, current = drift_windows(as_of, strategy.data)
     training = training_window(as_of, strategy.training)
     window = Window(start=min(reference.start, training.start), end=as_of)
@@ -254,20 +268,17 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
     counted = f"{len(features)} features{f'; {untold}' if untold else ''}"
     found = f"{counted}; as of {as_of} " + ", ".join(f"{n:,} {name} rows" for name, n in rows.items())
     if not all(rows.values()):
-        newest = services.source.latest_date(strategy.name)
-        return Answer(subject=subject, level="error", found=f"{found}; newest row {newest}", mend="load its features")
+        newest = services.source.latest_date(name)
+        return _about(name, "error", "a window has no rows", f"{found}; newest row {newest}", "load its features")
     if rows["current"] < strategy.data.min_current_rows:
-        return Answer(
-            subject=subject,
-            level="warning",
-            found=f"{found}; a verdict needs {strategy.data.min_current_rows} current rows",
-            mend="lengthen data.current_days",
-        )
+        words = f"{found}; a verdict needs {strategy.data.min_current_rows} current rows"
+        return _about(name, "warning", "too few current rows for a verdict", words, "lengthen data.current_days")
     if dates.panel.is_stale(as_of, max_days=strategy.data.max_stale_days):
         words = f"{found}; the newest date that counts is {dates.panel.newest}"
-        return Answer(subject=subject, level="warning", found=words, mend="load newer features")
+        return _about(name, "warning", "the newest date that counts is too old", words, "load newer features")
     facts = date_facts(dates, as_of=as_of, today=services.feature_day())
     if facts:
         words = "; ".join([found, *(fact.words for fact in facts)])
-        return Answer(subject=subject, level="warning", found=words, mend="correct column date in the view or the feed")
-    return Answer(subject=subject, level="ok", found=found)
+        mend = "correct column date in the view or the feed"
+        return _about(name, "warning", "some dates do not count", words, mend)
+    return _about(name, "ok", "every window has its rows", found)

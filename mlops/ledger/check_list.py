@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Date, FromClause, and_, case, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Date, FromClause, and_, case, func, literal, or_, select, tuple_
 
 from mlops.ledger import tables
 from mlops.ledger.check_lines import CheckLine, check_line, check_line_columns, newest_check_of_each
 from mlops.ledger.names import as_rows
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE
+from mlops.ledger.records import LIVE, Kind
+from mlops.ledger.states import FAILURES
 
 _report = tables.drift_report.c
+_run = tables.run.c
 
 CheckSort = Literal["made", "strategy", "as_of", "share", "p_value", "verdict"]
 CHECK_SORTS: tuple[str, ...] = get_args(CheckSort)
@@ -41,6 +43,16 @@ class DayStrategies:
     n_checked: int
     n_drifted: int
     """Strategies of which a check said `drifted`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedCheck:
+    """A run that was to check a strategy's drift and ended by an error before it had."""
+
+    run_id: str
+    strategy: str
+    day: date
+    """As of which it was to check; where it did not get so far, the day on which it was opened"""
 
 
 class CheckList(LedgerPart):
@@ -151,6 +163,30 @@ class CheckList(LedgerPart):
         )
         with self.database.reading() as connection:
             return [DayStrategies(**dict(row._mapping)) for row in connection.execute(query)]  # noqa: SLF001 -- its name
+
+    def failed_checks(self, first: date, last: date, *, namespace: str = LIVE) -> list[FailedCheck]:
+        """Of all strategies, from `first` to `last`, oldest first; one query."""
+        begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
+        end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+        opened = and_(_run.as_of.is_(None), _run.created_at >= begin, _run.created_at < end)
+        query = (
+            select(_run.run_id, _run.strategy, _run.as_of, _run.created_at)
+            .where(
+                _run.namespace == namespace,
+                _run.state.in_([state.value for state in FAILURES]),
+                _run.kind.in_([Kind.CHECK.value, Kind.PIPELINE.value]),
+                or_(_run.as_of.between(first, last), opened),
+                ~select(_report.id).where(_report.run_id == _run.run_id).exists(),
+            )
+            .order_by(_run.created_at, _run.run_id)
+        )
+        with self.database.reading() as connection:
+            return [
+                FailedCheck(
+                    run_id=row.run_id, strategy=row.strategy, day=row.as_of or row.created_at.astimezone(UTC).date()
+                )
+                for row in connection.execute(query)
+            ]
 
     def _between(self, strategies: Sequence[str], first: date, last: date, namespace: str) -> FromClause:
         asked = as_rows(self.database, strategies)

@@ -65,6 +65,7 @@ class Readers(LedgerPart):
         self,
         *,
         strategy: str | None = None,
+        strategies: Sequence[str] | None = None,
         states: Sequence[RunState] = (),
         kinds: Sequence[str] = (),
         namespace: str | None = LIVE,
@@ -74,6 +75,8 @@ class Readers(LedgerPart):
         query = select(tables.run).order_by(_run.created_at.desc(), _run.run_id).limit(limit)
         if strategy is not None:
             query = query.where(_run.strategy == strategy)
+        if strategies is not None:
+            query = query.where(_run.strategy.in_(list(strategies)))
         if namespace is not None:
             query = query.where(_run.namespace == namespace)
         if states:

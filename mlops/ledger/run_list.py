@@ -38,6 +38,7 @@ class RunList(LedgerPart):
         self,
         *,
         strategy: str = "",
+        strategies: Sequence[str] | None = None,
         states: Sequence[str] = (),
         kinds: Sequence[str] = (),
         before: tuple[datetime, str] | None = None,
@@ -45,7 +46,10 @@ class RunList(LedgerPart):
         limit: int = 50,
         namespace: str = LIVE,
     ) -> list[RunLine]:
-        """Newest first. `before`: time and id of the last line of the page before, so that any page is as quick."""
+        """Newest first. `before`: time and id of the last line of the page before, so that any page is as quick.
+
+        strategies : of these alone; None: of all
+        """
         query = (
             select(*run_line_columns())
             .where(_run.namespace == namespace)
@@ -54,6 +58,8 @@ class RunList(LedgerPart):
         )
         if strategy:
             query = query.where(_run.strategy == strategy)
+        if strategies is not None:
+            query = query.where(_run.strategy.in_(list(strategies)))
         if states:
             query = query.where(_run.state.in_(list(states)))
         if kinds:

@@ -82,6 +82,9 @@ ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 TERMINAL = tuple(state for state in RunState if state not in ACTIVE)
 """States in which nothing happens any more, but for a requeue of `dead`."""
 
+FAILURES = (RunState.FAILED, RunState.DEAD)
+"""Terminal states of runs that ended by an error, which nobody asked for."""
+
 SUCCESSES = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL, RunState.SKIPPED)
 """Terminal states that Celery calls SUCCESS: the question was answered."""
 

@@ -112,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The script."""
     parser = argparse.ArgumentParser(description="Check drift, retrain where needed, promote what is better.")
     parser.add_argument("--strategies", nargs="+", metavar="NAME", help="default: all of the strategies file")
+    parser.add_argument("--tags", nargs="+", metavar="TAG", help="those with any of these tags, too")
     parser.add_argument("--drift-threshold", type=float, help="alert share in place of the policies'")
     parser.add_argument("--min-accuracy", type=float, help="gate in place of the policies'")
     parser.add_argument("--summary", action="store_true", help="print the summary alone")
@@ -124,12 +125,17 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> int:
         quiet = options.json or options.summary
         display = StageDisplay(quiet=quiet)
+        services = connect()
+        names = options.strategies
+        if options.tags:
+            names = services.strategies.chosen(options.strategies or (), options.tags)
         pipeline = AutoRetrainingPipeline(
-            options.strategies,
+            names,
             options.drift_threshold,
             options.min_accuracy,
             as_of=options.as_of,
             queue=options.queue,
+            services=services,
             display=display,
         )
         results: list[PipelineResult] = []

@@ -71,7 +71,9 @@ def set_paused(
         value = [*kept, *asked] if paused else kept
         after = services.policies.edit(name, {_PAUSED: value}, actor=by.actor, reason=reason).strategy
         words = f"{' and '.join(job.replace('_', ' ') for job in asked)} {'paused' if paused else 'resumed'}"
-        return Outcome(strategy=name, words=f"{words} ({was_and_is(before, after, [_PAUSED])[_PAUSED]})", is_changed=True)
+        return Outcome(
+            strategy=name, words=f"{words} ({was_and_is(before, after, [_PAUSED])[_PAUSED]})", is_changed=True
+        )
 
     action = "schedule.pause" if paused else "schedule.resume"
     return _each(services, strategies, act, action=action, by=by, reason=reason, limit_s=limit_s)

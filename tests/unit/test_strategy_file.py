@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.errors import InvalidStrategyFile, UnknownStrategy
+from mlops.errors import ConfigurationError, InvalidStrategyFile, UnknownStrategy
 from mlops.strategies import (
     DataPolicy,
     DriftPolicy,
@@ -371,3 +371,26 @@ def test_a_snapshot_from_before_the_paired_test_is_read_with_the_defaults() -> N
     for name in ("gates", "comparison", "margin", "confidence", "max_champion_age"):
         del old["promotion"][name]
     assert restore(old) == Strategy(name="growth")
+
+
+def test_strategies_are_chosen_by_name_and_by_tag(tmp_path: Path) -> None:
+    text = '[defaults]\ntags = ["us"]\n[strategies.growth]\n[strategies.value]\ntags = ["eu", "pilot"]\n'
+    found = loaded(tmp_path, text)
+    assert found.tags == ("eu", "pilot", "us")
+    assert found.chosen(tags=["us"]) == ["growth"]
+    assert found.chosen(["value"], ["pilot", "us"]) == ["value", "growth"]
+    with pytest.raises(ConfigurationError, match=r"no strategy has the tag 'uk'; tags: eu, pilot, us"):
+        found.chosen(tags=["uk"])
+
+
+def test_a_run_keeps_no_tags_so_that_an_older_worker_restores_its_policy(tmp_path: Path) -> None:
+    found = loaded(tmp_path, '[strategies.growth]\ntags = ["us"]\n')
+    assert "tags" not in run_policy(found.settled("growth"))
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"), [('["US"]', "tag 'US' is not 1 to 32"), ('["us", "us"]', "tags name each word once")]
+)
+def test_a_tag_that_cannot_be_is_refused_by_name(tmp_path: Path, tags: str, words: str) -> None:
+    with pytest.raises(InvalidStrategyFile, match=words):
+        loaded(tmp_path, f"[strategies.growth]\ntags = {tags}\n")
