@@ -221,7 +221,7 @@ def picture(home: str, folder: Path) -> None:
                 for name, path in PICTURED.items():
                     found.go(path)
                     found.page.wait_for_timeout(500)
-                    found.page.screenshot(path=folder / f"{name}-{look}.png", full_page=look != "phone")
+                    found.page.screenshot(path=folder / f"{name}-{look}.png", full_page=name == "drift-heatmap")
                 found.go("/admin/?tag=pilot")
                 found.page.locator("input[name=everything]").check()
                 found.page.get_by_role("button", name="Pause").click()

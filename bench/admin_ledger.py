@@ -32,7 +32,7 @@ _FILL = (
     INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, slot, reason, requested_by, as_of,
                            policy, params, outcome, created_at, finished_at)
     SELECT 'run-' || s || '-' || d, 'live', 's' || lpad(s::text, 3, '0'), 'pipeline',
-           CASE WHEN d % 10 = 0 THEN 'refused' WHEN d % 97 = 1 THEN 'failed' ELSE 'succeeded' END,
+           CASE WHEN d % 10 = 0 THEN 'refused' WHEN (s * 7 + d) % 97 = 1 THEN 'failed' ELSE 'succeeded' END,
            'celery', 'slot ' || d, 'schedule', 'beat', (now() - d * interval '1 day')::date,
            CAST(:policy AS jsonb), '{}',
            jsonb_build_object('version', d::text, 'stages', jsonb_build_object('drift', jsonb_build_object(
@@ -58,7 +58,9 @@ _FILL = (
     SELECT run_id, 'live', strategy, as_of, CAST(:small AS jsonb), finished_at,
            CASE WHEN state = 'refused' THEN 'drifted' ELSE 'stable' END, 'calibrated',
            CASE WHEN state = 'refused' THEN 'drifted' ELSE 'stable' END,
-           (hashtext(run_id) & 255) / 255.0, 0.3, 0.2, 0.05, 400, now()
+           (hashtext(run_id) & 255) / 255.0, 0.3,
+           (CASE WHEN state = 'refused' THEN 0.05 ELSE 1.0 END)
+             * (1 + (hashtext('p' || run_id) & 255)) / 256.0, 0.05, 400, now()
     FROM mlops_run WHERE state <> 'failed'
     """,
     """

@@ -32,6 +32,7 @@ SAID = 1000
 """Characters that the next page can say; an outcome that takes more has a page of its own."""
 What = Literal["pause", "resume", "check", "retrain", "approve", "reject"]
 JOBS: tuple[ScheduledJob, ...] = ("drift_check", "retrain")
+NAMES: dict[ScheduledJob, str] = {"drift_check": "drift check", "retrain": "retraining"}
 
 
 class BulkForm(BaseModel):
@@ -154,7 +155,7 @@ def question(visit: Visiting, form: Annotated[BulkForm, Query()]) -> Response:
         what=form.what,
         n=len(names),
         names=names[:NAMED],
-        jobs=[job.replace("_", " ") for job in form.jobs] if form.what in ("pause", "resume") else [],
+        jobs=[NAMES[job] for job in form.jobs] if form.what in ("pause", "resume") else [],
         is_answer=form.what in NEEDS_REASON,
         waiting=list(waiting.values()),
         n_unseen=sum(one.run_id not in form.digests for one in waiting.values()),

@@ -204,7 +204,7 @@ def test_the_question_says_what_and_how_many(services: FakeServices, operator: B
     fleet(services, 400)
     html = operator.get("/admin/strategies/question?what=pause&everything=true&tag=pilot&job=retrain").text
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html))
-    assert "Pause retrain: 40 strategies (s000, s010," in words
+    assert "Pause retraining: 40 strategies (s000, s010," in words
     assert "and 32 more)" in words
 
 
