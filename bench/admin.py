@@ -211,7 +211,7 @@ def main() -> None:
 
 def picture(home: str, folder: Path) -> None:
     """The lists of 400 strategies on a desk and on a phone."""
-    from tests.support.chromium import DESK, PHONE, chromium, visitor  # noqa: PLC0415 -- asked for here alone
+    from tests.support.chromium import DESK, PHONE, chromium, visitor
 
     folder.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
