@@ -46,7 +46,10 @@ class DataPolicy:
     current_days: int = 7
     """Length of the current window; it ends on the as-of date."""
     min_current_rows: int = 100
-    """Fewer current rows than this give the verdict `insufficient`."""
+    """Fewer current rows than this give the verdict `insufficient`, after the window was stretched."""
+    max_current_days: int = 60
+    """A current window with fewer rows than `min_current_rows` begins earlier, at most so many days before the as-of
+    date: 34 dates of 3 names are 102 rows. At most `current_days`: it is never stretched."""
     max_reference_rows: int | None = 1_000_000
     """Of a reference window, or of a history before it, with more rows about so many are read: always the same ones,
     by a hash of ticker and date. None: all of them, whatever that costs. 45 features of a million rows are 360 MB,

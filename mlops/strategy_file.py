@@ -248,6 +248,7 @@ def _check_meaning(strategy: Strategy) -> None:
             f"{data.current_days})": data.reference != "season" or data.reference_days + data.current_days <= 365,
             f"data.current_days and data.reference_days are at least 1 (found {data.current_days}, "
             f"{data.reference_days})": min(data.current_days, data.reference_days) >= 1,
+            f"data.max_current_days is at least 1 (found {data.max_current_days})": data.max_current_days >= 1,
             f'data.max_reference_rows is at least {LEAST_SAMPLE:,}, or "none" (found {data.max_reference_rows})': (
                 data.max_reference_rows is None or data.max_reference_rows >= LEAST_SAMPLE
             ),

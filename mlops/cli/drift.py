@@ -18,7 +18,7 @@ def evaluate_drift(
     prices: Prices = None,
     members: Members = None,
     date_format: DateFormat = None,
-    current_days: Annotated[int | None, typer.Option(min=1, help="Default: 7; on the sample 30.")] = None,
+    current_days: Annotated[int | None, typer.Option(min=1, help="Default: 7; for the sample's strategies 30.")] = None,
     calibration_days: Annotated[int, typer.Option(min=365, help="Length of the calibration history.")] = 730,
     reference: Annotated[
         str, typer.Option(help="trailing; champion: profiles of a quarterly retraining; season: of earlier years.")
@@ -28,11 +28,18 @@ def evaluate_drift(
     breaks: Annotated[
         list[str] | None, typer.Option("--break", help="A day on which the data broke; repeatable.")
     ] = None,
+    names: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Panels of so many names, drawn from all, in place of the strategies; repeatable."),
+    ] = None,
+    panels: Annotated[int, typer.Option(min=1, help="Of each number of --names.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
     json: AsJson = False,
 ) -> None:
     """Replay the drift check over a history: how often it fires on calm days, how soon after a break."""
     from functools import partial
 
+    import numpy as np
     import pandas as pd
     from rich.console import Console
     from rich.progress import track
@@ -40,7 +47,7 @@ def evaluate_drift(
 
     from mlops.console import err, guarded, out, print_json
     from mlops.drift_detection.evaluation import Evaluation, calm_days, dated_rows, evaluate
-    from mlops.features.price_universes import feature_rows, price_universes
+    from mlops.features.price_universes import drawn_panels, feature_rows, price_universes
     from mlops.features.prices import read_close, read_members
     from mlops.features.sample import compute_sample, read_prices
     from mlops.strategies import DataPolicy, DriftPolicy
@@ -50,7 +57,11 @@ def evaluate_drift(
 
     def body() -> int:
         close = read_close(prices, date_format=date_format) if prices else read_prices()
-        if prices or members:
+        if names:
+            rng = np.random.default_rng(seed)
+            drawn = [drawn_panels(close, size=size, n=panels, rng=rng) for size in names]
+            tables = feature_rows(close, {name: member for one in drawn for name, member in one.items()})
+        elif prices or members:
             named = read_members(members, close, date_format=date_format) if members else price_universes(close)
             tables = feature_rows(close, named)
         else:
@@ -59,7 +70,8 @@ def evaluate_drift(
             tables = {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy")}
             # It holds all names, so it is the panel of the others rather than one more strategy.
             tables.pop("direction")
-        data = DataPolicy(current_days=current_days or (7 if prices else 30), reference=chosen_reference(reference))
+        days = current_days or (7 if prices or names else 30)
+        data = DataPolicy(current_days=days, reference=chosen_reference(reference))
         calm = calm_days(close)
         results: list[Evaluation] = []
         for name, table in tables.items():
@@ -80,7 +92,7 @@ def evaluate_drift(
             print_json(results)
             return 0
         shown = Table(box=None, header_style="bold", pad_edge=False)
-        days = list(dict.fromkeys(day for result in results for day in result.days_to_detection))
+        moments = list(dict.fromkeys(moment for result in results for moment in result.days_to_detection))
         for heading in (
             "strategy",
             "checks",
@@ -89,12 +101,12 @@ def evaluate_drift(
             "raw, calm",
             "fires, other",
             "insufficient",
-            *days,
+            *moments,
         ):
             shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
         for result in results:
             rates = (result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
-            found = [result.days_to_detection.get(day, "no history") for day in days]
+            found = [result.days_to_detection.get(moment, "no history") for moment in moments]
             shown.add_row(
                 result.strategy,
                 str(result.n_checks),

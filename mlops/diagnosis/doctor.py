@@ -26,6 +26,7 @@ from mlops.mlflow.registry_check import champion_in, missing_words
 from mlops.ports import Window
 from mlops.redis_address import redis_client
 from mlops.retraining.as_of import resolve_as_of
+from mlops.retraining.drift_windows import with_enough_rows
 from mlops.volumes import volumes_of
 
 if TYPE_CHECKING:
@@ -257,7 +258,8 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
         words = f"the label {strategy.training.label!r} needs {', '.join(absent)}, which the view lacks"
         mend = "add the column to the view, or change training.label"
         return _about(name, "error", "the label needs a column that the view lacks", words, mend)
-    reference, current = drift_windows(as_of, strategy.data)
+    data = with_enough_rows(services.source, strategy, as_of=as_of).data
+    reference, current = drift_windows(as_of, data)
     training = training_window(as_of, strategy.training)
     window = Window(start=min(reference.start, training.start), end=as_of)
     dates = counted_dates(services.source, strategy.name, window, min_share=strategy.data.min_date_share)
@@ -267,12 +269,18 @@ def _strategy_features(services: Services, strategy: Strategy, columns: Sequence
     }
     counted = f"{len(features)} features{f'; {untold}' if untold else ''}"
     found = f"{counted}; as of {as_of} " + ", ".join(f"{n:,} {name} rows" for name, n in rows.items())
+    if data.current_days != strategy.data.current_days:
+        found += f" (window stretched from {strategy.data.current_days} to {data.current_days} days to have enough)"
     if not all(rows.values()):
         newest = services.source.latest_date(name)
         return _about(name, "error", "a window has no rows", f"{found}; newest row {newest}", "load its features")
     if rows["current"] < strategy.data.min_current_rows:
-        words = f"{found}; a verdict needs {strategy.data.min_current_rows} current rows"
-        return _about(name, "warning", "too few current rows for a verdict", words, "lengthen data.current_days")
+        words = (
+            f"{found}; a verdict needs {data.min_current_rows} current rows, and the longest window of "
+            f"{data.max_current_days} days has not so many either"
+        )
+        mend = "load more names or dates, raise data.max_current_days, or lower data.min_current_rows"
+        return _about(name, "warning", "too few current rows for a verdict", words, mend)
     if dates.panel.is_stale(as_of, max_days=strategy.data.max_stale_days):
         words = f"{found}; the newest date that counts is {dates.panel.newest}"
         return _about(name, "warning", "the newest date that counts is too old", words, "load newer features")

@@ -72,6 +72,11 @@ class Calibration:
     """What a verdict lacks, in words."""
 
     @property
+    def smallest_p_value(self) -> float | None:
+        """What p is for a shift that no placement reaches."""
+        return None if self.p_value is None else 1 / (1 + self.n_placements)
+
+    @property
     def is_extreme(self) -> bool:
         """Whether p is at most alpha."""
         return self.p_value is not None and self.p_value <= self.alpha
@@ -248,8 +253,8 @@ def _shortfall(
     if not are_enough(n_placements, n_blocks, alpha=alpha):
         return (
             f"the history holds {n_placements} places for {r} + {k} dates, {n_blocks} without a common date; "
-            f"a calibrated verdict needs {least_placements(alpha)} and {LEAST_BLOCKS}: raise calibration_days, "
-            f"or shorten current_days"
+            f"a calibrated verdict needs {least_placements(alpha)} and {LEAST_BLOCKS}: load a longer history and raise "
+            f"calibration_days, or shorten the current window by current_days or min_current_rows"
         )
     return None
 

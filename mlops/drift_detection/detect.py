@@ -18,6 +18,7 @@ from mlops.drift_detection.findings import Finding, category_findings, is_withou
 from mlops.drift_detection.numeric_comparison import Compared, compare_block, sample_block
 from mlops.drift_detection.ordered import blocks, ordered_table
 from mlops.drift_detection.parallel import each, shared_out
+from mlops.drift_detection.placements import dates_of, distinct
 from mlops.drift_detection.report import TRAILING, DriftReport, FeatureReport, ReferenceUsed
 from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict
 from mlops.drift_detection.weights import Weights
@@ -91,7 +92,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         reference_window=reference_window,
         current_window=current_window,
         n_reference=reference.n_rows,
-        n_current=current.n_rows,
+        current=current,
         min_current_rows=min_current_rows,
         reference=used,
         weights=weights,
@@ -110,7 +111,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
     reference_window: Window,
     current_window: Window,
     n_reference: int,
-    n_current: int,
+    current: FeatureFrame,
     min_current_rows: int,
     reference: ReferenceUsed,
     weights: Weights | None,
@@ -143,7 +144,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
         if name in counting
     ]
     raw, counted = (
-        rule(verdicts, alert_share=policy.alert_share, n_current=n_current, min_current_rows=min_current_rows)
+        rule(verdicts, alert_share=policy.alert_share, n_current=current.n_rows, min_current_rows=min_current_rows)
         for rule in (raw_verdict, weighted_verdict)
     )
     calibrated = calibrated_verdict(counted, calibration, alert_share=policy.alert_share)
@@ -154,7 +155,9 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
         reference_window=reference_window,
         current_window=current_window,
         n_reference=n_reference,
-        n_current=n_current,
+        n_current=current.n_rows,
+        n_current_dates=None if current.dates is None else len(distinct(dates_of(current))),
+        n_current_names=current.n_names,
         policy=policy,
         features=reports,
         findings=tuple(findings),

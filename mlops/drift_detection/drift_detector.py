@@ -59,10 +59,12 @@ def load_data_for_drift_detection(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reference and current rows of a strategy's features, as the drift check would read them.
 
-    Windows are those of the strategies file (90 and 7 days). Raises UnknownStrategy, SourceUnavailable.
+    Windows are those of the strategies file (90 and 7 days), the current one longer where that has too few rows for a
+    verdict. Raises UnknownStrategy, SourceUnavailable.
     """
     from mlops.features.source import open_source  # noqa: PLC0415 -- pandas and Arrow only where they are used
-    from mlops.retraining.drift_windows import read_windows  # noqa: PLC0415
+    from mlops.retraining.as_of import resolve_as_of  # noqa: PLC0415
+    from mlops.retraining.drift_windows import read_windows, with_enough_rows  # noqa: PLC0415
 
     services = connect()
     settings = services.settings
@@ -70,7 +72,9 @@ def load_data_for_drift_detection(
     policy = services.strategies[strategy]
     without_history = replace(policy, drift=replace(policy.drift, calibration_days=0))
     with source.snapshot() as one:
-        read = read_windows(one, without_history, as_of=as_of, today=services.feature_day())
+        decided = resolve_as_of(as_of, without_history, one, today=services.feature_day())
+        fitting = with_enough_rows(one, without_history, as_of=decided)
+        read = read_windows(one, fitting, as_of=decided, today=services.feature_day())
     columns = ["ticker", "date", *read.features]
     return read.reference.select(columns).to_pandas(), read.current.select(columns).to_pandas()
 

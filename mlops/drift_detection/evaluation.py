@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from mlops.drift_detection.season_check import detect_seasonal_drift
 from mlops.drift_detection.seasons import season_history, season_windows
 from mlops.drift_detection.verdict import Verdict
 from mlops.features.frame import FeatureFrame, Floats
-from mlops.features.windows import calibration_window, drift_windows
+from mlops.features.windows import calibration_window, drift_windows, stretched
 from mlops.ports import Window
 from mlops.strategies import DataPolicy, DriftPolicy, TrainingPolicy
 
@@ -42,6 +43,12 @@ class DatedRows:
     features: Mapping[str, Floats]
     tickers: pa.ChunkedArray | None = None
     """(n,) of text"""
+
+    @cached_property
+    def rows_by_date(self) -> dict[date, int]:
+        """Ascending."""
+        days, n_rows = np.unique(self.dates, return_counts=True)
+        return dict(zip(days.astype(object), n_rows.tolist(), strict=True))
 
     def between(self, window: Window) -> FeatureFrame:
         """The window's rows; views, no copies."""
@@ -192,6 +199,7 @@ def _report(
     drift: DriftPolicy,
     champions: PastChampions | None,
 ) -> DriftReport:
+    data = stretched(day, data, rows.rows_by_date)
     reference, current = drift_windows(day, data)
     timestamp = datetime(day.year, day.month, day.day, tzinfo=UTC)
     if champions is not None:

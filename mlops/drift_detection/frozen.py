@@ -81,7 +81,7 @@ def detect_drift_from_profile(  # noqa: PLR0913 -- what a report states of its c
             reference_window=profile.trained,
             current_window=current_window,
             n_reference=profile.n_rows,
-            n_current=current.n_rows,
+            current=current,
             min_current_rows=min_current_rows,
             reference=replace(
                 used,

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+import numpy as np
+
 from mlops.drift_detection.calibration import calibrate, own_distances, reranked
+from mlops.drift_detection.placements import dates_of
 from mlops.drift_detection.psi_verdicts import PsiReference
 from mlops.drift_detection.verdict import FeatureVerdict, Verdict, calibrated_verdict, raw_verdict, weighted_verdict
 from mlops.drift_detection.weights import Weights
 from mlops.features.frame import FeatureFrame
-from mlops.features.windows import calibration_window, drift_windows
+from mlops.features.windows import calibration_window, drift_windows, stretched
 from mlops.strategies import DataPolicy, DriftPolicy
 
 
@@ -33,6 +36,8 @@ class PlaceboCheck:
     def __init__(
         self, past: FeatureFrame, day: date, *, data: DataPolicy, drift: DriftPolicy, weights: Weights | None = None
     ) -> None:
+        days, n_rows = np.unique(dates_of(past), return_counts=True)
+        data = stretched(day, data, dict(zip(days.astype(object), n_rows.tolist(), strict=True)))
         self._data, self._drift, self._weights = data, drift, weights
         reference_window, current_window = drift_windows(day, data)
         self._history = past.between(calibration_window(reference_window, drift.calibration_days))

@@ -111,6 +111,10 @@ class DriftReport:
     calibrated: Decision
     calibration: Calibration
     reference: ReferenceUsed = TRAILING
+    n_current_dates: int | None = None
+    n_current_names: int | None = None
+    stretched_from_days: int | None = None
+    """What the policy asked for, where the current window had too few rows and was made longer"""
 
     @property
     def verdict(self) -> Verdict:
@@ -126,6 +130,26 @@ class DriftReport:
     def reason(self) -> str:
         """The verdict's reason, in words."""
         return self.decision.reason
+
+    @property
+    def basis(self) -> str:
+        """What the verdict looked at, and what it could have seen, in words."""
+        current = self.current_window
+        days = (current.end - current.start).days
+        counted = [f"{self.n_current_dates} dates"] if self.n_current_dates is not None else []
+        counted += [f"{self.n_current_names} names"] if self.n_current_names is not None else []
+        looked_at = f"{self.n_current:,} rows" + (f", {' of '.join(counted)}" if counted else "")
+        looked_at += f" in {days} days"
+        if self.stretched_from_days is not None:
+            looked_at += f" (stretched from {self.stretched_from_days} days to have rows enough)"
+        calibration = self.calibration
+        if calibration.critical is None or calibration.smallest_p_value is None:
+            return looked_at
+        return (
+            f"{looked_at}; among {calibration.n_placements} earlier windows, {calibration.n_blocks} without a common "
+            f"date, p is at least {calibration.smallest_p_value:.2g}, and a shift of every feature by "
+            f"{calibration.critical:.2f} of its spread is seen for sure"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: the documented keys, and what the documented report could not say."""
@@ -167,6 +191,7 @@ class DriftReport:
                     "alpha": self.calibration.alpha,
                 },
                 "difference": difference(self.raw, self.calibrated),
+                "basis": self.basis,
             },
             "calibration": _calibration(self.calibration),
             "findings": [asdict(finding) for finding in self.findings],
@@ -185,6 +210,9 @@ class DriftReport:
                 "as_of": self.as_of.isoformat(),
                 "reference": _window(self.reference_window),
                 "current": _window(self.current_window),
+                "current_dates": self.n_current_dates,
+                "current_names": self.n_current_names,
+                "stretched_from_days": self.stretched_from_days,
                 **({"reference_parts": [_window(part) for part in parts]} if (parts := self.reference.windows) else {}),
             },
             "data": {
@@ -264,6 +292,7 @@ def _calibration(calibration: Calibration) -> dict[str, Any]:
         "alpha": calibration.alpha,
         "critical": calibration.critical,
         "smallest_detectable_shift": calibration.critical,
+        "smallest_p_value": calibration.smallest_p_value,
         "n_dates": calibration.n_dates,
         "n_placements": calibration.n_placements,
         "n_blocks": calibration.n_blocks,

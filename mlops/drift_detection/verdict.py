@@ -65,8 +65,9 @@ def weighted_verdict(
         return Decision(
             verdict="insufficient",
             share=share,
-            reason=f"the current window has {n_current} rows; a verdict needs {min_current_rows}: "
-            f"lengthen current_days, or lower min_current_rows",
+            reason=f"the current window has {n_current} rows; a verdict needs {min_current_rows}, and no window up to "
+            f"data.max_current_days has so many: load more names or dates, raise max_current_days, or lower "
+            f"min_current_rows",
             share_of=share_of,
         )
     at_or_above = share >= alert_share

@@ -45,6 +45,11 @@ class FeatureFrame:
     tickers: pa.ChunkedArray | None = None
     """(n,) of text, where the rows were read with them; with the dates they say which rows a sample takes"""
 
+    @property
+    def n_names(self) -> int | None:
+        """Different tickers; None where the rows were read without."""
+        return None if self.tickers is None else len(self.tickers.unique())
+
     def between(self, window: Window) -> FeatureFrame:
         """The window's rows; views, no copies. Needs the rows' dates, ascending."""
         days = self.dates if self.dates is not None else np.empty(0, dtype="datetime64[D]")

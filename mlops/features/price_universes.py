@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -27,6 +28,17 @@ def price_universes(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "steady": _monthly(spread, size=size),
         "volatile": _monthly(-spread, size=size),
     }
+
+
+def drawn_panels(close: pd.DataFrame, *, size: int, n: int, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    """`n` panels of `size` names, each drawn from all of them and the same on every date."""
+    names = np.array(close.columns)
+    panels = {}
+    for i in range(n):
+        chosen = close.columns.isin(rng.choice(names, size=min(size, len(names)), replace=False))
+        member = pd.DataFrame(np.tile(chosen, (len(close), 1)), index=close.index, columns=close.columns)
+        panels[f"{size} names, {i + 1}"] = member
+    return panels
 
 
 def feature_rows(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

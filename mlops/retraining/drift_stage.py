@@ -30,7 +30,7 @@ from mlops.ports import Ledger, Progress
 from mlops.retraining.as_of import resolve_as_of
 from mlops.retraining.champion_model import ask_champion
 from mlops.retraining.champion_part import compared_predictions, settled_weights
-from mlops.retraining.drift_windows import WindowsRead, dates_of, read_windows
+from mlops.retraining.drift_windows import WindowsRead, dates_of, read_windows, with_enough_rows
 from mlops.retraining.reference_choice import choose_reference, compare, not_compared
 from mlops.retraining.report_files import write_page, write_report
 from mlops.strategy_file import restore
@@ -56,6 +56,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     champion = _champion(grant, services, strategy)
     with services.source.snapshot() as source:
         as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
+        asked_days, strategy = strategy.data.current_days, with_enough_rows(source, strategy, as_of=as_of)
         choice = choose_reference(services, strategy, champion, source, as_of=as_of)
         read = read_windows(
             source,
@@ -81,6 +82,8 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         weights=weights,
         timestamp=services.now(),
     )
+    if strategy.data.current_days != asked_days:
+        report = replace(report, stretched_from_days=asked_days)
     document = report.to_json()
     document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
     document["data"]["sampling"] = sampling_json(
@@ -112,6 +115,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "as_of": read.as_of.isoformat(),
         "verdict": report.verdict,
         "verdict_reason": report.reason,
+        "verdict_basis": report.basis,
         "drifted": report.drifted,
         "retrain": alarm.retrain,
         "alarm_reason": alarm.reason,
@@ -119,6 +123,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "n_features": document["n_features"],
         "n_reference": document["n_samples_reference"],
         "n_current": document["n_samples_current"],
+        "windows": document["windows"],
         "reference": document["data"]["reference"],
         "drifted_features_ks": summary["drifted_features_ks"],
         "drifted_features_psi": summary["drifted_features_psi"],
@@ -135,6 +140,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "n_placements": report.calibration.n_placements,
         "n_blocks": report.calibration.n_blocks,
         "smallest_detectable_shift": report.calibration.critical,
+        "smallest_p_value": report.calibration.smallest_p_value,
         "difference": document["verdict"]["difference"],
         "report_path": str(path) if path else None,
         "page_path": str(page) if page else None,

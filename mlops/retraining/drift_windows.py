@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from mlops.features.frame import ColumnRole, column_roles, select_features
 from mlops.features.panel import counted_dates, date_facts
 from mlops.features.row_numbers import mark_row_numbers
 from mlops.features.sampling_plan import SamplingPlan, plan_sampling
-from mlops.features.windows import calibration_window, drift_windows
+from mlops.features.windows import calibration_window, drift_windows, longest_current_days, stretched
 from mlops.ports import Column, FeatureSource, Window
 from mlops.retraining.as_of import resolve_as_of
 from mlops.strategies import TARGET_PREFIX
@@ -66,6 +66,23 @@ class WindowsRead:
     """Rows were left out, so that dates have unlike shares of theirs"""
     findings: tuple[Finding, ...]
     """About the dates"""
+
+
+def with_enough_rows(source: FeatureSource, strategy: Strategy, *, as_of: date) -> Strategy:
+    """The strategy with a current window that is stretched until it has rows for a verdict, where it can be.
+
+    Raises SourceUnavailable.
+    """
+    data = strategy.data
+    _, current = drift_windows(as_of, data)
+    # Half of the rows are on dates that count, whatever is left out: most panels need no other look.
+    if source.count(strategy.name, current) >= 2 * data.min_current_rows:
+        return strategy
+    before = timedelta(days=longest_current_days(data) + data.reference_days)
+    counted = counted_dates(
+        source, strategy.name, Window(start=as_of - before, end=as_of), min_share=data.min_date_share
+    )
+    return replace(strategy, data=stretched(as_of, data, counted.panel.rows))
 
 
 def read_windows(

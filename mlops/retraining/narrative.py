@@ -44,7 +44,9 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
 def calibration_lines(result: Mapping[str, Any]) -> list[str]:
     """What the calibrated rule rests on, and where the two rules differ; none for results of earlier versions."""
     lines = []
-    if result.get("p_value") is not None:
+    if result.get("verdict_basis"):
+        lines.append(f"  Looked at: {result['verdict_basis']}")
+    elif result.get("p_value") is not None:
         lines.append(
             f"  Calibrated on {result['n_placements']} earlier windows, {result['n_blocks']} without a common date; "
             f"seen for sure: a shift of every feature by {result['smallest_detectable_shift']:.2f} of its spread"

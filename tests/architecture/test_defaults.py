@@ -21,6 +21,7 @@ DOCUMENTED = {
     "data.reference_days": 90,
     "data.current_days": 7,
     "data.min_current_rows": 100,
+    "data.max_current_days": 60,
     "training.training_days": 730,  # 2 years
     "training.params": {
         "max_depth": 6,

@@ -137,9 +137,14 @@ def test_a_label_whose_column_is_missing_is_named(services: FakeServices, ask: A
 
 
 def test_too_few_current_rows_are_a_warning_before_they_are_a_verdict(services: FakeServices, ask: Ask) -> None:
-    services.with_policy(data=replace(services.strategies["growth"].data, min_current_rows=100))
+    few = replace(services.strategies["growth"].data, min_current_rows=100)
+    services.with_policy(data=replace(few, max_current_days=7))
     answer = ask()["features of growth"]
-    assert (answer.level, answer.mend) == ("warning", "lengthen data.current_days")
+    assert (answer.level, "raise data.max_current_days" in answer.mend) == ("warning", True)
+    services.with_policy(data=few)
+    answer = ask()["features of growth"]
+    assert (answer.level, "104 current rows" in answer.found) == ("ok", True)  # 13 days of 8 names
+    assert "stretched from 7 to 13 days" in answer.found
 
 
 def test_a_view_without_a_date_is_an_error(services: FakeServices, ask: Ask) -> None:

@@ -34,3 +34,13 @@ def test_a_narrow_terminal_cuts_no_figure(monkeypatch: pytest.MonkeyPatch) -> No
     assert ended.exit_code == 0, ended.output
     assert "…" not in ended.stdout
     assert "insufficient" in ended.stdout
+
+
+def test_panels_of_so_many_names_are_drawn_in_place_of_the_strategies() -> None:
+    arguments = ["evaluate-drift", "--names", "3", "--panels", "2", "--every", "200", "--break", "2020-03-02", "--json"]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 0, ended.output
+    results = json.loads(ended.stdout)
+    assert [result["strategy"] for result in results] == ["3 names, 1", "3 names, 2"]
+    # 34 dates of 3 names have 100 rows.
+    assert all(result["days_to_detection"]["2020-03-02"] is not None for result in results)

@@ -80,6 +80,9 @@ def test_its_dates_are_those_of_the_windows_and_its_time_has_a_zone() -> None:
         "as_of": "2020-03-20",
         "reference": {"after": "2019-12-14", "to": "2020-03-13"},
         "current": {"after": "2020-03-13", "to": "2020-03-20"},
+        "current_dates": None,  # rows without dates and tickers
+        "current_names": None,
+        "stretched_from_days": None,
     }
     assert datetime.fromisoformat(content["timestamp"]).tzinfo is not None
 

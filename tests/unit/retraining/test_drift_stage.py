@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import xgboost as xgb
 from scipy.stats import ks_2samp
@@ -31,7 +32,7 @@ from mlops.strategies import DataPolicy, DriftPolicy
 from tests.architecture.sources import ROOT
 from tests.support.ledgers import decision_for, promoting
 from tests.support.models import trained_model
-from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices, panel
+from tests.support.services import FEATURES, FIRST, LAST, MODEL, TICKERS, FakeServices, panel
 
 SHIFTED = panel(shift=3.0)
 """All three features moved by three standard deviations in the last 7 days: a share of 1."""
@@ -132,9 +133,41 @@ def test_a_check_alone_never_leads_to_training(services: FakeServices) -> None:
     assert (outcome.next_stage, outcome.run_state) == (None, RunState.SUCCEEDED)
 
 
+def few_names(n: int, table: pa.Table = SHIFTED) -> pa.Table:
+    return table.filter(pc.is_in(table.column("ticker"), pa.array([f"T{i}" for i in range(n)])))
+
+
+def test_a_panel_of_three_names_has_a_verdict_from_a_window_that_is_stretched(services: FakeServices) -> None:
+    services.today = FIRST + timedelta(days=599)
+    services.with_source(few_names(3, panel(shift=3.0, n_dates=600)))
+    services.with_policy(data=DataPolicy(as_of="latest"), drift=DriftPolicy())
+    with_champion(services)
+    outcome = checked(services, Kind.CHECK)
+    assert outcome.drift_report is not None
+    assert (outcome.result["verdict"], outcome.result["n_current"]) == ("drifted", 34 * 3)  # 33 dates would be 99 rows
+    windows = outcome.drift_report["windows"]
+    assert (windows["current_dates"], windows["current_names"], windows["stretched_from_days"]) == (34, 3, 7)
+    day = date.fromisoformat
+    assert day(windows["current"]["to"]) - day(windows["current"]["after"]) == timedelta(days=34)
+    assert windows["reference"]["to"] == windows["current"]["after"]
+    basis = outcome.result["verdict_basis"]
+    assert "102 rows, 34 dates of 3 names in 34 days (stretched from 7 days" in basis
+    # 600 days less 34 and 90 leave 476 for the history; 90 + 34 of those have no placement but the last one.
+    assert outcome.result["n_placements"] == 476 - 90 - 34 + 1
+    assert outcome.result["smallest_p_value"] == pytest.approx(1 / (476 - 90 - 34 + 2))
+
+
+def test_a_calm_panel_of_three_names_is_stable_and_not_insufficient(services: FakeServices) -> None:
+    services.today = FIRST + timedelta(days=599)
+    services.with_source(few_names(3, panel(n_dates=600)))
+    services.with_policy(data=DataPolicy(as_of="latest"), drift=DriftPolicy())
+    with_champion(services)
+    assert checked(services, Kind.CHECK).result["verdict"] == "stable"
+
+
 def test_too_few_current_rows_are_insufficient_and_no_drift(services: FakeServices) -> None:
     services.with_source(SHIFTED)
-    services.with_policy(data=DataPolicy(as_of="latest", min_current_rows=100))
+    services.with_policy(data=DataPolicy(as_of="latest", min_current_rows=100, max_current_days=7))
     with_champion(services)
     outcome = checked(services)
     assert outcome.result["n_current"] == 7 * TICKERS  # 56, fewer than 100
