@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Update, and_, case, delete, func, literal, or_, select, update
@@ -16,6 +16,7 @@ from mlops.ledger.records import AHEAD_S, LIVE, Executor, Kind, RunState, Schedu
 
 _run = tables.run.c
 _schedule = tables.schedule.c
+_MOMENT = timedelta(seconds=1)
 
 
 class Timetable(LedgerPart):
@@ -95,10 +96,15 @@ class Timetable(LedgerPart):
             )
             # What was skipped then has not been missed, though its time may have come since.
             is_untrue = or_(_run.slot > until, and_(_run.state == RunState.SKIPPED, _run.created_at > after(AHEAD_S)))
+            first_untrue = connection.scalar(select(func.min(_run.slot)).where(of_entry, is_untrue))
             words = _run.reason.concat(", for slot ").concat(_run.slot).concat(" of a clock that was ahead")
             connection.execute(update(tables.run).where(of_entry, is_untrue).values(slot=None, reason=words))
             came = connection.scalar(select(func.max(_run.slot)).where(of_entry))
-            last = entry.now if came is None else datetime.fromisoformat(came)
+            if came is not None:
+                last = datetime.fromisoformat(came)
+            else:  # before the first slot that ever fell due, which may have come by now
+                begins = entry.now if first_untrue is None else datetime.fromisoformat(first_untrue) - _MOMENT
+                last = min(entry.now, begins)
             note = f"set back from {slot_name(found)}: the clock was ahead"
             connection.execute(update(tables.schedule).where(is_it).values(last_slot=last, last_note=note))
             return last

@@ -299,6 +299,18 @@ def test_a_slot_that_fell_due_while_the_clock_was_ahead_is_opened_when_it_is_bac
     assert beat.slots(RunState.QUEUED) == ["2026-03-04T03:00:00+00:00"]
 
 
+def test_the_first_slot_of_a_timetable_that_fell_due_while_the_clock_was_ahead_is_opened_too(both_clocks: Beat) -> None:
+    beat = both_clocks
+    beat.services.timed.advance(14.5 * HOUR)  # Tuesday 02:30
+    assert beat() == 0
+    beat.services.timed.advance(10 * DAY)
+    beat()
+    beat.end_all()
+    beat.services.timed.advance(HOUR - 10 * DAY)  # Tuesday 03:30
+    assert beat() == 1
+    assert beat.slots(RunState.QUEUED) == ["2026-03-03T03:00:00+00:00"]
+
+
 def test_a_step_back_of_seconds_opens_no_slot_twice(both_clocks: Beat) -> None:
     beat = both_clocks
     beat.services.timed.advance(15 * HOUR + 2)  # two seconds past 03:00
