@@ -8,15 +8,17 @@ from contextlib import contextmanager
 
 from mlops.errors import ModelNotFound, RegistryUnavailable
 
+_MET = ("uniqueviolation", "unique constraint", "foreignkeyviolation", "foreign key constraint")
+
 
 def is_collision(words: object) -> bool:
-    """Whether another writer, or the same request, inserted or deleted the row first.
+    """Whether another writer, or the same request, inserted or deleted the row first, or the one that it belongs to.
 
     In PostgreSQL's words or in SQLite's, or in SQLAlchemy's: "expected to update 1 row(s); 0 were matched".
     """
     told = str(words).lower()
     is_gone = re.search(r"expected to (update|delete) \d+ row", told) is not None
-    return is_gone or "uniqueviolation" in told or "unique constraint" in told
+    return is_gone or any(one in told for one in _MET)
 
 
 def innermost(exc: BaseException) -> str:

@@ -37,7 +37,7 @@ from mlops.mlflow.entities import PAGE, LoggedRun, logged_run, model_version, pa
 from mlops.mlflow.failures import innermost, is_collision
 from mlops.mlflow.model_requirements import requirements
 from mlops.ports import ModelVersion
-from mlops.sqlstates import is_read_only
+from mlops.sqlstates import told_may_pass
 from mlops.volumes import says_full
 
 _DEFAULTS = {
@@ -552,8 +552,8 @@ class Gateway(Counting):
             )
         # A request whose answer was lost is sent again, and then its own row is in the way: what it asked for is there,
         # but its answer is not, so the whole is tried again.
-        # MLflow calls its database a bad request of ours where that takes no writes for a while.
-        if exc.error_code in _UNREACHABLE or is_collision(exc.message) or is_read_only(exc.message):
+        # MLflow calls its database's condition a bad request of ours: no writes for a while, no free connection.
+        if exc.error_code in _UNREACHABLE or is_collision(exc.message) or told_may_pass(exc.message):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
             return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")

@@ -551,6 +551,8 @@ def _write_rows(system: ChaosSystem, tables: list[Table], rows: dict[str, list[d
     def written() -> bool:
         try:
             with system.mlflow_engine.begin() as connection:
+                # Who waits for all of its tables makes MLflow wait, which may hold one and need another connection.
+                connection.execute(text("SET LOCAL lock_timeout = '1s'"))
                 names = ", ".join(table.name for table in tables)
                 connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
                 for table in tables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -98,11 +99,37 @@ def test_an_alias_that_is_refused_for_another_reason_is_not_asked_for_again(monk
     assert client.tries == 1
 
 
-def test_a_database_of_mlflow_that_takes_no_writes_for_a_while_does_not_fail_the_run(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "words",
+    [
+        "(psycopg2.errors.ReadOnlySqlTransaction) cannot execute INSERT in a read-only transaction",
+        "(pymysql.err.InternalError) (1792, 'Cannot execute statement in a READ ONLY transaction.') in a read-only transaction",
+        "QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00",
+        "(psycopg2.InterfaceError) connection already closed",
+        "Can't reconnect until invalid transaction is rolled back.",
+        '(psycopg2.errors.InternalError_) could not read block 7 in file "base/5/1259"',
+        '(psycopg2.errors.ForeignKeyViolation) insert or update on table "metrics" violates foreign key constraint',
+    ],
+)
+def test_a_condition_of_mlflows_database_that_passes_does_not_fail_the_run(
+    words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = "(psycopg2.errors.ReadOnlySqlTransaction) cannot execute INSERT in a read-only transaction"
     gateway = Gateway(URI)
     monkeypatch.setattr(gateway, "_client", FailingClient(MlflowException(words, error_code=BAD_REQUEST)))
-    with pytest.raises(RegistryUnavailable, match="read-only transaction"):
+    with pytest.raises(RegistryUnavailable, match=re.escape(words[:30])):
+        gateway.log("run-1", params={"depth": 3})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "(psycopg2.errors.StringDataRightTruncation) value too long for type character varying(500)",
+        '(psycopg2.errors.UndefinedTable) relation "runs" does not exist',
+        "Invalid metric value",
+    ],
+)
+def test_what_mlflow_refuses_for_good_is_not_tried_again(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(URI)
+    monkeypatch.setattr(gateway, "_client", FailingClient(MlflowException(words, error_code=BAD_REQUEST)))
+    with pytest.raises(RegistryError, match=re.escape(words[:30])):
         gateway.log("run-1", params={"depth": 3})
