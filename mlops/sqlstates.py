@@ -27,7 +27,7 @@ _PASSING_CLASSES = frozenset({
 _PASSING_STATES = frozenset({READ_ONLY, "25P03", "25P04"})
 
 
-#: Of SQLAlchemy, of its drivers' interface, and of a server that takes no writes, which not each driver has a class for.
+#: Of SQLAlchemy, of its drivers, and of a server that takes no writes, which not each driver has a class for.
 _PASSING_WORDS = (
     "QueuePool limit of size",
     "InterfaceError)",
