@@ -73,7 +73,8 @@ def test_celery_is_imported_somewhere() -> None:
 def test_databases_are_spoken_to_by_adapters_alone(library: str) -> None:
     found = {"/".join(path.parts[:2]) for path in modules(*PACKAGES) if library in imported(path)}
     assert found
-    assert found <= {"mlops/ledger", "mlops/features", "mlops/servers"}
+    # The names of PostgreSQL's conditions, and no connection, are what `mlops.sqlstates` takes of psycopg2.
+    assert found - {"mlops/sqlstates.py"} <= {"mlops/ledger", "mlops/features", "mlops/servers"}
 
 
 @pytest.mark.parametrize("folder", SCRIPT_FOLDERS)
