@@ -92,7 +92,8 @@ class Settings(BaseSettings):
     strategies_file: Path = Field(ROOT / "config" / "strategies.toml", validation_alias="ACIS_STRATEGIES_FILE")
     """The strategies with their policies."""
     feature_source: SecretStr | None = Field(None, validation_alias="ACIS_FEATURE_SOURCE")
-    """Features from elsewhere than DATABASE_URL: another database, or a Parquet file or folder."""
+    """Features from elsewhere than DATABASE_URL: another database, a Parquet file or folder, or
+    `package.module:function` of a source of one's own (examples/feature_source.py)."""
     feature_relation: str = Field("ml_training_features", validation_alias="ACIS_FEATURE_RELATION")
     """Table or view that holds the features."""
     feature_time_zone: str = Field("UTC", validation_alias="ACIS_FEATURE_TIME_ZONE")

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.errors import ConfigurationError
+from mlops.errors import AcisError, ConfigurationError
 
 if TYPE_CHECKING:
     from mlops.ports import FeatureSource
 
 
+#: What `mlops.ports.FeatureSource` asks for.
+_METHODS = (
+    "columns",
+    "latest_date",
+    "dates",
+    "count",
+    "rows_by_date",
+    "date_faults",
+    "snapshot",
+    "read",
+    "read_batches",
+)
+#: `package.module:function`; a path has a slash or no colon.
+_OWN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
 def open_source(url: str, *, relation: str = "ml_training_features", time_zone: str = "UTC") -> FeatureSource:
-    """PostgreSQL, SQLite, or a Parquet file or folder. Raises ConfigurationError for anything else.
+    """PostgreSQL, SQLite, a Parquet file or folder, or what a `package.module:function` returns.
 
     time_zone : in which timestamps with a zone have their day
+    Raises ConfigurationError for anything else, and for a function that gives no feature source.
 
     Nothing is connected yet: a server that is down shows at the first read.
     """
+    if _OWN.fullmatch(url):
+        return _own_source(url, relation=relation, time_zone=time_zone)
     scheme = url.partition("://")[0].partition("+")[0]
     if scheme in ("postgresql", "postgres"):
         from mlops.features.postgres import PostgresFeatures  # noqa: PLC0415 -- each adapter's library on use
@@ -33,5 +54,25 @@ def open_source(url: str, *, relation: str = "ml_training_features", time_zone: 
         return ParquetFeatures(Path(url.removeprefix("file://")), time_zone=time_zone)
     raise ConfigurationError(
         f"features cannot be read from {scheme}://…; give postgresql://, sqlite:///, "
-        f"or the path of a Parquet file or folder"
+        f"the path of a Parquet file or folder, or package.module:function of a source of your own"
     )
+
+
+def _own_source(name: str, *, relation: str, time_zone: str) -> FeatureSource:
+    """What the function returns. Raises ConfigurationError, and what the function raises of our errors."""
+    module_name, _, function = name.partition(":")
+    try:
+        source = getattr(importlib.import_module(module_name), function)(relation=relation, time_zone=time_zone)
+    except AcisError:
+        raise
+    except Exception as exc:  # a module and its function may raise anything
+        message = (
+            f"feature source {name} cannot be opened ({type(exc).__name__}: {exc}); it must be importable, and take "
+            f"the keywords relation and time_zone"
+        )
+        raise ConfigurationError(message) from exc
+    lacking = [method for method in _METHODS if not callable(getattr(source, method, None))]
+    if lacking:
+        message = f"feature source {name} gave a {type(source).__name__} without {', '.join(lacking)}; see mlops.ports"
+        raise ConfigurationError(message)
+    return source  # type: ignore[no-any-return]  # checked by its methods

@@ -78,7 +78,8 @@ class TrainingControl(Protocol):
 class Trainer(Protocol):
     """Fits one binary classifier. A strategy may name its own; it must return an XGBClassifier.
 
-    One that honours `TrainingData.base` says so with an attribute `can_continue = True`.
+    A model without names of features is given those of `TrainingData.features`. A trainer that honours
+    `TrainingData.base` says so with an attribute `can_continue = True`.
     """
 
     def fit(

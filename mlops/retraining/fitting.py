@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
+import xgboost as xgb
 
+from mlops.errors import ConfigurationError
 from mlops.retraining.resumption import BoundControl
 from mlops.training.device import CPU, CUDA, usable_device
+from mlops.training.feature_names import encoded_names, feature_names
 from mlops.training.plan import FitPlan, fit_plan
 from mlops.training.trainer import load_trainer
 
@@ -59,7 +62,8 @@ def fit(
 ) -> Fitted:
     """`base`: a model to continue. `resumes`: the control's checkpoints are of this fit, and not of one beside it.
 
-    Raises what the trainer and the plan raise; a GPU that is not there is a warning, not an error.
+    Raises what the trainer and the plan raise, and ConfigurationError where a strategy's own trainer returns no
+    XGBClassifier of these features; a GPU that is not there is a warning, not an error.
     """
     plan = fit_plan(policy, split, x=rows.x, y=rows.y, dates=rows.dates, features=rows.features)
     if base is not None:
@@ -87,10 +91,24 @@ def fit(
         control=bound or control,
     )
     return Fitted(
-        model=model,
+        model=_checked(model, policy.trainer, plan.data.features),
         plan=plan,
         device=chosen.device,
         fit_s=time.monotonic() - began,
         warnings=(chosen.warning,) if chosen.warning else (),
         resumed_from=bound.resumed_from if bound else None,
     )
+
+
+def _checked(model: Any, trainer: str, features: tuple[str, ...]) -> xgb.XGBClassifier:  # noqa: ANN401 -- of a strategy's own trainer
+    """The trainer's model, which says the names of its features. Raises ConfigurationError."""
+    if not isinstance(model, xgb.XGBClassifier):
+        message = f"trainer {trainer} returned a {type(model).__name__}; it must return a fitted XGBClassifier"
+        raise ConfigurationError(message)
+    booster = model.get_booster()
+    if booster.feature_names is None:  # fitted on a plain array
+        booster.feature_names = encoded_names(features)
+    elif feature_names(booster) != features:
+        message = f"trainer {trainer} returned a model of other features than it was given, or of another order"
+        raise ConfigurationError(message)
+    return model

@@ -12,6 +12,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 from mlops.errors import MissingColumn
 from mlops.features.columns import checked_columns, kind_of, quoted, read_schema
@@ -99,6 +100,12 @@ def parquet_file(table: pa.Table, path: Path) -> str:
     """Path of a Parquet file that holds the rows."""
     pq.write_table(table, path)
     return str(path)
+
+
+def csv_file(table: pa.Table, path: Path) -> Path:
+    """Path of a CSV file that holds the rows."""
+    csv.write_csv(table, path)
+    return path
 
 
 def postgres_table(table: pa.Table, url: str, *, relation: str = RELATION) -> str:

@@ -10,13 +10,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from examples.feature_source import CsvFeatures
 from mlops.errors import MissingColumn
 from mlops.features.sampling import RowSample
 from mlops.features.source import open_source
 from mlops.ports import Column, DateFaults, FeatureSource, Window
-from tests.support.features import InMemoryFeatures, parquet_file, postgres_table, sqlite_file
+from tests.support.features import InMemoryFeatures, csv_file, parquet_file, postgres_table, sqlite_file
 
-OPEN = ("memory", "sqlite", "parquet", "postgres")
+OPEN = ("memory", "sqlite", "parquet", "postgres", "csv")
+"""csv: the source of one's own in examples/."""
 
 ROWS = pa.table(
     {
@@ -55,6 +57,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[pa.Table]
                 return open_source(parquet_file(table, tmp_path / "features.parquet"))
             case "postgres":
                 return open_source(postgres_table(table, request.getfixturevalue("postgres_url")))
+            case "csv":
+                return CsvFeatures(csv_file(table, tmp_path / "features.csv"))
             case _:
                 return InMemoryFeatures(table)
 

@@ -7,8 +7,11 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+import xgboost as xgb
+from sklearn.linear_model import LogisticRegression
 
 from mlops.errors import (
     ConfigurationError,
@@ -27,6 +30,7 @@ from mlops.retraining.labelled_rows import read_labelled
 from mlops.retraining.train_stage import train
 from mlops.strategies import DataPolicy
 from mlops.training import device
+from mlops.training.feature_names import feature_names
 from mlops.training.trainer import XGBoostTrainer
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for
@@ -58,6 +62,53 @@ class CancelledTrainer(XGBoostTrainer):
 
     def fit(self, data: TrainingData, *, control: TrainingControl, **how: Any) -> Any:
         raise StageCancelled
+
+
+class NamelessTrainer:
+    """A strategy's own: fits a plain array, so that the model has no names of features."""
+
+    def fit(self, data: TrainingData, *, n_jobs: int, **_: Any) -> Any:
+        return xgb.XGBClassifier(n_estimators=3, n_jobs=n_jobs).fit(np.asarray(data.x), data.y)
+
+
+class LinearTrainer:
+    """A strategy's own that returns what is no XGBClassifier."""
+
+    def fit(self, data: TrainingData, **_: Any) -> Any:
+        return LogisticRegression()
+
+
+class RenamingTrainer:
+    """A strategy's own whose model has other names than the view."""
+
+    def fit(self, data: TrainingData, *, n_jobs: int, **_: Any) -> Any:
+        frame = pd.DataFrame(np.asarray(data.x), columns=["a", "b", "c"])
+        return xgb.XGBClassifier(n_estimators=3, n_jobs=n_jobs).fit(frame, data.y)
+
+
+def test_a_model_without_names_of_features_is_given_the_views(services: FakeServices) -> None:
+    table = panel().rename_columns({"value": "ret[5]"})
+    services.with_source(table)
+    services.with_policy(
+        training=replace(services.strategies["growth"].training, trainer=f"{__name__}:NamelessTrainer")
+    )
+    trained(services)
+    model = services.registry.load_classifier(MODEL, "1")
+    assert feature_names(model.get_booster()) == ("momentum", "ret[5]", "noise")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ("LinearTrainer", "returned a LogisticRegression; it must return a fitted XGBClassifier"),
+        ("RenamingTrainer", "returned a model of other features than it was given"),
+    ],
+)
+def test_what_a_strategys_own_trainer_returns_is_checked(services: FakeServices, trainer: str, words: str) -> None:
+    services.with_policy(training=replace(services.strategies["growth"].training, trainer=f"{__name__}:{trainer}"))
+    with pytest.raises(ConfigurationError, match=words):
+        trained(services)
+    assert services.registry.versions(MODEL) == []
 
 
 def test_a_version_stands_in_staging_and_goes_on_to_promotion(services: FakeServices) -> None:
