@@ -33,7 +33,7 @@ browser: ## Install Debian's Chromium for the browser tests, where it is missing
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
 
-check: lint browser ## What CI runs: lint, then the tests
+check: lint docs browser ## What CI runs: lint, the documentation, then the tests
 	$(MAKE) --no-print-directory test
 
 # Each line is a hook of .pre-commit-config.yaml, too.
@@ -43,6 +43,14 @@ lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.support.manifests
+
+# Built anew each time: a page that is not read again would not repeat its warning.
+docs: $(VENV)/.dev-ready ## The documentation as a site in build/docs, its links checked
+	@$(BIN)/sphinx-build -q -E -W --keep-going -c docs -b html . build/docs
+	@$(BIN)/python -m tests.support.site build/docs
+
+drawings: $(VENV)/.dev-ready ## Draw docs/drawings and the states of the code into docs/images/drawings
+	@$(BIN)/python docs/draw.py
 
 hooks: $(VENV)/.dev-ready ## Let git run `make lint` at each commit, and the tests of the tree at each push
 	@$(BIN)/pre-commit install
@@ -87,4 +95,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check lint hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos browser check lint docs drawings hooks secrets lock bench-deps format clean

@@ -17,6 +17,7 @@ from celery import Celery
 from fastapi import FastAPI, HTTPException
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
+from redis.exceptions import RedisError
 
 
 class Asked(BaseModel):
@@ -44,13 +45,15 @@ class Run(BaseModel):
     """Why it failed, in words."""
 
 
-def make_app(celery: Celery | None = None) -> FastAPI:
-    """The web application; without a `celery` it takes the addresses from the environment."""
+def make_app(broker: str | None = None, results: str | None = None) -> FastAPI:
+    """The web application; addresses that are left out are those of the environment."""
     app = FastAPI(title="A backend that dispatches")
-    workers = celery or Celery(
-        broker=os.environ["CELERY_BROKER_URL"],
-        backend=os.environ.get("CELERY_RESULT_BACKEND") or os.environ["CELERY_BROKER_URL"],
-    )
+    broker = broker or os.environ["CELERY_BROKER_URL"]
+    results = results or os.environ.get("CELERY_RESULT_BACKEND") or broker
+    # Two clients: one with a result backend subscribes to the result of everything it sends, for good, and has to be
+    # restarted once that Redis was away for 20 s.
+    sender = Celery("sender", broker=broker, set_as_current=False)
+    reader = Celery("reader", backend=results, set_as_current=False)
 
     @app.post("/strategies/{strategy}/runs", status_code=202)
     def start(strategy: str, asked: Asked) -> Run:
@@ -62,7 +65,7 @@ def make_app(celery: Celery | None = None) -> FastAPI:
         }
         try:
             # Always `control`; a message that names no queue lands in one that nobody reads.
-            sent = workers.send_task("drift.check", kwargs=arguments, queue="control")
+            sent = sender.send_task("drift.check", kwargs=arguments, queue="control")
         except OperationalError as exc:
             raise HTTPException(503, f"not accepted, the broker does not answer: {exc}") from exc
         return Run(run_id=sent.id, state="PENDING")
@@ -70,9 +73,12 @@ def make_app(celery: Celery | None = None) -> FastAPI:
     @app.get("/runs/{run_id}")
     def look(run_id: str) -> Run:
         """How the run stands. One that nobody knows is PENDING: Celery cannot tell it from one that waits."""
-        result = workers.AsyncResult(run_id)
-        state: str = result.state
-        value = result.result
+        result = reader.AsyncResult(run_id)
+        try:
+            state: str = result.state
+            value = result.result
+        except RedisError as exc:
+            raise HTTPException(503, f"not known, the result backend does not answer: {exc}") from exc
         if state == "SUCCESS":
             return Run(run_id=run_id, state=state, outcome=value)
         if result.failed():

@@ -90,7 +90,12 @@ def start_check(
     as_of: date | None = None,
     requested_by: str = "program",
 ) -> Accepted:
-    """Drift check alone, whatever it finds."""
+    """Drift check alone, whatever it finds.
+
+    >>> accepted = start_check("dividend", reason="features reloaded")
+    >>> str(wait(accepted.run_id, timeout_s=600).state)
+    'succeeded'
+    """
     return dispatch(
         run_request(
             process_services().policies, strategy, Kind.CHECK, reason=reason, requested_by=requested_by, as_of=as_of

@@ -44,6 +44,9 @@ def monitor_drift_and_alert(
     `alert_threshold` is the share of features that must have drifted; None: the policy's (0.3).
     The check and its report are in the ledger afterwards. Raises DriftCheckFailed, UnknownStrategy,
     LedgerUnavailable, NothingConfigured.
+
+    >>> monitor_drift_and_alert("growth", as_of=date(2020, 3, 16))  # in the crash, on the sample
+    True
     """
     view = check(strategy, alert_threshold, as_of=as_of, queue=False, display=StageDisplay(quiet=True))
     if is_error(view):
@@ -61,6 +64,11 @@ def load_data_for_drift_detection(
 
     Windows are those of the strategies file (90 and 7 days), the current one longer where that has too few rows for a
     verdict. Raises UnknownStrategy, SourceUnavailable.
+
+    >>> url = connect().settings.database_url.get_secret_value()
+    >>> reference, current = load_data_for_drift_detection(url, "growth")
+    >>> reference["date"].max() < current["date"].min()
+    True
     """
     from mlops.features.source import open_source  # noqa: PLC0415 -- pandas and Arrow only where they are used
     from mlops.retraining.as_of import resolve_as_of  # noqa: PLC0415

@@ -98,6 +98,12 @@ def population_stability_index(
 
     reference : (n,)      current : (m,)      any order
     nan where the reference holds no value at all: there is nothing to compare with.
+
+    >>> reference = np.arange(1000.0)
+    >>> population_stability_index(reference, reference)
+    0.0
+    >>> round(population_stability_index(reference, reference + 300), 2)  # three bins empty, the last one fourfold
+    2.0
     """
     ref, n_ref_missing = sorted_values(reference)
     cur, n_cur_missing = sorted_values(current)

@@ -60,7 +60,13 @@ class Label:
 
 
 def parse_label(text: str) -> Label:
-    """The label of a text. Raises InvalidStrategyFile."""
+    """The label of a text. Raises InvalidStrategyFile.
+
+    >>> parse_label("target_return > 0.01").operand
+    0.01
+    >>> parse_label("target_volatility_20d > volatility_20d").operand
+    'volatility_20d'
+    """
     match = _LABEL.fullmatch(text)
     if match is None:
         raise InvalidStrategyFile(

@@ -107,7 +107,11 @@ def stage_after(state: StageState, event: StageEvent) -> StageState:
 
 
 def run_after(state: RunState, event: RunEvent) -> RunState:
-    """The run's next state. Raises InvalidTransition."""
+    """The run's next state. Raises InvalidTransition.
+
+    >>> str(run_after(RunState.DEAD, RunEvent.REQUEUE))
+    'queued'
+    """
     try:
         return RUN_TRANSITIONS[state, event]
     except KeyError:

@@ -52,7 +52,16 @@ class LoggedModel:
 
 
 class ACISMLflowClient:
-    """Tracking and registry of one MLflow server. Raises RegistryUnavailable when it does not answer."""
+    """Tracking and registry of one MLflow server. Raises RegistryUnavailable when it does not answer.
+
+    >>> client = ACISMLflowClient()
+    >>> client.get_latest_model_version("acis_growth_classifier", "Production").stage
+    'Production'
+    >>> type(client.load_model("models:/acis_growth_classifier/Production")).__name__
+    'XGBClassifier'
+    >>> list(client.compare_models(["acis_growth_classifier", "acis_value_classifier"]).columns)
+    ['model_name', 'version', 'accuracy', 'precision', 'recall', 'f1_score', 'roc_auc']
+    """
 
     def __init__(
         self,

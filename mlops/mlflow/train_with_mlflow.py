@@ -47,6 +47,10 @@ def train_model_with_mlflow(
     `incremental`: continue the champion on recent days; in full, with a warning in the run, where there is none.
     `tune`: search parameters in so many trials first.
     The version waits in Staging unless `promote`. Raises TrainingFailed, UnknownStrategy, LedgerUnavailable.
+
+    >>> mlflow_run_id = train_model_with_mlflow("value")
+    >>> len(mlflow_run_id)
+    32
     """
     view = train(
         strategy,
@@ -70,6 +74,10 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
     """Put the model's newest Staging version into Production if it meets the policy; whether it did.
 
     `min_accuracy` None: the policy's (0.70). Raises PromotionFailed, UnknownStrategy, LedgerUnavailable.
+
+    >>> mlflow_run_id = train_model_with_mlflow("value")
+    >>> promote_model_to_production("acis_value_classifier", min_accuracy=0.99)
+    False
     """
     display = StageDisplay(quiet=True)
     services = connect()

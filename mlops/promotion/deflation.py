@@ -19,6 +19,11 @@ def deflated(probability: float, looks: int) -> float:
     Šidák's correction of the p-value 1 - P: 1 - (1 - p)^k. Exact for independent looks. Weekly challengers share
     most of their held-out dates, so it is on the safe side. 1 look leaves P as it is.
 
+    >>> deflated(0.95, looks=1)
+    0.95
+    >>> round(deflated(0.95, looks=10), 2)
+    0.6
+
     Source: Šidák 1967, JASA 62; for tried strategies Bailey & López de Prado 2014, The Deflated Sharpe Ratio.
     """
     return probability ** max(1, looks)

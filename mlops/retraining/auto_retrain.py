@@ -37,7 +37,12 @@ class PipelineResult:
 
 
 class AutoRetrainingPipeline:
-    """One pass of the loop over some strategies; thresholds left out mean each policy's."""
+    """One pass of the loop over some strategies; thresholds left out mean each policy's.
+
+    >>> results = AutoRetrainingPipeline(["momentum"], drift_threshold=1.0).run()
+    >>> [(result.strategy, result.error) for result in results]
+    [('momentum', '')]
+    """
 
     def __init__(
         self,

@@ -92,6 +92,9 @@ def roc_auc(positive: npt.NDArray[np.bool_], p: Floats) -> float | None:
     """Chance that a positive row scores above a negative one, ties half; None with one class only.
 
     Mann-Whitney U over the product of the class sizes.
+
+    >>> roc_auc(np.array([True, True, False, False]), np.array([0.9, 0.4, 0.4, 0.1]))  # of 4 pairs 3 and a tie
+    0.875
     """
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery
 from fastapi.testclient import TestClient
 
 from examples.backend import make_app
@@ -18,7 +17,7 @@ from tests.support.waiting import wait_for
 @pytest.fixture
 def backend(stack: ServedStack) -> Iterator[TestClient]:
     broker, results = stack.endpoints.celery_broker_url, stack.endpoints.celery_result_backend
-    with TestClient(make_app(Celery("backend", broker=broker, backend=results, set_as_current=False))) as client:
+    with TestClient(make_app(broker, results)) as client:
         yield client
 
 
@@ -54,8 +53,9 @@ def test_a_strategy_that_nobody_knows_is_the_runs_error(backend: TestClient) -> 
 
 def test_without_a_broker_nothing_is_accepted_and_that_is_said() -> None:
     nobody = "redis://127.0.0.1:1/0"
-    app = make_app(Celery("backend", broker=nobody, backend=nobody, set_as_current=False))
-    with TestClient(app) as client:
-        answer = client.post("/strategies/growth/runs", json={"reason": "a test"})
-    assert answer.status_code == 503
-    assert "not accepted" in answer.json()["detail"]
+    with TestClient(make_app(nobody, nobody)) as client:
+        started = client.post("/strategies/growth/runs", json={"reason": "a test"})
+        found = client.get("/runs/0123")
+    assert (started.status_code, found.status_code) == (503, 503)
+    assert "not accepted" in started.json()["detail"]
+    assert "not known" in found.json()["detail"]
