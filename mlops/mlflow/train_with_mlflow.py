@@ -51,6 +51,8 @@ def train_model_with_mlflow(
     >>> mlflow_run_id = train_model_with_mlflow("value")
     >>> len(mlflow_run_id)
     32
+    >>> promote_model_to_production("acis_value_classifier", min_accuracy=0.99)
+    False
     """
     view = train(
         strategy,
@@ -74,10 +76,6 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
     """Put the model's newest Staging version into Production if it meets the policy; whether it did.
 
     `min_accuracy` None: the policy's (0.70). Raises PromotionFailed, UnknownStrategy, LedgerUnavailable.
-
-    >>> mlflow_run_id = train_model_with_mlflow("value")
-    >>> promote_model_to_production("acis_value_classifier", min_accuracy=0.99)
-    False
     """
     display = StageDisplay(quiet=True)
     services = connect()
