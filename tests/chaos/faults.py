@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import psutil
@@ -295,10 +296,12 @@ def read_only_postgres(system: ChaosSystem, load: Load, rng: random.Random) -> R
 
 def move_clock(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
     """PostgreSQL's clock is two hours ahead, or behind, for some seconds."""
+    since = datetime.now(UTC)
     system.servers.clock.move(rng.choice([1, -1]) * 7200)
     sleep(rng.uniform(5.0, 12.0))
     system.servers.clock.move(0)
     sleep(1.0)  # until everybody has seen it
+    system.clock_away.append((since, datetime.now(UTC)))
     ledger = system.services.ledger
 
     def is_set_back() -> bool:

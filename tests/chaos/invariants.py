@@ -55,7 +55,7 @@ FROM aged back WHERE back.token > 1 AND back.namespace LIKE :phase || '%' ORDER 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What was wrong, in words; both empty is what is promised."""
+    """What was wrong, in words; all empty is what is promised."""
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
@@ -263,13 +263,20 @@ def _missing_slots(system: ChaosSystem, *, since: datetime, until: datetime) -> 
             slot += EVERY
 
 
+def _overlap_s(one: tuple[datetime, datetime], other: tuple[datetime, datetime]) -> float:
+    return max(0.0, (min(one[1], other[1]) - max(one[0], other[0])).total_seconds())
+
+
 def _late_slots(system: ChaosSystem, load: Load) -> Iterator[str]:
     lasts = timedelta(seconds=SLOT_WITHIN_S)
     for strategy in BEATEN:
         free = datetime.min.replace(tzinfo=UTC)
         for due, opened, ended in _slots(system, strategy):
             # One run of a strategy at a time: a slot waits for the one before.
-            late_s = (opened - max(due, free)).total_seconds()
+            # While the clock is another, nobody knows that it is due.
+            wanted = max(due, free)
+            away_s = sum(_overlap_s((wanted, opened), window) for window in system.clock_away)
+            late_s = (opened - wanted).total_seconds() - away_s
             # What was opened in a time that the ledger forgot is opened again after it.
             is_forgotten = any(since - lasts <= due <= until + lasts for since, until in load.forgotten)
             if late_s > SLOT_WITHIN_S and not is_forgotten:

@@ -118,6 +118,8 @@ class ChaosSystem:
     roles: Roles
     emptied: list[datetime] = field(default_factory=list)
     """When the registry lost versions, by the ledger's clock"""
+    clock_away: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """From when to when PostgreSQL's clock was another, by the true one"""
     restored_age_s: float = 8.0
     """How old the backup is that the ledger is restored from; three minutes in the long suite."""
 
