@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from mlops.errors import CheckpointsUnavailable, PermanentError
-from mlops.ledger.set_back import KEPT, Forgotten, NotQuarantined, Quarantined
+from mlops.ledger.records import Forgotten
+from mlops.ledger.set_back import KEPT, NotQuarantined, Quarantined
 from mlops.ports import LoggedByRun
 
 if TYPE_CHECKING:

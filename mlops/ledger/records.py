@@ -484,3 +484,14 @@ class LedgerIdentity:
 
     def __str__(self) -> str:
         return f"ledger {self.ledger_id[:8]} ({self.address})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """What is still to be looked through of a time that the ledger forgot, since it was set back; None: nothing."""
+
+    outcomes_since: datetime | None = None
+    registry_since: datetime | None = None
+    set_back_to: datetime | None = None
+    set_back_at: datetime | None = None
+    """When that was noticed last; None: never."""

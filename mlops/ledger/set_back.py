@@ -21,7 +21,7 @@ from mlops.ledger import tables
 from mlops.ledger.bells import to_be_rung
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import Executor, OutcomeMessage, StageState
+from mlops.ledger.records import Executor, Forgotten, OutcomeMessage, StageState
 
 _position = tables.position.c
 _quarantine = tables.quarantine.c
@@ -56,17 +56,6 @@ class Position:
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Raises ValueError, TypeError, KeyError for anything else."""
         return cls(**{**document, "noted_at": datetime.fromisoformat(document["noted_at"])})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forgotten:
-    """What is still to be looked through; None: nothing."""
-
-    outcomes_since: datetime | None = None
-    registry_since: datetime | None = None
-    set_back_to: datetime | None = None
-    set_back_at: datetime | None = None
-    """When that was noticed last; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)

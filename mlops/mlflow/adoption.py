@@ -66,9 +66,10 @@ def identity_by_bytes(registry: ModelRegistry, version: ModelVersion) -> ModelId
 def may_be_adopted(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, version: ModelVersion) -> bool:
     """Whether the ledger has judged that very model and did not refuse it, or meets the strategy for the first time.
 
-    Nothing may while something is wrong with the registry: what such a finding holds in Staging has passed no decision.
+    Nothing may while something is wrong with the registry, since what such a finding holds in Staging has passed no
+    decision, nor before the registry was looked through where the ledger was set back.
     """
-    if ledger.registry_findings(strategy.name):
+    if ledger.registry_findings(strategy.name) or ledger.forgotten().registry_since is not None:
         return False
     try:
         identity = identity_by_bytes(registry, version)
@@ -86,14 +87,12 @@ def may_be_adopted(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, 
 
 
 def _is_forgotten(ledger: Ledger, version: ModelVersion) -> bool:
-    """Whether the version is of a run that this ledger opened and no longer knows: it was set back in time since.
+    """Whether a run of this ledger made the version, of which it knows no training: it was set back in time since.
 
-    A ledger that is new beside an old registry finds versions of unknown runs too, but they are older than itself.
+    The run itself may be known, if it was accepted before that time. A ledger that is new beside an old registry finds
+    versions of unknown runs too, but they are older than itself.
     """
-    run_id = version.tags.get(RUN_TAG)
-    if run_id is None or run_id not in ledger.unknown_runs([run_id]):
-        return False
-    return version.created_at > ledger.identity().made_at
+    return RUN_TAG in version.tags and version.created_at > ledger.identity().made_at
 
 
 def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, version: ModelVersion | None) -> Promotion | None:

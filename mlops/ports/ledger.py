@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         EarlierDecision,
         FindingKind,
         Finished,
+        Forgotten,
         Grant,
         LedgerIdentity,
         ModelIdentity,
@@ -46,6 +47,10 @@ class Ledger(Protocol):
 
     def is_quarantined(self, kind: Literal["version", "run", "checkpoint"], name: str) -> bool:
         """The ledger was set back in time, does not know this, and no person has released it."""
+        ...
+
+    def forgotten(self) -> Forgotten:
+        """What is still to be looked through, since the ledger was set back in time."""
         ...
 
     # -- a run's life

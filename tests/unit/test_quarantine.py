@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from mlops.errors import RegistryUnavailable, VersionQuarantined
 from mlops.ledger.records import Kind, Stage
@@ -15,7 +16,7 @@ from mlops.mlflow.adoption import adopt_first
 from mlops.ports import ModelVersion
 from mlops.quarantine import CLOCKS_APART, LOOKED_FOR, ForgottenTime, delete, look_through_registry, release
 from mlops.retraining.promote_stage import promote
-from tests.support.ledgers import TimedLedger, decision_for
+from tests.support.ledgers import TimedLedger, accepted_and_sent, decision_for, request_for
 from tests.support.models import trained_model
 from tests.support.services import MODEL, FakeServices, fake_services
 
@@ -85,6 +86,42 @@ def test_a_version_in_quarantine_is_never_adopted(services: FakeServices, timed:
     services.ledger.quarantine(quarantined)
     assert adopt_first(services.ledger, services.registry, services.strategies["growth"]).version is None
     release(services, "version", f"{MODEL}/2", actor="anna")
+
+
+@pytest.fixture
+def forgotten_champion(services: FakeServices, timed: TimedLedger) -> str:
+    """A run was accepted before the backup; its training and its promotion, of version 3, came after it."""
+    timed.wipe()
+    run_id = accepted_and_sent(services.ledger, request_for()).run_id
+    to = services.ledger.now()
+    services.fake_registry.now = services.ledger.now() + timedelta(seconds=30)
+    services.registry.log_training(trained_model(run_id))
+    services.fake_registry.set_by_hand(MODEL, "3", stage="Production", aliases=("champion",))
+    services.ledger.was_set_back(to=to)
+    return "3"
+
+
+@pytest.mark.usefixtures("forgotten_champion")
+def test_a_champion_whose_training_was_forgotten_is_not_adopted_though_its_run_is_known(services: FakeServices) -> None:
+    strategy = services.strategies["growth"]
+    assert adopt_first(services.ledger, services.registry, strategy).version is None, "before the look"
+    with services.ledger.database.transaction() as connection:
+        connection.execute(text("UPDATE mlops_position SET registry_since = NULL"))
+    assert adopt_first(services.ledger, services.registry, strategy).version is None, "after it"
+
+
+def test_no_champion_is_adopted_before_the_registry_was_looked_through(
+    services: FakeServices, timed: TimedLedger
+) -> None:
+    timed.wipe()
+    services.fake_registry.now = services.ledger.now() - timedelta(days=7)
+    services.registry.log_training(trained_model("a-run-of-last-week"))
+    services.fake_registry.set_by_hand(MODEL, "3", stage="Production", aliases=("champion",))
+    services.ledger.was_set_back(to=services.ledger.now())
+    strategy = services.strategies["growth"]
+    assert adopt_first(services.ledger, services.registry, strategy).version is None
+    look_through_registry(services)
+    assert adopt_first(services.ledger, services.registry, strategy).version == "3"
 
 
 def test_no_decision_is_made_before_the_registry_was_looked_through(services: FakeServices, since: datetime) -> None:
