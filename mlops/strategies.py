@@ -87,6 +87,9 @@ class DriftPolicy:
     """With a shorter history the calibrated rule says `insufficient`."""
     alpha: float = 0.05
     """The calibrated rule's level: this share of checks without drift may be taken for one."""
+    feature_alpha: float = 0.02
+    """At most this share of weeks has a false alarm about a single feature's feed, over all features together. An alarm
+    is a finding and leads to no retraining. 0 switches it off."""
     alert_share: float = 0.3
     """Share of features that must have drifted; the documented alert threshold."""
     ks_p: float = 0.05

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from mlops.cli.options import AsJson, DateFormat, Members, Prices, chosen_reference
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from mlops.drift_detection.evaluation import AlarmEvaluation, Evaluation
+
+Item = TypeVar("Item")
 
 #: Days on which these prices moved as they rarely do.
 BREAKS = ("2015-08-24", "2016-01-08", "2018-02-02", "2020-03-02")
@@ -33,6 +41,11 @@ def evaluate_drift(
         typer.Option(min=1, help="Panels of so many names, drawn from all, in place of the strategies; repeatable."),
     ] = None,
     panels: Annotated[int, typer.Option(min=1, help="Of each number of --names.")] = 3,
+    alarms: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="WEEKS", help="Measure the feature alarm in so many weeks, not the verdict."),
+    ] = None,
+    shift: Annotated[float, typer.Option(min=0.0, help="Planted in one feature, in standard deviations.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
     json: AsJson = False,
 ) -> None:
@@ -40,84 +53,140 @@ def evaluate_drift(
     from functools import partial
 
     import numpy as np
-    import pandas as pd
     from rich.console import Console
     from rich.progress import track
-    from rich.table import Table
 
     from mlops.console import err, guarded, out, print_json
-    from mlops.drift_detection.evaluation import Evaluation, calm_days, dated_rows, evaluate
+    from mlops.drift_detection.evaluation import (
+        calm_days,
+        dated_rows,
+        evaluate,
+        evaluate_alarms,
+    )
     from mlops.features.price_universes import drawn_panels, feature_rows, price_universes
     from mlops.features.prices import read_close, read_members
-    from mlops.features.sample import compute_sample, read_prices
+    from mlops.features.sample import read_prices
     from mlops.strategies import DataPolicy, DriftPolicy
 
-    def shown_progress(name: str, days: Iterable[date]) -> Iterable[date]:
+    def shown_progress(name: str, days: Iterable[Item]) -> Iterable[Item]:
         return track(list(days), description=name, transient=True, disable=json, console=err)
+
+    def show(results: Sequence[Item], table: Callable[[Sequence[Item]], Table]) -> None:
+        if json:
+            print_json(results)
+        else:
+            # Whole, also where the terminal is narrower: a cut figure is no figure.
+            Console(width=max(out.width, 140), highlight=False).print(table(results))
 
     def body() -> int:
         close = read_close(prices, date_format=date_format) if prices else read_prices()
+        rng = np.random.default_rng(seed)
         if names:
-            rng = np.random.default_rng(seed)
             drawn = [drawn_panels(close, size=size, n=panels, rng=rng) for size in names]
             tables = feature_rows(close, {name: member for one in drawn for name, member in one.items()})
         elif prices or members:
             named = read_members(members, close, date_format=date_format) if members else price_universes(close)
             tables = feature_rows(close, named)
         else:
-            rows = compute_sample(close).to_pandas()
-            rows["date"] = pd.to_datetime(rows["date"])
-            tables = {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy")}
-            # It holds all names, so it is the panel of the others rather than one more strategy.
-            tables.pop("direction")
+            tables = _sample_tables(close)
         days = current_days or (7 if prices or names else 30)
         data = DataPolicy(current_days=days, reference=chosen_reference(reference))
         calm = calm_days(close)
-        results: list[Evaluation] = []
-        for name, table in tables.items():
-            kept = table[table["date"] >= since] if since else table
-            results.append(
-                evaluate(
+        drift = DriftPolicy(calibration_days=calibration_days)
+        rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
+        if alarms:
+            measured = [
+                evaluate_alarms(
                     name,
-                    dated_rows(kept),
+                    dated,
                     calm,
                     data=data,
-                    drift=DriftPolicy(calibration_days=calibration_days),
-                    breaks=[date.fromisoformat(day) for day in breaks or BREAKS],
-                    every=every,
+                    drift=drift,
+                    n_weeks=alarms,
+                    size=shift,
+                    rng=rng,
                     track=partial(shown_progress, name),
                 )
-            )
-        if json:
-            print_json(results)
+                for name, dated in rows.items()
+            ]
+            show(measured, _alarms)
             return 0
-        shown = Table(box=None, header_style="bold", pad_edge=False)
-        moments = list(dict.fromkeys(moment for result in results for moment in result.days_to_detection))
-        for heading in (
-            "strategy",
-            "checks",
-            "calm",
-            "fires, calm",
-            "raw, calm",
-            "fires, other",
-            "insufficient",
-            *moments,
-        ):
-            shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
-        for result in results:
-            rates = (result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
-            found = [result.days_to_detection.get(moment, "no history") for moment in moments]
-            shown.add_row(
-                result.strategy,
-                str(result.n_checks),
-                str(result.n_calm),
-                *("" if rate is None else f"{rate:.1%}" for rate in rates),
-                *("not seen" if after is None else str(after) for after in found),
+        results = [
+            evaluate(
+                name,
+                dated,
+                calm,
+                data=data,
+                drift=drift,
+                breaks=[date.fromisoformat(day) for day in breaks or BREAKS],
+                every=every,
+                track=partial(shown_progress, name),
             )
-        out.print(f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days")
-        # Whole, also where the terminal is narrower: a cut figure is no figure.
-        Console(width=max(out.width, 140), highlight=False).print(shown)
-        out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
+            for name, dated in rows.items()
+        ]
+        if not json:
+            words = f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days"
+            out.print(words)
+        show(results, _verdicts)
+        if not json:
+            out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
         return 0
 
     raise typer.Exit(guarded(body))
+
+
+def _sample_tables(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    from mlops.features.sample import compute_sample
+
+    rows = compute_sample(close).to_pandas()
+    rows["date"] = pd.to_datetime(rows["date"])
+    # `direction` holds all names, so it is the panel of the others rather than one more strategy.
+    return {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy") if name != "direction"}
+
+
+def _verdicts(results: Sequence[Evaluation]) -> Table:
+    from rich.table import Table
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    moments = list(dict.fromkeys(moment for result in results for moment in result.days_to_detection))
+    for heading in (
+        "strategy",
+        "checks",
+        "calm",
+        "fires, calm",
+        "raw, calm",
+        "fires, other",
+        "insufficient",
+        *moments,
+    ):
+        shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
+    for result in results:
+        rates = (result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
+        found = [result.days_to_detection.get(moment, "no history") for moment in moments]
+        shown.add_row(
+            result.strategy,
+            str(result.n_checks),
+            str(result.n_calm),
+            *("" if rate is None else f"{rate:.1%}" for rate in rates),
+            *("not seen" if after is None else str(after) for after in found),
+        )
+    return shown
+
+
+def _alarms(measured: Sequence[AlarmEvaluation]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    headings = ("weeks", "alarm", "calm weeks", "alarm", f"one feature + {measured[0].size:g} sd: named")
+    table.add_column("strategy", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in measured:
+        rates = [
+            "" if rate is None else f"{rate.share:.1%} [{rate.low:.1%}, {rate.high:.1%}]"
+            for rate in (one.false_rate, one.false_rate_calm, one.seen_rate)
+        ]
+        table.add_row(one.strategy, str(one.n_weeks), rates[0], str(one.n_calm), rates[1], rates[2])
+    return table

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 
 import numpy as np
 
+from mlops.drift_detection.feature_alarm import FeatureJumps, date_means, jumps, rank_jumps
 from mlops.drift_detection.parallel import each, shared_out
 from mlops.drift_detection.placements import Dates, Integers, Placed, dates_of, distinct, kept_of
 from mlops.drift_detection.shifts import category_distances, number_distances
@@ -70,6 +72,8 @@ class Calibration:
     placements: Placements | None
     missing: str | None
     """What a verdict lacks, in words."""
+    jumps: FeatureJumps = field(default_factory=partial(FeatureJumps, alpha=0.0, missing="nothing was looked at"))
+    """Whether single features' feeds have broken: no part of the verdict."""
 
     @property
     def smallest_p_value(self) -> float | None:
@@ -88,6 +92,7 @@ def calibrate(
     current: FeatureFrame,
     *,
     alpha: float = 0.05,
+    feature_alpha: float = 0.02,
     min_days: int = 365,
     reference_start: date,
     weights: Weights | None = None,
@@ -120,11 +125,19 @@ def calibrate(
     ends = np.append(np.arange(r + k, n_history + 1), len(days))
     references = ((ends - k - r, ends - k),)
     return rank(
-        frames, days=days, ends=ends, k=k, references=references, alpha=alpha, n_history=n_history, weights=weights
+        frames,
+        days=days,
+        ends=ends,
+        k=k,
+        references=references,
+        alpha=alpha,
+        feature_alpha=feature_alpha,
+        n_history=n_history,
+        weights=weights,
     )
 
 
-def rank(
+def rank(  # noqa: PLR0913 -- what a placement is, each by keyword
     frames: Sequence[FeatureFrame],
     *,
     days: Dates,
@@ -132,6 +145,7 @@ def rank(
     k: int,
     references: tuple[tuple[Integers, Integers], ...],
     alpha: float,
+    feature_alpha: float,
     n_history: int,
     weights: Weights | None,
 ) -> Calibration:
@@ -148,10 +162,19 @@ def rank(
     placed = Placed(day_of_row=day_of_row, n_days=len(days), ends=ends, k=k, references=references)
     names = [name for name in frames[0].numbers if all(name in frame.numbers for frame in frames)]
     texts = [name for name in frames[0].categories if all(name in frame.categories for frame in frames)]
-    found = each(lambda some: _number_distances(some, frames, rows, placed), shared_out(names, at_most=_AT_ONCE))
-    distances = dict(zip(names, (row for block in found for row in block), strict=True))
-    distances |= {name: _category_distances(name, frames, rows, placed) for name in texts}
-    return ranked(
+    starts = np.searchsorted(day_of_row, np.arange(len(days)))
+
+    def numbers(some: Sequence[str]) -> tuple[Floats, Floats]:
+        values = _values(some, frames, rows, len(day_of_row))
+        moved = jumps(date_means(values, starts)).swapaxes(0, 1)
+        return _number_distances(values, placed), moved
+
+    blocks = each(numbers, shared_out(names, at_most=_AT_ONCE))
+    distances = dict(zip(names, (row for block, _ in blocks for row in block), strict=True))
+    moved = dict(zip(names, (row for _, block in blocks for row in block), strict=True))
+    for name in texts:
+        distances[name], moved[name] = _category_distances(name, frames, rows, placed)
+    calibration = ranked(
         distances,
         last_dates=days[ends[:-1] - 1],
         k=k,
@@ -160,6 +183,7 @@ def rank(
         first=days[0].astype(object),
         weights=weights,
     )
+    return replace(calibration, jumps=rank_jumps(moved, alpha=feature_alpha))
 
 
 def ranked(
@@ -189,6 +213,7 @@ def ranked(
         distances={name: float(values[-1]) for name, values in distances.items()},
         placements=Placements(last_dates=last_dates, statistics=earlier),
         missing=None,
+        jumps=FeatureJumps(alpha=alpha, missing="the champion's profile does not hold the newest dates before a check"),
     )
 
 
@@ -208,7 +233,7 @@ def own_distances(history: FeatureFrame, reference: FeatureFrame, current: Featu
         references=((np.array([1]), np.array([2])),),
     )
     names = [name for name in current.numbers if name in history.numbers and name in reference.numbers]
-    distances = _number_distances(names, frames, rows, placed)
+    distances = _number_distances(_values(names, frames, rows, len(placed.day_of_row)), placed)
     return {name: float(own) for name, (own,) in zip(names, distances, strict=True)}
 
 
@@ -223,13 +248,18 @@ def reranked(calibration: Calibration, distances: Mapping[str, float], weights: 
     return replace(calibration, statistic=statistic, p_value=p_value, distances=own)
 
 
-def _number_distances(
-    names: Sequence[str], frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], placed: Placed
+def _values(
+    names: Sequence[str], frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], n_rows: int
 ) -> Floats:
-    """(names, placements)"""
-    values = np.empty((len(names), len(placed.day_of_row)))
+    """(names, rows) of all frames, date by date."""
+    values = np.empty((len(names), n_rows))
     for row, name in zip(values, names, strict=True):
         np.concatenate([frame.numbers[name][kept] for frame, kept in zip(frames, rows, strict=True)], out=row)
+    return values
+
+
+def _number_distances(values: Floats, placed: Placed) -> Floats:
+    """(f, placements). values : (f, rows)"""
     counts, middles = placed.number_counts(values)
     found = number_distances(placed.reference(counts), placed.newest(counts), counts[:, :, -1], middles)
     return found.astype(np.float64)
@@ -237,12 +267,14 @@ def _number_distances(
 
 def _category_distances(
     name: str, frames: Sequence[FeatureFrame], rows: Sequence[Integers | slice], placed: Placed
-) -> Floats:
-    """(placements,)"""
+) -> tuple[Floats, Floats]:
+    """(placements,) distances, and (spans, dates) jumps."""
     texts = np.concatenate([frame.categories[name][kept] for frame, kept in zip(frames, rows, strict=True)])
     names, cells = np.unique(np.array(["\0" if text is None else f"={text}" for text in texts]), return_inverse=True)
     counts = placed.category_counts(cells.astype(np.int64), len(names))
-    return category_distances(placed.reference(counts), placed.newest(counts)).astype(np.float64)
+    by_date = np.diff(counts.astype(np.float64), axis=1)
+    moved = np.abs(jumps(by_date / by_date.sum(axis=0))).sum(axis=1) / 2
+    return category_distances(placed.reference(counts), placed.newest(counts)).astype(np.float64), moved
 
 
 def _shortfall(
@@ -281,6 +313,7 @@ def insufficient(
     return Calibration(
         statistic=None, p_value=None, critical=None, alpha=alpha, n_dates=n_dates, n_placements=n_placements,
         n_blocks=0, first_date=first, distances={}, placements=None, missing=missing,
+        jumps=FeatureJumps(alpha=alpha, missing=missing),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ stage.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -14,6 +15,7 @@ from datetime import date, datetime, timedelta
 from mlops.drift_detection.calibration import Calibration, calibrate
 from mlops.drift_detection.categorical import compare_counts
 from mlops.drift_detection.distributions import category_distribution
+from mlops.drift_detection.feature_alarm import FeatureJumps
 from mlops.drift_detection.findings import Finding, category_findings, is_without_information
 from mlops.drift_detection.numeric_comparison import Compared, compare_block, sample_block
 from mlops.drift_detection.ordered import blocks, ordered_table
@@ -77,6 +79,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         reference,
         current,
         alpha=policy.alpha,
+        feature_alpha=policy.feature_alpha,
         min_days=policy.min_calibration_days,
         reference_start=reference_window.start,
         weights=weights,
@@ -123,6 +126,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
     """
     reports = {name: report for name, (report, _) in compared.items()}
     findings = [*findings, *(finding for _, found in compared.values() for finding in found)]
+    findings += jump_findings(calibration.jumps)
     if not reports:
         raise UnusableFeatures(f"strategy {strategy!r} has no feature that is in both windows")
     empty = {finding.column for finding in findings if finding.code == "all_missing" and not finding.is_drift}
@@ -253,6 +257,24 @@ def duplicate_findings(frame: FeatureFrame, window: str) -> list[Finding]:
         return []
     message = f"{frame.n_duplicate_rows} rows of the {window} window repeat a ticker and date"
     return [Finding(code="duplicate_rows", column=None, message=message, is_drift=False)]
+
+
+def jump_findings(jumps: FeatureJumps) -> list[Finding]:
+    """Features that jumped as none of them did in an earlier week: their feeds have probably broken."""
+    return [
+        Finding(
+            code="feature_jumped",
+            column=name,
+            message=f"{name}: {_jump_words(jumps.sizes[name])} (p {jumps.p_values[name]:.2g} over all features in "
+            f"{jumps.n_weeks} earlier weeks): look at its feed",
+            is_drift=False,
+        )
+        for name in jumps.alarms
+    ]
+
+
+def _jump_words(size: float) -> str:
+    return f"jumped by {size:.1f} times its usual most" if math.isfinite(size) else "moved for the first time"
 
 
 def staleness_findings(current: FeatureFrame, as_of: date) -> list[Finding]:

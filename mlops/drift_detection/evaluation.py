@@ -7,7 +7,7 @@ Every check is the real one (`detect_drift`) on the rows that it would have had 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 
@@ -16,15 +16,20 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from mlops.drift_detection.calibration import calibrate
 from mlops.drift_detection.detect import detect_drift
+from mlops.drift_detection.feature_alarm import WEEK
 from mlops.drift_detection.frozen import detect_drift_from_profile
+from mlops.drift_detection.intervals import Rate, rate_of
 from mlops.drift_detection.past_champions import PastChampions
+from mlops.drift_detection.planting import spreads_of
 from mlops.drift_detection.report import DriftReport, ReferenceUsed
 from mlops.drift_detection.season_check import detect_seasonal_drift
 from mlops.drift_detection.seasons import season_history, season_windows
 from mlops.drift_detection.verdict import Verdict
+from mlops.errors import InsufficientData
 from mlops.features.frame import FeatureFrame, Floats
-from mlops.features.windows import calibration_window, drift_windows, stretched
+from mlops.features.windows import calibration_window, drift_windows, longest_current_days, stretched
 from mlops.ports import Window
 from mlops.strategies import DataPolicy, DriftPolicy, TrainingPolicy
 
@@ -86,6 +91,24 @@ class DayVerdict:
     raw: Verdict
     p_value: float | None
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmEvaluation:
+    """How often the alarm about single features comes in weeks as they were, and with one feature shifted."""
+
+    strategy: str
+    size: float
+    """Of what is planted, in standard deviations of the feature in the reference window"""
+    n_weeks: int
+    """Of five daily checks each"""
+    n_calm: int
+    false_rate: Rate
+    """Share of the weeks with an alarm; real breaks of the past are among them"""
+    false_rate_calm: Rate | None
+    """Of the weeks that begin on a calm day; None without any"""
+    seen_rate: Rate
+    """Share of the weeks in which one feature, shifted from the first of five checks on, is named by one of them"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +191,87 @@ def evaluate(
         },
         verdicts=tuple(found[day] for day in wanted),
     )
+
+
+def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
+    strategy: str,
+    rows: DatedRows,
+    calm: pd.Series,
+    *,
+    data: DataPolicy,
+    drift: DriftPolicy,
+    n_weeks: int,
+    size: float,
+    rng: np.random.Generator,
+    track: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> AlarmEvaluation:
+    """Check the five days of `n_weeks` weeks of the past, as they were and with one feature shifted in each of them.
+
+    `rng` draws the weeks and the features. `size`: of the shift, in the reference's standard deviations.
+    """
+    days = list(rows.rows_by_date)
+    needed = timedelta(days=longest_current_days(data) + data.reference_days + drift.min_calibration_days)
+    first = next((i for i, day in enumerate(days) if day - days[0] >= needed), len(days))
+    possible = np.arange(first, len(days) - WEEK + 1)
+    if not len(possible):
+        raise InsufficientData(f"{strategy}: {days[0]} to {days[-1]} holds no week with {needed.days} days before it")
+    weeks = sorted(rng.choice(possible, size=min(n_weeks, len(possible)), replace=False).tolist())
+    is_calm = dict(zip(pd.DatetimeIndex(calm.index).date, calm.to_numpy(dtype=bool), strict=True))
+    false, seen = [], []
+    for week in track(weeks):
+        checks = [_WeekCheck.of(rows, day, data, drift) for day in days[week : week + WEEK]]
+        feature = str(rng.choice(sorted(rows.features)))
+        shift = size * spreads_of(checks[0].reference).get(feature, 0.0)
+        false.append(any(check.alarms(drift) for check in checks))
+        seen.append(any(feature in check.shifted(feature, shift, days[week]).alarms(drift) for check in checks))
+    of_calm = [fired for week, fired in zip(weeks, false, strict=True) if is_calm.get(days[week])]
+    return AlarmEvaluation(
+        strategy=strategy,
+        size=size,
+        n_weeks=len(weeks),
+        n_calm=len(of_calm),
+        false_rate=rate_of(float(np.mean(false)), len(weeks)),
+        false_rate_calm=rate_of(float(np.mean(of_calm)), len(of_calm)) if of_calm else None,
+        seen_rate=rate_of(float(np.mean(seen)), len(weeks)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WeekCheck:
+    """The rows of one check."""
+
+    history: FeatureFrame
+    reference: FeatureFrame
+    current: FeatureFrame
+    reference_start: date
+
+    @classmethod
+    def of(cls, rows: DatedRows, day: date, data: DataPolicy, drift: DriftPolicy) -> _WeekCheck:
+        reference, current = drift_windows(day, stretched(day, data, rows.rows_by_date))
+        return cls(
+            history=rows.between(calibration_window(reference, drift.calibration_days)),
+            reference=rows.between(reference),
+            current=rows.between(current),
+            reference_start=reference.start,
+        )
+
+    def shifted(self, feature: str, by: float, since: date) -> _WeekCheck:
+        """The same check, the feature's values being higher by so much from a day on."""
+        values = self.current.numbers[feature]
+        later = np.asarray(self.current.dates) >= np.datetime64(since, "D")
+        return replace(self, current=self.current.with_numbers({feature: values + by * later}))
+
+    def alarms(self, drift: DriftPolicy) -> tuple[str, ...]:
+        found = calibrate(
+            self.history,
+            self.reference,
+            self.current,
+            alpha=drift.alpha,
+            feature_alpha=drift.feature_alpha,
+            min_days=drift.min_calibration_days,
+            reference_start=self.reference_start,
+        )
+        return found.jumps.alarms
 
 
 def check_day(

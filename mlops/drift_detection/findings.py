@@ -23,6 +23,7 @@ Code = Literal[
     "kind_changed",
     "duplicate_rows",
     "stale",
+    "feature_jumped",
     "left_out",
     "dates_left_out",
     "future_dates",

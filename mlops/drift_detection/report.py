@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from mlops.drift_detection.verdict import difference
 if TYPE_CHECKING:
     from mlops.drift_detection.calibration import Calibration
     from mlops.drift_detection.distributions import Distribution
+    from mlops.drift_detection.feature_alarm import FeatureJumps
     from mlops.drift_detection.findings import Finding
     from mlops.drift_detection.predictions import PredictionReport
     from mlops.drift_detection.targets import TargetReport
@@ -194,6 +196,7 @@ class DriftReport:
                 "basis": self.basis,
             },
             "calibration": _calibration(self.calibration),
+            "feature_alarms": _feature_alarms(self.calibration.jumps),
             "findings": [asdict(finding) for finding in self.findings],
             "feature_statistics": {
                 name: {"reference": _described(feature.reference), "current": _described(feature.current)}
@@ -304,6 +307,21 @@ def _calibration(calibration: Calibration) -> dict[str, Any]:
         else {
             "last_dates": [str(day) for day in placements.last_dates],
             "statistics": [round(float(value), 6) for value in placements.statistics],
+        },
+    }
+
+
+def _feature_alarms(jumps: FeatureJumps) -> dict[str, Any]:
+    return {
+        "alarms": list(jumps.alarms),
+        "alpha": jumps.alpha,
+        "critical": jumps.critical if jumps.critical is None or math.isfinite(jumps.critical) else None,
+        "n_weeks": jumps.n_weeks,
+        "missing": jumps.missing,
+        "features": {
+            # A feature that never moved before has no size.
+            name: {"size": size if math.isfinite(size) else None, "p_value": jumps.p_values[name]}
+            for name, size in jumps.sizes.items()
         },
     }
 

@@ -104,6 +104,7 @@ def calibrate_season(
         k=k,
         references=references,
         alpha=alpha,
+        feature_alpha=drift.feature_alpha,
         n_history=len(before),
         weights=weights,
     )

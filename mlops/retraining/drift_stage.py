@@ -132,6 +132,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "sampling": document["data"]["sampling"],
         "weights": document["data"]["weights"]["by"],
         "predictions": document["predictions"],
+        "feature_alarms": document["feature_alarms"]["alarms"],
         "n_findings": len(document["findings"]),
         "rule": strategy.drift.rule,
         "raw_verdict": report.raw.verdict,
@@ -152,6 +153,13 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         p_value=report.calibration.p_value,
         retrain_reason=reason,
     )
+    if report.calibration.jumps.alarms:
+        log.warning(
+            "drift.feature_jumped",
+            strategy=strategy.name,
+            features=list(report.calibration.jumps.alarms),
+            action="look at the feeds of these features; a retraining would learn from what they deliver",
+        )
     return StageOutcome(
         result=result,
         run_state=None if trains else RunState.SUCCEEDED,

@@ -31,6 +31,9 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     ]
     lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
     lines += calibration_lines(result)
+    if result.get("feature_alarms"):
+        names = ", ".join(result["feature_alarms"])
+        lines.append(f"  Feed probably broken: {names} (jumped as no feature did in an earlier week)")
     lines += reference_lines(result)
     lines += sampling_lines(result)
     lines += prediction_lines(result)

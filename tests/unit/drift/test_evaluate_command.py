@@ -44,3 +44,11 @@ def test_panels_of_so_many_names_are_drawn_in_place_of_the_strategies() -> None:
     assert [result["strategy"] for result in results] == ["3 names, 1", "3 names, 2"]
     # 34 dates of 3 names have 100 rows.
     assert all(result["days_to_detection"]["2020-03-02"] is not None for result in results)
+
+
+def test_the_alarm_about_single_features_is_measured_in_weeks_of_the_past() -> None:
+    ended = CliRunner().invoke(app, ["evaluate-drift", "--names", "8", "--panels", "1", "--alarms", "3", "--json"])
+    assert ended.exit_code == 0, ended.output
+    (found,) = json.loads(ended.stdout)
+    assert (found["strategy"], found["size"], found["n_weeks"]) == ("8 names, 1", 3.0, 3)
+    assert found["seen_rate"]["share"] > found["false_rate"]["share"]

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.drift_detection.evaluation import DatedRows, calm_days, dated_rows, evaluate
+from mlops.drift_detection.evaluation import DatedRows, calm_days, dated_rows, evaluate, evaluate_alarms
+from mlops.errors import InsufficientData
 from mlops.features.price_universes import feature_rows, price_universes
 from mlops.strategies import DataPolicy, DriftPolicy
 
@@ -17,10 +18,17 @@ BREAK = FIRST + timedelta(days=600)
 
 
 def history(*, shift_after_break: float) -> DatedRows:
-    """700 days of 20 rows; every value moves by `shift_after_break` from the break on."""
+    """Every value moves by `shift_after_break` from the break on."""
+    table = history_table()
+    table.loc[table["date"] >= pd.Timestamp(BREAK), "x"] += shift_after_break
+    return dated_rows(table)
+
+
+def history_table() -> pd.DataFrame:
+    """700 days of 20 rows."""
     rng = np.random.default_rng(0)
     days = [FIRST + timedelta(days=i) for i in range(700)]
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "date": pd.to_datetime(np.repeat(days, 20)),
             "ticker": [f"t{i}" for i in range(20)] * 700,
@@ -28,8 +36,6 @@ def history(*, shift_after_break: float) -> DatedRows:
             "target_return": np.nan,
         }
     )
-    table.loc[table["date"] >= pd.Timestamp(BREAK), "x"] += shift_after_break
-    return dated_rows(table)
 
 
 def always(calm: bool) -> pd.Series:
@@ -94,3 +100,20 @@ def test_universes_by_price_know_nothing_of_the_future() -> None:
     assert (before["steady"].iloc[-1].sum(), before["volatile"].iloc[-1].sum()) == (3, 3)
     assert not (before["steady"] & before["volatile"]).iloc[-1].any()
     assert set(feature_rows(close, before)) == {"momentum", "laggards", "steady", "volatile"}
+
+
+def test_a_planted_shift_is_seen_in_every_week_and_nothing_in_weeks_as_they_were() -> None:
+    found = evaluate_alarms(
+        "growth", history(shift_after_break=0), always(True), data=DataPolicy(), drift=DriftPolicy(), n_weeks=6, size=6.0,
+        rng=np.random.default_rng(1),
+    )  # fmt: skip
+    # A date's mean of 20 values has a deviation of .22: six deviations of the values are 27 of it.
+    assert (found.n_weeks, found.n_calm, found.seen_rate.share, found.false_rate.share) == (6, 6, 1.0, 0.0)
+
+
+def test_without_weeks_enough_it_says_what_is_missing() -> None:
+    with pytest.raises(InsufficientData, match="holds no week with 515 days before it"):  # 60 + 90 + 365
+        evaluate_alarms(
+            "growth", dated_rows(history_table().head(20 * 300)), always(True), data=DataPolicy(), drift=DriftPolicy(),
+            n_weeks=6, size=3.0, rng=np.random.default_rng(1),
+        )  # fmt: skip

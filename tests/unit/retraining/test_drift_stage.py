@@ -28,6 +28,7 @@ from mlops.errors import (
 )
 from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
 from mlops.retraining.drift_stage import check_drift
+from mlops.retraining.narrative import drift_lines
 from mlops.strategies import DataPolicy, DriftPolicy
 from tests.architecture.sources import ROOT
 from tests.support.ledgers import decision_for, promoting
@@ -517,6 +518,7 @@ import sys
 from pathlib import Path
 from mlops.ledger.records import Kind, Stage
 from mlops.retraining.drift_stage import check_drift
+from mlops.retraining.narrative import drift_lines
 from tests.support.ledgers import sqlite_ledger
 from tests.support.services import fake_services
 with sqlite_ledger(Path(sys.argv[1])) as timed:
@@ -551,3 +553,20 @@ def test_one_early_row_changes_neither_the_date_nor_the_verdict_and_is_a_finding
     assert found.result["drift_ratio"] == whole.result["drift_ratio"]
     (finding,) = [one for one in (found.drift_report or {})["findings"] if one["code"] == "dates_left_out"]
     assert finding["message"].startswith(f"after {LAST}, 1 date does not count and 1 row is left out with it")
+
+
+def test_one_broken_feed_is_named_and_leads_to_no_retraining(services: FakeServices) -> None:
+    broken = panel(n_dates=600)
+    values = broken.column("momentum").to_numpy().copy()
+    values[-2 * TICKERS :] += 6.0
+    services.today = FIRST + timedelta(days=599)
+    services.with_source(broken.set_column(broken.column_names.index("momentum"), "momentum", pa.array(values)))
+    services.with_policy(drift=DriftPolicy(alert_share=0.5))  # one of three features is no drift
+    with_champion(services)
+    outcome = checked(services)
+    assert outcome.drift_report is not None
+    assert outcome.result["feature_alarms"] == outcome.drift_report["feature_alarms"]["alarms"] == ["momentum"]
+    assert (outcome.result["retrain"], outcome.next_stage) == (False, None)
+    (finding,) = [one for one in outcome.drift_report["findings"] if one["code"] == "feature_jumped"]
+    assert (finding["column"], finding["is_drift"]) == ("momentum", False)
+    assert "momentum" in "".join(drift_lines(outcome.result))
