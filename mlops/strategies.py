@@ -87,7 +87,7 @@ class DriftPolicy:
     """With a shorter history the calibrated rule says `insufficient`."""
     alpha: float = 0.05
     """The calibrated rule's level: this share of checks without drift may be taken for one."""
-    feature_alpha: float = 0.02
+    feature_alpha: float = 0.015
     """At most this share of weeks has a false alarm about a single feature's feed, over all features together. An alarm
     is a finding and leads to no retraining. 0 switches it off."""
     alert_share: float = 0.3

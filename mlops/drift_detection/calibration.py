@@ -92,7 +92,7 @@ def calibrate(
     current: FeatureFrame,
     *,
     alpha: float = 0.05,
-    feature_alpha: float = 0.02,
+    feature_alpha: float = 0.015,
     min_days: int = 365,
     reference_start: date,
     weights: Weights | None = None,

@@ -16,7 +16,7 @@ past repeats itself, at most a share `alpha` of weeks has an alarm. It is the si
 (1993, Resampling-Based Multiple Testing, section 2.3) with the strategy's own past in place of resamples, dates whole
 and features together. A feature that has an alarm is left out of what the others are compared with. A jump is seen in
 the week in which it comes: what lasts becomes the new level, which the verdict and PSI compare with the reference.
-Missing values have findings of their own. Why so: docs/decisions/0036. Called by `calibration`.
+Missing values have findings of their own. Why so: docs/decisions/0037. Called by `calibration`.
 """
 
 from __future__ import annotations

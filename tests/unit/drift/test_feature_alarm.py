@@ -91,7 +91,7 @@ def test_one_feature_of_45_that_shifts_by_three_deviations_is_named_alone() -> N
 
 def test_nothing_is_named_where_all_features_are_as_ever() -> None:
     fired = [bool(alarms(panel(seed, 20)).alarms) for seed in range(2, 22)]
-    assert sum(fired) <= 2  # 20 checks at 2 % a week
+    assert sum(fired) <= 2  # 20 checks at 1.5 % a week
 
 
 def test_a_unit_of_a_hundred_times_the_value_is_named() -> None:
