@@ -47,6 +47,7 @@ class Endpoints:
             "celery_result_backend": self.celery_result_backend,
             "mlflow_tracking_uri": self.mlflow_tracking_uri,
             "flower_url": self.flower_url,
+            "admin_url": self.admin_url,
             "strategies_file": str(self.strategies_file),
         }
 

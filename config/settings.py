@@ -148,6 +148,9 @@ class Settings(BaseSettings):
     admin_proxies: str | None = Field(None, validation_alias="ACIS_ADMIN_PROXIES")
     """Addresses of reverse proxies, comma between them, whose `X-Forwarded-*` the admin page believes: the visitor's
     address, and https, without which its cookies are not marked secure. Unset: nobody's."""
+    admin_url: str | None = Field(None, validation_alias="ACIS_ADMIN_URL")
+    """Where people reach the admin page, as `https://host/admin`, for the links of MLflow's descriptions; unset: they
+    name the run's id."""
     flower_url: str | None = Field(None, validation_alias="ACIS_FLOWER_URL")
     """Where people reach Flower, for the admin page's links; unset: it links to no task."""
     mlflow_url: str | None = Field(None, validation_alias="ACIS_MLFLOW_URL")

@@ -71,7 +71,8 @@ class Services:
         from mlops.mlflow.registry import MlflowRegistry  # noqa: PLC0415 -- opened on first use
 
         uri = _needed(self.settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI")
-        return MlflowRegistry(uri, owner=self.ledger.identity if self.settings.database_url else None)
+        owner = self.ledger.identity if self.settings.database_url else None
+        return MlflowRegistry(uri, owner=owner, admin_url=self.settings.admin_url)
 
     @cached_property
     def champions(self) -> ChampionModels:

@@ -5,6 +5,7 @@ Called by `gateway` and its parts, with what the library gave them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,42 @@ from mlops.ports import ModelVersion
 
 PAGE = 1000
 """MLflow gives so many in one request."""
+
+
+RECORD_TAG = "acis.record"
+"""Tag of runs and versions that holds many small ones as JSON, so that MLflow's pages show those that people read."""
+IN_RECORD = frozenset(
+    {
+        "run_id", "data_fingerprint", "device", "reason", "n_train", "n_holdout", "n_features", "fit_s", "n_validation",
+        "best_iteration", "folds", "random_split", "random_split_gap", "scrutiny_notes", "tuning", "base_model_sha256",
+        "total_rounds", "recent_start",
+    }
+)  # fmt: skip
+"""Tags that go there: what no release before reads of a version that another release decides about."""
+MAX_RECORD = 6000
+"""Characters; MLflow cuts a run's tag at 8,000. What does not fit stays a tag."""
+
+
+def packed(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags as they are written."""
+    record: dict[str, str] = {}
+    for name in sorted(IN_RECORD & tags.keys(), key=lambda name: (len(tags[name]), name)):
+        tried = {**record, name: tags[name]}
+        if len(json.dumps(tried)) > MAX_RECORD:
+            break
+        record = tried
+    kept = {name: value for name, value in tags.items() if name not in record}
+    return {**kept, RECORD_TAG: json.dumps(record)} if record else kept
+
+
+def unpacked(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags as they were given to `packed`; a record that a hand has broken is left out."""
+    kept = {name: value for name, value in tags.items() if name != RECORD_TAG}
+    try:
+        record = json.loads(tags.get(RECORD_TAG, "{}"))
+    except json.JSONDecodeError:
+        return kept
+    return {**{str(name): str(value) for name, value in record.items()}, **kept} if isinstance(record, dict) else kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +97,7 @@ def logged_run(run: Any) -> LoggedRun:  # noqa: ANN401 -- the library's Run
         status=run.info.status,
         params=run.data.params,
         metrics=run.data.metrics,
-        tags=run.data.tags,
+        tags=unpacked(run.data.tags),
         experiment_id=run.info.experiment_id,
         ended_at=datetime.fromtimestamp(run.info.end_time / 1000, tz=UTC) if run.info.end_time else None,
         is_deleted=run.info.lifecycle_stage == "deleted",
@@ -76,7 +113,7 @@ def model_version(item: Any, aliases: Mapping[str, list[str]] | None = None) -> 
         stage=item.current_stage or "None",
         aliases=tuple(sorted(found)),
         run_id=item.run_id or None,
-        tags=dict(item.tags),
+        tags=unpacked(item.tags),
         metrics={},
         created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, tz=UTC),
         source=item.source or "",

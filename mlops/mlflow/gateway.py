@@ -33,9 +33,10 @@ from mlops.errors import (
 )
 from mlops.failpoints import external_write
 from mlops.mlflow.counting import Counting
-from mlops.mlflow.entities import PAGE, LoggedRun, logged_run, model_version, pages, walk
+from mlops.mlflow.entities import PAGE, LoggedRun, logged_run, model_version, packed, pages, walk
 from mlops.mlflow.failures import innermost, is_collision
 from mlops.mlflow.model_requirements import requirements
+from mlops.mlflow.notes import KIND, KIND_TAG, NOTE_TAG
 from mlops.ports import ModelVersion
 from mlops.sqlstates import told_may_pass
 from mlops.volumes import says_full
@@ -104,14 +105,16 @@ class Gateway(Counting):
 
     # -- runs
 
-    def experiment_id(self, name: str) -> str:
-        """Id of the experiment, which is made where it does not exist.
+    def experiment_id(self, name: str, *, note: str = "") -> str:
+        """Id of the experiment, which is made where it does not exist, and described where nobody has.
 
         Asked anew each time: ids count up from 1, so after MLflow was recreated a remembered one names nothing, or
         another experiment.
         """
         with self._translated(f"experiment {name!r}"):
             found = self._found_experiment(name) or self._made_experiment(name)
+            if note and self._seen_experiments.get(name) != found:
+                self._describe_experiment(found, note)
         self._seen_experiments[name] = found
         return found
 
@@ -131,7 +134,7 @@ class Gateway(Counting):
         # The experiment was found a moment ago: the whole is tried again, and finds or makes it.
         gone = RegistryUnavailable
         with self._translated(f"run {name!r}", missing=gone), external_write("registry.create_run"):
-            run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
+            run = self._client.create_run(experiment_id, run_name=name, tags=packed(tags))
             return str(run.info.run_id)
 
     def log(
@@ -373,17 +376,31 @@ class Gateway(Counting):
 
     # -- versions
 
-    def create_version(self, name: str, *, model_id: str, run_id: str | None, tags: Mapping[str, str]) -> str:
-        """Number of a new version of a stored model; the registered model is made where it does not exist."""
+    def create_version(
+        self,
+        name: str,
+        *,
+        model_id: str,
+        run_id: str | None,
+        tags: Mapping[str, str],
+        note: str = "",
+        model_note: str = "",
+    ) -> str:
+        """Number of a new version of a stored model; the registered model is made where it does not exist.
+
+        note, model_note : descriptions of the version and of the model, in markdown
+        """
         with self._translated(f"model {name!r}"):
-            try:
-                self._client.create_registered_model(name)
-            except MlflowException as exc:
-                if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
+            self._described_model(name, model_note)
             with external_write("registry.create_model_version"):
                 created = self._client.create_model_version(
-                    name, f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags), await_creation_for=0
+                    name,
+                    f"models:/{model_id}",
+                    run_id=run_id,
+                    model_id=model_id,
+                    tags=packed(tags),
+                    description=note or None,
+                    await_creation_for=0,
                 )
             return str(created.version)
 
@@ -440,6 +457,20 @@ class Gateway(Counting):
         what = f"model {name!r} version {number}"
         with self._translated(what, missing=VersionNotFound), external_write("registry.set_tag"):
             self._client.set_model_version_tag(name, number, key, value)
+
+    def rewrite_note(self, name: str, number: str, run_id: str | None, rewrite: Callable[[str], str]) -> None:
+        """Change a version's description and that of its run, where they are there and it makes a difference."""
+        what = f"model {name!r} version {number}"
+        with self._translated(what, missing=VersionNotFound), external_write("registry.describe"):
+            there = self._client.get_model_version(name, number).description or ""
+            if rewrite(there) != there:
+                self._client.update_model_version(name, number, description=rewrite(there))
+        if run_id is None:
+            return
+        with suppress(ModelNotFound), self._translated(f"run {run_id}"), external_write("registry.describe_run"):
+            there = self._client.get_run(run_id).data.tags.get(NOTE_TAG, "")
+            if rewrite(there) != there:
+                self._client.set_tag(run_id, NOTE_TAG, rewrite(there))
 
     def set_stage(self, name: str, number: str, stage: str) -> None:
         """Move one version, and no other: with the archive flag, two concurrent moves leave two in Production."""
@@ -521,6 +552,24 @@ class Gateway(Counting):
             if exc.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
                 raise
             return found
+
+    def _describe_experiment(self, experiment_id: str, note: str) -> None:
+        """Once per process, and never over what a person wrote."""
+        there = self._client.get_experiment(experiment_id).tags
+        for key, value in {NOTE_TAG: note, KIND_TAG: KIND}.items():
+            if key not in there:
+                with external_write("registry.set_experiment_tag"):
+                    self._client.set_experiment_tag(experiment_id, key, value)
+
+    def _described_model(self, name: str, note: str) -> None:
+        """The registered model, made where it does not exist, and described where nobody has."""
+        try:
+            self._client.create_registered_model(name, description=note or None)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            if note and not self._client.get_registered_model(name).description:
+                self._client.update_registered_model(name, description=note)
 
     def _aliases(self, name: str) -> dict[str, list[str]]:
         """Aliases by version; a search does not give them."""

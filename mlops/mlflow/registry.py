@@ -29,6 +29,7 @@ from mlops.errors import (
     VersionNotFound,
 )
 from mlops.mlflow.failures import gone_is_temporary
+from mlops.mlflow.notes import NOTE_TAG, TRAININGS, decided, linked
 from mlops.mlflow.report_runs import is_of_checks, log_report
 from mlops.ports import (
     DIGEST_TAG,
@@ -85,14 +86,17 @@ class MlflowRegistry:
         experiment: str = EXPERIMENT,
         n_jobs: int = 1,
         owner: Callable[[], LedgerIdentity] | None = None,
+        admin_url: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """n_jobs: threads of the classifiers that are loaded, since MLflow does not keep that number.
 
         owner: the ledger that this MLflow must belong to, which the first that asks makes it. None: anybody's.
+        admin_url: where people reach the admin page, for the links of descriptions.
         """
         self.tracking_uri = tracking_uri
         self._owner, self._monotonic = owner, monotonic
+        self._admin_url = admin_url
         self._own_until = float("-inf")
         self._experiment_name = experiment
         self._n_jobs = n_jobs
@@ -132,7 +136,7 @@ class MlflowRegistry:
 
     @property
     def _experiment(self) -> str:
-        return self._gateway.experiment_id(self._experiment_name)
+        return self._gateway.experiment_id(self._experiment_name, note=TRAININGS)
 
     # -- training
 
@@ -148,13 +152,22 @@ class MlflowRegistry:
         with gone_is_temporary(f"the training of run {trained.ledger_run_id}") if left is None else nullcontext():
             if left is None:
                 run_id, model_id, digest = self._logged(trained, before_write)
+                note = self._linked(trained.note, trained.ledger_run_id)
                 tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
             else:
                 # Its model, so its words too: the attempt that finds it may have seen newer data.
                 run_id, model_id = left.run_id, left.tags[MODEL_TAG]
+                note = left.tags.get(NOTE_TAG, "")
                 tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
             before_write()
-            made = self._gateway.create_version(trained.model_name, model_id=model_id, run_id=run_id, tags=tags)
+            made = self._gateway.create_version(
+                trained.model_name,
+                model_id=model_id,
+                run_id=run_id,
+                tags=tags,
+                note=note,
+                model_note=trained.model_note,
+            )
         registered = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
         if registered is None:
             message = f"the version of run {trained.ledger_run_id} was made, but MLflow does not show it yet"
@@ -167,6 +180,7 @@ class MlflowRegistry:
     def log_failure(self, failed: FailedTraining) -> None:
         """A run that FAILED; no version. Nothing says RUNNING while a model is fitted, so nothing can be left so."""
         tags = {**failed.tags, RUN_TAG: failed.ledger_run_id, FAILURE_TAG: failed.reason[:MAX_REASON]}
+        tags[NOTE_TAG] = self._linked(f"**The training failed.** {failed.reason[:MAX_REASON]}", failed.ledger_run_id)
         run_id = self._gateway.create_run(self._experiment, failed.run_name, tags)
         try:
             self._gateway.log(run_id, params=failed.params)
@@ -201,7 +215,7 @@ class MlflowRegistry:
 
     def log_report(self, report: ReportRecord) -> RegistryRun:
         """Log a drift check in the experiment of its strategy's; a repeated call finds the first one's run."""
-        return log_report(self._gateway, report)
+        return log_report(self._gateway, report, note=self._linked(report.note, report.ledger_run_id))
 
     def drop_report(self, run_id: str) -> None:
         """Delete a run that `log_report` made beside another's."""
@@ -431,6 +445,8 @@ class MlflowRegistry:
                 self._gateway.set_tag(model_name, version, key, value)
         if target.stage != stage:
             self._gateway.set_stage(model_name, version, stage)
+        if "acis.decision" in tags:
+            self._gateway.rewrite_note(model_name, version, target.run_id, lambda note: decided(note, tags, stage))
         alias = {"Production": CHAMPION, "Staging": CHALLENGER}.get(stage)
         if alias and alias not in target.aliases:
             self._gateway.set_alias(model_name, alias, version)
@@ -461,6 +477,9 @@ class MlflowRegistry:
 
     # -- inside
 
+    def _linked(self, note: str, ledger_run_id: str) -> str:
+        return linked(note, self._admin_url, ledger_run_id)
+
     def _is_ours(self, experiment: str) -> bool:
         return experiment == self._experiment_name or is_of_checks(experiment)
 
@@ -469,6 +488,7 @@ class MlflowRegistry:
         before_write()
         self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
         tags = {**trained.tags, RUN_TAG: trained.ledger_run_id}
+        tags[NOTE_TAG] = self._linked(trained.note, trained.ledger_run_id)
         experiment = self._experiment
         run_id = self._gateway.create_run(experiment, trained.run_name, tags)
         try:

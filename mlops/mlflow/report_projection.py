@@ -23,6 +23,7 @@ from mlops.errors import (
     TemporaryError,
 )
 from mlops.ledger.records import LIVE
+from mlops.mlflow.notes import table
 from mlops.ports import ReportRecord
 from mlops.retraining.report_files import page_of
 
@@ -138,8 +139,26 @@ def report_record(stored: StoredReport, page: str) -> ReportRecord:
             "reason": str(verdict.get("reason", ""))[:_MAX_TAG],
             "acis.kind": "drift_report",
         },
+        note=_note(stored, said),
         files={"drift_report.json": json.dumps(document, indent=1), "drift_report.html": page},
     )
+
+
+def _note(stored: StoredReport, said: str) -> str:
+    """What MLflow's pages say of the check in words."""
+    document = stored.document
+    verdict, windows = document.get("verdict") or {}, document.get("windows") or {}
+    rows = [
+        (name, windows[name].get("start", ""), windows[name].get("end", ""), f"{document[count]:,}")
+        for name, count in (("reference", "n_samples_reference"), ("current", "n_samples_current"))
+        if isinstance(windows.get(name), Mapping)
+    ]
+    parts = [
+        f"**{stored.strategy}**, drift check as of {stored.as_of}: **{said}**",
+        str(verdict.get("reason", ""))[:_MAX_TAG],
+        table(("", "from", "to", "rows"), *rows) if rows else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _metrics(document: Mapping[str, Any]) -> dict[str, float]:

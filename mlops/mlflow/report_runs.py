@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlops.errors import RegistryError
 from mlops.mlflow.failures import gone_is_temporary
+from mlops.mlflow.notes import NOTE_TAG, checks_note
 from mlops.ports import RegistryRun
 
 if TYPE_CHECKING:
@@ -31,20 +32,20 @@ def is_of_checks(experiment: str) -> bool:
     return experiment.startswith(_PREFIX)
 
 
-def log_report(gateway: Gateway, report: ReportRecord) -> RegistryRun:
-    """The check's run: the finished one that is there, else a new one with all its content.
+def log_report(gateway: Gateway, report: ReportRecord, *, note: str) -> RegistryRun:
+    """The check's run, described by `note`: the finished one that is there, else a new one with all its content.
 
     An attempt that died in between leaves a run in state RUNNING, which the next one takes up.
     """
     if "'" in report.ledger_run_id:
         message = f"run id {report.ledger_run_id!r} cannot be searched for; it holds a quote"
         raise RegistryError(message)
-    experiment = gateway.experiment_id(experiment_of_checks(report.strategy))
+    experiment = gateway.experiment_id(experiment_of_checks(report.strategy), note=checks_note(report.strategy))
     found = gateway.runs([experiment], f"tags.`{RUN_TAG}` = '{report.ledger_run_id}'")
     run_id = next((run.run_id for run in found if run.status == "FINISHED"), None)
     if run_id is None:
         begun = next((run.run_id for run in found), None)
-        tags = {**report.tags, RUN_TAG: report.ledger_run_id}
+        tags = {**report.tags, RUN_TAG: report.ledger_run_id, NOTE_TAG: note}
         run_id = begun or gateway.create_run(experiment, report.run_name, tags)
         with gone_is_temporary(f"the report of run {report.ledger_run_id}"):
             gateway.log(run_id, params=report.params, metrics=report.metrics)

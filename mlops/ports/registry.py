@@ -84,6 +84,10 @@ class TrainedModel:
     trials: tuple[TrialRecord, ...] = ()
     """Logged as runs of their own below this one."""
     trials_metric: str = ""
+    note: str = ""
+    """What it was trained on and how it was judged, in markdown: the description of its run and of its version."""
+    model_note: str = ""
+    """The description of the registered model, where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +129,8 @@ class ReportRecord:
     tags: Mapping[str, str]
     files: Mapping[str, str]
     """Artifact name → text"""
+    note: str = ""
+    """What was found, in markdown: the description of its run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,12 +36,15 @@ def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -
         label=policy.label,
         horizon_dates=policy.horizon_dates,
     )
+    name = judged.strategy.name
+    trained = f"{name}, trained {split.first_train} to {split.last_train}, n = {int(split.train.sum()):,}"
+    held_out = f"{name}, held out {split.first_holdout} to {split.last_holdout}"
     others = {
-        "importance.png": importance_figure(judged.model, features),
-        "shap_summary.png": contributions_figure(explained),
+        "importance.png": importance_figure(judged.model, features, about=trained),
+        "shap_summary.png": contributions_figure(explained, about=held_out),
     }
     if curve is not None:
-        others["signal.png"] = signal_figure(curve)
+        others["equity_curve.png"] = signal_figure(curve, about=held_out)
     card = folder / "model_card.md"
     text = model_card(
         judged.strategy,
@@ -55,7 +58,7 @@ def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -
     card.write_text(text, encoding="utf-8")
     return {
         **judged.scrutiny.files(folder),
-        **training_plots(rows.y[held], judged.probability, folder, others=others),
+        **training_plots(rows.y[held], judged.probability, folder, about=held_out, others=others),
         IMPORTANCE_ARTIFACT: importance_csv(judged.model, features, folder / IMPORTANCE_ARTIFACT),
         "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),
         "model_card.md": card,

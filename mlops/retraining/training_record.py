@@ -13,6 +13,7 @@ import pandas as pd
 import xgboost as xgb
 
 from mlops.features.frame import left_out
+from mlops.mlflow.notes import model_note, table
 from mlops.ports import PROFILE_ARTIFACT, XGBOOST_TAG, TrainedModel
 from mlops.promotion.findings import INCOMPLETE, STALE
 from mlops.retraining.champion_base import HORIZON_TAG, Beginning
@@ -22,6 +23,7 @@ from mlops.training.feature_names import encoded_names
 from mlops.training.fingerprint import data_fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date
     from pathlib import Path
 
@@ -145,7 +147,45 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profil
         dataset_name=f"{strategy.name} {judged.as_of}",
         trials=judged.tuned.trials if judged.tuned is not None else (),
         trials_metric=judged.tuned.metric if judged.tuned is not None else "",
+        note=_note(judged, tags),
+        model_note=model_note(strategy.name, strategy.description, strategy.training.label),
     )
+
+
+#: What a description shows of the metrics, by name.
+_SHOWN = {
+    "accuracy": "accuracy",
+    "holdout_majority_accuracy": "majority class",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "f1_score": "F1",
+    "sharpe_ratio": "Sharpe ratio",
+}
+
+
+def _note(judged: JudgedModel, tags: Mapping[str, str]) -> str:
+    """What MLflow's pages say of the training in words."""
+    grant, _split, training = judged.grant, judged.split, judged.strategy.training
+    metrics = judged.evaluation.metrics
+    shown = {title: f"{metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics}
+    findings = [f"- {found.words}" for found in judged.scrutiny.findings]
+    parts = [
+        (
+            f"**{judged.strategy.name}**, {grant.kind.value} as of {judged.as_of}, asked for by {grant.requested_by}: "
+            f"{grant.reason[:MAX_TAG]}"
+        ),
+        f"Predicts whether `{training.label}`, {training.horizon_dates} dates ahead.",
+        table(
+            ("", "from", "to", "rows"),
+            ("trained on", tags["train_start"], tags["train_end"], f"{int(tags['n_train']):,}"),
+            ("held out", tags["holdout_start"], tags["holdout_end"], f"{int(tags['n_holdout']):,}"),
+        ),
+        "On the held-out dates:",
+        table(tuple(shown), tuple(shown.values())) if shown else "nothing could be measured",
+        f"Warning: {tags['warning']}" if "warning" in tags else "",
+        "\n".join(["Too good to be true, old or incomplete:", *findings]) if findings else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _params(judged: JudgedModel) -> dict[str, Any]:

@@ -22,17 +22,21 @@ _LABELS = 0.3
 """Of the width, for the names of features."""
 
 
-def importance_figure(model: xgb.XGBClassifier, features: Sequence[str]) -> Figure:
+def importance_figure(model: xgb.XGBClassifier, features: Sequence[str], *, about: str = "") -> Figure:
     """Shares of the total gain, the largest on top."""
-    figure, axes = begin("Importance", "share of the total gain", "", left=_LABELS)
+    figure, axes = begin(
+        f"Importance, {len(features)} features", "share of the total gain", "", about=about, left=_LABELS
+    )
     top = feature_importance(model, features)[:TOP_FEATURES][::-1]
     axes.barh([part.feature for part in top], [part.share for part in top])
     return figure
 
 
-def contributions_figure(found: Contributions) -> Figure:
+def contributions_figure(found: Contributions, *, about: str = "") -> Figure:
     """One dot per row and feature: where it moved the prediction, coloured by the feature's rank among the rows."""
-    figure, axes = begin("SHAP values; blue: low, red: high value of the feature", "log odds", "", left=_LABELS)
+    title = "SHAP values; blue: low, red: high value of the feature"
+    about = f"{about}, a sample of n = {len(found.values):,}" if about else ""
+    figure, axes = begin(title, "log odds", "", about=about, left=_LABELS)
     top = found.order()[:TOP_EXPLAINED][::-1]
     n = len(found.values)
     heights = np.repeat(np.arange(len(top)), n) + np.tile(np.linspace(-0.3, 0.3, n), len(top))

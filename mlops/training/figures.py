@@ -14,17 +14,21 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DPI = 80
+_DPI = 110
 
 
-def begin(title: str, x: str, y: str, *, left: float = 0.12) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes; `left`: the share of its width that the labels of y need."""
+def begin(title: str, x: str, y: str, *, about: str = "", left: float = 0.1) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes.
+
+    about : of which strategy, dates and rows it is, under the title      left : share of the width for the labels of y
+    """
     # Fixed margins: a layout engine draws every figure twice.
-    figure = Figure(figsize=(6.0, 4.5), dpi=_DPI)
-    axes = figure.add_axes((left, 0.12, 0.96 - left, 0.78))
+    figure = Figure(figsize=(8.6, 5.8), dpi=_DPI)
+    axes = figure.add_axes((left, 0.1, 0.97 - left, 0.78))
     axes.set(xlabel=x, ylabel=y)
-    # With a place of its own: else it is searched for among all labels, a quarter of the drawing.
-    axes.set_title(title, y=1.0, pad=6)
+    # With places of their own: else they are searched for among all labels, a quarter of the drawing.
+    figure.text(left, 0.945, title, fontsize=13, fontweight="bold")
+    figure.text(left, 0.905, about, fontsize=10, color="dimgrey")
     return figure, axes
 
 

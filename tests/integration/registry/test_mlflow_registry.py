@@ -464,3 +464,43 @@ def test_a_model_whose_registered_version_was_deleted_is_registered_from_its_tra
     assert found is not None
     assert (found.version, found.identity, found.run_id) == ("1", lost.identity, lost.run_id)
     assert found.metrics == lost.metrics
+
+
+def test_a_training_is_described_on_its_run_its_version_and_its_model_and_so_is_what_was_decided(
+    mlflow_url: str, client: MlflowClient, name: str
+) -> None:
+    registry = MlflowRegistry(mlflow_url, admin_url="http://page/admin")
+    trained = replace(
+        trained_model(f"run-{name}", model_name=name),
+        note="Trained on 2020.",
+        model_note="Predicts growth.",
+        tags={"strategy": "growth", "fit_s": "1.0", "n_train": "9"},
+    )
+    version = registry.log_training(trained)
+    assert version.tags.items() >= trained.tags.items()
+    shown = client.get_model_version(name, version.version)
+    assert {"fit_s", "n_train"}.isdisjoint(shown.tags)
+    assert shown.description == f"Trained on 2020.\n\n[The run on the admin page](http://page/admin/runs/run-{name})"
+    assert client.get_run(str(version.run_id)).data.tags["mlflow.note.content"] == shown.description
+    assert client.get_registered_model(name).description == "Predicts growth."
+    reasons = {"acis.decision": "promote", "acis.reasons": "better", "acis.actor": "policy"}
+    registry.apply_stage(name, version.version, "Production", seq=1, tags=reasons)
+    for note in (
+        client.get_model_version(name, version.version).description,
+        client.get_run(str(version.run_id)).data.tags["mlflow.note.content"],
+    ):
+        assert note.endswith("**Promoted**, by policy; stage Production\n\n- better")
+
+
+def test_an_experiment_is_described_and_opens_on_runs_and_what_a_person_wrote_stays(
+    mlflow_url: str, client: MlflowClient, name: str
+) -> None:
+    registry = MlflowRegistry(mlflow_url, experiment=name)
+    registry.log_failure(FailedTraining(ledger_run_id=f"run-{name}", run_name="r", reason="no", params={}, tags={}))
+    tags = client.get_experiment_by_name(name).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "Every training" in tags["mlflow.note.content"]
+    client.set_experiment_tag(client.get_experiment_by_name(name).experiment_id, "mlflow.note.content", "ours")
+    other = MlflowRegistry(mlflow_url, experiment=name)
+    other.log_failure(FailedTraining(ledger_run_id=f"other-{name}", run_name="r", reason="no", params={}, tags={}))
+    assert client.get_experiment_by_name(name).tags["mlflow.note.content"] == "ours"

@@ -498,7 +498,7 @@ def test_sizes_and_counts_are_among_the_metrics_and_summaries_among_the_files(
     assert metrics["n_train_positive"] + metrics["n_train_negative"] == outcome.result["n_train"]
     assert metrics["n_holdout_positive"] + metrics["n_holdout_negative"] == outcome.result["n_holdout"]
     assert metrics["model_size_bytes"] == len(model.model.get_booster().save_raw("ubj"))
-    plots = ["roc", "precision_recall", "calibration", "confusion", "importance", "shap_summary", "signal"]
+    plots = ["roc", "precision_recall", "calibration", "confusion", "importance", "shap_summary", "equity_curve"]
     assert set(model.artifacts) >= {f"plots/{name}.png" for name in plots} | {"shap_summary.csv"}
     assert model.run_name == f"growth {LAST} retrain"
 

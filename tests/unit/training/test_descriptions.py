@@ -67,10 +67,10 @@ def test_the_plots_are_pictures_and_touch_no_global_state(tmp_path: Path) -> Non
     others = {
         "importance.png": importance_figure(model, FEATURES),
         "shap_summary.png": contributions_figure(contributions(model, x[:50], FEATURES)),
-        "signal.png": signal_figure(curve),
+        "equity_curve.png": signal_figure(curve),
     }
     found = training_plots(data.y, model.predict_proba(x)[:, 1], tmp_path, others=others)
-    names = ["roc", "precision_recall", "calibration", "confusion", "importance", "shap_summary", "signal"]
+    names = ["roc", "precision_recall", "calibration", "confusion", "importance", "shap_summary", "equity_curve"]
     assert set(found) == {f"plots/{name}.png" for name in names}
     assert all(path.read_bytes().startswith(PNG) for path in found.values())
     assert ("matplotlib.pyplot" in sys.modules) == before
