@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import TextIO
 
 import structlog
@@ -11,6 +14,22 @@ import structlog
 
 def set_up_logging(*, level: str = "INFO", style: str = "console") -> None:
     """Send structlog's events and the standard library's to standard error, as text or as JSON lines."""
+    _set_up(_PatientHandler(sys.stderr), level=level, style=style, colours=sys.stderr.isatty())
+
+
+def set_up_command_logging(folder: Path | None, *, verbose: bool = False) -> None:
+    """Of a command that a person runs: the log goes to `commands.log` in `folder`; the terminal has words alone.
+
+    folder : None: nothing is kept      verbose : standard error gets it, in place of the file
+    """
+    if verbose:
+        set_up_logging(level="INFO")
+        return
+    handler = logging.NullHandler() if folder is None else _PatientFile(folder / "commands.log")
+    _set_up(handler, level="INFO", style="console", colours=False)
+
+
+def _set_up(handler: logging.Handler, *, level: str, style: str, colours: bool) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -19,9 +38,7 @@ def set_up_logging(*, level: str = "INFO", style: str = "console") -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if style == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        else structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -29,7 +46,6 @@ def set_up_logging(*, level: str = "INFO", style: str = "console") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = _PatientHandler(sys.stderr)
     tail: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if style == "json":
         tail.append(structlog.processors.format_exc_info)
@@ -50,6 +66,24 @@ class _PatientHandler(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the library's name
         """The library would print a traceback there."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
+class _PatientFile(RotatingFileHandler):
+    """A file of at most two times 5 MB, made with its first line; a line that cannot be written is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A folder that is not there, or not ours to write in, is nobody's error."""
+        with suppress(OSError):
+            Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the library's name
+        """The library would print a traceback on the user's terminal."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
 

@@ -6,6 +6,27 @@ import getpass
 import sys
 from pathlib import Path
 
+_shown: list[bool] = []
+"""Whether the command's log is on standard error; empty before it was asked for."""
+
+
+def command_log(*, verbose: bool | None = None) -> None:
+    """Send the log of this command where it belongs, once: no line of it between what the command says.
+
+    verbose : None: as it was asked for first, else not
+    """
+    from config.log_setup import set_up_command_logging  # noqa: PLC0415 -- `acis --help` is quick without
+    from config.settings import SettingsError, load_settings  # noqa: PLC0415 -- the same
+
+    if verbose is None and _shown:
+        return
+    _shown[:] = [bool(verbose)]
+    try:
+        folder = load_settings().var_dir / "log"
+    except SettingsError:  # the command itself says so
+        folder = None
+    set_up_command_logging(folder, verbose=bool(verbose))
+
 
 def command() -> str:
     """`acis check`, `drift_detector.py`, or the program that imported the documented functions."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from mlops.cli import (
@@ -24,13 +26,25 @@ from mlops.cli import (
     servers,
     work,
 )
+from mlops.invocation import command_log
 
 app = typer.Typer(
-    help="Keeps trading-strategy models fresh, and lets no bad one into production.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the log on standard error; else var/log/commands.log has it.")
+    ] = False,
+) -> None:
+    """Keeps trading-strategy models fresh, and lets no bad one into production."""
+    command_log(verbose=verbose)
+
+
 app.command("up")(servers.up)
 app.command("status")(servers.status)
 app.command("stop")(servers.stop)

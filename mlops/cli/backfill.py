@@ -36,14 +36,11 @@ def backfill(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.cli.interruption import Interruption
     from mlops.console import FINDING, OK, err, guarded, out, print_json
     from mlops.retraining.backfill import backfill as backfill_of
     from mlops.retraining.backfill import backfill_dates, checked_namespace
-
-    set_up_logging(level="ERROR")
 
     def body() -> int:
         services = connect()

@@ -55,7 +55,6 @@ def compare(
     json: AsJson = False,
 ) -> None:
     """Metrics of the strategies' models in one stage side by side, or of two versions of one strategy with the test."""
-    from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.console import guarded, out, print_json
     from mlops.errors import ConfigurationError
@@ -76,7 +75,6 @@ def compare(
             out.print(_side_by_side(frame) if len(frame) else f"No model is in stage {stage}.")
         return 0
 
-    set_up_logging(level="WARNING")
     raise typer.Exit(guarded(body))
 
 
@@ -129,7 +127,6 @@ def _decide(
     *,
     override: str | None = None,
 ) -> int:
-    from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
     from mlops.invocation import command_line_actor
@@ -137,8 +134,6 @@ def _decide(
     from mlops.retraining.launch import launch
     from mlops.retraining.narrative import error_of, is_error
     from mlops.retraining.run_requests import rollback_request, run_request
-
-    set_up_logging(level="WARNING")
 
     def body() -> int:
         services = connect()

@@ -111,12 +111,9 @@ def _answers(
 
 
 def _answer_waiting(answer: Answer, tag: list[str] | None, everything: bool, reason: str, json: bool) -> int:
-    from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.console import FINDING, OK, guarded, out, print_json
     from mlops.retraining.bulk import Asker, answer_waiting, summed_up, waiting_of
-
-    set_up_logging(level="WARNING")
 
     def body() -> int:
         services = connect()
@@ -139,15 +136,12 @@ def _answer_waiting(answer: Answer, tag: list[str] | None, everything: bool, rea
 def _answer(
     run_id: str, answer: Answer, reason: str, digest: str | None, queue: bool, json: bool, views: list[RunView]
 ) -> int:
-    from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded
     from mlops.ledger.records import Accepted, Stage
     from mlops.retraining.approval import approval_request, refuse_joined
     from mlops.retraining.launch import launch
     from mlops.retraining.narrative import error_of, is_error
-
-    set_up_logging(level="WARNING")
 
     def body() -> int:
         services = connect()

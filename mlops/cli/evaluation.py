@@ -175,10 +175,8 @@ def _checked(
 def _bars(quiet: bool) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from config.log_setup import set_up_logging
     from mlops.console import err
 
-    set_up_logging(level="WARNING")
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

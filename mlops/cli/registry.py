@@ -56,7 +56,6 @@ def restore(
     with the digest that the ledger knows. A registry that a champion was restored to counts as the true one. Exit code
     1 where a champion is gone.
     """
-    from config.log_setup import set_up_logging
     from mlops.bootstrap import connect
     from mlops.console import FINDING, OK, guarded, out, print_json
     from mlops.invocation import command_line_actor
@@ -76,7 +75,6 @@ def restore(
             out.print(f"{one.strategy}: {one.words}", markup=False)
         return FINDING if any(one.state == "gone" for one in found) else OK
 
-    set_up_logging(level="ERROR")
     raise typer.Exit(guarded(body))
 
 

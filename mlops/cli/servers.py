@@ -164,7 +164,6 @@ def migrate(json: AsJson = False) -> None:
 
 
 def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) -> int:
-    from config.log_setup import set_up_logging
     from config.settings import load_settings
     from mlops.bootstrap import connect
     from mlops.console import ERROR, FINDING, OK
@@ -174,7 +173,6 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
     from mlops.servers.secrets import ensure_secrets
     from mlops.servers.stack import Stack
 
-    set_up_logging(level="WARNING")
     # Where either the database or the features are the user's, the data is.
     sample = settings.feature_url is None
     stack = Stack(_options(settings, sample=sample), prepare=lambda found: _prepare(found, sample=sample))

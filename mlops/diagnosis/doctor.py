@@ -76,7 +76,9 @@ def _caught(subject: str, answers: list[Answer]) -> Iterator[None]:
         # A defect of one question hides no other's answer.
         log.exception("doctor.question_crashed", subject=subject)
         found = f"this question itself failed: {type(exc).__name__}: {without_credentials(str(exc))}"
-        answers.append(Answer(subject=subject, level="error", found=found, mend="report it, with the lines above"))
+        answers.append(
+            Answer(subject=subject, level="error", found=found, mend="report it, with the end of var/log/commands.log")
+        )
 
 
 def _strategies(services: Services) -> Iterator[Answer]:

@@ -14,10 +14,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from config.log_setup import set_up_logging
 from mlops.bootstrap import connect
 from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
-from mlops.invocation import command_line_actor
+from mlops.invocation import command_line_actor, command_log
 from mlops.ledger.records import Kind, RunView, Stage
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import error_of, is_error
@@ -141,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
     options = parser.parse_args(arguments)
-    set_up_logging(level="WARNING")
+    command_log()
 
     def body() -> int:
         if options.html is not None:

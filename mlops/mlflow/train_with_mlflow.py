@@ -11,11 +11,10 @@ import argparse
 import sys
 from datetime import date
 
-from config.log_setup import set_up_logging
 from mlops.bootstrap import connect
 from mlops.console import ERROR, OK, StageDisplay, err, guarded, out, print_json
 from mlops.errors import AcisError
-from mlops.invocation import command_line_actor
+from mlops.invocation import command_line_actor, command_log
 from mlops.ledger.records import Kind, RunView, Stage
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import error_of, is_error
@@ -140,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
     options = parser.parse_args(arguments)
-    set_up_logging(level="WARNING")
+    command_log()
 
     def body() -> int:
         display = StageDisplay(quiet=options.json)

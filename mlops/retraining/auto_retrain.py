@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from config.log_setup import set_up_logging
 from mlops.bootstrap import Services, connect
 from mlops.console import FINDING, OK, StageDisplay, as_json, err, guarded, out, print_json
 from mlops.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
-from mlops.invocation import command_line_actor
+from mlops.invocation import command_line_actor, command_log
 from mlops.ledger.records import Kind, RunView
 from mlops.retraining.launch import launch
 from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
@@ -125,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
     parser.add_argument("--json", action="store_true", help="print runs and summary as JSON")
     options = parser.parse_args(arguments)
-    set_up_logging(level="WARNING")
+    command_log()
 
     def body() -> int:
         quiet = options.json or options.summary
