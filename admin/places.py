@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from config.settings import Settings
-from mlops.addresses import without_credentials
+from mlops.addresses import MLFLOW_VIEW, without_credentials
 
 
 def mlflow_home(settings: Settings) -> str | None:
@@ -18,13 +18,13 @@ def mlflow_home(settings: Settings) -> str | None:
 def mlflow_run(settings: Settings, run_id: str | None) -> str | None:
     """A run there."""
     home = mlflow_home(settings)
-    return f"{home}/#/runs/{quote(run_id)}" if home and run_id else None
+    return f"{home}/#/runs/{quote(run_id)}?{MLFLOW_VIEW}" if home and run_id else None
 
 
 def mlflow_model(settings: Settings, model_name: str) -> str | None:
     """A registered model there."""
     home = mlflow_home(settings)
-    return f"{home}/#/models/{quote(model_name)}" if home else None
+    return f"{home}/#/models/{quote(model_name)}?{MLFLOW_VIEW}" if home else None
 
 
 def flower_task(settings: Settings, task_id: str | None) -> str | None:

@@ -8,6 +8,11 @@ import re
 _CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]*@")
 
 
+MLFLOW_VIEW = "workflowType=machine_learning"
+"""At the end of an address of MLflow's pages: they open on runs and models; without it MLflow 3 shows those for
+language models first."""
+
+
 def without_credentials(text: str) -> str:
     """The text with `user:password@` taken out of every address in it.
 

@@ -148,13 +148,17 @@ class UpDisplay:
 
     def addresses(self, endpoints: Endpoints | None, var_dir: Path) -> None:
         """Where to look."""
+        from mlops.mlflow.registry import EXPERIMENT
+        from mlops.servers.mlflow import experiment_page
+
         if endpoints is None or self._quiet:
             return
+        mlflow = experiment_page(without_credentials(endpoints.mlflow_tracking_uri), EXPERIMENT)
         sign_in = json.loads(endpoints.flower_credentials.read_text(encoding="utf-8"))
         out.print(
             f"Admin    {endpoints.admin_url}   user {sign_in['admin_user']}, "
             f"password in {endpoints.flower_credentials}\n"
-            f"MLflow   {without_credentials(endpoints.mlflow_tracking_uri)}\n"
+            f"MLflow   {mlflow}\n"
             f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, "
             f"password in {endpoints.flower_credentials}\n"
             f"Logs     {var_dir / 'log'}\n",

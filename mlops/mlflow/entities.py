@@ -23,7 +23,7 @@ IN_RECORD = frozenset(
     {
         "run_id", "data_fingerprint", "device", "reason", "n_train", "n_holdout", "n_features", "fit_s", "n_validation",
         "best_iteration", "folds", "random_split", "random_split_gap", "scrutiny_notes", "tuning", "base_model_sha256",
-        "total_rounds", "recent_start",
+        "total_rounds", "recent_start", "model_type",
     }
 )  # fmt: skip
 """Tags that go there: what no release before reads of a version that another release decides about."""
@@ -31,8 +31,17 @@ MAX_RECORD = 6000
 """Characters; MLflow cuts a run's tag at 8,000. What does not fit stays a tag."""
 
 
+DECISION_TAG = "acis.decided"
+"""Tag of a version that holds what was decided about it beside the word for it; a description says it, too."""
+IN_DECISION = frozenset({"acis.reasons", "acis.actor", "acis.evidence_digest"})
+
+
 def packed(tags: Mapping[str, str]) -> dict[str, str]:
     """The tags as they are written."""
+    decision = {name: tags[name] for name in sorted(IN_DECISION & tags.keys())}
+    tags = {name: value for name, value in tags.items() if name not in decision}
+    if decision:
+        tags[DECISION_TAG] = json.dumps(decision)
     record: dict[str, str] = {}
     for name in sorted(IN_RECORD & tags.keys(), key=lambda name: (len(tags[name]), name)):
         tried = {**record, name: tags[name]}
@@ -45,12 +54,17 @@ def packed(tags: Mapping[str, str]) -> dict[str, str]:
 
 def unpacked(tags: Mapping[str, str]) -> dict[str, str]:
     """The tags as they were given to `packed`; a record that a hand has broken is left out."""
-    kept = {name: value for name, value in tags.items() if name != RECORD_TAG}
+    kept = {name: value for name, value in tags.items() if name not in (RECORD_TAG, DECISION_TAG)}
+    # A decision of today beside the tags that an earlier release left: today's holds.
+    return {**_record(tags.get(RECORD_TAG)), **kept, **_record(tags.get(DECISION_TAG))}
+
+
+def _record(text: str | None) -> dict[str, str]:
     try:
-        record = json.loads(tags.get(RECORD_TAG, "{}"))
+        found = json.loads(text or "{}")
     except json.JSONDecodeError:
-        return kept
-    return {**{str(name): str(value) for name, value in record.items()}, **kept} if isinstance(record, dict) else kept
+        return {}
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from mlops.errors import (
     UnusableProfile,
     VersionNotFound,
 )
+from mlops.mlflow.entities import DECISION_TAG, IN_DECISION, packed
 from mlops.mlflow.failures import gone_is_temporary
 from mlops.mlflow.notes import NOTE_TAG, TRAININGS, decided, linked
 from mlops.mlflow.report_runs import is_of_checks, log_report
@@ -440,8 +441,9 @@ class MlflowRegistry:
             message = f"stage {stage!r} is not known; one of: {', '.join(STAGES)}"
             raise InvalidStage(message)
         target = expect(self.version(model_name, version), identity)
-        for key, value in {**tags, SEQ_TAG: str(seq)}.items():
-            if target.tags.get(key) != value:
+        changed = {key for key, value in {**tags, SEQ_TAG: str(seq)}.items() if target.tags.get(key) != value}
+        for key, value in packed({**tags, SEQ_TAG: str(seq)}).items():
+            if key in changed or (key == DECISION_TAG and IN_DECISION & changed):
                 self._gateway.set_tag(model_name, version, key, value)
         if target.stage != stage:
             self._gateway.set_stage(model_name, version, stage)

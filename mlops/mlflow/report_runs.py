@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops.addresses import MLFLOW_VIEW
 from mlops.errors import RegistryError
 from mlops.mlflow.failures import gone_is_temporary
 from mlops.mlflow.notes import NOTE_TAG, checks_note
@@ -60,4 +61,4 @@ def log_report(gateway: Gateway, report: ReportRecord, *, note: str) -> Registry
 def _url(shown_uri: str, experiment: str, run_id: str) -> str | None:
     if not shown_uri.startswith(("http://", "https://")):
         return None
-    return f"{shown_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return f"{shown_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}?{MLFLOW_VIEW}"

@@ -167,21 +167,20 @@ def _note(judged: JudgedModel, tags: Mapping[str, str]) -> str:
     """What MLflow's pages say of the training in words."""
     grant, _split, training = judged.grant, judged.split, judged.strategy.training
     metrics = judged.evaluation.metrics
-    shown = {title: f"{metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics}
+    shown = ", ".join(f"{title} {metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics)
     findings = [f"- {found.words}" for found in judged.scrutiny.findings]
     parts = [
         (
             f"**{judged.strategy.name}**, {grant.kind.value} as of {judged.as_of}, asked for by {grant.requested_by}: "
             f"{grant.reason[:MAX_TAG]}"
         ),
+        f"On the held-out dates: {shown or 'nothing could be measured'}",
         f"Predicts whether `{training.label}`, {training.horizon_dates} dates ahead.",
         table(
             ("", "from", "to", "rows"),
             ("trained on", tags["train_start"], tags["train_end"], f"{int(tags['n_train']):,}"),
             ("held out", tags["holdout_start"], tags["holdout_end"], f"{int(tags['n_holdout']):,}"),
         ),
-        "On the held-out dates:",
-        table(tuple(shown), tuple(shown.values())) if shown else "nothing could be measured",
         f"Warning: {tags['warning']}" if "warning" in tags else "",
         "\n".join(["Too good to be true, old or incomplete:", *findings]) if findings else "",
     ]

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
+from mlops.addresses import MLFLOW_VIEW
 from mlops.servers.ports import LOOPBACK
 from mlops.servers.program import Program
 
@@ -70,6 +71,16 @@ def mlflow_answers(url: str, *, timeout_s: float = 3.0) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and isinstance(found.get("experiments"), list)
+
+
+def experiment_page(url: str, experiment: str) -> str:
+    """Where a browser finds the experiment's runs; the server's first page while it has no such experiment."""
+    asked = f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={experiment}"
+    try:
+        found = json.loads(_content(asked, timeout_s=3.0) or "")
+        return f"{url}/#/experiments/{found['experiment']['experiment_id']}/runs?{MLFLOW_VIEW}"
+    except (ValueError, KeyError, TypeError):
+        return url
 
 
 def _content(url: str, *, timeout_s: float) -> bytes | None:

@@ -20,8 +20,8 @@ def signal_figure(curve: SignalCurve, *, about: str = "") -> Figure:
     about = f"{about}, n = {n_periods} periods" if about else f"n = {n_periods} periods"
     title = "Equity curve of the held-out dates, without costs"
     figure, axes = begin(title, "", "value of 1 invested", about=about)
-    for wealth, label in ((curve.signal, "signal"), (curve.everything, "holding all")):
-        axes.step(curve.dates, wealth, where="post", label=f"{label}: {wealth[-1]:.3f}")
+    for wealth, label, style in ((curve.signal, "signal", "-"), (curve.everything, "holding all", "--")):
+        axes.step(curve.dates, wealth, where="post", linestyle=style, label=f"{label}: {wealth[-1]:.3f}")
     peak = np.maximum.accumulate(curve.signal)
     axes.fill_between(curve.dates, curve.signal, peak, step="post", alpha=0.15, linewidth=0)
     axes.axhline(1.0, linestyle="--", color="grey", linewidth=0.8)

@@ -113,7 +113,7 @@ def test_links_lead_to_flower_and_mlflow_where_their_addresses_are_known(
     accepted = services.granted(Kind.TRAIN, Stage.TRAIN)
     services.ledger.finish(accepted, StageOutcome(result={"mlflow_run_id": "abc"}, run_state=RunState.FAILED))
     links = viewer.json(f"/admin/runs/{accepted.run_id}")["links"]
-    assert links == {"MLflow: the training": "http://mlflow.example/#/runs/abc"}
+    assert links == {"MLflow: the training": "http://mlflow.example/#/runs/abc?workflowType=machine_learning"}
 
 
 def test_a_run_that_is_not_there_is_said_so(viewer: Browser) -> None:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from mlops.mlflow.entities import IN_RECORD, MAX_RECORD, RECORD_TAG, packed, unpacked
 from mlops.mlflow.notes import decided, linked, table
 
-NAMES = st.sampled_from(sorted(IN_RECORD | {"strategy", "findings", "train_end", "acis.run_id", "acis.model_sha256"}))
+NAMES = st.sampled_from(
+    sorted(IN_RECORD | {"strategy", "findings", "train_end", "acis.run_id", "acis.reasons", "acis.actor"})
+)
 
 
 @given(st.dictionaries(NAMES, st.text(max_size=4000)))
@@ -32,6 +34,11 @@ def test_what_people_and_other_releases_read_stays_a_tag_and_the_rest_is_one() -
 
 def test_tags_of_an_earlier_release_are_read_as_they_are() -> None:
     assert unpacked({"fit_s": "1.0", "strategy": "growth"}) == {"fit_s": "1.0", "strategy": "growth"}
+
+
+def test_a_decision_of_today_holds_beside_the_tags_that_an_earlier_release_left() -> None:
+    tags = {"acis.reasons": "old", **packed({"acis.reasons": "new", "acis.actor": "anna"})}
+    assert unpacked(tags) == {"acis.reasons": "new", "acis.actor": "anna"}
 
 
 def test_a_record_that_a_hand_has_broken_hides_no_other_tag() -> None:
