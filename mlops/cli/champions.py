@@ -83,10 +83,10 @@ def _side_by_side(frame: DataFrame) -> Table:
     from rich.table import Table
 
     named = [name for name in frame.columns if name not in ("model_name", "version") and frame[name].notna().any()]
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
     for name in ("version", *named):
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", overflow="fold", min_width=5)
     for row in frame.to_dict("records"):
         cells = ["" if row[name] != row[name] else f"{row[name]:.3f}" for name in named]
         table.add_row(str(row["model_name"]), f"v{row['version']}", *cells)
@@ -98,6 +98,7 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
 
     from mlops.console import out, print_json
     from mlops.retraining.version_comparison import compare_versions
+    from mlops.training.metric_names import COUNTS
 
     found = compare_versions(services, services.policies[strategy], first, second)
     if json:
@@ -109,7 +110,8 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
         table.add_column(f"v{one.version} ({one.stage})", justify="right")
     for name in sorted(set(found.champion.metrics) | set(found.challenger.metrics)):
         cells = [one.metrics.get(name) for one in (found.champion, found.challenger)]
-        table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+        form = ",.0f" if name in COUNTS else ".4f"
+        table.add_row(name, *("" if cell is None else format(cell, form) for cell in cells))
     out.print(table)
     for line in (f"v{second} against v{first}: {found.words}", *found.findings):
         out.print(line, markup=False)

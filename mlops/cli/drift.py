@@ -129,6 +129,7 @@ def evaluate_drift(
             out.print(words)
         show(results, _verdicts)
         if not json:
+            out.print("fires: share of the checks of calm days, or of all others; insufficient: share of all checks.")
             out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
         return 0
 

@@ -20,7 +20,7 @@ _STATISTICS = (
     ("KS D", "ks_statistic", ".3f"),
     ("Wasserstein", "wasserstein", ".3f"),
     ("distance", "distance", ".3f"),
-    ("missing", "missing_share", ".1%"),
+    ("rows missing", "missing_share", ".1%"),
 )
 _ACROSS = 140
 """A table's width where the terminal is narrower: a cut figure is no figure."""
@@ -68,6 +68,7 @@ def drift_history(
         wide = Console(width=max(out.width, _ACROSS), highlight=False)
         if feature is None:
             wide.print(_checks(records))
+            wide.print("moved: share of the features that moved by PSI")
             return 0
         wide.print(_points(trend))
         wide.print(f"\n{trend[0].as_of} to {trend[-1].as_of}")
@@ -78,7 +79,9 @@ def drift_history(
 
 
 def _checks(records: Sequence[CheckRecord]) -> Table:
-    table = _table("as of", "verdict", "rule", "raw", "share", "p", "statistic", "critical", "run")
+    from mlops.console import short_run_id
+
+    table = _table("as of", "verdict", "rule", "raw", "moved", "p", "statistic", "critical", "run")
     for record in records:
         table.add_row(
             str(record.as_of or ""),
@@ -89,7 +92,7 @@ def _checks(records: Sequence[CheckRecord]) -> Table:
             _shown(record.p_value, ".3g"),
             _shown(record.statistic, ".3f"),
             _shown(record.critical, ".3f"),
-            record.run_id,
+            short_run_id(record.run_id or ""),
         )
     return table
 
@@ -120,7 +123,7 @@ def _lines(trend: Sequence[FeaturePoint]) -> Table:
 def _table(*headings: str) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     words = {"as of", "verdict", "rule", "raw", "run", "drifted", "line"}
     for heading in headings:
         table.add_column(heading, justify="left" if heading in words else "right", no_wrap=True)

@@ -191,7 +191,7 @@ def _smallest(result: Selftest) -> Table:
     def shown(size: float | None) -> str:
         return f"above {largest:g}" if size is None else "fires without" if size == 0 else f"{size:.2f}"
 
-    table = _table(result, f"seen by {POWER:.0%}", "")
+    table = _table(result, f"seen in {POWER:.0%} of the checks", "")
     for one in result.smallest:
         table.add_row(LABELS[one.change, one.where], "", shown(one.calibrated), shown(one.raw))
     return table

@@ -108,13 +108,14 @@ class UpDisplay:
         table.add_column("features", no_wrap=True)
         table.add_column("trained", no_wrap=True)
         table.add_column("AUC", justify="right")
-        table.add_column("accuracy", justify="right")
-        table.add_column("majority", justify="right")
+        table.add_column("acc.", justify="right", no_wrap=True)
+        table.add_column("maj.", justify="right", no_wrap=True)
         table.add_column("decision", no_wrap=True)
         for view in views:
             table.add_row(*_row(view))
         out.print(f"\nPass {one.title}, as of {views[0].as_of}", style="bold")
         out.print(table)
+        out.print("acc.: accuracy on the held-out dates; maj.: that of always naming their majority class\n")
         newcomers = [view.strategy for view in views if _results(view)[0].get("retrain_reason") == "no_champion"]
         if newcomers:
             out.print(f"{', '.join(newcomers)}: no champion yet, so trained whatever the verdict\n", markup=False)
@@ -223,7 +224,7 @@ def show_status(found: StackStatus) -> None:
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     for row in rows if found.services else []:
         # Not a table of rich's: that would cut words to make it fit, in a pipe too.
-        out.print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip(), markup=False)
+        out.print(" ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip(), markup=False)
     for volume in found.volumes:
         if volume.is_low:
             out.print(f"{'✗' if volume.is_full else '!'} {volume}", markup=False)

@@ -111,5 +111,5 @@ def missing_findings(
     if p >= alpha:
         return []
     before, now = n_missing_reference / n_reference, n_missing_current / n_current
-    message = f"{name}: {before:.1%} missing in the reference, {now:.1%} now (p {p:.2g})"
+    message = f"{name}: {before:.1%} of the rows have no value in the reference, {now:.1%} now (p {p:.2g})"
     return [Finding(code="missing_share_changed", column=name, message=message, is_drift=False)]

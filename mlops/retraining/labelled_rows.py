@@ -216,8 +216,8 @@ class _Impossible:
         )
         if self._n > most * self._n_there:
             raise UnusableFeatures(
-                f"{found}; more than the {most:.1%} that data.max_bad_returns allows: correct the prices that they "
-                f"were computed from, or set data.return_bounds where the returns are no simple ones"
+                f"{found}; more than the {most:.1%} of them that data.max_bad_returns allows: correct the prices that "
+                f"they were computed from, or set data.return_bounds where the returns are no simple ones"
             )
         return found
 

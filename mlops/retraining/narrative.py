@@ -90,7 +90,8 @@ def prediction_lines(result: Mapping[str, Any]) -> list[str]:
     share = found["positive_share"]
     line = (
         f"  Predictions of champion v{found['version']}: PSI {found['psi']:.3f}, KS p {found['ks_p']:.3g}; "
-        f"called positive: {share['reference']:.0%} of the reference, {share['current']:.0%} now"
+        f"called positive: {share['reference']:.0%} of the reference's rows, "
+        f"{share['current']:.0%} of the current ones"
     )
     return [line]
 

@@ -234,7 +234,7 @@ def test_the_command_prints_both_rules_with_intervals(connected: FakeServices) -
     assert ended.exit_code == 0, ended.output
     assert "calibrated (in force)" in ended.stdout
     assert "10 of 345 dates" in ended.stdout  # 500 dates, the first 120 + 30 + 5 of them history
-    assert "seen by 80%" in ended.stdout
+    assert "seen in 80% of the checks" in ended.stdout
     assert "…" not in ended.stdout
 
 

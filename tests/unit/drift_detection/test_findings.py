@@ -23,7 +23,7 @@ def test_a_changed_missing_share_is_a_finding_with_both_shares() -> None:
     current[:120] = NAN
     report = check_one(noise(N_REFERENCE), current)
     assert codes(report) == ["missing_share_changed"]
-    assert "0.0% missing in the reference, 60.0% now" in report.findings[0].message
+    assert "0.0% of the rows have no value in the reference, 60.0% now" in report.findings[0].message
 
 
 @pytest.mark.parametrize(("n_missing", "found"), [(20, ["missing_share_changed"]), (19, [])])

@@ -232,6 +232,7 @@ def test_a_sampled_reference_is_told_with_its_bound_and_a_sampled_history_alone_
 def test_the_champions_predictions_are_told_where_it_was_asked() -> None:
     found = {"version": "4", "psi": 0.1234, "ks_p": 0.00012, "positive_share": {"reference": 0.52, "current": 0.61}}
     assert (
-        "  Predictions of champion v4: PSI 0.123, KS p 0.00012; called positive: 52% of the reference, 61% now"
+        "  Predictions of champion v4: PSI 0.123, KS p 0.00012; called positive: 52% of the reference's rows, "
+        "61% of the current ones"
     ) in drift_lines({**DRIFT, "predictions": found})
     assert drift_lines({**DRIFT, "predictions": None}) == drift_lines(DRIFT)
