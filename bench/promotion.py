@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
@@ -62,6 +62,49 @@ DESIGNS = {
     "errors as lasting as labels, 9/10 shared": {"lasting_noise": True, "shared": 0.9},
     "errors as lasting as labels, half shared": {"lasting_noise": True, "shared": 0.5},
 }
+
+
+LASTING, OWN = "errors as lasting as labels, half shared", "own errors, a common market"
+NOISE = PromotionPolicy(min_accuracy=0.57, floor=None)
+"""A gate around the accuracy of models of AUC .60: which of them miss it on 60 dates is chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """One row of the table of sequences."""
+
+    design: str
+    challenger_auc: float
+    champion_auc: float = 0.60
+    n_dates: int = 60
+    policy: PromotionPolicy = UNGATED
+    figure: str = ""
+    """Name under which --json gives the share replaced by the end"""
+
+    @property
+    def title(self) -> str:
+        """What stands in the first column."""
+        gain = self.challenger_auc - self.champion_auc
+        said = f"{gain:+.2f}".replace("0.", ".") if gain else "equal"
+        gated = ", gated" if self.policy is not UNGATED else ""
+        areas = f"{self.challenger_auc:.2f}/{self.champion_auc:.2f}".replace("0.", ".")
+        return f"{said} ({areas}), {'lasting' if self.design == LASTING else 'own'} errors{gated}, {self.n_dates} dates"
+
+
+SEQUENCES = (
+    Sequence(design=LASTING, challenger_auc=0.60, figure="sequence_replaced_share"),
+    Sequence(design=LASTING, challenger_auc=0.60, policy=NOISE, figure="sequence_gated_replaced_share"),
+    Sequence(design=LASTING, challenger_auc=0.60, n_dates=120, figure="sequence_replaced_share_120_dates"),
+    Sequence(design=OWN, challenger_auc=0.60),
+    Sequence(design=OWN, challenger_auc=0.60, n_dates=120),
+    Sequence(design=LASTING, challenger_auc=0.55),
+    *(
+        Sequence(design=design, challenger_auc=round(0.60 + gain, 2), n_dates=n_dates)
+        for design in (LASTING, OWN)
+        for gain in (0.02, 0.05, 0.10)
+        for n_dates in (60, 120)
+    ),
+)
 
 
 class Quiet:
@@ -139,14 +182,16 @@ def hits(rows: ScoredRows) -> float:
 paired.stationary_counts = lru_cache(maxsize=64)(paired.stationary_counts)
 
 
-def first_replaced(design: str, areas: tuple[float, float], policy: PromotionPolicy, number: int) -> int:
+def first_replaced(row: Sequence, number: int) -> int:
     """The week, counted from 1, in which a sequence's champion is replaced; 0 where it is not within WEEKS."""
+    policy = row.policy
     pairs = planted_sequence(
         np.random.default_rng([17, number]),
-        challenger_auc=areas[0],
-        champion_auc=areas[1],
+        challenger_auc=row.challenger_auc,
+        champion_auc=row.champion_auc,
         n_decisions=WEEKS,
-        **DESIGNS[design],  # type: ignore[arg-type]
+        n_dates=row.n_dates,
+        **DESIGNS[row.design],  # type: ignore[arg-type]
     )
     earlier: list[dict[str, Any]] = []
     spent: list[float] = []
@@ -180,34 +225,20 @@ def first_replaced(design: str, areas: tuple[float, float], policy: PromotionPol
     return 0
 
 
-LASTING, OWN = "errors as lasting as labels, half shared", "own errors, a common market"
-NOISE = PromotionPolicy(min_accuracy=0.57, floor=None)
-"""A gate around the accuracy of models of AUC .60: which of them miss it on 60 dates is chance."""
-SEQUENCES = (
-    ("equal (.60), lasting errors, half shared", LASTING, (0.60, 0.60), UNGATED),
-    ("equal (.60), the same, a gate at their own accuracy", LASTING, (0.60, 0.60), NOISE),
-    ("equal (.60), a row's own errors, half shared", OWN, (0.60, 0.60), UNGATED),
-    ("worse (.55/.65), lasting errors, half shared", LASTING, (0.55, 0.65), UNGATED),
-    ("better (.65/.60), lasting errors, half shared", LASTING, (0.65, 0.60), UNGATED),
-    ("better (.65/.55), lasting errors, half shared", LASTING, (0.65, 0.55), UNGATED),
-    ("better (.70/.55), lasting errors, half shared", LASTING, (0.70, 0.55), UNGATED),
-    ("better (.65/.60), a row's own errors, half shared", OWN, (0.65, 0.60), UNGATED),
-    ("better (.65/.55), a row's own errors, half shared", OWN, (0.65, 0.55), UNGATED),
-)
-
-
 def print_sequences(pool: ProcessPoolExecutor, n: int, figures: dict[str, float]) -> None:
-    print(f"\nSequences of {WEEKS} weekly decisions, 60 held-out dates each, {n} a row: share replaced within weeks")
+    print(
+        f"\nSequences of {WEEKS} weekly decisions, {n} a row: share of them in which the champion was replaced within"
+    )
     heading = "".join(f"{weeks:>8}" for weeks in (*WITHIN, WEEKS))
-    print(f"{'challengers / champion':<54}{heading}{'median':>8}")
-    for number, (title, design, areas, policy) in enumerate(SEQUENCES):
-        weeks = np.array(list(pool.map(partial(first_replaced, design, areas, policy), range(n))))
+    print(f"{'challengers / champion, held-out dates':<54}{heading} weeks, median", flush=True)
+    for row in SEQUENCES:
+        weeks = np.array(list(pool.map(partial(first_replaced, row), range(n))))
         shares = [float(np.mean((weeks > 0) & (weeks <= limit))) for limit in (*WITHIN, WEEKS)]
         median = float(np.median(np.where(weeks > 0, weeks, np.inf)))
         said = f"{median:.0f}" if np.isfinite(median) else f"> {WEEKS}"
-        print(f"{title:<54}" + "".join(f"{one:>8.3f}" for one in shares) + f"{said:>8}", flush=True)
-        if number < 2:
-            figures[("sequence_replaced_share", "sequence_gated_replaced_share")[number]] = shares[-1]
+        print(f"{row.title:<54}" + "".join(f"{one:>8.3f}" for one in shares) + f"{said:>14}", flush=True)
+        if row.figure:
+            figures[row.figure] = shares[-1]
 
 
 # --------------------------------------------------------------------------- A/A on real prices

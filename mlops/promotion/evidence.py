@@ -22,9 +22,12 @@ from mlops.promotion.policy import Decision, Incumbent, MissedGate, decide, over
 from mlops.strategies import PromotionPolicy
 from mlops.training.fingerprint import canonical_json, evidence_digest
 
-LAYOUT = 3
-"""Of the evidence. 1 does not hold what it was computed from; 2 was decided without a floor and an error budget."""
-_REPLAYABLE = (2, LAYOUT)
+LAYOUT = 4
+"""Of the evidence. 1 does not hold what it was computed from; 2 was decided without a floor and an error budget; the
+p-values of 3 do not have what blocks miss of overlapping labels."""
+_REPLAYABLE = (2, 3, LAYOUT)
+_BUDGETED, _SEES_OVERLAP = 3, 4
+"""The first layouts with an error budget, and with p-values that see the overlap of labels."""
 DERIVED = ("decision", "reasons", "gates", "champion_gates", "test", "untestable", "missed_gates", "error", "looks")
 _SINCE_3 = ("p_value", "level")
 """What a test says since layout 3."""
@@ -120,7 +123,7 @@ def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(
         canonical_json({key: value for key, value in evidence.items() if key not in DERIVED})
     )
-    return facts | (_concluded_without_budget(facts) if facts["evidence"] < LAYOUT else _concluded(facts))
+    return facts | (_concluded_without_budget(facts) if facts["evidence"] < _BUDGETED else _concluded(facts))
 
 
 def _concluded(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,6 +294,7 @@ def _missed(facts: Mapping[str, Any], allowed: Allowance | None) -> tuple[Missed
                 horizon_dates=facts["horizon_dates"],
                 confidence=policy.confidence,
                 seed=facts["seed"],
+                sees_overlap=facts["evidence"] >= _SEES_OVERLAP,
             )
         earlier = sum(
             gate.metric in one.get("missed", ()) for one in facts["earlier_challengers"] if not _is_this(one, facts)
@@ -323,6 +327,7 @@ def _test(facts: Mapping[str, Any], *, looks: int, level: float | None) -> Paire
         looks=looks,
         level=level,
         seed=facts["seed"],
+        sees_overlap=facts["evidence"] >= _SEES_OVERLAP,
     )
 
 
@@ -330,7 +335,7 @@ def _policy(facts: Mapping[str, Any]) -> PromotionPolicy:
     """Of the evidence; fields that were taken out since are passed over, new ones have their defaults."""
     known = {one.name for one in fields(PromotionPolicy)}
     values = {name: value for name, value in facts["policy"].items() if name in known}
-    if facts["evidence"] < LAYOUT:  # decided before there was a floor
+    if facts["evidence"] < _BUDGETED:  # decided before there was a floor
         values |= {"floor": None, "yearly_error": None}
     # JSON knows no tuples.
     return PromotionPolicy(**values | {name: tuple(one) for name, one in values.items() if isinstance(one, list)})

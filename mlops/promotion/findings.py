@@ -8,7 +8,8 @@ them too; `promotion.accepted_findings` names those that may pass. Rollbacks are
     single_feature_predicts_label:NAME  one feature alone does it
     target_like_column:NAME             a feature is called, or moves, like what is to be predicted
     stale_features                      the newest date that counts is old
-    incomplete_features                 many dates do not count, or few rows were held out
+    stale_labels                        the newest label is much older than one that could be known
+    incomplete_features                 dates do not count, few rows were held out, or names or features have ended
     more_findings                       there are more than the tag holds
     unreadable_findings                 the tag cannot be read
 """
@@ -29,13 +30,13 @@ RANDOM_SPLIT_GAP = "random_split_gap"
 TOO_GOOD = "too_good"
 SINGLE_FEATURE = "single_feature_predicts_label"
 TARGET_LIKE = "target_like_column"
-STALE, INCOMPLETE = "stale_features", "incomplete_features"
+STALE, STALE_LABELS, INCOMPLETE = "stale_features", "stale_labels", "incomplete_features"
 MORE, UNREADABLE = "more_findings", "unreadable_findings"
 MAX_FINDINGS = 24
 """So many are kept, the first ones: 24 of 250 characters fit into a tag of MLflow's runs (8,000)."""
 _MAX_WORDS = 200
 _CODE = re.compile(
-    rf"{RANDOM_SPLIT_GAP}|{TOO_GOOD}:(accuracy|roc_auc)|({SINGLE_FEATURE}|{TARGET_LIKE}):.+|{STALE}|{INCOMPLETE}"
+    rf"{RANDOM_SPLIT_GAP}|{TOO_GOOD}:(accuracy|roc_auc)|({SINGLE_FEATURE}|{TARGET_LIKE}):.+|{STALE}|{STALE_LABELS}|{INCOMPLETE}"
     rf"|{MORE}|{UNREADABLE}"
 )
 
@@ -56,7 +57,7 @@ def code_fault(code: str) -> str:
         return ""
     known = (
         f"{RANDOM_SPLIT_GAP}, {TOO_GOOD}:accuracy, {TOO_GOOD}:roc_auc, {SINGLE_FEATURE}:NAME, {TARGET_LIKE}:NAME, "
-        f"{STALE}, {INCOMPLETE}"
+        f"{STALE}, {STALE_LABELS}, {INCOMPLETE}"
     )
     return f"promotion.accepted_findings: {code!r} is no finding; write one of {known}, {MORE}"
 

@@ -87,8 +87,12 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
     looks: int = 1,
     level: float | None = None,
     seed: int = SEED,
+    sees_overlap: bool = True,
 ) -> PairedTest | Untestable:
-    """The test. `looks`: challengers and tuning trials that were looked at, this one among them."""
+    """The test. `looks`: challengers and tuning trials that were looked at, this one among them.
+
+    sees_overlap : False for evidence whose p-values were not widened for what blocks miss of overlapping labels
+    """
     n = len(next(iter(challenger.values())))
     once = np.ones((1, n))
     ours = float(metric_of(metric, challenger, once, horizon_dates=horizon_dates)[0])
@@ -114,7 +118,8 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
     in_blocks, by_date = answer(block), answer(1.0)
     better, worse = min(in_blocks.better, by_date.better), min(in_blocks.worse, by_date.worse)
     deflated_better, deflated_worse = deflated(better, looks), deflated(worse, looks)
-    p_value = _p_value(observed - margin, in_blocks.deviation, by_date.deviation, blocks=n / block)
+    missed = _missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
+    p_value = _p_value(observed - margin, in_blocks.deviation * missed, by_date.deviation, blocks=n / block)
     verdict: Verdict = "inconclusive"
     if deflated_better >= confidence and (level is None or p_value <= level):
         verdict = "promote"
@@ -149,11 +154,19 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
 
 
 def missing_p_value(
-    metric: str, parts: Parts, *, required: float, horizon_dates: int, confidence: float, seed: int = SEED
+    metric: str,
+    parts: Parts,
+    *,
+    required: float,
+    horizon_dates: int,
+    confidence: float,
+    seed: int = SEED,
+    sees_overlap: bool = True,
 ) -> float:
     """Chance of so bad a value on these dates of a model that meets the bar; 1 where it cannot be tested.
 
     required : from below, or from above for a metric that is better when lower
+    sees_overlap : as `compare_on_dates` takes it
     """
     n = len(next(iter(parts.values())))
     value = float(metric_of(metric, parts, np.ones((1, n)), horizon_dates=horizon_dates)[0])
@@ -166,7 +179,8 @@ def missing_p_value(
         counts = stationary_counts(n, block_dates=block_dates, resamples=resamples_for(1, confidence), seed=seed)
         return _deviation(metric_of(metric, parts, counts, horizon_dates=horizon_dates))
 
-    return _p_value(sign * (value - required), deviation(block), deviation(1.0), blocks=n / block)
+    missed = _missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
+    return _p_value(sign * (value - required), deviation(block) * missed, deviation(1.0), blocks=n / block)
 
 
 def in_words(test: PairedTest, champion_version: str) -> str:
@@ -242,6 +256,19 @@ def _p_value(excess: float, in_blocks: float, by_date: float, *, blocks: float) 
         return 1.0 if excess <= 0.0 else 0.0
     p = max(float(t.sf(excess / widened, 1.5 * (blocks - 1))), float(norm.sf(excess / by_date)))
     return float(f"{p:.6g}")
+
+
+def _missed_by_blocks(horizon_dates: int, block_dates: float) -> float:
+    """Factor on the standard error for what the blocks miss of labels that look `horizon_dates` ahead.
+
+    Sums over h dates have autocorrelations 1 - k / h, whose long-run sum is h; resampled in blocks of geometric length
+    of mean L, dates k apart stay together with probability (1 - 1 / L)^k (Politis & Romano 1994, lemma 1). The root of
+    the quotient: sqrt(e / 2) = 1.166 for long h = L, 1 for labels that do not overlap.
+    """
+    k = np.arange(1, max(1, horizon_dates))
+    shared = 1 - k / max(1, horizon_dates)
+    seen = 1 + 2 * float(np.sum(shared * (1 - 1 / block_dates) ** k))
+    return round(math.sqrt(max(1, horizon_dates) / seen), 4)
 
 
 def _spread(n_dates: int, block_dates: float, confidence: float) -> float:

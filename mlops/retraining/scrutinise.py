@@ -17,7 +17,7 @@ from mlops.features.labels import parse_label
 from mlops.retraining.fitting import fit
 from mlops.retraining.judging import positive_probability
 from mlops.retraining.side_control import SideControl
-from mlops.training.fitness import thin_holdout, unfit_dates
+from mlops.training.fitness import ended_features, ended_names, old_labels, thin_holdout, unfit_dates
 from mlops.training.fold_table import FoldScore
 from mlops.training.folds import Fold, walk_forward
 from mlops.training.random_split import RandomSplit, measure_random_split
@@ -75,6 +75,16 @@ def scrutinise(
             policy=strategy.findings,
         ),
         *unfit_dates(rows.panel, strategy.data, as_of=as_of),
+        *old_labels(
+            rows.dates,
+            split,
+            rows.panel,
+            strategy.data,
+            as_of=as_of,
+            horizon_dates=strategy.training.horizon_dates,
+        ),
+        *ended_names(split, rows.panel, strategy.data),
+        *ended_features(rows.x, rows.dates, split, strategy.data, features=rows.features),
         *thin_holdout(int(np.count_nonzero(split.holdout)), strategy.data),
     )
     return Scrutiny(folds=folds, random_split=random_split, findings=findings, notes=tuple(notes))

@@ -15,7 +15,7 @@ import xgboost as xgb
 from mlops.features.frame import left_out
 from mlops.mlflow.notes import model_note, table
 from mlops.ports import PROFILE_ARTIFACT, XGBOOST_TAG, TrainedModel
-from mlops.promotion.findings import INCOMPLETE, STALE
+from mlops.promotion.findings import INCOMPLETE, STALE, STALE_LABELS
 from mlops.retraining.champion_base import HORIZON_TAG, Beginning
 from mlops.retraining.failed_training import run_name
 from mlops.retraining.training_files import size_and_counts, training_files
@@ -67,7 +67,7 @@ class JudgedModel:
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of how it was trained."""
         untold = left_out(self.rows.columns)
-        unfit = (found.words for found in self.scrutiny.findings if found.code in (STALE, INCOMPLETE))
+        unfit = (found.words for found in self.scrutiny.findings if found.code in (STALE, STALE_LABELS, INCOMPLETE))
         told = (*unfit, *self.facts, *self.rows.notes)
         return (*self.begins.warnings, *self.fitted.warnings, *told, *([untold] if untold else []))
 

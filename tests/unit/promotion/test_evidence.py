@@ -215,6 +215,19 @@ def test_a_decision_of_the_layout_before_is_made_again_as_it_was() -> None:
     assert replayed.agrees
 
 
+def test_evidence_from_before_the_p_values_saw_the_overlap_is_made_again_as_it_was() -> None:
+    now = evidence_of(facts())
+    old = concluded(now | {"evidence": 3})
+    assert old["test"]["p_value"] < now["test"]["p_value"]
+    assert {name: value for name, value in old["test"].items() if name != "p_value"} == {
+        name: value for name, value in now["test"].items() if name != "p_value"
+    }
+    for one in (old, now):
+        replayed = replay(one, evidence_digest(one))
+        assert replayed is not None
+        assert replayed.agrees
+
+
 @given(arrays.arrays(np.float64, arrays.array_shapes(max_dims=2), elements=st.floats(allow_nan=False)))
 def test_an_array_goes_through_json_to_the_last_bit(array: np.ndarray) -> None:
     again = decoded(json.loads(json.dumps(encoded(array))))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from mlops.promotion.date_parts import ScoredRows, date_parts
 from mlops.promotion.deflation import deflated, resamples_for
@@ -224,6 +225,29 @@ def test_of_equal_models_with_lasting_errors_five_in_a_hundred_have_a_p_value_of
     p_values = [equal(seed, lasting_noise=True, shared=0.5).p_value or 0.0 for seed in range(100)]
     # Binomial(100, 0.05) is at most 12 with a probability of 0.998.
     assert np.sum(np.array(p_values) <= 0.05) <= 12
+
+
+@pytest.mark.parametrize(("horizon", "wider"), [(1, 1.0), (20, float(np.sqrt(np.e / 2)))])
+def test_the_p_value_makes_up_for_what_blocks_miss_of_labels_that_overlap(horizon: int, wider: float) -> None:
+    """Triangular autocorrelations to lag h sum to h; with weights exp(-k / h) to 2 h / e."""
+    pair = planted_pair(np.random.default_rng(5), challenger_auc=0.62, champion_auc=0.6, horizon=horizon, n_dates=120)
+    challenger, champion = (date_parts("roc_auc", one) for one in pair)
+
+    def quantile(*, sees_overlap: bool) -> float:
+        test = compare_on_dates(
+            "roc_auc",
+            challenger=challenger,
+            champion=champion,
+            horizon_dates=horizon,
+            margin=0.0,
+            confidence=0.95,
+            sees_overlap=sees_overlap,
+        )
+        assert isinstance(test, PairedTest)
+        assert test.p_value is not None
+        return float(t.isf(test.p_value, 1.5 * (120 / test.block_dates - 1)))
+
+    assert quantile(sees_overlap=False) / quantile(sees_overlap=True) == pytest.approx(wider, rel=0.005)
 
 
 def test_a_level_below_the_p_value_leaves_a_probable_winner_undecided() -> None:
