@@ -81,6 +81,10 @@ class _PatientFile(RotatingFileHandler):
         with suppress(OSError):
             Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
             super().emit(record)
+            # Open for one line only: several commands write here, and one may rename it.
+            if self.stream is not None:
+                self.stream.close()
+                self.stream = None
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the library's name
         """The library would print a traceback on the user's terminal."""
