@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from mlops.training.search_space import Value, dimensions
 
 _DEFAULT_TRAINER = "xgboost"
+_SMALLEST = 2.0**-126
+"""Of float32 at full precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class _Number:
             between = f"above {self.low:g} and at most {self.high:,g}"
         types = int if self.is_whole else (int, float)
         is_number = isinstance(value, types) and not isinstance(value, bool)
+        if is_number and 0 < abs(float(value)) < _SMALLEST:  # type: ignore[arg-type]
+            between = f"0 or from {_SMALLEST:g}, the least that XGBoost's numbers hold"
+            return f"is {kind}, {between}"
         return None if is_number and self._holds(float(value)) else f"is {kind}, {between}"  # type: ignore[arg-type]
 
     def _holds(self, value: float) -> bool:

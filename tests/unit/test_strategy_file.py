@@ -176,6 +176,10 @@ SEARCH = "[strategies.growth.training.search]\n"
         ("subsample = 0.0", "subsample is a number, above 0"),
         ("base_score = 1.5", r"base_score is a number, between 0 and 1 \(found 1.5\)"),
         ("base_score = 1.0", "base_score is a number, between 0 and 1"),
+        (
+            "learning_rate = 1e-300",
+            r"learning_rate is a number, 0 or from 1.17549e-38, the least that XGBoost.s numbers hold",
+        ),
         ("n_estimators = 50.5", r"n_estimators is a whole number, 1 to 100,000 \(found 50.5\)"),
         ("n_estimators = -3", "n_estimators is a whole number"),
         ("n_estimators = true", "n_estimators is a whole number"),
