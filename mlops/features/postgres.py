@@ -27,6 +27,8 @@ from mlops.ports import Column, DateFaults, FeatureSource, Window
 from mlops.sqlstates import may_pass
 
 _STRATEGY = "current_setting('acis.strategy')"
+#: Infinite, or of a year that Python's dates do not have: PostgreSQL's go from 4713 BC to 5874897.
+_NO_DAY = "date < '0001-01-01' OR date >= '10000-01-01'"
 # From the day after the start to before the day after the end: the same for a date and for a timestamp.
 _IN_WINDOW = "date >= current_setting('acis.first')::date AND date < current_setting('acis.after')::date"
 #: Types that PostgreSQL does not cast to float8 at once.
@@ -70,8 +72,8 @@ class PostgresFeatures:
         return checked_columns([column for column, _ in self._described()], self._relation)
 
     def latest_date(self, strategy: str | None = None, *, until: date | None = None) -> date | None:
-        """Newest finite date of the strategy, or of any."""
-        where = ["isfinite(date)"]
+        """Newest date of the strategy, or of any, that a calendar of four-digit years has."""
+        where = [f"NOT ({_NO_DAY})"]
         if strategy is not None:
             where.append(f"strategy = {_STRATEGY}")
         if until is not None:
@@ -106,10 +108,10 @@ class PostgresFeatures:
         return dict(zip(table.column("day").to_pylist(), table.column("n").to_pylist(), strict=True))
 
     def date_faults(self, strategy: str, window: Window) -> DateFaults:
-        """Infinite and missing dates of the strategy; of timestamps those of the window that are not at midnight."""
+        """Missing dates of the strategy and those of no day; of timestamps those of the window that are not at midnight."""
         values = _values(strategy, window)
         sql = f"SELECT count(*) AS n, min(date::text) AS example FROM {self._quoted} WHERE strategy = {_STRATEGY}"  # noqa: S608
-        undated = self._query(f"{sql} AND (date IS NULL OR date IN ('infinity', '-infinity'))", values)
+        undated = self._query(f"{sql} AND (date IS NULL OR {_NO_DAY})", values)
         n_undated, example = (undated.column(name)[0].as_py() for name in ("n", "example"))
         relation = self._query(f"SELECT date FROM {self._quoted} LIMIT 0", {})  # noqa: S608
         n_not_midnight, moment = 0, None
