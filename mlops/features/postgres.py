@@ -108,7 +108,7 @@ class PostgresFeatures:
         return dict(zip(table.column("day").to_pylist(), table.column("n").to_pylist(), strict=True))
 
     def date_faults(self, strategy: str, window: Window) -> DateFaults:
-        """Missing dates of the strategy and those of no day; of timestamps those of the window that are not at midnight."""
+        """Rows of the strategy without a day; of timestamps those of the window that are not at midnight."""
         values = _values(strategy, window)
         sql = f"SELECT count(*) AS n, min(date::text) AS example FROM {self._quoted} WHERE strategy = {_STRATEGY}"  # noqa: S608
         undated = self._query(f"{sql} AND (date IS NULL OR {_NO_DAY})", values)
