@@ -90,6 +90,9 @@ class DriftPolicy:
     feature_alpha: float = 0.015
     """At most this share of weeks has a false alarm about a single feature's feed, over all features together. An alarm
     is a finding and leads to no retraining. 0 switches it off."""
+    correlation_alpha: float = 0.035
+    """Level of the alarm about a changed correlation of two features, over all pairs. A finding; it leads to no
+    retraining. 0 switches it off."""
     alert_share: float = 0.3
     """Share of features that must have drifted; the documented alert threshold."""
     ks_p: float = 0.05

@@ -225,8 +225,9 @@ def _check_meaning(strategy: Strategy) -> None:
                 0 < drift.alert_share <= 1
             ),
             f"drift.ks_p is a level between 0 and 1 (found {drift.ks_p})": 0 < drift.ks_p < 1,
-            f"drift.feature_alpha is a level from 0 up to, but not, 1 (found {drift.feature_alpha})": (
-                0 <= drift.feature_alpha < 1
+            f"drift.feature_alpha and drift.correlation_alpha are levels from 0 up to, but not, 1 (found "
+            f"{drift.feature_alpha}, {drift.correlation_alpha})": (
+                0 <= drift.feature_alpha < 1 and 0 <= drift.correlation_alpha < 1
             ),
             f"drift.alpha is a level between 0 and 1 (found {drift.alpha})": 0 < drift.alpha < 1,
             f"drift.min_calibration_days is at least 1 and at most calibration_days (found "

@@ -43,7 +43,9 @@ def evaluate_drift(
     panels: Annotated[int, typer.Option(min=1, help="Of each number of --names.")] = 3,
     alarms: Annotated[
         int | None,
-        typer.Option(min=1, metavar="WEEKS", help="Measure the feature alarm in so many weeks, not the verdict."),
+        typer.Option(
+            min=1, metavar="WEEKS", help="Measure the alarms about features in so many weeks, not the verdict."
+        ),
     ] = None,
     shift: Annotated[float, typer.Option(min=0.0, help="Planted in one feature, in standard deviations.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
@@ -76,7 +78,7 @@ def evaluate_drift(
             print_json(results)
         else:
             # Whole, also where the terminal is narrower: a cut figure is no figure.
-            Console(width=max(out.width, 140), highlight=False).print(table(results))
+            Console(width=max(out.width, 180), highlight=False).print(table(results))
 
     def body() -> int:
         close = read_close(prices, date_format=date_format) if prices else read_prices()
@@ -180,14 +182,21 @@ def _alarms(measured: Sequence[AlarmEvaluation]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    headings = ("weeks", "alarm", "calm weeks", "alarm", f"one feature + {measured[0].size:g} sd: named")
+    shifted = f"one feature + {measured[0].size:g} sd: named"
+    headings = ("weeks", "alarm", "calm weeks", "alarm", shifted, "correlation alarm", "0.0 to 0.7: seen")
     table.add_column("strategy", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in measured:
         rates = [
             "" if rate is None else f"{rate.share:.1%} [{rate.low:.1%}, {rate.high:.1%}]"
-            for rate in (one.false_rate, one.false_rate_calm, one.seen_rate)
+            for rate in (
+                one.false_rate,
+                one.false_rate_calm,
+                one.seen_rate,
+                one.false_correlation_rate,
+                one.seen_correlation_rate,
+            )
         ]
-        table.add_row(one.strategy, str(one.n_weeks), rates[0], str(one.n_calm), rates[1], rates[2])
+        table.add_row(one.strategy, str(one.n_weeks), rates[0], str(one.n_calm), *rates[1:])
     return table

@@ -24,15 +24,17 @@ from functools import partial
 
 import numpy as np
 
+from mlops.drift_detection.correlation_alarm import CorrelationChange, correlation_change, date_scores
 from mlops.drift_detection.feature_alarm import FeatureJumps, date_means, jumps, rank_jumps
 from mlops.drift_detection.parallel import each, shared_out
-from mlops.drift_detection.placements import Dates, Integers, Placed, dates_of, distinct, kept_of
-from mlops.drift_detection.shifts import category_distances, number_distances
+from mlops.drift_detection.placements import Dates, Integers, Placed, dates_of, distinct, kept_of, number_cells
+from mlops.drift_detection.shifts import Singles, category_distances, number_distances
 from mlops.drift_detection.weights import Weights, weighted_mean
 from mlops.features.frame import FeatureFrame, Floats
 
 #: Features that are counted together: 4 x 65 cells x 600 dates in single precision stay in a core's cache.
 _AT_ONCE = 4
+_PROFILE = "the champion's profile does not hold the newest dates before a check"
 #: Fewer non-overlapping windows than this say nothing about one in twenty.
 LEAST_BLOCKS = 5
 #: A history begins on a trading day: up to a week after the calendar day from which it was asked for.
@@ -74,6 +76,10 @@ class Calibration:
     """What a verdict lacks, in words."""
     jumps: FeatureJumps = field(default_factory=partial(FeatureJumps, alpha=0.0, missing="nothing was looked at"))
     """Whether single features' feeds have broken: no part of the verdict."""
+    correlations: CorrelationChange = field(
+        default_factory=partial(CorrelationChange, alpha=0.0, missing="nothing was looked at")
+    )
+    """Whether two features' correlation has changed: no part of the verdict."""
 
     @property
     def smallest_p_value(self) -> float | None:
@@ -86,13 +92,14 @@ class Calibration:
         return self.p_value is not None and self.p_value <= self.alpha
 
 
-def calibrate(
+def calibrate(  # noqa: PLR0913 -- what a check is, each by keyword
     history: FeatureFrame | None,
     reference: FeatureFrame,
     current: FeatureFrame,
     *,
     alpha: float = 0.05,
     feature_alpha: float = 0.015,
+    correlation_alpha: float = 0.035,
     min_days: int = 365,
     reference_start: date,
     weights: Weights | None = None,
@@ -132,6 +139,7 @@ def calibrate(
         references=references,
         alpha=alpha,
         feature_alpha=feature_alpha,
+        correlation_alpha=correlation_alpha,
         n_history=n_history,
         weights=weights,
     )
@@ -146,6 +154,7 @@ def rank(  # noqa: PLR0913 -- what a placement is, each by keyword
     references: tuple[tuple[Integers, Integers], ...],
     alpha: float,
     feature_alpha: float,
+    correlation_alpha: float,
     n_history: int,
     weights: Weights | None,
 ) -> Calibration:
@@ -164,14 +173,17 @@ def rank(  # noqa: PLR0913 -- what a placement is, each by keyword
     texts = [name for name in frames[0].categories if all(name in frame.categories for frame in frames)]
     starts = np.searchsorted(day_of_row, np.arange(len(days)))
 
-    def numbers(some: Sequence[str]) -> tuple[Floats, Floats]:
+    def numbers(some: Sequence[str]) -> tuple[Floats, Floats, Singles]:
         values = _values(some, frames, rows, len(day_of_row))
         moved = jumps(date_means(values, starts)).swapaxes(0, 1)
-        return _number_distances(values, placed), moved
+        cells, middles = number_cells(values)
+        scores = date_scores(cells, starts)
+        return _number_distances(cells, middles, placed), moved, scores
 
     blocks = each(numbers, shared_out(names, at_most=_AT_ONCE))
-    distances = dict(zip(names, (row for block, _ in blocks for row in block), strict=True))
-    moved = dict(zip(names, (row for _, block in blocks for row in block), strict=True))
+    distances = dict(zip(names, (row for block, _, _ in blocks for row in block), strict=True))
+    moved = dict(zip(names, (row for _, block, _ in blocks for row in block), strict=True))
+    scores = np.concatenate([block for _, _, block in blocks]) if blocks else np.empty((0, len(day_of_row)), np.float32)
     for name in texts:
         distances[name], moved[name] = _category_distances(name, frames, rows, placed)
     calibration = ranked(
@@ -183,7 +195,11 @@ def rank(  # noqa: PLR0913 -- what a placement is, each by keyword
         first=days[0].astype(object),
         weights=weights,
     )
-    return replace(calibration, jumps=rank_jumps(moved, alpha=feature_alpha))
+    return replace(
+        calibration,
+        jumps=rank_jumps(moved, alpha=feature_alpha),
+        correlations=correlation_change(names, scores, starts, alpha=correlation_alpha),
+    )
 
 
 def ranked(
@@ -213,7 +229,8 @@ def ranked(
         distances={name: float(values[-1]) for name, values in distances.items()},
         placements=Placements(last_dates=last_dates, statistics=earlier),
         missing=None,
-        jumps=FeatureJumps(alpha=alpha, missing="the champion's profile does not hold the newest dates before a check"),
+        jumps=FeatureJumps(alpha=alpha, missing=_PROFILE),
+        correlations=CorrelationChange(alpha=alpha, missing=_PROFILE),
     )
 
 
@@ -233,7 +250,7 @@ def own_distances(history: FeatureFrame, reference: FeatureFrame, current: Featu
         references=((np.array([1]), np.array([2])),),
     )
     names = [name for name in current.numbers if name in history.numbers and name in reference.numbers]
-    distances = _number_distances(_values(names, frames, rows, len(placed.day_of_row)), placed)
+    distances = _number_distances(*number_cells(_values(names, frames, rows, len(placed.day_of_row))), placed)
     return {name: float(own) for name, (own,) in zip(names, distances, strict=True)}
 
 
@@ -258,9 +275,9 @@ def _values(
     return values
 
 
-def _number_distances(values: Floats, placed: Placed) -> Floats:
-    """(f, placements). values : (f, rows)"""
-    counts, middles = placed.number_counts(values)
+def _number_distances(cells: Integers, middles: Floats, placed: Placed) -> Floats:
+    """(f, placements). cells : (f, rows), which it overwrites"""
+    counts = placed.number_counts(cells)
     found = number_distances(placed.reference(counts), placed.newest(counts), counts[:, :, -1], middles)
     return found.astype(np.float64)
 
@@ -313,7 +330,7 @@ def insufficient(
     return Calibration(
         statistic=None, p_value=None, critical=None, alpha=alpha, n_dates=n_dates, n_placements=n_placements,
         n_blocks=0, first_date=first, distances={}, placements=None, missing=missing,
-        jumps=FeatureJumps(alpha=alpha, missing=missing),
+        jumps=FeatureJumps(alpha=alpha, missing=missing), correlations=CorrelationChange(alpha=alpha, missing=missing),
     )  # fmt: skip
 
 

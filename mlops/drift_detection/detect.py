@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 
 from mlops.drift_detection.calibration import Calibration, calibrate
 from mlops.drift_detection.categorical import compare_counts
+from mlops.drift_detection.correlation_alarm import CorrelationChange
 from mlops.drift_detection.distributions import category_distribution
 from mlops.drift_detection.feature_alarm import FeatureJumps
 from mlops.drift_detection.findings import Finding, category_findings, is_without_information
@@ -80,6 +81,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
         current,
         alpha=policy.alpha,
         feature_alpha=policy.feature_alpha,
+        correlation_alpha=policy.correlation_alpha,
         min_days=policy.min_calibration_days,
         reference_start=reference_window.start,
         weights=weights,
@@ -126,7 +128,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
     """
     reports = {name: report for name, (report, _) in compared.items()}
     findings = [*findings, *(finding for _, found in compared.values() for finding in found)]
-    findings += jump_findings(calibration.jumps)
+    findings += [*jump_findings(calibration.jumps), *correlation_findings(calibration.correlations)]
     if not reports:
         raise UnusableFeatures(f"strategy {strategy!r} has no feature that is in both windows")
     empty = {finding.column for finding in findings if finding.code == "all_missing" and not finding.is_drift}
@@ -271,6 +273,18 @@ def jump_findings(jumps: FeatureJumps) -> list[Finding]:
         )
         for name in jumps.alarms
     ]
+
+
+def correlation_findings(change: CorrelationChange) -> list[Finding]:
+    """A pair of features whose correlation changed as none did earlier."""
+    if not change.is_alarm or change.pair is None:
+        return []
+    one, other = change.pair
+    message = (
+        f"{one} and {other}: correlated {change.before:.2f} before and {change.now:.2f} in the newest 20 dates "
+        f"(p {change.p_value:.2g} over all pairs at {change.n_placements} earlier placements)"
+    )
+    return [Finding(code="correlation_changed", column=None, message=message, is_drift=False)]
 
 
 def _jump_words(size: float) -> str:

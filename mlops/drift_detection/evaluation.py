@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from mlops.drift_detection.calibration import calibrate
+from mlops.drift_detection.calibration import Calibration, calibrate
 from mlops.drift_detection.detect import detect_drift
 from mlops.drift_detection.feature_alarm import WEEK
 from mlops.drift_detection.frozen import detect_drift_from_profile
 from mlops.drift_detection.intervals import Rate, rate_of
 from mlops.drift_detection.past_champions import PastChampions
-from mlops.drift_detection.planting import spreads_of
+from mlops.drift_detection.planting import coupled, spreads_of
 from mlops.drift_detection.report import DriftReport, ReferenceUsed
 from mlops.drift_detection.season_check import detect_seasonal_drift
 from mlops.drift_detection.seasons import season_history, season_windows
@@ -35,6 +35,8 @@ from mlops.strategies import DataPolicy, DriftPolicy, TrainingPolicy
 
 #: Trading days of the volatility, and of the median with which it is compared.
 VOLATILITY_DAYS, MEDIAN_DAYS = 20, 252
+#: What is planted for the alarm about correlations, over how many dates, between features with less than what before.
+COUPLED, COUPLED_DATES, UNCORRELATED = 0.7, 20, 0.15
 #: A check later than this after a break is not counted as seeing it.
 DAYS_AFTER_BREAK = 10
 
@@ -109,6 +111,11 @@ class AlarmEvaluation:
     """Of the weeks that begin on a calm day; None without any"""
     seen_rate: Rate
     """Share of the weeks in which one feature, shifted from the first of five checks on, is named by one of them"""
+    false_correlation_rate: Rate
+    """Share of the weeks whose last check has an alarm about a correlation"""
+    seen_correlation_rate: Rate | None
+    """Share of those in which two features, uncorrelated before, are correlated by 0.7 over the newest 20 dates, with
+    such an alarm; None where no two features are uncorrelated"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,13 +224,20 @@ def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
         raise InsufficientData(f"{strategy}: {days[0]} to {days[-1]} holds no week with {needed.days} days before it")
     weeks = sorted(rng.choice(possible, size=min(n_weeks, len(possible)), replace=False).tolist())
     is_calm = dict(zip(pd.DatetimeIndex(calm.index).date, calm.to_numpy(dtype=bool), strict=True))
-    false, seen = [], []
+    false, seen, false_pairs, seen_pairs = [], [], [], []
     for week in track(weeks):
         checks = [_WeekCheck.of(rows, day, data, drift) for day in days[week : week + WEEK]]
         feature = str(rng.choice(sorted(rows.features)))
         shift = size * spreads_of(checks[0].reference).get(feature, 0.0)
-        false.append(any(check.alarms(drift) for check in checks))
-        seen.append(any(feature in check.shifted(feature, shift, days[week]).alarms(drift) for check in checks))
+        as_they_were = [check.calibrated(drift) for check in checks]
+        false.append(any(found.jumps.alarms for found in as_they_were))
+        false_pairs.append(as_they_were[-1].correlations.is_alarm)
+        planted = (check.shifted(feature, shift, days[week]).calibrated(drift) for check in checks)
+        seen.append(any(feature in found.jumps.alarms for found in planted))
+        pair = _uncorrelated_pair(checks[-1].reference, rng)
+        if pair is not None:
+            coupled_check = checks[-1].coupled(*pair, since=days[week + WEEK - COUPLED_DATES], rng=rng)
+            seen_pairs.append(coupled_check.calibrated(drift).correlations.is_alarm)
     of_calm = [fired for week, fired in zip(weeks, false, strict=True) if is_calm.get(days[week])]
     return AlarmEvaluation(
         strategy=strategy,
@@ -233,7 +247,20 @@ def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
         false_rate=rate_of(float(np.mean(false)), len(weeks)),
         false_rate_calm=rate_of(float(np.mean(of_calm)), len(of_calm)) if of_calm else None,
         seen_rate=rate_of(float(np.mean(seen)), len(weeks)),
+        false_correlation_rate=rate_of(float(np.mean(false_pairs)), len(weeks)),
+        seen_correlation_rate=rate_of(float(np.mean(seen_pairs)), len(seen_pairs)) if seen_pairs else None,
     )
+
+
+def _uncorrelated_pair(frame: FeatureFrame, rng: np.random.Generator) -> tuple[str, str] | None:
+    """Two features with a rank correlation below UNCORRELATED, by chance; None where there are none."""
+    names = sorted(frame.numbers)
+    table = pd.DataFrame({name: frame.numbers[name] for name in names}).corr(method="spearman").abs().to_numpy()
+    places = np.argwhere(table < UNCORRELATED)
+    if not len(places):
+        return None
+    one, other = places[rng.integers(len(places))]
+    return names[one], names[other]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,17 +288,33 @@ class _WeekCheck:
         later = np.asarray(self.current.dates) >= np.datetime64(since, "D")
         return replace(self, current=self.current.with_numbers({feature: values + by * later}))
 
-    def alarms(self, drift: DriftPolicy) -> tuple[str, ...]:
-        found = calibrate(
+    def coupled(self, one: str, other: str, *, since: date, rng: np.random.Generator) -> _WeekCheck:
+        """The same check, the other feature's values from a day on being ordered by the first one's."""
+        frames = (self.reference, self.current)
+        days = [np.asarray(frame.dates) >= np.datetime64(since, "D") for frame in frames]
+        values = {
+            name: np.concatenate([frame.numbers[name][late] for frame, late in zip(frames, days, strict=True)])
+            for name in (one, other)
+        }
+        ordered = coupled(values[one], values[other], COUPLED, rng)
+        changed = []
+        for frame, late in zip(frames, days, strict=True):
+            own = frame.numbers[other].copy()
+            own[late], ordered = ordered[: late.sum()], ordered[late.sum() :]
+            changed.append(frame.with_numbers({other: own}))
+        return replace(self, reference=changed[0], current=changed[1])
+
+    def calibrated(self, drift: DriftPolicy) -> Calibration:
+        return calibrate(
             self.history,
             self.reference,
             self.current,
             alpha=drift.alpha,
             feature_alpha=drift.feature_alpha,
+            correlation_alpha=drift.correlation_alpha,
             min_days=drift.min_calibration_days,
             reference_start=self.reference_start,
         )
-        return found.jumps.alarms
 
 
 def check_day(

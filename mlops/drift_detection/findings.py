@@ -24,6 +24,7 @@ Code = Literal[
     "duplicate_rows",
     "stale",
     "feature_jumped",
+    "correlation_changed",
     "left_out",
     "dates_left_out",
     "future_dates",

@@ -43,16 +43,16 @@ class Placed:
     references: tuple[tuple[Integers, Integers], ...]
     """First date and the one after the last of each placement's reference, once for each of its parts"""
 
-    def number_counts(self, values: Floats) -> tuple[Singles, Floats]:
-        """(f, CELLS + 1, days + 1) rows up to and including each cell and date, the missing ones last, and the
-        (f, CELLS) middles of the cells. values : (f, rows), nan for missing
+    def number_counts(self, cells: Integers) -> Singles:
+        """(f, CELLS + 1, days + 1) rows up to and including each cell and date, the missing ones last.
+
+        cells : (f, rows) of `number_cells`, which it overwrites
         """
-        cells, middles = _cells(values)
         counts = self._up_to_each_date(cells, MISSING + 1).astype(np.float32)
         # Row by row for all of them: a sum along so short a column takes several times as long.
         for cell in range(1, MISSING):
             counts[:, cell] += counts[:, cell - 1]
-        return counts, middles
+        return counts
 
     def category_counts(self, cells: Integers, n_cells: int) -> Singles:
         """(cells, days + 1) rows of each cell up to and including each date. Overwrites `cells`."""
@@ -116,7 +116,7 @@ class _Span:
         return _follow(self.first[:-1]) and _follow(self.after[:-1])
 
 
-def _cells(values: Floats) -> tuple[Integers, Floats]:
+def number_cells(values: Floats) -> tuple[Integers, Floats]:
     """(f, rows) the cell of each value, MISSING for nan, and the (f, CELLS) middles."""
     is_missing = np.isnan(values)
     have_missing = np.asarray(is_missing.any(axis=1))

@@ -13,6 +13,7 @@ from mlops.drift_detection.verdict import difference
 
 if TYPE_CHECKING:
     from mlops.drift_detection.calibration import Calibration
+    from mlops.drift_detection.correlation_alarm import CorrelationChange
     from mlops.drift_detection.distributions import Distribution
     from mlops.drift_detection.feature_alarm import FeatureJumps
     from mlops.drift_detection.findings import Finding
@@ -197,6 +198,7 @@ class DriftReport:
             },
             "calibration": _calibration(self.calibration),
             "feature_alarms": _feature_alarms(self.calibration.jumps),
+            "correlation_alarm": _correlation_alarm(self.calibration.correlations),
             "findings": [asdict(finding) for finding in self.findings],
             "feature_statistics": {
                 name: {"reference": _described(feature.reference), "current": _described(feature.current)}
@@ -324,6 +326,10 @@ def _feature_alarms(jumps: FeatureJumps) -> dict[str, Any]:
             for name, size in jumps.sizes.items()
         },
     }
+
+
+def _correlation_alarm(change: CorrelationChange) -> dict[str, Any]:
+    return {**asdict(change), "alarm": change.is_alarm, "pair": list(change.pair) if change.pair else None}
 
 
 def _window(window: Window) -> dict[str, str]:

@@ -105,6 +105,7 @@ def calibrate_season(
         references=references,
         alpha=alpha,
         feature_alpha=drift.feature_alpha,
+        correlation_alpha=drift.correlation_alpha,
         n_history=len(before),
         weights=weights,
     )

@@ -133,6 +133,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
         "weights": document["data"]["weights"]["by"],
         "predictions": document["predictions"],
         "feature_alarms": document["feature_alarms"]["alarms"],
+        "correlation_alarm": document["correlation_alarm"],
         "n_findings": len(document["findings"]),
         "rule": strategy.drift.rule,
         "raw_verdict": report.raw.verdict,
@@ -159,6 +160,13 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
             strategy=strategy.name,
             features=list(report.calibration.jumps.alarms),
             action="look at the feeds of these features; a retraining would learn from what they deliver",
+        )
+    if report.calibration.correlations.is_alarm:
+        log.warning(
+            "drift.correlation_changed",
+            strategy=strategy.name,
+            pair=report.calibration.correlations.pair,
+            action="look at how these two features are made; the verdict decides whether to retrain",
         )
     return StageOutcome(
         result=result,

@@ -34,6 +34,12 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     if result.get("feature_alarms"):
         names = ", ".join(result["feature_alarms"])
         lines.append(f"  Feed probably broken: {names} (jumped as no feature did in an earlier week)")
+    change = result.get("correlation_alarm") or {}
+    if change.get("alarm"):
+        one, other = change["pair"]
+        lines.append(
+            f"  Correlation changed: {one} and {other}, {change['before']:.2f} before, {change['now']:.2f} now"
+        )
     lines += reference_lines(result)
     lines += sampling_lines(result)
     lines += prediction_lines(result)
