@@ -69,6 +69,12 @@ class BulkForm(BaseModel):
         return (self.job,) if self.job else JOBS
 
 
+class Question(BulkForm):
+    """The form before it is sent; an address without an action asks about a pause, and does nothing."""
+
+    what: What = "pause"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Act:
     """One of the buttons."""
@@ -144,7 +150,7 @@ NEEDS_REASON = frozenset({"approve", "reject"})
 
 
 @pages.get("/strategies/question", action="strategies.question.read")
-def question(visit: Visiting, form: Annotated[BulkForm, Query()]) -> Response:
+def question(visit: Visiting, form: Annotated[Question, Query()]) -> Response:
     """What an action would do, and to which strategies; the question before it shows this."""
     names = form.chosen(visit)
     waiting: dict[str, Awaiting] = waiting_of(visit.services, names) if form.what in NEEDS_REASON else {}

@@ -208,6 +208,11 @@ def test_the_question_says_what_and_how_many(services: FakeServices, operator: B
     assert "and 32 more)" in words
 
 
+def test_the_question_without_an_action_is_a_page_and_an_action_without_a_name_is_refused(operator: Browser) -> None:
+    assert operator.get("/admin/strategies/question").status_code == 200
+    assert operator.post("/admin/strategies", strategies=["growth"]).status_code == 422
+
+
 def test_a_viewer_has_no_boxes(viewer: Browser) -> None:
     assert 'name="strategies"' not in viewer.get("/admin/").text
 
