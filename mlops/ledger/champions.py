@@ -143,6 +143,8 @@ class Champions(LedgerPart):
         ).one()
         if swaps and not self._swapped(connection, champion, decision, version=version, promotion_id=row.id):
             raise _moved(champion, decision)
+        if decision.decision == "override":
+            _audit_override(connection, champion.strategy, decision, run_id)
         return _promotion_of(row)
 
     def _swapped(
@@ -382,6 +384,13 @@ class Champions(LedgerPart):
                 .where(_promotion.projected_at.is_(None))
                 .values(projected_at=now())
             )
+
+
+def _audit_override(connection: Connection, strategy: str, decision: PromotionDecision, run_id: str | None) -> None:
+    """In the decision's own transaction: once, however often its stage is tried."""
+    detail = {"version": decision.version, "run_id": run_id, "reasons": list(decision.reasons)}
+    values = {"actor": decision.actor, "action": "model.override", "subject": strategy, "detail": detail}
+    connection.execute(insert(tables.audit).values(**values, created_at=now()))
 
 
 def _moved(champion: Champion, decision: PromotionDecision) -> ChampionMoved:

@@ -75,7 +75,6 @@ def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutco
     except (StaleApproval, NoRollback) as exc:
         return _nothing_done(grant, strategy, str(exc))
     keeper.committed()
-    _note_override(promotion, services)
     keeper.check_before_write()
     try:
         project(promotion, services.registry, services.ledger)
@@ -194,18 +193,6 @@ def _keep(promotion: Promotion, services: Services) -> None:
     except (RegistryError, RegistryUnavailable) as exc:
         log.warning(
             "promote.not_kept", version=promotion.version, error=str(exc), action="none: the reconciler repeats it"
-        )
-
-
-def _note_override(promotion: Promotion, services: Services) -> None:
-    if promotion.decision == "override":
-        services.ledger.audit(
-            promotion.actor,
-            "model.override",
-            promotion.strategy,
-            version=promotion.version,
-            run_id=promotion.run_id,
-            reasons=list(promotion.reasons),
         )
 
 
