@@ -1,4 +1,7 @@
-"""Labels: `<column> <op> <number or column>`, parsed, never evaluated as code; pure."""
+"""Labels: `<column> <op> <number or column>`, parsed, never evaluated as code; pure.
+
+A column whose name is no word stands in double quotes, as in SQL: `"ret.5d" > 0`, a quote in it doubled.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_NAME = r'(?:[A-Za-z_][A-Za-z0-9_]*|"(?:[^"]|"")+")'
 _LABEL = re.compile(
     rf"\s*(?P<column>{_NAME})\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<operand>{_NAME}|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)\s*"
 )
@@ -66,19 +69,26 @@ def parse_label(text: str) -> Label:
     0.01
     >>> parse_label("target_volatility_20d > volatility_20d").operand
     'volatility_20d'
+    >>> parse_label('"target_return.5d" > 0').column
+    'target_return.5d'
     """
     match = _LABEL.fullmatch(text)
     if match is None:
         raise InvalidStrategyFile(
             f"label {text!r} is not understood; write <column> <op> <number or column>, with op one of "
-            f"{' '.join(_OPERATORS)}, for example 'target_return > 0'"
+            f"{' '.join(_OPERATORS)}, for example 'target_return > 0'; a name with other signs than a to z, "
+            "digits and _ stands in double quotes: '\"ret.5d\" > 0'"
         )
     operand = match["operand"]
     return Label(
-        column=match["column"],
+        column=_unquoted(match["column"]),
         op=match["op"],
-        operand=operand if re.fullmatch(_NAME, operand) else float(operand),
+        operand=_unquoted(operand) if re.fullmatch(_NAME, operand) else float(operand),
     )
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def is_return(column: str) -> bool:

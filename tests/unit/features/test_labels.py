@@ -47,6 +47,28 @@ def test_a_label_may_compare_two_columns() -> None:
     assert known.tolist() == [True, True, True, False, False, False]
 
 
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ('"target_return.5d"', "target_return.5d"),
+        ('"target return (5 d) > 0"', "target return (5 d) > 0"),
+        ('"target_return ""net"""', 'target_return "net"'),
+        ('"target_return"', "target_return"),
+        ('"rendement_\u00e9t\u00e9"', "rendement_\u00e9t\u00e9"),
+    ],
+)
+def test_a_column_of_any_name_can_be_a_label(written: str, name: str) -> None:
+    table = pa.table({name: [0.1, -0.1], "7": [0.2, -0.2]})
+    for text, columns, expected in (
+        (f"{written} > 0", (name,), [1, 0]),
+        (f'{written}<="7"', (name, "7"), [1, 0]),
+        (f'"7" >= {written}', ("7", name), [1, 0]),
+    ):
+        label = parse_label(text)
+        assert label.columns == columns
+        assert label.evaluate(table)[0].tolist() == expected
+
+
 def test_an_unknown_label_is_zero_for_every_operator_and_marked() -> None:
     for op in (">", ">=", "<", "<=", "==", "!="):
         y, known = parse_label(f"target_return {op} 0").evaluate(TABLE)
