@@ -37,6 +37,8 @@ from mlops.strategies import DataPolicy, DriftPolicy, TrainingPolicy
 VOLATILITY_DAYS, MEDIAN_DAYS = 20, 252
 #: What is planted for the alarm about correlations, over how many dates, between features with less than what before.
 COUPLED, COUPLED_DATES, UNCORRELATED = 0.7, 20, 0.15
+#: The change is looked for after 10, 15 and 20 of its dates; a check comes each day.
+LOOKS_BEFORE = (10, 5, 0)
 #: A check later than this after a break is not counted as seeing it.
 DAYS_AFTER_BREAK = 10
 
@@ -236,8 +238,10 @@ def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
         seen.append(any(feature in found.jumps.alarms for found in planted))
         pair = _uncorrelated_pair(checks[-1].reference, rng)
         if pair is not None:
-            coupled_check = checks[-1].coupled(*pair, since=days[week + WEEK - COUPLED_DATES], rng=rng)
-            seen_pairs.append(coupled_check.calibrated(drift).correlations.is_alarm)
+            since = days[week + WEEK - COUPLED_DATES]
+            looks = (_WeekCheck.of(rows, days[week + WEEK - 1 - earlier], data, drift) for earlier in LOOKS_BEFORE)
+            coupled_checks = (look.coupled(*pair, since=since, rng=rng).calibrated(drift) for look in looks)
+            seen_pairs.append(any(found.correlations.is_alarm for found in coupled_checks))
     of_calm = [fired for week, fired in zip(weeks, false, strict=True) if is_calm.get(days[week])]
     return AlarmEvaluation(
         strategy=strategy,
