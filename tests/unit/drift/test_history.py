@@ -124,7 +124,7 @@ def test_the_checks_are_listed_with_the_newest_date_first(connected: FakeService
     newest, oldest = answer["checks"]
     assert (newest["verdict"], newest["share"]) == ("drifted", 1.0)
     assert oldest["share"] < 1.0
-    assert runs[1] in history().stdout
+    assert runs[1][:8] in history().stdout
     assert json.loads(history("--json", "--last", "1").stdout)["checks"][0]["as_of"] == LAST.isoformat()
 
 
@@ -141,7 +141,7 @@ def test_a_feature_s_trend_is_shown_with_its_line(connected: FakeServices) -> No
 def test_a_replay_s_checks_are_in_their_namespace_alone(connected: FakeServices) -> None:
     run_id = check(connected, LAST, namespace="replay-1")
     assert "No drift check of growth in namespace live" in history().stdout
-    assert run_id in history("--namespace", "replay-1").stdout
+    assert run_id[:8] in history("--namespace", "replay-1").stdout
 
 
 def test_a_feature_that_no_check_had_is_an_error_that_names_those_that_are(connected: FakeServices) -> None:
@@ -159,7 +159,7 @@ def test_a_strategy_that_never_was_is_an_error(connected: FakeServices) -> None:
 def test_a_strategy_that_was_taken_out_of_the_file_keeps_its_history(connected: FakeServices) -> None:
     run_id = check(connected, LAST)
     vars(connected)["strategies"] = type(connected.strategies)({})
-    assert run_id in history().stdout
+    assert run_id[:8] in history().stdout
 
 
 def test_a_ledger_that_does_not_answer_is_an_error_in_words(

@@ -50,7 +50,9 @@ def test_an_impossible_return_is_no_label_and_is_named(value: float) -> None:
 def test_too_many_impossible_returns_stop_a_training() -> None:
     # 17 of 1,600 are more than a hundredth.
     table = with_targets(dict.fromkeys(range(17), float("inf")))
-    with pytest.raises(UnusableFeatures, match=r"17 of 1600 values .* more than the 1\.0% that data\.max_bad_returns"):
+    with pytest.raises(
+        UnusableFeatures, match=r"17 of 1600 values .* more than the 1\.0% of them that data\.max_bad_returns"
+    ):
         read(table)
     assert read(table, max_bad_returns=0.02).known.sum() == (N_DATES - 5) * TICKERS - 17
 
