@@ -79,7 +79,7 @@ def test_files_that_are_no_parquet_are_said_so(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_source_names_those_that_are_known() -> None:
     with pytest.raises(
         ConfigurationError,
-        match="postgresql://, sqlite:///, the path of a Parquet file or folder, or package.module:function",
+        match="postgresql://, sqlite:///, the path of a Parquet file or folder, or package",
     ):
         open_source("mysql://localhost/features")
 
