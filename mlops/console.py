@@ -41,6 +41,7 @@ class StageDisplay:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._printed: set[tuple[str, str]] = set()
+        self._waits: dict[tuple[str, str], str] = {}
         self._progress: Progress | None = None
         self._tasks: dict[tuple[str, str], Any] = {}
 
@@ -64,11 +65,15 @@ class StageDisplay:
                 out.print(line, markup=False)
 
     def _show_progress(self, view: RunView, stage: StageView, key: tuple[str, str]) -> None:
+        waits_for = stage.error if stage.not_before is not None else None
         if self._progress is None:
+            if waits_for and self._waits.get(key) != waits_for:  # once, and not each time that it is tried again
+                self._waits[key] = waits_for
+                err.print(f"{view.strategy}: {stage.stage} waits: {waits_for}", markup=False)
             return
         words = f"{view.strategy}: {stage.stage} {stage.state}"
-        if stage.not_before is not None and stage.error:
-            words += f" (waits: {stage.error})"
+        if waits_for:
+            words += f" (waits: {waits_for})"
         done = stage.progress or {}
         if done:
             words += f" {done.get('done', 0)} of {done.get('total', '?')} {done.get('unit', '')}".rstrip()

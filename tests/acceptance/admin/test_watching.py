@@ -90,7 +90,7 @@ def test_the_links_of_a_run_lead_to_flower_and_mlflow(demo: Demo, operator: Visi
     assert flower.startswith(f"{stack.endpoints.flower_url}/task/")
     mlflow = page.get_by_role("link", name="MLflow: the training").get_attribute("href")
     assert mlflow is not None
-    run_id = mlflow.rpartition("/")[2]
+    run_id = mlflow.rpartition("/")[2].partition("?")[0]
     operator.complaints.clear()
     operator.page.goto(mlflow)
     expect(operator.page.get_by_text(run_id).first).to_be_visible(timeout=60_000)
