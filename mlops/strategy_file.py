@@ -39,7 +39,11 @@ LEAST_SAMPLE = 100_000
 #: Tables of a strategy.
 POLICIES = ("data", "drift", "training", "findings", "promotion", "schedule", "execution")
 #: Values that the release before does not know and refuses in a snapshot.
-_NEW_VALUES = {"promotion": ("floor", "yearly_error")}
+_NEW_VALUES = {
+    "data": ("max_current_days",),
+    "drift": ("correlation_alpha", "feature_alpha"),
+    "promotion": ("floor", "yearly_error"),
+}
 _adapter: TypeAdapter[Strategy] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(Strategy))
 
 
