@@ -60,6 +60,8 @@ class ForgottenTime:
         if forgotten.set_back_at is None or forgotten.set_back_to is None:
             return
         age = services.ledger.now() - forgotten.set_back_at
+        if age < self._looked_at_age:  # it was set back again, and another reconciler looked first
+            self._looked_at_age = timedelta(0)
         lease = timedelta(seconds=services.settings.lease_s)
         if age <= LOOKED_FOR and age >= max(lease, 2 * self._looked_at_age):
             _look_through(services, forgotten, forgotten.set_back_to)

@@ -223,6 +223,24 @@ def test_a_reconciler_looks_for_late_ones_ever_more_rarely_and_for_an_hour(
     assert len(at) <= 8
 
 
+@pytest.mark.usefixtures("since")
+def test_a_reconciler_that_looked_long_after_one_restore_looks_soon_after_the_next(
+    services: FakeServices, timed: TimedLedger
+) -> None:
+    reconciler = ForgottenTime()
+    timed.advance(1500.0)
+    reconciler.step(services)
+    timed.advance(1500.0)
+    reconciler.step(services)
+    services.ledger.was_set_back(to=services.ledger.now())
+    look_through_registry(services)  # another one, which leads
+    services.fake_registry.now = services.ledger.now()
+    services.registry.log_training(trained_model("late-after-the-second"))
+    timed.advance(61.0)
+    reconciler.step(services)
+    assert services.ledger.is_quarantined("version", f"{MODEL}/3")
+
+
 def test_what_is_not_in_quarantine_is_said(services: FakeServices) -> None:
     with pytest.raises(NotQuarantined, match="`acis quarantine` lists"):
         release(services, "version", "acis_growth_classifier/7", actor="anna")
