@@ -116,8 +116,8 @@ class AlarmEvaluation:
     false_correlation_rate: Rate
     """Share of the weeks whose last check has an alarm about a correlation"""
     seen_correlation_rate: Rate | None
-    """Share of those in which two features, uncorrelated before, are correlated by 0.7 over the newest 20 dates, with
-    such an alarm; None where no two features are uncorrelated"""
+    """Share of those in which two features, uncorrelated before, are correlated by 0.7 for 20 dates, with such an alarm
+    after 10, 15 or 20 of them; None where no two features are uncorrelated"""
 
 
 @dataclass(frozen=True, kw_only=True)
