@@ -10,7 +10,7 @@ from admin.app import create_app
 from config.log_setup import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
 from mlops.bootstrap import process_services
-from mlops.errors import AcisError, ConfigurationError
+from mlops.domain.errors import AcisError, ConfigurationError
 from mlops.ledger.ledger import SqlLedger
 
 GRACE_S = 3

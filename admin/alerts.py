@@ -10,11 +10,11 @@ from urllib.parse import quote
 from admin.navigation import PREFIX
 from admin.wording import duration
 from mlops.diagnosis.backlog import LONG_WAIT_S
-from mlops.policy_book import Unfit
+from mlops.strategies.book import Unfit
 from tasks.broker import UNROUTED
 
 if TYPE_CHECKING:
-    from admin.visit import Visit
+    from admin.request_context import Visit
 
 DEAD_S = 7 * 86400.0
 FAILED_S = 86400.0

@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from admin import routes
-from admin.answers import add_error_answers, environment
 from admin.headers import SecurityHeaders
-from admin.kept import Kept
 from admin.live import Live
 from admin.pages import STATIC, Pages, guarded_routes
 from admin.registry_view import RegistryView
+from admin.responses import add_error_answers, environment
 from admin.static_files import KeptFiles
+from admin.ttl_cache import Kept
 from tasks.broker import Broker
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from cron_descriptor import ExpressionDescriptor, Options
 from cron_descriptor.Exception import FormatException
 
-from mlops.cron import cron_fault
+from mlops.domain.cron import cron_fault
 from tasks.slots import next_slot
 
 _LAST_CLOCK = re.compile(r"(\d\d:\d\d)(?!.*\d\d:\d\d)")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from mlops.errors import RegistryUnavailable
+from mlops.domain.errors import RegistryUnavailable
 
 Value = TypeVar("Value")
 

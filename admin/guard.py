@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends
 from starlette.requests import Request
 
-from admin.people import Person, who_asks
+from admin.principal import Person, who_asks
 from admin.refusals import Forbidden
 from mlops.ledger.users import Role
 

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from admin.cron_words import in_words
-from mlops.ledger.records import Kind, ScheduleEntry
-from mlops.policy_book import Unfit
-from mlops.strategies import ScheduledJob
+from mlops.domain.policies import ScheduledJob
+from mlops.domain.records import Kind, ScheduleEntry
+from mlops.strategies.book import Unfit
 from tasks.slots import next_due, next_slot
 
 if TYPE_CHECKING:
-    from admin.visit import Visit
-    from mlops.strategies import Strategy
+    from admin.request_context import Visit
+    from mlops.domain.policies import Strategy
 
 Word = ScheduledJob
 JOBS: dict[Word, tuple[Kind, str]] = {

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mlops.errors import AcisError
+from mlops.domain.errors import AcisError
 from tasks.progress_feed import ProgressFeed, Told
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
-    from mlops.ledger.standings import OpenRun
+    from mlops.ledger.strategy_status import OpenRun
 
 log = structlog.get_logger(__name__)
 

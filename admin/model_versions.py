@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from admin.registry_view import Seen
-    from admin.visit import Visit
+    from admin.request_context import Visit
+    from mlops.domain.ports import ModelVersion
     from mlops.ledger.model_list import TrainedLine
-    from mlops.ports import ModelVersion
 
 PRODUCTION, ARCHIVED = "Production", "Archived"
 LATELY = timedelta(minutes=2)

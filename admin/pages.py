@@ -26,8 +26,8 @@ from starlette.routing import BaseRoute, Mount
 from admin.guard import Guard, Open
 from admin.navigation import PREFIX
 from admin.refusals import Refusal
-from admin.visit import Visit
-from mlops.errors import AcisError
+from admin.request_context import Visit
+from mlops.domain.errors import AcisError
 from mlops.ledger.users import Role
 
 Handler = Callable[..., Response]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from admin.refusals import NotValid
-from mlops.errors import InvalidPolicyEdit, InvalidStrategyFile
-from mlops.policy_overlay import in_force, was_and_is
-from mlops.strategy_file import POLICIES, Settled, checked, snapshot
+from mlops.domain.errors import InvalidPolicyEdit, InvalidStrategyFile
+from mlops.strategies.file import POLICIES, Settled, checked, snapshot
+from mlops.strategies.overlay import in_force, was_and_is
 
 if TYPE_CHECKING:
-    from admin.visit import Visit
+    from admin.request_context import Visit
+    from mlops.domain.policies import Strategy
     from mlops.ledger.policies import PolicyEdit
-    from mlops.strategies import Strategy
 
 DEFAULT = "the program's default"
 

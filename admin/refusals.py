@@ -1,4 +1,4 @@
-"""Why the page does not do what it is asked for; each becomes an answer in `admin.answers`."""
+"""Why the page does not do what it is asked for; each becomes an answer in `admin.responses`."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.errors import AcisError, NothingConfigured
+from mlops.domain.errors import AcisError, NothingConfigured
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
-    from mlops.ports import RegistryCensus
+    from mlops.domain.ports import RegistryCensus
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlops.training.metric_names import COUNTS
+from mlops.domain.training.metric_names import COUNTS
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
 FIRST_METRICS = ("accuracy", "f1_score", "roc_auc", "precision", "recall", "log_loss", "holdout_majority_accuracy")

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from admin.listing import Shown, shown
-from mlops.ledger.records import Kind
+from mlops.domain.records import Kind
 
 if TYPE_CHECKING:
-    from admin.visit import Visit
+    from admin.request_context import Visit
     from mlops.ledger.model_list import ModelKey, TrainedLine
-    from mlops.ledger.standings import OpenRun
+    from mlops.ledger.strategy_status import OpenRun
 
 KINDS = (Kind.TRAIN, Kind.RETRAIN, Kind.PIPELINE)
 """Of the runs that may train."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
-from admin.offers import OFFERS, Offer
 from admin.refusals import NothingChosen, NotValid
 from admin.trainable import Show, open_trainings, trainable
-from mlops.ledger.records import Kind
-from mlops.strategies import MAX_TRIALS
+from admin.training_estimates import OFFERS, Offer
+from mlops.domain.policies import MAX_TRIALS
+from mlops.domain.records import Kind
 
 if TYPE_CHECKING:
-    from admin.visit import Visit
+    from admin.request_context import Visit
 
 MOST_AT_ONCE = 5000
 

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from admin.spark import spark
-from mlops.promotion.bootstrap import INTERVAL_LEVEL
+from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
 
 NOTHING = "–"
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))

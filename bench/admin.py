@@ -49,10 +49,10 @@ from admin.guard import Guard
 from admin.pages import guarded_routes
 from config.endpoints import Endpoints
 from config.settings import Settings
+from devstack.ports import choose_port
 from mlops.bootstrap import Services, connect
 from mlops.ledger.schema import migrate
-from mlops.servers.ports import choose_port
-from mlops.strategy_file import load_strategies, run_policy
+from mlops.strategies.file import load_strategies, run_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 STRATEGIES = 400

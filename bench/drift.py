@@ -49,15 +49,15 @@ import pandas as pd
 import scipy
 from scipy import stats
 
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.drift_profile import DriftProfile, make_profile
-from mlops.drift_detection.frozen import detect_drift_from_profile
-from mlops.drift_detection.placements import ROWS_PER_DATE
-from mlops.drift_detection.profile_file import digest_of, read_profile, write_profile
-from mlops.drift_detection.report import ReferenceUsed
-from mlops.features.frame import FeatureFrame
-from mlops.ports import Window
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.drift_profile import DriftProfile, make_profile
+from mlops.domain.drift.frozen import detect_drift_from_profile
+from mlops.domain.drift.placements import ROWS_PER_DATE
+from mlops.domain.drift.profile_file import digest_of, read_profile, write_profile
+from mlops.domain.drift.report import ReferenceUsed
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.ports import Window
 
 N_FEATURES = 45
 #: Where `make bench-deps` installs the other libraries.

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from mlops.drift_detection.simulation import Check, PanelDesign, simulate_checks
+from lab.drift_simulation import Check, PanelDesign, simulate_checks
 
 COMMON, AR, SHIFTS = (0.0, 0.05, 0.2), (0.0, 0.5, 0.9), (0.0, 0.1, 0.3)
 ALPHA, ALERT_SHARE = 0.05, 0.3

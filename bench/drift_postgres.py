@@ -55,11 +55,11 @@ def copy(url: str) -> None:
 
 
 def ours(url: str) -> None:
-    from mlops.drift_detection.detect import detect_drift
-    from mlops.features.frame import feature_frame
+    from mlops.domain.drift.detect import detect_drift
+    from mlops.domain.frame import feature_frame
+    from mlops.domain.policies import DriftPolicy, Strategy
     from mlops.features.source import open_source
-    from mlops.retraining.drift_windows import read_windows
-    from mlops.strategies import DriftPolicy, Strategy
+    from mlops.stages.drift_windows import read_windows
 
     strategy = Strategy(name="growth", drift=DriftPolicy(rule="raw"))
     read = read_windows(open_source(url), strategy, as_of=AS_OF, today=AS_OF)
@@ -154,7 +154,7 @@ def child(contender: str) -> None:
     """Run one contender once, its libraries imported first."""
     url = os.environ["ACIS_BENCH_URL"]
     if contender == "ours":
-        import mlops.drift_detection.detect
+        import mlops.domain.drift.detect
         import mlops.features.postgres  # noqa: F401
     elif contender == "original":
         import drift  # noqa: F401 -- pandas and scipy.stats with it

@@ -35,12 +35,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlops.drift_detection.detect import detect_drift
-from mlops.features.frame import feature_frame
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.frame import feature_frame
+from mlops.domain.policies import DataPolicy, DriftPolicy, Strategy
 from mlops.features.postgres import libpq_uri
 from mlops.features.source import open_source
-from mlops.retraining.drift_windows import read_windows
-from mlops.strategies import DataPolicy, DriftPolicy, Strategy
+from mlops.stages.drift_windows import read_windows
 
 AS_OF = date(2024, 12, 31)
 REFERENCE_DAYS, CURRENT_DAYS, HISTORY_DAYS = 90, 7, 400

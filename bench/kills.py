@@ -39,9 +39,9 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from mlops.bootstrap import Services, connect
-from mlops.ledger.records import Kind
+from mlops.domain.records import Kind
 from mlops.ledger.schema import migrate
-from mlops.retraining.run_requests import run_request
+from mlops.runs.request import run_request
 from tests.chaos.invariants import OVERTAKEN
 from tests.support.features import parquet_file
 from tests.support.processes import Roles

@@ -39,7 +39,7 @@ from sqlalchemy import create_engine, text
 from config.endpoints import Endpoints
 from config.settings import Settings, variables
 from mlops.bootstrap import Services, connect
-from mlops.ledger.records import Kind, RunRequest
+from mlops.domain.records import Kind, RunRequest
 from mlops.ledger.schema import migrate
 from worker.routing import ROLES
 

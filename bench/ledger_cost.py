@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from own_servers import own_servers
 from sqlalchemy import Engine, create_engine, text
 
+from mlops.domain.records import Kind, RunRequest, RunState, Sent, Stage, StageOutcome
 from mlops.ledger import open_ledger
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Kind, RunRequest, RunState, Sent, Stage, StageOutcome
 from mlops.ledger.schema import migrate
 
 BACKLOGS = (100, 1_000, 10_000, 100_000)

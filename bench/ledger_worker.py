@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import tasks.base
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.retraining.execution import Work
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.runs.executor import Work
 from worker.main import app
 
 #: About as large as the result of a real stage that found nothing.

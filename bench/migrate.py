@@ -155,7 +155,7 @@ def reading(engine: Engine, seconds: float) -> Iterator[None]:
 def migrate_once(url: str, *, kill_in: Engine | None = None) -> bool:
     """`acis migrate`; killed while it builds an index where `kill_in` is given. Whether it came to its end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlops.cli.app", "migrate"], cwd=ROOT, env={**os.environ, "DATABASE_URL": url}
+        [sys.executable, "-m", "cli.app", "migrate"], cwd=ROOT, env={**os.environ, "DATABASE_URL": url}
     )
     while process.poll() is None:
         time.sleep(0.02)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from config.endpoints import Endpoints
 from config.settings import ROOT
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack
+from devstack.plan import StackOptions
+from devstack.stack import Stack
 
 STRATEGIES_FILE = ROOT / "config" / "strategies.toml"
 NOBODY = "http://127.0.0.1:1"

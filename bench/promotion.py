@@ -35,23 +35,23 @@ import xgboost as xgb
 from scipy.stats import t
 
 from config.settings import ROOT
+from lab.decision_simulation import planted_pair, planted_sequence
+from mlops.domain.policies import PromotionPolicy, Strategy
+from mlops.domain.ports import Progress, TrainingData
+from mlops.domain.promotion import paired
+from mlops.domain.promotion.date_parts import ScoredRows, date_parts, influence
+from mlops.domain.promotion.deflation import LOOKBACK_DAYS
+from mlops.domain.promotion.error_budget import YEAR_DAYS, allowance
+from mlops.domain.promotion.evidence import CommonDates, Facts, evidence_of
+from mlops.domain.promotion.gates import apply_gates
+from mlops.domain.promotion.paired import SEED
+from mlops.domain.training.metrics import evaluate_classifier, majority_class_share, roc_auc
+from mlops.domain.training.splits import split_by_date
+from mlops.domain.training.trainer import load_trainer
 from mlops.features.sample import compute_sample
 from mlops.features.source import open_source
-from mlops.ports import Progress, TrainingData
-from mlops.promotion import paired
-from mlops.promotion.date_parts import ScoredRows, date_parts, influence
-from mlops.promotion.deflation import LOOKBACK_DAYS
-from mlops.promotion.error_budget import YEAR_DAYS, allowance
-from mlops.promotion.evidence import CommonDates, Facts, evidence_of
-from mlops.promotion.gates import apply_gates
-from mlops.promotion.paired import SEED
-from mlops.promotion.simulation import planted_pair, planted_sequence
-from mlops.retraining.labelled_rows import read_labelled
-from mlops.strategies import PromotionPolicy, Strategy
-from mlops.strategy_file import load_strategies
-from mlops.training.metrics import evaluate_classifier, majority_class_share, roc_auc
-from mlops.training.splits import split_by_date
-from mlops.training.trainer import load_trainer
+from mlops.stages.labelled_rows import read_labelled
+from mlops.strategies.file import load_strategies
 
 UNGATED = PromotionPolicy(min_accuracy=None, floor=None)
 WEEKS = 60

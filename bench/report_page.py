@@ -24,11 +24,11 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.page.render import render_page
-from mlops.features.frame import FeatureFrame
-from mlops.ports import Window
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.ports import Window
+from mlops.reporting.page.render import render_page
 
 AS_OF = date(2020, 6, 30)
 EARLIER = 30

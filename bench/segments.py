@@ -32,9 +32,9 @@ import numpy as np
 import xgboost as xgb
 from sklearn.metrics import roc_auc_score
 
-from mlops.ports import Progress, TrainingData
-from mlops.retraining.checkpoint_store import CheckpointStore
-from mlops.training.trainer import XGBoostTrainer
+from mlops.domain.ports import Progress, TrainingData
+from mlops.domain.training.trainer import XGBoostTrainer
+from mlops.registry.checkpoint_store import CheckpointStore
 
 N_FEATURES = 45
 FEATURES = tuple(f"f{number}" for number in range(N_FEATURES))

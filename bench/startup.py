@@ -29,7 +29,7 @@ def timed_start(var_dir: Path) -> dict[str, float]:
     environment = {name: value for name, value in os.environ.items() if name not in own}
     begun = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlops.cli.app", "up", "--once"],
+        [sys.executable, "-m", "cli.app", "up", "--once"],
         cwd=ROOT,
         env={**environment, "ACIS_VAR_DIR": str(var_dir), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -66,7 +66,7 @@ def main() -> int:
             cold.append(timed_start(var_dir))
             warm.append(timed_start(var_dir))
             subprocess.run(
-                [sys.executable, "-m", "mlops.cli.app", "clean"],
+                [sys.executable, "-m", "cli.app", "clean"],
                 cwd=ROOT,
                 env={**os.environ, "ACIS_VAR_DIR": str(var_dir)},
                 check=True,

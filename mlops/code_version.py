@@ -16,10 +16,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DECIDES = (
-    "mlops/promotion",
-    "mlops/training/metrics.py",
-    "mlops/training/trading.py",
-    "mlops/training/fingerprint.py",
+    "mlops/domain/promotion",
+    "mlops/domain/training/metrics.py",
+    "mlops/domain/training/trading.py",
+    "mlops/domain/training/fingerprint.py",
 )
 
 

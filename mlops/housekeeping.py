@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.errors import CheckpointsUnavailable
-from mlops.mlflow.kept_models import tidy_models
+from mlops.domain.errors import CheckpointsUnavailable
+from mlops.registry.kept_models import tidy_models
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -107,7 +107,7 @@ def _studies(services: Services) -> int:
 
 def _old_report_files(services: Services, *, days: float) -> int:
     """Not those of another ledger, which has a time of its own for them."""
-    from mlops.retraining.report_files import is_anothers  # noqa: PLC0415 -- loads what draws pages, for a rare setting
+    from mlops.reporting.report_files import is_anothers  # noqa: PLC0415 -- loads what draws pages, for a rare setting
 
     folder, owner = services.settings.report_dir, services.ledger.identity().ledger_id
     oldest = time.time() - days * 86_400

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from mlops.addresses import without_credentials
-from mlops.errors import ConfigurationError
+from mlops.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import redis

@@ -16,20 +16,20 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from mlops.bootstrap import Services, process_services
-from mlops.errors import AcisError, LedgerUnavailable, PermanentError, TemporaryError
+from mlops.domain.errors import AcisError, LedgerUnavailable, PermanentError, TemporaryError
+from mlops.domain.records import Finished, Grant, RunRequest, Stage
+from mlops.domain.run_states import TERMINAL
 from mlops.ledger.leases import new_key
-from mlops.ledger.records import Finished, Grant, RunRequest, Stage
-from mlops.ledger.states import TERMINAL
-from mlops.retraining.checkpoints import StageCheckpoints
-from mlops.retraining.execution import ended_badly, execute
-from mlops.retraining.lease_keeper import Holder, suspended_too
-from mlops.retraining.stages import stages
+from mlops.runs.checkpoints import StageCheckpoints
+from mlops.runs.executor import ended_badly, execute
+from mlops.runs.lease import Holder, suspended_too
+from mlops.stages.table import stages
 from tasks.broker import COMES_BACK
 from tasks.drain import is_draining
-from tasks.notes import Notes
 from tasks.outcomes import note_delivered, store_outcomes
 from tasks.payloads import StageMessage
 from tasks.progress import ProgressTeller
+from tasks.write_behind import Notes
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.settings import Settings
-from mlops.errors import ConfigurationError
+from mlops.domain.errors import ConfigurationError
 from mlops.redis_address import redis_client
 
 UNROUTED = "unrouted"

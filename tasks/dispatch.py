@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from datetime import date
 
 from mlops.bootstrap import Services, process_services
-from mlops.errors import InvalidTransition
-from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, RunView
-from mlops.ledger.states import TERMINAL
-from mlops.retraining.approval import Answer, approval_request, refuse_joined
-from mlops.retraining.bulk import Asker, Outcome, open_runs
-from mlops.retraining.run_requests import comparison_request, rollback_request, run_request
+from mlops.domain.errors import InvalidTransition
+from mlops.domain.records import Accepted, Kind, RunRequest, RunState, RunView
+from mlops.domain.run_states import TERMINAL
+from mlops.runs.approval import Answer, approval_request, refuse_joined
+from mlops.runs.bulk import Asker, Outcome, open_runs
+from mlops.runs.request import comparison_request, rollback_request, run_request
 from tasks.publish import CeleryDispatcher, publisher
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Task
 
 from mlops.bootstrap import process_services
-from mlops.ledger.records import Stage
+from mlops.domain.records import Stage
 from tasks.base import follow_up, task
 from tasks.publish import TASK_OF_STAGE
 

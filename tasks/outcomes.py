@@ -13,17 +13,17 @@ from celery.exceptions import BackendError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from mlops.errors import TemporaryError
+from mlops.domain.errors import TemporaryError
 from mlops.failpoints import external_write
-from tasks.redis_mark import look, set_mark
+from tasks.broker_epoch import look, set_mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery import Celery
 
-    from mlops.ledger.records import OutcomeMessage
-    from mlops.ports import Ledger
+    from mlops.domain.ports import Ledger
+    from mlops.domain.records import OutcomeMessage
 
 log = structlog.get_logger(__name__)
 

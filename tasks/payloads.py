@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlops.errors import ConfigurationError
-from mlops.ledger.records import RUN_ID_LENGTH
-from mlops.strategies import MAX_TRIALS
+from mlops.domain.errors import ConfigurationError
+from mlops.domain.policies import MAX_TRIALS
+from mlops.domain.records import RUN_ID_LENGTH
 
 
 class InvalidMessage(ConfigurationError):

@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 if TYPE_CHECKING:
     from celery import Celery
 
-    from mlops.ledger.records import Stage
-    from mlops.ports import Progress
+    from mlops.domain.ports import Progress
+    from mlops.domain.records import Stage
 
 log = structlog.get_logger(__name__)
 

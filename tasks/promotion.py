@@ -6,8 +6,8 @@ from typing import Any
 
 from celery import Task
 
-from mlops.ledger.records import Kind, Stage
-from mlops.retraining.run_requests import run_request
+from mlops.domain.records import Kind, Stage
+from mlops.runs.request import run_request
 from tasks.base import perform, start, task
 from tasks.payloads import StageMessage, StartPromotion
 

@@ -12,11 +12,11 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from mlops.errors import TemporaryError
+from mlops.domain.errors import TemporaryError
+from mlops.domain.records import Publication, Sent, Stage
 from mlops.failpoints import external_write
-from mlops.ledger.records import Publication, Sent, Stage
 from tasks.broker import COMES_BACK, FIRST_TURN, wait_while_redis_is_full
-from tasks.notes import AFTER_S, Notes
+from tasks.write_behind import AFTER_S, Notes
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -88,7 +88,7 @@ def publisher(services: Services) -> Celery:
 
 
 class CeleryDispatcher:
-    """`mlops.ports.Dispatcher` over Celery; one a process, `Services.dispatcher`."""
+    """`mlops.domain.ports.Dispatcher` over Celery; one a process, `Services.dispatcher`."""
 
     def __init__(
         self,

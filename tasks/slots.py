@@ -11,8 +11,8 @@ from functools import lru_cache
 from celery.schedules import ParseException, crontab
 from celery.utils.time import ffwd
 
-from mlops.errors import ConfigurationError
-from mlops.ledger.records import ScheduleEntry
+from mlops.domain.errors import ConfigurationError
+from mlops.domain.records import ScheduleEntry
 
 #: Missed slots that are put on record one by one; a line of every minute misses so many in eight hours.
 MOST = 500

@@ -13,7 +13,7 @@ import threading
 
 from config.log_setup import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
-from mlops.errors import AcisError, NothingConfigured
+from mlops.domain.errors import AcisError, NothingConfigured
 from worker.routing import ROLES
 
 COMMANDS = (*ROLES, "beat", "reconciler", "flower", "admin")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config.settings import Settings
-from mlops.errors import NothingConfigured
+from mlops.domain.errors import NothingConfigured
 from worker.routing import QUEUES, Role
 
 

@@ -9,10 +9,10 @@ import structlog
 from celery import Celery
 
 from mlops.bootstrap import Services
-from mlops.errors import AcisError
+from mlops.domain.errors import AcisError
+from mlops.domain.records import AHEAD_S
 from mlops.housekeeping import tidy
-from mlops.ledger.records import AHEAD_S
-from mlops.retraining.lease_keeper import suspended_too
+from mlops.runs.lease import suspended_too
 from worker.replies import let_replies_expire
 
 log = structlog.get_logger(__name__)

@@ -13,12 +13,12 @@ import structlog
 from celery import Celery
 
 from mlops.bootstrap import Services
-from mlops.errors import AcisError, LedgerUnavailable
-from mlops.ports import Ledger
+from mlops.domain.errors import AcisError, LedgerUnavailable
+from mlops.domain.ports import Ledger
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
-from worker.bells import republish
 from worker.health import health_file, own_name, ready_file, touch
 from worker.housekeeper import Housekeeper
+from worker.publications import republish
 from worker.registry_watch import RegistryWatch
 from worker.roll_call import note_workers
 from worker.set_back import correct_outcomes, notice_set_back

@@ -7,13 +7,13 @@ import threading
 import structlog
 
 from mlops.bootstrap import Services
-from mlops.errors import AcisError
-from mlops.mlflow.artifact_measuring import ArtifactMeasuring
-from mlops.mlflow.repair import RegistryRepair
-from mlops.mlflow.report_projection import UnloggedReports
-from mlops.mlflow.second_logs import SecondLogs
-from mlops.mlflow.stale_runs import StaleRuns
-from mlops.quarantine import ForgottenTime
+from mlops.domain.errors import AcisError
+from mlops.registry.artifact_measuring import ArtifactMeasuring
+from mlops.registry.quarantine import ForgottenTime
+from mlops.registry.repair import RegistryRepair
+from mlops.registry.report_projection import UnloggedReports
+from mlops.registry.second_logs import SecondLogs
+from mlops.registry.stale_runs import StaleRuns
 
 log = structlog.get_logger(__name__)
 

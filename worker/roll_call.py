@@ -12,8 +12,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from mlops.ledger.records import WorkerBeat
-from mlops.ports import Ledger
+from mlops.domain.ports import Ledger
+from mlops.domain.records import WorkerBeat
 from worker.broker_connection import impatient_connection
 from worker.routing import ROLES
 

@@ -42,7 +42,7 @@ ROLES: Mapping[str, Role] = {
             "mlops.ledger.ledger",
             "mlops.features.source",
             "mlops.features.postgres",
-            "mlops.retraining.drift_stage",
+            "mlops.stages.drift",
         ),
     ),
     "train.cpu": Role(queue="train.cpu", concurrency=1, start_method="spawn", max_tasks_per_child=20),

@@ -11,7 +11,7 @@ import structlog
 from celery.beat import Scheduler
 
 from mlops.bootstrap import process_services
-from mlops.errors import AcisError
+from mlops.domain.errors import AcisError
 from worker.health import health_file, own_name, ready_file, touch
 from worker.timetable import open_due_slots, sync_timetable
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from mlops.bootstrap import Services
-    from mlops.ledger.records import OutcomeMessage
+    from mlops.domain.records import OutcomeMessage
 
 log = structlog.get_logger(__name__)
 

@@ -13,12 +13,12 @@ from typing import Literal
 import structlog
 
 from mlops.bootstrap import Services
-from mlops.errors import AcisError, ConfigurationError, LedgerUnavailable
-from mlops.ledger.records import AHEAD_S, Kind, RunState, ScheduleEntry
-from mlops.policy_book import Unfit
-from mlops.ports import Dispatcher
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import Strategy
+from mlops.domain.errors import AcisError, ConfigurationError, LedgerUnavailable
+from mlops.domain.policies import Strategy
+from mlops.domain.ports import Dispatcher
+from mlops.domain.records import AHEAD_S, Kind, RunState, ScheduleEntry
+from mlops.runs.request import run_request
+from mlops.strategies.book import Unfit
 from tasks.slots import due_slots, parse_cron
 
 log = structlog.get_logger(__name__)

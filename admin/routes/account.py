@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from admin.pages import Pages
 from admin.refusals import Forbidden, NotValid
-from admin.visit import Visiting
+from admin.request_context import Visiting
 
 pages = Pages()
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from admin.listing import PAGE_ROWS, at_number, stretch
 from admin.pages import Pages
-from admin.visit import Visiting
+from admin.request_context import Visiting
 
 pages = Pages()
 

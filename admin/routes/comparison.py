@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from admin.pages import Pages
 from admin.refusals import NotValid
+from admin.request_context import Visit, Visiting
 from admin.side_by_side import importance_rows, metric_rows, param_rows
-from admin.visit import Visit, Visiting
-from mlops.ledger.records import Kind, RunView
-from mlops.ledger.states import ACTIVE
+from mlops.domain.records import Kind, RunView
+from mlops.domain.run_states import ACTIVE
 from tasks import dispatch
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from starlette.responses import Response
 from admin.listing import Shown, shown
 from admin.pages import Pages
 from admin.refusals import NothingChosen, NotValid
-from admin.visit import Visit, Visiting
+from admin.request_context import Visit, Visiting
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.records import Kind, Stage
 from mlops.ledger.check_lines import CheckLine
-from mlops.ledger.records import Kind, Stage
-from mlops.ledger.standings import OpenRun
-from mlops.policy_book import Unfit
-from mlops.policy_overlay import is_edit
-from mlops.strategies import DriftPolicy
+from mlops.ledger.strategy_status import OpenRun
+from mlops.strategies.book import Unfit
+from mlops.strategies.overlay import is_edit
 from tasks import dispatch
 
 pages = Pages()

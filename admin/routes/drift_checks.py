@@ -12,10 +12,10 @@ from starlette.responses import Response
 from admin.listing import shown
 from admin.pages import Pages
 from admin.refusals import NotValid
-from admin.visit import Visiting
-from mlops.ledger.records import Kind
+from admin.request_context import Visiting
+from mlops.domain.records import Kind
+from mlops.domain.run_states import ACTIVE
 from mlops.ledger.run_lines import RunLine
-from mlops.ledger.states import ACTIVE
 
 pages = Pages()
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from admin.heat import RATHER_USUAL, USUAL, VERY_RARE, months, rows
 from admin.listing import shown
 from admin.pages import Pages
-from admin.visit import Visiting
+from admin.request_context import Visiting
 from mlops.ledger.check_list import DayStrategies, StrategyDays
 
 pages = Pages()

@@ -14,14 +14,14 @@ from starlette.responses import Response
 from admin import policy_values
 from admin.pages import Pages
 from admin.refusals import NotValid
+from admin.request_context import Visiting
 from admin.routes.drift import checking_runs
-from admin.visit import Visiting
-from mlops.drift_detection.what_if import Decided, Replay, replay
+from mlops.domain.drift.what_if import Decided, Replay, replay
+from mlops.domain.policies import Rule
 from mlops.ledger.check_lines import CheckLine
-from mlops.strategies import Rule
 
 if TYPE_CHECKING:
-    from mlops.strategies import DriftPolicy, Strategy
+    from mlops.domain.policies import DriftPolicy, Strategy
 
 pages = Pages()
 

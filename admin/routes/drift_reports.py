@@ -7,15 +7,15 @@ from typing import Literal, cast
 
 from starlette.responses import JSONResponse, Response
 
-from admin import places
+from admin import external_links as places
 from admin.listing import PAGE_ROWS
 from admin.pages import Pages
 from admin.refusals import NotThere, NotValid
-from admin.visit import Visit, Visiting
+from admin.request_context import Visit, Visiting
+from mlops.domain.records import RunView, Stage
+from mlops.domain.run_states import ACTIVE
 from mlops.ledger.check_list import CHECK_SORTS, CheckSort
-from mlops.ledger.records import RunView, Stage
-from mlops.ledger.states import ACTIVE
-from mlops.retraining.report_files import page_of
+from mlops.reporting.report_files import page_of
 
 pages = Pages()
 

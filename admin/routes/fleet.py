@@ -12,14 +12,14 @@ from starlette.responses import Response
 
 from admin.pages import Pages
 from admin.refusals import NothingChosen, NotValid
+from admin.request_context import Visit, Visiting
 from admin.routes.overview import Show, found_lines
-from admin.visit import Visit, Visiting
-from mlops.ledger.records import Kind
-from mlops.retraining.bulk import Asker, Outcome, answer_waiting, open_runs, set_paused, summed_up, waiting_of
-from mlops.strategies import ScheduledJob
+from mlops.domain.policies import ScheduledJob
+from mlops.domain.records import Kind
+from mlops.runs.bulk import Asker, Outcome, answer_waiting, open_runs, set_paused, summed_up, waiting_of
 
 if TYPE_CHECKING:
-    from mlops.ledger.standings import Awaiting
+    from mlops.ledger.strategy_status import Awaiting
 
 pages = Pages()
 

@@ -7,7 +7,7 @@ from starlette.responses import Response, StreamingResponse
 from admin.live import MOST_LISTENERS
 from admin.pages import Pages
 from admin.refusals import TooOften
-from admin.visit import Visiting
+from admin.request_context import Visiting
 
 pages = Pages()
 

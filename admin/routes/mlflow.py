@@ -9,11 +9,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from admin import places
+from admin import external_links as places
 from admin.listing import shown
 from admin.pages import Pages
-from admin.visit import Visiting
-from mlops.ports import RegistryCensus
+from admin.request_context import Visiting
+from mlops.domain.ports import RegistryCensus
 
 pages = Pages()
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from admin import places
+from admin import external_links as places
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.model_versions import VersionRow, awaiting, in_registry, version_rows
 from admin.pages import Pages
-from admin.visit import Visiting
-from mlops.ledger.records import Kind
+from admin.request_context import Visiting
+from mlops.domain.records import Kind
 
 if TYPE_CHECKING:
-    from mlops.ports import ModelVersion
+    from mlops.domain.ports import ModelVersion
 
 pages = Pages()
 

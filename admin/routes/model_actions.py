@@ -11,10 +11,10 @@ from starlette.responses import Response
 from admin.deadline import within
 from admin.pages import Pages
 from admin.refusals import NotValid
-from admin.visit import Visit, Visiting
-from mlops.errors import InvalidTransition, ModelNotFound, VersionNotFound
-from mlops.ledger.records import Accepted
-from mlops.retraining.approval import StaleApproval
+from admin.request_context import Visit, Visiting
+from mlops.domain.errors import InvalidTransition, ModelNotFound, VersionNotFound
+from mlops.domain.records import Accepted
+from mlops.runs.approval import StaleApproval
 from tasks import dispatch
 
 pages = Pages()

@@ -15,14 +15,14 @@ from admin.alerts import alerts
 from admin.jobs import JOBS
 from admin.listing import PAGE_ROWS, Shown, shown
 from admin.pages import Pages
-from admin.visit import Visit, Visiting
+from admin.request_context import Visit, Visiting
+from mlops.domain.policies import ScheduledJob
+from mlops.domain.records import ScheduleEntry
+from mlops.domain.run_states import FAILURES
 from mlops.ledger.check_lines import CheckPoint
-from mlops.ledger.records import ScheduleEntry
-from mlops.ledger.standings import Awaiting, OpenRun, Standing
-from mlops.ledger.states import FAILURES
-from mlops.policy_book import Unfit
-from mlops.strategies import ScheduledJob
-from mlops.strategy_file import Settled
+from mlops.ledger.strategy_status import Awaiting, OpenRun, Standing
+from mlops.strategies.book import Unfit
+from mlops.strategies.file import Settled
 from tasks.slots import next_due
 
 pages = Pages()

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from admin.listing import PAGE_ROWS, at_number, shown, stretch
 from admin.model_versions import LATELY
 from admin.pages import Pages
-from admin.visit import Visit, Visiting
+from admin.request_context import Visit, Visiting
+from mlops.domain.ports import ModelVersion
 from mlops.ledger.model_list import ModelKey, ModelLine
-from mlops.ports import ModelVersion
 
 pages = Pages()
 

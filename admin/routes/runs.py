@@ -6,17 +6,17 @@ from typing import Literal
 
 from starlette.responses import Response
 
-from admin import places
+from admin import external_links as places
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.model_versions import awaiting
 from admin.pages import Pages
+from admin.request_context import Visit, Visiting
 from admin.timeline import bars
-from admin.visit import Visit, Visiting
 from admin.wording import indented
-from mlops.ledger.records import Kind, RunState, RunView, Stage, StageView
-from mlops.ledger.states import ACTIVE, FAILURES, TERMINAL
-from mlops.retraining.narrative import stage_lines
-from mlops.retraining.why import why
+from mlops.domain.records import Kind, RunState, RunView, Stage, StageView
+from mlops.domain.run_states import ACTIVE, FAILURES, TERMINAL
+from mlops.reporting.narrative import stage_lines
+from mlops.reporting.why import why
 from tasks import dispatch
 
 pages = Pages()

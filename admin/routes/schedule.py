@@ -13,8 +13,8 @@ from admin.jobs import JOBS, Job, Word, jobs
 from admin.listing import shown
 from admin.pages import Pages
 from admin.refusals import NotValid
-from admin.visit import Visit, Visiting
-from mlops.ledger.records import Kind
+from admin.request_context import Visit, Visiting
+from mlops.domain.records import Kind
 from tasks import dispatch
 
 pages = Pages()

@@ -13,8 +13,8 @@ from admin import policy_values
 from admin.cron_words import in_words, next_times
 from admin.jobs import Word, job
 from admin.pages import Pages
-from admin.visit import Visiting
-from mlops.cron import cron_fault
+from admin.request_context import Visiting
+from mlops.domain.cron import cron_fault
 
 if TYPE_CHECKING:
     from mlops.ledger.policies import PolicyEdit

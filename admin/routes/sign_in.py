@@ -11,14 +11,14 @@ from fastapi import Form
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from admin.answers import SIGN_IN, page
 from admin.guard import CSRF_FIELD
 from admin.navigation import PREFIX
 from admin.pages import Pages
-from admin.people import SESSION_COOKIE, address_of
+from admin.principal import SESSION_COOKIE, address_of
 from admin.refusals import Forbidden, TooOften
+from admin.request_context import Visiting
+from admin.responses import SIGN_IN, page
 from admin.static_files import static_url
-from admin.visit import Visiting
 from mlops.ledger.access import SESSION_S
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.pages import Pages
 from admin.refusals import NotValid
+from admin.request_context import Visit, Visiting
 from admin.training_form import MOST_AT_ONCE
-from admin.visit import Visit, Visiting
-from mlops.errors import InvalidTransition
+from mlops.domain.errors import InvalidTransition
+from mlops.domain.run_states import ACTIVE
 from mlops.ledger.start_list import Start
-from mlops.ledger.states import ACTIVE
 from tasks import dispatch
 
 pages = Pages()

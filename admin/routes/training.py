@@ -8,18 +8,18 @@ from fastapi import Form, Query
 from starlette.responses import Response
 
 from admin.alerts import ALIVE_S
-from admin.offers import OFFERS, estimate
 from admin.pages import Pages
+from admin.request_context import Visit, Visiting
 from admin.routes.started import started_address
 from admin.trainable import SHOWS, Show, open_trainings, trainable, with_trainings
+from admin.training_estimates import OFFERS, estimate
 from admin.training_form import Asked, TrainingForm
-from admin.visit import Visit, Visiting
+from mlops.domain.policies import MAX_TRIALS
 from mlops.ledger.start_list import Start
-from mlops.strategies import MAX_TRIALS
 from tasks import dispatch
 
 if TYPE_CHECKING:
-    from mlops.retraining.bulk import Outcome
+    from mlops.runs.bulk import Outcome
 
 pages = Pages()
 

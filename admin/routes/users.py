@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from admin.pages import Pages
 from admin.refusals import NotValid
-from admin.visit import Visiting
+from admin.request_context import Visiting
 from mlops.ledger.users import ROLES
 from mlops.passwords import made_password
 

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from admin.alerts import ALIVE_S
 from admin.pages import Pages
-from admin.visit import Visiting
-from mlops.ledger.records import WorkerBeat
-from mlops.ledger.standings import OpenRun
+from admin.request_context import Visiting
+from mlops.domain.records import WorkerBeat
+from mlops.ledger.strategy_status import OpenRun
 from tasks.broker import QUEUES
 
 pages = Pages()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlops.diagnosis.answer import Answer
-from mlops.ledger.records import RunState
+from mlops.domain.records import RunState
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services

@@ -14,25 +14,25 @@ from mlops.bootstrap import Services, connect
 from mlops.diagnosis.answer import Answer, Level
 from mlops.diagnosis.backlog import backlog, undelivered
 from mlops.diagnosis.durability import broker_durability, database_durability
-from mlops.errors import AcisError, DataError
-from mlops.features.frame import column_roles, left_out, select_features
-from mlops.features.labels import parse_label
-from mlops.features.panel import counted_dates, date_facts
-from mlops.features.row_numbers import mark_row_numbers
-from mlops.features.windows import drift_windows, training_window
+from mlops.domain.errors import AcisError, DataError
+from mlops.domain.frame import column_roles, left_out, select_features
+from mlops.domain.labels import parse_label
+from mlops.domain.panel import counted_dates, date_facts
+from mlops.domain.ports import Window
+from mlops.domain.row_numbers import mark_row_numbers
+from mlops.domain.windows import drift_windows, training_window
 from mlops.ledger.schema import schema_state
 from mlops.ledger.schema_check import schema_differences
-from mlops.mlflow.registry_check import champion_in, missing_words
-from mlops.ports import Window
 from mlops.redis_address import redis_client
-from mlops.retraining.as_of import resolve_as_of
-from mlops.retraining.drift_windows import with_enough_rows
+from mlops.registry.registry_check import champion_in, missing_words
+from mlops.stages.as_of import resolve_as_of
+from mlops.stages.drift_windows import with_enough_rows
 from mlops.volumes import volumes_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from mlops.ports import Column, ModelVersion
-    from mlops.strategies import Strategy
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import Column, ModelVersion
 
 log = structlog.get_logger(__name__)
 

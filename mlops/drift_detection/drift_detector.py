@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from mlops.bootstrap import connect
-from mlops.console import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
+from mlops.domain.policies import Reference, Rule
+from mlops.domain.records import Kind, RunView, Stage
 from mlops.invocation import command_line_actor, command_log
-from mlops.ledger.records import Kind, RunView, Stage
-from mlops.retraining.launch import launch
-from mlops.retraining.narrative import error_of, is_error
-from mlops.retraining.report_files import page_place, save_page
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import Reference, Rule
+from mlops.reporting.narrative import error_of, is_error
+from mlops.reporting.report_files import page_place, save_page
+from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
+from mlops.runs.launch import launch
+from mlops.runs.request import run_request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +70,8 @@ def load_data_for_drift_detection(
     True
     """
     from mlops.features.source import open_source  # noqa: PLC0415 -- pandas and Arrow only where they are used
-    from mlops.retraining.as_of import resolve_as_of  # noqa: PLC0415
-    from mlops.retraining.drift_windows import read_windows, with_enough_rows  # noqa: PLC0415
+    from mlops.stages.as_of import resolve_as_of  # noqa: PLC0415
+    from mlops.stages.drift_windows import read_windows, with_enough_rows  # noqa: PLC0415
 
     services = connect()
     settings = services.settings

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from mlops.errors import MissingColumn, SourceUnavailable, UnreadableData
-from mlops.features.columns import checked_columns, read_schema
-from mlops.features.sampling import RowMask, RowSample
-from mlops.ports import Column, DateFaults, FeatureSource, Window
-from mlops.strategies import KEY_COLUMNS
+from mlops.domain.columns import checked_columns, read_schema
+from mlops.domain.errors import MissingColumn, SourceUnavailable, UnreadableData
+from mlops.domain.policies import KEY_COLUMNS
+from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
+from mlops.domain.sampling import RowMask, RowSample
 
 #: Of a sampled read: 45 features of so many rows are 24 MB.
 _SAMPLED_ROWS = 65_536
@@ -27,7 +27,7 @@ _BATCH_ROWS = 16_384
 
 
 class ParquetFeatures:
-    """`mlops.ports.FeatureSource` over Parquet; filters reach the row groups."""
+    """`mlops.domain.ports.FeatureSource` over Parquet; filters reach the row groups."""
 
     def __init__(self, path: Path, *, time_zone: str = "UTC") -> None:
         """time_zone : in which a timestamp with a zone has its day"""

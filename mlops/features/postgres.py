@@ -19,11 +19,11 @@ import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 from adbc_driver_manager import Error, OperationalError
 
-from mlops.errors import AcisError, ConfigurationError, MissingColumn, SourceUnavailable
-from mlops.features.columns import checked_columns, missing_relation, quoted, quoted_relation, read_schema
+from mlops.domain.columns import checked_columns, missing_relation, quoted, quoted_relation, read_schema
+from mlops.domain.errors import AcisError, ConfigurationError, MissingColumn, SourceUnavailable
+from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
+from mlops.domain.sampling import PRIME, RowSample
 from mlops.features.ordering import by_date_and_ticker
-from mlops.features.sampling import PRIME, RowSample
-from mlops.ports import Column, DateFaults, FeatureSource, Window
 from mlops.sqlstates import may_pass
 
 _STRATEGY = "current_setting('acis.strategy')"
@@ -50,7 +50,7 @@ def libpq_uri(url: str) -> str:
 
 
 class PostgresFeatures:
-    """`mlops.ports.FeatureSource` over a table or view.
+    """`mlops.domain.ports.FeatureSource` over a table or view.
 
     Keeps one connection (45 ms to open), of its own in each process; threads take turns. Nothing stays open
     in a transaction between two calls.

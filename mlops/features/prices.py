@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
 
-from mlops.errors import MissingColumn, UnreadableData
+from mlops.domain.errors import MissingColumn, UnreadableData
 
 log = structlog.get_logger(__name__)
 

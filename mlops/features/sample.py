@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from mlops.errors import ConfigurationError
+from mlops.domain.errors import ConfigurationError
 from mlops.features.sample_features import compute_features, compute_targets, long_table, momentum_members
 
 #: Changed whenever the computed rows change, so that an older load is replaced.

@@ -14,8 +14,8 @@ import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 from adbc_driver_manager import Error, OperationalError
 
-from mlops.errors import ConfigurationError, SourceUnavailable
-from mlops.features.columns import kind_of, quoted, quoted_relation
+from mlops.domain.columns import kind_of, quoted, quoted_relation
+from mlops.domain.errors import ConfigurationError, SourceUnavailable
 from mlops.features.postgres import libpq_uri
 from mlops.sqlstates import may_pass
 

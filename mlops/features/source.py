@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.errors import AcisError, ConfigurationError
+from mlops.domain.errors import AcisError, ConfigurationError
 
 if TYPE_CHECKING:
-    from mlops.ports import FeatureSource
+    from mlops.domain.ports import FeatureSource
 
 
-#: What `mlops.ports.FeatureSource` asks for.
+#: What `mlops.domain.ports.FeatureSource` asks for.
 _METHODS = (
     "columns",
     "latest_date",
@@ -73,6 +73,8 @@ def _own_source(name: str, *, relation: str, time_zone: str) -> FeatureSource:
         raise ConfigurationError(message) from exc
     lacking = [method for method in _METHODS if not callable(getattr(source, method, None))]
     if lacking:
-        message = f"feature source {name} gave a {type(source).__name__} without {', '.join(lacking)}; see mlops.ports"
+        message = (
+            f"feature source {name} gave a {type(source).__name__} without {', '.join(lacking)}; see mlops.domain.ports"
+        )
         raise ConfigurationError(message)
     return source  # type: ignore[no-any-return]  # checked by its methods

@@ -17,13 +17,13 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnusableFeatures
-from mlops.features.columns import checked_columns, missing_relation, quoted, quoted_relation
-from mlops.ports import Column, DateFaults, FeatureSource, Window
-from mlops.strategies import KEY_COLUMNS
+from mlops.domain.columns import checked_columns, missing_relation, quoted, quoted_relation
+from mlops.domain.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnusableFeatures
+from mlops.domain.policies import KEY_COLUMNS
+from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
 
 if TYPE_CHECKING:
-    from mlops.features.sampling import RowSample
+    from mlops.domain.sampling import RowSample
 
 #: Rows of a batch; a row of Python numbers takes ten times its size in Arrow.
 _BATCH_ROWS = 5_000
@@ -38,7 +38,7 @@ _ORDERED = f"ORDER BY {_DAY}, CAST(ticker AS TEXT) COLLATE BINARY NULLS LAST"
 
 
 class SqliteFeatures:
-    """`mlops.ports.FeatureSource` over a table of a SQLite file."""
+    """`mlops.domain.ports.FeatureSource` over a table of a SQLite file."""
 
     def __init__(self, url: str, *, relation: str, time_zone: str = "UTC") -> None:
         """time_zone : in which a timestamp with an offset has its day"""

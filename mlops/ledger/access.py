@@ -11,10 +11,10 @@ from datetime import datetime
 import structlog
 from sqlalchemy import and_, delete, insert, or_, select, update
 
-from mlops.errors import LedgerError, LedgerUnavailable
+from mlops.domain.errors import LedgerError, LedgerUnavailable
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, now, within
-from mlops.ledger.part import LedgerPart
+from mlops.ledger.repository import LedgerPart
 from mlops.ledger.users import ROLES, Role
 from mlops.passwords import digest_of
 

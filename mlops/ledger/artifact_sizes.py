@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now
-from mlops.ledger.part import LedgerPart
+from mlops.ledger.repository import LedgerPart
 
 _size = tables.artifact_size.c
 

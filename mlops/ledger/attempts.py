@@ -10,10 +10,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
+from mlops.domain.records import RunView, Stage, StageState, StageView
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import RunView, Stage, StageState, StageView
+from mlops.ledger.repository import LedgerPart
 
 _attempt = tables.attempt.c
 

@@ -8,11 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, or_, select, true, update
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from mlops.errors import ChampionMoved
-from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import (
+from mlops.domain.errors import ChampionMoved
+from mlops.domain.records import (
     LIVE,
     Champion,
     EarlierDecision,
@@ -21,7 +18,10 @@ from mlops.ledger.records import (
     Promotion,
     PromotionDecision,
 )
+from mlops.ledger import tables
+from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.registry_findings import ACCEPTED
+from mlops.ledger.repository import LedgerPart
 from mlops.ledger.stages import held_by, lease_lost
 
 _stage = tables.stage.c

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlops.drift_detection.history import check_record
+from mlops.domain.drift.history import check_record
 
 
 def check_columns(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Date, FromClause, and_, case, func, literal, or_, select, tuple_
 
+from mlops.domain.records import LIVE, Kind
+from mlops.domain.run_states import FAILURES
 from mlops.ledger import tables
 from mlops.ledger.check_lines import CheckLine, check_line, check_line_columns, newest_check_of_each
 from mlops.ledger.names import as_rows
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Kind
-from mlops.ledger.states import FAILURES
+from mlops.ledger.repository import LedgerPart
 
 _report = tables.drift_report.c
 _run = tables.run.c

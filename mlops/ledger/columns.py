@@ -32,7 +32,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from mlops.ledger.records import AHEAD_S
+from mlops.domain.records import AHEAD_S
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 """A row whose columns its query names."""

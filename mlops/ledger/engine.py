@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
 
-from mlops.errors import ConfigurationError, LedgerUnavailable
+from mlops.domain.errors import ConfigurationError, LedgerUnavailable
 from mlops.failpoints import reach
 from mlops.ledger.columns import dump_json, timestamp_text
 from mlops.ledger.prepared import NOT_AS_LEFT, prepare_marked
@@ -34,7 +34,7 @@ def _utc_now() -> datetime:
 
 
 class Database:
-    """Transactions on the ledger's database; every error that leaves one is of `mlops.errors`.
+    """Transactions on the ledger's database; every error that leaves one is of `mlops.domain.errors`.
 
     Opens no connection before the first transaction, so that it may be made before a fork.
     """

@@ -14,13 +14,13 @@ from sqlalchemy import Date, Select, bindparam, exists, func, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.dml import ReturningInsert
 
+from mlops.domain.records import RunState
+from mlops.domain.run_states import ENDINGS, RunEvent, StageEvent, run_sources, run_target
 from mlops.ledger import tables
-from mlops.ledger.closing import into_outbox
 from mlops.ledger.columns import among, now
 from mlops.ledger.prepared import PREPARED
-from mlops.ledger.records import RunState
+from mlops.ledger.run_completion import into_outbox
 from mlops.ledger.stages import ending_of_stage, opening_after
-from mlops.ledger.states import ENDINGS, RunEvent, StageEvent, run_sources, run_target
 
 _run = tables.run.c
 _stage = tables.stage.c

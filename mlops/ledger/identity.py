@@ -6,10 +6,10 @@ import secrets
 
 from sqlalchemy import select
 
+from mlops.domain.records import LedgerIdentity
 from mlops.ledger import tables
 from mlops.ledger.columns import now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LedgerIdentity
+from mlops.ledger.repository import LedgerPart
 
 
 class Identity(LedgerPart):

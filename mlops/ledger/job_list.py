@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
+from mlops.domain.records import LIVE, Kind
 from mlops.ledger import tables
 from mlops.ledger.names import pairs_as_rows
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Kind
+from mlops.ledger.repository import LedgerPart
 from mlops.ledger.run_lines import RunLine, run_line, run_line_columns
 
 _run = tables.run.c

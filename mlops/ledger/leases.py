@@ -7,18 +7,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Float, String, and_, bindparam, case, exists, func, or_, select, update
 
-from mlops.errors import InvalidTransition
+from mlops.domain.errors import InvalidTransition
+from mlops.domain.records import Executor, Grant, Kind, Renewal, Stage, StageState
+from mlops.domain.run_states import RunEvent, StageEvent, run_sources, run_target, stage_target
 from mlops.ledger import tables
 from mlops.ledger.attempts import note_attempt
-from mlops.ledger.bells import LOST_AFTER_S
-from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, among, earlier, now
-from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled
-from mlops.ledger.part import LedgerPart
 from mlops.ledger.prepared import PREPARED
-from mlops.ledger.records import Executor, Grant, Kind, Renewal, Stage, StageState
+from mlops.ledger.publications import LOST_AFTER_S
+from mlops.ledger.repository import LedgerPart
+from mlops.ledger.run_completion import close_run
+from mlops.ledger.stage_completion import RUN_EVENT_OF, is_cancelled
 from mlops.ledger.stages import found_results, held_by, is_grant, lease_lost, results_of
-from mlops.ledger.states import RunEvent, StageEvent, run_sources, run_target, stage_target
 
 _run = tables.run.c
 _stage = tables.stage.c

@@ -1,4 +1,4 @@
-"""The ledger as the rest of the system sees it: `mlops.ports.Ledger` on PostgreSQL or SQLite."""
+"""The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL or SQLite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from mlops.ledger.attempts import Attempts
 from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
 from mlops.ledger.check_list import CheckList
-from mlops.ledger.endings import Endings
 from mlops.ledger.identity import Identity
 from mlops.ledger.job_list import JobList
 from mlops.ledger.leases import Leases
@@ -23,8 +22,9 @@ from mlops.ledger.retention import Retention
 from mlops.ledger.run_list import RunList
 from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import SettingBack
-from mlops.ledger.standings import Standings
+from mlops.ledger.stage_completion import Endings
 from mlops.ledger.start_list import StartList
+from mlops.ledger.strategy_status import Standings
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.users import Users
 from mlops.ledger.workers import Workers

@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, String, column, func, select, values
 
+from mlops.domain.records import LIVE
 from mlops.ledger import tables
 from mlops.ledger.champions import champion_date
 from mlops.ledger.columns import AnyRow, older_than
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE
+from mlops.ledger.repository import LedgerPart
 
 _run = tables.run.c
 _stage = tables.stage.c

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, select, update
 
+from mlops.domain.records import OutcomeMessage
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import OutcomeMessage
+from mlops.ledger.repository import LedgerPart
 
 _outbox = tables.outbox.c
 

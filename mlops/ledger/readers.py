@@ -9,11 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
 
-from mlops.errors import RunNotFound
-from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import (
+from mlops.domain.errors import RunNotFound
+from mlops.domain.records import (
     LIVE,
     Executor,
     Kind,
@@ -23,6 +20,9 @@ from mlops.ledger.records import (
     StageState,
     StageView,
 )
+from mlops.ledger import tables
+from mlops.ledger.columns import AnyRow, now
+from mlops.ledger.repository import LedgerPart
 
 _run = tables.run.c
 _stage = tables.stage.c

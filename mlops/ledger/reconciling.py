@@ -9,16 +9,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true, tuple_, update
 
+from mlops.domain.records import AHEAD_S, Executor, Publication, StageState
+from mlops.domain.run_states import RunEvent, StageEvent, stage_sources, stage_target
 from mlops.ledger import tables
 from mlops.ledger.attempts import note_attempt
-from mlops.ledger.bells import LOST_AFTER_MAX_S, LOST_AFTER_S, handed_out, publication_of, to_be_rung
-from mlops.ledger.closing import close_run
 from mlops.ledger.columns import AnyRow, after, now
-from mlops.ledger.endings import RUN_EVENT_OF, is_cancelled, returned
 from mlops.ledger.leases import is_due, is_expired, silence
-from mlops.ledger.part import SILENT_SHARE, LedgerPart
-from mlops.ledger.records import AHEAD_S, Executor, Publication, StageState
-from mlops.ledger.states import RunEvent, StageEvent, stage_sources, stage_target
+from mlops.ledger.publications import LOST_AFTER_MAX_S, LOST_AFTER_S, handed_out, publication_of, to_be_rung
+from mlops.ledger.repository import SILENT_SHARE, LedgerPart
+from mlops.ledger.run_completion import close_run
+from mlops.ledger.stage_completion import RUN_EVENT_OF, is_cancelled, returned
 
 _stage = tables.stage.c
 _is_rung = _stage.executor == Executor.CELERY

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Update, insert, select, update
 
+from mlops.domain.records import FindingKind, RegistryFinding
 from mlops.ledger import tables
 from mlops.ledger.columns import now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import FindingKind, RegistryFinding
+from mlops.ledger.repository import LedgerPart
 
 _finding = tables.registry_finding.c
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from mlops.errors import ReportNotFound
+from mlops.domain.errors import ReportNotFound
+from mlops.domain.records import LIVE, Stage, StageState, StoredReport
 from mlops.ledger import tables
 from mlops.ledger.check_columns import check_columns
 from mlops.ledger.columns import now
 from mlops.ledger.names import as_rows
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Stage, StageState, StoredReport
+from mlops.ledger.repository import LedgerPart
 
 _report = tables.drift_report.c
 _stage = tables.stage.c

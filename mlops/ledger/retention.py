@@ -9,11 +9,11 @@ from collections.abc import Collection
 
 from sqlalchemy import and_, delete, exists, or_, select
 
+from mlops.domain.records import RunState
+from mlops.domain.run_states import TERMINAL
 from mlops.ledger import tables
 from mlops.ledger.columns import after
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import RunState
-from mlops.ledger.states import TERMINAL
+from mlops.ledger.repository import LedgerPart
 
 _run = tables.run.c
 _report = tables.drift_report.c

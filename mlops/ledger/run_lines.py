@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from mlops.domain.records import Kind, RunState
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow
-from mlops.ledger.records import Kind, RunState
 
 _run = tables.run.c
 

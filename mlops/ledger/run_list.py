@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
+from mlops.domain.records import LIVE, Kind, ModelIdentity, Promotion
 from mlops.ledger import tables
 from mlops.ledger.columns import older_than, within
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Kind, ModelIdentity, Promotion
+from mlops.ledger.repository import LedgerPart
 from mlops.ledger.run_lines import RunLine, run_line, run_line_columns
 
 _run = tables.run.c

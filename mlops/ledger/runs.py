@@ -24,14 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
-from mlops.errors import InvalidTransition, RunNotFound
-from mlops.ledger import tables
-from mlops.ledger.bells import handed_out, publication_of
-from mlops.ledger.closing import Insertion, close_run
-from mlops.ledger.columns import AnyRow, after, now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.prepared import PREPARED
-from mlops.ledger.records import (
+from mlops.domain.errors import InvalidTransition, RunNotFound
+from mlops.domain.records import (
     FIRST_STAGE,
     NEVER_BLOCKED,
     Accepted,
@@ -42,8 +36,7 @@ from mlops.ledger.records import (
     Sent,
     StageState,
 )
-from mlops.ledger.stages import birth_of, cancel_queued, new_stage, open_stage, opening_after
-from mlops.ledger.states import (
+from mlops.domain.run_states import (
     ACTIVE,
     RunEvent,
     StageEvent,
@@ -53,6 +46,13 @@ from mlops.ledger.states import (
     stage_sources,
     stage_target,
 )
+from mlops.ledger import tables
+from mlops.ledger.columns import AnyRow, after, now
+from mlops.ledger.prepared import PREPARED
+from mlops.ledger.publications import handed_out, publication_of
+from mlops.ledger.repository import LedgerPart
+from mlops.ledger.run_completion import Insertion, close_run
+from mlops.ledger.stages import birth_of, cancel_queued, new_stage, open_stage, opening_after
 
 _run = tables.run.c
 _stage = tables.stage.c

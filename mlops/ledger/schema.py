@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, func, select, text
 
-from mlops.errors import AcisError, LedgerUnavailable
+from mlops.domain.errors import AcisError, LedgerUnavailable
 from mlops.ledger.engine import Database
 from mlops.ledger.tables import metadata
 

@@ -16,12 +16,12 @@ from typing import Any, Literal, Self
 
 from sqlalchemy import Executable, exc, func, insert, select, text, update
 
-from mlops.errors import LedgerError
+from mlops.domain.errors import LedgerError
+from mlops.domain.records import Executor, Forgotten, OutcomeMessage, StageState
 from mlops.ledger import tables
-from mlops.ledger.bells import to_be_rung
 from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import Executor, Forgotten, OutcomeMessage, StageState
+from mlops.ledger.publications import to_be_rung
+from mlops.ledger.repository import LedgerPart
 
 _position = tables.position.c
 _quarantine = tables.quarantine.c

@@ -26,13 +26,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from mlops.errors import LeaseLost
+from mlops.domain.errors import LeaseLost
+from mlops.domain.policies import ExecutionPolicy
+from mlops.domain.records import Executor, Grant, Stage, StageState
+from mlops.domain.run_states import StageEvent, stage_sources, stage_target
 from mlops.ledger import tables
-from mlops.ledger.bells import LOST_AFTER_S, OF_PUBLICATION, handed_out
 from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.records import Executor, Grant, Stage, StageState
-from mlops.ledger.states import StageEvent, stage_sources, stage_target
-from mlops.strategies import ExecutionPolicy
+from mlops.ledger.publications import LOST_AFTER_S, OF_PUBLICATION, handed_out
 
 _run = tables.run.c
 _stage = tables.stage.c

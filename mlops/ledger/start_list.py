@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select
 
+from mlops.domain.records import LIVE, Kind, RunState
 from mlops.ledger import tables
 from mlops.ledger.columns import older_than
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import LIVE, Kind, RunState
+from mlops.ledger.repository import LedgerPart
 from mlops.ledger.run_lines import outcome_columns
 
 _run = tables.run.c

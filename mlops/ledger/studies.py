@@ -16,15 +16,15 @@ import structlog
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import create_engine, exc, text
 
-from mlops.errors import ConfigurationError, LeaseLost, LedgerUnavailable
+from mlops.domain.errors import ConfigurationError, LeaseLost, LedgerUnavailable
+from mlops.domain.ports import TrialRecord
 from mlops.ledger.engine import CONNECT_TIMEOUT_S, parse_url
-from mlops.ports import TrialRecord
 from mlops.sqlstates import may_pass
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from mlops.training.search_space import Dimension
+    from mlops.domain.training.search_space import Dimension
 
 log = structlog.get_logger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Update, and_, case, delete, func, literal, or_, select, update
 
+from mlops.domain.records import AHEAD_S, LIVE, Executor, Kind, RunState, ScheduleEntry
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now
-from mlops.ledger.part import LedgerPart
-from mlops.ledger.records import AHEAD_S, LIVE, Executor, Kind, RunState, ScheduleEntry
+from mlops.ledger.repository import LedgerPart
 
 _run = tables.run.c
 _schedule = tables.schedule.c

@@ -9,10 +9,10 @@ from typing import Literal, cast, get_args
 
 from sqlalchemy import delete, func, insert, select, update
 
-from mlops.errors import LedgerError
+from mlops.domain.errors import LedgerError
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.part import LedgerPart
+from mlops.ledger.repository import LedgerPart
 from mlops.passwords import NOBODY, hash_password, is_password, password_fault
 
 _user = tables.user.c

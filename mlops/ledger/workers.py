@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import and_, case, false, select, update
 
+from mlops.domain.records import Executor, StageState, WorkerBeat
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now, within
-from mlops.ledger.part import SILENT_SHARE, LedgerPart
-from mlops.ledger.records import Executor, StageState, WorkerBeat
+from mlops.ledger.repository import SILENT_SHARE, LedgerPart
 
 _stage = tables.stage.c
 _worker = tables.worker.c

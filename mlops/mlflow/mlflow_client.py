@@ -5,7 +5,7 @@
     client = ACISMLflowClient()
     model = client.load_model("models:/acis_growth_classifier/Production")
 
-Importing this is cheap; the mlflow library is loaded at the first call. Versions are `mlops.ports.ModelVersion`.
+Importing this is cheap; the mlflow library is loaded at the first call. Versions are `mlops.domain.ports.ModelVersion`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
-from mlops.mlflow.registry import EXPERIMENT, STAGES, MlflowRegistry
+from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
+from mlops.registry.registry import EXPERIMENT, STAGES, MlflowRegistry
 
 if TYPE_CHECKING:
     import pandas as pd
     import xgboost as xgb
 
-    from mlops.ledger.records import LedgerIdentity
-    from mlops.mlflow.entities import LoggedRun
-    from mlops.mlflow.gateway import Gateway
-    from mlops.ports import ModelVersion
+    from mlops.domain.ports import ModelVersion
+    from mlops.domain.records import LedgerIdentity
+    from mlops.registry.entities import LoggedRun
+    from mlops.registry.gateway import Gateway
 
 COMPARED_METRICS = ("accuracy", "precision", "recall", "f1_score", "roc_auc")
 
@@ -160,7 +160,7 @@ class ACISMLflowClient:
 
         maximize: None for what the metric's name says (log_loss, brier and max_drawdown are minimised).
         """
-        from mlops.training.metrics import LOWER_IS_BETTER  # noqa: PLC0415 -- numpy and scipy on use
+        from mlops.domain.training.metrics import LOWER_IS_BETTER  # noqa: PLC0415 -- numpy and scipy on use
 
         direction = "ASC" if (metric in LOWER_IS_BETTER if maximize is None else not maximize) else "DESC"
         experiment = self._gateway.experiment_id(self.experiment_name)
@@ -241,7 +241,7 @@ class ACISMLflowClient:
         """
         name, wanted = _parsed(model_uri)
         if wanted is None:
-            from mlops.mlflow.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
+            from mlops.registry.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
 
             model_id, _, sha256 = self._gateway.stored_model(model_uri)
             with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
@@ -295,7 +295,7 @@ class ACISMLflowClient:
 
     def _through_ledger(self, *, model_name: str, version: str, stage: str, reason: str) -> None:
         from mlops.bootstrap import connect  # noqa: PLC0415 -- opened on first use
-        from mlops.mlflow.transitions import record_and_show  # noqa: PLC0415
+        from mlops.registry.transitions import record_and_show  # noqa: PLC0415
 
         record_and_show(
             connect().ledger, self._registry, model_name=model_name, version=version, stage=stage, reason=reason

@@ -12,14 +12,14 @@ import sys
 from datetime import date
 
 from mlops.bootstrap import connect
-from mlops.console import ERROR, OK, StageDisplay, err, guarded, out, print_json
-from mlops.errors import AcisError
+from mlops.domain.errors import AcisError
+from mlops.domain.policies import strategy_of_model
+from mlops.domain.records import Kind, RunView, Stage
 from mlops.invocation import command_line_actor, command_log
-from mlops.ledger.records import Kind, RunView, Stage
-from mlops.retraining.launch import launch
-from mlops.retraining.narrative import error_of, is_error
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import strategy_of_model
+from mlops.reporting.narrative import error_of, is_error
+from mlops.reporting.terminal import ERROR, OK, StageDisplay, err, guarded, out, print_json
+from mlops.runs.launch import launch
+from mlops.runs.request import run_request
 
 
 class TrainingFailed(AcisError):

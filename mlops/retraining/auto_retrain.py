@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import date
 
 from mlops.bootstrap import Services, connect
-from mlops.console import FINDING, OK, StageDisplay, as_json, err, guarded, out, print_json
-from mlops.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
+from mlops.domain.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
+from mlops.domain.records import Kind, RunView
 from mlops.invocation import command_line_actor, command_log
-from mlops.ledger.records import Kind, RunView
-from mlops.retraining.launch import launch
-from mlops.retraining.narrative import counts, error_of, is_error, summary_lines
-from mlops.retraining.run_requests import run_request
+from mlops.reporting.narrative import counts, error_of, is_error, summary_lines
+from mlops.reporting.terminal import FINDING, OK, StageDisplay, as_json, err, guarded, out, print_json
+from mlops.runs.launch import launch
+from mlops.runs.request import run_request
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mlops.ledger.records import Promotion, RunView
-from mlops.ports import ModelVersion
-from mlops.retraining.demo import SAMPLE_PASSES, sample_passes
+from devstack.demo import SAMPLE_PASSES, sample_passes
+from mlops.domain.ports import ModelVersion
+from mlops.domain.records import Promotion, RunView
 from tests.support.flower import FlowerApi
 from tests.support.notebook import Notebook, open_notebook
 from tests.support.served_stack import LEASE_S, RECONCILE_S, RENEW_S, ServedStack, Terminal, serve

@@ -10,8 +10,8 @@ import pytest
 from celery import Celery
 from mlflow import MlflowClient
 
-from mlops.ledger.records import RunState, RunView, Stage
-from mlops.retraining.demo import run_pass, sample_passes
+from devstack.demo import run_pass, sample_passes
+from mlops.domain.records import RunState, RunView, Stage
 from tests.acceptance.conftest import FIRST, IN_PRODUCTION, SECOND, STRATEGIES, Demo
 from tests.support.flower import FlowerApi
 from tests.support.served_stack import ServedStack, Terminal

@@ -8,11 +8,11 @@ import psutil
 from celery import Celery
 from sqlalchemy import create_engine, text
 
-from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, Stage, StageState
-from mlops.ledger.states import TERMINAL
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import Strategy
-from mlops.strategy_file import snapshot
+from mlops.domain.policies import Strategy
+from mlops.domain.records import Accepted, Kind, RunRequest, RunState, Stage, StageState
+from mlops.domain.run_states import TERMINAL
+from mlops.runs.request import run_request
+from mlops.strategies.file import snapshot
 from tests.support.served_stack import LEASE_S, ServedStack
 from tests.support.waiting import wait_for
 

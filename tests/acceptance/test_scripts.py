@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import ROOT
-from mlops.ledger.records import Executor
+from mlops.domain.records import Executor
 from tests.acceptance.conftest import STRATEGIES
 from tests.support.served_stack import ServedStack, Terminal
 
@@ -240,9 +240,9 @@ def test_postgresql_down_is_said_and_nothing_is_accepted(
 
 PATIENT_FOR_5_S = """
 import sys
-import mlops.retraining.inline
+import mlops.runs.inline
 from mlops.mlflow.train_with_mlflow import main
-mlops.retraining.inline.PATIENCE_S = 5.0  # in place of 120
+mlops.runs.inline.PATIENCE_S = 5.0  # in place of 120
 sys.exit(main(["--strategy", "dividend"]))
 """
 

@@ -7,8 +7,8 @@ from operator import attrgetter
 import pytest
 
 from config.settings import Settings
-from mlops.strategies import Strategy
-from mlops.strategy_file import load_strategies
+from mlops.domain.policies import Strategy
+from mlops.strategies.file import load_strategies
 from tests.architecture.sources import ROOT
 
 DOCUMENTED = {

@@ -51,7 +51,7 @@ def test_every_setting_has_a_line_of_meaning() -> None:
 
 @pytest.mark.parametrize("policy", ["Data", "Drift", "Training", "Promotion", "Schedule", "Execution"])
 def test_every_policy_field_has_a_line_of_meaning(policy: str) -> None:
-    (found,) = (node for node in classes("mlops/strategies.py") if node.name == f"{policy}Policy")
+    (found,) = (node for node in classes("mlops/domain/policies.py") if node.name == f"{policy}Policy")
     assert fields_without_docstring(found) == []
 
 

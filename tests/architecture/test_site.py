@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops.ledger.states import RUN_TRANSITIONS
+from mlops.domain.run_states import RUN_TRANSITIONS
 from tests.architecture.sources import ROOT
 from tests.support.site import Site, main
 

@@ -13,9 +13,9 @@ from celery import Celery
 from pydantic import SecretStr
 
 from config.settings import Settings
-from mlops.ledger.records import FIRST_STAGE, Kind, Stage
-from mlops.strategies import Strategy
-from mlops.strategy_file import load_strategies
+from mlops.domain.policies import Strategy
+from mlops.domain.records import FIRST_STAGE, Kind, Stage
+from mlops.strategies.file import load_strategies
 from tasks.publish import TASK_OF_STAGE, queue_of
 from tests.architecture.sources import PACKAGES, ROOT, modules, parsed
 from worker.celery_config import celery_config

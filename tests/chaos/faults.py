@@ -22,12 +22,12 @@ import redis
 from sqlalchemy import MetaData, Table, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from mlops.errors import AcisError
-from mlops.ledger.records import Kind
-from mlops.ledger.states import TERMINAL
-from mlops.mlflow.kept_models import restore
-from mlops.servers.backup import back_up
-from mlops.servers.backup import restore as restore_backup
+from devstack.backup import back_up
+from devstack.backup import restore as restore_backup
+from mlops.domain.errors import AcisError
+from mlops.domain.records import Kind
+from mlops.domain.run_states import TERMINAL
+from mlops.registry.kept_models import restore
 from tests.chaos.clock import MISSING, library
 from tests.chaos.load import Load
 from tests.chaos.older_code import NoOlderCode, older_code, older_commit

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from celery import Celery
 from sqlalchemy import text
 
+from mlops.domain.records import RunState
+from mlops.domain.run_states import SUCCESSES, TERMINAL
 from mlops.housekeeping import tidy
-from mlops.ledger.records import RunState
-from mlops.ledger.states import SUCCESSES, TERMINAL
-from mlops.mlflow.gateway import Gateway
-from mlops.mlflow.registry import CHAMPION, EXPERIMENT, PARENT_TAG, RUN_TAG
-from mlops.mlflow.report_runs import experiment_of_checks
-from mlops.mlflow.second_logs import SecondLogs
+from mlops.registry.gateway import Gateway
+from mlops.registry.registry import CHAMPION, EXPERIMENT, PARENT_TAG, RUN_TAG
+from mlops.registry.report_runs import experiment_of_checks
+from mlops.registry.second_logs import SecondLogs
 from tasks.broker import lists_of
 from tests.chaos.load import Load
 from tests.chaos.system import BEATEN, CANARY, LOADED, PICKY, ChaosSystem

@@ -16,9 +16,9 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from mlops.errors import AcisError, InvalidTransition
-from mlops.ledger.records import Kind, RunState
-from mlops.retraining.run_requests import run_request
+from mlops.domain.errors import AcisError, InvalidTransition
+from mlops.domain.records import Kind, RunState
+from mlops.runs.request import run_request
 from tests.chaos.system import CANARY, LOADED, ChaosSystem
 from tests.support.waiting import wait_for
 from worker.routing import QUEUES

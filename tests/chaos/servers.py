@@ -16,11 +16,11 @@ import psutil
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from mlops.servers import account, mlflow, postgres
-from mlops.servers import redis as redis_module
-from mlops.servers.ports import choose_port
-from mlops.servers.process import Child
-from mlops.servers.program import Program
+from devstack import account, mlflow, postgres
+from devstack import redis as redis_module
+from devstack.ports import choose_port
+from devstack.process import Child
+from devstack.program import Program
 from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
 from tests.support.servers import origin

@@ -14,11 +14,11 @@ import pytest
 from celery import Celery
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
-from mlops.ledger.records import Kind, RunState, RunView, Stage, StageState
-from mlops.ledger.states import TERMINAL
-from mlops.mlflow.registry import DIGEST_TAG
-from mlops.retraining.run_requests import run_request
+from cli.app import app
+from mlops.domain.records import Kind, RunState, RunView, Stage, StageState
+from mlops.domain.run_states import TERMINAL
+from mlops.registry.registry import DIGEST_TAG
+from mlops.runs.request import run_request
 from tasks import publish
 from tests.chaos.system import CANARY, LONG, LONG_ROUNDS, ChaosSystem
 from tests.support.processes import Role, environment_of

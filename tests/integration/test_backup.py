@@ -10,13 +10,13 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from config.settings import Settings
-from mlops.errors import LeaseLost
+from devstack.backup import MANIFEST, Backup, BackupError, back_up, read_backup, restore
+from devstack.postgres import create_database, drop_database
+from mlops.domain.errors import LeaseLost
+from mlops.domain.records import RunState, StageOutcome
 from mlops.ledger import open_ledger
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import RunState, StageOutcome
 from mlops.ledger.schema import migrate, schema_state
-from mlops.servers.backup import MANIFEST, Backup, BackupError, back_up, read_backup, restore
-from mlops.servers.postgres import create_database, drop_database
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from tests.support.servers import Databases
 

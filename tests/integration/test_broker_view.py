@@ -14,15 +14,15 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from mlops.bootstrap import Services
-from mlops.ledger.records import Publication, Stage
-from mlops.ports import Progress
+from mlops.domain.ports import Progress
+from mlops.domain.records import Publication, Stage
 from tasks.broker import QUEUES, UNROUTED, Broker
 from tasks.progress import store_progress
 from tasks.progress_feed import ProgressFeed, Told
 from tasks.publish import CeleryDispatcher, publisher
 from tests.support.waiting import wait_for
 from worker import routing
-from worker.bells import queue_lengths
+from worker.publications import queue_lengths
 
 NOBODY = "redis://127.0.0.1:1/0"
 

@@ -16,18 +16,18 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
-from mlops.errors import LedgerUnavailable
+from cli.app import app
+from devstack.cleaning import remove_var, stop_running
+from devstack.layout import Layout
+from devstack.plan import StackOptions
+from devstack.ports import choose_port
+from devstack.postgres import postgres_answers
+from devstack.redis import redis_answers
+from devstack.stack import Stack
+from devstack.supervise import ProgramState
+from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger import open_ledger
 from mlops.ledger.schema import migrate
-from mlops.servers.cleaning import remove_var, stop_running
-from mlops.servers.layout import Layout
-from mlops.servers.plan import StackOptions
-from mlops.servers.ports import choose_port
-from mlops.servers.postgres import postgres_answers
-from mlops.servers.redis import redis_answers
-from mlops.servers.stack import Stack
-from mlops.servers.supervise import ProgramState
 from mlops.volumes import volume_of
 from tests.support.servers import origin
 from tests.support.volumes import SmallVolume, small_volume, why_no_volume

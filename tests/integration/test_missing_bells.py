@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from mlops.domain.records import Sent
 from mlops.ledger import reconciling
-from mlops.ledger.records import Sent
 from tasks.publish import task_id_of
 from tests.support.ledgers import request_for, sqlite_ledger
 from tests.support.services import FakeServices, fake_services
-from worker import bells
-from worker.bells import MARK, broker_seen, republish
+from worker import publications as bells
+from worker.publications import MARK, broker_seen, republish
 
 N_RUNS = 7
 

@@ -18,11 +18,11 @@ import redis
 from sqlalchemy.engine import make_url
 
 from config.endpoints import Endpoints, read_endpoints
-from mlops.servers.cleaning import remove_var, stop_running
-from mlops.servers.layout import Layout
-from mlops.servers.leftovers import leftovers
-from mlops.servers.ports import choose_port
-from mlops.servers.status import stack_status
+from devstack.cleaning import remove_var, stop_running
+from devstack.layout import Layout
+from devstack.leftovers import leftovers
+from devstack.ports import choose_port
+from devstack.status import stack_status
 from tests.support.servers import origin
 
 N_STACKS = 4
@@ -30,8 +30,8 @@ N_STACKS = 4
 STARTER = """
 import json, sys
 from pathlib import Path
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack
+from devstack.plan import StackOptions
+from devstack.stack import Stack
 
 asked = json.loads(sys.argv[1])
 var = Path(asked["var"])

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlops.servers.layout import Layout, choose_ports
-from mlops.servers.ports import HeldPorts, choose_port, is_free, listens, somebody_listens
+from devstack.layout import Layout, choose_ports
+from devstack.ports import HeldPorts, choose_port, is_free, listens, somebody_listens
 
 
 def test_a_port_with_a_listener_is_not_free() -> None:

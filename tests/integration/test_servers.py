@@ -17,12 +17,11 @@ from redis.retry import Retry
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from mlops.errors import ConfigurationError
-from mlops.servers import postgres
-from mlops.servers.account import make_home, remove_home, server_account
-from mlops.servers.mlflow import mlflow_answers, page_answers
-from mlops.servers.ports import choose_port
-from mlops.servers.postgres import (
+from devstack import postgres
+from devstack.account import make_home, remove_home, server_account
+from devstack.mlflow import mlflow_answers, page_answers
+from devstack.ports import choose_port
+from devstack.postgres import (
     find_installation,
     find_installations,
     init_cluster,
@@ -30,8 +29,9 @@ from mlops.servers.postgres import (
     postgres_program,
     reachable,
 )
-from mlops.servers.process import Child
-from mlops.servers.redis import redis_answers
+from devstack.process import Child
+from devstack.redis import redis_answers
+from mlops.domain.errors import ConfigurationError
 from tests.support.servers import origin
 
 

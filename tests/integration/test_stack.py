@@ -20,18 +20,18 @@ import redis
 from sqlalchemy.engine import make_url
 
 from config.endpoints import Endpoints, process_birth, read_endpoints
-from mlops.errors import AlreadyRunning, ServerFailed
-from mlops.servers.cleaning import remove_var, stop_running
-from mlops.servers.layout import Layout, Ports, choose_ports
-from mlops.servers.leftovers import leftovers
-from mlops.servers.mlflow import mlflow_answers
-from mlops.servers.plan import StackOptions
-from mlops.servers.ports import HeldPorts, choose_port
-from mlops.servers.postgres import postgres_answers
-from mlops.servers.redis import redis_answers
-from mlops.servers.stack import Stack
-from mlops.servers.status import ServiceStatus, stack_status
-from mlops.servers.supervise import ProgramState
+from devstack.cleaning import remove_var, stop_running
+from devstack.layout import Layout, Ports, choose_ports
+from devstack.leftovers import leftovers
+from devstack.mlflow import mlflow_answers
+from devstack.plan import StackOptions
+from devstack.ports import HeldPorts, choose_port
+from devstack.postgres import postgres_answers
+from devstack.redis import redis_answers
+from devstack.stack import Stack
+from devstack.status import ServiceStatus, stack_status
+from devstack.supervise import ProgramState
+from mlops.domain.errors import AlreadyRunning, ServerFailed
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
 
@@ -171,10 +171,10 @@ def test_a_role_that_keeps_failing_is_named_with_the_end_of_its_log(var_dir: Pat
 STARTER = """
 import sys, time
 from pathlib import Path
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack
-from mlops.servers.status import ServiceStatus, stack_status
-from mlops.servers.supervise import ProgramState
+from devstack.plan import StackOptions
+from devstack.stack import Stack
+from devstack.status import ServiceStatus, stack_status
+from devstack.supervise import ProgramState
 
 var = Path(sys.argv[1])
 stack = Stack(StackOptions(
@@ -276,7 +276,7 @@ def test_a_port_lost_to_a_stranger_while_a_server_starts_is_left_to_it(
             strangers.append(socket.create_server(("127.0.0.1", ports.redis)))
         return ports
 
-    monkeypatch.setattr("mlops.servers.stack.choose_ports", choose_and_lose)
+    monkeypatch.setattr("devstack.stack.choose_ports", choose_and_lose)
     told: list[tuple[str, str]] = []
     stack = Stack(options(var_dir, **ONLY_REDIS))
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+from mlops.domain.records import Kind, RunState, StageOutcome
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Kind, RunState, StageOutcome
 from tests.support.ledgers import granted, request_for
 
 

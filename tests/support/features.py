@@ -14,17 +14,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from mlops.errors import MissingColumn
-from mlops.features.columns import checked_columns, kind_of, quoted, read_schema
+from mlops.domain.columns import checked_columns, kind_of, quoted, read_schema
+from mlops.domain.errors import MissingColumn
+from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
+from mlops.domain.sampling import RowSample
 from mlops.features.postgres import libpq_uri
-from mlops.features.sampling import RowSample
-from mlops.ports import Column, DateFaults, FeatureSource, Window
 
 RELATION = "ml_training_features"
 
 
 class InMemoryFeatures:
-    """`mlops.ports.FeatureSource` over an Arrow table: the fake that the contract battery also runs on."""
+    """`mlops.domain.ports.FeatureSource` over an Arrow table: the fake that the contract battery also runs on."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table

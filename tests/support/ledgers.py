@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import Engine, event, make_url, text
 
+from mlops.domain.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Sent, Stage
 from mlops.ledger.engine import Database
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Sent, Stage
 from mlops.ledger.schema import migrate
 
 LEASE_S = 60.0

@@ -16,7 +16,7 @@ from config.settings import variables
 ROOT = Path(__file__).resolve().parents[2]
 OUR_IMAGE = "acis-mlops"
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
-    "migrate": ("python", "-m", "mlops.cli.app", "migrate"),
+    "migrate": ("python", "-m", "cli.app", "migrate"),
     "mlflow": ("mlflow", "server"),
 }
 """What a container of our image may run beside a role."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
-from mlops.retraining.promote_stage import promote
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
+from mlops.stages.promote import promote
 from tests.support.ledgers import decision_for, promoting
 from tests.support.services import MODEL, FakeServices
 

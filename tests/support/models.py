@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 
-from mlops.ports import Progress, TrainedModel, TrainingData
+from mlops.domain.ports import Progress, TrainedModel, TrainingData
 
 SKILLED = {"accuracy_skill": 0.4, "log_loss_skill": 0.3, "brier_skill": 0.3, "prediction_range": 0.6}
 """What a version that passes the floor has among its metrics."""

@@ -19,9 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mlops.servers.cleaning import remove_var, stop_running
-from mlops.servers.layout import Layout
-from mlops.servers.process import die_with_parent, tail
+from devstack.cleaning import remove_var, stop_running
+from devstack.layout import Layout
+from devstack.process import die_with_parent, tail
 from tests.architecture.sources import ROOT
 from tests.support.servers import origin
 
@@ -106,7 +106,7 @@ def _versions(found: dict[str, object]) -> set[str]:
 def _started(checkout: Path, temporary: Path) -> subprocess.Popen[bytes]:
     with (checkout / "out").open("wb") as out, (checkout / "err").open("wb") as err:
         return subprocess.Popen(
-            [sys.executable, "-c", "from mlops.cli.app import main; main()", "up", "--once", "--json"],
+            [sys.executable, "-c", "from cli.app import main; main()", "up", "--once", "--json"],
             cwd=checkout,
             env={
                 "PATH": os.environ["PATH"],

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mlops.ports import TrainingData
-from mlops.training.trainer import XGBoostTrainer
+from mlops.domain.ports import TrainingData
+from mlops.domain.training.trainer import XGBoostTrainer
 
 
 class Killed(XGBoostTrainer):

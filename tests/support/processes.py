@@ -18,7 +18,7 @@ import psutil
 from pydantic import SecretStr
 
 from config.settings import ROOT, Settings, variables
-from mlops.servers.process import die_with_parent
+from devstack.process import die_with_parent
 
 #: Between the end of a role and its next start.
 PAUSE_S = 0.2

@@ -9,10 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from mlops.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
-from mlops.ledger.records import ModelIdentity
-from mlops.mlflow.registry import RESTORED_TAG
-from mlops.ports import (
+from mlops.domain.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
+from mlops.domain.ports import (
     DIGEST_TAG,
     PROFILE_ARTIFACT,
     PROFILE_TAG,
@@ -31,6 +29,8 @@ from mlops.ports import (
     TrainingFacts,
     expect,
 )
+from mlops.domain.records import ModelIdentity
+from mlops.registry.registry import RESTORED_TAG
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASES = {"Production": "champion", "Staging": "challenger"}
@@ -48,7 +48,7 @@ def sha256_of(content: bytes) -> str:
 
 @dataclass
 class FakeRegistry:
-    """Implements `mlops.ports.ModelRegistry`."""
+    """Implements `mlops.domain.ports.ModelRegistry`."""
 
     now: datetime = datetime(2020, 1, 1, tzinfo=UTC)
     running: list[str] = field(default_factory=list)

@@ -22,12 +22,12 @@ import psutil
 
 from config.endpoints import Endpoints, read_endpoints
 from config.settings import ROOT, Settings
+from devstack.cleaning import remove_var, stop_running
+from devstack.layout import Layout
+from devstack.leftovers import leftovers
+from devstack.process import die_with_parent, tail
+from devstack.program import VAR_VARIABLE
 from mlops.bootstrap import Services, connect
-from mlops.servers.cleaning import remove_var, stop_running
-from mlops.servers.layout import Layout
-from mlops.servers.leftovers import leftovers
-from mlops.servers.process import die_with_parent, tail
-from mlops.servers.program import VAR_VARIABLE
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
 

@@ -24,13 +24,13 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
-from mlops.errors import ServerFailed
-from mlops.servers import account, mlflow, postgres
-from mlops.servers import redis as redis_server_module
-from mlops.servers.ports import choose_port
-from mlops.servers.process import Child
-from mlops.servers.program import Program
-from mlops.servers.redis import Origin
+from devstack import account, mlflow, postgres
+from devstack import redis as redis_server_module
+from devstack.ports import choose_port
+from devstack.process import Child
+from devstack.program import Program
+from devstack.redis import Origin
+from mlops.domain.errors import ServerFailed
 
 REDIS_DATABASES = 64
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from config.settings import Settings
 from mlops.bootstrap import Services
-from mlops.ledger.records import Grant, Kind, Publication, Stage
-from mlops.retraining.lease_keeper import Holder, LeaseKeeper
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import DataPolicy, DriftPolicy, PromotionPolicy, Strategy, TrainingPolicy
-from mlops.strategy_file import Strategies
+from mlops.domain.policies import DataPolicy, DriftPolicy, PromotionPolicy, Strategy, TrainingPolicy
+from mlops.domain.records import Grant, Kind, Publication, Stage
+from mlops.runs.lease import Holder, LeaseKeeper
+from mlops.runs.request import run_request
+from mlops.strategies.file import Strategies
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import TimedLedger
 from tests.support.registry import FakeRegistry
@@ -77,7 +77,7 @@ def small_strategy(name: str = "growth", **policies: Any) -> Strategy:
 
 @dataclass
 class RecordingDispatcher:
-    """Implements `mlops.ports.Dispatcher`; a broker that answers or does not."""
+    """Implements `mlops.domain.ports.Dispatcher`; a broker that answers or does not."""
 
     answers: bool = True
     sent: list[Publication] = field(default_factory=list)

@@ -10,7 +10,7 @@ import pytest
 
 from config.settings import ROOT, Settings
 from mlops.bootstrap import connect, process_services
-from mlops.errors import ConfigurationError, InvalidStrategyFile, NothingConfigured
+from mlops.domain.errors import ConfigurationError, InvalidStrategyFile, NothingConfigured
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,7 @@ def test_a_process_has_one_set_of_services() -> None:
     assert process_services() is process_services()
 
 
-@pytest.mark.parametrize(
-    ("role", "wanted"), [("control", "mlops.ledger.ledger"), ("drift", "mlops.retraining.drift_stage")]
-)
+@pytest.mark.parametrize(("role", "wanted"), [("control", "mlops.ledger.ledger"), ("drift", "mlops.stages.drift")])
 def test_a_worker_that_forks_has_loaded_what_its_children_need_and_nothing_that_must_not_be_forked(
     role: str, wanted: str
 ) -> None:
@@ -100,7 +98,7 @@ print(gc.isenabled())
     assert found.stdout.splitlines() == [wanted, "1 False", "True"]
 
 
-@pytest.mark.parametrize("module", ["worker.main", "tasks.dispatch", "mlops.bootstrap", "mlops.cli.app"])
+@pytest.mark.parametrize("module", ["worker.main", "tasks.dispatch", "mlops.bootstrap", "cli.app"])
 def test_what_forks_or_starts_often_loads_neither_openmp_nor_mlflow(module: str) -> None:
     # A process that forks after OpenMP ran hangs in its children; and each of these takes a second to import.
     asked = f"import sys, {module}; print(*[name for name in ('xgboost', 'sklearn', 'mlflow', 'pandas') if name in sys.modules])"

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from config.settings import SettingsError
-from mlops import console
-from mlops.console import ERROR, OK, StageDisplay, as_json, guarded, print_json, short_run_id, time_left
-from mlops.errors import EmptyWindow, UnknownStrategy
-from mlops.ledger.records import Accepted, RunState, Stage, StageState
+from mlops.domain.errors import EmptyWindow, UnknownStrategy
+from mlops.domain.records import Accepted, RunState, Stage, StageState
+from mlops.reporting import terminal as console
+from mlops.reporting.terminal import ERROR, OK, StageDisplay, as_json, guarded, print_json, short_run_id, time_left
 from tests.unit.retraining.test_narrative import DRIFT, run_view, stage_view
 
 

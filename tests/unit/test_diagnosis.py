@@ -13,12 +13,12 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
+from cli.app import app
 from mlops.diagnosis import doctor
 from mlops.diagnosis.answer import Answer
 from mlops.diagnosis.doctor import diagnose
-from mlops.errors import RegistryUnavailable
-from mlops.ledger.records import Kind, ScheduleEntry, Stage, WorkerBeat
+from mlops.domain.errors import RegistryUnavailable
+from mlops.domain.records import Kind, ScheduleEntry, Stage, WorkerBeat
 from mlops.volumes import Volume
 from tasks.broker import Broker
 from tests.support.ledgers import TimedLedger, decision_for, request_for

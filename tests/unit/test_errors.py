@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlops.errors import AcisError, PermanentError, TemporaryError, UnknownStrategy
+from mlops.domain.errors import AcisError, PermanentError, TemporaryError, UnknownStrategy
 
 
 def all_errors(base: type[AcisError] = AcisError) -> Iterator[type[AcisError]]:
     yield base
     for error in base.__subclasses__():
-        if error.__module__ == "mlops.errors":
+        if error.__module__ == "mlops.domain.errors":
             yield from all_errors(error)
 
 

@@ -8,11 +8,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from cli.app import app
 from mlops import bootstrap
-from mlops.cli.app import app
 from mlops.diagnosis.answer import Answer, summed_up
-from mlops.ledger.records import Kind, RunState
-from mlops.strategies import PromotionPolicy
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.records import Kind, RunState
 from tests.support.services import FakeServices
 from tests.unit.admin.test_fleet import ended, fleet, paused
 from tests.unit.retraining.test_promote_stage import decided, registered

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
+from cli.app import app
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.housekeeping import Tidied, tidy
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
-from mlops.retraining.checkpoint_store import FOLDER
+from mlops.registry.checkpoint_store import FOLDER
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
 from mlops import bootstrap
-from mlops.cli.app import app
-from mlops.errors import InvalidPolicyEdit, UnknownStrategy
-from mlops.ledger.records import Kind
-from mlops.policy_book import PolicyBook, Unfit
-from mlops.retraining.run_requests import run_request
-from mlops.strategy_file import load_strategies, restore
+from mlops.domain.errors import InvalidPolicyEdit, UnknownStrategy
+from mlops.domain.records import Kind
+from mlops.runs.request import run_request
+from mlops.strategies.book import PolicyBook, Unfit
+from mlops.strategies.file import load_strategies, restore
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services, small_strategy
 

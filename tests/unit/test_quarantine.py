@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mlops.errors import RegistryUnavailable, VersionQuarantined
-from mlops.ledger.records import Kind, Stage
+from mlops.domain.errors import RegistryUnavailable, VersionQuarantined
+from mlops.domain.ports import ModelVersion
+from mlops.domain.records import Kind, Stage
 from mlops.ledger.set_back import NotQuarantined
-from mlops.mlflow.adoption import adopt_first
-from mlops.ports import ModelVersion
-from mlops.quarantine import CLOCKS_APART, LOOKED_FOR, ForgottenTime, delete, look_through_registry, release
-from mlops.retraining.promote_stage import promote
+from mlops.registry.adoption import adopt_first
+from mlops.registry.quarantine import CLOCKS_APART, LOOKED_FOR, ForgottenTime, delete, look_through_registry, release
+from mlops.stages.promote import promote
 from tests.support.ledgers import TimedLedger, accepted_and_sent, decision_for, request_for
 from tests.support.models import trained_model
 from tests.support.services import MODEL, FakeServices, fake_services

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops.servers.process import tail
-from mlops.servers.readiness import Progress
+from devstack.process import tail
+from devstack.readiness import Progress
 
 
 class Clock:

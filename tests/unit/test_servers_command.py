@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
+from cli.servers import _serve, _watch
+from cli.up_display import UpDisplay
 from config.settings import ROOT, Settings
-from mlops.cli.servers import _serve, _watch
-from mlops.cli.up_display import UpDisplay
-from mlops.console import ERROR
-from mlops.errors import ServerFailed
-from mlops.servers.layout import Layout
-from mlops.servers.plan import StackOptions
-from mlops.servers.stack import Stack, Trouble
+from devstack.layout import Layout
+from devstack.plan import StackOptions
+from devstack.stack import Stack, Trouble
+from mlops.domain.errors import ServerFailed
+from mlops.reporting.terminal import ERROR
 from mlops.volumes import Volume
 
 
@@ -46,7 +46,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Databases that the sample was loaded into."""
     urls: list[str] = []
     monkeypatch.setattr("config.log_setup.set_up_logging", lambda **_: None)  # of the whole process
-    monkeypatch.setattr("mlops.servers.stack.Stack", FakeStack)
+    monkeypatch.setattr("devstack.stack.Stack", FakeStack)
     monkeypatch.setattr("mlops.ledger.schema.migrate", lambda _: None)
     monkeypatch.setattr("mlops.features.sample.load_sample", urls.append)
     return urls

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mlops.errors import AlreadyRunning, ConfigurationError
-from mlops.servers.layout import Layout, Ports
-from mlops.servers.lock import StackLock, holder
-from mlops.servers.plan import StackOptions, make_plan
-from mlops.servers.secrets import Secrets, ensure_secrets
+from devstack.layout import Layout, Ports
+from devstack.lock import StackLock, holder
+from devstack.plan import StackOptions, make_plan
+from devstack.secrets import Secrets, ensure_secrets
+from mlops.domain.errors import AlreadyRunning, ConfigurationError
 
 PORTS = Ports(mlflow=5000, flower=5555, admin=3000, redis=1, postgres=2, supervisor=3)
 

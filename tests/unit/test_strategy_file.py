@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.errors import ConfigurationError, InvalidStrategyFile, UnknownStrategy
-from mlops.strategies import (
+from mlops.domain.errors import ConfigurationError, InvalidStrategyFile, UnknownStrategy
+from mlops.domain.policies import (
     DataPolicy,
     DriftPolicy,
     ExecutionPolicy,
@@ -20,7 +20,7 @@ from mlops.strategies import (
     Strategy,
     TrainingPolicy,
 )
-from mlops.strategy_file import Settled, Strategies, load_strategies, restore, run_policy, snapshot
+from mlops.strategies.file import Settled, Strategies, load_strategies, restore, run_policy, snapshot
 
 CONFIG = Path(__file__).parents[2] / "config"
 

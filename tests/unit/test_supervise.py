@@ -5,10 +5,10 @@ from __future__ import annotations
 import configparser
 from pathlib import Path
 
-from mlops.servers.launch import read_program, write_programs
-from mlops.servers.program import Program
-from mlops.servers.roles import ROLES, role_programs
-from mlops.servers.supervise import render_config
+from devstack.launch import read_program, write_programs
+from devstack.program import Program
+from devstack.roles import ROLES, role_programs
+from devstack.supervise import render_config
 
 SECRET = "do-not-tell"
 

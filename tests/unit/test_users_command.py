@@ -7,8 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
 from mlops import bootstrap
-from mlops.cli.app import app
 from tests.support.services import FakeServices
 
 

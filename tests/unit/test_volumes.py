@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from config.log_setup import set_up_logging
-from mlops.console import ERROR, guarded
-from mlops.errors import LedgerUnavailable, RegistryUnavailable
-from mlops.ledger.records import Kind, Stage, StageState
-from mlops.retraining.execution import execute
-from mlops.retraining.lease_keeper import Holder
-from mlops.servers.supervisord import PatientLog, SilentStream
+from devstack.supervisord import PatientLog, SilentStream
+from mlops.domain.errors import LedgerUnavailable, RegistryUnavailable
+from mlops.domain.records import Kind, Stage, StageState
+from mlops.reporting.terminal import ERROR, guarded
+from mlops.runs.executor import execute
+from mlops.runs.lease import Holder
 from mlops.volumes import in_words, says_full, size, volume_of
 from tests.support.services import FakeServices
 

@@ -18,7 +18,7 @@ from alembic import op
 from sqlalchemy import exc
 from sqlalchemy.schema import CreateIndex, SchemaItem
 
-from mlops.errors import ConfigurationError
+from mlops.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mlops.ledger.schema import Migration

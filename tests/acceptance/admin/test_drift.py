@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from mlops.ledger.records import Kind
+from mlops.domain.records import Kind
 from tests.acceptance.conftest import SECOND, STRATEGIES, Demo
 from tests.support.chromium import Visitor
 from tests.support.served_stack import ServedStack

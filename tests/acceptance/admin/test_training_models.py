@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from mlops.ledger.records import RunState
-from mlops.ledger.states import TERMINAL
+from mlops.domain.records import RunState
+from mlops.domain.run_states import TERMINAL
 from tests.acceptance.conftest import Demo
 from tests.support.admin import hidden
 from tests.support.chromium import Visitor

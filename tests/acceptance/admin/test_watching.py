@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from playwright.sync_api import Page, expect
 
-from mlops.ledger.records import Accepted, Kind, RunState
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import Strategy
-from mlops.strategy_file import snapshot
+from mlops.domain.policies import Strategy
+from mlops.domain.records import Accepted, Kind, RunState
+from mlops.runs.request import run_request
+from mlops.strategies.file import snapshot
 from tests.acceptance.conftest import SECOND, Demo
 from tests.support.chromium import WAIT_MS, Visitor
 from tests.support.served_stack import ServedStack, wait_for

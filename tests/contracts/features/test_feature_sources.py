@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from examples.feature_source import CsvFeatures
-from mlops.errors import MissingColumn
-from mlops.features.sampling import RowSample
+from mlops.domain.errors import MissingColumn
+from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
+from mlops.domain.sampling import RowSample
 from mlops.features.source import open_source
-from mlops.ports import Column, DateFaults, FeatureSource, Window
 from tests.support.features import InMemoryFeatures, csv_file, parquet_file, postgres_table, sqlite_file
 
 OPEN = ("memory", "sqlite", "parquet", "postgres", "csv")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 
+from mlops.domain.policies import DriftPolicy, Strategy
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
-from mlops.retraining.drift_stage import earlier_verdicts, last_retrained
-from mlops.strategies import DriftPolicy, Strategy
+from mlops.stages.drift import earlier_verdicts, last_retrained
 from tests.support.ledgers import granted, request_for
 
 PATIENT = Strategy(name="growth", drift=DriftPolicy(persistence_checks=2, persistence_window=3, cooldown_days=10))

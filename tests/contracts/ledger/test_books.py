@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from mlops.errors import ReportNotFound, RunNotFound
+from mlops.domain.errors import ReportNotFound, RunNotFound
+from mlops.domain.records import Kind, RunState, ScheduleEntry, Stage, StageOutcome, WorkerBeat
 from mlops.ledger import tables
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Kind, RunState, ScheduleEntry, Stage, StageOutcome, WorkerBeat
 from tests.support.ledgers import TimedLedger, accepted_and_sent, granted, request_for
 
 CHECK = ScheduleEntry(

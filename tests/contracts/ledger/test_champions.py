@@ -5,9 +5,9 @@ from datetime import date
 
 import pytest
 
-from mlops.errors import ChampionMoved, LeaseLost
+from mlops.domain.errors import ChampionMoved, LeaseLost
+from mlops.domain.records import ModelIdentity
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import ModelIdentity
 from tests.support.ledgers import LEASE_S, TimedLedger, decision_for, granted, promoting
 
 

@@ -4,9 +4,9 @@ from datetime import date
 
 import pytest
 
-from mlops.errors import InvalidTransition
+from mlops.domain.errors import InvalidTransition
+from mlops.domain.records import Executor, Kind, RunState, Stage, StageOutcome, StageState
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Executor, Kind, RunState, Stage, StageOutcome, StageState
 from tests.support.ledgers import (
     LEASE_S,
     MAX_ATTEMPTS,

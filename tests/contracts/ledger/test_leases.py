@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from mlops.errors import LeaseLost
+from mlops.domain.errors import LeaseLost
+from mlops.domain.records import RunState, Stage, StageOutcome, StageState, WorkerBeat
 from mlops.ledger.leases import new_key
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import RunState, Stage, StageOutcome, StageState, WorkerBeat
 from tests.support.ledgers import (
     DEADLINE_S,
     LEASE_S,

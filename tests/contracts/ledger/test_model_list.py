@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
 from mlops.ledger.start_list import Start
 from tests.support.ledgers import TimedLedger, decision_for, granted, promoting, request_for
 

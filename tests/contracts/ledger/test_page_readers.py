@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
 from tests.support.ledgers import LEASE_S, TimedLedger, accepted_and_sent, decision_for, granted, promoting, request_for
 
 DAY = date(2026, 3, 2)

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from mlops.errors import LedgerUnavailable
+from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger.access import IDLE_S, SESSION_S, TokenRefused
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.users import UserRefused

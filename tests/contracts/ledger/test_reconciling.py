@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from mlops.errors import LeaseLost
+from mlops.domain.errors import LeaseLost
+from mlops.domain.records import Executor, RunState, Sent, Stage, StageOutcome, StageState
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Executor, RunState, Sent, Stage, StageOutcome, StageState
 from tests.support.ledgers import (
     DEADLINE_S,
     LEASE_S,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome, WorkerBeat
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome, WorkerBeat
 from tests.support.ledgers import TimedLedger, accepted_and_sent, decision_for, granted, promoting, request_for
 
 DAY_S = 86_400.0

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import InvalidTransition, RunNotFound
+from mlops.domain.errors import InvalidTransition, RunNotFound
+from mlops.domain.records import Executor, Kind, RunState, Stage, StageOutcome, StageState
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Executor, Kind, RunState, Stage, StageOutcome, StageState
 from tests.support.ledgers import LEASE_S, MAX_ATTEMPTS, TimedLedger, accepted_and_sent, granted, request_for
 
 

@@ -10,10 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from mlops.errors import ConfigurationError
+from mlops.domain.errors import ConfigurationError
+from mlops.domain.records import ModelIdentity
 from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
-from mlops.ledger.records import ModelIdentity
 from mlops.ledger.schema import VERSION_TABLE, migrate, schema_state
 from mlops.ledger.schema_check import schema_differences
 from mlops.ledger.tables import metadata

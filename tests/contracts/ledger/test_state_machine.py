@@ -23,8 +23,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mlops.errors import ChampionMoved, InvalidTransition, LeaseLost
-from mlops.ledger.records import (
+from mlops.domain.errors import ChampionMoved, InvalidTransition, LeaseLost
+from mlops.domain.records import (
     Executor,
     Finished,
     Grant,
@@ -37,7 +37,7 @@ from mlops.ledger.records import (
     StageOutcome,
     StageState,
 )
-from mlops.ledger.states import ACTIVE, TERMINAL
+from mlops.domain.run_states import ACTIVE, TERMINAL
 from tests.support.ledgers import (
     LEASE_S,
     MAX_ATTEMPTS,

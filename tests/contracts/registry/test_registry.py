@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlops.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
-from mlops.ledger.records import ModelIdentity
-from mlops.ports import (
+from mlops.domain.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
+from mlops.domain.ports import (
     PROFILE_ARTIFACT,
     PROFILE_TAG,
     FailedTraining,
@@ -25,6 +24,7 @@ from mlops.ports import (
     TrainedModel,
     TrialRecord,
 )
+from mlops.domain.records import ModelIdentity
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry
 
@@ -34,7 +34,7 @@ def registry(request: pytest.FixtureRequest) -> Iterator[ModelRegistry]:
     if request.param == "fake":
         yield FakeRegistry()
         return
-    from mlops.mlflow.registry import MlflowRegistry
+    from mlops.registry.registry import MlflowRegistry
 
     yield MlflowRegistry(request.getfixturevalue("mlflow_url"))
 
@@ -298,7 +298,7 @@ def test_the_trials_of_a_tuning_are_runs_below_the_trainings(
     version = registry.log_training(record)
     if isinstance(registry, FakeRegistry):
         return
-    from mlops.mlflow.gateway import Gateway
+    from mlops.registry.gateway import Gateway
 
     gateway = Gateway(request.getfixturevalue("mlflow_url"))
     experiment = gateway.experiment_of(version.run_id or "")

@@ -18,11 +18,11 @@ import redis
 import requests
 
 from config.settings import ROOT, variables
+from devstack.ports import choose_port
+from mlops.domain.records import Kind, RunRequest, Stage
 from mlops.ledger import open_ledger
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Kind, RunRequest, Stage
 from mlops.ledger.schema import migrate
-from mlops.servers.ports import choose_port
 from tests.support.waiting import wait_for
 
 START_S = 60.0

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 
-from mlops.errors import MissingColumn, SourceUnavailable
-from mlops.features.frame import column_roles, select_features
+from mlops.domain.errors import MissingColumn, SourceUnavailable
+from mlops.domain.frame import column_roles, select_features
+from mlops.domain.policies import DataPolicy
+from mlops.domain.ports import DateFaults, Window
 from mlops.features.postgres import _IN_WINDOW, _STRATEGY, libpq_uri
 from mlops.features.source import open_source
-from mlops.ports import DateFaults, Window
-from mlops.strategies import DataPolicy
 
 ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
 

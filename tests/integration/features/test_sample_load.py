@@ -14,12 +14,12 @@ import psycopg2
 import pyarrow as pa
 import pytest
 
-from mlops.errors import ConfigurationError, SourceUnavailable
+from mlops.domain.errors import ConfigurationError, SourceUnavailable
+from mlops.domain.ports import Window
 from mlops.features import sample
 from mlops.features.postgres import libpq_uri
 from mlops.features.sample_store import PostgresStore
 from mlops.features.source import open_source
-from mlops.ports import Window
 
 WINDOW = Window(start=date(2020, 1, 1), end=date(2020, 2, 1))
 

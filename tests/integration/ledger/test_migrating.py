@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import Engine
 
 from config.settings import ROOT
-from mlops.errors import LedgerUnavailable
+from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
 from mlops.ledger.schema import migrate, schema_state
 from mlops.ledger.schema_check import schema_differences
@@ -143,7 +143,7 @@ def test_a_migration_that_was_killed_while_it_built_an_index_is_finished_by_the_
 
     # An index waits for whoever wrote to the table before it began: the kill finds it half built.
     with reader(postgres_url, "UPDATE mlops_run SET reason = 'held' WHERE run_id = 'r1'") as held:
-        command = [sys.executable, "-m", "mlops.cli.app", "migrate"]
+        command = [sys.executable, "-m", "cli.app", "migrate"]
         migrating = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, "DATABASE_URL": postgres_url}, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

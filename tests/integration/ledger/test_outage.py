@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mlops.errors import LedgerUnavailable
+from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
 from mlops.ledger.ledger import SqlLedger

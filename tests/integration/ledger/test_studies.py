@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from mlops.errors import ConfigurationError, LeaseLost, LedgerUnavailable
+from mlops.domain.errors import ConfigurationError, LeaseLost, LedgerUnavailable
+from mlops.domain.training.search_space import dimensions
 from mlops.ledger.engine import parse_url
 from mlops.ledger.schema import migrate
 from mlops.ledger.studies import SCHEMA, Studies, Study
-from mlops.training.search_space import dimensions
 
 SPACE = dimensions({"x": [0.0, 1.0]})
 

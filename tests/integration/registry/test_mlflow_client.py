@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
-from mlops.errors import InvalidStage, NothingConfigured, RegistryError, UnusableModelFile, VersionNotFound
+from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, UnusableModelFile, VersionNotFound
 from mlops.mlflow.mlflow_client import ACISMLflowClient
-from mlops.mlflow.registry import MlflowRegistry
+from mlops.registry.registry import MlflowRegistry
 from tests.support.models import FEATURES, fitted, training_data
 
 DATA = training_data()

@@ -16,7 +16,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mlops.errors import (
+from devstack.ports import choose_port
+from mlops.domain.errors import (
     ForeignRegistry,
     LeaseLost,
     ModelNotFound,
@@ -24,11 +25,10 @@ from mlops.errors import (
     RegistryUnavailable,
     UnusableModelFile,
 )
-from mlops.ledger.records import LedgerIdentity
-from mlops.mlflow.gateway import Gateway
-from mlops.mlflow.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
-from mlops.ports import FailedTraining, TrialRecord
-from mlops.servers.ports import choose_port
+from mlops.domain.ports import FailedTraining, TrialRecord
+from mlops.domain.records import LedgerIdentity
+from mlops.registry.gateway import Gateway
+from mlops.registry.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
 from tests.support.models import SKILLED, trained_model
 
 

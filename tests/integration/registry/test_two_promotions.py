@@ -18,16 +18,16 @@ import pytest
 import xgboost as xgb
 
 from config.settings import Settings
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.promotion.evidence import replay
+from mlops.domain.records import Grant, Kind, Promotion, RunState, Stage, StageOutcome
 from mlops.ledger import open_ledger
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Grant, Kind, Promotion, RunState, Stage, StageOutcome
 from mlops.ledger.schema import migrate
-from mlops.mlflow.registry import MlflowRegistry
-from mlops.promotion.evidence import replay
-from mlops.retraining.approval import approval_request
-from mlops.retraining.labelled_rows import read_labelled
-from mlops.retraining.promote_stage import promote
-from mlops.strategies import PromotionPolicy
+from mlops.registry.registry import MlflowRegistry
+from mlops.runs.approval import approval_request
+from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.promote import promote
 from tests.support.ledgers import TimedLedger
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, FakeServices, panel, small_strategy

@@ -24,8 +24,8 @@ from sqlalchemy import create_engine, text
 
 from config.settings import ROOT, Settings
 from mlops.bootstrap import Services, connect
+from mlops.domain.records import RunView
 from mlops.ledger.engine import Database
-from mlops.ledger.records import RunView
 from tasks.broker import lists_of
 from tests.support.features import postgres_table
 from tests.support.ledgers import with_movable_clock

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from celery import Celery
 
+from tasks.broker_epoch import Seen, set_mark
 from tasks.outcomes import MARK, UNSYNCED_S, restore_flushed_outcomes
-from tasks.redis_mark import Seen, set_mark
 
 DAY_S = 86_400.0
 

@@ -6,8 +6,8 @@ import pytest
 from celery import Celery
 from celery.result import AsyncResult
 
-from mlops.ledger.records import OutcomeMessage, Stage
-from mlops.ports import Progress
+from mlops.domain.ports import Progress
+from mlops.domain.records import OutcomeMessage, Stage
 from tasks.outcomes import RunFailed, deliver_outcomes
 from tasks.progress import store_progress
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from config.settings import Settings
 from mlops.bootstrap import Services, connect
-from mlops.ledger.records import RunState, StageOutcome
+from mlops.domain.records import RunState, StageOutcome
 from mlops.ledger.schema import migrate
 from mlops.ledger.set_back import Position
 from tasks.outcomes import RunFailed, deliver_outcomes

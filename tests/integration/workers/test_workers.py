@@ -14,11 +14,11 @@ from celery.exceptions import TimeoutError as NoOutcome
 from pydantic import SecretStr
 
 from config.settings import Settings
+from devstack.ports import choose_port
 from mlops.bootstrap import Services, connect
-from mlops.errors import RunNotFound
-from mlops.ledger.records import Executor, Kind, Publication, RunRequest, RunState, Sent, Stage, StageState
-from mlops.retraining.run_requests import run_request
-from mlops.servers.ports import choose_port
+from mlops.domain.errors import RunNotFound
+from mlops.domain.records import Executor, Kind, Publication, RunRequest, RunState, Sent, Stage, StageState
+from mlops.runs.request import run_request
 from tasks import dispatch
 from tasks.outcomes import RunFailed
 from tasks.publish import task_id_of

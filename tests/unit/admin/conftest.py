@@ -7,8 +7,8 @@ from fastapi import FastAPI
 
 from admin.app import create_app
 from mlops import passwords
-from mlops.ledger.records import RunState
-from mlops.strategies import PromotionPolicy
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.records import RunState
 from tasks import dispatch
 from tests.support.admin import Browser, add_people
 from tests.support.services import FakeServices

@@ -6,7 +6,7 @@ import pytest
 
 from admin.headers import MOST_BYTES
 from admin.static_files import static_url
-from mlops.errors import LedgerUnavailable
+from mlops.domain.errors import LedgerUnavailable
 from tests.support.admin import HTML, JSON, Browser
 from tests.support.services import FakeServices
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlops.ledger.records import Kind, RunState, Stage
+from mlops.domain.records import Kind, RunState, Stage
 from tests.support.admin import Browser
 from tests.support.model_pages import PAGE, carried_out, champion, row, trained
 from tests.support.services import MODEL, FakeServices

@@ -9,7 +9,7 @@ import pytest
 
 from admin import deadline
 from admin.deadline import within
-from mlops.errors import RegistryUnavailable, VersionNotFound
+from mlops.domain.errors import RegistryUnavailable, VersionNotFound
 
 
 def test_an_answer_and_an_error_come_through() -> None:

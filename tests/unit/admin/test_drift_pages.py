@@ -7,9 +7,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from mlops.ledger.records import Kind, RunState, Stage
-from mlops.retraining.drift_stage import check_drift
-from mlops.strategy_file import Strategies
+from mlops.domain.records import Kind, RunState, Stage
+from mlops.stages.drift import check_drift
+from mlops.strategies.file import Strategies
 from tests.support.admin import JSON, Browser
 from tests.support.checks import checked
 from tests.support.services import FakeServices, small_strategy

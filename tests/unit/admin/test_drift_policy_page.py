@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mlops.ledger.records import Kind
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import DriftPolicy
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.records import Kind
+from mlops.runs.request import run_request
 from tests.support.admin import Browser
 from tests.support.checks import checked
 from tests.support.services import FakeServices

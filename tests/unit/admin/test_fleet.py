@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from mlops.errors import LedgerUnavailable
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
-from mlops.strategies import SchedulePolicy
-from mlops.strategy_file import Strategies
+from mlops.domain.errors import LedgerUnavailable
+from mlops.domain.policies import SchedulePolicy
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
+from mlops.strategies.file import Strategies
 from tests.support.admin import Browser, hidden
 from tests.support.services import FakeServices, small_strategy
 

@@ -11,7 +11,7 @@ import pytest
 
 from admin import live
 from admin.live import Live
-from mlops.ledger.records import Kind, Stage
+from mlops.domain.records import Kind, Stage
 from tasks.progress_feed import Told
 from tests.support.admin import Browser
 from tests.support.services import FakeServices

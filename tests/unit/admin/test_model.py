@@ -13,8 +13,8 @@ from admin import registry_view
 from admin.listing import stretch
 from admin.registry_view import RegistryView
 from admin.routes import model_actions
-from mlops.errors import RegistryUnavailable
-from mlops.ledger.records import Kind, ModelIdentity, RunState
+from mlops.domain.errors import RegistryUnavailable
+from mlops.domain.records import Kind, ModelIdentity, RunState
 from tests.support.admin import Browser
 from tests.support.ledgers import decision_for
 from tests.support.model_pages import PAGE, carried_out, champion, row, trained, words

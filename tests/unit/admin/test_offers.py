@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from admin.offers import OFFERS, Estimate, estimate
+from admin.training_estimates import OFFERS, Estimate, estimate
 from mlops.ledger.run_list import Training
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from admin.routes.overview import CHECKS
-from mlops.ledger.records import Kind, RunState, ScheduleEntry, Stage, StageOutcome, WorkerBeat
-from mlops.strategies import PromotionPolicy
-from mlops.strategy_file import Strategies
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.records import Kind, RunState, ScheduleEntry, Stage, StageOutcome, WorkerBeat
+from mlops.strategies.file import Strategies
 from tests.support.admin import Browser
 from tests.support.services import FakeServices, small_strategy
 from tests.unit.retraining.test_promote_stage import decided, registered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from tests.support.admin import JSON, Browser
 from tests.support.services import FakeServices
 from tests.unit.retraining.test_promote_stage import decided, registered

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mlops.ledger.records import Kind, RunState
-from mlops.strategies import SchedulePolicy
-from mlops.strategy_file import Strategies
+from mlops.domain.policies import SchedulePolicy
+from mlops.domain.records import Kind, RunState
+from mlops.strategies.file import Strategies
 from tests.support.admin import Browser
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices, small_strategy

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from fastapi import FastAPI
 
-from mlops.errors import RegistryUnavailable
-from mlops.ledger.records import Kind, Sent, Stage, WorkerBeat
-from mlops.retraining.run_requests import run_request
+from mlops.domain.errors import RegistryUnavailable
+from mlops.domain.records import Kind, Sent, Stage, WorkerBeat
+from mlops.runs.request import run_request
 from tasks.broker import BrokerView
 from tests.support.admin import Browser
 from tests.support.services import FakeServices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from admin.people import SESSION_COOKIE
+from admin.principal import SESSION_COOKIE
 from admin.routes import sign_in
 from mlops.ledger.auditing import AuditLine
 from tests.support.admin import HTML, Browser, hidden

@@ -9,9 +9,9 @@ import pytest
 
 from admin.listing import PAGE_ROWS
 from admin.routes import training
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome, WorkerBeat
-from mlops.strategies import MAX_TRIALS
-from mlops.strategy_file import Strategies
+from mlops.domain.policies import MAX_TRIALS
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome, WorkerBeat
+from mlops.strategies.file import Strategies
 from tests.support.admin import HTML, Browser
 from tests.support.ledgers import decision_for, promoting
 from tests.support.services import FakeServices, fake_services, small_strategy

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin import wording
-from admin.answers import plain
-from admin.kept import Kept
 from admin.listing import shown, stretch
+from admin.responses import plain
 from admin.timeline import WIDTH, bars
+from admin.ttl_cache import Kept
+from mlops.domain.records import Stage
 from mlops.ledger.attempts import Attempt
-from mlops.ledger.records import Stage
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 

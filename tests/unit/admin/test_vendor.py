@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from admin.answers import environment
+from admin.responses import environment
 from admin.static_files import FOLDER
 
 VENDOR = FOLDER / "vendor"

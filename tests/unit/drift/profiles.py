@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlops.drift_detection.drift_profile import DriftProfile, make_profile
-from mlops.features.frame import FeatureFrame
-from mlops.ports import Window
+from mlops.domain.drift.drift_profile import DriftProfile, make_profile
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.ports import Window
 
 FIRST = date(2018, 1, 1)
 #: Dates of history, trained dates, later dates.

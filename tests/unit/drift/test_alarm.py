@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.drift_detection.alarm import Alarm, settle_alarm
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.alarm import Alarm, settle_alarm
+from mlops.domain.policies import DriftPolicy
 
 TODAY = date(2020, 3, 16)
 

@@ -9,12 +9,12 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pytest
 
-from mlops.drift_detection.calibration import calibrate
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.report import DriftReport
-from mlops.features.frame import FeatureFrame
-from mlops.features.windows import calibration_window, drift_windows
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.domain.drift.calibration import calibrate
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.report import DriftReport
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.windows import calibration_window, drift_windows
 
 AS_OF = date(2020, 6, 30)
 REFERENCE, CURRENT = drift_windows(AS_OF, DataPolicy())

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from mlops.drift_detection.calibration import Calibration, calibrate
-from mlops.drift_detection.placements import rows_kept
-from mlops.features.frame import FeatureFrame
+from mlops.domain.drift.calibration import Calibration, calibrate
+from mlops.domain.drift.placements import rows_kept
+from mlops.domain.frame import FeatureFrame
 
 K, R = 3, 6
 FIRST = date(2020, 1, 1)

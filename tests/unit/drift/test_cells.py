@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mlops.drift_detection.cells import cell_of, quantile_cells
+from mlops.domain.drift.cells import cell_of, quantile_cells
 
 LONG = 8192
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from mlops.drift_detection.calibration import calibrate
-from mlops.drift_detection.correlation_alarm import CorrelationChange, correlation_change, date_scores
-from mlops.drift_detection.planting import coupled
-from mlops.drift_detection.shifts import MISSING
-from mlops.features.frame import FeatureFrame
+from lab.planting import coupled
+from mlops.domain.drift.calibration import calibrate
+from mlops.domain.drift.correlation_alarm import CorrelationChange, correlation_change, date_scores
+from mlops.domain.drift.shifts import MISSING
+from mlops.domain.frame import FeatureFrame
 
 FIRST = date(2018, 1, 1)
 N_DATES, N_NAMES, REFERENCE, CURRENT = 560, 20, 62, 5

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
+from cli.app import app
 from mlops.features import sample
 
 

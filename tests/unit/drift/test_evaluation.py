@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.drift_detection.evaluation import DatedRows, calm_days, dated_rows, evaluate, evaluate_alarms
-from mlops.errors import InsufficientData
+from lab.drift_evaluation import DatedRows, calm_days, dated_rows, evaluate, evaluate_alarms
+from mlops.domain.errors import InsufficientData
+from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.features.price_universes import feature_rows, price_universes
-from mlops.strategies import DataPolicy, DriftPolicy
 
 FIRST = date(2018, 1, 1)
 BREAK = FIRST + timedelta(days=600)

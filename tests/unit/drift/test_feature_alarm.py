@@ -8,9 +8,9 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from mlops.drift_detection.calibration import calibrate
-from mlops.drift_detection.feature_alarm import FeatureJumps, date_means, jumps, rank_jumps
-from mlops.features.frame import FeatureFrame, Floats
+from mlops.domain.drift.calibration import calibrate
+from mlops.domain.drift.feature_alarm import FeatureJumps, date_means, jumps, rank_jumps
+from mlops.domain.frame import FeatureFrame, Floats
 
 FIRST = date(2018, 1, 1)
 N_DATES, N_NAMES, REFERENCE, CURRENT = 560, 12, 62, 5

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.drift_profile import GRID
-from mlops.drift_detection.frozen import detect_drift_from_profile
-from mlops.drift_detection.report import DriftReport, ReferenceUsed
-from mlops.errors import EmptyWindow, UnusableFeatures
-from mlops.ports import Window
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.drift_profile import GRID
+from mlops.domain.drift.frozen import detect_drift_from_profile
+from mlops.domain.drift.report import DriftReport, ReferenceUsed
+from mlops.domain.errors import EmptyWindow, UnusableFeatures
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.ports import Window
 from tests.unit.drift.profiles import SPANS, day, frame, profile_of
 
 N = sum(SPANS)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from mlops.drift_detection.calibration import Calibration
-from mlops.drift_detection.frozen_calibration import calibrate_frozen, gap_dates
+from mlops.domain.drift.calibration import Calibration
+from mlops.domain.drift.frozen_calibration import calibrate_frozen, gap_dates
 from tests.unit.drift.profiles import SPANS, day, frame, profile_of
 
 N, K = sum(SPANS), 5

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from cli.app import app
+from cli.sparkline import GAP, spark_line
 from mlops import bootstrap
-from mlops.cli.app import app
-from mlops.cli.sparkline import GAP, spark_line
-from mlops.drift_detection.history import check_record, feature_trends, series
-from mlops.errors import LedgerUnavailable
-from mlops.ledger.records import Kind, Stage
-from mlops.retraining.drift_stage import check_drift
+from mlops.domain.drift.history import check_record, feature_trends, series
+from mlops.domain.errors import LedgerUnavailable
+from mlops.domain.records import Kind, Stage
+from mlops.stages.drift import check_drift
 from tests.support.services import LAST, FakeServices, panel
 
 #: A report as the first version wrote it: no calibration, no distances, no verdict per rule.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, kstwo
 
-from mlops.drift_detection.ks import ks_p_values, ks_test
+from mlops.domain.drift.ks import ks_p_values, ks_test
 
 
 @pytest.mark.parametrize("n", [10_001, 90_909, 400_000])

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from mlops.drift_detection.intervals import rate_of
-from mlops.drift_detection.placebos import Period, chosen_placebos, disjoint_checks, eligible_dates
-from mlops.errors import InsufficientData
-from mlops.features.windows import drift_windows
-from mlops.strategies import DataPolicy, DriftPolicy
+from lab.placebos import Period, chosen_placebos, disjoint_checks, eligible_dates
+from mlops.domain.drift.intervals import rate_of
+from mlops.domain.errors import InsufficientData
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.windows import drift_windows
 
 FIRST = date(2020, 1, 1)
 DATA, DRIFT = DataPolicy(reference_days=10, current_days=5), DriftPolicy(min_calibration_days=20)

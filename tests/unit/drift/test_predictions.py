@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from mlops.drift_detection import predictions
-from mlops.drift_detection.predictions import model_matrix, prediction_drift
-from mlops.errors import EmptyWindow, MissingColumn, UnusableFeatures
-from mlops.features.frame import FeatureFrame
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift import predictions
+from mlops.domain.drift.predictions import model_matrix, prediction_drift
+from mlops.domain.errors import EmptyWindow, MissingColumn, UnusableFeatures
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DriftPolicy
 
 
 def frame(**columns: list[float]) -> FeatureFrame:

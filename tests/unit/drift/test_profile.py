@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from mlops.drift_detection.drift_profile import GRID, NumberProfile, quantile_grid, schema_hash
-from mlops.drift_detection.ks import ks_statistic
-from mlops.drift_detection.profile_file import digest_of, read_profile, write_profile
-from mlops.drift_detection.shifts import MISSING
-from mlops.errors import EmptyWindow, UnusableProfile
+from mlops.domain.drift.drift_profile import GRID, NumberProfile, quantile_grid, schema_hash
+from mlops.domain.drift.ks import ks_statistic
+from mlops.domain.drift.profile_file import digest_of, read_profile, write_profile
+from mlops.domain.drift.shifts import MISSING
+from mlops.domain.errors import EmptyWindow, UnusableProfile
 from tests.unit.drift.profiles import SPANS, day, profile_of
 
 N = sum(SPANS)
@@ -108,7 +108,7 @@ def test_a_torn_file_is_refused() -> None:
 
 
 def test_a_file_of_a_later_format_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlops.drift_detection.profile_file.FORMAT", 2)
+    monkeypatch.setattr("mlops.domain.drift.profile_file.FORMAT", 2)
     content = write_profile(profile_of(columns()))
     monkeypatch.undo()
     with pytest.raises(UnusableProfile, match="has format 2"):

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from mlops.drift_detection.calibration import Calibration
-from mlops.drift_detection.seasons import calibrate_season, season_history, season_windows, years_before
-from mlops.ports import Window
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.domain.drift.calibration import Calibration
+from mlops.domain.drift.seasons import calibrate_season, season_history, season_windows, years_before
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.ports import Window
 from tests.unit.drift.profiles import FIRST, day, frame
 
 DATA = DataPolicy(reference="season", season_years=2, reference_days=31, current_days=5)

@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from cli.app import app
+from lab.placebos import chosen_placebos, eligible_dates
+from lab.selftest import PowerPoint, Selftest, selftest
 from mlops import bootstrap
-from mlops.cli.app import app
-from mlops.drift_detection.calibration import calibrate, own_distances
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.placebos import chosen_placebos, eligible_dates
-from mlops.drift_detection.psi_verdicts import PsiReference
-from mlops.drift_detection.report import DriftReport
-from mlops.drift_detection.selftest import PowerPoint, Selftest, selftest
-from mlops.features.frame import FeatureFrame
-from mlops.features.windows import calibration_window, drift_windows
-from mlops.strategies import DataPolicy, DriftPolicy, Strategy
+from mlops.domain.drift.calibration import calibrate, own_distances
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.psi_verdicts import PsiReference
+from mlops.domain.drift.report import DriftReport
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DataPolicy, DriftPolicy, Strategy
+from mlops.domain.windows import calibration_window, drift_windows
 from tests.support.services import FIRST, FakeServices, panel
 
 DATA = DataPolicy(as_of="latest", reference_days=30, current_days=5, min_current_rows=20)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from mlops.drift_detection.targets import target_drift
-from mlops.ports import Window
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.domain.drift.targets import target_drift
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.ports import Window
 
 DATES = np.repeat(np.arange(np.datetime64("2020-01-01"), np.datetime64("2020-07-01")), 20)
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.drift_detection.calibration import Calibration, calibrate
-from mlops.drift_detection.verdict import Decision, FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict
-from mlops.drift_detection.weights import importance_weights, weighted_mean, weights_json
-from mlops.features.frame import FeatureFrame
+from mlops.domain.drift.calibration import Calibration, calibrate
+from mlops.domain.drift.verdict import Decision, FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict
+from mlops.domain.drift.weights import importance_weights, weighted_mean, weights_json
+from mlops.domain.frame import FeatureFrame
 
 FIRST = np.datetime64("2018-01-01")
 #: Dates of the history, of the reference and of the current window; ten rows each.

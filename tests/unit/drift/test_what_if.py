@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.drift_detection.what_if import replay, verdict_under
+from mlops.domain.drift.what_if import replay, verdict_under
+from mlops.domain.policies import DriftPolicy
 from mlops.ledger.check_columns import check_columns
-from mlops.strategies import DriftPolicy
 from tests.unit.drift.test_calibrated_verdict import report
 
 DAY = date(2026, 3, 2)

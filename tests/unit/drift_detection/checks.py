@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.report import DriftReport
-from mlops.features.frame import FeatureFrame
-from mlops.ports import Window
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.report import DriftReport
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.ports import Window
 
 AS_OF = date(2020, 3, 20)
 BORDER = AS_OF - timedelta(days=7)

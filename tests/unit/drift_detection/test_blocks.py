@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, kstwo, wasserstein_distance
 
-from mlops.drift_detection import distances, parallel
-from mlops.drift_detection.detect import compare_numbers
-from mlops.drift_detection.distances import wasserstein_rows
-from mlops.drift_detection.ks import ks_p_values, ks_statistics
-from mlops.drift_detection.ks_distribution import kolmogorov_tails
-from mlops.drift_detection.ordered import blocks, ordered_table
-from mlops.drift_detection.parallel import shared_out
-from mlops.features.frame import FeatureFrame
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift import distances, parallel
+from mlops.domain.drift.detect import compare_numbers
+from mlops.domain.drift.distances import wasserstein_rows
+from mlops.domain.drift.ks import ks_p_values, ks_statistics
+from mlops.domain.drift.ks_distribution import kolmogorov_tails
+from mlops.domain.drift.ordered import blocks, ordered_table
+from mlops.domain.drift.parallel import shared_out
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DriftPolicy
 from tests.unit.drift_detection.checks import check
 
 Floats = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import chi2_contingency
 
-from mlops.drift_detection.categorical import compare_categories
+from mlops.domain.drift.categorical import compare_categories
 
 
 def texts(**counts: int) -> npt.NDArray[np.object_]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.drift_detection.description import QUANTILES, Description, describe
-from mlops.drift_detection.ordered import ordered_column
+from mlops.domain.drift.description import QUANTILES, Description, describe
+from mlops.domain.drift.ordered import ordered_column
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.drift_detection.distributions import (
+from mlops.domain.drift.distributions import (
     BINS,
     CATEGORIES,
     LEVELS,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlops.drift_detection.psi_verdicts import PsiReference
-from mlops.errors import EmptyWindow, UnusableFeatures
-from mlops.features.frame import FeatureFrame
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.psi_verdicts import PsiReference
+from mlops.domain.errors import EmptyWindow, UnusableFeatures
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DriftPolicy
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, check, check_one, codes, frame, noise
 
 NAN = np.nan

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, poisson
 
-from mlops.drift_detection.ks import ks_test
-from mlops.drift_detection.psi import population_stability_index, quantile_bins
+from mlops.domain.drift.ks import ks_test
+from mlops.domain.drift.psi import population_stability_index, quantile_bins
 from tests.unit.drift_detection.checks import check_one, codes
 
 

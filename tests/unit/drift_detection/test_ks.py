@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from mlops.drift_detection.ks import KsTest, ks_statistic, ks_test
-from mlops.errors import InsufficientData
+from mlops.domain.drift.ks import KsTest, ks_statistic, ks_test
+from mlops.domain.errors import InsufficientData
 
 Floats = npt.NDArray[np.float64]
 #: Few distinct values, so that ties are the rule.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops.drift_detection import presort
-from mlops.drift_detection.presort import slots_are_quicker, sort_by_slots, sort_into
+from mlops.domain.drift import presort
+from mlops.domain.drift.presort import slots_are_quicker, sort_by_slots, sort_into
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import make_classification
 
-from mlops.drift_detection.psi import (
+from mlops.domain.drift.psi import (
     Bins,
     bin_counts,
     index_from_counts,

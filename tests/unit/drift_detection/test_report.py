@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.strategies import DriftPolicy
+from mlops.domain.policies import DriftPolicy
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, check, frame, noise
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from mlops.drift_detection import distances, ks
-from mlops.drift_detection.description import describe
-from mlops.drift_detection.ordered import ordered_column
+from mlops.domain.drift import distances, ks
+from mlops.domain.drift.description import describe
+from mlops.domain.drift.ordered import ordered_column
 
 Floats = npt.NDArray[np.float64]
 

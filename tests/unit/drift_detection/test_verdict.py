@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops.drift_detection.verdict import FeatureVerdict, raw_verdict
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.verdict import FeatureVerdict, raw_verdict
+from mlops.domain.policies import DriftPolicy
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, check, frame, noise
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.errors import MissingColumn, UnusableFeatures
-from mlops.features.frame import column_roles, feature_frame, left_out, select_features
-from mlops.ports import Column
-from mlops.strategies import KEY_COLUMNS, DataPolicy
+from mlops.domain.errors import MissingColumn, UnusableFeatures
+from mlops.domain.frame import column_roles, feature_frame, left_out, select_features
+from mlops.domain.policies import KEY_COLUMNS, DataPolicy
+from mlops.domain.ports import Column
 
 VIEW = (
     Column(name="ticker", kind="category"),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.errors import InvalidStrategyFile, MissingColumn
-from mlops.features.labels import impossible, parse_label
+from mlops.domain.errors import InvalidStrategyFile, MissingColumn
+from mlops.domain.labels import impossible, parse_label
 
 TABLE = pa.table(
     {

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pytest
 
-from mlops.features.panel import counted_dates, date_facts, newest_counted, panel_of
-from mlops.ports import Window
+from mlops.domain.panel import counted_dates, date_facts, newest_counted, panel_of
+from mlops.domain.ports import Window
 from tests.support.features import InMemoryFeatures
 
 MONDAY = date(2024, 1, 1)

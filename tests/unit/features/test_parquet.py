@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnreadableData
-from mlops.features.frame import column_roles, select_features
+from mlops.domain.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnreadableData
+from mlops.domain.frame import column_roles, select_features
+from mlops.domain.policies import DataPolicy
+from mlops.domain.ports import FeatureSource, Window
 from mlops.features.source import open_source
-from mlops.ports import FeatureSource, Window
-from mlops.strategies import DataPolicy
 
 ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
 ROWS = pa.table(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import structlog.testing
 
-from mlops.errors import MissingColumn, UnreadableData
+from mlops.domain.errors import MissingColumn, UnreadableData
 from mlops.features.prices import read_close, read_members
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops.features.row_numbers import mark_row_numbers, row_numbers
-from mlops.features.sampling import RowSample
-from mlops.ports import Column, Window
-from mlops.strategies import DataPolicy
+from mlops.domain.policies import DataPolicy
+from mlops.domain.ports import Column, Window
+from mlops.domain.row_numbers import mark_row_numbers, row_numbers
+from mlops.domain.sampling import RowSample
 from tests.support.features import InMemoryFeatures
 
 N_DATES, N_TICKERS = 30, 8

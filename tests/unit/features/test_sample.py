@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mlops.errors import ConfigurationError
+from mlops.domain.errors import ConfigurationError
+from mlops.domain.policies import KEY_COLUMNS
 from mlops.features import sample
-from mlops.strategies import KEY_COLUMNS
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.features.sampling import (
+from mlops.domain.ports import Window
+from mlops.domain.sampling import (
     PRIME,
     RowMarks,
     RowMask,
@@ -24,7 +25,6 @@ from mlops.features.sampling import (
     smallest_marks,
     smallest_marks_by_date,
 )
-from mlops.ports import Window
 
 FIRST = date(2020, 1, 1)
 

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from mlops.features.sampling_plan import plan_sampling, sampling_json
-from mlops.ports import Window
+from mlops.domain.ports import Window
+from mlops.domain.sampling_plan import plan_sampling, sampling_json
 
 BORDER = date(2020, 6, 1)
 HISTORY = Window(start=BORDER - timedelta(days=10), end=BORDER)

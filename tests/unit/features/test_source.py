@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import ConfigurationError, SourceUnavailable
+from mlops.domain.errors import ConfigurationError, SourceUnavailable
 from mlops.features.source import open_source
 from tests.support.features import InMemoryFeatures
 from tests.support.services import panel

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlops.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnusableFeatures
+from mlops.domain.errors import ConfigurationError, MissingColumn, SourceUnavailable, UnusableFeatures
+from mlops.domain.ports import DateFaults, FeatureSource, Window
 from mlops.features.source import open_source
-from mlops.ports import DateFaults, FeatureSource, Window
 
 ALL = Window(start=date(2019, 12, 31), end=date(2020, 1, 31))
 

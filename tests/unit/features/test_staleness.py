@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.report import DriftReport
-from mlops.features.frame import FeatureFrame, feature_frame
-from mlops.features.windows import drift_windows
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.report import DriftReport
+from mlops.domain.frame import FeatureFrame, feature_frame
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.windows import drift_windows
 
 THURSDAY = date(2020, 4, 9)
 """Before Easter: the next session was Monday, in some markets Tuesday."""

@@ -5,9 +5,9 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.features.windows import drift_windows, stretched, training_window
-from mlops.ports import Window
-from mlops.strategies import DataPolicy, TrainingPolicy
+from mlops.domain.policies import DataPolicy, TrainingPolicy
+from mlops.domain.ports import Window
+from mlops.domain.windows import drift_windows, stretched, training_window
 
 
 def test_the_documented_windows_are_seven_days_after_ninety() -> None:

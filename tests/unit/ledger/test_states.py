@@ -4,9 +4,9 @@ from itertools import product
 
 import pytest
 
-from mlops.errors import InvalidTransition
-from mlops.ledger.records import RunState, StageState
-from mlops.ledger.states import (
+from mlops.domain.errors import InvalidTransition
+from mlops.domain.records import RunState, StageState
+from mlops.domain.run_states import (
     ACTIVE,
     SUCCESSES,
     TERMINAL,

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlops.mlflow import artifact_measuring
-from mlops.mlflow.artifact_measuring import PAUSE_S, WALK_S, ArtifactMeasuring
-from mlops.ports import RunStart
+from mlops.domain.ports import RunStart
+from mlops.registry import artifact_measuring
+from mlops.registry.artifact_measuring import PAUSE_S, WALK_S, ArtifactMeasuring
 from tests.support.services import FakeServices
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)

@@ -10,8 +10,8 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
-from mlops.errors import RegistryError, RegistryUnavailable
-from mlops.mlflow.gateway import Gateway
+from mlops.domain.errors import RegistryError, RegistryUnavailable
+from mlops.registry.gateway import Gateway
 
 URI = "http://user:s3cr3t@registry:5000"
 

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.mlflow.entities import IN_RECORD, MAX_RECORD, RECORD_TAG, packed, unpacked
-from mlops.mlflow.notes import decided, linked, table
+from mlops.registry.entities import IN_RECORD, MAX_RECORD, RECORD_TAG, packed, unpacked
+from mlops.registry.notes import decided, linked, table
 
 NAMES = st.sampled_from(
     sorted(IN_RECORD | {"strategy", "findings", "train_end", "acis.run_id", "acis.reasons", "acis.actor"})

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops.errors import RegistryUnavailable
+from mlops.domain.errors import RegistryUnavailable
+from mlops.domain.records import Promotion
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.records import Promotion
-from mlops.mlflow.projection import project
+from mlops.registry.projection import project
 from tests.support.ledgers import TimedLedger, decision_for, promoting
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry

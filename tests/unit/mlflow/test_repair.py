@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mlops.errors import RegistryError, RegistryUnavailable
-from mlops.mlflow.kept_models import kept, restore
-from mlops.mlflow.repair import EVERY_S, RegistryRepair
-from mlops.strategies import PromotionPolicy
+from mlops.domain.errors import RegistryError, RegistryUnavailable
+from mlops.domain.policies import PromotionPolicy
+from mlops.registry.kept_models import kept, restore
+from mlops.registry.repair import EVERY_S, RegistryRepair
 from tests.support.ledgers import TimedLedger, decision_for
 from tests.support.models import SKILLED, trained_model
 from tests.support.services import MODEL, FakeServices, fake_services, small_strategy

@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from mlops.errors import LedgerUnavailable, RegistryError, RegistryUnavailable
+from mlops.domain.errors import LedgerUnavailable, RegistryError, RegistryUnavailable
+from mlops.domain.ports import RegistryRun, ReportRecord
+from mlops.domain.records import Kind, Stage
 from mlops.ledger import tables
-from mlops.ledger.records import Kind, Stage
-from mlops.mlflow.report_projection import REPORT_TAG, UnloggedReports, project_report, report_tags
-from mlops.ports import RegistryRun, ReportRecord
-from mlops.retraining.drift_stage import check_drift
-from mlops.retraining.narrative import drift_lines
-from mlops.retraining.train_stage import train
+from mlops.registry.report_projection import REPORT_TAG, UnloggedReports, project_report, report_tags
+from mlops.reporting.narrative import drift_lines
+from mlops.stages.drift import check_drift
+from mlops.stages.train import train
 from tests.support.ledgers import TimedLedger
 from tests.support.registry import FakeRegistry
 from tests.support.services import LAST, MODEL, FakeServices, fake_services, panel, small_strategy

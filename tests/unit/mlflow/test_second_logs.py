@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import RegistryUnavailable
-from mlops.ledger.records import Kind, Stage
-from mlops.mlflow.report_projection import UnloggedReports, project_report
-from mlops.mlflow.second_logs import PAUSE_S, SecondLogs
-from mlops.ports import LoggedByRun, RegistryRun, ReportRecord
-from mlops.retraining.drift_stage import check_drift
-from mlops.retraining.train_stage import train
+from mlops.domain.errors import RegistryUnavailable
+from mlops.domain.ports import LoggedByRun, RegistryRun, ReportRecord
+from mlops.domain.records import Kind, Stage
+from mlops.registry.report_projection import UnloggedReports, project_report
+from mlops.registry.second_logs import PAUSE_S, SecondLogs
+from mlops.stages.drift import check_drift
+from mlops.stages.train import train
 from tests.support.ledgers import TimedLedger
 from tests.support.models import trained_model
 from tests.support.registry import FakeRegistry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops.ledger.records import Kind
-from mlops.mlflow.stale_runs import StaleRuns
+from mlops.domain.records import Kind
+from mlops.registry.stale_runs import StaleRuns
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
 

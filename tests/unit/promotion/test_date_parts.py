@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from mlops.promotion.date_parts import ScoredRows, date_parts, influence, metric_of
+from mlops.domain.promotion.date_parts import ScoredRows, date_parts, influence, metric_of
 
 METRICS = ("accuracy", "brier", "lift_over_majority", "log_loss", "f1_score", "roc_auc", "sharpe")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.promotion.error_budget import YEAR_DAYS, allowance
+from mlops.domain.promotion.error_budget import YEAR_DAYS, allowance
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=120), st.floats(0.01, 0.5))

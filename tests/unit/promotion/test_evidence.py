@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mlops.promotion.arrays import decoded, encoded
-from mlops.promotion.date_parts import date_parts
-from mlops.promotion.evidence import CommonDates, Facts, concluded, evidence_of, replay
-from mlops.promotion.simulation import planted_pair
-from mlops.strategies import PromotionPolicy
-from mlops.training.fingerprint import canonical_json, evidence_digest
+from lab.decision_simulation import planted_pair
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.promotion.arrays import decoded, encoded
+from mlops.domain.promotion.date_parts import date_parts
+from mlops.domain.promotion.evidence import CommonDates, Facts, concluded, evidence_of, replay
+from mlops.domain.training.fingerprint import canonical_json, evidence_digest
 
 
 def earlier(version: str, **changes: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops.promotion.findings import MAX_FINDINGS, Finding, code_fault, held_back, read, written
-from mlops.promotion.policy import Decision
+from mlops.domain.promotion.findings import MAX_FINDINGS, Finding, code_fault, held_back, read, written
+from mlops.domain.promotion.policy import Decision
 
 LEAK = Finding(code="single_feature_predicts_label:vol_20", words="vol_20 alone predicts the label")
 GAP = Finding(code="random_split_gap", words="a random split shows 0.82")

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from mlops.promotion.date_parts import ScoredRows, date_parts
-from mlops.promotion.deflation import deflated, resamples_for
-from mlops.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words, missing_p_value
-from mlops.promotion.simulation import planted_pair
+from lab.decision_simulation import planted_pair
+from mlops.domain.promotion.date_parts import ScoredRows, date_parts
+from mlops.domain.promotion.deflation import deflated, resamples_for
+from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words, missing_p_value
 
 
 def outcome_of(

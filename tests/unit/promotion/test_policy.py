@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.promotion.gates import apply_gates
-from mlops.promotion.paired import PairedTest, Untestable, Verdict
-from mlops.promotion.policy import Decision, Incumbent, MissedGate, decide
-from mlops.strategies import PromotionPolicy
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.promotion.gates import apply_gates
+from mlops.domain.promotion.paired import PairedTest, Untestable, Verdict
+from mlops.domain.promotion.policy import Decision, Incumbent, MissedGate, decide
 from tests.support.models import SKILLED
 
 POLICY = PromotionPolicy(min_accuracy=0.70)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import InvalidTransition, RunNotFound
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.retraining.approval import Answer, StaleApproval, approval_request, refuse_joined
-from mlops.retraining.promote_stage import promote
-from mlops.strategies import PromotionPolicy
+from mlops.domain.errors import InvalidTransition, RunNotFound
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.runs.approval import Answer, StaleApproval, approval_request, refuse_joined
+from mlops.stages.promote import promote
 from tests.support.ledgers import decision_for
 from tests.support.services import LAST, MODEL, FakeServices
 from tests.unit.retraining.test_promote_stage import champion, decided, registered, stages

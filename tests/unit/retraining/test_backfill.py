@@ -15,15 +15,15 @@ import pyarrow.compute as pc
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.app import app
+from lab import backfill as module
+from lab.backfill import DateChecked, backfill, backfill_dates, checked_namespace
 from mlops import bootstrap
-from mlops.cli.app import app
-from mlops.errors import ConfigurationError, EmptyWindow, LedgerUnavailable, SourceUnavailable
-from mlops.ledger.records import Executor, Kind, RunState, Stage
-from mlops.ports import Window
-from mlops.retraining import backfill as module
-from mlops.retraining import inline
-from mlops.retraining.backfill import DateChecked, backfill, backfill_dates, checked_namespace
-from mlops.retraining.run_requests import run_request
+from mlops.domain.errors import ConfigurationError, EmptyWindow, LedgerUnavailable, SourceUnavailable
+from mlops.domain.ports import Window
+from mlops.domain.records import Executor, Kind, RunState, Stage
+from mlops.runs import inline
+from mlops.runs.request import run_request
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import LEASE_S
 from tests.support.services import FIRST, LAST, FakeServices, panel, small_strategy

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from mlops.errors import ModelNotFound, UnusableModelFile
-from mlops.features.frame import FeatureFrame
-from mlops.retraining import champion_model
-from mlops.retraining.champion_model import ChampionModel, ChampionModels
+from mlops.domain.errors import ModelNotFound, UnusableModelFile
+from mlops.domain.frame import FeatureFrame
+from mlops.stages import champion_model
+from mlops.stages.champion_model import ChampionModel, ChampionModels
 from tests.support.models import FEATURES, fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry
 

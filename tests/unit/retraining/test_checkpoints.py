@@ -9,12 +9,12 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from mlops.errors import CheckpointsUnavailable, LeaseLost
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.retraining.checkpoint_store import FOLDER, Checkpoint, CheckpointStore
-from mlops.retraining.checkpoints import StageCheckpoints
-from mlops.retraining.execution import execute
-from mlops.retraining.lease_keeper import Holder, LeaseKeeper
+from mlops.domain.errors import CheckpointsUnavailable, LeaseLost
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.registry.checkpoint_store import FOLDER, Checkpoint, CheckpointStore
+from mlops.runs.checkpoints import StageCheckpoints
+from mlops.runs.executor import execute
+from mlops.runs.lease import Holder, LeaseKeeper
 from tests.support.services import FakeServices
 
 

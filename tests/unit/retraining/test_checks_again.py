@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mlops.ledger.records import Kind, Stage
-from mlops.ports import Window
-from mlops.retraining.drift_stage import check_drift
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.ports import Window
+from mlops.domain.records import Kind, Stage
+from mlops.stages.drift import check_drift
 from tests.support.features import InMemoryFeatures
 from tests.support.services import FIRST, FakeServices, panel
 

@@ -17,7 +17,7 @@ import pytest
 import xgboost as xgb
 from scipy.stats import ks_2samp
 
-from mlops.errors import (
+from mlops.domain.errors import (
     EmptyWindow,
     LeaseLost,
     MissingColumn,
@@ -26,10 +26,10 @@ from mlops.errors import (
     RegistryUnavailable,
     UnusableModelFile,
 )
-from mlops.ledger.records import Kind, RunState, Stage, StageOutcome
-from mlops.retraining.drift_stage import check_drift
-from mlops.retraining.narrative import drift_lines
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
+from mlops.reporting.narrative import drift_lines
+from mlops.stages.drift import check_drift
 from tests.architecture.sources import ROOT
 from tests.support.ledgers import decision_for, promoting
 from tests.support.models import trained_model
@@ -516,9 +516,9 @@ def test_a_check_of_a_strategy_without_a_champion_loads_neither_mlflow_nor_xgboo
     code = """
 import sys
 from pathlib import Path
-from mlops.ledger.records import Kind, Stage
-from mlops.retraining.drift_stage import check_drift
-from mlops.retraining.narrative import drift_lines
+from mlops.domain.records import Kind, Stage
+from mlops.stages.drift import check_drift
+from mlops.reporting.narrative import drift_lines
 from tests.support.ledgers import sqlite_ledger
 from tests.support.services import fake_services
 with sqlite_ledger(Path(sys.argv[1])) as timed:

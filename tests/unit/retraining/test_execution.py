@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from mlops.errors import (
+from mlops.domain.errors import (
     EmptyWindow,
     InvalidTransition,
     LeaseLost,
@@ -16,10 +16,10 @@ from mlops.errors import (
     RegistryUnavailable,
     StageCancelled,
 )
-from mlops.ledger.records import Finished, Grant, Renewal, RunState, Stage, StageOutcome, StageState
-from mlops.ports import Ledger
-from mlops.retraining.execution import RETRY_AFTER_CRASH_S, ended_badly, execute
-from mlops.retraining.lease_keeper import Drained, Holder, LeaseKeeper
+from mlops.domain.ports import Ledger
+from mlops.domain.records import Finished, Grant, Renewal, RunState, Stage, StageOutcome, StageState
+from mlops.runs.executor import RETRY_AFTER_CRASH_S, ended_badly, execute
+from mlops.runs.lease import Drained, Holder, LeaseKeeper
 from tests.unit.retraining.test_lease_keeper import GRANT, NOW
 
 OUTCOME = StageOutcome(result={"version": "1"}, run_state=RunState.SUCCEEDED)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.errors import ConfigurationError, InsufficientData, MissingColumn, UnusableModelFile
-from mlops.ledger.records import Grant, Kind, Stage, StageOutcome
-from mlops.retraining.narrative import train_lines
-from mlops.retraining.promote_stage import promote
-from mlops.retraining.run_requests import run_request
-from mlops.retraining.train_stage import train
-from mlops.strategies import TrainingPolicy
-from mlops.training.trainer import XGBoostTrainer
+from mlops.domain.errors import ConfigurationError, InsufficientData, MissingColumn, UnusableModelFile
+from mlops.domain.policies import TrainingPolicy
+from mlops.domain.records import Grant, Kind, Stage, StageOutcome
+from mlops.domain.training.trainer import XGBoostTrainer
+from mlops.reporting.narrative import train_lines
+from mlops.runs.request import run_request
+from mlops.stages.promote import promote
+from mlops.stages.train import train
 from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices, panel, small_strategy
 
 DAYS = 30

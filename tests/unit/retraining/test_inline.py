@@ -8,14 +8,20 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import ConfigurationError, LedgerUnavailable, RegistryUnavailable, ServerFailed, UnknownStrategy
+from devstack.demo import Pass, run_pass, sample_passes
+from mlops.domain.errors import (
+    ConfigurationError,
+    LedgerUnavailable,
+    RegistryUnavailable,
+    ServerFailed,
+    UnknownStrategy,
+)
+from mlops.domain.records import Accepted, Executor, Kind, RunRequest, RunState, RunView, Stage, StageState, StageView
 from mlops.invocation import command_line_actor
-from mlops.ledger.records import Accepted, Executor, Kind, RunRequest, RunState, RunView, Stage, StageState, StageView
-from mlops.retraining import inline
-from mlops.retraining.demo import Pass, run_pass, sample_passes
-from mlops.retraining.launch import launch
-from mlops.retraining.run_requests import run_request
-from mlops.strategy_file import restore
+from mlops.runs import inline
+from mlops.runs.launch import launch
+from mlops.runs.request import run_request
+from mlops.strategies.file import restore
 from tests.support.ledgers import LEASE_S
 from tests.support.services import LAST, MODEL, FakeServices, panel
 
@@ -282,7 +288,7 @@ def test_a_pass_waits_for_a_ledger_that_is_away_and_opens_no_second_run(
 
     monkeypatch.setattr(services.ledger, "accept", lost_answer)
     monkeypatch.setattr(services.ledger, "run", away)
-    monkeypatch.setattr("mlops.retraining.demo.time", VirtualTime(services))
+    monkeypatch.setattr("devstack.demo.time", VirtualTime(services))
     looks: list[int] = []
     (view,) = run_pass(services, one, on_change=lambda _: None, check=lambda: looks.append(1))
     assert view.state is RunState.CANCELLED

@@ -12,13 +12,13 @@ import pytest
 import xgboost as xgb
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
+from cli.app import app
 from mlops.code_version import code_version, commit_of
-from mlops.ledger.records import Kind, Promotion, RunState
-from mlops.promotion.deflation import LOOKBACK_DAYS
-from mlops.promotion.evidence import replay
-from mlops.promotion.explanation import explanation
-from mlops.strategies import PromotionPolicy
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.promotion.deflation import LOOKBACK_DAYS
+from mlops.domain.promotion.evidence import replay
+from mlops.domain.promotion.explanation import explanation
+from mlops.domain.records import Kind, Promotion, RunState
 from tests.support.ledgers import decision_for, promoting
 from tests.support.services import LAST, MODEL, FakeServices
 from tests.unit.retraining.test_promote_stage import HOLDOUT, champion, decided, registered, stages
@@ -338,7 +338,7 @@ def test_a_run_without_a_decision_has_nothing_to_explain(
 
 
 def promoting_request(services: FakeServices) -> Any:
-    from mlops.retraining.run_requests import run_request
+    from mlops.runs.request import run_request
 
     return run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
 

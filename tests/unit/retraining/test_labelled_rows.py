@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops.errors import UnusableFeatures
-from mlops.retraining.labelled_rows import LabelledRows, read_labelled
-from mlops.training.fingerprint import data_fingerprint
+from mlops.domain.errors import UnusableFeatures
+from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.stages.labelled_rows import LabelledRows, read_labelled
 from tests.support.features import InMemoryFeatures
 from tests.support.services import FIRST, LAST, N_DATES, TICKERS, panel, small_strategy
 

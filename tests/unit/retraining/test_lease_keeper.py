@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from mlops.errors import LeaseLost, LedgerUnavailable, StageCancelled
-from mlops.ledger.records import Executor, Grant, Kind, Renewal, Stage
-from mlops.ports import Ledger, Progress
-from mlops.retraining import lease_keeper
-from mlops.retraining.lease_keeper import Drained, Holder, LeaseKeeper
+from mlops.domain.errors import LeaseLost, LedgerUnavailable, StageCancelled
+from mlops.domain.ports import Ledger, Progress
+from mlops.domain.records import Executor, Grant, Kind, Renewal, Stage
+from mlops.runs import lease as lease_keeper
+from mlops.runs.lease import Drained, Holder, LeaseKeeper
 
 NOW = datetime(2020, 1, 1, tzinfo=UTC)
 GRANT = Grant(

@@ -12,18 +12,18 @@ import pytest
 import xgboost as xgb
 from typer.testing import CliRunner
 
+from cli.app import app
 from mlops import bootstrap
-from mlops.cli.app import app
-from mlops.errors import CheckpointsUnavailable, ConfigurationError, InvalidTransition
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.mlflow.kept_models import key_of, restore, tidy_models
-from mlops.mlflow.transitions import record_and_show
-from mlops.ports import ModelVersion
-from mlops.retraining.approval import StaleApproval, approval_request
-from mlops.retraining.labelled_rows import read_labelled
-from mlops.retraining.promote_stage import promote
-from mlops.retraining.run_requests import NoRollback, rollback_request
-from mlops.strategies import PromotionPolicy
+from mlops.domain.errors import CheckpointsUnavailable, ConfigurationError, InvalidTransition
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.ports import ModelVersion
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.registry.kept_models import key_of, restore, tidy_models
+from mlops.registry.transitions import record_and_show
+from mlops.runs.approval import StaleApproval, approval_request
+from mlops.runs.request import NoRollback, rollback_request
+from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.promote import promote
 from tests.support.models import SKILLED, trained_model
 from tests.support.services import FEATURES, LAST, MODEL, FakeServices
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mlops.ledger.records import Executor, Kind, RunState, RunView, Stage, StageState, StageView
-from mlops.retraining.narrative import counts, drift_lines, error_of, stage_lines, summary_lines
+from mlops.domain.records import Executor, Kind, RunState, RunView, Stage, StageState, StageView
+from mlops.reporting.narrative import counts, drift_lines, error_of, stage_lines, summary_lines
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 

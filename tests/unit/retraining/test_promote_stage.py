@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xgboost as xgb
 
-from mlops.errors import (
+from mlops.domain.errors import (
     ChampionMoved,
     LeaseLost,
     RegistryError,
@@ -20,12 +20,12 @@ from mlops.errors import (
     UnusableModelFile,
     VersionNotFound,
 )
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.ports import ModelVersion
-from mlops.retraining import common_dates
-from mlops.retraining.labelled_rows import read_labelled
-from mlops.retraining.promote_stage import COMPARISONS, promote
-from mlops.strategies import PromotionPolicy
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.ports import ModelVersion
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.stages import common_dates
+from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.promote import COMPARISONS, promote
 from tests.support.ledgers import decision_for
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices

@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pytest
 
-from mlops.errors import EmptyWindow
-from mlops.retraining import drift_windows
-from mlops.retraining.drift_windows import WindowsRead, read_windows
-from mlops.strategies import DataPolicy, Strategy
+from mlops.domain.errors import EmptyWindow
+from mlops.domain.policies import DataPolicy, Strategy
+from mlops.stages import drift_windows
+from mlops.stages.drift_windows import WindowsRead, read_windows
 from tests.support.features import InMemoryFeatures
 
 AS_OF = date(2020, 6, 30)

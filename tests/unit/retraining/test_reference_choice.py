@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from mlops.drift_detection.profile_file import digest_of, read_profile
-from mlops.errors import RegistryUnavailable, UnusableProfile
-from mlops.ledger.records import Kind, Stage, StageOutcome
-from mlops.ports import PROFILE_TAG, Window
-from mlops.retraining import drift_windows
-from mlops.retraining.drift_stage import check_drift
-from mlops.retraining.narrative import drift_lines
-from mlops.retraining.profile_store import ProfileStore
-from mlops.retraining.train_stage import train
-from mlops.strategies import DataPolicy, DriftPolicy
+from mlops.domain.drift.profile_file import digest_of, read_profile
+from mlops.domain.errors import RegistryUnavailable, UnusableProfile
+from mlops.domain.policies import DataPolicy, DriftPolicy
+from mlops.domain.ports import PROFILE_TAG, Window
+from mlops.domain.records import Kind, Stage, StageOutcome
+from mlops.reporting.narrative import drift_lines
+from mlops.stages import drift_windows
+from mlops.stages.drift import check_drift
+from mlops.stages.profile_store import ProfileStore
+from mlops.stages.train import train
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for, promoting
 from tests.support.models import trained_model
@@ -216,8 +216,8 @@ def test_the_newest_four_files_of_a_model_are_kept(services: FakeServices, tmp_p
 
 
 def test_a_policy_of_an_earlier_version_is_the_trailing_reference() -> None:
-    from mlops.strategies import Strategy
-    from mlops.strategy_file import restore, snapshot
+    from mlops.domain.policies import Strategy
+    from mlops.strategies.file import restore, snapshot
 
     kept = snapshot(Strategy(name="growth"))
     del kept["data"]["reference"], kept["data"]["season_years"]

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.app import app
 from mlops import bootstrap
-from mlops.cli.app import app
+from mlops.domain.records import Kind, Stage, StageOutcome
 from mlops.drift_detection import drift_detector
-from mlops.drift_detection.page import render
-from mlops.ledger.records import Kind, Stage, StageOutcome
-from mlops.retraining import report_files
-from mlops.retraining.drift_stage import check_drift
-from mlops.retraining.report_files import write_whole
+from mlops.reporting import report_files
+from mlops.reporting.page import render
+from mlops.reporting.report_files import write_whole
+from mlops.stages.drift import check_drift
 from tests.support.services import LAST, FakeServices, panel
 
 
@@ -85,7 +85,7 @@ def test_a_report_that_comes_between_the_look_and_the_write_is_not_replaced(
         theirs.write_text('{"ledger": "0123456789abcdef"}')
         link(source, target)
 
-    monkeypatch.setattr("mlops.retraining.report_files.os.link", neighbour_first)
+    monkeypatch.setattr("mlops.reporting.report_files.os.link", neighbour_first)
     _, outcome = check(connected)
     assert outcome.result["report_path"] != str(theirs)
     assert json.loads(theirs.read_text()) == {"ledger": "0123456789abcdef"}

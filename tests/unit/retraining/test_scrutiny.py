@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops.errors import ConfigurationError, StageCancelled
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.ports import Progress, TrainedModel, TrainingControl, TrainingData
-from mlops.retraining.narrative import train_lines
-from mlops.retraining.promote_stage import promote
-from mlops.retraining.run_requests import run_request
-from mlops.retraining.side_control import SideControl
-from mlops.retraining.train_stage import train
-from mlops.training.trainer import XGBoostTrainer
+from mlops.domain.errors import ConfigurationError, StageCancelled
+from mlops.domain.ports import Progress, TrainedModel, TrainingControl, TrainingData
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.training.trainer import XGBoostTrainer
+from mlops.reporting.narrative import train_lines
+from mlops.runs.request import run_request
+from mlops.stages.promote import promote
+from mlops.stages.side_control import SideControl
+from mlops.stages.train import train
 from tests.support.models import RecordingControl
 from tests.support.services import LAST, MODEL, N_DATES, TICKERS, FakeServices, panel, small_strategy
 

@@ -13,7 +13,7 @@ import pytest
 import xgboost as xgb
 from sklearn.linear_model import LogisticRegression
 
-from mlops.errors import (
+from mlops.domain.errors import (
     ConfigurationError,
     InsufficientData,
     LeaseLost,
@@ -23,15 +23,15 @@ from mlops.errors import (
     StageCancelled,
     UnusableFeatures,
 )
-from mlops.ledger.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.mlflow.projection import project
-from mlops.ports import TrainingControl, TrainingData
-from mlops.retraining.labelled_rows import read_labelled
-from mlops.retraining.train_stage import train
-from mlops.strategies import DataPolicy
-from mlops.training import device
-from mlops.training.feature_names import feature_names
-from mlops.training.trainer import XGBoostTrainer
+from mlops.domain.policies import DataPolicy
+from mlops.domain.ports import TrainingControl, TrainingData
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.training import device
+from mlops.domain.training.feature_names import feature_names
+from mlops.domain.training.trainer import XGBoostTrainer
+from mlops.registry.projection import project
+from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.train import train
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for
 from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel

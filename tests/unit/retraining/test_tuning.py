@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import ConfigurationError, InsufficientData, StageCancelled
-from mlops.ledger.records import Grant, Kind, Stage, StageOutcome
+from mlops.domain.errors import ConfigurationError, InsufficientData, StageCancelled
+from mlops.domain.policies import TrainingPolicy
+from mlops.domain.ports import Progress, TrainedModel, TrainingData
+from mlops.domain.records import Grant, Kind, Stage, StageOutcome
+from mlops.domain.training.trainer import XGBoostTrainer
 from mlops.ledger.studies import Studies
-from mlops.ports import Progress, TrainedModel, TrainingData
-from mlops.retraining.narrative import train_lines
-from mlops.retraining.run_requests import run_request
-from mlops.retraining.train_stage import train
-from mlops.strategies import TrainingPolicy
-from mlops.training.trainer import XGBoostTrainer
+from mlops.reporting.narrative import train_lines
+from mlops.runs.request import run_request
+from mlops.stages.train import train
 from tests.support.services import MODEL, FakeServices, panel, small_strategy
 
 SEARCH: dict[str, Any] = {"max_depth": [1, 4], "learning_rate": [0.05, 0.5, "log"], "n_estimators": [2, 12]}
@@ -143,7 +143,7 @@ def test_a_search_that_another_xgboost_began_is_begun_anew(
 ) -> None:
     CountingTrainer.stop_before = 6
     grant = services.granted(Kind.TRAIN, Stage.TRAIN, tune=N_TRIALS)
-    monkeypatch.setattr("mlops.retraining.train_stage.xgb.__version__", "3.1.0")
+    monkeypatch.setattr("mlops.stages.train.xgb.__version__", "3.1.0")
     with pytest.raises(StageCancelled):
         attempt(services, grant)
     monkeypatch.undo()

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
-from mlops.errors import VersionNotFound
-from mlops.retraining.version_comparison import compare_versions
+from cli.app import app
+from mlops.domain.errors import VersionNotFound
+from mlops.stages.version_comparison import compare_versions
 from tests.support.services import LAST, FakeServices
 from tests.unit.retraining.test_promote_stage import HOLDOUT, registered
 

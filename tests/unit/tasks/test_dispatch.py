@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mlops.errors import ConfigurationError, InvalidTransition
-from mlops.ledger.records import Kind, RunState, Stage
-from mlops.retraining.approval import StaleApproval
-from mlops.retraining.narrative import stage_lines
-from mlops.retraining.promote_stage import promote
-from mlops.strategies import PromotionPolicy
-from mlops.strategy_file import Strategies
+from mlops.domain.errors import ConfigurationError, InvalidTransition
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.records import Kind, RunState, Stage
+from mlops.reporting.narrative import stage_lines
+from mlops.runs.approval import StaleApproval
+from mlops.stages.promote import promote
+from mlops.strategies.file import Strategies
 from tasks import dispatch
 from tests.support.services import FakeServices, small_strategy
 from tests.unit.retraining.test_promote_stage import decided, registered

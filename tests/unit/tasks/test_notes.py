@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 from config.settings import ROOT
-from mlops.ledger.bells import UNCONFIRMED_S
-from tasks.notes import AFTER_S, Notes
+from mlops.ledger.publications import UNCONFIRMED_S
+from tasks.write_behind import AFTER_S, Notes
 from tests.support.waiting import wait_for
 
 
@@ -36,7 +36,7 @@ def test_without_a_delay_each_is_written_at_once() -> None:
 
 
 def test_a_process_that_ends_writes_what_waits() -> None:
-    program = "from tasks.notes import Notes; Notes(print, after_s=60).add('this')"
+    program = "from tasks.write_behind import Notes; Notes(print, after_s=60).add('this')"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "['this']\n"
 

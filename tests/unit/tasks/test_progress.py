@@ -12,8 +12,8 @@ from celery import Celery
 from celery.result import AsyncResult
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mlops.ledger.records import Stage
-from mlops.ports import Progress
+from mlops.domain.ports import Progress
+from mlops.domain.records import Stage
 from tasks.progress import ProgressTeller, store_progress
 
 THIRD = Progress(done=30, total=90, unit="rounds", left_s=12.0)

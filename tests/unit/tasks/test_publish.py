@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
-from mlops.errors import LedgerUnavailable
-from mlops.ledger.records import Kind, Publication, Stage, WorkerBeat
-from mlops.retraining.run_requests import run_request
-from mlops.strategies import ExecutionPolicy
+from mlops.domain.errors import LedgerUnavailable
+from mlops.domain.policies import ExecutionPolicy
+from mlops.domain.records import Kind, Publication, Stage, WorkerBeat
+from mlops.runs.request import run_request
 from tasks.publish import (
     BROKER_PAUSE_S,
     GPU_KNOWN_S,

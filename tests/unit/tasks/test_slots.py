@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.cron import cron_fault
-from mlops.errors import ConfigurationError
-from mlops.ledger.records import Kind, ScheduleEntry
+from mlops.domain.cron import cron_fault
+from mlops.domain.errors import ConfigurationError
+from mlops.domain.records import Kind, ScheduleEntry
 from tasks.slots import MOST, due_slots, next_due, next_slot
 
 HOUR = 3600.0

@@ -12,9 +12,9 @@ from kombu.exceptions import OperationalError
 
 import tasks.base
 from mlops.bootstrap import Services
-from mlops.errors import LedgerUnavailable
-from mlops.ledger.records import Grant, Kind, RunRequest, RunState, Stage, StageOutcome, StageState
-from mlops.retraining.run_requests import run_request
+from mlops.domain.errors import LedgerUnavailable
+from mlops.domain.records import Grant, Kind, RunRequest, RunState, Stage, StageOutcome, StageState
+from mlops.runs.request import run_request
 from tasks.base import CLAIM_PAUSES_S, START_RETRY_S, FollowersRefused, perform, start
 from tasks.payloads import StageMessage
 from tests.support.ledgers import request_for

@@ -11,21 +11,21 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_curve
 
-from mlops.features.frame import ColumnRole
-from mlops.promotion.findings import Finding
-from mlops.strategies import PromotionPolicy, Strategy
-from mlops.training.card import gates_of, model_card
-from mlops.training.contributions import Contributions, contributions, contributions_csv
-from mlops.training.explained_plots import contributions_figure, importance_figure
-from mlops.training.folds import walk_forward
-from mlops.training.importance import feature_importance, importance_csv
-from mlops.training.metrics import evaluate_classifier
-from mlops.training.plots import precision_recall, training_plots
-from mlops.training.scrutiny import Scrutiny
-from mlops.training.signal_plot import signal_figure
-from mlops.training.splits import split_by_date
-from mlops.training.stability import score_folds
-from mlops.training.trading import signal_curve
+from mlops.domain.frame import ColumnRole
+from mlops.domain.policies import PromotionPolicy, Strategy
+from mlops.domain.promotion.findings import Finding
+from mlops.domain.training.card import gates_of, model_card
+from mlops.domain.training.contributions import Contributions, contributions, contributions_csv
+from mlops.domain.training.explained_plots import contributions_figure, importance_figure
+from mlops.domain.training.folds import walk_forward
+from mlops.domain.training.importance import feature_importance, importance_csv
+from mlops.domain.training.metrics import evaluate_classifier
+from mlops.domain.training.plots import precision_recall, training_plots
+from mlops.domain.training.scrutiny import Scrutiny
+from mlops.domain.training.signal_plot import signal_figure
+from mlops.domain.training.splits import split_by_date
+from mlops.domain.training.stability import score_folds
+from mlops.domain.training.trading import signal_curve
 from tests.support.models import FEATURES, fitted, training_data
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import xgboost as xgb
 
-from mlops.training import device
-from mlops.training.device import usable_device
+from mlops.domain.training import device
+from mlops.domain.training.device import usable_device
 
 
 def test_the_cpu_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.training.fingerprint import canonical_json, data_fingerprint, evidence_digest
+from mlops.domain.training.fingerprint import canonical_json, data_fingerprint, evidence_digest
 
 X = np.array([[1.5, np.nan], [0.0, 2.0]], dtype=np.float32)
 Y = np.array([0, 1], dtype=np.int8)

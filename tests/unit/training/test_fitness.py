@@ -7,11 +7,11 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from mlops.features.panel import LeftOut, Panel, Reason
-from mlops.promotion.findings import Finding
-from mlops.strategies import DataPolicy
-from mlops.training.fitness import ended_features, ended_names, old_labels, thin_holdout, unfit_dates
-from mlops.training.splits import Split, known_labels, split_by_date
+from mlops.domain.panel import LeftOut, Panel, Reason
+from mlops.domain.policies import DataPolicy
+from mlops.domain.promotion.findings import Finding
+from mlops.domain.training.fitness import ended_features, ended_names, old_labels, thin_holdout, unfit_dates
+from mlops.domain.training.splits import Split, known_labels, split_by_date
 
 FIRST = date(2024, 1, 1)
 DAYS = [FIRST + timedelta(days=i) for i in range(90)]

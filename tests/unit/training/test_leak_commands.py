@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from mlops.cli.app import app
+from cli.app import app
 from mlops.features import sample
 
 

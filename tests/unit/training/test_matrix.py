@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlops.errors import ConfigurationError
-from mlops.training.fingerprint import data_fingerprint
-from mlops.training.matrix import BLOCK_ROWS, FeatureMatrix, SelectedRows, row_blocks
+from mlops.domain.errors import ConfigurationError
+from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.domain.training.matrix import BLOCK_ROWS, FeatureMatrix, SelectedRows, row_blocks
 
 IN_MEMORY, IN_A_FILE = 2**20, 0
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
-from mlops.training.metrics import evaluate_classifier, majority_class_share, roc_auc
+from mlops.domain.training.metrics import evaluate_classifier, majority_class_share, roc_auc
 
 GENERATOR = np.random.default_rng(3)
 Y = (GENERATOR.random(500) < 0.35).astype(np.int8)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.errors import ConfigurationError, InsufficientData
-from mlops.strategies import TrainingPolicy
-from mlops.training.matrix import FeatureMatrix
-from mlops.training.plan import FitPlan, constraints, fit_plan
-from mlops.training.splits import split_by_date
-from mlops.training.trainer import XGBoostTrainer
+from mlops.domain.errors import ConfigurationError, InsufficientData
+from mlops.domain.policies import TrainingPolicy
+from mlops.domain.training.matrix import FeatureMatrix
+from mlops.domain.training.plan import FitPlan, constraints, fit_plan
+from mlops.domain.training.splits import split_by_date
+from mlops.domain.training.trainer import XGBoostTrainer
 from tests.support.models import RecordingControl
 
 FEATURES = ("rsi_14", "beta")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.errors import InsufficientData
-from mlops.training.splits import known_labels, labelled_dates, split_by_date
+from mlops.domain.errors import InsufficientData
+from mlops.domain.training.splits import known_labels, labelled_dates, split_by_date
 
 JANUARY = np.arange("2020-01-01", "2020-01-31", dtype="datetime64[D]")  # 30 dates, 1st to 30th
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from mlops.promotion.findings import Finding
-from mlops.strategies import FindingsPolicy
-from mlops.training.random_split import RandomSplit
-from mlops.training.suspicions import (
+from mlops.domain.policies import FindingsPolicy
+from mlops.domain.promotion.findings import Finding
+from mlops.domain.training.random_split import RandomSplit
+from mlops.domain.training.suspicions import (
     LEAST_ROWS,
     MAX_ROWS,
     rows_to_look_at,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mlops.training.trading import (
+from mlops.domain.training.trading import (
     drawdown_interval,
     evaluate_trading,
     max_drawdown,

@@ -11,13 +11,13 @@ import xgboost as xgb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.errors import ConfigurationError, SingleClass, UnusableFeatures
-from mlops.ports import TrainingData, Validation
-from mlops.training.contributions import contributions
-from mlops.training.feature_names import encoded_names, feature_names
-from mlops.training.importance import feature_importance
-from mlops.training.matrix import FeatureMatrix
-from mlops.training.trainer import XGBoostTrainer, load_trainer
+from mlops.domain.errors import ConfigurationError, SingleClass, UnusableFeatures
+from mlops.domain.ports import TrainingData, Validation
+from mlops.domain.training.contributions import contributions
+from mlops.domain.training.feature_names import encoded_names, feature_names
+from mlops.domain.training.importance import feature_importance
+from mlops.domain.training.matrix import FeatureMatrix
+from mlops.domain.training.trainer import XGBoostTrainer, load_trainer
 from tests.support.models import FEATURES, RecordingControl, Stop, training_data
 
 PARAMS = {"max_depth": 3, "learning_rate": 0.1, "n_estimators": 25, "subsample": 0.8, "colsample_bytree": 0.8}
@@ -188,7 +188,7 @@ def test_parameters_that_would_be_ignored_are_refused(params: dict[str, int], wo
 
 def test_the_default_trainer_has_a_name_and_others_a_path() -> None:
     assert isinstance(load_trainer("xgboost"), XGBoostTrainer)
-    assert isinstance(load_trainer("mlops.training.trainer:XGBoostTrainer"), XGBoostTrainer)
+    assert isinstance(load_trainer("mlops.domain.training.trainer:XGBoostTrainer"), XGBoostTrainer)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_the_default_trainer_has_a_name_and_others_a_path() -> None:
     [
         ("lightgbm", "write `xgboost` or"),
         ("mlops.nowhere:Trainer", "cannot be made"),
-        ("mlops.training.trainer:Nobody", "cannot be made"),
+        ("mlops.domain.training.trainer:Nobody", "cannot be made"),
         ("datetime:date", "cannot be made"),
         ("builtins:dict", "no method `fit`"),
     ],

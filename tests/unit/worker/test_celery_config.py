@@ -9,7 +9,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from config.settings import Settings
-from mlops.errors import NothingConfigured
+from mlops.domain.errors import NothingConfigured
 from tasks.base import StageTask, task
 from tasks.drift import check_drift
 from tasks.maintenance import return_lease

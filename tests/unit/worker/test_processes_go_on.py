@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 from structlog.testing import capture_logs
 
-from mlops.errors import ConfigurationError, LedgerUnavailable
+from mlops.domain.errors import ConfigurationError, LedgerUnavailable
 from tests.support.services import FakeServices
 from worker import reconciler, scheduler
 from worker.scheduler import LedgerScheduler

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlops.ledger.records import Stage
+from mlops.domain.records import Stage
 from tasks.publish import queue_of
 from worker.routing import QUEUES, ROLES, UNROUTED, route_task
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from mlops.errors import ConfigurationError
-from mlops.ledger.records import Accepted, Kind, RunRequest, RunState, RunView, Stage, StageOutcome
-from mlops.strategies import SchedulePolicy
-from mlops.strategy_file import Strategies
+from mlops.domain.errors import ConfigurationError
+from mlops.domain.policies import SchedulePolicy
+from mlops.domain.records import Accepted, Kind, RunRequest, RunState, RunView, Stage, StageOutcome
+from mlops.strategies.file import Strategies
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services, small_strategy
 from worker.timetable import entries_of, open_due_slots, sync_timetable

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mlops.drift_detection.detect import detect_drift
-from mlops.drift_detection.page.render import render_page
-from mlops.features.frame import FeatureFrame
-from mlops.ports import Window
-from mlops.strategies import DriftPolicy
+from mlops.domain.drift.detect import detect_drift
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.ports import Window
+from mlops.reporting.page.render import render_page
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, check, frame, noise
 
 #: Elements without an end.

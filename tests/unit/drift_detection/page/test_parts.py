@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import pytest
 
-from mlops.drift_detection.calibration import Calibration
-from mlops.drift_detection.page import shapes, words
-from mlops.drift_detection.page.decision import alternatives
-from mlops.drift_detection.page.features import feature_views
-from mlops.drift_detection.page.findings import findings
-from mlops.drift_detection.page.history import history
-from mlops.drift_detection.page.shapes import Scale
-from mlops.drift_detection.page.standing import standing
-from mlops.drift_detection.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
+from mlops.domain.drift.calibration import Calibration
+from mlops.domain.drift.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
+from mlops.reporting.page import shapes, words
+from mlops.reporting.page.decision import alternatives
+from mlops.reporting.page.features import feature_views
+from mlops.reporting.page.findings import findings
+from mlops.reporting.page.history import history
+from mlops.reporting.page.shapes import Scale
+from mlops.reporting.page.standing import standing
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, noise
 from tests.unit.drift_detection.page.documents import calibrated_document, dated, document, of_features
 

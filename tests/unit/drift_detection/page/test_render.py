@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from mlops.drift_detection.page.render import MORE_PICTURES, PICTURES, render_page
+from mlops.reporting.page.render import MORE_PICTURES, PICTURES, render_page
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, noise
 from tests.unit.drift_detection.page.documents import (
     AS_OF,

@@ -1,0 +1,228 @@
+"""Templates into pages, values into JSON, and errors into words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from admin import wording
+from admin.navigation import ACCOUNT, ENTRIES, PREFIX, is_current
+from admin.refusals import NothingChosen, NotSignedIn, Refusal, TooOften
+from admin.static_files import static_url
+from mlops.domain.errors import (
+    AcisError,
+    InvalidTransition,
+    ModelNotFound,
+    ReportNotFound,
+    RunNotFound,
+    TemporaryError,
+    UnknownStrategy,
+    VersionNotFound,
+)
+
+SIGN_IN = f"{PREFIX}/sign-in"
+SAID_COOKIE = "acis_said"
+"""What the last action did, or a hint why it did nothing, for the page that comes after it."""
+_HINT = "hint:"
+_NOT_FOUND = (RunNotFound, ReportNotFound, UnknownStrategy, ModelNotFound, VersionNotFound)
+_TITLES = {
+    400: "That cannot be done",
+    401: "Sign in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not found",
+    409: "Not now",
+    413: "Too large",
+    422: "That does not fit",
+    429: "Too often",
+    500: "A defect",
+    503: "Not there now",
+}
+
+
+def rendered(request: Request, template: str, values: Mapping[str, Any], *, block: str | None = None) -> str:
+    """A template as text; with `block`, that block alone."""
+    found = environment().get_template(template)
+    person = values.get("person")
+    said = unquote(request.cookies.get(SAID_COOKIE, ""))
+    shown = {
+        "path": request.url.path,
+        "entries": [entry for entry in ENTRIES if entry.path in request.app.state.paths and entry.is_shown_to(person)],
+        "said": said.removeprefix(_HINT),
+        "is_hint": said.startswith(_HINT),
+        **values,
+    }
+    # Given, and not imported by the template: a block that is rendered alone runs no import.
+    shown["ui"] = environment().get_template("parts/macros.html").make_module(shown)
+    if block is None:
+        return found.render(shown)
+    context = found.new_context(shown)
+    return "".join(found.blocks[block](context)) if block in found.blocks else found.render(shown)
+
+
+def page(
+    request: Request,
+    template: str,
+    values: Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    """A whole page. What the last action did stands on it once: no later page says it again."""
+    response = HTMLResponse(rendered(request, template, values), status_code=status, headers=dict(headers or {}))
+    if SAID_COOKIE in request.cookies:
+        response.delete_cookie(SAID_COOKIE, path=PREFIX)
+    return response
+
+
+def say_next(request: Request, response: Response, words: str, *, is_hint: bool = False) -> None:
+    """The next whole page says the words."""
+    response.set_cookie(
+        SAID_COOKIE,
+        quote(f"{_HINT if is_hint else ''}{words[:1500]}"),
+        max_age=60,
+        path=PREFIX,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+
+
+@cache
+def environment() -> Environment:
+    """Every value is escaped, and a misspelt name is an error."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    made.filters.update(wording.FILTERS)
+    made.globals.update(
+        static=static_url, is_current=is_current, ACCOUNT=ACCOUNT, PREFIX=PREFIX, SIGN_IN=SIGN_IN, **wording.GLOBALS
+    )
+    return made
+
+
+def wants_json(request: Request) -> bool:
+    """It accepts JSON and no page, or has a token and does not ask for a page."""
+    accept = request.headers.get("accept", "")
+    if "text/html" in accept:
+        return False
+    return "application/json" in accept or "authorization" in request.headers
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that a page shows
+    """As JSON has it: dataclasses as objects, times as ISO text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return _scalar(value.value if isinstance(value, Enum) else value)
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON has no nan
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+# ---- errors
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """Every error that leaves a route becomes an answer in words; what nobody expected reaches the log too."""
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(AcisError, _failed)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _defect)
+
+
+def status_of(exc: AcisError) -> int:
+    """What HTTP calls it."""
+    if isinstance(exc, TemporaryError):
+        return 503
+    if isinstance(exc, _NOT_FOUND):
+        return 404
+    return 409 if isinstance(exc, InvalidTransition) else 400
+
+
+def error_answer(request: Request, status: int, words: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON for a program, a line for HTMX, else a page."""
+    if wants_json(request):
+        return JSONResponse({"error": words}, status_code=status, headers=dict(headers or {}))
+    title = _TITLES.get(status, _TITLES[400])
+    values = {"title": title, "status": status, "words": words, "back": _back(request)}
+    if request.headers.get("hx-request") == "true":
+        placed = {"HX-Retarget": "#messages", "HX-Reswap": "innerHTML", **(headers or {})}
+        return HTMLResponse(rendered(request, "parts/error.html", values), status_code=status, headers=placed)
+    return page(request, "error.html", values, status=status, headers=headers)
+
+
+def _back(request: Request) -> str:
+    """Where the form was, if it was ours."""
+    before = request.headers.get("referer", "")
+    host = f"{request.url.scheme}://{request.url.netloc}"
+    return before.removeprefix(host) if before.startswith(f"{host}{PREFIX}/") else f"{PREFIX}/"
+
+
+def _refused(request: Request, exc: Exception) -> Response:
+    if isinstance(exc, NotSignedIn):
+        return _not_signed_in(request, exc)
+    if isinstance(exc, NothingChosen) and not wants_json(request) and request.headers.get("hx-request") != "true":
+        response = RedirectResponse(_back(request), status_code=303)
+        say_next(request, response, str(exc), is_hint=True)
+        return response
+    headers = {"Retry-After": str(round(exc.again_after_s))} if isinstance(exc, TooOften) else {}
+    status = exc.status if isinstance(exc, Refusal) else 400
+    return error_answer(request, status, str(exc), headers=headers)
+
+
+def _not_signed_in(request: Request, exc: NotSignedIn) -> Response:
+    """A browser is sent to the sign-in and back; a program is told."""
+    to = f"{SIGN_IN}?next={quote(request.url.path)}" if request.method == "GET" else SIGN_IN
+    if request.headers.get("hx-request") == "true":
+        return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
+    if exc.is_program or wants_json(request) or "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"error": str(exc)}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+    return RedirectResponse(to, status_code=303)
+
+
+def _failed(request: Request, exc: Exception) -> Response:
+    status = status_of(exc) if isinstance(exc, AcisError) else 500
+    return error_answer(request, status, str(exc))
+
+
+def _not_valid(request: Request, exc: Exception) -> Response:
+    first = exc.errors()[0] if isinstance(exc, RequestValidationError) else {"loc": ("request",), "msg": str(exc)}
+    return error_answer(request, 422, f"{first['loc'][-1]}: {str(first['msg']).lower()}")
+
+
+def _http(request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    words = "there is no such page" if status in {404, 405} else str(getattr(exc, "detail", exc))
+    return error_answer(request, status, words)
+
+
+def _defect(request: Request, _: Exception) -> Response:
+    return error_answer(request, 500, "this is a defect of ours; the page's log has it")

@@ -1,0 +1,93 @@
+"""`acis`: the console command. Each command is one file; imports happen on use, so `acis --help` is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import (
+    backfill,
+    backup,
+    champions,
+    decisions,
+    doctor,
+    drift,
+    evaluation,
+    fleet,
+    history,
+    housekeeping,
+    people,
+    policy,
+    registry,
+    report,
+    runs,
+    selftest,
+    servers,
+    work,
+)
+from mlops.invocation import command_log
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the log on standard error; else var/log/commands.log has it.")
+    ] = False,
+) -> None:
+    """Keeps trading-strategy models fresh, and lets no bad one into production."""
+    command_log(verbose=verbose)
+
+
+app.command("up")(servers.up)
+app.command("status")(servers.status)
+app.command("stop")(servers.stop)
+app.command("secrets")(servers.secrets)
+app.command("clean")(servers.clean)
+app.command("migrate")(servers.migrate)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.command("quarantine")(backup.quarantine)
+app.command("strategies")(fleet.strategies)
+app.command("pause")(fleet.pause)
+app.command("resume")(fleet.resume)
+app.command("run")(fleet.run)
+app.command("check")(work.check)
+app.command("train")(work.train)
+app.command("retrain")(work.retrain)
+app.command("promote")(champions.promote)
+app.command("rollback")(champions.rollback)
+app.command("compare")(champions.compare)
+app.add_typer(registry.app, name="registry")
+app.command("explain")(decisions.explain)
+app.command("approve")(decisions.approve)
+app.command("reject")(decisions.reject)
+app.command("runs")(runs.runs)
+app.command("cancel")(runs.cancel)
+app.command("requeue")(runs.requeue)
+app.command("report")(report.report)
+app.command("drift-history")(history.drift_history)
+app.command("policy")(policy.policy)
+app.command("users")(people.users)
+app.command("backfill")(backfill.backfill)
+app.command("doctor")(doctor.doctor)
+app.command("housekeeping")(housekeeping.housekeeping)
+app.command("evaluate-drift")(drift.evaluate_drift)
+app.command("leak-check")(evaluation.leak_check)
+app.command("evaluate-training")(evaluation.evaluate_training)
+app.command("selftest")(selftest.selftest)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

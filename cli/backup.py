@@ -1,0 +1,134 @@
+"""`acis backup`, `acis restore`, `acis quarantine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import AsJson
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
+MlflowDatabase = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow-database",
+        envvar="MLFLOW_BACKEND_STORE_URI",
+        help="MLflow's own database; by default `mlflow` on the ledger's server.",
+    ),
+]
+LedgerOnly = Annotated[
+    bool, typer.Option("--ledger-only", help="MLflow's database and artifacts are kept by other means.")
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option("--artifacts", help="Folder of MLflow's artifacts; by default MLFLOW_ARTIFACT_ROOT, or make run's."),
+]
+
+
+def backup(
+    folder: Folder,
+    mlflow_database: MlflowDatabase = None,
+    artifacts: Artifacts = None,
+    ledger_only: LedgerOnly = False,
+    json: AsJson = False,
+) -> None:
+    """Copy ledger, MLflow's database, artifacts and strategies into a new folder, with a digest of each file."""
+    from config.settings import load_settings
+    from devstack.backup import back_up
+    from mlops.reporting.terminal import err, guarded, out, print_json
+
+    def body() -> int:
+        made = back_up(
+            load_settings(),
+            folder,
+            mlflow_database=mlflow_database,
+            artifacts=artifacts,
+            ledger_only=ledger_only,
+            say=lambda words: err.print(words, markup=False),
+        )
+        if json:
+            print_json(made)
+        else:
+            out.print(
+                f"{folder}: {len(made.files)} files, {sum(made.rows.values()):,} rows of the ledger as of "
+                f"{made.made_at:%Y-%m-%d %H:%M:%S} UTC.",
+                markup=False,
+            )
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def restore(
+    folder: Folder,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also in the place of a ledger that holds runs; they are lost.")
+    ] = False,
+    mlflow_database: MlflowDatabase = None,
+    artifacts: Artifacts = None,
+    ledger_only: LedgerOnly = False,
+    json: AsJson = False,
+) -> None:
+    """Put a backup in the place of what is there, after its digests were verified; the ledger in one transaction."""
+    from config.settings import load_settings
+    from devstack.backup import restore as restore_backup
+    from mlops.reporting.terminal import err, guarded, out, print_json
+
+    def body() -> int:
+        restored = restore_backup(
+            load_settings(),
+            folder,
+            overwrite=overwrite,
+            mlflow_database=mlflow_database,
+            artifacts=artifacts,
+            ledger_only=ledger_only,
+            say=lambda words: err.print(words, markup=False),
+        )
+        if json:
+            print_json(restored)
+        else:
+            out.print(
+                f"The ledger is that of {restored.made_at:%Y-%m-%d %H:%M:%S} UTC. The reconciler looks through Redis, "
+                "MLflow and the checkpoints for what came later; `acis quarantine` lists what the ledger does not "
+                "know.",
+                markup=False,
+            )
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def quarantine(
+    release: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--release", metavar="KIND NAME", help="Treat it like any other from now on."),
+    ] = None,
+    delete: Annotated[
+        tuple[str, str] | None, typer.Option("--delete", metavar="KIND NAME", help="Take it away where it lies.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """What MLflow and the checkpoints hold of a time that the ledger does not know, since it was set back."""
+    from mlops.bootstrap import connect
+    from mlops.invocation import command_line_actor
+    from mlops.registry import quarantine as quarantines
+    from mlops.reporting.terminal import guarded, out, print_json
+
+    def body() -> int:
+        services = connect()
+        if release is not None:
+            quarantines.release(services, *release, actor=command_line_actor())
+        if delete is not None:
+            quarantines.delete(services, *delete, actor=command_line_actor())
+        left = services.ledger.quarantined()
+        if json:
+            print_json({"quarantined": left})
+            return 0
+        for one in left:
+            out.print(f"{one.kind} {one.name}: {one.reason}", markup=False)
+        out.print(f"{len(left)} in quarantine." if left else "Nothing is in quarantine.")
+        return 0
+
+    raise typer.Exit(guarded(body))

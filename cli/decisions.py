@@ -1,0 +1,172 @@
+"""`acis explain`, `acis approve`, `acis reject`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, EveryStrategy, OnWorkers, RunId, Tags, chosen
+from mlops.invocation import command_line_actor
+
+if TYPE_CHECKING:
+    from mlops.domain.records import RunView
+    from mlops.runs.approval import Answer
+
+_Digest = Annotated[
+    str | None, typer.Option(help="Digest of the evidence that you looked at; refused where it is another.")
+]
+_RunIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN_ID]...", help="Ids of runs, or the beginnings that `acis runs` shows."),
+]
+_Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
+
+
+def explain(
+    run_id: RunId,
+    replay: Annotated[bool, typer.Option("--replay", help="Only compute the decision again and compare.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Why a run decided as it did, and whether the ledger alone gives the same again. Exit code 1 where it does not."""
+    from mlops.bootstrap import connect
+    from mlops.domain.errors import RunNotFound
+    from mlops.domain.promotion.evidence import replay as replayed
+    from mlops.domain.promotion.explanation import explanation
+    from mlops.reporting.terminal import FINDING, OK, guarded, out, print_json
+
+    def body() -> int:
+        ledger = connect().ledger
+        view = ledger.run(ledger.full_run_id(run_id))
+        promotion = ledger.promotion_of(view.run_id)
+        if promotion is None:
+            message = f"run {view.run_id} of {view.strategy} is {view.state} and decided about no version"
+            raise RunNotFound(message)
+        again = replayed(promotion.evidence, promotion.evidence_digest)
+        if json:
+            print_json({"promotion": promotion, "replay": again})
+        elif replay:
+            out.print(again.words if again else "its evidence is of an earlier version and cannot be computed again")
+        else:
+            out.print("\n".join(explanation(promotion, again)), markup=False)
+        return OK if again is None or again.agrees else FINDING
+
+    raise typer.Exit(guarded(body))
+
+
+def approve(
+    reason: _Reason,
+    run_ids: _RunIds = None,
+    tag: Tags = None,
+    everything: EveryStrategy = False,
+    digest: _Digest = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
+) -> None:
+    """Put what runs proposed into Production. Exit code 1 where one is refused, for the champion moved meanwhile.
+
+    With --tag or --all: the newest decision that waits of each such strategy, answered on the workers.
+    """
+    raise typer.Exit(_answers("approve", run_ids, tag, everything, reason, digest, queue, json))
+
+
+def reject(
+    reason: _Reason,
+    run_ids: _RunIds = None,
+    tag: Tags = None,
+    everything: EveryStrategy = False,
+    digest: _Digest = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
+) -> None:
+    """Refuse what runs proposed; their versions go to Archived. --tag and --all: as for approve."""
+    raise typer.Exit(_answers("reject", run_ids, tag, everything, reason, digest, queue, json))
+
+
+def _answers(
+    answer: Answer,
+    run_ids: list[str] | None,
+    tag: list[str] | None,
+    everything: bool,
+    reason: str,
+    digest: str | None,
+    queue: bool,
+    json: bool,
+) -> int:
+    from mlops.reporting.terminal import print_json
+
+    if tag or everything:
+        if run_ids or digest:
+            raise typer.BadParameter("give run ids, or --tag or --all; a digest belongs to one run")
+        return _answer_waiting(answer, tag, everything, reason, json)
+    if not run_ids:
+        raise typer.BadParameter("no run is named; give a run's id, or --tag TAG, or --all for all that waits")
+    if digest and len(run_ids) > 1:
+        raise typer.BadParameter("a digest belongs to one run; answer that one by itself", param_hint="--digest")
+    views: list[RunView] = []
+    code = max(_answer(run_id, answer, reason, digest, queue, json, views) for run_id in run_ids)
+    if json and views:
+        print_json(views if len(run_ids) > 1 else views[0])
+    return code
+
+
+def _answer_waiting(answer: Answer, tag: list[str] | None, everything: bool, reason: str, json: bool) -> int:
+    from mlops.bootstrap import connect
+    from mlops.reporting.terminal import FINDING, OK, guarded, out, print_json
+    from mlops.runs.bulk import Asker, answer_waiting, summed_up, waiting_of
+
+    def body() -> int:
+        services = connect()
+        waiting = waiting_of(services, chosen(services.strategies, None, tag, everything=everything))
+        seen = {one.run_id: one.evidence_digest for one in waiting.values()}
+        by = Asker(actor=command_line_actor())
+        outcomes = answer_waiting(services, list(waiting), seen, answer=answer, by=by, reason=reason)
+        if json:
+            print_json({"strategies": outcomes})
+        elif outcomes:
+            done = "Approved" if answer == "approve" else "Rejected"
+            out.print("\n".join(summed_up(outcomes, done)), markup=False)
+        else:
+            out.print("Nothing of them waits for approval.")
+        return FINDING if any(one.error for one in outcomes) else OK
+
+    return guarded(body)
+
+
+def _answer(
+    run_id: str, answer: Answer, reason: str, digest: str | None, queue: bool, json: bool, views: list[RunView]
+) -> int:
+    from mlops.bootstrap import connect
+    from mlops.domain.records import Accepted, Stage
+    from mlops.reporting.narrative import error_of, is_error
+    from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err, guarded
+    from mlops.runs.approval import approval_request, refuse_joined
+    from mlops.runs.launch import launch
+
+    def body() -> int:
+        services = connect()
+        request = approval_request(
+            services.ledger,
+            services.registry,
+            services.ledger.full_run_id(run_id),
+            answer=answer,
+            actor=command_line_actor(),
+            reason=reason,
+            digest=digest,
+        )
+        display = StageDisplay(quiet=json)
+
+        def opened(accepted: Accepted) -> None:
+            refuse_joined(accepted, request)
+
+        with display.live():
+            view = launch(services, request, queue=queue, on_accept=opened, on_stage=display.stage)
+        views.append(view)
+        if is_error(view) and not json:
+            err.print(f"Error: {error_of(view)}", style="red", markup=False)
+        if is_error(view):
+            return ERROR
+        result = next((stage.result or {} for stage in view.stages if stage.stage is Stage.PROMOTE), {})
+        return OK if result.get("answered") == answer else FINDING
+
+    return guarded(body)

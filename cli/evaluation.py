@@ -1,0 +1,204 @@
+"""`acis leak-check` and `acis evaluate-training`: what a random split promises, and what later dates keep of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, AsOf, DateFormat, Members, Prices, day
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from rich.progress import Progress
+
+    from config.settings import Settings
+    from lab.leak_check import LeakCheck
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import FeatureSource
+
+ALL = "all"
+SKILL = 0.60
+"""AUC from which on the tables count a model as having signal; the sample's gate."""
+
+
+def leak_check(
+    strategies: Annotated[list[str], typer.Argument(help="Strategies, or all.")],
+    as_of: AsOf = None,
+    prices: Prices = None,
+    members: Members = None,
+    date_format: DateFormat = None,
+    label: Annotated[str | None, typer.Option(help="In place of the policy's: 'target_return > 0'.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Train with the documented random split and with the honest one, and show both beside the majority class.
+
+    Reads and trains, and registers nothing; `acis train --leak-check` keeps the same with a version. Exit code 1
+    where a gap is called a leak.
+    """
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    from config.settings import load_settings
+    from lab.leak_summary import summarise_checks
+    from mlops.bootstrap import connect
+    from mlops.domain.policies import DataPolicy, Strategy
+    from mlops.features.price_source import price_source
+    from mlops.reporting.terminal import FINDING, OK, guarded, out, print_json
+    from mlops.strategies.file import Strategies
+
+    @contextmanager
+    def opened() -> Iterator[tuple[FeatureSource, Strategies]]:
+        if prices is None:
+            services = connect()
+            yield services.source, services.strategies
+            return
+        with price_source(prices, members, date_format=date_format) as made:
+            names = {name: Strategy(name=name, data=DataPolicy(as_of="latest")) for name in made.strategies}
+            yield made.source, Strategies(names)
+
+    def body() -> int:
+        with opened() as (source, known), _bars(json) as bars:
+            chosen = [known[name] for name in (known if strategies == [ALL] else dict.fromkeys(strategies))]
+            if label is not None:
+                chosen = [replace(one, training=replace(one.training, label=label)) for one in chosen]
+            settings, today = load_settings(), datetime.now(UTC).date()
+            checks = [_checked(source, one, bars, settings, as_of=day(as_of), today=today) for one in chosen]
+        if json:
+            print_json(checks)
+        else:
+            for check in checks:
+                out.print(
+                    f"{check.strategy}: {check.label}; trained on {check.n_train:,} rows to {check.train_end}, "
+                    f"held out {check.n_holdout:,} rows from {check.holdout_start} to {check.holdout_end}",
+                    markup=False,
+                )
+            _print_table([summarise_checks([check]).row() for check in checks])
+            for check in checks:
+                out.print(f"{check.strategy}: {check.words}", markup=False)
+                for found in check.findings:
+                    out.print(f"  Finding: {found.words} [{found.code}]", markup=False)
+        return FINDING if any(check.is_leak for check in checks) else OK
+
+    raise typer.Exit(guarded(body))
+
+
+def evaluate_training(
+    prices: Prices = None,
+    members: Members = None,
+    date_format: DateFormat = None,
+    dates: Annotated[int, typer.Option(min=1, help="As-of dates, back from the newest.")] = 4,
+    json: AsJson = False,
+) -> None:
+    """Replay trainings on a history of prices: how often the documented recipe promotes, and how often this system.
+
+    Twice for each strategy: the direction of the return with the documented gate, and volatility with the sample's.
+    Default prices: the sample.
+    """
+    from dataclasses import replace
+
+    from config.settings import ROOT, load_settings
+    from lab.leak_summary import summarise_checks
+    from mlops.features.price_source import price_source
+    from mlops.reporting.terminal import OK, guarded, out, print_json
+    from mlops.strategies.file import load_strategies
+
+    def body() -> int:
+        policies = load_strategies(ROOT / "config" / "strategies_sample.toml")
+        titles = {"direction": "The direction of the return", "growth": "Volatility"}
+        settings = load_settings()
+        found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
+        with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+            for name in made.strategies:
+                if name == "direction":
+                    continue  # it holds all names of the sample: the panel of the others, not one more strategy
+                for policy in titles:
+                    strategy = replace(policies[policy], name=name)
+                    days = _days(made.source, strategy, dates)
+                    found[policy].append(
+                        [_checked(made.source, strategy, bars, settings, as_of=one, today=one) for one in days]
+                    )
+        if json:
+            print_json(
+                {
+                    name: {"summaries": [summarise_checks(each) for each in checks], "checks": checks}
+                    for name, checks in found.items()
+                }
+            )
+            return OK
+        for name, title in titles.items():
+            checks, training = found[name], policies[name].training
+            out.print(f"{title}: {training.label}, judged on {training.holdout_dates} dates", markup=False)
+            _print_table([summarise_checks(each).row() for each in checks])
+            each = [one for of_strategy in checks for one in of_strategy]
+            skilled = sum(one.metrics.get("roc_auc", 0.0) >= SKILL for one in each)
+            out.print(
+                f"The random split promotes {sum(one.naive_promotes for one in each)} of {len(each)} (accuracy 0.70), "
+                f"this system {sum(one.decision == 'promote' for one in each)}; "
+                f"{skilled} of {len(each)} have an AUC of at least {SKILL:.2f} on the held-out dates.\n"
+            )
+        return OK
+
+    raise typer.Exit(guarded(body))
+
+
+def _days(source: FeatureSource, strategy: Strategy, n: int) -> list[date]:
+    """As-of dates, the newest first, so far apart that no date is held out twice."""
+    from datetime import date
+
+    from mlops.domain.ports import Window
+
+    policy = strategy.training
+    panel = source.dates(strategy.name, Window(start=date.min, end=date.max))
+    return panel[:: -(policy.holdout_dates + policy.horizon_dates)][:n]
+
+
+def _checked(
+    source: FeatureSource, strategy: Strategy, bars: Progress, settings: Settings, *, as_of: date | None, today: date
+) -> LeakCheck:
+    from cli.training_progress import ShownTraining
+    from lab.leak_check import check_leak
+
+    line = bars.add_task(f"{strategy.name} {as_of or ''}", total=None)
+    try:
+        return check_leak(
+            source, strategy, as_of=as_of, today=today, settings=settings, control=ShownTraining(bars, line)
+        )
+    finally:
+        bars.remove_task(line)
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from mlops.reporting.terminal import err
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bars:
+        yield bars
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lab.leak_summary import HEADINGS
+    from mlops.reporting.terminal import out
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # Whole, also where the terminal is narrower: a cut figure is no figure.
+    Console(width=max(out.width, 140), highlight=False).print(table)

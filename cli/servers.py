@@ -1,0 +1,283 @@
+"""`acis up`, `acis status`, `acis stop`, `acis secrets`, `acis clean`, `acis migrate`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import FrameType
+
+    from pydantic import SecretStr
+
+    from cli.up_display import UpDisplay
+    from config.endpoints import Endpoints
+    from config.settings import Settings
+    from devstack.plan import StackOptions
+    from devstack.stack import Stack
+
+ALREADY_RUNNING = 3
+"""Exit code of a second start."""
+
+
+def up(
+    once: Annotated[bool, typer.Option("--once", help="End after the summary, with the pipeline's exit code.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Start servers, workers, beat, reconciler, Flower and the admin page; run the loop; serve until Ctrl-C."""
+    from cli.up_display import UpDisplay
+    from config.settings import load_settings
+    from mlops.domain.errors import AlreadyRunning
+    from mlops.reporting.terminal import guarded
+
+    def body() -> int:
+        settings = load_settings()
+        display = UpDisplay(quiet=json)
+        try:
+            return _serve(settings, display, once=once, json=json)
+        except AlreadyRunning as exc:
+            display.say(str(exc))
+            return ALREADY_RUNNING
+
+    # Ctrl-C too: a shell starts its background jobs with it ignored, and then Python would never hear of it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    raise typer.Exit(guarded(body))
+
+
+def status(json: AsJson = False) -> None:
+    """Say what runs here: each server and role, its address, since when, and whether it answers.
+
+    Exit code 0 where all of it answers, 1 where something does not or nothing runs.
+    """
+    from cli.up_display import show_status
+    from config.settings import load_settings
+    from devstack.layout import Layout
+    from devstack.status import stack_status
+    from mlops.reporting.terminal import FINDING, OK, guarded, print_json
+
+    def body() -> int:
+        found = stack_status(Layout(var_dir=load_settings().var_dir))
+        if json:
+            print_json(found)
+        else:
+            show_status(found)
+        return OK if found.answers else FINDING
+
+    raise typer.Exit(guarded(body))
+
+
+def stop(json: AsJson = False) -> None:
+    """Stop the servers and roles that `make run` or `acis up` started in another terminal; nothing of them is left."""
+    from config.settings import load_settings
+    from devstack.cleaning import stop_running
+    from devstack.layout import Layout
+    from devstack.lock import holder
+    from mlops.reporting.terminal import err, guarded, out, print_json
+
+    def body() -> int:
+        layout = Layout(var_dir=load_settings().var_dir)
+        if not json and holder(layout.lock_file) is not None:
+            err.print("Stopping; a worker may finish what it does, for up to 15 s.")
+        stopped = stop_running(layout)
+        if json:
+            print_json({"stopped": stopped, "folder": str(layout.var_dir)})
+        else:
+            words = f"Stopped; no process of {layout.var_dir} is left."
+            out.print(words if stopped else f"Nothing runs in {layout.var_dir}.", markup=False)
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def secrets(json: AsJson = False) -> None:
+    """Make random secrets (mode 600) and print the sign-in once."""
+    from config.settings import load_settings
+    from devstack.layout import Layout
+    from devstack.secrets import FILE, ensure_secrets
+    from mlops.reporting.terminal import guarded, out, print_json
+
+    def body() -> int:
+        settings = load_settings()
+        Layout(var_dir=settings.var_dir).make()
+        made, is_new = ensure_secrets(settings.var_dir)
+        path = settings.var_dir / FILE
+        if json:
+            print_json({"file": str(path), "made": is_new})
+        elif is_new:
+            out.print(
+                f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}\n"
+                f"Admin page's first user, shown once: {made.admin_auth}"
+            )
+        else:
+            out.print(f"Secrets are in {path} already.")
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def clean(json: AsJson = False) -> None:
+    """Remove everything that `make run` wrote; refused while it runs."""
+    from config.settings import load_settings
+    from devstack.cleaning import remove_var
+    from devstack.layout import Layout
+    from mlops.reporting.terminal import guarded, out, print_json
+
+    def body() -> int:
+        var_dir = load_settings().var_dir
+        removed = remove_var(Layout(var_dir=var_dir))
+        if json:
+            print_json({"removed": removed, "folder": str(var_dir)})
+        else:
+            out.print(f"Removed {var_dir}." if removed else f"There is no {var_dir}.")
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def migrate(json: AsJson = False) -> None:
+    """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
+    from config.settings import load_settings
+    from mlops.domain.errors import NothingConfigured
+    from mlops.ledger.schema import migrate as migrate_ledger
+    from mlops.reporting.terminal import err, guarded, out, print_json
+
+    def body() -> int:
+        url = load_settings().database_url
+        if url is None:
+            raise NothingConfigured
+        state = migrate_ledger(url.get_secret_value(), say=lambda words: err.print(words, markup=False))
+        if json:
+            print_json(state)
+        else:
+            out.print(f"The ledger's tables are at revision {state.current}.")
+        return 0
+
+    raise typer.Exit(guarded(body))
+
+
+def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) -> int:
+    from config.settings import load_settings
+    from devstack.demo import own_data_pass, run_pass, sample_passes
+    from devstack.secrets import ensure_secrets
+    from devstack.stack import Stack
+    from mlops.bootstrap import connect
+    from mlops.domain.errors import ServerFailed
+    from mlops.reporting.narrative import is_error
+    from mlops.reporting.terminal import ERROR, FINDING, OK
+
+    # Where either the database or the features are the user's, the data is.
+    sample = settings.feature_url is None
+    stack = Stack(_options(settings, sample=sample), prepare=lambda found: _prepare(found, sample=sample))
+    try:
+        stack.layout.make()
+        secrets, are_new = ensure_secrets(settings.var_dir)
+        if are_new:
+            display.sign_in("Flower", secrets.flower_basic_auth)
+            display.sign_in("Admin page", secrets.admin_auth)
+        with display.starting() as on_step:
+            stack.start(on_step)
+            stack.wait_healthy(on_step=on_step)
+        services = connect(load_settings())
+        display.addresses(stack.endpoints, settings.var_dir)
+        results, since = [], services.ledger.now()
+        look = _watch(stack, display)
+        for one in sample_passes() if sample else own_data_pass(services):
+            with display.working(one, since=since) as on_change:
+                views = run_pass(services, one, on_change=on_change, check=look)
+            results.append((one, views))
+            display.pass_summary(one, views, since=since)
+        # What an earlier start has run and shown is not shown again.
+        is_news = any(view.created_at >= since for _, views in results for view in views)
+        display.end(results, sample=sample and is_news, json=json)
+        errors = sum(is_error(view) for _, views in results for view in views)
+        if once:
+            return FINDING if errors else OK
+        if is_news:  # it has scrolled the first ones away
+            display.addresses(stack.endpoints, settings.var_dir)
+        display.serving()
+        while True:
+            look()
+            time.sleep(1.0)
+    except KeyboardInterrupt:
+        display.say("Stopping every process that was started…")
+    except ServerFailed as exc:
+        display.say(str(exc))
+        return ERROR
+    finally:
+        if stack.endpoints is not None:  # else `start` has stopped what it started
+            with display.stopping():
+                stack.stop()
+    return OK
+
+
+def _watch(stack: Stack, display: UpDisplay) -> Callable[[], None]:
+    """A look at the programs and the volumes: says what went down or full, and came back, since the last.
+
+    It raises ServerFailed when the supervisor, which starts them again, has died.
+    """
+    from mlops.volumes import full_in_words
+
+    down: set[str] = set()
+    full: set[Path] = set()
+
+    def look() -> None:
+        volumes = {volume.mount: volume for volume in stack.full_volumes()}
+        for mount in sorted(volumes.keys() - full):
+            display.say(full_in_words([volumes[mount]]))
+        for mount in sorted(full - volumes.keys()):
+            display.say(f"The volume at {mount} has room again; what waited for it goes on.")
+        full.clear()
+        full.update(volumes)
+        now = {trouble.name: trouble.log_tail for trouble in stack.troubles()}
+        for name in sorted(now.keys() - down):
+            display.say(f"{name} is down and is started again; the end of its log:\n{now[name]}")
+        for name in sorted(down - now.keys()):
+            display.say(f"{name} is back.")
+        down.clear()
+        down.update(now)
+
+    return look
+
+
+def _options(settings: Settings, *, sample: bool) -> StackOptions:
+    from config.settings import ROOT
+    from devstack.plan import StackOptions
+
+    def text(secret: SecretStr | None) -> str | None:
+        return None if secret is None else secret.get_secret_value()
+
+    chosen = sample and "strategies_file" not in settings.model_fields_set
+    return StackOptions(
+        var_dir=settings.var_dir,
+        strategies_file=ROOT / "config" / "strategies_sample.toml" if chosen else settings.strategies_file,
+        origin=settings.servers,
+        database_url=text(settings.database_url),
+        celery_broker_url=text(settings.celery_broker_url),
+        celery_result_backend=text(settings.celery_result_backend),
+        mlflow_tracking_uri=text(settings.mlflow_tracking_uri),
+        mlflow_artifact_root=settings.mlflow_artifact_root,
+        flower_port=settings.flower_port,
+        admin_port=settings.admin_port,
+    )
+
+
+def _prepare(endpoints: Endpoints, *, sample: bool) -> None:
+    from mlops.ledger.schema import migrate as migrate_ledger
+
+    migrate_ledger(endpoints.database_url)
+    if sample:
+        from mlops.features.sample import load_sample
+
+        load_sample(endpoints.database_url)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,61 @@
+"""`python -m devstack.launch NAME`: becomes a program of the stack; supervisord runs this for each one.
+
+The programs stand in a file of mode 600, so that neither a command line nor supervisord's configuration
+holds a secret, and no path needs quoting. The program ends when supervisord dies, however that happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from devstack.process import die_with_parent
+from devstack.program import VAR_VARIABLE, Program
+from devstack.role_files import forget
+from devstack.roles import role_of
+
+
+def write_programs(path: Path, programs: list[Program]) -> None:
+    """Write the programs for `main` to read."""
+    text = json.dumps({program.name: asdict(program) for program in programs}, default=str, indent=1)
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def read_program(path: Path, name: str) -> Program:
+    """One of the programs."""
+    found = json.loads(path.read_text(encoding="utf-8"))[name]
+    return Program(**{**found, "command": tuple(found["command"]), "cwd": Path(found["cwd"])})
+
+
+def main(arguments: list[str]) -> None:
+    """Become the program: this process's id, log and parent stay."""
+    path, name = Path(arguments[0]), arguments[1]
+    program = read_program(path, name)
+    if program.serves_by_child:
+        # Killed alone, the last one left children that hold its port.
+        from devstack.leftovers import end_leftovers  # noqa: PLC0415 -- 50 ms, for few programs
+
+        end_leftovers(Path(os.environ[VAR_VARIABLE]), program=name, grace_s=1)
+    forget(Path(os.environ[VAR_VARIABLE]), role_of(name))
+    os.chdir(program.cwd)
+    if program.user is not None:
+        account = pwd.getpwnam(program.user)
+        os.setgroups([])
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+    # After the change of account, which would clear it.
+    die_with_parent(signal.Signals[f"SIG{program.stop_signal}"])
+    os.execve(program.command[0], program.command, {**os.environ, **program.environment})  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

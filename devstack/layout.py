@@ -1,0 +1,157 @@
+"""Where a stack keeps its files, and on which ports it listens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from devstack.ports import HeldPorts
+from mlops.domain.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Paths below the var folder."""
+
+    var_dir: Path
+    """Made absolute: programs of other working folders get it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "var_dir", self.var_dir.absolute())
+
+    @property
+    def run_dir(self) -> Path:
+        """Files of the running stack; hold secrets."""
+        return self.var_dir / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        """A log for each program, rotated."""
+        return self.var_dir / "log"
+
+    @property
+    def redis_dir(self) -> Path:
+        """Redis' append-only file."""
+        return self.var_dir / "redis"
+
+    @property
+    def postgres_home(self) -> Path:
+        """PostgreSQL's cluster; when started as root it may be a link (see `account`)."""
+        return self.var_dir / "postgres"
+
+    @property
+    def artifact_dir(self) -> Path:
+        """MLflow's artifacts, unless MLFLOW_ARTIFACT_ROOT says otherwise."""
+        return self.var_dir / "mlflow-artifacts"
+
+    @property
+    def mlflow_sqlite(self) -> Path:
+        """MLflow's own database, where PostgreSQL is the user's."""
+        return self.var_dir / "mlflow.db"
+
+    @property
+    def ports_file(self) -> Path:
+        """The ports of the last start."""
+        return self.var_dir / "ports.json"
+
+    @property
+    def supervisor_config(self) -> Path:
+        """Generated at every start."""
+        return self.run_dir / "supervisord.conf"
+
+    @property
+    def programs_file(self) -> Path:
+        """The programs with their environments; generated at every start."""
+        return self.run_dir / "programs.json"
+
+    @property
+    def redis_config(self) -> Path:
+        """Generated at every start."""
+        return self.run_dir / "redis.conf"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the process that starts and stops the stack."""
+        return self.run_dir / "lock"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Folders that may lie on volumes of their own."""
+        return [self.var_dir, self.log_dir, self.redis_dir, self.postgres_home.resolve(), self.artifact_dir]
+
+    def log(self, program: str) -> Path:
+        """The log of a program."""
+        return self.log_dir / f"{program}.log"
+
+    def make(self) -> None:
+        """Make the folders. Raises ConfigurationError where we may not write."""
+        try:
+            if not self.var_dir.exists():
+                # Root's PostgreSQL runs as another account, which must pass this folder but not list it.
+                self.var_dir.mkdir(parents=True)
+                self.var_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            for folder in (self.run_dir, self.log_dir, self.artifact_dir):
+                folder.mkdir(exist_ok=True, mode=0o700)
+            if not os.access(self.run_dir, os.W_OK):
+                raise PermissionError(13, "not ours to write", str(self.run_dir))
+        except OSError as exc:
+            message = f"cannot use {self.var_dir} for the servers' data: {exc}; set ACIS_VAR_DIR to another folder"
+            raise ConfigurationError(message) from exc
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Loopback ports of a stack."""
+
+    mlflow: int
+    flower: int
+    admin: int
+    redis: int
+    postgres: int
+    supervisor: int
+    """supervisord's control."""
+
+
+def choose_ports(
+    layout: Layout,
+    held: HeldPorts,
+    *,
+    mlflow: int = 5000,
+    flower: int = 5555,
+    admin: int = 3000,
+    lost: Collection[int] = (),
+) -> Ports:
+    """Ports that are ours from now on: those of the last start, else the wanted ones, else any free ones.
+
+    They are remembered for the next start. `lost`: taken by others while a server of ours started.
+    """
+    wanted = {"mlflow": mlflow, "flower": flower, "admin": admin}
+    last = _last_ports(layout.ports_file)
+    chosen: dict[str, int] = {}
+    for name in (one.name for one in fields(Ports)):
+        preferred = [port for port in (last.get(name), wanted.get(name)) if port]
+        # A wanted port may not be given to somebody else first.
+        others = {*chosen.values(), *(port for other, port in wanted.items() if other != name), *lost}
+        chosen[name] = held.take(preferred, taken=others)
+    ports = Ports(**chosen)
+    layout.ports_file.write_text(json.dumps(asdict(ports), indent=1), encoding="utf-8")
+    return ports
+
+
+def last_ports(layout: Layout) -> Ports | None:
+    """The ports of the last start; None where there was none."""
+    try:
+        return Ports(**_last_ports(layout.ports_file))
+    except TypeError:
+        return None
+
+
+def _last_ports(path: Path) -> dict[str, int]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): int(port) for name, port in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}  # never started, or not readable: any free port will do

@@ -1,0 +1,92 @@
+"""The MLflow server as a program; the library itself is not imported here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+
+from devstack.ports import LOOPBACK
+from devstack.program import Program
+from mlops.addresses import MLFLOW_VIEW
+
+
+def mlflow_program(*, port: int, backend_url: str, artifact_root: str, cwd: Path) -> Program:
+    """MLflow with one worker, serving artifacts itself, so that clients need no access to their place.
+
+    artifact_root : a folder, or a URL such as `s3://bucket/prefix`
+    """
+    return Program(
+        name="mlflow",
+        command=(
+            *(sys.executable, "-m", "mlflow", "server"),
+            *("--host", LOOPBACK, "--port", str(port)),
+            *("--artifacts-destination", artifact_root),
+            # Two workers and more cost 44 ms on every request and 600 MB each.
+            *("--workers", "1"),
+        ),
+        environment={
+            "MLFLOW_BACKEND_STORE_URI": backend_url,  # holds the password, so not an argument
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 437 MB instead of 2.4 GB
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            # A proxy of the user's shell must not come between us and our own server.
+            "NO_PROXY": _with_loopback(os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""),
+            # Else it looks for a repository to tag its own start with.
+            "GIT_PYTHON_REFRESH": "quiet",
+        },
+        cwd=cwd,
+        # The command starts uvicorn as a child, and passes signals on only once that is up.
+        serves_by_child=True,
+        settled_s=10,
+    )
+
+
+def _with_loopback(no_proxy: str) -> str:
+    return ",".join(part for part in (no_proxy, LOOPBACK, "localhost") if part)
+
+
+def mlflow_url(port: int) -> str:
+    """Tracking URI."""
+    return f"http://{LOOPBACK}:{port}"
+
+
+def page_answers(url: str, *, timeout_s: float = 1.0) -> bool:
+    """GET of the URL gives 200; never through a proxy, since the server is our own."""
+    return _content(url, timeout_s=timeout_s) is not None
+
+
+def mlflow_answers(url: str, *, timeout_s: float = 3.0) -> bool:
+    """An MLflow answers, and its database behind it: not whoever says "OK" at that port.
+
+    Whose MLflow it is, its pages do not tell: `ports.listens` tells it of a process of ours.
+    """
+    try:
+        found = json.loads(
+            _content(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", timeout_s=timeout_s) or ""
+        )
+    except ValueError:
+        return False
+    return isinstance(found, dict) and isinstance(found.get("experiments"), list)
+
+
+def experiment_page(url: str, experiment: str) -> str:
+    """Where a browser finds the experiment's runs; the server's first page while it has no such experiment."""
+    asked = f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={experiment}"
+    try:
+        found = json.loads(_content(asked, timeout_s=3.0) or "")
+        return f"{url}/#/experiments/{found['experiment']['experiment_id']}/runs?{MLFLOW_VIEW}"
+    except (ValueError, KeyError, TypeError):
+        return url
+
+
+def _content(url: str, *, timeout_s: float) -> bytes | None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=timeout_s) as response:
+            return bytes(response.read()) if response.status == HTTPStatus.OK else None
+    except (OSError, HTTPException):
+        return None

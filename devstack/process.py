@@ -1,0 +1,131 @@
+"""Programs run as direct children, each in a process group of its own that is ended as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devstack.program import Program
+from mlops.domain.errors import ServerFailed
+
+_PR_SET_PDEATHSIG = 1
+POLL_S = 0.02
+"""Between two looks at a server that is starting; they take 40 ms to 10 s."""
+NO_WORDS = "(empty log)"
+_TAIL_BYTES = 64 * 1024
+
+
+# Looked up here, not between fork and exec, where no lock may be taken.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process a signal when its parent's thread ends; Linux only, else nothing."""
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, signal_number)
+
+
+def tail(path: Path, lines: int = 15, *, since: int = 0) -> str:
+    """The last lines of a log from byte `since` on, or a word that there are none.
+
+    A log that is shorter than that was rotated since: then all of it counts.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = since if since <= size else 0
+            file.seek(max(begin, size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return "(no log)"
+    return "\n".join(text.splitlines()[-lines:]) or NO_WORDS
+
+
+def log_size(path: Path) -> int:
+    """Bytes of a log; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+class Child:
+    """A running program with its log; ends with the `with` block, or with this process."""
+
+    def __init__(self, program: Program, *, log: Path) -> None:
+        self.program = program
+        self.log = log
+        self._signal = signal.Signals[f"SIG{program.stop_signal}"]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_begins = log_size(log)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                program.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=program.cwd,
+                env={**os.environ, **program.environment},
+                start_new_session=True,
+                user=program.user,
+                group=_group_of(program.user),
+                extra_groups=None if program.user is None else [],
+                preexec_fn=lambda: die_with_parent(self._signal),  # noqa: PLW1509
+            )
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+        """Return when `ready`. Raises ServerFailed with the log's end if it ends or takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            code = self.process.poll()
+            if code is not None:
+                message = f"{self.program.name} ended with {code} while starting:\n{self.said()}"
+                raise ServerFailed(message)
+            if time.monotonic() > deadline:
+                message = f"{self.program.name} did not answer within {timeout_s:.0f} s:\n{self.said()}"
+                raise ServerFailed(message)
+            time.sleep(POLL_S)
+
+    def said(self) -> str:
+        """The end of what it wrote since this start."""
+        return tail(self.log, since=self._log_begins)
+
+    def stop(self) -> None:
+        """Ask it to end, wait, then kill what is left of its group."""
+        if self.process.poll() is None:
+            self._send(self._signal, group=self.program.serves_by_child)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(self.program.stop_wait_s)
+        self._send(signal.SIGKILL, group=True)
+        self.process.wait()
+
+    def _send(self, number: signal.Signals, *, group: bool) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if group:
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _group_of(user: str | None) -> int | None:
+    if user is None:
+        return None
+    return pwd.getpwnam(user).pw_gid

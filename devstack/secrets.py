@@ -1,0 +1,77 @@
+"""Random secrets of a stack, made once and kept in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from mlops.domain.errors import ConfigurationError
+
+FILE = "secrets.json"
+"""Below the var folder."""
+LATER = frozenset({"admin_user", "admin_password"})
+"""Secrets that files of earlier versions lack; they are added."""
+
+
+def _random() -> str:
+    return secrets.token_urlsafe(24)  # 192 bits, of characters that stand in a URL as they are
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Secrets:
+    """What the servers of a stack are guarded with; never printed as a whole."""
+
+    postgres_password: str = field(default_factory=_random)
+    redis_password: str = field(default_factory=_random)
+    flower_user: str = "operator"
+    flower_password: str = field(default_factory=_random)
+    admin_user: str = "operator"
+    admin_password: str = field(default_factory=_random)
+    """Of the admin page's first user."""
+    supervisor_password: str = field(default_factory=_random)
+    """Of supervisord's control port, which may start any program."""
+
+    @property
+    def flower_basic_auth(self) -> str:
+        """`user:password`, as Flower wants it."""
+        return f"{self.flower_user}:{self.flower_password}"
+
+    @property
+    def admin_auth(self) -> str:
+        """`user:password` of the admin page's first user."""
+        return f"{self.admin_user}:{self.admin_password}"
+
+
+def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
+    """The secrets of this var folder, and whether they were made just now."""
+    path = var_dir / FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return _write(path, Secrets()), True
+    except (OSError, ValueError) as exc:
+        message = f"cannot read {path} ({exc}); mend its owner and mode, or start anew with `make clean`"
+        raise ConfigurationError(message) from exc
+    missing = [one.name for one in fields(Secrets) if not found.get(one.name)]
+    if missing and set(missing) <= LATER:
+        return _write(
+            path, Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
+        ), False
+    if missing:
+        message = f"{path} lacks {', '.join(missing)}; start anew with `make clean`"
+        raise ConfigurationError(message)
+    path.chmod(0o600)
+    return Secrets(**{one.name: found[one.name] for one in fields(Secrets)}), False
+
+
+def _write(path: Path, made: Secrets) -> Secrets:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(asdict(made), file, indent=1)
+    new.replace(path)  # a half-written file of secrets would lock us out of our own servers
+    return made

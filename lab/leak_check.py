@@ -1,0 +1,127 @@
+"""What the documented random split promises of a strategy, and what the dates after the training keep of it.
+
+Reads and trains, and writes nothing. Called by `acis leak-check` and `acis evaluate-training`; a training with
+`leak_check` measures the same beside its version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+from mlops.domain.errors import InsufficientData
+from mlops.domain.promotion.findings import RANDOM_SPLIT_GAP, Finding, held_back
+from mlops.domain.promotion.policy import Decision, decide
+from mlops.domain.training.metrics import majority_class_share
+from mlops.domain.training.random_split import NAIVE_GATE, RandomSplit
+from mlops.domain.training.splits import split_by_date
+from mlops.stages.as_of import resolve_as_of
+from mlops.stages.fitting import fit
+from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.leakage_checks import scrutinise
+from mlops.stages.scoring import judge, positive_probability
+from mlops.stages.side_control import SideControl
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import FeatureSource, TrainingControl
+
+TRAININGS = 2
+"""Of one check: the honest one, and the recipe's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakCheck:
+    """Both splits of one strategy as of one date."""
+
+    strategy: str
+    label: str
+    as_of: date
+    train_start: date
+    train_end: date
+    holdout_start: date
+    holdout_end: date
+    n_train: int
+    n_holdout: int
+    random_split: RandomSplit
+    gap: float
+    """Accuracy of the random split over the honest one."""
+    metrics: Mapping[str, float]
+    """Of the honest split."""
+    naive_promotes: bool
+    """The random split's accuracy reaches the documented gate."""
+    decision: str
+    """What the policy decides about the honest split's version where there is no champion."""
+    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    is_leak: bool
+    """The gap reaches the policy's bound."""
+    words: str
+    """What the gap means."""
+
+
+def check_leak(
+    source: FeatureSource,
+    strategy: Strategy,
+    *,
+    as_of: date | None,
+    today: date,
+    settings: Settings,
+    control: TrainingControl,
+) -> LeakCheck:
+    """Train twice with the strategy's parameters. Raises EmptyWindow, MissingColumn, InsufficientData, SingleClass."""
+    as_of = resolve_as_of(as_of, strategy, source, today=today)
+    policy = strategy.training
+    rows = read_labelled(source, strategy, as_of=as_of)
+    split = split_by_date(
+        rows.dates,
+        rows.known,
+        horizon_dates=policy.horizon_dates,
+        holdout_dates=policy.holdout_dates,
+        embargo_dates=policy.embargo_dates,
+    )
+    first = SideControl(control, number=0, total=TRAININGS, unit="rounds")
+    model = fit(policy, rows, split, settings=settings, control=first).model
+    evaluation = judge(
+        strategy,
+        rows,
+        split.holdout,
+        positive_probability(model, rows.x[split.holdout]),
+        train_positive_share=majority_class_share(rows.y[split.train]),
+    )
+    asked = replace(strategy, training=replace(policy, leak_check=True, folds=0))
+    second = SideControl(control, number=1, total=TRAININGS, unit="rounds")
+    scrutiny = scrutinise(asked, rows, split, evaluation, as_of=as_of, settings=settings, control=second)
+    if scrutiny.random_split is None:
+        raise InsufficientData("; ".join(scrutiny.notes))
+    decision = _decision(strategy, evaluation.metrics, scrutiny.findings)
+    return LeakCheck(
+        strategy=strategy.name,
+        label=policy.label,
+        as_of=as_of,
+        train_start=split.first_train,
+        train_end=split.last_train,
+        holdout_start=split.first_holdout,
+        holdout_end=split.last_holdout,
+        n_train=int(split.train.sum()),
+        n_holdout=int(split.holdout.sum()),
+        random_split=scrutiny.random_split,
+        gap=scrutiny.random_split.gap,
+        metrics=evaluation.metrics,
+        naive_promotes=scrutiny.random_split.accuracy >= NAIVE_GATE,
+        decision=decision.decision,
+        reasons=decision.reasons,
+        findings=scrutiny.findings,
+        is_leak=scrutiny.random_split.gap >= strategy.findings.random_split_gap,
+        words=scrutiny.random_split.words(bound=strategy.findings.random_split_gap),
+    )
+
+
+def _decision(strategy: Strategy, metrics: Mapping[str, float], findings: tuple[Finding, ...]) -> Decision:
+    """As a training by this policy would be decided: it knows the gap only where it measures it."""
+    known = [found for found in findings if found.code != RANDOM_SPLIT_GAP or strategy.training.leak_check]
+    decision = decide(strategy.promotion, metrics=metrics, incumbent=None)
+    return held_back(decision, known, strategy.promotion.accepted_findings)

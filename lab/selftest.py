@@ -1,0 +1,190 @@
+"""How often a policy fires on the strategy's own past: as it was, and with a change of known size planted; pure.
+
+A placebo is a check of a past date as if it were today: same windows, same rules, same code. A change is planted
+in its current window alone:
+
+    mean    x + size · standard deviation of the reference, in all features, in half of them, or in one
+    scale   mean + (x - mean) · (1 + size), in all features; mean: of the current window
+
+Features that are constant in the reference, and texts, have nothing to move and stay as they are. Persistence and
+cooldown play no part: a check is looked at alone. Called by `acis selftest`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import numpy as np
+
+from lab.placebo_check import Fired, PlaceboCheck
+from lab.placebos import disjoint_checks
+from lab.planting import moved, spreads_of, stretched
+from mlops.domain.drift.intervals import Rate, rate_of
+from mlops.domain.drift.weights import Weights
+from mlops.domain.frame import FeatureFrame
+from mlops.domain.policies import Strategy
+
+Change = Literal["mean", "scale"]
+Where = Literal["all", "half", "one"]
+Curve = tuple[Change, Where]
+
+#: What is planted, each in every size.
+CURVES: tuple[Curve, ...] = (("mean", "all"), ("mean", "half"), ("mean", "one"), ("scale", "all"))
+#: The power at which a shift counts as seen.
+POWER = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerPoint:
+    """How often the checks fired with one change planted; size 0: with none."""
+
+    change: Change
+    where: Where
+    size: float
+    calibrated: Rate
+    raw: Rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallestShift:
+    """From which size on a curve is at POWER, between the sizes by a straight line. None: beyond the largest one."""
+
+    change: Change
+    where: Where
+    calibrated: float | None
+    raw: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selftest:
+    """What the placebos said."""
+
+    strategy: str
+    rule: str
+    """In force"""
+    alpha: float
+    alert_share: float
+    first: date
+    """Of the placebos"""
+    last: date
+    n_placebos: int
+    n_disjoint: int
+    """Placebos that share no date: the intervals take them for as many independent looks"""
+    n_insufficient: int
+    insufficient_reason: str | None
+    """Of the first of them"""
+    calibrated: Rate
+    """Alarms with nothing planted: those of drift that the past really had, too, so the false ones are no more."""
+    raw: Rate
+    points: tuple[PowerPoint, ...]
+    smallest: tuple[SmallestShift, ...]
+
+
+def selftest(
+    strategy: Strategy,
+    past: FeatureFrame,
+    placebos: Sequence[date],
+    *,
+    sizes: Sequence[float],
+    rng: np.random.Generator,
+    weights: Weights | None = None,
+    track: Callable[[Iterable[date]], Iterable[date]] = iter,
+) -> Selftest:
+    """Check every placebo, once as it was and once with each change of each size.
+
+    past : all rows with their dates, ascending      sizes : ascending, above 0
+    `rng` chooses which features half and one are, per placebo. `weights`: of the
+    features, where they do not count alike. `track` may show progress.
+    """
+    plain: list[Fired] = []
+    planted: dict[tuple[Curve, float], list[Fired]] = {key: [] for key in itertools.product(CURVES, sizes)}
+    for day in track(placebos):
+        fired, by_change = _placebo(strategy, past, day, sizes=sizes, rng=rng, weights=weights)
+        plain.append(fired)
+        for key, found in by_change.items():
+            planted[key].append(found)
+    n = disjoint_checks(placebos, strategy.data)
+    rates = {key: _rates(found, n) for key, found in planted.items()}
+    none = _rates(plain, n)
+    insufficient = [fired for fired in plain if fired.calibrated == "insufficient"]
+    return Selftest(
+        strategy=strategy.name,
+        rule=strategy.drift.rule,
+        alpha=strategy.drift.alpha,
+        alert_share=strategy.drift.alert_share,
+        first=min(placebos),
+        last=max(placebos),
+        n_placebos=len(plain),
+        n_disjoint=n,
+        n_insufficient=len(insufficient),
+        insufficient_reason=insufficient[0].reason if insufficient else None,
+        calibrated=none[0],
+        raw=none[1],
+        points=tuple(
+            PowerPoint(change=curve[0], where=curve[1], size=size, calibrated=pair[0], raw=pair[1])
+            for (curve, size), pair in rates.items()
+        ),
+        smallest=tuple(
+            SmallestShift(
+                change=curve[0],
+                where=curve[1],
+                calibrated=_reached(sizes, [none[0].share, *(rates[curve, size][0].share for size in sizes)]),
+                raw=_reached(sizes, [none[1].share, *(rates[curve, size][1].share for size in sizes)]),
+            )
+            for curve in CURVES
+        ),
+    )
+
+
+def _placebo(
+    strategy: Strategy,
+    past: FeatureFrame,
+    day: date,
+    *,
+    sizes: Sequence[float],
+    rng: np.random.Generator,
+    weights: Weights | None,
+) -> tuple[Fired, dict[tuple[Curve, float], Fired]]:
+    check = PlaceboCheck(past, day, data=strategy.data, drift=strategy.drift, weights=weights)
+    spreads = spreads_of(check.reference)
+    order = [str(name) for name in rng.permutation(sorted(spreads))]
+    which: dict[Where, list[str]] = {"all": order, "half": order[: math.ceil(len(order) / 2)], "one": order[:1]}
+    found: dict[tuple[Curve, float], Fired] = {}
+    for size in sizes:
+        frames: dict[Change, FeatureFrame] = {
+            "mean": moved(check.current, {name: size * spread for name, spread in spreads.items()}),
+            "scale": stretched(check.current, spreads, 1 + size),
+        }
+        for change, frame in frames.items():
+            distances, drifted = check.distances(frame), check.psi.drifted(frame)
+            for where, names in which.items():
+                if (change, where) in CURVES:
+                    found[(change, where), size] = check.fired(
+                        {name: distances[name] for name in names if name in distances},
+                        {name: drifted[name] for name in names},
+                    )
+    return check.fired({}, {}), found
+
+
+def _rates(fired: Sequence[Fired], n: int) -> tuple[Rate, Rate]:
+    """Of the calibrated rule, of the raw one. `insufficient` did not fire."""
+    total = len(fired)
+    calibrated = sum(one.calibrated == "drifted" for one in fired) / total
+    raw = sum(one.raw == "drifted" for one in fired) / total
+    return rate_of(calibrated, n), rate_of(raw, n)
+
+
+def _reached(sizes: Sequence[float], shares: Sequence[float]) -> float | None:
+    """The first size, 0 included, from which on a straight line between the shares is at POWER."""
+    points = list(zip([0.0, *sizes], shares, strict=True))
+    if shares[0] >= POWER:
+        return 0.0
+    for (low, before), (high, after) in itertools.pairwise(points):
+        if after >= POWER:
+            return low + (high - low) * (POWER - before) / (after - before)
+    return None

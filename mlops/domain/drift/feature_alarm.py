@@ -1,0 +1,181 @@
+"""Has the feed of a single feature broken? Beside the panel's verdict, which takes all features together; pure.
+
+    m(t)      = mean of the feature's finite values on date t; of a text, the share of each category
+    jump      = mean of m over the newest L dates - mean of m over the H dates before,  (L, H) = (1, 1), (1, 5), (5, 5)
+    surprise  = | jump less what the other features' jumps say of it |
+    size      = the surprise over what it stayed below on 95 % of the feature's own earlier dates, and over the root of
+                how much larger than usual the panel's median is that day; the largest of the three
+    p         = (1 + earlier weeks in which any feature's size reached this one) / (1 + earlier weeks)
+
+When a market moves, returns, momentum and volatility move together, each as the others let expect; a broken feed moves
+alone. What the others say is the linear regression on them, all at once: row f of the inverse of the jumps' correlation
+matrix (with a ridge, so that doubled columns have one), over its diagonal.
+
+A week is five dates in a row, so p holds for all features together and for a check on each of five dates: where the
+past repeats itself, at most a share `alpha` of weeks has an alarm. It is the single-step maxT of Westfall and Young
+(1993, Resampling-Based Multiple Testing, section 2.3) with the strategy's own past in place of resamples, dates whole
+and features together. A feature that has an alarm is left out of what the others are compared with. A jump is seen in
+the week in which it comes: what lasts becomes the new level, which the verdict and PSI compare with the reference.
+Missing values have findings of their own. Why so: docs/decisions/0037. Called by `calibration`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops.domain.frame import Floats
+
+Integers = npt.NDArray[np.int64]
+
+#: Newest dates, and dates before them: a series that wanders jumps from one day to the next, one that is new each day
+#: between two weeks.
+SPANS = ((1, 1), (1, 5), (5, 5))
+#: Dates in a week.
+WEEK = 5
+#: Added to the diagonal of the jumps' correlation matrix: its inverse is there for columns that are the same, too.
+_RIDGE = 0.02
+_LARGEST = 1e150
+#: In a panel of fewer features the median is a feature's own.
+_LEAST_PANEL = 5
+#: A jump is measured in what it is below on this share of a feature's own dates.
+_USUAL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureJumps:
+    """How each feature jumped at the check, among all features' jumps of earlier weeks."""
+
+    alpha: float
+    """At most this share of weeks without a broken feed has an alarm."""
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    """In what is usual for the feature; infinite where it never moved before"""
+    p_values: Mapping[str, float] = field(default_factory=dict)
+    """For all features and five daily checks together"""
+    critical: float | None = None
+    """The size above which p is at most alpha"""
+    n_weeks: int = 0
+    """Earlier ones, each beginning a date after the one before"""
+    missing: str | None = None
+    """Why no jump was looked for, in words"""
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """Features whose feed has probably broken, the largest jump first."""
+        return tuple(sorted((name for name, p in self.p_values.items() if p <= self.alpha), key=self._by_size))
+
+    def _by_size(self, name: str) -> tuple[float, str]:
+        return -self.sizes[name], name
+
+
+def date_means(values: Floats, starts: Integers) -> Floats:
+    """(f, days) mean of each date's finite values; a date without any has that of the date before.
+
+    values : (f, rows) date by date      starts : (days,) first row of each date
+    """
+    finite = np.isfinite(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if finite.all():
+            counted = np.diff(starts, append=values.shape[1])
+            return np.asarray(np.add.reduceat(values, starts, axis=1) / counted)
+        total = np.add.reduceat(np.where(finite, values, 0.0), starts, axis=1)
+    n = np.add.reduceat(finite, starts, axis=1, dtype=np.int64)
+    means = total / np.maximum(n, 1)
+    last = np.maximum.accumulate(np.where(n > 0, np.arange(len(starts)), -1), axis=1)
+    first = np.argmax(n > 0, axis=1)[:, np.newaxis]
+    return np.asarray(np.take_along_axis(means, np.where(last < 0, first, last), axis=1))
+
+
+def jumps(series: Floats) -> Floats:
+    """(spans, …, days - 9) at each date that has enough dates before it; none of fewer than 10. series : (…, days)"""
+    with np.errstate(over="ignore", invalid="ignore"):
+        added = np.cumsum(series - series[..., :1], axis=-1)
+    added = np.concatenate([np.zeros((*series.shape[:-1], 1)), added], axis=-1)
+    n, first = series.shape[-1], max(newest + before for newest, before in SPANS)
+    if n < first:
+        return np.empty((len(SPANS), *series.shape[:-1], 0))
+
+    def mean(after: int, length: int) -> Floats:
+        """Over `length` dates, the last of them `after` dates before each one."""
+        end = slice(first - after, n + 1 - after)
+        start = slice(first - after - length, n + 1 - after - length)
+        return np.asarray((added[..., end] - added[..., start]) / length)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = [mean(0, newest) - mean(newest, before) for newest, before in SPANS]
+    # Squares of what is kept are finite.
+    return np.clip(np.nan_to_num(np.stack(found), nan=0.0), -_LARGEST, _LARGEST)
+
+
+def rank_jumps(found: Mapping[str, Floats], *, alpha: float) -> FeatureJumps:
+    """The check's jumps, which come last, among those of earlier weeks. found : (spans, dates) of each feature"""
+    if not found:
+        return FeatureJumps(alpha=alpha, missing="no feature is in the history and in both windows")
+    if alpha <= 0:
+        return FeatureJumps(alpha=alpha, missing="drift.feature_alpha is 0")
+    table = np.stack(list(found.values()))
+    # The newest week is not part of its own past.
+    n_weeks = max(0, table.shape[-1] - 2 * WEEK + 1)
+    if n_weeks < _least_weeks(alpha):
+        words = f"the dates hold {n_weeks} earlier weeks; an alarm at {alpha:g} needs {_least_weeks(alpha)}"
+        return FeatureJumps(alpha=alpha, n_weeks=n_weeks, missing=words)
+    sizes = _sizes(table)
+    weekly = np.sort(np.max([sizes.max(axis=0)[i : i + n_weeks] for i in range(WEEK)], axis=0))
+    left, own, ranked = list(found), sizes[:, -1], {}
+    while left:
+        p_values = (1 + n_weeks - np.searchsorted(weekly, own, side="left")) / (1 + n_weeks)
+        most = int(np.argmax(own))
+        if p_values[most] > alpha:
+            break
+        ranked[left.pop(most)] = float(own[most]), float(p_values[most])
+        table = np.delete(table, most, axis=0)
+        own = _sizes(table)[:, -1] if left else own
+    ranked |= {name: (float(size), float(p)) for name, size, p in zip(left, own, p_values, strict=False)}
+    allowed = math.floor(alpha * (1 + n_weeks) + 1e-9) - 1
+    return FeatureJumps(
+        alpha=alpha,
+        sizes={name: ranked[name][0] for name in found},
+        p_values={name: ranked[name][1] for name in found},
+        critical=float(weekly[::-1][allowed]),
+        n_weeks=n_weeks,
+    )
+
+
+def _sizes(found: Floats) -> Floats:
+    """(f, dates) the largest of the spans, in what is usual. found : (f, spans, dates) signed jumps"""
+    return np.asarray(np.max([_sizes_of(found[:, i]) for i in range(len(SPANS))], axis=0))
+
+
+def _sizes_of(found: Floats) -> Floats:
+    """(f, dates). found : (f, dates) of one span"""
+    spread = np.sqrt(np.mean(found[:, :-WEEK] ** 2, axis=1, keepdims=True))
+    with np.errstate(over="ignore"):
+        jumped = np.clip(found / np.where(spread > 0, spread, 1.0), -_LARGEST, _LARGEST)
+    past = jumped[:, :-WEEK]
+    together = np.linalg.inv(past @ past.T / past.shape[1] + _RIDGE * np.eye(len(jumped)))
+    surprise = np.abs(together @ jumped) / np.diag(together)[:, np.newaxis]
+    past = surprise[:, :-WEEK]
+    place = min(math.ceil(_USUAL * past.shape[1]), past.shape[1] - 1)
+    usual = np.partition(past, place, axis=1)[:, place]
+    # What moves on fewer days than one in twenty is measured in its largest move.
+    usual = np.where(usual > 0, usual, past.max(axis=1))[:, np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sizes = np.where(surprise > 0, surprise / usual, 0.0)
+    return sizes if len(sizes) < _LEAST_PANEL else sizes / np.sqrt(_turbulence(sizes))
+
+
+def _turbulence(sizes: Floats) -> Floats:
+    """(dates,) the median of the features over what it usually is, at least 1."""
+    medians = np.median(sizes, axis=0)
+    usual = float(np.median(medians))
+    finite = np.where(np.isfinite(medians), medians, usual)
+    return np.maximum(finite / usual, 1.0) if usual > 0 else np.ones(len(medians))
+
+
+def _least_weeks(alpha: float) -> int:
+    """Weeks below which no rank reaches alpha."""
+    return max(math.ceil(1 / alpha) - 1, 1)

@@ -1,0 +1,111 @@
+"""From features to a verdict; pure.
+
+`raw` is the documented rule: the share of features that drifted by PSI, each counted alike, at or above the alert
+share. On
+real prices it fires on most calm days, because pooled rows of one day are not independent; that is measured
+in docs/statistics.md. `calibrated` asks for the same share, of the champion's importance where the policy says so, so
+that the threshold keeps its meaning, and for a shift that is extreme among all earlier ones (`calibration`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mlops.domain.drift.calibration import Calibration
+
+Verdict = Literal["drifted", "stable", "insufficient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureVerdict:
+    """What the statistics say of one feature."""
+
+    name: str
+    drifted_ks: bool
+    drifted_psi: bool
+    weight: float = 1.0
+    """How much it counts in the share of the calibrated rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The verdict of a check, in words too."""
+
+    verdict: Verdict
+    share: float
+    """Of the features by PSI, each counted alike or with its weight."""
+    reason: str
+    share_of: str = "of the features"
+    """What `share` is a share of, in words."""
+
+
+def raw_verdict(
+    features: list[FeatureVerdict], *, alert_share: float, n_current: int, min_current_rows: int
+) -> Decision:
+    """The documented rule, where every feature counts alike; `insufficient` where the current window is too small to
+    say anything.
+    """
+    alike = [replace(feature, weight=1.0) for feature in features]
+    return weighted_verdict(alike, alert_share=alert_share, n_current=n_current, min_current_rows=min_current_rows)
+
+
+def weighted_verdict(
+    features: list[FeatureVerdict], *, alert_share: float, n_current: int, min_current_rows: int
+) -> Decision:
+    """The same with each feature's weight; where none counts anything, all count alike."""
+    if not any(feature.weight > 0 for feature in features):
+        features = [replace(feature, weight=1.0) for feature in features]
+    n_drifted = sum(feature.drifted_psi for feature in features)
+    total = sum(feature.weight for feature in features)
+    share = sum(feature.weight for feature in features if feature.drifted_psi) / total
+    is_weighted = any(feature.weight != features[0].weight for feature in features)
+    share_of = "of the champion's importance" if is_weighted else "of the features"
+    if n_current < min_current_rows:
+        return Decision(
+            verdict="insufficient",
+            share=share,
+            reason=f"the current window has {n_current} rows; a verdict needs {min_current_rows}, and no window up to "
+            f"data.max_current_days has so many: load more names or dates, raise max_current_days, or lower "
+            f"min_current_rows",
+            share_of=share_of,
+        )
+    at_or_above = share >= alert_share
+    counted = f"{share:.0%} {share_of}" if is_weighted else f"{share:.0%}"
+    return Decision(
+        verdict="drifted" if at_or_above else "stable",
+        share=share,
+        reason=f"{n_drifted} of {len(features)} features ({counted}) moved by PSI; "
+        f"the alert threshold is {alert_share:.0%}",
+        share_of=share_of,
+    )
+
+
+def calibrated_verdict(counted: Decision, calibration: Calibration, *, alert_share: float) -> Decision:
+    """`drifted` where the share reaches its threshold and the shift is extreme at alpha; both are needed.
+
+    `counted`: by the share alone, weighted or not.
+    """
+    if counted.verdict == "insufficient":
+        return counted
+    if calibration.p_value is None:
+        missing = f"the shift cannot be compared with earlier ones: {calibration.missing}"
+        return replace(counted, verdict="insufficient", reason=missing)
+    p = f"p {calibration.p_value:.3g} among {calibration.n_placements} earlier windows"
+    # A feature moves and a strategy drifts: "stable: 90% drifted" reads as a contradiction.
+    share = f"{counted.share:.0%} {counted.share_of} moved by PSI"
+    if counted.verdict == "stable":
+        reason = f"{share}, below the alert threshold of {alert_share:.0%} ({p})"
+        return replace(counted, verdict="stable", reason=reason)
+    if calibration.is_extreme:
+        reason = f"so large a shift is rare here ({p}); {share}"
+        return replace(counted, verdict="drifted", reason=reason)
+    reason = f"so large a shift is usual here ({p}, above {calibration.alpha:g}); {share}"
+    return replace(counted, verdict="stable", reason=reason)
+
+
+def difference(raw: Decision, calibrated: Decision) -> str | None:
+    """Why the two rules do not say the same; None where they do."""
+    if raw.verdict == calibrated.verdict:
+        return None
+    return f"the raw rule says {raw.verdict}, the calibrated one {calibrated.verdict}: {calibrated.reason}"

@@ -1,0 +1,119 @@
+"""What earlier checks would have decided under another policy, from the few figures that each left; pure.
+
+Rule, alert share, alpha, persistence and cooldown can be changed after the fact. What a feature's PSI must reach,
+the windows and the weights cannot: the share was counted with them. Called by the page that edits a policy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Generic, Protocol, TypeVar
+
+from mlops.domain.drift.alarm import settle_alarm
+from mlops.domain.drift.calibration import least_placements
+from mlops.domain.drift.verdict import Verdict
+from mlops.domain.policies import DriftPolicy
+
+
+class CheckFigures(Protocol):
+    """What the ledger keeps of a check beside its report."""
+
+    @property
+    def as_of(self) -> date | None:
+        """Its day."""
+
+    @property
+    def raw_verdict(self) -> str | None:
+        """Of the documented rule then."""
+
+    @property
+    def share(self) -> float | None:
+        """Of the features, drifted by PSI."""
+
+    @property
+    def p_value(self) -> float | None:
+        """Of the shift among earlier ones; None: it could not be compared."""
+
+    @property
+    def alpha(self) -> float | None:
+        """The level then."""
+
+    @property
+    def n_placements(self) -> int | None:
+        """Earlier shifts that it was, or could have been, compared with."""
+
+
+Check = TypeVar("Check", bound=CheckFigures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided(Generic[Check]):
+    """A check and what a policy makes of it."""
+
+    check: Check
+    verdict: Verdict | None
+    """None: the check left too little to say"""
+    retrains: bool
+    """A retraining would have followed, if each that did came to its end at once"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay(Generic[Check]):
+    """Earlier checks under one policy."""
+
+    decided: tuple[Decided[Check], ...]
+    """In the order of the checks"""
+    counts: Counter[str] = field(default_factory=Counter)
+    """By verdict"""
+    n_retrainings: int = 0
+
+
+def verdict_under(check: CheckFigures, policy: DriftPolicy) -> Verdict | None:
+    """The rules of `mlops.domain.drift.verdict` on a check's figures."""
+    if check.share is None or check.raw_verdict is None:
+        return None
+    if check.raw_verdict == "insufficient":
+        return "insufficient"  # too few rows, whatever the threshold
+    is_at_or_above = check.share >= policy.alert_share
+    if policy.rule == "raw":
+        return "drifted" if is_at_or_above else "stable"
+    if check.p_value is None:
+        return None if _lacked_for_its_alpha_alone(check, policy.alpha) else "insufficient"
+    if check.n_placements is not None and check.n_placements < least_placements(policy.alpha):
+        return "insufficient"
+    return "drifted" if is_at_or_above and check.p_value <= policy.alpha else "stable"
+
+
+def _lacked_for_its_alpha_alone(check: CheckFigures, alpha: float) -> bool:
+    """Too few earlier shifts for the level then, enough for this one: a p was not computed, and could have been."""
+    if check.alpha is None or check.n_placements is None:
+        return False
+    return least_placements(alpha) <= check.n_placements < least_placements(check.alpha)
+
+
+def replay(checks: Sequence[Check], policy: DriftPolicy) -> Replay[Check]:
+    """Every check under the policy. checks : oldest first
+
+    Of several checks of one day the newest counts towards persistence, as in the drift stage.
+    """
+    decided: list[Decided[Check]] = []
+    by_day: dict[date, Verdict] = {}
+    last_retrained: date | None = None
+    for check in checks:
+        verdict = verdict_under(check, policy)
+        retrains = False
+        if verdict is not None and check.as_of is not None:
+            earlier = [by_day[day] for day in sorted(by_day, reverse=True) if day < check.as_of]
+            alarm = settle_alarm(verdict, earlier, policy, as_of=check.as_of, last_retrained=last_retrained)
+            retrains = alarm.retrain
+            by_day[check.as_of] = verdict
+            last_retrained = check.as_of if retrains else last_retrained
+        decided.append(Decided(check=check, verdict=verdict, retrains=retrains))
+    return Replay(
+        decided=tuple(decided),
+        counts=Counter(one.verdict for one in decided if one.verdict is not None),
+        n_retrainings=sum(one.retrains for one in decided),
+    )

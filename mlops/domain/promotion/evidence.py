@@ -1,0 +1,357 @@
+"""What a decision was made from, and the decision as a function of it: so it can be made again from the ledger.
+
+Pure; called by the promote stage, which gathers the `Facts`, and by `acis explain`, which replays. Evidence is one
+JSON object: the facts as they were, and under `DERIVED` what follows from them. Its digest covers both.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mlops.domain.policies import PromotionPolicy
+from mlops.domain.promotion.arrays import decoded, encoded
+from mlops.domain.promotion.date_parts import Parts, has_parts
+from mlops.domain.promotion.error_budget import Allowance, allowance, other_looks, paid_already
+from mlops.domain.promotion.findings import Finding, held_back
+from mlops.domain.promotion.gates import GateResult, apply_gates
+from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, missing_p_value
+from mlops.domain.promotion.policy import Decision, Incumbent, MissedGate, decide, overridden, stopped
+from mlops.domain.training.fingerprint import canonical_json, evidence_digest
+
+LAYOUT = 4
+"""Of the evidence. 1 does not hold what it was computed from; 2 was decided without a floor and an error budget; the
+p-values of 3 do not have what blocks miss of overlapping labels."""
+_REPLAYABLE = (2, 3, LAYOUT)
+_BUDGETED, _SEES_OVERLAP = 3, 4
+"""The first layouts with an error budget, and with p-values that see the overlap of labels."""
+DERIVED = ("decision", "reasons", "gates", "champion_gates", "test", "untestable", "missed_gates", "error", "looks")
+_SINCE_3 = ("p_value", "level")
+"""What a test says since layout 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonDates:
+    """Both models on the held-out dates that neither was trained on."""
+
+    first: str
+    last: str
+    n_dates: int
+    n_rows: int
+    data_fingerprint: str
+    """Of the challenger's features, labels and dates of these rows."""
+    champion_data_fingerprint: str
+    is_enough: bool
+    """Whether the champion can be held to its gates on them: at least two label horizons."""
+    challenger: Mapping[str, float]
+    """Metrics on these dates."""
+    champion: Mapping[str, float]
+    parts_challenger: Parts | None
+    """What each date contributes to the main metric; None where it has no parts here (`why_no_parts`)."""
+    parts_champion: Parts | None
+    why_no_parts: str | None = None
+    predictions_challenger: str | None = None
+    """SHA-256 of the challenger's probabilities of these rows."""
+    predictions_champion: str | None = None
+    gate_parts: Mapping[str, Parts] = field(default_factory=dict)
+    """What each date contributes to the gates that the champion misses, as far as they have parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All that a decision uses."""
+
+    kind: str
+    as_of: str | None
+    """Date of the decision: the challenger's own."""
+    version: str
+    metrics: Mapping[str, float]
+    """Of the challenger, as its training logged them."""
+    model_sha256: str | None
+    data_fingerprint: str | None
+    """Of the challenger's training."""
+    holdout: tuple[str | None, str | None]
+    champion: Mapping[str, Any]
+    """version (None where there is none), seq, model_sha256, trained_as_of, age_days, unusable."""
+    policy: PromotionPolicy
+    horizon_dates: int
+    seed: int
+    tuning_trials: int
+    """Of this training; 0 where it was not tuned."""
+    earlier_challengers: tuple[Mapping[str, Any], ...]
+    """Decisions about challengers of this champion within the look-back, oldest first: version, model_sha256, rows and
+    predictions (digests), level, metric and margin of the test, and the gates that the champion missed. Layout 2 has
+    their versions."""
+    code: Mapping[str, str | None]
+    """version, commit."""
+    common: CommonDates | None = None
+    """None where nothing was compared."""
+    verdict: tuple[str, str] | None = None
+    """Decision and reason that need no gates: it is the champion, it is older than it, it cannot be compared."""
+    suspicions: tuple[Finding, ...] = ()
+    """What was too good to be true; the policy names those that are accepted."""
+    findings: tuple[str, ...] = ()
+    """What a person should know beside the reasons."""
+    stops: tuple[str, ...] = ()
+    """Why nothing of the strategy is promoted now: what is wrong with the registry."""
+    override: Mapping[str, str] | None = None
+    """actor and reason of a person who wants the version in Production whatever it fails; None: it is judged."""
+    error_spent: float = 0.0
+    """Levels that the strategy's decisions of the 365 days before have spent."""
+
+
+def evidence_of(facts: Facts) -> dict[str, Any]:
+    """The facts and what follows from them, as JSON. Metrics that are no finite number are left out."""
+    given = asdict(facts)
+    given |= {"evidence": LAYOUT, "metrics": _finite(facts.metrics), "policy": asdict(facts.policy)}
+    if facts.common is not None:
+        common = given["common"]
+        common |= {"challenger": _finite(facts.common.challenger), "champion": _finite(facts.common.champion)}
+        for name in ("parts_challenger", "parts_champion"):
+            parts = getattr(facts.common, name)
+            common[name] = None if parts is None else _encoded(parts)
+        common["gate_parts"] = {metric: _encoded(parts) for metric, parts in facts.common.gate_parts.items()}
+    return concluded(given)
+
+
+def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """The same facts with what follows from them, computed anew. What the evidence says of it is not looked at."""
+    # As a JSON column gives it back, so that the first time and every later one see the same values.
+    facts: dict[str, Any] = json.loads(
+        canonical_json({key: value for key, value in evidence.items() if key not in DERIVED})
+    )
+    return facts | (_concluded_without_budget(facts) if facts["evidence"] < _BUDGETED else _concluded(facts))
+
+
+def _concluded(facts: Mapping[str, Any]) -> dict[str, Any]:
+    others, allowed = _other_looks(facts), _allowance(facts)
+    test = None
+    if facts["verdict"] is None:
+        # Where there is a budget, each earlier challenger has paid for its look.
+        looks = max(1, facts["tuning_trials"]) + (len(others) if allowed is None else 0)
+        test = _test(facts, looks=looks, level=None if allowed is None else allowed.test)
+    missed = _missed(facts, allowed)
+    decision = _decision(facts, test, missed)
+    return {
+        **_said(facts, decision, test, counted=_counted(facts, test, others, is_paid=allowed is not None)),
+        "missed_gates": [asdict(one) for one in missed],
+        "error": None if allowed is None else asdict(allowed),
+        "looks": list(others),
+    }
+
+
+def _concluded_without_budget(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """As layout 2 was decided: every earlier version is a look, and a gate that the champion misses is enough."""
+    test = _test(facts, looks=max(1, facts["tuning_trials"]) + len(facts["earlier_challengers"]), level=None)
+    said = _said(facts, _decision(facts, test, None), test, counted=())
+    if said["test"] is not None:
+        said["test"] = {name: value for name, value in said["test"].items() if name not in _SINCE_3}
+    return said
+
+
+def _said(
+    facts: Mapping[str, Any],
+    decision: Decision,
+    test: PairedTest | Untestable | None,
+    *,
+    counted: tuple[str, ...],
+) -> dict[str, Any]:
+    return {
+        "decision": decision.decision,
+        "reasons": [*decision.reasons, *counted, *facts["findings"]],
+        "gates": _gates(decision.gates),
+        "champion_gates": _gates(decision.champion_gates),
+        "test": asdict(test) if isinstance(test, PairedTest) else None,
+        "untestable": test.words if isinstance(test, Untestable) else None,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A decision made again from its evidence."""
+
+    digest: str
+    """Of what came out now."""
+    agrees: bool
+    words: str
+
+
+def replay(evidence: Mapping[str, Any], digest: str) -> Replay | None:
+    """Make the decision again; None for evidence that does not hold what it was computed from."""
+    if evidence.get("evidence") not in _REPLAYABLE:
+        return None
+    stored = evidence_digest(evidence)
+    if stored != digest:
+        return Replay(
+            digest=stored,
+            agrees=False,
+            words=f"the evidence was changed: its digest is {stored}, recorded was {digest}",
+        )
+    again = evidence_digest(concluded(evidence))
+    if again == digest:
+        words = f"computed again from the ledger alone: the same decision, byte for byte (digest {digest})"
+        return Replay(digest=again, agrees=True, words=words)
+    words = f"computed again from the ledger alone it differs: digest {again}, recorded was {digest}"
+    return Replay(digest=again, agrees=False, words=words)
+
+
+def _decision(
+    facts: Mapping[str, Any], test: PairedTest | Untestable | None, missed: tuple[MissedGate, ...] | None
+) -> Decision:
+    policy = _policy(facts)
+    if facts["verdict"] is not None:
+        answer, why = facts["verdict"]
+        decision = Decision(decision=answer, reasons=(why,), gates=())
+    else:
+        decision = decide(policy, metrics=facts["metrics"], incumbent=_incumbent(facts, test, missed))
+    decision = held_back(decision, [Finding(**one) for one in facts["suspicions"]], policy.accepted_findings)
+    # Evidence of earlier versions has neither.
+    return stopped(overridden(decision, facts.get("override")), facts.get("stops", ()))
+
+
+def _incumbent(
+    facts: Mapping[str, Any], test: PairedTest | Untestable | None, missed: tuple[MissedGate, ...] | None
+) -> Incumbent | None:
+    champion, common = facts["champion"], facts["common"]
+    if champion["version"] is None:
+        return None
+    is_judged = common is not None and common["is_enough"]
+    return Incumbent(
+        version=champion["version"],
+        unusable=champion.get("unusable"),
+        metrics=common["champion"] if is_judged else None,
+        challenger_metrics=common["challenger"] if is_judged else None,
+        age_days=champion.get("age_days"),
+        test=test,
+        missed=missed,
+    )
+
+
+def _counted(
+    facts: Mapping[str, Any], test: PairedTest | Untestable | None, others: tuple[str, ...], *, is_paid: bool
+) -> tuple[str, ...]:
+    """What the looks are; nothing where there is one."""
+    if not isinstance(test, PairedTest) or (test.looks == 1 and not others):
+        return ()
+    paid = ", each paid from the year's error" if is_paid and others else ""
+    return (f"looks that were counted: {looks_in_words(facts['tuning_trials'], others)}{paid}",)
+
+
+def looks_in_words(trials: int, others: tuple[str, ...]) -> str:
+    """The training itself or the trials of its search, and earlier challengers that were other models."""
+    training = f"{trials} trials of this training" if trials > 1 else "this training"
+    if not others:
+        return f"{training}, no earlier challenger"
+    return f"{training}, and earlier challengers of this champion: versions {', '.join(others)}"
+
+
+def _look(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Which model this is, by its bytes and by what it says of which rows."""
+    common = facts["common"] or {}
+    return {
+        "model": facts["model_sha256"],
+        "rows": common.get("data_fingerprint"),
+        "predictions": common.get("predictions_challenger"),
+    }
+
+
+def _other_looks(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    return other_looks(facts["earlier_challengers"], version=facts["version"], **_look(facts))
+
+
+def _allowance(facts: Mapping[str, Any]) -> Allowance | None:
+    """None where nothing is compared, or the policy keeps no budget."""
+    policy, common = _policy(facts), facts["common"]
+    is_untested = common is None or common["parts_challenger"] is None or facts["verdict"] is not None
+    if policy.yearly_error is None or is_untested:
+        return None
+    paid = paid_already(facts["earlier_challengers"], **_look(facts), metric=policy.main_metric, margin=policy.margin)
+    bars = [policy.min_accuracy, policy.min_roc_auc, policy.min_lift_over_majority, policy.min_f1]
+    bars += [bar for name, bar in policy.gates.items() if has_parts(name)]
+    has_gates = common["is_enough"] and any(bar is not None for bar in bars)
+    return allowance(policy.yearly_error, facts["error_spent"], has_gates=has_gates, paid=paid)
+
+
+def _missed(facts: Mapping[str, Any], allowed: Allowance | None) -> tuple[MissedGate, ...]:
+    """How sure it is of each gate that the champion misses, in the gates' order."""
+    policy, common = _policy(facts), facts["common"]
+    if common is None or not common["is_enough"]:
+        return ()
+    found = []
+    for gate in apply_gates(policy, common["champion"]):
+        if gate.passed or gate.found is None:
+            continue
+        parts = common["gate_parts"].get(gate.metric)
+        p_value = 1.0
+        if parts is not None:
+            p_value = missing_p_value(
+                gate.metric,
+                _decoded(parts),
+                required=gate.required,
+                horizon_dates=facts["horizon_dates"],
+                confidence=policy.confidence,
+                seed=facts["seed"],
+                sees_overlap=facts["evidence"] >= _SEES_OVERLAP,
+            )
+        earlier = sum(
+            gate.metric in one.get("missed", ()) for one in facts["earlier_challengers"] if not _is_this(one, facts)
+        )
+        level = 1.0 - policy.confidence if policy.yearly_error is None else (allowed.gates if allowed else 0.0)
+        found.append(MissedGate(metric=gate.metric, p_value=p_value, level=round(level, 9), looks=1 + earlier))
+    return tuple(found)
+
+
+def _is_this(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """The same dates seen again are no further look at the champion."""
+    rows = (facts["common"] or {}).get("data_fingerprint")
+    return rows is not None and earlier.get("rows") == rows
+
+
+def _test(facts: Mapping[str, Any], *, looks: int, level: float | None) -> PairedTest | Untestable | None:
+    common = facts["common"]
+    if common is None:
+        return None
+    if common["parts_challenger"] is None:
+        return Untestable(words=common["why_no_parts"])
+    policy = _policy(facts)
+    return compare_on_dates(
+        policy.main_metric,
+        challenger=_decoded(common["parts_challenger"]),
+        champion=_decoded(common["parts_champion"]),
+        horizon_dates=facts["horizon_dates"],
+        margin=policy.margin,
+        confidence=policy.confidence,
+        looks=looks,
+        level=level,
+        seed=facts["seed"],
+        sees_overlap=facts["evidence"] >= _SEES_OVERLAP,
+    )
+
+
+def _policy(facts: Mapping[str, Any]) -> PromotionPolicy:
+    """Of the evidence; fields that were taken out since are passed over, new ones have their defaults."""
+    known = {one.name for one in fields(PromotionPolicy)}
+    values = {name: value for name, value in facts["policy"].items() if name in known}
+    if facts["evidence"] < _BUDGETED:  # decided before there was a floor
+        values |= {"floor": None, "yearly_error": None}
+    # JSON knows no tuples.
+    return PromotionPolicy(**values | {name: tuple(one) for name, one in values.items() if isinstance(one, list)})
+
+
+def _encoded(parts: Parts) -> dict[str, Any]:
+    return {name: encoded(array) for name, array in parts.items()}
+
+
+def _decoded(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: decoded(text) for name, text in parts.items()}
+
+
+def _gates(gates: tuple[GateResult, ...]) -> list[dict[str, Any]]:
+    return [asdict(gate) for gate in gates]
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

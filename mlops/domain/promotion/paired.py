@@ -1,0 +1,297 @@
+"""Champion against challenger on the same held-out dates: how sure it is that one of them is better.
+
+Pure; called by `mlops.domain.promotion.evidence`. Dates are resampled in blocks, whole and the same for both, since what
+both models meet on a date is the same market. Block length, spread and deflation: docs/decisions/0016.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm, t
+
+from mlops.domain.promotion.block_length import automatic_block_length
+from mlops.domain.promotion.bootstrap import INTERVAL, stationary_counts
+from mlops.domain.promotion.date_parts import Parts, influence, metric_of
+from mlops.domain.promotion.deflation import deflated, resamples_for
+from mlops.domain.training.metrics import LOWER_IS_BETTER, Floats
+
+MIN_BLOCKS = 2
+"""With fewer blocks than this nothing is said: one block is one observation."""
+SEED = 42
+"""Of the resamples. It is the same for every decision: a seed that could be chosen is a look."""
+
+Verdict = Literal["promote", "keep", "inconclusive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedTest:
+    """Both models on the same dates, and the answer."""
+
+    metric: str
+    challenger: float
+    champion: float
+    difference: float
+    """Positive where the challenger is better, whatever the metric's direction."""
+    low: float
+    high: float
+    """Interval of the difference, at the quantiles `bootstrap.INTERVAL`."""
+    n_dates: int
+    block_dates: float
+    """Expected length: the label's horizon, or the automatic length where that is longer."""
+    automatic_block_dates: float
+    spread: float
+    """Factor on the blocks' resamples' distance from the difference, for few blocks; see `_spread`."""
+    resamples: int
+    n_undefined: int
+    """Resamples in which the metric is undefined for either model; they count for neither."""
+    margin: float
+    better_in_blocks: float
+    better_by_date: float
+    """As if dates were independent. Overlap can only make the answer less sure, so the smaller one counts: the
+    spread of few blocks may come out too small by chance."""
+    probability_better: float
+    """That the challenger is better by at least the margin: the smaller of the two."""
+    probability_worse: float
+    """That the champion is, likewise."""
+    looks: int
+    deflated_better: float
+    deflated_worse: float
+    confidence: float
+    verdict: Verdict
+    p_value: float | None = None
+    """Of not being better by the margin: Student's t in blocks or the normal over single dates, the larger."""
+    level: float | None = None
+    """Largest p-value that promotes (`mlops.domain.promotion.error_budget`); None: the probability alone is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untestable:
+    """Why nothing can be said."""
+
+    words: str
+
+
+def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
+    metric: str,
+    *,
+    challenger: Parts,
+    champion: Parts,
+    horizon_dates: int,
+    margin: float,
+    confidence: float,
+    looks: int = 1,
+    level: float | None = None,
+    seed: int = SEED,
+    sees_overlap: bool = True,
+) -> PairedTest | Untestable:
+    """The test. `looks`: challengers and tuning trials that were looked at, this one among them.
+
+    sees_overlap : False for evidence whose p-values were not widened for what blocks miss of overlapping labels
+    """
+    n = len(next(iter(challenger.values())))
+    once = np.ones((1, n))
+    ours = float(metric_of(metric, challenger, once, horizon_dates=horizon_dates)[0])
+    theirs = float(metric_of(metric, champion, once, horizon_dates=horizon_dates)[0])
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
+        return Untestable(words=f"{metric} is undefined on these {n} dates{_why(metric, ours)}")
+    if n < MIN_BLOCKS * max(1, horizon_dates):
+        message = f"{n} common dates are fewer than {MIN_BLOCKS} blocks of the {horizon_dates} that a label looks ahead"
+        return Untestable(words=message)
+    # Rounded, as the spread is: the last bits of sums and quantiles differ between machines and library versions.
+    automatic = round(automatic_block_length(influence(metric, challenger) - influence(metric, champion)), 2)
+    block = max(float(horizon_dates), automatic)
+    resamples = resamples_for(looks, confidence)
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    observed = sign * (ours - theirs)
+
+    def answer(block_dates: float) -> _Answer:
+        counts = stationary_counts(n, block_dates=block_dates, resamples=resamples, seed=seed)
+        theirs_drawn = metric_of(metric, champion, counts, horizon_dates=horizon_dates)
+        drawn = sign * (metric_of(metric, challenger, counts, horizon_dates=horizon_dates) - theirs_drawn)
+        return _answer(drawn, observed, spread=_spread(n, block_dates, confidence), margin=margin)
+
+    in_blocks, by_date = answer(block), answer(1.0)
+    better, worse = min(in_blocks.better, by_date.better), min(in_blocks.worse, by_date.worse)
+    deflated_better, deflated_worse = deflated(better, looks), deflated(worse, looks)
+    missed = _missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
+    p_value = _p_value(observed - margin, in_blocks.deviation * missed, by_date.deviation, blocks=n / block)
+    verdict: Verdict = "inconclusive"
+    if deflated_better >= confidence and (level is None or p_value <= level):
+        verdict = "promote"
+    elif deflated_worse >= confidence:
+        verdict = "keep"
+    return PairedTest(
+        metric=metric,
+        challenger=ours,
+        champion=theirs,
+        difference=observed,
+        low=min(in_blocks.low, by_date.low),
+        high=max(in_blocks.high, by_date.high),
+        n_dates=n,
+        block_dates=block,
+        automatic_block_dates=automatic,
+        spread=_spread(n, block, confidence),
+        resamples=resamples,
+        n_undefined=in_blocks.n_undefined,
+        margin=margin,
+        better_in_blocks=in_blocks.better,
+        better_by_date=by_date.better,
+        probability_better=better,
+        probability_worse=worse,
+        looks=looks,
+        deflated_better=deflated_better,
+        deflated_worse=deflated_worse,
+        confidence=confidence,
+        verdict=verdict,
+        p_value=p_value,
+        level=level,
+    )
+
+
+def missing_p_value(
+    metric: str,
+    parts: Parts,
+    *,
+    required: float,
+    horizon_dates: int,
+    confidence: float,
+    seed: int = SEED,
+    sees_overlap: bool = True,
+) -> float:
+    """Chance of so bad a value on these dates of a model that meets the bar; 1 where it cannot be tested.
+
+    required : from below, or from above for a metric that is better when lower
+    sees_overlap : as `compare_on_dates` takes it
+    """
+    n = len(next(iter(parts.values())))
+    value = float(metric_of(metric, parts, np.ones((1, n)), horizon_dates=horizon_dates)[0])
+    if n < MIN_BLOCKS * max(1, horizon_dates) or not math.isfinite(value):
+        return 1.0
+    block = max(float(horizon_dates), round(automatic_block_length(influence(metric, parts)), 2))
+    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
+
+    def deviation(block_dates: float) -> float:
+        counts = stationary_counts(n, block_dates=block_dates, resamples=resamples_for(1, confidence), seed=seed)
+        return _deviation(metric_of(metric, parts, counts, horizon_dates=horizon_dates))
+
+    missed = _missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
+    return _p_value(sign * (value - required), deviation(block) * missed, deviation(1.0), blocks=n / block)
+
+
+def in_words(test: PairedTest, champion_version: str) -> str:
+    """The test as a sentence for a person."""
+    is_worse = test.verdict == "keep"
+    after, plain = (
+        (test.deflated_worse, test.probability_worse) if is_worse else (test.deflated_better, test.probability_better)
+    )
+    counted = f" ({plain:.4f} before deflation for {test.looks} looks)" if test.looks > 1 else ""
+    is_short = (test.deflated_worse if is_worse else test.deflated_better) < test.confidence
+    asked = "below the" if is_short else "at least the"
+    beyond = ""
+    if deflated(_probability(np.ones(test.resamples, dtype=np.bool_), test.resamples), test.looks) < test.confidence:
+        beyond = f"; {test.resamples:,} resamples cannot show it after so many looks: lower promotion.confidence"
+    return (
+        f"{test.metric} {test.challenger:.4f} against the {test.champion:.4f} of champion {champion_version} on "
+        f"{test.n_dates} common dates: {'worse' if is_worse else 'better'} by at least {test.margin:g} with "
+        f"probability {after:.4f}{counted}, {asked} required {test.confidence:g}{beyond}{_of_level(test)}"
+    )
+
+
+def _of_level(test: PairedTest) -> str:
+    if test.level is None or test.p_value is None or test.verdict == "keep":
+        return ""
+    within = "within" if test.p_value <= test.level else "above"
+    return (
+        f"; p-value {test.p_value:.2g}, {within} the {test.level:.2g} that this decision may spend of the year's error"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What one set of resamples says."""
+
+    better: float
+    worse: float
+    low: float
+    high: float
+    n_undefined: int
+    deviation: float
+    """Standard deviation of the resampled differences, not widened."""
+
+
+def _answer(drawn: npt.NDArray[np.float64], observed: float, *, spread: float, margin: float) -> _Answer:
+    """Shares and interval of the resampled differences (r,), nan where the metric is undefined."""
+    defined = drawn[np.isfinite(drawn)]
+    widened = observed + spread * (defined - observed)
+    low, high = np.quantile(widened, INTERVAL, method="inverted_cdf") if len(widened) else (observed, observed)
+    return _Answer(
+        better=_probability((widened > 0.0) & (widened >= margin), len(drawn)),
+        worse=_probability((widened < 0.0) & (widened <= -margin), len(drawn)),
+        low=float(low),
+        high=float(high),
+        n_undefined=len(drawn) - len(defined),
+        deviation=_deviation(drawn),
+    )
+
+
+def _deviation(drawn: Floats) -> float:
+    """Standard error that the resamples show, of those in which the metric is defined; 0 where none is."""
+    defined = drawn[np.isfinite(drawn)]
+    return float(np.std(defined)) if len(defined) else 0.0
+
+
+def _p_value(excess: float, in_blocks: float, by_date: float, *, blocks: float) -> float:
+    """One-sided p-value of an excess over the bar: the larger of Student's t in blocks and the normal by single dates.
+
+    The standard error in blocks is widened by sqrt(b / (b - 1)), with 1.5 (b - 1) degrees of freedom, as in `_spread`.
+    To six digits: the last bits of sums differ between machines.
+    """
+    widened = in_blocks * math.sqrt(blocks / (blocks - 1))
+    if widened <= 0.0 or by_date <= 0.0:
+        return 1.0 if excess <= 0.0 else 0.0
+    p = max(float(t.sf(excess / widened, 1.5 * (blocks - 1))), float(norm.sf(excess / by_date)))
+    return float(f"{p:.6g}")
+
+
+def _missed_by_blocks(horizon_dates: int, block_dates: float) -> float:
+    """Factor on the standard error for what the blocks miss of labels that look `horizon_dates` ahead.
+
+    Sums over h dates have autocorrelations 1 - k / h, whose long-run sum is h; resampled in blocks of geometric length
+    of mean L, dates k apart stay together with probability (1 - 1 / L)^k (Politis & Romano 1994, lemma 1). The root of
+    the quotient: sqrt(e / 2) = 1.166 for long h = L, 1 for labels that do not overlap.
+    """
+    k = np.arange(1, max(1, horizon_dates))
+    shared = 1 - k / max(1, horizon_dates)
+    seen = 1 + 2 * float(np.sum(shared * (1 - 1 / block_dates) ** k))
+    return round(math.sqrt(max(1, horizon_dates) / seen), 4)
+
+
+def _spread(n_dates: int, block_dates: float, confidence: float) -> float:
+    """Factor that makes up for few blocks, b = n / L: sqrt(b / (b - 1)) times Student's quantile over the normal's.
+
+    The variance of b blocks around their own mean is short by (b - 1) / b, and it is itself estimated from few:
+    overlapping blocks give it 1.5 (b - 1) degrees of freedom (Meketon & Schmeiser 1984). Taken at the policy's
+    confidence, at least 0.9: at a half both quantiles are 0.
+    """
+    blocks, level = n_dates / block_dates, max(0.9, confidence)
+    student = float(t.ppf(level, 1.5 * (blocks - 1)))
+    return round(math.sqrt(blocks / (blocks - 1)) * student / float(norm.ppf(level)), 4)
+
+
+def _probability(hits: npt.NDArray[np.bool_], resamples: int) -> float:
+    """Share of hits, never 1: one more resample is counted on the other side."""
+    return int(np.count_nonzero(hits)) / (resamples + 1)
+
+
+def _why(metric: str, challenger: float) -> str:
+    whose = "the champion" if math.isfinite(challenger) else "the challenger"
+    return {
+        "roc_auc": ": all labels are equal",
+        "f1_score": f": {whose} calls no row positive, and none is",
+        "sharpe": f": the returns of {whose}'s positions do not vary",
+    }.get(metric, "")

@@ -1,0 +1,144 @@
+"""Parameters of XGBoost that a strategy may set: a closed list, each with its type and range.
+
+Pure; called when a strategies file or an edit of it is read, and by the trainer. What is not in the list is refused by
+name: it would be honoured in the training and not in the judgement (`missing`), give no probability (`objective`), or
+end in an error of the library (`tree_method = "exact"`). Ranges are XGBoost's own, with an upper end where it has none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mlops.domain.training.search_space import Value, dimensions
+
+_DEFAULT_TRAINER = "xgboost"
+_SMALLEST = 2.0**-126
+"""Of float32 at full precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Number:
+    """A range; both ends belong to it, unless `is_open`."""
+
+    low: float
+    high: float
+    is_whole: bool = False
+    is_open: bool = False
+    """Neither end belongs to it."""
+    above_low: bool = False
+    """The lower end does not belong to it."""
+
+    def fault(self, value: object) -> str | None:
+        kind = "a whole number" if self.is_whole else "a number"
+        between = f"{self.low:g} to {self.high:,g}"
+        if self.is_open:
+            between = f"between {self.low:g} and {self.high:g}"
+        elif self.above_low:
+            between = f"above {self.low:g} and at most {self.high:,g}"
+        types = int if self.is_whole else (int, float)
+        is_number = isinstance(value, types) and not isinstance(value, bool)
+        if is_number and 0 < abs(float(value)) < _SMALLEST:  # type: ignore[arg-type]
+            between = f"0 or from {_SMALLEST:g}, the least that XGBoost's numbers hold"
+            return f"is {kind}, {between}"
+        return None if is_number and self._holds(float(value)) else f"is {kind}, {between}"  # type: ignore[arg-type]
+
+    def _holds(self, value: float) -> bool:
+        if not math.isfinite(value) or not self.low <= value <= self.high:
+            return False
+        return not ((self.is_open and value in (self.low, self.high)) or (self.above_low and value == self.low))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One of these words."""
+
+    words: tuple[str, ...]
+    why: str = ""
+
+    def fault(self, value: object) -> str | None:
+        if isinstance(value, str) and value in self.words:
+            return None
+        return f"is {' or '.join(map(repr, self.words))}{self.why and f', {self.why}'}"
+
+
+_SHARE = _Number(low=0, high=1, above_low=True)
+_PENALTY = _Number(low=0, high=1e6)
+SUPPORTED: Mapping[str, _Number | _Choice] = {
+    "n_estimators": _Number(low=1, high=100_000, is_whole=True),
+    "max_depth": _Number(low=0, high=32, is_whole=True),
+    "max_leaves": _Number(low=0, high=65_536, is_whole=True),
+    "max_bin": _Number(low=2, high=65_536, is_whole=True),
+    "grow_policy": _Choice(("depthwise", "lossguide")),
+    "learning_rate": _Number(low=0, high=1),
+    "min_child_weight": _PENALTY,
+    "gamma": _PENALTY,
+    "reg_alpha": _PENALTY,
+    "reg_lambda": _PENALTY,
+    "max_delta_step": _PENALTY,
+    "subsample": _SHARE,
+    "colsample_bytree": _SHARE,
+    "colsample_bylevel": _SHARE,
+    "colsample_bynode": _SHARE,
+    "num_parallel_tree": _Number(low=1, high=1_000, is_whole=True),
+    "scale_pos_weight": _Number(low=0, high=1e6, above_low=True),
+    "base_score": _Number(low=0, high=1, is_open=True),
+    "objective": _Choice(("binary:logistic",), "the one that gives a probability"),
+    "tree_method": _Choice(("hist",), "since rows are binned before the training"),
+    "booster": _Choice(("gbtree",), "since a model is explained and resumed by its trees"),
+}
+_ELSEWHERE = {
+    "random_state": "the policy's `seed`",
+    "seed": "the policy's `seed`",
+    "n_jobs": "ACIS_TRAIN_N_JOBS",
+    "nthread": "ACIS_TRAIN_N_JOBS",
+    "device": "the policy's `device`",
+    "early_stopping_rounds": "the policy's `early_stopping_rounds`",
+    "monotone_constraints": "the policy's `monotone`",
+    "eval_metric": "the policy's `search_metric`, or `early_stopping_rounds`, which looks at the log loss",
+    "verbosity": "LOG_LEVEL",
+    "missing": "nothing: what is missing is NULL in the feature view",
+    "callbacks": "nothing: it is not data",
+}
+"""Parameters that a strategy may not set, and what to set instead."""
+
+
+def params_faults(trainer: str, params: Mapping[str, Value]) -> Iterator[str]:
+    """What is wrong with `training.params`; nothing for a trainer of the strategy's own, which knows its parameters."""
+    if trainer != _DEFAULT_TRAINER:
+        return
+    for name, value in params.items():
+        fault = fault_of(name, value)
+        if fault:
+            yield f"training.params.{fault}"
+    if params.get("max_depth") == 0 and not params.get("max_leaves"):
+        yield "training.params.max_depth = 0 puts no bound on a tree; set max_leaves beside it"
+
+
+def search_faults(trainer: str, space: Mapping[str, Sequence[Value]]) -> Iterator[str]:
+    """What is wrong with `training.search`, whose ends and choices are each a value.
+
+    space : one in which each list of values can be searched (`search_fault`)
+    """
+    if trainer != _DEFAULT_TRAINER:
+        return
+    for one in dimensions(space):
+        ends = one.choices or tuple(int(end) if one.is_integer else end for end in (one.low, one.high))
+        fault = next(filter(None, (fault_of(one.name, end) for end in ends)), None)
+        if fault:
+            yield f"training.search.{fault}"
+
+
+def fault_of(name: str, value: object) -> str | None:
+    """Why a value of a parameter is refused, beginning with its name; None where it is not."""
+    if name in _ELSEWHERE:
+        return f"{name} cannot be set by a strategy; set {_ELSEWHERE[name]}"
+    supported = SUPPORTED.get(name)
+    if supported is None:
+        near = difflib.get_close_matches(name, SUPPORTED, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"these are: {', '.join(SUPPORTED)}"
+        return f"{name} is no parameter that this system supports; {hint}"
+    fault = supported.fault(value)
+    return fault and f"{name} {fault} (found {value!r})"

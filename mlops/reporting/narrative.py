@@ -1,0 +1,288 @@
+"""What a run prints, in the guide's words; pure text from the stages' results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mlops.domain.records import Kind, RunState, RunView, Stage, StageView
+from mlops.domain.training.fold_table import FoldScore, fold_rows
+
+_NOT_PROMOTED = {
+    "keep": "❌ Model not promoted: the champion stays",
+    "inconclusive": "❌ Model not promoted: inconclusive, it stays in Staging as challenger",
+}
+
+
+def drift_lines(result: Mapping[str, Any]) -> list[str]:
+    """The drift check's summary."""
+    lines = [f"As of: {result['as_of']}"]
+    if result.get("report_path"):
+        lines.append(f"Drift report saved to: {result['report_path']}")
+    lines += [
+        "",
+        "Drift Detection Summary:",
+        f"  Features analyzed: {result['n_features']}",
+        f"  Features with drift (KS): {result['drifted_features_ks']}",
+        f"  Features with drift (PSI): {result['drifted_features_psi']}",
+        f"  Drift ratio: {result['drift_ratio']:.2%}",
+        f"  Retraining threshold: {result['alert_threshold']:.2%}",
+        f"  Retraining needed: {result['retrain']}",
+    ]
+    lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
+    lines += calibration_lines(result)
+    if result.get("feature_alarms"):
+        names = ", ".join(result["feature_alarms"])
+        lines.append(f"  Feed probably broken: {names} (jumped as no feature did in an earlier week)")
+    change = result.get("correlation_alarm") or {}
+    if change.get("alarm"):
+        one, other = change["pair"]
+        lines.append(
+            f"  Correlation changed: {one} and {other}, {change['before']:.2f} before, {change['now']:.2f} now"
+        )
+    lines += reference_lines(result)
+    lines += sampling_lines(result)
+    lines += prediction_lines(result)
+    if result.get("page_path"):
+        lines.append(f"  To look at: {result['page_path']}")
+    if result.get("mlflow_report_run_id"):
+        lines.append(f"  In MLflow: {result.get('mlflow_report_url') or result['mlflow_report_run_id']}")
+    return [*lines, ""]
+
+
+def calibration_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the calibrated rule rests on, and where the two rules differ; none for results of earlier versions."""
+    lines = []
+    if result.get("verdict_basis"):
+        lines.append(f"  Looked at: {result['verdict_basis']}")
+    elif result.get("p_value") is not None:
+        lines.append(
+            f"  Calibrated on {result['n_placements']} earlier windows, {result['n_blocks']} without a common date; "
+            f"seen for sure: a shift of every feature by {result['smallest_detectable_shift']:.2f} of its spread"
+        )
+    if result.get("difference"):
+        # The reason stands in the verdict's line already.
+        lines.append(f"  Rule in force: {result['rule']}; {result['difference'].partition(':')[0]}")
+    return lines
+
+
+def reference_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the current window was compared with; none for the documented window or earlier versions."""
+    reference = result.get("reference") or {}
+    if reference.get("choice", "trailing") == "trailing":
+        return []
+    return [f"  Reference: {reference['words']}"]
+
+
+def sampling_lines(result: Mapping[str, Any]) -> list[str]:
+    """What a sampled reference stands for; none where all its rows were read."""
+    sampling = result.get("sampling") or {}
+    if "reference" not in sampling:
+        return []
+    rows = sampling["reference"]
+    line = (
+        f"  Reference sampled: {rows['n_kept']:,} of {rows['n_rows']:,} rows; with probability "
+        f"{sampling['confidence']:.0%} a KS distance is within {sampling['ks_error_bound']:.4f} of that of all rows, "
+        f"taking the hash that chose them for independent draws"
+    )
+    return [line]
+
+
+def prediction_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the champion makes of both windows; none where it was not asked."""
+    found = result.get("predictions")
+    if not found or found["psi"] is None:
+        return []
+    share = found["positive_share"]
+    line = (
+        f"  Predictions of champion v{found['version']}: PSI {found['psi']:.3f}, KS p {found['ks_p']:.3g}; "
+        f"called positive: {share['reference']:.0%} of the reference's rows, "
+        f"{share['current']:.0%} of the current ones"
+    )
+    return [line]
+
+
+def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
+    """Why a retraining follows, or why none does."""
+    if result["retrain_reason"] == "no_champion":
+        return f"No Production version for {strategy}. Starting training..."
+    if result["retrain"]:
+        return f"Drift detected for {strategy}. Starting retraining..."
+    if result["drifted"] and result.get("alarm_reason"):
+        return f"Drift detected for {strategy}, but no retraining follows: {result['alarm_reason']}."
+    return f"No significant drift for {strategy}. No retraining needed."
+
+
+def train_lines(result: Mapping[str, Any]) -> list[str]:
+    """The training's end."""
+    metrics = result["metrics"]
+    shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("accuracy", "roc_auc", "f1_score") if name in metrics)
+    return [
+        f"Retraining completed. Run ID: {result['mlflow_run_id']}",
+        (
+            f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
+            f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
+        ),
+        *incremental_lines(result),
+        *scrutiny_lines(result),
+        "",
+    ]
+
+
+def incremental_lines(result: Mapping[str, Any]) -> list[str]:
+    """What an incremental training continued, and what a person should know of how it was trained."""
+    lines = _tuning_lines(result.get("tuning"))
+    lines += [f"Warning: {words}" for words in result.get("warnings", ())]
+    base = result.get("incremental")
+    if not base:
+        return lines
+    return [
+        (
+            f"Continues champion {base['base_version']} on the days from {base['recent_start']}: "
+            f"{base['total_rounds']} rounds in all, incremental update {base['update']}"
+        ),
+        *lines,
+    ]
+
+
+def _tuning_lines(tuning: Mapping[str, Any] | None) -> list[str]:
+    if not tuning:
+        return []
+    own = tuning["own_value"]
+    beside = f", the policy's own parameters {own:.4f}" if own is not None else ""
+    chosen = ", ".join(f"{name} {_short(value)}" for name, value in tuning["params"].items())
+    return [
+        (
+            f"Tuned in {tuning['n_trials']} trials on {tuning['n_folds']} folds ({tuning['n_pruned']} pruned): trial "
+            f"{tuning['best']} is best, {tuning['metric']} {tuning['value']:.4f}{beside}"
+        ),
+        f"  {chosen}",
+    ]
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def scrutiny_lines(result: Mapping[str, Any]) -> list[str]:
+    """The stability table, the random split and the findings; none for results of earlier versions."""
+    lines = []
+    if result.get("folds"):
+        rows = fold_rows(FoldScore(**score) for score in result["folds"])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["Walk-forward folds, all before the held-out dates:"]
+        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        lines += [f"  fold {score['fold']}: {score['note']}" for score in result["folds"] if score.get("note")]
+        metrics = result["metrics"]
+        lines += [
+            f"  {name}: {metrics[f'fold_{name}_mean']:.3f} ± {metrics[f'fold_{name}_std']:.3f}"
+            for name in ("accuracy", "roc_auc")
+            if f"fold_{name}_std" in metrics
+        ]
+    split = result.get("random_split")
+    if split:
+        lines.append(
+            f"A random split shows an accuracy of {split['accuracy']:.3f}, {split['gap']:+.3f} over the honest one; "
+            f"its model scores {split['later_accuracy']:.3f} on the held-out dates "
+            f"(majority {split['majority_accuracy']:.3f})"
+        )
+    lines += [f"Note: {note}" for note in result.get("notes", ())]
+    return [*lines, *(f"Finding: {found['words']} [{found['code']}]" for found in result.get("findings", ()))]
+
+
+def promote_lines(result: Mapping[str, Any]) -> list[str]:
+    """The decision with its reasons."""
+    metrics = result["metrics"]
+    lines = [f"Model: {result['model_name']} v{result['version']}"]
+    if "accuracy" in metrics:
+        lines.append(f"Accuracy: {metrics['accuracy']:.3f}")
+    required = result["required"] if metrics else {}
+    if required.get("min_accuracy") is not None:
+        lines.append(f"Required: {required['min_accuracy']:.3f}")
+    lines += [
+        f"Required {name.removeprefix('min_')}: {value:.3f}"
+        for name, value in required.items()
+        if value is not None and name != "min_accuracy"
+    ]
+    lines += _comparison_lines(result.get("comparison"))
+    if result["promoted"]:
+        lines.append("✅ Model promoted to Production")
+    elif result["decision"] == "await_approval":
+        lines.append("⏸ Model passes and awaits approval: `acis approve RUN_ID --reason …`, or `acis reject`")
+    else:
+        lines.append(_NOT_PROMOTED.get(result["decision"], "❌ Model not promoted"))
+    lines += [f"  - {reason}" for reason in result["reasons"]]
+    return lines
+
+
+def comparison_lines(result: Mapping[str, Any]) -> list[str]:
+    """Two versions beside each other: what the test says, and what a person should know."""
+    first, second = result["first"], result["second"]
+    return [f"v{second['version']} against v{first['version']}: {result['words']}", *result["findings"]]
+
+
+def _comparison_lines(test: Mapping[str, Any] | None) -> list[str]:
+    """The paired test in a line; none where nothing was tested, or by an earlier version."""
+    if not test:
+        return []
+    return [
+        (
+            f"Against champion v{test['champion_version']}: {test['metric']} {test['difference']:+.4f} "
+            f"({test['low']:+.4f} to {test['high']:+.4f}), better with probability {test['deflated_better']:.3f}, "
+            f"worse with {test['deflated_worse']:.3f}"
+            + (f"; p-value {test['p_value']:.2g} of at most {test['level']:.2g}" if test.get("level") else "")
+        )
+    ]
+
+
+def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
+    """Lines of a finished stage; none while it runs, and none of an error, which the command prints itself."""
+    if not stage.result:
+        return []
+    if stage.stage is Stage.DRIFT:
+        follows = _what_follows(stage.result, strategy) if kind is Kind.PIPELINE else []
+        return [*drift_lines(stage.result), *follows]
+    if stage.stage is Stage.TRAIN:
+        return train_lines(stage.result)
+    return comparison_lines(stage.result) if kind is Kind.COMPARE else promote_lines(stage.result)
+
+
+def _what_follows(result: Mapping[str, Any], strategy: str) -> list[str]:
+    trains = ["Training XGBoost model..."] if result["retrain_reason"] else []
+    return [retrain_reason(result, strategy), *trains]
+
+
+def counts(runs: Iterable[RunView]) -> dict[str, int]:
+    """The pipeline summary's numbers."""
+    views = list(runs)
+    results = [{stage.stage: stage.result or {} for stage in view.stages} for view in views]
+    return {
+        "total_strategies": len(views),
+        "drift_detected": sum(bool(result.get(Stage.DRIFT, {}).get("drifted")) for result in results),
+        "models_retrained": sum("version" in result.get(Stage.TRAIN, {}) for result in results),
+        "promoted": sum(bool(result.get(Stage.PROMOTE, {}).get("promoted")) for result in results),
+        "errors": sum(is_error(view) for view in views),
+    }
+
+
+def summary_lines(numbers: Mapping[str, int]) -> list[str]:
+    """The guide's pipeline summary."""
+    return [
+        "Pipeline Summary:",
+        f"Total strategies processed: {numbers['total_strategies']}",
+        f"Drift detected: {numbers['drift_detected']}",
+        f"Models retrained: {numbers['models_retrained']}",
+        f"Promoted to production: {numbers['promoted']}",
+        f"Errors: {numbers['errors']}",
+    ]
+
+
+def is_error(view: RunView) -> bool:
+    """The run ended without an answer; a refusal is an answer."""
+    return view.state in (RunState.FAILED, RunState.DEAD, RunState.CANCELLED)
+
+
+def error_of(view: RunView) -> str:
+    """The run's error in words; empty where there is none."""
+    errors: Sequence[str] = [stage.error for stage in view.stages if stage.error]
+    return errors[-1] if errors and is_error(view) else ("" if not is_error(view) else f"the run ended {view.state}")

@@ -1,0 +1,200 @@
+"""Each feature's part of the page, the one that moved most first; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlops.reporting.page import shapes, words
+from mlops.reporting.page.shapes import HEIGHT, Scale
+
+#: A quantile that moved by less looks small, however small the largest movement is; in standard deviations.
+_LEAST_SHIFT = 0.5
+#: A window of fewer values is drawn with half as many bins, which else hold three or four each.
+_FEW = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Movement:
+    """How far each quantile has moved."""
+
+    outline: str
+    zero: float
+    """Height of the line of no movement"""
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberPicture:
+    """Both windows' histograms over one axis, and the movement of the quantiles."""
+
+    reference: str
+    current: str
+    low: str
+    high: str
+    movement: Movement | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryBar:
+    """Shares of one category."""
+
+    name: str
+    reference: float
+    current: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureView:
+    """One feature. None: undefined, and then a finding says why."""
+
+    name: str
+    kind: str
+    psi: float | None
+    band: str
+    ks: float | None
+    p: float | None
+    drifted: bool
+    """By PSI, or by what was found in its data"""
+    drifted_ks: bool
+    wasserstein: float | None
+    jensen_shannon: float | None
+    distance: float | None
+    """Its part in the calibrated statistic, in spreads"""
+    missing_reference: float | None
+    missing_current: float | None
+    reference: Mapping[str, Any]
+    current: Mapping[str, Any]
+    picture: NumberPicture | None
+    categories: tuple[CategoryBar, ...]
+
+    @property
+    def in_words(self) -> str:
+        """What the picture shows, for those who do not see it, and beside it for those who do."""
+        if self.categories:
+            moved = max(self.categories, key=lambda bar: abs(bar.current - bar.reference))
+            return f"{moved.name}: {words.percent(moved.reference)} before, {words.percent(moved.current)} now"
+        before, now = _median(self.reference), _median(self.current)
+        if before is None or now is None:
+            return "no value to compare in one of the windows"
+        spread = self.reference.get("std")
+        shift = f" ({words.signed((now - before) / spread)} sd)" if spread else ""
+        return f"median {words.figure(before)} → {words.figure(now)}{shift}"
+
+    @property
+    def verdict(self) -> str:
+        """In a word, and another than a check's."""
+        if self.psi is None:
+            return "moved" if self.drifted else "undefined"
+        if self.drifted:
+            return "moved"
+        return "moderate" if self.band == "moderate" else "steady"
+
+
+def feature_views(document: Mapping[str, Any]) -> list[FeatureView]:
+    """All features of a report, by PSI; what has none but drifted for a finding comes first."""
+    views = [_view(document, name) for name in document.get("psi", {})]
+    return sorted(
+        views, key=lambda view: (-(view.psi if view.psi is not None else 1e9 if view.drifted else -1.0), view.name)
+    )
+
+
+def _view(document: Mapping[str, Any], name: str) -> FeatureView:
+    psi = document["psi"][name]
+    ks = document.get("ks_test", {}).get(name, {})
+    distances = document.get("distances", {}).get(name) or {}
+    statistics = document.get("feature_statistics", {}).get(name) or {}
+    reference, current = statistics.get("reference") or {}, statistics.get("current") or {}
+    shape = (document.get("distributions") or {}).get("features", {}).get(name)
+    is_category = bool(shape and "categories" in shape) or (not reference and not current)
+    bars = _bars(shape) if shape and "categories" in shape else ()
+    return FeatureView(
+        name=name,
+        kind="category" if is_category else "number",
+        psi=psi.get("psi_value"),
+        band=psi.get("band", ""),
+        ks=ks.get("statistic"),
+        p=ks.get("p_value"),
+        drifted=bool(psi.get("drifted")),
+        drifted_ks=bool(ks.get("drifted")),
+        wasserstein=distances.get("wasserstein"),
+        jensen_shannon=distances.get("jensen_shannon"),
+        distance=((document.get("calibration") or {}).get("distances") or {}).get(name),
+        missing_reference=_missing(reference, shape, 0),
+        missing_current=_missing(current, shape, 1),
+        reference=reference,
+        current=current,
+        picture=_picture(shape, (document.get("distributions") or {}).get("quantiles", ())) if not bars else None,
+        categories=bars,
+    )
+
+
+def _median(statistics: Mapping[str, Any]) -> float | None:
+    value: float | None = (statistics.get("quantiles") or {}).get("0.5")
+    return value
+
+
+def _missing(statistics: Mapping[str, Any], shape: Mapping[str, Any] | None, window: int) -> float | None:
+    if statistics.get("n"):
+        return float(statistics["n_missing"] / statistics["n"])
+    if shape and "categories" in shape:
+        total = _totals(shape)[window]
+        return shape["missing"][window] / total if total else None
+    return None
+
+
+def _picture(shape: Mapping[str, Any] | None, levels: Sequence[float]) -> NumberPicture | None:
+    if not shape or "low" not in shape:
+        return None
+    merged = 2 if min(sum(shape["reference"]), sum(shape["current"])) < _FEW else 1
+    before, now = _shares(shape["reference"], merged), _shares(shape["current"], merged)
+    top = max([*before, *now], default=0.0)
+    return NumberPicture(
+        reference=shapes.steps(before, top=top),
+        current=shapes.steps(now, top=top),
+        low=words.figure(shape["low"]),
+        high=words.figure(shape["high"]),
+        movement=_movement(shape.get("quantile_shift"), levels),
+    )
+
+
+def _shares(counts: Sequence[int], merged: int) -> list[float]:
+    """Of the bins between the two tails, so many taken together, among all values."""
+    total = sum(counts) or 1
+    inside = counts[1:-1]
+    return [sum(inside[start : start + merged]) / total for start in range(0, len(inside), merged)]
+
+
+def _movement(moved: Sequence[float] | None, levels: Sequence[float]) -> Movement | None:
+    if not moved or len(moved) != len(levels):
+        return None
+    scale = Scale(low=min(*moved, -_LEAST_SHIFT), high=max(*moved, _LEAST_SHIFT))
+    if min(moved) >= 0:
+        scale = Scale(low=0.0, high=scale.high)
+    elif max(moved) <= 0:
+        scale = Scale(low=scale.low, high=0.0)
+    across = Scale(low=levels[0], high=levels[-1])
+    points = [(across.x(level), scale.y(value)) for level, value in zip(levels, moved, strict=True)]
+    return Movement(
+        outline=shapes.area(points, base=scale.y(0.0)),
+        zero=min(scale.y(0.0), HEIGHT - 1),
+        low=words.signed(scale.low),
+        high=words.signed(scale.high),
+    )
+
+
+def _totals(shape: Mapping[str, Any]) -> tuple[int, int]:
+    parts = [*((before, now) for _, before, now in shape["categories"]), shape["other"], shape["missing"]]
+    return sum(part[0] for part in parts), sum(part[1] for part in parts)
+
+
+def _bars(shape: Mapping[str, Any]) -> tuple[CategoryBar, ...]:
+    n_reference, n_current = (max(1, total) for total in _totals(shape))
+    rows = [*shape["categories"]]
+    rows += [["(other)", *shape["other"]]] if any(shape["other"]) else []
+    rows += [["(missing)", *shape["missing"]]] if any(shape["missing"]) else []
+    return tuple(
+        CategoryBar(name=name, reference=before / n_reference, current=now / n_current) for name, before, now in rows
+    )

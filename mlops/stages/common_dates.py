@@ -1,0 +1,268 @@
+"""Two versions scored on the held-out dates that neither was trained on.
+
+Called by the promote stage and by `acis compare`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops.domain.errors import (
+    EmptyWindow,
+    InsufficientData,
+    MissingColumn,
+    ModelNotFound,
+    UnusableFeatures,
+    UnusableModelFile,
+    VersionNotFound,
+)
+from mlops.domain.ports import UNKNOWN, XGBOOST_TAG, expect
+from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
+from mlops.domain.promotion.evidence import CommonDates
+from mlops.domain.promotion.gates import apply_gates
+from mlops.domain.promotion.paired import MIN_BLOCKS
+from mlops.domain.training.feature_names import feature_names
+from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.domain.training.metrics import majority_class_share
+from mlops.domain.training.trading import is_long_label
+from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.scoring import judge, positive_probability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    import numpy.typing as npt
+    import xgboost as xgb
+
+    from mlops.bootstrap import Services
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import FeatureSource, ModelVersion
+    from mlops.domain.records import ModelIdentity
+    from mlops.stages.labelled_rows import LabelledRows
+
+#: What keeps a model from being scored; anything else (a registry that refuses, say) fails the stage.
+UNSCORED = (UnusableModelFile, MissingColumn, UnusableFeatures, EmptyWindow, InsufficientData)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """What came of bringing two versions together."""
+
+    common: CommonDates | None
+    unusable: str | None = None
+    """Why the champion could not be scored; then there are no common dates."""
+    findings: tuple[str, ...] = ()
+
+
+def meet(
+    services: Services,
+    strategy: Strategy,
+    challenger: ModelVersion,
+    champion_version: str,
+    *,
+    as_of: date,
+    identity: ModelIdentity = UNKNOWN,
+) -> Meeting:
+    """Score both as of a date, on one state of the features.
+
+    identity : what the champion is known by, where it is the ledger's
+    Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
+    """
+    with services.source.snapshot() as source:
+        return _met(services, strategy, challenger, champion_version, source, as_of=as_of, identity=identity)
+
+
+def _met(
+    services: Services,
+    strategy: Strategy,
+    challenger: ModelVersion,
+    champion_version: str,
+    source: FeatureSource,
+    *,
+    as_of: date,
+    identity: ModelIdentity,
+) -> Meeting:
+    ours = _scorable(services, strategy, source, challenger.name, challenger.version, as_of=as_of)
+    held = _held_out(ours.rows, challenger)
+    try:
+        champion = expect(services.registry.version(challenger.name, champion_version), identity)
+        theirs = _scorable(services, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
+    except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
+        return Meeting(common=None, unusable=str(exc))
+    mixed = mixed_versions(challenger, champion)
+    gap = strategy.training.horizon_dates + strategy.training.embargo_dates
+    unseen, left_out = _unseen(held, ours.rows, champion, gap_dates=gap)
+    findings = (*left_out, *mixed)
+    scored = _scored(strategy, ours, unseen, before=held[0])
+    try:
+        beside = _scored(strategy, theirs, unseen, before=held[0])
+    except UnusableModelFile as exc:
+        return Meeting(common=None, unusable=str(exc), findings=findings)
+    return Meeting(common=_common(strategy, scored, beside, unseen), findings=findings)
+
+
+def mixed_versions(challenger: ModelVersion, champion: ModelVersion) -> tuple[str, ...]:
+    """A finding where the two were trained with two versions of XGBoost: the same rows then give other trees."""
+    ours, theirs = challenger.tags.get(XGBOOST_TAG), champion.tags.get(XGBOOST_TAG)
+    if ours == theirs or ours is None:
+        return ()
+    said = f"XGBoost {theirs}" if theirs else "a version of XGBoost that it does not say"
+    pair = f"version {challenger.version} was trained with XGBoost {ours}, version {champion.version} with {said}"
+    return (f"{pair}: a part of the difference may be the library's",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scorable:
+    """A model with the rows of its own features."""
+
+    model: xgb.XGBClassifier
+    rows: LabelledRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """A model's rows of some dates, and what it says of them."""
+
+    rows: ScoredRows
+    metrics: Mapping[str, float]
+    fingerprint: str
+
+
+def _common(
+    strategy: Strategy, challenger: _Scored, champion: _Scored, dates: npt.NDArray[np.datetime64]
+) -> CommonDates:
+    if not np.array_equal(challenger.rows.dates, champion.rows.dates):
+        message = "the feature view changed while both versions were scored; promote again"
+        raise InsufficientData(message)
+    metric = strategy.promotion.main_metric
+    why = _why_no_parts(metric, strategy, challenger.rows)
+    parts: tuple[Parts | None, Parts | None] = (None, None)
+    if why is None:
+        parts = (date_parts(metric, challenger.rows), date_parts(metric, champion.rows))
+    return CommonDates(
+        first=str(dates[0]),
+        last=str(dates[-1]),
+        n_dates=len(dates),
+        n_rows=len(challenger.rows.y),
+        data_fingerprint=challenger.fingerprint,
+        champion_data_fingerprint=champion.fingerprint,
+        is_enough=len(dates) >= MIN_BLOCKS * max(1, strategy.training.horizon_dates),
+        challenger=challenger.metrics,
+        champion=champion.metrics,
+        parts_challenger=parts[0],
+        parts_champion=parts[1],
+        why_no_parts=why,
+        predictions_challenger=_digest(challenger.rows.probability),
+        predictions_champion=_digest(champion.rows.probability),
+        gate_parts={
+            gate.metric: date_parts(gate.metric, champion.rows)
+            for gate in apply_gates(strategy.promotion, champion.metrics)
+            if not gate.passed and gate.found is not None and has_parts(gate.metric)
+        },
+    )
+
+
+def _digest(probability: npt.NDArray[np.floating[Any]]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(probability, dtype="<f8").tobytes()).hexdigest()
+
+
+def _why_no_parts(metric: str, strategy: Strategy, rows: ScoredRows) -> str | None:
+    if metric != "sharpe":
+        return None
+    if rows.target_return is None:
+        return "sharpe is undefined: the features hold no target_return"
+    if not is_long_label(strategy.training.label):
+        return f"sharpe is undefined: the label {strategy.training.label!r} does not say when to be long"
+    return None
+
+
+def _scorable(
+    services: Services,
+    strategy: Strategy,
+    source: FeatureSource,
+    model_name: str,
+    version: str,
+    *,
+    as_of: date,
+    read: LabelledRows | None = None,
+) -> _Scorable:
+    """`read`: rows that were read already, which serve where the features are the same."""
+    model = services.registry.load_classifier(model_name, version)
+    features = feature_names(model.get_booster())
+    if features is None:
+        message = f"version {version} does not say the names of its features; train it again here"
+        raise MissingColumn(message)
+    if read is not None and read.features == features:
+        return _Scorable(model=model, rows=read)
+    rows = read_labelled(source, strategy, as_of=as_of, features=features)
+    return _Scorable(model=model, rows=rows)
+
+
+def _scored(
+    strategy: Strategy, scorable: _Scorable, dates: npt.NDArray[np.datetime64], *, before: np.datetime64
+) -> _Scored:
+    """On those dates; rows before a date give the majority class to compare with."""
+    rows = scorable.rows
+    on = rows.known & np.isin(rows.dates, dates)
+    probability = positive_probability(scorable.model, rows.x[on])
+    returns = None if rows.target_return is None else rows.target_return[on]
+    share = majority_class_share(rows.y[rows.known & (rows.dates < before)])
+    metrics = judge(strategy, rows, on, probability, train_positive_share=share).metrics
+    return _Scored(
+        rows=ScoredRows(dates=rows.dates[on], y=rows.y[on], probability=probability, target_return=returns),
+        metrics=metrics,
+        fingerprint=data_fingerprint(rows.x[on], rows.y[on], rows.dates[on], features=rows.features),
+    )
+
+
+def _held_out(rows: LabelledRows, version: ModelVersion) -> npt.NDArray[np.datetime64]:
+    """Dates with labels that a version held out, ascending. Raises EmptyWindow."""
+    first, last = _holdout(version)
+    held = np.unique(rows.dates[rows.known & (rows.dates >= first) & (rows.dates <= last)])
+    if not held.size:
+        message = f"there are no labelled rows from {first} to {last}, which version {version.version} held out"
+        raise EmptyWindow(message)
+    return held
+
+
+def _unseen(
+    held: npt.NDArray[np.datetime64], rows: LabelledRows, champion: ModelVersion, *, gap_dates: int
+) -> tuple[npt.NDArray[np.datetime64], tuple[str, ...]]:
+    """The dates that the champion was not trained on either, by the rule of its own split.
+
+    `gap_dates` panel dates (the label's horizon and the embargo) lie between its last training date and the first
+    that is compared.
+    Raises InsufficientData where none is left.
+    """
+    try:
+        train_end = np.datetime64(champion.tags["train_end"], "D")
+    except (KeyError, ValueError):
+        return held, (f"champion {champion.version} does not say what it was trained on; it may know these dates",)
+    panel = np.unique(rows.dates)
+    first = int(np.searchsorted(panel, train_end, side="right")) - 1 + max(1, gap_dates)
+    unseen = held[np.searchsorted(panel, held) >= first]
+    left_out = len(held) - len(unseen)
+    if not unseen.size:
+        message = f"champion {champion.version} was trained up to {train_end} and knows all {left_out} held-out dates"
+        raise InsufficientData(message)
+    if not left_out:
+        return unseen, ()
+    finding = (
+        f"{left_out} of {len(held)} held-out dates are left out, since champion {champion.version} "
+        f"was trained up to {train_end}"
+    )
+    return unseen, (finding,)
+
+
+def _holdout(version: ModelVersion) -> tuple[np.datetime64, np.datetime64]:
+    """First and last held-out date. Raises InsufficientData for a version that was registered elsewhere."""
+    try:
+        return np.datetime64(version.tags["holdout_start"], "D"), np.datetime64(version.tags["holdout_end"], "D")
+    except (KeyError, ValueError) as exc:
+        message = f"version {version.version} does not say which dates it held out; train it here"
+        raise InsufficientData(message) from exc

@@ -1,0 +1,240 @@
+"""The drift stage: compare the current window with the reference, and say whether a training follows.
+
+Safe to run twice: it writes nothing but its own result and the report's file, and to a ledger that never had a
+champion the one that the registry shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from mlops.domain.drift.alarm import settle_alarm
+from mlops.domain.drift.findings import Finding
+from mlops.domain.drift.placements import rows_kept
+from mlops.domain.drift.report import target_json
+from mlops.domain.drift.targets import TargetReport, target_drift
+from mlops.domain.drift.weights import weights_json
+from mlops.domain.errors import RegistryError, RegistryUnavailable
+from mlops.domain.frame import ColumnRole, feature_frame
+from mlops.domain.ports import Ledger, Progress
+from mlops.domain.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.sampling_plan import sampling_json
+from mlops.registry.adoption import adopt_first
+from mlops.reporting.report_files import write_page, write_report
+from mlops.stages.as_of import resolve_as_of
+from mlops.stages.champion_model import ask_champion
+from mlops.stages.champion_part import compared_predictions, settled_weights
+from mlops.stages.drift_windows import WindowsRead, dates_of, read_windows, with_enough_rows
+from mlops.stages.reference_choice import choose_reference, compare, not_compared
+from mlops.strategies.file import restore
+
+if TYPE_CHECKING:
+    from mlops.bootstrap import Services
+    from mlops.domain.drift.verdict import Verdict
+    from mlops.domain.policies import Strategy
+    from mlops.runs.lease import LeaseKeeper
+
+log = structlog.get_logger(__name__)
+
+
+def _report_file(document: dict[str, Any], strategy: Strategy, as_of: date, services: Services) -> Path | None:
+    owner = services.ledger.identity().ledger_id
+    return write_report(document, strategy.name, as_of, services.settings.report_dir, owner=owner)
+
+
+def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
+    """The verdict with its report, and what follows from it."""
+    strategy = restore(grant.policy)
+    keeper.report(Progress(done=0, total=3, unit="steps"))
+    champion = _champion(grant, services, strategy)
+    with services.source.snapshot() as source:
+        as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
+        asked_days, strategy = strategy.data.current_days, with_enough_rows(source, strategy, as_of=as_of)
+        choice = choose_reference(services, strategy, champion, source, as_of=as_of)
+        read = read_windows(
+            source,
+            strategy,
+            as_of=as_of,
+            today=services.feature_day(),
+            frozen=choice.profile.trained if choice.profile else None,
+            seasons=choice.used.windows,
+        )
+    keeper.report(Progress(done=1, total=3, unit="steps"))
+    keeper.check()
+    # A profile holds no rows that the model could be asked about.
+    asking = replace(strategy, drift=replace(strategy.drift, predictions=False)) if choice.profile else strategy
+    asked = ask_champion(services, asking, champion)
+    weights, unweighted = settled_weights(asked, asking, read.features)
+    reference, current = feature_frame(read.reference, read.features), feature_frame(read.current, read.features)
+    history = feature_frame(read.history, read.features)
+    report = compare(
+        read,
+        strategy,
+        choice,
+        frames=(history, reference, current),
+        weights=weights,
+        timestamp=services.now(),
+    )
+    if strategy.data.current_days != asked_days:
+        report = replace(report, stretched_from_days=asked_days)
+    document = report.to_json()
+    document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
+    document["data"]["sampling"] = sampling_json(
+        read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
+    )
+    document["data"]["weights"] = weights_json(weights, champion.version)
+    document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, asking)
+    document["data"]["columns"] = [asdict(column) for column in read.columns]
+    untold = [*read.findings, *unweighted, *unpredicted, *not_compared(choice, strategy, read.targets)]
+    document["findings"] += [asdict(finding) for finding in [*untold, *_left_out(read.columns)]]
+    # A replay's report is in the ledger; the documented place is the live loop's.
+    is_live = grant.namespace == LIVE
+    path = _report_file(document, strategy, read.as_of, services) if is_live else None
+    earlier = services.ledger.earlier_checks(strategy.name, before=read.as_of) if path else []
+    page = write_page({**document, "run_id": grant.run_id}, earlier, path.with_suffix(".html")) if path else None
+    alarm = settle_alarm(
+        report.verdict,
+        earlier_verdicts(services.ledger, strategy, namespace=grant.namespace, before=read.as_of),
+        strategy.drift,
+        as_of=read.as_of,
+        last_retrained=last_retrained(
+            services.ledger, strategy, namespace=grant.namespace, run_id=grant.run_id, until=read.as_of
+        ),
+    )
+    reason = "no_champion" if champion.version is None else "drift" if alarm.retrain else None
+    trains = grant.kind is Kind.PIPELINE and reason is not None
+    summary = document["summary"]
+    result: dict[str, Any] = {
+        "as_of": read.as_of.isoformat(),
+        "verdict": report.verdict,
+        "verdict_reason": report.reason,
+        "verdict_basis": report.basis,
+        "drifted": report.drifted,
+        "retrain": alarm.retrain,
+        "alarm_reason": alarm.reason,
+        "retrain_reason": reason,
+        "n_features": document["n_features"],
+        "n_reference": document["n_samples_reference"],
+        "n_current": document["n_samples_current"],
+        "windows": document["windows"],
+        "reference": document["data"]["reference"],
+        "drifted_features_ks": summary["drifted_features_ks"],
+        "drifted_features_psi": summary["drifted_features_psi"],
+        "drift_ratio": summary["drift_ratio"],
+        "alert_threshold": strategy.drift.alert_share,
+        "sampling": document["data"]["sampling"],
+        "weights": document["data"]["weights"]["by"],
+        "predictions": document["predictions"],
+        "feature_alarms": document["feature_alarms"]["alarms"],
+        "correlation_alarm": document["correlation_alarm"],
+        "n_findings": len(document["findings"]),
+        "rule": strategy.drift.rule,
+        "raw_verdict": report.raw.verdict,
+        "calibrated_verdict": report.calibrated.verdict,
+        "p_value": report.calibration.p_value,
+        "n_placements": report.calibration.n_placements,
+        "n_blocks": report.calibration.n_blocks,
+        "smallest_detectable_shift": report.calibration.critical,
+        "smallest_p_value": report.calibration.smallest_p_value,
+        "difference": document["verdict"]["difference"],
+        "report_path": str(path) if path else None,
+        "page_path": str(page) if page else None,
+    }
+    log.info(
+        "drift.checked",
+        verdict=report.verdict,
+        share=summary["drift_ratio"],
+        p_value=report.calibration.p_value,
+        retrain_reason=reason,
+    )
+    if report.calibration.jumps.alarms:
+        log.warning(
+            "drift.feature_jumped",
+            strategy=strategy.name,
+            features=list(report.calibration.jumps.alarms),
+            action="look at the feeds of these features; a retraining would learn from what they deliver",
+        )
+    if report.calibration.correlations.is_alarm:
+        log.warning(
+            "drift.correlation_changed",
+            strategy=strategy.name,
+            pair=report.calibration.correlations.pair,
+            action="look at how these two features are made; the verdict decides whether to retrain",
+        )
+    return StageOutcome(
+        result=result,
+        run_state=None if trains else RunState.SUCCEEDED,
+        next_stage=Stage.TRAIN if trains else None,
+        as_of=read.as_of,
+        drift_report=document,
+    )
+
+
+def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetReport]:
+    """Drift of what is predicted, over the newest windows in which it is known."""
+    read_once = (read.history, read.current) if read.is_in_history else (read.history, read.reference, read.current)
+    tables = [table for table in read_once if table.num_rows]
+    if not read.targets:
+        return {}
+    if read.thinned:
+        # Windows of a target lie across those of the features: every date counts alike again.
+        tables = [table.take(rows_kept(dates_of(table), tickers=table.column("ticker"))) for table in tables]
+    frames = [feature_frame(table.select(["date", *read.targets]), read.targets) for table in tables]
+    dates = np.concatenate([dates_of(table) for table in tables])
+    values = {name: np.concatenate([frame.numbers[name] for frame in frames]) for name in read.targets}
+    horizon = strategy.training.horizon_dates
+    return target_drift(values, dates, horizon_dates=horizon, data=strategy.data, drift=strategy.drift)
+
+
+def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
+    """The ledger's; only where it never had one is the registry asked, since that loads its library."""
+    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    if champion.seq > 0 or grant.namespace != LIVE or services.settings.mlflow_tracking_uri is None:
+        return champion
+    try:
+        return adopt_first(services.ledger, services.registry, strategy)
+    except (RegistryUnavailable, RegistryError) as exc:
+        log.warning("drift.registry_not_asked", error=str(exc), next="taken for no champion; promotion asks again")
+        return champion
+
+
+def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:
+    """Verdicts as of earlier dates, newest first and one per date; none where the policy looks at one check."""
+    if strategy.drift.persistence_window == 1:
+        return []
+    # A date may have been checked more than once: its newest report counts.
+    reports = ledger.drift_reports(strategy.name, limit=10 * strategy.drift.persistence_window, namespace=namespace)
+    by_date = {report["as_of"]: report["verdict"]["verdict"] for report in reversed(reports) if report["as_of"]}
+    return [by_date[day] for day in sorted(by_date, reverse=True) if day < before.isoformat()]
+
+
+def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id: str, until: date) -> date | None:
+    """As-of date of the newest other run up to `until` that trained and ended; None where the policy does not ask."""
+    if strategy.drift.cooldown_days == 0:
+        return None
+    ended = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL)
+    runs = ledger.runs(strategy=strategy.name, states=ended, namespace=namespace, limit=1000)
+    dates = [
+        run.as_of
+        for run in runs
+        if run.as_of is not None
+        and run.as_of <= until
+        and run.run_id != run_id
+        and any(stage.stage is Stage.TRAIN and stage.result for stage in run.stages)
+    ]
+    return max(dates, default=None)
+
+
+def _left_out(columns: Iterable[ColumnRole]) -> list[Finding]:
+    return [
+        Finding(code="left_out", column=one.name, message=f"{one.name}: left out: {one.reason}", is_drift=False)
+        for one in columns
+        if one.role == "left out" and not one.is_chosen
+    ]

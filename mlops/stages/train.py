@@ -1,0 +1,251 @@
+"""The train stage: read, split by date, fit, judge on dates the model never saw, log, register.
+
+Safe to run twice: one run registers one version, and a second try finds it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import xgboost as xgb
+
+from mlops.domain.drift.profile_file import digest_of, write_profile
+from mlops.domain.errors import AcisError
+from mlops.domain.panel import CountedDates, date_facts
+from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
+from mlops.domain.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
+from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
+from mlops.domain.training.scrutiny import as_result, read_scrutiny
+from mlops.domain.windows import training_window
+from mlops.registry.projection import project
+from mlops.registry.report_projection import report_tags
+from mlops.stages.as_of import resolve_as_of
+from mlops.stages.champion_base import Beginning, beginning, incremental_result
+from mlops.stages.failed_training import failure_logged
+from mlops.stages.fitting import fit
+from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.leakage_checks import scrutinise
+from mlops.stages.recent_rows import read_recent, split_rows
+from mlops.stages.scoring import judge, positive_probability
+from mlops.stages.training_profile import read_training_profile
+from mlops.stages.training_record import JudgedModel, record_of, tags_of
+from mlops.stages.tuning import refuse_search, tune, tuning_result
+from mlops.strategies.file import restore
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from mlops.bootstrap import Services
+    from mlops.domain.panel import DateFact
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import FeatureSource
+    from mlops.domain.records import Promotion
+    from mlops.domain.training.splits import Split
+    from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.labelled_rows import LabelledRows
+    from mlops.stages.tuning import Tuned
+
+log = structlog.get_logger(__name__)
+
+
+def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
+    """Register one version, judged on held-out dates, and hand it to promotion where the run's kind says so."""
+    strategy = restore(grant.policy)
+    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
+    found = services.registry.find_by_ledger_run(strategy.model_name, grant.run_id)
+    if found is not None:
+        log.info("train.version_found", version=found.version)
+        result = _result(found, strategy, dict(found.tags))
+    else:
+        keeper.check_before_write()
+        services.registry.close_stale_runs(grant.run_id, reason="the training was taken over by another worker")
+        result = _fit_and_register(grant, services, keeper, strategy, as_of)
+    _to_staging(services, keeper, strategy, grant, result)
+    keeper.check_before_write()
+    _forget_trials(grant, services)
+    ends = grant.kind is Kind.TRAIN
+    return StageOutcome(
+        result=result,
+        run_state=RunState.SUCCEEDED if ends else None,
+        next_stage=None if ends else Stage.PROMOTE,
+        as_of=as_of,
+    )
+
+
+def _fit_and_register(
+    grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
+        with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
+            judged, profile = _judged(grant, services, keeper, strategy, as_of)
+            keeper.check_before_write()
+            check = report_tags(services.ledger, services.registry, grant.run_id)
+            tags = {**tags_of(judged), **check, PROFILE_TAG: digest_of(profile)}
+            record = record_of(judged, tags, Path(folder), profile=profile)
+        version = services.registry.log_training(record, before_write=keeper.check_before_write)
+    log.info("train.registered", model=version.name, version=version.version, fit_s=round(judged.fitted.fit_s, 2))
+    return _result(version, strategy, {**tags, **dict(version.tags)})
+
+
+def _judged(
+    grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
+) -> tuple[JudgedModel, bytes]:
+    """The version, and the drift profile of what it was trained on; both of one state of the features."""
+    keeper.report(Progress(done=0, total=4, unit="steps"))
+    begins = Beginning()
+    if grant.params.get("incremental"):
+        begins = beginning(services, strategy, namespace=grant.namespace)
+    base = begins.base
+    with services.source.snapshot() as source:
+        if base is None:
+            rows = read_labelled(source, strategy, as_of=as_of)
+            split = split_rows(rows, strategy.training)
+        else:
+            rows, split = read_recent(source, strategy, as_of=as_of, features=base.features)
+            base.refuse_knowing(split)
+        facts = _date_facts(source, strategy, rows, as_of=as_of, today=services.feature_day())
+        first = split.first_train if base is None else base.first_train(split)
+        profile = _profile(source, strategy, rows, first=first, last=split.last_train, as_of=as_of)
+    if base is not None:
+        strategy = replace(strategy, training=base.continued(strategy.training))
+    keeper.check()
+    tuned = None
+    if n_trials := grant.params.get("tune"):
+        tuned = _tuned(grant, services, keeper, strategy, rows, split, n_trials=n_trials)
+        strategy = replace(strategy, training=tuned.applied(strategy.training))
+    fitted = fit(
+        strategy.training,
+        rows,
+        split,
+        settings=services.settings,
+        control=keeper,
+        base=None if base is None else base.model,
+        resumes=True,
+    )
+    probability = positive_probability(fitted.model, rows.x[split.holdout])
+    evaluation = judge(
+        strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
+    )
+    judged = JudgedModel(
+        grant=grant,
+        strategy=strategy,
+        as_of=as_of,
+        rows=rows,
+        split=split,
+        fitted=fitted,
+        probability=probability,
+        evaluation=evaluation,
+        begins=begins,
+        tuned=tuned,
+        scrutiny=scrutinise(strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper),
+        facts=tuple(fact.words for fact in facts),
+    )
+    return judged, profile
+
+
+def _tuned(
+    grant: Grant,
+    services: Services,
+    keeper: LeaseKeeper,
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    *,
+    n_trials: int,
+) -> Tuned:
+    policy = strategy.training
+    refuse_search(policy)
+    on = split.train
+    keeper.check_before_write()
+    study = services.studies.open(
+        grant.run_id,
+        maximise=policy.search_metric not in LOWER_IS_BETTER,
+        seed=policy.seed,
+        data=data_fingerprint(rows.x.where(on), rows.y[on], rows.dates[on], features=rows.features),
+        library=f"XGBoost {xgb.__version__}",
+    )
+    return tune(strategy, rows, split, study, n_trials=n_trials, settings=services.settings, control=keeper)
+
+
+def _forget_trials(grant: Grant, services: Services) -> None:
+    """The version says what came of them. Not worth failing a run for that has its version."""
+    if not grant.params.get("tune"):
+        return
+    try:
+        services.studies.delete(grant.run_id)
+    except AcisError as exc:
+        log.warning("train.study_not_deleted", error=str(exc), action="none: it costs a few rows")
+
+
+def _date_facts(
+    source: FeatureSource, strategy: Strategy, rows: LabelledRows, *, as_of: date, today: date
+) -> tuple[DateFact, ...]:
+    window = training_window(as_of, strategy.training)
+    share = strategy.data.min_date_share
+    counted = CountedDates(source=source, strategy=strategy.name, window=window, panel=rows.panel, min_share=share)
+    return date_facts(counted, as_of=as_of, today=today)
+
+
+def _profile(
+    source: FeatureSource, strategy: Strategy, rows: LabelledRows, *, first: date, last: date, as_of: date
+) -> bytes:
+    """The drift profile of what is trained on."""
+    return write_profile(
+        read_training_profile(source, strategy, features=rows.features, first=first, last=last, as_of=as_of)
+    )
+
+
+def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "model_name": version.name,
+        "version": version.version,
+        "model_sha256": version.identity.sha256,
+        "mlflow_run_id": version.run_id,
+        "metrics": dict(version.metrics),
+        "label": strategy.training.label,
+        "device": tags["device"],
+        "xgboost": tags.get(XGBOOST_TAG),
+        "data_fingerprint": tags["data_fingerprint"],
+        "n_train": int(tags["n_train"]),
+        "n_holdout": int(tags["n_holdout"]),
+        "n_features": int(tags["n_features"]),
+        "train_start": tags["train_start"],
+        "train_end": tags["train_end"],
+        "holdout_start": tags["holdout_start"],
+        "holdout_end": tags["holdout_end"],
+        "fit_s": float(tags["fit_s"]),
+        "n_validation": int(tags.get("n_validation", 0)),
+        "resumed_from": tags.get("resumed_from"),
+        "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
+        "warnings": [tags["warning"]] if "warning" in tags else [],
+        **incremental_result(tags),
+        **tuning_result(tags),
+        **as_result(read_scrutiny(tags)),
+    }
+
+
+def _to_staging(
+    services: Services, keeper: LeaseKeeper, strategy: Strategy, grant: Grant, result: Mapping[str, Any]
+) -> None:
+    """Only a version that nobody has placed or decided about goes to Staging; every other one stays where it is."""
+    found = services.registry.version(strategy.model_name, result["version"])
+    identity = expect(found, ModelIdentity(sha256=result["model_sha256"], made_by=grant.run_id)).identity
+    if found.stage != "None" or _decision_about(services, strategy, found) is not None:
+        return
+    keeper.check_before_write()
+    seq = services.ledger.champion(strategy.name, namespace=grant.namespace).seq
+    services.registry.apply_stage(strategy.model_name, found.version, "Staging", seq=seq, tags={}, identity=identity)
+    meanwhile = _decision_about(services, strategy, found)
+    if meanwhile is not None:
+        project(meanwhile, services.registry, services.ledger)
+
+
+def _decision_about(services: Services, strategy: Strategy, version: ModelVersion) -> Promotion | None:
+    """The newest decision about a version, whoever made it."""
+    return services.ledger.newest_decision(strategy.name, version.version, version.identity)

@@ -1,0 +1,86 @@
+"""The files of a training, as the registry keeps them: pictures, tables, model card. Called by training_record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlops.domain.sampling import smallest_marks_by_date
+from mlops.domain.training.card import model_card
+from mlops.domain.training.contributions import SAMPLE_ROWS, contributions, contributions_csv
+from mlops.domain.training.explained_plots import contributions_figure, importance_figure
+from mlops.domain.training.importance import IMPORTANCE_ARTIFACT, importance_csv
+from mlops.domain.training.metrics import Evaluation
+from mlops.domain.training.plots import training_plots
+from mlops.domain.training.signal_plot import signal_figure
+from mlops.domain.training.trading import signal_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlops.domain.training.contributions import Contributions
+    from mlops.stages.training_record import JudgedModel
+
+
+def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Artifact path → file in `folder`."""
+    rows, split, policy = judged.rows, judged.split, judged.strategy.training
+    held, features = split.holdout, rows.features
+    explained = explained_rows(judged)
+    curve = signal_curve(
+        rows.dates[held],
+        judged.probability,
+        None if rows.target_return is None else rows.target_return[held],
+        label=policy.label,
+        horizon_dates=policy.horizon_dates,
+    )
+    name = judged.strategy.name
+    trained = f"{name}, trained {split.first_train} to {split.last_train}, n = {int(split.train.sum()):,}"
+    held_out = f"{name}, held out {split.first_holdout} to {split.last_holdout}"
+    others = {
+        "importance.png": importance_figure(judged.model, features, about=trained),
+        "shap_summary.png": contributions_figure(explained, about=held_out),
+    }
+    if curve is not None:
+        others["equity_curve.png"] = signal_figure(curve, about=held_out)
+    card = folder / "model_card.md"
+    text = model_card(
+        judged.strategy,
+        split=split,
+        evaluation=judged.evaluation,
+        scrutiny=judged.scrutiny,
+        tags=tags,
+        as_of=judged.as_of,
+        columns=rows.columns,
+    )
+    card.write_text(text, encoding="utf-8")
+    return {
+        **judged.scrutiny.files(folder),
+        **training_plots(rows.y[held], judged.probability, folder, about=held_out, others=others),
+        IMPORTANCE_ARTIFACT: importance_csv(judged.model, features, folder / IMPORTANCE_ARTIFACT),
+        "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),
+        "model_card.md": card,
+    }
+
+
+def explained_rows(judged: JudgedModel) -> Contributions:
+    """SHAP values of some of the held-out rows, evenly over their dates."""
+    rows = judged.rows
+    places = np.flatnonzero(judged.split.holdout)
+    chosen = np.zeros(len(rows.x), dtype=bool)
+    chosen[places[smallest_marks_by_date(rows.marks[places], rows.dates[places], SAMPLE_ROWS)]] = True
+    return contributions(judged.model, judged.rows.x[chosen], judged.rows.features)
+
+
+def size_and_counts(judged: JudgedModel) -> Evaluation:
+    """How many rows of each class were trained on, and how large the model is in XGBoost's own format."""
+    y = judged.rows.y[judged.split.train]
+    return Evaluation(
+        metrics={
+            "n_train_positive": float(np.count_nonzero(y == 1)),
+            "n_train_negative": float(np.count_nonzero(y == 0)),
+            "model_size_bytes": float(len(judged.model.get_booster().save_raw("ubj"))),
+        }
+    )

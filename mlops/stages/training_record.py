@@ -1,0 +1,209 @@
+"""What is logged of a training: parameters, metrics, tags, pictures, card, example.
+
+Called by the train stage when the model is fitted and judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+
+from mlops.domain.frame import left_out
+from mlops.domain.ports import PROFILE_ARTIFACT, XGBOOST_TAG, TrainedModel
+from mlops.domain.promotion.findings import INCOMPLETE, STALE, STALE_LABELS
+from mlops.domain.training.feature_names import encoded_names
+from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.registry.notes import model_note, table
+from mlops.stages.champion_base import HORIZON_TAG, Beginning
+from mlops.stages.failed_training import run_name
+from mlops.stages.training_files import size_and_counts, training_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from mlops.domain.policies import Strategy
+    from mlops.domain.records import Grant
+    from mlops.domain.training.metrics import Evaluation
+    from mlops.domain.training.scrutiny import Scrutiny
+    from mlops.domain.training.splits import Split
+    from mlops.stages.fitting import Fitted
+    from mlops.stages.labelled_rows import LabelledRows
+    from mlops.stages.tuning import Tuned
+
+#: Rows of the input example in the model's folder; the guide logs `X_train.head(5)`.
+EXAMPLE_ROWS = 5
+#: MLflow cuts longer tags.
+MAX_TAG = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedModel:
+    """A fitted model with all that it came from and how it was judged."""
+
+    grant: Grant
+    strategy: Strategy
+    as_of: date
+    rows: LabelledRows
+    split: Split
+    fitted: Fitted
+    probability: npt.NDArray[np.floating[Any]]
+    """(n held-out,) of class 1"""
+    evaluation: Evaluation
+    scrutiny: Scrutiny
+    begins: Beginning
+    tuned: Tuned | None = None
+    facts: tuple[str, ...] = ()
+    """About the dates of its rows"""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of how it was trained."""
+        untold = left_out(self.rows.columns)
+        unfit = (found.words for found in self.scrutiny.findings if found.code in (STALE, STALE_LABELS, INCOMPLETE))
+        told = (*unfit, *self.facts, *self.rows.notes)
+        return (*self.begins.warnings, *self.fitted.warnings, *told, *([untold] if untold else []))
+
+    @property
+    def model(self) -> Any:  # noqa: ANN401 -- an XGBClassifier
+        """An XGBClassifier."""
+        return self.fitted.model
+
+
+def tags_of(judged: JudgedModel) -> dict[str, str]:
+    """Tags of the run and of the version; a retried stage reads its result back from them."""
+    rows, split = judged.rows, judged.split
+    known = rows.known
+    fitted = judged.fitted
+    best = fitted.best_iteration
+    return {
+        "strategy": judged.strategy.name,
+        "model_type": "xgboost",
+        XGBOOST_TAG: xgb.__version__,
+        "training_date": judged.as_of.isoformat(),
+        "run_id": judged.grant.run_id,
+        "data_fingerprint": data_fingerprint(
+            rows.x.where(known), rows.y[known], rows.dates[known], features=rows.features
+        ),
+        "label": judged.strategy.training.label,
+        "device": fitted.device,
+        "reason": judged.grant.reason[:MAX_TAG],
+        "train_start": split.first_train.isoformat(),
+        "train_end": split.last_train.isoformat(),
+        "holdout_start": split.first_holdout.isoformat(),
+        "holdout_end": split.last_holdout.isoformat(),
+        "n_train": str(int(split.train.sum())),
+        "n_holdout": str(int(split.holdout.sum())),
+        "n_features": str(len(rows.features)),
+        "fit_s": f"{fitted.fit_s:.3f}",
+        "n_validation": str(fitted.plan.n_validation),
+        **({} if best is None else {"best_iteration": str(best)}),
+        **({} if fitted.resumed_from is None else {"resumed_from": fitted.resumed_from}),
+        **({"warning": "; ".join(judged.warnings)[:MAX_TAG]} if judged.warnings else {}),
+        HORIZON_TAG: str(judged.strategy.training.horizon_dates),
+        **_base_tags(judged),
+        **(judged.tuned.tags() if judged.tuned is not None else {}),
+        **judged.scrutiny.tags(),
+    }
+
+
+def _base_tags(judged: JudgedModel) -> dict[str, str]:
+    base = judged.begins.base
+    if base is None:
+        return {}
+    return base.tags(judged.split, rounds=judged.model.get_booster().num_boosted_rounds())
+
+
+def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profile: bytes) -> TrainedModel:
+    """What the registry logs; the files are written into `folder`."""
+    rows, split, strategy = judged.rows, judged.split, judged.strategy
+    kept = folder / PROFILE_ARTIFACT
+    kept.write_bytes(profile)
+    first_rows = np.flatnonzero(split.train)[:EXAMPLE_ROWS]
+    example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=encoded_names(rows.features))
+    return TrainedModel(
+        ledger_run_id=judged.grant.run_id,
+        strategy=strategy.name,
+        model_name=strategy.model_name,
+        run_name=run_name(strategy, judged.grant, as_of=judged.as_of)
+        + (" incremental" if judged.begins.base is not None else ""),
+        model=judged.model,
+        params=_params(judged),
+        metrics=judged.evaluation.merged(size_and_counts(judged)).metrics | judged.scrutiny.metrics(),
+        tags=tags,
+        features=rows.features,
+        example=example,
+        predictions=judged.model.predict(example),
+        artifacts={**training_files(judged, tags, folder), PROFILE_ARTIFACT: kept},
+        dataset=example,
+        dataset_rows=int(np.count_nonzero(rows.known)),
+        dataset_name=f"{strategy.name} {judged.as_of}",
+        trials=judged.tuned.trials if judged.tuned is not None else (),
+        trials_metric=judged.tuned.metric if judged.tuned is not None else "",
+        note=_note(judged, tags),
+        model_note=model_note(strategy.name, strategy.description, strategy.training.label),
+    )
+
+
+#: What a description shows of the metrics, by name.
+_SHOWN = {
+    "accuracy": "accuracy",
+    "holdout_majority_accuracy": "majority class",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "f1_score": "F1",
+    "sharpe_ratio": "Sharpe ratio",
+}
+
+
+def _note(judged: JudgedModel, tags: Mapping[str, str]) -> str:
+    """What MLflow's pages say of the training in words."""
+    grant, _split, training = judged.grant, judged.split, judged.strategy.training
+    metrics = judged.evaluation.metrics
+    shown = ", ".join(f"{title} {metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics)
+    findings = [f"- {found.words}" for found in judged.scrutiny.findings]
+    parts = [
+        (
+            f"**{judged.strategy.name}**, {grant.kind.value} as of {judged.as_of}, asked for by {grant.requested_by}: "
+            f"{grant.reason[:MAX_TAG]}"
+        ),
+        f"On the held-out dates: {shown or 'nothing could be measured'}",
+        f"Predicts whether `{training.label}`, {training.horizon_dates} dates ahead.",
+        table(
+            ("", "from", "to", "rows"),
+            ("trained on", tags["train_start"], tags["train_end"], f"{int(tags['n_train']):,}"),
+            ("held out", tags["holdout_start"], tags["holdout_end"], f"{int(tags['n_holdout']):,}"),
+        ),
+        f"Warning: {tags['warning']}" if "warning" in tags else "",
+        "\n".join(["Too good to be true, old or incomplete:", *findings]) if findings else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _params(judged: JudgedModel) -> dict[str, Any]:
+    policy = judged.strategy.training
+    return {
+        **judged.fitted.plan.params,
+        "seed": policy.seed,
+        **({"incremental_rounds": policy.incremental_rounds} if judged.begins.base is not None else {}),
+        "strategy": judged.strategy.name,
+        "label": policy.label,
+        "train_samples": int(judged.split.train.sum()),
+        "test_samples": int(judged.split.holdout.sum()),
+        "n_features": len(judged.rows.features),
+        "horizon_dates": policy.horizon_dates,
+        "holdout_dates": policy.holdout_dates,
+        "embargo_dates": policy.embargo_dates,
+        "trainer": policy.trainer,
+        "early_stopping_rounds": policy.early_stopping_rounds,
+        "validation_dates": policy.validation_dates if policy.early_stopping_rounds else 0,
+        "validation_samples": judged.fitted.plan.n_validation,
+        "class_weight": policy.class_weight,
+    }

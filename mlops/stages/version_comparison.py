@@ -1,0 +1,71 @@
+"""Two versions of one strategy side by side, with the paired test where both can be scored on common dates.
+
+Called by `acis compare`; nothing is decided and nothing is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words
+from mlops.registry.adoption import trained_as_of
+from mlops.stages.common_dates import UNSCORED, meet
+
+if TYPE_CHECKING:
+    from mlops.bootstrap import Services
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import ModelVersion
+    from mlops.domain.promotion.evidence import CommonDates
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionComparison:
+    """Both versions as they were logged, and what a test says of them."""
+
+    champion: ModelVersion
+    challenger: ModelVersion
+    test: PairedTest | None
+    words: str
+    """The test as a sentence, or why there is none."""
+    findings: tuple[str, ...]
+
+
+def compare_versions(services: Services, strategy: Strategy, champion: str, challenger: str) -> VersionComparison:
+    """Test `challenger` on the dates that it held out and `champion` was not trained on either.
+
+    Not deflated: it is a look, not a decision. Raises ModelNotFound, VersionNotFound, and what the registry and the
+    features raise.
+    """
+    old = services.registry.version(strategy.model_name, champion)
+    new = services.registry.version(strategy.model_name, challenger)
+    test: PairedTest | Untestable
+    findings: tuple[str, ...] = ()
+    try:
+        meeting = meet(services, strategy, new, champion, as_of=trained_as_of(new) or services.feature_day())
+    except UNSCORED as exc:
+        test = Untestable(words=str(exc))
+    else:
+        findings = meeting.findings
+        test = Untestable(words=str(meeting.unusable)) if meeting.common is None else _test(strategy, meeting.common)
+    return VersionComparison(
+        champion=old,
+        challenger=new,
+        test=test if isinstance(test, PairedTest) else None,
+        words=in_words(test, champion) if isinstance(test, PairedTest) else f"they cannot be tested: {test.words}",
+        findings=findings,
+    )
+
+
+def _test(strategy: Strategy, common: CommonDates) -> PairedTest | Untestable:
+    if common.parts_challenger is None or common.parts_champion is None:
+        return Untestable(words=common.why_no_parts or "nothing is known of these dates")
+    policy = strategy.promotion
+    return compare_on_dates(
+        policy.main_metric,
+        challenger=common.parts_challenger,
+        champion=common.parts_champion,
+        horizon_dates=strategy.training.horizon_dates,
+        margin=policy.margin,
+        confidence=policy.confidence,
+    )
