@@ -46,7 +46,7 @@ PARTS = {
     "read_recent": "read",
     "fit": "fit",
     "judge": "evaluate",
-    "scrutinise": "findings and folds",
+    "check_training": "findings and folds",
     "_profile": "frozen drift profile",
     "tags_of": "fingerprint",
     "record_of": "plots, SHAP, card",

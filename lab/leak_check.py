@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from mlops.domain.errors import InsufficientData
 from mlops.domain.promotion.findings import RANDOM_SPLIT_GAP, Finding, held_back
 from mlops.domain.promotion.policy import Decision, decide
+from mlops.domain.training.leakage import NAIVE_GATE, RandomSplit
 from mlops.domain.training.metrics import majority_class_share
-from mlops.domain.training.random_split import NAIVE_GATE, RandomSplit
 from mlops.domain.training.splits import split_by_date
 from mlops.stages.as_of import resolve_as_of
 from mlops.stages.fitting import fit
 from mlops.stages.labelled_rows import read_labelled
-from mlops.stages.leakage_checks import scrutinise
+from mlops.stages.leakage_checks import check_training
 from mlops.stages.scoring import judge, positive_probability
 from mlops.stages.side_control import SideControl
 
@@ -94,10 +94,10 @@ def check_leak(
     )
     asked = replace(strategy, training=replace(policy, leak_check=True, folds=0))
     second = SideControl(control, number=1, total=TRAININGS, unit="rounds")
-    scrutiny = scrutinise(asked, rows, split, evaluation, as_of=as_of, settings=settings, control=second)
-    if scrutiny.random_split is None:
-        raise InsufficientData("; ".join(scrutiny.notes))
-    decision = _decision(strategy, evaluation.metrics, scrutiny.findings)
+    checks = check_training(asked, rows, split, evaluation, as_of=as_of, settings=settings, control=second)
+    if checks.random_split is None:
+        raise InsufficientData("; ".join(checks.notes))
+    decision = _decision(strategy, evaluation.metrics, checks.findings)
     return LeakCheck(
         strategy=strategy.name,
         label=policy.label,
@@ -108,15 +108,15 @@ def check_leak(
         holdout_end=split.last_holdout,
         n_train=int(split.train.sum()),
         n_holdout=int(split.holdout.sum()),
-        random_split=scrutiny.random_split,
-        gap=scrutiny.random_split.gap,
+        random_split=checks.random_split,
+        gap=checks.random_split.gap,
         metrics=evaluation.metrics,
-        naive_promotes=scrutiny.random_split.accuracy >= NAIVE_GATE,
+        naive_promotes=checks.random_split.accuracy >= NAIVE_GATE,
         decision=decision.decision,
         reasons=decision.reasons,
-        findings=scrutiny.findings,
-        is_leak=scrutiny.random_split.gap >= strategy.findings.random_split_gap,
-        words=scrutiny.random_split.words(bound=strategy.findings.random_split_gap),
+        findings=checks.findings,
+        is_leak=checks.random_split.gap >= strategy.findings.random_split_gap,
+        words=checks.random_split.words(bound=strategy.findings.random_split_gap),
     )
 
 

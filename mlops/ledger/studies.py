@@ -24,7 +24,7 @@ from mlops.sqlstates import may_pass
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from mlops.domain.training.search_space import Dimension
+    from mlops.domain.training.parameters import Dimension
 
 log = structlog.get_logger(__name__)
 

@@ -124,7 +124,7 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
             f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
         ),
         *incremental_lines(result),
-        *scrutiny_lines(result),
+        *check_lines(result),
         "",
     ]
 
@@ -164,7 +164,7 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def scrutiny_lines(result: Mapping[str, Any]) -> list[str]:
+def check_lines(result: Mapping[str, Any]) -> list[str]:
     """The stability table, the random split and the findings; none for results of earlier versions."""
     lines = []
     if result.get("folds"):

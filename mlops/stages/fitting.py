@@ -11,10 +11,9 @@ import structlog
 import xgboost as xgb
 
 from mlops.domain.errors import ConfigurationError
-from mlops.domain.training.device import CPU, CUDA, usable_device
 from mlops.domain.training.feature_names import encoded_names, feature_names
 from mlops.domain.training.plan import FitPlan, fit_plan
-from mlops.domain.training.trainer import load_trainer
+from mlops.domain.training.trainer import CPU, CUDA, load_trainer, usable_device
 from mlops.stages.resumption import BoundControl
 
 if TYPE_CHECKING:

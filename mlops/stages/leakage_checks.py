@@ -14,13 +14,18 @@ import numpy as np
 
 from mlops.domain.errors import DataError
 from mlops.domain.labels import parse_label
+from mlops.domain.training.checks import TrainingChecks, score_folds
 from mlops.domain.training.fitness import ended_features, ended_names, old_labels, thin_holdout, unfit_dates
 from mlops.domain.training.fold_table import FoldScore
-from mlops.domain.training.folds import Fold, walk_forward
-from mlops.domain.training.random_split import RandomSplit, measure_random_split
-from mlops.domain.training.scrutiny import Scrutiny
-from mlops.domain.training.stability import score_folds
-from mlops.domain.training.suspicions import rows_to_look_at, suspicious_features, suspicious_gap, suspicious_scores
+from mlops.domain.training.leakage import (
+    RandomSplit,
+    measure_random_split,
+    rows_to_look_at,
+    suspicious_features,
+    suspicious_gap,
+    suspicious_scores,
+)
+from mlops.domain.training.splits import Fold, walk_forward
 from mlops.stages.fitting import fit
 from mlops.stages.scoring import positive_probability
 from mlops.stages.side_control import SideControl
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
     from mlops.stages.labelled_rows import LabelledRows
 
 
-def scrutinise(
+def check_training(
     strategy: Strategy,
     rows: LabelledRows,
     split: Split,
@@ -47,7 +52,7 @@ def scrutinise(
     as_of: date,
     settings: Settings,
     control: TrainingControl,
-) -> Scrutiny:
+) -> TrainingChecks:
     """Everything that the policy asks for; what these rows do not allow is a note."""
     own = tuple(f"{name} is left out" for name in strategy.training.metrics)
     notes = [note for note in evaluation.notes if note.startswith(own)]
@@ -87,7 +92,7 @@ def scrutinise(
         *ended_features(rows.x, rows.dates, split, strategy.data, features=rows.features),
         *thin_holdout(int(np.count_nonzero(split.holdout)), strategy.data),
     )
-    return Scrutiny(folds=folds, random_split=random_split, findings=findings, notes=tuple(notes))
+    return TrainingChecks(folds=folds, random_split=random_split, findings=findings, notes=tuple(notes))
 
 
 def stability(

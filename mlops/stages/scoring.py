@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops.domain.errors import UnusableModelFile
-from mlops.domain.training.custom_metrics import evaluate_custom
-from mlops.domain.training.metrics import Evaluation, evaluate_classifier
+from mlops.domain.training.metrics import Evaluation, evaluate_classifier, evaluate_custom
 from mlops.domain.training.trading import evaluate_trading
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from mlops.domain.errors import AcisError
 from mlops.domain.panel import CountedDates, date_facts
 from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
 from mlops.domain.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
+from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
-from mlops.domain.training.scrutiny import as_result, read_scrutiny
 from mlops.domain.windows import training_window
 from mlops.registry.projection import project
 from mlops.registry.report_projection import report_tags
@@ -30,7 +30,7 @@ from mlops.stages.champion_base import Beginning, beginning, incremental_result
 from mlops.stages.failed_training import failure_logged
 from mlops.stages.fitting import fit
 from mlops.stages.labelled_rows import read_labelled
-from mlops.stages.leakage_checks import scrutinise
+from mlops.stages.leakage_checks import check_training
 from mlops.stages.recent_rows import read_recent, split_rows
 from mlops.stages.scoring import judge, positive_probability
 from mlops.stages.training_profile import read_training_profile
@@ -143,7 +143,9 @@ def _judged(
         evaluation=evaluation,
         begins=begins,
         tuned=tuned,
-        scrutiny=scrutinise(strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper),
+        checks=check_training(
+            strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper
+        ),
         facts=tuple(fact.words for fact in facts),
     )
     return judged, profile
@@ -226,7 +228,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "warnings": [tags["warning"]] if "warning" in tags else [],
         **incremental_result(tags),
         **tuning_result(tags),
-        **as_result(read_scrutiny(tags)),
+        **as_result(read_checks(tags)),
     }
 
 

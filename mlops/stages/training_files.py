@@ -8,19 +8,22 @@ import numpy as np
 
 from mlops.domain.sampling import smallest_marks_by_date
 from mlops.domain.training.card import model_card
-from mlops.domain.training.contributions import SAMPLE_ROWS, contributions, contributions_csv
-from mlops.domain.training.explained_plots import contributions_figure, importance_figure
-from mlops.domain.training.importance import IMPORTANCE_ARTIFACT, importance_csv
+from mlops.domain.training.importance import (
+    IMPORTANCE_ARTIFACT,
+    SAMPLE_ROWS,
+    contributions,
+    contributions_csv,
+    importance_csv,
+)
 from mlops.domain.training.metrics import Evaluation
-from mlops.domain.training.plots import training_plots
-from mlops.domain.training.signal_plot import signal_figure
+from mlops.domain.training.plots import contributions_figure, importance_figure, signal_figure, training_plots
 from mlops.domain.training.trading import signal_curve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mlops.domain.training.contributions import Contributions
+    from mlops.domain.training.importance import Contributions
     from mlops.stages.training_record import JudgedModel
 
 
@@ -50,14 +53,14 @@ def training_files(judged: JudgedModel, tags: Mapping[str, str], folder: Path) -
         judged.strategy,
         split=split,
         evaluation=judged.evaluation,
-        scrutiny=judged.scrutiny,
+        checks=judged.checks,
         tags=tags,
         as_of=judged.as_of,
         columns=rows.columns,
     )
     card.write_text(text, encoding="utf-8")
     return {
-        **judged.scrutiny.files(folder),
+        **judged.checks.files(folder),
         **training_plots(rows.y[held], judged.probability, folder, about=held_out, others=others),
         IMPORTANCE_ARTIFACT: importance_csv(judged.model, features, folder / IMPORTANCE_ARTIFACT),
         "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.records import Grant
+    from mlops.domain.training.checks import TrainingChecks
     from mlops.domain.training.metrics import Evaluation
-    from mlops.domain.training.scrutiny import Scrutiny
     from mlops.domain.training.splits import Split
     from mlops.stages.fitting import Fitted
     from mlops.stages.labelled_rows import LabelledRows
@@ -57,7 +57,7 @@ class JudgedModel:
     probability: npt.NDArray[np.floating[Any]]
     """(n held-out,) of class 1"""
     evaluation: Evaluation
-    scrutiny: Scrutiny
+    checks: TrainingChecks
     begins: Beginning
     tuned: Tuned | None = None
     facts: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class JudgedModel:
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of how it was trained."""
         untold = left_out(self.rows.columns)
-        unfit = (found.words for found in self.scrutiny.findings if found.code in (STALE, STALE_LABELS, INCOMPLETE))
+        unfit = (found.words for found in self.checks.findings if found.code in (STALE, STALE_LABELS, INCOMPLETE))
         told = (*unfit, *self.facts, *self.rows.notes)
         return (*self.begins.warnings, *self.fitted.warnings, *told, *([untold] if untold else []))
 
@@ -110,7 +110,7 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         HORIZON_TAG: str(judged.strategy.training.horizon_dates),
         **_base_tags(judged),
         **(judged.tuned.tags() if judged.tuned is not None else {}),
-        **judged.scrutiny.tags(),
+        **judged.checks.tags(),
     }
 
 
@@ -136,7 +136,7 @@ def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profil
         + (" incremental" if judged.begins.base is not None else ""),
         model=judged.model,
         params=_params(judged),
-        metrics=judged.evaluation.merged(size_and_counts(judged)).metrics | judged.scrutiny.metrics(),
+        metrics=judged.evaluation.merged(size_and_counts(judged)).metrics | judged.checks.metrics(),
         tags=tags,
         features=rows.features,
         example=example,
@@ -168,7 +168,7 @@ def _note(judged: JudgedModel, tags: Mapping[str, str]) -> str:
     grant, _split, training = judged.grant, judged.split, judged.strategy.training
     metrics = judged.evaluation.metrics
     shown = ", ".join(f"{title} {metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics)
-    findings = [f"- {found.words}" for found in judged.scrutiny.findings]
+    findings = [f"- {found.words}" for found in judged.checks.findings]
     parts = [
         (
             f"**{judged.strategy.name}**, {grant.kind.value} as of {judged.as_of}, asked for by {grant.requested_by}: "

@@ -18,10 +18,9 @@ import structlog
 
 from mlops.domain.errors import ConfigurationError, InsufficientData
 from mlops.domain.ports import Progress
-from mlops.domain.training.folds import Fold, walk_forward
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
-from mlops.domain.training.parameters import search_faults
-from mlops.domain.training.search_space import dimensions
+from mlops.domain.training.parameters import dimensions, search_faults
+from mlops.domain.training.splits import Fold, walk_forward
 from mlops.stages.fitting import fit
 from mlops.stages.promotion_inputs import TRIALS_TAG
 from mlops.stages.scoring import judge, positive_probability

@@ -29,8 +29,7 @@ from mlops.domain.labels import parse_label
 from mlops.domain.policies import MAX_FOLDS, Strategy
 from mlops.domain.promotion.findings import code_fault
 from mlops.domain.training.metric_names import form_fault
-from mlops.domain.training.parameters import params_faults, search_faults
-from mlops.domain.training.search_space import search_fault
+from mlops.domain.training.parameters import params_faults, search_fault, search_faults
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")

@@ -16,8 +16,8 @@ from mlops.domain.training.metrics import LOWER_IS_BETTER
 if TYPE_CHECKING:
     from mlops.domain.frame import ColumnRole
     from mlops.domain.policies import PromotionPolicy, Strategy
+    from mlops.domain.training.checks import TrainingChecks
     from mlops.domain.training.metrics import Evaluation
-    from mlops.domain.training.scrutiny import Scrutiny
     from mlops.domain.training.splits import Split
 
 _NOT_FOR = """\
@@ -32,7 +32,7 @@ def model_card(
     *,
     split: Split,
     evaluation: Evaluation,
-    scrutiny: Scrutiny,
+    checks: TrainingChecks,
     tags: Mapping[str, str],
     as_of: date,
     columns: Sequence[ColumnRole] = (),
@@ -74,8 +74,8 @@ def model_card(
         f"Warning: {tags['warning']}" if "warning" in tags else "",
         "## Metrics on the held-out dates",
         _metrics(evaluation),
-        "\n".join(f"- {note}" for note in dict.fromkeys((*evaluation.notes, *scrutiny.notes))),
-        *scrutiny_sections(scrutiny, strategy),
+        "\n".join(f"- {note}" for note in dict.fromkeys((*evaluation.notes, *checks.notes))),
+        *check_sections(checks, strategy),
         "## Gates",
         _table(("gate", "required"), gates_of(strategy.promotion).items()),
         "## Parameters",
@@ -93,17 +93,17 @@ def _columns(columns: Sequence[ColumnRole]) -> list[str]:
     return ["## Columns of the feature view", _table(("column", "used as"), rows)]
 
 
-def scrutiny_sections(scrutiny: Scrutiny, strategy: Strategy) -> list[str]:
+def check_sections(checks: TrainingChecks, strategy: Strategy) -> list[str]:
     """What was looked at beside the held-out metrics; empty texts for what was not."""
-    split, accepted = scrutiny.random_split, strategy.promotion.accepted_findings
+    split, accepted = checks.random_split, strategy.promotion.accepted_findings
     findings = [
         f"- `{found.code}`: {found.words}" + (" (accepted)" if found.code in accepted else "")
-        for found in scrutiny.findings
+        for found in checks.findings
     ]
     return [
-        "## Stability over walk-forward folds" if scrutiny.folds else "",
-        _grid(fold_rows(scrutiny.folds)) if scrutiny.folds else "",
-        "\n".join(f"- fold {score.fold} has no score: {score.note}" for score in scrutiny.folds if score.note),
+        "## Stability over walk-forward folds" if checks.folds else "",
+        _grid(fold_rows(checks.folds)) if checks.folds else "",
+        "\n".join(f"- fold {score.fold} has no score: {score.note}" for score in checks.folds if score.note),
         "## The documented random split" if split else "",
         split.words(bound=strategy.findings.random_split_gap) if split else "",
         "## Findings",

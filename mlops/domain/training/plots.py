@@ -1,25 +1,36 @@
-"""Pictures of a held-out evaluation: ROC, precision and recall, calibration, confusion, and those of others.
+"""Draws the figures of a training: held-out evaluation, importance, SHAP values and equity curve.
 
-Called by the train stage.
+Called by the train stage. Matplotlib's object interface only: pyplot keeps global state, which leaks figures in a
+worker that lives for weeks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
-from mlops.domain.training.figures import begin, save
+from mlops.domain.training.importance import feature_importance
 from mlops.domain.training.metrics import THRESHOLD, Floats, Labels, roc_auc
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import xgboost as xgb
+    from matplotlib.axes import Axes
 
-    from matplotlib.figure import Figure
+    from mlops.domain.training.importance import Contributions
+    from mlops.domain.training.trading import SignalCurve
 
 CALIBRATION_BINS = 10
+TOP_FEATURES = 20
+TOP_EXPLAINED = 12
+_LABELS = 0.3
+"""Of the width, for the names of features."""
+_DPI = 110
 
 
 def training_plots(
@@ -99,3 +110,74 @@ def _confusion(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], abou
     axes.set_xticks([0, 1])
     axes.set_yticks([0, 1])
     return figure
+
+
+def importance_figure(model: xgb.XGBClassifier, features: Sequence[str], *, about: str = "") -> Figure:
+    """Shares of the total gain, the largest on top."""
+    figure, axes = begin(
+        f"Importance, {len(features)} features", "share of the total gain", "", about=about, left=_LABELS
+    )
+    top = feature_importance(model, features)[:TOP_FEATURES][::-1]
+    axes.barh([part.feature for part in top], [part.share for part in top])
+    return figure
+
+
+def contributions_figure(found: Contributions, *, about: str = "") -> Figure:
+    """One dot per row and feature: where it moved the prediction, coloured by the feature's rank among the rows."""
+    title = "SHAP values; blue: low, red: high value of the feature"
+    about = f"{about}, a sample of n = {len(found.values):,}" if about else ""
+    figure, axes = begin(title, "log odds", "", about=about, left=_LABELS)
+    top = found.order()[:TOP_EXPLAINED][::-1]
+    n = len(found.values)
+    heights = np.repeat(np.arange(len(top)), n) + np.tile(np.linspace(-0.3, 0.3, n), len(top))
+    colours = [_ranks(found.values[:, index]) for index in top]
+    axes.scatter(
+        found.shap[:, top].T.reshape(-1), heights, c=np.concatenate(colours), cmap="coolwarm", s=4, linewidths=0
+    )
+    axes.axvline(0.0, color="grey", linewidth=0.8)
+    axes.set_yticks(range(len(top)), [found.features[index] for index in top])
+    return figure
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 0 to 1; missing values stay without colour."""
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(1, len(values) - 1)
+    return np.where(np.isnan(values), np.nan, ranks)
+
+
+def signal_figure(curve: SignalCurve, *, about: str = "") -> Figure:
+    """Compounded wealth of both, by the rule of `mlops.domain.training.trading`; no costs. Shaded: below the signal's peak."""
+    n_periods = len(curve.signal) - 1
+    about = f"{about}, n = {n_periods} periods" if about else f"n = {n_periods} periods"
+    title = "Equity curve of the held-out dates, without costs"
+    figure, axes = begin(title, "", "value of 1 invested", about=about)
+    for wealth, label, style in ((curve.signal, "signal", "-"), (curve.everything, "holding all", "--")):
+        axes.step(curve.dates, wealth, where="post", linestyle=style, label=f"{label}: {wealth[-1]:.3f}")
+    peak = np.maximum.accumulate(curve.signal)
+    axes.fill_between(curve.dates, curve.signal, peak, step="post", alpha=0.15, linewidth=0)
+    axes.axhline(1.0, linestyle="--", color="grey", linewidth=0.8)
+    axes.tick_params(axis="x", rotation=20)
+    axes.legend()
+    return figure
+
+
+def begin(title: str, x: str, y: str, *, about: str = "", left: float = 0.1) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes.
+
+    about : of which strategy, dates and rows it is, under the title      left : share of the width for the labels of y
+    """
+    # Fixed margins: a layout engine draws every figure twice.
+    figure = Figure(figsize=(8.6, 5.8), dpi=_DPI)
+    axes = figure.add_axes((left, 0.1, 0.97 - left, 0.78))
+    axes.set(xlabel=x, ylabel=y)
+    # With places of their own: else they are searched for among all labels, a quarter of the drawing.
+    figure.text(left, 0.945, title, fontsize=13, fontweight="bold")
+    figure.text(left, 0.905, about, fontsize=10, color="dimgrey")
+    return figure, axes
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG and give its path back."""
+    # A picture of 10 kB is not worth the 20 ms that the best compression takes.
+    FigureCanvasAgg(figure).print_png(str(path), pil_kwargs={"compress_level": 1})
+    return path

@@ -2,34 +2,49 @@
 
 Called by the train stage. XGBoost's own resume gives another model than an uninterrupted training, since
 subsampling starts from the seed again; here every segment starts from a reloaded booster with a seed of
-its own, interrupted or not, so both give the same bytes.
+its own, interrupted or not, so both give the same bytes. The state of early stopping travels in the model, since
+XGBoost's own callback begins to count anew with every segment.
+
+Rows become XGBoost's binned matrix block by block. XGBoost goes over the rows five times (shape, sketch, bins); they
+are read anew each time, so that only one block stands beside its own copy. One array and the same rows in blocks give
+the same bins as long as the sketch holds every distinct value; beyond that the cuts may differ within the sketch's
+error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import xgboost as xgb
 
-from mlops.domain.errors import ConfigurationError
+from mlops.domain.errors import ConfigurationError, SingleClass, UnusableFeatures
 from mlops.domain.ports import Progress
-from mlops.domain.training.binned import binned, refuse_unlearnable
-from mlops.domain.training.feature_names import feature_names
+from mlops.domain.training.feature_names import encoded_names, feature_names
+from mlops.domain.training.matrix import Rows, row_blocks
 from mlops.domain.training.parameters import fault_of
-from mlops.domain.training.stopping import STOPPING_METRIC, EarlyStopping
 
 if TYPE_CHECKING:
-    from mlops.domain.ports import Trainer, TrainingControl, TrainingData
+    from mlops.domain.ports import Trainer, TrainingControl, TrainingData, Validation
 
 DEFAULT_ROUNDS = 100
 """Boosting rounds where the parameters do not say `n_estimators`; the documented value."""
 _FIXED: dict[str, Any] = {"objective": "binary:logistic", "tree_method": "hist"}
 _CONSTRAINTS = "monotone_constraints"
 _DIGEST_BYTES = 32
+STOPPING_METRIC = "logloss"
+"""Of the validation rows; lower is better. AUC would not see a model that grows overconfident."""
+_ROUND, _SCORE = "best_iteration", "best_score"
+Floats = npt.NDArray[np.float32]
+CPU, CUDA = "cpu", "cuda"
 
 
 class XGBoostTrainer:
@@ -188,3 +203,173 @@ def _classifier(model: bytearray | None, params: Mapping[str, Any], n_jobs: int)
     # Loading resets what is not stored in the model.
     classifier.set_params(**params, n_jobs=n_jobs)
     return classifier
+
+
+class EarlyStopping:
+    """The best round so far, and whether there has been none better for `patience_rounds`."""
+
+    def __init__(self, patience_rounds: int | None, *, best_round: int = 0, best_score: float = float("inf")) -> None:
+        """patience_rounds: None never stops. best_round: counted from 1; 0 before the first."""
+        self._patience = patience_rounds
+        self.best_round = best_round
+        self.best_score = best_score
+        self.is_reached = False
+
+    @classmethod
+    def of(cls, validation: Validation | None, model: bytearray | None) -> Self:
+        """For these validation rows, taken up where a checkpoint's model left it."""
+        if validation is None:
+            return cls(None)
+        if model is None:
+            return cls(validation.patience_rounds)
+        kept = xgb.Booster(model_file=model).attributes()
+        return cls(validation.patience_rounds, best_round=int(kept[_ROUND]) + 1, best_score=float(kept[_SCORE]))
+
+    def look(self, done: int, evals_log: Mapping[str, Mapping[str, Sequence[float]]]) -> bool:
+        """Take in the round that was just boosted; True where it is time to stop."""
+        if self._patience is None:
+            return False
+        score = evals_log["validation"][STOPPING_METRIC][-1]
+        if score < self.best_score:
+            self.best_round, self.best_score = done, score
+        self.is_reached = done - self.best_round >= self._patience
+        return self.is_reached
+
+    def note(self, booster: xgb.Booster) -> None:
+        """Write the state into the model, in the names that XGBoost itself uses; nothing where it never stops."""
+        if self._patience is not None:
+            booster.set_attr(**{_ROUND: str(self.best_round - 1), _SCORE: repr(self.best_score)})
+
+    def best_part(self, model: bytearray | None) -> bytearray | None:
+        """The model up to its best round; all of it where it never stops."""
+        if self._patience is None or model is None:
+            return model
+        best = xgb.Booster(model_file=model)[: self.best_round]
+        self.note(best)
+        kept: bytearray = best.save_raw("ubj")
+        return kept
+
+
+def binned(
+    data: TrainingData, control: TrainingControl, *, max_bin: int, n_jobs: int
+) -> tuple[xgb.QuantileDMatrix, list[tuple[xgb.QuantileDMatrix, str]]]:
+    """The matrix to fit, and those to evaluate after each round. Infinities count as missing.
+
+    Raises what `control.check` raises, which is asked at each block.
+    """
+
+    def make(x: Rows, y: npt.NDArray[np.int8], ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
+        options: dict[str, Any] = {"nthread": n_jobs, "max_bin": max_bin, "ref": ref}
+        names = encoded_names(data.features)
+        if isinstance(x, np.ndarray):
+            return xgb.QuantileDMatrix(_finite_or_missing(x), label=y, feature_names=names, **options)
+        return xgb.QuantileDMatrix(_Blocks(x, y, names, control.check), **options)
+
+    matrix, validation = make(data.x, data.y), data.validation
+    if validation is None:
+        return matrix, []
+    held = make(validation.x, validation.y, matrix)
+    held.set_weight(np.where(validation.y == 1, np.float32(validation.positive_weight), np.float32(1)))
+    return matrix, [(held, "validation")]
+
+
+def refuse_unlearnable(data: TrainingData) -> None:
+    """Raises SingleClass, UnusableFeatures."""
+    positive = int(np.sum(data.y == 1))
+    if positive in (0, len(data.y)):
+        message = (
+            f"all {len(data.y)} training labels are {int(positive > 0)}; check the label's rule, "
+            f"or train on a longer window"
+        )
+        raise SingleClass(message)
+    if not _varies(data.x):
+        message = (
+            f"none of the {len(data.features)} features varies over {len(data.y)} training rows; check the feature view"
+        )
+        raise UnusableFeatures(message)
+
+
+class _Blocks(xgb.DataIter):  # type: ignore[misc]  # the library's base is untyped
+    """Gives XGBoost one block at a time, as often as it asks."""
+
+    def __init__(self, x: Rows, y: npt.NDArray[np.int8], features: list[str], check: Callable[[], None]) -> None:
+        self._x, self._y, self._features, self._check = x, y, features, check
+        self._blocks: Iterator[Floats] = iter(())
+        self._place = 0
+        super().__init__()
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._blocks = row_blocks(self._x)
+        self._place = 0
+
+    def next(self, input_data: Callable[..., Any]) -> bool:
+        """Hand over the next block; False after the last."""
+        self._check()
+        block = next(self._blocks, None)
+        if block is None:
+            return False
+        label = self._y[self._place : self._place + len(block)]
+        self._place += len(block)
+        input_data(data=_finite_or_missing(block), label=label, feature_names=self._features)
+        return True
+
+
+def _finite_or_missing(x: Floats) -> Floats:
+    """XGBoost refuses infinities; the drift report has named them already."""
+    infinite = np.isinf(x)
+    return np.where(infinite, np.float32(np.nan), x) if infinite.any() else x
+
+
+def _varies(x: Rows) -> bool:
+    """Any feature has two different numbers; fmin and fmax skip missing values."""
+    low: Floats | None = None
+    high: Floats | None = None
+    for block in row_blocks(x):
+        if not block.shape[1]:
+            return False
+        finite = _finite_or_missing(block)
+        least, most = np.fmin.reduce(finite), np.fmax.reduce(finite)
+        low = least if low is None else np.fmin(low, least)
+        high = most if high is None else np.fmax(high, most)
+        # A column of nothing but missing values gives nan, and nan < nan is False.
+        if np.any(low < high):
+            return True
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceChoice:
+    """The device to fit on."""
+
+    device: str
+    """`cpu` or `cuda`"""
+    warning: str = ""
+    """Why it is not the one that was asked for; empty where it is."""
+
+
+def usable_device(asked: str) -> DeviceChoice:
+    """The device itself where XGBoost can boost on it, else the CPU with the reason. A probe of two rows, for CUDA."""
+    if asked == CPU:
+        return DeviceChoice(device=CPU)
+    try:
+        found = probe(asked)
+    except xgb.core.XGBoostError as exc:
+        # The library's first line; below it is a stack trace.
+        reason = str(exc).strip().splitlines()[0]
+    else:
+        if found.startswith(asked):
+            return DeviceChoice(device=asked)
+        reason = f"XGBoost {xgb.__version__} sees no GPU, or was built without CUDA"
+    return DeviceChoice(device=CPU, warning=f"device {asked!r} was asked for and the CPU was used: {reason}")
+
+
+def probe(device: str) -> str:
+    """The device that one round of boosting ended on."""
+    x = np.array([[0.0], [1.0]], dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is said once, in our own words
+        matrix = xgb.DMatrix(x, label=[0, 1], nthread=1)
+        booster = xgb.train({"device": device, "tree_method": "hist", "nthread": 1, "verbosity": 0}, matrix, 1)
+    config = json.loads(booster.save_config())
+    return str(config["learner"]["generic_param"]["device"])

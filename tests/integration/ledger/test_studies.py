@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from mlops.domain.errors import ConfigurationError, LeaseLost, LedgerUnavailable
-from mlops.domain.training.search_space import dimensions
+from mlops.domain.training.parameters import dimensions
 from mlops.ledger.engine import parse_url
 from mlops.ledger.schema import migrate
 from mlops.ledger.studies import SCHEMA, Studies, Study

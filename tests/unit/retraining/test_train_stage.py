@@ -26,7 +26,7 @@ from mlops.domain.errors import (
 from mlops.domain.policies import DataPolicy
 from mlops.domain.ports import TrainingControl, TrainingData
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.domain.training import device
+from mlops.domain.training import trainer
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.trainer import XGBoostTrainer
 from mlops.registry.projection import project
@@ -406,7 +406,7 @@ def test_a_gpu_that_is_not_there_is_a_warning_in_the_result_and_the_tags(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORKER_ROLE", "train.gpu")
-    monkeypatch.setattr(device, "probe", lambda _: "cpu")
+    monkeypatch.setattr(trainer, "probe", lambda _: "cpu")
     _, outcome = trained(services)
     version = services.registry.version(MODEL, "1")
     assert (outcome.result["device"], version.tags["device"]) == ("cpu", "cpu")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.domain.training.custom_metrics import evaluate_custom
 from mlops.domain.training.metric_names import form_fault
+from mlops.domain.training.metrics import evaluate_custom
 
 DATES = np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]")
 Y = np.array([1, 0, 1, 0], dtype=np.int8)

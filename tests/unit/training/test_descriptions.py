@@ -15,16 +15,23 @@ from mlops.domain.frame import ColumnRole
 from mlops.domain.policies import PromotionPolicy, Strategy
 from mlops.domain.promotion.findings import Finding
 from mlops.domain.training.card import gates_of, model_card
-from mlops.domain.training.contributions import Contributions, contributions, contributions_csv
-from mlops.domain.training.explained_plots import contributions_figure, importance_figure
-from mlops.domain.training.folds import walk_forward
-from mlops.domain.training.importance import feature_importance, importance_csv
+from mlops.domain.training.checks import TrainingChecks, score_folds
+from mlops.domain.training.importance import (
+    Contributions,
+    contributions,
+    contributions_csv,
+    feature_importance,
+    importance_csv,
+)
 from mlops.domain.training.metrics import evaluate_classifier
-from mlops.domain.training.plots import precision_recall, training_plots
-from mlops.domain.training.scrutiny import Scrutiny
-from mlops.domain.training.signal_plot import signal_figure
-from mlops.domain.training.splits import split_by_date
-from mlops.domain.training.stability import score_folds
+from mlops.domain.training.plots import (
+    contributions_figure,
+    importance_figure,
+    precision_recall,
+    signal_figure,
+    training_plots,
+)
+from mlops.domain.training.splits import split_by_date, walk_forward
 from mlops.domain.training.trading import signal_curve
 from tests.support.models import FEATURES, fitted, training_data
 
@@ -116,7 +123,7 @@ def test_the_card_says_what_was_learnt_judged_and_required() -> None:
     split = split_by_date(data.dates, np.ones(400, bool), horizon_dates=20, holdout_dates=30)
     evaluation = evaluate_classifier(np.array([1, 1, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3]), train_positive_share=0.6)
     strategy = Strategy(name="growth", promotion=PromotionPolicy(min_accuracy=0.7, min_roc_auc=0.6))
-    scrutiny = Scrutiny(
+    checks = TrainingChecks(
         folds=score_folds(
             walk_forward(data.dates, split.train, n_folds=2, horizon_dates=5),
             data.y,
@@ -129,7 +136,7 @@ def test_the_card_says_what_was_learnt_judged_and_required() -> None:
         strategy,
         split=split,
         evaluation=evaluation,
-        scrutiny=scrutiny,
+        checks=checks,
         tags={"data_fingerprint": "abc123"},
         as_of=date(2019, 4, 10),
         columns=(

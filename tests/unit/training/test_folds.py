@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.domain.errors import InsufficientData
-from mlops.domain.training.folds import FoldWindow, walk_forward
-from mlops.domain.training.splits import split_by_date
+from mlops.domain.training.splits import FoldWindow, split_by_date, walk_forward
 
 JANUARY = np.arange("2020-01-01", "2020-01-31", dtype="datetime64[D]")  # 30 dates, 1st to 30th
 ALL = np.ones(30, bool)

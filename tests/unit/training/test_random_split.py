@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlops.domain.errors import SingleClass
-from mlops.domain.training.random_split import RandomSplit, measure_random_split, random_masks
+from mlops.domain.training.leakage import RandomSplit, measure_random_split, random_masks
 
 N = 1000
 BEFORE, HOLDOUT = np.arange(N) < 800, np.arange(N) >= 850

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlops.domain.training.search_space import dimensions, search_fault
+from mlops.domain.training.parameters import dimensions, search_fault
 
 
 @pytest.mark.parametrize(

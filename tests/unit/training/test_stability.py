@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from mlops.domain.errors import SingleClass
+from mlops.domain.training.checks import score_folds, summarise
 from mlops.domain.training.fold_table import fold_rows, folds_csv
-from mlops.domain.training.folds import Fold, walk_forward
-from mlops.domain.training.stability import score_folds, summarise
+from mlops.domain.training.splits import Fold, walk_forward
 
 GENERATOR = np.random.default_rng(11)
 DATES = np.repeat(np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]"), 4)  # 60 dates of 4 rows

@@ -15,10 +15,10 @@ from sklearn.metrics import roc_auc_score
 
 from mlops.domain.policies import FindingsPolicy
 from mlops.domain.promotion.findings import Finding
-from mlops.domain.training.random_split import RandomSplit
-from mlops.domain.training.suspicions import (
+from mlops.domain.training.leakage import (
     LEAST_ROWS,
     MAX_ROWS,
+    RandomSplit,
     rows_to_look_at,
     single_feature_auc,
     suspicious_features,

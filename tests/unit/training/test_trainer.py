@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from mlops.domain.errors import ConfigurationError, SingleClass, UnusableFeatures
 from mlops.domain.ports import TrainingData, Validation
-from mlops.domain.training.contributions import contributions
 from mlops.domain.training.feature_names import encoded_names, feature_names
-from mlops.domain.training.importance import feature_importance
+from mlops.domain.training.importance import contributions, feature_importance
 from mlops.domain.training.matrix import FeatureMatrix
 from mlops.domain.training.trainer import XGBoostTrainer, load_trainer
 from tests.support.models import FEATURES, RecordingControl, Stop, training_data
