@@ -40,8 +40,7 @@ from mlops.domain.policies import PromotionPolicy, Strategy
 from mlops.domain.ports import Progress, TrainingData
 from mlops.domain.promotion import paired
 from mlops.domain.promotion.date_parts import ScoredRows, date_parts, influence
-from mlops.domain.promotion.deflation import LOOKBACK_DAYS
-from mlops.domain.promotion.error_budget import YEAR_DAYS, allowance
+from mlops.domain.promotion.error_budget import LOOKBACK_DAYS, YEAR_DAYS, allowance
 from mlops.domain.promotion.evidence import CommonDates, Facts, evidence_of
 from mlops.domain.promotion.gates import apply_gates
 from mlops.domain.promotion.paired import SEED

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlops.code_version import code_version
 from mlops.domain.errors import ModelNotFound, UnusableModelFile, VersionNotFound
 from mlops.domain.ports import expect
-from mlops.domain.promotion.deflation import LOOKBACK_DAYS
-from mlops.domain.promotion.error_budget import YEAR_DAYS
+from mlops.domain.promotion.error_budget import LOOKBACK_DAYS, YEAR_DAYS
 from mlops.domain.promotion.evidence import Facts, evidence_of
 from mlops.domain.promotion.findings import read as read_findings
 from mlops.domain.promotion.paired import SEED

@@ -1,19 +1,24 @@
 """What a decision was made from, and the decision as a function of it: so it can be made again from the ledger.
 
 Pure; called by the promote stage, which gathers the `Facts`, and by `acis explain`, which replays. Evidence is one
-JSON object: the facts as they were, and under `DERIVED` what follows from them. Its digest covers both.
+JSON object: the facts as they were, and under `DERIVED` what follows from them. Its digest covers both. What each date
+contributed stands in it to the last bit, as encoded arrays.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from mlops.domain.policies import PromotionPolicy
-from mlops.domain.promotion.arrays import decoded, encoded
 from mlops.domain.promotion.date_parts import Parts, has_parts
 from mlops.domain.promotion.error_budget import Allowance, allowance, other_looks, paid_already
 from mlops.domain.promotion.findings import Finding, held_back
@@ -31,6 +36,7 @@ _BUDGETED, _SEES_OVERLAP = 3, 4
 DERIVED = ("decision", "reasons", "gates", "champion_gates", "test", "untestable", "missed_gates", "error", "looks")
 _SINCE_3 = ("p_value", "level")
 """What a test says since layout 3."""
+_ARRAY_LAYOUT = "float64 little-endian, zlib, base64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,11 +348,11 @@ def _policy(facts: Mapping[str, Any]) -> PromotionPolicy:
 
 
 def _encoded(parts: Parts) -> dict[str, Any]:
-    return {name: encoded(array) for name, array in parts.items()}
+    return {name: encoded_array(array) for name, array in parts.items()}
 
 
 def _decoded(parts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: decoded(text) for name, text in parts.items()}
+    return {name: decoded_array(text) for name, text in parts.items()}
 
 
 def _gates(gates: tuple[GateResult, ...]) -> list[dict[str, Any]]:
@@ -355,3 +361,23 @@ def _gates(gates: tuple[GateResult, ...]) -> list[dict[str, Any]]:
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def encoded_array(array: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Shape and content as text."""
+    content = zlib.compress(np.ascontiguousarray(array, dtype="<f8").tobytes(), 6)
+    return {"shape": list(array.shape), "layout": _ARRAY_LAYOUT, "content": base64.b64encode(content).decode("ascii")}
+
+
+def decoded_array(text: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """The same array again. Raises ValueError for text that is none."""
+    try:
+        content = zlib.decompress(base64.b64decode(text["content"], validate=True))
+        shape = tuple(int(size) for size in text["shape"])
+    except (KeyError, TypeError, zlib.error) as exc:
+        message = f"array cannot be read: {exc}"
+        raise ValueError(message) from exc
+    if len(content) != 8 * math.prod(shape):
+        message = f"array of shape {shape} needs {8 * math.prod(shape)} bytes, found {len(content)}"
+        raise ValueError(message)
+    return np.frombuffer(content, dtype="<f8").reshape(shape).astype(np.float64)

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from mlops.domain.promotion.block_length import automatic_block_length
-from mlops.domain.promotion.bootstrap import INTERVAL, stationary_counts
+from mlops.domain.promotion.bootstrap import INTERVAL, automatic_block_length, stationary_counts
 from mlops.domain.promotion.date_parts import Parts, influence, metric_of
-from mlops.domain.promotion.deflation import deflated, resamples_for
+from mlops.domain.promotion.error_budget import deflated, resamples_for
 from mlops.domain.training.metrics import LOWER_IS_BETTER, Floats
 
 MIN_BLOCKS = 2

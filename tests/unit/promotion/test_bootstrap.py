@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mlops.domain.promotion.block_length import automatic_block_length
-from mlops.domain.promotion.bootstrap import stationary_counts
+from mlops.domain.promotion.bootstrap import automatic_block_length, stationary_counts
 
 
 def test_every_resample_has_as_many_dates_as_there_are() -> None:

@@ -14,9 +14,16 @@ from hypothesis.extra import numpy as arrays
 
 from lab.decision_simulation import planted_pair
 from mlops.domain.policies import PromotionPolicy
-from mlops.domain.promotion.arrays import decoded, encoded
 from mlops.domain.promotion.date_parts import date_parts
-from mlops.domain.promotion.evidence import CommonDates, Facts, concluded, evidence_of, replay
+from mlops.domain.promotion.evidence import (
+    CommonDates,
+    Facts,
+    concluded,
+    decoded_array,
+    encoded_array,
+    evidence_of,
+    replay,
+)
 from mlops.domain.training.fingerprint import canonical_json, evidence_digest
 
 
@@ -230,7 +237,7 @@ def test_evidence_from_before_the_p_values_saw_the_overlap_is_made_again_as_it_w
 
 @given(arrays.arrays(np.float64, arrays.array_shapes(max_dims=2), elements=st.floats(allow_nan=False)))
 def test_an_array_goes_through_json_to_the_last_bit(array: np.ndarray) -> None:
-    again = decoded(json.loads(json.dumps(encoded(array))))
+    again = decoded_array(json.loads(json.dumps(encoded_array(array))))
     assert again.shape == array.shape
     assert again.tobytes() == array.tobytes()
 
@@ -242,4 +249,4 @@ def test_sixty_dates_of_two_models_fit_into_40_kilobytes() -> None:
 @pytest.mark.parametrize("text", [{}, {"content": "!", "shape": [1]}, {"content": "", "shape": [2]}])
 def test_a_torn_array_is_refused(text: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"array|base64|Only"):
-        decoded(text)
+        decoded_array(text)

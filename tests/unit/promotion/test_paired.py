@@ -10,7 +10,7 @@ from scipy.stats import t
 
 from lab.decision_simulation import planted_pair
 from mlops.domain.promotion.date_parts import ScoredRows, date_parts
-from mlops.domain.promotion.deflation import deflated, resamples_for
+from mlops.domain.promotion.error_budget import deflated, resamples_for
 from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words, missing_p_value
 
 

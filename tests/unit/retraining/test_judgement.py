@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cli.app import app
 from mlops.code_version import code_version, commit_of
 from mlops.domain.policies import PromotionPolicy
-from mlops.domain.promotion.deflation import LOOKBACK_DAYS
+from mlops.domain.promotion.error_budget import LOOKBACK_DAYS
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.promotion.explanation import explanation
 from mlops.domain.records import Kind, Promotion, RunState
