@@ -50,11 +50,10 @@ import scipy
 from scipy import stats
 
 from mlops.domain.drift.detect import detect_drift
-from mlops.domain.drift.drift_profile import DriftProfile, make_profile
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.placements import ROWS_PER_DATE
-from mlops.domain.drift.profile_file import digest_of, read_profile, write_profile
 from mlops.domain.drift.report import ReferenceUsed
+from mlops.domain.drift.training_profile import DriftProfile, digest_of, make_profile, read_profile, write_profile
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.ports import Window

@@ -14,10 +14,9 @@ from cli.options import AsJson, DateFormat, Members, Prices, StrategyName
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lab.placebos import Period
+    from lab.placebos import Period, Rate
     from lab.selftest import Selftest
     from mlops.bootstrap import Services
-    from mlops.domain.drift.intervals import Rate
     from mlops.domain.policies import Strategy
 
 
@@ -149,7 +148,7 @@ def _period(text: str) -> Period:
 
 
 def _words(result: Selftest, *, n_eligible: int, periods: Sequence[Period]) -> list[str]:
-    from mlops.domain.drift.intervals import CONFIDENCE
+    from lab.placebos import CONFIDENCE
 
     left_out = (
         f", none whose windows touch {', '.join(f'{one.start} to {one.end}' for one in periods)}" if periods else ""

@@ -17,15 +17,14 @@ import pandas as pd
 import pyarrow as pa
 
 from lab.past_champions import PastChampions
+from lab.placebos import Rate, rate_of
 from lab.planting import coupled, spreads_of
+from mlops.domain.drift.alarms import WEEK
 from mlops.domain.drift.calibration import Calibration, calibrate
 from mlops.domain.drift.detect import detect_drift
-from mlops.domain.drift.feature_alarm import WEEK
 from mlops.domain.drift.frozen import detect_drift_from_profile
-from mlops.domain.drift.intervals import Rate, rate_of
 from mlops.domain.drift.report import DriftReport, ReferenceUsed
-from mlops.domain.drift.season_check import detect_seasonal_drift
-from mlops.domain.drift.seasons import season_history, season_windows
+from mlops.domain.drift.seasons import detect_seasonal_drift, season_history, season_windows
 from mlops.domain.drift.verdict import Verdict
 from mlops.domain.errors import InsufficientData
 from mlops.domain.frame import FeatureFrame, Floats

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops.domain.drift.drift_profile import DriftProfile, make_profile
+from mlops.domain.drift.training_profile import DriftProfile, make_profile
 from mlops.domain.ports import Window
 from mlops.domain.training.splits import known_labels, split_by_date
 

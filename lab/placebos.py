@@ -1,21 +1,44 @@
-"""Dates of a strategy's past on which a check is made as if they were today; pure.
+"""Checks of past dates, as if they were today, with some features of the current window replaced; pure.
 
 Every date with enough history before it is as likely as any other, by a seed. Periods that are known to hold a
 break may be left out, by name. What is left is the past as it was: who calls it free of drift must know why.
+
+The windows, the statistics and the rules are those of `detect`, without what only a report needs. Called by `selftest`
+and `evaluation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import beta
 
+from mlops.domain.drift.calibration import calibrate, own_distances, reranked
+from mlops.domain.drift.categorical import compare_counts
+from mlops.domain.drift.data_quality import (
+    Description,
+    category_findings,
+    describe,
+    is_without_information,
+    numeric_findings,
+)
+from mlops.domain.drift.ordered import OrderedColumn, ordered_column
+from mlops.domain.drift.placements import dates_of
+from mlops.domain.drift.psi import Bins, Counts, bin_counts, index_from_counts, quantile_bins
+from mlops.domain.drift.verdict import FeatureVerdict, Verdict, calibrated_verdict, raw_verdict, weighted_verdict
+from mlops.domain.drift.weights import Weights
 from mlops.domain.errors import InsufficientData
+from mlops.domain.frame import FeatureFrame, Floats, Texts
 from mlops.domain.policies import DataPolicy, DriftPolicy
-from mlops.domain.windows import drift_windows
+from mlops.domain.windows import calibration_window, drift_windows, stretched
+
+CONFIDENCE = 0.95
+"""Of an interval, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +101,149 @@ def _holds_rows(day: date, known: set[date], data: DataPolicy) -> bool:
 def _touches(day: date, period: Period, data: DataPolicy) -> bool:
     reference, _ = drift_windows(day, data)
     return reference.start < period.end and period.start <= day
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A share with its interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+def rate_of(share: float, n: int, *, confidence: float = CONFIDENCE) -> Rate:
+    """Clopper-Pearson's exact interval for `share` of `n` independent looks.
+
+    The count share · n need not be whole: where dependent looks are counted as fewer independent ones, it is not
+    (Korn and Graubard 1998, Survey Methodology 24, 193-201). n >= 1.
+    """
+    tail = (1 - confidence) / 2
+    hits = share * n
+    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return Rate(share=share, low=low, high=high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """One number of the reference, looked at once."""
+
+    ordered: OrderedColumn
+    description: Description
+    bins: Bins | None
+    """None where it holds no value"""
+    counts: Counts | None
+
+
+class PsiReference:
+    """A reference window, ready to be compared with."""
+
+    def __init__(self, reference: FeatureFrame, policy: DriftPolicy) -> None:
+        self._policy = policy
+        self._texts = {name: Counter(values.tolist()) for name, values in reference.categories.items()}
+        self._numbers: Mapping[str, _Column] = {name: self._column(v) for name, v in reference.numbers.items()}
+
+    def drifted(self, current: FeatureFrame) -> dict[str, bool]:
+        """Of each feature that is in both windows, less those that hold one value, or none, in both."""
+        numbers = {
+            name: self._number(name, self._numbers[name], values)
+            for name, values in current.numbers.items()
+            if name in self._numbers
+        }
+        texts = {name: self._text(name, values) for name, values in current.categories.items() if name in self._texts}
+        found = {**numbers, **texts}
+        counted = {name: drifted for name, drifted in found.items() if drifted is not None}
+        return counted or dict.fromkeys(found, False)
+
+    def _column(self, values: Floats) -> _Column:
+        ordered = ordered_column(values)
+        bins = quantile_bins(ordered.values, bins=self._policy.bins) if len(ordered.values) else None
+        counts = bin_counts(ordered.values, ordered.n_missing, bins) if bins else None
+        return _Column(ordered=ordered, description=describe(ordered), bins=bins, counts=counts)
+
+    def _number(self, name: str, before: _Column, values: Floats) -> bool | None:
+        now = ordered_column(values)
+        found = numeric_findings(name, before.description, describe(now), alpha=self._policy.ks_p)
+        if any(finding.is_drift for finding in found):
+            return True
+        if is_without_information(found):
+            return None
+        if before.bins is None or before.counts is None or not len(now.values):
+            return False
+        counts = bin_counts(now.values, now.n_missing, before.bins)
+        psi = index_from_counts(before.counts, counts, smoothing=self._policy.smoothing, floor=self._policy.psi_floor)
+        return psi >= self._policy.psi_significant
+
+    def _text(self, name: str, values: Texts) -> bool | None:
+        before, now = self._texts[name], Counter(values.tolist())
+        drift = compare_counts(before, now)
+        found = category_findings(name, before, now, unseen=drift.unseen, alpha=self._policy.ks_p)
+        if is_without_information(found):
+            return None
+        return drift.psi >= self._policy.psi_significant or any(finding.is_drift for finding in found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fired:
+    """What both rules said of one check."""
+
+    calibrated: Verdict
+    raw: Verdict
+    reason: str
+
+
+class PlaceboCheck:
+    """One past date's check, and what becomes of it when some features are other ones."""
+
+    def __init__(
+        self, past: FeatureFrame, day: date, *, data: DataPolicy, drift: DriftPolicy, weights: Weights | None = None
+    ) -> None:
+        days, n_rows = np.unique(dates_of(past), return_counts=True)
+        data = stretched(day, data, dict(zip(days.astype(object), n_rows.tolist(), strict=True)))
+        self._data, self._drift, self._weights = data, drift, weights
+        reference_window, current_window = drift_windows(day, data)
+        self._history = past.between(calibration_window(reference_window, drift.calibration_days))
+        self.reference, self.current = past.between(reference_window), past.between(current_window)
+        self._calibration = calibrate(
+            self._history,
+            self.reference,
+            self.current,
+            alpha=drift.alpha,
+            min_days=drift.min_calibration_days,
+            reference_start=reference_window.start,
+            weights=weights,
+        )
+        self.psi = PsiReference(self.reference, drift)
+        self._drifted = self.psi.drifted(self.current)
+
+    def distances(self, current: FeatureFrame) -> dict[str, float]:
+        """Of another current window. Its placements are those of the placebo as it was: what is planted in the
+        current window reaches them through the spread of all dates alone, 3 % of it at two standard deviations.
+        """
+        return own_distances(self._history, self.reference, current) if self._calibration.placements else {}
+
+    def fired(self, distances: Mapping[str, float], drifted: Mapping[str, bool]) -> Fired:
+        """Both verdicts, the named features having these values in place of their own."""
+        found = {**self._drifted, **drifted}
+        features = [
+            FeatureVerdict(
+                name=name,
+                drifted_ks=False,
+                drifted_psi=is_drifted,
+                weight=1.0 if self._weights is None else self._weights.get(name, 0.0),
+            )
+            for name, is_drifted in found.items()
+        ]
+        raw, counted = (
+            rule(
+                features,
+                alert_share=self._drift.alert_share,
+                n_current=self.current.n_rows,
+                min_current_rows=self._data.min_current_rows,
+            )
+            for rule in (raw_verdict, weighted_verdict)
+        )
+        calibration = reranked(self._calibration, distances, self._weights) if distances else self._calibration
+        both = calibrated_verdict(counted, calibration, alert_share=self._drift.alert_share)
+        return Fired(calibrated=both.verdict, raw=raw.verdict, reason=both.reason)

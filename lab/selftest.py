@@ -21,10 +21,8 @@ from typing import Literal
 
 import numpy as np
 
-from lab.placebo_check import Fired, PlaceboCheck
-from lab.placebos import disjoint_checks
+from lab.placebos import Fired, PlaceboCheck, Rate, disjoint_checks, rate_of
 from lab.planting import moved, spreads_of, stretched
-from mlops.domain.drift.intervals import Rate, rate_of
 from mlops.domain.drift.weights import Weights
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import Strategy

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops.domain.drift.predictions import PredictionReport, model_matrix, prediction_drift
+from mlops.domain.drift.outputs import PredictionReport, model_matrix, prediction_drift
 from mlops.domain.errors import ConfigurationError, DataError, RegistryError, RegistryUnavailable, UnusableModelFile
 from mlops.domain.ports import DIGEST_TAG, UNKNOWN, expect
 from mlops.domain.training.feature_names import feature_names

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mlops.domain.drift.findings import Finding
+from mlops.domain.drift.data_quality import Finding
 from mlops.domain.drift.report import prediction_json
 from mlops.domain.drift.weights import importance_weights
 from mlops.stages.champion_model import NOT_ASKED, compare_predictions

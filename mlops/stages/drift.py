@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from mlops.domain.drift.alarm import settle_alarm
-from mlops.domain.drift.findings import Finding
+from mlops.domain.drift.data_quality import Finding
+from mlops.domain.drift.outputs import TargetReport, target_drift
 from mlops.domain.drift.placements import rows_kept
 from mlops.domain.drift.report import target_json
-from mlops.domain.drift.targets import TargetReport, target_drift
+from mlops.domain.drift.verdict import settle_alarm
 from mlops.domain.drift.weights import weights_json
 from mlops.domain.errors import RegistryError, RegistryUnavailable
 from mlops.domain.frame import ColumnRole, feature_frame

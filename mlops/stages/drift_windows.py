@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from mlops.domain.drift.findings import Finding
+from mlops.domain.drift.data_quality import Finding
 from mlops.domain.drift.placements import ROWS_PER_DATE, rows_kept
 from mlops.domain.drift.seasons import season_history
 from mlops.domain.errors import EmptyWindow

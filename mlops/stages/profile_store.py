@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.domain.drift.profile_file import digest_of, read_profile
+from mlops.domain.drift.training_profile import digest_of, read_profile
 from mlops.domain.errors import UnusableProfile
 from mlops.domain.ports import UNKNOWN, expect
 
 if TYPE_CHECKING:
-    from mlops.domain.drift.drift_profile import DriftProfile
+    from mlops.domain.drift.training_profile import DriftProfile
     from mlops.domain.ports import ModelRegistry
     from mlops.domain.records import ModelIdentity
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from mlops.domain.drift.data_quality import Finding
 from mlops.domain.drift.detect import detect_drift
-from mlops.domain.drift.findings import Finding
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.report import TRAILING, DriftReport, ReferenceUsed
-from mlops.domain.drift.season_check import detect_seasonal_drift
-from mlops.domain.drift.seasons import season_windows
+from mlops.domain.drift.seasons import detect_seasonal_drift, season_windows
 from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from mlops.bootstrap import Services
-    from mlops.domain.drift.drift_profile import DriftProfile
+    from mlops.domain.drift.training_profile import DriftProfile
     from mlops.domain.drift.weights import Weights
     from mlops.domain.frame import FeatureFrame
     from mlops.domain.policies import Reference, Strategy

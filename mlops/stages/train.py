@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import xgboost as xgb
 
-from mlops.domain.drift.profile_file import digest_of, write_profile
+from mlops.domain.drift.training_profile import digest_of, write_profile
 from mlops.domain.errors import AcisError
 from mlops.domain.panel import CountedDates, date_facts
 from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect

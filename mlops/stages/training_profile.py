@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from mlops.domain.drift.drift_profile import DriftProfile, make_profile
+from mlops.domain.drift.training_profile import DriftProfile, make_profile
 from mlops.domain.frame import feature_frame
 from mlops.domain.panel import counted_dates
 from mlops.domain.ports import FeatureSource, Window

@@ -4,33 +4,55 @@ Rows of one day are not independent, and neither are neighbouring days, so a p o
 Here the unit is the date, and the null distribution is the past itself: the same statistic for every earlier
 place of the same two windows (`placements`).
 
-    distance of a feature = how far its newest dates lie from the reference, in spreads (`shifts`)
+    distance of a feature = how far its newest dates lie from the reference, in spreads (`placements`)
     statistic             = mean distance over the features, alike or weighted
     p                     = (1 + placements at or above the check's) / (1 + placements)
 
 Dates stay whole and all features move together, so neither dependence between rows nor between features enters p;
 that between neighbouring dates costs resolution, which `n_blocks` states. Why this statistic and not another:
 docs/decisions/0009.
-Called by `detect`.
+Features are shared out over all cores: numpy's sorts and sums let go of the interpreter's lock. Called by `detect`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from mlops.domain.drift.correlation_alarm import CorrelationChange, correlation_change, date_scores
-from mlops.domain.drift.feature_alarm import FeatureJumps, date_means, jumps, rank_jumps
-from mlops.domain.drift.parallel import each, shared_out
-from mlops.domain.drift.placements import Dates, Integers, Placed, dates_of, distinct, kept_of, number_cells
-from mlops.domain.drift.shifts import Singles, category_distances, number_distances
+from mlops.domain.drift.alarms import (
+    CorrelationChange,
+    FeatureJumps,
+    correlation_change,
+    date_means,
+    date_scores,
+    jumps,
+    rank_jumps,
+)
+from mlops.domain.drift.placements import (
+    Dates,
+    Integers,
+    Placed,
+    Singles,
+    category_distances,
+    dates_of,
+    distinct,
+    kept_of,
+    number_cells,
+    number_distances,
+)
 from mlops.domain.drift.weights import Weights, weighted_mean
 from mlops.domain.frame import FeatureFrame, Floats
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: Features that are counted together: 4 x 65 cells x 600 dates in single precision stay in a core's cache.
 _AT_ONCE = 4
@@ -39,6 +61,8 @@ _PROFILE = "the champion's profile does not hold the newest dates before a check
 LEAST_BLOCKS = 5
 #: A history begins on a trading day: up to a week after the calendar day from which it was asked for.
 _WEEK = 7
+#: More threads than this wait for memory, not for a core.
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,3 +362,27 @@ def _critical(earlier: Floats, alpha: float) -> float:
     """The largest value of the placements that is too common: above it, p is at most alpha."""
     allowed = math.floor(alpha * (1 + len(earlier)) + 1e-9) - 1
     return float(np.sort(earlier)[::-1][allowed])
+
+
+def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int | None = None) -> list[Result]:
+    """`work` of each item, in the items' order. The first error is raised."""
+    n = min(threads or usable_cores(), len(items), _MOST_THREADS)
+    if n <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(max_workers=n, thread_name_prefix="drift") as pool:
+        return list(pool.map(work, items))
+
+
+def shared_out(items: Sequence[Item], *, at_most: int) -> list[Sequence[Item]]:
+    """The items in batches of about one size, as many for each core."""
+    if not items:
+        return []
+    n_batches = -(-len(items) // at_most)
+    threads = min(usable_cores(), _MOST_THREADS)
+    size = -(-len(items) // (-(-n_batches // threads) * threads))
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

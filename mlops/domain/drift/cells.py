@@ -1,6 +1,6 @@
 """Quantile cells: a feature's values as small whole numbers that keep their order; pure.
 
-The cells are the unit in which `calibration` and `drift_profile` count the values of each date.
+The cells are the unit in which `calibration` and `training_profile` count the values of each date.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlops.domain.drift.presort import sort_into
+from mlops.domain.drift.ordered import sort_into
 from mlops.domain.frame import Floats
 
 Integers = npt.NDArray[np.int64]

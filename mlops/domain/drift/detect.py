@@ -12,15 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
-from mlops.domain.drift.calibration import Calibration, calibrate
+from mlops.domain.drift.alarms import CorrelationChange, FeatureJumps
+from mlops.domain.drift.calibration import Calibration, calibrate, each, shared_out
 from mlops.domain.drift.categorical import compare_counts
-from mlops.domain.drift.correlation_alarm import CorrelationChange
+from mlops.domain.drift.data_quality import Finding, category_findings, is_without_information
 from mlops.domain.drift.distributions import category_distribution
-from mlops.domain.drift.feature_alarm import FeatureJumps
-from mlops.domain.drift.findings import Finding, category_findings, is_without_information
-from mlops.domain.drift.numeric_comparison import Compared, compare_block, sample_block
+from mlops.domain.drift.numeric import Compared, compare_block, sample_block
 from mlops.domain.drift.ordered import blocks, ordered_table
-from mlops.domain.drift.parallel import each, shared_out
 from mlops.domain.drift.placements import dates_of, distinct
 from mlops.domain.drift.report import TRAILING, DriftReport, FeatureReport, ReferenceUsed
 from mlops.domain.drift.verdict import FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from mlops.domain.drift.presort import sort_into
+from mlops.domain.drift.ordered import sorted_values
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -113,11 +113,3 @@ def population_stability_index(
     return index_from_counts(
         bin_counts(ref, n_ref_missing, edges), bin_counts(cur, n_cur_missing, edges), smoothing=smoothing, floor=floor
     )
-
-
-def sorted_values(values: Floats) -> tuple[Floats, int]:
-    """The values in ascending order without nan, and how many nan there were: one sort, nan sort last."""
-    ordered = np.empty(len(values))
-    sort_into(values, ordered)
-    n = int(ordered.searchsorted(np.nan, side="left"))
-    return ordered[:n], len(ordered) - n

@@ -7,18 +7,16 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlops.domain.drift.description import QUANTILES, Description
+from mlops.domain.drift.data_quality import QUANTILES, Description
 from mlops.domain.drift.distributions import LEVELS
 from mlops.domain.drift.verdict import difference
 
 if TYPE_CHECKING:
+    from mlops.domain.drift.alarms import CorrelationChange, FeatureJumps
     from mlops.domain.drift.calibration import Calibration
-    from mlops.domain.drift.correlation_alarm import CorrelationChange
+    from mlops.domain.drift.data_quality import Finding
     from mlops.domain.drift.distributions import Distribution
-    from mlops.domain.drift.feature_alarm import FeatureJumps
-    from mlops.domain.drift.findings import Finding
-    from mlops.domain.drift.predictions import PredictionReport
-    from mlops.domain.drift.targets import TargetReport
+    from mlops.domain.drift.outputs import PredictionReport, TargetReport
     from mlops.domain.drift.verdict import Decision, Verdict
     from mlops.domain.policies import DriftPolicy, Reference
     from mlops.domain.ports import Window

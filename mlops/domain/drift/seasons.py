@@ -1,17 +1,17 @@
-"""The same season of earlier years as a reference, and how unusual a distance from it is; pure.
+"""Checks against the same season of earlier years, and how unusual a distance from it is; pure.
 
     | season, 3 years ago |   …   | season, 2 years ago |   …   | season, 1 year ago |   …   | current |
 
 A year's part is `reference_days` long and has in its middle the current window, moved back by that many years; so
 the parts together have `season_years` times as many days. A placement at an earlier date gets its parts by the same
 rule from its own newest date. Placements end `reference_days` before the current window begins, as those of the
-trailing reference do, so that a break is not compared with itself. Called by the drift stage.
+trailing reference do, so that a break is not compared with itself. Called by the drift stage and by `evaluation`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from mlops.domain.drift.calibration import (
     least_placements,
     rank,
 )
+from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.placements import Dates, Integers, dates_of
+from mlops.domain.drift.report import DriftReport, ReferenceUsed
 from mlops.domain.drift.weights import Weights
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DataPolicy, DriftPolicy
@@ -139,4 +141,39 @@ def _is_covered(days: Dates, window: Window) -> bool:
     first, after = _between(days, window)
     return after > first and covered_enough(
         (window.end - days[0].astype(object)).days, (window.end - window.start).days
+    )
+
+
+def detect_seasonal_drift(  # noqa: PLR0913 -- what a report states of its check, each by keyword
+    history: FeatureFrame,
+    reference: FeatureFrame,
+    current: FeatureFrame,
+    drift: DriftPolicy,
+    data: DataPolicy,
+    *,
+    strategy: str,
+    as_of: date,
+    timestamp: datetime,
+    current_window: Window,
+    weights: Weights | None = None,
+) -> DriftReport:
+    """The report. `history`: all rows before the current window, `reference`: those of them in the seasons' parts.
+
+    Raises EmptyWindow when there are no rows of any season, UnusableFeatures.
+    """
+    parts = season_windows(as_of, data)
+    calibration = calibrate_season(history, current, as_of=as_of, data=data, drift=drift, weights=weights)
+    return detect_drift(
+        reference,
+        current,
+        drift,
+        strategy=strategy,
+        as_of=as_of,
+        reference_window=Window(start=parts[0].start, end=parts[-1].end),
+        current_window=current_window,
+        timestamp=timestamp,
+        min_current_rows=data.min_current_rows,
+        calibration=calibration,
+        used=ReferenceUsed(choice="season", used="season", windows=parts),
+        weights=weights,
     )

@@ -1,18 +1,23 @@
-"""From features to a verdict; pure.
+"""The verdict of a check from its features, and the retraining that follows from it; pure.
 
 `raw` is the documented rule: the share of features that drifted by PSI, each counted alike, at or above the alert
-share. On
-real prices it fires on most calm days, because pooled rows of one day are not independent; that is measured
+share. On real prices it fires on most calm days, because pooled rows of one day are not independent; that is measured
 in docs/statistics.md. `calibrated` asks for the same share, of the champion's importance where the policy says so, so
 that the threshold keeps its meaning, and for a shift that is extreme among all earlier ones (`calibration`).
+
+A retraining follows where the drift persists and the last retraining is long enough ago. With the
+defaults (1 of 1 checks, no cooldown) every `drifted` is an alarm. Called by the drift stage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Literal
 
 from mlops.domain.drift.calibration import Calibration
+from mlops.domain.policies import DriftPolicy
 
 Verdict = Literal["drifted", "stable", "insufficient"]
 
@@ -109,3 +114,38 @@ def difference(raw: Decision, calibrated: Decision) -> str | None:
     if raw.verdict == calibrated.verdict:
         return None
     return f"the raw rule says {raw.verdict}, the calibrated one {calibrated.verdict}: {calibrated.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """Whether a retraining follows from the drift, and why not where it could have."""
+
+    retrain: bool
+    reason: str
+
+
+def settle_alarm(
+    verdict: Verdict, earlier: Sequence[Verdict], policy: DriftPolicy, *, as_of: date, last_retrained: date | None
+) -> Alarm:
+    """The alarm of a check.
+
+    earlier : verdicts of the checks as of earlier dates, newest first; checks that never ran are not there
+    last_retrained : as-of date of the last retraining that came to its end, promoted or not
+
+    `drifted` now and in at least `persistence_checks` of the last `persistence_window`, this one included.
+    """
+    if verdict != "drifted":
+        return Alarm(retrain=False, reason=f"the verdict is {verdict}")
+    looked_at = [verdict, *earlier[: policy.persistence_window - 1]]
+    n_drifted = sum(one == "drifted" for one in looked_at)
+    if n_drifted < policy.persistence_checks:
+        reason = (
+            f"drifted in {n_drifted} of the last {len(looked_at)} checks; a retraining needs "
+            f"{policy.persistence_checks} of {policy.persistence_window}"
+        )
+        return Alarm(retrain=False, reason=reason)
+    since = (as_of - last_retrained).days if last_retrained is not None else None
+    if since is not None and 0 <= since < policy.cooldown_days:
+        reason = f"retrained {since} days ago, as of {last_retrained}; the cooldown is {policy.cooldown_days} days"
+        return Alarm(retrain=False, reason=reason)
+    return Alarm(retrain=True, reason=f"drifted in {n_drifted} of the last {len(looked_at)} checks")

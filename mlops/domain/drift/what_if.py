@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Generic, Protocol, TypeVar
 
-from mlops.domain.drift.alarm import settle_alarm
 from mlops.domain.drift.calibration import least_placements
-from mlops.domain.drift.verdict import Verdict
+from mlops.domain.drift.verdict import Verdict, settle_alarm
 from mlops.domain.policies import DriftPolicy
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.domain.drift.alarm import Alarm, settle_alarm
+from mlops.domain.drift.verdict import Alarm, settle_alarm
 from mlops.domain.policies import DriftPolicy
 
 TODAY = date(2020, 3, 16)

@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from lab.planting import coupled
+from mlops.domain.drift.alarms import CorrelationChange, correlation_change, date_scores
 from mlops.domain.drift.calibration import calibrate
-from mlops.domain.drift.correlation_alarm import CorrelationChange, correlation_change, date_scores
-from mlops.domain.drift.shifts import MISSING
+from mlops.domain.drift.placements import MISSING
 from mlops.domain.frame import FeatureFrame
 
 FIRST = date(2018, 1, 1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
-from mlops.domain.drift.distances import jensen_shannon, wasserstein
+from mlops.domain.drift.numeric import jensen_shannon, wasserstein
 
 values = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=40)
 counts = st.lists(st.integers(0, 50), min_size=2, max_size=12)

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
+from mlops.domain.drift.alarms import FeatureJumps, date_means, jumps, rank_jumps
 from mlops.domain.drift.calibration import calibrate
-from mlops.domain.drift.feature_alarm import FeatureJumps, date_means, jumps, rank_jumps
 from mlops.domain.frame import FeatureFrame, Floats
 
 FIRST = date(2018, 1, 1)

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from lab.placebos import Period, chosen_placebos, disjoint_checks, eligible_dates
-from mlops.domain.drift.intervals import rate_of
+from lab.placebos import Period, chosen_placebos, disjoint_checks, eligible_dates, rate_of
 from mlops.domain.errors import InsufficientData
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.windows import drift_windows

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from mlops.domain.drift import predictions
-from mlops.domain.drift.predictions import model_matrix, prediction_drift
+from mlops.domain.drift import outputs
+from mlops.domain.drift.outputs import model_matrix, prediction_drift
 from mlops.domain.errors import EmptyWindow, MissingColumn, UnusableFeatures
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DriftPolicy
@@ -50,7 +50,7 @@ def test_rows_are_given_as_in_training_in_the_models_own_order() -> None:
 
 
 def test_of_many_rows_evenly_spaced_ones_are_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "SCORED_ROWS", 4)
+    monkeypatch.setattr(outputs, "SCORED_ROWS", 4)
     assert model_matrix(frame(a=list(range(10))), ("a",))[:, 0].tolist() == [0, 2, 5, 7]
     assert model_matrix(frame(a=[1.0, 2.0]), ("a",))[:, 0].tolist() == [1, 2]
 

@@ -10,10 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from mlops.domain.drift.drift_profile import GRID, NumberProfile, quantile_grid, schema_hash
 from mlops.domain.drift.ks import ks_statistic
-from mlops.domain.drift.profile_file import digest_of, read_profile, write_profile
-from mlops.domain.drift.shifts import MISSING
+from mlops.domain.drift.placements import MISSING
+from mlops.domain.drift.training_profile import (
+    GRID,
+    NumberProfile,
+    digest_of,
+    quantile_grid,
+    read_profile,
+    schema_hash,
+    write_profile,
+)
 from mlops.domain.errors import EmptyWindow, UnusableProfile
 from tests.unit.drift.profiles import SPANS, day, profile_of
 
@@ -108,7 +115,7 @@ def test_a_torn_file_is_refused() -> None:
 
 
 def test_a_file_of_a_later_format_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlops.domain.drift.profile_file.FORMAT", 2)
+    monkeypatch.setattr("mlops.domain.drift.training_profile.FORMAT", 2)
     content = write_profile(profile_of(columns()))
     monkeypatch.undo()
     with pytest.raises(UnusableProfile, match="has format 2"):

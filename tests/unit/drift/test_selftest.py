@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from cli.app import app
-from lab.placebos import chosen_placebos, eligible_dates
+from lab.placebos import PsiReference, chosen_placebos, eligible_dates
 from lab.selftest import PowerPoint, Selftest, selftest
 from mlops import bootstrap
 from mlops.domain.drift.calibration import calibrate, own_distances
 from mlops.domain.drift.detect import detect_drift
-from mlops.domain.drift.psi_verdicts import PsiReference
 from mlops.domain.drift.report import DriftReport
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DataPolicy, DriftPolicy, Strategy

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from mlops.domain.drift.targets import target_drift
+from mlops.domain.drift.outputs import target_drift
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.ports import Window
 

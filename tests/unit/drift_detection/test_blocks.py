@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, kstwo, wasserstein_distance
 
-from mlops.domain.drift import distances, parallel
+from mlops.domain.drift import calibration, numeric
+from mlops.domain.drift.calibration import shared_out
 from mlops.domain.drift.detect import compare_numbers
-from mlops.domain.drift.distances import wasserstein_rows
-from mlops.domain.drift.ks import ks_p_values, ks_statistics
-from mlops.domain.drift.ks_distribution import kolmogorov_tails
+from mlops.domain.drift.ks import kolmogorov_tails, ks_p_values, ks_statistics
+from mlops.domain.drift.numeric import wasserstein_rows
 from mlops.domain.drift.ordered import blocks, ordered_table
-from mlops.domain.drift.parallel import shared_out
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DriftPolicy
 from tests.unit.drift_detection.checks import check
@@ -52,7 +51,7 @@ def test_distances_of_a_block_are_scipys_of_each_feature(n: int, m: int) -> None
 def test_a_long_block_takes_its_steps_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = windows(900, 400, shift=0.0)
     whole = wasserstein_rows(first, second)
-    monkeypatch.setattr(distances, "_STEPS", 7)
+    monkeypatch.setattr(numeric, "_STEPS", 7)
     assert wasserstein_rows(first, second) == pytest.approx(whole, rel=1e-14)
 
 
@@ -127,7 +126,7 @@ def test_a_check_of_many_features_finds_of_each_what_it_finds_of_it_alone(
 def test_every_core_gets_as_many_batches(
     items: int, at_most: int, cores: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "usable_cores", lambda: cores)
+    monkeypatch.setattr(calibration, "usable_cores", lambda: cores)
     batches = shared_out(range(items), at_most=at_most)
     assert [len(batch) for batch in batches] == sizes
     assert [item for batch in batches for item in batch] == list(range(items))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.domain.drift.description import QUANTILES, Description, describe
+from mlops.domain.drift.data_quality import QUANTILES, Description, describe
 from mlops.domain.drift.ordered import ordered_column
 
 Floats = npt.NDArray[np.float64]

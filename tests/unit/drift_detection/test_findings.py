@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlops.domain.drift.psi_verdicts import PsiReference
+from lab.placebos import PsiReference
 from mlops.domain.errors import EmptyWindow, UnusableFeatures
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DriftPolicy

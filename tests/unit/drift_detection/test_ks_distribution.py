@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy.stats import kstwo
 
-from mlops.domain.drift.ks_distribution import kolmogorov_tail
+from mlops.domain.drift.ks import kolmogorov_tail
 
 
 @pytest.mark.parametrize("n", [1, 2, 20, 139, 140, 141, 150, 495, 1023, 1024, 2047, 2048, 5000])

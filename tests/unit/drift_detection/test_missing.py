@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy.stats import chi2_contingency
 
-from mlops.domain.drift.missing import missing_share_test
+from mlops.domain.drift.data_quality import missing_share_test
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops.domain.drift import presort
-from mlops.domain.drift.presort import slots_are_quicker, sort_by_slots, sort_into
+from mlops.domain.drift import ordered
+from mlops.domain.drift.ordered import slots_are_quicker, sort_by_slots, sort_into
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,7 +59,7 @@ def test_a_column_that_slots_do_not_tell_apart_is_left_to_numpy(
     out = np.full(len(values), 42.0)
     assert not sort_by_slots(values, out)
     assert (out == 42.0).all()
-    monkeypatch.setattr(presort, "slots_are_quicker", lambda: True)
+    monkeypatch.setattr(ordered, "slots_are_quicker", lambda: True)
     sort_into(values, out)
     assert np.array_equal(out, np.sort(values), equal_nan=True)
 
@@ -81,7 +81,7 @@ def test_no_column_is_sorted_wrongly(values: list[float], repeats: int, seed: in
 @pytest.mark.parametrize("quicker", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 500, N])
 def test_either_way_gives_the_same(n: int, quicker: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presort, "slots_are_quicker", lambda: quicker)
+    monkeypatch.setattr(ordered, "slots_are_quicker", lambda: quicker)
     out = np.empty(n)
     sort_into(NORMAL[:n], out)
     assert np.array_equal(out, np.sort(NORMAL[:n]))
@@ -96,10 +96,10 @@ def test_slots_are_used_where_they_are_quicker_and_the_column_is_neither_short_n
         asked.append(len(values))
         return sort_by_slots(values, out)
 
-    monkeypatch.setattr(presort, "sort_by_slots", noted)
-    monkeypatch.setattr(presort, "_MOST", N)
+    monkeypatch.setattr(ordered, "sort_by_slots", noted)
+    monkeypatch.setattr(ordered, "_MOST", N)
     for quicker in (True, False):
-        monkeypatch.setattr(presort, "slots_are_quicker", lambda quicker=quicker: quicker)
+        monkeypatch.setattr(ordered, "slots_are_quicker", lambda quicker=quicker: quicker)
         for n in (100, N, N + 1):
             sort_into(np.resize(NORMAL, n), np.empty(n))
     assert asked == [N]
@@ -107,7 +107,7 @@ def test_slots_are_used_where_they_are_quicker_and_the_column_is_neither_short_n
 
 def test_the_quicker_way_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 3.0] * 3 + [0.0, 2.0] * 3)
-    monkeypatch.setattr(presort.time, "thread_time", lambda: next(seconds))
+    monkeypatch.setattr(ordered.time, "thread_time", lambda: next(seconds))
     slots_are_quicker.cache_clear()
     try:
         assert not slots_are_quicker()

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from mlops.domain.drift import distances, ks
-from mlops.domain.drift.description import describe
+from mlops.domain.drift import ks, numeric
+from mlops.domain.drift.data_quality import describe
 from mlops.domain.drift.ordered import ordered_column
 
 Floats = npt.NDArray[np.float64]
@@ -28,8 +28,8 @@ def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dozen values make many stretches."""
     monkeypatch.setattr(ks, "_STRETCH", 3)
     monkeypatch.setattr(ks, "_WHOLE", 4)
-    monkeypatch.setattr(distances, "_STRETCH", 3)
-    monkeypatch.setattr(distances, "_WHOLE", 4)
+    monkeypatch.setattr(numeric, "_STRETCH", 3)
+    monkeypatch.setattr(numeric, "_WHOLE", 4)
 
 
 @pytest.mark.usefixtures("short_stretches")
@@ -46,7 +46,7 @@ def test_the_ks_distance_is_the_largest_over_all_points(first: Floats, second: F
 @given(first=SAMPLES, second=SAMPLES)
 def test_the_wasserstein_distance_is_scipys(first: Floats, second: Floats) -> None:
     scale = max(1e-300, float(np.abs(np.concatenate([first, second])).max()))
-    assert distances.wasserstein(first, second) == pytest.approx(
+    assert numeric.wasserstein(first, second) == pytest.approx(
         wasserstein_distance(first, second), rel=1e-12, abs=1e-15 * scale
     )
 
@@ -66,7 +66,7 @@ def test_long_samples_agree_with_scipy(shift: float, level: float) -> None:
     first = np.sort(np.exp(rng.normal(size=60_000)) + level)
     second = np.sort(np.exp(rng.normal(shift, 1.0, size=21_000)) + level)
     assert ks.ks_statistic(first, second) == pytest.approx(ks_2samp(first, second, method="asymp").statistic, abs=1e-15)
-    assert distances.wasserstein(first, second) == pytest.approx(
+    assert numeric.wasserstein(first, second) == pytest.approx(
         wasserstein_distance(first, second), rel=1e-12 if level == 0.0 else 1e-7
     )
 
