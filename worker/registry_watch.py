@@ -8,12 +8,10 @@ import structlog
 
 from mlops.bootstrap import Services
 from mlops.domain.errors import AcisError
-from mlops.registry.artifact_measuring import ArtifactMeasuring
+from mlops.registry.maintenance import ArtifactMeasuring, SecondLogs, StaleRuns
 from mlops.registry.quarantine import ForgottenTime
 from mlops.registry.repair import RegistryRepair
 from mlops.registry.report_projection import UnloggedReports
-from mlops.registry.second_logs import SecondLogs
-from mlops.registry.stale_runs import StaleRuns
 
 log = structlog.get_logger(__name__)
 

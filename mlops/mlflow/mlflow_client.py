@@ -295,7 +295,7 @@ class ACISMLflowClient:
 
     def _through_ledger(self, *, model_name: str, version: str, stage: str, reason: str) -> None:
         from mlops.bootstrap import connect  # noqa: PLC0415 -- opened on first use
-        from mlops.registry.transitions import record_and_show  # noqa: PLC0415
+        from mlops.registry.projection import record_and_show  # noqa: PLC0415
 
         record_and_show(
             connect().ledger, self._registry, model_name=model_name, version=version, stage=stage, reason=reason

@@ -36,7 +36,7 @@ from mlops.failpoints import external_write
 from mlops.registry.counting import Counting
 from mlops.registry.entities import PAGE, LoggedRun, logged_run, model_version, packed, pages, walk
 from mlops.registry.failures import innermost, is_collision
-from mlops.registry.model_requirements import requirements
+from mlops.registry.model_file import requirements
 from mlops.registry.notes import KIND, KIND_TAG, NOTE_TAG
 from mlops.sqlstates import told_may_pass
 from mlops.volumes import says_full

@@ -1,11 +1,13 @@
-"""Reads a model file in XGBoost's own format, after its digest was found to be the logged one.
+"""The model file in XGBoost's own format: reads it after its digest was found to be the logged one.
 
-Called by the registry and the documented client. Nothing in such a file can be executed.
+Called by the registry, the gateway and the documented client. Nothing in such a file can be executed.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import xgboost as xgb
@@ -38,3 +40,17 @@ def read_classifier(path: Path, *, expected_sha256: str | None, n_jobs: int) -> 
         raise UnusableModelFile(message) from exc
     classifier.set_params(n_jobs=n_jobs)
     return classifier
+
+
+@cache
+def requirements() -> tuple[str, ...]:
+    """What a served model needs, pinned to what is installed; one XGBoost wheel, not both."""
+    pinned = {}
+    for package in ("mlflow", "xgboost-cpu", "xgboost", "numpy", "pandas", "scikit-learn"):
+        try:
+            pinned[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if "xgboost-cpu" in pinned:
+        pinned.pop("xgboost", None)
+    return tuple(f"{package}=={number}" for package, number in pinned.items())

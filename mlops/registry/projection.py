@@ -1,6 +1,6 @@
-"""Makes the registry show what the ledger decided.
+"""Shows in the registry what the ledger decided, and records a stage transition that a person asks for.
 
-The registry cannot be fenced, so this reads the champion before and after it writes: a decision that was
+The registry cannot be fenced, so a projection reads the champion before and after it writes: a decision that was
 overtaken meanwhile is followed by the one that overtook it. At worst an earlier approved version shows for a
 moment, never a refused one. Safe to repeat; what fails stays unprojected, and the reconciler repeats it.
 """
@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops.domain.records import LIVE
+from mlops.domain.errors import InvalidTransition
+from mlops.domain.policies import strategy_of_model
+from mlops.domain.records import LIVE, PromotionDecision
+from mlops.domain.training.fingerprint import evidence_digest
+from mlops.invocation import command_line_actor
+from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
 
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger, ModelRegistry
-    from mlops.domain.records import Promotion
+    from mlops.domain.records import ModelIdentity, Promotion
 
 #: Tags are short: MLflow cuts values at 5,000 characters.
 MAX_TAG = 4000
@@ -53,3 +58,57 @@ def _show(promotion: Promotion, registry: ModelRegistry, ledger: Ledger) -> None
         },
         identity=promotion.identity,
     )
+
+
+def record_and_show(
+    ledger: Ledger, registry: ModelRegistry, *, model_name: str, version: str, stage: str, reason: str
+) -> Promotion:
+    """Commit the transition as a promotion by this user, then project it.
+
+    Raises LedgerUnavailable, RegistryUnavailable, ModelNotFound, VersionNotFound, ChampionMoved; InvalidTransition for
+    Production where the version was never judged, or was refused.
+    """
+    found = registry.version(model_name, version)  # a version that is not there must not become the champion
+    strategy = strategy_of_model(model_name)
+    champion = ledger.champion(strategy)
+    identity = found.identity
+    if stage == "Production":
+        identity = identity_by_bytes(registry, found)
+        _refuse_unjudged(ledger, strategy, found.version, identity)
+    evidence = {"kind": "transition", "from": champion.version, "to": version, "stage": stage, "reason": reason}
+    evidence |= {"model_sha256": identity.sha256}
+    decision = PromotionDecision(
+        decision="transition",
+        version=version,
+        model_name=model_name,
+        reasons=(reason,),
+        evidence=evidence,
+        evidence_digest=evidence_digest(evidence),
+        actor=command_line_actor(),
+        target_stage=stage,
+        expected_seq=champion.seq,
+        as_of=place_as_of(champion, found) if stage == "Production" else champion.as_of,
+        identity=identity,
+        trained_as_of=trained_as_of(found),
+    )
+    promotion = ledger.record_transition(strategy, decision)
+    project(promotion, registry, ledger)
+    return promotion
+
+
+def _refuse_unjudged(ledger: Ledger, strategy: str, version: str, identity: ModelIdentity) -> None:
+    """A hand is no way round the gates: only what passed them, or was champion before, goes to Production."""
+    asks = (
+        f"`acis promote {strategy} --version {version}` judges it, and --override REASON promotes it whatever it fails"
+    )
+    for finding in ledger.registry_findings(strategy):
+        raise InvalidTransition(finding.words)
+    if ledger.champion(strategy).is_version(version, identity):
+        return
+    if any(item.version == version and item.identity.may_be(identity) for item in ledger.former_champions(strategy)):
+        return
+    judged = ledger.newest_decision(strategy, version, identity, judged=True)
+    if judged is None:
+        raise InvalidTransition(f"version {version} of {strategy!r} was never judged; {asks}")
+    if judged.decision == "refuse":
+        raise InvalidTransition(f"version {version} of {strategy!r} was refused: {'; '.join(judged.reasons)}; {asks}")

@@ -15,9 +15,9 @@ from mlops.domain.records import RunState
 from mlops.domain.run_states import SUCCESSES, TERMINAL
 from mlops.housekeeping import tidy
 from mlops.registry.gateway import Gateway
+from mlops.registry.maintenance import SecondLogs
 from mlops.registry.registry import CHAMPION, EXPERIMENT, PARENT_TAG, RUN_TAG
 from mlops.registry.report_runs import experiment_of_checks
-from mlops.registry.second_logs import SecondLogs
 from tasks.broker import lists_of
 from tests.chaos.load import Load
 from tests.chaos.system import BEATEN, CANARY, LOADED, PICKY, ChaosSystem

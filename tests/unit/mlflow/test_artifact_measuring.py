@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlops.domain.ports import RunStart
-from mlops.registry import artifact_measuring
-from mlops.registry.artifact_measuring import PAUSE_S, WALK_S, ArtifactMeasuring
+from mlops.registry import maintenance
+from mlops.registry.maintenance import MEASURING_PAUSE_S, MEASURING_WALK_S, ArtifactMeasuring
 from tests.support.services import FakeServices
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ class PagedRegistry:
 
 @pytest.fixture
 def registry(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> PagedRegistry:
-    monkeypatch.setattr(artifact_measuring, "RUNS_A_LOOK", 2)
+    monkeypatch.setattr(maintenance, "RUNS_A_LOOK", 2)
     paged = PagedRegistry(5, 3)
     vars(services)["registry"] = paged
     return paged
@@ -61,7 +61,7 @@ def test_when_all_is_measured_the_registry_is_left_alone_for_a_while(
     measuring.step(services)
     assert registry.searches == asked
     registry.runs.insert(0, RunStart(run_id="new", started_at=BEGAN))
-    time[0] += PAUSE_S
+    time[0] += MEASURING_PAUSE_S
     assert measuring.step(services) == 1
 
 
@@ -72,7 +72,7 @@ def test_what_ends_after_a_start_without_any_run_is_measured_a_minute_later(
     measuring = ArtifactMeasuring(clock=lambda: time[0])
     assert measuring.step(services) == 0
     registry.runs = runs[:2]
-    time[0] += PAUSE_S
+    time[0] += MEASURING_PAUSE_S
     assert measuring.step(services) == 2
 
 
@@ -83,7 +83,7 @@ def test_older_pages_are_walked_once_a_day(services: FakeServices, registry: Pag
         measuring.step(services)
     registry.runs.append(RunStart(run_id="late", started_at=BEGAN))
     for _ in range(3):
-        time[0] += PAUSE_S
+        time[0] += MEASURING_PAUSE_S
         assert measuring.step(services) == 0
-    time[0] += WALK_S
+    time[0] += MEASURING_WALK_S
     assert [measuring.step(services) for _ in range(2)] == [0, 1]

@@ -11,8 +11,8 @@ import pytest
 from mlops.domain.errors import RegistryUnavailable
 from mlops.domain.ports import LoggedByRun, RegistryRun, ReportRecord
 from mlops.domain.records import Kind, Stage
+from mlops.registry.maintenance import PAUSE_S, SecondLogs
 from mlops.registry.report_projection import UnloggedReports, project_report
-from mlops.registry.second_logs import PAUSE_S, SecondLogs
 from mlops.stages.drift import check_drift
 from mlops.stages.train import train
 from tests.support.ledgers import TimedLedger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlops.domain.records import Kind
-from mlops.registry.stale_runs import StaleRuns
+from mlops.registry.maintenance import StaleRuns
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
 

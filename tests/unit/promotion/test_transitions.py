@@ -11,7 +11,7 @@ import pytest
 
 from mlops.domain.errors import ModelNotFound, RegistryUnavailable
 from mlops.ledger.ledger import SqlLedger
-from mlops.registry.transitions import record_and_show
+from mlops.registry.projection import record_and_show
 from tests.support.ledgers import decision_for, sqlite_ledger
 from tests.support.models import trained_model
 from tests.support.registry import FakeRegistry

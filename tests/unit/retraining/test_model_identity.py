@@ -19,7 +19,7 @@ from mlops.domain.policies import PromotionPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.registry.kept_models import key_of, restore, tidy_models
-from mlops.registry.transitions import record_and_show
+from mlops.registry.projection import record_and_show
 from mlops.runs.approval import StaleApproval, approval_request
 from mlops.runs.request import NoRollback, rollback_request
 from mlops.stages.labelled_rows import read_labelled

@@ -1,0 +1,161 @@
+"""Maintenance of MLflow's runs: closes stale ones, deletes what was logged twice, and measures their artifacts.
+
+Called by the reconciler, a step at a time.
+
+A run of MLflow may say RUNNING although its run in the ledger has ended; MLflow has no sign of life. A killed worker
+leaves one, and so does a server that dies, or is silent, between making a run and saying so: the request is repeated,
+and makes another.
+
+Two that log the same check at once each make a run, and the one that comes second deletes its own; so does a worker
+that registers a second version of its run. Where that fails, or its process dies before, it stays until this finds it.
+What this ledger does not know may be another's, and is left alone.
+
+The bytes of each run's artifacts are measured once, when it has ended; the admin page shows the sums by month.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mlops.domain.errors import RunNotFound
+from mlops.domain.run_states import TERMINAL
+
+if TYPE_CHECKING:
+    from mlops.bootstrap import Services
+    from mlops.domain.ports import LoggedByRun
+    from mlops.domain.records import RunState
+
+log = structlog.get_logger(__name__)
+
+SAFE_AGE = timedelta(minutes=15)
+"""What is younger may be its writer's to delete."""
+RECENT = timedelta(days=2)
+"""A walk looks at what began since then; the first one of a process, and one a day, at all."""
+PAUSE_S = 600.0
+WHOLE_WALK_S = 86_400.0
+RUNS_A_LOOK = 20
+"""Each costs the registry some requests; at a look every half a minute that is 2,400 runs an hour."""
+MEASURING_PAUSE_S = 60.0
+"""After everything was measured; then the newest thousand runs are looked at again."""
+MEASURING_WALK_S = 86400.0
+"""And all runs so often: one that ran for long may have ended among the older ones."""
+
+
+class StaleRuns:
+    """Closes what it has seen in two steps in a row: a drift check may be logged after its run's end."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def step(self, services: Services) -> int:
+        """Close what is stale; how many. Raises RegistryUnavailable, LedgerUnavailable."""
+        ended = {
+            run.run_id: state
+            for run in services.registry.open_runs()
+            if (state := _state(services, run.ledger_run_id)) in TERMINAL
+        }
+        stale = [run_id for run_id in ended if run_id in self._seen]
+        for run_id in stale:
+            services.registry.close_run(run_id, reason=f"the run ended {ended[run_id]}, and this was left open")
+        self._seen = set(ended) - set(stale)
+        if stale:
+            log.info("registry.stale_runs_closed", runs=len(stale))
+        return len(stale)
+
+
+def _state(services: Services, run_id: str) -> RunState | None:
+    """None: another ledger's."""
+    try:
+        return services.ledger.run(run_id).state
+    except RunNotFound:
+        return None
+
+
+class SecondLogs:
+    """Walks runs and versions from the newest to the oldest, a page of each at a step."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, safe_age: timedelta = SAFE_AGE) -> None:
+        self._walks = [_Walk(kind, clock, safe_age) for kind in ("runs", "versions")]
+
+    def step(self, services: Services) -> int:
+        """How many were deleted. Raises RegistryUnavailable, LedgerUnavailable."""
+        return sum(walk.step(services) for walk in self._walks)
+
+
+class _Walk:
+    def __init__(self, kind: str, clock: Callable[[], float], safe_age: timedelta) -> None:
+        self._kind, self._clock, self._safe_age = kind, clock, safe_age
+        self._page: str | None = None
+        self._is_whole = True
+        self._rests_until = self._whole_again_at = float("-inf")
+
+    def step(self, services: Services) -> int:
+        now = self._clock()
+        if now < self._rests_until:
+            return 0
+        if self._page is None:
+            self._is_whole = now >= self._whole_again_at
+        registry = services.registry
+        list_page = registry.logged_runs if self._kind == "runs" else registry.logged_versions
+        logged, self._page = list_page(page=self._page)
+        until = services.ledger.now()
+        old = [one for one in logged if one.at <= until - self._safe_age]
+        n_dropped = _drop_second(services, old)
+        if not self._is_whole and any(one.at < until - RECENT for one in logged):
+            self._page = None
+        if self._page is None:
+            self._rests_until = now + PAUSE_S
+            if self._is_whole:
+                self._whole_again_at = now + WHOLE_WALK_S
+        return n_dropped
+
+
+def _drop_second(services: Services, logged: list[LoggedByRun]) -> int:
+    named = services.ledger.named_in_registry([one.ledger_run_id for one in logged])
+    n_dropped = 0
+    for one in logged:
+        name = named.get((one.ledger_run_id, one.kind))
+        # Where the one that is named is gone, as after MLflow was recreated, the other one is all there is.
+        if name in (None, one.name) or not services.registry.is_logged(replace(one, name=str(name))):
+            continue
+        services.registry.drop(one)
+        log.warning("registry.second_log_dropped", run_id=one.ledger_run_id, kind=one.kind, dropped=one.name, kept=name)
+        n_dropped += 1
+    return n_dropped
+
+
+class ArtifactMeasuring:
+    """Walks the ended runs from the newest to the oldest, and then looks at the newest."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._page: str | None = None
+        self._rests_until = self._walks_again_at = float("-inf")
+
+    def step(self, services: Services) -> int:
+        """How many were measured. Raises RegistryUnavailable, LedgerUnavailable."""
+        now = self._clock()
+        if now < self._rests_until:
+            return 0
+        runs, following = services.registry.ended_runs(page=self._page)
+        began = {run.run_id: run.started_at for run in runs}
+        missing = services.ledger.unmeasured(list(began))
+        sizes: dict[str, tuple[int, datetime]] = {
+            run_id: (services.registry.artifact_bytes(run_id), began[run_id]) for run_id in missing[:RUNS_A_LOOK]
+        }
+        services.ledger.measured(sizes)
+        if len(missing) <= RUNS_A_LOOK:
+            self._page = following if now >= self._walks_again_at else None
+            if self._page is None:
+                self._rests_until = now + MEASURING_PAUSE_S
+            if following is None:
+                self._walks_again_at = now + MEASURING_WALK_S
+        if sizes:
+            log.info("registry.measured", runs=len(sizes))
+        return len(sizes)
