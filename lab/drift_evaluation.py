@@ -1,4 +1,4 @@
-"""How often the verdict fires on calm days, and how soon after a break; pure.
+"""Evaluation of the verdict over a history: its rate of alarms on calm days, and its delay after a break; pure.
 
 Every check is the real one (`detect_drift`) on the rows that it would have had on that day. Called by
 `acis evaluate-drift`.
@@ -54,12 +54,12 @@ class DatedRows:
 
     @cached_property
     def rows_by_date(self) -> dict[date, int]:
-        """Ascending."""
+        """Number of rows of each date, ascending."""
         days, n_rows = np.unique(self.dates, return_counts=True)
         return dict(zip(days.astype(object), n_rows.tolist(), strict=True))
 
     def between(self, window: Window) -> FeatureFrame:
-        """The window's rows; views, no copies."""
+        """Return the window's rows; views, no copies."""
         first, after = np.searchsorted(self.dates, np.array([window.start, window.end], "datetime64[D]"), side="right")
         return FeatureFrame(
             n_rows=int(after - first),
@@ -70,7 +70,7 @@ class DatedRows:
         )
 
     def within(self, windows: Sequence[Window]) -> FeatureFrame:
-        """The rows of several windows, oldest first; copies."""
+        """Return the rows of several windows, oldest first; copies."""
         parts = [self.between(window) for window in windows]
         return FeatureFrame(
             n_rows=sum(part.n_rows for part in parts),
@@ -87,7 +87,7 @@ class DatedRows:
 
 @dataclass(frozen=True, kw_only=True)
 class DayVerdict:
-    """One check."""
+    """Verdicts of one check."""
 
     day: date
     verdict: Verdict
@@ -98,7 +98,7 @@ class DayVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class AlarmEvaluation:
-    """How often the alarm about single features comes in weeks as they were, and with one feature shifted."""
+    """Rate of the alarm about single features in weeks as they were, and with one feature shifted."""
 
     strategy: str
     size: float
@@ -121,7 +121,7 @@ class AlarmEvaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What the checks of one strategy say."""
+    """Results of the checks of one strategy."""
 
     strategy: str
     n_checks: int
@@ -139,7 +139,7 @@ class Evaluation:
 
 
 def dated_rows(rows: pd.DataFrame) -> DatedRows:
-    """Rows with `date`, `ticker` and features, in the order in which a feature source gives them."""
+    """Load rows with `date`, `ticker` and features, in the order in which a feature source gives them."""
     ordered = rows.sort_values(["date", "ticker"], kind="stable")
     features = [name for name in rows.columns if name not in ("date", "ticker") and not name.startswith("target_")]
     return DatedRows(
@@ -256,7 +256,7 @@ def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
 
 
 def _uncorrelated_pair(frame: FeatureFrame, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Two features with a rank correlation below UNCORRELATED, by chance; None where there are none."""
+    """Draw two features with a rank correlation below UNCORRELATED; None where there are none."""
     names = sorted(frame.numbers)
     table = pd.DataFrame({name: frame.numbers[name] for name in names}).corr(method="spearman").abs().to_numpy()
     places = np.argwhere(table < UNCORRELATED)
@@ -286,13 +286,13 @@ class _WeekCheck:
         )
 
     def shifted(self, feature: str, by: float, since: date) -> _WeekCheck:
-        """The same check, the feature's values being higher by so much from a day on."""
+        """Return the check with the feature's values higher by so much from a day on."""
         values = self.current.numbers[feature]
         later = np.asarray(self.current.dates) >= np.datetime64(since, "D")
         return replace(self, current=self.current.with_numbers({feature: values + by * later}))
 
     def coupled(self, one: str, other: str, *, since: date, rng: np.random.Generator) -> _WeekCheck:
-        """The same check, the other feature's values from a day on being ordered by the first one's."""
+        """Return the check with the other feature's values from a day on ordered by the first one's."""
         frames = (self.reference, self.current)
         days = [np.asarray(frame.dates) >= np.datetime64(since, "D") for frame in frames]
         values = {
@@ -329,7 +329,7 @@ def check_day(
     drift: DriftPolicy,
     champions: PastChampions | None = None,
 ) -> DayVerdict:
-    """The check as of a day. `champions`: for the reference that is the champion's."""
+    """Run the check as of a day. `champions`: for the reference that is the champion's."""
     report = _report(strategy, rows, day, data=data, drift=drift, champions=champions)
     return DayVerdict(
         day=day,
@@ -390,7 +390,7 @@ def _report(
 
 
 def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: PastChampions | None) -> int:
-    """Days of data before the first check."""
+    """Days of data that are needed before the first check."""
     if champions is not None:
         return champions.days_needed
     trailing = data.current_days + data.reference_days + drift.min_calibration_days
@@ -399,7 +399,7 @@ def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: PastChampions 
 
 
 def _days_after(moment: date, days: list[date], since: date) -> list[date]:
-    """The break's own trading day and the ten after it; none where checks do not reach back so far."""
+    """Return the break's own trading day and the ten after it; none where checks do not reach back so far."""
     later = [day for day in days if day >= moment][: DAYS_AFTER_BREAK + 1]
     return later if later and later[0] >= since else []
 

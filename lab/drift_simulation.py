@@ -22,7 +22,7 @@ from mlops.domain.frame import FeatureFrame, Floats
 
 @dataclass(frozen=True, kw_only=True)
 class PanelDesign:
-    """What a simulated panel is."""
+    """Design of a simulated panel."""
 
     common: float
     """Share of a feature's variance that all assets have in common on a date."""
@@ -42,19 +42,19 @@ class PanelDesign:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What both rules say of one panel."""
+    """Results of both rules on one panel."""
 
     p_value: float
     share: float
     """Of features with PSI at or above 0.2."""
 
     def drifted(self, *, alpha: float, alert_share: float) -> bool:
-        """The calibrated verdict."""
+        """Whether the calibrated verdict is `drifted`."""
         return self.p_value <= alpha and self.share >= alert_share
 
 
 def simulate_checks(design: PanelDesign, shifts: tuple[float, ...], rng: np.random.Generator) -> list[Check]:
-    """One panel, checked once for each shift of its current window (0: no drift), in standard deviations."""
+    """Check one panel once for each shift of its current window (0: no drift), in standard deviations."""
     panel = simulate_panel(design, rng)
     return [_check(design, panel, shift) for shift in shifts]
 

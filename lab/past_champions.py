@@ -1,4 +1,4 @@
-"""The profiles that a regular retraining would have left, for an evaluation over a history; pure."""
+"""Profiles that a regular retraining would have left, for an evaluation over a history; pure."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class PastChampions:
 
     @property
     def days_needed(self) -> int:
-        """Of data before a check whose champion has a training window and the least calibration history."""
+        """Days of data before a check whose champion has a training window and the least calibration history."""
         return self._training.training_days + self._drift.min_calibration_days + self._every_days
 
     def of(self, day: date) -> DriftProfile:
-        """The profile of the day's champion. Raises InsufficientData where there is too little to train on."""
+        """Profile of the day's champion. Raises InsufficientData where there is too little to train on."""
         first: date = self._rows.dates[0].astype(object)
         trained_as_of = day - timedelta(days=(day - first).days % self._every_days)
         if self._newest is None or self._newest.as_of != trained_as_of:

@@ -52,7 +52,7 @@ class Period:
 def eligible_dates(
     dates: npt.NDArray[np.datetime64], *, data: DataPolicy, drift: DriftPolicy, without: Sequence[Period] = ()
 ) -> list[date]:
-    """Dates whose windows hold rows, whose history is as long as the policy's least, and that touch no left-out period.
+    """Dates whose windows hold rows, whose history is as long as the policy's least, and that touch no excluded period.
 
     dates : (n,) datetime64[D] of the rows, in any order. Raises InsufficientData where there is none.
     """
@@ -77,14 +77,14 @@ def eligible_dates(
 
 
 def chosen_placebos(eligible: Sequence[date], n: int, rng: np.random.Generator) -> list[date]:
-    """`n` of the dates by chance, or all where there are no more; ascending."""
+    """Draw `n` of the dates, or take all where there are no more; ascending."""
     if n >= len(eligible):
         return sorted(eligible)
     return sorted(eligible[i] for i in rng.choice(len(eligible), size=n, replace=False))
 
 
 def disjoint_checks(days: Sequence[date], data: DataPolicy) -> int:
-    """The most checks of these that share no date of their windows: how many independent looks they are, at least."""
+    """Largest number of these checks that share no date of their windows: a lower bound of the independent looks."""
     n, free_from = 0, date.min
     for day in sorted(days):
         reference, _ = drift_windows(day, data)
@@ -127,7 +127,7 @@ def rate_of(share: float, n: int, *, confidence: float = CONFIDENCE) -> Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class _Column:
-    """One number of the reference, looked at once."""
+    """A number of the reference, described once."""
 
     ordered: OrderedColumn
     description: Description
@@ -145,7 +145,7 @@ class PsiReference:
         self._numbers: Mapping[str, _Column] = {name: self._column(v) for name, v in reference.numbers.items()}
 
     def drifted(self, current: FeatureFrame) -> dict[str, bool]:
-        """Of each feature that is in both windows, less those that hold one value, or none, in both."""
+        """Whether each feature of both windows drifted, without those that hold one value, or none, in both."""
         numbers = {
             name: self._number(name, self._numbers[name], values)
             for name, values in current.numbers.items()
@@ -186,7 +186,7 @@ class PsiReference:
 
 @dataclass(frozen=True, kw_only=True)
 class Fired:
-    """What both rules said of one check."""
+    """Verdicts of both rules in one check."""
 
     calibrated: Verdict
     raw: Verdict
@@ -194,7 +194,7 @@ class Fired:
 
 
 class PlaceboCheck:
-    """One past date's check, and what becomes of it when some features are other ones."""
+    """Check of one past date, and its result when some features are replaced."""
 
     def __init__(
         self, past: FeatureFrame, day: date, *, data: DataPolicy, drift: DriftPolicy, weights: Weights | None = None
@@ -224,7 +224,7 @@ class PlaceboCheck:
         return own_distances(self._history, self.reference, current) if self._calibration.placements else {}
 
     def fired(self, distances: Mapping[str, float], drifted: Mapping[str, bool]) -> Fired:
-        """Both verdicts, the named features having these values in place of their own."""
+        """Return both verdicts, the named features having these values in place of their own."""
         found = {**self._drifted, **drifted}
         features = [
             FeatureVerdict(

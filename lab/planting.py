@@ -32,12 +32,12 @@ def spreads_of(reference: FeatureFrame) -> dict[str, float]:
 
 
 def moved(frame: FeatureFrame, by: Mapping[str, float]) -> FeatureFrame:
-    """Each named feature by its shift."""
+    """Shift each named feature."""
     return frame.with_numbers({name: frame.numbers[name] + shift for name, shift in by.items()})
 
 
 def coupled(one: Floats, other: Floats, correlation: float, rng: np.random.Generator) -> Floats:
-    """The other feature's own values in an order that gives them this normal-score correlation with the first one's.
+    """Reorder the other feature's own values so that they have this normal-score correlation with the first one's.
 
     (n,) each; both keep their values, so that neither alone has changed. A missing value of either stays in its place.
     """
@@ -50,7 +50,7 @@ def coupled(one: Floats, other: Floats, correlation: float, rng: np.random.Gener
 
 
 def stretched(frame: FeatureFrame, names: Iterable[str], factor: float) -> FeatureFrame:
-    """Each named feature around its mean."""
+    """Stretch each named feature around its mean."""
     changed = {}
     for name in names:
         values = frame.numbers[name]

@@ -1,4 +1,4 @@
-"""Power over the size of a planted shift, as a picture. Called by `acis selftest`; pure."""
+"""Plot of power over the size of a planted shift. Called by `acis selftest`; pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LABELS: dict[Curve, str] = {
 
 
 def checked_plot_path(path: Path) -> Path:
-    """The path itself. Raises ConfigurationError for another kind of file, or a folder that is not there."""
+    """Return the path. Raises ConfigurationError for another kind of file, or a folder that is not there."""
     if path.suffix.lower() not in _SUFFIXES:
         raise ConfigurationError(f"--plot {path}: the picture is a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} file")
     if not path.parent.is_dir():
@@ -38,7 +38,7 @@ def checked_plot_path(path: Path) -> Path:
 
 
 def draw_power(result: Selftest, path: Path) -> None:
-    """Write the picture; an .html file holds it whole. Raises OSError."""
+    """Write the plot; an .html file holds it whole. Raises OSError."""
     figure = _figure(result)
     kind = path.suffix.lower()
     if kind == ".png":

@@ -1,4 +1,4 @@
-"""How often a policy fires on the strategy's own past: as it was, and with a change of known size planted; pure.
+"""Rate of a policy's alarms on the strategy's own past: as it was, and with a planted change of known size; pure.
 
 A placebo is a check of a past date as if it were today: same windows, same rules, same code. A change is planted
 in its current window alone:
@@ -39,7 +39,7 @@ POWER = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class PowerPoint:
-    """How often the checks fired with one change planted; size 0: with none."""
+    """Rate of alarms with one change planted; size 0: with none."""
 
     change: Change
     where: Where
@@ -50,7 +50,7 @@ class PowerPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallestShift:
-    """From which size on a curve is at POWER, between the sizes by a straight line. None: beyond the largest one."""
+    """Smallest size from which a curve is at POWER, interpolated between sizes. None: beyond the largest one."""
 
     change: Change
     where: Where
@@ -60,7 +60,7 @@ class SmallestShift:
 
 @dataclass(frozen=True, kw_only=True)
 class Selftest:
-    """What the placebos said."""
+    """Results of the placebo checks."""
 
     strategy: str
     rule: str
@@ -170,7 +170,7 @@ def _placebo(
 
 
 def _rates(fired: Sequence[Fired], n: int) -> tuple[Rate, Rate]:
-    """Of the calibrated rule, of the raw one. `insufficient` did not fire."""
+    """Rates of the calibrated and of the raw rule. `insufficient` did not fire."""
     total = len(fired)
     calibrated = sum(one.calibrated == "drifted" for one in fired) / total
     raw = sum(one.raw == "drifted" for one in fired) / total

@@ -38,7 +38,7 @@ def monitor_drift_and_alert(
     *,
     as_of: date | None = None,
 ) -> bool:
-    """True where the strategy's features have drifted, so that retraining is needed.
+    """Return True where the strategy's features have drifted, so that retraining is needed.
 
     `alert_threshold` is the share of features that must have drifted; None: the policy's (0.3).
     The check and its report are in the ledger afterwards. Raises DriftCheckFailed, UnknownStrategy,
@@ -59,7 +59,7 @@ def load_data_for_drift_detection(
     *,
     as_of: date | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reference and current rows of a strategy's features, as the drift check would read them.
+    """Load reference and current rows of a strategy's features, as the drift check would read them.
 
     Windows are those of the strategies file (90 and 7 days), the current one longer where that has too few rows for a
     verdict. Raises UnknownStrategy, SourceUnavailable.
@@ -113,19 +113,19 @@ def check(
 
 
 def needs_retraining(view: RunView) -> bool:
-    """The finished check's answer."""
+    """Return the finished check's answer."""
     return any(bool((stage.result or {}).get("retrain")) for stage in view.stages if stage.stage is Stage.DRIFT)
 
 
 def exit_code(view: RunView) -> int:
-    """0 no retraining needed, 1 needed, 2 no answer."""
+    """Return 0 where no retraining is needed, 1 where it is, 2 without an answer."""
     if is_error(view):
         return ERROR
     return FINDING if needs_retraining(view) else OK
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The script."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description="Check a strategy's features for drift.")
     parser.add_argument("--strategy", required=True)
     parser.add_argument(

@@ -35,13 +35,13 @@ class OnTransition(Protocol):
     """Puts a version into a stage: by default through the ledger, so that it is recorded and never undone."""
 
     def __call__(self, *, model_name: str, version: str, stage: str, reason: str) -> None:
-        """Raises what the ledger and the registry raise."""
+        """Put the version into the stage. Raises what the ledger and the registry raise."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedModel:
-    """What `log_model` stored."""
+    """A model that `log_model` stored."""
 
     model_id: str
     model_uri: str
@@ -92,7 +92,7 @@ class ACISMLflowClient:
     def start_run(
         self, run_name: str | None = None, tags: Mapping[str, str] | None = None, *, nested: bool = False
     ) -> Iterator[Any]:
-        """A run for the block; FINISHED at its end, FAILED if it raises. Gives MLflow's own active run."""
+        """Run the block in a run; FINISHED at its end, FAILED if it raises. Gives MLflow's own active run."""
         experiment = self._gateway.experiment_id(self.experiment_name)
         with self._gateway.fluent_run(experiment, run_name=run_name, tags=tags, nested=nested) as run:
             yield run
@@ -176,7 +176,7 @@ class ACISMLflowClient:
     # -- registry
 
     def register_model(self, model_uri: str, name: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
-        """A new version of a stored model: `models:/m-…` or `runs:/RUN/model`."""
+        """Register a new version of a stored model: `models:/m-…` or `runs:/RUN/model`."""
         model_id, run_id, sha256 = self._gateway.stored_model(model_uri)
         number = self._registered(model_id, sha256, run_id, name, tags)
         return self._registry.version(name, number)
@@ -235,7 +235,7 @@ class ACISMLflowClient:
         return aliased or next((item for item in versions if item.stage == stage), None)
 
     def load_model(self, model_uri: str) -> xgb.XGBClassifier:
-        """The classifier of `models:/NAME/Production` (any stage), `models:/NAME/3`, `models:/NAME@champion`.
+        """Load the classifier of `models:/NAME/Production` (any stage), `models:/NAME/3`, `models:/NAME@champion`.
 
         Also of a model that is not registered: `models:/m-…`, `runs:/RUN/model`.
         """
@@ -250,7 +250,7 @@ class ACISMLflowClient:
         return self._registry.load_classifier(name, self._number(name, wanted))
 
     def compare_models(self, model_names: Sequence[str], stage: str = "Production") -> pd.DataFrame:
-        """One row per model that has a version in the stage: model_name, version and its metrics."""
+        """Compare the models with a version in the stage: one row each with model_name, version and its metrics."""
         import pandas as pd  # noqa: PLC0415 -- importing this module is cheap
 
         rows = []
@@ -316,7 +316,7 @@ def _configured_uri() -> str:
 
 
 def _configured_owner() -> Callable[[], LedgerIdentity] | None:
-    """The configured MLflow must be the configured ledger's, where there is one."""
+    """Check that the configured MLflow is the configured ledger's, where there is one."""
     from config.settings import load_settings  # noqa: PLC0415 -- as above
     from mlops.bootstrap import connect  # noqa: PLC0415 -- opened on first use
 

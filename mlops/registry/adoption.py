@@ -1,4 +1,4 @@
-"""What the registry shows as champion, taken into the ledger.
+"""Adoption of the champion that the registry shows into the ledger.
 
 Called by the repair for changes made by hand, and by the stages where the ledger knows no champion yet: a new
 ledger on a registry that has one would else promote without a comparison. What the ledger has refused, or trained and
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 def adopt_first(ledger: Ledger, registry: ModelRegistry, strategy: Strategy) -> Champion:
-    """The live champion; where the ledger has never decided anything, the version that the registry shows becomes it.
+    """Return the live champion; one that the registry shows is adopted where the ledger has never decided anything.
 
     Nothing is written to the registry; the reconciler shows the decision. Raises LedgerUnavailable,
     RegistryUnavailable, RegistryError.
@@ -48,7 +48,7 @@ def adopt_first(ledger: Ledger, registry: ModelRegistry, strategy: Strategy) -> 
 
 
 def identity_by_bytes(registry: ModelRegistry, version: ModelVersion) -> ModelIdentity:
-    """What a version is known by, with the digest of its model file as it lies there.
+    """Identity of a version, with the digest of its model file as it is stored.
 
     Raises UnusableModelFile where it is gone, or is not the one that was logged.
     """
@@ -96,7 +96,7 @@ def _is_forgotten(ledger: Ledger, version: ModelVersion) -> bool:
 
 
 def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, version: ModelVersion | None) -> Promotion | None:
-    """Record what a hand made champion, None for no version; None where the champion moved meanwhile."""
+    """Record a champion that was set by hand, None for no version; None where the champion moved meanwhile."""
     shown = version.version if version is not None else None
     evidence = {"kind": "manual", "from": champion.version, "to": shown}
     number = shown or champion.version
@@ -129,7 +129,7 @@ def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, version: Model
 
 
 def place_as_of(champion: Champion, version: ModelVersion) -> date | None:
-    """Date of the champion's place once a hand has put the version there: the later of both, never an earlier one."""
+    """Date of the champion's place once a version was put there by hand: the later of both, never an earlier one."""
     return max((day for day in (champion.as_of, trained_as_of(version)) if day is not None), default=None)
 
 
@@ -142,7 +142,7 @@ def trained_as_of(version: ModelVersion) -> date | None:
 
 
 def shown_champion(registry: ModelRegistry, model_name: str, champion: Champion) -> str | None:
-    """The version that the registry shows as champion: what a hand moved, be it the alias or the stage."""
+    """Version that the registry shows as champion, whether the alias or the stage was moved by hand."""
     try:
         versions = registry.versions(model_name)
     except ModelNotFound:
@@ -151,7 +151,7 @@ def shown_champion(registry: ModelRegistry, model_name: str, champion: Champion)
 
 
 def shown_in(versions: Sequence[ModelVersion], champion: Champion) -> str | None:
-    """The same, of a model's versions."""
+    """Version that is shown as champion among a model's versions."""
     aliased = next((item.version for item in versions if "champion" in item.aliases), None)
     staged = [item.version for item in versions if item.stage == "Production"]
     if aliased != champion.version:

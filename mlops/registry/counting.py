@@ -1,4 +1,4 @@
-"""How much there is in MLflow: the part of the gateway that an operator's page rests on."""
+"""Counts of what is in MLflow: the part of the gateway that the admin page uses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mlops.registry.entities import PAGE, model_version, pages, sizes
 
 
 class Counting:
-    """Of a gateway, which brings the client and the border at which its errors become ours."""
+    """Counting methods of a gateway, which brings the client and the translation of its errors."""
 
     _client: Any
     _translated: Callable[[str], AbstractContextManager[None]]
 
     def census(self) -> RegistryCensus:
-        """Experiments, registered models and versions, a thousand per request."""
+        """List experiments, registered models and versions, a thousand per request."""
         with self._translated("what there is"):
             experiments = pages(lambda token: self._client.search_experiments(page_token=token))
             models = pages(lambda token: self._client.search_registered_models(page_token=token))
@@ -35,7 +35,7 @@ class Counting:
         )
 
     def ended_runs(self, page: str | None) -> tuple[list[RunStart], str | None]:
-        """Of all experiments, newest first, and the next page's token."""
+        """List ended runs of all experiments, newest first, and the next page's token."""
         with self._translated("a search of runs"):
             ids = [
                 item.experiment_id for item in pages(lambda token: self._client.search_experiments(page_token=token))
@@ -54,7 +54,7 @@ class Counting:
         return runs, found.token or None
 
     def artifact_bytes(self, run_id: str) -> int:
-        """Sum of the sizes that the server lists."""
+        """Sum the sizes that the server lists."""
         with self._translated(f"run {run_id}"):
             run = self._client.get_run(run_id)
             outputs = run.outputs.model_outputs if run.outputs else []

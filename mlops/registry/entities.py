@@ -1,4 +1,4 @@
-"""What the library's entities say, as values of ours; they are read here and go no further.
+"""Conversion of the library's entities into values of ours; they go no further.
 
 Called by `gateway` and its parts, with what the library gave them.
 """
@@ -37,7 +37,7 @@ IN_DECISION = frozenset({"acis.reasons", "acis.actor", "acis.evidence_digest"})
 
 
 def packed(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags as they are written."""
+    """Return the tags as they are written."""
     decision = {name: tags[name] for name in sorted(IN_DECISION & tags.keys())}
     tags = {name: value for name, value in tags.items() if name not in decision}
     if decision:
@@ -53,7 +53,7 @@ def packed(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def unpacked(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags as they were given to `packed`; a record that a hand has broken is left out."""
+    """Return the tags as they were given to `packed`; a record that was broken by hand is left out."""
     kept = {name: value for name, value in tags.items() if name not in (RECORD_TAG, DECISION_TAG)}
     # A decision of today beside the tags that an earlier release left: today's holds.
     return {**_record(tags.get(RECORD_TAG)), **kept, **_record(tags.get(DECISION_TAG))}
@@ -84,12 +84,12 @@ class LoggedRun:
 
 
 def walk(listing: Any) -> Iterator[str]:  # noqa: ANN401 -- a function of the library
-    """Paths of all files below a listing."""
+    """Yield the paths of all files below a listing."""
     return (item.path for item in _files(listing))
 
 
 def sizes(listing: Any) -> Iterator[int]:  # noqa: ANN401 -- a function of the library
-    """Their bytes."""
+    """Yield the sizes of all files below a listing, in bytes."""
     return (int(item.file_size or 0) for item in _files(listing))
 
 
@@ -104,7 +104,7 @@ def _files(listing: Any) -> Iterator[Any]:  # noqa: ANN401 -- a function of the 
 
 
 def logged_run(run: Any) -> LoggedRun:  # noqa: ANN401 -- the library's Run
-    """A run of ours."""
+    """Convert a run of the library."""
     return LoggedRun(
         run_id=run.info.run_id,
         run_name=run.info.run_name or "",
@@ -119,7 +119,7 @@ def logged_run(run: Any) -> LoggedRun:  # noqa: ANN401 -- the library's Run
 
 
 def model_version(item: Any, aliases: Mapping[str, list[str]] | None = None) -> ModelVersion:  # noqa: ANN401 -- the library's
-    """A version; `aliases`: by number, where the item does not have its own."""
+    """Convert a version; `aliases`: by number, where the item does not have its own."""
     found = item.aliases if aliases is None else aliases.get(str(item.version), [])
     return ModelVersion(
         name=item.name,
@@ -135,7 +135,7 @@ def model_version(item: Any, aliases: Mapping[str, list[str]] | None = None) -> 
 
 
 def pages(search: Callable[[str | None], Any]) -> list[Any]:
-    """All that a search finds, page after page."""
+    """Return everything that a search finds, page after page."""
     found: list[Any] = []
     token: str | None = None
     while True:

@@ -1,4 +1,4 @@
-"""What a failure of MLflow says about its cause; pure, and without the library."""
+"""Causes of MLflow's failures; pure, and without the library."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def innermost(exc: BaseException) -> str:
 
 @contextmanager
 def gone_is_temporary(logged: str) -> Iterator[None]:
-    """For a block that goes on with what MLflow gave a moment ago: where that is gone, the whole is tried again.
+    """Raise RegistryUnavailable where something that MLflow gave a moment ago is gone: the whole is tried again.
 
     MLflow was recreated, or restored from a backup, in between. Raises RegistryUnavailable for ModelNotFound.
     """

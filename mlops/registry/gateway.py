@@ -95,7 +95,7 @@ class StoredModel:
 
 
 class Gateway(Counting):
-    """One MLflow server. Raises RegistryUnavailable, ModelNotFound, VersionNotFound, RegistryError."""
+    """A connection to one MLflow server. Raises RegistryUnavailable, ModelNotFound, VersionNotFound, RegistryError."""
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
@@ -130,7 +130,7 @@ class Gateway(Counting):
             return dict(self._client.get_experiment(found.experiment_id).tags)
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Id of a new run in state RUNNING."""
+        """Make a run in state RUNNING and return its id."""
         # The experiment was found a moment ago: the whole is tried again, and finds or makes it.
         gone = RegistryUnavailable
         with self._translated(f"run {name!r}", missing=gone), external_write("registry.create_run"):
@@ -211,7 +211,7 @@ class Gateway(Counting):
         return [logged_run(run) for run in found]
 
     def run(self, run_id: str) -> LoggedRun:
-        """One run."""
+        """Return a run."""
         with self._translated(f"run {run_id}"):
             return logged_run(self._client.get_run(run_id))
 
@@ -386,7 +386,7 @@ class Gateway(Counting):
         note: str = "",
         model_note: str = "",
     ) -> str:
-        """Number of a new version of a stored model; the registered model is made where it does not exist.
+        """Make a version of a stored model and return its number; the registered model is made where it does not exist.
 
         note, model_note : descriptions of the version and of the model, in markdown
         """
@@ -405,13 +405,13 @@ class Gateway(Counting):
             return str(created.version)
 
     def delete_version(self, name: str, number: str) -> None:
-        """Nothing where it is gone."""
+        """Delete a version; nothing where it is gone."""
         where = f"model {name!r} version {number}"
         with suppress(VersionNotFound), self._translated(where, missing=VersionNotFound):
             self._client.delete_model_version(name, number)
 
     def version(self, name: str, number: str) -> ModelVersion:
-        """One version, without metrics. Raises VersionNotFound."""
+        """Return a version, without metrics. Raises VersionNotFound."""
         if not number.isdecimal():
             message = f"version {number!r} of model {name!r} is no number"
             raise VersionNotFound(message)
@@ -419,7 +419,7 @@ class Gateway(Counting):
             return model_version(self._client.get_model_version(name, number))
 
     def versions(self, name: str, *, tag: tuple[str, str] | None = None) -> list[ModelVersion]:
-        """All versions, or those with a tag, newest first, without metrics; empty where there is no such model."""
+        """List all versions, or those with a tag, newest first, without metrics; empty where there is no such model."""
         where = f"name = '{_safe(name)}'" + (f" and tags.`{tag[0]}` = '{_safe(tag[1])}'" if tag else "")
         with self._translated(f"model {name!r}"):
             found = self._client.search_model_versions(where)
@@ -554,7 +554,7 @@ class Gateway(Counting):
             return found
 
     def _describe_experiment(self, experiment_id: str, note: str) -> None:
-        """Once per process, and never over what a person wrote."""
+        """Describe an experiment once per process, and never over what a person wrote."""
         there = self._client.get_experiment(experiment_id).tags
         for key, value in {NOTE_TAG: note, KIND_TAG: KIND}.items():
             if key not in there:
@@ -619,7 +619,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _safe(value: str) -> str:
-    """A value for a filter, in which a quote would end the string."""
+    """Return a value for a filter, in which a quote would end the string."""
     if not _SAFE.fullmatch(value):
         message = f"{value!r} cannot be searched for; only letters, digits and _ .:@+/- can"
         raise RegistryError(message)

@@ -42,13 +42,13 @@ def key_of(identity: ModelIdentity) -> str:
 
 
 class Keeper:
-    """Sees to it that champions are kept; remembers which ones are."""
+    """Keeps champions' models; remembers which ones are kept."""
 
     def __init__(self) -> None:
         self._kept: set[str] = set()
 
     def keep(self, services: Services, champion: Champion, version: ModelVersion) -> None:
-        """Keep the champion's model unless it is kept. One that cannot be kept now is tried again by the next call."""
+        """Keep the champion's model. One that cannot be kept now is tried again by the next call."""
         identity = champion.identity
         if identity.sha256 is None:
             identity = _identified(services, champion, version)
@@ -93,7 +93,7 @@ def keep_model(services: Services, version: ModelVersion, identity: ModelIdentit
 
 
 def kept(services: Services, identity: ModelIdentity) -> KeptModel | None:
-    """What was kept of a model; None where nothing, or not its bytes. Raises CheckpointsUnavailable."""
+    """Return what was kept of a model; None where nothing, or not its bytes. Raises CheckpointsUnavailable."""
     store, key = services.checkpoints, key_of(identity)
     facts, model = store.kept_model(key, FACTS), store.kept_model(key, MODEL)
     if facts is None or model is None or hashlib.sha256(model).hexdigest() != identity.sha256:
@@ -102,7 +102,7 @@ def kept(services: Services, identity: ModelIdentity) -> KeptModel | None:
 
 
 def tidy_models(services: Services) -> int:
-    """Take away former champions' models but the newest few of each strategy; how many. Of other ledgers': none.
+    """Delete former champions' models but the newest few of each strategy, and return how many. Other ledgers' stay.
 
     Raises CheckpointsUnavailable.
     """
@@ -118,7 +118,7 @@ def tidy_models(services: Services) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """What became of a strategy's champion."""
+    """Result of restoring a strategy's champion."""
 
     strategy: str
     version: str | None
@@ -225,7 +225,7 @@ def _in_folders(
 
 
 def _identified(services: Services, champion: Champion, version: ModelVersion) -> ModelIdentity:
-    """What a champion of an earlier version of this system is known by: what the registry shows for its decision."""
+    """Identity of a champion that an earlier version of this system promoted, as the registry shows it."""
     is_shown = version.tags.get(SEQ_TAG) == str(champion.seq) and champion.promotion_id is not None
     if not is_shown or champion.promotion_id is None or champion.namespace != LIVE:
         return champion.identity

@@ -54,7 +54,7 @@ class StaleRuns:
         self._seen: set[str] = set()
 
     def step(self, services: Services) -> int:
-        """Close what is stale; how many. Raises RegistryUnavailable, LedgerUnavailable."""
+        """Close what is stale and return how many. Raises RegistryUnavailable, LedgerUnavailable."""
         ended = {
             run.run_id: state
             for run in services.registry.open_runs()
@@ -70,7 +70,7 @@ class StaleRuns:
 
 
 def _state(services: Services, run_id: str) -> RunState | None:
-    """None: another ledger's."""
+    """State of a run of this ledger; None for another ledger's."""
     try:
         return services.ledger.run(run_id).state
     except RunNotFound:
@@ -84,7 +84,7 @@ class SecondLogs:
         self._walks = [_Walk(kind, clock, safe_age) for kind in ("runs", "versions")]
 
     def step(self, services: Services) -> int:
-        """How many were deleted. Raises RegistryUnavailable, LedgerUnavailable."""
+        """Delete second logs and return how many. Raises RegistryUnavailable, LedgerUnavailable."""
         return sum(walk.step(services) for walk in self._walks)
 
 
@@ -139,7 +139,7 @@ class ArtifactMeasuring:
         self._rests_until = self._walks_again_at = float("-inf")
 
     def step(self, services: Services) -> int:
-        """How many were measured. Raises RegistryUnavailable, LedgerUnavailable."""
+        """Measure runs and return how many. Raises RegistryUnavailable, LedgerUnavailable."""
         now = self._clock()
         if now < self._rests_until:
             return 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_classifier(path: Path, *, expected_sha256: str | None, n_jobs: int) -> xgb.XGBClassifier:
-    """The classifier, with the threads that the file does not keep. Raises UnusableModelFile."""
+    """Read the classifier, with the threads that the file does not keep. Raises UnusableModelFile."""
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if expected_sha256 is not None and found != expected_sha256:
@@ -44,7 +44,7 @@ def read_classifier(path: Path, *, expected_sha256: str | None, n_jobs: int) -> 
 
 @cache
 def requirements() -> tuple[str, ...]:
-    """What a served model needs, pinned to what is installed; one XGBoost wheel, not both."""
+    """List the packages that a served model needs, pinned to what is installed; one XGBoost wheel, not both."""
     pinned = {}
     for package in ("mlflow", "xgboost-cpu", "xgboost", "numpy", "pandas", "scikit-learn"):
         try:

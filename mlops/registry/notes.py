@@ -1,4 +1,4 @@
-"""What MLflow's pages say in words of an experiment, a model, a version and a run: markdown; pure.
+"""Descriptions of experiments, models, versions and runs for MLflow's pages, in markdown; pure.
 
 Callers: `registry` and `report_runs`, which write it, and the stages, which know what was trained and found.
 """
@@ -34,7 +34,7 @@ TRAININGS = (
 
 
 def checks_note(strategy: str) -> str:
-    """Of the experiment that holds a strategy's drift checks."""
+    """Describe the experiment that holds a strategy's drift checks."""
     return (
         f"Drift checks of the strategy `{strategy}`, one run each. `drift_ratio` is the share of features that moved "
         f"by PSI, and `p_value` how rare so large a shift is in the strategy's own past. The whole report is the "
@@ -43,7 +43,7 @@ def checks_note(strategy: str) -> str:
 
 
 def model_note(strategy: str, description: str, label: str) -> str:
-    """Of a registered model."""
+    """Describe a registered model."""
     said = f"{description}\n\n" if description else ""
     return (
         f"{said}Predicts, for the strategy `{strategy}`, whether `{label}`. The alias `champion` is the version in "
@@ -52,14 +52,14 @@ def model_note(strategy: str, description: str, label: str) -> str:
 
 
 def linked(note: str, admin_url: str | None, run_id: str) -> str:
-    """The note with the address of the run's page, where one is configured."""
+    """Add the address of the run's page to the note, where one is configured."""
     if not admin_url:
         return f"{note}\n\nRun `{run_id}` of the ledger: `acis runs {run_id}`"
     return f"{note}\n\n[The run on the admin page]({admin_url.rstrip('/')}/runs/{run_id})"
 
 
 def decided(note: str, tags: Mapping[str, str], stage: str) -> str:
-    """The note with what was decided about the version, in place of what an earlier decision said.
+    """Write what was decided about the version into its note, in place of an earlier decision.
 
     tags : `acis.decision`, `acis.reasons`, `acis.actor` of the decision
     """
@@ -71,6 +71,6 @@ def decided(note: str, tags: Mapping[str, str], stage: str) -> str:
 
 
 def table(header: tuple[str, ...], *rows: tuple[object, ...]) -> str:
-    """A table in markdown."""
+    """Write a table in markdown."""
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

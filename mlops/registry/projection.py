@@ -97,7 +97,7 @@ def record_and_show(
 
 
 def _refuse_unjudged(ledger: Ledger, strategy: str, version: str, identity: ModelIdentity) -> None:
-    """A hand is no way round the gates: only what passed them, or was champion before, goes to Production."""
+    """Refuse Production for a version that neither passed the gates nor was champion before."""
     asks = (
         f"`acis promote {strategy} --version {version}` judges it, and --override REASON promotes it whatever it fails"
     )

@@ -104,7 +104,7 @@ class MlflowRegistry:
 
     @property
     def _gateway(self) -> Gateway:
-        """Raises ForeignRegistry: whoever answers at an address may be another stack's, now or from some time on."""
+        """Return the gateway. Raises ForeignRegistry: another stack's server may answer, now or later."""
         if self._owner is not None and self._monotonic() >= self._own_until:
             self._check_owner(self._owner())
             self._own_until = self._monotonic() + OWNER_KNOWN_S
@@ -112,7 +112,7 @@ class MlflowRegistry:
 
     @property
     def gateway(self) -> Gateway:
-        """For what the stages do not need. Raises ForeignRegistry."""
+        """Return the gateway for what the stages do not need. Raises ForeignRegistry."""
         return self._gateway
 
     @cached_property
@@ -179,7 +179,7 @@ class MlflowRegistry:
         return registered
 
     def log_failure(self, failed: FailedTraining) -> None:
-        """A run that FAILED; no version. Nothing says RUNNING while a model is fitted, so nothing can be left so."""
+        """Log a run that FAILED; no version. Nothing says RUNNING while a model is fitted, so nothing is left so."""
         tags = {**failed.tags, RUN_TAG: failed.ledger_run_id, FAILURE_TAG: failed.reason[:MAX_REASON]}
         tags[NOTE_TAG] = self._linked(f"**The training failed.** {failed.reason[:MAX_REASON]}", failed.ledger_run_id)
         run_id = self._gateway.create_run(self._experiment, failed.run_name, tags)
@@ -189,26 +189,26 @@ class MlflowRegistry:
             self._gateway.end_run(run_id, "FAILED")
 
     def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
-        """The run's version: the oldest, should a retried request ever have made two."""
+        """Find the run's version: the oldest, should a retried request ever have made two."""
         found = self._gateway.versions(model_name, tag=(RUN_TAG, ledger_run_id))
         return self._with_metrics(found[-1:])[0] if found else None
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
-        """End as KILLED what still says RUNNING for this ledger run; how many."""
+        """End as KILLED what still says RUNNING for this ledger run, and return how many."""
         stale = self._runs_of(ledger_run_id, "RUNNING")
         for run in stale:
             self.close_run(run.run_id, reason=reason)
         return len(stale)
 
     def open_runs(self) -> list[OpenRegistryRun]:
-        """Of trainings and of drift checks, by the ledger's run; runs that are not ours are not among them."""
+        """List open runs of trainings and of drift checks by the ledger's run; runs of others are not among them."""
         found = self._gateway.running(self._is_ours)
         return [
             OpenRegistryRun(run_id=run.run_id, ledger_run_id=run.tags[RUN_TAG]) for run in found if RUN_TAG in run.tags
         ]
 
     def close_run(self, run_id: str, *, reason: str) -> None:
-        """End one as KILLED."""
+        """End a run as KILLED."""
         self._gateway.log(run_id, tags={FAILURE_TAG: reason})
         self._gateway.end_run(run_id, "KILLED")
 
@@ -225,7 +225,7 @@ class MlflowRegistry:
     # -- what was logged, by the ledger's runs
 
     def logged_runs(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
-        """Finished trainings and reports, newest first, without trials, restored champions, and runs not ours."""
+        """List finished trainings and reports, newest first, without trials, restored champions, and runs of others."""
         found, following = self._gateway.finished(self._is_ours, page)
         logged = [
             LoggedByRun(
@@ -240,7 +240,7 @@ class MlflowRegistry:
         return logged, following
 
     def logged_versions(self, *, page: str | None = None) -> tuple[list[LoggedByRun], str | None]:
-        """Versions in no stage, newest first; whoever drops one asks `is_logged` first."""
+        """List versions in no stage, newest first; whoever drops one asks `is_logged` first."""
         found, following = self._gateway.newest_versions(page)
         logged = [
             LoggedByRun(
@@ -266,7 +266,7 @@ class MlflowRegistry:
         return run.tags.get(RUN_TAG) == logged.ledger_run_id and not run.is_deleted
 
     def drop(self, logged: LoggedByRun) -> None:
-        """Delete it, a training with the trials below it; not a version that an alias names."""
+        """Delete a run or version, a training with the trials below it; not a version that an alias names."""
         if logged.kind != "version":
             experiment = self._experiment
             for trial in self._gateway.runs([experiment], f"tags.`{PARENT_TAG}` = '{logged.name}'"):
@@ -280,7 +280,7 @@ class MlflowRegistry:
     # -- reading
 
     def version(self, model_name: str, version: str) -> ModelVersion:
-        """Raises ModelNotFound, VersionNotFound."""
+        """Return a version. Raises ModelNotFound, VersionNotFound."""
         try:
             return self._with_metrics([self._gateway.version(model_name, version)])[0]
         except VersionNotFound:
@@ -292,7 +292,7 @@ class MlflowRegistry:
             raise VersionNotFound(message) from None
 
     def versions(self, model_name: str) -> list[ModelVersion]:
-        """All versions, newest first; empty where there is no such model."""
+        """List all versions, newest first; empty where there is no such model."""
         return self._with_metrics(self._gateway.versions(model_name))
 
     def load_classifier(self, model_name: str, version: str) -> xgb.XGBClassifier:
@@ -316,7 +316,7 @@ class MlflowRegistry:
             return self._gateway.download_model(model_name, version, folder).read_bytes()
 
     def register_again(self, model_name: str, identity: ModelIdentity, kept: KeptModel | None) -> ModelVersion | None:
-        """A version of that model: the one that is there, else a new one of its training's run or of what was kept.
+        """Register a model again: the version that is there, else a new one of its training's run or of what was kept.
 
         None: nothing holds its bytes. Safe to repeat; an interrupted call leaves a run that is closed as stale.
         """
@@ -409,15 +409,15 @@ class MlflowRegistry:
     # -- counting
 
     def census(self) -> RegistryCensus:
-        """Everything, in a few requests however many versions there are."""
+        """List everything, in a few requests however many versions there are."""
         return self._gateway.census()
 
     def ended_runs(self, *, page: str | None = None) -> tuple[list[RunStart], str | None]:
-        """Runs that have ended, newest first, a thousand at a time, with what names the next page."""
+        """List runs that have ended, newest first, a thousand at a time, with the token of the next page."""
         return self._gateway.ended_runs(page)
 
     def artifact_bytes(self, run_id: str) -> int:
-        """What a run's files and its model hold; some requests."""
+        """Sum the bytes of a run's files and of its model; some requests."""
         return self._gateway.artifact_bytes(run_id)
 
     # -- stages
@@ -523,7 +523,7 @@ class MlflowRegistry:
         return run_id, stored.model_id, stored.sha256
 
     def _log_trials(self, parent: str, trained: TrainedModel, experiment: str) -> None:
-        """Each trial of a tuning as a run below the training's: three requests."""
+        """Log each trial of a tuning as a run below the training's: three requests."""
         for trial in trained.trials:
             tags = {PARENT_TAG: parent, RUN_TAG: trained.ledger_run_id, "strategy": trained.strategy}
             state = "complete" if trial.value is not None else "pruned"
@@ -541,7 +541,7 @@ class MlflowRegistry:
             self._gateway.end_run(run_id, "FAILED")
 
     def _finished_run(self, ledger_run_id: str) -> LoggedRun | None:
-        """What an attempt that died between its run's end and the registration left."""
+        """Find what an attempt left that died between its run's end and the registration."""
         found = self._runs_of(ledger_run_id, "FINISHED")
         return next((run for run in found if MODEL_TAG in run.tags and DIGEST_TAG in run.tags), None)
 

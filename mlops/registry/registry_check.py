@@ -1,4 +1,4 @@
-"""Whether the registry holds what the ledger decided about: the same bytes, made by the same runs.
+"""Check that the registry holds what the ledger decided about: the same bytes, made by the same runs.
 
 A registry whose database was lost, or restored from an older backup, has no champion, or gives its number to another
 model. Neither is a decision of a person: the champion stands, and promotions of the strategy stop until somebody has
@@ -45,7 +45,7 @@ def champion_in_registry(registry: ModelRegistry, strategy: Strategy, champion: 
 
 
 def missing_words(strategy: Strategy, champion: Champion) -> str:
-    """What a person should know of a champion that the registry does not have."""
+    """Describe a champion that the registry does not have."""
     return (
         f"champion {champion.version} of {strategy.name!r} ({champion.identity}) is not in the registry; it stays the "
         f"champion, and nothing is promoted: bring it back with `acis registry restore {strategy.name}`, or say that "
@@ -85,5 +85,5 @@ def is_there(registry: ModelRegistry, strategy: Strategy, champion: Champion) ->
 
 
 def stops(ledger: Ledger, strategy: Strategy) -> tuple[str, ...]:
-    """Why nothing of the strategy may be promoted now, in words; empty where it may."""
+    """Reasons why nothing of the strategy may be promoted now; empty where it may."""
     return tuple(finding.words for finding in ledger.registry_findings(strategy.name))

@@ -1,4 +1,4 @@
-"""Brings ledger and registry together again: unfinished projections, and changes made by hand.
+"""Repair of differences between ledger and registry: unfinished projections, and changes made by hand.
 
 Called by the reconciler. A change in MLflow's own pages is believed when two passes in a row see it, because
 a projection in progress looks like one for a moment. It is adopted where the ledger has judged that very model and
@@ -35,7 +35,7 @@ EVERY_S = 60.0
 
 
 class RegistryRepair:
-    """Remembers what the last pass saw."""
+    """Repairs the registry in passes; remembers what the last one saw."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -62,7 +62,7 @@ class RegistryRepair:
         self._look_at = self._monotonic() + EVERY_S
 
     def _look_alone(self, services: Services, name: str) -> None:
-        """One strategy that the registry refuses does not keep the others from being looked at."""
+        """Look at one strategy; one that the registry refuses does not keep the others from being looked at."""
         try:
             self._look(services, services.policies[name])
         except PermanentError as exc:
@@ -99,7 +99,7 @@ class RegistryRepair:
         versions: Mapping[str, ModelVersion],
         shown: str | None,
     ) -> None:
-        """Show again what an older backup has forgotten; else adopt what a hand did, or revert it."""
+        """Show again what an older backup has forgotten; else adopt a change made by hand, or revert it."""
         numbers = [number for number in (shown, champion.version) if number is not None]
         looked_at = [versions[number] for number in dict.fromkeys(numbers) if number in versions]
         forgotten = [decision for item in looked_at if (decision := _forgotten(services, strategy, item)) is not None]

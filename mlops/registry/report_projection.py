@@ -45,7 +45,7 @@ _MAX_TAG = 1000
 
 
 def project_report(ledger: Ledger, registry: ModelRegistry, run_id: str) -> str | None:
-    """The registry's run of a run's report, which is logged where it is not yet; None for a replay's.
+    """Log a run's report where it is not logged yet, and return the registry's run; None for a replay's.
 
     Raises ReportNotFound, RegistryUnavailable, RegistryError, LedgerUnavailable, DataError for a report that cannot
     be shown.
@@ -64,7 +64,7 @@ def project_report(ledger: Ledger, registry: ModelRegistry, run_id: str) -> str 
 
 
 def report_tags(ledger: Ledger, registry: ModelRegistry, run_id: str) -> dict[str, str]:
-    """Tag of a training that names its run's drift report; none where there is none, or it cannot be logged now.
+    """Return the tag that names a training's drift report; none where there is none, or it cannot be logged now.
 
     A model is fitted by then: no server that is away for a moment may cost it.
     """
@@ -86,7 +86,7 @@ class UnloggedReports:
         self._refused_until: dict[str, float] = {}
 
     def step(self, services: Services) -> int:
-        """Log what is not logged yet; how many. What MLflow does not take now comes again. Raises LedgerUnavailable."""
+        """Log what is not logged yet and return how many; the rest is tried again. Raises LedgerUnavailable."""
         if services.settings.mlflow_tracking_uri is None:
             return 0
         n_logged = 0
@@ -122,7 +122,7 @@ def _record(ledger: Ledger, stored: StoredReport) -> ReportRecord:
 
 
 def report_record(stored: StoredReport, page: str) -> ReportRecord:
-    """What the registry logs of a check."""
+    """Return what the registry logs of a check."""
     document, as_of = stored.document, str(stored.as_of or "")
     verdict, summary = document.get("verdict") or {}, document["summary"]
     said = verdict.get("verdict") or ("drifted" if summary["drift_detected"] else "stable")
@@ -145,7 +145,7 @@ def report_record(stored: StoredReport, page: str) -> ReportRecord:
 
 
 def _note(stored: StoredReport, said: str) -> str:
-    """What MLflow's pages say of the check in words."""
+    """Describe the check for MLflow's pages."""
     document = stored.document
     verdict, windows = document.get("verdict") or {}, document.get("windows") or {}
     rows = [

@@ -34,7 +34,7 @@ def is_of_checks(experiment: str) -> bool:
 
 
 def log_report(gateway: Gateway, report: ReportRecord, *, note: str) -> RegistryRun:
-    """The check's run, described by `note`: the finished one that is there, else a new one with all its content.
+    """Log the check's run, described by `note`; a finished one that is there is returned instead.
 
     An attempt that died in between leaves a run in state RUNNING, which the next one takes up.
     """

@@ -72,7 +72,7 @@ _COMMON = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureJumps:
-    """How each feature jumped at the check, among all features' jumps of earlier weeks."""
+    """Jumps of each feature at the check, ranked among all features' jumps of earlier weeks."""
 
     alpha: float
     """At most this share of weeks without a broken feed has an alarm."""
@@ -115,7 +115,7 @@ def date_means(values: Floats, starts: Integers) -> Floats:
 
 
 def jumps(series: Floats) -> Floats:
-    """(spans, …, days - 9) at each date that has enough dates before it; none of fewer than 10. series : (…, days)"""
+    """(spans, …, days - 9) jumps at each date with enough dates before it; none of fewer than 10. series : (…, days)"""
     with np.errstate(over="ignore", invalid="ignore"):
         added = np.cumsum(series - series[..., :1], axis=-1)
     added = np.concatenate([np.zeros((*series.shape[:-1], 1)), added], axis=-1)
@@ -124,7 +124,7 @@ def jumps(series: Floats) -> Floats:
         return np.empty((len(SPANS), *series.shape[:-1], 0))
 
     def mean(after: int, length: int) -> Floats:
-        """Over `length` dates, the last of them `after` dates before each one."""
+        """Mean over `length` dates, the last of them `after` dates before each one."""
         end = slice(first - after, n + 1 - after)
         start = slice(first - after - length, n + 1 - after - length)
         return np.asarray((added[..., end] - added[..., start]) / length)
@@ -136,7 +136,7 @@ def jumps(series: Floats) -> Floats:
 
 
 def rank_jumps(found: Mapping[str, Floats], *, alpha: float) -> FeatureJumps:
-    """The check's jumps, which come last, among those of earlier weeks. found : (spans, dates) of each feature"""
+    """Rank the check's jumps, which come last, among those of earlier weeks. found : (spans, dates) of each feature"""
     if not found:
         return FeatureJumps(alpha=alpha, missing="no feature is in the history and in both windows")
     if alpha <= 0:
@@ -175,7 +175,7 @@ def _sizes(found: Floats) -> Floats:
 
 
 def _sizes_of(found: Floats) -> Floats:
-    """(f, dates). found : (f, dates) of one span"""
+    """(f, dates) sizes of the jumps over one span. found : (f, dates)"""
     spread = np.sqrt(np.mean(found[:, :-WEEK] ** 2, axis=1, keepdims=True))
     with np.errstate(over="ignore"):
         jumped = np.clip(found / np.where(spread > 0, spread, 1.0), -_LARGEST, _LARGEST)
@@ -201,7 +201,7 @@ def _turbulence(sizes: Floats) -> Floats:
 
 
 def _least_weeks(alpha: float) -> int:
-    """Weeks below which no rank reaches alpha."""
+    """Return the number of weeks below which no rank reaches alpha."""
     return max(math.ceil(1 / alpha) - 1, 1)
 
 
@@ -245,7 +245,7 @@ def date_scores(cells: Integers, starts: Integers) -> Singles:
 
 
 def correlation_change(names: Sequence[str], scores: Singles, starts: Integers, *, alpha: float) -> CorrelationChange:
-    """The check's largest change among those of earlier placements. scores : (f, rows)      starts : (days,)"""
+    """Rank the check's largest change among those of earlier placements. scores : (f, rows)      starts : (days,)"""
     n_steps = len(starts) // _STEP
     # Placements that share no date of the newest window with the check.
     n_placements = n_steps - NEWEST - BEFORE + 1 - NEWEST

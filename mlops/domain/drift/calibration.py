@@ -67,7 +67,7 @@ _MOST_THREADS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Placements:
-    """The statistic at every earlier place of the two windows."""
+    """Values of the statistic at every earlier placement of the two windows."""
 
     last_dates: Dates
     """(p,) newest date of each placement's current window, ascending"""
@@ -77,7 +77,7 @@ class Placements:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Where a check stands among its placements. None: undefined, and then `missing` says what is missing."""
+    """Rank of a check among its placements. None: undefined, and then `missing` says what is missing."""
 
     statistic: float | None
     """Mean over features, weighted where the policy says so, of their distance from the reference, in spreads."""
@@ -107,7 +107,7 @@ class Calibration:
 
     @property
     def smallest_p_value(self) -> float | None:
-        """What p is for a shift that no placement reaches."""
+        """The p-value of a shift that no placement reaches."""
         return None if self.p_value is None else 1 / (1 + self.n_placements)
 
     @property
@@ -182,7 +182,7 @@ def rank(  # noqa: PLR0913 -- what a placement is, each by keyword
     n_history: int,
     weights: Weights | None,
 ) -> Calibration:
-    """Where the last placement, which is the check, stands among the others.
+    """Rank the last placement, which is the check, among the others.
 
     frames : rows with dates, all of them in `days`, ascending       ends : (placements,) index of the date after each
     placement's newest      references : the first date and the one after the last of each placement's reference,
@@ -236,7 +236,7 @@ def ranked(
     first: date,
     weights: Weights | None,
 ) -> Calibration:
-    """The calibration of each feature's distances. distances : (placements + 1,) each, the check's own last."""
+    """Rank the check by each feature's distances. distances : (placements + 1,) each, the check's own last."""
     if not distances:
         return insufficient(alpha, "no feature is in the history and in both windows", n_dates=n_dates, first=first)
     statistics = weighted_mean(distances, weights)
@@ -259,7 +259,7 @@ def ranked(
 
 
 def own_distances(history: FeatureFrame, reference: FeatureFrame, current: FeatureFrame) -> dict[str, float]:
-    """Each number's distance at the check alone, as `calibrate` finds it: no placement is looked at."""
+    """Distance of each number at the check alone, as `calibrate` finds it, without its placements."""
     frames = (history, reference, current)
     rows = [kept_of(frame) for frame in frames]
     newest, day = np.unique(dates_of(current)[rows[2]], return_inverse=True)
@@ -279,7 +279,7 @@ def own_distances(history: FeatureFrame, reference: FeatureFrame, current: Featu
 
 
 def reranked(calibration: Calibration, distances: Mapping[str, float], weights: Weights | None = None) -> Calibration:
-    """The same check among the same placements, the named features being so far from the reference."""
+    """Rank the check again among the same placements with other distances of the named features."""
     if calibration.placements is None:
         return calibration
     own = {**calibration.distances, **distances}
@@ -350,7 +350,7 @@ def are_enough(n_placements: int, n_blocks: int, *, alpha: float) -> bool:
 def insufficient(
     alpha: float, missing: str, *, n_dates: int = 0, n_placements: int = 0, first: date | None = None
 ) -> Calibration:
-    """No rank, and in words what it lacks."""
+    """Return a calibration without a rank, with what it lacks in words."""
     return Calibration(
         statistic=None, p_value=None, critical=None, alpha=alpha, n_dates=n_dates, n_placements=n_placements,
         n_blocks=0, first_date=first, distances={}, placements=None, missing=missing,
@@ -365,7 +365,7 @@ def _critical(earlier: Floats, alpha: float) -> float:
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int | None = None) -> list[Result]:
-    """`work` of each item, in the items' order. The first error is raised."""
+    """Call `work` on each item in parallel and return the results in the items' order. The first error is raised."""
     n = min(threads or usable_cores(), len(items), _MOST_THREADS)
     if n <= 1:
         return [work(item) for item in items]
@@ -374,7 +374,7 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int 
 
 
 def shared_out(items: Sequence[Item], *, at_most: int) -> list[Sequence[Item]]:
-    """The items in batches of about one size, as many for each core."""
+    """Split the items into batches of about one size, as many for each core."""
     if not items:
         return []
     n_batches = -(-len(items) // at_most)
@@ -384,5 +384,5 @@ def shared_out(items: Sequence[Item], *, at_most: int) -> list[Sequence[Item]]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from mlops.domain.drift.psi import index_from_counts
 
 @dataclass(frozen=True, kw_only=True)
 class CategoricalDrift:
-    """One categorical feature, missing values counted as a category of their own."""
+    """Drift of one categorical feature, missing values counted as a category of their own."""
 
     chi_square: float
     p_value: float
@@ -29,12 +29,12 @@ class CategoricalDrift:
 
 
 def compare_categories(reference: npt.NDArray[np.object_], current: npt.NDArray[np.object_]) -> CategoricalDrift:
-    """Both windows of one feature. reference : (n,) text or None      current : (m,) text or None."""
+    """Compare both windows of one feature. reference : (n,) text or None      current : (m,) text or None."""
     return compare_counts(Counter(reference.tolist()), Counter(current.tolist()))
 
 
 def compare_counts(ref: Counter[str | None], cur: Counter[str | None]) -> CategoricalDrift:
-    """The same from rows per category; None: missing."""
+    """Compare both windows by their rows per category; None: missing."""
     names = sorted({*ref, *cur}, key=lambda name: (name is None, str(name)))
     table = np.array([[ref[name] for name in names], [cur[name] for name in names]], dtype=np.int64)
     unseen = tuple(str(name) for name in names if name is not None and not ref[name])

@@ -49,7 +49,7 @@ def quantile_cells(values: Floats) -> tuple[Floats, Floats]:
 
 
 def _finite(middles: Floats, sample: Floats) -> Floats:
-    """Infinities as the outermost finite values of the sample; 0 where it has none."""
+    """Replace infinities by the outermost finite values of the sample; 0 where it has none."""
     if np.isfinite(sample[0]) and np.isfinite(sample[-1]):
         return middles
     finite = sample[np.isfinite(sample)]
@@ -98,7 +98,7 @@ class _Slots:
 
     @classmethod
     def of(cls, edges: Sequence[Floats]) -> _Slots | None:
-        """None where too many edges of a feature share a slot, or their distance is no float."""
+        """Make the slots; None where too many edges of a feature share one, or their distance is no float."""
         per_unit = [_slots_per_unit(own) for own in edges]
         if not all(per_unit):
             return None
@@ -142,7 +142,7 @@ def _slots_per_unit(edges: Floats) -> float:
 
 
 def _edges_in_slot(edges: Floats, per_unit: float) -> Integers:
-    """(slots,)"""
+    """(slots,) number of edges in each slot."""
     return np.bincount(np.maximum(_slot_of(edges, edges[:1], np.array([per_unit])), 0), minlength=_SLOTS)
 
 
@@ -156,7 +156,7 @@ def _slot_of(values: Floats, low: Floats, per_unit: Floats) -> Integers:
 
 
 def _compared(values: Floats, edges: Floats) -> Integers:
-    """The same by a comparison per edge over the whole column: 8 values at a time, a third of a search per value."""
+    """Find the cells by a comparison per edge over the whole column: a third of the cost of a search per value."""
     below, is_above = np.zeros(len(values), dtype=np.uint8), np.empty(len(values), dtype=np.bool_)
     # The same bytes as numbers: adding truth values would convert them first.
     one_above = is_above.view(np.uint8)

@@ -77,7 +77,7 @@ class Description:
 
     @property
     def is_constant(self) -> bool:
-        """All finite values are one."""
+        """Whether all finite values are equal."""
         return self.minimum is not None and self.minimum == self.maximum
 
 
@@ -148,7 +148,7 @@ def _central_moments(values: Floats) -> Iterator[list[float]]:
 
 
 def _unscaled(deviation: float, exponent: int) -> float | None:
-    """None where it is beyond the largest float."""
+    """Scale a deviation back; None where it is beyond the largest float."""
     try:
         return math.ldexp(deviation, exponent)
     except OverflowError:
@@ -175,7 +175,7 @@ def _quantiles(finite: Floats) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One fact about the data that a person should know."""
+    """A fact about the data that a person should know."""
 
     code: Code
     column: str | None
@@ -236,7 +236,7 @@ def category_findings(
 def missing_findings(
     name: str, n_missing_reference: int, n_reference: int, n_missing_current: int, n_current: int, *, alpha: float
 ) -> list[Finding]:
-    """What a feature's missing values say: none is there at all, or their share has changed."""
+    """Findings on a feature's missing values: there is no value at all, or their share has changed."""
     empty_reference, empty_current = n_missing_reference == n_reference, n_missing_current == n_current
     if empty_reference or empty_current:
         both = empty_reference and empty_current
@@ -252,7 +252,7 @@ def missing_findings(
 
 
 def missing_share_test(n_missing_reference: int, n_reference: int, n_missing_current: int, n_current: int) -> float:
-    """Two-sided p that both windows miss values at the same rate; 1 where none or all are missing in both."""
+    """Two-sided p-value that both windows miss values at the same rate; 1 where none or all are missing in both."""
     if not n_reference or not n_current:
         return float("nan")
     pooled = (n_missing_reference + n_missing_current) / (n_reference + n_current)

@@ -51,7 +51,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     used: ReferenceUsed = TRAILING,
     findings: Sequence[Finding] = (),
 ) -> DriftReport:
-    """The report of a check. NaN never reads "no drift": a statistic that is undefined is a finding.
+    """Check two windows and report. NaN never reads "no drift": a statistic that is undefined is a finding.
 
     `history`: rows before the reference window, with their dates; without them the calibrated rule says
     `insufficient`.
@@ -119,7 +119,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
     reference: ReferenceUsed,
     weights: Weights | None,
 ) -> DriftReport:
-    """Both rules' decisions and the report, from each feature's statistics and findings.
+    """Make both rules' decisions and the report from each feature's statistics and findings.
 
     A feature that holds one value, or none, in both windows is reported and counts in no share.
     Raises UnusableFeatures when no feature holds a value.
@@ -176,7 +176,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
 def _compare_all(
     names: list[str], reference: FeatureFrame, current: FeatureFrame, policy: DriftPolicy
 ) -> list[Compared]:
-    """Each feature's statistics, a few features at a time on every core."""
+    """Compute each feature's statistics, a few features at a time on every core."""
     batches = shared_out(names, at_most=max(1, _VALUES_AT_ONCE // (reference.n_rows + current.n_rows)))
     found = each(lambda batch: _compare_batch(batch, reference.numbers, current.numbers, policy), batches)
     return [pair for batch in found for pair in batch]
@@ -224,12 +224,12 @@ def compare_texts(
 
 
 def kinds_of(frame: FeatureFrame) -> dict[str, str]:
-    """`number` or `category` of each feature."""
+    """Kind of each feature: `number` or `category`."""
     return {**dict.fromkeys(frame.numbers, "number"), **dict.fromkeys(frame.categories, "category")}
 
 
 def schema_findings(before: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]:
-    """Features that vanished, are new, or changed their kind; both by name and kind."""
+    """Findings on features that vanished, are new, or changed their kind; both by name and kind."""
     found = [
         Finding(code="vanished_column", column=name, message=f"{name}: gone since the reference", is_drift=False)
         for name in sorted(before.keys() - now)
@@ -252,7 +252,7 @@ def schema_findings(before: Mapping[str, str], now: Mapping[str, str]) -> list[F
 
 
 def duplicate_findings(frame: FeatureFrame, window: str) -> list[Finding]:
-    """Rows that repeat a ticker and date."""
+    """Findings on rows that repeat a ticker and date."""
     if not frame.n_duplicate_rows:
         return []
     message = f"{frame.n_duplicate_rows} rows of the {window} window repeat a ticker and date"
@@ -260,7 +260,7 @@ def duplicate_findings(frame: FeatureFrame, window: str) -> list[Finding]:
 
 
 def jump_findings(jumps: FeatureJumps) -> list[Finding]:
-    """Features that jumped as none of them did in an earlier week: their feeds have probably broken."""
+    """Findings on features that jumped as none of them did in an earlier week: their feeds have probably broken."""
     return [
         Finding(
             code="feature_jumped",
@@ -274,7 +274,7 @@ def jump_findings(jumps: FeatureJumps) -> list[Finding]:
 
 
 def correlation_findings(change: CorrelationChange) -> list[Finding]:
-    """A pair of features whose correlation changed as none did earlier."""
+    """Finding on a pair of features whose correlation changed as none did earlier."""
     if not change.is_alarm or change.pair is None:
         return []
     one, other = change.pair
@@ -290,7 +290,7 @@ def _jump_words(size: float) -> str:
 
 
 def staleness_findings(current: FeatureFrame, as_of: date) -> list[Finding]:
-    """A newest row that is older than a long weekend."""
+    """Finding on a newest row that is older than a long weekend."""
     if current.newest_date is None or as_of - current.newest_date <= _LONGEST_PAUSE:
         return []
     message = f"the newest row is of {current.newest_date}, {(as_of - current.newest_date).days} days before {as_of}"

@@ -1,4 +1,4 @@
-"""What both windows of a feature look like, small enough for the report; pure.
+"""Distributions of a feature in both windows, small enough for the report; pure.
 
 Counts on common edges for a picture of them, and how far each quantile has moved. Called by `detect` with
 columns that are sorted already: a few dozen binary searches per window, whatever its length.
@@ -33,7 +33,7 @@ CATEGORIES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class NumberDistribution:
-    """Finite values of both windows, counted on common edges."""
+    """Counts of the finite values of both windows on common edges."""
 
     low: float
     """Lower edge of the first bin"""
@@ -46,7 +46,7 @@ class NumberDistribution:
     """Current minus reference at LEVELS, in standard deviations of the reference; None where it has none."""
 
     def to_json(self) -> dict[str, Any]:
-        """Its part of the report."""
+        """Return the part of the report on these counts."""
         return {
             "low": self.low,
             "high": self.high,
@@ -58,7 +58,7 @@ class NumberDistribution:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryDistribution:
-    """Rows of both windows per category."""
+    """Counts of the rows of both windows per category."""
 
     counts: tuple[tuple[str, int, int], ...]
     """Name, reference, current; the largest share in either window first"""
@@ -67,7 +67,7 @@ class CategoryDistribution:
     missing: tuple[int, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Its part of the report."""
+        """Return the part of the report on these counts."""
         return {
             "categories": [[name, before, now] for name, before, now in self.counts],
             "other": list(self.other),
@@ -79,7 +79,7 @@ Distribution = NumberDistribution | CategoryDistribution
 
 
 def number_distribution(reference: Floats, current: Floats, *, spread: float | None) -> NumberDistribution | None:
-    """Both windows' counts and the movement of the quantiles.
+    """Count both windows on common edges and measure the movement of the quantiles.
 
     reference : (n,) current : (m,) finite, ascending      spread: standard deviation of the reference
     None where a window is empty, or where the values lie too far apart for the difference to be a float.
@@ -90,7 +90,7 @@ def number_distribution(reference: Floats, current: Floats, *, spread: float | N
 def number_distributions(
     reference: Floats, current: Floats, *, spreads: Sequence[float | None]
 ) -> list[NumberDistribution | None]:
-    """The same of each feature. reference : (f, n)      current : (f, m)      spreads : f of them"""
+    """Distribution of each feature. reference : (f, n)      current : (f, m)      spreads : f of them"""
     if not reference.shape[1] or not current.shape[1]:
         return [None] * len(spreads)
     low = np.minimum(_below(reference), _below(current))
@@ -138,7 +138,7 @@ def _above(values: Floats) -> Floats:
 
 
 def _counts(values: Floats, edges: Floats) -> list[list[int]]:
-    """Of each feature: below, in each bin [edge, next), the last one closed, above."""
+    """Count each feature's values below, in each bin [edge, next), the last one closed, and above."""
     upto = np.zeros((len(values), BINS + 3), dtype=np.int64)
     upto[:, -1] = values.shape[1]
     for row, borders, out in zip(values, edges, upto, strict=True):
@@ -149,7 +149,7 @@ def _counts(values: Floats, edges: Floats) -> list[list[int]]:
 
 
 def _in_spreads(moved: Sequence[float], spread: float | None) -> tuple[float, ...] | None:
-    """With four digits; None without a spread, or beyond the largest float."""
+    """Scale a movement by the spread, to four digits; None without a spread, or beyond the largest float."""
     if not spread:
         return None
     shift = [value / spread for value in moved]

@@ -88,7 +88,7 @@ def detect_drift_from_profile(  # noqa: PLR0913 -- what a report states of its c
     used: ReferenceUsed,
     weights: Weights | None = None,
 ) -> DriftReport:
-    """The report of a check. `used` names the version that the profile is of; `weights` as for `detect_drift`.
+    """Check current rows against a profile and report.
 
     Raises EmptyWindow without current rows, UnusableFeatures when no feature holds a value.
     """
@@ -176,7 +176,7 @@ def _counted(texts: Texts) -> Counter[str | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Places:
-    """Where in the profile's dates the windows of the placements lie."""
+    """Positions of the placements' windows in the profile's dates."""
 
     first: int
     """First date of the check's own reference"""
@@ -205,7 +205,7 @@ class _Places:
 
 
 def gap_dates(profile: DriftProfile, current_start: date) -> int:
-    """Dates between the reference's last and the current window's first.
+    """Number of dates between the reference's last and the current window's first.
 
     The profile's own are counted; later ones are as dense as those, since no row of them is read.
     """
@@ -307,7 +307,7 @@ def _current_counts(profile: DriftProfile, current: FeatureFrame, days: Dates, n
 
 
 def _run(places: list[int]) -> slice | list[int]:
-    """Neighbours as a slice, which copies nothing."""
+    """Return neighbouring places as a slice, which copies nothing."""
     is_run = places == list(range(places[0], places[0] + len(places)))
     return slice(places[0], places[0] + len(places)) if is_run else places
 

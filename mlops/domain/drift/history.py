@@ -1,4 +1,4 @@
-"""What earlier checks said, read from their stored reports; pure.
+"""Results of earlier checks, read from their stored reports; pure.
 
 A document is read as it was stored: a key that its version did not write yet is None, never an error.
 Called by `acis drift-history`.
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRecord:
-    """One check. None: the report does not say."""
+    """Results of one check. None: the report does not say."""
 
     as_of: date | None
     verdict: str | None
@@ -36,7 +36,7 @@ class CheckRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturePoint:
-    """One feature at one check. None: the report does not say, or the statistic was undefined."""
+    """Statistics of one feature at one check. None: the report does not say, or the statistic was undefined."""
 
     as_of: date
     psi: float | None
@@ -52,7 +52,7 @@ class FeaturePoint:
 
 
 def check_record(document: Mapping[str, Any]) -> CheckRecord:
-    """The line of one report."""
+    """Read the results of one report."""
     verdict, calibration = _part(document, "verdict"), _part(document, "calibration")
     summary = _part(document, "summary")
     detected = summary.get("drift_detected")
@@ -77,7 +77,7 @@ def check_record(document: Mapping[str, Any]) -> CheckRecord:
 
 
 def feature_trends(documents: Iterable[Mapping[str, Any]]) -> dict[str, tuple[FeaturePoint, ...]]:
-    """Each feature over time, oldest first; one point per as-of date.
+    """Trend of each feature, oldest first; one point per as-of date.
 
     documents : newest first, as the ledger gives them; of several checks of one date the first one counts.
     Documents without a date have no place. A feature that a check did not have leaves no point.
@@ -96,7 +96,7 @@ def feature_trends(documents: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Fe
 
 
 def series(points: Sequence[FeaturePoint], statistic: str) -> list[float | None]:
-    """One statistic of a trend, in its order."""
+    """Values of one statistic of a trend, in its order."""
     return [getattr(point, statistic) for point in points]
 
 

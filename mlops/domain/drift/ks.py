@@ -76,7 +76,7 @@ def ks_test(reference: Floats, current: Floats) -> KsTest:
 
 
 def effective_size(n: int, m: int) -> int:
-    """The one-sample size of which p is."""
+    """Size of the one-sample statistic whose p-value is taken."""
     return round(n * m / (n + m))
 
 
@@ -96,7 +96,7 @@ def ks_statistic(reference: Floats, current: Floats) -> float:
 
 
 def ks_statistics(reference: Floats, current: Floats) -> list[float]:
-    """The same of each feature. reference : (f, n)      current : (f, m)      each row ascending
+    """Exact D of each feature. reference : (f, n)      current : (f, m)      each row ascending
 
     The smaller sample is looked up in the larger one: O(m log n). Where its function is above the other's, the
     supremum lies at one of its points; where it is below, just before one.
@@ -157,7 +157,7 @@ def kolmogorov_tail(statistic: float, n: int) -> float:
 
 
 def kolmogorov_tails(statistics: Sequence[float], n: int) -> list[float]:
-    """The same of each distance at one size."""
+    """P(D_n >= statistic), two-sided, of each statistic at one size."""
     far = [n > _SMALL and d < 0.5 and n * d * d >= _SEPARATE for d in statistics]
     tails = iter(_one_sided_tails(np.array([d for d, is_far in zip(statistics, far, strict=True) if is_far]), n))
     return [min(1.0, 2 * next(tails)) if is_far else _near(d, n) for d, is_far in zip(statistics, far, strict=True)]
@@ -196,7 +196,7 @@ def _one_sided_tails(distances: Floats, n: int) -> list[float]:
 
 
 def _remainder(k: Floats) -> Floats:
-    """What Stirling lacks: log k! - ((k + 1/2) log k - k + log(2 pi) / 2).
+    """Remainder of Stirling's formula: log k! - ((k + 1/2) log k - k + log(2 pi) / 2).
 
     k : (c,) whole numbers above 0
     """

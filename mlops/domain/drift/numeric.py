@@ -42,7 +42,7 @@ _STEPS = 16_384
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceBlock:
-    """The reference of f features, as much of each as the others'."""
+    """Reference of f features that hold as many values as each other."""
 
     ordered: OrderedBlock
     descriptions: Sequence[Description]
@@ -54,7 +54,7 @@ class ReferenceBlock:
 
 
 def sample_block(ordered: OrderedBlock, *, bins: int) -> ReferenceBlock:
-    """A reference window of which every value is there."""
+    """Prepare a reference window of which every value is there."""
     f, n = ordered.values.shape
     edges = quantile_bins_of_rows(ordered.values, bins=bins) if n else []
     return ReferenceBlock(
@@ -71,7 +71,7 @@ def sample_block(ordered: OrderedBlock, *, bins: int) -> ReferenceBlock:
 def compare_block(
     names: Sequence[str], reference: ReferenceBlock, current: OrderedBlock, policy: DriftPolicy
 ) -> list[Compared]:
-    """Each feature's report and findings; names : f of them.
+    """Compare each feature with its reference: report and findings of each. names : f of them
 
     Raises UnusableFeatures where both windows hold values and a statistic is undefined all the same.
     """
@@ -141,7 +141,7 @@ def wasserstein(first: Floats, second: Floats) -> float:
 
 @np.errstate(over="ignore", invalid="ignore")
 def wasserstein_rows(first: Floats, second: Floats) -> list[float]:
-    """The same of each feature. first : (f, n)      second : (f, m)      each row ascending
+    """Exact W1 of each feature. first : (f, n)      second : (f, m)      each row ascending
 
     Where one quantile function is above the other over a whole stretch of u, the integral there is the difference
     of the stretch's sums; only stretches where they may cross are gone through step by step.

@@ -47,7 +47,7 @@ _TRIAL = 32_768
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedColumn:
-    """One window of one feature."""
+    """Sorted window of one feature."""
 
     values: Floats
     """(n,) ascending, infinities included, without nan"""
@@ -55,13 +55,13 @@ class OrderedColumn:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the window."""
+        """Number of rows of the window."""
         return len(self.values) + self.n_missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedBlock:
-    """One window of f features that hold as many values and infinities as each other."""
+    """Sorted window of f features that hold as many values and infinities as each other."""
 
     values: Floats
     """(f, n) ascending, infinities included, without nan"""
@@ -71,12 +71,12 @@ class OrderedBlock:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the window."""
+        """Number of rows of the window."""
         return int(self.values.shape[1]) + self.n_missing
 
 
 def ordered_column(values: Floats) -> OrderedColumn:
-    """Sort once; everything else reads the result."""
+    """Sort a column once; every statistic reads the result."""
     ordered, n_missing = sorted_values(values)
     return OrderedColumn(values=ordered, n_missing=n_missing)
 
@@ -90,7 +90,7 @@ def sorted_values(values: Floats) -> tuple[Floats, int]:
 
 
 def ordered_table(columns: Sequence[Floats]) -> Floats:
-    """(f, n) each column ascending, nan last. columns : f >= 1 of one length"""
+    """Sort each column into a row of (f, n), nan last. columns : f >= 1 of one length"""
     table = np.empty((len(columns), len(columns[0])))
     for column, row in zip(columns, table, strict=True):
         sort_into(column, row)
@@ -98,14 +98,14 @@ def ordered_table(columns: Sequence[Floats]) -> Floats:
 
 
 def block_of(column: OrderedColumn) -> OrderedBlock:
-    """A block of one feature."""
+    """Make a block of one feature."""
     below, above = _infinities(column.values)
     values = column.values[np.newaxis]
     return OrderedBlock(values=values, finite=_inside(values, below, above), n_missing=column.n_missing)
 
 
 def blocks(*tables: Floats) -> Iterator[tuple[slice, list[OrderedBlock]]]:
-    """Neighbouring features that are alike in every window, and their block of each. tables : (f, n) as sorted"""
+    """Yield neighbouring features that are alike in every window, and their block of each. tables : (f, n) as sorted"""
     shapes = zip(*(map(_shape, table) for table in tables), strict=True)
     first = 0
     for alike, members in groupby(shapes):
@@ -136,7 +136,7 @@ def _inside(values: Floats, below: int, above: int) -> Floats:
 
 
 def sort_into(values: Floats, out: Floats) -> None:
-    """Writes the values in ascending order, nan last, as `np.sort` has them. values, out : (n,)"""
+    """Write the values in ascending order, nan last, as `np.sort` has them. values, out : (n,)"""
     if _LEAST <= len(values) <= _MOST and slots_are_quicker() and sort_by_slots(values, out):
         return
     out[...] = values
@@ -144,7 +144,7 @@ def sort_into(values: Floats, out: Floats) -> None:
 
 
 def sort_by_slots(values: Floats, out: Floats) -> bool:
-    """The same by slots; False, and nothing is written, where too many values would share one. values : n >= 1"""
+    """Sort into `out` by slots; False, and nothing is written, where too many values share one. values : n >= 1"""
     step = max(1, len(values) // _SAMPLE)
     order = values[::step].argsort(kind="stable")
     sample = values[::step][order]

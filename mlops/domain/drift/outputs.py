@@ -32,7 +32,7 @@ SCORED_ROWS = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionReport:
-    """What one version makes of both windows."""
+    """Drift of one version's predictions between both windows."""
 
     version: str
     n_reference: int
@@ -93,7 +93,7 @@ def prediction_drift(version: str, reference: Floats, current: Floats, policy: D
 
 @dataclass(frozen=True, kw_only=True)
 class TargetReport:
-    """One target's statistics, and the windows they are of."""
+    """Drift of one target, and the windows that were compared."""
 
     reference_window: Window
     current_window: Window
@@ -111,7 +111,7 @@ def target_drift(
     data: DataPolicy,
     drift: DriftPolicy,
 ) -> dict[str, TargetReport]:
-    """Each target that has values in both of its windows.
+    """Compare each target that has values in both of its windows.
 
     targets : (n,) each, nan where not known yet      dates : (n,) datetime64[D]
     The newest `horizon_dates` dates play no part, even where a replay of an old day finds values there: on that

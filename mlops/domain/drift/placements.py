@@ -47,7 +47,7 @@ LEAST_SPREAD = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """All placements of the two windows, and which date each row is of."""
+    """Placements of the two windows, and the date of each row."""
 
     day_of_row: Integers
     n_days: int
@@ -110,7 +110,7 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Span:
-    """From which date to which a window lies, at each placement."""
+    """First and last date of a window at each placement."""
 
     first: Integers
     after: Integers
@@ -145,12 +145,12 @@ def number_cells(values: Floats) -> tuple[Integers, Floats]:
 
 
 def _follow(indices: Integers) -> bool:
-    """Each is the next day's."""
+    """Whether each place is the next day's."""
     return not len(indices) or bool((np.diff(indices) == 1).all())
 
 
 def kept_of(frame: FeatureFrame) -> Integers | slice:
-    """The rows that are counted; a slice where they are all, in their order."""
+    """Return the rows that are counted; a slice where they are all, in their order."""
     rows = rows_kept(dates_of(frame), tickers=frame.tickers)
     return slice(None) if len(rows) == frame.n_rows and _follow(rows) else rows
 
@@ -191,7 +191,7 @@ def _array_of(tickers: pa.ChunkedArray) -> pa.Array:
 
 
 def distinct(dates: Dates) -> Dates:
-    """Each date once, ascending. Rows mostly come in order of their dates, and a million need no sort then."""
+    """Distinct dates, ascending. Rows mostly come in order of their dates, and a million need no sort then."""
     return dates[group_starts(dates.view(np.int64))] if _is_ascending(dates) else np.unique(dates)
 
 
@@ -206,7 +206,7 @@ def dates_of(frame: FeatureFrame) -> Dates:
 
 
 def suffixes(k: int) -> list[int]:
-    """The newest 1, 2, 4, … dates of a window of k, and all of them."""
+    """Sizes of the newest 1, 2, 4, … dates of a window of k, and of all of them."""
     return [*(2**i for i in range(k.bit_length()) if 2**i < k), k]
 
 
@@ -245,7 +245,7 @@ def padded(middles: Floats) -> Floats:
 
 
 def _to_shares(counts: Singles) -> Singles:
-    """Makes shares of the values that are there of (f, CELLS + 1, p) counts; gives the share of missing values."""
+    """Turn (f, CELLS + 1, p) counts into shares of the values that are there; return the share of missing values."""
     present, absent = counts[:, MISSING - 1].copy(), counts[:, MISSING]
     counts[:, :MISSING] *= (1 / np.maximum(present, 1))[:, np.newaxis]
     return np.asarray(absent / np.maximum(present + absent, 1))

@@ -35,7 +35,7 @@ class Bins:
 
 
 def quantile_bins(reference: Floats, *, bins: int) -> Bins:
-    """Bins at the reference's quantiles.
+    """Make bins at the reference's quantiles.
 
     reference : (n,) ascending, without nan, n >= 1. Where one value is heavier than a bin, it gets its own:
     an edge at it, and one just below it.
@@ -44,7 +44,7 @@ def quantile_bins(reference: Floats, *, bins: int) -> Bins:
 
 
 def quantile_bins_of_rows(reference: Floats, *, bins: int) -> list[Bins]:
-    """The same of each feature. reference : (f, n) each row ascending"""
+    """Make bins at the quantiles of each feature. reference : (f, n) each row ascending"""
     n = reference.shape[1]
     # The inverse of the empirical distribution: an edge is always a value that occurred.
     # Whole numbers: 0.7 * 30 as floats may be a hair above 21, and its ceiling 22.

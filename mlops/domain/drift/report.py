@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureReport:
-    """One feature's statistics. None: undefined, and then a finding says why."""
+    """Statistics of one feature. None: undefined, and then a finding says why."""
 
     kind: Literal["number", "category"]
     ks_statistic: float | None
@@ -45,7 +45,7 @@ class FeatureReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceUsed:
-    """What the current window was compared with."""
+    """The reference that the current window was compared with."""
 
     choice: Reference = "trailing"
     """Of the policy"""
@@ -66,7 +66,7 @@ class ReferenceUsed:
 
     @property
     def words(self) -> str:
-        """For a summary."""
+        """Describe the reference for a summary."""
         if self.used == "champion":
             return f"training profile of version {self.model_version}, {self.gap_dates} dates before the current window"
         if self.used == "season":
@@ -74,7 +74,7 @@ class ReferenceUsed:
         return "trailing window" + (f", in place of the {self.choice}'s" if self.choice != "trailing" else "")
 
     def to_json(self) -> dict[str, Any]:
-        """Its part of the document."""
+        """Return the part of the document on the reference."""
         return {
             "choice": self.choice,
             "used": self.used,
@@ -93,7 +93,7 @@ TRAILING = ReferenceUsed()
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReport:
-    """All that a check found."""
+    """Everything that a check found."""
 
     strategy: str
     as_of: date
@@ -124,7 +124,7 @@ class DriftReport:
 
     @property
     def drifted(self) -> bool:
-        """The rule in force says so."""
+        """Whether the rule in force says `drifted`."""
         return self.decision.verdict == "drifted"
 
     @property
@@ -134,7 +134,7 @@ class DriftReport:
 
     @property
     def basis(self) -> str:
-        """What the verdict looked at, and what it could have seen, in words."""
+        """Describe what the verdict is based on, and what it could have detected."""
         current = self.current_window
         days = (current.end - current.start).days
         counted = [f"{self.n_current_dates} dates"] if self.n_current_dates is not None else []
@@ -153,7 +153,7 @@ class DriftReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON: the documented keys, and what the documented report could not say."""
+        """Return strict JSON: the documented keys, and what the documented report could not say."""
         return {
             "timestamp": self.timestamp.isoformat(),
             "n_features": len(self.features),
@@ -248,7 +248,7 @@ def _psi_convention(policy: DriftPolicy) -> str:
 
 
 def prediction_json(predictions: PredictionReport, reference: Window, current: Window) -> dict[str, Any]:
-    """The predictions' part of the document: a target's keys, and whose they are."""
+    """Return the part of the document on the predictions: a target's keys, and their version."""
     statistics = predictions.statistics
     return {
         "version": predictions.version,
@@ -261,7 +261,7 @@ def prediction_json(predictions: PredictionReport, reference: Window, current: W
 
 
 def target_json(target: TargetReport) -> dict[str, Any]:
-    """A target's part of the document."""
+    """Return the part of the document on a target."""
     statistics = target.statistics
     return {
         "windows": {"reference": _window(target.reference_window), "current": _window(target.current_window)},

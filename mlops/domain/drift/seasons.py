@@ -34,7 +34,7 @@ from mlops.domain.ports import Window
 
 
 def years_before(day: date, years: int) -> date:
-    """The same day of an earlier year; 28 February for a 29th that it has not."""
+    """Return the day so many years earlier; 28 February for a 29th that the year does not have."""
     try:
         return day.replace(year=day.year - years)
     except ValueError:
@@ -42,14 +42,14 @@ def years_before(day: date, years: int) -> date:
 
 
 def season_windows(as_of: date, data: DataPolicy) -> tuple[Window, ...]:
-    """The reference's parts for a current window that ends on `as_of`, oldest first."""
+    """Return the reference's parts for a current window that ends on `as_of`, oldest first."""
     after = timedelta(days=(data.reference_days - data.current_days) // 2)
     ends = [years_before(as_of, year) + after for year in range(data.season_years, 0, -1)]
     return tuple(Window(start=end - timedelta(days=data.reference_days), end=end) for end in ends)
 
 
 def season_history(as_of: date, data: DataPolicy, drift: DriftPolicy) -> Window:
-    """All dates before the current window that the parts and the placements with theirs need."""
+    """Return the window of all dates that the parts, and the placements with theirs, need before the current one."""
     border = as_of - timedelta(days=data.current_days)
     first = border - timedelta(days=data.reference_days + drift.calibration_days)
     return Window(start=min(season_windows(first, data)[0].start, season_windows(as_of, data)[0].start), end=border)
@@ -137,7 +137,7 @@ def _between(days: Dates, window: Window) -> tuple[int, int]:
 
 
 def _is_covered(days: Dates, window: Window) -> bool:
-    """The window has dates, and the history begins no more than a week after it."""
+    """Whether the window has dates, and the history begins no more than a week after it."""
     first, after = _between(days, window)
     return after > first and covered_enough(
         (window.end - days[0].astype(object)).days, (window.end - window.start).days

@@ -86,7 +86,7 @@ class CategoryProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftProfile:
-    """What a check needs of the reference that a model version was trained on."""
+    """Everything that a check needs of the reference that a model version was trained on."""
 
     strategy: str
     as_of: date
@@ -109,7 +109,7 @@ class DriftProfile:
 
     @property
     def schema_hash(self) -> str:
-        """Of names and kinds, whatever their order."""
+        """Hash of the feature names and kinds, whatever their order."""
         return schema_hash({name: feature.kind for name, feature in self.features.items()})
 
     @cached_property
@@ -137,7 +137,7 @@ def make_profile(
     trained_window: Window,
     bins: int,
 ) -> DriftProfile:
-    """The profile of a training.
+    """Make the profile of a training.
 
     `before`, `after`: rows of the dates before and after the trained ones; they may be thinned (`rows_kept`).
     Raises EmptyWindow without trained rows, UnusableFeatures without features.
@@ -248,7 +248,7 @@ def _counted(day_of_row: Integers, cells: Integers, n_days: int, *, cumulative: 
 
 
 def write_profile(profile: DriftProfile) -> bytes:
-    """The file's content; equal profiles give equal bytes."""
+    """Return the file's content; equal profiles give equal bytes."""
     rows = [
         {
             "name": name,
@@ -283,7 +283,7 @@ def write_profile(profile: DriftProfile) -> bytes:
 
 
 def read_profile(content: bytes, *, expected_sha256: str | None = None) -> DriftProfile:
-    """The profile. Raises UnusableProfile: another digest, torn, or of another version of the format."""
+    """Read a profile. Raises UnusableProfile: another digest, torn, or of another version of the format."""
     if expected_sha256 is not None and digest_of(content) != expected_sha256:
         raise UnusableProfile(
             f"the drift profile has digest {digest_of(content)[:12]}…, logged was {expected_sha256[:12]}…; "
@@ -305,7 +305,7 @@ def read_profile(content: bytes, *, expected_sha256: str | None = None) -> Drift
 
 
 def digest_of(content: bytes) -> str:
-    """SHA-256 in hex."""
+    """SHA-256 of the content in hex."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -24,7 +24,7 @@ Verdict = Literal["drifted", "stable", "insufficient"]
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureVerdict:
-    """What the statistics say of one feature."""
+    """Result of the statistics for one feature."""
 
     name: str
     drifted_ks: bool
@@ -35,7 +35,7 @@ class FeatureVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The verdict of a check, in words too."""
+    """The verdict of a check with its reason."""
 
     verdict: Verdict
     share: float
@@ -58,7 +58,7 @@ def raw_verdict(
 def weighted_verdict(
     features: list[FeatureVerdict], *, alert_share: float, n_current: int, min_current_rows: int
 ) -> Decision:
-    """The same with each feature's weight; where none counts anything, all count alike."""
+    """Apply the documented rule with each feature's weight; where all weights are 0, features count alike."""
     if not any(feature.weight > 0 for feature in features):
         features = [replace(feature, weight=1.0) for feature in features]
     n_drifted = sum(feature.drifted_psi for feature in features)
@@ -110,7 +110,7 @@ def calibrated_verdict(counted: Decision, calibration: Calibration, *, alert_sha
 
 
 def difference(raw: Decision, calibrated: Decision) -> str | None:
-    """Why the two rules do not say the same; None where they do."""
+    """Explain why the two rules differ; None where they agree."""
     if raw.verdict == calibrated.verdict:
         return None
     return f"the raw rule says {raw.verdict}, the calibrated one {calibrated.verdict}: {calibrated.reason}"
@@ -127,7 +127,7 @@ class Alarm:
 def settle_alarm(
     verdict: Verdict, earlier: Sequence[Verdict], policy: DriftPolicy, *, as_of: date, last_retrained: date | None
 ) -> Alarm:
-    """The alarm of a check.
+    """Decide whether a retraining follows from a check.
 
     earlier : verdicts of the checks as of earlier dates, newest first; checks that never ran are not there
     last_retrained : as-of date of the last retraining that came to its end, promoted or not

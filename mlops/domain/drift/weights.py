@@ -1,4 +1,4 @@
-"""How much each feature counts in a check: alike, or as much as it contributes to the champion; pure.
+"""Weights of the features in a check: equal, or by their importance for the champion; pure.
 
 A shift in a feature that the model never looks at hurts nobody. The weights are each feature's share of the model's
 total gain; what the model does not read counts nothing. Used by `calibration` and `verdict`.
@@ -18,7 +18,7 @@ Weights = Mapping[str, float]
 
 
 def importance_weights(importance: Weights, features: Sequence[str]) -> dict[str, float] | None:
-    """The check's features by their importance, summing to 1; None where the model reads none of them.
+    """Weights of the check's features by importance, summing to 1; None where the model reads none of them.
 
     importance : by the model's features; one that is not there, or not finite, or below 0, counts nothing
     """
@@ -38,7 +38,7 @@ def weighted_mean(values: Mapping[str, Floats], weights: Weights | None) -> Floa
 
 
 def weights_json(weights: Weights | None, version: str | None) -> dict[str, Any]:
-    """The report's part. version : of the champion whose importance it is"""
+    """Return the report's part on weights. version : of the champion whose importance it is"""
     if weights is None:
         return {"by": "equal"}
     return {"by": "importance", "version": version, "values": {name: round(w, 6) for name, w in weights.items()}}

@@ -1,4 +1,4 @@
-"""What earlier checks would have decided under another policy, from the few figures that each left; pure.
+"""Replay of earlier checks under another policy, from the few figures that each left; pure.
 
 Rule, alert share, alpha, persistence and cooldown can be changed after the fact. What a feature's PSI must reach,
 the windows and the weights cannot: the share was counted with them. Called by the page that edits a policy.
@@ -18,31 +18,31 @@ from mlops.domain.policies import DriftPolicy
 
 
 class CheckFigures(Protocol):
-    """What the ledger keeps of a check beside its report."""
+    """Figures that the ledger keeps of a check beside its report."""
 
     @property
     def as_of(self) -> date | None:
-        """Its day."""
+        """Date of the check."""
 
     @property
     def raw_verdict(self) -> str | None:
-        """Of the documented rule then."""
+        """Verdict of the documented rule at the time."""
 
     @property
     def share(self) -> float | None:
-        """Of the features, drifted by PSI."""
+        """Share of the features that drifted by PSI."""
 
     @property
     def p_value(self) -> float | None:
-        """Of the shift among earlier ones; None: it could not be compared."""
+        """P-value of the shift among earlier ones; None: it could not be compared."""
 
     @property
     def alpha(self) -> float | None:
-        """The level then."""
+        """The level at the time."""
 
     @property
     def n_placements(self) -> int | None:
-        """Earlier shifts that it was, or could have been, compared with."""
+        """Number of earlier shifts that it was, or could have been, compared with."""
 
 
 Check = TypeVar("Check", bound=CheckFigures)
@@ -61,7 +61,7 @@ class Decided(Generic[Check]):
 
 @dataclass(frozen=True, kw_only=True)
 class Replay(Generic[Check]):
-    """Earlier checks under one policy."""
+    """Results of earlier checks under one policy."""
 
     decided: tuple[Decided[Check], ...]
     """In the order of the checks"""
@@ -71,7 +71,7 @@ class Replay(Generic[Check]):
 
 
 def verdict_under(check: CheckFigures, policy: DriftPolicy) -> Verdict | None:
-    """The rules of `mlops.domain.drift.verdict` on a check's figures."""
+    """Apply the rules of `mlops.domain.drift.verdict` to a check's figures."""
     if check.share is None or check.raw_verdict is None:
         return None
     if check.raw_verdict == "insufficient":
@@ -94,7 +94,7 @@ def _lacked_for_its_alpha_alone(check: CheckFigures, alpha: float) -> bool:
 
 
 def replay(checks: Sequence[Check], policy: DriftPolicy) -> Replay[Check]:
-    """Every check under the policy. checks : oldest first
+    """Decide every check again under the policy. checks : oldest first
 
     Of several checks of one day the newest counts towards persistence, as in the drift stage.
     """

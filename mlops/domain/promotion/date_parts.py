@@ -1,4 +1,4 @@
-"""What each date contributes to a metric, so that the metric of any resample of dates is arithmetic on counts.
+"""Contributions of each date to a metric, so that the metric of any resample of dates is arithmetic on counts.
 
 Pure; called by `mlops.domain.promotion.paired`. All parts are whole numbers or lie on a grid on which float64 adds
 exactly, so that a resample's value is the same to the last bit on every machine and in any order.
@@ -30,7 +30,7 @@ TRADING_DAYS = 252
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRows:
-    """One model's probabilities on the rows of some dates."""
+    """A model's probabilities on the rows of some dates."""
 
     dates: npt.NDArray[np.datetime64]
     """(n,) ascending"""
@@ -43,7 +43,7 @@ class ScoredRows:
 
 
 def date_parts(metric: str, rows: ScoredRows) -> Parts:
-    """The parts of each distinct date, ascending. Raises KeyError for a metric without parts."""
+    """Compute the parts of each distinct date, ascending. Raises KeyError for a metric without parts."""
     days, of_day = np.unique(rows.dates, return_inverse=True)
     return _PARTS[metric](rows, of_day, len(days))
 
@@ -146,7 +146,7 @@ def _roc_auc(rows: ScoredRows, of_day: npt.NDArray[np.intp], n_days: int) -> Par
 
 
 def _position_returns(rows: ScoredRows, of_day: npt.NDArray[np.intp], n_days: int) -> Parts:
-    """Equal weight in every name with p >= 0.5 whose return is known; no such name, no position: return 0."""
+    """Returns at equal weight in every name with p >= 0.5 whose return is known; 0 without such a name."""
     if rows.target_return is None:
         message = "sharpe needs target_return"
         raise KeyError(message)

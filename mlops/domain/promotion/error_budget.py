@@ -1,4 +1,4 @@
-"""What many looks cost: the deflation of one decision's probability, and the error budget of a year of decisions.
+"""Multiple testing: the deflation of one decision's probability, and the error budget of a year of decisions.
 
 Pure; called by `mlops.domain.promotion.paired` and `mlops.domain.promotion.evidence`. A decision that compares a challenger with the
 champion is a test, and each may replace a champion that is as good. The chance that any of them does is at most the sum
@@ -29,7 +29,7 @@ GATES_PART = 0.2
 
 
 def deflated(probability: float, looks: int) -> float:
-    """The probability that none of `looks` equal challengers would have come so far by luck: P^k.
+    """Probability that none of `looks` equal challengers would have come so far by luck: P^k.
 
     Šidák's correction of the p-value 1 - P: 1 - (1 - p)^k. Exact for independent looks. Weekly challengers share
     most of their held-out dates, so it is on the safe side. 1 look leaves P as it is.
@@ -45,7 +45,7 @@ def deflated(probability: float, looks: int) -> float:
 
 
 def resamples_for(looks: int, confidence: float) -> int:
-    """Enough resamples that the deflated threshold is 20 of them away from a unanimous answer; 2,000 to 20,000."""
+    """Number of resamples that puts the deflated threshold 20 of them away from a unanimous answer; 2,000 to 20,000."""
     return min(_MOST, max(_LEAST, math.ceil(20 * max(1, looks) / (1.0 - confidence))))
 
 
@@ -66,7 +66,7 @@ class Allowance:
 
 
 def allowance(yearly: float, spent: float, *, has_gates: bool, paid: tuple[float, str] | None = None) -> Allowance:
-    """A share of what is left; for the same look as before, its level again."""
+    """Allow a share of what is left; for the same look as before, its level again."""
     fresh = _rounded(max(0.0, yearly - spent) * SHARE)
     level, spends, paid_by = (fresh, fresh, None) if paid is None else (paid[0], 0.0, paid[1])
     gates = _rounded(level * GATES_PART) if has_gates else 0.0
@@ -116,5 +116,5 @@ def _seen(decision: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _rounded(level: float) -> float:
-    """The last bits of a sum depend on its order."""
+    """Round a level: the last bits of a sum depend on its order."""
     return round(level, 9)

@@ -1,4 +1,4 @@
-"""What a decision was made from, and the decision as a function of it: so it can be made again from the ledger.
+"""Evidence of a decision, and the decision as a function of it, so that it can be made again from the ledger.
 
 Pure; called by the promote stage, which gathers the `Facts`, and by `acis explain`, which replays. Evidence is one
 JSON object: the facts as they were, and under `DERIVED` what follows from them. Its digest covers both. What each date
@@ -41,7 +41,7 @@ _ARRAY_LAYOUT = "float64 little-endian, zlib, base64"
 
 @dataclass(frozen=True, kw_only=True)
 class CommonDates:
-    """Both models on the held-out dates that neither was trained on."""
+    """Comparison of both models on the held-out dates that neither was trained on."""
 
     first: str
     last: str
@@ -68,7 +68,7 @@ class CommonDates:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that a decision uses."""
+    """Everything that a decision uses."""
 
     kind: str
     as_of: str | None
@@ -110,7 +110,7 @@ class Facts:
 
 
 def evidence_of(facts: Facts) -> dict[str, Any]:
-    """The facts and what follows from them, as JSON. Metrics that are no finite number are left out."""
+    """Return the facts and what follows from them as JSON. Metrics that are no finite number are left out."""
     given = asdict(facts)
     given |= {"evidence": LAYOUT, "metrics": _finite(facts.metrics), "policy": asdict(facts.policy)}
     if facts.common is not None:
@@ -124,7 +124,7 @@ def evidence_of(facts: Facts) -> dict[str, Any]:
 
 
 def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """The same facts with what follows from them, computed anew. What the evidence says of it is not looked at."""
+    """Return the facts with what follows from them, computed anew whatever the evidence says of it."""
     # As a JSON column gives it back, so that the first time and every later one see the same values.
     facts: dict[str, Any] = json.loads(
         canonical_json({key: value for key, value in evidence.items() if key not in DERIVED})
@@ -150,7 +150,7 @@ def _concluded(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _concluded_without_budget(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """As layout 2 was decided: every earlier version is a look, and a gate that the champion misses is enough."""
+    """Decide as layout 2 did: every earlier version is a look, and a gate that the champion misses is enough."""
     test = _test(facts, looks=max(1, facts["tuning_trials"]) + len(facts["earlier_challengers"]), level=None)
     said = _said(facts, _decision(facts, test, None), test, counted=())
     if said["test"] is not None:
@@ -239,7 +239,7 @@ def _incumbent(
 def _counted(
     facts: Mapping[str, Any], test: PairedTest | Untestable | None, others: tuple[str, ...], *, is_paid: bool
 ) -> tuple[str, ...]:
-    """What the looks are; nothing where there is one."""
+    """Describe the looks; nothing where there is one."""
     if not isinstance(test, PairedTest) or (test.looks == 1 and not others):
         return ()
     paid = ", each paid from the year's error" if is_paid and others else ""
@@ -247,7 +247,7 @@ def _counted(
 
 
 def looks_in_words(trials: int, others: tuple[str, ...]) -> str:
-    """The training itself or the trials of its search, and earlier challengers that were other models."""
+    """Describe the looks: the training itself or its trials, and earlier challengers that were other models."""
     training = f"{trials} trials of this training" if trials > 1 else "this training"
     if not others:
         return f"{training}, no earlier challenger"
@@ -255,7 +255,7 @@ def looks_in_words(trials: int, others: tuple[str, ...]) -> str:
 
 
 def _look(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Which model this is, by its bytes and by what it says of which rows."""
+    """Identify the model by its bytes, and by its predictions of which rows."""
     common = facts["common"] or {}
     return {
         "model": facts["model_sha256"],
@@ -269,7 +269,7 @@ def _other_looks(facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _allowance(facts: Mapping[str, Any]) -> Allowance | None:
-    """None where nothing is compared, or the policy keeps no budget."""
+    """Allowed level of the decision; None where nothing is compared, or the policy keeps no budget."""
     policy, common = _policy(facts), facts["common"]
     is_untested = common is None or common["parts_challenger"] is None or facts["verdict"] is not None
     if policy.yearly_error is None or is_untested:
@@ -282,7 +282,7 @@ def _allowance(facts: Mapping[str, Any]) -> Allowance | None:
 
 
 def _missed(facts: Mapping[str, Any], allowed: Allowance | None) -> tuple[MissedGate, ...]:
-    """How sure it is of each gate that the champion misses, in the gates' order."""
+    """Evidence for each gate that the champion misses, in the gates' order."""
     policy, common = _policy(facts), facts["common"]
     if common is None or not common["is_enough"]:
         return ()
@@ -311,7 +311,7 @@ def _missed(facts: Mapping[str, Any], allowed: Allowance | None) -> tuple[Missed
 
 
 def _is_this(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """The same dates seen again are no further look at the champion."""
+    """Whether an earlier decision saw the same dates, which is no further look at the champion."""
     rows = (facts["common"] or {}).get("data_fingerprint")
     return rows is not None and earlier.get("rows") == rows
 
@@ -338,7 +338,7 @@ def _test(facts: Mapping[str, Any], *, looks: int, level: float | None) -> Paire
 
 
 def _policy(facts: Mapping[str, Any]) -> PromotionPolicy:
-    """Of the evidence; fields that were taken out since are passed over, new ones have their defaults."""
+    """Read the policy of the evidence; fields that were removed since are ignored, new ones have their defaults."""
     known = {one.name for one in fields(PromotionPolicy)}
     values = {name: value for name, value in facts["policy"].items() if name in known}
     if facts["evidence"] < _BUDGETED:  # decided before there was a floor
@@ -364,13 +364,13 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def encoded_array(array: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Shape and content as text."""
+    """Encode shape and content as text."""
     content = zlib.compress(np.ascontiguousarray(array, dtype="<f8").tobytes(), 6)
     return {"shape": list(array.shape), "layout": _ARRAY_LAYOUT, "content": base64.b64encode(content).decode("ascii")}
 
 
 def decoded_array(text: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-    """The same array again. Raises ValueError for text that is none."""
+    """Decode the array. Raises ValueError for text that is none."""
     try:
         content = zlib.decompress(base64.b64decode(text["content"], validate=True))
         shape = tuple(int(size) for size in text["shape"])

@@ -1,4 +1,4 @@
-"""Why a decision was made, in words, from what the ledger holds of it.
+"""Explanation of a decision for a person, from the ledger's record of it.
 
 Pure; called by `acis explain`. Evidence of earlier versions says less, and is explained as far as it goes.
 """
@@ -28,7 +28,7 @@ _ANSWERS = {
 
 
 def explanation(promotion: Promotion, again: Replay | None) -> list[str]:
-    """Lines for a person; `again`: the decision made once more, None where the evidence does not allow it."""
+    """Explain a decision in lines; `again`: the decision made once more, None where the evidence does not allow it."""
     evidence = promotion.evidence
     answer = _ANSWERS.get(promotion.decision, promotion.decision)
     when = f"{promotion.created_at:%Y-%m-%d %H:%M:%S} UTC, by {promotion.actor}"
@@ -103,7 +103,7 @@ def _looks(evidence: Mapping[str, Any]) -> str:
 
 
 def _error(evidence: Mapping[str, Any]) -> list[str]:
-    """What the decision could spend of the year's error."""
+    """Describe what the decision could spend of the year's error."""
     error, test = evidence.get("error"), evidence.get("test")
     if not error or not test:
         return []

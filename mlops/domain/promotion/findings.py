@@ -1,4 +1,4 @@
-"""What was found too good to be true about a version, or unfit in its data; its promotion waits until it is accepted.
+"""Findings on a version that is too good to be true or unfit in its data; they block its promotion until accepted.
 
 Pure. A training writes its findings into the version's tag `findings`, so a promotion of a version by name reads
 them too; `promotion.accepted_findings` names those that may pass. Rollbacks are not held back.
@@ -43,7 +43,7 @@ _CODE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is too good to be true or unfit, or may be."""
+    """Something about a version that is, or may be, too good to be true or unfit."""
 
     code: str
     """Stable; what a policy accepts."""
@@ -52,7 +52,7 @@ class Finding:
 
 
 def code_fault(code: str) -> str:
-    """What is wrong with an entry of `promotion.accepted_findings`; empty where nothing is."""
+    """Describe what is wrong with an entry of `promotion.accepted_findings`; empty where nothing is."""
     if _CODE.fullmatch(code):
         return ""
     known = (
@@ -63,7 +63,7 @@ def code_fault(code: str) -> str:
 
 
 def written(findings: Sequence[Finding]) -> str:
-    """The tag's text."""
+    """Write the findings as the tag's text."""
     kept = list(findings[:MAX_FINDINGS])
     if len(findings) > len(kept):
         kept.append(Finding(code=MORE, words=f"{len(findings) - len(kept)} more findings are not listed"))
@@ -71,7 +71,7 @@ def written(findings: Sequence[Finding]) -> str:
 
 
 def read(tags: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Findings of a version's tags; none where it was registered without being looked at."""
+    """Read the findings of a version's tags; none where it was registered without being checked."""
     text = tags.get(FINDINGS_TAG)
     if text is None:
         return ()
@@ -83,7 +83,7 @@ def read(tags: Mapping[str, str]) -> tuple[Finding, ...]:
 
 
 def held_back(decision: Decision, findings: Iterable[Finding], accepted: Iterable[str]) -> Decision:
-    """The decision, refused where it would promote a version with findings that nobody accepted.
+    """Refuse a decision that would promote a version with findings that nobody accepted.
 
     A refusal names them too, after its own reasons; where the champion stays anyway, nothing is to be held back.
     """

@@ -1,4 +1,4 @@
-"""The bars that a version must clear by itself, before it is compared with anything.
+"""Gates that a version must pass by itself, before it is compared with anything.
 
 Pure; called by `mlops.domain.promotion.policy`.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """One gate and how the version did."""
+    """Result of a version at one gate."""
 
     metric: str
     required: float
@@ -31,7 +31,7 @@ class GateResult:
 
 
 def apply_gates(policy: PromotionPolicy, metrics: Mapping[str, float]) -> tuple[GateResult, ...]:
-    """One result per gate that the policy applies; a value at the bar passes, nan does not.
+    """Return a result per gate that the policy applies; a value at the bar passes, nan does not.
 
     The four named ones first, then `policy.gates`, on any metric that was logged.
     """
@@ -46,7 +46,7 @@ def apply_gates(policy: PromotionPolicy, metrics: Mapping[str, float]) -> tuple[
 
 
 def apply_floor(policy: PromotionPolicy, metrics: Mapping[str, float]) -> tuple[GateResult, ...]:
-    """What any useful model passes, where the policy asks for it: better than either constant, and itself none."""
+    """Gates that any useful model passes, where the policy asks: better than either constant, and itself none."""
     if policy.floor is None:
         return ()
     known = _earlier_skills(metrics) | dict(metrics)
@@ -102,7 +102,7 @@ def _gate(name: str, required: float, metrics: Mapping[str, float]) -> GateResul
 
 
 def _shown(found: float, required: float) -> str:
-    """Four digits, or as many as it takes not to read as the bar that it misses."""
+    """Format to four digits, or as many as it takes not to read as the bar that it misses."""
     return f"{found:.4f}" if f"{found:.4f}" != f"{required:.4f}" else f"{found!r}"
 
 

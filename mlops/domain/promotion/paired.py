@@ -1,4 +1,4 @@
-"""Champion against challenger on the same held-out dates: how sure it is that one of them is better.
+"""Paired evaluation of champion and challenger on the same held-out dates: the probability that one is better.
 
 Pure; called by `mlops.domain.promotion.evidence`. Dates are resampled in blocks, whole and the same for both, since what
 both models meet on a date is the same market. Block length, spread and deflation: docs/decisions/0016.
@@ -29,7 +29,7 @@ Verdict = Literal["promote", "keep", "inconclusive"]
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """Both models on the same dates, and the answer."""
+    """Result of the paired test on common dates."""
 
     metric: str
     challenger: float
@@ -70,7 +70,7 @@ class PairedTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Untestable:
-    """Why nothing can be said."""
+    """Reason why there is no test."""
 
     words: str
 
@@ -88,7 +88,7 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
     seed: int = SEED,
     sees_overlap: bool = True,
 ) -> PairedTest | Untestable:
-    """The test. `looks`: challengers and tuning trials that were looked at, this one among them.
+    """Run the test. `looks`: challengers and tuning trials that were looked at, this one among them.
 
     sees_overlap : False for evidence whose p-values were not widened for what blocks miss of overlapping labels
     """
@@ -183,7 +183,7 @@ def missing_p_value(
 
 
 def in_words(test: PairedTest, champion_version: str) -> str:
-    """The test as a sentence for a person."""
+    """Describe the test in a sentence."""
     is_worse = test.verdict == "keep"
     after, plain = (
         (test.deflated_worse, test.probability_worse) if is_worse else (test.deflated_better, test.probability_better)
@@ -212,7 +212,7 @@ def _of_level(test: PairedTest) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """What one set of resamples says."""
+    """Shares and interval of one set of resamples."""
 
     better: float
     worse: float
@@ -224,7 +224,7 @@ class _Answer:
 
 
 def _answer(drawn: npt.NDArray[np.float64], observed: float, *, spread: float, margin: float) -> _Answer:
-    """Shares and interval of the resampled differences (r,), nan where the metric is undefined."""
+    """Compute shares and interval of the resampled differences (r,), nan where the metric is undefined."""
     defined = drawn[np.isfinite(drawn)]
     widened = observed + spread * (defined - observed)
     low, high = np.quantile(widened, INTERVAL, method="inverted_cdf") if len(widened) else (observed, observed)

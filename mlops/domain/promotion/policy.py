@@ -1,4 +1,4 @@
-"""Whether a version may become the champion, and why.
+"""Decision whether a version becomes the champion, and its reasons.
 
 Pure; called by `mlops.domain.promotion.evidence`. A "no" is a result with reasons, never an error.
 """
@@ -24,7 +24,7 @@ MISSED_LOOKS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class MissedGate:
-    """How sure it is that the champion misses one of its gates."""
+    """Evidence that the champion misses one of its gates."""
 
     metric: str
     p_value: float
@@ -41,7 +41,7 @@ class MissedGate:
 
     @property
     def words(self) -> str:
-        """The evidence, for a person."""
+        """Describe the evidence."""
         return (
             f"{self.metric}: p-value {self.p_value:.2g}, at most {self.level:.2g} is asked; missed in {self.looks} "
             f"{'decision' if self.looks == 1 else 'decisions'}, {MISSED_LOOKS} are asked"
@@ -50,7 +50,7 @@ class MissedGate:
 
 @dataclass(frozen=True, kw_only=True)
 class Incumbent:
-    """The champion as the challenger meets it."""
+    """The champion that a challenger is compared with."""
 
     version: str
     unusable: str | None = None
@@ -89,7 +89,7 @@ def decide(
     metrics: Mapping[str, float],
     incumbent: Incumbent | None,
 ) -> Decision:
-    """Gates first, then the champion.
+    """Decide by the gates first, then against the champion.
 
     metrics : of the challenger's own held-out dates      incumbent : None where there is no champion
     """
@@ -107,7 +107,7 @@ def decide(
 
 
 def overridden(decision: Decision, override: Mapping[str, str] | None) -> Decision:
-    """The decision, turned into a promotion where a person asked for it; what the version fails stays in the reasons.
+    """Turn the decision into a promotion where a person asked for it; what the version fails stays in the reasons.
 
     override : actor and reason; None: nobody asked. A version that is promoted anyway needs none.
     """
@@ -119,7 +119,7 @@ def overridden(decision: Decision, override: Mapping[str, str] | None) -> Decisi
 
 
 def stopped(decision: Decision, stops: Sequence[str]) -> Decision:
-    """The decision, held in Staging where it would promote while something is wrong with the registry."""
+    """Hold the decision in Staging where it would promote while something is wrong with the registry."""
     if not stops or decision.decision not in ("promote", "await_approval", "override"):
         return decision
     return replace(decision, decision="inconclusive", reasons=(*stops, *decision.reasons))
@@ -142,7 +142,7 @@ def _against(
 
 
 def _gives_way(policy: PromotionPolicy, incumbent: Incumbent, theirs: Sequence[GateResult]) -> str | None:
-    """Why a challenger that clears its gates replaces the champion, better or not; None: it must be better."""
+    """Reason to replace the champion by a challenger that passes its gates, better or not; None: it must be better."""
     name = f"champion {incumbent.version}"
     if incumbent.unusable is not None:
         return f"{name} cannot be scored on these dates: {incumbent.unusable}"
@@ -161,7 +161,7 @@ def _gives_way(policy: PromotionPolicy, incumbent: Incumbent, theirs: Sequence[G
 
 
 def _clears(policy: PromotionPolicy, incumbent: Incumbent) -> bool:
-    """Whether the challenger meets every gate that these dates can measure."""
+    """Whether the challenger passes every gate that these dates can measure."""
     if incumbent.challenger_metrics is None:
         return False
     ours = apply_gates(policy, incumbent.challenger_metrics)
@@ -169,7 +169,7 @@ def _clears(policy: PromotionPolicy, incumbent: Incumbent) -> bool:
 
 
 def _is_truly_missed(incumbent: Incumbent) -> bool:
-    """By more than chance and more than once, while the challenger is not the worse of the two in the test."""
+    """Whether a gate is missed by more than chance, more than once, by a champion that is not the better of the two."""
     if incumbent.missed is None:
         return True
     test = incumbent.test
@@ -182,7 +182,7 @@ def _verdict(incumbent: Incumbent) -> str | None:
 
 
 def _unshown(incumbent: Incumbent) -> tuple[str, ...]:
-    """Missed gates that replace nobody, said beside the test."""
+    """Describe missed gates that replace nobody, beside the test."""
     found = [one.words for one in incumbent.missed or () if not one.is_shown]
     if not found:
         return ()

@@ -37,7 +37,7 @@ def model_card(
     as_of: date,
     columns: Sequence[ColumnRole] = (),
 ) -> str:
-    """Markdown."""
+    """Write the model card in markdown."""
     policy = strategy.training
     parameters = {
         "trainer": policy.trainer,
@@ -94,7 +94,7 @@ def _columns(columns: Sequence[ColumnRole]) -> list[str]:
 
 
 def check_sections(checks: TrainingChecks, strategy: Strategy) -> list[str]:
-    """What was looked at beside the held-out metrics; empty texts for what was not."""
+    """Sections on what was checked beside the held-out metrics; empty texts for what was not."""
     split, accepted = checks.random_split, strategy.promotion.accepted_findings
     findings = [
         f"- `{found.code}`: {found.words}" + (" (accepted)" if found.code in accepted else "")
@@ -113,7 +113,7 @@ def check_sections(checks: TrainingChecks, strategy: Strategy) -> list[str]:
 
 
 def gates_of(policy: PromotionPolicy) -> dict[str, str]:
-    """The gates that are applied, in words."""
+    """Describe the gates that are applied."""
     gates = {
         "accuracy": policy.min_accuracy,
         "roc_auc": policy.min_roc_auc,

@@ -1,4 +1,4 @@
-"""What was measured of a version beside its held-out metrics: folds, the random split, findings; as metrics and tags.
+"""Checks of a version beside its held-out metrics: folds, the random split and findings, as metrics and tags.
 
 Pure. The train stage makes it, the tags keep it, so a retried stage and a promotion by name read it back. Folds show
 whether a score is the luck of one period: the same training on walk-forward folds, fold by fold.
@@ -34,7 +34,7 @@ SUMMARISED = ("accuracy", "majority_accuracy", "roc_auc", "log_loss")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingChecks:
-    """What a version was subjected to; empty parts were not asked for."""
+    """Checks that were made of a version; empty parts were not requested."""
 
     folds: tuple[FoldScore, ...] = ()
     random_split: RandomSplit | None = None
@@ -43,11 +43,11 @@ class TrainingChecks:
     """Why something that was asked for is not here."""
 
     def metrics(self) -> dict[str, float]:
-        """Logged beside the held-out ones."""
+        """Return the metrics that are logged beside the held-out ones."""
         return summarise(self.folds) | (self.random_split.metrics() if self.random_split else {})
 
     def tags(self) -> dict[str, str]:
-        """Of the run and of the version."""
+        """Return the tags of the run and of the version."""
         tags = {FINDINGS_TAG: written(self.findings)}
         if self.folds:
             tags[FOLDS_TAG] = json.dumps([_compact(asdict(score)) for score in self.folds])
@@ -68,7 +68,7 @@ class TrainingChecks:
 
 
 def read_checks(tags: Mapping[str, str]) -> TrainingChecks:
-    """From a version's tags; parts that are not there or cannot be read are empty (findings: see `findings.read`)."""
+    """Read the checks from a version's tags; unreadable parts are empty (findings: see `findings.read`)."""
     folds, split = _json(tags, FOLDS_TAG), _json(tags, SPLIT_TAG)
     try:
         return TrainingChecks(
@@ -82,7 +82,7 @@ def read_checks(tags: Mapping[str, str]) -> TrainingChecks:
 
 
 def as_result(checks: TrainingChecks) -> dict[str, Any]:
-    """Its part of the train stage's result: JSON, without what was not asked for."""
+    """Return the part of the train stage's result on checks: JSON, without what was not requested."""
     split = checks.random_split
     return {
         "findings": [asdict(found) for found in checks.findings],
@@ -100,7 +100,7 @@ def _json(tags: Mapping[str, str], name: str) -> Any:  # noqa: ANN401 -- JSON is
 
 
 def _compact(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Rounded, and without what is empty: tags are short."""
+    """Round the values, and leave out what is empty: tags are short."""
     rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
     return {name: value for name, value in rounded.items() if value != ""}
 
@@ -110,7 +110,7 @@ def score_folds(
     y: npt.NDArray[np.integer[Any]],
     predict: Callable[[Fold], npt.NDArray[np.floating[Any]]],
 ) -> tuple[FoldScore, ...]:
-    """Train and judge on each. `predict` gives the probabilities of the fold's test rows; its DataError is a note."""
+    """Train and score each fold. `predict` gives the probabilities of its test rows; its DataError is a note."""
     return tuple(_score(fold, y, predict) for fold in folds)
 
 

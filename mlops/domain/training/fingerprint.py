@@ -46,7 +46,7 @@ def evidence_digest(evidence: Mapping[str, Any]) -> str:
 
 
 def canonical_json(value: Any) -> str:  # noqa: ANN401 -- any JSON value
-    """One text per value: keys sorted, no spaces, whole floats as integers. Refuses nan and infinities.
+    """Return the one text of a value: keys sorted, no spaces, whole floats as integers. Refuses nan and infinities.
 
     Whole floats, since a JSON column may give 1e20 back as an integer.
     """

@@ -1,4 +1,4 @@
-"""Whether the data of a training are recent and complete enough to promote what comes of them; pure.
+"""Checks that the data of a training are recent and complete enough to promote the model; pure.
 
 Called by the train stage. Each finding holds a promotion back until the policy accepts it by name.
 """
@@ -30,7 +30,7 @@ _SHOWN = 3
 
 
 def unfit_dates(panel: Panel, policy: DataPolicy, *, as_of: date) -> Iterator[Finding]:
-    """A newest date that is old, and many dates that do not count."""
+    """Yield findings on a newest date that is old, and on many dates that do not count."""
     newest = panel.newest
     if newest is not None and panel.is_stale(as_of, max_days=policy.max_stale_days):
         words = f"the newest features are of {newest}, {(as_of - newest).days} days before {as_of}"
@@ -50,7 +50,7 @@ def old_labels(
     as_of: date,
     horizon_dates: int,
 ) -> Iterator[Finding]:
-    """A newest label that is older than the newest one that could be known. dates : (n,) of all rows that count"""
+    """Yield a finding on labels older than the newest that could be known. dates : (n,) of all rows that count"""
     possible: date = labelled_dates(dates, as_of=as_of, horizon_dates=horizon_dates)[-1].astype(object)
     newest = split.last_holdout
     if (possible - newest).days > policy.max_stale_days + panel.usual_gap_days - 1:
@@ -59,7 +59,7 @@ def old_labels(
 
 
 def ended_names(split: Split, panel: Panel, policy: DataPolicy) -> Iterator[Finding]:
-    """Newest dates with far fewer rows than the training dates have, since each was compared with its neighbours."""
+    """Yield a finding on newest dates with far fewer rows than the training dates have."""
     before = [n for day, n in panel.rows.items() if split.first_train <= day <= split.last_train]
     held_out = [n for day, n in panel.rows.items() if split.first_holdout <= day <= split.last_holdout]
     newest = list(panel.rows.values())[-NEIGHBOURS:]
@@ -72,7 +72,7 @@ def ended_names(split: Split, panel: Panel, policy: DataPolicy) -> Iterator[Find
 def ended_features(
     x: Rows, dates: npt.NDArray[np.datetime64], split: Split, policy: DataPolicy, *, features: Sequence[str]
 ) -> Iterator[Finding]:
-    """Features with values in most training rows and in few of the held-out rows, or of the newest dates'.
+    """Yield a finding on features with values in most training rows and few held-out rows, or of the newest dates'.
 
     x : (n, f), nan for missing      dates : (n,) ascending
     """
@@ -102,7 +102,7 @@ def _shares_there(x: Rows, masks: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArra
 
 
 def thin_holdout(n_rows: int, policy: DataPolicy) -> Iterator[Finding]:
-    """Fewer held-out rows than a check needs for a verdict."""
+    """Yield a finding on fewer held-out rows than a check needs for a verdict."""
     if n_rows < policy.min_current_rows:
         words = f"{n_rows} rows were held out; data.min_current_rows asks for {policy.min_current_rows}"
         yield Finding(code=INCOMPLETE, words=words)

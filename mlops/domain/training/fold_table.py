@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class FoldScore:
-    """One fold's line of the stability table. A metric is None where it is undefined for the fold."""
+    """A fold's line of the stability table. A metric is None where it is undefined for the fold."""
 
     fold: int
     train_start: str

@@ -1,4 +1,4 @@
-"""How a model uses its features: importance over all splits, and SHAP values of single predictions (TreeSHAP).
+"""Importance of a model's features: over all splits, and as SHAP values of single predictions (TreeSHAP).
 
 Called by the train stage and by the plots. SHAP values are log odds, computed by XGBoost itself: a row's
 contributions and the bias sum to its margin. Source: Lundberg et al. 2020, doi:10.1038/s42256-019-0138-9.
@@ -29,7 +29,7 @@ SAMPLE_ROWS = 300
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureImportance:
-    """One feature's part; all 0 for a feature that no split uses."""
+    """Importance of one feature; all 0 for a feature that no split uses."""
 
     feature: str
     gain: float
@@ -41,7 +41,7 @@ class FeatureImportance:
 
 
 def feature_importance(model: xgb.XGBClassifier, features: Sequence[str]) -> list[FeatureImportance]:
-    """Every feature, the most important first; equal ones in the order of `features`."""
+    """Importance of every feature, the largest first; equal ones in the order of `features`."""
     booster = model.get_booster()
     weight = booster.get_score(importance_type="weight")
     gain = booster.get_score(importance_type="total_gain")
@@ -54,7 +54,7 @@ def feature_importance(model: xgb.XGBClassifier, features: Sequence[str]) -> lis
 
 
 def importance_csv(model: xgb.XGBClassifier, features: Sequence[str], path: Path) -> Path:
-    """Write `feature,gain,weight,share` to `path` and give it back."""
+    """Write `feature,gain,weight,share` to `path` and return it."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["feature", "gain", "weight", "share"])
@@ -84,7 +84,7 @@ def _part(name: str, total_gain: float, weight: int, total: float) -> FeatureImp
 
 
 def _number(value: float | list[float]) -> float:
-    """One number; linear boosters give a list per class."""
+    """Return one number; linear boosters give a list per class."""
     return float(sum(value)) if isinstance(value, list) else float(value)
 
 
@@ -106,7 +106,7 @@ class Contributions:
 def contributions(
     model: xgb.XGBClassifier, x: npt.NDArray[np.float32], features: Sequence[str], *, n_jobs: int = 1
 ) -> Contributions:
-    """Of each row of x : (n, f)."""
+    """Compute the SHAP values of each row of x : (n, f)."""
     from xgboost import DMatrix  # noqa: PLC0415 -- heavy, and tables that were written are read without it
 
     matrix = DMatrix(x, feature_names=encoded_names(features), nthread=n_jobs)
@@ -115,7 +115,7 @@ def contributions(
 
 
 def contributions_csv(found: Contributions, path: Path) -> Path:
-    """Write `feature,mean_abs_shap,mean_shap,direction` to `path` and give it back, the most important first.
+    """Write `feature,mean_abs_shap,mean_shap,direction` to `path` and return it, the most important first.
 
     direction: Pearson's r of the feature's values and its contributions;
     empty where either does not vary.

@@ -47,7 +47,7 @@ _NO_WORD = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSplit:
-    """Three scores with the same parameters. AUC is None where only one class was judged."""
+    """Three scores with the same parameters. AUC is None where only one class was scored."""
 
     accuracy: float
     """Of the recipe's model on its own random fifth."""
@@ -63,11 +63,11 @@ class RandomSplit:
 
     @property
     def gap(self) -> float:
-        """What the random split promises of accuracy and the held-out dates do not keep."""
+        """Accuracy that the random split promises and the held-out dates do not confirm."""
         return self.accuracy - self.honest_accuracy
 
     def words(self, *, bound: float) -> str:
-        """The gap in a sentence."""
+        """Describe the gap in a sentence."""
         held = f"{self.later_accuracy:.3f} is left on the dates that came next"
         beside = f"where always naming the more frequent class scores {self.majority_accuracy:.3f}"
         if self.gap >= bound:
@@ -81,7 +81,7 @@ class RandomSplit:
         )
 
     def metrics(self) -> dict[str, float]:
-        """For the training's run, beside the honest ones."""
+        """Return the metrics for the training's run, beside the honest ones."""
         found = {
             "accuracy": self.accuracy,
             "roc_auc": self.roc_auc,
@@ -147,7 +147,7 @@ def suspicious_features(
     features: Sequence[str],
     policy: FindingsPolicy,
 ) -> tuple[Finding, ...]:
-    """Features that alone predict the label, and those that are called or move like a target.
+    """Findings on features that alone predict the label, or that are called or move like a target.
 
     x : (n, f), nan for missing      y : (n,) of 0 and 1
     targets : (n,) each, columns that look into the future, nan where not known
@@ -202,7 +202,7 @@ def _with_mask(x: Rows, mask: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArr
 
 
 def suspicious_scores(metrics: Mapping[str, float], policy: FindingsPolicy) -> tuple[Finding, ...]:
-    """Held-out scores that no honest model of prices has, as far as is known.
+    """Findings on held-out scores that no honest model of prices has, as far as is known.
 
     A high accuracy is no finding where the majority class alone has it: it must also avoid at least half of the
     errors of always naming that class.
@@ -220,7 +220,7 @@ def suspicious_scores(metrics: Mapping[str, float], policy: FindingsPolicy) -> t
 
 
 def suspicious_gap(split: RandomSplit, policy: FindingsPolicy) -> tuple[Finding, ...]:
-    """The accuracy of the documented random split, where it is far above an honest one that shows no skill at all.
+    """Finding on a random split whose accuracy is far above an honest one that shows no skill at all.
 
     A gap alone is none: overlapping labels give every strategy one, also where the held-out dates are predicted
     better than by their majority class.
@@ -238,7 +238,7 @@ def suspicious_gap(split: RandomSplit, policy: FindingsPolicy) -> tuple[Finding,
 def single_feature_auc(
     values: npt.NDArray[np.floating[Any]], positive: npt.NDArray[np.bool_]
 ) -> tuple[float | None, float | None]:
-    """How well one feature ranks the label, and how well its being missing does; each 0.5 to 1, either direction.
+    """AUC of one feature for the label, and of its being missing; each 0.5 to 1, either direction.
 
     None with fewer than MIN_CLASS rows of a class (of those with a value; of all rows for the second). Area under
     the ROC curve by ranks, ties half.
@@ -306,7 +306,7 @@ def _of_targets(
 
 
 def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    """Pearson's; of ranks it is Spearman's rho. 0 where one of them does not vary."""
+    """Pearson's correlation; of ranks it is Spearman's rho. 0 where one of them does not vary."""
     first, second = a - a.mean(), b - b.mean()
     spread = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / spread if spread else 0.0

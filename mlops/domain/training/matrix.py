@@ -48,12 +48,12 @@ class FeatureMatrix:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and features."""
+        """Number of rows and of features."""
         return self._n_rows, self._n_features
 
     @property
     def is_in_memory(self) -> bool:
-        """Nothing of it is in a file."""
+        """Whether nothing of it is in a file."""
         return self._file == _IN_MEMORY
 
     def __len__(self) -> int:
@@ -145,7 +145,7 @@ class SelectedRows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and features."""
+        """Number of rows and of features."""
         return int(np.count_nonzero(self._mask)), self._matrix.shape[1]
 
     def __len__(self) -> int:

@@ -59,7 +59,7 @@ _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def form_fault(name: str, function: str) -> str:
-    """What is wrong with an entry of `training.metrics` as it is written; empty where nothing is."""
+    """Describe what is wrong with an entry of `training.metrics`; empty where nothing is."""
     if not _NAME.fullmatch(name):
         return f"training.metrics: {name!r} is no metric name; use lower-case letters, digits, underscores"
     if name in BUILT_IN or name.startswith((FOLD_PREFIX, RANDOM_SPLIT_PREFIX)):

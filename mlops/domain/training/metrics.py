@@ -1,4 +1,4 @@
-"""How good a classifier is on dates it never saw, beside what no skill at all would score.
+"""Metrics of a classifier on dates it never saw, beside the scores of no skill at all.
 
 Pure; called by the train stage and by promotion. A metric that is undefined for the sample is left out
 with a note, never reported as 0 or 0.5.
@@ -39,14 +39,14 @@ class Evaluation:
     notes: tuple[str, ...] = field(default=())
 
     def merged(self, other: Evaluation) -> Evaluation:
-        """Both together; `other` wins where both have a metric."""
+        """Return the metrics of both; `other` wins where both have one."""
         return Evaluation(metrics=self.metrics | other.metrics, notes=self.notes + other.notes)
 
 
 def evaluate_classifier(
     y: Labels, probability: Floats, *, train_positive_share: float, positive_weight: float = 1.0
 ) -> Evaluation:
-    """The classification metrics of a held-out sample.
+    """Compute the classification metrics of a held-out sample.
 
     y : (n,) of 0 and 1      probability : (n,) of class 1      train_positive_share : share of 1 in TRAINING
     positive_weight : of a row with label 1, where the training weighed the classes; for the skill scores alone
@@ -162,7 +162,7 @@ Metric = Callable[..., float]
 
 
 def load_metric(name: str, function: str) -> Metric:
-    """The function. Raises ConfigurationError."""
+    """Import the function. Raises ConfigurationError."""
     module_name, _, attribute = function.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
@@ -183,7 +183,7 @@ def evaluate_custom(
     probability: npt.NDArray[np.floating],
     returns: npt.NDArray[np.floating] | None,
 ) -> Evaluation:
-    """Each metric of these rows, or a note why it is left out.
+    """Evaluate each metric on these rows, or note why it is left out.
 
     metrics : name → `package.module:function`      returns : (n,) target_return, all nan where there is none
     The functions get copies, so none can change what the others see.

@@ -30,7 +30,7 @@ _SMALLEST = 2.0**-126
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """One parameter's values."""
+    """Values that one parameter may have."""
 
     name: str
     low: float = 0.0
@@ -54,7 +54,7 @@ def dimensions(space: Mapping[str, Sequence[Value]]) -> tuple[Dimension, ...]:
 
 
 def search_fault(name: str, values: Sequence[Value]) -> str | None:
-    """Why these values cannot be searched; None where they can."""
+    """Describe why these values cannot be searched; None where they can."""
     wrong = _range_fault(values) if _is_range(values) else _choices_fault(values)
     return f"training.search.{name} = {list(values)} {wrong}" if wrong else None
 
@@ -97,7 +97,7 @@ def _is_range(values: Sequence[Value]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Number:
-    """A range; both ends belong to it, unless `is_open`."""
+    """Range of numbers; both ends belong to it, unless `is_open`."""
 
     low: float
     high: float
@@ -129,7 +129,7 @@ class _Number:
 
 @dataclass(frozen=True)
 class _Choice:
-    """One of these words."""
+    """Words of which a value is one."""
 
     words: tuple[str, ...]
     why: str = ""
@@ -182,7 +182,7 @@ _ELSEWHERE = {
 
 
 def params_faults(trainer: str, params: Mapping[str, Value]) -> Iterator[str]:
-    """What is wrong with `training.params`; nothing for a trainer of the strategy's own, which knows its parameters."""
+    """Yield what is wrong with `training.params`; nothing for a custom trainer, which knows its parameters."""
     if trainer != _DEFAULT_TRAINER:
         return
     for name, value in params.items():
@@ -194,7 +194,7 @@ def params_faults(trainer: str, params: Mapping[str, Value]) -> Iterator[str]:
 
 
 def search_faults(trainer: str, space: Mapping[str, Sequence[Value]]) -> Iterator[str]:
-    """What is wrong with `training.search`, whose ends and choices are each a value.
+    """Yield what is wrong with `training.search`, whose ends and choices are each a value.
 
     space : one in which each list of values can be searched (`search_fault`)
     """
@@ -208,7 +208,7 @@ def search_faults(trainer: str, space: Mapping[str, Sequence[Value]]) -> Iterato
 
 
 def fault_of(name: str, value: object) -> str | None:
-    """Why a value of a parameter is refused, beginning with its name; None where it is not."""
+    """Describe why a value of a parameter is refused, beginning with its name; None where it is not."""
     if name in _ELSEWHERE:
         return f"{name} cannot be set by a strategy; set {_ELSEWHERE[name]}"
     supported = SUPPORTED.get(name)

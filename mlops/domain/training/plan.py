@@ -1,4 +1,4 @@
-"""What a fit is given: the rows, the rows to stop early on, and the parameters that follow from the data.
+"""Plan of a fit: the rows, the rows to stop early on, and the parameters that follow from the data.
 
 Pure; called by the train stage between the split and the fit.
 """
@@ -28,7 +28,7 @@ Params = Mapping[str, float | int | str | bool]
 
 @dataclass(frozen=True, kw_only=True)
 class FitPlan:
-    """What `Trainer.fit` is called with."""
+    """Arguments of `Trainer.fit`."""
 
     data: TrainingData
     params: Params
@@ -48,7 +48,7 @@ def fit_plan(
     dates: npt.NDArray[np.datetime64],
     features: tuple[str, ...],
 ) -> FitPlan:
-    """Rows and parameters of one fit; the held-out rows are in neither part.
+    """Choose rows and parameters of one fit; the held-out rows are in neither part.
 
     With `early_stopping_rounds`, the newest `validation_dates` of the training dates are kept back, and the label's
     horizon before them is purged. Raises ConfigurationError, InsufficientData where no date is left to fit.

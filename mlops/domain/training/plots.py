@@ -36,7 +36,7 @@ _DPI = 110
 def training_plots(
     y: Labels, probability: Floats, folder: Path, *, about: str = "", others: Mapping[str, Figure] | None = None
 ) -> dict[str, Path]:
-    """Write the pictures into `folder`; artifact path → file. No curves where only one class was held out.
+    """Write the figures into `folder`; artifact path → file. No curves where only one class was held out.
 
     y, probability : (n,) of the held-out rows      others : further figures by file name
     about : strategy and dates, as each picture says under its title, with the number of rows
@@ -113,7 +113,7 @@ def _confusion(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], abou
 
 
 def importance_figure(model: xgb.XGBClassifier, features: Sequence[str], *, about: str = "") -> Figure:
-    """Shares of the total gain, the largest on top."""
+    """Draw the shares of the total gain, the largest on top."""
     figure, axes = begin(
         f"Importance, {len(features)} features", "share of the total gain", "", about=about, left=_LABELS
     )
@@ -123,7 +123,7 @@ def importance_figure(model: xgb.XGBClassifier, features: Sequence[str], *, abou
 
 
 def contributions_figure(found: Contributions, *, about: str = "") -> Figure:
-    """One dot per row and feature: where it moved the prediction, coloured by the feature's rank among the rows."""
+    """Draw a dot per row and feature: its effect on the prediction, coloured by the value's rank among the rows."""
     title = "SHAP values; blue: low, red: high value of the feature"
     about = f"{about}, a sample of n = {len(found.values):,}" if about else ""
     figure, axes = begin(title, "log odds", "", about=about, left=_LABELS)
@@ -140,13 +140,13 @@ def contributions_figure(found: Contributions, *, about: str = "") -> Figure:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """From 0 to 1; missing values stay without colour."""
+    """Ranks from 0 to 1; missing values stay without colour."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(1, len(values) - 1)
     return np.where(np.isnan(values), np.nan, ranks)
 
 
 def signal_figure(curve: SignalCurve, *, about: str = "") -> Figure:
-    """Compounded wealth of both, by the rule of `mlops.domain.training.trading`; no costs. Shaded: below the signal's peak."""
+    """Draw the compounded wealth of both by the rule of `mlops.domain.training.trading`; shaded below the peak."""
     n_periods = len(curve.signal) - 1
     about = f"{about}, n = {n_periods} periods" if about else f"n = {n_periods} periods"
     title = "Equity curve of the held-out dates, without costs"
@@ -162,7 +162,7 @@ def signal_figure(curve: SignalCurve, *, about: str = "") -> Figure:
 
 
 def begin(title: str, x: str, y: str, *, about: str = "", left: float = 0.1) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes.
+    """Make a figure with one pair of axes.
 
     about : of which strategy, dates and rows it is, under the title      left : share of the width for the labels of y
     """
@@ -177,7 +177,7 @@ def begin(title: str, x: str, y: str, *, about: str = "", left: float = 0.1) -> 
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG and give its path back."""
+    """Write a PNG and return its path."""
     # A picture of 10 kB is not worth the 20 ms that the best compression takes.
     FigureCanvasAgg(figure).print_png(str(path), pil_kwargs={"compress_level": 1})
     return path

@@ -1,4 +1,4 @@
-"""Which rows train and which are held out: split by date, purged by the label's horizon; once, or in folds.
+"""Splits of a panel into training and held-out rows: by date, purged by the label's horizon; once, or in folds.
 
 Pure; called by the train stage and by the tuning. Dates of the panel are its distinct trading days, not calendar days.
 
@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Rows to train on and rows to judge on; no label of the first reaches into the second."""
+    """Rows to train on and held-out rows; no label of the first reaches into the second."""
 
     train: Mask
     """(n,)"""
@@ -106,7 +106,7 @@ def split_by_date(
 
 
 def newest_training_days(split: Split, dates: Dates, *, days: int) -> Split:
-    """The same split with the newest `days` calendar days of its training dates alone; the rest count as purged.
+    """Restrict a split to the newest `days` calendar days of its training dates; the rest count as purged.
 
     dates : (n,) the dates that were split
     """
@@ -123,7 +123,7 @@ def newest_training_days(split: Split, dates: Dates, *, days: int) -> Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """Rows to train on and the later rows to judge on; no label of the first reaches into the second."""
+    """Rows to train on and later rows to test on; no label of the first reaches into the second."""
 
     number: int
     """From 1, the oldest first."""
@@ -139,7 +139,7 @@ class Fold:
     n_test_dates: int
 
     def as_split(self) -> Split:
-        """The same rows for what fits and judges by a `Split`; rows of neither part count as purged."""
+        """Return the fold as a `Split`; rows of neither part count as purged."""
         return Split(
             train=self.train,
             holdout=self.test,
@@ -164,7 +164,7 @@ def walk_forward(
     window: FoldWindow = "expanding",
     panel_dates: Dates | None = None,
 ) -> tuple[Fold, ...]:
-    """`n_folds` folds, the oldest first, whose test dates follow one another and end on the newest usable date.
+    """Make `n_folds` folds, oldest first, whose test dates follow one another and end on the newest usable date.
 
     The newer half of the usable dates is tested, in equal pieces, so that the first fold has the older half to
     learn from; dates that do not divide are left to the training. A rolling window keeps the first fold's

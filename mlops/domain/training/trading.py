@@ -1,4 +1,4 @@
-"""What the classifier's calls would have earned on the held-out dates.
+"""Returns that the classifier's calls would have earned on the held-out dates.
 
 Pure; called by the train stage. Only for labels that say "the return will be high": for any other label
 a long position is not what the probability speaks of, so nothing is reported.
@@ -41,7 +41,7 @@ def evaluate_trading(
     horizon_dates: int,
     min_periods: int = MIN_PERIODS,
 ) -> Evaluation:
-    """sharpe_ratio (annualised, of period returns), max_drawdown (share of the peak), win_rate (of positions).
+    """Compute sharpe_ratio (annualised), max_drawdown (share of the peak) and win_rate (of positions).
 
     Beside them n_periods, n_trades and the intervals.
     dates, probability, target_return : (n,) of the held-out rows; the return is simple, over the horizon
@@ -77,7 +77,7 @@ def evaluate_trading(
 
 @dataclass(frozen=True, kw_only=True)
 class SignalCurve:
-    """What 1 became by the rule, and by holding every name at equal weight over the same periods."""
+    """Wealth of 1 invested by the rule, and in every name at equal weight, over the same periods."""
 
     dates: npt.NDArray[np.datetime64]
     """(m + 1,) starts of the periods, and the last date judged"""
@@ -95,7 +95,7 @@ def signal_curve(
     label: str,
     horizon_dates: int,
 ) -> SignalCurve | None:
-    """The curve behind `evaluate_trading`; None where that reports nothing."""
+    """Compute the curve behind `evaluate_trading`; None where that reports nothing."""
     if target_return is None or not is_long_label(label):
         return None
     usable = np.isfinite(target_return)

@@ -101,7 +101,7 @@ class XGBoostTrainer:
 
 
 def load_trainer(name: str) -> Trainer:
-    """`xgboost`, or an instance of `package.module:ClassName`. Raises ConfigurationError."""
+    """Return the trainer `xgboost`, or an instance of `package.module:ClassName`. Raises ConfigurationError."""
     if name == "xgboost":
         return XGBoostTrainer()
     module_name, _, class_name = name.partition(":")
@@ -130,12 +130,12 @@ class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the libra
         self._started_at, self._first, self._stopping = time.monotonic(), done, stopping
 
     def until(self, border: int) -> _Rounds:
-        """The same, for the segment that ends at `border`."""
+        """Return the callback for the segment that ends at `border`."""
         self._border = border
         return self
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401, ARG002 -- the library's signature
-        """True: stop, no round has been better for long. Raises what the control raises."""
+        """Return True to stop: no round has been better for long. Raises what the control raises."""
         self._done += 1
         per_round = (time.monotonic() - self._started_at) / (self._done - self._first)
         left_s = per_round * (self._total - self._done)
@@ -146,7 +146,7 @@ class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the libra
 
 
 def check_params(params: Mapping[str, float | int | str | bool]) -> None:
-    """Raises ConfigurationError for a parameter that is not supported, or out of its range.
+    """Raise ConfigurationError for a parameter that is not supported, or out of its range.
 
     Beside what a strategy may set, a training's plan adds the constraints of `monotone`.
     """
@@ -188,7 +188,7 @@ def _begun(base: bytes | None, total: int) -> tuple[int, bytearray | None]:
 
 
 def _framed(model: bytearray) -> bytes:
-    """The model with its digest before it: XGBoost does not raise on a torn model, it aborts the process."""
+    """Put the model's digest before it: XGBoost does not raise on a torn model, it aborts the process."""
     return hashlib.sha256(model).digest() + bytes(model)
 
 
@@ -206,7 +206,7 @@ def _classifier(model: bytearray | None, params: Mapping[str, Any], n_jobs: int)
 
 
 class EarlyStopping:
-    """The best round so far, and whether there has been none better for `patience_rounds`."""
+    """State of early stopping: the best round so far, and whether none was better for `patience_rounds`."""
 
     def __init__(self, patience_rounds: int | None, *, best_round: int = 0, best_score: float = float("inf")) -> None:
         """patience_rounds: None never stops. best_round: counted from 1; 0 before the first."""
@@ -217,7 +217,7 @@ class EarlyStopping:
 
     @classmethod
     def of(cls, validation: Validation | None, model: bytearray | None) -> Self:
-        """For these validation rows, taken up where a checkpoint's model left it."""
+        """Start on these validation rows, or continue where a checkpoint's model left off."""
         if validation is None:
             return cls(None)
         if model is None:
@@ -241,7 +241,7 @@ class EarlyStopping:
             booster.set_attr(**{_ROUND: str(self.best_round - 1), _SCORE: repr(self.best_score)})
 
     def best_part(self, model: bytearray | None) -> bytearray | None:
-        """The model up to its best round; all of it where it never stops."""
+        """Return the model up to its best round; all of it where it never stops."""
         if self._patience is None or model is None:
             return model
         best = xgb.Booster(model_file=model)[: self.best_round]
@@ -253,7 +253,7 @@ class EarlyStopping:
 def binned(
     data: TrainingData, control: TrainingControl, *, max_bin: int, n_jobs: int
 ) -> tuple[xgb.QuantileDMatrix, list[tuple[xgb.QuantileDMatrix, str]]]:
-    """The matrix to fit, and those to evaluate after each round. Infinities count as missing.
+    """Bin the rows to fit, and those to evaluate after each round. Infinities count as missing.
 
     Raises what `control.check` raises, which is asked at each block.
     """
@@ -274,7 +274,7 @@ def binned(
 
 
 def refuse_unlearnable(data: TrainingData) -> None:
-    """Raises SingleClass, UnusableFeatures."""
+    """Raise SingleClass or UnusableFeatures for rows that nothing can be learned from."""
     positive = int(np.sum(data.y == 1))
     if positive in (0, len(data.y)):
         message = (
@@ -316,13 +316,13 @@ class _Blocks(xgb.DataIter):  # type: ignore[misc]  # the library's base is unty
 
 
 def _finite_or_missing(x: Floats) -> Floats:
-    """XGBoost refuses infinities; the drift report has named them already."""
+    """Replace infinities, which XGBoost refuses, by nan; the drift report has named them already."""
     infinite = np.isinf(x)
     return np.where(infinite, np.float32(np.nan), x) if infinite.any() else x
 
 
 def _varies(x: Rows) -> bool:
-    """Any feature has two different numbers; fmin and fmax skip missing values."""
+    """Whether any feature has two different numbers; fmin and fmax skip missing values."""
     low: Floats | None = None
     high: Floats | None = None
     for block in row_blocks(x):
@@ -349,7 +349,7 @@ class DeviceChoice:
 
 
 def usable_device(asked: str) -> DeviceChoice:
-    """The device itself where XGBoost can boost on it, else the CPU with the reason. A probe of two rows, for CUDA."""
+    """Return the device where XGBoost can boost on it, else the CPU with the reason. Probes CUDA with two rows."""
     if asked == CPU:
         return DeviceChoice(device=CPU)
     try:
@@ -365,7 +365,7 @@ def usable_device(asked: str) -> DeviceChoice:
 
 
 def probe(device: str) -> str:
-    """The device that one round of boosting ended on."""
+    """Return the device that one round of boosting ended on."""
     x = np.array([[0.0], [1.0]], dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is said once, in our own words
