@@ -53,7 +53,13 @@ from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.placements import ROWS_PER_DATE
 from mlops.domain.drift.report import ReferenceUsed
-from mlops.domain.drift.training_profile import DriftProfile, digest_of, make_profile, read_profile, write_profile
+from mlops.domain.drift.training_profile import (
+    DriftProfile,
+    make_profile,
+    profile_digest,
+    read_profile,
+    write_profile,
+)
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.ports import Window
@@ -212,7 +218,7 @@ def frozen(repeats: int, middle: Callable[[list[float]], float] = median) -> tup
         if report.calibration.p_value is None:
             raise SystemExit(f"not calibrated: {report.calibration.missing}")
 
-    digest = digest_of(content)
+    digest = profile_digest(content)
     warm, cold = [], []
     for _ in range(2 * repeats + 1):
         cold.append(timed(lambda: check(read_profile(content, expected_sha256=digest))))

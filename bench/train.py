@@ -45,7 +45,7 @@ PARTS = {
     "read_labelled": "read",
     "read_recent": "read",
     "fit": "fit",
-    "judge": "evaluate",
+    "score_rows": "evaluate",
     "check_training": "findings and folds",
     "_profile": "frozen drift profile",
     "tags_of": "fingerprint",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from lab.drift_evaluation import AlarmEvaluation, Evaluation
+    from lab.drift_evaluation import AlarmEvaluation, VerdictEvaluation
 
 Item = TypeVar("Item")
 
@@ -149,7 +149,7 @@ def _sample_tables(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy") if name != "direction"}
 
 
-def _verdicts(results: Sequence[Evaluation]) -> Table:
+def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
     from rich.table import Table
 
     shown = Table(box=None, header_style="bold", pad_edge=False)

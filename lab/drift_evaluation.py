@@ -102,14 +102,14 @@ class AlarmEvaluation:
 
     strategy: str
     size: float
-    """Of what is planted, in standard deviations of the feature in the reference window"""
+    """Size of what is planted, in standard deviations of the feature in the reference window"""
     n_weeks: int
-    """Of five daily checks each"""
+    """Number of weeks, of five daily checks each"""
     n_calm: int
     false_rate: Rate
     """Share of the weeks with an alarm; real breaks of the past are among them"""
     false_rate_calm: Rate | None
-    """Of the weeks that begin on a calm day; None without any"""
+    """Rate in the weeks that begin on a calm day; None without any"""
     seen_rate: Rate
     """Share of the weeks in which one feature, shifted from the first of five checks on, is named by one of them"""
     false_correlation_rate: Rate
@@ -120,12 +120,12 @@ class AlarmEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class VerdictEvaluation:
     """Results of the checks of one strategy."""
 
     strategy: str
     n_checks: int
-    """With a history as long as the policy's least"""
+    """Checks with a history as long as the policy's least"""
     n_calm: int
     calm_rate: float | None
     """Share of the calm days' checks that fire; None without calm days"""
@@ -166,7 +166,7 @@ def evaluate(
     breaks: Sequence[date],
     every: int = 5,
     track: Callable[[Iterable[date]], Iterable[date]] = iter,
-) -> Evaluation:
+) -> VerdictEvaluation:
     """Check every `every`-th trading day, and each of the days after a break. `track` may show progress.
 
     Champions of the past, where they are the reference, were trained by the default policy.
@@ -184,7 +184,7 @@ def evaluate(
     is_calm = dict(zip(pd.DatetimeIndex(calm.index).date, calm.to_numpy(dtype=bool), strict=True))
     calm_checks = [found[day] for day in sorted(regular) if is_calm.get(day)]
     turbulent = [found[day] for day in sorted(regular) if not is_calm.get(day)]
-    return Evaluation(
+    return VerdictEvaluation(
         strategy=strategy,
         n_checks=len(regular),
         n_calm=len(calm_checks),

@@ -46,7 +46,7 @@ class Check:
 
     p_value: float
     share: float
-    """Of features with PSI at or above 0.2."""
+    """Share of features with PSI at or above 0.2."""
 
     def drifted(self, *, alpha: float, alert_share: float) -> bool:
         """Whether the calibrated verdict is `drifted`."""

@@ -21,7 +21,7 @@ from mlops.stages.as_of import resolve_as_of
 from mlops.stages.fitting import fit
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.leakage_checks import check_training
-from mlops.stages.scoring import judge, positive_probability
+from mlops.stages.scoring import positive_probability, score_rows
 from mlops.stages.side_control import SideControl
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def check_leak(
     )
     first = SideControl(control, number=0, total=TRAININGS, unit="rounds")
     model = fit(policy, rows, split, settings=settings, control=first).model
-    evaluation = judge(
+    evaluation = score_rows(
         strategy,
         rows,
         split.holdout,

@@ -2,7 +2,7 @@
 
     moved      x + shift
     coupled    the same values in another order
-    stretched  mean + (x - mean) · factor,   mean: of the window's own finite values
+    widened  mean + (x - mean) · factor,   mean: of the window's own finite values
 
 Missing and infinite values stay what they are. Called by `selftest` and `evaluation`.
 """
@@ -49,7 +49,7 @@ def coupled(one: Floats, other: Floats, correlation: float, rng: np.random.Gener
     return found
 
 
-def stretched(frame: FeatureFrame, names: Iterable[str], factor: float) -> FeatureFrame:
+def widened(frame: FeatureFrame, names: Iterable[str], factor: float) -> FeatureFrame:
     """Stretch each named feature around its mean."""
     changed = {}
     for name in names:

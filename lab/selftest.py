@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from lab.placebos import Fired, PlaceboCheck, Rate, disjoint_checks, rate_of
-from lab.planting import moved, spreads_of, stretched
+from lab.planting import moved, spreads_of, widened
 from mlops.domain.drift.weights import Weights
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import Strategy
@@ -64,18 +64,18 @@ class Selftest:
 
     strategy: str
     rule: str
-    """In force"""
+    """Rule in force"""
     alpha: float
     alert_share: float
     first: date
-    """Of the placebos"""
+    """Number of placebos"""
     last: date
     n_placebos: int
     n_disjoint: int
     """Placebos that share no date: the intervals take them for as many independent looks"""
     n_insufficient: int
     insufficient_reason: str | None
-    """Of the first of them"""
+    """Verdict of the first of them"""
     calibrated: Rate
     """Alarms with nothing planted: those of drift that the past really had, too, so the false ones are no more."""
     raw: Rate
@@ -156,7 +156,7 @@ def _placebo(
     for size in sizes:
         frames: dict[Change, FeatureFrame] = {
             "mean": moved(check.current, {name: size * spread for name, spread in spreads.items()}),
-            "scale": stretched(check.current, spreads, 1 + size),
+            "scale": widened(check.current, spreads, 1 + size),
         }
         for change, frame in frames.items():
             distances, drifted = check.distances(frame), check.psi.drifted(frame)

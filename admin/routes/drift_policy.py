@@ -16,7 +16,7 @@ from admin.pages import Pages
 from admin.refusals import NotValid
 from admin.request_context import Visiting
 from admin.routes.drift import checking_runs
-from mlops.domain.drift.what_if import Decided, Replay, replay
+from mlops.domain.drift.what_if import Decided, PolicyReplay, replay_checks
 from mlops.domain.policies import Rule
 from mlops.ledger.check_lines import CheckLine
 
@@ -37,10 +37,10 @@ class Preview:
 
     then: dict[str, int]
     """Verdicts that were given, by name"""
-    now: Replay[CheckLine]
+    now: PolicyReplay[CheckLine]
     """Under the policy as it is"""
-    proposed: Replay[CheckLine]
-    other_rule: Replay[CheckLine]
+    proposed: PolicyReplay[CheckLine]
+    other_rule: PolicyReplay[CheckLine]
     """The proposed values under the other of the two rules"""
     differing: tuple[tuple[Decided[CheckLine], Decided[CheckLine]], ...]
     """Checks that the proposed values decide otherwise than the policy as it is, newest first: now, then"""
@@ -120,14 +120,14 @@ def take_back(
 
 def previewed(checks: Sequence[CheckLine], now: Strategy, proposed: Strategy) -> Preview:
     """The checks under both. checks : oldest first"""
-    before, after = replay(checks, now.drift), replay(checks, proposed.drift)
+    before, after = replay_checks(checks, now.drift), replay_checks(checks, proposed.drift)
     pairs = zip(before.decided, after.decided, strict=True)
     verdicts = [check.verdict for check in checks if check.verdict]
     return Preview(
         then={word: verdicts.count(word) for word in ("drifted", "stable", "insufficient")},
         now=before,
         proposed=after,
-        other_rule=replay(checks, _other_rule(proposed.drift)),
+        other_rule=replay_checks(checks, _other_rule(proposed.drift)),
         differing=tuple(
             (one, other) for one, other in pairs if (one.verdict, one.retrains) != (other.verdict, other.retrains)
         )[::-1],

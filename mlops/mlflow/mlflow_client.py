@@ -45,10 +45,10 @@ class LoggedModel:
 
     model_id: str
     model_uri: str
-    """For `load_model`."""
+    """URI for `load_model`."""
     run_id: str
     version: str | None
-    """In the registry; None where it was not registered."""
+    """Version in the registry; None where it was not registered."""
 
 
 class ACISMLflowClient:

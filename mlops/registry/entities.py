@@ -80,7 +80,7 @@ class LoggedRun:
     experiment_id: str
     ended_at: datetime | None
     is_deleted: bool
-    """In MLflow's bin."""
+    """Whether it is in MLflow's bin."""
 
 
 def walk(listing: Any) -> Iterator[str]:  # noqa: ANN401 -- a function of the library

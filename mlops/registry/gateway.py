@@ -91,7 +91,7 @@ class StoredModel:
 
     model_id: str
     sha256: str
-    """Of its model file."""
+    """Digest of its model file."""
 
 
 class Gateway(Counting):

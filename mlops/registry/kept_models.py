@@ -124,7 +124,7 @@ class Restored:
     version: str | None
     """The champion's number now; None: there is no champion."""
     was: str | None
-    """Its number before."""
+    """Version number before."""
     state: Literal["there", "shown", "restored", "gone", "none"]
     """there: nothing to do; shown: stage and alias were set again; gone: nobody holds its bytes; none: no champion."""
     words: str

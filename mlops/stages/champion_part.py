@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mlops.domain.drift.data_quality import Finding
+from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.report import prediction_json
 from mlops.domain.drift.weights import importance_weights
 from mlops.stages.champion_model import NOT_ASKED, compare_predictions
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 def settled_weights(
     asked: AskedChampion, strategy: Strategy, features: Sequence[str]
-) -> tuple[dict[str, float] | None, list[Finding]]:
+) -> tuple[dict[str, float] | None, list[DataFinding]]:
     """How much each feature counts: None for alike, with the reason where the policy wants the importance."""
     if strategy.drift.weights == "equal":
         return None, []
@@ -38,12 +38,12 @@ def settled_weights(
         why_not = f"champion {asked.model.version} draws on none of the check's features"
     log.warning("drift.weights_equal", strategy=strategy.name, error=why_not)
     message = f"all features count alike, although the policy weights them by importance: {why_not}"
-    return None, [Finding(code="equal_weights", column=None, message=message, is_drift=False)]
+    return None, [DataFinding(code="equal_weights", column=None, message=message, is_drift=False)]
 
 
 def compared_predictions(
     asked: AskedChampion, read: WindowsRead, reference: FeatureFrame, current: FeatureFrame, strategy: Strategy
-) -> tuple[dict[str, Any] | None, list[Finding]]:
+) -> tuple[dict[str, Any] | None, list[DataFinding]]:
     """The report's `predictions`: None where there is no champion or the policy wants none, or with the reason."""
     why_not = asked.why_not
     if strategy.drift.predictions and asked.model is not None:
@@ -57,4 +57,4 @@ def compared_predictions(
         return None, []
     log.warning("drift.predictions_not_compared", strategy=strategy.name, error=why_not)
     message = f"the predictions are not compared: {why_not}"
-    return None, [Finding(code="predictions_not_compared", column=None, message=message, is_drift=False)]
+    return None, [DataFinding(code="predictions_not_compared", column=None, message=message, is_drift=False)]

@@ -30,7 +30,7 @@ from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.metrics import majority_class_share
 from mlops.domain.training.trading import is_long_label
 from mlops.stages.labelled_rows import read_labelled
-from mlops.stages.scoring import judge, positive_probability
+from mlops.stages.scoring import positive_probability, score_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ UNSCORED = (UnusableModelFile, MissingColumn, UnusableFeatures, EmptyWindow, Ins
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meeting:
+class PairedEvaluation:
     """What came of bringing two versions together."""
 
     common: CommonDates | None
@@ -59,7 +59,7 @@ class Meeting:
     findings: tuple[str, ...] = ()
 
 
-def meet(
+def evaluate_pair(
     services: Services,
     strategy: Strategy,
     challenger: ModelVersion,
@@ -67,17 +67,17 @@ def meet(
     *,
     as_of: date,
     identity: ModelIdentity = UNKNOWN,
-) -> Meeting:
+) -> PairedEvaluation:
     """Score both as of a date, on one state of the features.
 
     identity : what the champion is known by, where it is the ledger's
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
     with services.source.snapshot() as source:
-        return _met(services, strategy, challenger, champion_version, source, as_of=as_of, identity=identity)
+        return _evaluated(services, strategy, challenger, champion_version, source, as_of=as_of, identity=identity)
 
 
-def _met(
+def _evaluated(
     services: Services,
     strategy: Strategy,
     challenger: ModelVersion,
@@ -86,14 +86,14 @@ def _met(
     *,
     as_of: date,
     identity: ModelIdentity,
-) -> Meeting:
+) -> PairedEvaluation:
     ours = _scorable(services, strategy, source, challenger.name, challenger.version, as_of=as_of)
     held = _held_out(ours.rows, challenger)
     try:
         champion = expect(services.registry.version(challenger.name, champion_version), identity)
         theirs = _scorable(services, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
-        return Meeting(common=None, unusable=str(exc))
+        return PairedEvaluation(common=None, unusable=str(exc))
     mixed = mixed_versions(challenger, champion)
     gap = strategy.training.horizon_dates + strategy.training.embargo_dates
     unseen, left_out = _unseen(held, ours.rows, champion, gap_dates=gap)
@@ -102,8 +102,8 @@ def _met(
     try:
         beside = _scored(strategy, theirs, unseen, before=held[0])
     except UnusableModelFile as exc:
-        return Meeting(common=None, unusable=str(exc), findings=findings)
-    return Meeting(common=_common(strategy, scored, beside, unseen), findings=findings)
+        return PairedEvaluation(common=None, unusable=str(exc), findings=findings)
+    return PairedEvaluation(common=_common(strategy, scored, beside, unseen), findings=findings)
 
 
 def mixed_versions(challenger: ModelVersion, champion: ModelVersion) -> tuple[str, ...]:
@@ -212,7 +212,7 @@ def _scored(
     probability = positive_probability(scorable.model, rows.x[on])
     returns = None if rows.target_return is None else rows.target_return[on]
     share = majority_class_share(rows.y[rows.known & (rows.dates < before)])
-    metrics = judge(strategy, rows, on, probability, train_positive_share=share).metrics
+    metrics = score_rows(strategy, rows, on, probability, train_positive_share=share).metrics
     return _Scored(
         rows=ScoredRows(dates=rows.dates[on], y=rows.y[on], probability=probability, target_return=returns),
         metrics=metrics,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from mlops.domain.drift.data_quality import Finding
+from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.outputs import TargetReport, target_drift
 from mlops.domain.drift.placements import rows_kept
 from mlops.domain.drift.report import target_json
@@ -232,9 +232,9 @@ def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id
     return max(dates, default=None)
 
 
-def _left_out(columns: Iterable[ColumnRole]) -> list[Finding]:
+def _left_out(columns: Iterable[ColumnRole]) -> list[DataFinding]:
     return [
-        Finding(code="left_out", column=one.name, message=f"{one.name}: left out: {one.reason}", is_drift=False)
+        DataFinding(code="left_out", column=one.name, message=f"{one.name}: left out: {one.reason}", is_drift=False)
         for one in columns
         if one.role == "left out" and not one.is_chosen
     ]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from mlops.domain.drift.data_quality import Finding
+from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.placements import ROWS_PER_DATE, rows_kept
 from mlops.domain.drift.seasons import season_history
 from mlops.domain.errors import EmptyWindow
@@ -64,7 +64,7 @@ class WindowsRead:
     """Of which windows only a sample was read"""
     thinned: bool
     """Rows were left out, so that dates have unlike shares of theirs"""
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFinding, ...]
     """About the dates"""
 
 
@@ -154,7 +154,7 @@ def read_windows(
         targets=targets,
         sampling=rows.plan,
         thinned=rows.thinned,
-        findings=tuple(Finding(code=fact.code, column=None, message=fact.words, is_drift=False) for fact in facts),
+        findings=tuple(DataFinding(code=fact.code, column=None, message=fact.words, is_drift=False) for fact in facts),
     )
 
 

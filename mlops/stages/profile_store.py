@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.domain.drift.training_profile import digest_of, read_profile
+from mlops.domain.drift.training_profile import profile_digest, read_profile
 from mlops.domain.errors import UnusableProfile
 from mlops.domain.ports import UNKNOWN, expect
 
@@ -63,7 +63,7 @@ class ProfileStore:
             registry = self._registry()
             expect(registry.version(model_name, version), identity)
             content = registry.drift_profile(model_name, version)
-            found = StoredProfile(profile=read_profile(content), sha256=digest_of(content))
+            found = StoredProfile(profile=read_profile(content), sha256=profile_digest(content))
             _write(place, f"{stem}{found.sha256}.arrow", content)
         self._known[key] = found
         self._known.move_to_end(key)

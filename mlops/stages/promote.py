@@ -36,7 +36,7 @@ from mlops.registry.projection import project
 from mlops.runs.approval import StaleApproval, approved
 from mlops.runs.request import NoRollback, rollback_target
 from mlops.stages.comparison import compare
-from mlops.stages.promotion_inputs import judged
+from mlops.stages.promotion_inputs import promotion_decision
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _decision(grant: Grant, services: Services, strategy: Strategy, champion: Ch
     version = _challenger(grant, services, strategy)
     if grant.kind is Kind.ROLLBACK:
         return _rollback(grant, services, strategy, version, champion)
-    return judged(grant, services, strategy, version, champion)
+    return promotion_decision(grant, services, strategy, version, champion)
 
 
 def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:

@@ -19,7 +19,7 @@ from mlops.domain.records import LIVE, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
-from mlops.stages.common_dates import UNSCORED, Meeting, meet
+from mlops.stages.common_dates import UNSCORED, PairedEvaluation, evaluate_pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ TRIALS_TAG = "tuning_trials"
 _STAGES = {"promote": "Production", "override": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 
 
-def judged(
+def promotion_decision(
     grant: Grant, services: Services, strategy: Strategy, version: ModelVersion, champion: Champion
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
@@ -54,16 +54,18 @@ def judged(
     facts_of_champion = _champion_facts(services, version, champion, dated)
     trained_now = identity.made_by == grant.run_id
     verdict = fault or _without_a_test(version, identity, champion, dated, facts_of_champion, trained_now=trained_now)
-    meeting: Meeting | None = None
+    paired: PairedEvaluation | None = None
     if missing is not None:
-        meeting = Meeting(common=None, unusable=missing)
+        paired = PairedEvaluation(common=None, unusable=missing)
     elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
-            meeting = meet(services, strategy, version, champion.version, as_of=today, identity=champion.identity)
+            paired = evaluate_pair(
+                services, strategy, version, champion.version, as_of=today, identity=champion.identity
+            )
         except UNSCORED as exc:
             verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
         else:
-            verdict = _without_a_difference(champion, meeting)
+            verdict = _without_a_difference(champion, paired)
     evidence = evidence_of(
         Facts(
             kind=grant.kind.value,
@@ -73,7 +75,7 @@ def judged(
             model_sha256=identity.sha256,
             data_fingerprint=version.tags.get("data_fingerprint"),
             holdout=(version.tags.get("holdout_start"), version.tags.get("holdout_end")),
-            champion=facts_of_champion | ({"unusable": meeting.unusable} if meeting is not None else {}),
+            champion=facts_of_champion | ({"unusable": paired.unusable} if paired is not None else {}),
             policy=strategy.promotion,
             horizon_dates=strategy.training.horizon_dates,
             seed=SEED,
@@ -81,10 +83,10 @@ def judged(
             earlier_challengers=_challengers(earlier, champion, today),
             error_spent=round(sum(one.spends for one in earlier), 9),
             code=code_version(),
-            common=meeting.common if meeting is not None else None,
+            common=paired.common if paired is not None else None,
             verdict=verdict,
             suspicions=read_findings(version.tags),
-            findings=meeting.findings if meeting is not None else (),
+            findings=paired.findings if paired is not None else (),
             stops=stops(services.ledger, strategy) if grant.namespace == LIVE else (),
             override=None if champion.is_version(version.version, identity) else _override(grant),
         )
@@ -147,8 +149,8 @@ def _without_a_test(
     return None
 
 
-def _without_a_difference(champion: Champion, meeting: Meeting) -> tuple[str, str] | None:
-    common = meeting.common
+def _without_a_difference(champion: Champion, paired: PairedEvaluation) -> tuple[str, str] | None:
+    common = paired.common
     if common is None or common.predictions_challenger != common.predictions_champion:
         return None
     rows = f"the {common.n_rows:,} rows from {common.first} to {common.last}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.domain.drift.data_quality import Finding
+from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.report import TRAILING, DriftReport, ReferenceUsed
@@ -41,7 +41,7 @@ class ReferenceChoice:
     used: ReferenceUsed
     profile: DriftProfile | None = None
     """Stands for the reference's rows; None: they are read"""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DataFinding, ...] = ()
     """Why it is not the one of the policy"""
 
 
@@ -84,7 +84,7 @@ def _of_champion(services: Services, strategy: Strategy, champion: Champion, *, 
     )
 
 
-def not_compared(choice: ReferenceChoice, strategy: Strategy, targets: Sequence[str]) -> list[Finding]:
+def not_compared(choice: ReferenceChoice, strategy: Strategy, targets: Sequence[str]) -> list[DataFinding]:
     """What a reference without rows leaves out: a profile knows neither predictions nor targets."""
     if choice.profile is None:
         return []
@@ -92,10 +92,10 @@ def not_compared(choice: ReferenceChoice, strategy: Strategy, targets: Sequence[
     found = []
     if strategy.drift.predictions:
         message = f"the champion's predictions are not compared: {why}"
-        found.append(Finding(code="predictions_not_compared", column=None, message=message, is_drift=False))
+        found.append(DataFinding(code="predictions_not_compared", column=None, message=message, is_drift=False))
     if targets:
         message = f"{', '.join(targets)} not compared: {why}"
-        found.append(Finding(code="targets_not_compared", column=None, message=message, is_drift=False))
+        found.append(DataFinding(code="targets_not_compared", column=None, message=message, is_drift=False))
     return found
 
 
@@ -162,5 +162,5 @@ def _seasonal(source: FeatureSource, strategy: Strategy, *, as_of: date) -> Refe
 
 def _trailing(why: str, *, choice: Reference = "champion") -> ReferenceChoice:
     message = f"{why}; compared with the trailing window in its place"
-    finding = Finding(code="reference_unavailable", column=None, message=message, is_drift=False)
+    finding = DataFinding(code="reference_unavailable", column=None, message=message, is_drift=False)
     return ReferenceChoice(used=ReferenceUsed(choice=choice, used="trailing"), findings=(finding,))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlops.stages.labelled_rows import LabelledRows
 
 
-def judge(
+def score_rows(
     strategy: Strategy,
     rows: LabelledRows,
     on: npt.NDArray[np.bool_],

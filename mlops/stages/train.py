@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import xgboost as xgb
 
-from mlops.domain.drift.training_profile import digest_of, write_profile
+from mlops.domain.drift.training_profile import profile_digest, write_profile
 from mlops.domain.errors import AcisError
 from mlops.domain.panel import CountedDates, date_facts
 from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
@@ -32,9 +32,9 @@ from mlops.stages.fitting import fit
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.leakage_checks import check_training
 from mlops.stages.recent_rows import read_recent, split_rows
-from mlops.stages.scoring import judge, positive_probability
+from mlops.stages.scoring import positive_probability, score_rows
 from mlops.stages.training_profile import read_training_profile
-from mlops.stages.training_record import JudgedModel, record_of, tags_of
+from mlops.stages.training_record import ScoredModel, record_of, tags_of
 from mlops.stages.tuning import refuse_search, tune, tuning_result
 from mlops.strategies.file import restore
 
@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 
 def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
-    """Register one version, judged on held-out dates, and hand it to promotion where the run's kind says so."""
+    """Register one version, scored on held-out dates, and hand it to promotion where the run's kind says so."""
     strategy = restore(grant.policy)
     as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
     found = services.registry.find_by_ledger_run(strategy.model_name, grant.run_id)
@@ -83,19 +83,19 @@ def _fit_and_register(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
-            judged, profile = _judged(grant, services, keeper, strategy, as_of)
+            scored, profile = _scored(grant, services, keeper, strategy, as_of)
             keeper.check_before_write()
             check = report_tags(services.ledger, services.registry, grant.run_id)
-            tags = {**tags_of(judged), **check, PROFILE_TAG: digest_of(profile)}
-            record = record_of(judged, tags, Path(folder), profile=profile)
+            tags = {**tags_of(scored), **check, PROFILE_TAG: profile_digest(profile)}
+            record = record_of(scored, tags, Path(folder), profile=profile)
         version = services.registry.log_training(record, before_write=keeper.check_before_write)
-    log.info("train.registered", model=version.name, version=version.version, fit_s=round(judged.fitted.fit_s, 2))
+    log.info("train.registered", model=version.name, version=version.version, fit_s=round(scored.fitted.fit_s, 2))
     return _result(version, strategy, {**tags, **dict(version.tags)})
 
 
-def _judged(
+def _scored(
     grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
-) -> tuple[JudgedModel, bytes]:
+) -> tuple[ScoredModel, bytes]:
     """The version, and the drift profile of what it was trained on; both of one state of the features."""
     keeper.report(Progress(done=0, total=4, unit="steps"))
     begins = Beginning()
@@ -129,10 +129,10 @@ def _judged(
         resumes=True,
     )
     probability = positive_probability(fitted.model, rows.x[split.holdout])
-    evaluation = judge(
+    evaluation = score_rows(
         strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
     )
-    judged = JudgedModel(
+    scored = ScoredModel(
         grant=grant,
         strategy=strategy,
         as_of=as_of,
@@ -148,7 +148,7 @@ def _judged(
         ),
         facts=tuple(fact.words for fact in facts),
     )
-    return judged, profile
+    return scored, profile
 
 
 def _tuned(

@@ -1,6 +1,6 @@
 """What is logged of a training: parameters, metrics, tags, pictures, card, example.
 
-Called by the train stage when the model is fitted and judged.
+Called by the train stage when the model is fitted and scored.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ MAX_TAG = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedModel:
-    """A fitted model with all that it came from and how it was judged."""
+class ScoredModel:
+    """A fitted model with all that it came from and how it was scored."""
 
     grant: Grant
     strategy: Strategy
@@ -77,24 +77,24 @@ class JudgedModel:
         return self.fitted.model
 
 
-def tags_of(judged: JudgedModel) -> dict[str, str]:
+def tags_of(scored: ScoredModel) -> dict[str, str]:
     """Tags of the run and of the version; a retried stage reads its result back from them."""
-    rows, split = judged.rows, judged.split
+    rows, split = scored.rows, scored.split
     known = rows.known
-    fitted = judged.fitted
+    fitted = scored.fitted
     best = fitted.best_iteration
     return {
-        "strategy": judged.strategy.name,
+        "strategy": scored.strategy.name,
         "model_type": "xgboost",
         XGBOOST_TAG: xgb.__version__,
-        "training_date": judged.as_of.isoformat(),
-        "run_id": judged.grant.run_id,
+        "training_date": scored.as_of.isoformat(),
+        "run_id": scored.grant.run_id,
         "data_fingerprint": data_fingerprint(
             rows.x.where(known), rows.y[known], rows.dates[known], features=rows.features
         ),
-        "label": judged.strategy.training.label,
+        "label": scored.strategy.training.label,
         "device": fitted.device,
-        "reason": judged.grant.reason[:MAX_TAG],
+        "reason": scored.grant.reason[:MAX_TAG],
         "train_start": split.first_train.isoformat(),
         "train_end": split.last_train.isoformat(),
         "holdout_start": split.first_holdout.isoformat(),
@@ -106,48 +106,48 @@ def tags_of(judged: JudgedModel) -> dict[str, str]:
         "n_validation": str(fitted.plan.n_validation),
         **({} if best is None else {"best_iteration": str(best)}),
         **({} if fitted.resumed_from is None else {"resumed_from": fitted.resumed_from}),
-        **({"warning": "; ".join(judged.warnings)[:MAX_TAG]} if judged.warnings else {}),
-        HORIZON_TAG: str(judged.strategy.training.horizon_dates),
-        **_base_tags(judged),
-        **(judged.tuned.tags() if judged.tuned is not None else {}),
-        **judged.checks.tags(),
+        **({"warning": "; ".join(scored.warnings)[:MAX_TAG]} if scored.warnings else {}),
+        HORIZON_TAG: str(scored.strategy.training.horizon_dates),
+        **_base_tags(scored),
+        **(scored.tuned.tags() if scored.tuned is not None else {}),
+        **scored.checks.tags(),
     }
 
 
-def _base_tags(judged: JudgedModel) -> dict[str, str]:
-    base = judged.begins.base
+def _base_tags(scored: ScoredModel) -> dict[str, str]:
+    base = scored.begins.base
     if base is None:
         return {}
-    return base.tags(judged.split, rounds=judged.model.get_booster().num_boosted_rounds())
+    return base.tags(scored.split, rounds=scored.model.get_booster().num_boosted_rounds())
 
 
-def record_of(judged: JudgedModel, tags: dict[str, str], folder: Path, *, profile: bytes) -> TrainedModel:
+def record_of(scored: ScoredModel, tags: dict[str, str], folder: Path, *, profile: bytes) -> TrainedModel:
     """What the registry logs; the files are written into `folder`."""
-    rows, split, strategy = judged.rows, judged.split, judged.strategy
+    rows, split, strategy = scored.rows, scored.split, scored.strategy
     kept = folder / PROFILE_ARTIFACT
     kept.write_bytes(profile)
     first_rows = np.flatnonzero(split.train)[:EXAMPLE_ROWS]
     example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=encoded_names(rows.features))
     return TrainedModel(
-        ledger_run_id=judged.grant.run_id,
+        ledger_run_id=scored.grant.run_id,
         strategy=strategy.name,
         model_name=strategy.model_name,
-        run_name=run_name(strategy, judged.grant, as_of=judged.as_of)
-        + (" incremental" if judged.begins.base is not None else ""),
-        model=judged.model,
-        params=_params(judged),
-        metrics=judged.evaluation.merged(size_and_counts(judged)).metrics | judged.checks.metrics(),
+        run_name=run_name(strategy, scored.grant, as_of=scored.as_of)
+        + (" incremental" if scored.begins.base is not None else ""),
+        model=scored.model,
+        params=_params(scored),
+        metrics=scored.evaluation.merged(size_and_counts(scored)).metrics | scored.checks.metrics(),
         tags=tags,
         features=rows.features,
         example=example,
-        predictions=judged.model.predict(example),
-        artifacts={**training_files(judged, tags, folder), PROFILE_ARTIFACT: kept},
+        predictions=scored.model.predict(example),
+        artifacts={**training_files(scored, tags, folder), PROFILE_ARTIFACT: kept},
         dataset=example,
         dataset_rows=int(np.count_nonzero(rows.known)),
-        dataset_name=f"{strategy.name} {judged.as_of}",
-        trials=judged.tuned.trials if judged.tuned is not None else (),
-        trials_metric=judged.tuned.metric if judged.tuned is not None else "",
-        note=_note(judged, tags),
+        dataset_name=f"{strategy.name} {scored.as_of}",
+        trials=scored.tuned.trials if scored.tuned is not None else (),
+        trials_metric=scored.tuned.metric if scored.tuned is not None else "",
+        note=_note(scored, tags),
         model_note=model_note(strategy.name, strategy.description, strategy.training.label),
     )
 
@@ -163,15 +163,15 @@ _SHOWN = {
 }
 
 
-def _note(judged: JudgedModel, tags: Mapping[str, str]) -> str:
+def _note(scored: ScoredModel, tags: Mapping[str, str]) -> str:
     """What MLflow's pages say of the training in words."""
-    grant, _split, training = judged.grant, judged.split, judged.strategy.training
-    metrics = judged.evaluation.metrics
+    grant, _split, training = scored.grant, scored.split, scored.strategy.training
+    metrics = scored.evaluation.metrics
     shown = ", ".join(f"{title} {metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics)
-    findings = [f"- {found.words}" for found in judged.checks.findings]
+    findings = [f"- {found.words}" for found in scored.checks.findings]
     parts = [
         (
-            f"**{judged.strategy.name}**, {grant.kind.value} as of {judged.as_of}, asked for by {grant.requested_by}: "
+            f"**{scored.strategy.name}**, {grant.kind.value} as of {scored.as_of}, asked for by {grant.requested_by}: "
             f"{grant.reason[:MAX_TAG]}"
         ),
         f"On the held-out dates: {shown or 'nothing could be measured'}",
@@ -187,23 +187,23 @@ def _note(judged: JudgedModel, tags: Mapping[str, str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _params(judged: JudgedModel) -> dict[str, Any]:
-    policy = judged.strategy.training
+def _params(scored: ScoredModel) -> dict[str, Any]:
+    policy = scored.strategy.training
     return {
-        **judged.fitted.plan.params,
+        **scored.fitted.plan.params,
         "seed": policy.seed,
-        **({"incremental_rounds": policy.incremental_rounds} if judged.begins.base is not None else {}),
-        "strategy": judged.strategy.name,
+        **({"incremental_rounds": policy.incremental_rounds} if scored.begins.base is not None else {}),
+        "strategy": scored.strategy.name,
         "label": policy.label,
-        "train_samples": int(judged.split.train.sum()),
-        "test_samples": int(judged.split.holdout.sum()),
-        "n_features": len(judged.rows.features),
+        "train_samples": int(scored.split.train.sum()),
+        "test_samples": int(scored.split.holdout.sum()),
+        "n_features": len(scored.rows.features),
         "horizon_dates": policy.horizon_dates,
         "holdout_dates": policy.holdout_dates,
         "embargo_dates": policy.embargo_dates,
         "trainer": policy.trainer,
         "early_stopping_rounds": policy.early_stopping_rounds,
         "validation_dates": policy.validation_dates if policy.early_stopping_rounds else 0,
-        "validation_samples": judged.fitted.plan.n_validation,
+        "validation_samples": scored.fitted.plan.n_validation,
         "class_weight": policy.class_weight,
     }

@@ -23,7 +23,7 @@ from mlops.domain.training.parameters import dimensions, search_faults
 from mlops.domain.training.splits import Fold, walk_forward
 from mlops.stages.fitting import fit
 from mlops.stages.promotion_inputs import TRIALS_TAG
-from mlops.stages.scoring import judge, positive_probability
+from mlops.stages.scoring import positive_probability, score_rows
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -147,7 +147,7 @@ class _Search:
     def _on(self, fold: Fold, policy: TrainingPolicy) -> float:
         rows = self._rows
         fitted = fit(policy, rows, fold.as_split(), settings=self._settings, control=_Quiet(self._control))
-        evaluation = judge(
+        evaluation = score_rows(
             replace(self._strategy, training=replace(policy, metrics={})),
             rows,
             fold.test,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words
+from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, paired_test_in_words
 from mlops.registry.adoption import trained_as_of
-from mlops.stages.common_dates import UNSCORED, meet
+from mlops.stages.common_dates import UNSCORED, evaluate_pair
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -42,17 +42,19 @@ def compare_versions(services: Services, strategy: Strategy, champion: str, chal
     test: PairedTest | Untestable
     findings: tuple[str, ...] = ()
     try:
-        meeting = meet(services, strategy, new, champion, as_of=trained_as_of(new) or services.feature_day())
+        paired = evaluate_pair(services, strategy, new, champion, as_of=trained_as_of(new) or services.feature_day())
     except UNSCORED as exc:
         test = Untestable(words=str(exc))
     else:
-        findings = meeting.findings
-        test = Untestable(words=str(meeting.unusable)) if meeting.common is None else _test(strategy, meeting.common)
+        findings = paired.findings
+        test = Untestable(words=str(paired.unusable)) if paired.common is None else _test(strategy, paired.common)
     return VersionComparison(
         champion=old,
         challenger=new,
         test=test if isinstance(test, PairedTest) else None,
-        words=in_words(test, champion) if isinstance(test, PairedTest) else f"they cannot be tested: {test.words}",
+        words=paired_test_in_words(test, champion)
+        if isinstance(test, PairedTest)
+        else f"they cannot be tested: {test.words}",
         findings=findings,
     )
 

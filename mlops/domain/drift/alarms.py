@@ -75,11 +75,11 @@ class FeatureJumps:
     """Jumps of each feature at the check, ranked among all features' jumps of earlier weeks."""
 
     alpha: float
-    """At most this share of weeks without a broken feed has an alarm."""
+    """Largest share of weeks without a broken feed that have an alarm."""
     sizes: Mapping[str, float] = field(default_factory=dict)
-    """In what is usual for the feature; infinite where it never moved before"""
+    """Jump over what is usual for the feature; infinite where it never moved before"""
     p_values: Mapping[str, float] = field(default_factory=dict)
-    """For all features and five daily checks together"""
+    """P-value for all features and five daily checks together"""
     critical: float | None = None
     """The size above which p is at most alpha"""
     n_weeks: int = 0
@@ -211,7 +211,7 @@ class CorrelationChange:
 
     alpha: float
     p_value: float | None = None
-    """For all pairs together"""
+    """P-value for all pairs together"""
     size: float | None = None
     critical: float | None = None
     """The size above which p is at most alpha"""

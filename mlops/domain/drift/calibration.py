@@ -97,7 +97,7 @@ class Calibration:
     """Each feature's distance at the check"""
     placements: Placements | None
     missing: str | None
-    """What a verdict lacks, in words."""
+    """Reason why there is no rank."""
     jumps: FeatureJumps = field(default_factory=partial(FeatureJumps, alpha=0.0, missing="nothing was looked at"))
     """Whether single features' feeds have broken: no part of the verdict."""
     correlations: CorrelationChange = field(

@@ -73,7 +73,7 @@ class Description:
     minimum: float | None
     maximum: float | None
     quantiles: tuple[float, ...]
-    """At QUANTILES, linear interpolation; empty where there is no finite value."""
+    """Values at QUANTILES, linear interpolation; empty where there is no finite value."""
 
     @property
     def is_constant(self) -> bool:
@@ -174,7 +174,7 @@ def _quantiles(finite: Floats) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class DataFinding:
     """A fact about the data that a person should know."""
 
     code: Code
@@ -184,12 +184,12 @@ class Finding:
     """The feature counts as drifted for it, whatever its statistics say."""
 
 
-def numeric_findings(name: str, reference: Description, current: Description, *, alpha: float) -> list[Finding]:
+def numeric_findings(name: str, reference: Description, current: Description, *, alpha: float) -> list[DataFinding]:
     """Findings of one numeric feature. `alpha`: level of the test of the missing share."""
-    found: list[Finding] = []
+    found: list[DataFinding] = []
 
     def note(code: Code, message: str, *, is_drift: bool = False) -> None:
-        found.append(Finding(code=code, column=name, message=message, is_drift=is_drift))
+        found.append(DataFinding(code=code, column=name, message=message, is_drift=is_drift))
 
     for window, description in (("reference", reference), ("current", current)):
         if description.n_infinite:
@@ -209,7 +209,7 @@ def numeric_findings(name: str, reference: Description, current: Description, *,
     return found
 
 
-def is_without_information(findings: Iterable[Finding]) -> bool:
+def is_without_information(findings: Iterable[DataFinding]) -> bool:
     """Whether a feature's findings say that it holds one value, or none, in both windows, as often in each: it cannot
     drift, so that counting it would only dilute the share of those that did.
     """
@@ -219,36 +219,36 @@ def is_without_information(findings: Iterable[Finding]) -> bool:
 
 def category_findings(
     name: str, reference: Counter[str | None], current: Counter[str | None], *, unseen: tuple[str, ...], alpha: float
-) -> list[Finding]:
+) -> list[DataFinding]:
     """Findings of one categorical feature, from rows per category: missing values, and categories that are new."""
     found = missing_findings(name, reference[None], reference.total(), current[None], current.total(), alpha=alpha)
     kinds = (reference.keys() | current.keys()) - {None}
     if len(kinds) == 1 and kinds <= reference.keys() and kinds <= current.keys():
         message = f"{name}: constant at {next(iter(kinds))} in both windows"
-        found.append(Finding(code="constant_reference", column=name, message=message, is_drift=False))
+        found.append(DataFinding(code="constant_reference", column=name, message=message, is_drift=False))
     if unseen:
         shown = ", ".join(unseen[:5]) + (" …" if len(unseen) > 5 else "")
         message = f"{name}: not in the reference: {shown}"
-        found.append(Finding(code="unseen_categories", column=name, message=message, is_drift=False))
+        found.append(DataFinding(code="unseen_categories", column=name, message=message, is_drift=False))
     return found
 
 
 def missing_findings(
     name: str, n_missing_reference: int, n_reference: int, n_missing_current: int, n_current: int, *, alpha: float
-) -> list[Finding]:
+) -> list[DataFinding]:
     """Findings on a feature's missing values: there is no value at all, or their share has changed."""
     empty_reference, empty_current = n_missing_reference == n_reference, n_missing_current == n_current
     if empty_reference or empty_current:
         both = empty_reference and empty_current
         where = "both windows" if both else "the reference window" if empty_reference else "the current window"
         message = f"{name}: no value at all in {where}"
-        return [Finding(code="all_missing", column=name, message=message, is_drift=not both)]
+        return [DataFinding(code="all_missing", column=name, message=message, is_drift=not both)]
     p = missing_share_test(n_missing_reference, n_reference, n_missing_current, n_current)
     if p >= alpha:
         return []
     before, now = n_missing_reference / n_reference, n_missing_current / n_current
     message = f"{name}: {before:.1%} of the rows have no value in the reference, {now:.1%} now (p {p:.2g})"
-    return [Finding(code="missing_share_changed", column=name, message=message, is_drift=False)]
+    return [DataFinding(code="missing_share_changed", column=name, message=message, is_drift=False)]
 
 
 def missing_share_test(n_missing_reference: int, n_reference: int, n_missing_current: int, n_current: int) -> float:

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from mlops.domain.drift.alarms import CorrelationChange, FeatureJumps
 from mlops.domain.drift.calibration import Calibration, calibrate, each, shared_out
 from mlops.domain.drift.categorical import compare_counts
-from mlops.domain.drift.data_quality import Finding, category_findings, is_without_information
+from mlops.domain.drift.data_quality import DataFinding, category_findings, is_without_information
 from mlops.domain.drift.distributions import category_distribution
 from mlops.domain.drift.numeric import Compared, compare_block, sample_block
 from mlops.domain.drift.ordered import blocks, ordered_table
@@ -49,7 +49,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
     calibration: Calibration | None = None,
     weights: Weights | None = None,
     used: ReferenceUsed = TRAILING,
-    findings: Sequence[Finding] = (),
+    findings: Sequence[DataFinding] = (),
 ) -> DriftReport:
     """Check two windows and report. NaN never reads "no drift": a statistic that is undefined is a finding.
 
@@ -104,7 +104,7 @@ def detect_drift(  # noqa: PLR0913 -- what a report states of its check, each by
 
 def conclude(  # noqa: PLR0913 -- what a report states of its check, each by keyword
     compared: Mapping[str, Compared],
-    findings: list[Finding],
+    findings: list[DataFinding],
     calibration: Calibration,
     policy: DriftPolicy,
     *,
@@ -228,18 +228,18 @@ def kinds_of(frame: FeatureFrame) -> dict[str, str]:
     return {**dict.fromkeys(frame.numbers, "number"), **dict.fromkeys(frame.categories, "category")}
 
 
-def schema_findings(before: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]:
+def schema_findings(before: Mapping[str, str], now: Mapping[str, str]) -> list[DataFinding]:
     """Findings on features that vanished, are new, or changed their kind; both by name and kind."""
     found = [
-        Finding(code="vanished_column", column=name, message=f"{name}: gone since the reference", is_drift=False)
+        DataFinding(code="vanished_column", column=name, message=f"{name}: gone since the reference", is_drift=False)
         for name in sorted(before.keys() - now)
     ]
     found += [
-        Finding(code="new_column", column=name, message=f"{name}: not in the reference", is_drift=False)
+        DataFinding(code="new_column", column=name, message=f"{name}: not in the reference", is_drift=False)
         for name in sorted(now.keys() - before)
     ]
     found += [
-        Finding(
+        DataFinding(
             code="kind_changed",
             column=name,
             message=f"{name}: text in one window, numbers in the other",
@@ -251,18 +251,18 @@ def schema_findings(before: Mapping[str, str], now: Mapping[str, str]) -> list[F
     return found
 
 
-def duplicate_findings(frame: FeatureFrame, window: str) -> list[Finding]:
+def duplicate_findings(frame: FeatureFrame, window: str) -> list[DataFinding]:
     """Findings on rows that repeat a ticker and date."""
     if not frame.n_duplicate_rows:
         return []
     message = f"{frame.n_duplicate_rows} rows of the {window} window repeat a ticker and date"
-    return [Finding(code="duplicate_rows", column=None, message=message, is_drift=False)]
+    return [DataFinding(code="duplicate_rows", column=None, message=message, is_drift=False)]
 
 
-def jump_findings(jumps: FeatureJumps) -> list[Finding]:
+def jump_findings(jumps: FeatureJumps) -> list[DataFinding]:
     """Findings on features that jumped as none of them did in an earlier week: their feeds have probably broken."""
     return [
-        Finding(
+        DataFinding(
             code="feature_jumped",
             column=name,
             message=f"{name}: {_jump_words(jumps.sizes[name])} (p {jumps.p_values[name]:.2g} over all features in "
@@ -273,7 +273,7 @@ def jump_findings(jumps: FeatureJumps) -> list[Finding]:
     ]
 
 
-def correlation_findings(change: CorrelationChange) -> list[Finding]:
+def correlation_findings(change: CorrelationChange) -> list[DataFinding]:
     """Finding on a pair of features whose correlation changed as none did earlier."""
     if not change.is_alarm or change.pair is None:
         return []
@@ -282,16 +282,16 @@ def correlation_findings(change: CorrelationChange) -> list[Finding]:
         f"{one} and {other}: correlated {change.before:.2f} before and {change.now:.2f} in the newest 20 dates "
         f"(p {change.p_value:.2g} over all pairs at {change.n_placements} earlier placements)"
     )
-    return [Finding(code="correlation_changed", column=None, message=message, is_drift=False)]
+    return [DataFinding(code="correlation_changed", column=None, message=message, is_drift=False)]
 
 
 def _jump_words(size: float) -> str:
     return f"jumped by {size:.1f} times its usual most" if math.isfinite(size) else "moved for the first time"
 
 
-def staleness_findings(current: FeatureFrame, as_of: date) -> list[Finding]:
+def staleness_findings(current: FeatureFrame, as_of: date) -> list[DataFinding]:
     """Finding on a newest row that is older than a long weekend."""
     if current.newest_date is None or as_of - current.newest_date <= _LONGEST_PAUSE:
         return []
     message = f"the newest row is of {current.newest_date}, {(as_of - current.newest_date).days} days before {as_of}"
-    return [Finding(code="stale", column=None, message=message, is_drift=False)]
+    return [DataFinding(code="stale", column=None, message=message, is_drift=False)]

@@ -63,7 +63,7 @@ class CategoryDistribution:
     counts: tuple[tuple[str, int, int], ...]
     """Name, reference, current; the largest share in either window first"""
     other: tuple[int, int]
-    """Of all categories that are not named"""
+    """Rows of all categories that are not named"""
     missing: tuple[int, int]
 
     def to_json(self) -> dict[str, Any]:

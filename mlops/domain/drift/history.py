@@ -18,12 +18,12 @@ class CheckRecord:
 
     as_of: date | None
     verdict: str | None
-    """Of the rule that was in force: `drifted`, `stable` or `insufficient`"""
+    """Verdict of the rule that was in force: `drifted`, `stable` or `insufficient`"""
     rule: str | None
     raw_verdict: str | None
     calibrated_verdict: str | None
     share: float | None
-    """Of the features, drifted by PSI"""
+    """Share of the features that drifted by PSI"""
     p_value: float | None
     statistic: float | None
     critical: float | None
@@ -42,13 +42,13 @@ class FeaturePoint:
     psi: float | None
     ks_statistic: float | None
     wasserstein: float | None
-    """In standard deviations of the reference"""
+    """W1 in standard deviations of the reference"""
     distance: float | None
     """The feature's part of the calibrated statistic"""
     missing_share: float | None
-    """Of the current window"""
+    """Share of missing values of the current window"""
     drifted: bool | None
-    """By PSI"""
+    """Whether it drifted by PSI"""
 
 
 def check_record(document: Mapping[str, Any]) -> CheckRecord:

@@ -142,12 +142,12 @@ def _counts(points: Floats, large: Floats) -> tuple[Counts, Counts]:
     for row, values, out in zip(points, large, upto, strict=True):
         out[:] = values.searchsorted(row, side="right")
     # Where the large sample does not hold the point, as many values are before it as up to it.
-    held = np.take_along_axis(large, np.maximum(upto - 1, 0), axis=1) == points
-    if not held.any():
+    occurs = np.take_along_axis(large, np.maximum(upto - 1, 0), axis=1) == points
+    if not occurs.any():
         return upto, upto
     before = upto.copy()
-    for i in np.flatnonzero(held.any(axis=1)):
-        before[i, held[i]] = large[i].searchsorted(points[i, held[i]], side="left")
+    for i in np.flatnonzero(occurs.any(axis=1)):
+        before[i, occurs[i]] = large[i].searchsorted(points[i, occurs[i]], side="left")
     return upto, before
 
 

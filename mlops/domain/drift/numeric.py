@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlops.domain.drift.data_quality import Description, Finding, describe_block, numeric_findings
+from mlops.domain.drift.data_quality import DataFinding, Description, describe_block, numeric_findings
 from mlops.domain.drift.distributions import number_distributions
 from mlops.domain.drift.ks import effective_size, ks_p_values, ks_statistics
 from mlops.domain.drift.ordered import Floats, OrderedBlock
@@ -27,7 +27,7 @@ from mlops.domain.drift.report import FeatureReport
 from mlops.domain.errors import UnusableFeatures
 from mlops.domain.policies import DriftPolicy
 
-Compared = tuple[FeatureReport, list[Finding]]
+Compared = tuple[FeatureReport, list[DataFinding]]
 Integers = npt.NDArray[np.int64]
 
 #: Values of a long smaller sample whose share of the integral is taken at once.
@@ -47,9 +47,9 @@ class ReferenceBlock:
     ordered: OrderedBlock
     descriptions: Sequence[Description]
     n_values: Sequence[int]
-    """That are behind each row; infinities too, missing ones not"""
+    """Values that are behind each row; infinities too, missing ones not"""
     bins: Sequence[Bins]
-    """Of PSI; for no feature where there is no value"""
+    """Bins of PSI; for no feature where there is no value"""
     counts: Sequence[Counts]
 
 

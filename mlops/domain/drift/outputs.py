@@ -42,7 +42,7 @@ class PredictionReport:
     """Share of rows that the model calls positive"""
     positive_current: float
     statistics: FeatureReport
-    """Of the probability of the positive class"""
+    """Statistics of the probability of the positive class"""
 
 
 def model_matrix(frame: FeatureFrame, features: tuple[str, ...]) -> npt.NDArray[np.float32]:

@@ -14,10 +14,10 @@ from mlops.domain.drift.verdict import difference
 if TYPE_CHECKING:
     from mlops.domain.drift.alarms import CorrelationChange, FeatureJumps
     from mlops.domain.drift.calibration import Calibration
-    from mlops.domain.drift.data_quality import Finding
+    from mlops.domain.drift.data_quality import DataFinding
     from mlops.domain.drift.distributions import Distribution
     from mlops.domain.drift.outputs import PredictionReport, TargetReport
-    from mlops.domain.drift.verdict import Decision, Verdict
+    from mlops.domain.drift.verdict import RuleDecision, Verdict
     from mlops.domain.policies import DriftPolicy, Reference
     from mlops.domain.ports import Window
 
@@ -36,11 +36,11 @@ class FeatureReport:
     reference: Description | None
     current: Description | None
     wasserstein: float | None = None
-    """Of the finite values, in standard deviations of the reference; None for a category or a constant reference."""
+    """W1 of the finite values, in standard deviations of the reference; None for a category or a constant one."""
     jensen_shannon: float | None = None
-    """Of the PSI's bins, 0 to 1."""
+    """Distance over the PSI's bins, 0 to 1."""
     distribution: Distribution | None = None
-    """What the report's page draws; None where a window holds no value."""
+    """Distribution that the report's page draws; None where a window holds no value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class ReferenceUsed:
     """The reference that the current window was compared with."""
 
     choice: Reference = "trailing"
-    """Of the policy"""
+    """Choice of the policy"""
     used: Reference = "trailing"
     """Another than the choice where that could not be had; a finding says why."""
     windows: tuple[Window, ...] = ()
@@ -58,7 +58,7 @@ class ReferenceUsed:
     """Whose training profile it is"""
     profile_sha256: str | None = None
     schema_hash: str | None = None
-    """Of the profile's features and kinds"""
+    """Hash of the profile's features and kinds"""
     gap_dates: int | None = None
     """Dates between the reference and the current window"""
     ks_grid: int | None = None
@@ -104,18 +104,18 @@ class DriftReport:
     n_current: int
     policy: DriftPolicy
     features: dict[str, FeatureReport]
-    findings: tuple[Finding, ...]
-    decision: Decision
-    """Of the rule in force"""
-    raw: Decision
-    """Of the documented rule"""
-    calibrated: Decision
+    findings: tuple[DataFinding, ...]
+    decision: RuleDecision
+    """Decision of the rule in force"""
+    raw: RuleDecision
+    """Decision of the documented rule"""
+    calibrated: RuleDecision
     calibration: Calibration
     reference: ReferenceUsed = TRAILING
     n_current_dates: int | None = None
     n_current_names: int | None = None
     stretched_from_days: int | None = None
-    """What the policy asked for, where the current window had too few rows and was made longer"""
+    """Days that the policy asked for, where the current window had too few rows and was made longer"""
 
     @property
     def verdict(self) -> Verdict:
@@ -283,7 +283,7 @@ def _compared(statistics: FeatureReport) -> dict[str, Any]:
     }
 
 
-def _decided(decision: Decision) -> dict[str, str]:
+def _decided(decision: RuleDecision) -> dict[str, str]:
     return {"verdict": decision.verdict, "reason": decision.reason}
 
 

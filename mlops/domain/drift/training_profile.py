@@ -90,7 +90,7 @@ class DriftProfile:
 
     strategy: str
     as_of: date
-    """Of the training: nothing later is in it"""
+    """Date of the training: nothing later is in it"""
     trained: Window
     n_rows: int
     """Of the trained dates"""
@@ -284,9 +284,9 @@ def write_profile(profile: DriftProfile) -> bytes:
 
 def read_profile(content: bytes, *, expected_sha256: str | None = None) -> DriftProfile:
     """Read a profile. Raises UnusableProfile: another digest, torn, or of another version of the format."""
-    if expected_sha256 is not None and digest_of(content) != expected_sha256:
+    if expected_sha256 is not None and profile_digest(content) != expected_sha256:
         raise UnusableProfile(
-            f"the drift profile has digest {digest_of(content)[:12]}…, logged was {expected_sha256[:12]}…; "
+            f"the drift profile has digest {profile_digest(content)[:12]}…, logged was {expected_sha256[:12]}…; "
             f"it was changed after it was logged and is not used"
         )
     try:
@@ -304,7 +304,7 @@ def read_profile(content: bytes, *, expected_sha256: str | None = None) -> Drift
         raise UnusableProfile(message) from exc
 
 
-def digest_of(content: bytes) -> str:
+def profile_digest(content: bytes) -> str:
     """SHA-256 of the content in hex."""
     return hashlib.sha256(content).hexdigest()
 

@@ -30,24 +30,24 @@ class FeatureVerdict:
     drifted_ks: bool
     drifted_psi: bool
     weight: float = 1.0
-    """How much it counts in the share of the calibrated rule."""
+    """Weight in the share of the calibrated rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class RuleDecision:
     """The verdict of a check with its reason."""
 
     verdict: Verdict
     share: float
-    """Of the features by PSI, each counted alike or with its weight."""
+    """Share of the features that drifted by PSI, each counted alike or with its weight."""
     reason: str
     share_of: str = "of the features"
-    """What `share` is a share of, in words."""
+    """Description of what `share` is a share of."""
 
 
 def raw_verdict(
     features: list[FeatureVerdict], *, alert_share: float, n_current: int, min_current_rows: int
-) -> Decision:
+) -> RuleDecision:
     """The documented rule, where every feature counts alike; `insufficient` where the current window is too small to
     say anything.
     """
@@ -57,7 +57,7 @@ def raw_verdict(
 
 def weighted_verdict(
     features: list[FeatureVerdict], *, alert_share: float, n_current: int, min_current_rows: int
-) -> Decision:
+) -> RuleDecision:
     """Apply the documented rule with each feature's weight; where all weights are 0, features count alike."""
     if not any(feature.weight > 0 for feature in features):
         features = [replace(feature, weight=1.0) for feature in features]
@@ -67,7 +67,7 @@ def weighted_verdict(
     is_weighted = any(feature.weight != features[0].weight for feature in features)
     share_of = "of the champion's importance" if is_weighted else "of the features"
     if n_current < min_current_rows:
-        return Decision(
+        return RuleDecision(
             verdict="insufficient",
             share=share,
             reason=f"the current window has {n_current} rows; a verdict needs {min_current_rows}, and no window up to "
@@ -77,7 +77,7 @@ def weighted_verdict(
         )
     at_or_above = share >= alert_share
     counted = f"{share:.0%} {share_of}" if is_weighted else f"{share:.0%}"
-    return Decision(
+    return RuleDecision(
         verdict="drifted" if at_or_above else "stable",
         share=share,
         reason=f"{n_drifted} of {len(features)} features ({counted}) moved by PSI; "
@@ -86,7 +86,7 @@ def weighted_verdict(
     )
 
 
-def calibrated_verdict(counted: Decision, calibration: Calibration, *, alert_share: float) -> Decision:
+def calibrated_verdict(counted: RuleDecision, calibration: Calibration, *, alert_share: float) -> RuleDecision:
     """`drifted` where the share reaches its threshold and the shift is extreme at alpha; both are needed.
 
     `counted`: by the share alone, weighted or not.
@@ -109,7 +109,7 @@ def calibrated_verdict(counted: Decision, calibration: Calibration, *, alert_sha
     return replace(counted, verdict="stable", reason=reason)
 
 
-def difference(raw: Decision, calibrated: Decision) -> str | None:
+def difference(raw: RuleDecision, calibrated: RuleDecision) -> str | None:
     """Explain why the two rules differ; None where they agree."""
     if raw.verdict == calibrated.verdict:
         return None

@@ -60,13 +60,13 @@ class Decided(Generic[Check]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay(Generic[Check]):
+class PolicyReplay(Generic[Check]):
     """Results of earlier checks under one policy."""
 
     decided: tuple[Decided[Check], ...]
-    """In the order of the checks"""
+    """Decisions in the order of the checks"""
     counts: Counter[str] = field(default_factory=Counter)
-    """By verdict"""
+    """Number of checks by verdict"""
     n_retrainings: int = 0
 
 
@@ -93,7 +93,7 @@ def _lacked_for_its_alpha_alone(check: CheckFigures, alpha: float) -> bool:
     return least_placements(alpha) <= check.n_placements < least_placements(check.alpha)
 
 
-def replay(checks: Sequence[Check], policy: DriftPolicy) -> Replay[Check]:
+def replay_checks(checks: Sequence[Check], policy: DriftPolicy) -> PolicyReplay[Check]:
     """Decide every check again under the policy. checks : oldest first
 
     Of several checks of one day the newest counts towards persistence, as in the drift stage.
@@ -111,7 +111,7 @@ def replay(checks: Sequence[Check], policy: DriftPolicy) -> Replay[Check]:
             by_day[check.as_of] = verdict
             last_retrained = check.as_of if retrains else last_retrained
         decided.append(Decided(check=check, verdict=verdict, retrains=retrains))
-    return Replay(
+    return PolicyReplay(
         decided=tuple(decided),
         counts=Counter(one.verdict for one in decided if one.verdict is not None),
         n_retrainings=sum(one.retrains for one in decided),

@@ -81,8 +81,8 @@ def influence(metric: str, parts: Parts) -> npt.NDArray[np.float64]:
         wins, positive, negative = parts["wins"], parts["positive"], parts["negative"]
         area = wins.sum() / (positive.sum() * negative.sum())
         own = wins.sum(axis=1) / negative.sum() - area * positive
-        met = wins.sum(axis=0) / positive.sum() - area * negative
-        return np.asarray(own / positive.sum() + met / negative.sum())
+        others = wins.sum(axis=0) / positive.sum() - area * negative
+        return np.asarray(own / positive.sum() + others / negative.sum())
     if metric == "sharpe":
         r = parts["returns"]
         deviation = float(r.std())
@@ -150,9 +150,9 @@ def _position_returns(rows: ScoredRows, of_day: npt.NDArray[np.intp], n_days: in
     if rows.target_return is None:
         message = "sharpe needs target_return"
         raise KeyError(message)
-    held = (rows.probability >= THRESHOLD) & np.isfinite(rows.target_return)
-    earned = _sum(np.where(held, rows.target_return, 0.0), of_day, n_days)
-    return {"returns": _on_grid(earned / np.maximum(1.0, _sum(held, of_day, n_days)), _RETURN_GRID)}
+    called = (rows.probability >= THRESHOLD) & np.isfinite(rows.target_return)
+    earned = _sum(np.where(called, rows.target_return, 0.0), of_day, n_days)
+    return {"returns": _on_grid(earned / np.maximum(1.0, _sum(called, of_day, n_days)), _RETURN_GRID)}
 
 
 def _sharpe(returns: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], annual: float) -> Floats:

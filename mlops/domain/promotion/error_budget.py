@@ -60,7 +60,7 @@ class Allowance:
     gates: float
     """The part of the champion's gates; 0 where none can be tested."""
     spends: float
-    """What counts against the year: nothing for a look that was paid for already."""
+    """Level that counts against the year: nothing for a look that was paid for already."""
     paid_by: str | None = None
     """The version whose look it is as well."""
 

@@ -48,7 +48,7 @@ class CommonDates:
     n_dates: int
     n_rows: int
     data_fingerprint: str
-    """Of the challenger's features, labels and dates of these rows."""
+    """Fingerprint of the challenger's features, labels and dates of these rows."""
     champion_data_fingerprint: str
     is_enough: bool
     """Whether the champion can be held to its gates on them: at least two label horizons."""
@@ -56,14 +56,14 @@ class CommonDates:
     """Metrics on these dates."""
     champion: Mapping[str, float]
     parts_challenger: Parts | None
-    """What each date contributes to the main metric; None where it has no parts here (`why_no_parts`)."""
+    """Contribution of each date to the main metric; None where it has no parts here (`why_no_parts`)."""
     parts_champion: Parts | None
     why_no_parts: str | None = None
     predictions_challenger: str | None = None
     """SHA-256 of the challenger's probabilities of these rows."""
     predictions_champion: str | None = None
     gate_parts: Mapping[str, Parts] = field(default_factory=dict)
-    """What each date contributes to the gates that the champion misses, as far as they have parts."""
+    """Contribution of each date to the gates that the champion misses, as far as they have parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,10 @@ class Facts:
     """Date of the decision: the challenger's own."""
     version: str
     metrics: Mapping[str, float]
-    """Of the challenger, as its training logged them."""
+    """Metrics of the challenger, as its training logged them."""
     model_sha256: str | None
     data_fingerprint: str | None
-    """Of the challenger's training."""
+    """Fingerprint of the rows of the challenger's training."""
     holdout: tuple[str | None, str | None]
     champion: Mapping[str, Any]
     """version (None where there is none), seq, model_sha256, trained_as_of, age_days, unusable."""
@@ -86,7 +86,7 @@ class Facts:
     horizon_dates: int
     seed: int
     tuning_trials: int
-    """Of this training; 0 where it was not tuned."""
+    """Number of trials of this training; 0 where it was not tuned."""
     earlier_challengers: tuple[Mapping[str, Any], ...]
     """Decisions about challengers of this champion within the look-back, oldest first: version, model_sha256, rows and
     predictions (digests), level, metric and margin of the test, and the gates that the champion missed. Layout 2 has
@@ -98,13 +98,13 @@ class Facts:
     verdict: tuple[str, str] | None = None
     """Decision and reason that need no gates: it is the champion, it is older than it, it cannot be compared."""
     suspicions: tuple[Finding, ...] = ()
-    """What was too good to be true; the policy names those that are accepted."""
+    """Findings that are too good to be true; the policy names those that are accepted."""
     findings: tuple[str, ...] = ()
-    """What a person should know beside the reasons."""
+    """Facts that a person should know beside the reasons."""
     stops: tuple[str, ...] = ()
     """Why nothing of the strategy is promoted now: what is wrong with the registry."""
     override: Mapping[str, str] | None = None
-    """actor and reason of a person who wants the version in Production whatever it fails; None: it is judged."""
+    """actor and reason of a person who wants the version in Production whatever it fails; None: nobody does."""
     error_spent: float = 0.0
     """Levels that the strategy's decisions of the 365 days before have spent."""
 
@@ -180,7 +180,7 @@ class Replay:
     """A decision made again from its evidence."""
 
     digest: str
-    """Of what came out now."""
+    """Digest of the decision that was made again."""
     agrees: bool
     words: str
 

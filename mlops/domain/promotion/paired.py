@@ -51,19 +51,19 @@ class PairedTest:
     margin: float
     better_in_blocks: float
     better_by_date: float
-    """As if dates were independent. Overlap can only make the answer less sure, so the smaller one counts: the
-    spread of few blocks may come out too small by chance."""
+    """Probability as if dates were independent. Overlap can only make the answer less sure, so the smaller one counts:
+    the spread of few blocks may come out too small by chance."""
     probability_better: float
-    """That the challenger is better by at least the margin: the smaller of the two."""
+    """Probability that the challenger is better by at least the margin: the smaller of the two."""
     probability_worse: float
-    """That the champion is, likewise."""
+    """Probability that the champion is better by at least the margin."""
     looks: int
     deflated_better: float
     deflated_worse: float
     confidence: float
     verdict: Verdict
     p_value: float | None = None
-    """Of not being better by the margin: Student's t in blocks or the normal over single dates, the larger."""
+    """P-value of not being better by the margin: Student's t in blocks or the normal by dates, the larger."""
     level: float | None = None
     """Largest p-value that promotes (`mlops.domain.promotion.error_budget`); None: the probability alone is asked."""
 
@@ -182,7 +182,7 @@ def missing_p_value(
     return _p_value(sign * (value - required), deviation(block) * missed, deviation(1.0), blocks=n / block)
 
 
-def in_words(test: PairedTest, champion_version: str) -> str:
+def paired_test_in_words(test: PairedTest, champion_version: str) -> str:
     """Describe the test in a sentence."""
     is_worse = test.verdict == "keep"
     after, plain = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from mlops.domain.promotion.gates import GateResult, apply_floor, apply_gates
-from mlops.domain.promotion.paired import PairedTest, Untestable, in_words
+from mlops.domain.promotion.paired import PairedTest, Untestable, paired_test_in_words
 
 if TYPE_CHECKING:
     from mlops.domain.policies import PromotionPolicy
@@ -28,7 +28,7 @@ class MissedGate:
 
     metric: str
     p_value: float
-    """Of so bad a value where it meets the bar."""
+    """P-value of so bad a value from a model that meets the bar."""
     level: float
     """Largest p-value that counts as missed (`mlops.domain.promotion.error_budget`)."""
     looks: int
@@ -56,11 +56,11 @@ class Incumbent:
     unusable: str | None = None
     """Why it cannot be scored: its features are gone, its file is damaged; it could not be served either."""
     metrics: Mapping[str, float] | None = None
-    """On the common dates; None where it was not scored, or these dates are too few to judge by."""
+    """Metrics on the common dates; None where it was not scored, or these dates are too few."""
     challenger_metrics: Mapping[str, float] | None = None
     """The challenger's on the same dates."""
     age_days: int | None = None
-    """From the date as of which it was trained to the one of this decision; None where that is not known."""
+    """Days from the date as of which it was trained to the one of this decision; None where that is not known."""
     test: PairedTest | Untestable | None = None
     missed: tuple[MissedGate, ...] | None = None
     """Evidence of each gate that it misses; None in decisions of earlier versions, where the miss itself was enough."""
@@ -131,7 +131,7 @@ def _against(
     if incumbent is None:
         return "promote", ()
     test = incumbent.test
-    shown = (in_words(test, incumbent.version),) if isinstance(test, PairedTest) else ()
+    shown = (paired_test_in_words(test, incumbent.version),) if isinstance(test, PairedTest) else ()
     without_a_win = _gives_way(policy, incumbent, theirs)
     if without_a_win is not None:
         return "promote", (without_a_win, *shown)

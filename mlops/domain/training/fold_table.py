@@ -24,7 +24,7 @@ class FoldScore:
     n_test: int
     accuracy: float | None = None
     majority_accuracy: float | None = None
-    """Of the class that is more frequent among the tested rows."""
+    """Accuracy of always naming the class that is more frequent among the tested rows."""
     roc_auc: float | None = None
     log_loss: float | None = None
     note: str = ""

@@ -37,7 +37,7 @@ class FeatureImportance:
     weight: int
     """Number of its splits."""
     share: float
-    """Its part of the total loss reduction; all features sum to 1, or to 0 for a model without splits."""
+    """Share of the total loss reduction; all features sum to 1, or to 0 for a model without splits."""
 
 
 def feature_importance(model: xgb.XGBClassifier, features: Sequence[str]) -> list[FeatureImportance]:

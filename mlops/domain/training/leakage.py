@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Mask = npt.NDArray[np.bool_]
 
 TEST_SHARE = 0.2
-"""The documented share of rows that the recipe judges on."""
+"""The documented share of rows that the recipe tests on."""
 NAIVE_GATE = 0.70
 """The documented gate, which the recipe's accuracy is held against."""
 MAX_ROWS = 10_000
@@ -50,16 +50,16 @@ class RandomSplit:
     """Three scores with the same parameters. AUC is None where only one class was scored."""
 
     accuracy: float
-    """Of the recipe's model on its own random fifth."""
+    """Accuracy of the recipe's model on its own random fifth."""
     roc_auc: float | None
     later_accuracy: float
-    """Of the same model on the honest held-out dates, which came after all it was trained on."""
+    """Accuracy of that model on the honest held-out dates, which came after all it was trained on."""
     later_roc_auc: float | None
     honest_accuracy: float
-    """Of the version, trained on all of those rows, on the same dates."""
+    """Accuracy of the version, trained on all of those rows, on the same dates."""
     honest_roc_auc: float | None
     majority_accuracy: float
-    """Of always naming the class that is more frequent on the held-out dates."""
+    """Accuracy of always naming the class that is more frequent on the held-out dates."""
 
     @property
     def gap(self) -> float:
@@ -68,15 +68,15 @@ class RandomSplit:
 
     def words(self, *, bound: float) -> str:
         """Describe the gap in a sentence."""
-        held = f"{self.later_accuracy:.3f} is left on the dates that came next"
+        left = f"{self.later_accuracy:.3f} is left on the dates that came next"
         beside = f"where always naming the more frequent class scores {self.majority_accuracy:.3f}"
         if self.gap >= bound:
             return (
-                f"The random split promises an accuracy of {self.accuracy:.3f}, of which {held}, {beside}: "
+                f"The random split promises an accuracy of {self.accuracy:.3f}, of which {left}, {beside}: "
                 f"{self.gap:+.3f} over the honest split is memory of neighbouring dates, not skill."
             )
         return (
-            f"The random split promises an accuracy of {self.accuracy:.3f}, of which {held}, {beside}: "
+            f"The random split promises an accuracy of {self.accuracy:.3f}, of which {left}, {beside}: "
             f"{self.gap:+.3f} over the honest split, below the {bound:.2f} that is called a leak."
         )
 

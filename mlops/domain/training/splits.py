@@ -126,7 +126,7 @@ class Fold:
     """Rows to train on and later rows to test on; no label of the first reaches into the second."""
 
     number: int
-    """From 1, the oldest first."""
+    """Number of the fold from 1, the oldest first."""
     train: Mask
     """(n,)"""
     test: Mask

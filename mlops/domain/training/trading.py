@@ -80,7 +80,7 @@ class SignalCurve:
     """Wealth of 1 invested by the rule, and in every name at equal weight, over the same periods."""
 
     dates: npt.NDArray[np.datetime64]
-    """(m + 1,) starts of the periods, and the last date judged"""
+    """(m + 1,) starts of the periods, and the last held-out date"""
     signal: npt.NDArray[np.float64]
     """(m + 1,)"""
     everything: npt.NDArray[np.float64]
@@ -176,8 +176,8 @@ def _periods(
     """Return of each period, and of each single position in them."""
     returns, trades = [], [np.empty(0)]
     for day in np.unique(dates)[:: max(1, horizon_dates)]:
-        held = (dates == day) & (probability >= THRESHOLD)
-        earned = np.asarray(target_return[held], dtype=np.float64)
+        called = (dates == day) & (probability >= THRESHOLD)
+        earned = np.asarray(target_return[called], dtype=np.float64)
         returns.append(float(earned.mean()) if len(earned) else 0.0)
         trades.append(earned)
     return np.asarray(returns, dtype=np.float64), np.concatenate(trades)

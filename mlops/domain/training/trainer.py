@@ -268,9 +268,9 @@ def binned(
     matrix, validation = make(data.x, data.y), data.validation
     if validation is None:
         return matrix, []
-    held = make(validation.x, validation.y, matrix)
-    held.set_weight(np.where(validation.y == 1, np.float32(validation.positive_weight), np.float32(1)))
-    return matrix, [(held, "validation")]
+    evaluated = make(validation.x, validation.y, matrix)
+    evaluated.set_weight(np.where(validation.y == 1, np.float32(validation.positive_weight), np.float32(1)))
+    return matrix, [(evaluated, "validation")]
 
 
 def refuse_unlearnable(data: TrainingData) -> None:

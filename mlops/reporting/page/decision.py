@@ -13,7 +13,7 @@ ALPHAS = (0.01, 0.05, 0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """What one rule says at one alert share."""
+    """Result of one rule at one alert share."""
 
     verdict: str
     is_in_force: bool

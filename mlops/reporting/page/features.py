@@ -17,7 +17,7 @@ _FEW = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Movement:
-    """How far each quantile has moved."""
+    """Movement of each quantile."""
 
     outline: str
     zero: float
@@ -57,12 +57,12 @@ class FeatureView:
     ks: float | None
     p: float | None
     drifted: bool
-    """By PSI, or by what was found in its data"""
+    """Whether it drifted by PSI, or by a finding on its data"""
     drifted_ks: bool
     wasserstein: float | None
     jensen_shannon: float | None
     distance: float | None
-    """Its part in the calibrated statistic, in spreads"""
+    """Distance that enters the calibrated statistic, in spreads"""
     missing_reference: float | None
     missing_current: float | None
     reference: Mapping[str, Any]
@@ -72,7 +72,7 @@ class FeatureView:
 
     @property
     def in_words(self) -> str:
-        """What the picture shows, for those who do not see it, and beside it for those who do."""
+        """Describe the picture, for those who do not see it, and beside it for those who do."""
         if self.categories:
             moved = max(self.categories, key=lambda bar: abs(bar.current - bar.reference))
             return f"{moved.name}: {words.percent(moved.reference)} before, {words.percent(moved.current)} now"
@@ -85,7 +85,7 @@ class FeatureView:
 
     @property
     def verdict(self) -> str:
-        """In a word, and another than a check's."""
+        """Verdict on the feature in a word, another than a check's."""
         if self.psi is None:
             return "moved" if self.drifted else "undefined"
         if self.drifted:
@@ -161,7 +161,7 @@ def _picture(shape: Mapping[str, Any] | None, levels: Sequence[float]) -> Number
 
 
 def _shares(counts: Sequence[int], merged: int) -> list[float]:
-    """Of the bins between the two tails, so many taken together, among all values."""
+    """Shares of the bins between the two tails, so many taken together, among all values."""
     total = sum(counts) or 1
     inside = counts[1:-1]
     return [sum(inside[start : start + merged]) / total for start in range(0, len(inside), merged)]

@@ -21,7 +21,7 @@ LEVELS = (0.5, 1.0, 1.5, 2.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One feature at one check."""
+    """PSI of one feature at one check."""
 
     level: int | None
     """0 to 4, by the distance over the critical value; None: the check was not compared with earlier ones"""

@@ -23,22 +23,22 @@ class Scale:
     high: float
 
     def share(self, value: float) -> float:
-        """Where the value lies."""
+        """Place of the value, from 0 to 1."""
         width = self.high - self.low
         if not width > 0 or not math.isfinite(width):
             return 0.5
         return min(1.0, max(0.0, (value - self.low) / width))
 
     def percent(self, value: float) -> str:
-        """For a style: 12.5%."""
+        """Place of the value for a style: 12.5%."""
         return f"{100 * self.share(value):.4g}%"
 
     def x(self, value: float) -> float:
-        """From the left."""
+        """Place of the value from the left."""
         return _tidy(WIDTH * self.share(value))
 
     def y(self, value: float) -> float:
-        """From the top."""
+        """Place of the value from the top."""
         return _tidy(HEIGHT * (1 - self.share(value)))
 
     def ticks(self, about: int = 4) -> list[float]:

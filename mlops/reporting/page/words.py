@@ -15,7 +15,7 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None) -> str:
-    """With its sign: +1.2."""
+    """Format a number with its sign: +1.2."""
     if value is None:
         return NOTHING
     return ("+" if value > 0 else "") + figure(round(value, 2), 3)

@@ -15,7 +15,7 @@ from mlops.domain.drift.placements import MISSING
 from mlops.domain.drift.training_profile import (
     GRID,
     NumberProfile,
-    digest_of,
+    profile_digest,
     quantile_grid,
     read_profile,
     schema_hash,
@@ -76,7 +76,7 @@ def test_a_date_keeps_at_most_48_rows() -> None:
 def test_it_is_the_same_after_a_way_through_a_file() -> None:
     profile = profile_of(columns())
     content = write_profile(profile)
-    again = read_profile(content, expected_sha256=digest_of(content))
+    again = read_profile(content, expected_sha256=profile_digest(content))
     assert (again.strategy, again.as_of, again.trained, again.n_rows, again.bins) == (
         profile.strategy, profile.as_of, profile.trained, profile.n_rows, profile.bins,
     )  # fmt: skip
@@ -95,7 +95,7 @@ def test_it_is_the_same_after_a_way_through_a_file() -> None:
 
 def test_one_changed_byte_is_found() -> None:
     content = bytearray(write_profile(profile_of(columns())))
-    digest = digest_of(bytes(content))
+    digest = profile_digest(bytes(content))
     content[len(content) // 2] ^= 1
     with pytest.raises(UnusableProfile, match="changed after it was logged"):
         read_profile(bytes(content), expected_sha256=digest)

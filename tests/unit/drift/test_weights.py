@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.domain.drift.calibration import Calibration, calibrate
-from mlops.domain.drift.verdict import Decision, FeatureVerdict, calibrated_verdict, raw_verdict, weighted_verdict
+from mlops.domain.drift.verdict import (
+    FeatureVerdict,
+    RuleDecision,
+    calibrated_verdict,
+    raw_verdict,
+    weighted_verdict,
+)
 from mlops.domain.drift.weights import importance_weights, weighted_mean, weights_json
 from mlops.domain.frame import FeatureFrame
 
@@ -47,11 +53,11 @@ def verdicts(*drifted: bool, weights: tuple[float, ...] = ()) -> list[FeatureVer
     ]
 
 
-def raw(features: list[FeatureVerdict]) -> Decision:
+def raw(features: list[FeatureVerdict]) -> RuleDecision:
     return raw_verdict(features, alert_share=0.3, n_current=500, min_current_rows=100)
 
 
-def weighted(features: list[FeatureVerdict]) -> Decision:
+def weighted(features: list[FeatureVerdict]) -> RuleDecision:
     return weighted_verdict(features, alert_share=0.3, n_current=500, min_current_rows=100)
 
 

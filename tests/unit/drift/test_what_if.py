@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.domain.drift.what_if import replay, verdict_under
+from mlops.domain.drift.what_if import replay_checks, verdict_under
 from mlops.domain.policies import DriftPolicy
 from mlops.ledger.check_columns import check_columns
 from tests.unit.drift.test_calibrated_verdict import report
@@ -65,7 +65,7 @@ def test_a_window_with_too_few_rows_stays_insufficient_whatever_the_threshold() 
 
 @pytest.mark.parametrize("lacks", ["share", "raw_verdict"])
 def test_a_check_that_left_too_little_is_counted_nowhere(lacks: str) -> None:
-    found = replay([replace(Figures(), **{lacks: None})], DriftPolicy())
+    found = replay_checks([replace(Figures(), **{lacks: None})], DriftPolicy())
     assert (found.decided[0].verdict, dict(found.counts), found.n_retrainings) == (None, {}, 0)
 
 
@@ -78,16 +78,16 @@ def test_a_p_that_was_not_computed_for_a_small_alpha_is_unknown_for_a_larger_one
 
 
 def test_a_threshold_that_is_reached_is_drift() -> None:
-    found = replay(days(0.29, 0.3, 0.31), DriftPolicy(alert_share=0.3))
+    found = replay_checks(days(0.29, 0.3, 0.31), DriftPolicy(alert_share=0.3))
     assert [one.verdict for one in found.decided] == ["stable", "drifted", "drifted"]
     assert (found.counts["drifted"], found.n_retrainings) == (2, 2)
 
 
 def test_persistence_and_cooldown_hold_retrainings_back_and_no_verdict() -> None:
     checks = days(0.5, 0.1, 0.5, 0.5, 0.5, 0.5)
-    persistent = replay(checks, DriftPolicy(persistence_checks=2, persistence_window=2))
+    persistent = replay_checks(checks, DriftPolicy(persistence_checks=2, persistence_window=2))
     assert [one.retrains for one in persistent.decided] == [False, False, False, True, True, True]
-    cooled = replay(checks, DriftPolicy(cooldown_days=3))
+    cooled = replay_checks(checks, DriftPolicy(cooldown_days=3))
     # day 0 retrains; day 2 is within 3 days; day 3 is not, and holds back 4 and 5
     assert [one.retrains for one in cooled.decided] == [True, False, False, True, False, False]
     assert persistent.counts == cooled.counts == {"drifted": 5, "stable": 1}
@@ -95,7 +95,7 @@ def test_persistence_and_cooldown_hold_retrainings_back_and_no_verdict() -> None
 
 def test_two_checks_of_one_day_count_once_towards_persistence() -> None:
     again = [Figures(share=0.5), Figures(share=0.5)]
-    found = replay(again, DriftPolicy(persistence_checks=2, persistence_window=2))
+    found = replay_checks(again, DriftPolicy(persistence_checks=2, persistence_window=2))
     assert found.n_retrainings == 0
 
 
@@ -111,7 +111,7 @@ def test_a_higher_threshold_never_finds_more_drift(
 ) -> None:
     low, high = sorted((low, high))
     checks = days(*shares, p_value=p)
-    few = replay(checks, DriftPolicy(rule=rule, alert_share=high))
-    many = replay(checks, DriftPolicy(rule=rule, alert_share=low))
+    few = replay_checks(checks, DriftPolicy(rule=rule, alert_share=high))
+    many = replay_checks(checks, DriftPolicy(rule=rule, alert_share=low))
     assert few.counts["drifted"] <= many.counts["drifted"]
     assert few.counts["insufficient"] == many.counts["insufficient"]

@@ -11,7 +11,13 @@ from scipy.stats import t
 from lab.decision_simulation import planted_pair
 from mlops.domain.promotion.date_parts import ScoredRows, date_parts
 from mlops.domain.promotion.error_budget import deflated, resamples_for
-from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, in_words, missing_p_value
+from mlops.domain.promotion.paired import (
+    PairedTest,
+    Untestable,
+    compare_on_dates,
+    missing_p_value,
+    paired_test_in_words,
+)
 
 
 def outcome_of(
@@ -192,15 +198,15 @@ def test_a_confidence_that_no_resamples_can_show_after_so_many_looks_is_named() 
     # 20,000 resamples at most: (20,000 / 20,001)^500 = 0.975 is the most that can come out.
     certain = found(*pair(1, 0.9, 0.5), looks=500, confidence=0.99)
     assert certain.verdict == "inconclusive"
-    assert in_words(certain, "7").endswith(
+    assert paired_test_in_words(certain, "7").endswith(
         "required 0.99; 20,000 resamples cannot show it after so many looks: lower promotion.confidence"
     )
-    assert in_words(found(*pair(1, 0.9, 0.5), looks=500), "7").endswith("at least the required 0.95")
+    assert paired_test_in_words(found(*pair(1, 0.9, 0.5), looks=500), "7").endswith("at least the required 0.95")
 
 
 def test_the_sentence_has_the_numbers() -> None:
     test = found(*pair(1, 0.65, 0.55), looks=3)
-    words = in_words(test, "7")
+    words = paired_test_in_words(test, "7")
     assert words == (
         f"roc_auc {test.challenger:.4f} against the {test.champion:.4f} of champion 7 on 60 common dates: better by "
         f"at least 0.01 with probability {test.deflated_better:.4f} ({test.probability_better:.4f} before deflation "

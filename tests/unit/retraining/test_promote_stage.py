@@ -332,13 +332,13 @@ def test_the_champion_is_not_scored_on_dates_that_it_was_trained_on(
     decided(services)
     registered(services)
     scored: list[int] = []
-    judge = common_dates.judge
+    judge = common_dates.score_rows
 
     def watched(strategy: Any, rows: Any, on: Any, *given: Any, **named: Any) -> Any:
         scored.append(int(on.sum()))
         return judge(strategy, rows, on, *given, **named)
 
-    monkeypatch.setattr(common_dates, "judge", watched)
+    monkeypatch.setattr(common_dates, "score_rows", watched)
     grant, outcome = decided(services)
     left = 20 - (0 if finding is None else int(finding.split()[0]))
     assert scored == [left * TICKERS] * 2  # both on the same rows

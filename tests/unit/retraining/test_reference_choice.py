@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlops.domain.drift.training_profile import digest_of, read_profile
+from mlops.domain.drift.training_profile import profile_digest, read_profile
 from mlops.domain.errors import RegistryUnavailable, UnusableProfile
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.ports import PROFILE_TAG, Window
@@ -75,7 +75,7 @@ def test_a_training_logs_the_profile_of_its_dates_with_its_digest(services: Fake
     with_trained_champion(services)
     version = services.registry.version(MODEL, "1")
     content = services.registry.drift_profile(MODEL, "1")
-    assert version.tags[PROFILE_TAG] == digest_of(content)
+    assert version.tags[PROFILE_TAG] == profile_digest(content)
     profile = read_profile(content)
     assert tuple(profile.features) == FEATURES
     assert (profile.strategy, profile.as_of) == ("growth", TRAINED_AS_OF)
@@ -95,7 +95,7 @@ def test_a_check_against_the_champion_reads_current_rows_alone(services: FakeSer
     assert source.windows == [newest, Window(start=LAST - timedelta(days=7), end=LAST)]
     reference = outcome.result["reference"]
     assert (reference["used"], reference["model_version"]) == ("champion", "1")
-    assert reference["profile_sha256"] == digest_of(services.registry.drift_profile(MODEL, "1"))
+    assert reference["profile_sha256"] == profile_digest(services.registry.drift_profile(MODEL, "1"))
     assert (outcome.drift_report or {})["data"]["reference"] == reference
     assert not [item for item in (outcome.drift_report or {})["findings"] if item["code"] == "reference_unavailable"]
 
@@ -187,7 +187,7 @@ def test_a_file_that_was_changed_is_fetched_again(services: FakeServices, tmp_pa
     (path,) = (tmp_path / MODEL).glob("*.arrow")
     path.write_bytes(b"torn")
     assert stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1).sha256 == first.sha256
-    assert digest_of(path.read_bytes()) == first.sha256
+    assert profile_digest(path.read_bytes()) == first.sha256
 
 
 def test_a_registry_made_anew_or_another_one_shares_no_file(services: FakeServices, tmp_path: Path) -> None:
