@@ -46,18 +46,13 @@ def planted_pair(  # noqa: PLR0913 -- a design has that many sides
     """
     size = {"n_dates": n_dates, "n_names": n_names, "horizon": horizon}
     returns = overlapping(rng, **size, common=common)
-    y = (returns > 0).astype(np.int8)
-    noises = [overlapping(rng, **size, common=0.0) if lasting_noise else rng.normal(size=y.shape) for _ in range(3)]
+    noises = [
+        overlapping(rng, **size, common=0.0) if lasting_noise else rng.normal(size=returns.shape) for _ in range(3)
+    ]
     dates = np.repeat(FIRST + np.arange(n_dates), n_names)
     rows = []
     for auc, own in ((challenger_auc, noises[1]), (champion_auc, noises[2])):
-        d = np.sqrt(2) * norm.ppf(auc)
-        score = d * (y - 0.5) + np.sqrt(shared) * noises[0] + np.sqrt(1 - shared) * own
-        rows.append(
-            ScoredRows(
-                dates=dates, y=y.ravel(), probability=norm.cdf(score.ravel()), target_return=returns.ravel() * 0.05
-            )
-        )
+        rows.append(_scored(auc, dates, returns, np.sqrt(shared) * noises[0] + np.sqrt(1 - shared) * own))
     return rows[0], rows[1]
 
 
@@ -82,10 +77,9 @@ def planted_sequence(  # noqa: PLR0913 -- a design has that many sides
     """
     size = {"n_dates": n_dates + step_dates * (n_decisions - 1), "n_names": n_names, "horizon": horizon}
     returns = overlapping(rng, **size, common=common)
-    y = (returns > 0).astype(np.int8)
 
     def noise() -> npt.NDArray[np.float64]:
-        return overlapping(rng, **size, common=0.0) if lasting_noise else rng.normal(size=y.shape)
+        return overlapping(rng, **size, common=0.0) if lasting_noise else rng.normal(size=returns.shape)
 
     both, champion = noise(), noise()
     for number in range(n_decisions):
@@ -93,13 +87,16 @@ def planted_sequence(  # noqa: PLR0913 -- a design has that many sides
         dates = np.repeat(FIRST + np.arange(on.start, on.stop), n_names)
         rows = []
         for auc, own in ((challenger_auc, noise()), (champion_auc, champion)):
-            score = np.sqrt(2) * norm.ppf(auc) * (y - 0.5) + np.sqrt(shared) * both + np.sqrt(1 - shared) * own
-            rows.append(
-                ScoredRows(
-                    dates=dates,
-                    y=y[on].ravel(),
-                    probability=norm.cdf(score[on].ravel()),
-                    target_return=returns[on].ravel() * 0.05,
-                )
-            )
+            rows.append(_scored(auc, dates, returns[on], (np.sqrt(shared) * both + np.sqrt(1 - shared) * own)[on]))
         yield rows[0], rows[1]
+
+
+def _scored(
+    auc: float, dates: npt.NDArray[np.datetime64], returns: npt.NDArray[np.float64], noise: npt.NDArray[np.float64]
+) -> ScoredRows:
+    """Score the sign of (dates, names) returns with this true area under the curve."""
+    y = (returns > 0).astype(np.int8)
+    score = np.sqrt(2) * norm.ppf(auc) * (y - 0.5) + noise
+    return ScoredRows(
+        dates=dates, y=y.ravel(), probability=norm.cdf(score.ravel()), target_return=returns.ravel() * 0.05
+    )

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops.domain.training.metrics import THRESHOLD, Floats, Labels
+from mlops.domain.training.trading import TRADING_DAYS
 
 Parts = Mapping[str, npt.NDArray[np.float64]]
 
@@ -25,7 +26,6 @@ _LOSS_GRID = 2.0**-24
 """Nats. 1,000 dates of 1,000 rows at the largest loss (36) fill 26 bits beside the 24 of the grid."""
 _RETURN_GRID = 2.0**-20
 """Of a simple return: 0.0001 %. Its square needs 40 bits, and 1,000 dates ten more."""
-TRADING_DAYS = 252
 
 
 @dataclass(frozen=True, kw_only=True)
