@@ -74,7 +74,7 @@ def _members(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def load_sample(database_url: str) -> int:
-    """Load the sample into PostgreSQL or SQLite unless it is there; rows written, 0 where nothing was to be done.
+    """Load the sample into PostgreSQL unless it is there; rows written, 0 where nothing was to be done.
 
     All or nothing. Raises SourceUnavailable; ConfigurationError where a relation of that name exists that
     this function did not make: it is left as it is.

@@ -30,7 +30,7 @@ _OWN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def open_source(url: str, *, relation: str = "ml_training_features", time_zone: str = "UTC") -> FeatureSource:
-    """PostgreSQL, SQLite, a Parquet file or folder, or what a `package.module:function` returns.
+    """PostgreSQL, a Parquet file or folder, or what a `package.module:function` returns.
 
     time_zone : in which timestamps with a zone have their day
     Raises ConfigurationError for anything else, and for a function that gives no feature source.
@@ -44,17 +44,13 @@ def open_source(url: str, *, relation: str = "ml_training_features", time_zone: 
         from mlops.features.postgres import PostgresFeatures  # noqa: PLC0415 -- each adapter's library on use
 
         return PostgresFeatures(url, relation=relation, time_zone=time_zone)
-    if scheme == "sqlite":
-        from mlops.features.sqlite import SqliteFeatures  # noqa: PLC0415
-
-        return SqliteFeatures(url, relation=relation, time_zone=time_zone)
     if scheme == "file" or "://" not in url:
         from mlops.features.parquet import ParquetFeatures  # noqa: PLC0415
 
         return ParquetFeatures(Path(url.removeprefix("file://")), time_zone=time_zone)
     raise ConfigurationError(
-        f"features cannot be read from {scheme}://…; give postgresql://, sqlite:///, "
-        f"the path of a Parquet file or folder, or package.module:function of a source of your own"
+        f"features cannot be read from {scheme}://…; give postgresql:// (`make run` starts a server), the path of a "
+        f"Parquet file or folder, or package.module:function of a source of your own"
     )
 
 

@@ -1,10 +1,9 @@
-"""Feature sources for tests: one in memory, and the same rows in SQLite, Parquet and PostgreSQL."""
+"""Feature sources for tests: one in memory, and the same rows in Parquet, CSV and PostgreSQL."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from mlops.domain.columns import checked_columns, kind_of, quoted, read_schema
+from mlops.domain.columns import checked_columns, kind_of, read_schema
 from mlops.domain.errors import MissingColumn
 from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
 from mlops.domain.sampling import RowSample
@@ -79,21 +78,6 @@ class InMemoryFeatures:
         rows = self._of(strategy)
         days = rows.column("date")
         return rows.filter(pc.and_(pc.greater(days, window.start), pc.less_equal(days, window.end)))
-
-
-def sqlite_file(table: pa.Table, path: Path, *, relation: str = RELATION) -> str:
-    """URL of a SQLite file that holds the rows."""
-    types = {"number": "REAL", "category": "TEXT", "date": "DATE"}
-    columns = ", ".join(f"{quoted(field.name)} {types[kind_of(field.type)]}" for field in table.schema)
-    rows = [
-        tuple(value.isoformat() if isinstance(value, date) else value for value in row.values())
-        for row in table.to_pylist()
-    ]
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f'CREATE TABLE "{relation}" ({columns})')
-        places = ", ".join("?" * table.num_columns)
-        connection.executemany(f'INSERT INTO "{relation}" VALUES ({places})', rows)
-    return f"sqlite:///{path}"
 
 
 def parquet_file(table: pa.Table, path: Path) -> str:

@@ -1,6 +1,6 @@
 """What the stages need from outside, as Protocols; `mlops.bootstrap` chooses the adapters.
 
-FeatureSource    features/postgres.py, sqlite.py, parquet.py      fake: tests/support; or one's own
+FeatureSource    features/postgres.py, parquet.py                 fake: tests/support; or one's own
 ModelRegistry    mlflow/registry.py                              fake: tests/support
 Trainer          training/trainer.py, or a strategy's own
 Ledger           ledger/ (PostgreSQL, SQLite)

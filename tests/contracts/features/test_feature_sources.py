@@ -15,9 +15,9 @@ from mlops.domain.errors import MissingColumn
 from mlops.domain.ports import Column, DateFaults, FeatureSource, Window
 from mlops.domain.sampling import RowSample
 from mlops.features.source import open_source
-from tests.support.features import InMemoryFeatures, csv_file, parquet_file, postgres_table, sqlite_file
+from tests.support.features import InMemoryFeatures, csv_file, parquet_file, postgres_table
 
-OPEN = ("memory", "sqlite", "parquet", "postgres", "csv")
+OPEN = ("memory", "parquet", "postgres", "csv")
 """csv: the source of one's own in examples/."""
 
 ROWS = pa.table(
@@ -51,8 +51,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[pa.Table]
 
     def put(table: pa.Table) -> FeatureSource:
         match request.param:
-            case "sqlite":
-                return open_source(sqlite_file(table, tmp_path / "features.db"))
             case "parquet":
                 return open_source(parquet_file(table, tmp_path / "features.parquet"))
             case "postgres":

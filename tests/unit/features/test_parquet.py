@@ -76,12 +76,13 @@ def test_files_that_are_no_parquet_are_said_so(tmp_path: Path) -> None:
         open_source(str(tmp_path / "rows.parquet")).columns()
 
 
-def test_an_unknown_kind_of_source_names_those_that_are_known() -> None:
+@pytest.mark.parametrize("url", ["mysql://localhost/features", "sqlite:///features.db"])
+def test_an_unknown_kind_of_source_names_those_that_are_known(url: str) -> None:
     with pytest.raises(
         ConfigurationError,
-        match="postgresql://, sqlite:///, the path of a Parquet file or folder, or package",
+        match=r"postgresql:// \(`make run` starts a server\), the path of a Parquet file or folder, or package",
     ):
-        open_source("mysql://localhost/features")
+        open_source(url)
 
 
 def folder_of(folder: Path, *parts: pa.Table) -> FeatureSource:
