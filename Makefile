@@ -49,6 +49,9 @@ docs: $(VENV)/.dev-ready ## The documentation as a site in build/docs, its links
 	@$(BIN)/sphinx-build -q -E -W --keep-going -c docs -b html . build/docs
 	@$(BIN)/python -m tests.support.site build/docs
 
+schema: $(VENV)/.ready ## Write config/strategies.schema.json, by which editors check a strategies file, from the code
+	@$(BIN)/python -m mlops.strategies.file > config/strategies.schema.json
+
 drawings: $(VENV)/.dev-ready ## Draw docs/drawings and the states of the code into docs/images/drawings
 	@$(BIN)/python docs/draw.py
 
@@ -95,4 +98,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check lint docs drawings hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos browser check lint docs schema drawings hooks secrets lock bench-deps format clean

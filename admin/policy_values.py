@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from admin.refusals import NotValid
 from mlops.domain.errors import InvalidPolicyEdit, InvalidStrategyFile
-from mlops.strategies.file import POLICIES, Settled, checked, snapshot
+from mlops.strategies.file import POLICIES, Settled, checked, snapshot, value_schema
 from mlops.strategies.overlay import in_force, was_and_is
 
 if TYPE_CHECKING:
@@ -43,6 +43,18 @@ class Standing:
     def origin(self, path: str) -> str:
         """Where the value of a path is from, in words."""
         return self.settled.origins.get(path, DEFAULT)
+
+    @staticmethod
+    def hint(path: str) -> str:
+        """What the value of a path is, in words."""
+        return str(value_schema(path)["description"]).replace("`", "")
+
+    @staticmethod
+    def limits(path: str) -> dict[str, float]:
+        """The least and the most that a field of a form takes; where a bound itself is refused, the policy says so."""
+        found = value_schema(path)
+        bounds = {"min": ("minimum", "exclusiveMinimum"), "max": ("maximum", "exclusiveMaximum")}
+        return {name: found[key] for name, keys in bounds.items() for key in keys if key in found}
 
     @property
     def values(self) -> dict[str, dict[str, Any]]:

@@ -8,33 +8,38 @@
     [strategies.growth.training]        overrides the defaults, key by key (`params`, `metrics` and `gates` too)
     label = "target_return > 0"
 
-TOML has no null: a gate is taken out with the string "none".
+TOML has no null: a gate is taken out with the string "none". `python -m mlops.strategies.file` prints the file's JSON
+Schema, which editors read (`make schema`).
 """
 
 from __future__ import annotations
 
-import math
+import json
 import re
+import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic.json_schema import GenerateJsonSchema
 
 from mlops.domain.cron import cron_fault
 from mlops.domain.errors import ConfigurationError, InvalidStrategyFile, UnknownStrategy
 from mlops.domain.labels import parse_label
-from mlops.domain.policies import MAX_FOLDS, Strategy
+from mlops.domain.policies import Strategy
 from mlops.domain.promotion.findings import code_fault
 from mlops.domain.training.metric_names import form_fault
 from mlops.domain.training.parameters import params_faults, search_fault, search_faults
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails, core_schema
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_TAG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
-#: A smaller sample of a window saves nothing and shows less: its bound is 0.0043.
-LEAST_SAMPLE = 100_000
 #: Tables of a strategy.
 POLICIES = ("data", "drift", "training", "findings", "promotion", "schedule", "execution")
 #: Values that the release before does not know and refuses in a snapshot.
@@ -156,7 +161,7 @@ def restore(policy: Mapping[str, Any]) -> Strategy:
     try:
         return _adapter.validate_python({key: value for key, value in policy.items() if key != "origins"})
     except ValidationError as exc:
-        message = f"policy snapshot is not readable: {_first(exc)}"
+        message = f"policy snapshot is not readable: {_words(exc)}"
         raise InvalidStrategyFile(message) from exc
 
 
@@ -185,7 +190,7 @@ def checked(values: Mapping[str, Any]) -> Strategy:
     try:
         strategy = _adapter.validate_python(_without_none_words(dict(values)))
     except ValidationError as exc:
-        raise InvalidStrategyFile(_first(exc)) from exc
+        raise InvalidStrategyFile(_words(exc)) from exc
     _check_meaning(strategy)
     return strategy
 
@@ -200,116 +205,10 @@ def _origins(name: str, defaults: Mapping[str, Any], table: Mapping[str, Any]) -
 
 
 def _check_meaning(strategy: Strategy) -> None:
-    """Refuse values of the right type that mean nothing, before a run finds out."""
+    """Refuse words and free tables that mean nothing, before a run finds out; numbers have their bounds already."""
     parse_label(strategy.training.label)
-    drift, data, training, execution = strategy.drift, strategy.data, strategy.training, strategy.execution
-    suspect = strategy.findings
-    bounds = (
-        suspect.single_feature_auc,
-        suspect.target_correlation,
-        suspect.accuracy,
-        suspect.roc_auc,
-        suspect.random_split_gap,
-    )
-    promotion = strategy.promotion
-    shares = (promotion.min_accuracy, promotion.min_roc_auc, promotion.min_f1)
-    deadlines = (execution.drift_deadline_s, execution.train_deadline_s, execution.promote_deadline_s)
-    wrong = [
-        f"tag {tag!r} is not 1 to 32 lower-case letters, digits, dots, dashes and underscores"
-        for tag in strategy.tags
-        if not _TAG.fullmatch(tag)
-    ]
-    if len(set(strategy.tags)) < len(strategy.tags):
-        wrong.append(f"tags name each word once (found {', '.join(strategy.tags)})")
-    wrong += [
-        rule
-        for rule, holds in {
-            f"drift.alert_share is a share of features, above 0 and at most 1 (found {drift.alert_share})": (
-                0 < drift.alert_share <= 1
-            ),
-            f"drift.ks_p is a level between 0 and 1 (found {drift.ks_p})": 0 < drift.ks_p < 1,
-            f"drift.feature_alpha and drift.correlation_alpha are levels from 0 up to, but not, 1 (found "
-            f"{drift.feature_alpha}, {drift.correlation_alpha})": (
-                0 <= drift.feature_alpha < 1 and 0 <= drift.correlation_alpha < 1
-            ),
-            f"drift.alpha is a level between 0 and 1 (found {drift.alpha})": 0 < drift.alpha < 1,
-            f"drift.min_calibration_days is at least 1 and at most calibration_days (found "
-            f"{drift.min_calibration_days}, {drift.calibration_days})": (
-                1 <= drift.min_calibration_days <= drift.calibration_days
-            ),
-            f"drift.persistence_checks is at least 1 and at most persistence_window (found "
-            f"{drift.persistence_checks}, {drift.persistence_window})": (
-                1 <= drift.persistence_checks <= drift.persistence_window
-            ),
-            f"drift.cooldown_days, smoothing and psi_floor are at least 0 (found {drift.cooldown_days}, "
-            f"{drift.smoothing}, {drift.psi_floor})": min(drift.cooldown_days, drift.smoothing, drift.psi_floor) >= 0,
-            "drift.psi_floor is above 0 where drift.smoothing is 0: an empty bin would cost infinity": (
-                drift.smoothing > 0 or drift.psi_floor > 0
-            ),
-            f"drift.bins is at least 2 (found {drift.bins})": drift.bins >= 2,
-            f"drift.psi_moderate is above 0 and at most psi_significant (found {drift.psi_moderate})": (
-                0 < drift.psi_moderate <= drift.psi_significant
-            ),
-            f"data.season_years is at least 1 (found {data.season_years})": data.season_years >= 1,
-            f"data.reference_days and current_days of a season are at most 365 together (found {data.reference_days}, "
-            f"{data.current_days})": data.reference != "season" or data.reference_days + data.current_days <= 365,
-            f"data.current_days and data.reference_days are at least 1 (found {data.current_days}, "
-            f"{data.reference_days})": min(data.current_days, data.reference_days) >= 1,
-            f"data.max_current_days is at least 1 (found {data.max_current_days})": data.max_current_days >= 1,
-            f'data.max_reference_rows is at least {LEAST_SAMPLE:,}, or "none" (found {data.max_reference_rows})': (
-                data.max_reference_rows is None or data.max_reference_rows >= LEAST_SAMPLE
-            ),
-            f"data.min_date_share and data.max_bad_returns are shares from 0 to 1 (found {data.min_date_share}, "
-            f"{data.max_bad_returns})": all(0 <= share <= 1 for share in (data.min_date_share, data.max_bad_returns)),
-            f"data.max_stale_days is at least 0 (found {data.max_stale_days})": data.max_stale_days >= 0,
-            f"data.return_bounds are two finite numbers, the first at most 0, the second above 0 (found "
-            f"{list(data.return_bounds)})": -math.inf < data.return_bounds[0] <= 0 < data.return_bounds[1] < math.inf,
-            f"training.training_days and training.holdout_dates are at least 1 (found {training.training_days}, "
-            f"{training.holdout_dates})": min(training.training_days, training.holdout_dates) >= 1,
-            f"execution deadlines are more than 0 s (found {deadlines})": all(0 < one < math.inf for one in deadlines),
-            f"execution.max_attempts is at least 1 (found {execution.max_attempts})": execution.max_attempts >= 1,
-            f"training.early_stopping_rounds (or none) and training.validation_dates are at least 1 (found "
-            f"{training.early_stopping_rounds}, {training.validation_dates})": (
-                (training.early_stopping_rounds is None or training.early_stopping_rounds >= 1)
-                and training.validation_dates >= 1
-            ),
-            f"training.incremental_rounds and training.incremental_days are at least 1, "
-            f"training.max_incremental_updates at least 0 (found {training.incremental_rounds}, "
-            f"{training.incremental_days}, {training.max_incremental_updates})": (
-                min(training.incremental_rounds, training.incremental_days) >= 1
-                and training.max_incremental_updates >= 0
-            ),
-            f"training.horizon_dates and training.embargo_dates are at least 0 (found {training.horizon_dates}, "
-            f"{training.embargo_dates})": min(training.horizon_dates, training.embargo_dates) >= 0,
-            f"findings.single_feature_auc, target_correlation, accuracy, roc_auc and random_split_gap are above 0 "
-            f"(found {bounds}); one above 1 is never reached": min(bounds) > 0,
-            f"training.search_folds is 1 to {MAX_FOLDS} (found {training.search_folds})": (
-                1 <= training.search_folds <= MAX_FOLDS
-            ),
-            f"training.folds is 0 to {MAX_FOLDS} (found {training.folds})": 0 <= training.folds <= MAX_FOLDS,
-            f"promotion.confidence is a probability from 0.5 up to, but not, 1 (found {promotion.confidence})": (
-                0.5 <= promotion.confidence < 1
-            ),
-            f"promotion.yearly_error is a probability above 0 and below 1, or none (found {promotion.yearly_error})": (
-                promotion.yearly_error is None or 0 < promotion.yearly_error < 1
-            ),
-            f"promotion.margin is at least 0 and finite (found {promotion.margin})": 0 <= promotion.margin < math.inf,
-            f"promotion.max_champion_age is at least 1 day (found {promotion.max_champion_age})": (
-                promotion.max_champion_age is None or promotion.max_champion_age >= 1
-            ),
-            f"promotion.min_accuracy, min_roc_auc and min_f1 are shares from 0 to 1 (found {shares})": all(
-                bar is None or 0 <= bar <= 1 for bar in shares
-            ),
-            f"promotion.min_lift_over_majority is from -1 to 1 (found {promotion.min_lift_over_majority})": (
-                promotion.min_lift_over_majority is None or -1 <= promotion.min_lift_over_majority <= 1
-            ),
-            f"promotion.gates are finite numbers (found {promotion.gates})": all(
-                bar is None or math.isfinite(bar) for bar in promotion.gates.values()
-            ),
-        }.items()
-        if not holds
-    ]
-    wrong += filter(None, (form_fault(name, function) for name, function in training.metrics.items()))
+    training = strategy.training
+    wrong = list(filter(None, (form_fault(name, function) for name, function in training.metrics.items())))
     wrong += params_faults(training.trainer, training.params)
     unsearchable = list(filter(None, (search_fault(name, values) for name, values in training.search.items())))
     wrong += unsearchable or search_faults(training.trainer, training.search)
@@ -345,7 +244,105 @@ def _without_none_words(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _first(exc: ValidationError) -> str:
-    error = exc.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in error["loc"])
-    return f"{where}: {error['msg']} (found {error['input']!r})"
+def _words(exc: ValidationError) -> str:
+    """Each value that is wrong, with its bounds."""
+    # A value of several types has an error for each of them.
+    found = {error["loc"][:3]: error for error in reversed(exc.errors(include_url=False))}
+    return "; ".join(_fault(error) for error in reversed(found.values()))
+
+
+def _fault(error: ErrorDetails) -> str:
+    *table, key = ("", *error["loc"])
+    path, value = ".".join(map(str, error["loc"])), error["input"]
+    match error["type"]:
+        case "value_error":
+            return f"{path}{'.' if path else ''}{error['ctx']['error']}"
+        case "unexpected_keyword_argument":
+            near = get_close_matches(str(key), _described(tuple(table[1:]))["properties"], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            return f"{path}: there is no such value{hint} (found {value!r})"
+        case "string_pattern_mismatch":
+            return f"tag {value!r} is not 1 to 32 lower-case letters, digits, dots, dashes and underscores"
+        case "finite_number" | "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            bounds = _range(_described(error["loc"]))
+            return f"{path} is {bounds} (found {value!r})" if bounds else f"{path} is a finite number (found {value!r})"
+        case _:
+            return f"{path}: {error['msg']} (found {value!r})"
+
+
+def value_schema(path: str) -> Mapping[str, Any]:
+    """What `drift.alert_share` may be, as JSON Schema: `description`, `default`, `minimum`, `exclusiveMaximum`, …"""
+    return _described(tuple(path.split(".")))
+
+
+def _described(path: Sequence[str | int]) -> dict[str, Any]:
+    schema = file_schema()
+    found: dict[str, Any] = schema["$defs"]["Strategy"]
+    for part in path:
+        if isinstance(part, int):
+            found = found["prefixItems"][part] if "prefixItems" in found else found["items"]
+        else:
+            found = found.get("properties", {}).get(part) or found["additionalProperties"]
+        if "$ref" in found:
+            found = schema["$defs"][found["$ref"].rpartition("/")[2]]
+    return found
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    """`0 to 20`, `above 0 and at most 1`; empty where it is not bounded."""
+    none = ', or "none"' if "anyOf" in schema else ""
+    bounded: Mapping[str, Any] = schema["anyOf"][0] if none else schema
+    low, high = bounded.get("minimum"), bounded.get("maximum")
+    if low is not None and high is not None:
+        return f"{_plain(low)} to {_plain(high)}{none}"
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    return " and ".join(f"{word} {_plain(bounded[key])}" for key, word in words.items() if key in bounded) + none
+
+
+def _plain(bound: float) -> str:
+    return f"{int(bound) if bound == int(bound) else bound:,}"
+
+
+class _TomlSchema(GenerateJsonSchema):
+    """TOML has no null."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> dict[str, Any]:
+        return {"anyOf": [self.generate_inner(schema["schema"]), {"const": "none"}]}
+
+    def encode_default(self, dft: object) -> Any:  # noqa: ANN401 -- any JSON value
+        return "none" if dft is None else super().encode_default(dft)
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 -- pydantic's
+        return False
+
+
+@cache
+def file_schema() -> dict[str, Any]:
+    """JSON Schema of a strategies file: every value with what it means, its default and its bounds."""
+    # The docstrings under the fields are read from the source, which a worker does not wait for.
+    documented = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    table = TypeAdapter(with_config(documented)(Strategy)).json_schema(schema_generator=_TomlSchema)
+    definitions = table.pop("$defs")
+    del table["properties"]["name"], table["required"]
+    strategy = {"$ref": "#/$defs/Strategy"}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Strategies and the rules that decide about them",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["strategies"],
+        "properties": {
+            "defaults": strategy,
+            "strategies": {
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": {"pattern": f"^{_NAME.pattern}$"},
+                "additionalProperties": strategy,
+            },
+        },
+        "$defs": definitions | {"Strategy": table},
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(file_schema(), indent=1, ensure_ascii=False) + "\n")

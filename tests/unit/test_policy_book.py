@@ -71,7 +71,7 @@ def test_a_key_of_a_free_table_and_the_word_none_can_be_set(book: PolicyBook) ->
 @pytest.mark.parametrize(
     ("path", "value", "fault"),
     [
-        ("drift.alert_share", 1.5, "share of features"),
+        ("drift.alert_share", 1.5, "drift.alert_share is above 0 and at most 1"),
         ("drift.alert_share", "much", "drift.alert_share"),
         ("drift.alert_shar", 0.5, "drift.alert_shar"),
         ("name", "other", "names no value"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +22,17 @@ from mlops.domain.policies import (
     Strategy,
     TrainingPolicy,
 )
-from mlops.strategies.file import Settled, Strategies, load_strategies, restore, run_policy, snapshot
+from mlops.strategies.file import (
+    POLICIES,
+    Settled,
+    Strategies,
+    file_schema,
+    load_strategies,
+    restore,
+    run_policy,
+    snapshot,
+    value_schema,
+)
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -100,32 +112,38 @@ def test_the_word_none_takes_a_gate_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("[strategies.growth.drift]\nalert_sahre = 0.4", "strategy 'growth': drift.alert_sahre: .*found 0.4"),
+        (
+            "[strategies.growth.drift]\nalert_sahre = 0.4",
+            "strategy 'growth': drift.alert_sahre: there is no such value; did you mean 'alert_share'.*found 0.4",
+        ),
         ("[strategies.growth]\nlabel = 'x > 0'", "strategy 'growth': label: "),
         ("[strategies.growth.drift]\nalert_share = 'much'", "drift.alert_share: .*found 'much'"),
         ("[strategies.growth.data]\nas_of = 'yesterday'", "data.as_of: .*found 'yesterday'"),
-        ("[strategies.growth.promotion]\nconfidence = 1.0", "promotion.confidence is a probability"),
-        ("[strategies.growth.promotion]\nconfidence = 0.4", "promotion.confidence is a probability"),
-        ("[strategies.growth.promotion]\nmargin = -0.01", "promotion.margin is at least 0"),
-        ("[strategies.growth.promotion]\nmargin = inf", "promotion.margin is at least 0"),
-        ("[strategies.growth.promotion]\nmax_champion_age = 0", "promotion.max_champion_age is at least 1 day"),
-        ("[strategies.growth.promotion]\ngates = { sharpe_ratio = nan }", "promotion.gates are finite"),
+        ("[strategies.growth.promotion]\nconfidence = 1.0", "promotion.confidence is at least 0.5 and below 1"),
+        ("[strategies.growth.promotion]\nconfidence = 0.4", "promotion.confidence is at least 0.5 and below 1"),
+        ("[strategies.growth.promotion]\nmargin = -0.01", "promotion.margin is 0 to 1,000,000"),
+        ("[strategies.growth.promotion]\nmargin = inf", "promotion.margin is 0 to 1,000,000"),
+        ("[strategies.growth.promotion]\nmax_champion_age = 0", 'promotion.max_champion_age is 1 to 36,500, or "none"'),
+        (
+            "[strategies.growth.promotion]\ngates = { sharpe_ratio = nan }",
+            "promotion.gates.sharpe_ratio is -1,000,000,000,000 to 1,000,000,000,000.*found nan",
+        ),
         ("[strategies.growth.promotion]\ngates = { sharpe_ratio = 'high' }", "promotion.gates.sharpe_ratio"),
         ("[strategies.growth.promotion]\ncomparison = 'coin'", "promotion.comparison"),
         ("[strategies.growth.promotion]\nmain_metric = 'none'", "promotion.main_metric"),
         ("[strategies.growth.training]\nparams = 3", "training.params: .*found 3"),
         ("[strategies.growth.training]\nlabel = \"__import__('os').system('x')\"", "label .* is not understood"),
-        ("[strategies.growth.drift]\nalert_share = 30", "drift.alert_share is a share .*found 30"),
-        ("[strategies.growth.drift]\nalert_share = 0", "drift.alert_share is a share .*found 0"),
-        ("[strategies.growth.drift]\nks_p = 1.5", "drift.ks_p is a level between 0 and 1"),
-        ("[strategies.growth.drift]\nbins = 1", "drift.bins is at least 2 .*found 1"),
-        ("[strategies.growth.drift]\npsi_moderate = 0.3", "at most psi_significant .*found 0.3"),
-        ("[strategies.growth.data]\ncurrent_days = 0", "data.current_days .* at least 1 .*found 0"),
+        ("[strategies.growth.drift]\nalert_share = 30", "drift.alert_share is above 0 and at most 1 .*found 30"),
+        ("[strategies.growth.drift]\nalert_share = 0", "drift.alert_share is above 0 and at most 1 .*found 0"),
+        ("[strategies.growth.drift]\nks_p = 1.5", "drift.ks_p is above 0 and below 1"),
+        ("[strategies.growth.drift]\nbins = 1", "drift.bins is 2 to 10,000 .*found 1"),
+        ("[strategies.growth.drift]\npsi_moderate = 0.3", "drift.psi_moderate is at most psi_significant .*found 0.3"),
+        ("[strategies.growth.data]\ncurrent_days = 0", "data.current_days is 1 to .*found 0"),
         ("[strategies.growth.drift]\nweights = 'gain'", "drift.weights: .*found 'gain'"),
         ("[strategies.growth.drift]\npredictions = 'champion'", "drift.predictions: .*found 'champion'"),
-        ("[strategies.growth.data]\nmax_reference_rows = 99", 'max_reference_rows is at least 100,000, or "none"'),
-        ("[strategies.growth.training]\nembargo_dates = -1", "training.embargo_dates are at least 0 .*found 20, -1"),
-        ("[strategies.growth.findings]\nroc_auc = 0", "findings.single_feature_auc, .* are above 0"),
+        ("[strategies.growth.data]\nmax_reference_rows = 99", 'max_reference_rows is 100,000 to .*, or "none"'),
+        ("[strategies.growth.training]\nembargo_dates = -1", "training.embargo_dates is 0 to .*found -1"),
+        ("[strategies.growth.findings]\nroc_auc = 0", "findings.roc_auc is above 0 and at most 1,000"),
         ('[strategies.growth.promotion]\naccepted_findings = ["vol_20"]', "'vol_20' is no finding; write one of"),
         ("[strategies.growth.training]\nfolds = 21", "training.folds is 0 to 20 .*found 21"),
         ('[strategies.growth.training]\nfold_window = "sliding"', "training.fold_window"),
@@ -134,10 +152,10 @@ def test_the_word_none_takes_a_gate_out(tmp_path: Path) -> None:
         ("[strategies.growth.training.search]\nmax_depth = 3", "training.search.max_depth"),
         ("[strategies.growth.training]\nsearch_folds = 0", "training.search_folds is 1 to 20 .*found 0"),
         ('[strategies.growth.training]\nsearch_metric = "luck"', "training.search_metric"),
-        ("[strategies.growth.training]\nincremental_days = 0", "training.incremental_rounds and .* at least 1"),
-        ("[strategies.growth.training]\nmax_incremental_updates = -1", "max_incremental_updates at least 0"),
-        ("[strategies.growth.training]\nholdout_dates = 0", "training.holdout_dates are at least 1"),
-        ("[strategies.growth.training]\nhorizon_dates = -1", "training.horizon_dates and .* at least 0"),
+        ("[strategies.growth.training]\nincremental_days = 0", "training.incremental_days is 1 to 36,500"),
+        ("[strategies.growth.training]\nmax_incremental_updates = -1", "max_incremental_updates is 0 to 10,000"),
+        ("[strategies.growth.training]\nholdout_dates = 0", "training.holdout_dates is 1 to 10,000"),
+        ("[strategies.growth.training]\nhorizon_dates = -1", "training.horizon_dates is 0 to 10,000"),
         ("[defaults.drfit]\nbins = 3\n[strategies.growth]", "drfit: "),
         ("[strategies.growth]\nname = 'value'", "its name is its table's"),
         ("[strategy.growth]", "unknown table 'strategy'; only defaults and strategies"),
@@ -223,7 +241,7 @@ def test_a_trainer_of_the_strategys_own_takes_whatever_parameters_it_knows(tmp_p
 
 @pytest.mark.parametrize("bar", ["min_accuracy = 70.0", "min_roc_auc = nan", "min_f1 = -0.1"])
 def test_a_bar_on_a_share_is_a_share(tmp_path: Path, bar: str) -> None:
-    with pytest.raises(InvalidStrategyFile, match="min_f1 are shares from 0 to 1"):
+    with pytest.raises(InvalidStrategyFile, match=r'promotion\.min_.* is 0 to 1, or "none"'):
         loaded(tmp_path, f"[strategies.growth.promotion]\n{bar}")
 
 
@@ -255,32 +273,99 @@ def test_values_that_a_caller_gives_replace_the_policys_and_none_keeps_them() ->
     assert strategy.overridden(min_accuracy=0.0).promotion.min_accuracy == 0.0
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "drift]\npersistence_window = 100_000_000_000_000_000_000_000",
+            "drift.persistence_window is 1 to 10,000 .*found 1",
+        ),
+        ("schedule]\nspread_minutes = -1", "schedule.spread_minutes is 0 to 10,080 .*found -1"),
+        ("schedule]\ngrace_hours = nan", "schedule.grace_hours is 0 to 87,600 .*found nan"),
+        ("drift]\nbins = 1_000_000_000", "drift.bins is 2 to 10,000 .*found 1000000000"),
+        ("drift]\npersistence_checks = 3", "drift.persistence_checks is at most persistence_window .*found 3, 1"),
+        ("drift]\nsmoothing = 0", "drift.psi_floor is above 0 where smoothing is 0"),
+        ("drift]\nbins = 1\nalpha = 1", "drift.alpha is above 0 and below 1 .*; drift.bins is 2 to"),
+        ("data]\nreference = 'season'\nreference_days = 360", "data.reference_days and current_days of a season .*365"),
+        ("data]\nreturn_bounds = [0.5, 10]", "data.return_bounds.0 is -1,000,000 to 0 .*found 0.5"),
+        ('training]\ntrainer = "desk:Own"\nparams = { leaves = nan }', "training.params.leaves is a finite number"),
+    ],
+)
+def test_a_slip_of_a_finger_is_refused_with_what_was_typed_and_its_bounds(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    with pytest.raises(InvalidStrategyFile, match=rf"strategies\.toml, strategy 'growth': {fault}"):
+        loaded(tmp_path, f"[strategies.growth.{text}")
+
+
+def numbers(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, list):
+        for part in schema:
+            yield from numbers(part)
+    elif isinstance(schema, dict):
+        if schema.get("type") in ("number", "integer"):
+            yield schema
+        for key, part in schema.items():
+            # What a trainer's parameters and a search's values may be is the trainer's.
+            if key not in ("params", "search", "default", "monotone"):
+                yield from numbers(part)
+
+
+def test_every_number_of_a_policy_is_bounded_on_both_sides() -> None:
+    for policy in POLICIES:
+        for number in numbers(value_schema(policy)):
+            assert {"minimum", "exclusiveMinimum"} & set(number), (policy, number)
+            assert {"maximum", "exclusiveMaximum"} & set(number), (policy, number)
+
+
+def test_every_value_of_the_schema_says_what_it_means_and_its_default() -> None:
+    for policy in POLICIES:
+        for name, value in value_schema(policy)["properties"].items():
+            assert value["description"], name
+            assert "default" in value or value.get("type") == "object", name
+    assert value_schema("drift.alert_share") == {
+        "description": "Share of features that must have drifted; the documented alert threshold.",
+        "default": 0.3,
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "type": "number",
+    }
+    assert value_schema("promotion.min_f1")["default"] == "none"
+
+
+def test_the_published_schema_is_the_codes_and_both_files_name_it() -> None:
+    assert json.loads((CONFIG / "strategies.schema.json").read_text()) == file_schema(), "make schema"
+    for name in ("strategies.toml", "strategies_sample.toml"):
+        assert (CONFIG / name).read_text().startswith("#:schema strategies.schema.json\n")
+
+
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.lists(st.text(max_size=8), max_size=3).map(tuple)
-GATES = st.none() | FLOATS
+GATES = st.none() | st.floats(0, 1)
+LEVELS = st.floats(0, 1, exclude_min=True, exclude_max=True)
 STRATEGIES = st.builds(
     Strategy,
     name=st.text(),
     description=st.text(),
-    data=st.builds(DataPolicy, current_days=st.integers(), include=NAMES, exclude=NAMES),
-    drift=st.builds(DriftPolicy, alert_share=FLOATS, ks_p=FLOATS, bins=st.integers()),
+    data=st.builds(DataPolicy, current_days=st.integers(1, 36_500), include=NAMES, exclude=NAMES),
+    drift=st.builds(DriftPolicy, alert_share=LEVELS, ks_p=LEVELS, bins=st.integers(2, 10_000)),
     training=st.builds(
         TrainingPolicy,
         label=st.text(),
         params=st.dictionaries(st.text(), st.booleans() | st.integers() | FLOATS | st.text()),
-        seed=st.integers(),
+        seed=st.integers(-(2**63), 2**63 - 1),
         device=st.sampled_from(["auto", "cpu", "gpu"]),
     ),
     promotion=st.builds(
         PromotionPolicy,
         min_accuracy=GATES,
         min_roc_auc=GATES,
-        min_lift_over_majority=GATES,
+        min_lift_over_majority=st.none() | st.floats(-1, 1),
         min_f1=GATES,
         approval=st.sampled_from(["automatic", "manual"]),
     ),
-    schedule=st.builds(SchedulePolicy, drift_check=st.text(), grace_hours=FLOATS),
-    execution=st.builds(ExecutionPolicy, max_attempts=st.integers(), train_deadline_s=FLOATS),
+    schedule=st.builds(SchedulePolicy, drift_check=st.text(), grace_hours=st.floats(0, 87_600)),
+    execution=st.builds(ExecutionPolicy, max_attempts=st.integers(1, 1_000), train_deadline_s=st.floats(1, 2_592_000)),
 )
 
 
@@ -325,18 +410,18 @@ def test_an_empty_time_schedules_nothing_and_is_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["train_deadline_s = 0", "drift_deadline_s = -1", "promote_deadline_s = inf"])
 def test_a_deadline_that_no_stage_can_keep_is_refused(tmp_path: Path, line: str) -> None:
-    with pytest.raises(InvalidStrategyFile, match="execution deadlines are more than 0 s"):
+    with pytest.raises(InvalidStrategyFile, match=r"execution\..*_deadline_s is above 0 and at most 2,592,000"):
         loaded(tmp_path, f"[strategies.growth.execution]\n{line}")
 
 
 def test_a_stage_without_attempts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidStrategyFile, match="max_attempts is at least 1"):
+    with pytest.raises(InvalidStrategyFile, match="max_attempts is 1 to 1,000"):
         loaded(tmp_path, "[strategies.growth.execution]\nmax_attempts = 0")
 
 
 @pytest.mark.parametrize("line", ["early_stopping_rounds = 0", "early_stopping_rounds = -1", "validation_dates = 0"])
 def test_an_early_stopping_that_looks_at_nothing_is_refused(tmp_path: Path, line: str) -> None:
-    with pytest.raises(InvalidStrategyFile, match="early_stopping_rounds"):
+    with pytest.raises(InvalidStrategyFile, match=rf"training\.{line.split()[0]} is 1 to"):
         loaded(tmp_path, f"[strategies.growth.training]\n{line}")
 
 

@@ -184,6 +184,9 @@ _ELSEWHERE = {
 def params_faults(trainer: str, params: Mapping[str, Value]) -> Iterator[str]:
     """Yield what is wrong with `training.params`; nothing for a custom trainer, which knows its parameters."""
     if trainer != _DEFAULT_TRAINER:
+        for name, value in params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                yield f"training.params.{name} is a finite number (found {value})"
         return
     for name, value in params.items():
         fault = fault_of(name, value)

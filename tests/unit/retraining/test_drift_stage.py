@@ -29,6 +29,7 @@ from mlops.domain.errors import (
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import drift_lines
+from mlops.stages import drift as drift_stage
 from mlops.stages.drift import check_drift
 from tests.architecture.sources import ROOT
 from tests.support.ledgers import decision_for, promoting
@@ -287,6 +288,13 @@ def test_a_policy_changed_after_acceptance_does_not_change_the_run(services: Fak
     assert outcome.as_of == date(2020, 7, 18)  # 1 January 2020 + 199 days
 
 
+@pytest.fixture
+def small_samples(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's policy is the strategy's, whose sample may be smaller than a file may say."""
+    monkeypatch.setattr(drift_stage, "restore", lambda policy: services.strategies[policy["name"]])
+
+
+@pytest.mark.usefixtures("small_samples")
 def test_a_report_without_a_sampled_window_says_so_and_one_with_it_states_the_bound(services: FakeServices) -> None:
     assert checked(services, Kind.CHECK, as_of=LAST - timedelta(days=1)).result["sampling"] is None
     services.with_policy(data=DataPolicy(as_of="latest", max_reference_rows=500, min_current_rows=40))
@@ -299,6 +307,7 @@ def test_a_report_without_a_sampled_window_says_so_and_one_with_it_states_the_bo
     assert outcome.result["sampling"] == found
 
 
+@pytest.mark.usefixtures("small_samples")
 def test_targets_of_a_sampled_view_take_as_many_rows_of_each_date(services: FakeServices) -> None:
     """The sampled reference has 192 rows of a date, the current window all 400: each counts 48."""
     generator = np.random.default_rng(1)
