@@ -421,7 +421,7 @@ def test_a_stage_without_attempts_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["early_stopping_rounds = 0", "early_stopping_rounds = -1", "validation_dates = 0"])
 def test_an_early_stopping_that_looks_at_nothing_is_refused(tmp_path: Path, line: str) -> None:
-    with pytest.raises(InvalidStrategyFile, match=rf"training\.{line.split()[0]} is 1 to"):
+    with pytest.raises(InvalidStrategyFile, match=rf"training\.{line.split(maxsplit=1)[0]} is 1 to"):
         loaded(tmp_path, f"[strategies.growth.training]\n{line}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Any
@@ -80,6 +81,12 @@ def test_persistence_is_part_of_the_preview(services: FakeServices, viewer: Brow
     assert (found["now"]["n_retrainings"], found["proposed"]["n_retrainings"]) == (7, 5)
 
 
+def test_a_field_takes_what_the_policy_may_be_and_says_what_it_is(viewer: Browser) -> None:
+    page = viewer.get(PAGE).text
+    assert re.search(r'name="persistence_window"[^>]* min="1" max="10000"', page)
+    assert "Share of features that must have drifted; the documented alert threshold. From: " in page
+
+
 def test_the_preview_looks_at_ninety_checks(services: FakeServices, viewer: Browser) -> None:
     for n in range(95):
         checked(services.ledger, "growth", DAY + timedelta(days=n))
@@ -90,7 +97,7 @@ def test_the_preview_looks_at_ninety_checks(services: FakeServices, viewer: Brow
     ("changes", "said"),
     [
         ({"alert_share": 2}, "above 0 and at most 1 (found 2.0)"),
-        ({"alpha": 0}, "between 0 and 1"),
+        ({"alpha": 0}, "above 0 and below 1"),
         ({"persistence_checks": 3}, "at most persistence_window"),
     ],
 )
