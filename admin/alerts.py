@@ -83,7 +83,7 @@ def _workers(visit: Visit) -> Iterator[Alert]:
 
 
 def _broker(visit: Visit) -> Iterator[Alert]:
-    view = visit.broker.get()
+    view = visit.look_at_broker()
     if view.depths is None:
         yield Alert(level="bad", words=f"{view.error}; runs are accepted, and wait", link=f"{PREFIX}/workers")
     elif view.depths.get(UNROUTED):

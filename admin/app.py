@@ -6,8 +6,10 @@ import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from threading import Condition
 from typing import TYPE_CHECKING
 
+from cachetools import TTLCache, cached
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -18,7 +20,6 @@ from admin.pages import STATIC, Pages, guarded_routes
 from admin.registry_view import RegistryView
 from admin.responses import add_error_answers, environment
 from admin.static_files import KeptFiles
-from admin.ttl_cache import Kept
 from tasks.broker import Broker
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.live = Live(services)
     broker = Broker(services.settings)
     app.state.registry_view = RegistryView(services)
-    app.state.broker = Kept(broker.look, keep_s=BROKER_S)
+    # One request looks, and those that come meanwhile wait for its answer.
+    app.state.look_at_broker = cached(TTLCache(maxsize=1, ttl=BROKER_S), condition=Condition())(broker.look)
     for pages in route_modules():
         pages.add_to(app)
     app.mount(STATIC, KeptFiles(), name="static")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,6 @@ from admin.principal import Person, who_asks
 if TYPE_CHECKING:
     from admin.live import Live
     from admin.registry_view import RegistryView
-    from admin.ttl_cache import Kept
     from mlops.bootstrap import Services
     from mlops.ledger.ledger import SqlLedger
     from tasks.broker import BrokerView
@@ -39,7 +38,7 @@ class Visit:
         self.services: Services = request.app.state.services
         self.live: Live = request.app.state.live
         self.registry_view: RegistryView = request.app.state.registry_view
-        self.broker: Kept[BrokerView] = request.app.state.broker
+        self.look_at_broker: Callable[[], BrokerView] = request.app.state.look_at_broker
         self._subject = "/".join(str(value) for value in request.path_params.values())
         self._detail: dict[str, object] = {}
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from admin.spark import spark
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
+from mlops.volumes import size as in_bytes
 
 NOTHING = "–"
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -138,14 +139,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def size(value: float | None) -> str:
     """`3.4 MB`, powers of a thousand."""
-    if value is None:
-        return NOTHING
-    amount = float(value)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(amount) < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 100 else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    return NOTHING if value is None else in_bytes(int(value))
 
 
 def words(value: object) -> str:

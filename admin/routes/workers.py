@@ -47,7 +47,7 @@ class QueueLine:
 def workers(visit: Visiting) -> Response:
     """Workers and queues."""
     runs = visit.ledger.open_runs(namespace=None)
-    broker = visit.broker.get()
+    broker = visit.look_at_broker()
     lines = _workers(visit.ledger.workers(within_s=LATELY_S), runs, visit.now)
     return visit.show(
         "workers.html",

@@ -16,14 +16,6 @@ from tests.support.services import FakeServices
 from tests.unit.retraining.test_promote_stage import registered
 
 
-class FixedBroker:
-    def __init__(self, view: BrokerView) -> None:
-        self.view = view
-
-    def get(self) -> BrokerView:
-        return self.view
-
-
 def seen(services: FakeServices, name: str, queue: str, device: str = "cpu") -> None:
     services.ledger.worker_seen(
         WorkerBeat(name=name, role=queue, queues=(queue,), device=device, pid=7, host="h", concurrency=2)
@@ -51,7 +43,7 @@ def test_a_worker_that_is_silent_for_two_minutes_is_said_so(services: FakeServic
 def test_a_queue_has_its_length_from_redis_and_its_oldest_wait_from_the_ledger(
     services: FakeServices, app: FastAPI, viewer: Browser
 ) -> None:
-    app.state.broker = FixedBroker(BrokerView(depths={"drift": 3, "unrouted": 1}))
+    app.state.look_at_broker = lambda: BrokerView(depths={"drift": 3, "unrouted": 1})
     accepted = services.ledger.accept(
         run_request(services.strategies, "growth", Kind.CHECK, reason="r", requested_by="t")
     )
@@ -66,7 +58,7 @@ def test_a_queue_has_its_length_from_redis_and_its_oldest_wait_from_the_ledger(
 
 
 def test_a_redis_that_is_away_is_said_so_and_the_page_is_there(viewer: Browser, app: FastAPI) -> None:
-    app.state.broker = FixedBroker(BrokerView(depths=None, error="Redis does not answer: refused"))
+    app.state.look_at_broker = lambda: BrokerView(depths=None, error="Redis does not answer: refused")
     answer = viewer.get("/admin/workers")
     assert (answer.status_code, "Redis does not answer: refused" in answer.text) == (200, True)
 

@@ -13,7 +13,6 @@ from admin import wording
 from admin.listing import shown, stretch
 from admin.responses import plain
 from admin.timeline import WIDTH, bars
-from admin.ttl_cache import Kept
 from mlops.domain.records import Stage
 from mlops.ledger.attempts import Attempt
 
@@ -55,7 +54,7 @@ def test_an_age_counts_from_now_in_both_directions() -> None:
     ]
 
 
-@pytest.mark.parametrize(("n", "text"), [(0, "0 bytes"), (999, "999 bytes"), (3.4e6, "3.4 MB"), (2.5e12, "2.5 TB")])
+@pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (999, "999 B"), (3.4e6, "3.4 MB"), (2.5e12, "2.5 TB")])
 def test_a_size_is_in_powers_of_a_thousand(n: float, text: str) -> None:
     assert wording.size(n) == text
 
@@ -141,11 +140,3 @@ def test_no_bar_leaves_the_picture(times: tuple[float, float, float]) -> None:
 def test_an_attempt_that_waits_has_not_worked() -> None:
     (bar,) = bars([attempt(0, None, None)], now=NOON + timedelta(seconds=9))
     assert (bar.wait_s, bar.work_s, bar.work_width) == (9, None, 0)
-
-
-def test_an_answer_is_kept_for_a_while_and_then_asked_anew() -> None:
-    time, asked = [0.0], []
-    kept = Kept(lambda: asked.append(time[0]) or len(asked), keep_s=2, clock=lambda: time[0])
-    assert [kept.get(), kept.get()] == [1, 1]
-    time[0] = 2
-    assert kept.get() == 2
