@@ -14,8 +14,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from devstack.process import die_with_parent
-from devstack.program import VAR_VARIABLE, Program
+from devstack.process import VAR_VARIABLE, Program, die_with_parent
 from devstack.role_files import forget
 from devstack.roles import role_of
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from devstack.program import VAR_VARIABLE
+from devstack.process import VAR_VARIABLE
 
 NAME_VARIABLE = "SUPERVISOR_PROCESS_NAME"
 _SERVERS = frozenset({"redis-server", "valkey-server", "postgres"})

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from devstack.ports import LOOPBACK
-from devstack.program import Program
+from devstack.process import Program
 from mlops.addresses import MLFLOW_VIEW
 
 

@@ -10,7 +10,7 @@ from devstack.account import make_home, server_account
 from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_program, mlflow_url
 from devstack.postgres import find_installation, init_cluster, postgres_program, postgres_url, reachable
-from devstack.program import VAR_VARIABLE, Program
+from devstack.process import VAR_VARIABLE, Program
 from devstack.redis import Origin, find_server, redis_program, redis_url, write_config
 from devstack.roles import ROLES, role_programs
 from devstack.secrets import Secrets

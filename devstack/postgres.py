@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from devstack.account import can_execute, identity
 from devstack.ports import LOOPBACK
-from devstack.program import Program
+from devstack.process import Program
 from devstack.redis import Origin
 from mlops.domain.errors import ConfigurationError
 

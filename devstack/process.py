@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from devstack.program import Program
 from mlops.domain.errors import ServerFailed
+
+VAR_VARIABLE = "ACIS_VAR_DIR"
+"""Every program of a stack is told its var folder by it."""
 
 _PR_SET_PDEATHSIG = 1
 POLL_S = 0.02
@@ -57,6 +60,29 @@ def log_size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program and how to end it."""
+
+    name: str
+    """Unique within a stack; also names its log file."""
+    command: tuple[str, ...]
+    """Absolute program and arguments. Never a secret: every user of the machine can read them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the inherited environment; may hold secrets."""
+    cwd: Path = Path("/")
+    user: str | None = None
+    """Account to run as, when the starter is root; None: the starter's own."""
+    stop_signal: str = "TERM"
+    """The signal of an orderly end, without `SIG`."""
+    stop_wait_s: int = 10
+    """Seconds from that signal to SIGKILL."""
+    serves_by_child: bool = False
+    """Its port is held by a child: both are signalled, and a child that outlived it is ended first."""
+    settled_s: int = 1
+    """An end within so many seconds of the start counts as a failed start, and the next try backs off."""
 
 
 class Child:

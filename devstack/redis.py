@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from devstack.ports import LOOPBACK
-from devstack.program import Program
+from devstack.process import Program
 from mlops.domain.errors import ConfigurationError
 
 Origin = Literal["auto", "embedded"]

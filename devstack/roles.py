@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from devstack.program import Program
+from devstack.process import Program
 
 ROLES = ("control", "drift", "train.cpu", "promote", "beat", "reconciler", "flower", "admin")
 """What `python -m worker ROLE` is started as; `train.gpu` is added where there is a GPU."""

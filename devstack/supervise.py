@@ -17,8 +17,7 @@ from typing import Any
 
 from devstack.layout import Layout
 from devstack.ports import LOOPBACK
-from devstack.process import Child, log_size, tail
-from devstack.program import VAR_VARIABLE, Program
+from devstack.process import VAR_VARIABLE, Child, Program, log_size, tail
 from mlops.domain.errors import ServerFailed
 
 USER = "acis"

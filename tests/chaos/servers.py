@@ -19,8 +19,7 @@ from sqlalchemy.engine import make_url
 from devstack import account, mlflow, postgres
 from devstack import redis as redis_module
 from devstack.ports import choose_port
-from devstack.process import Child
-from devstack.program import Program
+from devstack.process import Child, Program
 from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
 from tests.support.servers import origin

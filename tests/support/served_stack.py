@@ -25,8 +25,7 @@ from config.settings import ROOT, Settings
 from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout
 from devstack.leftovers import leftovers
-from devstack.process import die_with_parent, tail
-from devstack.program import VAR_VARIABLE
+from devstack.process import VAR_VARIABLE, die_with_parent, tail
 from mlops.bootstrap import Services, connect
 from tests.support.servers import origin
 from tests.support.waiting import wait_for

@@ -27,8 +27,7 @@ from sqlalchemy.engine import make_url
 from devstack import account, mlflow, postgres
 from devstack import redis as redis_server_module
 from devstack.ports import choose_port
-from devstack.process import Child
-from devstack.program import Program
+from devstack.process import Child, Program
 from devstack.redis import Origin
 from mlops.domain.errors import ServerFailed
 

@@ -6,7 +6,7 @@ import configparser
 from pathlib import Path
 
 from devstack.launch import read_program, write_programs
-from devstack.program import Program
+from devstack.process import Program
 from devstack.roles import ROLES, role_programs
 from devstack.supervise import render_config
 

@@ -16,7 +16,6 @@ from mlops.domain.errors import ConfigurationError, SourceUnavailable
 from mlops.domain.ports import Window
 from mlops.features import sample
 from mlops.features.postgres import libpq_uri
-from mlops.features.sample_store import PostgresStore
 from mlops.features.source import open_source
 
 WINDOW = Window(start=date(2020, 1, 1), end=date(2020, 2, 1))
@@ -74,14 +73,14 @@ def test_a_users_own_table_is_left_as_it_is(postgres_url: str) -> None:
 
 
 def test_a_load_that_dies_leaves_nothing_behind(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace = PostgresStore.replace
+    replace = sample.PostgresStore.replace
 
-    def dies(self: PostgresStore, rows: pa.Table, version: str) -> None:
+    def dies(self: sample.PostgresStore, rows: pa.Table, version: str) -> None:
         replace(self, rows, version)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(PostgresStore, "replace", dies)
+        patched.setattr(sample.PostgresStore, "replace", dies)
         with pytest.raises(KeyboardInterrupt):
             sample.load_sample(postgres_url)
     assert sample.load_sample(postgres_url) > 0

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.features.ordering import by_date_and_ticker
+from mlops.features.postgres import by_date_and_ticker
 
 days = st.one_of(st.none(), st.dates(date(2019, 12, 30), date(2020, 1, 3)))
 tickers = st.one_of(st.none(), st.sampled_from(["A", "B", "a", "Ä", "", "AA", "\U0001f4c8"]))
