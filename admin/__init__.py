@@ -11,6 +11,6 @@ To add a page:
 4. Lists: `listing.shown` (in memory) or `listing.stretch` (cursor), with `ui.filters`, `ui.sortable`, `ui.pager`.
 5. Live: `data-live` on a part that is fetched anew by `hx-get`, `hx-trigger="live:changed from:body"`; `ui.live(…)`.
 6. Charts: the block `head` loads uPlot, `<div class="chart" data-chart="{{ … | as_json }}">` draws.
-7. `tests/unit/admin/test_NAME.py` with the fixtures `operator`, `viewer` and `services`; `test_admin_routes.py` tries
-   each route by itself as nobody, as a viewer and without the form's token.
+7. `tests/integration/admin/test_NAME.py` with the fixtures `operator`, `viewer` and `services`; `test_admin_routes.py`
+   tries each route by itself as nobody, as a viewer and without the form's token.
 """

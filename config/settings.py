@@ -62,7 +62,7 @@ class Settings(BaseSettings):
 
     # ---- servers: the documented variables
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
-    """Features and ledger, e.g. `postgresql://user:password@host/db`; `sqlite:///file` for a quick look."""
+    """Features and ledger, e.g. `postgresql://user:password@host/db`."""
     celery_broker_url: SecretStr | None = Field(None, validation_alias="CELERY_BROKER_URL")
     """Redis that carries the messages, e.g. `redis://:password@host:6379/0`."""
     celery_result_backend: SecretStr | None = Field(None, validation_alias="CELERY_RESULT_BACKEND")

@@ -125,8 +125,6 @@ def back_up(
     database = Database(_ledger_url(settings))
     making = folder.with_name(f"{folder.name}.unfinished")
     try:
-        if not database.is_postgresql:
-            raise BackupError("the ledger is an SQLite file; copy it with `sqlite3 FILE '.backup COPY'`")
         if making.exists():
             shutil.rmtree(making)  # of a backup that was cut off
         making.mkdir(parents=True, mode=0o700)

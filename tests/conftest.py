@@ -9,6 +9,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from tests.support.ledgers import ledger_postgres_url, shared_ledger, timed
 from tests.support.servers import (
     mlflow_url,
     postgres_database,
@@ -39,6 +40,7 @@ def no_logger_is_kept() -> Iterator[None]:
 
 
 __all__ = [
+    "ledger_postgres_url",
     "mlflow_url",
     "postgres_database",
     "postgres_server",
@@ -47,4 +49,6 @@ __all__ = [
     "redis_server",
     "redis_url",
     "servers_folder",
+    "shared_ledger",
+    "timed",
 ]

@@ -11,16 +11,8 @@ from mlops.ledger.engine import Database
 
 
 def database_durability(database: Database) -> Iterator[Answer]:
-    """Of PostgreSQL; SQLite is for one host and a quick look, and says so."""
+    """Of PostgreSQL."""
     found = durability(database)
-    if found is None:
-        yield Answer(
-            subject="durability",
-            level="warning",
-            found="the ledger is an SQLite file: it is for a quick look on one host",
-            mend="set DATABASE_URL to PostgreSQL before workers on other hosts use it",
-        )
-        return
     if found.switched_off:
         yield Answer(
             subject="durability",

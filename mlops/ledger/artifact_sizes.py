@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now
@@ -37,7 +38,7 @@ class ArtifactSizes(LedgerPart):
         ]
         with self.database.transaction("ledger.measured") as connection:
             for row in rows:
-                insertion = self.database.insert(tables.artifact_size).values(row)
+                insertion = insert(tables.artifact_size).values(row)
                 connection.execute(
                     insertion.on_conflict_do_update(
                         index_elements=[_size.registry_run_id],
@@ -48,8 +49,6 @@ class ArtifactSizes(LedgerPart):
     def bytes_by_month(self) -> dict[str, int]:
         """`2026-11` → bytes of the runs that began in it, oldest first."""
         month = func.to_char(_size.started_at, "YYYY-MM")
-        if not self.database.is_postgresql:
-            month = func.substr(_size.started_at, 1, 7)
         query = select(month.label("month"), func.sum(_size.bytes).label("total")).group_by(month).order_by(month)
         with self.database.reading() as connection:
             return {row.month: int(row.total) for row in connection.execute(query)}

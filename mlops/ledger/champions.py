@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
@@ -165,7 +166,7 @@ class Champions(LedgerPart):
         }
         key = {"namespace": champion.namespace, "strategy": champion.strategy}
         if decision.expected_seq == 0:  # there never was one: whoever inserts the row is first
-            insertion = self.database.insert(tables.champion).values(**key, **values).on_conflict_do_nothing()
+            insertion = insert(tables.champion).values(**key, **values).on_conflict_do_nothing()
             return connection.execute(insertion.returning(_champion.seq)).one_or_none() is not None
         swap = update(tables.champion).where(_is(champion), _champion.seq == decision.expected_seq)
         return connection.execute(swap.values(values)).rowcount == 1

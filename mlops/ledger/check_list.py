@@ -114,7 +114,7 @@ class CheckList(LedgerPart):
 
     def newest_as_of(self, strategies: Sequence[str], *, namespace: str = LIVE) -> date | None:
         """The newest as-of date of their checks; each strategy's is looked up in an index."""
-        asked = as_rows(self.database, strategies)
+        asked = as_rows(strategies)
         newest = (
             select(func.max(_report.as_of))
             .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
@@ -126,7 +126,7 @@ class CheckList(LedgerPart):
 
     def newest_of_each(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, CheckLine]:
         """Each strategy's check of the newest date."""
-        asked = as_rows(self.database, strategies)
+        asked = as_rows(strategies)
         with self.database.reading() as connection:
             return {row.strategy: check_line(row) for row in connection.execute(newest_check_of_each(asked, namespace))}
 
@@ -189,7 +189,7 @@ class CheckList(LedgerPart):
             ]
 
     def _between(self, strategies: Sequence[str], first: date, last: date, namespace: str) -> FromClause:
-        asked = as_rows(self.database, strategies)
+        asked = as_rows(strategies)
         return asked.join(
             tables.drift_report,
             and_(

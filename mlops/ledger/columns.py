@@ -1,8 +1,4 @@
-"""Column types, JSON and the clock, the same on PostgreSQL and SQLite.
-
-The clock is the database's: `clock_timestamp()` on PostgreSQL; on SQLite, which lives on one host, functions
-that `mlops.ledger.engine` registers on each connection.
-"""
+"""Column types, JSON, and the database's clock, which is the ledger's only one."""
 
 from __future__ import annotations
 
@@ -10,67 +6,53 @@ import json
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
-    JSON,
     ColumnElement,
     Dialect,
+    Interval,
     Row,
     String,
     TypeDecorator,
     and_,
     case,
+    func,
     literal,
     literal_column,
     select,
     tuple_,
+    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeEngine
 
 from mlops.domain.records import AHEAD_S
+
+_SECOND = literal_column("interval '1 second'", Interval)
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 """A row whose columns its query names."""
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """An aware datetime in UTC; on SQLite a text of fixed width, so that comparing text compares time."""
+    """An aware datetime in UTC."""
 
-    impl = String(32)
+    impl = TIMESTAMP(timezone=True)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """`timestamptz` on PostgreSQL."""
-        return dialect.type_descriptor(TIMESTAMP(timezone=True) if dialect.name == "postgresql" else String(32))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 -- the base class's signature
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- the base class's signature
         """Refuses naive datetimes."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
+        if value is not None and value.tzinfo is None:
             raise ValueError(f"a time in the ledger needs a time zone; got {value!r}")
-        return value if dialect.name == "postgresql" else timestamp_text(value)
+        return value
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 -- the base class's signature
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- the base class's signature
         """In UTC, whatever the session's time zone."""
-        if value is None:
-            return None
-        found = datetime.fromisoformat(value) if isinstance(value, str) else cast("datetime", value)
-        return found if found.tzinfo is UTC else found.astimezone(UTC)  # a page reads thousands
+        return value if value is None or value.tzinfo is UTC else value.astimezone(UTC)  # a page reads thousands
 
 
-def timestamp_text(value: datetime) -> str:
-    """The text form of a time on SQLite: microseconds always written, always UTC."""
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-"""JSONB on PostgreSQL; None is NULL."""
+Json = JSONB(none_as_null=True)
+"""JSONB; None is NULL."""
 
 
 def dump_json(value: Any) -> str:  # noqa: ANN401 -- any JSON value
@@ -92,26 +74,15 @@ def _storable(value: Any) -> Any:  # noqa: ANN401 -- any JSON value
     return value.replace("\x00", "\ufffd") if isinstance(value, str) else value
 
 
-class _Now(FunctionElement[datetime]):
-    type = Timestamp()
-    inherit_cache = True
-    name = "acis_now"
-
-
-class _After(FunctionElement[datetime]):
-    type = Timestamp()
-    inherit_cache = True
-    name = "acis_after"
-
-
 def now() -> ColumnElement[datetime]:
     """The database's clock, at the moment of evaluation and not of the transaction's start."""
-    return _Now()
+    return func.clock_timestamp(type_=Timestamp())
 
 
 def after(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
     """So many seconds from the database's now; negative: before it."""
-    return _After(literal(float(seconds)) if isinstance(seconds, int | float) else seconds)
+    of_seconds = literal(float(seconds)) if isinstance(seconds, int | float) else seconds
+    return type_coerce(now() + of_seconds * _SECOND, Timestamp())
 
 
 def within(column: ColumnElement[Any], seconds: float) -> ColumnElement[bool]:
@@ -137,24 +108,3 @@ def earlier(
 ) -> ColumnElement[Any]:
     """The earlier of two times."""
     return case((one <= other, one), else_=other)
-
-
-@compiles(_Now)
-def _now_sqlite(element: _Now, compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401, ARG001 -- SQLAlchemy's signature
-    return "acis_now()"
-
-
-@compiles(_Now, "postgresql")
-def _now_postgresql(element: _Now, compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401, ARG001 -- SQLAlchemy's signature
-    return "clock_timestamp()"
-
-
-@compiles(_After)
-def _after_sqlite(element: _After, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 -- SQLAlchemy's signature
-    return f"acis_after({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_After, "postgresql")
-def _after_postgresql(element: _After, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 -- SQLAlchemy's signature
-    seconds = compiler.process(element.clauses, **options)
-    return f"(clock_timestamp() + make_interval(secs => {seconds}))"

@@ -22,10 +22,8 @@ class Durability:
     hidden: tuple[str, ...]  # of which this user may not see how they follow
 
 
-def durability(database: Database) -> Durability | None:
-    """None: an SQLite file."""
-    if not database.is_postgresql:
-        return None
+def durability(database: Database) -> Durability:
+    """What the server of the ledger keeps."""
     with database.reading() as connection:
         off = tuple(name for name in DURABLE if connection.scalar(text(f"SHOW {name}")) == "off")
         standbys = connection.execute(text("SELECT application_name, sync_state FROM pg_stat_replication")).all()

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import select as select_module
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg2
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, func, make_url, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func, make_url, select
 from sqlalchemy.engine import ExceptionContext
 
 from mlops.domain.errors import ConfigurationError, LedgerUnavailable
 from mlops.failpoints import reach
-from mlops.ledger.columns import dump_json, timestamp_text
+from mlops.ledger.columns import dump_json
 from mlops.ledger.prepared import NOT_AS_LEFT, prepare_marked
 from mlops.sqlstates import READ_ONLY, may_pass
 from mlops.volumes import says_full
@@ -26,11 +22,8 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
 """A renewal must know within 15 s that it failed: the child stops writing 45 s after the last one."""
 
+_MISSING = {"42P01", "42703"}  # SQLSTATE: undefined table, undefined column
 _RECONCILE_LOCK = 0x61636973  # "acis" as a number; advisory locks of a database share one number space
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Database:
@@ -39,15 +32,12 @@ class Database:
     Opens no connection before the first transaction, so that it may be made before a fork.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = _utc_now) -> None:
-        """`clock` serves SQLite alone; PostgreSQL has its own."""
+    def __init__(self, url: str) -> None:
         self.url = parse_url(url)
-        self.is_postgresql = self.url.get_backend_name() == "postgresql"
-        self._engine = _postgresql_engine(self.url) if self.is_postgresql else _sqlite_engine(self.url, clock)
+        self._engine = _engine(self.url)
         # The same connections. They commit by themselves unless told otherwise: nearly all that is asked is one
         # statement, and to switch there and back costs as much as a fifth of it.
-        isolated = {"isolation_level": "READ COMMITTED"} if self.is_postgresql else {}
-        self._transacting = self._engine.execution_options(**isolated)
+        self._transacting = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @contextmanager
     def transaction(self, name: str = "database") -> Iterator[Connection]:
@@ -61,31 +51,22 @@ class Database:
     def statement(self, name: str) -> Iterator[Connection]:
         """For one statement that writes: a transaction of its own, without two round trips for its borders."""
         reach(f"{name}.before_commit")
-        with self._border():
-            if self.is_postgresql:
-                with self._engine.connect() as connection:
-                    yield connection
-            else:
-                with self._engine.begin() as connection:
-                    yield connection
+        with self._border(), self._engine.connect() as connection:
+            yield connection
         reach(f"{name}.committed")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """For statements that only read, each of what was committed then; on SQLite they do not wait for writers."""
-        with self._border(), self._engine.connect().execution_options(acis_read_only=True) as connection:
+        """For statements that only read, each of what was committed then."""
+        with self._border(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def unhurried(self) -> Iterator[Connection]:
-        """For statements that change the schema: none has a time limit, and on PostgreSQL each commits by itself.
+        """For statements that change the schema: none has a time limit, and each commits by itself.
 
-        On SQLite one transaction. The connection is closed afterwards, and with it go its locks and settings.
+        The connection is closed afterwards, and with it go its locks and settings.
         """
-        if not self.is_postgresql:
-            with self.transaction() as connection:
-                yield connection
-            return
         with self._border(), self._engine.connect() as connection:
             connection.detach()
             connection.exec_driver_sql("SET statement_timeout = 0")
@@ -94,26 +75,13 @@ class Database:
     @contextmanager
     def try_lock(self) -> Iterator[bool]:
         """The one reconciler's lock: False where another process has it; freed when this one dies."""
-        if self.is_postgresql:
-            with self._border(), self._engine.connect() as connection:
-                held = bool(connection.scalar(select(func.pg_try_advisory_lock(_RECONCILE_LOCK))))
-                try:
-                    yield held
-                finally:
-                    if held and not connection.invalidated:
-                        connection.execute(select(func.pg_advisory_unlock(_RECONCILE_LOCK)))
-        else:
-            with Path(f"{self.url.database}.reconcile").open("w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    yield False
-                else:
-                    yield True
-
-    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
-        """INSERT that knows ON CONFLICT."""
-        return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+        with self._border(), self._engine.connect() as connection:
+            held = bool(connection.scalar(select(func.pg_try_advisory_lock(_RECONCILE_LOCK))))
+            try:
+                yield held
+            finally:
+                if held and not connection.invalidated:
+                    connection.execute(select(func.pg_advisory_unlock(_RECONCILE_LOCK)))
 
     def close(self) -> None:
         """Drop all connections; the next transaction opens new ones."""
@@ -132,11 +100,11 @@ class Database:
     def _translated(self, error: exc.SQLAlchemyError) -> Exception | None:
         where = self.url.render_as_string(hide_password=True)
         words = _first_line(error)
-        if _is_missing_relation(error):
+        state = getattr(getattr(error, "orig", None), "pgcode", None)
+        if state in _MISSING:
             return ConfigurationError(
                 f"the ledger at {where} lacks its tables ({words}); make them with `acis migrate` or `make run`"
             )
-        state = getattr(getattr(error, "orig", None), "pgcode", None)
         if state in NOT_AS_LEFT:
             return LedgerUnavailable(
                 f"a connection to the ledger at {where} was not as it was left, and was given up: {words}; where this "
@@ -159,7 +127,7 @@ class Database:
 
 
 def parse_url(url: str) -> URL:
-    """The database's URL. Raises ConfigurationError for anything but PostgreSQL and an SQLite file."""
+    """The database's URL. Raises ConfigurationError for anything but PostgreSQL."""
     try:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
     except exc.ArgumentError as error:
@@ -167,14 +135,13 @@ def parse_url(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg2")
-    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-        return parsed
     raise ConfigurationError(
-        f"the ledger cannot live in {parsed.render_as_string(hide_password=True)}; it takes postgresql://… or sqlite:///FILE"
+        f"the ledger cannot live in {parsed.render_as_string(hide_password=True)}: DATABASE_URL takes postgresql://… "
+        "alone; `make run` starts a PostgreSQL of its own, and ACIS_FEATURE_SOURCE may name a Parquet file of features"
     )
 
 
-def _postgresql_engine(url: URL) -> Engine:
+def _engine(url: URL) -> Engine:
     given = url.query.get("options", "")
     own = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c idle_in_transaction_session_timeout=60s -c timezone=UTC"
     engine = create_engine(
@@ -222,35 +189,6 @@ def _ping_what_was_closed(connection: Any, _record: object, _proxy: object) -> N
         connection.rollback()
     except psycopg2.Error as error:
         raise exc.DisconnectionError from error
-
-
-def _sqlite_engine(url: URL, clock: Callable[[], datetime]) -> Engine:
-    engine = create_engine(
-        url, hide_parameters=True, json_serializer=dump_json, connect_args={"timeout": STATEMENT_TIMEOUT_S}
-    )
-
-    def prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 -- sqlite3's own connection
-        connection.isolation_level = None  # transactions begin below, not where sqlite3 guesses
-        connection.create_function("acis_now", 0, lambda: timestamp_text(clock()))
-        connection.create_function("acis_after", 1, lambda s: timestamp_text(clock() + timedelta(seconds=s)))
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    def begin(connection: Connection) -> None:
-        # IMMEDIATE: a transaction that reads first and writes then would fail as "locked" at the write
-        read_only = connection.get_execution_options().get("acis_read_only")
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", begin)
-    return engine
-
-
-def _is_missing_relation(error: exc.SQLAlchemyError) -> bool:
-    original = getattr(error, "orig", None)
-    if getattr(original, "pgcode", None) in {"42P01", "42703"}:  # undefined table, undefined column
-        return True
-    return isinstance(error, exc.OperationalError) and str(original).startswith(("no such table", "no such column"))
 
 
 def _first_line(error: exc.SQLAlchemyError) -> str:

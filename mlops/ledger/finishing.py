@@ -1,4 +1,4 @@
-"""What the end of a stage does in the usual course, in one statement each. PostgreSQL alone: SQLite has none such.
+"""What the end of a stage does in the usual course, in one statement each.
 
 Each does all or nothing: where the grant is lost, or the run has ended or is asked to stop, it finds no row to begin
 with, and the caller's transaction finds out which it was. A stage's row is locked before its run's, here as everywhere;
@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Date, Select, bindparam, exists, func, select, update
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.dml import ReturningInsert
 
 from mlops.domain.records import RunState
@@ -63,7 +62,7 @@ def _ending(run_state: RunState) -> ReturningInsert[Any]:
         .returning(_run.run_id)
         .cte("closed")
     )
-    return into_outbox(postgresql.insert, after=closed).returning(tables.outbox.c.run_id)
+    return into_outbox(after=closed).returning(tables.outbox.c.run_id)
 
 
 #: The next stage; by whether the run gets its date.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.records import LedgerIdentity
 from mlops.ledger import tables
@@ -29,6 +30,6 @@ class Identity(LedgerPart):
         return LedgerIdentity(ledger_id=found.ledger_id, address=place, made_at=found.made_at)
 
     def _make(self) -> None:
-        made = self.database.insert(tables.identity).values(only=True, ledger_id=secrets.token_hex(16), made_at=now())
+        made = insert(tables.identity).values(only=True, ledger_id=secrets.token_hex(16), made_at=now())
         with self.database.transaction("ledger.identity") as connection:
             connection.execute(made.on_conflict_do_nothing())  # another process may be first

@@ -25,7 +25,7 @@ class JobList(LedgerPart):
         if not lines:
             return {}
         pairs = [(strategy, kind.value) for strategy, kind in lines]
-        asked = pairs_as_rows(self.database, pairs, "strategy", "kind")
+        asked = pairs_as_rows(pairs, "strategy", "kind")
         newest = (
             select(_run.run_id)
             .where(

@@ -149,11 +149,10 @@ class Leases(LedgerPart):
             "by_queue": queue,
             "by_key": new_key() if key is None else key,
         }
-        if self.database.is_postgresql:
-            with self.database.statement("ledger.claim") as connection:
-                claimed = connection.execute(_CLAIM, values).one_or_none()
-            if claimed is not None:
-                return _grant(claimed, claimed, publish_no=publish_no)
+        with self.database.statement("ledger.claim") as connection:
+            claimed = connection.execute(_CLAIM, values).one_or_none()
+        if claimed is not None:
+            return _grant(claimed, claimed, publish_no=publish_no)
         with self.database.transaction("ledger.claim") as connection:
             held = connection.execute(_SWAP, values).one_or_none() or self._reclaimed(connection, values)
             if held is None:
@@ -198,7 +197,7 @@ class Leases(LedgerPart):
         connection.execute(
             update(tables.stage).where(_stage.run_id == run_id, _stage.stage == stage).values(error=error)
         )
-        close_run(self.database, connection, run_id, event, error=error)
+        close_run(connection, run_id, event, error=error)
 
     def renew(self, grant: Grant, *, progress: dict[str, Any] | None = None, worker: str | None = None) -> Renewal:
         """Extend the lease. Raises LeaseLost, also once the stage's deadline has passed.

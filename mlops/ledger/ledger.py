@@ -1,4 +1,4 @@
-"""The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL or SQLite."""
+"""The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL."""
 
 from __future__ import annotations
 

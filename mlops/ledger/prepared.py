@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext, ExecutionContext
 
 PREPARED = {"acis_prepared": True}
-"""For `execution_options`; without meaning on SQLite."""
+"""For `execution_options`."""
 
 NOT_AS_LEFT = {"26000", "42P05", "0A000"}
 """SQLSTATE of a connection that is not as this process left it: a statement is not prepared, is prepared already (an

@@ -124,7 +124,7 @@ class Reconciling(LedgerPart):
                 .returning(_stage.run_id)
             ).all()
             for row in rows:
-                close_run(self.database, connection, row.run_id, RunEvent.FAIL, error=error)
+                close_run(connection, row.run_id, RunEvent.FAIL, error=error)
         return len(rows)
 
     def _return_expired(self, connection: Connection) -> None:
@@ -142,7 +142,7 @@ class Reconciling(LedgerPart):
             ).one_or_none()
             event = None if row is None else RUN_EVENT_OF.get(StageState(row.state))
             if event is not None:
-                close_run(self.database, connection, before.run_id, event, error=error)
+                close_run(connection, before.run_id, event, error=error)
             elif row is not None:
                 note_attempt(connection, before, error=error)
 
@@ -155,7 +155,7 @@ class Reconciling(LedgerPart):
             .returning(_stage.run_id)
         ).all()
         for row in rows:
-            close_run(self.database, connection, row.run_id, RunEvent.CANCEL, error="cancelled before it ran again")
+            close_run(connection, row.run_id, RunEvent.CANCEL, error="cancelled before it ran again")
 
 
 def _from_now(seconds: float) -> ColumnElement[Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Update, insert, select, update
+from sqlalchemy import ColumnElement, Update, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.records import FindingKind, RegistryFinding
 from mlops.ledger import tables
@@ -28,9 +29,7 @@ class RegistryFindings(LedgerPart):
     def note_registry_finding(self, strategy: str, kind: FindingKind, key: str, words: str) -> bool:
         """Open the finding; True where it was not open. What a person has settled stays settled."""
         values = {"words": words, "found_at": now(), "settled_at": None}
-        insertion = self.database.insert(tables.registry_finding).values(
-            strategy=strategy, kind=kind, key=key, **values
-        )
+        insertion = insert(tables.registry_finding).values(strategy=strategy, kind=kind, key=key, **values)
         opened = insertion.on_conflict_do_update(
             index_elements=[_finding.strategy, _finding.kind, _finding.key],
             set_=values,

@@ -77,7 +77,7 @@ class Reports(LedgerPart):
 
     def named_in_registry(self, run_ids: Sequence[str]) -> dict[tuple[str, str], str]:
         """Registry's run of each report and training, and number of each version: (run, kind) → name."""
-        asked = as_rows(self.database, sorted(set(run_ids)))
+        asked = as_rows(sorted(set(run_ids)))
         reports = select(_report.run_id, _report.registry_run_id.label("name")).join(
             asked, _report.run_id == asked.c.strategy
         )

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any
 
-from sqlalchemy import CTE, Connection, Date, Table, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import CTE, Connection, Date, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from mlops.domain.errors import InvalidTransition
 from mlops.domain.records import OutcomeMessage, RunState
 from mlops.domain.run_states import SUCCESSES, RunEvent, run_sources, run_target
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.engine import Database
 from mlops.ledger.prepared import PREPARED
 from mlops.ledger.stages import found_results, results_of
-
-Insert: TypeAlias = postgresql.Insert | sqlite.Insert
-Insertion: TypeAlias = Callable[[Table], Insert]
 
 _run = tables.run.c
 _promotion = tables.promotion.c
@@ -58,7 +54,6 @@ class Closed:
 
 
 def close_run(
-    database: Database,
     connection: Connection,
     run_id: str,
     event: RunEvent,
@@ -73,7 +68,7 @@ def close_run(
     closed = connection.execute(_CLOSE[event], {"of_run": run_id, "by_as_of": as_of, "by_outcome": message.body})
     if closed.rowcount == 0:
         raise InvalidTransition(f"run {run_id} is {run.state} and cannot {event}")
-    connection.execute(_TO_OUTBOX[database.is_postgresql], {"run_id": run_id, "state": message.state})
+    connection.execute(_TO_OUTBOX, {"run_id": run_id, "state": message.state})
     return Closed(state=state, outcome=message)
 
 
@@ -94,7 +89,7 @@ def _message(
     return OutcomeMessage(run_id=run.run_id, state="SUCCESS" if state in SUCCESSES else "FAILURE", body=outcome)
 
 
-def into_outbox(insert: Insertion, *, after: CTE | None = None) -> Insert:
+def into_outbox(*, after: CTE | None = None) -> Insert:
     """Pending, also where an earlier end of the run, before a requeue, was delivered already.
 
     Of the parameter `run_id`, or of the run that `after` gives, if any; with the parameter `state`.
@@ -112,8 +107,7 @@ def into_outbox(insert: Insertion, *, after: CTE | None = None) -> Insert:
     )
 
 
-_TO_OUTBOX = {True: into_outbox(postgresql.insert), False: into_outbox(sqlite.insert)}
-"""By whether it is PostgreSQL."""
+_TO_OUTBOX = into_outbox()
 
 
 def outcome_of(

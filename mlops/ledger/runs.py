@@ -14,14 +14,13 @@ from sqlalchemy import (
     exc,
     false,
     func,
-    insert,
     literal,
     or_,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from mlops.domain.errors import InvalidTransition, RunNotFound
@@ -51,8 +50,8 @@ from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.prepared import PREPARED
 from mlops.ledger.publications import handed_out, publication_of
 from mlops.ledger.repository import LedgerPart
-from mlops.ledger.run_completion import Insertion, close_run
-from mlops.ledger.stages import birth_of, cancel_queued, new_stage, open_stage, opening_after
+from mlops.ledger.run_completion import close_run
+from mlops.ledger.stages import birth_of, cancel_queued, new_stage, opening_after
 
 _run = tables.run.c
 _stage = tables.stage.c
@@ -80,7 +79,7 @@ _ASKED = (
 )  # fmt: skip
 
 
-def _insertion(insert: Insertion) -> ReturningInsert[Any]:
+def _insertion() -> ReturningInsert[Any]:
     """A queued run, or nothing where another one is in the way; its parameters are those of `_new_run`."""
     values = {name: bindparam(f"run_{name}", type_=_run[name].type) for name in _ASKED}
     inserting = insert(tables.run).values(**values, state=RunState.QUEUED, created_at=now())
@@ -91,9 +90,8 @@ def _new_run(columns: dict[str, Any]) -> dict[str, Any]:
     return {f"run_{name}": value for name, value in columns.items()}
 
 
-_INSERT = _insertion(sqlite.insert)
-#: The run and its first stage in one statement (PostgreSQL alone).
-_ACCEPT = opening_after(_insertion(postgresql.insert).cte("created")).execution_options(**PREPARED)
+#: The run and its first stage in one statement.
+_ACCEPT = opening_after(_insertion().cte("created")).execution_options(**PREPARED)
 
 _ACCEPT_TRIES = 5
 """The run that was in the way can end between two statements; five times in a row it does not."""
@@ -143,7 +141,7 @@ class Runs(LedgerPart):
 
     def _note_answer(self, task_id: str, run_id: str) -> None:
         # Before it is given: a message whose worker dies in between comes again.
-        noting = self.database.insert(tables.answered_start).values(task_id=task_id, run_id=run_id, created_at=now())
+        noting = insert(tables.answered_start).values(task_id=task_id, run_id=run_id, created_at=now())
         with self.database.statement("ledger.answered") as connection:
             connection.execute(noting.on_conflict_do_nothing())
 
@@ -165,13 +163,8 @@ class Runs(LedgerPart):
         birth = birth_of(
             FIRST_STAGE[request.kind], strategy=request.strategy, policy=request.policy, executor=request.executor
         )
-        if self.database.is_postgresql:
-            with self.database.statement("ledger.accept") as connection:
-                return connection.execute(_ACCEPT, {**_new_run(run), **new_stage(birth)}).one_or_none()
-        with self.database.transaction("ledger.accept") as connection:
-            if connection.execute(_INSERT, _new_run(run)).one_or_none() is None:
-                return None
-            return open_stage(connection, birth, run_id=run_id)
+        with self.database.statement("ledger.accept") as connection:
+            return connection.execute(_ACCEPT, {**_new_run(run), **new_stage(birth)}).one_or_none()
 
     def published(self, sent: Sequence[Sent]) -> None:
         """Note messages that were sent; nothing where the stage was claimed or a newer number handed out meanwhile."""
@@ -216,7 +209,7 @@ class Runs(LedgerPart):
             if not waited:
                 return RunState(asked.state)
             words = f"cancelled by {actor} before it ran"
-            return close_run(self.database, connection, run_id, RunEvent.CANCEL, error=words).state
+            return close_run(connection, run_id, RunEvent.CANCEL, error=words).state
 
     def requeue(self, run_id: str, *, actor: str) -> Publication:
         """Bring a dead run back with fresh attempts. Raises RunNotFound, InvalidTransition."""

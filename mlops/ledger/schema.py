@@ -133,9 +133,6 @@ class Migration:
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:
         """While nobody else migrates this database; waits for one that does, and finds its work done."""
-        if not self._database.is_postgresql:
-            yield
-            return
         began = time.monotonic()
         # Asked for again and again: a statement that waits here would hold up an index that the other one builds.
         while not connection.scalar(select(func.pg_try_advisory_lock(_MIGRATION_LOCK))):

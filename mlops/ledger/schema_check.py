@@ -1,7 +1,7 @@
 """The whole schema against what this program expects: a restore that lost an index or a constraint is found.
 
-On PostgreSQL the tables that are expected are made as temporary ones and taken back, and both are described by the
-server itself, so that neither its version nor its way of writing an expression plays a part.
+The tables that are expected are made as temporary ones and taken back, and both are described by the server itself, so
+that neither its version nor its way of writing an expression plays a part.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from mlops.ledger.engine import Database
@@ -63,8 +61,6 @@ def schema_differences(database: Database) -> list[Difference]:
     What is there beside them is nobody's business here. Raises LedgerUnavailable.
     """
     with database.transaction() as connection:
-        if not database.is_postgresql:
-            return _sqlite_differences(connection)
         namespace = connection.scalar(
             text("SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:name)"), {"name": VERSION_TABLE}
         )
@@ -109,12 +105,3 @@ def _mend(part: Part, table: str, name: str, found: str | None, expected: str) -
         drop = "" if found is None else f"DROP CONSTRAINT {name}, "
         return f"ALTER TABLE {table} {drop}ADD CONSTRAINT {name} {expected}"
     return "restore a whole backup with `acis restore`, or ask whoever changed the table to take that back"
-
-
-def _sqlite_differences(connection: Connection) -> list[Difference]:
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return [
-        Difference(part="table", name=str(one), found=f"differs: {one}", mend="acis migrate")
-        for one in compare_metadata(context, metadata)
-        if not str(one[0]).startswith("remove")
-    ]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from sqlalchemy import Executable, exc, func, insert, select, text, update
+from sqlalchemy import Executable, exc, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.errors import LedgerError
 from mlops.domain.records import Executor, Forgotten, OutcomeMessage, StageState
@@ -93,7 +94,7 @@ class SettingBack(LedgerPart):
         values = {"mark": secrets.token_hex(8), "noted_at": now()}
         statement: Executable
         if after is None:
-            adding = self.database.insert(tables.position).values(name=_NAME, number=1, **values)
+            adding = insert(tables.position).values(name=_NAME, number=1, **values)
             statement = adding.on_conflict_do_nothing().returning(tables.position)
         else:
             here = (_position.name == _NAME, _position.number == after.number, _position.mark == after.mark)
@@ -152,7 +153,7 @@ class SettingBack(LedgerPart):
         new = []
         with self.database.transaction("ledger.quarantine") as connection:
             for one in found:
-                adding = self.database.insert(tables.quarantine).values(
+                adding = insert(tables.quarantine).values(
                     kind=one.kind, name=one.name, run_id=one.run_id, reason=one.reason, found_at=now()
                 )
                 added = adding.on_conflict_do_nothing().returning(_quarantine.name)
@@ -210,8 +211,6 @@ class SettingBack(LedgerPart):
 
     def _timeline(self) -> int | None:
         """The first eight digits of a segment's name: a standby is promoted onto a timeline of its own."""
-        if not self.database.is_postgresql:
-            return None
         query = text("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")
         try:
             with self.database.reading() as connection:

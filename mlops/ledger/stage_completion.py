@@ -67,12 +67,12 @@ class Endings(LedgerPart):
         error = in_words(str(told)) if told else None
         if run_state == RunState.CANCELLED:
             error = error or "cancelled while it ran"
-        message = self._ended_at_once(grant, outcome, run_state, error) if self.database.is_postgresql else None
+        message = self._ended_at_once(grant, outcome, run_state, error)
         if message is None:
             with self.database.transaction("ledger.finish") as connection:
                 end_stage(connection, grant, stage_event, result=outcome.result, error=error)
                 _store_report(connection, grant, outcome)
-                closed = close_run(self.database, connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
+                closed = close_run(connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
                 message = closed.outcome
         return Finished(
             run_state=run_state,
@@ -105,15 +105,14 @@ class Endings(LedgerPart):
 
     def _go_on(self, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
         birth = birth_of(stage, strategy=grant.strategy, policy=grant.policy, executor=grant.executor)
-        if self.database.is_postgresql:
-            opened = self._gone_on_at_once(grant, outcome, birth)
-            if opened is not None:
-                return Finished(
-                    run_state=RunState.RUNNING,
-                    stage_state=StageState.SUCCEEDED,
-                    publication=publication_of(opened),
-                    result=outcome.result,
-                )
+        opened = self._gone_on_at_once(grant, outcome, birth)
+        if opened is not None:
+            return Finished(
+                run_state=RunState.RUNNING,
+                stage_state=StageState.SUCCEEDED,
+                publication=publication_of(opened),
+                result=outcome.result,
+            )
         with self.database.transaction("ledger.finish") as connection:
             return self._go_on_or_stop(connection, grant, outcome, birth)
 
@@ -138,7 +137,7 @@ class Endings(LedgerPart):
             connection.execute(_DATED, {"of_run": grant.run_id, "by_as_of": outcome.as_of})
         if ended.run_cancel_requested:
             words = f"cancelled after stage {grant.stage}"
-            closed = close_run(self.database, connection, grant.run_id, RunEvent.CANCEL, error=words)
+            closed = close_run(connection, grant.run_id, RunEvent.CANCEL, error=words)
             return Finished(
                 run_state=closed.state,
                 stage_state=StageState.SUCCEEDED,
@@ -176,7 +175,7 @@ class Endings(LedgerPart):
                 raise lease_lost(grant)
             stage_state = StageState(row.state)
             event = RUN_EVENT_OF.get(stage_state, RunEvent.FAIL)
-            closed = close_run(self.database, connection, grant.run_id, event, error=words)
+            closed = close_run(connection, grant.run_id, event, error=words)
             return Finished(run_state=closed.state, stage_state=stage_state, error=words, outcome=closed.outcome)
 
     def release(self, grant: Grant, *, cause: str) -> Finished:
@@ -226,7 +225,7 @@ class Endings(LedgerPart):
         state = StageState(row.state)
         event = RUN_EVENT_OF.get(state)
         if event is not None:
-            closed = close_run(self.database, connection, row.run_id, event, error=error)
+            closed = close_run(connection, row.run_id, event, error=error)
             return Finished(run_state=closed.state, stage_state=state, error=error, outcome=closed.outcome)
         return Finished(
             run_state=RunState.RUNNING,

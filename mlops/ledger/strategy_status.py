@@ -99,7 +99,7 @@ class Standings(LedgerPart):
         """By strategy, each with champion, newest check and newest run; three queries."""
         if not strategies:
             return {}
-        asked = as_rows(self.database, strategies)
+        asked = as_rows(strategies)
         champions = (
             select(_champion.strategy, _champion.version, champion_date.label("as_of"), _champion.changed_at)
             .select_from(asked)
@@ -154,7 +154,7 @@ class Standings(LedgerPart):
     ) -> Sequence[AnyRow]:
         if not strategies:
             return []
-        asked = as_rows(self.database, strategies)
+        asked = as_rows(strategies)
         oldest = (
             select(_report.as_of)
             .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)

@@ -1,14 +1,13 @@
 """Optuna's studies beside the ledger: which parameter sets a run has tried, so that a reclaimed stage goes on.
 
-The one module that imports Optuna. On PostgreSQL its tables stand in a schema of their own in the ledger's database,
-on SQLite in a file beside the ledger's (docs/decisions/0020). A study is named after its run.
+The one module that imports Optuna. Its tables stand in a schema of their own in the ledger's database
+(docs/decisions/0020). A study is named after its run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -115,8 +114,7 @@ class Studies:
 
     def _tables(self) -> optuna.storages.RDBStorage:
         if self._storage is None:
-            is_postgresql = self._url.get_backend_name() == "postgresql"
-            self._storage = _in_own_schema(self._url) if is_postgresql else _in_own_file(self._url)
+            self._storage = _in_own_schema(self._url)
         return self._storage
 
 
@@ -215,8 +213,6 @@ def _in_own_schema(url: URL) -> optuna.storages.RDBStorage:
 
 
 def _has_tables(url: URL) -> bool:
-    if url.get_backend_name() != "postgresql":
-        return Path(f"{url.database}.tuning").exists()
     engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, hide_parameters=True)
     try:
         with engine.connect() as connection:
@@ -224,10 +220,6 @@ def _has_tables(url: URL) -> bool:
     finally:
         engine.dispose()
     return found is not None
-
-
-def _in_own_file(url: URL) -> optuna.storages.RDBStorage:
-    return _storage(url.set(database=f"{url.database}.tuning"), {"connect_args": {"timeout": 15}})
 
 
 def _storage(url: URL, engine: dict[str, Any]) -> optuna.storages.RDBStorage:

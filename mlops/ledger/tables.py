@@ -31,8 +31,6 @@ metadata = MetaData(
     }
 )
 
-_Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself on SQLite
-
 run = Table(
     "mlops_run",
     metadata,
@@ -62,7 +60,6 @@ Index(
     run.c.kind,
     unique=True,
     postgresql_where=_active,
-    sqlite_where=_active,
 )
 Index("ix_mlops_run_strategy_created", run.c.namespace, run.c.strategy, run.c.created_at)
 Index("ix_mlops_run_created", run.c.namespace, run.c.created_at)
@@ -70,7 +67,7 @@ Index("ix_mlops_run_created", run.c.namespace, run.c.created_at)
 Index("ix_mlops_run_state_created", run.c.namespace, run.c.state, run.c.created_at)
 Index("ix_mlops_run_kind_created", run.c.namespace, run.c.kind, run.c.created_at)
 _open = text("state IN ('queued', 'running')")
-Index("ix_mlops_run_open", run.c.created_at, postgresql_where=_open, sqlite_where=_open)
+Index("ix_mlops_run_open", run.c.created_at, postgresql_where=_open)
 
 stage = Table(
     "mlops_stage",
@@ -113,14 +110,12 @@ stage = Table(
 )
 _queued = text("state = 'queued'")
 _running = text("state = 'running'")
-Index("ix_mlops_stage_ring", stage.c.ring_at, postgresql_where=_queued, sqlite_where=_queued)
-Index("ix_mlops_stage_lease", stage.c.lease_until, postgresql_where=_running, sqlite_where=_running)
+Index("ix_mlops_stage_ring", stage.c.ring_at, postgresql_where=_queued)
+Index("ix_mlops_stage_lease", stage.c.lease_until, postgresql_where=_running)
 _succeeded = text("state = 'succeeded'")
-Index(
-    "ix_mlops_stage_finished", stage.c.stage, stage.c.finished_at, postgresql_where=_succeeded, sqlite_where=_succeeded
-)
+Index("ix_mlops_stage_finished", stage.c.stage, stage.c.finished_at, postgresql_where=_succeeded)
 _trained = text("stage = 'train' AND state = 'succeeded'")
-Index("ix_mlops_stage_trained", stage.c.strategy, stage.c.finished_at, postgresql_where=_trained, sqlite_where=_trained)
+Index("ix_mlops_stage_trained", stage.c.strategy, stage.c.finished_at, postgresql_where=_trained)
 
 answered_start = Table(
     "mlops_answered_start",
@@ -149,7 +144,7 @@ attempt = Table(
 drift_report = Table(
     "mlops_drift_report",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
     Column("run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), nullable=False, unique=True),
     Column("namespace", String(63), nullable=False),
     Column("strategy", String(63), nullable=False),
@@ -172,12 +167,12 @@ drift_report = Table(
 _unlogged = text("logged_at IS NULL")
 Index("ix_mlops_drift_report_as_of", drift_report.c.namespace, drift_report.c.strategy, drift_report.c.as_of)
 Index("ix_mlops_drift_report_newest", drift_report.c.namespace, drift_report.c.id)
-Index("ix_mlops_drift_report_unlogged", drift_report.c.id, postgresql_where=_unlogged, sqlite_where=_unlogged)
+Index("ix_mlops_drift_report_unlogged", drift_report.c.id, postgresql_where=_unlogged)
 
 promotion = Table(
     "mlops_promotion",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
     Column("run_id", String(155), ForeignKey("mlops_run.run_id"), unique=True),
     Column("namespace", String(63), nullable=False),
     Column("strategy", String(63), nullable=False),
@@ -201,9 +196,9 @@ promotion = Table(
 )
 _unprojected = text("projected_at IS NULL")
 Index("ix_mlops_promotion_strategy", promotion.c.namespace, promotion.c.strategy, promotion.c.id)
-Index("ix_mlops_promotion_unprojected", promotion.c.id, postgresql_where=_unprojected, sqlite_where=_unprojected)
+Index("ix_mlops_promotion_unprojected", promotion.c.id, postgresql_where=_unprojected)
 _awaiting = text("decision = 'await_approval'")
-Index("ix_mlops_promotion_awaiting", promotion.c.id, postgresql_where=_awaiting, sqlite_where=_awaiting)
+Index("ix_mlops_promotion_awaiting", promotion.c.id, postgresql_where=_awaiting)
 
 champion = Table(
     "mlops_champion",
@@ -220,7 +215,7 @@ champion = Table(
 registry_finding = Table(
     "mlops_registry_finding",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
     Column("strategy", String(63), nullable=False),
     Column("kind", String(20), nullable=False),  # `champion_missing`, `number_reused`
     Column("key", String(320), nullable=False),  # what it is about: the champion's seq, or the version with its model
@@ -235,14 +230,14 @@ registry_finding = Table(
 outbox = Table(
     "mlops_outbox",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
     Column("run_id", String(155), ForeignKey("mlops_run.run_id", ondelete="CASCADE"), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Column("delivered_at", Timestamp),
 )
 _undelivered = text("delivered_at IS NULL")
-Index("ix_mlops_outbox_undelivered", outbox.c.id, postgresql_where=_undelivered, sqlite_where=_undelivered)
+Index("ix_mlops_outbox_undelivered", outbox.c.id, postgresql_where=_undelivered)
 
 schedule = Table(
     "mlops_schedule",
@@ -275,7 +270,7 @@ worker = Table(
 policy = Table(
     "mlops_policy",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
     Column("strategy", String(63), nullable=False, index=True),
     Column("path", String(127), nullable=False),  # `drift.alert_share`
     Column("value", Json),
@@ -287,7 +282,7 @@ policy = Table(
 audit = Table(
     "mlops_audit",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
     Column("actor", Text, nullable=False),
     Column("action", String(63), nullable=False),  # `run.cancel`
     Column("subject", String(255), nullable=False, index=True),

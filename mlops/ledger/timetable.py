@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Update, and_, case, delete, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.records import AHEAD_S, LIVE, Executor, Kind, RunState, ScheduleEntry
 from mlops.ledger import tables
@@ -44,7 +45,7 @@ class Timetable(LedgerPart):
                 )
                 begins = case((or_(is_resumed, is_another_time), now()), else_=_schedule.last_slot)
                 connection.execute(
-                    self.database.insert(tables.schedule)
+                    insert(tables.schedule)
                     .values(key=entry.key, last_slot=entry.last_slot, **values)
                     .on_conflict_do_update(index_elements=[_schedule.key], set_={**values, "last_slot": begins})
                 )
@@ -123,7 +124,7 @@ class Timetable(LedgerPart):
             if entry is None or not slots:
                 return  # taken off the timetable since the caller read it
             connection.execute(_moved(key, max(slots), note=note))
-            skipped = self.database.insert(tables.run).values(created_at=now(), finished_at=now())
+            skipped = insert(tables.run).values(created_at=now(), finished_at=now())
             connection.execute(
                 skipped.on_conflict_do_nothing(),
                 [_skipped_run(entry.strategy, entry.kind, slot, note) for slot in slots],

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast, get_args
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.errors import LedgerError
 from mlops.ledger import tables
@@ -59,7 +60,7 @@ class Users(LedgerPart):
         """Raises UserRefused for a name that is taken or no name, an unknown role, a short password."""
         _refuse(name, role=role, password=password)
         insertion = (
-            self.database.insert(tables.user)
+            insert(tables.user)
             .values(
                 name=name, role=role, password_hash=hash_password(password), created_by=created_by, created_at=now()
             )

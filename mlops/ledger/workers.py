@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import and_, case, false, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.records import Executor, StageState, WorkerBeat
 from mlops.ledger import tables
@@ -30,7 +31,7 @@ class Workers(LedgerPart):
         same_process = and_(_worker.pid == beat.pid, _worker.host == beat.host)
         with self.database.statement("ledger.worker_seen") as connection:
             connection.execute(
-                self.database.insert(tables.worker)
+                insert(tables.worker)
                 .values(name=beat.name, **values)
                 .on_conflict_do_update(
                     index_elements=[_worker.name],

@@ -1,4 +1,4 @@
-"""The example of a backend, on the whole stack; tests/unit/test_examples.py has the others."""
+"""The example of a backend, on the whole stack; tests/integration/test_examples.py has the others."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import queue
 from dataclasses import replace
-from pathlib import Path
 
 import redis
 from celery import Celery
@@ -40,10 +39,9 @@ def test_the_depths_are_the_messages_that_wait(redis_url: str) -> None:
 
 
 def test_what_comes_back_is_got_before_what_waits_for_its_first_turn_and_counts_with_it(
-    redis_url: str, tmp_path: Path
+    redis_url: str, ledger_postgres_url: str
 ) -> None:
-    ledger = SecretStr(f"sqlite:///{tmp_path / 'ledger.db'}")
-    settings = Settings(celery_broker_url=SecretStr(redis_url), database_url=ledger)
+    settings = Settings(celery_broker_url=SecretStr(redis_url), database_url=SecretStr(ledger_postgres_url))
     dispatcher = CeleryDispatcher(publisher(Services(settings)), Services(settings))
     first = Publication(run_id="", stage=Stage.PROMOTE, publish_no=1, strategy="growth", device="cpu")
     sent = [replace(first, run_id="first-1"), replace(first, run_id="first-2")]

@@ -25,8 +25,6 @@ def test_a_postgresql_that_does_not_sync_is_an_error(postgres_url: str) -> None:
 class Replicated:
     """A PostgreSQL with standbys, as its catalogue shows them."""
 
-    is_postgresql = True
-
     def __init__(self, *states: str) -> None:
         self._states = states
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -11,8 +10,8 @@ from celery import Celery
 from mlops.domain.records import Sent
 from mlops.ledger import reconciling
 from tasks.publish import task_id_of
-from tests.support.ledgers import request_for, sqlite_ledger
-from tests.support.services import FakeServices, fake_services
+from tests.support.ledgers import request_for
+from tests.support.services import FakeServices
 from worker import publications as bells
 from worker.publications import MARK, broker_seen, republish
 
@@ -27,12 +26,10 @@ def app(redis_url: str) -> Iterator[Celery]:
 
 
 @pytest.fixture
-def sent(tmp_path: Path, app: Celery) -> Iterator[FakeServices]:
+def sent(services: FakeServices, app: Celery) -> FakeServices:
     """Runs whose bells were sent, to a broker that has been emptied since."""
-    with sqlite_ledger(tmp_path) as timed:
-        services = fake_services(tmp_path, timed)
-        _send_and_lose(services, app)
-        yield services
+    _send_and_lose(services, app)
+    return services
 
 
 def _send_and_lose(services: FakeServices, app: Celery) -> None:

@@ -92,7 +92,7 @@ class RecordingDispatcher:
 
 
 class FakeServices(Services):
-    """Services over a SQLite ledger and fakes."""
+    """Services over a ledger of tests and fakes."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A ledger in a SQLite file, made once and emptied for each test, and services with fakes on it."""
+"""No setting of the machine's reaches a test, and no test leaves its logging behind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from config.settings import variables
-from tests.support.ledgers import TimedLedger, sqlite_ledger
-from tests.support.services import FakeServices, fake_services
 
 
 @pytest.fixture(autouse=True)
@@ -29,23 +27,3 @@ def logging_as_it_was() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-
-
-@pytest.fixture(scope="session")
-def shared_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TimedLedger]:
-    """Migrations take half a second, so once is enough."""
-    with sqlite_ledger(tmp_path_factory.mktemp("ledger")) as timed:
-        yield timed
-
-
-@pytest.fixture
-def timed(shared_ledger: TimedLedger) -> TimedLedger:
-    """An empty ledger and its clock."""
-    shared_ledger.wipe()
-    return shared_ledger
-
-
-@pytest.fixture
-def services(tmp_path: Path, timed: TimedLedger) -> FakeServices:
-    """One strategy, its panel, and fakes behind every port."""
-    return fake_services(tmp_path, timed)

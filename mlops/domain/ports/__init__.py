@@ -3,7 +3,7 @@
 FeatureSource    features/postgres.py, parquet.py                 fake: tests/support; or one's own
 ModelRegistry    mlflow/registry.py                              fake: tests/support
 Trainer          training/trainer.py, or a strategy's own
-Ledger           ledger/ (PostgreSQL, SQLite)
+Ledger           ledger/ (PostgreSQL)
 Dispatcher       tasks/dispatch.py
 """
 

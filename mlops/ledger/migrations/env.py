@@ -11,7 +11,5 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     version_table=VERSION_TABLE,
-    # SQLite cannot alter a table; Alembic copies it instead
-    render_as_batch=True,
 )
 context.run_migrations()

@@ -1,6 +1,6 @@
 """What a revision is made of: steps that code of the version before survives, and that can be repeated.
 
-A revision on PostgreSQL is no transaction: each step commits by itself, so that no table is locked for longer than a
+A revision is no transaction: each step commits by itself, so that no table is locked for longer than a
 moment, and one that a kill cut off is begun again from its first step. So a step finds what it has done already.
 Indexes are built beside writers (CONCURRENTLY); one whose build was cut off is dropped and built again. Rows are
 changed in batches. What needs a table for itself waits a second for it, steps back, and tries again.
@@ -61,10 +61,6 @@ def replace_index(
 ) -> None:
     """Another index under the same name: built beside the old one, which holds until then."""
     connection = op.get_bind()
-    if connection.dialect.name != "postgresql":
-        op.drop_index(name, table)
-        create_index(name, table, columns, unique=unique, where=where)
-        return
     coming = f"{name}_new"
     create_index(coming, table, columns, unique=unique, where=where)
     # Two statements sent as one are one transaction: at no moment is there no index.
@@ -104,10 +100,7 @@ def _change(connection: sa.Connection, changing: str, key: str, after: object, l
 
 
 def build_index(migration: Migration, connection: sa.Connection, index: sa.Index, *, table: str) -> None:
-    """Build the index where it is missing or a build of it was cut off; for any dialect."""
-    if connection.dialect.name != "postgresql":
-        connection.execute(CreateIndex(index, if_not_exists=True))
-        return
+    """Build the index where it is missing or a build of it was cut off."""
     if _is_valid(connection, str(index.name)):
         return
     if table in migration.new_tables:  # nobody knows it yet
@@ -135,7 +128,7 @@ def build_index(migration: Migration, connection: sa.Connection, index: sa.Index
 def _index(name: str, table: str, columns: Sequence[str], *, unique: bool, where: str | None) -> sa.Index:
     stub = sa.Table(table, sa.MetaData(), *(sa.Column(column, sa.Text) for column in columns))
     partial = None if where is None else sa.text(where)
-    return sa.Index(name, *stub.c, unique=unique, postgresql_where=partial, sqlite_where=partial)
+    return sa.Index(name, *stub.c, unique=unique, postgresql_where=partial)
 
 
 def _is_valid(connection: sa.Connection, index: str) -> bool | None:
@@ -153,11 +146,7 @@ def _migration() -> Migration:
 
 
 def _locking(what: str, work: Callable[[], object], *, is_said: bool = True) -> None:
-    connection = op.get_bind()
-    if connection.dialect.name == "postgresql":
-        retried(_migration(), connection, what, work, lock_within_s=LOCK_WITHIN_S, is_said=is_said)
-    else:
-        work()
+    retried(_migration(), op.get_bind(), what, work, lock_within_s=LOCK_WITHIN_S, is_said=is_said)
 
 
 def retried(

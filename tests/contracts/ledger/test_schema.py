@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,12 +18,9 @@ from mlops.ledger.schema_check import schema_differences
 from mlops.ledger.tables import metadata
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'empty.db'}"
-    make: Callable[[], str] = request.getfixturevalue("postgres_database")
-    return make()
+@pytest.fixture
+def empty_url(postgres_url: str) -> str:
+    return postgres_url
 
 
 def test_a_database_without_tables_says_how_to_make_them(empty_url: str) -> None:
@@ -65,11 +61,16 @@ def test_tables_of_others_in_the_same_database_are_left_alone(empty_url: str) ->
     database.close()
 
 
-@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "not a url"])
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite:///ledger.db", "not a url"])
 def test_a_database_that_cannot_hold_the_ledger_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"postgresql://") as refused:
         open_ledger(url)
     assert "secret" not in str(refused.value)
+
+
+def test_sqlite_is_refused_with_what_to_do_instead() -> None:
+    with pytest.raises(ConfigurationError, match=r"`make run` starts a PostgreSQL .* Parquet"):
+        open_ledger("sqlite:///ledger.db")
 
 
 def test_reports_from_before_the_registry_showed_any_do_not_wait_for_it(empty_url: str) -> None:
@@ -97,8 +98,10 @@ def test_reports_from_before_the_registry_showed_any_do_not_wait_for_it(empty_ur
     database.close()
 
 
-def test_a_ledger_keeps_its_identity_and_no_two_have_the_same(empty_url: str, tmp_path: Path) -> None:
-    other_url = f"sqlite:///{tmp_path / 'other.db'}"
+def test_a_ledger_keeps_its_identity_and_no_two_have_the_same(
+    empty_url: str, postgres_database: Callable[[], str]
+) -> None:
+    other_url = postgres_database()
     migrate(empty_url)
     migrate(other_url)
     first, again, other = open_ledger(empty_url), open_ledger(empty_url), open_ledger(other_url)

@@ -149,7 +149,10 @@ def test_an_end_does_not_wait_for_open_pages(ledger: SqlLedger, postgres_url: st
     ("values", "words"),
     [
         ({}, "DATABASE_URL is not set"),
-        ({"DATABASE_URL": "sqlite:///x.db", "ACIS_ADMIN_AUTH": "root:short"}, "at least 12 characters"),
+        (
+            {"DATABASE_URL": "postgresql://nobody@localhost/x", "ACIS_ADMIN_AUTH": "root:short"},
+            "at least 12 characters",
+        ),
     ],
 )
 def test_what_it_cannot_start_with_is_said_in_words(tmp_path: Path, values: dict[str, str], words: str) -> None:

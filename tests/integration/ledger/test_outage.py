@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -65,12 +64,6 @@ def test_a_request_to_a_database_that_is_away_is_not_accepted(dead_url: str) -> 
     with pytest.raises(LedgerUnavailable), ledger.try_reconcile_lock():
         pass
     ledger.close()
-
-
-def test_a_file_that_cannot_be_opened_is_a_ledger_that_does_not_answer(tmp_path: Path) -> None:
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'no such folder' / 'ledger.db'}")
-    with pytest.raises(LedgerUnavailable, match="unable to open"):
-        ledger.runs()
 
 
 def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str) -> None:

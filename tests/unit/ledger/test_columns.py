@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql
 
-from mlops.ledger.columns import Timestamp, dump_json, timestamp_text
+from mlops.ledger.columns import Timestamp, dump_json
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -34,19 +34,11 @@ def test_every_json_value_is_stored_as_strict_json(value: object) -> None:
     assert "\\u0000" not in text.replace("\\\\u0000", "")
 
 
-@given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=2, max_size=2))
-def test_comparing_the_text_of_times_compares_the_times(times: list[datetime]) -> None:
-    one, other = times
-    assert (timestamp_text(one) < timestamp_text(other)) == (one < other)
-
-
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="time zone"):
-        Timestamp().process_bind_param(datetime(2026, 1, 1), sqlite.dialect())  # noqa: DTZ001 -- the refused case
+        Timestamp().process_bind_param(datetime(2026, 1, 1), postgresql.dialect())  # noqa: DTZ001 -- the refused case
 
 
 def test_times_come_back_in_utc() -> None:
     noon_in_tokyo = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=9)))
-    assert Timestamp().process_result_value(timestamp_text(noon_in_tokyo), sqlite.dialect()) == datetime(
-        2026, 1, 1, 3, tzinfo=UTC
-    )
+    assert Timestamp().process_result_value(noon_in_tokyo, postgresql.dialect()) == datetime(2026, 1, 1, 3, tzinfo=UTC)

@@ -8,9 +8,9 @@ from admin.routes.overview import CHECKS
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import Kind, RunState, ScheduleEntry, Stage, StageOutcome, WorkerBeat
 from mlops.strategies.file import Strategies
+from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.admin import Browser
 from tests.support.services import FakeServices, small_strategy
-from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 def several(services: FakeServices, *names: str) -> None:

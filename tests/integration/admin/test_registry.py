@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from tests.integration.retraining.test_promote_stage import registered
 from tests.support.admin import HTML, Browser
 from tests.support.model_pages import PAGE, champion, row, trained, words
 from tests.support.services import MODEL, FakeServices
-from tests.unit.retraining.test_promote_stage import registered
 
 # ---- the list
 

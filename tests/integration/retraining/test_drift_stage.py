@@ -521,16 +521,18 @@ def test_a_second_check_loads_no_file(services: FakeServices, monkeypatch: pytes
     assert codes(checked(services, Kind.CHECK, as_of=LAST - timedelta(days=1))) == []
 
 
-def test_a_check_of_a_strategy_without_a_champion_loads_neither_mlflow_nor_xgboost(tmp_path: Path) -> None:
+def test_a_check_of_a_strategy_without_a_champion_loads_neither_mlflow_nor_xgboost(
+    tmp_path: Path, ledger_postgres_url: str
+) -> None:
     code = """
 import sys
 from pathlib import Path
 from mlops.domain.records import Kind, Stage
 from mlops.stages.drift import check_drift
 from mlops.reporting.narrative import drift_lines
-from tests.support.ledgers import sqlite_ledger
+from tests.support.ledgers import postgres_ledger
 from tests.support.services import fake_services
-with sqlite_ledger(Path(sys.argv[1])) as timed:
+with postgres_ledger(sys.argv[2]) as timed:
     services = fake_services(Path(sys.argv[1]), timed)
     grant = services.granted(Kind.CHECK, Stage.DRIFT)
     print(check_drift(grant, services, services.keeper(grant)).result["verdict"])
@@ -538,7 +540,7 @@ print(*[name for name in ("xgboost", "sklearn", "mlflow") if name in sys.modules
 """
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "ACIS_VAR_DIR": str(tmp_path)}
     found = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
+        [sys.executable, "-c", code, str(tmp_path), ledger_postgres_url],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     verdict, loaded = found.stdout.splitlines()[-2:]

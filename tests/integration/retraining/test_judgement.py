@@ -19,9 +19,9 @@ from mlops.domain.promotion.error_budget import LOOKBACK_DAYS
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.promotion.explanation import explanation
 from mlops.domain.records import Kind, Promotion, RunState
+from tests.integration.retraining.test_promote_stage import HOLDOUT, champion, decided, registered, stages
 from tests.support.ledgers import decision_for, promoting
 from tests.support.services import LAST, MODEL, FakeServices
-from tests.unit.retraining.test_promote_stage import HOLDOUT, champion, decided, registered, stages
 
 LOOSE = PromotionPolicy(min_accuracy=0.0)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mlops.domain.records import Kind, RunState, Stage
+from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.admin import Browser
 from tests.support.model_pages import PAGE, carried_out, champion, row, trained
 from tests.support.services import MODEL, FakeServices
-from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 def test_two_versions_are_beside_each_other_before_any_worker_has_tested_them(

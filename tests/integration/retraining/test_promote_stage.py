@@ -1,4 +1,4 @@
-"""The promote stage over a ledger in SQLite and a registry in memory: who becomes the champion, and who never does."""
+"""The promote stage over a ledger and a registry in memory: who becomes the champion, and who never does."""
 
 from __future__ import annotations
 

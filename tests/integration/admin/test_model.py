@@ -15,11 +15,11 @@ from admin.registry_view import RegistryView
 from admin.routes import model_actions
 from mlops.domain.errors import RegistryUnavailable
 from mlops.domain.records import Kind, ModelIdentity, RunState
+from tests.integration.retraining.test_promote_stage import registered
 from tests.support.admin import Browser
 from tests.support.ledgers import decision_for
 from tests.support.model_pages import PAGE, carried_out, champion, row, trained, words
 from tests.support.services import MODEL, FakeServices
-from tests.unit.retraining.test_promote_stage import registered
 
 # ---- one model
 

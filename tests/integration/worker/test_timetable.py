@@ -1,4 +1,4 @@
-"""The timetable on a SQLite ledger with a movable clock: each slot opens one run, whoever looks, whenever."""
+"""The timetable on a ledger with a movable clock: each slot opens one run, whoever looks, whenever."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from cli.app import app
 from mlops.domain.errors import VersionNotFound
 from mlops.stages.version_comparison import compare_versions
+from tests.integration.retraining.test_promote_stage import HOLDOUT, registered
 from tests.support.services import LAST, FakeServices
-from tests.unit.retraining.test_promote_stage import HOLDOUT, registered
 
 
 def test_the_second_version_is_tested_against_the_first(services: FakeServices) -> None:

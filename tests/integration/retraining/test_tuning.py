@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,9 +51,17 @@ def policy(**changes: Any) -> TrainingPolicy:
     )
 
 
+@pytest.fixture(scope="module")
+def studies(postgres_database: Callable[[], str]) -> Studies:
+    """Its tables are made once, beside no ledger of other tests."""
+    return Studies(postgres_database())
+
+
 @pytest.fixture(autouse=True)
-def _studies(services: FakeServices, tmp_path: Path) -> None:
-    vars(services)["studies"] = Studies(f"sqlite:///{tmp_path}/ledger.db")
+def _studies(services: FakeServices, studies: Studies) -> None:
+    for run_id in studies.names():
+        studies.delete(run_id)
+    vars(services)["studies"] = studies
     services.with_policy(training=policy())
     CountingTrainer.fits.clear()
     CountingTrainer.stop_before = None

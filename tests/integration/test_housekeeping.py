@@ -22,7 +22,7 @@ DAY_S = 86_400.0
 
 @pytest.fixture
 def tidied_services(tmp_path: Path, timed: TimedLedger) -> FakeServices:
-    return fake_services(tmp_path, timed, keep_reports_days=30, database_url="sqlite:///" + str(tmp_path / "ledger.db"))
+    return fake_services(tmp_path, timed, keep_reports_days=30)
 
 
 def test_a_fresh_system_has_nothing_to_take_away(services: FakeServices, tmp_path: Path) -> None:
@@ -76,12 +76,10 @@ def test_checkpoints_that_do_not_answer_stop_nothing(services: FakeServices, tmp
     assert tidy(services).checkpoints == 0
 
 
-def test_the_command_says_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlops.ledger.schema import migrate
-
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    migrate(url)
-    monkeypatch.setenv("DATABASE_URL", url)
+def test_the_command_says_what_it_took(
+    timed: TimedLedger, ledger_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", ledger_postgres_url)
     said = CliRunner().invoke(app, ["housekeeping"])
     assert (said.exit_code, said.output.strip()) == (0, "Nothing is old.")
     told = CliRunner().invoke(app, ["housekeeping", "--json"])

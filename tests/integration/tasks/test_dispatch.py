@@ -14,8 +14,8 @@ from mlops.runs.approval import StaleApproval
 from mlops.stages.promote import promote
 from mlops.strategies.file import Strategies
 from tasks import dispatch
+from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.services import FakeServices, small_strategy
-from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from mlops import bootstrap
 from mlops.diagnosis.answer import Answer, summed_up
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import Kind, RunState
+from tests.integration.admin.test_fleet import ended, fleet, paused
+from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.services import FakeServices
-from tests.unit.admin.test_fleet import ended, fleet, paused
-from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 def run(*arguments: str) -> Result:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import pytest
 
 from mlops.domain.errors import ModelNotFound, RegistryUnavailable
 from mlops.ledger.ledger import SqlLedger
 from mlops.registry.projection import record_and_show
-from tests.support.ledgers import decision_for, sqlite_ledger
+from tests.support.ledgers import TimedLedger, decision_for
 from tests.support.models import trained_model
 from tests.support.registry import FakeRegistry
 
@@ -20,9 +18,8 @@ NAME = "acis_growth_classifier"
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
-    with sqlite_ledger(tmp_path) as timed:
-        yield timed.ledger
+def ledger(timed: TimedLedger) -> SqlLedger:
+    return timed.ledger
 
 
 @pytest.fixture

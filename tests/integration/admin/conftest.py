@@ -10,9 +10,9 @@ from mlops import passwords
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import RunState
 from tasks import dispatch
+from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.admin import Browser, add_people
 from tests.support.services import FakeServices
-from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 @pytest.fixture

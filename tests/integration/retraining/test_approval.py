@@ -12,9 +12,9 @@ from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.runs.approval import Answer, StaleApproval, approval_request, refuse_joined
 from mlops.stages.promote import promote
+from tests.integration.retraining.test_promote_stage import champion, decided, registered, stages
 from tests.support.ledgers import decision_for
 from tests.support.services import LAST, MODEL, FakeServices
-from tests.unit.retraining.test_promote_stage import champion, decided, registered, stages
 
 REASON = "looked at the trades"
 

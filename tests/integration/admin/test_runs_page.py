@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
+from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.admin import JSON, Browser
 from tests.support.services import FakeServices
-from tests.unit.retraining.test_promote_stage import decided, registered
 
 
 def checked(services: FakeServices) -> str:

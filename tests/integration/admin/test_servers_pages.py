@@ -11,9 +11,9 @@ from mlops.domain.errors import RegistryUnavailable
 from mlops.domain.records import Kind, Sent, Stage, WorkerBeat
 from mlops.runs.request import run_request
 from tasks.broker import BrokerView
+from tests.integration.retraining.test_promote_stage import registered
 from tests.support.admin import Browser
 from tests.support.services import FakeServices
-from tests.unit.retraining.test_promote_stage import registered
 
 
 def seen(services: FakeServices, name: str, queue: str, device: str = "cpu") -> None:
