@@ -26,12 +26,8 @@ _stage = tables.stage.c
 #: A stage that may be reclaimed; whoever holds it has been silent for a lease's length, or hangs past its deadline.
 is_expired = and_(_stage.state == StageState.RUNNING, _stage.lease_until < now())
 is_due = and_(_stage.state == StageState.QUEUED, or_(_stage.not_before.is_(None), _stage.not_before <= now()))
-#: Or it was granted to this very claim before, of which the answer was lost; nobody has worked under that grant.
-_is_claimable = or_(is_due, and_(_stage.state == StageState.RUNNING, _stage.grant_key == bindparam("by_key")))
-
-_is_reclaimable = and_(
-    is_expired, _stage.attempt < _stage.max_attempts, _stage.executor == Executor.CELERY, ~is_cancelled
-)
+#: It was granted to this very claim before, of which the answer was lost; nobody has worked under that grant.
+_is_ours = and_(_stage.state == StageState.RUNNING, _stage.grant_key == bindparam("by_key"))
 #: Of a run that goes on, and that this program knows how to do, as a condition on its stage.
 _is_wanted = exists().where(
     _run.run_id == _stage.run_id,
@@ -60,37 +56,41 @@ _HELD = (
     _stage.run_id, _stage.stage, _stage.token, _stage.attempt, _stage.publish_no, _stage.lease_until,
     _stage.deadline_at, _stage.executor, _stage.checkpoint, _stage.grant_key,
 )  # fmt: skip
-_SWAP = update(tables.stage).where(_is_it, _is_claimable, ~is_cancelled).values(_GRANTED).returning(*_HELD)
-_SILENT = select(tables.stage).where(_is_it, _is_reclaimable).with_for_update()
-_RESWAP = (
-    update(tables.stage)
-    .where(_is_it, _is_reclaimable)
-    .values({**_GRANTED, "attempt": _stage.attempt + 1})
-    .returning(*_HELD)
-)
-_START = (
-    update(tables.run)
-    .where(_run.run_id == bindparam("of_run"), _run.state.in_(run_sources(RunEvent.START)))
-    .values(state=run_target(RunEvent.START))
-)
 _OF_RUN = (
     _run.strategy, _run.kind, _run.namespace, _run.as_of, _run.policy, _run.params, _run.reason, _run.requested_by,
     *results_of("of_run"),
 )  # fmt: skip
-_ABOUT = select(_run.state, *_OF_RUN).where(_run.run_id == bindparam("of_run"))
-_AT_ONCE = update(tables.stage).where(_is_it, _is_claimable, _is_wanted).values(_GRANTED).returning(*_HELD).cte("held")
+_AT_ONCE = (
+    update(tables.stage).where(_is_it, or_(is_due, _is_ours), _is_wanted).values(_GRANTED).returning(*_HELD).cte("held")
+)
 _STARTED = (
     update(tables.run)
     .where(_run.run_id == _AT_ONCE.c.run_id, _run.state != run_target(RunEvent.START))
     .values(state=run_target(RunEvent.START))
     .cte("started")
 )
-#: A due stage of a run that goes on, in one statement (PostgreSQL alone). The stage's row is locked before the run's.
+#: A due stage of a run that goes on, in one statement. The stage's row is locked before the run's.
 _CLAIM = (
     select(*_AT_ONCE.c, *_OF_RUN)
     .join_from(_AT_ONCE, tables.run, _run.run_id == _AT_ONCE.c.run_id)
     .add_cte(_STARTED)
     .execution_options(**PREPARED)
+)
+_GIVE_BACK = (
+    update(tables.stage).where(_is_it).values(state=stage_target(StageEvent.GIVE_BACK), attempt=_stage.attempt + 1)
+)
+_is_silent = and_(is_expired, _stage.executor == Executor.CELERY, ~_is_ours)
+#: Why there was none to claim: its worker fell silent, the run is to stop, or it could be claimed after all.
+_UNCLAIMED = (
+    select(tables.stage, is_cancelled.label("is_cancelled"), _is_silent.label("is_silent"))
+    .where(
+        _is_it,
+        case(
+            (is_cancelled, or_(_stage.state == StageState.QUEUED, is_expired)),
+            else_=or_(is_due, _is_ours, _is_silent),
+        ),
+    )
+    .with_for_update()
 )
 _RENEW = (
     update(tables.stage)
@@ -152,52 +152,29 @@ class Leases(LedgerPart):
         with self.database.statement("ledger.claim") as connection:
             claimed = connection.execute(_CLAIM, values).one_or_none()
         if claimed is not None:
-            return _grant(claimed, claimed, publish_no=publish_no)
+            return _grant(claimed, publish_no=publish_no)
         with self.database.transaction("ledger.claim") as connection:
-            held = connection.execute(_SWAP, values).one_or_none() or self._reclaimed(connection, values)
-            if held is None:
-                self._close_unclaimable(connection, run_id, stage)
-                return None
-            run = connection.execute(_ABOUT, {"of_run": run_id}).one()
-            if run.state not in run_sources(RunEvent.START):
-                raise InvalidTransition(f"run {run_id} has ended, but its stage {stage} was still to be done")
-            if run.state != run_target(RunEvent.START):
-                connection.execute(_START, {"of_run": run_id})
-            return _grant(held, run, publish_no=publish_no)
+            return self._unclaimed(connection, values, publish_no=publish_no)
 
-    def _reclaimed(self, connection: Connection, values: dict[str, Any]) -> AnyRow | None:
-        """The stage of a worker that was silent for a lease's length; None where there is none."""
-        key = {"of_run": values["of_run"], "of_stage": values["of_stage"]}
-        before = connection.execute(_SILENT, key).one_or_none()
+    def _unclaimed(self, connection: Connection, values: dict[str, Any], *, publish_no: int | None) -> Grant | None:
+        """What the usual course does not claim: a silent worker's stage is granted anew, that of a run to stop ends."""
+        before = connection.execute(_UNCLAIMED, values).one_or_none()
         if before is None:
             return None
-        taken = connection.execute(_RESWAP, values).one_or_none()
-        if taken is not None:  # else it was cancelled in between
+        if before.is_cancelled:
+            return _close(connection, before, StageEvent.CANCEL, error="cancelled before it ran again")
+        if before.is_silent and before.attempt >= before.max_attempts:
+            return _close(connection, before, StageEvent.EXHAUST, error=silence(before))
+        if before.is_silent:
             note_attempt(connection, before, error=silence(before))
-        return taken
-
-    def _close_unclaimable(self, connection: Connection, run_id: str, stage: Stage) -> None:
-        """End the run whose stage nobody may claim: its last attempt expired, or it was asked to stop."""
-        is_exhausted = and_(is_expired, _stage.attempt >= _stage.max_attempts, _stage.executor == Executor.CELERY)
-        is_stopped = and_(is_cancelled, or_(_stage.state == StageState.QUEUED, is_expired))
-        row = connection.execute(
-            update(tables.stage)
-            .where(_stage.run_id == run_id, _stage.stage == stage, or_(is_exhausted, is_stopped))
-            .values(
-                state=case((is_cancelled, stage_target(StageEvent.CANCEL)), else_=stage_target(StageEvent.EXHAUST)),
-                finished_at=now(),
-                lease_until=None,
+            connection.execute(_GIVE_BACK, {"of_run": before.run_id, "of_stage": before.stage})
+        claimed = connection.execute(_CLAIM, values).one_or_none()
+        if claimed is None:
+            run = connection.execute(select(_run.state, _run.kind).where(_run.run_id == before.run_id)).one()
+            raise InvalidTransition(
+                f"{Kind(run.kind)} {before.run_id} is {run.state}, but its stage {before.stage} was still to be done"
             )
-            .returning(tables.stage)
-        ).one_or_none()
-        if row is None:
-            return
-        event = RUN_EVENT_OF[StageState(row.state)]
-        error = silence(row) if event == RunEvent.EXHAUST else "cancelled before it ran again"
-        connection.execute(
-            update(tables.stage).where(_stage.run_id == run_id, _stage.stage == stage).values(error=error)
-        )
-        close_run(connection, run_id, event, error=error)
+        return _grant(claimed, publish_no=publish_no)
 
     def renew(self, grant: Grant, *, progress: dict[str, Any] | None = None, worker: str | None = None) -> Renewal:
         """Extend the lease. Raises LeaseLost, also once the stage's deadline has passed.
@@ -243,8 +220,19 @@ def silence(row: AnyRow) -> str:
     return f"{words}; before that: {row.error}" if row.error else words
 
 
-def _grant(held: AnyRow, run: AnyRow, *, publish_no: int | None) -> Grant:
-    """From a row that has `_HELD` and one that has `_OF_RUN`."""
+def _close(connection: Connection, stage: AnyRow, event: StageEvent, *, error: str) -> None:
+    """End the stage that nobody may claim, and its run."""
+    state = stage_target(event)
+    connection.execute(
+        update(tables.stage)
+        .where(_stage.run_id == stage.run_id, _stage.stage == stage.stage)
+        .values(state=state, finished_at=now(), lease_until=None, error=error)
+    )
+    close_run(connection, stage.run_id, RUN_EVENT_OF[state], error=error)
+
+
+def _grant(held: AnyRow, *, publish_no: int | None) -> Grant:
+    """From a row of `_CLAIM`."""
     return Grant(
         run_id=held.run_id,
         stage=Stage(held.stage),
@@ -254,15 +242,15 @@ def _grant(held: AnyRow, run: AnyRow, *, publish_no: int | None) -> Grant:
         publish_no=held.publish_no if publish_no is None else publish_no,
         lease_until=held.lease_until,
         deadline=held.deadline_at,
-        strategy=run.strategy,
-        kind=Kind(run.kind),
-        namespace=run.namespace,
-        as_of=run.as_of,
-        policy=run.policy,
-        params=run.params,
-        reason=run.reason,
-        requested_by=run.requested_by,
+        strategy=held.strategy,
+        kind=Kind(held.kind),
+        namespace=held.namespace,
+        as_of=held.as_of,
+        policy=held.policy,
+        params=held.params,
+        reason=held.reason,
+        requested_by=held.requested_by,
         executor=Executor(held.executor),
-        inputs={name: result for name, result in found_results(run).items() if name != held.stage},
+        inputs={name: result for name, result in found_results(held).items() if name != held.stage},
         checkpoint=held.checkpoint,
     )

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Date,
+    Executable,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
 
 from mlops.domain.errors import InvalidTransition
-from mlops.domain.records import Finished, Grant, OutcomeMessage, RunState, Stage, StageOutcome, StageState
-from mlops.domain.run_states import RunEvent, StageEvent, ending, stage_target
+from mlops.domain.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
+from mlops.domain.run_states import ENDINGS, RunEvent, StageEvent, ending, run_sources, run_target, stage_target
 from mlops.ledger import tables
 from mlops.ledger.attempts import note_attempt
 from mlops.ledger.check_columns import check_columns
-from mlops.ledger.columns import AnyRow, dump_json, now
-from mlops.ledger.finishing import END, GO_ON
+from mlops.ledger.columns import AnyRow, among, dump_json, now
+from mlops.ledger.prepared import PREPARED
 from mlops.ledger.publications import handed_out, publication_of, to_be_rung_after
 from mlops.ledger.repository import LedgerPart
-from mlops.ledger.run_completion import close_run, message_of
+from mlops.ledger.run_completion import close_run, into_outbox, message_of
 from mlops.ledger.stages import (
     birth_of,
-    end_stage,
     ended_stage,
+    ending_of_stage,
     held_by,
     in_words,
     lease_lost,
     new_stage,
-    open_stage,
+    opening_after,
 )
 
 _run = tables.run.c
@@ -36,9 +50,59 @@ _stage = tables.stage.c
 is_cancelled = exists().where(_run.run_id == _stage.run_id, _run.cancel_requested.is_(True))
 is_last_attempt = _stage.attempt >= _stage.max_attempts
 
-_DATED = update(tables.run).where(_run.run_id == bindparam("of_run")).values(as_of=bindparam("by_as_of"))
 #: What a stage that comes back without success tells its run; a stage in the queue tells it nothing.
 RUN_EVENT_OF = {StageState.DEAD: RunEvent.EXHAUST, StageState.CANCELLED: RunEvent.CANCEL}
+
+
+def _going_on(*, dated: bool) -> Select[Any]:
+    """End the stage well and open the next one of a run that nobody asked to stop.
+
+    dated : the run gets `by_as_of` as its date. Parameters besides: those of `ended_stage` and of `new_stage`.
+    """
+    goes_on = exists().where(
+        _run.run_id == _stage.run_id, _run.state == run_target(RunEvent.START), _run.cancel_requested.is_(False)
+    )
+    ending = ending_of_stage(StageEvent.COMPLETE).where(goes_on)
+    ended = ending.returning(_stage.run_id, _stage.claimed_task_id).cte("ended")
+    opened = opening_after(ended, parent_task_id=ended.c.claimed_task_id).cte("opened")
+    going_on = select(*opened.c)
+    if not dated:
+        return going_on
+    dating = update(tables.run).where(_run.run_id == ended.c.run_id).values(as_of=bindparam("by_as_of", type_=Date))
+    return going_on.add_cte(dating.cte("dated"))
+
+
+def _ending(run_event: RunEvent, stage_event: StageEvent) -> ReturningInsert[Any]:
+    """End stage and run, and put the outcome into the outbox.
+
+    Parameters: those of `ended_stage`, `by_as_of`, `by_outcome`, and `state`, Celery's word for the outcome.
+    """
+    may_end = exists().where(_run.run_id == _stage.run_id, among(_run.state, run_sources(run_event)))
+    ended = ending_of_stage(stage_event).where(may_end).returning(_stage.run_id).cte("ended")
+    closing = update(tables.run).where(_run.run_id == ended.c.run_id)
+    closed = (
+        closing.values(
+            state=run_target(run_event),
+            as_of=func.coalesce(_run.as_of, bindparam("by_as_of", type_=Date)),
+            outcome=bindparam("by_outcome", type_=_run.outcome.type),
+            finished_at=now(),
+        )
+        .returning(_run.run_id)
+        .cte("closed")
+    )
+    return into_outbox(after=closed).returning(tables.outbox.c.run_id)
+
+
+# What the end of a stage does is one statement, all or nothing: where the grant is lost, or the run has ended or is
+# asked to stop, it finds no row to begin with, and a read says which it was. A stage's row is locked before its run's,
+# here as everywhere; whoever ends a run ends its stage first, so the run's state stays what it was. A cancellation that
+# is asked for in between is found by the next claim.
+#: The next stage; by whether the run gets its date.
+_GO_ON = {dated: _going_on(dated=dated).execution_options(**PREPARED) for dated in (False, True)}
+#: A run that was asked to stop ends after a stage that ended well.
+_STOPPED = (RunEvent.CANCEL, StageEvent.COMPLETE)
+#: The run's end, by the events of run and stage.
+_END = {events: _ending(*events).execution_options(**PREPARED) for events in (*ENDINGS.values(), _STOPPED)}
 
 
 class Endings(LedgerPart):
@@ -55,102 +119,84 @@ class Endings(LedgerPart):
             return self._go_on(grant, outcome, outcome.next_stage)
         return self._end(grant, outcome, outcome.run_state or RunState.FAILED)
 
-    def _writing(self, outcome: StageOutcome) -> AbstractContextManager[Connection]:
-        """For the one statement of the usual course, and for the report where there is one."""
-        if outcome.drift_report is None:
-            return self.database.statement("ledger.finish")
-        return self.database.transaction("ledger.finish")
-
-    def _end(self, grant: Grant, outcome: StageOutcome, run_state: RunState) -> Finished:
-        run_event, stage_event = ending(run_state)
-        told = outcome.result.get("error")
-        error = in_words(str(told)) if told else None
-        if run_state == RunState.CANCELLED:
-            error = error or "cancelled while it ran"
-        message = self._ended_at_once(grant, outcome, run_state, error)
-        if message is None:
-            with self.database.transaction("ledger.finish") as connection:
-                end_stage(connection, grant, stage_event, result=outcome.result, error=error)
-                _store_report(connection, grant, outcome)
-                closed = close_run(connection, grant.run_id, run_event, error=error, as_of=outcome.as_of)
-                message = closed.outcome
-        return Finished(
-            run_state=run_state,
-            stage_state=stage_target(stage_event),
-            result=outcome.result,
-            error=error,
-            outcome=message,
-        )
-
-    def _ended_at_once(
-        self, grant: Grant, outcome: StageOutcome, run_state: RunState, error: str | None
-    ) -> OutcomeMessage | None:
-        """None, and nothing written: it is not the usual course."""
-        stored = {grant.stage.value: json.loads(dump_json(outcome.result))}
-        with self.database.reading() as connection:
-            message = message_of(connection, grant.run_id, stored, state=run_state, error=error)
-        if message is None:
-            return None
-        values = {
-            **ended_stage(grant, result=outcome.result, error=error),
-            "by_as_of": outcome.as_of,
-            "by_outcome": message.body,
-            "state": message.state,
-        }
-        with self._writing(outcome) as connection:
-            if connection.execute(END[run_state], values).one_or_none() is None:
-                return None
-            _store_report(connection, grant, outcome)
-        return message
-
     def _go_on(self, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
         birth = birth_of(stage, strategy=grant.strategy, policy=grant.policy, executor=grant.executor)
-        opened = self._gone_on_at_once(grant, outcome, birth)
-        if opened is not None:
-            return Finished(
-                run_state=RunState.RUNNING,
-                stage_state=StageState.SUCCEEDED,
-                publication=publication_of(opened),
-                result=outcome.result,
-            )
-        with self.database.transaction("ledger.finish") as connection:
-            return self._go_on_or_stop(connection, grant, outcome, birth)
-
-    def _gone_on_at_once(self, grant: Grant, outcome: StageOutcome, birth: dict[str, Any]) -> AnyRow | None:
-        """The stage that follows. None, and nothing written: it is not the usual course."""
         dated = grant.as_of is None and outcome.as_of is not None
         values = {**ended_stage(grant, result=outcome.result, error=None), **new_stage(birth)}
         if dated:
             values["by_as_of"] = outcome.as_of
-        with self._writing(outcome) as connection:
-            opened = connection.execute(GO_ON[dated], values).one_or_none()
-            if opened is not None:
-                _store_report(connection, grant, outcome)
-        return opened
-
-    def _go_on_or_stop(
-        self, connection: Connection, grant: Grant, outcome: StageOutcome, birth: dict[str, Any]
-    ) -> Finished:
-        ended = end_stage(connection, grant, StageEvent.COMPLETE, result=outcome.result, error=None)
-        _store_report(connection, grant, outcome)
-        if ended.run_as_of is None and outcome.as_of is not None:
-            connection.execute(_DATED, {"of_run": grant.run_id, "by_as_of": outcome.as_of})
-        if ended.run_cancel_requested:
-            words = f"cancelled after stage {grant.stage}"
-            closed = close_run(connection, grant.run_id, RunEvent.CANCEL, error=words)
-            return Finished(
-                run_state=closed.state,
-                stage_state=StageState.SUCCEEDED,
-                result=outcome.result,
-                outcome=closed.outcome,
-            )
-        opened = open_stage(connection, birth, run_id=grant.run_id, parent_task_id=ended.claimed_task_id)
+        opened = self._written(grant, outcome, _GO_ON[dated], values)
+        if opened is None:
+            run = self._run_of(grant)
+            if not run.cancel_requested:
+                raise InvalidTransition(f"run {grant.run_id} is {run.state} and cannot go on to {stage}")
+            return self._close(grant, outcome, _STOPPED, error=f"cancelled after stage {grant.stage}", stage_error=None)
         return Finished(
-            run_state=RunState(ended.run_state),
+            run_state=RunState.RUNNING,
             stage_state=StageState.SUCCEEDED,
             publication=publication_of(opened),
             result=outcome.result,
         )
+
+    def _end(self, grant: Grant, outcome: StageOutcome, run_state: RunState) -> Finished:
+        told = outcome.result.get("error")
+        error = in_words(str(told)) if told else None
+        if run_state == RunState.CANCELLED:
+            error = error or "cancelled while it ran"
+        return self._close(grant, outcome, ending(run_state), error=error, stage_error=error)
+
+    def _close(
+        self,
+        grant: Grant,
+        outcome: StageOutcome,
+        events: tuple[RunEvent, StageEvent],
+        *,
+        error: str | None,
+        stage_error: str | None,
+    ) -> Finished:
+        """End stage and run. Raises LeaseLost, InvalidTransition."""
+        state, stored = run_target(events[0]), {grant.stage.value: json.loads(dump_json(outcome.result))}
+        with self.database.reading() as connection:
+            message = message_of(connection, grant.run_id, stored, state=state, error=error)
+        if message is None:
+            raise lease_lost(grant)
+        values = {
+            **ended_stage(grant, result=outcome.result, error=stage_error),
+            "by_as_of": outcome.as_of,
+            "by_outcome": message.body,
+            "state": message.state,
+        }
+        if self._written(grant, outcome, _END[events], values) is None:
+            raise InvalidTransition(f"run {grant.run_id} is {self._run_of(grant).state} and cannot {events[0]}")
+        return Finished(
+            run_state=state,
+            stage_state=stage_target(events[1]),
+            result=outcome.result,
+            error=stage_error,
+            outcome=message,
+        )
+
+    def _written(
+        self, grant: Grant, outcome: StageOutcome, statement: Executable, values: dict[str, Any]
+    ) -> AnyRow | None:
+        """What the one statement gives, with the report beside it where there is one; None: nothing was written."""
+        if outcome.drift_report is None:
+            with self.database.statement("ledger.finish") as connection:
+                return connection.execute(statement, values).one_or_none()
+        with self.database.transaction("ledger.finish") as connection:
+            row = connection.execute(statement, values).one_or_none()
+            if row is not None:
+                _store_report(connection, grant, outcome, outcome.drift_report)
+            return row
+
+    def _run_of(self, grant: Grant) -> AnyRow:
+        """State and cancellation of the run whose stage could not be ended. Raises LeaseLost where it is not held."""
+        query = select(_run.state, _run.cancel_requested).join(tables.stage, _stage.run_id == _run.run_id)
+        with self.database.reading() as connection:
+            run = connection.execute(query.where(*held_by(grant))).one_or_none()
+        if run is None:
+            raise lease_lost(grant)
+        return run
 
     def fail(self, grant: Grant, *, error: str, retry: bool, delay_s: float = 0.0, counts: bool = True) -> Finished:
         """The stage did not end well. Raises LeaseLost.
@@ -251,17 +297,15 @@ def returned(*, counts: bool) -> dict[str, Any]:
     }
 
 
-def _store_report(connection: Connection, grant: Grant, outcome: StageOutcome) -> None:
-    if outcome.drift_report is None:
-        return
+def _store_report(connection: Connection, grant: Grant, outcome: StageOutcome, report: dict[str, Any]) -> None:
     connection.execute(
         insert(tables.drift_report).values(
             run_id=grant.run_id,
             namespace=grant.namespace,
             strategy=grant.strategy,
             as_of=outcome.as_of or grant.as_of,
-            report=outcome.drift_report,
+            report=report,
             created_at=now(),
-            **check_columns(outcome.drift_report),
+            **check_columns(report),
         )
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
-    Column,
     ColumnElement,
     Connection,
     Insert,
@@ -48,7 +47,6 @@ _BORN: dict[str, Any] = {
     "queued_at": now(),
     **handed_out(),
 }
-_OPEN = insert(tables.stage).values(_BORN).returning(*OF_PUBLICATION)
 
 
 def birth_of(stage: Stage, *, strategy: str, policy: Mapping[str, Any], executor: Executor) -> dict[str, Any]:
@@ -66,14 +64,6 @@ def birth_of(stage: Stage, *, strategy: str, policy: Mapping[str, Any], executor
 
 
 _OWN = ("stage", "strategy", "executor", "device", "max_attempts", "deadline_s")
-
-
-def open_stage(
-    connection: Connection, birth: Mapping[str, Any], *, run_id: str, parent_task_id: str | None = None
-) -> AnyRow:
-    """Insert a queued stage whose first message the caller will send. birth : of `birth_of`"""
-    values = {**birth, "run_id": run_id, "parent_task_id": parent_task_id}
-    return connection.execute(_OPEN, values).one()
 
 
 def opening_after(before: CTE, *, parent_task_id: ColumnElement[Any] | None = None) -> ReturningInsert[Any]:
@@ -132,12 +122,6 @@ def is_grant(key: str | ColumnElement[str]) -> ColumnElement[bool]:
     return func.coalesce(_stage.grant_key, "") == key
 
 
-def _its_run(*columns: Column[Any]) -> list[Label[Any]]:
-    """Columns of the run of the stage that a statement updates, for what it returns: `run_state` for `state`."""
-    of_run = tables.run.c.run_id == bindparam("of_run")
-    return [select(column).where(of_run).scalar_subquery().label(f"run_{column.name}") for column in columns]
-
-
 def ending_of_stage(event: StageEvent) -> Update:
     """Take the stage of a grant out of `running` for good; its parameters are those of `ended_stage`."""
     return (
@@ -169,27 +153,6 @@ def ended_stage(grant: Grant, *, result: dict[str, Any] | None, error: str | Non
         "by_result": result,
         "by_error": error,
     }
-
-
-_END = {
-    event: ending_of_stage(event).returning(
-        _stage.claimed_task_id, *_its_run(_run.cancel_requested, _run.state, _run.as_of)
-    )
-    for event in (StageEvent.COMPLETE, StageEvent.FAIL, StageEvent.CANCEL)
-}
-
-
-def end_stage(
-    connection: Connection, grant: Grant, event: StageEvent, *, result: dict[str, Any] | None, error: str | None
-) -> AnyRow:
-    """Take the stage out of `running` for good. Raises LeaseLost.
-
-    Its `claimed_task_id`, and of its run `run_cancel_requested`, `run_state` and `run_as_of`.
-    """
-    row = connection.execute(_END[event], ended_stage(grant, result=result, error=error)).one_or_none()
-    if row is None:
-        raise lease_lost(grant)
-    return row
 
 
 def cancel_queued(connection: Connection, run_id: str) -> bool:

@@ -41,7 +41,7 @@ _TABLES = (
     "mlops_artifact_size, mlops_answered_start, mlops_registry_finding, mlops_position, mlops_quarantine"
 )
 
-#: Of a few rows each, which TRUNCATE takes ten times as long for; rows that refer to others need no order here.
+#: Of a few rows each, which TRUNCATE takes forty times as long for; rows that refer to others need no order here.
 _EMPTY = "; ".join(
     [
         "SET LOCAL session_replication_role = replica",
