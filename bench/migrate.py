@@ -2,11 +2,11 @@
 
     .venv/bin/python bench/migrate.py [--runs 1000000] [--quick] [--json]
 
-A PostgreSQL of its own (fsync and synchronous_commit on, as `make run` starts it) gets the tables of the first version
-and so many runs, each with a stage, an outcome and a drift report. Then the ledger is migrated to the newest version in
-a process of its own, while four writers accept, claim, renew and finish runs as code of the first version does, each
-statement limited to the ledger's 15 s, and a reader holds the tables in a transaction for half a minute. The process is
-killed (SIGKILL) while it builds an index, and a second one finishes.
+A PostgreSQL of its own (fsync and synchronous_commit on, as `make run` starts it) gets the tables of this version and
+so many runs, each with a stage, an outcome and a drift report. Then the ledger is migrated by a made-up revision with
+steps of every kind (tests/support/revisions) in a process of its own, while four writers accept, claim, renew and
+finish runs as code of this version does, each statement limited to the ledger's 15 s, and a reader holds the tables in
+a transaction for half a minute. The process is killed (SIGKILL) while it builds an index, and a second one finishes.
 
     migrate_s              of both processes together
     worst_wait_ms          of any statement of the writers          p99_wait_ms   of all of them
@@ -37,11 +37,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from own_servers import own_servers
 from sqlalchemy import Engine, create_engine, exc, text
 
+from mlops.ledger import schema
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
 from mlops.ledger.schema import migrate, schema_state
 from mlops.ledger.schema_check import schema_differences
 
 ROOT = Path(__file__).resolve().parents[1]
+MADE_UP = ROOT / "tests" / "support" / "revisions"
+MIGRATE = """
+import sys
+from pathlib import Path
+from mlops.ledger import schema
+schema.REVISIONS = (*schema.REVISIONS, Path(sys.argv[1]))
+schema.migrate(sys.argv[2], say=print)
+"""
 WRITERS = 4
 STRATEGIES = 400
 AT_ONCE = 20_000
@@ -66,7 +75,7 @@ SEEDING = tuple(
            SELECT 'seed-' || n, 'live', 's' || n % 400, '{"summary": {"drift_detected": false}}', now()""",
     )
 )
-#: What code of the first version writes for a check, in its order.
+#: What code of this version writes for a check, in its order.
 LIFE = (
     """INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, reason, requested_by, policy, params,
          created_at) VALUES (:run, 'live', :strategy, 'check', 'queued', 'celery', '', 'bench', '{}', '{}', now())""",
@@ -96,7 +105,7 @@ def seed(engine: Engine, runs: int) -> None:
 
 
 class Load:
-    """Writers of the first version, until the block ends."""
+    """Writers of this version, until the block ends."""
 
     def __init__(self, url: str) -> None:
         limited = {"options": f"-c statement_timeout={STATEMENT_TIMEOUT_S}s", "application_name": "acis-ledger"}
@@ -153,10 +162,8 @@ def reading(engine: Engine, seconds: float) -> Iterator[None]:
 
 
 def migrate_once(url: str, *, kill_in: Engine | None = None) -> bool:
-    """`acis migrate`; killed while it builds an index where `kill_in` is given. Whether it came to its end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli.app", "migrate"], cwd=ROOT, env={**os.environ, "DATABASE_URL": url}
-    )
+    """`acis migrate` with the made-up revision, killed in an index if `kill_in` is given; whether it came to an end."""
+    process = subprocess.Popen([sys.executable, "-c", MIGRATE, str(MADE_UP), url], cwd=ROOT)
     while process.poll() is None:
         time.sleep(0.02)
         if kill_in is not None:
@@ -180,7 +187,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="acis-bench-") as folder, own_servers(Path(folder) / "var") as endpoints:
         url = endpoints.database_url
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        migrate(url, to="0001")
+        older = migrate(url)
         began = time.perf_counter()
         seed(engine, runs)
         print(f"{runs:,} runs made in {time.perf_counter() - began:.0f} s", flush=True)
@@ -193,6 +200,7 @@ def main() -> None:
         database = Database(url)
         differences = schema_differences(database)
         database.close()
+        schema.REVISIONS = (*schema.REVISIONS, MADE_UP)
         state = schema_state(url)
         engine.dispose()
     waits = sorted(load.waits_ms)
@@ -208,7 +216,7 @@ def main() -> None:
         "differences": len(differences) + int(not state.is_current),
     }
     print(
-        f"migrated from 0001 to {state.head} in {took_s:.1f} s, "
+        f"migrated from {older.head} to {state.head} in {took_s:.1f} s, "
         f"killed {figures['killed_in_the_middle']} time; a reader held the tables for {held_s:.0f} s"
     )
     print(f"  {len(waits):,} statements of {WRITERS} writers meanwhile, {len(load.errors)} failed")

@@ -162,9 +162,11 @@ class Leases(LedgerPart):
         if before is None:
             return None
         if before.is_cancelled:
-            return _close(connection, before, StageEvent.CANCEL, error="cancelled before it ran again")
+            _close(connection, before, StageEvent.CANCEL, error="cancelled before it ran again")
+            return None
         if before.is_silent and before.attempt >= before.max_attempts:
-            return _close(connection, before, StageEvent.EXHAUST, error=silence(before))
+            _close(connection, before, StageEvent.EXHAUST, error=silence(before))
+            return None
         if before.is_silent:
             note_attempt(connection, before, error=silence(before))
             connection.execute(_GIVE_BACK, {"of_run": before.run_id, "of_stage": before.stage})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, func, select, text
 
-from mlops.domain.errors import AcisError, LedgerUnavailable
+from mlops.domain.errors import AcisError, ConfigurationError, LedgerUnavailable
 from mlops.ledger.engine import Database
 from mlops.ledger.tables import metadata
 
@@ -26,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 VERSION_TABLE = "mlops_alembic_version"
 """Not Alembic's default: MLflow keeps its own migrations in `alembic_version`, maybe of the same database."""
+
+REVISIONS = (Path(__file__).parent / "migrations" / "versions",)
+"""Folders with the migrations, which follow one another."""
 
 PATIENCE_S = 600.0
 """One step waits so long for a lock that others hold."""
@@ -78,6 +82,7 @@ def migrate(
         with database.unhurried() as connection:
             migration = Migration(database, say=say, patience_s=patience_s)
             with migration.alone(connection):
+                _refuse_unknown(connection)
                 command.upgrade(_config(connection, migration), to)
                 if to == "head":
                     _build_what_is_missing(migration, connection)
@@ -223,9 +228,26 @@ def _state(connection: Connection) -> SchemaState:
     return SchemaState(current=context.get_current_revision(), head=head or "")
 
 
+def _refuse_unknown(connection: Connection) -> None:
+    script, current = ScriptDirectory.from_config(_config(connection)), _state(connection).current
+    if current is None or current in {one.revision for one in script.walk_revisions()}:
+        return
+    first, head = script.get_base() or "", script.get_current_head()
+    if current < first:
+        raise ConfigurationError(
+            f"the ledger is at revision {current}, which an unreleased version made; this one upgrades from {first} on:"
+            f" run `acis migrate` of the last commit that has revision {current} first, or let DATABASE_URL name a new"
+            " database (`acis backup` of that commit keeps what is in this one)"
+        )
+    raise ConfigurationError(
+        f"the ledger is at revision {current}, and this version knows none after {head}; use the version that made it"
+    )
+
+
 def _config(connection: Connection, migration: Migration | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("version_locations", os.pathsep.join(map(str, REVISIONS)))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     config.attributes["migration"] = migration

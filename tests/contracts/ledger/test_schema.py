@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from datetime import date
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -10,7 +8,6 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from mlops.domain.errors import ConfigurationError
-from mlops.domain.records import ModelIdentity
 from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
 from mlops.ledger.schema import VERSION_TABLE, migrate, schema_state
@@ -73,31 +70,6 @@ def test_sqlite_is_refused_with_what_to_do_instead() -> None:
         open_ledger("sqlite:///ledger.db")
 
 
-def test_reports_from_before_the_registry_showed_any_do_not_wait_for_it(empty_url: str) -> None:
-    migrate(empty_url, to="0001")
-    database = Database(empty_url)
-    with database.transaction() as connection:
-        when = "2026-01-05T03:00:00.000000+00:00"
-        connection.execute(
-            text(
-                "INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, reason, requested_by, policy,"
-                f" params, created_at) VALUES ('r', 'live', 'growth', 'check', 'succeeded', 'celery', '', '', '{{}}', '{{}}', '{when}')"
-            )
-        )
-        connection.execute(
-            text(
-                "INSERT INTO mlops_drift_report (run_id, namespace, strategy, report, created_at)"
-                f" VALUES ('r', 'live', 'growth', '{{}}', '{when}')"
-            )
-        )
-    migrate(empty_url)
-    ledger = open_ledger(empty_url)
-    assert ledger.unlogged_reports() == []
-    assert ledger.stored_report("r").registry_run_id is None
-    ledger.close()
-    database.close()
-
-
 def test_a_ledger_keeps_its_identity_and_no_two_have_the_same(
     empty_url: str, postgres_database: Callable[[], str]
 ) -> None:
@@ -111,41 +83,21 @@ def test_a_ledger_keeps_its_identity_and_no_two_have_the_same(
         ledger.close()
 
 
-def test_what_earlier_decisions_were_about_is_filled_from_their_evidence(empty_url: str) -> None:
-    database, when = Database(empty_url), "2026-01-05T03:00:00.000000+00:00"
-    evidence = json.dumps({"model_sha256": "a" * 64})
-    migrate(empty_url, to="0006")
-    with database.transaction() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, reason, requested_by, policy,"
-                " params, created_at) VALUES ('r', 'live', 'growth', 'retrain', 'succeeded', 'celery', '', '', '{}',"
-                " '{}', :at)"
-            ),
-            {"at": when},
-        )
-        connection.execute(
-            text(
-                "INSERT INTO mlops_stage (run_id, stage, state, strategy, executor, device, max_attempts, deadline_s,"
-                " token, attempt, publish_no, ring_at, ring_backoff_s, queued_at, result) VALUES ('r', 'train',"
-                " 'succeeded', 'growth', 'celery', 'cpu', 3, 60, 1, 1, 1, :at, 60, :at, :result)"
-            ),
-            {"at": when, "result": json.dumps({"version": "1"})},
-        )
-        promotions = [("r", "promote", evidence, 1, "2026-01-02"), (None, "rollback", "{}", 2, "2026-02-02")]
-        for run_id, decision, found, seq, as_of in promotions:
-            connection.execute(
-                text(
-                    "INSERT INTO mlops_promotion (run_id, namespace, strategy, model_name, version, decision, reasons,"
-                    " evidence, evidence_digest, actor, target_stage, seq, as_of, created_at) VALUES (:run_id, 'live',"
-                    " 'growth', 'm', '1', :decision, '[]', :found, '', 'a', 'Production', :seq, :as_of, :at)"
-                ),
-                {"run_id": run_id, "decision": decision, "found": found, "seq": seq, "as_of": as_of, "at": when},
-            )
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    [
+        ("0007", "unreleased version made; this one upgrades from 0009 on: run `acis migrate`"),
+        ("9999", "knows none after"),
+    ],
+)
+def test_tables_that_this_version_does_not_know_are_left_with_what_to_do(
+    empty_url: str, revision: str, words: str
+) -> None:
     migrate(empty_url)
-    ledger = open_ledger(empty_url)
-    for promotion in ledger.promotions("growth"):
-        assert promotion.identity == ModelIdentity(sha256="a" * 64, made_by="r")
-        assert promotion.trained_as_of == date(2026, 1, 2)  # a rollback kept the date of the place
-    ledger.close()
+    database = Database(empty_url)
+    with database.transaction() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = :revision"), {"revision": revision})
+    with pytest.raises(ConfigurationError, match=words):
+        migrate(empty_url)
+    assert schema_state(empty_url).current == revision
     database.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,11 +17,21 @@ from sqlalchemy.engine import Engine
 
 from config.settings import ROOT
 from mlops.domain.errors import LedgerUnavailable
+from mlops.ledger import schema
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
 from mlops.ledger.schema import migrate, schema_state
 from mlops.ledger.schema_check import schema_differences
 from tests.support.waiting import wait_for
 
+MADE_UP = ROOT / "tests" / "support" / "revisions"
+#: `acis migrate` with that folder's revision.
+MIGRATE = """
+import sys
+from pathlib import Path
+from mlops.ledger import schema
+schema.REVISIONS = (*schema.REVISIONS, Path(sys.argv[1]))
+schema.migrate(sys.argv[2])
+"""
 WHEN = "2026-01-05T03:00:00Z"
 _RUNS = (
     "INSERT INTO mlops_run (run_id, namespace, strategy, kind, state, executor, reason, requested_by, policy, params,"
@@ -36,6 +45,13 @@ def engine(postgres_url: str) -> Iterator[Engine]:
     made = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     yield made
     made.dispose()
+
+
+@pytest.fixture
+def newer(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of this version, and a migration of the next one."""
+    migrate(postgres_url)
+    monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, MADE_UP))
 
 
 @pytest.fixture
@@ -66,8 +82,8 @@ def reader(url: str, statement: str = "SELECT count(*) FROM mlops_run") -> Itera
         connection.close()
 
 
+@pytest.mark.usefixtures("newer")
 def test_a_reader_who_holds_a_table_is_named_and_waited_for(postgres_url: str) -> None:
-    migrate(postgres_url, to="0002")
     said: list[str] = []
     has_waited = threading.Event()
 
@@ -88,8 +104,8 @@ def test_a_reader_who_holds_a_table_is_named_and_waited_for(postgres_url: str) -
     assert "SELECT count(*) FROM mlops_stage" in waited
 
 
+@pytest.mark.usefixtures("newer")
 def test_a_holder_who_never_ends_is_named_when_the_patience_ends(postgres_url: str) -> None:
-    migrate(postgres_url, to="0002")
     with (
         reader(postgres_url, "SELECT count(*) FROM mlops_stage"),
         pytest.raises(LedgerUnavailable, match=r"held by pid \d+ .*pg_terminate_backend.*acis migrate") as given_up,
@@ -99,8 +115,8 @@ def test_a_holder_who_never_ends_is_named_when_the_patience_ends(postgres_url: s
     assert migrate(postgres_url).is_current
 
 
+@pytest.mark.usefixtures("newer")
 def test_a_writer_waits_a_moment_only_while_a_migration_waits_for_a_reader(postgres_url: str, engine: Engine) -> None:
-    migrate(postgres_url, to="0002")
     run(engine, _RUNS, n=1, at=WHEN)
     run(engine, "INSERT INTO mlops_drift_report (run_id, namespace, strategy, report, created_at)"
                 " VALUES ('r1', 'live', 's1', '{}', now())")  # fmt: skip
@@ -129,10 +145,10 @@ def test_a_step_may_take_longer_than_a_statement_of_the_ledger(postgres_url: str
         assert connection.scalar(text("SHOW statement_timeout")) == f"{STATEMENT_TIMEOUT_S}s"
 
 
+@pytest.mark.usefixtures("newer")
 def test_a_migration_that_was_killed_while_it_built_an_index_is_finished_by_the_next(
     postgres_url: str, engine: Engine, database: Database
 ) -> None:
-    migrate(postgres_url, to="0002")
     run(engine, _RUNS, n=1000, at=WHEN)
 
     def invalid() -> list[str]:
@@ -143,9 +159,8 @@ def test_a_migration_that_was_killed_while_it_built_an_index_is_finished_by_the_
 
     # An index waits for whoever wrote to the table before it began: the kill finds it half built.
     with reader(postgres_url, "UPDATE mlops_run SET reason = 'held' WHERE run_id = 'r1'") as held:
-        command = [sys.executable, "-m", "cli.app", "migrate"]
         migrating = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "DATABASE_URL": postgres_url}, start_new_session=True,
+            [sys.executable, "-c", MIGRATE, str(MADE_UP), postgres_url], cwd=ROOT, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
@@ -183,20 +198,26 @@ def test_two_migrations_at_once_do_the_work_once(postgres_url: str, database: Da
     assert sum("table mlops_run:" in words for words in said) == 1
 
 
+@pytest.mark.usefixtures("newer")
 def test_rows_are_changed_in_batches_and_those_that_are_done_are_left(
     postgres_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlops.ledger.migrations.steps.BATCH", 7)
-    migrate(postgres_url, to="0001")
     run(engine, _RUNS, n=50, at=WHEN)
     run(
         engine,
         "INSERT INTO mlops_drift_report (run_id, namespace, strategy, report, created_at)"
         " SELECT run_id, namespace, strategy, '{}', created_at FROM mlops_run",
     )
+    run(
+        engine,
+        "INSERT INTO mlops_stage (run_id, stage, state, strategy, executor, device, max_attempts, deadline_s, token,"
+        " attempt, publish_no, ring_at, ring_backoff_s, queued_at) SELECT run_id, 'drift', 'succeeded', strategy,"
+        " 'celery', 'cpu', 3, 60, 1, 1, 1, created_at, 60, created_at FROM mlops_run",
+    )
     migrate(postgres_url)
     with engine.connect() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM mlops_drift_report WHERE logged_at = created_at")) == 50
+        assert connection.scalar(text("SELECT count(*) FROM mlops_drift_report WHERE made_up = 'succeeded'")) == 50
 
 
 @pytest.mark.parametrize(
