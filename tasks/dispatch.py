@@ -12,6 +12,7 @@ accepted.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import date
 
@@ -148,13 +149,15 @@ def start_many(
     incremental: bool = False,
     tune: int | None = None,
     address: str | None = None,
+    batch_id: str | None = None,
 ) -> list[Outcome]:
     """One run for each strategy; one that cannot be opened says why and stops no other. Each is audited.
 
     address : where the request came from, for the audit
+    batch_id : what the ledger knows them by together, at most 32 characters; None: one of its own
     Raises LedgerUnavailable where nothing was opened yet.
     """
-    by = Asker(actor=requested_by, address=address)
+    by = Asker(actor=requested_by, address=address, batch_id=batch_id or uuid.uuid4().hex)
     return open_runs(process_services(), strategies, kind, by=by, reason=reason, incremental=incremental, tune=tune)
 
 

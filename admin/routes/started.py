@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.pages import Pages
-from admin.refusals import NotValid
 from admin.request_context import Visit, Visiting
 from admin.training_form import MOST_AT_ONCE
 from mlops.domain.errors import InvalidTransition
@@ -24,9 +23,9 @@ pages = Pages()
 
 
 @pages.get("/training/started", action="training.started")
-def started(visit: Visiting, by: str = "", since: str = "", until: str = "", before: str = "") -> Response:
-    """The runs, newest first, with their progress; without a time, what one started oneself in the last day."""
-    found = _start(by, since, until) if since else _lately(visit)
+def started(visit: Visiting, batch: str = "", before: str = "") -> Response:
+    """The runs, newest first, with their progress; without a batch, what one started oneself in the last day."""
+    found = _start(visit, batch)
     lines = visit.ledger.started(found, before=at_time(before), limit=PAGE_ROWS + 1)
     counts = visit.ledger.started_counts(found)
     return visit.show(
@@ -41,43 +40,27 @@ def started(visit: Visiting, by: str = "", since: str = "", until: str = "", bef
 
 
 @pages.post("/training/started/cancel", action="training.cancel")
-def cancel(
-    visit: Visiting,
-    by: Annotated[str, Form(max_length=200)],
-    since: Annotated[str, Form(max_length=40)],
-    until: Annotated[str, Form(max_length=40)],
-) -> Response:
+def cancel(visit: Visiting, batch: Annotated[str, Form(max_length=32)] = "") -> Response:
     """All of them that wait or work."""
-    found = _start(by, since, until)
+    found = _start(visit, batch)
     n_cancelled = 0
     for line in visit.ledger.started(found, limit=MOST_AT_ONCE):
         if line.state in ACTIVE:
             with suppress(InvalidTransition):  # it ended meanwhile
                 dispatch.cancel(line.run_id, actor=visit.person.actor)
                 n_cancelled += 1
-    visit.note(subject=by, runs=n_cancelled)
+    visit.note(subject=found.requested_by, runs=n_cancelled)
     runs = f"{n_cancelled:,} {'run' if n_cancelled == 1 else 'runs'}"
     words = f"{runs} cancelled, or asked to stop." if n_cancelled else "Nothing of it runs any more."
-    return visit.done(words, to=started_address(found), cancelled=n_cancelled)
+    return visit.done(words, to=started_address(batch), cancelled=n_cancelled)
 
 
-def started_address(start: Start) -> str:
+def started_address(batch_id: str) -> str:
     """The page of what was started."""
-    query = {"by": start.requested_by, "since": start.since.isoformat(), "until": start.until.isoformat()}
-    return f"/admin/training/started?{urlencode(query)}"
+    return f"/admin/training/started?{urlencode({'batch': batch_id})}"
 
 
-def _lately(visit: Visit) -> Start:
-    return Start(requested_by=visit.person.actor, since=visit.now - timedelta(days=1), until=visit.now)
-
-
-def _start(by: str, since: str, until: str) -> Start:
-    try:
-        begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)
-    except ValueError as exc:
-        raise NotValid(
-            f"{since!r} to {until!r} is no stretch of time; open the page from where it was started"
-        ) from exc
-    if begin.tzinfo is None or end.tzinfo is None:
-        raise NotValid("a time needs its zone; open the page from where it was started")
-    return Start(requested_by=by, since=begin, until=end)
+def _start(visit: Visit, batch_id: str) -> Start:
+    if batch_id:
+        return visit.ledger.batch(batch_id)
+    return Start(requested_by=visit.person.actor, since=visit.now - timedelta(days=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Form, Query
@@ -15,7 +16,6 @@ from admin.trainable import SHOWS, Show, open_trainings, trainable, with_trainin
 from admin.training_estimates import OFFERS, estimate
 from admin.training_form import Asked, TrainingForm
 from mlops.domain.policies import MAX_TRIALS
-from mlops.ledger.start_list import Start
 from tasks import dispatch
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ def start(visit: Visiting, form: Annotated[TrainingForm, Form()]) -> Response:
     """Opens a run for each; one that cannot be opened says why and stops no other."""
     asked = form.asked(visit)
     visit.note(subject=asked.offer.name, strategies=len(asked.strategies), kind=asked.kind.value)
-    since = visit.ledger.now()
     started = dispatch.start_many(
         asked.strategies,
         asked.kind,
@@ -91,13 +90,13 @@ def start(visit: Visiting, form: Annotated[TrainingForm, Form()]) -> Response:
         address=visit.person.address,
         incremental=asked.offer.name == "incremental",
         tune=asked.n_trials if asked.offer.name == "tune" else None,
+        batch_id=(batch_id := uuid.uuid4().hex),
     )
     n_opened = sum(one.accepted is not None and one.accepted.created for one in started)
     visit.note(opened=n_opened, failed=sum(bool(one.error) for one in started))
-    found = Start(requested_by=visit.person.actor, since=since, until=visit.ledger.now())
     return visit.done(
         _said(asked, started, n_opened),
-        to=started_address(found) if n_opened else TRAINING,
+        to=started_address(batch_id) if n_opened else TRAINING,
         started=[_told(one) for one in started],
     )
 

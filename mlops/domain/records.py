@@ -117,6 +117,8 @@ class RunRequest:
     params: dict[str, Any] = field(default_factory=dict)
     """Arguments of the kind: `version`, `reason` of a rollback, overrides as they were given."""
     executor: Executor = Executor.CELERY
+    batch_id: str | None = None
+    """The same for all runs that were started together; None: started alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

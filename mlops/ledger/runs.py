@@ -75,7 +75,7 @@ _SENT = (
 
 _ASKED = (
     "run_id", "namespace", "strategy", "kind", "executor", "slot", "reason", "requested_by", "as_of", "policy",
-    "params",
+    "params", "batch_id",
 )  # fmt: skip
 
 
@@ -159,6 +159,7 @@ class Runs(LedgerPart):
             "as_of": request.as_of,
             "policy": request.policy,
             "params": request.params,
+            "batch_id": request.batch_id,
         }
         birth = birth_of(
             FIRST_STAGE[request.kind], strategy=request.strategy, policy=request.policy, executor=request.executor

@@ -1,4 +1,4 @@
-"""What somebody started together: the runs that were asked for by one actor within a few seconds."""
+"""What somebody started together: the runs of one batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select
 
+from mlops.domain.errors import RunNotFound
 from mlops.domain.records import LIVE, Kind, RunState
 from mlops.ledger import tables
 from mlops.ledger.columns import older_than
@@ -21,11 +22,12 @@ _stage = tables.stage.c
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """By which the runs of one start are found."""
+    """Who started runs, and since when."""
 
     requested_by: str
     since: datetime
-    until: datetime
+    batch_id: str | None = None
+    """None: all that they started since then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,15 @@ class StartedLine:
 
 class StartList(LedgerPart):
     """Reads no policy and no result as a whole."""
+
+    def batch(self, batch_id: str) -> Start:
+        """The start of those runs. Raises RunNotFound."""
+        query = select(_run.requested_by, _run.created_at).where(_run.batch_id == batch_id)
+        with self.database.reading() as connection:
+            first = connection.execute(query.order_by(_run.created_at).limit(1)).one_or_none()
+        if first is None:
+            raise RunNotFound(f"no run of batch {batch_id!r} is in the ledger; `acis runs` lists those that are")
+        return Start(requested_by=first.requested_by, since=first.created_at, batch_id=batch_id)
 
     def started(
         self, start: Start, *, before: tuple[datetime, str] | None = None, limit: int = 50, namespace: str = LIVE
@@ -90,9 +101,6 @@ class StartList(LedgerPart):
 
 
 def _of(start: Start, namespace: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        _run.namespace == namespace,
-        _run.created_at >= start.since,
-        _run.created_at <= start.until,
-        _run.requested_by == start.requested_by,
-    )
+    if start.batch_id is not None:
+        return (_run.namespace == namespace, _run.batch_id == start.batch_id)
+    return (_run.namespace == namespace, _run.created_at >= start.since, _run.requested_by == start.requested_by)

@@ -50,6 +50,7 @@ run = Table(
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("created_at", Timestamp, nullable=False),
     Column("finished_at", Timestamp),
+    Column("batch_id", String(32)),  # of the runs that were started together with it
     UniqueConstraint("namespace", "strategy", "kind", "slot"),
 )
 _active = text("state IN ('queued', 'running') AND kind NOT IN ('rollback', 'compare')")  # records.NEVER_BLOCKED
@@ -68,6 +69,7 @@ Index("ix_mlops_run_state_created", run.c.namespace, run.c.state, run.c.created_
 Index("ix_mlops_run_kind_created", run.c.namespace, run.c.kind, run.c.created_at)
 _open = text("state IN ('queued', 'running')")
 Index("ix_mlops_run_open", run.c.created_at, postgresql_where=_open)
+Index("ix_mlops_run_batch", run.c.batch_id, run.c.created_at, postgresql_where=text("batch_id IS NOT NULL"))
 
 stage = Table(
     "mlops_stage",

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from mlops.bootstrap import Services, connect
@@ -60,6 +61,7 @@ class AutoRetrainingPipeline:
         self.min_accuracy = min_accuracy
         self.as_of = as_of
         self.queue = queue
+        self._batch_id = uuid.uuid4().hex if len(self.strategies) > 1 else None
         self._display = display or StageDisplay(quiet=True)
 
     def run(self) -> list[PipelineResult]:
@@ -94,7 +96,7 @@ class AutoRetrainingPipeline:
         try:
             view = launch(
                 self.services,
-                request,
+                replace(request, batch_id=self._batch_id),
                 queue=self.queue,
                 on_accept=self._display.accepted,
                 on_stage=self._display.stage,

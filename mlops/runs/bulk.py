@@ -6,8 +6,9 @@ Callers: the command line, the admin page, and `tasks.dispatch.start_many`.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mlops.domain.errors import AcisError, TemporaryError
@@ -31,6 +32,8 @@ class Asker:
 
     actor: str
     address: str | None = None
+    batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Of the runs that this opens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ def open_runs(
         request = run_request(
             book, name, kind, reason=reason, requested_by=by.actor, incremental=incremental, tune=tune
         )
-        accepted = _opened(services, request)
+        accepted = _opened(services, request, by)
         words = "run opened" if accepted.created else "a run of this kind is active already, and goes on"
         return Outcome(strategy=name, words=words, is_changed=accepted.created, accepted=accepted)
 
@@ -144,15 +147,15 @@ def answer_waiting(
             reason=reason,
             digest=seen[one.run_id],
         )
-        accepted = _opened(services, request, joins=False)
+        accepted = _opened(services, request, by, joins=False)
         word = "approved" if answer == "approve" else "rejected"
         return Outcome(strategy=name, words=f"version {one.version} {word}", is_changed=True, accepted=accepted)
 
     return _each(services, strategies, act, action=f"model.{answer}", by=by, reason=reason, limit_s=limit_s)
 
 
-def _opened(services: Services, request: RunRequest, *, joins: bool = True) -> Accepted:
-    accepted = services.ledger.accept(request)
+def _opened(services: Services, request: RunRequest, by: Asker, *, joins: bool = True) -> Accepted:
+    accepted = services.ledger.accept(replace(request, batch_id=by.batch_id))
     if not joins:
         refuse_joined(accepted, request)
     if accepted.publication is not None:

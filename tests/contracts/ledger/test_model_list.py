@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+import pytest
+
+from mlops.domain.errors import RunNotFound
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.start_list import Start
@@ -129,13 +132,16 @@ def test_a_version_s_stage_is_what_its_newest_decision_gave_it(ledger: SqlLedger
 def test_what_one_person_started_together_is_listed_with_its_progress_and_counted(timed: TimedLedger) -> None:
     ledger = timed.ledger
     ledger.accept(request_for("growth", Kind.TRAIN, requested_by="anna"))
-    timed.advance(60)
-    since = ledger.now()
-    ids = [ledger.accept(request_for(name, Kind.RETRAIN, requested_by="anna")).run_id for name in ("value", "dividend")]
-    ledger.accept(request_for("momentum", Kind.RETRAIN, requested_by="victor"))
-    start = Start(requested_by="anna", since=since, until=ledger.now())
-    timed.advance(60)
+    ids = [
+        ledger.accept(request_for(name, Kind.RETRAIN, requested_by="anna", batch_id="b")).run_id
+        for name in ("value", "dividend")
+    ]
+    ledger.accept(request_for("momentum", Kind.RETRAIN, requested_by="victor", batch_id="c"))
     ledger.accept(request_for("momentum", Kind.TRAIN, requested_by="anna"))
+    start = ledger.batch("b")
+    assert (start.requested_by, start.since) == ("anna", ledger.run(ids[0]).created_at)
+    with pytest.raises(RunNotFound, match="batch 'a'"):
+        ledger.batch("a")
     grant = granted(ledger, ids[0], Stage.TRAIN)
     ledger.renew(grant, progress={"done": 1, "total": 3})
     ledger.cancel(ids[1], actor="anna")
@@ -147,3 +153,7 @@ def test_what_one_person_started_together_is_listed_with_its_progress_and_counte
     assert second.error == "cancelled by anna before it ran"
     assert ledger.started_counts(start) == {"running": 1, "cancelled": 1}
     assert [line.run_id for line in ledger.started(start, before=(second.created_at, second.run_id))] == [ids[0]]
+    timed.advance(60)
+    ledger.accept(request_for("quality", Kind.TRAIN, requested_by="anna"))
+    lately = Start(requested_by="anna", since=start.since)
+    assert [line.strategy for line in ledger.started(lately)] == ["quality", "momentum", "dividend", "value"]

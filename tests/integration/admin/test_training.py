@@ -255,21 +255,17 @@ def test_progress_without_a_time_left_is_shown_without_one(services: FakeService
 def test_all_that_was_started_is_cancelled_at_once_and_nothing_else(services: FakeServices, operator: Browser) -> None:
     other = services.granted(Kind.TRAIN, Stage.TRAIN, "dividend")
     address = operator.post("/admin/training", what="train", strategies=["growth", "value"]).headers["location"]
-    values = operator.json(address)
-    answer = operator.post("/admin/training/started/cancel", follow=True, **{"by": "anna", **_times(values)})
+    batch = operator.json(address)["start"]["batch_id"]
+    answer = operator.post("/admin/training/started/cancel", follow=True, batch=batch)
     assert "2 runs cancelled, or asked to stop." in answer.text
     states = {run.strategy: run.state.value for run in services.ledger.runs()}
     assert states == {"growth": "cancelled", "value": "cancelled", "dividend": "running"}
     assert services.ledger.run(other.run_id).cancel_requested is False
-    again = operator.post("/admin/training/started/cancel", follow=True, **{"by": "anna", **_times(values)})
+    again = operator.post("/admin/training/started/cancel", follow=True, batch=batch)
     assert "Nothing of it runs any more." in again.text
 
 
-def _times(values: dict[str, Any]) -> dict[str, str]:
-    return {name: values["start"][name] for name in ("since", "until")}
-
-
-def test_without_a_time_it_is_what_one_started_oneself_in_the_last_day(
+def test_without_a_batch_it_is_what_one_started_oneself_in_the_last_day(
     services: FakeServices, operator: Browser
 ) -> None:
     services.granted(Kind.TRAIN, Stage.TRAIN, "dividend")
@@ -281,10 +277,8 @@ def test_without_a_time_it_is_what_one_started_oneself_in_the_last_day(
     assert "Nothing was started then." in operator.get("/admin/training/started").text
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2026-11-27T12:00:00"])
-def test_a_time_that_is_none_is_refused(operator: Browser, since: str) -> None:
-    answer = operator.get(f"/admin/training/started?by=anna&since={since}&until=2026-11-27T12:00:00%2B00:00")
-    assert answer.status_code == 422
+def test_a_batch_that_is_none_is_not_found(operator: Browser) -> None:
+    assert operator.get("/admin/training/started?batch=of-yesterday").status_code == 404
 
 
 def test_a_program_starts_and_gets_the_run_ids(services: FakeServices, nobody: Browser) -> None:
