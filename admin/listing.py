@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from admin.refusals import NotValid
+
+if TYPE_CHECKING:
+    from admin.request_context import Visit
 
 Row = TypeVar("Row")
 
@@ -36,11 +39,12 @@ def shown(
     page: int = 1,
     text: Callable[[Row], str],
     sorts: Mapping[str, Callable[[Row], Any]],
-    n_rows: int = PAGE_ROWS,
+    n_rows: int | None = PAGE_ROWS,
 ) -> Shown[Row]:
     """The rows whose text has every word of `q`, sorted, one page of them. Rows without a value stand last.
 
     sorts : by name of the column; the first is used where `sort` is none of them
+    n_rows : of a page; None: all rows on one
     """
     everything = list(rows)
     wanted = q.lower().split()
@@ -52,6 +56,7 @@ def shown(
     valued = [row for row in found if key(row) is not None]
     valued.sort(key=key, reverse=sort.startswith("-"))
     found = valued + [row for row in found if key(row) is None]
+    n_rows = n_rows or max(1, len(found))
     n_pages = max(1, -(-len(found) // n_rows))
     page = min(max(1, page), n_pages)
     return Shown(
@@ -63,6 +68,31 @@ def shown(
         q=q,
         sort=sort,
     )
+
+
+class AboutStrategy(Protocol):
+    """A row that is about one strategy."""
+
+    @property
+    def strategy(self) -> str:
+        """Name of the strategy."""
+        ...
+
+
+StrategyRow = TypeVar("StrategyRow", bound=AboutStrategy)
+
+
+def shown_strategies(
+    visit: Visit,
+    rows: Iterable[StrategyRow],
+    *,
+    keep: Callable[[StrategyRow], bool],
+    tag: str,
+    **listed: Any,  # noqa: ANN401 -- as in `shown`
+) -> Shown[StrategyRow]:
+    """A page of the rows that `keep` keeps and whose strategy has the tag; the search looks in name and tags."""
+    found = (row for row in rows if keep(row) and visit.has_tag(row.strategy, tag))
+    return shown(found, text=lambda row: visit.found_by(row.strategy), **listed)
 
 
 @dataclass(frozen=True, kw_only=True)

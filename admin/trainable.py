@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from admin.listing import Shown, shown
+from admin.listing import Shown, shown_strategies
 from mlops.domain.records import Kind
 
 if TYPE_CHECKING:
@@ -52,22 +52,18 @@ def trainable(
     visit: Visit,
     open_runs: Sequence[OpenRun],
     *,
-    q: str,
     show: Show,
-    tag: str = "",
-    sort: str = "",
-    page: int = 1,
-    **size: int,
+    tag: str,
+    **listed: Any,  # noqa: ANN401 -- as in `shown`
 ) -> Shown[Line]:
-    """A page of them; size : `n_rows`, where another than the usual"""
+    """A page of the strategies that can be trained."""
     names = list(visit.services.strategies)
     keys = visit.ledger.model_keys(names)
     running: dict[str, list[OpenRun]] = defaultdict(list)
     for run in open_runs:
         running[run.strategy].append(run)
     lines = (Line(strategy=name, key=keys[name], open_runs=tuple(running[name])) for name in names)
-    found = (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag))
-    return shown(found, q=q, sort=sort, page=page, text=lambda line: visit.found_by(line.strategy), sorts=SORTS, **size)
+    return shown_strategies(visit, lines, keep=SHOWS[show], tag=tag, sorts=SORTS, **listed)
 
 
 def with_trainings(visit: Visit, listed: Shown[Line]) -> Shown[Line]:

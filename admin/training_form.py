@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 from admin.refusals import NothingChosen, NotValid
 from admin.trainable import Show, open_trainings, trainable
 from admin.training_estimates import OFFERS, Offer
-from mlops.domain.policies import MAX_TRIALS
+from mlops.domain.errors import ConfigurationError
 from mlops.domain.records import Kind
+from mlops.stages.run_options import RunOptions
 
 if TYPE_CHECKING:
     from admin.request_context import Visit
@@ -26,7 +27,8 @@ class Asked:
     offer: Offer
     strategies: tuple[str, ...]
     n_trials: int
-    promotes: bool = field(default=True)
+    options: RunOptions
+    promotes: bool
 
     @property
     def kind(self) -> Kind:
@@ -58,12 +60,22 @@ class TrainingForm(BaseModel):
 
     def considered(self, visit: Visit) -> Asked:
         """The same, which may be nothing yet. Raises NotValid, UnknownStrategy."""
-        if self.what == "tune" and not 1 <= self.trials <= MAX_TRIALS:
-            raise NotValid(f"{self.trials} trials cannot be made; give 1 to {MAX_TRIALS}")
+        try:
+            options = RunOptions(
+                incremental=self.what == "incremental", tune=self.trials if self.what == "tune" else None
+            )
+        except ConfigurationError as exc:
+            raise NotValid(str(exc)) from exc
         names = list(dict.fromkeys(self.strategies))
         if self.everything:
             found = trainable(visit, open_trainings(visit), q=self.q, show=self.show, tag=self.tag, n_rows=MOST_AT_ONCE)
             names = [line.strategy for line in found.rows]
         for name in names:
             _ = visit.services.strategies[name]
-        return Asked(offer=OFFERS[self.what], strategies=tuple(names), n_trials=self.trials, promotes=self.promote)
+        return Asked(
+            offer=OFFERS[self.what],
+            strategies=tuple(names),
+            n_trials=self.trials,
+            options=options,
+            promotes=self.promote,
+        )

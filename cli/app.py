@@ -55,8 +55,13 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("quarantine")(backup.quarantine)
 app.command("strategies")(fleet.strategies)
-app.command("pause")(fleet.pause)
-app.command("resume")(fleet.resume)
+app.command(
+    "pause",
+    help="Pause scheduled jobs: they open nothing until they are resumed. Exit code 1 where any strategy failed.",
+)(fleet.pausing(paused=True))
+app.command("resume", help="Resume scheduled jobs, from their next time on. Exit code 1 where any strategy failed.")(
+    fleet.pausing(paused=False)
+)
 app.command("run")(fleet.run)
 app.command("check")(work.check)
 app.command("train")(work.train)
@@ -66,8 +71,15 @@ app.command("rollback")(champions.rollback)
 app.command("compare")(champions.compare)
 app.add_typer(registry.app, name="registry")
 app.command("explain")(decisions.explain)
-app.command("approve")(decisions.approve)
-app.command("reject")(decisions.reject)
+app.command(
+    "approve",
+    help="Put what runs proposed into Production. Exit code 1 where one is refused, for the champion moved meanwhile."
+    "\n\nWith --tag or --all: the newest decision that waits of each such strategy, answered on the workers.",
+)(decisions.answering("approve"))
+app.command(
+    "reject",
+    help="Refuse what runs proposed; their versions go to Archived. --tag and --all: as for approve.",
+)(decisions.answering("reject"))
 app.command("runs")(runs.runs)
 app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)

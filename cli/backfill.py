@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson
+from cli.options import AsJson, run_option
 from mlops.domain.policies import Rule
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def backfill(
     start: Annotated[datetime, typer.Option("--from", formats=_DAY, help="First date.")],
     end: Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="Last date; default: the newest.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Check every so manieth trading date.")] = 5,
-    rule: Annotated[Rule | None, typer.Option(help="In place of the policy's.")] = None,
+    rule: Annotated[Rule | None, run_option("drift_rule")] = None,
     namespace: Annotated[str, typer.Option(help="Where the ledger keeps them; never `live`.")] = "backfill",
     json: AsJson = False,
 ) -> None:

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, MinAccuracy, OnWorkers, StrategyName
+from cli.options import AsJson, MinAccuracy, OnWorkers, StrategyName, run_option
+from cli.work import shown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
     from mlops.bootstrap import Services
+    from mlops.domain.records import RunView
+    from mlops.reporting.terminal import StageDisplay
 
 
 def promote(
     strategy: StrategyName,
-    version: Annotated[str | None, typer.Option(help="Default: the newest in Staging.")] = None,
+    version: Annotated[str | None, run_option("version")] = None,
     min_accuracy: MinAccuracy = None,
-    override: Annotated[
-        str | None,
-        typer.Option(metavar="REASON", help="Promote --version whatever it fails; what it fails is kept and audited."),
-    ] = None,
+    override: Annotated[str | None, run_option("override", metavar="REASON")] = None,
     queue: OnWorkers = False,
     json: AsJson = False,
 ) -> None:
     """Judge a challenger and put it into Production where the policy allows. Exit code 1 where it is refused."""
+    from mlops.bootstrap import connect
     from mlops.domain.records import Kind
+    from mlops.reporting.terminal import guarded
+    from mlops.runs.launch import command_run
 
-    reason = "asked for on the command line"
-    raise typer.Exit(_decide(strategy, Kind.PROMOTE, version, reason, min_accuracy, queue, json, override=override))
+    def body() -> int:
+        services = connect()
+        return _decided(
+            lambda display: command_run(
+                services,
+                strategy,
+                Kind.PROMOTE,
+                display,
+                queue=queue,
+                version=version,
+                min_accuracy=min_accuracy,
+                override=override,
+            ),
+            json=json,
+        )
+
+    raise typer.Exit(guarded(body))
 
 
 def rollback(
@@ -41,9 +60,27 @@ def rollback(
     json: AsJson = False,
 ) -> None:
     """Make a former champion the champion again; any other version is refused, since it passed no gate."""
-    from mlops.domain.records import Kind
+    from mlops.bootstrap import connect
+    from mlops.invocation import command_line_actor
+    from mlops.reporting.terminal import OK, guarded, out, print_json
+    from mlops.runs.launch import launch
+    from mlops.runs.request import rollback_request
 
-    raise typer.Exit(_decide(strategy, Kind.ROLLBACK, to, reason, None, queue, json))
+    def body() -> int:
+        services = connect()
+        if services.ledger.champion(strategy).version == to:
+            words = f"version {to} is the champion of {strategy!r} already; nothing was changed"
+            print_json({"strategy": strategy, "version": to, "words": words}) if json else out.print(words)
+            return OK
+        request = rollback_request(
+            services.policies, services.ledger, strategy, to, reason=reason, requested_by=command_line_actor()
+        )
+        return _decided(
+            lambda display: launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage),
+            json=json,
+        )
+
+    raise typer.Exit(guarded(body))
 
 
 def compare(
@@ -118,57 +155,12 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
     return 0
 
 
-def _decide(
-    strategy: str,
-    kind: str,
-    version: str | None,
-    reason: str,
-    min_accuracy: float | None,
-    queue: bool,
-    json: bool,
-    *,
-    override: str | None = None,
-) -> int:
-    from mlops.bootstrap import connect
-    from mlops.domain.records import Kind, RunState
-    from mlops.invocation import command_line_actor
-    from mlops.reporting.narrative import error_of, is_error
-    from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
-    from mlops.runs.launch import launch
-    from mlops.runs.request import rollback_request, run_request
+def _decided(run: Callable[[StageDisplay], RunView], *, json: bool) -> int:
+    from mlops.domain.records import RunState
+    from mlops.reporting.narrative import is_error
+    from mlops.reporting.terminal import ERROR, FINDING, OK
 
-    def body() -> int:
-        services = connect()
-        asker = command_line_actor()
-        if kind == Kind.ROLLBACK:
-            champion = services.ledger.champion(strategy)
-            if version is not None and champion.version == version:
-                words = f"version {version} is the champion of {strategy!r} already; nothing was changed"
-                print_json({"strategy": strategy, "version": version, "words": words}) if json else out.print(words)
-                return OK
-            request = rollback_request(
-                services.policies, services.ledger, strategy, str(version), reason=reason, requested_by=asker
-            )
-        else:
-            request = run_request(
-                services.policies,
-                strategy,
-                Kind(kind),
-                reason=reason,
-                requested_by=asker,
-                version=version,
-                min_accuracy=min_accuracy,
-                override=override,
-            )
-        display = StageDisplay(quiet=json)
-        with display.live():
-            view = launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
-        if json:
-            print_json(view)
-        elif is_error(view):
-            err.print(f"Error: {error_of(view)}", style="red", markup=False)
-        if is_error(view):
-            return ERROR
-        return OK if view.state is RunState.SUCCEEDED else FINDING
-
-    return guarded(body)
+    view = shown(run, json=json)
+    if is_error(view):
+        return ERROR
+    return OK if view.state is RunState.SUCCEEDED else FINDING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,15 +13,6 @@ from mlops.invocation import command_line_actor
 if TYPE_CHECKING:
     from mlops.domain.records import RunView
     from mlops.runs.approval import Answer
-
-_Digest = Annotated[
-    str | None, typer.Option(help="Digest of the evidence that you looked at; refused where it is another.")
-]
-_RunIds = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[RUN_ID]...", help="Ids of runs, or the beginnings that `acis runs` shows."),
-]
-_Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 
 
 def explain(
@@ -54,60 +46,40 @@ def explain(
     raise typer.Exit(guarded(body))
 
 
-def approve(
-    reason: _Reason,
-    run_ids: _RunIds = None,
-    tag: Tags = None,
-    everything: EveryStrategy = False,
-    digest: _Digest = None,
-    queue: OnWorkers = False,
-    json: AsJson = False,
-) -> None:
-    """Put what runs proposed into Production. Exit code 1 where one is refused, for the champion moved meanwhile.
+def answering(answer: Answer) -> Callable[..., None]:
+    """The command `acis approve` or `acis reject`."""
 
-    With --tag or --all: the newest decision that waits of each such strategy, answered on the workers.
-    """
-    raise typer.Exit(_answers("approve", run_ids, tag, everything, reason, digest, queue, json))
+    def command(
+        reason: Annotated[str, typer.Option(help="Why; kept with the decision.")],
+        run_ids: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[RUN_ID]...", help="Ids of runs, or the beginnings that `acis runs` shows."),
+        ] = None,
+        tag: Tags = None,
+        everything: EveryStrategy = False,
+        digest: Annotated[
+            str | None, typer.Option(help="Digest of the evidence that you looked at; refused where it is another.")
+        ] = None,
+        queue: OnWorkers = False,
+        json: AsJson = False,
+    ) -> None:
+        from mlops.reporting.terminal import print_json
 
+        if tag or everything:
+            if run_ids or digest:
+                raise typer.BadParameter("give run ids, or --tag or --all; a digest belongs to one run")
+            raise typer.Exit(_answer_waiting(answer, tag, everything, reason, json))
+        if not run_ids:
+            raise typer.BadParameter("no run is named; give a run's id, or --tag TAG, or --all for all that waits")
+        if digest and len(run_ids) > 1:
+            raise typer.BadParameter("a digest belongs to one run; answer that one by itself", param_hint="--digest")
+        views: list[RunView] = []
+        code = max(_answer(run_id, answer, reason, digest, queue, json, views) for run_id in run_ids)
+        if json and views:
+            print_json(views if len(run_ids) > 1 else views[0])
+        raise typer.Exit(code)
 
-def reject(
-    reason: _Reason,
-    run_ids: _RunIds = None,
-    tag: Tags = None,
-    everything: EveryStrategy = False,
-    digest: _Digest = None,
-    queue: OnWorkers = False,
-    json: AsJson = False,
-) -> None:
-    """Refuse what runs proposed; their versions go to Archived. --tag and --all: as for approve."""
-    raise typer.Exit(_answers("reject", run_ids, tag, everything, reason, digest, queue, json))
-
-
-def _answers(
-    answer: Answer,
-    run_ids: list[str] | None,
-    tag: list[str] | None,
-    everything: bool,
-    reason: str,
-    digest: str | None,
-    queue: bool,
-    json: bool,
-) -> int:
-    from mlops.reporting.terminal import print_json
-
-    if tag or everything:
-        if run_ids or digest:
-            raise typer.BadParameter("give run ids, or --tag or --all; a digest belongs to one run")
-        return _answer_waiting(answer, tag, everything, reason, json)
-    if not run_ids:
-        raise typer.BadParameter("no run is named; give a run's id, or --tag TAG, or --all for all that waits")
-    if digest and len(run_ids) > 1:
-        raise typer.BadParameter("a digest belongs to one run; answer that one by itself", param_hint="--digest")
-    views: list[RunView] = []
-    code = max(_answer(run_id, answer, reason, digest, queue, json, views) for run_id in run_ids)
-    if json and views:
-        print_json(views if len(run_ids) > 1 else views[0])
-    return code
+    return command
 
 
 def _answer_waiting(answer: Answer, tag: list[str] | None, everything: bool, reason: str, json: bool) -> int:
@@ -138,7 +110,7 @@ def _answer(
 ) -> int:
     from mlops.bootstrap import connect
     from mlops.domain.records import Accepted, Stage
-    from mlops.reporting.narrative import error_of, is_error
+    from mlops.reporting.narrative import error_of, is_error, result_of
     from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err, guarded
     from mlops.runs.approval import approval_request, refuse_joined
     from mlops.runs.launch import launch
@@ -166,7 +138,6 @@ def _answer(
             err.print(f"Error: {error_of(view)}", style="red", markup=False)
         if is_error(view):
             return ERROR
-        result = next((stage.result or {} for stage in view.stages if stage.stage is Stage.PROMOTE), {})
-        return OK if result.get("answered") == answer else FINDING
+        return OK if result_of(view, Stage.PROMOTE).get("answered") == answer else FINDING
 
     return guarded(body)

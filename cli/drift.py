@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.options import AsJson, DateFormat, Members, Prices, chosen_reference
+from cli.options import AsJson, DateFormat, Members, Prices
+from mlops.domain.policies import Reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,8 @@ def evaluate_drift(
     current_days: Annotated[int | None, typer.Option(min=1, help="Default: 7; for the sample's strategies 30.")] = None,
     calibration_days: Annotated[int, typer.Option(min=365, help="Length of the calibration history.")] = 730,
     reference: Annotated[
-        str, typer.Option(help="trailing; champion: profiles of a quarterly retraining; season: of earlier years.")
+        Reference,
+        typer.Option(help="trailing; champion: profiles of a quarterly retraining; season: of earlier years."),
     ] = "trailing",
     every: Annotated[int, typer.Option(min=1, help="Trading days from one check to the next.")] = 5,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Rows from this day on.")] = None,
@@ -92,7 +94,7 @@ def evaluate_drift(
         else:
             tables = _sample_tables(close)
         days = current_days or (7 if prices or names else 30)
-        data = DataPolicy(current_days=days, reference=chosen_reference(reference))
+        data = DataPolicy(current_days=days, reference=reference)
         calm = calm_days(close)
         drift = DriftPolicy(calibration_days=calibration_days)
         rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}

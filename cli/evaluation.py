@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, AsOf, DateFormat, Members, Prices, day
+from cli.options import AsJson, AsOf, DateFormat, Members, Prices
 
 if TYPE_CHECKING:
     from datetime import date
@@ -66,7 +66,7 @@ def leak_check(
             if label is not None:
                 chosen = [replace(one, training=replace(one.training, label=label)) for one in chosen]
             settings, today = load_settings(), datetime.now(UTC).date()
-            checks = [_checked(source, one, bars, settings, as_of=day(as_of), today=today) for one in chosen]
+            checks = [_checked(source, one, bars, settings, as_of=as_of, today=today) for one in chosen]
         if json:
             print_json(checks)
         else:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlops.runs.bulk import Outcome
 
 _JOBS: tuple[ScheduledJob, ...] = ("drift_check", "retrain")
-_Reason = Annotated[str, typer.Option(help="Why; kept with each strategy's policy and in the audit.")]
-_Job = Annotated[str, typer.Option(metavar="JOB", help="drift_check or retrain alone; default: both.")]
 
 
 def strategies(
@@ -43,35 +41,35 @@ def strategies(
     raise typer.Exit(guarded(body))
 
 
-def pause(
-    reason: _Reason,
-    names: StrategyNames = None,
-    tag: Tags = None,
-    everything: EveryStrategy = False,
-    job: _Job = "",
-    json: AsJson = False,
-) -> None:
-    """Pause scheduled jobs: they open nothing until they are resumed. Exit code 1 where any strategy failed."""
-    raise typer.Exit(_set_paused(names, tag, everything, job, paused=True, reason=reason, json=json))
+def pausing(*, paused: bool) -> Callable[..., None]:
+    """The command `acis pause` or `acis resume`."""
 
+    def command(
+        reason: Annotated[str, typer.Option(help="Why; kept with each strategy's policy and in the audit.")],
+        names: StrategyNames = None,
+        tag: Tags = None,
+        everything: EveryStrategy = False,
+        job: Annotated[ScheduledJob | None, typer.Option(help="Default: both.")] = None,
+        json: AsJson = False,
+    ) -> None:
+        from mlops.runs.bulk import Asker, set_paused
 
-def resume(
-    reason: _Reason,
-    names: StrategyNames = None,
-    tag: Tags = None,
-    everything: EveryStrategy = False,
-    job: _Job = "",
-    json: AsJson = False,
-) -> None:
-    """Resume scheduled jobs, from their next time on. Exit code 1 where any strategy failed."""
-    raise typer.Exit(_set_paused(names, tag, everything, job, paused=False, reason=reason, json=json))
+        if not reason.strip():
+            raise typer.BadParameter("an edit is kept with its reason; say why, in a few words", param_hint="--reason")
+
+        def act(services: Services, found: Sequence[str], by: Asker) -> list[Outcome]:
+            return set_paused(services, found, (job,) if job else _JOBS, paused=paused, by=by, reason=reason)
+
+        raise typer.Exit(_done(names, tag, everything, act, "Paused" if paused else "Resumed", json=json))
+
+    return command
 
 
 def run(
     names: StrategyNames = None,
     tag: Tags = None,
     everything: EveryStrategy = False,
-    job: Annotated[str, typer.Option(metavar="JOB", help="drift_check or retrain.")] = "drift_check",
+    job: Annotated[ScheduledJob, typer.Option(help="What to open.")] = "drift_check",
     reason: Annotated[str, typer.Option(help="Why; kept with the runs.")] = "a scheduled job, run now",
     json: AsJson = False,
 ) -> None:
@@ -82,34 +80,11 @@ def run(
     from mlops.domain.records import Kind
     from mlops.runs.bulk import Asker, open_runs
 
-    kind = Kind.PIPELINE if _jobs(job) == ("drift_check",) else Kind.RETRAIN
-
     def act(services: Services, found: Sequence[str], by: Asker) -> list[Outcome]:
+        kind = Kind.PIPELINE if job == "drift_check" else Kind.RETRAIN
         return open_runs(services, found, kind, by=by, reason=reason)
 
     raise typer.Exit(_done(names, tag, everything, act, "Runs opened", json=json))
-
-
-def _set_paused(
-    names: list[str] | None,
-    tag: list[str] | None,
-    everything: bool,
-    job: str,
-    *,
-    paused: bool,
-    reason: str,
-    json: bool,
-) -> int:
-    from mlops.runs.bulk import Asker, set_paused
-
-    jobs = _jobs(job)
-    if not reason.strip():
-        raise typer.BadParameter("an edit is kept with its reason; say why, in a few words", param_hint="--reason")
-
-    def act(services: Services, found: Sequence[str], by: Asker) -> list[Outcome]:
-        return set_paused(services, found, jobs, paused=paused, by=by, reason=reason)
-
-    return _done(names, tag, everything, act, "Paused" if paused else "Resumed", json=json)
 
 
 def _done(
@@ -137,15 +112,6 @@ def _done(
         return FINDING if any(one.error for one in outcomes) else OK
 
     return guarded(body)
-
-
-def _jobs(job: str) -> tuple[ScheduledJob, ...]:
-    if not job:
-        return _JOBS
-    for known in _JOBS:
-        if job == known:
-            return (known,)
-    raise typer.BadParameter(f"{job!r} is no scheduled job; one of: {', '.join(_JOBS)}", param_hint="--job")
 
 
 def _lines(services: Services, names: Sequence[str], *, failed: bool) -> list[dict[str, Any]]:

@@ -1,26 +1,41 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the way in which a documented script takes those of a command."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, datetime
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlops.domain.policies import Reference
+from mlops.invocation import command_log
+from mlops.stages.run_options import option_help
 
 if TYPE_CHECKING:
     from mlops.strategies.file import Strategies
 
+
+def run_option(name: str, *flags: str, **shown: Any) -> Any:  # noqa: ANN401 -- typer's own, as `typer.Option`
+    """The command-line option of a run's option, with its help text."""
+    return typer.Option(*flags, help=option_help(name), **shown)
+
+
+def day(text: str) -> date:
+    """The date that an option names. Raises typer.BadParameter."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is no date; write it as 2026-03-02") from exc
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 OnWorkers = Annotated[bool, typer.Option("--queue", help="Let the workers do it, and follow with progress.")]
-AsOf = Annotated[
-    datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Decide as of this day (default: by policy).")
-]
-MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Gate in place of the policy's.")]
-DriftThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Alert share in place of the policy's.")]
+AsOf = Annotated[date | None, run_option("as_of", parser=day, metavar="DATE")]
+MinAccuracy = Annotated[float | None, run_option("min_accuracy")]
+DriftThreshold = Annotated[float | None, run_option("drift_threshold")]
 RunId = Annotated[str, typer.Argument(help="A run's id, or the beginning of it that `acis runs` shows.")]
 StrategyNames = Annotated[list[str] | None, typer.Argument(metavar="[STRATEGY]...", help="Strategies by name.")]
 Tags = Annotated[
@@ -28,6 +43,7 @@ Tags = Annotated[
 ]
 EveryStrategy = Annotated[bool, typer.Option("--all", help="Every strategy of the strategies file.")]
 StrategyName = Annotated[str, typer.Argument(help="A strategy of the strategies file.")]
+Strategy = Annotated[str, typer.Option(help="A strategy of the strategies file.")]
 
 Prices = Annotated[
     Path | None,
@@ -58,14 +74,46 @@ def chosen(
     return list(strategies)
 
 
-def day(as_of: datetime | None) -> date | None:
-    """The date of an option."""
-    return as_of.date() if as_of else None
+def run_script(
+    command: Callable[..., None],
+    arguments: Sequence[str] | None,
+    *,
+    several: Collection[str] = (),
+    **options: Any,  # noqa: ANN401 -- annotations
+) -> int:
+    """Run a command as a documented script; its exit code.
+
+    several : options that take all values that follow them, as in `--strategies growth momentum`
+    options : by parameter of the command, the annotation that the script has in place of the command's
+    """
+
+    def script(**given: Any) -> None:  # noqa: ANN401 -- the command's own
+        command_log()
+        command(**given)
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [
+        one.replace(annotation=options.get(name, one.annotation)) for name, one in signature.parameters.items()
+    ]
+    script.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # typer reads it
+    script.__doc__ = command.__doc__
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(script)
+    try:
+        app(list(_one_value_each(sys.argv[1:] if arguments is None else arguments, several)))
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    raise AssertionError("unreachable: typer exits")
 
 
-def chosen_reference(name: str) -> Reference:
-    """The reference of an option's value. Raises typer.BadParameter."""
-    for known in get_args(Reference):
-        if name == known:
-            return cast("Reference", known)
-    raise typer.BadParameter(f"{name!r} is no reference; one of: {', '.join(get_args(Reference))}")
+def _one_value_each(arguments: Sequence[str], several: Collection[str]) -> Iterator[str]:
+    """`--tags a b` as `--tags a --tags b`."""
+    option, has_value = "", False
+    for word in arguments:
+        if word.startswith("-"):
+            option, has_value = word if word in several else "", False
+        elif option and has_value:
+            yield option
+        else:
+            has_value = True
+        yield word

@@ -19,6 +19,7 @@ from mlops.domain.errors import InvalidPolicyEdit, TemporaryError
 from mlops.domain.panel import newest_counted
 from mlops.domain.records import Kind, RunView
 from mlops.domain.run_states import TERMINAL
+from mlops.runs.launch import submit
 from mlops.runs.request import run_request
 
 Answer = TypeVar("Answer")
@@ -98,7 +99,6 @@ def _patiently(ask: Callable[[], list[Answer]], check: Callable[[], None]) -> li
 def _opened(services: Services, one: Pass) -> list[str]:
     """Ids of the runs; safe to repeat: a slot's run, or the active one, is found again."""
     run_ids = []
-    dispatcher = services.dispatcher
     for name in services.strategies:
         try:
             request = run_request(
@@ -113,8 +113,5 @@ def _opened(services: Services, one: Pass) -> list[str]:
         except InvalidPolicyEdit as exc:
             log.warning("strategy.left_out", strategy=name, error=str(exc))
             continue
-        accepted = services.ledger.accept(request)
-        run_ids.append(accepted.run_id)
-        if accepted.publication is not None:
-            dispatcher.publish(accepted.publication)
+        run_ids.append(submit(services, request).run_id)
     return run_ids

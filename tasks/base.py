@@ -22,12 +22,13 @@ from mlops.domain.run_states import TERMINAL
 from mlops.ledger.leases import new_key
 from mlops.runs.checkpoints import StageCheckpoints
 from mlops.runs.executor import ended_badly, execute
+from mlops.runs.launch import submit
 from mlops.runs.lease import Holder, suspended_too
 from mlops.stages.table import stages
 from tasks.broker import COMES_BACK
 from tasks.drain import is_draining
 from tasks.outcomes import note_delivered, store_outcomes
-from tasks.payloads import StageMessage
+from tasks.payloads import StageMessage, StartMessage
 from tasks.progress import ProgressTeller
 from tasks.write_behind import Notes
 
@@ -86,6 +87,16 @@ def task(
         # Expected failures: their message is logged, not a traceback.
         throws=(AcisError,),
     )
+
+
+def perform_or_start(
+    task_self: Task[Any, Any], stage: Stage, start_message: type[StartMessage], arguments: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Do the stage of an accepted run (`run_id`), or open a run (`strategy`). Raises InvalidMessage."""
+    if "run_id" in arguments:
+        return perform(task_self, stage, StageMessage.read(task_self.name, arguments))
+    asked = start_message.read(task_self.name, arguments)
+    return start(task_self, lambda services: asked.request(services.policies, run_id=task_self.request.id))
 
 
 def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> dict[str, Any] | None:
@@ -218,10 +229,8 @@ def _ask_later(task_self: Task[Any, Any], cause: TemporaryError) -> NoReturn:
 
 
 def _opened(task_self: Task[Any, Any], services: Services, request: RunRequest) -> dict[str, Any] | None:
-    accepted = services.ledger.accept(request)
+    accepted = submit(services, request)
     log.info("run.accepted", run_id=accepted.run_id, created=accepted.created, strategy=request.strategy)
-    if accepted.publication is not None:
-        services.dispatcher.publish(accepted.publication)
     if accepted.run_id != task_self.request.id:
         return {"run_id": accepted.run_id, "created": False, "state": accepted.state.value}
     task_self.request.ignore_result = True

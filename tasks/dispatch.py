@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import date
+from typing import Any
 
 from mlops.bootstrap import Services, process_services
 from mlops.domain.errors import InvalidTransition
@@ -22,6 +23,7 @@ from mlops.domain.records import Accepted, Kind, RunRequest, RunState, RunView
 from mlops.domain.run_states import TERMINAL
 from mlops.runs.approval import Answer, approval_request, refuse_joined
 from mlops.runs.bulk import Asker, Outcome, open_runs
+from mlops.runs.launch import submit
 from mlops.runs.request import comparison_request, rollback_request, run_request
 from tasks.publish import CeleryDispatcher, publisher
 
@@ -40,17 +42,14 @@ def start_pipeline(
     requested_by: str = "program",
 ) -> Accepted:
     """Drift check, then training and promotion where it drifted. `created` False: one was active already."""
-    return dispatch(
-        run_request(
-            process_services().policies,
-            strategy,
-            Kind.PIPELINE,
-            reason=reason,
-            requested_by=requested_by,
-            as_of=as_of,
-            drift_threshold=drift_threshold,
-            min_accuracy=min_accuracy,
-        )
+    return _start(
+        strategy,
+        Kind.PIPELINE,
+        reason=reason,
+        requested_by=requested_by,
+        as_of=as_of,
+        drift_threshold=drift_threshold,
+        min_accuracy=min_accuracy,
     )
 
 
@@ -69,18 +68,15 @@ def start_retrain(
 
     `incremental`: continues the champion. `tune`: searches parameters in so many trials first.
     """
-    return dispatch(
-        run_request(
-            process_services().policies,
-            strategy,
-            Kind.RETRAIN if promote else Kind.TRAIN,
-            reason=reason,
-            requested_by=requested_by,
-            as_of=as_of,
-            min_accuracy=min_accuracy,
-            incremental=incremental,
-            tune=tune,
-        )
+    return _start(
+        strategy,
+        Kind.RETRAIN if promote else Kind.TRAIN,
+        reason=reason,
+        requested_by=requested_by,
+        as_of=as_of,
+        min_accuracy=min_accuracy,
+        incremental=incremental,
+        tune=tune,
     )
 
 
@@ -97,11 +93,7 @@ def start_check(
     >>> str(wait(accepted.run_id, timeout_s=600).state)
     'succeeded'
     """
-    return dispatch(
-        run_request(
-            process_services().policies, strategy, Kind.CHECK, reason=reason, requested_by=requested_by, as_of=as_of
-        )
-    )
+    return _start(strategy, Kind.CHECK, reason=reason, requested_by=requested_by, as_of=as_of)
 
 
 def start_promotion(
@@ -112,17 +104,7 @@ def start_promotion(
     override : why the named version goes to Production whatever it fails; what it fails is kept with it, and audited
     `created` False: the strategy's decision that is active already, perhaps about another version.
     """
-    return dispatch(
-        run_request(
-            process_services().policies,
-            strategy,
-            Kind.PROMOTE,
-            reason=reason,
-            requested_by=requested_by,
-            version=version,
-            override=override,
-        )
-    )
+    return _start(strategy, Kind.PROMOTE, reason=reason, requested_by=requested_by, version=version, override=override)
 
 
 def start_rollback(strategy: str, *, version: str, reason: str, requested_by: str = "program") -> Accepted:
@@ -170,19 +152,8 @@ def ask_again(run_id: str, *, requested_by: str) -> Accepted:
     if "answers" in old.params:
         raise InvalidTransition(f"run {run_id} was a person's answer; answer again where it is asked")
     if old.kind is Kind.COMPARE:
-        request = comparison_request(
-            services.policies, old.strategy, old.params["first"], old.params["second"], requested_by=requested_by
-        )
-    else:
-        request = run_request(
-            services.policies,
-            old.strategy,
-            old.kind,
-            reason=f"run {run_id} again",
-            requested_by=requested_by,
-            **old.params,
-        )
-    return dispatch(request)
+        return start_comparison(old.strategy, old.params["first"], old.params["second"], requested_by=requested_by)
+    return _start(old.strategy, old.kind, reason=f"run {run_id} again", requested_by=requested_by, **old.params)
 
 
 def cancel(run_id: str, *, actor: str) -> RunState:
@@ -206,11 +177,7 @@ def approve(run_id: str, digest: str | None = None, *, actor: str, reason: str, 
     request = approval_request(
         services.ledger, services.registry, run_id, answer=answer, actor=actor, reason=reason, digest=digest
     )
-    accepted = services.ledger.accept(request)
-    refuse_joined(accepted, request)
-    if accepted.publication is not None:
-        services.dispatcher.publish(accepted.publication)
-    return accepted
+    return submit(services, request, on_accept=lambda accepted: refuse_joined(accepted, request))
 
 
 def run_status(run_id: str) -> RunView:
@@ -232,12 +199,12 @@ def wait(run_id: str, *, timeout_s: float, poll_s: float = 0.5) -> RunView:
 
 
 def dispatch(request: RunRequest) -> Accepted:
-    """Accept the request and ring its bell."""
-    services = process_services()
-    accepted = services.ledger.accept(request)
-    if accepted.publication is not None:
-        services.dispatcher.publish(accepted.publication)
-    return accepted
+    """Accept the request and send the message of its first stage."""
+    return submit(process_services(), request)
+
+
+def _start(strategy: str, kind: Kind, **asked: Any) -> Accepted:  # noqa: ANN401 -- as in `run_request`
+    return dispatch(run_request(process_services().policies, strategy, kind, **asked))
 
 
 def dispatcher(services: Services) -> CeleryDispatcher:

@@ -6,10 +6,9 @@ from typing import Any
 
 from celery import Task
 
-from mlops.domain.records import Kind, Stage
-from mlops.runs.request import run_request
-from tasks.base import perform, start, task
-from tasks.payloads import StageMessage, StartCheck
+from mlops.domain.records import Stage
+from tasks.base import perform_or_start, task
+from tasks.payloads import StartCheck
 
 
 @task(name="drift.check", time_limit=960, soft_time_limit=930, kind="stage")
@@ -18,20 +17,4 @@ def check_drift(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
 
     Safe to run twice: the ledger grants a stage once, and a start's run has the task's id.
     """
-    if "run_id" in arguments:
-        return perform(self, Stage.DRIFT, StageMessage.read(self.name, arguments))
-    asked = StartCheck.read(self.name, arguments)
-    return start(
-        self,
-        lambda services: run_request(
-            services.policies,
-            asked.strategy,
-            Kind.CHECK if asked.check_only else Kind.PIPELINE,
-            reason=asked.reason,
-            requested_by=asked.requested_by,
-            run_id=self.request.id,
-            as_of=asked.as_of,
-            drift_threshold=asked.drift_threshold,
-            min_accuracy=asked.min_accuracy,
-        ),
-    )
+    return perform_or_start(self, Stage.DRIFT, StartCheck, arguments)

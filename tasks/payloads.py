@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.domain.errors import ConfigurationError
-from mlops.domain.policies import MAX_TRIALS
-from mlops.domain.records import RUN_ID_LENGTH
+from mlops.domain.records import RUN_ID_LENGTH, Kind, RunRequest
+from mlops.runs.request import Policies, run_request
+from mlops.stages.run_options import AsOf, DriftThreshold, Incremental, MinAccuracy, RunOptions, Tune, Version
 
 
 class InvalidMessage(ConfigurationError):
@@ -44,9 +44,19 @@ class StartMessage(_Payload):
     """A request by name: the task opens its own run, whose id is the task's."""
 
     strategy: str
-    as_of: date | None = None
+    as_of: AsOf = None
     reason: str = Field("requested by a task", max_length=500)
     requested_by: str = Field("celery", max_length=200)
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the run that it opens."""
+        raise NotImplementedError
+
+    def request(self, policies: Policies, *, run_id: str | None) -> RunRequest:
+        """The run's request. Raises as `run_request` does."""
+        options = self.model_dump(include={"reason", "requested_by", *RunOptions.model_fields})
+        return run_request(policies, self.strategy, self.kind, run_id=run_id, **options)
 
 
 class StartCheck(StartMessage):
@@ -54,8 +64,13 @@ class StartCheck(StartMessage):
 
     check_only: bool = False
     """True: report the drift and stop; False: the whole loop, drift leads to training and promotion."""
-    drift_threshold: float | None = Field(None, gt=0, le=1)
-    min_accuracy: float | None = Field(None, ge=0, le=1)
+    drift_threshold: DriftThreshold = None
+    min_accuracy: MinAccuracy = None
+
+    @property
+    def kind(self) -> Kind:
+        """A check, or the whole loop."""
+        return Kind.CHECK if self.check_only else Kind.PIPELINE
 
 
 class StartTraining(StartMessage):
@@ -63,16 +78,23 @@ class StartTraining(StartMessage):
 
     promote: bool = True
     """False: register the version and leave it in Staging."""
-    tune: int | None = Field(None, ge=1, le=MAX_TRIALS)
-    """Search parameters in so many trials first."""
-    incremental: bool = False
-    """True: continue the champion on recent days; in full where there is none."""
-    min_accuracy: float | None = Field(None, ge=0, le=1)
+    tune: Tune = None
+    incremental: Incremental = False
+    min_accuracy: MinAccuracy = None
+
+    @property
+    def kind(self) -> Kind:
+        """A training, with or without a promotion."""
+        return Kind.RETRAIN if self.promote else Kind.TRAIN
 
 
 class StartPromotion(StartMessage):
     """Start of `model.promote`."""
 
-    version: str | None = None
-    """None: the newest version in Staging."""
-    min_accuracy: float | None = Field(None, ge=0, le=1)
+    version: Version = None
+    min_accuracy: MinAccuracy = None
+
+    @property
+    def kind(self) -> Kind:
+        """A decision about a version."""
+        return Kind.PROMOTE

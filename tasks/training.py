@@ -6,10 +6,9 @@ from typing import Any
 
 from celery import Task
 
-from mlops.domain.records import Kind, Stage
-from mlops.runs.request import run_request
-from tasks.base import perform, start, task
-from tasks.payloads import StageMessage, StartTraining
+from mlops.domain.records import Stage
+from tasks.base import perform_or_start, task
+from tasks.payloads import StartTraining
 
 
 @task(name="model.train", time_limit=2760, soft_time_limit=2730, kind="stage")
@@ -18,21 +17,4 @@ def train_model(self: Task[Any, Any], **arguments: Any) -> dict[str, Any] | None
 
     Safe to run twice: the ledger grants a stage once, and one run registers one version.
     """
-    if "run_id" in arguments:
-        return perform(self, Stage.TRAIN, StageMessage.read(self.name, arguments))
-    asked = StartTraining.read(self.name, arguments)
-    return start(
-        self,
-        lambda services: run_request(
-            services.policies,
-            asked.strategy,
-            Kind.RETRAIN if asked.promote else Kind.TRAIN,
-            reason=asked.reason,
-            requested_by=asked.requested_by,
-            run_id=self.request.id,
-            as_of=asked.as_of,
-            min_accuracy=asked.min_accuracy,
-            incremental=asked.incremental,
-            tune=asked.tune,
-        ),
-    )
+    return perform_or_start(self, Stage.TRAIN, StartTraining, arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Form
 from starlette.responses import Response
 
-from admin.listing import Shown, shown
+from admin.listing import shown_strategies
 from admin.pages import Pages
 from admin.refusals import NothingChosen, NotValid
 from admin.request_context import Visit, Visiting
@@ -78,7 +78,7 @@ SHOWS: Mapping[str, Callable[[Line], bool]] = {
 def drift(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """The table of strategies."""
     lines = _lines(visit)
-    listed = _found(visit, lines, q=q, show=show, tag=tag, sort=sort, page=page)
+    listed = shown_strategies(visit, lines, keep=SHOWS[show], tag=tag, q=q, sort=sort, page=page, sorts=SORTS)
     names = [line.strategy for line in listed.rows]
     return visit.show(
         "drift.html",
@@ -160,34 +160,12 @@ def _lines(visit: Visit) -> list[Line]:
     return lines
 
 
-def _found(
-    visit: Visit,
-    lines: Iterable[Line],
-    *,
-    q: str,
-    show: Show,
-    tag: str,
-    sort: str = "",
-    page: int = 1,
-    n_rows: int = 50,
-) -> Shown[Line]:
-    return shown(
-        (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag)),
-        q=q,
-        sort=sort,
-        page=page,
-        text=lambda line: visit.found_by(line.strategy),
-        sorts=SORTS,
-        n_rows=n_rows,
-    )
-
-
 def _asked_for(visit: Visit, which: Which, chosen: list[str], *, q: str, show: Show, tag: str) -> list[str]:
     if which == "all":
         return list(visit.services.strategies)
     if which == "found":
-        lines = _lines(visit)
-        return [line.strategy for line in _found(visit, lines, q=q, show=show, tag=tag, n_rows=max(1, len(lines))).rows]
+        found = shown_strategies(visit, _lines(visit), keep=SHOWS[show], tag=tag, q=q, sorts=SORTS, n_rows=None)
+        return [line.strategy for line in found.rows]
     return list(dict.fromkeys(chosen))
 
 

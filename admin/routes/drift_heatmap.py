@@ -9,7 +9,7 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from admin.heat import RATHER_USUAL, USUAL, VERY_RARE, months, rows
-from admin.listing import shown
+from admin.listing import shown_strategies
 from admin.pages import Pages
 from admin.request_context import Visiting
 from mlops.ledger.check_list import DayStrategies, StrategyDays
@@ -53,14 +53,8 @@ def heatmap(
     everything = [
         counted.get(name) or StrategyDays(strategy=name, n_checked=0, n_drifted=0, highest_share=None) for name in names
     ]
-    listed = shown(
-        (one for one in everything if shows[show](one) and visit.has_tag(one.strategy, tag)),
-        q=q,
-        sort=sort,
-        page=page,
-        text=lambda one: visit.found_by(one.strategy),
-        sorts=SORTS,
-        n_rows=N_ROWS,
+    listed = shown_strategies(
+        visit, everything, keep=shows[show], tag=tag, q=q, sort=sort, page=page, sorts=SORTS, n_rows=N_ROWS
     )
     on_page = [one.strategy for one in listed.rows]
     by_day = {day.as_of: day for day in visit.ledger.drift_by_day(names, first, last)}

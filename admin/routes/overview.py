@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Literal
 
 from starlette.responses import Response
 
 from admin.alerts import alerts
 from admin.jobs import JOBS
-from admin.listing import PAGE_ROWS, Shown, shown
+from admin.listing import shown_strategies
 from admin.pages import Pages
 from admin.request_context import Visit, Visiting
 from mlops.domain.policies import ScheduledJob
@@ -103,7 +104,8 @@ def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
     """The first page."""
     schedule = visit.ledger.schedule()
     lines = _lines(visit, schedule)
-    listed = _listed(visit, lines, q=q, show=show, tag=tag, sort=sort, page=page)
+    found = partial(shown_strategies, visit, lines, keep=SHOWS[show], tag=tag, q=q, sorts=SORTS)
+    listed = found(sort=sort, page=page)
     return visit.show(
         "overview.html",
         title="Overview",
@@ -112,7 +114,7 @@ def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
         shows=[name for name in SHOWS if name],
         tag=tag,
         jobs=list(JOBS),
-        seen=[line.awaiting for line in _found(visit, lines, q=q, show=show, tag=tag) if line.awaiting],
+        seen=[line.awaiting for line in found(n_rows=None).rows if line.awaiting],
         checks=_checks(visit, [line.strategy for line in listed.rows]),
         totals=_totals(lines),
         alerts=alerts(visit),
@@ -122,33 +124,8 @@ def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
 
 def found_lines(visit: Visit, *, q: str, show: Show, tag: str) -> tuple[Line, ...]:
     """Every strategy that a search finds, on whatever page of the list."""
-    return _found(visit, _lines(visit, visit.ledger.schedule()), q=q, show=show, tag=tag)
-
-
-def _found(visit: Visit, lines: list[Line], *, q: str, show: Show, tag: str) -> tuple[Line, ...]:
-    return _listed(visit, lines, q=q, show=show, tag=tag, n_rows=max(1, len(lines))).rows
-
-
-def _listed(
-    visit: Visit,
-    lines: list[Line],
-    *,
-    q: str,
-    show: Show,
-    tag: str,
-    sort: str = "",
-    page: int = 1,
-    n_rows: int = PAGE_ROWS,
-) -> Shown[Line]:
-    return shown(
-        (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag)),
-        q=q,
-        sort=sort,
-        page=page,
-        text=lambda line: visit.found_by(line.strategy),
-        sorts=SORTS,
-        n_rows=n_rows,
-    )
+    lines = _lines(visit, visit.ledger.schedule())
+    return shown_strategies(visit, lines, keep=SHOWS[show], tag=tag, q=q, sorts=SORTS, n_rows=None).rows
 
 
 def _lines(visit: Visit, schedule: list[ScheduleEntry]) -> list[Line]:

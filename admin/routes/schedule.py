@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from admin import policy_values
 from admin.jobs import JOBS, Job, Word, jobs
-from admin.listing import shown
+from admin.listing import shown_strategies
 from admin.pages import Pages
 from admin.refusals import NotValid
 from admin.request_context import Visit, Visiting
@@ -41,16 +41,14 @@ def schedule(
 ) -> Response:
     """Every strategy's jobs."""
     everything = jobs(visit)
-    listed = shown(
-        (
-            one
-            for one in everything
-            if job in ("", one.word) and state in ("", one.state(visit.now)) and visit.has_tag(one.strategy, tag)
-        ),
+    listed = shown_strategies(
+        visit,
+        everything,
+        keep=lambda one: job in ("", one.word) and state in ("", one.state(visit.now)),
+        tag=tag,
         q=q,
         sort=sort,
         page=page,
-        text=lambda one: visit.found_by(one.strategy),
         sorts=SORTS,
     )
     found = [one.state(visit.now) for one in everything]

@@ -88,8 +88,8 @@ def start(visit: Visiting, form: Annotated[TrainingForm, Form()]) -> Response:
         reason=form.reason.strip() or f"{asked.offer.title} on the page",
         requested_by=visit.person.actor,
         address=visit.person.address,
-        incremental=asked.offer.name == "incremental",
-        tune=asked.n_trials if asked.offer.name == "tune" else None,
+        incremental=asked.options.incremental,
+        tune=asked.options.tune,
         batch_id=(batch_id := uuid.uuid4().hex),
     )
     n_opened = sum(one.accepted is not None and one.accepted.created for one in started)

@@ -7,22 +7,18 @@ Exit code 1 where retraining is needed, 0 where not, 2 for an error.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
+from cli.options import Strategy, run_script
+from cli.work import check
 from mlops.bootstrap import connect
-from mlops.domain.policies import Reference, Rule
-from mlops.domain.records import Kind, RunView, Stage
-from mlops.invocation import command_line_actor, command_log
-from mlops.reporting.narrative import error_of, is_error
-from mlops.reporting.report_files import page_place, save_page
-from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err, guarded, out, print_json
-from mlops.runs.launch import launch
-from mlops.runs.request import run_request
+from mlops.domain.records import Kind, Stage
+from mlops.reporting.narrative import error_of, is_error, result_of
+from mlops.reporting.terminal import StageDisplay
+from mlops.runs.launch import command_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,10 +43,12 @@ def monitor_drift_and_alert(
     >>> monitor_drift_and_alert("growth", as_of=date(2020, 3, 16))  # in the crash, on the sample
     True
     """
-    view = check(strategy, alert_threshold, as_of=as_of, queue=False, display=StageDisplay(quiet=True))
+    view = command_run(
+        connect(), strategy, Kind.CHECK, StageDisplay(quiet=True), as_of=as_of, drift_threshold=alert_threshold
+    )
     if is_error(view):
         raise DriftCheckFailed(error_of(view))
-    return needs_retraining(view)
+    return bool(result_of(view, Stage.DRIFT).get("retrain"))
 
 
 def load_data_for_drift_detection(
@@ -86,88 +84,9 @@ def load_data_for_drift_detection(
     return read.reference.select(columns).to_pandas(), read.current.select(columns).to_pandas()
 
 
-def check(
-    strategy: str,
-    alert_threshold: float | None,
-    *,
-    as_of: date | None,
-    queue: bool,
-    display: StageDisplay,
-    rule: Rule | None = None,
-    reference: Reference | None = None,
-) -> RunView:
-    """Run a drift check and wait for its end."""
-    services = connect()
-    request = run_request(
-        services.policies,
-        strategy,
-        Kind.CHECK,
-        reason="asked for on the command line",
-        requested_by=command_line_actor(),
-        as_of=as_of,
-        drift_threshold=alert_threshold,
-        drift_rule=rule,
-        reference=reference,
-    )
-    return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
-
-
-def needs_retraining(view: RunView) -> bool:
-    """Return the finished check's answer."""
-    return any(bool((stage.result or {}).get("retrain")) for stage in view.stages if stage.stage is Stage.DRIFT)
-
-
-def exit_code(view: RunView) -> int:
-    """Return 0 where no retraining is needed, 1 where it is, 2 without an answer."""
-    if is_error(view):
-        return ERROR
-    return FINDING if needs_retraining(view) else OK
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the script."""
-    parser = argparse.ArgumentParser(description="Check a strategy's features for drift.")
-    parser.add_argument("--strategy", required=True)
-    parser.add_argument(
-        "--alert-threshold", type=float, help="share of features that must have drifted (default: policy's, 0.3)"
-    )
-    parser.add_argument("--rule", choices=get_args(Rule), help="rule in force (default: policy's, calibrated)")
-    parser.add_argument(
-        "--reference", choices=get_args(Reference), help="what to compare with (default: policy's, trailing)"
-    )
-    parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="check as of this day")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report's page to this file")
-    parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
-    parser.add_argument("--json", action="store_true", help="print the run as JSON")
-    options = parser.parse_args(arguments)
-    command_log()
-
-    def body() -> int:
-        if options.html is not None:
-            page_place(options.html)
-        display = StageDisplay(quiet=options.json)
-        if not options.json:
-            out.print(f"Checking data drift for {options.strategy}...")
-        with display.live():
-            view = check(
-                options.strategy,
-                options.alert_threshold,
-                as_of=options.as_of,
-                queue=options.queue,
-                display=display,
-                rule=options.rule,
-                reference=options.reference,
-            )
-        if options.html is not None and not is_error(view):
-            save_page(connect().ledger, view.run_id, options.html)
-            err.print(f"Page written to: {options.html}", markup=False)
-        if options.json:
-            print_json(view)
-        elif is_error(view):
-            err.print(f"Error: {error_of(view)}", style="red", markup=False)
-        return exit_code(view)
-
-    return guarded(body)
+    """The script."""
+    return run_script(check, arguments, strategy=Strategy)
 
 
 if __name__ == "__main__":

@@ -282,6 +282,11 @@ def is_error(view: RunView) -> bool:
     return view.state in (RunState.FAILED, RunState.DEAD, RunState.CANCELLED)
 
 
+def result_of(view: RunView, stage: Stage) -> Mapping[str, Any]:
+    """Result of one stage of the run; empty where it has none."""
+    return next((one.result or {} for one in view.stages if one.stage is stage), {})
+
+
 def error_of(view: RunView) -> str:
     """The run's error in words; empty where there is none."""
     errors: Sequence[str] = [stage.error for stage in view.stages if stage.error]

@@ -8,32 +8,19 @@ Exit code 1 where any strategy had an error, else 0 (a refusal is no error), 2 w
 
 from __future__ import annotations
 
-import argparse
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import date
+from typing import Annotated
 
+import typer
+
+from cli.options import run_script
+from cli.work import retrain
 from mlops.bootstrap import Services, connect
-from mlops.domain.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
-from mlops.domain.records import Kind, RunView
-from mlops.invocation import command_line_actor, command_log
-from mlops.reporting.narrative import counts, error_of, is_error, summary_lines
-from mlops.reporting.terminal import FINDING, OK, StageDisplay, as_json, err, guarded, out, print_json
-from mlops.runs.launch import launch
-from mlops.runs.request import run_request
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineResult:
-    """How one strategy's pass ended."""
-
-    strategy: str
-    run: RunView | None
-    """None where no run could be opened."""
-    error: str
-    """Empty where there was none."""
+from mlops.reporting.terminal import StageDisplay
+from mlops.runs.launch import PipelineResult, pipeline_pass
 
 
 class AutoRetrainingPipeline:
@@ -80,90 +67,31 @@ class AutoRetrainingPipeline:
 
     def process_strategy(self, strategy: str) -> PipelineResult:
         """One strategy's pass."""
-        try:
-            request = run_request(
-                self.services.policies,
-                strategy,
-                Kind.PIPELINE,
-                reason="asked for on the command line",
-                requested_by=command_line_actor(),
-                as_of=self.as_of,
-                drift_threshold=self.drift_threshold,
-                min_accuracy=self.min_accuracy,
-            )
-        except InvalidPolicyEdit as exc:  # this strategy's own
-            return PipelineResult(strategy=strategy, run=None, error=str(exc))
-        try:
-            view = launch(
-                self.services,
-                replace(request, batch_id=self._batch_id),
-                queue=self.queue,
-                on_accept=self._display.accepted,
-                on_stage=self._display.stage,
-            )
-        except (LedgerUnavailable, ConfigurationError):
-            raise  # the next strategy would meet the same
-        except AcisError as exc:
-            return PipelineResult(strategy=strategy, run=None, error=str(exc))
-        return PipelineResult(strategy=strategy, run=view, error=error_of(view) if is_error(view) else "")
-
-
-def summary(results: Sequence[PipelineResult]) -> dict[str, int]:
-    """The numbers of the guide's pipeline summary."""
-    numbers = counts(result.run for result in results if result.run is not None)
-    return {**numbers, "total_strategies": len(results), "errors": sum(bool(result.error) for result in results)}
+        return pipeline_pass(
+            self.services,
+            strategy,
+            self._display,
+            queue=self.queue,
+            batch_id=self._batch_id,
+            as_of=self.as_of,
+            drift_threshold=self.drift_threshold,
+            min_accuracy=self.min_accuracy,
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The script."""
-    parser = argparse.ArgumentParser(description="Check drift, retrain where needed, promote what is better.")
-    parser.add_argument("--strategies", nargs="+", metavar="NAME", help="default: all of the strategies file")
-    parser.add_argument("--tags", nargs="+", metavar="TAG", help="those with any of these tags, too")
-    parser.add_argument("--drift-threshold", type=float, help="alert share in place of the policies'")
-    parser.add_argument("--min-accuracy", type=float, help="gate in place of the policies'")
-    parser.add_argument("--summary", action="store_true", help="print the summary alone")
-    parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="decide as of this day")
-    parser.add_argument("--queue", action="store_true", help="let the workers do it, and follow")
-    parser.add_argument("--json", action="store_true", help="print runs and summary as JSON")
-    options = parser.parse_args(arguments)
-    command_log()
-
-    def body() -> int:
-        quiet = options.json or options.summary
-        display = StageDisplay(quiet=quiet)
-        services = connect()
-        names = options.strategies
-        if options.tags:
-            names = services.strategies.chosen(options.strategies or (), options.tags)
-        pipeline = AutoRetrainingPipeline(
-            names,
-            options.drift_threshold,
-            options.min_accuracy,
-            as_of=options.as_of,
-            queue=options.queue,
-            services=services,
-            display=display,
-        )
-        results: list[PipelineResult] = []
-        with display.live():
-            for name in pipeline.strategies:
-                pipeline.services.strategies[name]
-            for name in pipeline.strategies:
-                if not quiet:
-                    out.print(f"Processing strategy: {name}\nChecking data drift for {name}...")
-                results.append(pipeline.process_strategy(name))
-                if results[-1].error:
-                    err.print(f"Error: {name}: {results[-1].error}", style="red", markup=False)
-                if not quiet:
-                    out.print()
-        numbers = summary(results)
-        if options.json:
-            print_json({"summary": numbers, "runs": [as_json(result) for result in results]})
-        else:
-            out.print("\n".join(summary_lines(numbers)))
-        return FINDING if numbers["errors"] else OK
-
-    return guarded(body)
+    return run_script(
+        retrain,
+        arguments,
+        several=("--strategies", "--tags"),
+        strategies=Annotated[
+            list[str] | None, typer.Option(metavar="NAME...", help="Default: all of the strategies file.")
+        ],
+        tag=Annotated[
+            list[str] | None, typer.Option("--tags", metavar="TAG...", help="Those with any of these tags, too.")
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops.domain.errors import AcisError, TemporaryError
-from mlops.domain.records import Accepted, Kind, RunRequest
+from mlops.domain.records import Accepted, Kind
 from mlops.runs.approval import Answer, approval_request, refuse_joined
+from mlops.runs.launch import submit
 from mlops.runs.request import run_request
 from mlops.strategies.book import SettledBook
 from mlops.strategies.overlay import was_and_is
@@ -89,19 +90,16 @@ def open_runs(
     *,
     by: Asker,
     reason: str,
-    incremental: bool = False,
-    tune: int | None = None,
     limit_s: float | None = None,
+    **options: Any,  # noqa: ANN401 -- RunOptions checks them
 ) -> list[Outcome]:
     """A run of each on the workers; one that is active already is joined. Raises LedgerUnavailable before the first."""
     book = SettledBook(services.policies.all_settled())
     services.dispatcher  # noqa: B018 -- with no broker named nothing is accepted
 
     def act(name: str) -> Outcome:
-        request = run_request(
-            book, name, kind, reason=reason, requested_by=by.actor, incremental=incremental, tune=tune
-        )
-        accepted = _opened(services, request, by)
+        request = run_request(book, name, kind, reason=reason, requested_by=by.actor, **options)
+        accepted = submit(services, replace(request, batch_id=by.batch_id))
         words = "run opened" if accepted.created else "a run of this kind is active already, and goes on"
         return Outcome(strategy=name, words=words, is_changed=accepted.created, accepted=accepted)
 
@@ -147,20 +145,13 @@ def answer_waiting(
             reason=reason,
             digest=seen[one.run_id],
         )
-        accepted = _opened(services, request, by, joins=False)
+        accepted = submit(
+            services, replace(request, batch_id=by.batch_id), on_accept=lambda accepted: refuse_joined(accepted, request)
+        )
         word = "approved" if answer == "approve" else "rejected"
         return Outcome(strategy=name, words=f"version {one.version} {word}", is_changed=True, accepted=accepted)
 
     return _each(services, strategies, act, action=f"model.{answer}", by=by, reason=reason, limit_s=limit_s)
-
-
-def _opened(services: Services, request: RunRequest, by: Asker, *, joins: bool = True) -> Accepted:
-    accepted = services.ledger.accept(replace(request, batch_id=by.batch_id))
-    if not joins:
-        refuse_joined(accepted, request)
-    if accepted.publication is not None:
-        services.dispatcher.publish(accepted.publication)
-    return accepted
 
 
 def _each(

@@ -1,13 +1,37 @@
-"""Starts a run inline or on the workers, and watches it to its end: what every command does."""
+"""Submits a run to the workers, or runs it here and watches it to its end: what every command, task and page does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from mlops.bootstrap import Services
-from mlops.domain.records import Accepted, Executor, RunRequest, RunView
+from mlops.domain.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
+from mlops.domain.records import Accepted, Executor, Kind, RunRequest, RunView
+from mlops.invocation import command_line_actor
+from mlops.reporting.narrative import counts, error_of, is_error
 from mlops.runs.inline import OnStage, follow, run_inline
+from mlops.runs.request import run_request
+
+if TYPE_CHECKING:
+    from mlops.reporting.terminal import StageDisplay
+
+
+def submit(
+    services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None] = lambda _: None
+) -> Accepted:
+    """Accept the request and send the message of its first stage; where that fails, the reconciler sends it.
+
+    on_accept : called before the message is sent; what it raises keeps the message back
+    Raises LedgerUnavailable; NothingConfigured before anything is accepted where no broker is named.
+    """
+    dispatcher = services.dispatcher
+    accepted = services.ledger.accept(request)
+    on_accept(accepted)
+    if accepted.publication is not None:
+        dispatcher.publish(accepted.publication)
+    return accepted
 
 
 def launch(
@@ -33,9 +57,53 @@ def launch(
 
     if not queue:
         return run_inline(services, replace(request, executor=Executor.INLINE), on_accept=opened, on_stage=on_stage)
-    dispatcher = services.dispatcher
-    accepted = services.ledger.accept(replace(request, executor=Executor.CELERY))
-    opened(accepted)
-    if accepted.publication is not None:
-        dispatcher.publish(accepted.publication)
+    accepted = submit(services, replace(request, executor=Executor.CELERY), on_accept=opened)
     return follow(services, accepted.run_id, on_stage=on_stage)
+
+
+def command_run(
+    services: Services,
+    strategy: str,
+    kind: Kind,
+    display: StageDisplay,
+    *,
+    queue: bool = False,
+    reason: str = "asked for on the command line",
+    batch_id: str | None = None,
+    **options: Any,  # noqa: ANN401 -- RunOptions checks them
+) -> RunView:
+    """The terminal run of what a command or a documented function asks for. Raises as `run_request` and `launch` do."""
+    request = run_request(
+        services.policies, strategy, kind, reason=reason, requested_by=command_line_actor(), **options
+    )
+    request = replace(request, batch_id=batch_id)
+    return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineResult:
+    """How one strategy's pass ended."""
+
+    strategy: str
+    run: RunView | None
+    """None where no run could be opened."""
+    error: str
+    """Empty where there was none."""
+
+
+def pipeline_pass(services: Services, strategy: str, display: StageDisplay, **asked: Any) -> PipelineResult:  # noqa: ANN401 -- as in `command_run`
+    """One strategy's pass of the loop. Raises what the next strategy would meet, too."""
+    try:
+        view = command_run(services, strategy, Kind.PIPELINE, display, **asked)
+    except AcisError as exc:
+        if isinstance(exc, LedgerUnavailable | ConfigurationError) and not isinstance(exc, InvalidPolicyEdit):
+            raise
+        return PipelineResult(strategy=strategy, run=None, error=str(exc))
+    return PipelineResult(strategy=strategy, run=view, error=error_of(view) if is_error(view) else "")
+
+
+def summary(results: Iterable[PipelineResult]) -> dict[str, int]:
+    """The numbers of the guide's pipeline summary."""
+    passes = list(results)
+    numbers = counts(result.run for result in passes if result.run is not None)
+    return {**numbers, "total_strategies": len(passes), "errors": sum(bool(result.error) for result in passes)}

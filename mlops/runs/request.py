@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.domain.errors import ConfigurationError, InvalidTransition
-from mlops.domain.policies import MAX_FOLDS, MAX_TRIALS, Reference, Rule
 from mlops.domain.ports import UNKNOWN
-from mlops.domain.records import LIVE, RUN_ID_LENGTH, Executor, Kind, RunRequest
+from mlops.domain.records import Kind, RunRequest
+from mlops.stages.run_options import RunOptions
 from mlops.strategies.file import Settled, run_policy
 
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger
     from mlops.domain.records import Champion, ModelIdentity, Promotion
-
-#: Where the policy has what a caller may give instead.
-_PATHS = {
-    "drift_threshold": "drift.alert_share",
-    "drift_rule": "drift.rule",
-    "reference": "data.reference",
-    "min_accuracy": "promotion.min_accuracy",
-    "folds": "training.folds",
-    "leak_check": "training.leak_check",
-}
 
 
 class Policies(Protocol):
@@ -34,97 +23,32 @@ class Policies(Protocol):
         ...
 
 
-def run_request(  # noqa: PLR0913 -- one keyword per thing a caller may ask for
+def run_request(
     policies: Policies,
     strategy: str,
     kind: Kind,
     *,
     reason: str,
     requested_by: str,
-    run_id: str | None = None,
-    slot: str | None = None,
-    namespace: str = LIVE,
-    as_of: date | None = None,
-    drift_threshold: float | None = None,
-    drift_rule: Rule | None = None,
-    reference: Reference | None = None,
-    min_accuracy: float | None = None,
-    folds: int | None = None,
-    leak_check: bool | None = None,
-    incremental: bool = False,
-    tune: int | None = None,
-    version: str | None = None,
-    override: str | None = None,
-    executor: Executor = Executor.CELERY,
+    **options: Any,  # noqa: ANN401 -- RunOptions checks them
 ) -> RunRequest:
-    """The request. Thresholds left out mean the policy's; given, they are recorded.
+    """The request with the policy that it is judged by: the strategy's own, with what `options` replace in it.
 
-    override : why the named version goes to Production whatever its gates say
-
-    Raises UnknownStrategy, InvalidPolicyEdit, LedgerUnavailable; ConfigurationError for a threshold that is no share
-    or an id that is too long.
+    options : those of RunOptions
+    Raises UnknownStrategy, InvalidPolicyEdit, LedgerUnavailable, ConfigurationError for an option that cannot be.
     """
-    if run_id is not None and not 0 < len(run_id) <= RUN_ID_LENGTH:
-        message = (
-            f"run id of {len(run_id)} characters, which begins {run_id[:40]!r}, cannot be kept; "
-            f"give the task an id of 1 to {RUN_ID_LENGTH} characters"
-        )
-        raise ConfigurationError(message)
-    if drift_threshold is not None and not 0 < drift_threshold <= 1:
-        message = f"alert threshold {drift_threshold} is no share of features; give more than 0 and at most 1"
-        raise ConfigurationError(message)
-    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
-        message = f"accuracy {min_accuracy} is no share of predictions; give 0 to 1"
-        raise ConfigurationError(message)
-    if folds is not None and not 0 <= folds <= MAX_FOLDS:
-        message = f"{folds} folds cannot be made; give 0 (none) to {MAX_FOLDS}"
-        raise ConfigurationError(message)
-    if tune is not None and not 1 <= tune <= MAX_TRIALS:
-        message = f"{tune} trials cannot be made; give 1 to {MAX_TRIALS}"
-        raise ConfigurationError(message)
-    if incremental and tune:
-        message = "an incremental training keeps the champion's trees and tunes nothing; ask for one of the two"
-        raise ConfigurationError(message)
-    if incremental and (folds or leak_check):
-        message = "an incremental training makes no folds and no random split; ask for them with a full training"
-        raise ConfigurationError(message)
-    if override is not None and (version is None or len(override.strip()) < 3):
-        message = "a promotion whatever the gates say is kept with its reason and names its version; give both"
-        raise ConfigurationError(message)
+    asked = RunOptions(**options)
     settled = policies.settled(strategy)
-    policy = settled.strategy.overridden(
-        drift_threshold=drift_threshold,
-        drift_rule=drift_rule,
-        reference=reference,
-        min_accuracy=min_accuracy,
-        folds=folds,
-        leak_check=leak_check,
-    )
-    given: dict[str, Any] = {
-        "drift_threshold": drift_threshold,
-        "drift_rule": drift_rule,
-        "reference": reference,
-        "min_accuracy": min_accuracy,
-        "folds": folds,
-        "leak_check": leak_check,
-        "incremental": incremental or None,
-        "tune": tune,
-        "version": version,
-        "override": override,
-    }
-    asked = {path: "asked for with this run" for name, path in _PATHS.items() if given[name] is not None}
+    policy = settled.strategy.overridden(**{name: getattr(asked, name) for name in asked.replaced})
+    origins = {**settled.origins, **dict.fromkeys(asked.replaced.values(), "asked for with this run")}
     return RunRequest(
         strategy=strategy,
         kind=kind,
-        policy=run_policy(Settled(strategy=policy, origins={**settled.origins, **asked})),
+        policy=run_policy(Settled(strategy=policy, origins=origins)),
         reason=reason,
         requested_by=requested_by,
-        run_id=run_id,
-        slot=slot,
-        namespace=namespace,
-        as_of=as_of,
-        params={key: value for key, value in given.items() if value is not None},
-        executor=executor,
+        params=asked.params,
+        **asked.of_request,
     )
 
 
