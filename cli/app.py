@@ -24,9 +24,11 @@ from cli import (
     runs,
     selftest,
     servers,
-    work,
 )
+from mlops.drift_detection.drift_detector import check
 from mlops.invocation import command_log
+from mlops.mlflow.train_with_mlflow import train
+from mlops.retraining.auto_retrain import retrain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,9 +65,9 @@ app.command("resume", help="Resume scheduled jobs, from their next time on. Exit
     fleet.pausing(paused=False)
 )
 app.command("run")(fleet.run)
-app.command("check")(work.check)
-app.command("train")(work.train)
-app.command("retrain")(work.retrain)
+app.command("check")(check)
+app.command("train")(train)
+app.command("retrain")(retrain)
 app.command("promote")(champions.promote)
 app.command("rollback")(champions.rollback)
 app.command("compare")(champions.compare)

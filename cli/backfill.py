@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, run_option
 from mlops.domain.policies import Rule
+from mlops.stages.command_line import AsJson, run_option
 
 if TYPE_CHECKING:
     from datetime import date

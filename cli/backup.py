@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson
+from mlops.stages.command_line import AsJson
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 MlflowDatabase = Annotated[

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, MinAccuracy, OnWorkers, StrategyName, run_option
-from cli.work import shown
+from mlops.stages.command_line import AsJson, MinAccuracy, OnWorkers, StrategyName, run_option
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -159,6 +158,7 @@ def _decided(run: Callable[[StageDisplay], RunView], *, json: bool) -> int:
     from mlops.domain.records import RunState
     from mlops.reporting.narrative import is_error
     from mlops.reporting.terminal import ERROR, FINDING, OK
+    from mlops.runs.launch import shown
 
     view = shown(run, json=json)
     if is_error(view):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, EveryStrategy, OnWorkers, RunId, Tags, chosen
 from mlops.invocation import command_line_actor
+from mlops.stages.command_line import AsJson, EveryStrategy, OnWorkers, RunId, Tags, chosen
 
 if TYPE_CHECKING:
     from mlops.domain.records import RunView

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson
+from mlops.stages.command_line import AsJson
 
 
 def doctor(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.options import AsJson, DateFormat, Members, Prices
 from mlops.domain.policies import Reference
+from mlops.stages.command_line import AsJson, DateFormat, Members, Prices
 
 if TYPE_CHECKING:
     import pandas as pd

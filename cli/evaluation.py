@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, AsOf, DateFormat, Members, Prices
+from mlops.stages.command_line import AsJson, AsOf, DateFormat, Members, Prices
 
 if TYPE_CHECKING:
     from datetime import date

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson, EveryStrategy, StrategyNames, Tags, chosen
 from mlops.domain.policies import ScheduledJob
+from mlops.stages.command_line import AsJson, EveryStrategy, StrategyNames, Tags, chosen
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, StrategyName
+from mlops.stages.command_line import AsJson, StrategyName
 
 if TYPE_CHECKING:
     from rich.table import Table

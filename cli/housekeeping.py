@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import typer
 
-from cli.options import AsJson
+from mlops.stages.command_line import AsJson
 
 
 def housekeeping(json: AsJson = False) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson
 from mlops.invocation import command_line_actor
+from mlops.stages.command_line import AsJson
 
 
 def users(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, RunId
+from mlops.stages.command_line import AsJson, RunId
 
 if TYPE_CHECKING:
     from mlops.domain.records import StoredReport

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, RunId, Tags
 from mlops.invocation import command_line_actor
+from mlops.stages.command_line import AsJson, RunId, Tags
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, DateFormat, Members, Prices, StrategyName
+from mlops.stages.command_line import AsJson, DateFormat, Members, Prices, StrategyName
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson
+from mlops.stages.command_line import AsJson
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,15 +10,22 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from cli.options import Strategy, run_script
-from cli.work import check
-from mlops.bootstrap import connect
-from mlops.domain.records import Kind, Stage
-from mlops.reporting.narrative import error_of, is_error, result_of
-from mlops.reporting.terminal import StageDisplay
-from mlops.runs.launch import command_run
+import typer
+
+from mlops.domain.policies import Reference, Rule
+from mlops.stages.command_line import (
+    AsJson,
+    AsOf,
+    DriftThreshold,
+    OnWorkers,
+    Strategy,
+    StrategyName,
+    run_option,
+    run_script,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +50,12 @@ def monitor_drift_and_alert(
     >>> monitor_drift_and_alert("growth", as_of=date(2020, 3, 16))  # in the crash, on the sample
     True
     """
+    from mlops.bootstrap import connect
+    from mlops.domain.records import Kind, Stage
+    from mlops.reporting.narrative import error_of, is_error, result_of
+    from mlops.reporting.terminal import StageDisplay
+    from mlops.runs.launch import command_run
+
     view = command_run(
         connect(), strategy, Kind.CHECK, StageDisplay(quiet=True), as_of=as_of, drift_threshold=alert_threshold
     )
@@ -62,14 +75,16 @@ def load_data_for_drift_detection(
     Windows are those of the strategies file (90 and 7 days), the current one longer where that has too few rows for a
     verdict. Raises UnknownStrategy, SourceUnavailable.
 
+    >>> from mlops.bootstrap import connect
     >>> url = connect().settings.database_url.get_secret_value()
     >>> reference, current = load_data_for_drift_detection(url, "growth")
     >>> reference["date"].max() < current["date"].min()
     True
     """
-    from mlops.features.source import open_source  # noqa: PLC0415 -- pandas and Arrow only where they are used
-    from mlops.stages.as_of import resolve_as_of  # noqa: PLC0415
-    from mlops.stages.drift_windows import read_windows, with_enough_rows  # noqa: PLC0415
+    from mlops.bootstrap import connect
+    from mlops.features.source import open_source
+    from mlops.stages.as_of import resolve_as_of
+    from mlops.stages.drift_windows import read_windows, with_enough_rows
 
     services = connect()
     settings = services.settings
@@ -82,6 +97,54 @@ def load_data_for_drift_detection(
         read = read_windows(one, fitting, as_of=decided, today=services.feature_day())
     columns = ["ticker", "date", *read.features]
     return read.reference.select(columns).to_pandas(), read.current.select(columns).to_pandas()
+
+
+def check(
+    strategy: StrategyName,
+    alert_threshold: DriftThreshold = None,
+    rule: Annotated[Rule | None, run_option("drift_rule")] = None,
+    reference: Annotated[Reference | None, run_option("reference")] = None,
+    as_of: AsOf = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report's page to this file.")] = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
+) -> None:
+    """Check a strategy's features for drift. Exit code 1 where retraining is needed."""
+    from mlops.bootstrap import connect
+    from mlops.domain.records import Kind, Stage
+    from mlops.reporting.narrative import is_error, result_of
+    from mlops.reporting.report_files import page_place, save_page
+    from mlops.reporting.terminal import ERROR, FINDING, OK, err, guarded, out
+    from mlops.runs.launch import command_run, shown
+
+    def body() -> int:
+        if html is not None:
+            page_place(html)
+        if not json:
+            out.print(f"Checking data drift for {strategy}...")
+        services = connect()
+        view = shown(
+            lambda display: command_run(
+                services,
+                strategy,
+                Kind.CHECK,
+                display,
+                queue=queue,
+                as_of=as_of,
+                drift_threshold=alert_threshold,
+                drift_rule=rule,
+                reference=reference,
+            ),
+            json=json,
+        )
+        if is_error(view):
+            return ERROR
+        if html is not None:
+            save_page(services.ledger, view.run_id, html)
+            err.print(f"Page written to: {html}", markup=False)
+        return FINDING if result_of(view, Stage.DRIFT).get("retrain") else OK
+
+    raise typer.Exit(guarded(body))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import sys
 from datetime import date
+from typing import Annotated
 
-from cli.options import Strategy, run_script
-from cli.work import train
-from mlops.bootstrap import connect
+import typer
+
 from mlops.domain.errors import AcisError
 from mlops.domain.policies import strategy_of_model
-from mlops.domain.records import Kind, Stage
-from mlops.reporting.narrative import error_of, is_error, result_of
-from mlops.reporting.terminal import StageDisplay
-from mlops.runs.launch import command_run
+from mlops.stages.command_line import (
+    AsJson,
+    AsOf,
+    MinAccuracy,
+    OnWorkers,
+    Strategy,
+    StrategyName,
+    run_option,
+    run_script,
+)
 
 
 class TrainingFailed(AcisError):
@@ -52,6 +58,12 @@ def train_model_with_mlflow(
     >>> promote_model_to_production("acis_value_classifier", min_accuracy=0.99)
     False
     """
+    from mlops.bootstrap import connect
+    from mlops.domain.records import Kind, Stage
+    from mlops.reporting.narrative import error_of, is_error, result_of
+    from mlops.reporting.terminal import StageDisplay
+    from mlops.runs.launch import command_run
+
     view = command_run(
         connect(),
         strategy,
@@ -75,6 +87,12 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
 
     `min_accuracy` None: the policy's (0.70). Raises PromotionFailed, UnknownStrategy, LedgerUnavailable.
     """
+    from mlops.bootstrap import connect
+    from mlops.domain.records import Kind, Stage
+    from mlops.reporting.narrative import error_of, is_error, result_of
+    from mlops.reporting.terminal import StageDisplay
+    from mlops.runs.launch import command_run
+
     view = command_run(
         connect(),
         strategy_of_model(model_name),
@@ -86,6 +104,50 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
     if is_error(view):
         raise PromotionFailed(error_of(view))
     return bool(result_of(view, Stage.PROMOTE).get("promoted"))
+
+
+def train(
+    strategy: StrategyName,
+    promote: Annotated[bool, typer.Option("--promote", help="Promote where the policy allows.")] = False,
+    min_accuracy: MinAccuracy = None,
+    folds: Annotated[int | None, run_option("folds", metavar="N")] = None,
+    leak_check: Annotated[bool, run_option("leak_check", "--leak-check")] = False,
+    tune: Annotated[int | None, run_option("tune", metavar="N")] = None,
+    incremental: Annotated[bool, run_option("incremental", "--incremental")] = False,
+    as_of: AsOf = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
+) -> None:
+    """Train, evaluate and register a strategy's model in MLflow."""
+    from mlops.bootstrap import connect
+    from mlops.domain.records import Kind
+    from mlops.reporting.narrative import is_error
+    from mlops.reporting.terminal import ERROR, OK, guarded, out
+    from mlops.runs.launch import command_run, shown
+
+    def body() -> int:
+        if not json:
+            out.print(f"Training XGBoost model for {strategy}...")
+        services = connect()
+        view = shown(
+            lambda display: command_run(
+                services,
+                strategy,
+                Kind.RETRAIN if promote else Kind.TRAIN,
+                display,
+                queue=queue,
+                as_of=as_of,
+                min_accuracy=min_accuracy,
+                folds=folds,
+                leak_check=leak_check or None,
+                incremental=incremental,
+                tune=tune,
+            ),
+            json=json,
+        )
+        return ERROR if is_error(view) else OK
+
+    raise typer.Exit(guarded(body))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from mlops.bootstrap import Services
-from mlops.domain.errors import AcisError, ConfigurationError, InvalidPolicyEdit, LedgerUnavailable
 from mlops.domain.records import Accepted, Executor, Kind, RunRequest, RunView
 from mlops.invocation import command_line_actor
-from mlops.reporting.narrative import counts, error_of, is_error
+from mlops.reporting.narrative import error_of, is_error
+from mlops.reporting.terminal import StageDisplay, err, print_json
 from mlops.runs.inline import OnStage, follow, run_inline
 from mlops.runs.request import run_request
-
-if TYPE_CHECKING:
-    from mlops.reporting.terminal import StageDisplay
 
 
 def submit(
@@ -80,30 +77,13 @@ def command_run(
     return launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PipelineResult:
-    """How one strategy's pass ended."""
-
-    strategy: str
-    run: RunView | None
-    """None where no run could be opened."""
-    error: str
-    """Empty where there was none."""
-
-
-def pipeline_pass(services: Services, strategy: str, display: StageDisplay, **asked: Any) -> PipelineResult:  # noqa: ANN401 -- as in `command_run`
-    """One strategy's pass of the loop. Raises what the next strategy would meet, too."""
-    try:
-        view = command_run(services, strategy, Kind.PIPELINE, display, **asked)
-    except AcisError as exc:
-        if isinstance(exc, LedgerUnavailable | ConfigurationError) and not isinstance(exc, InvalidPolicyEdit):
-            raise
-        return PipelineResult(strategy=strategy, run=None, error=str(exc))
-    return PipelineResult(strategy=strategy, run=view, error=error_of(view) if is_error(view) else "")
-
-
-def summary(results: Iterable[PipelineResult]) -> dict[str, int]:
-    """The numbers of the guide's pipeline summary."""
-    passes = list(results)
-    numbers = counts(result.run for result in passes if result.run is not None)
-    return {**numbers, "total_strategies": len(passes), "errors": sum(bool(result.error) for result in passes)}
+def shown(run: Callable[[StageDisplay], RunView], *, json: bool) -> RunView:
+    """The terminal run, shown while it works; at its end as JSON, or its error in words."""
+    display = StageDisplay(quiet=json)
+    with display.live():
+        view = run(display)
+    if json:
+        print_json(view)
+    elif is_error(view):
+        err.print(f"Error: {error_of(view)}", style="red", markup=False)
+    return view

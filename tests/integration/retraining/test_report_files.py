@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 from cli.app import app
 from mlops import bootstrap
 from mlops.domain.records import Kind, Stage, StageOutcome
-from mlops.drift_detection import drift_detector
 from mlops.reporting import report_files
 from mlops.reporting.page import render
 from mlops.reporting.report_files import write_whole
@@ -26,7 +25,6 @@ from tests.support.services import LAST, FakeServices, panel
 def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
     services.with_source(panel(shift=3.0))
     monkeypatch.setattr(bootstrap, "connect", lambda: services)
-    monkeypatch.setattr(drift_detector, "connect", lambda: services)
     return services
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, get_type_hints
 import pytest
 import typer
 
-from cli import champions, work
-from cli.options import run_script
+from cli import champions
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.policies import Strategy
+from mlops.mlflow.train_with_mlflow import train
+from mlops.stages.command_line import run_script
 from mlops.stages.run_options import RunOptions, option_help
 from tasks.payloads import StartCheck, StartPromotion, StartTraining
 
@@ -68,7 +69,7 @@ def test_a_message_has_the_options_as_they_are_declared(message: Any) -> None:
 
 
 def test_a_command_s_help_is_the_option_s() -> None:
-    hints = get_type_hints(work.train, include_extras=True) | get_type_hints(champions.promote, include_extras=True)
+    hints = get_type_hints(train, include_extras=True) | get_type_hints(champions.promote, include_extras=True)
     for name in ("min_accuracy", "folds", "leak_check", "tune", "incremental", "as_of", "version", "override"):
         (shown,) = [one for one in hints[name].__metadata__ if isinstance(one, typer.models.ParameterInfo)]
         assert shown.help == option_help(name)

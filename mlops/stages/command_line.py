@@ -1,4 +1,7 @@
-"""Options that several commands share, and the way in which a documented script takes those of a command."""
+"""Options that several commands share, and the way in which a documented script takes those of a command.
+
+Imported by every `acis --help`, so what takes time is imported on use.
+"""
 
 from __future__ import annotations
 
