@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.domain.policies import Rule
-from mlops.stages.command_line import AsJson, run_option
+from mlops.stages.command_line import AsJson, command, run_option
 
 if TYPE_CHECKING:
     from datetime import date
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _DAY = ["%Y-%m-%d"]
 
 
+@command
 def backfill(
     strategies: Annotated[list[str], typer.Argument(help="Strategies of the strategies file.")],
     start: Annotated[datetime, typer.Option("--from", formats=_DAY, help="First date.")],
@@ -29,7 +30,7 @@ def backfill(
     rule: Annotated[Rule | None, run_option("drift_rule")] = None,
     namespace: Annotated[str, typer.Option(help="Where the ledger keeps them; never `live`.")] = "backfill",
     json: AsJson = False,
-) -> None:
+) -> int:
     """Check past dates for drift, beside the live loop: nothing is trained or promoted. Give it again to go on.
 
     A date that is done is skipped, a date that fails is reported and stops nothing. Exit code 1 where one failed.
@@ -40,56 +41,53 @@ def backfill(
     from lab.backfill import backfill as backfill_of
     from lab.backfill import backfill_dates, checked_namespace
     from mlops.bootstrap import connect
-    from mlops.reporting.terminal import FINDING, OK, err, guarded, out, print_json
+    from mlops.reporting.terminal import FINDING, OK, err, out, print_json
 
-    def body() -> int:
-        services = connect()
-        name = checked_namespace(namespace)
-        known = [services.strategies[strategy] for strategy in dict.fromkeys(strategies)]
-        last = end.date() if end else None
-        days: dict[str, list[date]] = {
-            strategy.name: backfill_dates(services.source, strategy, start=start.date(), end=last, every=every)
-            for strategy in known
-        }
-        found: dict[str, list[DateChecked]] = {strategy: [] for strategy in days}
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with (
-            Interruption("Stops after this date; Ctrl-C again: at once.") as interrupted,
-            Progress(*columns, console=err, transient=True, disable=json or not err.is_terminal) as progress,
-        ):
-            for strategy, wanted in days.items():
-                bar = progress.add_task(strategy, total=len(wanted))
-                for result in backfill_of(
-                    services,
-                    strategy,
-                    wanted,
-                    namespace=name,
-                    drift_rule=rule,
-                    is_stopped=lambda: bool(interrupted),
-                ):
-                    found[strategy].append(result)
-                    progress.update(bar, advance=1, description=f"{strategy} {result.as_of}")
-                    if result.error:
-                        err.print(f"{strategy} {result.as_of}: {result.error}", style="red", markup=False)
-                if interrupted or any(result.state == "stopped" for result in found[strategy]):
-                    break
-        is_whole = all(len(found[strategy]) == len(wanted) for strategy, wanted in days.items())
-        if json:
-            print_json({"namespace": name, "complete": is_whole, "dates": found})
-        else:
-            out.print(_table(days, found))
-            out.print(f"Each check: acis drift-history STRATEGY --namespace {name}", markup=False)
-        if not is_whole:
-            err.print("Stopped; what is done is kept. Give the same command again to go on.")
-            return 130 if interrupted else FINDING
-        return FINDING if any(result.error for results in found.values() for result in results) else OK
-
-    raise typer.Exit(guarded(body))
+    services = connect()
+    name = checked_namespace(namespace)
+    known = [services.strategies[strategy] for strategy in dict.fromkeys(strategies)]
+    last = end.date() if end else None
+    days: dict[str, list[date]] = {
+        strategy.name: backfill_dates(services.source, strategy, start=start.date(), end=last, every=every)
+        for strategy in known
+    }
+    found: dict[str, list[DateChecked]] = {strategy: [] for strategy in days}
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with (
+        Interruption("Stops after this date; Ctrl-C again: at once.") as interrupted,
+        Progress(*columns, console=err, transient=True, disable=json or not err.is_terminal) as progress,
+    ):
+        for strategy, wanted in days.items():
+            bar = progress.add_task(strategy, total=len(wanted))
+            for result in backfill_of(
+                services,
+                strategy,
+                wanted,
+                namespace=name,
+                drift_rule=rule,
+                is_stopped=lambda: bool(interrupted),
+            ):
+                found[strategy].append(result)
+                progress.update(bar, advance=1, description=f"{strategy} {result.as_of}")
+                if result.error:
+                    err.print(f"{strategy} {result.as_of}: {result.error}", style="red", markup=False)
+            if interrupted or any(result.state == "stopped" for result in found[strategy]):
+                break
+    is_whole = all(len(found[strategy]) == len(wanted) for strategy, wanted in days.items())
+    if json:
+        print_json({"namespace": name, "complete": is_whole, "dates": found})
+    else:
+        out.print(_table(days, found))
+        out.print(f"Each check: acis drift-history STRATEGY --namespace {name}", markup=False)
+    if not is_whole:
+        err.print("Stopped; what is done is kept. Give the same command again to go on.")
+        return 130 if interrupted else FINDING
+    return FINDING if any(result.error for results in found.values() for result in results) else OK
 
 
 def _table(days: Mapping[str, Sequence[date]], found: Mapping[str, Sequence[DateChecked]]) -> Table:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson
+from mlops.stages.command_line import AsJson, command
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 MlflowDatabase = Annotated[
@@ -27,40 +27,39 @@ Artifacts = Annotated[
 ]
 
 
+@command
 def backup(
     folder: Folder,
     mlflow_database: MlflowDatabase = None,
     artifacts: Artifacts = None,
     ledger_only: LedgerOnly = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Copy ledger, MLflow's database, artifacts and strategies into a new folder, with a digest of each file."""
     from config.settings import load_settings
     from devstack.backup import back_up
-    from mlops.reporting.terminal import err, guarded, out, print_json
+    from mlops.reporting.terminal import err, out, print_json
 
-    def body() -> int:
-        made = back_up(
-            load_settings(),
-            folder,
-            mlflow_database=mlflow_database,
-            artifacts=artifacts,
-            ledger_only=ledger_only,
-            say=lambda words: err.print(words, markup=False),
+    made = back_up(
+        load_settings(),
+        folder,
+        mlflow_database=mlflow_database,
+        artifacts=artifacts,
+        ledger_only=ledger_only,
+        say=lambda words: err.print(words, markup=False),
+    )
+    if json:
+        print_json(made)
+    else:
+        out.print(
+            f"{folder}: {len(made.files)} files, {sum(made.rows.values()):,} rows of the ledger as of "
+            f"{made.made_at:%Y-%m-%d %H:%M:%S} UTC.",
+            markup=False,
         )
-        if json:
-            print_json(made)
-        else:
-            out.print(
-                f"{folder}: {len(made.files)} files, {sum(made.rows.values()):,} rows of the ledger as of "
-                f"{made.made_at:%Y-%m-%d %H:%M:%S} UTC.",
-                markup=False,
-            )
-        return 0
-
-    raise typer.Exit(guarded(body))
+    return 0
 
 
+@command
 def restore(
     folder: Folder,
     overwrite: Annotated[
@@ -70,36 +69,34 @@ def restore(
     artifacts: Artifacts = None,
     ledger_only: LedgerOnly = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Put a backup in the place of what is there, after its digests were verified; the ledger in one transaction."""
     from config.settings import load_settings
     from devstack.backup import restore as restore_backup
-    from mlops.reporting.terminal import err, guarded, out, print_json
+    from mlops.reporting.terminal import err, out, print_json
 
-    def body() -> int:
-        restored = restore_backup(
-            load_settings(),
-            folder,
-            overwrite=overwrite,
-            mlflow_database=mlflow_database,
-            artifacts=artifacts,
-            ledger_only=ledger_only,
-            say=lambda words: err.print(words, markup=False),
+    restored = restore_backup(
+        load_settings(),
+        folder,
+        overwrite=overwrite,
+        mlflow_database=mlflow_database,
+        artifacts=artifacts,
+        ledger_only=ledger_only,
+        say=lambda words: err.print(words, markup=False),
+    )
+    if json:
+        print_json(restored)
+    else:
+        out.print(
+            f"The ledger is that of {restored.made_at:%Y-%m-%d %H:%M:%S} UTC. The reconciler looks through Redis, "
+            "MLflow and the checkpoints for what came later; `acis quarantine` lists what the ledger does not "
+            "know.",
+            markup=False,
         )
-        if json:
-            print_json(restored)
-        else:
-            out.print(
-                f"The ledger is that of {restored.made_at:%Y-%m-%d %H:%M:%S} UTC. The reconciler looks through Redis, "
-                "MLflow and the checkpoints for what came later; `acis quarantine` lists what the ledger does not "
-                "know.",
-                markup=False,
-            )
-        return 0
-
-    raise typer.Exit(guarded(body))
+    return 0
 
 
+@command
 def quarantine(
     release: Annotated[
         tuple[str, str] | None,
@@ -109,26 +106,23 @@ def quarantine(
         tuple[str, str] | None, typer.Option("--delete", metavar="KIND NAME", help="Take it away where it lies.")
     ] = None,
     json: AsJson = False,
-) -> None:
+) -> int:
     """What MLflow and the checkpoints hold of a time that the ledger does not know, since it was set back."""
     from mlops.bootstrap import connect
     from mlops.invocation import command_line_actor
     from mlops.registry import quarantine as quarantines
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        services = connect()
-        if release is not None:
-            quarantines.release(services, *release, actor=command_line_actor())
-        if delete is not None:
-            quarantines.delete(services, *delete, actor=command_line_actor())
-        left = services.ledger.quarantined()
-        if json:
-            print_json({"quarantined": left})
-            return 0
-        for one in left:
-            out.print(f"{one.kind} {one.name}: {one.reason}", markup=False)
-        out.print(f"{len(left)} in quarantine." if left else "Nothing is in quarantine.")
+    services = connect()
+    if release is not None:
+        quarantines.release(services, *release, actor=command_line_actor())
+    if delete is not None:
+        quarantines.delete(services, *delete, actor=command_line_actor())
+    left = services.ledger.quarantined()
+    if json:
+        print_json({"quarantined": left})
         return 0
-
-    raise typer.Exit(guarded(body))
+    for one in left:
+        out.print(f"{one.kind} {one.name}: {one.reason}", markup=False)
+    out.print(f"{len(left)} in quarantine." if left else "Nothing is in quarantine.")
+    return 0

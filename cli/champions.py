@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, MinAccuracy, OnWorkers, StrategyName, run_option
+from mlops.stages.command_line import AsJson, MinAccuracy, OnWorkers, StrategyName, command, run_option
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlops.reporting.terminal import StageDisplay
 
 
+@command
 def promote(
     strategy: StrategyName,
     version: Annotated[str | None, run_option("version")] = None,
@@ -25,63 +26,58 @@ def promote(
     override: Annotated[str | None, run_option("override", metavar="REASON")] = None,
     queue: OnWorkers = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Judge a challenger and put it into Production where the policy allows. Exit code 1 where it is refused."""
     from mlops.bootstrap import connect
     from mlops.domain.records import Kind
-    from mlops.reporting.terminal import guarded
     from mlops.runs.launch import command_run
 
-    def body() -> int:
-        services = connect()
-        return _decided(
-            lambda display: command_run(
-                services,
-                strategy,
-                Kind.PROMOTE,
-                display,
-                queue=queue,
-                version=version,
-                min_accuracy=min_accuracy,
-                override=override,
-            ),
-            json=json,
-        )
-
-    raise typer.Exit(guarded(body))
+    services = connect()
+    return _decided(
+        lambda display: command_run(
+            services,
+            strategy,
+            Kind.PROMOTE,
+            display,
+            queue=queue,
+            version=version,
+            min_accuracy=min_accuracy,
+            override=override,
+        ),
+        json=json,
+    )
 
 
+@command
 def rollback(
     strategy: StrategyName,
     to: Annotated[str, typer.Option(help="Former champion that becomes the champion again.")],
     reason: Annotated[str, typer.Option(help="Why; kept with the promotion.")],
     queue: OnWorkers = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Make a former champion the champion again; any other version is refused, since it passed no gate."""
     from mlops.bootstrap import connect
     from mlops.invocation import command_line_actor
-    from mlops.reporting.terminal import OK, guarded, out, print_json
+    from mlops.reporting.terminal import OK, out, print_json
     from mlops.runs.launch import launch
     from mlops.runs.request import rollback_request
 
-    def body() -> int:
-        services = connect()
-        if services.ledger.champion(strategy).version == to:
-            words = f"version {to} is the champion of {strategy!r} already; nothing was changed"
-            print_json({"strategy": strategy, "version": to, "words": words}) if json else out.print(words)
-            return OK
-        request = rollback_request(
-            services.policies, services.ledger, strategy, to, reason=reason, requested_by=command_line_actor()
-        )
-        return _decided(
-            lambda display: launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage),
-            json=json,
-        )
-
-    raise typer.Exit(guarded(body))
+    services = connect()
+    if services.ledger.champion(strategy).version == to:
+        words = f"version {to} is the champion of {strategy!r} already; nothing was changed"
+        print_json({"strategy": strategy, "version": to, "words": words}) if json else out.print(words)
+        return OK
+    request = rollback_request(
+        services.policies, services.ledger, strategy, to, reason=reason, requested_by=command_line_actor()
+    )
+    return _decided(
+        lambda display: launch(services, request, queue=queue, on_accept=display.accepted, on_stage=display.stage),
+        json=json,
+    )
 
 
+@command
 def compare(
     strategies: Annotated[list[str] | None, typer.Argument(help="Default: all strategies.")] = None,
     stage: Annotated[str, typer.Option(help="Production, Staging, Archived or None.")] = "Production",
@@ -89,29 +85,26 @@ def compare(
         list[str] | None, typer.Option(help="Twice, with one strategy: the second is tested against the first.")
     ] = None,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Metrics of the strategies' models in one stage side by side, or of two versions of one strategy with the test."""
     from mlops.bootstrap import connect
     from mlops.domain.errors import ConfigurationError
     from mlops.mlflow.mlflow_client import ACISMLflowClient
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        services = connect()
-        if version:
-            if len(version) != 2 or len(strategies or []) != 1:
-                message = "two versions of one strategy are compared: acis compare STRATEGY --version 1 --version 2"
-                raise ConfigurationError(message)
-            return _compare_versions(services, (strategies or [""])[0], version[0], version[1], json)
-        names = [services.strategies[name].model_name for name in strategies or services.strategies]
-        frame = ACISMLflowClient().compare_models(names, stage=stage)
-        if json:
-            print_json(frame.astype(object).where(frame.notna(), None).to_dict("records"))
-        else:
-            out.print(_side_by_side(frame) if len(frame) else f"No model is in stage {stage}.")
-        return 0
-
-    raise typer.Exit(guarded(body))
+    services = connect()
+    if version:
+        if len(version) != 2 or len(strategies or []) != 1:
+            message = "two versions of one strategy are compared: acis compare STRATEGY --version 1 --version 2"
+            raise ConfigurationError(message)
+        return _compare_versions(services, (strategies or [""])[0], version[0], version[1], json)
+    names = [services.strategies[name].model_name for name in strategies or services.strategies]
+    frame = ACISMLflowClient().compare_models(names, stage=stage)
+    if json:
+        print_json(frame.astype(object).where(frame.notna(), None).to_dict("records"))
+    else:
+        out.print(_side_by_side(frame) if len(frame) else f"No model is in stage {stage}.")
+    return 0
 
 
 def _side_by_side(frame: DataFrame) -> Table:

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson
+from mlops.stages.command_line import AsJson, command
 
 
+@command
 def doctor(
     each: Annotated[bool, typer.Option("--each", help="A line for each strategy, in place of sums.")] = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Check settings, servers, the ledger and the feature view. Exit code 1 where something must be mended.
 
     What more than eight strategies have in common is one line with examples; --each, and --json, have every one.
@@ -22,29 +23,26 @@ def doctor(
     from config.settings import Settings, SettingsError, load_settings
     from mlops.diagnosis.answer import Answer, summed_up
     from mlops.diagnosis.doctor import diagnose
-    from mlops.reporting.terminal import FINDING, OK, guarded, out, print_json
+    from mlops.reporting.terminal import FINDING, OK, out, print_json
 
-    def body() -> int:
-        answers: list[Answer] = []
+    answers: list[Answer] = []
+    try:
+        settings = load_settings()
+    except SettingsError as exc:
+        # A misspelt variable must not hide everything else.
+        mend = "correct or unset it; .env.example lists them all"
+        answers.append(Answer(subject="settings", level="error", found=str(exc), mend=mend))
         try:
-            settings = load_settings()
-        except SettingsError as exc:
-            # A misspelt variable must not hide everything else.
-            mend = "correct or unset it; .env.example lists them all"
-            answers.append(Answer(subject="settings", level="error", found=str(exc), mend=mend))
-            try:
-                settings = Settings()
-            except ValidationError:
-                raise exc from None
-        answers += diagnose(settings)
-        if json:
-            print_json(answers)
-        else:
-            for answer in answers if each else summed_up(answers):
-                mark = {"ok": "✓", "warning": "!", "error": "✗"}[answer.level]
-                out.print(f"{mark} {answer.subject}: {answer.found}", markup=False)
-                if answer.mend:
-                    out.print(f"    {answer.mend}", markup=False)
-        return FINDING if any(answer.level == "error" for answer in answers) else OK
-
-    raise typer.Exit(guarded(body))
+            settings = Settings()
+        except ValidationError:
+            raise exc from None
+    answers += diagnose(settings)
+    if json:
+        print_json(answers)
+    else:
+        for answer in answers if each else summed_up(answers):
+            mark = {"ok": "✓", "warning": "!", "error": "✗"}[answer.level]
+            out.print(f"{mark} {answer.subject}: {answer.found}", markup=False)
+            if answer.mend:
+                out.print(f"    {answer.mend}", markup=False)
+    return FINDING if any(answer.level == "error" for answer in answers) else OK

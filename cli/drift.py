@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mlops.domain.policies import Reference
-from mlops.stages.command_line import AsJson, DateFormat, Members, Prices
+from mlops.stages.command_line import AsJson, DateFormat, Members, Prices, command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,7 @@ Item = TypeVar("Item")
 BREAKS = ("2015-08-24", "2016-01-08", "2018-02-02", "2020-03-02")
 
 
+@command
 def evaluate_drift(
     prices: Prices = None,
     members: Members = None,
@@ -52,7 +53,7 @@ def evaluate_drift(
     shift: Annotated[float, typer.Option(min=0.0, help="Planted in one feature, in standard deviations.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Replay the drift check over a history: how often it fires on calm days, how soon after a break."""
     from functools import partial
 
@@ -70,7 +71,7 @@ def evaluate_drift(
     from mlops.features.price_universes import drawn_panels, feature_rows, price_universes
     from mlops.features.prices import read_close, read_members
     from mlops.features.sample import read_prices
-    from mlops.reporting.terminal import err, guarded, out, print_json
+    from mlops.reporting.terminal import err, out, print_json
 
     def shown_progress(name: str, days: Iterable[Item]) -> Iterable[Item]:
         return track(list(days), description=name, transient=True, disable=json, console=err)
@@ -82,62 +83,59 @@ def evaluate_drift(
             # Whole, also where the terminal is narrower: a cut figure is no figure.
             Console(width=max(out.width, 180), highlight=False).print(table(results))
 
-    def body() -> int:
-        close = read_close(prices, date_format=date_format) if prices else read_prices()
-        rng = np.random.default_rng(seed)
-        if names:
-            drawn = [drawn_panels(close, size=size, n=panels, rng=rng) for size in names]
-            tables = feature_rows(close, {name: member for one in drawn for name, member in one.items()})
-        elif prices or members:
-            named = read_members(members, close, date_format=date_format) if members else price_universes(close)
-            tables = feature_rows(close, named)
-        else:
-            tables = _sample_tables(close)
-        days = current_days or (7 if prices or names else 30)
-        data = DataPolicy(current_days=days, reference=reference)
-        calm = calm_days(close)
-        drift = DriftPolicy(calibration_days=calibration_days)
-        rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
-        if alarms:
-            measured = [
-                evaluate_alarms(
-                    name,
-                    dated,
-                    calm,
-                    data=data,
-                    drift=drift,
-                    n_weeks=alarms,
-                    size=shift,
-                    rng=rng,
-                    track=partial(shown_progress, name),
-                )
-                for name, dated in rows.items()
-            ]
-            show(measured, _alarms)
-            return 0
-        results = [
-            evaluate(
+    close = read_close(prices, date_format=date_format) if prices else read_prices()
+    rng = np.random.default_rng(seed)
+    if names:
+        drawn = [drawn_panels(close, size=size, n=panels, rng=rng) for size in names]
+        tables = feature_rows(close, {name: member for one in drawn for name, member in one.items()})
+    elif prices or members:
+        named = read_members(members, close, date_format=date_format) if members else price_universes(close)
+        tables = feature_rows(close, named)
+    else:
+        tables = _sample_tables(close)
+    days = current_days or (7 if prices or names else 30)
+    data = DataPolicy(current_days=days, reference=reference)
+    calm = calm_days(close)
+    drift = DriftPolicy(calibration_days=calibration_days)
+    rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
+    if alarms:
+        measured = [
+            evaluate_alarms(
                 name,
                 dated,
                 calm,
                 data=data,
                 drift=drift,
-                breaks=[date.fromisoformat(day) for day in breaks or BREAKS],
-                every=every,
+                n_weeks=alarms,
+                size=shift,
+                rng=rng,
                 track=partial(shown_progress, name),
             )
             for name, dated in rows.items()
         ]
-        if not json:
-            words = f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days"
-            out.print(words)
-        show(results, _verdicts)
-        if not json:
-            out.print("fires: share of the checks of calm days, or of all others; insufficient: share of all checks.")
-            out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
+        show(measured, _alarms)
         return 0
-
-    raise typer.Exit(guarded(body))
+    results = [
+        evaluate(
+            name,
+            dated,
+            calm,
+            data=data,
+            drift=drift,
+            breaks=[date.fromisoformat(day) for day in breaks or BREAKS],
+            every=every,
+            track=partial(shown_progress, name),
+        )
+        for name, dated in rows.items()
+    ]
+    if not json:
+        words = f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days"
+        out.print(words)
+    show(results, _verdicts)
+    if not json:
+        out.print("fires: share of the checks of calm days, or of all others; insufficient: share of all checks.")
+        out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
+    return 0
 
 
 def _sample_tables(close: pd.DataFrame) -> dict[str, pd.DataFrame]:

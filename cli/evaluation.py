@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, AsOf, DateFormat, Members, Prices
+from mlops.stages.command_line import AsJson, AsOf, DateFormat, Members, Prices, command
 
 if TYPE_CHECKING:
     from datetime import date
@@ -25,6 +25,7 @@ SKILL = 0.60
 """AUC from which on the tables count a model as having signal; the sample's gate."""
 
 
+@command
 def leak_check(
     strategies: Annotated[list[str], typer.Argument(help="Strategies, or all.")],
     as_of: AsOf = None,
@@ -33,7 +34,7 @@ def leak_check(
     date_format: DateFormat = None,
     label: Annotated[str | None, typer.Option(help="In place of the policy's: 'target_return > 0'.")] = None,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Train with the documented random split and with the honest one, and show both beside the majority class.
 
     Reads and trains, and registers nothing; `acis train --leak-check` keeps the same with a version. Exit code 1
@@ -47,7 +48,7 @@ def leak_check(
     from mlops.bootstrap import connect
     from mlops.domain.policies import DataPolicy, Strategy
     from mlops.features.price_source import price_source
-    from mlops.reporting.terminal import FINDING, OK, guarded, out, print_json
+    from mlops.reporting.terminal import FINDING, OK, out, print_json
     from mlops.strategies.file import Strategies
 
     @contextmanager
@@ -60,39 +61,37 @@ def leak_check(
             names = {name: Strategy(name=name, data=DataPolicy(as_of="latest")) for name in made.strategies}
             yield made.source, Strategies(names)
 
-    def body() -> int:
-        with opened() as (source, known), _bars(json) as bars:
-            chosen = [known[name] for name in (known if strategies == [ALL] else dict.fromkeys(strategies))]
-            if label is not None:
-                chosen = [replace(one, training=replace(one.training, label=label)) for one in chosen]
-            settings, today = load_settings(), datetime.now(UTC).date()
-            checks = [_checked(source, one, bars, settings, as_of=as_of, today=today) for one in chosen]
-        if json:
-            print_json(checks)
-        else:
-            for check in checks:
-                out.print(
-                    f"{check.strategy}: {check.label}; trained on {check.n_train:,} rows to {check.train_end}, "
-                    f"held out {check.n_holdout:,} rows from {check.holdout_start} to {check.holdout_end}",
-                    markup=False,
-                )
-            _print_table([summarise_checks([check]).row() for check in checks])
-            for check in checks:
-                out.print(f"{check.strategy}: {check.words}", markup=False)
-                for found in check.findings:
-                    out.print(f"  Finding: {found.words} [{found.code}]", markup=False)
-        return FINDING if any(check.is_leak for check in checks) else OK
-
-    raise typer.Exit(guarded(body))
+    with opened() as (source, known), _bars(json) as bars:
+        chosen = [known[name] for name in (known if strategies == [ALL] else dict.fromkeys(strategies))]
+        if label is not None:
+            chosen = [replace(one, training=replace(one.training, label=label)) for one in chosen]
+        settings, today = load_settings(), datetime.now(UTC).date()
+        checks = [_checked(source, one, bars, settings, as_of=as_of, today=today) for one in chosen]
+    if json:
+        print_json(checks)
+    else:
+        for check in checks:
+            out.print(
+                f"{check.strategy}: {check.label}; trained on {check.n_train:,} rows to {check.train_end}, "
+                f"held out {check.n_holdout:,} rows from {check.holdout_start} to {check.holdout_end}",
+                markup=False,
+            )
+        _print_table([summarise_checks([check]).row() for check in checks])
+        for check in checks:
+            out.print(f"{check.strategy}: {check.words}", markup=False)
+            for found in check.findings:
+                out.print(f"  Finding: {found.words} [{found.code}]", markup=False)
+    return FINDING if any(check.is_leak for check in checks) else OK
 
 
+@command
 def evaluate_training(
     prices: Prices = None,
     members: Members = None,
     date_format: DateFormat = None,
     dates: Annotated[int, typer.Option(min=1, help="As-of dates, back from the newest.")] = 4,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Replay trainings on a history of prices: how often the documented recipe promotes, and how often this system.
 
     Twice for each strategy: the direction of the return with the documented gate, and volatility with the sample's.
@@ -103,46 +102,43 @@ def evaluate_training(
     from config.settings import ROOT, load_settings
     from lab.leak_summary import summarise_checks
     from mlops.features.price_source import price_source
-    from mlops.reporting.terminal import OK, guarded, out, print_json
+    from mlops.reporting.terminal import OK, out, print_json
     from mlops.strategies.file import load_strategies
 
-    def body() -> int:
-        policies = load_strategies(ROOT / "config" / "strategies_sample.toml")
-        titles = {"direction": "The direction of the return", "growth": "Volatility"}
-        settings = load_settings()
-        found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
-        with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
-            for name in made.strategies:
-                if name == "direction":
-                    continue  # it holds all names of the sample: the panel of the others, not one more strategy
-                for policy in titles:
-                    strategy = replace(policies[policy], name=name)
-                    days = _days(made.source, strategy, dates)
-                    found[policy].append(
-                        [_checked(made.source, strategy, bars, settings, as_of=one, today=one) for one in days]
-                    )
-        if json:
-            print_json(
-                {
-                    name: {"summaries": [summarise_checks(each) for each in checks], "checks": checks}
-                    for name, checks in found.items()
-                }
-            )
-            return OK
-        for name, title in titles.items():
-            checks, training = found[name], policies[name].training
-            out.print(f"{title}: {training.label}, judged on {training.holdout_dates} dates", markup=False)
-            _print_table([summarise_checks(each).row() for each in checks])
-            each = [one for of_strategy in checks for one in of_strategy]
-            skilled = sum(one.metrics.get("roc_auc", 0.0) >= SKILL for one in each)
-            out.print(
-                f"The random split promotes {sum(one.naive_promotes for one in each)} of {len(each)} (accuracy 0.70), "
-                f"this system {sum(one.decision == 'promote' for one in each)}; "
-                f"{skilled} of {len(each)} have an AUC of at least {SKILL:.2f} on the held-out dates.\n"
-            )
+    policies = load_strategies(ROOT / "config" / "strategies_sample.toml")
+    titles = {"direction": "The direction of the return", "growth": "Volatility"}
+    settings = load_settings()
+    found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
+    with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+        for name in made.strategies:
+            if name == "direction":
+                continue  # it holds all names of the sample: the panel of the others, not one more strategy
+            for policy in titles:
+                strategy = replace(policies[policy], name=name)
+                days = _days(made.source, strategy, dates)
+                found[policy].append(
+                    [_checked(made.source, strategy, bars, settings, as_of=one, today=one) for one in days]
+                )
+    if json:
+        print_json(
+            {
+                name: {"summaries": [summarise_checks(each) for each in checks], "checks": checks}
+                for name, checks in found.items()
+            }
+        )
         return OK
-
-    raise typer.Exit(guarded(body))
+    for name, title in titles.items():
+        checks, training = found[name], policies[name].training
+        out.print(f"{title}: {training.label}, judged on {training.holdout_dates} dates", markup=False)
+        _print_table([summarise_checks(each).row() for each in checks])
+        each = [one for of_strategy in checks for one in of_strategy]
+        skilled = sum(one.metrics.get("roc_auc", 0.0) >= SKILL for one in each)
+        out.print(
+            f"The random split promotes {sum(one.naive_promotes for one in each)} of {len(each)} (accuracy 0.70), "
+            f"this system {sum(one.decision == 'promote' for one in each)}; "
+            f"{skilled} of {len(each)} have an AUC of at least {SKILL:.2f} on the held-out dates.\n"
+        )
+    return OK
 
 
 def _days(source: FeatureSource, strategy: Strategy, n: int) -> list[date]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops.domain.policies import ScheduledJob
-from mlops.stages.command_line import AsJson, EveryStrategy, StrategyNames, Tags, chosen
+from mlops.stages.command_line import AsJson, EveryStrategy, StrategyNames, Tags, chosen, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,39 +19,38 @@ if TYPE_CHECKING:
 _JOBS: tuple[ScheduledJob, ...] = ("drift_check", "retrain")
 
 
+@command
 def strategies(
     names: StrategyNames = None,
     tag: Tags = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only those whose last run failed or is dead.")] = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """List strategies with their tags, champion, last check and last run."""
     from mlops.bootstrap import connect
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        services = connect()
-        lines = _lines(services, chosen(services.strategies, names, tag, everything=True), failed=failed)
-        if json:
-            print_json({"strategies": lines})
-        else:
-            out.print(_table(lines) if lines else "No strategy is like that.")
-        return 0
-
-    raise typer.Exit(guarded(body))
+    services = connect()
+    lines = _lines(services, chosen(services.strategies, names, tag, everything=True), failed=failed)
+    if json:
+        print_json({"strategies": lines})
+    else:
+        out.print(_table(lines) if lines else "No strategy is like that.")
+    return 0
 
 
 def pausing(*, paused: bool) -> Callable[..., None]:
     """The command `acis pause` or `acis resume`."""
 
-    def command(
+    @command
+    def pause_or_resume(
         reason: Annotated[str, typer.Option(help="Why; kept with each strategy's policy and in the audit.")],
         names: StrategyNames = None,
         tag: Tags = None,
         everything: EveryStrategy = False,
         job: Annotated[ScheduledJob | None, typer.Option(help="Default: both.")] = None,
         json: AsJson = False,
-    ) -> None:
+    ) -> int:
         from mlops.runs.bulk import Asker, set_paused
 
         if not reason.strip():
@@ -60,11 +59,12 @@ def pausing(*, paused: bool) -> Callable[..., None]:
         def act(services: Services, found: Sequence[str], by: Asker) -> list[Outcome]:
             return set_paused(services, found, (job,) if job else _JOBS, paused=paused, by=by, reason=reason)
 
-        raise typer.Exit(_done(names, tag, everything, act, "Paused" if paused else "Resumed", json=json))
+        return _done(names, tag, everything, act, "Paused" if paused else "Resumed", json=json)
 
-    return command
+    return pause_or_resume
 
 
+@command
 def run(
     names: StrategyNames = None,
     tag: Tags = None,
@@ -72,7 +72,7 @@ def run(
     job: Annotated[ScheduledJob, typer.Option(help="What to open.")] = "drift_check",
     reason: Annotated[str, typer.Option(help="Why; kept with the runs.")] = "a scheduled job, run now",
     json: AsJson = False,
-) -> None:
+) -> int:
     """Open what a scheduled job opens, now, on the workers; `acis runs` follows them.
 
     Exit code 1 where any strategy failed.
@@ -84,7 +84,7 @@ def run(
         kind = Kind.PIPELINE if job == "drift_check" else Kind.RETRAIN
         return open_runs(services, found, kind, by=by, reason=reason)
 
-    raise typer.Exit(_done(names, tag, everything, act, "Runs opened", json=json))
+    return _done(names, tag, everything, act, "Runs opened", json=json)
 
 
 def _done(
@@ -98,20 +98,17 @@ def _done(
 ) -> int:
     from mlops.bootstrap import connect
     from mlops.invocation import command_line_actor
-    from mlops.reporting.terminal import FINDING, OK, guarded, out, print_json
+    from mlops.reporting.terminal import FINDING, OK, out, print_json
     from mlops.runs.bulk import Asker, summed_up
 
-    def body() -> int:
-        services = connect()
-        found = chosen(services.strategies, names, tag, everything=everything)
-        outcomes = act(services, found, Asker(actor=command_line_actor()))
-        if json:
-            print_json({"strategies": outcomes})
-        else:
-            out.print("\n".join(summed_up(outcomes, done)), markup=False)
-        return FINDING if any(one.error for one in outcomes) else OK
-
-    return guarded(body)
+    services = connect()
+    found = chosen(services.strategies, names, tag, everything=everything)
+    outcomes = act(services, found, Asker(actor=command_line_actor()))
+    if json:
+        print_json({"strategies": outcomes})
+    else:
+        out.print("\n".join(summed_up(outcomes, done)), markup=False)
+    return FINDING if any(one.error for one in outcomes) else OK
 
 
 def _lines(services: Services, names: Sequence[str], *, failed: bool) -> list[dict[str, Any]]:

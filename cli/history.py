@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, StrategyName
+from mlops.stages.command_line import AsJson, StrategyName, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,55 +27,53 @@ _ACROSS = 140
 _POINTS = 100
 
 
+@command
 def drift_history(
     strategy: StrategyName,
     feature: Annotated[str | None, typer.Option(help="The trend of this feature.")] = None,
     last: Annotated[int, typer.Option(min=1, max=10_000, help="How many checks, newest first.")] = 30,
     namespace: Annotated[str, typer.Option(help="`live`, or that of a backfill.")] = "live",
     json: AsJson = False,
-) -> None:
+) -> int:
     """Show the drift checks of a strategy, newest first; with --feature its statistics over time."""
     from rich.console import Console
 
     from mlops.bootstrap import connect
     from mlops.domain.drift.history import check_record, feature_trends
     from mlops.domain.errors import MissingColumn
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        services = connect()
-        documents = services.ledger.drift_reports(strategy, limit=last, namespace=namespace)
-        if not documents:
-            # A strategy that was taken out of the file keeps its history.
-            services.strategies[strategy]
-        records = [check_record(document) for document in documents]
-        answer = {"strategy": strategy, "namespace": namespace, "checks": records}
-        trend: Sequence[FeaturePoint] = ()
-        if feature is not None and documents:
-            trends = feature_trends(documents)
-            if feature not in trends:
-                known = ", ".join(sorted(trends))
-                raise MissingColumn(f"feature {feature!r} is in none of the {len(records)} checks; one of: {known}")
-            trend = trends[feature]
-        if feature is not None:
-            answer |= {"feature": feature, "trend": trend}
-        if json:
-            print_json(answer)
-            return 0
-        if not records:
-            out.print(f"No drift check of {strategy} in namespace {namespace}.", markup=False)
-            return 0
-        wide = Console(width=max(out.width, _ACROSS), highlight=False)
-        if feature is None:
-            wide.print(_checks(records))
-            wide.print("moved: share of the features that moved by PSI")
-            return 0
-        wide.print(_points(trend))
-        wide.print(f"\n{trend[0].as_of} to {trend[-1].as_of}")
-        wide.print(_lines(trend))
+    services = connect()
+    documents = services.ledger.drift_reports(strategy, limit=last, namespace=namespace)
+    if not documents:
+        # A strategy that was taken out of the file keeps its history.
+        services.strategies[strategy]
+    records = [check_record(document) for document in documents]
+    answer = {"strategy": strategy, "namespace": namespace, "checks": records}
+    trend: Sequence[FeaturePoint] = ()
+    if feature is not None and documents:
+        trends = feature_trends(documents)
+        if feature not in trends:
+            known = ", ".join(sorted(trends))
+            raise MissingColumn(f"feature {feature!r} is in none of the {len(records)} checks; one of: {known}")
+        trend = trends[feature]
+    if feature is not None:
+        answer |= {"feature": feature, "trend": trend}
+    if json:
+        print_json(answer)
         return 0
-
-    raise typer.Exit(guarded(body))
+    if not records:
+        out.print(f"No drift check of {strategy} in namespace {namespace}.", markup=False)
+        return 0
+    wide = Console(width=max(out.width, _ACROSS), highlight=False)
+    if feature is None:
+        wide.print(_checks(records))
+        wide.print("moved: share of the features that moved by PSI")
+        return 0
+    wide.print(_points(trend))
+    wide.print(f"\n{trend[0].as_of} to {trend[-1].as_of}")
+    wide.print(_lines(trend))
+    return 0
 
 
 def _checks(records: Sequence[CheckRecord]) -> Table:

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from mlops.invocation import command_line_actor
-from mlops.stages.command_line import AsJson
+from mlops.stages.command_line import AsJson, command
 
 
+@command
 def users(
     add: Annotated[str, typer.Option(metavar="NAME", help="Make a user; the password is printed once.")] = "",
     role: Annotated[str, typer.Option(help="Of the new user: viewer or operator.")] = "viewer",
@@ -20,39 +21,36 @@ def users(
         str, typer.Option(metavar="NAME", help="May not sign in any more; sessions and tokens end.")
     ] = "",
     json: AsJson = False,
-) -> None:
+) -> int:
     """List the admin page's users, or make, disable, or give another password to one."""
     from mlops.bootstrap import connect
     from mlops.passwords import made_password
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        ledger, actor, password = connect().ledger, command_line_actor(), made_password()
-        if add:
-            ledger.add_user(add, password, role=role, created_by=actor)
-            ledger.audit(actor, "user.add", add, role=role)
-        elif new_password:
-            ledger.set_password(new_password, password)
-            ledger.audit(actor, "user.password", new_password)
-        elif disable:
-            ledger.change_user(disable, is_disabled=True)
-            ledger.audit(actor, "user.disable", disable)
-        if add or new_password:
-            name = add or new_password
-            if json:
-                print_json({"name": name, "password": password})
-            else:
-                out.print(f"{name}: the password, shown once: {password}", markup=False)
-            return 0
-        found = ledger.users()
+    ledger, actor, password = connect().ledger, command_line_actor(), made_password()
+    if add:
+        ledger.add_user(add, password, role=role, created_by=actor)
+        ledger.audit(actor, "user.add", add, role=role)
+    elif new_password:
+        ledger.set_password(new_password, password)
+        ledger.audit(actor, "user.password", new_password)
+    elif disable:
+        ledger.change_user(disable, is_disabled=True)
+        ledger.audit(actor, "user.disable", disable)
+    if add or new_password:
+        name = add or new_password
         if json:
-            print_json({"users": found})
-            return 0
-        for user in found:
-            ended = f", disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else ""
-            out.print(
-                f"{user.name}   {user.role}, made {user.created_at:%Y-%m-%d} by {user.created_by}{ended}", markup=False
-            )
+            print_json({"name": name, "password": password})
+        else:
+            out.print(f"{name}: the password, shown once: {password}", markup=False)
         return 0
-
-    raise typer.Exit(guarded(body))
+    found = ledger.users()
+    if json:
+        print_json({"users": found})
+        return 0
+    for user in found:
+        ended = f", disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else ""
+        out.print(
+            f"{user.name}   {user.role}, made {user.created_at:%Y-%m-%d} by {user.created_by}{ended}", markup=False
+        )
+    return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlops.stages.command_line import AsJson, StrategyName
+from mlops.stages.command_line import AsJson, StrategyName, command
 
 if TYPE_CHECKING:
     from mlops.strategies.file import Settled
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _DEFAULT = "default"
 
 
+@command
 def policy(
     strategy: StrategyName,
     set_: Annotated[
@@ -23,35 +24,32 @@ def policy(
     unset: Annotated[list[str] | None, typer.Option(metavar="PATH", help="The file's value holds again.")] = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the edit.")] = "",
     json: AsJson = False,
-) -> None:
+) -> int:
     """Show what a strategy's next run will be judged by, and where each value is from; or edit it."""
     from mlops.bootstrap import connect
     from mlops.domain.errors import ConfigurationError
     from mlops.invocation import command_line_actor
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
     from mlops.strategies.overlay import was_and_is
 
-    def body() -> int:
-        services = connect()
-        book = services.policies
-        if set_ or unset:
-            if not reason.strip():
-                raise ConfigurationError("an edit is kept with its reason; give --reason")
-            values = {**_values(set_ or ()), **dict.fromkeys(unset or ())}
-            before = book.settled(strategy).strategy
-            settled = book.edit(strategy, values, actor=command_line_actor(), reason=reason)
-            told = was_and_is(before, settled.strategy, values)
-            services.ledger.audit(command_line_actor(), "policy.edit", strategy, reason=reason, **told)
-        else:
-            settled = book.settled(strategy)
-        if json:
-            print_json({"strategy": strategy, "values": dict(_lines(settled))})
-            return 0
-        for path, line in _lines(settled):
-            out.print(f"{path} = {line['value']}   ({line['origin']})", markup=False)
+    services = connect()
+    book = services.policies
+    if set_ or unset:
+        if not reason.strip():
+            raise ConfigurationError("an edit is kept with its reason; give --reason")
+        values = {**_values(set_ or ()), **dict.fromkeys(unset or ())}
+        before = book.settled(strategy).strategy
+        settled = book.edit(strategy, values, actor=command_line_actor(), reason=reason)
+        told = was_and_is(before, settled.strategy, values)
+        services.ledger.audit(command_line_actor(), "policy.edit", strategy, reason=reason, **told)
+    else:
+        settled = book.settled(strategy)
+    if json:
+        print_json({"strategy": strategy, "values": dict(_lines(settled))})
         return 0
-
-    raise typer.Exit(guarded(body))
+    for path, line in _lines(settled):
+        out.print(f"{path} = {line['value']}   ({line['origin']})", markup=False)
+    return 0
 
 
 def _values(pairs: Sequence[str]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, RunId
+from mlops.stages.command_line import AsJson, RunId, command
 
 if TYPE_CHECKING:
     from mlops.domain.records import StoredReport
@@ -16,29 +16,27 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
+@command
 def report(
     run_id: RunId,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report's page to this file.")] = None,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Show the drift report of a run as the ledger has it; --html renders its page again."""
     from mlops.bootstrap import connect
     from mlops.reporting.report_files import page_place, save_page
-    from mlops.reporting.terminal import err, guarded, out, print_json
+    from mlops.reporting.terminal import err, out, print_json
 
-    def body() -> int:
-        ledger = connect().ledger
-        whole_id = ledger.full_run_id(run_id)
-        if html is not None:
-            save_page(ledger, whole_id, page_place(html))
-            err.print(f"Page written to: {html}", markup=False)
-        if json:
-            print_json(ledger.stored_report(whole_id).document)
-        elif html is None:
-            out.print("\n".join(_lines(ledger.stored_report(whole_id))), markup=False)
-        return 0
-
-    raise typer.Exit(guarded(body))
+    ledger = connect().ledger
+    whole_id = ledger.full_run_id(run_id)
+    if html is not None:
+        save_page(ledger, whole_id, page_place(html))
+        err.print(f"Page written to: {html}", markup=False)
+    if json:
+        print_json(ledger.stored_report(whole_id).document)
+    elif html is None:
+        out.print("\n".join(_lines(ledger.stored_report(whole_id))), markup=False)
+    return 0
 
 
 def _lines(stored: StoredReport) -> list[str]:

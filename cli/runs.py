@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.invocation import command_line_actor
-from mlops.stages.command_line import AsJson, RunId, Tags
+from mlops.stages.command_line import AsJson, RunId, Tags, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlops.domain.records import RunView
 
 
+@command
 def runs(
     run_id: Annotated[str | None, typer.Argument(help="One run, whole; its id or the beginning of it.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Only this strategy's.")] = None,
@@ -24,70 +25,63 @@ def runs(
     dead: Annotated[bool, typer.Option("--dead", help="Only runs whose attempts are used up.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
     json: AsJson = False,
-) -> None:
+) -> int:
     """List runs, or show one with its stages."""
     from mlops.bootstrap import connect
     from mlops.domain.records import RunState
     from mlops.domain.run_states import FAILURES
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        services = connect()
-        ledger = services.ledger
-        if run_id is not None:
-            view = ledger.run(ledger.full_run_id(run_id))
-            if json:
-                print_json(view)
-            else:
-                out.print(_one(view))
-            return 0
-        names = services.strategies.chosen([strategy] if strategy else [], tag) if tag else None
-        states = FAILURES if failed else [RunState.DEAD] if dead else []
-        views = ledger.runs(strategy=None if tag else strategy, strategies=names, states=states, limit=limit)
+    services = connect()
+    ledger = services.ledger
+    if run_id is not None:
+        view = ledger.run(ledger.full_run_id(run_id))
         if json:
-            print_json(views)
+            print_json(view)
         else:
-            out.print(_table(views) if views else "No runs.")
+            out.print(_one(view))
         return 0
+    names = services.strategies.chosen([strategy] if strategy else [], tag) if tag else None
+    states = FAILURES if failed else [RunState.DEAD] if dead else []
+    views = ledger.runs(strategy=None if tag else strategy, strategies=names, states=states, limit=limit)
+    if json:
+        print_json(views)
+    else:
+        out.print(_table(views) if views else "No runs.")
+    return 0
 
-    raise typer.Exit(guarded(body))
 
-
-def cancel(run_id: RunId, json: AsJson = False) -> None:
+@command
+def cancel(run_id: RunId, json: AsJson = False) -> int:
     """Stop a run: a queued one at once, a running one at its next border."""
     from mlops.bootstrap import connect
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        ledger = connect().ledger
-        whole_id = ledger.full_run_id(run_id)
-        state = ledger.cancel(whole_id, actor=command_line_actor())
-        if json:
-            print_json({"run_id": whole_id, "state": state})
-        else:
-            out.print(f"Run {whole_id}: {state}" + ("; asked to stop" if state == "running" else ""))
-        return 0
-
-    raise typer.Exit(guarded(body))
+    ledger = connect().ledger
+    whole_id = ledger.full_run_id(run_id)
+    state = ledger.cancel(whole_id, actor=command_line_actor())
+    if json:
+        print_json({"run_id": whole_id, "state": state})
+    else:
+        out.print(f"Run {whole_id}: {state}" + ("; asked to stop" if state == "running" else ""))
+    return 0
 
 
-def requeue(run_id: RunId, json: AsJson = False) -> None:
+@command
+def requeue(run_id: RunId, json: AsJson = False) -> int:
     """Bring a dead run back with fresh attempts."""
     from mlops.bootstrap import connect
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        services = connect()
-        whole_id = services.ledger.full_run_id(run_id)
-        publication = services.ledger.requeue(whole_id, actor=command_line_actor())
-        sent = services.dispatcher.publish(publication)
-        if json:
-            print_json({"run_id": whole_id, "published": sent})
-        else:
-            out.print(f"Run {whole_id}: queued" + ("" if sent else "; Redis does not answer, it starts when it does"))
-        return 0
-
-    raise typer.Exit(guarded(body))
+    services = connect()
+    whole_id = services.ledger.full_run_id(run_id)
+    publication = services.ledger.requeue(whole_id, actor=command_line_actor())
+    sent = services.dispatcher.publish(publication)
+    if json:
+        print_json({"run_id": whole_id, "published": sent})
+    else:
+        out.print(f"Run {whole_id}: queued" + ("" if sent else "; Redis does not answer, it starts when it does"))
+    return 0
 
 
 def _table(views: Sequence[RunView]) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, DateFormat, Members, Prices, StrategyName
+from mlops.stages.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
 
 
+@command
 def selftest(
     strategy: StrategyName,
     placebos: Annotated[int, typer.Option(min=1, max=100_000, help="Past dates to check, chosen by the seed.")] = 200,
@@ -35,7 +36,7 @@ def selftest(
     date_format: DateFormat = None,
     plot: Annotated[Path | None, typer.Option(help="Power over size as a .png, .svg or .html file.")] = None,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Measure how often the strategy's drift policy fires on its own past, and which shifts it sees.
 
     Checks past dates as if they were today, as they were and with shifts of known size planted. Writes nothing.
@@ -47,52 +48,49 @@ def selftest(
     from lab.placebos import chosen_placebos, eligible_dates
     from lab.selftest import selftest as selftest_of
     from mlops.bootstrap import connect
-    from mlops.reporting.terminal import err, guarded, out, print_json
+    from mlops.reporting.terminal import err, out, print_json
     from mlops.stages.feature_history import prices_past, source_past
 
     def shown_progress(days: Iterable[date]) -> Iterable[date]:
         return track(list(days), description=strategy, transient=True, disable=json, console=err)
 
-    def body() -> int:
-        from lab.power_plot import checked_plot_path, draw_power
+    from lab.power_plot import checked_plot_path, draw_power
 
-        services = connect()
-        policy = _measurable(services.strategies[strategy])
-        sizes, periods = _sizes(shifts), [_period(text) for text in without or ()]
-        picture = checked_plot_path(plot) if plot else None
-        begin = since.date() if since else None
-        past = (
-            prices_past(policy, prices, members=members, since=begin, date_format=date_format)
-            if prices
-            else source_past(services.source, policy, since=begin)
-        )
-        if past.dates is None:
-            raise AssertionError("rows are read with their dates")
-        eligible = eligible_dates(past.dates, data=policy.data, drift=policy.drift, without=periods)
-        rng = np.random.default_rng(seed)
-        result = selftest_of(
-            policy,
-            past,
-            chosen_placebos(eligible, placebos, rng),
-            sizes=sizes,
-            rng=rng,
-            weights=_weights(services, policy, [*past.numbers, *past.categories]),
-            track=shown_progress,
-        )
-        if picture is not None:
-            draw_power(result, picture)
-        if json:
-            print_json({"seed": seed, "n_eligible": len(eligible), "selftest": result})
-            return 0
-        # Whole, also where the terminal is narrower: a cut figure is no figure.
-        wide = Console(width=max(out.width, 120), highlight=False)
-        for line in _words(result, n_eligible=len(eligible), periods=periods):
-            wide.print(line, markup=False)
-        wide.print(_rates(result))
-        wide.print(_smallest(result))
+    services = connect()
+    policy = _measurable(services.strategies[strategy])
+    sizes, periods = _sizes(shifts), [_period(text) for text in without or ()]
+    picture = checked_plot_path(plot) if plot else None
+    begin = since.date() if since else None
+    past = (
+        prices_past(policy, prices, members=members, since=begin, date_format=date_format)
+        if prices
+        else source_past(services.source, policy, since=begin)
+    )
+    if past.dates is None:
+        raise AssertionError("rows are read with their dates")
+    eligible = eligible_dates(past.dates, data=policy.data, drift=policy.drift, without=periods)
+    rng = np.random.default_rng(seed)
+    result = selftest_of(
+        policy,
+        past,
+        chosen_placebos(eligible, placebos, rng),
+        sizes=sizes,
+        rng=rng,
+        weights=_weights(services, policy, [*past.numbers, *past.categories]),
+        track=shown_progress,
+    )
+    if picture is not None:
+        draw_power(result, picture)
+    if json:
+        print_json({"seed": seed, "n_eligible": len(eligible), "selftest": result})
         return 0
-
-    raise typer.Exit(guarded(body))
+    # Whole, also where the terminal is narrower: a cut figure is no figure.
+    wide = Console(width=max(out.width, 120), highlight=False)
+    for line in _words(result, n_eligible=len(eligible), periods=periods):
+        wide.print(line, markup=False)
+    wide.print(_rates(result))
+    wide.print(_smallest(result))
+    return 0
 
 
 def _measurable(strategy: Strategy) -> Strategy:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson
+from mlops.stages.command_line import AsJson, command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,32 +27,29 @@ ALREADY_RUNNING = 3
 """Exit code of a second start."""
 
 
+@command
 def up(
     once: Annotated[bool, typer.Option("--once", help="End after the summary, with the pipeline's exit code.")] = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Start servers, workers, beat, reconciler, Flower and the admin page; run the loop; serve until Ctrl-C."""
     from cli.up_display import UpDisplay
     from config.settings import load_settings
     from mlops.domain.errors import AlreadyRunning
-    from mlops.reporting.terminal import guarded
-
-    def body() -> int:
-        settings = load_settings()
-        display = UpDisplay(quiet=json)
-        try:
-            return _serve(settings, display, once=once, json=json)
-        except AlreadyRunning as exc:
-            display.say(str(exc))
-            return ALREADY_RUNNING
 
     # Ctrl-C too: a shell starts its background jobs with it ignored, and then Python would never hear of it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    raise typer.Exit(guarded(body))
+    display = UpDisplay(quiet=json)
+    try:
+        return _serve(load_settings(), display, once=once, json=json)
+    except AlreadyRunning as exc:
+        display.say(str(exc))
+        return ALREADY_RUNNING
 
 
-def status(json: AsJson = False) -> None:
+@command
+def status(json: AsJson = False) -> int:
     """Say what runs here: each server and role, its address, since when, and whether it answers.
 
     Exit code 0 where all of it answers, 1 where something does not or nothing runs.
@@ -61,106 +58,95 @@ def status(json: AsJson = False) -> None:
     from config.settings import load_settings
     from devstack.layout import Layout
     from devstack.status import stack_status
-    from mlops.reporting.terminal import FINDING, OK, guarded, print_json
+    from mlops.reporting.terminal import FINDING, OK, print_json
 
-    def body() -> int:
-        found = stack_status(Layout(var_dir=load_settings().var_dir))
-        if json:
-            print_json(found)
-        else:
-            show_status(found)
-        return OK if found.answers else FINDING
-
-    raise typer.Exit(guarded(body))
+    found = stack_status(Layout(var_dir=load_settings().var_dir))
+    if json:
+        print_json(found)
+    else:
+        show_status(found)
+    return OK if found.answers else FINDING
 
 
-def stop(json: AsJson = False) -> None:
+@command
+def stop(json: AsJson = False) -> int:
     """Stop the servers and roles that `make run` or `acis up` started in another terminal; nothing of them is left."""
     from config.settings import load_settings
     from devstack.cleaning import stop_running
     from devstack.layout import Layout
     from devstack.lock import holder
-    from mlops.reporting.terminal import err, guarded, out, print_json
+    from mlops.reporting.terminal import err, out, print_json
 
-    def body() -> int:
-        layout = Layout(var_dir=load_settings().var_dir)
-        if not json and holder(layout.lock_file) is not None:
-            err.print("Stopping; a worker may finish what it does, for up to 15 s.")
-        stopped = stop_running(layout)
-        if json:
-            print_json({"stopped": stopped, "folder": str(layout.var_dir)})
-        else:
-            words = f"Stopped; no process of {layout.var_dir} is left."
-            out.print(words if stopped else f"Nothing runs in {layout.var_dir}.", markup=False)
-        return 0
-
-    raise typer.Exit(guarded(body))
+    layout = Layout(var_dir=load_settings().var_dir)
+    if not json and holder(layout.lock_file) is not None:
+        err.print("Stopping; a worker may finish what it does, for up to 15 s.")
+    stopped = stop_running(layout)
+    if json:
+        print_json({"stopped": stopped, "folder": str(layout.var_dir)})
+    else:
+        words = f"Stopped; no process of {layout.var_dir} is left."
+        out.print(words if stopped else f"Nothing runs in {layout.var_dir}.", markup=False)
+    return 0
 
 
-def secrets(json: AsJson = False) -> None:
+@command
+def secrets(json: AsJson = False) -> int:
     """Make random secrets (mode 600) and print the sign-in once."""
     from config.settings import load_settings
     from devstack.layout import Layout
     from devstack.secrets import FILE, ensure_secrets
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        settings = load_settings()
-        Layout(var_dir=settings.var_dir).make()
-        made, is_new = ensure_secrets(settings.var_dir)
-        path = settings.var_dir / FILE
-        if json:
-            print_json({"file": str(path), "made": is_new})
-        elif is_new:
-            out.print(
-                f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}\n"
-                f"Admin page's first user, shown once: {made.admin_auth}"
-            )
-        else:
-            out.print(f"Secrets are in {path} already.")
-        return 0
-
-    raise typer.Exit(guarded(body))
+    settings = load_settings()
+    Layout(var_dir=settings.var_dir).make()
+    made, is_new = ensure_secrets(settings.var_dir)
+    path = settings.var_dir / FILE
+    if json:
+        print_json({"file": str(path), "made": is_new})
+    elif is_new:
+        out.print(
+            f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}\n"
+            f"Admin page's first user, shown once: {made.admin_auth}"
+        )
+    else:
+        out.print(f"Secrets are in {path} already.")
+    return 0
 
 
-def clean(json: AsJson = False) -> None:
+@command
+def clean(json: AsJson = False) -> int:
     """Remove everything that `make run` wrote; refused while it runs."""
     from config.settings import load_settings
     from devstack.cleaning import remove_var
     from devstack.layout import Layout
-    from mlops.reporting.terminal import guarded, out, print_json
+    from mlops.reporting.terminal import out, print_json
 
-    def body() -> int:
-        var_dir = load_settings().var_dir
-        removed = remove_var(Layout(var_dir=var_dir))
-        if json:
-            print_json({"removed": removed, "folder": str(var_dir)})
-        else:
-            out.print(f"Removed {var_dir}." if removed else f"There is no {var_dir}.")
-        return 0
-
-    raise typer.Exit(guarded(body))
+    var_dir = load_settings().var_dir
+    removed = remove_var(Layout(var_dir=var_dir))
+    if json:
+        print_json({"removed": removed, "folder": str(var_dir)})
+    else:
+        out.print(f"Removed {var_dir}." if removed else f"There is no {var_dir}.")
+    return 0
 
 
-def migrate(json: AsJson = False) -> None:
+@command
+def migrate(json: AsJson = False) -> int:
     """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
     from config.settings import load_settings
     from mlops.domain.errors import NothingConfigured
     from mlops.ledger.schema import migrate as migrate_ledger
-    from mlops.reporting.terminal import err, guarded, out, print_json
+    from mlops.reporting.terminal import err, out, print_json
 
-    def body() -> int:
-        url = load_settings().database_url
-        if url is None:
-            raise NothingConfigured
-        state = migrate_ledger(url.get_secret_value(), say=lambda words: err.print(words, markup=False))
-        if json:
-            print_json(state)
-        else:
-            out.print(f"The ledger's tables are at revision {state.current}.")
-        return 0
-
-    raise typer.Exit(guarded(body))
+    url = load_settings().database_url
+    if url is None:
+        raise NothingConfigured
+    state = migrate_ledger(url.get_secret_value(), say=lambda words: err.print(words, markup=False))
+    if json:
+        print_json(state)
+    else:
+        out.print(f"The ledger's tables are at revision {state.current}.")
+    return 0
 
 
 def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) -> int:

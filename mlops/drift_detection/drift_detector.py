@@ -23,6 +23,7 @@ from mlops.stages.command_line import (
     OnWorkers,
     Strategy,
     StrategyName,
+    command,
     run_option,
     run_script,
 )
@@ -99,6 +100,7 @@ def load_data_for_drift_detection(
     return read.reference.select(columns).to_pandas(), read.current.select(columns).to_pandas()
 
 
+@command
 def check(
     strategy: StrategyName,
     alert_threshold: DriftThreshold = None,
@@ -108,43 +110,40 @@ def check(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report's page to this file.")] = None,
     queue: OnWorkers = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Check a strategy's features for drift. Exit code 1 where retraining is needed."""
     from mlops.bootstrap import connect
     from mlops.domain.records import Kind, Stage
     from mlops.reporting.narrative import is_error, result_of
     from mlops.reporting.report_files import page_place, save_page
-    from mlops.reporting.terminal import ERROR, FINDING, OK, err, guarded, out
+    from mlops.reporting.terminal import ERROR, FINDING, OK, err, out
     from mlops.runs.launch import command_run, shown
 
-    def body() -> int:
-        if html is not None:
-            page_place(html)
-        if not json:
-            out.print(f"Checking data drift for {strategy}...")
-        services = connect()
-        view = shown(
-            lambda display: command_run(
-                services,
-                strategy,
-                Kind.CHECK,
-                display,
-                queue=queue,
-                as_of=as_of,
-                drift_threshold=alert_threshold,
-                drift_rule=rule,
-                reference=reference,
-            ),
-            json=json,
-        )
-        if is_error(view):
-            return ERROR
-        if html is not None:
-            save_page(services.ledger, view.run_id, html)
-            err.print(f"Page written to: {html}", markup=False)
-        return FINDING if result_of(view, Stage.DRIFT).get("retrain") else OK
-
-    raise typer.Exit(guarded(body))
+    if html is not None:
+        page_place(html)
+    if not json:
+        out.print(f"Checking data drift for {strategy}...")
+    services = connect()
+    view = shown(
+        lambda display: command_run(
+            services,
+            strategy,
+            Kind.CHECK,
+            display,
+            queue=queue,
+            as_of=as_of,
+            drift_threshold=alert_threshold,
+            drift_rule=rule,
+            reference=reference,
+        ),
+        json=json,
+    )
+    if is_error(view):
+        return ERROR
+    if html is not None:
+        save_page(services.ledger, view.run_id, html)
+        err.print(f"Page written to: {html}", markup=False)
+    return FINDING if result_of(view, Stage.DRIFT).get("retrain") else OK
 
 
 def main(arguments: list[str] | None = None) -> int:

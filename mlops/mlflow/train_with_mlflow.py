@@ -22,6 +22,7 @@ from mlops.stages.command_line import (
     OnWorkers,
     Strategy,
     StrategyName,
+    command,
     run_option,
     run_script,
 )
@@ -106,6 +107,7 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
     return bool(result_of(view, Stage.PROMOTE).get("promoted"))
 
 
+@command
 def train(
     strategy: StrategyName,
     promote: Annotated[bool, typer.Option("--promote", help="Promote where the policy allows.")] = False,
@@ -117,37 +119,34 @@ def train(
     as_of: AsOf = None,
     queue: OnWorkers = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Train, evaluate and register a strategy's model in MLflow."""
     from mlops.bootstrap import connect
     from mlops.domain.records import Kind
     from mlops.reporting.narrative import is_error
-    from mlops.reporting.terminal import ERROR, OK, guarded, out
+    from mlops.reporting.terminal import ERROR, OK, out
     from mlops.runs.launch import command_run, shown
 
-    def body() -> int:
-        if not json:
-            out.print(f"Training XGBoost model for {strategy}...")
-        services = connect()
-        view = shown(
-            lambda display: command_run(
-                services,
-                strategy,
-                Kind.RETRAIN if promote else Kind.TRAIN,
-                display,
-                queue=queue,
-                as_of=as_of,
-                min_accuracy=min_accuracy,
-                folds=folds,
-                leak_check=leak_check or None,
-                incremental=incremental,
-                tune=tune,
-            ),
-            json=json,
-        )
-        return ERROR if is_error(view) else OK
-
-    raise typer.Exit(guarded(body))
+    if not json:
+        out.print(f"Training XGBoost model for {strategy}...")
+    services = connect()
+    view = shown(
+        lambda display: command_run(
+            services,
+            strategy,
+            Kind.RETRAIN if promote else Kind.TRAIN,
+            display,
+            queue=queue,
+            as_of=as_of,
+            min_accuracy=min_accuracy,
+            folds=folds,
+            leak_check=leak_check or None,
+            incremental=incremental,
+            tune=tune,
+        ),
+        json=json,
+    )
+    return ERROR if is_error(view) else OK
 
 
 def main(arguments: list[str] | None = None) -> int:

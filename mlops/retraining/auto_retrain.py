@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, AsOf, DriftThreshold, MinAccuracy, OnWorkers, Tags, run_script
+from mlops.stages.command_line import (
+    AsJson,
+    AsOf,
+    DriftThreshold,
+    MinAccuracy,
+    OnWorkers,
+    Tags,
+    command,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -107,6 +116,7 @@ class AutoRetrainingPipeline:
         return PipelineResult(strategy=strategy, run=view, error=error_of(view) if is_error(view) else "")
 
 
+@command
 def retrain(
     strategies: Annotated[list[str] | None, typer.Argument(help="Default: all strategies.")] = None,
     tag: Tags = None,
@@ -116,40 +126,37 @@ def retrain(
     summary: Annotated[bool, typer.Option("--summary", help="Print the summary alone.")] = False,
     queue: OnWorkers = False,
     json: AsJson = False,
-) -> None:
+) -> int:
     """The whole loop: drift check, retraining where needed, promotion. Exit code 1 where any had an error."""
     from mlops.bootstrap import connect
     from mlops.reporting.narrative import summary_lines
-    from mlops.reporting.terminal import FINDING, OK, StageDisplay, err, guarded, out, print_json
+    from mlops.reporting.terminal import FINDING, OK, StageDisplay, err, out, print_json
 
-    def body() -> int:
-        quiet = json or summary
-        display = StageDisplay(quiet=quiet)
-        services = connect()
-        names = services.strategies.chosen(strategies or (), tag) if tag else strategies
-        pipeline = AutoRetrainingPipeline(
-            names, drift_threshold, min_accuracy, as_of=as_of, queue=queue, services=services, display=display
-        )
-        results: list[PipelineResult] = []
-        with display.live():
-            for name in pipeline.strategies:
-                services.strategies[name]
-            for name in pipeline.strategies:
-                if not quiet:
-                    out.print(f"Processing strategy: {name}\nChecking data drift for {name}...")
-                results.append(pipeline.process_strategy(name))
-                if results[-1].error:
-                    err.print(f"Error: {name}: {results[-1].error}", style="red", markup=False)
-                if not quiet:
-                    out.print()
-        numbers = _summary(results)
-        if json:
-            print_json({"summary": numbers, "runs": results})
-        else:
-            out.print("\n".join(summary_lines(numbers)))
-        return FINDING if numbers["errors"] else OK
-
-    raise typer.Exit(guarded(body))
+    quiet = json or summary
+    display = StageDisplay(quiet=quiet)
+    services = connect()
+    names = services.strategies.chosen(strategies or (), tag) if tag else strategies
+    pipeline = AutoRetrainingPipeline(
+        names, drift_threshold, min_accuracy, as_of=as_of, queue=queue, services=services, display=display
+    )
+    results: list[PipelineResult] = []
+    with display.live():
+        for name in pipeline.strategies:
+            services.strategies[name]
+        for name in pipeline.strategies:
+            if not quiet:
+                out.print(f"Processing strategy: {name}\nChecking data drift for {name}...")
+            results.append(pipeline.process_strategy(name))
+            if results[-1].error:
+                err.print(f"Error: {name}: {results[-1].error}", style="red", markup=False)
+            if not quiet:
+                out.print()
+    numbers = _summary(results)
+    if json:
+        print_json({"summary": numbers, "runs": results})
+    else:
+        out.print("\n".join(summary_lines(numbers)))
+    return FINDING if numbers["errors"] else OK
 
 
 def _summary(results: Sequence[PipelineResult]) -> dict[str, int]:

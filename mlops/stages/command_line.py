@@ -9,8 +9,9 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -19,6 +20,9 @@ from mlops.stages.run_options import option_help
 
 if TYPE_CHECKING:
     from mlops.strategies.file import Strategies
+
+
+Given = ParamSpec("Given")
 
 
 def run_option(name: str, *flags: str, **shown: Any) -> Any:  # noqa: ANN401 -- typer's own, as `typer.Option`
@@ -75,6 +79,18 @@ def chosen(
     if not everything:
         raise ConfigurationError("no strategy is named; name some, or give --tag TAG, or --all for all of them")
     return list(strategies)
+
+
+def command(body: Callable[Given, int]) -> Callable[Given, None]:
+    """Make a command of a function that returns its exit code: an expected error is one line and exit code 2."""
+
+    @wraps(body)
+    def run(*args: Given.args, **options: Given.kwargs) -> None:
+        from mlops.reporting.terminal import guarded
+
+        raise typer.Exit(guarded(lambda: body(*args, **options)))
+
+    return run
 
 
 def run_script(
