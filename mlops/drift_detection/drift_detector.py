@@ -21,8 +21,8 @@ from mlops.stages.command_line import (
     AsOf,
     DriftThreshold,
     OnWorkers,
-    Strategy,
     StrategyName,
+    StrategyOption,
     command,
     run_option,
     run_script,
@@ -148,7 +148,7 @@ def check(
 
 def main(arguments: list[str] | None = None) -> int:
     """The script."""
-    return run_script(check, arguments, strategy=Strategy)
+    return run_script(check, arguments, strategy=StrategyOption)
 
 
 if __name__ == "__main__":

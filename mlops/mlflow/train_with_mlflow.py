@@ -20,8 +20,8 @@ from mlops.stages.command_line import (
     AsOf,
     MinAccuracy,
     OnWorkers,
-    Strategy,
     StrategyName,
+    StrategyOption,
     command,
     run_option,
     run_script,
@@ -151,7 +151,7 @@ def train(
 
 def main(arguments: list[str] | None = None) -> int:
     """The script."""
-    return run_script(train, arguments, strategy=Strategy)
+    return run_script(train, arguments, strategy=StrategyOption)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ Tags = Annotated[
 ]
 EveryStrategy = Annotated[bool, typer.Option("--all", help="Every strategy of the strategies file.")]
 StrategyName = Annotated[str, typer.Argument(help="A strategy of the strategies file.")]
-Strategy = Annotated[str, typer.Option(help="A strategy of the strategies file.")]
+StrategyOption = Annotated[str, typer.Option(help="A strategy of the strategies file.")]
 
 Prices = Annotated[
     Path | None,

@@ -119,17 +119,17 @@ class RunOptions(BaseModel):
 
     @property
     def of_request(self) -> dict[str, Any]:
-        """The options that are fields of the request."""
+        """Options that are fields of the request, by name."""
         return self.model_dump(include=_OF_REQUEST)
 
     @property
     def params(self) -> dict[str, Any]:
-        """The others as they were given; the ledger keeps them with the run."""
+        """All other options, as they were given; the ledger keeps them with the run."""
         return self.model_dump(exclude=_OF_REQUEST, exclude_defaults=True)
 
     @property
     def replaced(self) -> dict[str, str]:
-        """By name of each option that was given, the value of the policy that it replaces."""
+        """Path of the policy's value that each given option replaces, by name of the option."""
         return {name: one.path for name in self.params for one in _notes(name) if isinstance(one, Replaces)}
 
 
@@ -137,7 +137,7 @@ _OF_REQUEST = {field.name for field in fields(RunRequest)}
 
 
 def option_help(name: str) -> str:
-    """The option's meaning and bounds, as a command's help shows them."""
+    """Meaning and bounds of an option, as a command's help shows them."""
     bounds = _bounds(name)
     return f"{RunOptions.model_fields[name].description}{f' ({bounds})' if bounds else ''}"
 
