@@ -218,8 +218,10 @@ class PlaceboCheck:
         self._drifted = self.psi.drifted(self.current)
 
     def distances(self, current: FeatureFrame) -> dict[str, float]:
-        """Of another current window. Its placements are those of the placebo as it was: what is planted in the
-        current window reaches them through the spread of all dates alone, 3 % of it at two standard deviations.
+        """Distance of each number with another current window.
+
+        Its placements are those of the placebo as it was: what is planted in the current window reaches them through
+        the spread of all dates alone, 3 % of it at two standard deviations.
         """
         return own_distances(self._history, self.reference, current) if self._calibration.placements else {}
 

@@ -2,7 +2,7 @@
 
 Called by the repair for changes made by hand, and by the stages where the ledger knows no champion yet: a new
 ledger on a registry that has one would else promote without a comparison. What the ledger has refused, or trained and
-not judged, is never taken: a hand in MLflow is no way round the gates.
+not judged, is never taken: a change made in MLflow must not bypass the gates.
 """
 
 from __future__ import annotations

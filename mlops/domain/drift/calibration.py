@@ -1,4 +1,4 @@
-"""How unusual a check's drift is in the strategy's own past; pure.
+"""Calibration of a check's drift by the strategy's own past; pure.
 
 Rows of one day are not independent, and neither are neighbouring days, so a p over pooled rows means nothing.
 Here the unit is the date, and the null distribution is the past itself: the same statistic for every earlier

@@ -101,8 +101,10 @@ def ks_statistics(reference: Floats, current: Floats) -> list[float]:
 
 
 def _by_stretches(small: Floats, large: Floats) -> float:
-    """Of a long sample every 64th point is looked up first: both functions only rise, which bounds the distance
-    between two of them, and most stretches cannot hold the supremum.
+    """Exact D of one feature with a long smaller sample.
+
+    Every 64th point is looked up first: both functions only rise, which bounds the distance between two of them, and
+    most stretches cannot hold the supremum.
     """
     chosen = np.append(np.arange(0, len(small) - 1, _STRETCH), len(small) - 1)
     small, large = small[np.newaxis], large[np.newaxis]

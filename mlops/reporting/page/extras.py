@@ -1,4 +1,4 @@
-"""What a report may say beside its features: targets, predictions, sampling, the reference's choice; pure.
+"""Parts of a report beside its features: targets, predictions, sampling, the reference's choice; pure.
 
 A part that has a target's form gets a row of the same table; any other is shown as it stands, key by key, so
 that nothing in a report is hidden because the page was written before it.

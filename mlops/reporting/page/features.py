@@ -1,4 +1,4 @@
-"""Each feature's part of the page, the one that moved most first; pure."""
+"""Views of the features on the page, the one that moved most first; pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CategoryBar:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureView:
-    """One feature. None: undefined, and then a finding says why."""
+    """View of one feature. None: undefined, and then a finding says why."""
 
     name: str
     kind: str
@@ -94,7 +94,7 @@ class FeatureView:
 
 
 def feature_views(document: Mapping[str, Any]) -> list[FeatureView]:
-    """All features of a report, by PSI; what has none but drifted for a finding comes first."""
+    """Make the views of a report's features by PSI; those without one that drifted for a finding come first."""
     views = [_view(document, name) for name in document.get("psi", {})]
     return sorted(
         views, key=lambda view: (-(view.psi if view.psi is not None else 1e9 if view.drifted else -1.0), view.name)

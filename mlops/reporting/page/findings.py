@@ -1,4 +1,4 @@
-"""What is wrong with the data, by kind, what counts as drift first; pure."""
+"""Findings on the data by kind, those that count as drift first; pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FindingGroup:
 
 
 def findings(document: Mapping[str, Any]) -> list[FindingGroup]:
-    """Groups of a report's findings, the largest first among those that count alike."""
+    """Group a report's findings, the largest first among those that count alike."""
 
     def kind(finding: Mapping[str, Any]) -> tuple[bool, str]:
         return not finding.get("is_drift", False), str(finding["code"])

@@ -43,7 +43,7 @@ class History:
 
 
 def history(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], order: Sequence[str]) -> History | None:
-    """One column per as-of date, the newest report of each; None where there is nothing to compare with.
+    """Make a column per as-of date from the newest report of each; None where there is nothing to compare with.
 
     order: names of the features, the most interesting first.
     """
@@ -67,7 +67,7 @@ def history(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], o
 
 
 def day_of(document: Mapping[str, Any]) -> date:
-    """As-of date of a report."""
+    """Return the as-of date of a report."""
     return date.fromisoformat(document["windows"]["as_of"])
 
 

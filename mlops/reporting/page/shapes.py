@@ -1,4 +1,4 @@
-"""From numbers to the outlines that the page's pictures are made of; pure.
+"""Outlines of the page's pictures, made from numbers; pure.
 
 Every picture is an area, a line or a row of bars over a linear scale: two dozen lines of arithmetic. A chart
 library would draw axes and text too, but as SVG text that shrinks on a phone and in colours that ignore a dark

@@ -1,4 +1,4 @@
-"""Where today's shift lies among all earlier ones: over time, and as a histogram; pure."""
+"""Rank of today's shift among all earlier ones: over time, and as a histogram; pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tick:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class ShiftRank:
     """Today's statistic among its placements. Places are CSS percentages along the axes."""
 
     over_time: str
@@ -47,8 +47,8 @@ class Standing:
     last: str
 
 
-def standing(document: Mapping[str, Any]) -> Standing | None:
-    """None where the check was not compared with earlier shifts."""
+def standing(document: Mapping[str, Any]) -> ShiftRank | None:
+    """Rank the check's shift; None where it was not compared with earlier ones."""
     calibration = document.get("calibration") or {}
     placements = calibration.get("placements") or {}
     earlier: Sequence[float] = placements.get("statistics") or ()
@@ -63,7 +63,7 @@ def standing(document: Mapping[str, Any]) -> Standing | None:
     bars = [0] * _BARS
     for value in earlier:
         bars[min(_BARS - 1, int(_BARS * upward.share(value)))] += 1
-    return Standing(
+    return ShiftRank(
         over_time=shapes.line(points),
         histogram=shapes.steps(bars, top=max(bars)),
         days=tuple(_day_ticks(along)),
