@@ -49,7 +49,7 @@ def selftest(
     from lab.selftest import selftest as selftest_of
     from mlops.bootstrap import connect
     from mlops.reporting.terminal import err, out, print_json
-    from mlops.stages.feature_history import prices_past, source_past
+    from mlops.stages.feature_history import price_history, source_history
 
     def shown_progress(days: Iterable[date]) -> Iterable[date]:
         return track(list(days), description=strategy, transient=True, disable=json, console=err)
@@ -62,9 +62,9 @@ def selftest(
     picture = checked_plot_path(plot) if plot else None
     begin = since.date() if since else None
     past = (
-        prices_past(policy, prices, members=members, since=begin, date_format=date_format)
+        price_history(policy, prices, members=members, since=begin, date_format=date_format)
         if prices
-        else source_past(services.source, policy, since=begin)
+        else source_history(services.source, policy, since=begin)
     )
     if past.dates is None:
         raise AssertionError("rows are read with their dates")

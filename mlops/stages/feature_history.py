@@ -1,4 +1,4 @@
-"""A strategy's whole past as a frame of features: from the feature source, or computed from a file of prices."""
+"""The whole history of a strategy's features as a frame: from the feature source, or computed from a file of prices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_VALUES = 200_000_000
 
 
-def source_past(source: FeatureSource, strategy: Strategy, *, since: date | None = None) -> FeatureFrame:
+def source_history(source: FeatureSource, strategy: Strategy, *, since: date | None = None) -> FeatureFrame:
     """All its rows from `since` on of dates that count, ascending.
 
     Raises EmptyWindow, MissingColumn, SourceUnavailable; ConfigurationError where they are too many to hold.
@@ -42,7 +42,7 @@ def source_past(source: FeatureSource, strategy: Strategy, *, since: date | None
     return feature_frame(counted.read(strategy.name, window, ["ticker", "date", *features]), features).held()
 
 
-def prices_past(
+def price_history(
     strategy: Strategy,
     prices: Path,
     *,
