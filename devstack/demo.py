@@ -1,4 +1,4 @@
-"""What `make run` shows: passes of the loop over all strategies, through the queues.
+"""Demonstration of `make run`: passes of the loop over all strategies, through the queues.
 
 On the sample two passes, one in calm weather and one inside the crash of March 2020; on the user's own data
 one, as of the newest date. A pass's slot is its date, so a second start finds the runs instead of repeating them.

@@ -39,7 +39,7 @@ _NAMESPACE_LENGTH = 63
 
 @dataclass(frozen=True, kw_only=True)
 class DateChecked:
-    """What became of one date."""
+    """Result of the check of one date."""
 
     as_of: date
     run_id: str
@@ -170,7 +170,7 @@ def _date_checked(day: date, view: RunView, *, is_ours: bool) -> DateChecked:
 
 
 def _digest(strategy: Strategy) -> str:
-    """Of all that decides what a check finds."""
+    """Digest of everything that decides what a check finds."""
     decides = {
         "data": asdict(strategy.data),
         "drift": asdict(strategy.drift),

@@ -1,4 +1,4 @@
-"""What the documented random split promises of a strategy, and what the dates after the training keep of it.
+"""Leak check: the score of the documented random split against the dates after the training.
 
 Reads and trains, and writes nothing. Called by `acis leak-check` and `acis evaluate-training`; a training with
 `leak_check` measures the same beside its version.

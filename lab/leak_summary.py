@@ -48,7 +48,7 @@ class LeakSummary:
     """Dates on which the strategy's policy would promote the honest split's version."""
 
     def row(self) -> tuple[str, ...]:
-        """For a table under HEADINGS."""
+        """Return the row of a table under HEADINGS."""
         areas = (self.random_roc_auc, self.later_roc_auc, self.honest_roc_auc)
         shown = ["-" if area is None else f"{area:.3f}" for area in areas]
         return (
@@ -67,7 +67,7 @@ class LeakSummary:
 
 
 def summarise_checks(checks: Sequence[LeakCheck]) -> LeakSummary:
-    """Of one strategy and one label; at least one check."""
+    """Summarise the checks of one strategy and one label; at least one check."""
     splits = [check.random_split for check in checks]
     honest = [split.honest_roc_auc for split in splits]
     return LeakSummary(

@@ -1,4 +1,4 @@
-"""Where boosters of unfinished trainings and champions' models are kept: a folder, or what fsspec reaches.
+"""Store of unfinished trainings' boosters and of champions' models: a folder, or what fsspec reaches.
 
     URL / acis-checkpoints / run id / token / name     a new object each time, named by the ledger once it is whole
     URL / acis-models / sha256-run id / name           all that is needed to register a champion again
@@ -43,12 +43,12 @@ class Checkpoint:
     n_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """For `mlops_stage.checkpoint`."""
+        """Return the value of `mlops_stage.checkpoint`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any] | None) -> Checkpoint | None:
-        """None for nothing, and for what another version of this code wrote."""
+        """Read the value; None for nothing, and for what another version of this code wrote."""
         try:
             return cls(**document) if document else None
         except TypeError:
@@ -77,7 +77,7 @@ class CheckpointStore:
         return Checkpoint(name=name, path=path, sha256=digest, n_bytes=len(payload))
 
     def read(self, checkpoint: Checkpoint) -> bytes | None:
-        """What was written; None where it is gone or is not that any more. Raises CheckpointsUnavailable."""
+        """Read what was written; None where it is gone or changed. Raises CheckpointsUnavailable."""
 
         def get(files: Any, root: str) -> bytes | None:  # noqa: ANN401 -- fsspec's
             try:

@@ -1,4 +1,4 @@
-"""What a run prints, in the guide's words; pure text from the stages' results."""
+"""Console output of a run, in the guide's words; pure text from the stages' results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def calibration_lines(result: Mapping[str, Any]) -> list[str]:
-    """What the calibrated rule rests on, and where the two rules differ; none for results of earlier versions."""
+    """Lines on the basis of the calibrated rule, and where the rules differ; none for earlier versions' results."""
     lines = []
     if result.get("verdict_basis"):
         lines.append(f"  Looked at: {result['verdict_basis']}")
@@ -67,7 +67,7 @@ def calibration_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def reference_lines(result: Mapping[str, Any]) -> list[str]:
-    """What the current window was compared with; none for the documented window or earlier versions."""
+    """Lines on the reference; none for the documented window or earlier versions."""
     reference = result.get("reference") or {}
     if reference.get("choice", "trailing") == "trailing":
         return []
@@ -75,7 +75,7 @@ def reference_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def sampling_lines(result: Mapping[str, Any]) -> list[str]:
-    """What a sampled reference stands for; none where all its rows were read."""
+    """Lines on a sampled reference; none where all its rows were read."""
     sampling = result.get("sampling") or {}
     if "reference" not in sampling:
         return []
@@ -89,7 +89,7 @@ def sampling_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def prediction_lines(result: Mapping[str, Any]) -> list[str]:
-    """What the champion makes of both windows; none where it was not asked."""
+    """Lines on the champion's predictions of both windows; none where it made none."""
     found = result.get("predictions")
     if not found or found["psi"] is None:
         return []
@@ -130,7 +130,7 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def incremental_lines(result: Mapping[str, Any]) -> list[str]:
-    """What an incremental training continued, and what a person should know of how it was trained."""
+    """Lines on what an incremental training continued, and warnings on how it was trained."""
     lines = _tuning_lines(result.get("tuning"))
     lines += [f"Warning: {words}" for words in result.get("warnings", ())]
     base = result.get("incremental")

@@ -97,7 +97,7 @@ def page_of(ledger: Ledger, run_id: str) -> str:
 
 
 def page_place(path: Path) -> Path:
-    """Where a person wants a page; asked before the work. Raises ConfigurationError where none can be written."""
+    """Check the path of a page before the work. Raises ConfigurationError where none can be written."""
     if path.is_dir() or not path.resolve().parent.is_dir():
         found = "a folder" if path.is_dir() else f"no folder {path.resolve().parent}"
         raise ConfigurationError(f"a page was asked for at {path}, found {found}: name a file in a folder that exists")

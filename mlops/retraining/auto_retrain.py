@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineResult:
-    """How one strategy's pass ended."""
+    """Result of one strategy's pass."""
 
     strategy: str
     run: RunView | None
@@ -84,7 +84,7 @@ class AutoRetrainingPipeline:
         return list(self.passes())
 
     def passes(self) -> Iterator[PipelineResult]:
-        """The same, one by one as they end."""
+        """Yield the passes one by one as they end."""
         for name in self.strategies:
             self.services.strategies[name]
         for name in self.strategies:

@@ -24,7 +24,7 @@ Answer = Literal["approve", "reject"]
 
 
 class StaleApproval(LedgerError):
-    """What was to be approved is not there any more."""
+    """The version that was to be approved is gone."""
 
 
 def approval_request(
@@ -171,5 +171,5 @@ def _refuse_another_model(promotion: Promotion, registry: ModelRegistry, what: s
 
 
 def _identity(promotion: Promotion, registry: ModelRegistry) -> ModelIdentity:
-    """What the version is now, by the bytes of its model file."""
+    """Identity of the version now, by the bytes of its model file."""
     return identity_by_bytes(registry, registry.version(promotion.model_name, promotion.version))

@@ -39,7 +39,7 @@ class Asker:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one strategy."""
+    """Result for one strategy."""
 
     strategy: str
     words: str = ""
@@ -107,7 +107,7 @@ def open_runs(
 
 
 def waiting_of(services: Services, strategies: Iterable[str]) -> dict[str, Awaiting]:
-    """By strategy, the newest decision that waits for a person."""
+    """Newest decision of each strategy that waits for a person."""
     names = set(strategies)
     return {one.strategy: one for one in services.ledger.awaiting() if one.strategy in names}
 

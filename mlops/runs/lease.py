@@ -135,7 +135,7 @@ class LeaseKeeper:
             self._checkpoints.save(name, payload)
 
     def load_checkpoint(self) -> tuple[str, bytes] | None:
-        """What an earlier grant of this stage kept last."""
+        """Load what an earlier grant of this stage kept last."""
         return None if self._checkpoints is None else self._checkpoints.load()
 
     # -- the thread

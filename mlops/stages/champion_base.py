@@ -72,7 +72,7 @@ class ChampionBase:
             raise InsufficientData(message)
 
     def tags(self, split: Split, *, rounds: int) -> dict[str, str]:
-        """What the version says of where it comes from; its training dates are the base's and its own."""
+        """Tags on the version's origin; its training dates are the base's and its own."""
         return {
             INCREMENTAL_TAG: self.version,
             UPDATES_TAG: str(self.updates + 1),
@@ -89,7 +89,7 @@ class ChampionBase:
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
-    """What a training begins with."""
+    """Starting point of a training."""
 
     base: ChampionBase | None = None
     """None: a full training."""
@@ -204,7 +204,7 @@ def _refuse_objective(booster: xgb.Booster, version: str) -> None:
 
 
 def incremental_result(tags: Mapping[str, str]) -> dict[str, object]:
-    """Of a version's tags, what the stage's result says of its base; nothing for a full training."""
+    """Part of the stage's result on a version's base, from its tags; nothing for a full training."""
     if INCREMENTAL_TAG not in tags:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""What the champion adds to a check: weights of the features, and its predictions beside them.
+"""The champion's part in a check: weights of the features, and its predictions beside them.
 
 Called by the drift stage with the champion as `champion_model` found it. What it cannot add is a finding in words.
 """
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 def settled_weights(
     asked: AskedChampion, strategy: Strategy, features: Sequence[str]
 ) -> tuple[dict[str, float] | None, list[DataFinding]]:
-    """How much each feature counts: None for alike, with the reason where the policy wants the importance."""
+    """Weights of the features: None for equal ones, with the reason where the policy wants the importance."""
     if strategy.drift.weights == "equal":
         return None, []
     why_not = asked.why_not or "there is no champion"

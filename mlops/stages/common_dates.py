@@ -51,7 +51,7 @@ UNSCORED = (UnusableModelFile, MissingColumn, UnusableFeatures, EmptyWindow, Ins
 
 @dataclass(frozen=True, kw_only=True)
 class PairedEvaluation:
-    """What came of bringing two versions together."""
+    """Scores of two versions on the dates that neither was trained on."""
 
     common: CommonDates | None
     unusable: str | None = None
@@ -206,7 +206,7 @@ def _scorable(
 def _scored(
     strategy: Strategy, scorable: _Scorable, dates: npt.NDArray[np.datetime64], *, before: np.datetime64
 ) -> _Scored:
-    """On those dates; rows before a date give the majority class to compare with."""
+    """Score a model on those dates; rows before a date give the majority class to compare with."""
     rows = scorable.rows
     on = rows.known & np.isin(rows.dates, dates)
     probability = positive_probability(scorable.model, rows.x[on])

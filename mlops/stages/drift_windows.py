@@ -282,7 +282,7 @@ def columns_read(view: Sequence[Column], strategy: Strategy) -> tuple[tuple[str,
 def read_thinned(
     source: FeatureSource, strategy: str, window: Window, columns: list[str], *, rows_per_date: int = ROWS_PER_DATE
 ) -> pa.Table:
-    """At most so many rows of each date, by default those that a calibration keeps.
+    """Read at most so many rows of each date, by default those that a calibration keeps.
 
     Read piece by piece, so that no more than one is in memory.
     """

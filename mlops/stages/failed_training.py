@@ -54,5 +54,5 @@ def failure_logged(
 
 
 def run_name(strategy: Strategy, grant: Grant, *, as_of: date) -> str:
-    """Of the registry's run: strategy, date and kind."""
+    """Name of the registry's run: strategy, date and kind."""
     return f"{strategy.name} {as_of} {grant.kind.value}"

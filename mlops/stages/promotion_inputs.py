@@ -108,7 +108,7 @@ def promotion_decision(
 
 
 def _identity(services: Services, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
-    """What the version is by the bytes of its model file, and the refusal where they cannot be what was logged."""
+    """Identity of the version by its model file, and the refusal where that cannot be what was logged."""
     try:
         return identity_by_bytes(services.registry, version), None
     except UnusableModelFile as exc:
@@ -185,7 +185,7 @@ def _tuning_trials(version: ModelVersion) -> int:
 
 
 def _challengers(earlier: Sequence[EarlierDecision], champion: Champion, today: date) -> tuple[dict[str, Any], ...]:
-    """What the evidence keeps of this champion's earlier challengers."""
+    """Facts on this champion's earlier challengers for the evidence."""
     if champion.version is None:
         return ()
     since = today - timedelta(days=LOOKBACK_DAYS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def split_rows(rows: LabelledRows, policy: TrainingPolicy) -> Split:
-    """By the policy's dates. Raises InsufficientData."""
+    """Split the rows by the policy's dates. Raises InsufficientData."""
     return split_by_date(
         rows.dates,
         rows.known,

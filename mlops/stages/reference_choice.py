@@ -1,4 +1,4 @@
-"""What a check's current window is compared with, by the policy's choice, and the comparison itself.
+"""The reference of a check, by the policy's choice, and the comparison with it.
 
 Where the champion's profile cannot be had, the trailing window stands in for it and a finding says why: a check is
 never failed for that. Called by the drift stage.
@@ -85,7 +85,7 @@ def _of_champion(services: Services, strategy: Strategy, champion: Champion, *, 
 
 
 def not_compared(choice: ReferenceChoice, strategy: Strategy, targets: Sequence[str]) -> list[DataFinding]:
-    """What a reference without rows leaves out: a profile knows neither predictions nor targets."""
+    """Findings on what a reference without rows leaves out: a profile knows neither predictions nor targets."""
     if choice.profile is None:
         return []
     why = "the reference is the champion's training profile, which holds no rows"

@@ -49,7 +49,7 @@ def score_rows(
 
 
 def _positive_weight(policy: TrainingPolicy, train_positive_share: float) -> float:
-    """What a positive row weighed in the training: the probabilities speak of a sample weighed so."""
+    """Weight of a positive row in the training: the probabilities refer to a sample weighted so."""
     if policy.class_weight == "balanced" and 0.0 < train_positive_share < 1.0:
         return (1.0 - train_positive_share) / train_positive_share
     return float(policy.params.get("scale_pos_weight", 1.0))

@@ -30,7 +30,7 @@ class SideControl:
         self._main.check()
 
     def save_checkpoint(self, name: str, payload: bytes) -> None:
-        """Nothing is kept."""
+        """Do nothing: no checkpoint is kept."""
 
     def load_checkpoint(self) -> None:
-        """Nothing to resume from."""
+        """Return None: there is nothing to resume from."""

@@ -78,7 +78,7 @@ def explained_rows(scored: ScoredModel) -> Contributions:
 
 
 def size_and_counts(scored: ScoredModel) -> Evaluation:
-    """How many rows of each class were trained on, and how large the model is in XGBoost's own format."""
+    """Metrics on the training rows of each class, and on the model's size in XGBoost's own format."""
     y = scored.rows.y[scored.split.train]
     return Evaluation(
         metrics={

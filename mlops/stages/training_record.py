@@ -1,4 +1,4 @@
-"""What is logged of a training: parameters, metrics, tags, pictures, card, example.
+"""The record of a training in the registry: parameters, metrics, tags, figures, card, example.
 
 Called by the train stage when the model is fitted and scored.
 """
@@ -65,7 +65,7 @@ class ScoredModel:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of how it was trained."""
+        """Warnings on how it was trained."""
         untold = left_out(self.rows.columns)
         unfit = (found.words for found in self.checks.findings if found.code in (STALE, STALE_LABELS, INCOMPLETE))
         told = (*unfit, *self.facts, *self.rows.notes)
@@ -122,7 +122,7 @@ def _base_tags(scored: ScoredModel) -> dict[str, str]:
 
 
 def record_of(scored: ScoredModel, tags: dict[str, str], folder: Path, *, profile: bytes) -> TrainedModel:
-    """What the registry logs; the files are written into `folder`."""
+    """Make the record for the registry; the files are written into `folder`."""
     rows, split, strategy = scored.rows, scored.split, scored.strategy
     kept = folder / PROFILE_ARTIFACT
     kept.write_bytes(profile)
@@ -164,7 +164,7 @@ _SHOWN = {
 
 
 def _note(scored: ScoredModel, tags: Mapping[str, str]) -> str:
-    """What MLflow's pages say of the training in words."""
+    """Describe the training for MLflow's pages."""
     grant, _split, training = scored.grant, scored.split, scored.strategy.training
     metrics = scored.evaluation.metrics
     shown = ", ".join(f"{title} {metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics)

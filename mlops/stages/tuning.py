@@ -42,7 +42,7 @@ _MEASURED = {"sharpe": "sharpe_ratio"}
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What a search came to."""
+    """Result of a search."""
 
     params: Mapping[str, Any]
     """Of the best trial: the values that were searched."""
@@ -61,7 +61,7 @@ class Tuned:
         return replace(policy, params={**policy.params, **self.params})
 
     def tags(self) -> dict[str, str]:
-        """Of the run and of the version."""
+        """Return the tags of the run and of the version."""
         said = {name: value for name, value in asdict(self).items() if name != "trials"}
         n_pruned = sum(trial.value is None for trial in self.trials)
         return {
@@ -71,7 +71,7 @@ class Tuned:
 
 
 def tuning_result(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Of a version's tags, what the stage's result says of the search; nothing where there was none."""
+    """Part of the stage's result on the search, from a version's tags; nothing where there was none."""
     return {"tuning": json.loads(tags[TUNING_TAG])} if TUNING_TAG in tags else {}
 
 
@@ -171,17 +171,17 @@ class _Quiet:
         self._main = main
 
     def report(self, progress: Progress) -> None:
-        """Nothing is shown of a round."""
+        """Do nothing: rounds are not shown."""
 
     def check(self) -> None:
         """Raise what stops the main training."""
         self._main.check()
 
     def save_checkpoint(self, name: str, payload: bytes) -> None:
-        """Nothing is kept: a finished trial is."""
+        """Do nothing: only finished trials are kept."""
 
     def load_checkpoint(self) -> None:
-        """Nothing to resume from."""
+        """Return None: there is nothing to resume from."""
 
 
 def _folds(policy: TrainingPolicy, rows: LabelledRows, split: Split) -> tuple[Fold, ...]:
