@@ -5,26 +5,10 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlops.domain.errors import AcisError, ConfigurationError
+from mlops.domain.ports import FeatureSource
 
-if TYPE_CHECKING:
-    from mlops.domain.ports import FeatureSource
-
-
-#: What `mlops.domain.ports.FeatureSource` asks for.
-_METHODS = (
-    "columns",
-    "latest_date",
-    "dates",
-    "count",
-    "rows_by_date",
-    "date_faults",
-    "snapshot",
-    "read",
-    "read_batches",
-)
 #: `package.module:function`; a path has a slash or no colon.
 _OWN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -67,7 +51,8 @@ def _own_source(name: str, *, relation: str, time_zone: str) -> FeatureSource:
             f"the keywords relation and time_zone"
         )
         raise ConfigurationError(message) from exc
-    lacking = [method for method in _METHODS if not callable(getattr(source, method, None))]
+    asked = [method for method in vars(FeatureSource) if not method.startswith("_")]
+    lacking = [method for method in asked if not callable(getattr(source, method, None))]
     if lacking:
         message = (
             f"feature source {name} gave a {type(source).__name__} without {', '.join(lacking)}; see mlops.domain.ports"
