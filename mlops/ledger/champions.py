@@ -20,7 +20,7 @@ from mlops.domain.records import (
     PromotionDecision,
 )
 from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow, now
+from mlops.ledger.columns import AnyRow, mapped, now
 from mlops.ledger.registry_findings import ACCEPTED
 from mlops.ledger.repository import LedgerPart
 from mlops.ledger.stages import held_by, lease_lost
@@ -470,23 +470,5 @@ def _earlier(row: AnyRow) -> EarlierDecision:
 
 
 def _promotion_of(row: AnyRow) -> Promotion:
-    return Promotion(
-        id=row.id,
-        run_id=row.run_id,
-        namespace=row.namespace,
-        strategy=row.strategy,
-        model_name=row.model_name,
-        version=row.version,
-        decision=row.decision,
-        reasons=tuple(row.reasons),
-        evidence=row.evidence,
-        evidence_digest=row.evidence_digest,
-        actor=row.actor,
-        target_stage=row.target_stage,
-        seq=row.seq,
-        previous_version=row.previous_version,
-        created_at=row.created_at,
-        projected_at=row.projected_at,
-        identity=ModelIdentity(sha256=row.model_sha256, made_by=row.made_by),
-        trained_as_of=row.trained_as_of,
-    )
+    identity = ModelIdentity(sha256=row.model_sha256, made_by=row.made_by)
+    return mapped(Promotion, row, reasons=tuple(row.reasons), identity=identity)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, Select, select
+from sqlalchemy import CTE, ColumnElement, Select, select
 
 from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow
+from mlops.ledger.columns import AnyRow, columns_of, mapped
 
 _report = tables.drift_report.c
 
@@ -42,42 +42,14 @@ class CheckPoint(NamedTuple):
     p_value: float | None
 
 
-def check_line_columns() -> tuple[Any, ...]:
+def check_line_columns() -> list[ColumnElement[Any]]:
     """What a `CheckLine` is read from."""
-    return (
-        _report.id,
-        _report.run_id,
-        _report.strategy,
-        _report.as_of,
-        _report.created_at,
-        _report.verdict,
-        _report.rule,
-        _report.raw_verdict,
-        _report.share,
-        _report.alert_share,
-        _report.p_value,
-        _report.alpha,
-        _report.n_placements,
-    )
+    return columns_of(CheckLine, _report, checked_at=_report.created_at)
 
 
 def check_line(row: AnyRow) -> CheckLine:
     """A row with those columns."""
-    return CheckLine(
-        id=row.id,
-        run_id=row.run_id,
-        strategy=row.strategy,
-        as_of=row.as_of,
-        checked_at=row.created_at,
-        verdict=row.verdict,
-        rule=row.rule,
-        raw_verdict=row.raw_verdict,
-        share=row.share,
-        alert_share=row.alert_share,
-        p_value=row.p_value,
-        alpha=row.alpha,
-        n_placements=row.n_placements,
-    )
+    return mapped(CheckLine, row)
 
 
 def newest_check_of_each(asked: CTE, namespace: str) -> Select[Any]:

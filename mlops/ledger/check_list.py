@@ -13,6 +13,7 @@ from mlops.domain.records import LIVE, Kind
 from mlops.domain.run_states import FAILURES
 from mlops.ledger import tables
 from mlops.ledger.check_lines import CheckLine, check_line, check_line_columns, newest_check_of_each
+from mlops.ledger.columns import mapped
 from mlops.ledger.names import as_rows
 from mlops.ledger.repository import LedgerPart
 
@@ -145,7 +146,7 @@ class CheckList(LedgerPart):
             .group_by(_report.strategy)
         )
         with self.database.reading() as connection:
-            return {row.strategy: StrategyDays(**dict(row._mapping)) for row in connection.execute(query)}  # noqa: SLF001 -- its name
+            return {row.strategy: mapped(StrategyDays, row) for row in connection.execute(query)}
 
     def drift_by_day(
         self, strategies: Sequence[str], first: date, last: date, *, namespace: str = LIVE
@@ -162,7 +163,7 @@ class CheckList(LedgerPart):
             .order_by(_report.as_of)
         )
         with self.database.reading() as connection:
-            return [DayStrategies(**dict(row._mapping)) for row in connection.execute(query)]  # noqa: SLF001 -- its name
+            return [mapped(DayStrategies, row) for row in connection.execute(query)]
 
     def failed_checks(self, first: date, last: date, *, namespace: str = LIVE) -> list[FailedCheck]:
         """Of all strategies, from `first` to `last`, oldest first; one query."""

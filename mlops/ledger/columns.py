@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Dialect,
     Interval,
@@ -25,8 +27,14 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.records import AHEAD_S
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Line = TypeVar("Line", bound="DataclassInstance")
 
 _SECOND = literal_column("interval '1 second'", Interval)
 
@@ -72,6 +80,23 @@ def _storable(value: Any) -> Any:  # noqa: ANN401 -- any JSON value
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.replace("\x00", "\ufffd") if isinstance(value, str) else value
+
+
+def columns_of(
+    line: type[Any], *tables: ReadOnlyColumnCollection[str, Column[Any]], **others: ColumnElement[Any]
+) -> list[ColumnElement[Any]]:
+    """What a row needs to be `mapped`: each field's column in the first table that has it, or `others` by field."""
+    names = [field.name for field in fields(line)]
+    return [
+        others[name].label(name) if name in others else next(table[name] for table in tables if name in table)
+        for name in names
+    ]
+
+
+def mapped(line: type[Line], row: AnyRow, **instead: Any) -> Line:  # noqa: ANN401 -- values of the line's own types
+    """A row as a line: each field from the column of its name, or what `instead` has for it."""
+    found = row._mapping  # noqa: SLF001 -- its name
+    return line(**{one.name: instead[one.name] if one.name in instead else found[one.name] for one in fields(line)})
 
 
 def now() -> ColumnElement[datetime]:

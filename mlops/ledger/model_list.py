@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, String, column, func, select, values
 from mlops.domain.records import LIVE
 from mlops.ledger import tables
 from mlops.ledger.champions import champion_date
-from mlops.ledger.columns import AnyRow, older_than
+from mlops.ledger.columns import AnyRow, columns_of, mapped, older_than
 from mlops.ledger.repository import LedgerPart
 
 _run = tables.run.c
@@ -322,16 +322,8 @@ def _newest_decisions(connection: Connection, strategies: Sequence[str], namespa
     ids = [found for found in connection.scalars(select(newest).select_from(asked)) if found is not None]
     if not ids:
         return {}
-    columns = (
-        _promotion.run_id,
-        _promotion.strategy,
-        _promotion.version,
-        _promotion.decision,
-        _promotion.actor,
-        _promotion.created_at,
-    )
-    query = select(*columns).where(_promotion.id.in_(ids))
-    return {row.strategy: _decision_of(row) for row in connection.execute(query)}
+    query = select(_promotion.strategy, *columns_of(DecisionLine, _promotion)).where(_promotion.id.in_(ids))
+    return {row.strategy: mapped(DecisionLine, row) for row in connection.execute(query)}
 
 
 def _model_line(
@@ -348,25 +340,13 @@ def _model_line(
     )
 
 
-def _decision_of(row: AnyRow) -> DecisionLine:
-    return DecisionLine(
-        run_id=row.run_id, version=row.version, decision=row.decision, actor=row.actor, created_at=row.created_at
-    )
-
-
 def _trained_of(row: AnyRow) -> TrainedLine:
-    return TrainedLine(
-        run_id=row.run_id,
-        strategy=row.strategy,
+    return mapped(
+        TrainedLine,
+        row,
         version=row.version or "",
         trained_at=row.finished_at,
-        as_of=row.as_of,
         metrics=row.metrics or {},
-        registry_run_id=row.registry_run_id,
-        train_end=row.train_end,
-        holdout_start=row.holdout_start,
-        holdout_end=row.holdout_end,
-        n_train=row.n_train,
         run_s=(row.finished_at - row.started_at).total_seconds() if row.started_at else 0.0,
         is_incremental=bool(row.incremental),
         n_trials=int(row.tune or 0),

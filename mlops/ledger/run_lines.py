@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from sqlalchemy import ColumnElement
+
 from mlops.domain.records import Kind, RunState
 from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow
+from mlops.ledger.columns import AnyRow, columns_of, mapped
 
 _run = tables.run.c
 
@@ -31,31 +33,20 @@ class RunLine:
     error: str | None
 
 
-def run_line_columns() -> tuple[Any, ...]:
+def run_line_columns() -> list[ColumnElement[Any]]:
     """What a `RunLine` is read from; no policy, no result and no outcome as a whole."""
-    return (
-        _run.run_id,
-        _run.strategy,
-        _run.kind,
-        _run.state,
-        _run.as_of,
-        _run.reason,
-        _run.requested_by,
-        _run.created_at,
-        _run.finished_at,
-        *outcome_columns(),
-    )
+    return columns_of(RunLine, _run, **outcome_columns())
 
 
-def outcome_columns() -> tuple[Any, ...]:
-    """What came of a run, in short: `version`, `verdict`, `error`."""
-    return (
-        _run.outcome["version"].as_string().label("version"),
-        _run.outcome[("stages", "drift", "verdict")].as_string().label("verdict"),
-        _run.outcome["error"].as_string().label("error"),
-    )
+def outcome_columns() -> dict[str, ColumnElement[Any]]:
+    """What came of a run, in short."""
+    return {
+        "version": _run.outcome["version"].as_string(),
+        "verdict": _run.outcome[("stages", "drift", "verdict")].as_string(),
+        "error": _run.outcome["error"].as_string(),
+    }
 
 
 def run_line(row: AnyRow) -> RunLine:
     """A row with those columns."""
-    return RunLine(**{**dict(row._mapping), "kind": Kind(row.kind), "state": RunState(row.state)})  # noqa: SLF001 -- its name
+    return mapped(RunLine, row, kind=Kind(row.kind), state=RunState(row.state))

@@ -11,7 +11,7 @@ from sqlalchemy import and_, func, or_, select
 
 from mlops.domain.records import LIVE, Kind, ModelIdentity, Promotion
 from mlops.ledger import tables
-from mlops.ledger.columns import older_than, within
+from mlops.ledger.columns import mapped, older_than, within
 from mlops.ledger.repository import LedgerPart
 from mlops.ledger.run_lines import RunLine, run_line, run_line_columns
 
@@ -152,25 +152,12 @@ class RunList(LedgerPart):
             query = query.where(_promotion.id < before)
         with self.database.reading() as connection:
             return [
-                Promotion(
-                    id=row.id,
-                    run_id=row.run_id,
-                    namespace=row.namespace,
-                    strategy=row.strategy,
-                    model_name=row.model_name,
-                    version=row.version,
-                    decision=row.decision,
+                mapped(
+                    Promotion,
+                    row,
                     reasons=tuple(row.reasons),
                     evidence={},
-                    evidence_digest=row.evidence_digest,
-                    actor=row.actor,
-                    target_stage=row.target_stage,
-                    seq=row.seq,
-                    previous_version=row.previous_version,
-                    created_at=row.created_at,
-                    projected_at=row.projected_at,
                     identity=ModelIdentity(sha256=row.model_sha256, made_by=row.made_by),
-                    trained_as_of=row.trained_as_of,
                 )
                 for row in connection.execute(query)
             ]

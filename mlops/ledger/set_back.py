@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.errors import LedgerError
 from mlops.domain.records import Executor, Forgotten, OutcomeMessage, StageState
 from mlops.ledger import tables
-from mlops.ledger.columns import AnyRow, now
+from mlops.ledger.columns import AnyRow, mapped, now
 from mlops.ledger.publications import to_be_rung
 from mlops.ledger.repository import LedgerPart
 
@@ -134,7 +134,7 @@ class SettingBack(LedgerPart):
         columns = (_position.outcomes_since, _position.registry_since, _position.set_back_to, _position.set_back_at)
         with self.database.reading() as connection:
             row = connection.execute(select(*columns).where(_position.name == _NAME)).one_or_none()
-        return Forgotten() if row is None else Forgotten(**row._mapping)  # noqa: SLF001 -- SQLAlchemy's way
+        return Forgotten() if row is None else mapped(Forgotten, row)
 
     def looked_through(self, what: Literal["outcomes", "registry"], *, forgotten: Forgotten) -> None:
         """Nothing is left to do there, unless the ledger was set back again since `forgotten` was read."""
@@ -167,7 +167,7 @@ class SettingBack(LedgerPart):
         if not all_of_them:
             query = query.where(_quarantine.settled_at.is_(None))
         with self.database.reading() as connection:
-            return [Quarantined(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 -- SQLAlchemy's way
+            return [mapped(Quarantined, row) for row in connection.execute(query)]
 
     def is_quarantined(self, kind: Kept, name: str) -> bool:
         """It is there, and nobody has released it."""

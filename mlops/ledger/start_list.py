@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from mlops.domain.errors import RunNotFound
 from mlops.domain.records import LIVE, Kind, RunState
 from mlops.ledger import tables
-from mlops.ledger.columns import older_than
+from mlops.ledger.columns import columns_of, mapped, older_than
 from mlops.ledger.repository import LedgerPart
 from mlops.ledger.run_lines import outcome_columns
 
@@ -66,19 +66,7 @@ class StartList(LedgerPart):
     ) -> list[StartedLine]:
         """Newest first; `before`: time and id of the last line of the page before."""
         query = (
-            select(
-                _run.run_id,
-                _run.strategy,
-                _run.kind,
-                _run.state,
-                _run.created_at,
-                _run.finished_at,
-                _run.cancel_requested,
-                _stage.stage,
-                _stage.state.label("stage_state"),
-                _stage.progress,
-                *outcome_columns(),
-            )
+            select(*columns_of(StartedLine, _run, _stage, stage_state=_stage.state, **outcome_columns()))
             .outerjoin(tables.stage, and_(_stage.run_id == _run.run_id, _stage.state.in_(["queued", "running"])))
             .where(*_of(start, namespace))
             .order_by(_run.created_at.desc(), _run.run_id.desc())
@@ -88,10 +76,7 @@ class StartList(LedgerPart):
             query = query.where(older_than(before, _run.created_at, _run.run_id))
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
-        return [
-            StartedLine(**{**dict(row._mapping), "kind": Kind(row.kind), "state": RunState(row.state)})  # noqa: SLF001 -- its name
-            for row in rows
-        ]
+        return [mapped(StartedLine, row, kind=Kind(row.kind), state=RunState(row.state)) for row in rows]
 
     def started_counts(self, start: Start, *, namespace: str = LIVE) -> Counter[str]:
         """How many of them are in each state."""

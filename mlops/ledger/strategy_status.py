@@ -14,7 +14,7 @@ from mlops.domain.records import LIVE, Kind, RunState
 from mlops.ledger import tables
 from mlops.ledger.champions import champion_date, same_model
 from mlops.ledger.check_lines import CheckLine, CheckPoint, check_line, check_line_columns, newest_check_of_each
-from mlops.ledger.columns import AnyRow
+from mlops.ledger.columns import AnyRow, Line, columns_of, mapped
 from mlops.ledger.names import as_rows
 from mlops.ledger.repository import LedgerPart
 
@@ -101,7 +101,7 @@ class Standings(LedgerPart):
             return {}
         asked = as_rows(strategies)
         champions = (
-            select(_champion.strategy, _champion.version, champion_date.label("as_of"), _champion.changed_at)
+            select(_champion.strategy, *columns_of(ChampionLine, _champion, as_of=champion_date))
             .select_from(asked)
             .join(tables.champion, and_(_champion.namespace == namespace, _champion.strategy == asked.c.strategy))
             .outerjoin(tables.promotion, _promotion.id == _champion.promotion_id)
@@ -115,12 +115,15 @@ class Standings(LedgerPart):
             .correlate(asked)
             .scalar_subquery()
         )
-        columns = (_run.run_id, _run.strategy, _run.kind, _run.state, _run.created_at, _run.finished_at)
-        runs = select(*columns).select_from(asked).join(tables.run, _run.run_id == newest_run)
+        runs = (
+            select(_run.strategy, *columns_of(LastRun, _run))
+            .select_from(asked)
+            .join(tables.run, _run.run_id == newest_run)
+        )
         with self.database.reading() as connection:
-            champion_of = {row.strategy: _champion_of(row) for row in connection.execute(champions)}
+            champion_of = {row.strategy: mapped(ChampionLine, row) for row in connection.execute(champions)}
             check_of = {row.strategy: check_line(row) for row in connection.execute(checks)}
-            run_of = {row.strategy: _last_run_of(row) for row in connection.execute(runs)}
+            run_of = {row.strategy: _with_words(LastRun, row) for row in connection.execute(runs)}
         return {
             name: Standing(champion=champion_of.get(name), check=check_of.get(name), run=run_of.get(name))
             for name in strategies
@@ -199,26 +202,7 @@ class Standings(LedgerPart):
     def open_runs(self, *, namespace: str | None = LIVE, run_id: str | None = None) -> list[OpenRun]:
         """Runs that wait or work, oldest first, each with the stage that it is at."""
         query = (
-            select(
-                _run.run_id,
-                _run.strategy,
-                _run.kind,
-                _run.state,
-                _run.reason,
-                _run.requested_by,
-                _run.created_at,
-                _run.cancel_requested,
-                _stage.stage,
-                _stage.state.label("stage_state"),
-                _stage.attempt,
-                _stage.worker,
-                _stage.queue,
-                _stage.queued_at,
-                _stage.started_at,
-                _stage.not_before,
-                _stage.progress,
-                _stage.error,
-            )
+            select(*columns_of(OpenRun, _run, _stage, stage_state=_stage.state))
             .outerjoin(tables.stage, and_(_stage.run_id == _run.run_id, _stage.state.in_(["queued", "running"])))
             .where(_run.state.in_(["queued", "running"]))
             .order_by(_run.created_at)
@@ -228,7 +212,7 @@ class Standings(LedgerPart):
         if run_id is not None:
             query = query.where(_run.run_id == run_id)
         with self.database.reading() as connection:
-            return [_open_of(row) for row in connection.execute(query)]
+            return [_with_words(OpenRun, row) for row in connection.execute(query)]
 
     def awaiting(self, *, strategy: str = "", namespace: str = LIVE) -> list[Awaiting]:
         """Decisions that wait for a person: the newest about their version, oldest first."""
@@ -244,48 +228,15 @@ class Standings(LedgerPart):
             .exists()
         )
         query = (
-            select(
-                _promotion.run_id,
-                _promotion.strategy,
-                _promotion.version,
-                _promotion.created_at,
-                _promotion.reasons,
-                _promotion.evidence_digest,
-            )
+            select(*columns_of(Awaiting, _promotion))
             .where(_promotion.decision == "await_approval", _promotion.namespace == namespace, ~is_answered)
             .order_by(_promotion.id)
         )
         if strategy:
             query = query.where(_promotion.strategy == strategy)
         with self.database.reading() as connection:
-            return [
-                Awaiting(
-                    run_id=row.run_id,
-                    strategy=row.strategy,
-                    version=row.version,
-                    created_at=row.created_at,
-                    reasons=tuple(row.reasons),
-                    evidence_digest=row.evidence_digest,
-                )
-                for row in connection.execute(query)
-            ]
+            return [mapped(Awaiting, row, reasons=tuple(row.reasons)) for row in connection.execute(query)]
 
 
-def _champion_of(row: AnyRow) -> ChampionLine:
-    return ChampionLine(version=row.version, as_of=row.as_of, changed_at=row.changed_at)
-
-
-def _last_run_of(row: AnyRow) -> LastRun:
-    return LastRun(
-        run_id=row.run_id,
-        kind=Kind(row.kind),
-        state=RunState(row.state),
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-    )
-
-
-def _open_of(row: AnyRow) -> OpenRun:
-    return OpenRun(
-        **{**dict(row._mapping), "kind": Kind(row.kind), "state": RunState(row.state)},  # noqa: SLF001 -- its name
-    )
+def _with_words(line: type[Line], row: AnyRow) -> Line:
+    return mapped(line, row, kind=Kind(row.kind), state=RunState(row.state))
