@@ -12,6 +12,9 @@ RUN uv pip sync --quiet --require-hashes /build/requirements.lock \
  && uv pip install --quiet --no-deps --require-hashes -r /build/requirements-sample.lock
 COPY config /app/config
 COPY mlops /app/mlops
+COPY cli /app/cli
+COPY lab /app/lab
+COPY devstack /app/devstack
 COPY tasks /app/tasks
 COPY worker /app/worker
 COPY admin /app/admin

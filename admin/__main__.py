@@ -9,9 +9,9 @@ import uvicorn
 from admin.app import create_app
 from config.log_setup import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
-from mlops.bootstrap import process_services
 from mlops.domain.errors import AcisError, ConfigurationError
 from mlops.ledger.ledger import SqlLedger
+from tasks.services import process_services
 
 GRACE_S = 3
 """Open streams end at once, and an action that is under way may finish."""

@@ -12,7 +12,7 @@ from admin.trainable import Show, open_trainings, trainable
 from admin.training_estimates import OFFERS, Offer
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.records import Kind
-from mlops.stages.run_options import RunOptions
+from mlops.runs.options import RunOptions
 
 if TYPE_CHECKING:
     from admin.request_context import Visit

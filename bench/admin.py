@@ -50,9 +50,10 @@ from admin.pages import guarded_routes
 from config.endpoints import Endpoints
 from config.settings import Settings
 from devstack.ports import choose_port
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.ledger.schema import migrate
 from mlops.strategies.file import load_strategies, run_policy
+from tasks.services import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 STRATEGIES = 400

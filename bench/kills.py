@@ -38,10 +38,11 @@ from own_servers import own_servers
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.domain.records import Kind
 from mlops.ledger.schema import migrate
 from mlops.runs.request import run_request
+from tasks.services import connect
 from tests.chaos.invariants import OVERTAKEN
 from tests.support.features import parquet_file
 from tests.support.processes import Roles

@@ -38,9 +38,10 @@ from sqlalchemy import create_engine, text
 
 from config.endpoints import Endpoints
 from config.settings import Settings, variables
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.domain.records import Kind, RunRequest
 from mlops.ledger.schema import migrate
+from tasks.services import connect
 from worker.routing import ROLES
 
 ROOT = Path(__file__).resolve().parents[1]

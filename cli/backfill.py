@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.domain.policies import Rule
-from mlops.stages.command_line import AsJson, command, run_option
+from mlops.runs.command_line import AsJson, command, run_option
 
 if TYPE_CHECKING:
     from datetime import date
@@ -40,8 +40,8 @@ def backfill(
     from cli.interruption import Interruption
     from lab.backfill import backfill as backfill_of
     from lab.backfill import backfill_dates, checked_namespace
-    from mlops.bootstrap import connect
     from mlops.reporting.terminal import FINDING, OK, err, out, print_json
+    from tasks.services import connect
 
     services = connect()
     name = checked_namespace(namespace)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, command
+from mlops.runs.command_line import AsJson, command
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 MlflowDatabase = Annotated[
@@ -108,10 +108,10 @@ def quarantine(
     json: AsJson = False,
 ) -> int:
     """What MLflow and the checkpoints hold of a time that the ledger does not know, since it was set back."""
-    from mlops.bootstrap import connect
     from mlops.invocation import command_line_actor
     from mlops.registry import quarantine as quarantines
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     services = connect()
     if release is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, MinAccuracy, OnWorkers, StrategyName, command, run_option
+from mlops.runs.command_line import AsJson, MinAccuracy, OnWorkers, StrategyName, command, run_option
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,9 +28,9 @@ def promote(
     json: AsJson = False,
 ) -> int:
     """Judge a challenger and put it into Production where the policy allows. Exit code 1 where it is refused."""
-    from mlops.bootstrap import connect
     from mlops.domain.records import Kind
     from mlops.runs.launch import command_run
+    from tasks.services import connect
 
     services = connect()
     return _decided(
@@ -57,11 +57,11 @@ def rollback(
     json: AsJson = False,
 ) -> int:
     """Make a former champion the champion again; any other version is refused, since it passed no gate."""
-    from mlops.bootstrap import connect
     from mlops.invocation import command_line_actor
     from mlops.reporting.terminal import OK, out, print_json
     from mlops.runs.launch import launch
     from mlops.runs.request import rollback_request
+    from tasks.services import connect
 
     services = connect()
     if services.ledger.champion(strategy).version == to:
@@ -87,10 +87,10 @@ def compare(
     json: AsJson = False,
 ) -> int:
     """Metrics of the strategies' models in one stage side by side, or of two versions of one strategy with the test."""
-    from mlops.bootstrap import connect
     from mlops.domain.errors import ConfigurationError
     from mlops.mlflow.mlflow_client import ACISMLflowClient
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     services = connect()
     if version:

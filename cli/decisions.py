@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.invocation import command_line_actor
-from mlops.stages.command_line import AsJson, EveryStrategy, OnWorkers, RunId, Tags, chosen, command
+from mlops.runs.command_line import AsJson, EveryStrategy, OnWorkers, RunId, Tags, chosen, command
 
 if TYPE_CHECKING:
     from mlops.domain.records import RunView
@@ -23,11 +23,11 @@ def explain(
     json: AsJson = False,
 ) -> int:
     """Why a run decided as it did, and whether the ledger alone gives the same again. Exit code 1 where it does not."""
-    from mlops.bootstrap import connect
     from mlops.domain.errors import RunNotFound
     from mlops.domain.promotion.evidence import replay as replayed
     from mlops.domain.promotion.explanation import explanation
     from mlops.reporting.terminal import FINDING, OK, out, print_json
+    from tasks.services import connect
 
     ledger = connect().ledger
     view = ledger.run(ledger.full_run_id(run_id))
@@ -83,9 +83,9 @@ def answering(answer: Answer) -> Callable[..., None]:
 
 
 def _answer_waiting(answer: Answer, tag: list[str] | None, everything: bool, reason: str, json: bool) -> int:
-    from mlops.bootstrap import connect
     from mlops.reporting.terminal import FINDING, OK, out, print_json
     from mlops.runs.bulk import Asker, answer_waiting, summed_up, waiting_of
+    from tasks.services import connect
 
     services = connect()
     waiting = waiting_of(services, chosen(services.strategies, None, tag, everything=everything))
@@ -105,12 +105,12 @@ def _answer_waiting(answer: Answer, tag: list[str] | None, everything: bool, rea
 def _answer(
     run_id: str, answer: Answer, reason: str, digest: str | None, queue: bool, json: bool, views: list[RunView]
 ) -> int:
-    from mlops.bootstrap import connect
     from mlops.domain.records import Accepted, Stage
     from mlops.reporting.narrative import error_of, is_error, result_of
     from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err
     from mlops.runs.approval import approval_request, refuse_joined
     from mlops.runs.launch import launch
+    from tasks.services import connect
 
     services = connect()
     request = approval_request(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, command
+from mlops.runs.command_line import AsJson, command
 
 
 @command

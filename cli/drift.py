@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mlops.domain.policies import Reference
-from mlops.stages.command_line import AsJson, DateFormat, Members, Prices, command
+from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, command
 
 if TYPE_CHECKING:
     import pandas as pd

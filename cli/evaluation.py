@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, AsOf, DateFormat, Members, Prices, command
+from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, command
 
 if TYPE_CHECKING:
     from datetime import date
@@ -45,11 +45,11 @@ def leak_check(
 
     from config.settings import load_settings
     from lab.leak_summary import summarise_checks
-    from mlops.bootstrap import connect
     from mlops.domain.policies import DataPolicy, Strategy
     from mlops.features.price_source import price_source
     from mlops.reporting.terminal import FINDING, OK, out, print_json
     from mlops.strategies.file import Strategies
+    from tasks.services import connect
 
     @contextmanager
     def opened() -> Iterator[tuple[FeatureSource, Strategies]]:

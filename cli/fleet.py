@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops.domain.policies import ScheduledJob
-from mlops.stages.command_line import AsJson, EveryStrategy, StrategyNames, Tags, chosen, command
+from mlops.runs.command_line import AsJson, EveryStrategy, StrategyNames, Tags, chosen, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,8 +27,8 @@ def strategies(
     json: AsJson = False,
 ) -> int:
     """List strategies with their tags, champion, last check and last run."""
-    from mlops.bootstrap import connect
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     services = connect()
     lines = _lines(services, chosen(services.strategies, names, tag, everything=True), failed=failed)
@@ -96,10 +96,10 @@ def _done(
     *,
     json: bool,
 ) -> int:
-    from mlops.bootstrap import connect
     from mlops.invocation import command_line_actor
     from mlops.reporting.terminal import FINDING, OK, out, print_json
     from mlops.runs.bulk import Asker, summed_up
+    from tasks.services import connect
 
     services = connect()
     found = chosen(services.strategies, names, tag, everything=everything)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, StrategyName, command
+from mlops.runs.command_line import AsJson, StrategyName, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,10 +38,10 @@ def drift_history(
     """Show the drift checks of a strategy, newest first; with --feature its statistics over time."""
     from rich.console import Console
 
-    from mlops.bootstrap import connect
     from mlops.domain.drift.history import check_record, feature_trends
     from mlops.domain.errors import MissingColumn
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     services = connect()
     documents = services.ledger.drift_reports(strategy, limit=last, namespace=namespace)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from mlops.stages.command_line import AsJson, command
+from mlops.runs.command_line import AsJson, command
 
 
 @command
 def housekeeping(json: AsJson = False) -> int:
     """Take away what is older than the settings ACIS_KEEP_*_DAYS say; the reconciler does it every hour."""
-    from mlops.bootstrap import connect
     from mlops.housekeeping import tidy
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     tidied = asdict(tidy(connect()))
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlops.invocation import command_line_actor
-from mlops.stages.command_line import AsJson, command
+from mlops.runs.command_line import AsJson, command
 
 
 @command
@@ -23,9 +23,9 @@ def users(
     json: AsJson = False,
 ) -> int:
     """List the admin page's users, or make, disable, or give another password to one."""
-    from mlops.bootstrap import connect
     from mlops.passwords import made_password
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     ledger, actor, password = connect().ledger, command_line_actor(), made_password()
     if add:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlops.stages.command_line import AsJson, StrategyName, command
+from mlops.runs.command_line import AsJson, StrategyName, command
 
 if TYPE_CHECKING:
     from mlops.strategies.file import Settled
@@ -26,11 +26,11 @@ def policy(
     json: AsJson = False,
 ) -> int:
     """Show what a strategy's next run will be judged by, and where each value is from; or edit it."""
-    from mlops.bootstrap import connect
     from mlops.domain.errors import ConfigurationError
     from mlops.invocation import command_line_actor
     from mlops.reporting.terminal import out, print_json
     from mlops.strategies.overlay import was_and_is
+    from tasks.services import connect
 
     services = connect()
     book = services.policies

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, command
+from mlops.runs.command_line import AsJson, command
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -28,8 +28,8 @@ def findings(context: typer.Context, json: AsJson = False) -> None:
 
 @command
 def _show_findings(*, json: bool) -> int:
-    from mlops.bootstrap import connect
     from mlops.reporting.terminal import FINDING, OK, out, print_json
+    from tasks.services import connect
 
     found = connect().ledger.registry_findings()
     if json:
@@ -57,10 +57,10 @@ def restore(
     with the digest that the ledger knows. A registry that a champion was restored to counts as the true one. Exit code
     1 where a champion is gone.
     """
-    from mlops.bootstrap import connect
     from mlops.invocation import command_line_actor
     from mlops.registry.kept_models import restore as restored
     from mlops.reporting.terminal import FINDING, OK, out, print_json
+    from tasks.services import connect
 
     services = connect()
     own = services.settings.var_dir / "mlflow-artifacts"
@@ -87,10 +87,10 @@ def accept(
 
     A champion that it lost is gone for good then: the next version that passes its gates takes the place.
     """
-    from mlops.bootstrap import connect
     from mlops.domain.errors import ConfigurationError
     from mlops.invocation import command_line_actor
     from mlops.reporting.terminal import OK, out, print_json
+    from tasks.services import connect
 
     if len(reason.strip()) < 3:
         raise ConfigurationError("an acceptance is kept with its reason; give --reason")

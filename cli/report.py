@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, RunId, command
+from mlops.runs.command_line import AsJson, RunId, command
 
 if TYPE_CHECKING:
     from mlops.domain.records import StoredReport
@@ -23,9 +23,9 @@ def report(
     json: AsJson = False,
 ) -> int:
     """Show the drift report of a run as the ledger has it; --html renders its page again."""
-    from mlops.bootstrap import connect
     from mlops.reporting.report_files import page_place, save_page
     from mlops.reporting.terminal import err, out, print_json
+    from tasks.services import connect
 
     ledger = connect().ledger
     whole_id = ledger.full_run_id(run_id)

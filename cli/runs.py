@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.invocation import command_line_actor
-from mlops.stages.command_line import AsJson, RunId, Tags, command
+from mlops.runs.command_line import AsJson, RunId, Tags, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,10 +27,10 @@ def runs(
     json: AsJson = False,
 ) -> int:
     """List runs, or show one with its stages."""
-    from mlops.bootstrap import connect
     from mlops.domain.records import RunState
     from mlops.domain.run_states import FAILURES
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     services = connect()
     ledger = services.ledger
@@ -54,8 +54,8 @@ def runs(
 @command
 def cancel(run_id: RunId, json: AsJson = False) -> int:
     """Stop a run: a queued one at once, a running one at its next border."""
-    from mlops.bootstrap import connect
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     ledger = connect().ledger
     whole_id = ledger.full_run_id(run_id)
@@ -70,8 +70,8 @@ def cancel(run_id: RunId, json: AsJson = False) -> int:
 @command
 def requeue(run_id: RunId, json: AsJson = False) -> int:
     """Bring a dead run back with fresh attempts."""
-    from mlops.bootstrap import connect
     from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
 
     services = connect()
     whole_id = services.ledger.full_run_id(run_id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command
+from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,9 +47,9 @@ def selftest(
 
     from lab.placebos import chosen_placebos, eligible_dates
     from lab.selftest import selftest as selftest_of
-    from mlops.bootstrap import connect
     from mlops.reporting.terminal import err, out, print_json
     from mlops.stages.feature_history import price_history, source_history
+    from tasks.services import connect
 
     def shown_progress(days: Iterable[date]) -> Iterable[date]:
         return track(list(days), description=strategy, transient=True, disable=json, console=err)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import AsJson, command
+from mlops.runs.command_line import AsJson, command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,10 +154,10 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
     from devstack.demo import own_data_pass, run_pass, sample_passes
     from devstack.secrets import ensure_secrets
     from devstack.stack import Stack
-    from mlops.bootstrap import connect
     from mlops.domain.errors import ServerFailed
     from mlops.reporting.narrative import is_error
     from mlops.reporting.terminal import ERROR, FINDING, OK
+    from tasks.services import connect
 
     # Where either the database or the features are the user's, the data is.
     sample = settings.feature_url is None

@@ -6,11 +6,10 @@ Everything is opened on first use, so a drift check never imports mlflow and a s
 from __future__ import annotations
 
 import copy
-import importlib
-import os
+from collections.abc import Callable
 from datetime import UTC, date, datetime
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, cast
+from functools import cached_property
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
@@ -35,8 +34,9 @@ _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
 class Services:
     """The system's adapters in one process. Not for use across a fork."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, open_dispatcher: Callable[[Services], Dispatcher] | None = None) -> None:
         self.settings = settings
+        self._open_dispatcher = open_dispatcher
 
     @cached_property
     def strategies(self) -> Strategies:
@@ -108,13 +108,11 @@ class Services:
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
-        """What rings the workers' bells. Raises NothingConfigured.
-
-        Looked up by name, because the tasks stand above this package and it may not import them.
-        """
+        """Sends publications to the workers. Raises NothingConfigured."""
         _needed(self.settings.celery_broker_url, "CELERY_BROKER_URL")
-        dispatch = importlib.import_module("tasks.dispatch")
-        return cast("Dispatcher", dispatch.dispatcher(self))
+        if self._open_dispatcher is None:
+            raise NothingConfigured("this process sends no messages; connect with `tasks.services.connect` to do so")
+        return self._open_dispatcher(self)
 
     def reading_from(self, source: FeatureSource) -> Services:
         """The same services over another feature source; the ledger is one and the same. Raises NothingConfigured."""
@@ -131,20 +129,15 @@ class Services:
         return self.now().astimezone(ZoneInfo(self.settings.feature_time_zone)).date()
 
 
-def connect(settings: Settings | None = None) -> Services:
-    """Services for these settings, or for those of the environment."""
+def connect(
+    settings: Settings | None = None, *, open_dispatcher: Callable[[Services], Dispatcher] | None = None
+) -> Services:
+    """Services for these settings, or for those of the environment.
+
+    open_dispatcher : how messages are sent to the workers; `tasks.services.connect` gives Celery
+    """
     leave_logging_to_the_caller()
-    return Services(settings or load_settings())
-
-
-def process_services() -> Services:
-    """Services of the calling process; a forked child gets its own, with connections of its own."""
-    return _of_process(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _of_process(_pid: int) -> Services:
-    return connect()
+    return Services(settings or load_settings(), open_dispatcher=open_dispatcher)
 
 
 def _needed(value: SecretStr | None, variable: str) -> str:

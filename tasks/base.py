@@ -15,7 +15,7 @@ from celery import Task, shared_task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
-from mlops.bootstrap import Services, process_services
+from mlops.bootstrap import Services
 from mlops.domain.errors import AcisError, LedgerUnavailable, PermanentError, TemporaryError
 from mlops.domain.records import Finished, Grant, RunRequest, Stage
 from mlops.domain.run_states import TERMINAL
@@ -30,6 +30,7 @@ from tasks.drain import is_draining
 from tasks.outcomes import note_delivered, store_outcomes
 from tasks.payloads import StageMessage, StartMessage
 from tasks.progress import ProgressTeller
+from tasks.services import process_services
 from tasks.write_behind import Notes
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from mlops.bootstrap import Services, process_services
 from mlops.domain.errors import InvalidTransition
 from mlops.domain.records import Accepted, Kind, RunRequest, RunState, RunView
 from mlops.domain.run_states import TERMINAL
@@ -25,7 +24,7 @@ from mlops.runs.approval import Answer, approval_request, refuse_joined
 from mlops.runs.bulk import Asker, Outcome, open_runs
 from mlops.runs.launch import submit
 from mlops.runs.request import comparison_request, rollback_request, run_request
-from tasks.publish import CeleryDispatcher, publisher
+from tasks.services import process_services
 
 
 class RunUnfinished(TimeoutError):
@@ -205,8 +204,3 @@ def dispatch(request: RunRequest) -> Accepted:
 
 def _start(strategy: str, kind: Kind, **asked: Any) -> Accepted:  # noqa: ANN401 -- as in `run_request`
     return dispatch(run_request(process_services().policies, strategy, kind, **asked))
-
-
-def dispatcher(services: Services) -> CeleryDispatcher:
-    """What rings the bells of a process; `Services.dispatcher` keeps it."""
-    return CeleryDispatcher(publisher(services), services)

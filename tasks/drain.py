@@ -11,7 +11,7 @@ import socket
 from functools import lru_cache
 from pathlib import Path
 
-from mlops.bootstrap import process_services
+from tasks.services import process_services
 
 
 def drain_file(var_dir: Path, main_pid: int) -> Path:

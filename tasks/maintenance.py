@@ -6,10 +6,10 @@ from typing import Any
 
 from celery import Task
 
-from mlops.bootstrap import process_services
 from mlops.domain.records import Stage
 from tasks.base import follow_up, task
 from tasks.publish import TASK_OF_STAGE
+from tasks.services import process_services
 
 
 @task(name="stage.lost", time_limit=60, soft_time_limit=50, kind="plain")

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.records import RUN_ID_LENGTH, Kind, RunRequest
+from mlops.runs.options import AsOf, DriftThreshold, Incremental, MinAccuracy, RunOptions, Tune, Version
 from mlops.runs.request import Policies, run_request
-from mlops.stages.run_options import AsOf, DriftThreshold, Incremental, MinAccuracy, RunOptions, Tune, Version
 
 
 class InvalidMessage(ConfigurationError):

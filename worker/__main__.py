@@ -86,7 +86,7 @@ def _admin(_: Settings) -> int:
 
 
 def _reconciler(settings: Settings) -> int:
-    from mlops.bootstrap import connect  # noqa: PLC0415 -- the other roles exec at once and need no import
+    from tasks.services import connect  # noqa: PLC0415 -- the other roles exec at once and need no import
     from worker.app import create_app  # noqa: PLC0415
     from worker.reconciler import run_forever  # noqa: PLC0415
 

@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 from celery.beat import Scheduler
 
-from mlops.bootstrap import process_services
 from mlops.domain.errors import AcisError
+from tasks.services import process_services
 from worker.health import health_file, own_name, ready_file, touch
 from worker.timetable import open_due_slots, sync_timetable
 

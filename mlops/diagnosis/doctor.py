@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mlops.addresses import without_credentials
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.diagnosis.answer import Answer, Level
 from mlops.diagnosis.backlog import backlog, undelivered
 from mlops.diagnosis.durability import broker_durability, database_durability
@@ -28,6 +28,7 @@ from mlops.registry.registry_check import champion_in, missing_words
 from mlops.stages.as_of import resolve_as_of
 from mlops.stages.drift_windows import with_enough_rows
 from mlops.volumes import volumes_of
+from tasks.services import connect
 
 if TYPE_CHECKING:
     from config.settings import Settings

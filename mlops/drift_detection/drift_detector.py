@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.domain.policies import Reference, Rule
-from mlops.stages.command_line import (
+from mlops.runs.command_line import (
     AsJson,
     AsOf,
     DriftThreshold,
@@ -51,11 +51,11 @@ def monitor_drift_and_alert(
     >>> monitor_drift_and_alert("growth", as_of=date(2020, 3, 16))  # in the crash, on the sample
     True
     """
-    from mlops.bootstrap import connect
     from mlops.domain.records import Kind, Stage
     from mlops.reporting.narrative import error_of, is_error, result_of
     from mlops.reporting.terminal import StageDisplay
     from mlops.runs.launch import command_run
+    from tasks.services import connect
 
     view = command_run(
         connect(), strategy, Kind.CHECK, StageDisplay(quiet=True), as_of=as_of, drift_threshold=alert_threshold
@@ -82,10 +82,10 @@ def load_data_for_drift_detection(
     >>> reference["date"].max() < current["date"].min()
     True
     """
-    from mlops.bootstrap import connect
     from mlops.features.source import open_source
     from mlops.stages.as_of import resolve_as_of
     from mlops.stages.drift_windows import read_windows, with_enough_rows
+    from tasks.services import connect
 
     services = connect()
     settings = services.settings
@@ -112,12 +112,12 @@ def check(
     json: AsJson = False,
 ) -> int:
     """Check a strategy's features for drift. Exit code 1 where retraining is needed."""
-    from mlops.bootstrap import connect
     from mlops.domain.records import Kind, Stage
     from mlops.reporting.narrative import is_error, result_of
     from mlops.reporting.report_files import page_place, save_page
     from mlops.reporting.terminal import ERROR, FINDING, OK, err, out
     from mlops.runs.launch import command_run, shown
+    from tasks.services import connect
 
     if html is not None:
         page_place(html)

@@ -294,8 +294,8 @@ class ACISMLflowClient:
         return found.version
 
     def _through_ledger(self, *, model_name: str, version: str, stage: str, reason: str) -> None:
-        from mlops.bootstrap import connect  # noqa: PLC0415 -- opened on first use
         from mlops.registry.projection import record_and_show  # noqa: PLC0415
+        from tasks.services import connect  # noqa: PLC0415 -- opened on first use
 
         record_and_show(
             connect().ledger, self._registry, model_name=model_name, version=version, stage=stage, reason=reason
@@ -318,7 +318,7 @@ def _configured_uri() -> str:
 def _configured_owner() -> Callable[[], LedgerIdentity] | None:
     """Check that the configured MLflow is the configured ledger's, where there is one."""
     from config.settings import load_settings  # noqa: PLC0415 -- as above
-    from mlops.bootstrap import connect  # noqa: PLC0415 -- opened on first use
+    from tasks.services import connect  # noqa: PLC0415 -- opened on first use
 
     settings = load_settings()
     return connect(settings).ledger.identity if settings.database_url is not None else None

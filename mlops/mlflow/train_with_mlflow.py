@@ -15,7 +15,7 @@ import typer
 
 from mlops.domain.errors import AcisError
 from mlops.domain.policies import strategy_of_model
-from mlops.stages.command_line import (
+from mlops.runs.command_line import (
     AsJson,
     AsOf,
     MinAccuracy,
@@ -59,11 +59,11 @@ def train_model_with_mlflow(
     >>> promote_model_to_production("acis_value_classifier", min_accuracy=0.99)
     False
     """
-    from mlops.bootstrap import connect
     from mlops.domain.records import Kind, Stage
     from mlops.reporting.narrative import error_of, is_error, result_of
     from mlops.reporting.terminal import StageDisplay
     from mlops.runs.launch import command_run
+    from tasks.services import connect
 
     view = command_run(
         connect(),
@@ -88,11 +88,11 @@ def promote_model_to_production(model_name: str, min_accuracy: float | None = No
 
     `min_accuracy` None: the policy's (0.70). Raises PromotionFailed, UnknownStrategy, LedgerUnavailable.
     """
-    from mlops.bootstrap import connect
     from mlops.domain.records import Kind, Stage
     from mlops.reporting.narrative import error_of, is_error, result_of
     from mlops.reporting.terminal import StageDisplay
     from mlops.runs.launch import command_run
+    from tasks.services import connect
 
     view = command_run(
         connect(),
@@ -121,11 +121,11 @@ def train(
     json: AsJson = False,
 ) -> int:
     """Train, evaluate and register a strategy's model in MLflow."""
-    from mlops.bootstrap import connect
     from mlops.domain.records import Kind
     from mlops.reporting.narrative import is_error
     from mlops.reporting.terminal import ERROR, OK, out
     from mlops.runs.launch import command_run, shown
+    from tasks.services import connect
 
     if not json:
         out.print(f"Training XGBoost model for {strategy}...")

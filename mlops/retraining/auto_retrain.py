@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.stages.command_line import (
+from mlops.runs.command_line import (
     AsJson,
     AsOf,
     DriftThreshold,
@@ -64,8 +64,8 @@ class AutoRetrainingPipeline:
         services: Services | None = None,
         display: StageDisplay | None = None,
     ) -> None:
-        from mlops.bootstrap import connect
         from mlops.reporting.terminal import StageDisplay
+        from tasks.services import connect
 
         self.services = services or connect()
         self.strategies = tuple(strategies or self.services.strategies)
@@ -128,9 +128,9 @@ def retrain(
     json: AsJson = False,
 ) -> int:
     """The whole loop: drift check, retraining where needed, promotion. Exit code 1 where any had an error."""
-    from mlops.bootstrap import connect
     from mlops.reporting.narrative import summary_lines
     from mlops.reporting.terminal import FINDING, OK, StageDisplay, err, out, print_json
+    from tasks.services import connect
 
     quiet = json or summary
     display = StageDisplay(quiet=quiet)

@@ -146,7 +146,9 @@ def answer_waiting(
             digest=seen[one.run_id],
         )
         accepted = submit(
-            services, replace(request, batch_id=by.batch_id), on_accept=lambda accepted: refuse_joined(accepted, request)
+            services,
+            replace(request, batch_id=by.batch_id),
+            on_accept=lambda accepted: refuse_joined(accepted, request),
         )
         word = "approved" if answer == "approve" else "rejected"
         return Outcome(strategy=name, words=f"version {one.version} {word}", is_changed=True, accepted=accepted)

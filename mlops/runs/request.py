@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlops.domain.errors import ConfigurationError, InvalidTransition
 from mlops.domain.ports import UNKNOWN
 from mlops.domain.records import Kind, RunRequest
-from mlops.stages.run_options import RunOptions
+from mlops.runs.options import RunOptions
 from mlops.strategies.file import Settled, run_policy
 
 if TYPE_CHECKING:

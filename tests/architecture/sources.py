@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("config", "worker", "tasks", "mlops", "admin")
+PACKAGES = ("config", "worker", "tasks", "mlops", "admin", "cli", "lab", "devstack")
 #: Made by tools, ignored by git; `var` belongs to a running stack.
 _NOT_OURS = {".git", "var", "build", "__pycache__"}
 

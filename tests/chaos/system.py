@@ -18,9 +18,10 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from config.settings import Settings
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
 from mlops.ledger.schema import migrate
+from tasks.services import connect
 from tests.chaos.servers import Servers, run_servers, through
 from tests.support.features import postgres_table
 from tests.support.processes import Roles, environment_of

@@ -16,13 +16,13 @@ from scipy.stats import spearmanr
 from config.settings import Settings
 from examples.metric import information_coefficient
 from examples.trainer import RecencyTrainer, recency_weights
-from mlops.bootstrap import connect
 from mlops.domain.errors import ConfigurationError, MissingColumn, SourceUnavailable, StageCancelled
 from mlops.domain.ports import Progress, TrainingControl, TrainingData, Validation, Window
 from mlops.domain.records import Kind, Stage, StageOutcome
 from mlops.stages.champion_model import ChampionModels
 from mlops.stages.train import train
 from mlops.strategies.file import load_strategies
+from tasks.services import connect
 from tests.architecture.sources import ROOT
 from tests.support.services import FEATURES, FIRST, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
 

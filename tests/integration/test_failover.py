@@ -15,9 +15,10 @@ from pydantic import SecretStr
 from config.settings import Settings
 from devstack import account, postgres
 from devstack.ports import choose_port
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.domain.errors import LeaseLost
 from mlops.ledger.schema import migrate
+from tasks.services import connect
 from tests.chaos.proxy import FaultyProxy
 from tests.chaos.servers import Postgres, standby_of, through
 from tests.support.ledgers import accepted_and_sent, granted, request_for

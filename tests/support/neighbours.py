@@ -25,7 +25,7 @@ from devstack.process import die_with_parent, tail
 from tests.architecture.sources import ROOT
 from tests.support.servers import origin
 
-CODE = ("config", "worker", "tasks", "mlops", "admin")
+CODE = ("config", "worker", "tasks", "mlops", "admin", "cli", "lab", "devstack")
 WITHIN_S = 1800
 
 

@@ -26,7 +26,8 @@ from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout
 from devstack.leftovers import leftovers
 from devstack.process import VAR_VARIABLE, die_with_parent, tail
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
+from tasks.services import connect
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
 

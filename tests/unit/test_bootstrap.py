@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import ROOT, Settings
-from mlops.bootstrap import connect, process_services
 from mlops.domain.errors import ConfigurationError, InvalidStrategyFile, NothingConfigured
+from tasks.services import connect, process_services
 
 
 @pytest.mark.parametrize(

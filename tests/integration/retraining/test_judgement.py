@@ -304,7 +304,7 @@ def test_a_decision_of_an_earlier_version_is_explained_as_far_as_it_goes(
 def test_the_command_explains_replays_and_fails_on_changed_evidence(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlops.bootstrap.connect", lambda: services)
+    monkeypatch.setattr("tasks.services.connect", lambda: services)
     with_champion(services)
     registered(services)
     services.with_policy(promotion=LOOSE)
@@ -330,7 +330,7 @@ def test_the_command_explains_replays_and_fails_on_changed_evidence(
 def test_a_run_without_a_decision_has_nothing_to_explain(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlops.bootstrap.connect", lambda: services)
+    monkeypatch.setattr("tasks.services.connect", lambda: services)
     accepted = services.ledger.accept(promoting_request(services))
     found = CliRunner().invoke(app, ["explain", accepted.run_id])
     assert found.exit_code == 2
@@ -344,7 +344,7 @@ def promoting_request(services: FakeServices) -> Any:
 
 
 def test_approve_and_reject_are_commands(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlops.bootstrap.connect", lambda: services)
+    monkeypatch.setattr("tasks.services.connect", lambda: services)
     services.with_policy(promotion=PromotionPolicy(min_accuracy=0.0, approval="manual"))
     run = CliRunner().invoke
     registered(services)

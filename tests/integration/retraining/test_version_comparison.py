@@ -41,7 +41,7 @@ def test_a_version_that_is_not_there_is_said(services: FakeServices) -> None:
 
 
 def test_the_command_shows_both_and_the_test(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlops.bootstrap.connect", lambda: services)
+    monkeypatch.setattr("tasks.services.connect", lambda: services)
     registered(services, skill=False, as_of=LAST - timedelta(days=1))
     registered(services)
     run = CliRunner().invoke
@@ -56,6 +56,6 @@ def test_the_command_shows_both_and_the_test(services: FakeServices, monkeypatch
 def test_anything_but_two_versions_of_one_strategy_is_refused(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch, asked: list[str]
 ) -> None:
-    monkeypatch.setattr("mlops.bootstrap.connect", lambda: services)
+    monkeypatch.setattr("tasks.services.connect", lambda: services)
     ended = CliRunner().invoke(app, ["compare", *asked])
     assert (ended.exit_code, "two versions of one strategy" in ended.output) == (2, True)

@@ -23,10 +23,11 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from config.settings import ROOT, Settings
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.domain.records import RunView
 from mlops.ledger.engine import Database
 from tasks.broker import lists_of
+from tasks.services import connect
 from tests.support.features import postgres_table
 from tests.support.ledgers import with_movable_clock
 from tests.support.processes import environment_of

@@ -13,11 +13,12 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from config.settings import Settings
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.domain.records import RunState, StageOutcome
 from mlops.ledger.schema import migrate
 from mlops.ledger.set_back import Position
 from tasks.outcomes import RunFailed, deliver_outcomes
+from tasks.services import connect
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from worker.celery_config import celery_config
 from worker.set_back import COPY, correct_outcomes, notice_set_back

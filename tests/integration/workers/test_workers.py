@@ -15,13 +15,14 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from devstack.ports import choose_port
-from mlops.bootstrap import Services, connect
+from mlops.bootstrap import Services
 from mlops.domain.errors import RunNotFound
 from mlops.domain.records import Executor, Kind, Publication, RunRequest, RunState, Sent, Stage, StageState
 from mlops.runs.request import run_request
 from tasks import dispatch
 from tasks.outcomes import RunFailed
 from tasks.publish import task_id_of
+from tasks.services import connect
 from tests.integration.workers.conftest import DEADLINE_S, Workers, app_of, eventually
 from worker.reconciler import reconcile
 

@@ -12,8 +12,8 @@ from cli import champions
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.policies import Strategy
 from mlops.mlflow.train_with_mlflow import train
-from mlops.stages.command_line import run_script
-from mlops.stages.run_options import RunOptions, option_help
+from mlops.runs.command_line import run_script
+from mlops.runs.options import RunOptions, option_help
 from tasks.payloads import StartCheck, StartPromotion, StartTraining
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from mlops.invocation import command_log
-from mlops.stages.run_options import option_help
+from mlops.runs.options import option_help
 
 if TYPE_CHECKING:
     from mlops.strategies.file import Strategies
