@@ -129,7 +129,9 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
     from mlops.reporting.terminal import out, print_json
     from mlops.stages.version_comparison import compare_versions
 
-    found = compare_versions(services, services.policies[strategy], first, second)
+    found = compare_versions(
+        services.registry, services.source, services.policies[strategy], first, second, today=services.feature_day()
+    )
     if json:
         print_json(found)
         return 0

@@ -6,7 +6,7 @@ Everything is opened on first use, so a drift check never imports mlflow and a s
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,13 +17,16 @@ from pydantic import SecretStr
 from config.log_setup import leave_logging_to_the_caller
 from config.settings import Settings, load_settings
 from mlops.domain.errors import NothingConfigured
+from mlops.stages.table import stages
 from mlops.strategies.file import Strategies, load_strategies
 
 if TYPE_CHECKING:
     from mlops.domain.ports import Dispatcher, FeatureSource, ModelRegistry
+    from mlops.domain.records import Stage
     from mlops.ledger.ledger import SqlLedger
     from mlops.ledger.studies import Studies
     from mlops.registry.checkpoint_store import CheckpointStore
+    from mlops.runs.executor import Work
     from mlops.stages.champion_model import ChampionModels
     from mlops.stages.profile_store import ProfileStore
     from mlops.strategies.book import PolicyBook
@@ -73,6 +76,11 @@ class Services:
         uri = _needed(self.settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI")
         owner = self.ledger.identity if self.settings.database_url else None
         return MlflowRegistry(uri, owner=owner, admin_url=self.settings.admin_url)
+
+    @property
+    def stages(self) -> Mapping[Stage, Work]:
+        """What each stage does."""
+        return stages(self)
 
     @cached_property
     def champions(self) -> ChampionModels:

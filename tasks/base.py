@@ -24,7 +24,6 @@ from mlops.runs.checkpoints import StageCheckpoints
 from mlops.runs.executor import ended_badly, execute
 from mlops.runs.launch import submit
 from mlops.runs.lease import Holder, suspended_too
-from mlops.stages.table import stages
 from tasks.broker import COMES_BACK
 from tasks.drain import is_draining
 from tasks.outcomes import note_delivered, store_outcomes
@@ -124,7 +123,7 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
     with ProgressTeller(task_self.app, grant.run_id, stage) as teller:
         finished = execute(
             grant,
-            stages(services),
+            services.stages,
             services.ledger,
             holder,
             asked_at=asked_at,

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.records import Champion
+    from mlops.registry.services import Services
 
 log = structlog.get_logger(__name__)
 

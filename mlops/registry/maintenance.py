@@ -27,7 +27,7 @@ from mlops.domain.errors import RunNotFound
 from mlops.domain.run_states import TERMINAL
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
+    from mlops.registry.services import Services
     from mlops.domain.ports import LoggedByRun
     from mlops.domain.records import RunState
 

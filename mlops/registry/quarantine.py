@@ -18,8 +18,8 @@ from mlops.domain.records import Forgotten
 from mlops.ledger.set_back import KEPT, NotQuarantined, Quarantined
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
     from mlops.domain.ports import ModelRegistry, ModelVersion
+    from mlops.registry.services import Services
 
 log = structlog.get_logger(__name__)
 

@@ -23,10 +23,10 @@ from mlops.registry.projection import project
 from mlops.registry.registry_check import champion_in, is_identified, note_missing
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.records import Champion, Promotion
+    from mlops.registry.services import Services
 
 log = structlog.get_logger(__name__)
 

@@ -28,9 +28,9 @@ from mlops.registry.notes import table
 from mlops.reporting.report_files import page_of
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
     from mlops.domain.ports import Ledger, ModelRegistry
     from mlops.domain.records import StoredReport
+    from mlops.registry.services import Services
 
 log = structlog.get_logger(__name__)
 

@@ -20,9 +20,9 @@ from mlops.strategies.book import SettledBook
 from mlops.strategies.overlay import was_and_is
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
     from mlops.domain.policies import ScheduledJob
     from mlops.ledger.strategy_status import Awaiting
+    from mlops.runs.services import Services
 
 _PAUSED = "schedule.paused"
 

@@ -15,14 +15,13 @@ from functools import partial
 
 import structlog
 
-from mlops.bootstrap import Services
 from mlops.domain.errors import LeaseLost
 from mlops.domain.ports import Progress
 from mlops.domain.records import Accepted, Executor, RunRequest, RunView, Stage, StageState, StageView
 from mlops.domain.run_states import TERMINAL
 from mlops.runs.executor import execute
 from mlops.runs.lease import Holder, suspended_too
-from mlops.stages.table import stages
+from mlops.runs.services import Services
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +75,6 @@ def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float 
 
 def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
     worker = f"inline@{socket.gethostname()}:{os.getpid()}"
-    table = stages(services)
     # Pauses alone are counted: a training that worked for an hour has not waited for anybody.
     waited_s = 0.0
     while True:
@@ -90,7 +88,7 @@ def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
         if grant is not None:
             execute(
                 grant,
-                table,
+                services.stages,
                 services.ledger,
                 Holder(worker=worker, lease_s=services.settings.lease_s, renew_s=services.settings.renew_s),
                 asked_at=asked_at,

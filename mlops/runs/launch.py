@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mlops.bootstrap import Services
+from mlops.runs.services import Services
 from mlops.domain.records import Accepted, Executor, Kind, RunRequest, RunView
 from mlops.invocation import command_line_actor
 from mlops.reporting.narrative import error_of, is_error

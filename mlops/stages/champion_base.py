@@ -16,14 +16,13 @@ import xgboost as xgb
 
 from mlops.domain.errors import ConfigurationError, InsufficientData, UnusableModelFile
 from mlops.domain.frame import select_features
-from mlops.domain.ports import XGBOOST_TAG, expect
+from mlops.domain.ports import XGBOOST_TAG, FeatureSource, Ledger, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.trainer import load_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy, TrainingPolicy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.training.splits import Split
@@ -97,16 +96,18 @@ class Beginning:
     """Why a full one although an incremental one was asked for, or what is not known of the base."""
 
 
-def beginning(services: Services, strategy: Strategy, *, namespace: str) -> Beginning:
+def beginning(
+    ledger: Ledger, registry: ModelRegistry, source: FeatureSource, strategy: Strategy, *, namespace: str
+) -> Beginning:
     """The champion, or that there is none to continue. Raises ConfigurationError, UnusableModelFile, RegistryError."""
     policy = strategy.training
-    champion = services.ledger.champion(strategy.name, namespace=namespace)
+    champion = ledger.champion(strategy.name, namespace=namespace)
     version = champion.version
     if version is None:
         words = f"strategy {strategy.name!r} has no champion to continue, so it was trained in full"
         return Beginning(warnings=(words,))
     _refuse_trainer(policy)
-    found = expect(services.registry.version(strategy.model_name, version), champion.identity)
+    found = expect(registry.version(strategy.model_name, version), champion.identity)
     updates = _updates(found.tags)
     if updates >= policy.max_incremental_updates:
         words = (
@@ -115,8 +116,8 @@ def beginning(services: Services, strategy: Strategy, *, namespace: str) -> Begi
         )
         return Beginning(warnings=(words,))
     _refuse_other_question(policy, found)
-    base = _base(services, found, updates)
-    _refuse_left_out(services, strategy, base)
+    base = _base(registry, found, updates)
+    _refuse_left_out(source, strategy, base)
     unsaid = () if HORIZON_TAG in found.tags else (f"champion {version} does not say how far its label looked ahead",)
     trees = found.tags.get(XGBOOST_TAG)
     mixed = (
@@ -127,8 +128,8 @@ def beginning(services: Services, strategy: Strategy, *, namespace: str) -> Begi
     return Beginning(base=base, warnings=(*unsaid, *mixed))
 
 
-def _base(services: Services, found: ModelVersion, updates: int) -> ChampionBase:
-    booster = services.registry.load_classifier(found.name, found.version).get_booster()
+def _base(registry: ModelRegistry, found: ModelVersion, updates: int) -> ChampionBase:
+    booster = registry.load_classifier(found.name, found.version).get_booster()
     features = feature_names(booster)
     if not features:
         message = f"champion {found.version} does not say the names of its features and cannot be continued"
@@ -183,9 +184,9 @@ def _refuse_other_question(policy: TrainingPolicy, found: ModelVersion) -> None:
         raise ConfigurationError(message)
 
 
-def _refuse_left_out(services: Services, strategy: Strategy, base: ChampionBase) -> None:
+def _refuse_left_out(source: FeatureSource, strategy: Strategy, base: ChampionBase) -> None:
     """A column that is not in the view any more is named where the rows are read."""
-    view = services.source.columns()
+    view = source.columns()
     wanted = select_features(view, strategy.data)
     left_out = sorted({column.name for column in view} & set(base.features) - set(wanted))
     if left_out:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     import xgboost as xgb
 
-    from mlops.bootstrap import Services
     from mlops.domain.frame import FeatureFrame, Floats
     from mlops.domain.policies import DriftPolicy, Strategy
     from mlops.domain.ports import ModelRegistry
@@ -104,12 +103,12 @@ class AskedChampion:
     """In words, where it should have been asked and could not be"""
 
 
-def ask_champion(services: Services, strategy: Strategy, champion: Champion) -> AskedChampion:
+def ask_champion(champions: ChampionModels, strategy: Strategy, champion: Champion) -> AskedChampion:
     """Load the champion where the policy has a question for it; a strategy without one loads nothing."""
     version = champion.version
     if version is None or not (strategy.drift.predictions or strategy.drift.weights == "importance"):
         return AskedChampion()
     try:
-        return AskedChampion(model=services.champions.load(strategy.model_name, version, champion.identity))
+        return AskedChampion(model=champions.load(strategy.model_name, version, champion.identity))
     except NOT_ASKED as exc:
         return AskedChampion(why_not=f"champion {version} cannot be asked: {exc}")

@@ -20,7 +20,7 @@ from mlops.domain.errors import (
     UnusableModelFile,
     VersionNotFound,
 )
-from mlops.domain.ports import UNKNOWN, XGBOOST_TAG, expect
+from mlops.domain.ports import UNKNOWN, XGBOOST_TAG, ModelRegistry, expect
 from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
 from mlops.domain.promotion.evidence import CommonDates
 from mlops.domain.promotion.gates import apply_gates
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xgboost as xgb
 
-    from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, ModelVersion
     from mlops.domain.records import ModelIdentity
@@ -60,7 +59,8 @@ class PairedEvaluation:
 
 
 def evaluate_pair(
-    services: Services,
+    registry: ModelRegistry,
+    features: FeatureSource,
     strategy: Strategy,
     challenger: ModelVersion,
     champion_version: str,
@@ -73,12 +73,12 @@ def evaluate_pair(
     identity : what the champion is known by, where it is the ledger's
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
-    with services.source.snapshot() as source:
-        return _evaluated(services, strategy, challenger, champion_version, source, as_of=as_of, identity=identity)
+    with features.snapshot() as source:
+        return _evaluated(registry, strategy, challenger, champion_version, source, as_of=as_of, identity=identity)
 
 
 def _evaluated(
-    services: Services,
+    registry: ModelRegistry,
     strategy: Strategy,
     challenger: ModelVersion,
     champion_version: str,
@@ -87,11 +87,11 @@ def _evaluated(
     as_of: date,
     identity: ModelIdentity,
 ) -> PairedEvaluation:
-    ours = _scorable(services, strategy, source, challenger.name, challenger.version, as_of=as_of)
+    ours = _scorable(registry, strategy, source, challenger.name, challenger.version, as_of=as_of)
     held = _held_out(ours.rows, challenger)
     try:
-        champion = expect(services.registry.version(challenger.name, champion_version), identity)
-        theirs = _scorable(services, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
+        champion = expect(registry.version(challenger.name, champion_version), identity)
+        theirs = _scorable(registry, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return PairedEvaluation(common=None, unusable=str(exc))
     mixed = mixed_versions(challenger, champion)
@@ -182,7 +182,7 @@ def _why_no_parts(metric: str, strategy: Strategy, rows: ScoredRows) -> str | No
 
 
 def _scorable(
-    services: Services,
+    registry: ModelRegistry,
     strategy: Strategy,
     source: FeatureSource,
     model_name: str,
@@ -192,7 +192,7 @@ def _scorable(
     read: LabelledRows | None = None,
 ) -> _Scorable:
     """`read`: rows that were read already, which serve where the features are the same."""
-    model = services.registry.load_classifier(model_name, version)
+    model = registry.load_classifier(model_name, version)
     features = feature_names(model.get_booster())
     if features is None:
         message = f"version {version} does not say the names of its features; train it again here"

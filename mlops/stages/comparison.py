@@ -13,19 +13,22 @@ from mlops.domain.records import RunState, StageOutcome
 from mlops.stages.version_comparison import compare_versions
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
+    from datetime import date
+
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import ModelRegistry, ModelVersion
+    from mlops.domain.ports import FeatureSource, ModelRegistry, ModelVersion
     from mlops.domain.records import Grant
 
 
-def compare(grant: Grant, services: Services, strategy: Strategy) -> StageOutcome:
+def compare(
+    grant: Grant, registry: ModelRegistry, source: FeatureSource, strategy: Strategy, *, today: date
+) -> StageOutcome:
     """Version `second` of the parameters beside `first`. Raises what the registry and the features raise."""
     first, second = str(grant.params["first"]), str(grant.params["second"])
-    found = compare_versions(services, strategy, first, second)
+    found = compare_versions(registry, source, strategy, first, second, today=today)
     result = {
-        "first": _side(services.registry, found.champion),
-        "second": _side(services.registry, found.challenger),
+        "first": _side(registry, found.champion),
+        "second": _side(registry, found.challenger),
         "test": asdict(found.test) if found.test else None,
         "words": found.words,
         "findings": list(found.findings),

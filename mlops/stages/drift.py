@@ -36,20 +36,20 @@ from mlops.stages.reference_choice import choose_reference, compare, not_compare
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
     from mlops.domain.drift.verdict import Verdict
     from mlops.domain.policies import Strategy
     from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.services import DriftServices
 
 log = structlog.get_logger(__name__)
 
 
-def _report_file(document: dict[str, Any], strategy: Strategy, as_of: date, services: Services) -> Path | None:
+def _report_file(document: dict[str, Any], strategy: Strategy, as_of: date, services: DriftServices) -> Path | None:
     owner = services.ledger.identity().ledger_id
     return write_report(document, strategy.name, as_of, services.settings.report_dir, owner=owner)
 
 
-def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
+def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> StageOutcome:
     """The verdict with its report, and what follows from it."""
     strategy = restore(grant.policy)
     keeper.report(Progress(done=0, total=3, unit="steps"))
@@ -57,7 +57,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     with services.source.snapshot() as source:
         as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
         asked_days, strategy = strategy.data.current_days, with_enough_rows(source, strategy, as_of=as_of)
-        choice = choose_reference(services, strategy, champion, source, as_of=as_of)
+        choice = choose_reference(services.profiles, strategy, champion, source, as_of=as_of)
         read = read_windows(
             source,
             strategy,
@@ -70,7 +70,7 @@ def check_drift(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageO
     keeper.check()
     # A profile holds no rows that the model could be asked about.
     asking = replace(strategy, drift=replace(strategy.drift, predictions=False)) if choice.profile else strategy
-    asked = ask_champion(services, asking, champion)
+    asked = ask_champion(services.champions, asking, champion)
     weights, unweighted = settled_weights(asked, asking, read.features)
     reference, current = feature_frame(read.reference, read.features), feature_frame(read.current, read.features)
     history = feature_frame(read.history, read.features)
@@ -193,7 +193,7 @@ def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRepo
     return target_drift(values, dates, horizon_dates=horizon, data=strategy.data, drift=strategy.drift)
 
 
-def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
+def _champion(grant: Grant, services: DriftServices, strategy: Strategy) -> Champion:
     """The ledger's; only where it never had one is the registry asked, since that loads its library."""
     champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
     if champion.seq > 0 or grant.namespace != LIVE or services.settings.mlflow_tracking_uri is None:

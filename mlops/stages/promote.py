@@ -40,10 +40,10 @@ from mlops.stages.promotion_inputs import promotion_decision
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.services import PromotionServices
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +60,11 @@ _ENDS = {
 }
 
 
-def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
+def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> StageOutcome:
     """Decide about a version and make the registry show the decision; or only compare two."""
     strategy = restore(grant.policy)
     if grant.kind is Kind.COMPARE:
-        return compare(grant, services, strategy)
+        return compare(grant, services.registry, services.source, strategy, today=services.feature_day())
     if grant.namespace == LIVE and services.ledger.forgotten().registry_since is not None:
         raise RegistryUnavailable(
             "the ledger was set back in time, and the registry was not looked through yet; the decision waits for that",
@@ -93,7 +93,7 @@ def promote(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutco
     )
 
 
-def _decide(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy) -> Promotion:
+def _decide(grant: Grant, services: PromotionServices, keeper: LeaseKeeper, strategy: Strategy) -> Promotion:
     for _ in range(COMPARISONS):
         champion = _champion(grant, services, strategy)
         decided = _decision(grant, services, strategy, champion)
@@ -105,7 +105,7 @@ def _decide(grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Str
     raise ChampionMoved(f"the champion of {strategy.name!r} changed {COMPARISONS} times during the comparison")
 
 
-def _decision(grant: Grant, services: Services, strategy: Strategy, champion: Champion) -> PromotionDecision:
+def _decision(grant: Grant, services: PromotionServices, strategy: Strategy, champion: Champion) -> PromotionDecision:
     if "answers" in grant.params:
         return approved(grant, services.ledger, services.registry, champion)
     version = _challenger(grant, services, strategy)
@@ -114,13 +114,13 @@ def _decision(grant: Grant, services: Services, strategy: Strategy, champion: Ch
     return promotion_decision(grant, services, strategy, version, champion)
 
 
-def _champion(grant: Grant, services: Services, strategy: Strategy) -> Champion:
+def _champion(grant: Grant, services: PromotionServices, strategy: Strategy) -> Champion:
     if grant.namespace == LIVE:
         return adopt_first(services.ledger, services.registry, strategy)
     return services.ledger.champion(strategy.name, namespace=grant.namespace)
 
 
-def _challenger(grant: Grant, services: Services, strategy: Strategy) -> ModelVersion:
+def _challenger(grant: Grant, services: PromotionServices, strategy: Strategy) -> ModelVersion:
     """The version to decide about. Raises VersionNotFound: there is none, or the number is another model's by now."""
     trained = grant.inputs.get("train", {})
     named = grant.params.get("version") or trained.get("version")
@@ -143,7 +143,7 @@ def _challenger(grant: Grant, services: Services, strategy: Strategy) -> ModelVe
     return staging[0]
 
 
-def _is_quarantined(services: Services, strategy: Strategy, version: str) -> bool:
+def _is_quarantined(services: PromotionServices, strategy: Strategy, version: str) -> bool:
     """The run that made it may have come again under its id: then the ledger knows it."""
     if not services.ledger.is_quarantined("version", f"{strategy.model_name}/{version}"):
         return False
@@ -152,7 +152,7 @@ def _is_quarantined(services: Services, strategy: Strategy, version: str) -> boo
 
 
 def _rollback(
-    grant: Grant, services: Services, strategy: Strategy, version: ModelVersion, champion: Champion
+    grant: Grant, services: PromotionServices, strategy: Strategy, version: ModelVersion, champion: Champion
 ) -> PromotionDecision:
     """The former champion in Production again. Raises NoRollback."""
     try:
@@ -185,7 +185,7 @@ def _rollback(
     )
 
 
-def _keep(promotion: Promotion, services: Services) -> None:
+def _keep(promotion: Promotion, services: PromotionServices) -> None:
     """The champion's model, so that a registry that is lost can be given it again; the reconciler tries again."""
     try:
         version = services.registry.version(promotion.model_name, promotion.version)

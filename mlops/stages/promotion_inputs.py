@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.code_version import code_version
 from mlops.domain.errors import ModelNotFound, UnusableModelFile, VersionNotFound
-from mlops.domain.ports import expect
+from mlops.domain.ports import ModelRegistry, expect
 from mlops.domain.promotion.error_budget import LOOKBACK_DAYS, YEAR_DAYS
 from mlops.domain.promotion.evidence import Facts, evidence_of
 from mlops.domain.promotion.findings import read as read_findings
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.records import Champion, EarlierDecision, Grant, ModelIdentity
+    from mlops.stages.services import PromotionServices
 
 TRIALS_TAG = "tuning_trials"
 """Tag of a version: how many parameter sets its training tried."""
@@ -37,12 +37,12 @@ _STAGES = {"promote": "Production", "override": "Production", "await_approval": 
 
 
 def promotion_decision(
-    grant: Grant, services: Services, strategy: Strategy, version: ModelVersion, champion: Champion
+    grant: Grant, services: PromotionServices, strategy: Strategy, version: ModelVersion, champion: Champion
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
     dated = trained_as_of(version) or grant.as_of
-    identity, fault = _identity(services, version)
-    missing = _missing(services, strategy, champion)
+    identity, fault = _identity(services.registry, version)
+    missing = _missing(services.registry, strategy, champion)
     if grant.namespace == LIVE:
         if missing is not None:
             note_missing(services.ledger, strategy, champion)
@@ -51,7 +51,7 @@ def promotion_decision(
     earlier = services.ledger.decisions_since(
         champion.strategy, since=today - timedelta(days=YEAR_DAYS), namespace=champion.namespace
     )
-    facts_of_champion = _champion_facts(services, version, champion, dated)
+    facts_of_champion = _champion_facts(services.registry, version, champion, dated)
     trained_now = identity.made_by == grant.run_id
     verdict = fault or _without_a_test(version, identity, champion, dated, facts_of_champion, trained_now=trained_now)
     paired: PairedEvaluation | None = None
@@ -60,7 +60,13 @@ def promotion_decision(
     elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
             paired = evaluate_pair(
-                services, strategy, version, champion.version, as_of=today, identity=champion.identity
+                services.registry,
+                services.source,
+                strategy,
+                version,
+                champion.version,
+                as_of=today,
+                identity=champion.identity,
             )
         except UNSCORED as exc:
             verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
@@ -107,10 +113,10 @@ def promotion_decision(
     )
 
 
-def _identity(services: Services, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
+def _identity(registry: ModelRegistry, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
     """Identity of the version by its model file, and the refusal where that cannot be what was logged."""
     try:
-        return identity_by_bytes(services.registry, version), None
+        return identity_by_bytes(registry, version), None
     except UnusableModelFile as exc:
         return version.identity, ("refuse", str(exc))
 
@@ -121,9 +127,9 @@ def _override(grant: Grant) -> dict[str, str] | None:
     return {"actor": grant.requested_by, "reason": str(reason)} if reason else None
 
 
-def _missing(services: Services, strategy: Strategy, champion: Champion) -> str | None:
+def _missing(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> str | None:
     """Why the champion cannot be met: the registry does not have it."""
-    if champion.version is None or is_there(services.registry, strategy, champion):
+    if champion.version is None or is_there(registry, strategy, champion):
         return None
     return f"champion {champion.version} ({champion.identity}) is not in the registry"
 
@@ -158,14 +164,14 @@ def _without_a_difference(champion: Champion, paired: PairedEvaluation) -> tuple
 
 
 def _champion_facts(
-    services: Services, version: ModelVersion, champion: Champion, dated: date | None
+    registry: ModelRegistry, version: ModelVersion, champion: Champion, dated: date | None
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {"version": champion.version, "seq": champion.seq}
     if champion.version is None:
         return facts
     trained: date | None = champion.as_of
     try:
-        found = expect(services.registry.version(version.name, champion.version), champion.identity)
+        found = expect(registry.version(version.name, champion.version), champion.identity)
     except (ModelNotFound, VersionNotFound):
         trained = champion.trained_as_of or trained  # `unusable` says that it is gone
     else:

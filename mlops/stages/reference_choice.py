@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
 
-    from mlops.bootstrap import Services
     from mlops.domain.drift.training_profile import DriftProfile
     from mlops.domain.drift.weights import Weights
     from mlops.domain.frame import FeatureFrame
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from mlops.domain.ports import FeatureSource
     from mlops.domain.records import Champion
     from mlops.stages.drift_windows import WindowsRead
+    from mlops.stages.profile_store import ProfileStore
 
 log = structlog.get_logger(__name__)
 
@@ -46,24 +46,22 @@ class ReferenceChoice:
 
 
 def choose_reference(
-    services: Services, strategy: Strategy, champion: Champion, source: FeatureSource, *, as_of: date
+    profiles: ProfileStore, strategy: Strategy, champion: Champion, source: FeatureSource, *, as_of: date
 ) -> ReferenceChoice:
     """The policy's reference, or the trailing window with the reason why not."""
     if strategy.data.reference == "trailing":
         return ReferenceChoice(used=TRAILING)
     if strategy.data.reference == "season":
         return _seasonal(source, strategy, as_of=as_of)
-    return _of_champion(services, strategy, champion, as_of=as_of)
+    return _of_champion(profiles, strategy, champion, as_of=as_of)
 
 
-def _of_champion(services: Services, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
+def _of_champion(profiles: ProfileStore, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
     if champion.version is None:
         return _trailing("there is no champion")
     version = f"version {champion.version} of {strategy.model_name}"
     try:
-        stored = services.profiles.get(
-            strategy.model_name, champion.version, seq=champion.seq, identity=champion.identity
-        )
+        stored = profiles.get(strategy.model_name, champion.version, seq=champion.seq, identity=champion.identity)
     except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
         log.warning("drift.profile_not_had", version=champion.version, error=str(exc), next="the trailing window")
         return _trailing(f"the profile of {version} cannot be had: {exc}")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mlops.domain.records import Grant, Stage, StageOutcome
+from mlops.stages.services import DriftServices, PromotionServices, TrainServices
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
     from mlops.runs.executor import Work
     from mlops.runs.lease import LeaseKeeper
 
 
-def stages(services: Services) -> Mapping[Stage, Work]:
+class AllServices(DriftServices, TrainServices, PromotionServices, Protocol):
+    """What all stages together work with."""
+
+
+def stages(services: AllServices) -> Mapping[Stage, Work]:
     """Work of each stage. A stage's libraries are imported when it first runs: the worker's main process,
     which forks, must not touch OpenMP, and a control worker needs neither pandas nor mlflow.
     """

@@ -41,7 +41,6 @@ from mlops.strategies.file import restore
 if TYPE_CHECKING:
     from datetime import date
 
-    from mlops.bootstrap import Services
     from mlops.domain.panel import DateFact
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
@@ -49,12 +48,13 @@ if TYPE_CHECKING:
     from mlops.domain.training.splits import Split
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.labelled_rows import LabelledRows
+    from mlops.stages.services import TrainServices
     from mlops.stages.tuning import Tuned
 
 log = structlog.get_logger(__name__)
 
 
-def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome:
+def train(grant: Grant, services: TrainServices, keeper: LeaseKeeper) -> StageOutcome:
     """Register one version, scored on held-out dates, and hand it to promotion where the run's kind says so."""
     strategy = restore(grant.policy)
     as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
@@ -79,7 +79,7 @@ def train(grant: Grant, services: Services, keeper: LeaseKeeper) -> StageOutcome
 
 
 def _fit_and_register(
-    grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
+    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
@@ -94,13 +94,13 @@ def _fit_and_register(
 
 
 def _scored(
-    grant: Grant, services: Services, keeper: LeaseKeeper, strategy: Strategy, as_of: date
+    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date
 ) -> tuple[ScoredModel, bytes]:
     """The version, and the drift profile of what it was trained on; both of one state of the features."""
     keeper.report(Progress(done=0, total=4, unit="steps"))
     begins = Beginning()
     if grant.params.get("incremental"):
-        begins = beginning(services, strategy, namespace=grant.namespace)
+        begins = beginning(services.ledger, services.registry, services.source, strategy, namespace=grant.namespace)
     base = begins.base
     with services.source.snapshot() as source:
         if base is None:
@@ -153,7 +153,7 @@ def _scored(
 
 def _tuned(
     grant: Grant,
-    services: Services,
+    services: TrainServices,
     keeper: LeaseKeeper,
     strategy: Strategy,
     rows: LabelledRows,
@@ -175,7 +175,7 @@ def _tuned(
     return tune(strategy, rows, split, study, n_trials=n_trials, settings=services.settings, control=keeper)
 
 
-def _forget_trials(grant: Grant, services: Services) -> None:
+def _forget_trials(grant: Grant, services: TrainServices) -> None:
     """The version says what came of them. Not worth failing a run for that has its version."""
     if not grant.params.get("tune"):
         return
@@ -233,7 +233,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
 
 
 def _to_staging(
-    services: Services, keeper: LeaseKeeper, strategy: Strategy, grant: Grant, result: Mapping[str, Any]
+    services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, grant: Grant, result: Mapping[str, Any]
 ) -> None:
     """Only a version that nobody has placed or decided about goes to Staging; every other one stays where it is."""
     found = services.registry.version(strategy.model_name, result["version"])
@@ -248,6 +248,6 @@ def _to_staging(
         project(meanwhile, services.registry, services.ledger)
 
 
-def _decision_about(services: Services, strategy: Strategy, version: ModelVersion) -> Promotion | None:
+def _decision_about(services: TrainServices, strategy: Strategy, version: ModelVersion) -> Promotion | None:
     """The newest decision about a version, whoever made it."""
     return services.ledger.newest_decision(strategy.name, version.version, version.identity)

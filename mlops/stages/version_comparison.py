@@ -13,9 +13,10 @@ from mlops.registry.adoption import trained_as_of
 from mlops.stages.common_dates import UNSCORED, evaluate_pair
 
 if TYPE_CHECKING:
-    from mlops.bootstrap import Services
+    from datetime import date
+
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import ModelVersion
+    from mlops.domain.ports import FeatureSource, ModelRegistry, ModelVersion
     from mlops.domain.promotion.evidence import CommonDates
 
 
@@ -31,18 +32,20 @@ class VersionComparison:
     findings: tuple[str, ...]
 
 
-def compare_versions(services: Services, strategy: Strategy, champion: str, challenger: str) -> VersionComparison:
+def compare_versions(
+    registry: ModelRegistry, source: FeatureSource, strategy: Strategy, champion: str, challenger: str, *, today: date
+) -> VersionComparison:
     """Test `challenger` on the dates that it held out and `champion` was not trained on either.
 
     Not deflated: it is a look, not a decision. Raises ModelNotFound, VersionNotFound, and what the registry and the
     features raise.
     """
-    old = services.registry.version(strategy.model_name, champion)
-    new = services.registry.version(strategy.model_name, challenger)
+    old = registry.version(strategy.model_name, champion)
+    new = registry.version(strategy.model_name, challenger)
     test: PairedTest | Untestable
     findings: tuple[str, ...] = ()
     try:
-        paired = evaluate_pair(services, strategy, new, champion, as_of=trained_as_of(new) or services.feature_day())
+        paired = evaluate_pair(registry, source, strategy, new, champion, as_of=trained_as_of(new) or today)
     except UNSCORED as exc:
         test = Untestable(words=str(exc))
     else:

@@ -10,15 +10,20 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from mlops.domain.errors import VersionNotFound
-from mlops.stages.version_comparison import compare_versions
+from mlops.stages.version_comparison import VersionComparison, compare_versions
 from tests.integration.retraining.test_promote_stage import HOLDOUT, registered
 from tests.support.services import LAST, FakeServices
+
+
+def compare(services: FakeServices, first: str, second: str) -> VersionComparison:
+    strategy = services.strategies["growth"]
+    return compare_versions(services.registry, services.source, strategy, first, second, today=services.feature_day())
 
 
 def test_the_second_version_is_tested_against_the_first(services: FakeServices) -> None:
     registered(services, skill=False)
     registered(services)
-    found = compare_versions(services, services.strategies["growth"], "1", "2")
+    found = compare(services, "1", "2")
     assert found.test is not None
     assert (found.test.verdict, found.test.n_dates) == ("promote", 20)
     assert "champion 1 on 20 common dates" in found.words
@@ -29,7 +34,7 @@ def test_versions_that_share_no_unseen_date_are_not_tested_and_the_reason_is_sai
     train_end = HOLDOUT[1].isoformat()
     registered(services, tags={"training_date": LAST.isoformat(), "train_end": train_end})
     registered(services)
-    found = compare_versions(services, services.strategies["growth"], "1", "2")
+    found = compare(services, "1", "2")
     assert found.test is None
     assert f"version 1 was trained up to {train_end}" in found.words.replace("champion 1", "version 1")
 
@@ -37,7 +42,7 @@ def test_versions_that_share_no_unseen_date_are_not_tested_and_the_reason_is_sai
 def test_a_version_that_is_not_there_is_said(services: FakeServices) -> None:
     registered(services)
     with pytest.raises(VersionNotFound):
-        compare_versions(services, services.strategies["growth"], "1", "9")
+        compare(services, "1", "9")
 
 
 def test_the_command_shows_both_and_the_test(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
