@@ -27,9 +27,9 @@ from mlops.domain.errors import RunNotFound
 from mlops.domain.run_states import TERMINAL
 
 if TYPE_CHECKING:
-    from mlops.registry.services import Services
     from mlops.domain.ports import LoggedByRun
     from mlops.domain.records import RunState
+    from mlops.registry.services import Services
 
 log = structlog.get_logger(__name__)
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mlops.runs.services import Services
 from mlops.domain.records import Accepted, Executor, Kind, RunRequest, RunView
 from mlops.invocation import command_line_actor
 from mlops.reporting.narrative import error_of, is_error
 from mlops.reporting.terminal import StageDisplay, err, print_json
 from mlops.runs.inline import OnStage, follow, run_inline
 from mlops.runs.request import run_request
+from mlops.runs.services import Services
 
 
 def submit(
