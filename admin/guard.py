@@ -11,7 +11,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from admin.principal import Person, who_asks
-from admin.refusals import Forbidden
+from admin.responses import Forbidden
 from mlops.ledger.users import Role
 
 CSRF_FIELD = "csrf"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from admin.refusals import NotValid
+from admin.responses import NotValid
 
 if TYPE_CHECKING:
     from admin.request_context import Visit

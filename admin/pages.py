@@ -25,8 +25,8 @@ from starlette.routing import BaseRoute, Mount
 
 from admin.guard import Guard, Open
 from admin.navigation import PREFIX
-from admin.refusals import Refusal
 from admin.request_context import Visit
+from admin.responses import Refusal
 from mlops.domain.errors import AcisError
 from mlops.ledger.users import Role
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from admin.refusals import NotValid
+from admin.responses import NotValid
 from mlops.domain.errors import InvalidPolicyEdit, InvalidStrategyFile
 from mlops.strategies.file import POLICIES, Settled, checked, snapshot, value_schema
 from mlops.strategies.overlay import in_force, was_and_is

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from admin.refusals import NotSignedIn
+from admin.responses import NotSignedIn
 from mlops.ledger.access import Session, Token
 from mlops.ledger.users import Role
 

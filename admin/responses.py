@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,11 +19,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from admin import wording
 from admin.navigation import ACCOUNT, ENTRIES, PREFIX, is_current
-from admin.refusals import NothingChosen, NotSignedIn, Refusal, TooOften
-from admin.static_files import static_url
 from mlops.domain.errors import (
     AcisError,
     InvalidTransition,
@@ -33,6 +34,83 @@ from mlops.domain.errors import (
     UnknownStrategy,
     VersionNotFound,
 )
+
+# ---- Why the page does not do what it is asked for; each becomes an answer in `admin.responses`
+
+
+class Refusal(Exception):
+    """A request that is not carried out; the message is shown."""
+
+    status = 400
+
+
+class NotSignedIn(Refusal):
+    """Nobody that the page knows."""
+
+    status = 401
+
+    def __init__(self, words: str, *, is_program: bool = False) -> None:
+        super().__init__(words)
+        self.is_program = is_program
+
+
+class Forbidden(Refusal):
+    """Known, but may not."""
+
+    status = 403
+
+
+class TooOften(Refusal):
+    """Try later."""
+
+    status = 429
+
+    def __init__(self, words: str, *, again_after_s: float) -> None:
+        super().__init__(words)
+        self.again_after_s = again_after_s
+
+
+class NotValid(Refusal):
+    """A value of a form or an address that cannot be."""
+
+    status = 422
+
+
+class NothingChosen(NotValid):
+    """Nothing is ticked that something could be done with; a browser is told on the page where it ticks."""
+
+
+class NotThere(Refusal):
+    """There is no such page or thing."""
+
+    status = 404
+
+
+# ---- Style, scripts and the vendored libraries: served with their digest in the address, so they are kept for ever
+
+FOLDER = Path(__file__).parent / "static"
+
+
+@cache
+def static_url(name: str) -> str:
+    """The address of a file below `admin/static`."""
+    digest = hashlib.sha256((FOLDER / name).read_bytes()).hexdigest()[:12]
+    return f"{PREFIX}/static/{name}?v={digest}"
+
+
+class KeptFiles(StaticFiles):
+    """Files whose address changes with what is in them."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=FOLDER)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file; for ever only where the address has a digest."""
+        response = await super().get_response(path, scope)
+        is_digested = scope["query_string"].startswith(b"v=")
+        response.headers["cache-control"] = "public, max-age=31536000, immutable" if is_digested else "no-cache"
+        return response
+
 
 SIGN_IN = f"{PREFIX}/sign-in"
 SAID_COOKIE = "acis_said"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
-from admin.refusals import NothingChosen, NotValid
+from admin.responses import NothingChosen, NotValid
 from admin.trainable import Show, open_trainings, trainable
 from admin.training_estimates import OFFERS, Offer
 from mlops.domain.errors import ConfigurationError

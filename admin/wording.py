@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from admin.spark import spark
+from admin.heat import spark
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
 from mlops.volumes import size as in_bytes
 

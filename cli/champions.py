@@ -127,7 +127,7 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
 
     from mlops.domain.training.metric_names import COUNTS
     from mlops.reporting.terminal import out, print_json
-    from mlops.stages.version_comparison import compare_versions
+    from mlops.stages.paired_evaluation import compare_versions
 
     found = compare_versions(
         services.registry, services.source, services.policies[strategy], first, second, today=services.feature_day()

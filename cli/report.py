@@ -40,10 +40,9 @@ def report(
 
 
 def _lines(stored: StoredReport) -> list[str]:
-    from mlops.reporting.page.completion import completed
-    from mlops.reporting.page.decision import sentence
     from mlops.reporting.page.features import feature_views
-    from mlops.reporting.page.words import figure, percent
+    from mlops.reporting.page.render import completed, sentence
+    from mlops.reporting.page.shapes import figure, percent
 
     features = feature_views(stored.document)
     lines = [sentence(completed(stored.document), stored.strategy), ""]

@@ -106,8 +106,8 @@ def _measurable(strategy: Strategy) -> Strategy:
 
 def _weights(services: Services, strategy: Strategy, features: Sequence[str]) -> dict[str, float] | None:
     """By the champion's importance where the policy says so; only then are ledger and registry asked."""
-    from mlops.stages.champion_model import ask_champion
-    from mlops.stages.champion_part import settled_weights
+    from mlops.stages.champion import ask_champion
+    from mlops.stages.drift import settled_weights
 
     if strategy.drift.weights == "equal":
         return None

@@ -17,12 +17,11 @@ from mlops.domain.promotion.policy import Decision, decide
 from mlops.domain.training.leakage import NAIVE_GATE, RandomSplit
 from mlops.domain.training.metrics import majority_class_share
 from mlops.domain.training.splits import split_by_date
-from mlops.stages.as_of import resolve_as_of
-from mlops.stages.fitting import fit
+from mlops.domain.windows import resolve_as_of
+from mlops.stages.fitting import SideControl, fit
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.leakage_checks import check_training
 from mlops.stages.scoring import positive_probability, score_rows
-from mlops.stages.side_control import SideControl
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from mlops.ledger.studies import Studies
     from mlops.registry.checkpoint_store import CheckpointStore
     from mlops.runs.executor import Work
-    from mlops.stages.champion_model import ChampionModels
-    from mlops.stages.profile_store import ProfileStore
+    from mlops.stages.champion import ChampionModels, ProfileStore
     from mlops.strategies.book import PolicyBook
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
@@ -85,14 +84,14 @@ class Services:
     @cached_property
     def champions(self) -> ChampionModels:
         """Champions as models, each loaded once. Raises NothingConfigured."""
-        from mlops.stages.champion_model import ChampionModels  # noqa: PLC0415 -- opened on first use
+        from mlops.stages.champion import ChampionModels  # noqa: PLC0415 -- opened on first use
 
         return ChampionModels(self.registry)
 
     @cached_property
     def profiles(self) -> ProfileStore:
         """Drift profiles of registered versions; the registry is asked for what is not kept here."""
-        from mlops.stages.profile_store import ProfileStore  # noqa: PLC0415 -- loads Arrow
+        from mlops.stages.champion import ProfileStore  # noqa: PLC0415 -- loads Arrow
 
         uri = self.settings.mlflow_tracking_uri
         origin = uri.get_secret_value() if uri else ""

@@ -14,10 +14,13 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
+from celery import bootsteps
 
+from config.settings import load_settings
 from tasks.drain import drain_file
 
 log = structlog.get_logger(__name__)
@@ -69,3 +72,16 @@ def kill_children() -> None:
 def _exit() -> None:
     log.warning("worker.ended_by_force", after_s=EXIT_AFTER_S, next="leases that it held run out")
     os._exit(1)
+
+
+# ---- The part of Celery's worker that begins a drain however the worker is ended: by a signal, or from Flower's page
+#
+# Celery tells nobody of a shutdown that was asked for remotely, but closes every step before it waits for the pool.
+
+
+class DrainStep(bootsteps.StartStopStep):
+    """Of the worker's blueprint."""
+
+    def close(self, parent: Any) -> None:  # noqa: ANN401, ARG002 -- the base class's signature
+        """Before the pool is waited for; a second time does nothing."""
+        begin_drain(load_settings().var_dir)

@@ -16,8 +16,7 @@ from mlops.domain.ports import Dispatcher
 from mlops.ledger.reconciling import PASS_LIMIT
 from tasks.broker import lists_of
 from tasks.broker_epoch import Seen, look, set_mark
-from worker.broker_connection import impatient_connection
-from worker.replies import drop_late_replies
+from worker.replies import drop_late_replies, impatient_connection
 from worker.routing import QUEUES, UNROUTED
 
 log = structlog.get_logger(__name__)

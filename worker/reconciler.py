@@ -7,22 +7,180 @@ be right, and with Redis down it does what needs no Redis.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from mlops.bootstrap import Services
 from mlops.domain.errors import AcisError, LedgerUnavailable
 from mlops.domain.ports import Ledger
+from mlops.domain.records import AHEAD_S, WorkerBeat
+from mlops.housekeeping import tidy
+from mlops.registry.maintenance import ArtifactMeasuring, SecondLogs, StaleRuns
+from mlops.registry.quarantine import ForgottenTime
+from mlops.registry.repair import RegistryRepair
+from mlops.registry.report_projection import UnloggedReports
+from mlops.runs.lease import suspended_too
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
 from worker.health import health_file, own_name, ready_file, touch
-from worker.housekeeper import Housekeeper
 from worker.publications import republish
-from worker.registry_watch import RegistryWatch
-from worker.roll_call import note_workers
+from worker.replies import impatient_connection, let_replies_expire
+from worker.routing import ROLES
 from worker.set_back import correct_outcomes, notice_set_back
 from worker.timetable import open_due_slots
+
+# ---- Asks the workers for a sign of life and notes it in the ledger
+#
+# The workers' main processes fork children and keep away from the database, so the reconciler asks for them.
+
+#: How long to wait for the workers' answers; they answer within milliseconds when they live.
+INSPECT_TIMEOUT_S = 1.0
+
+
+def note_workers(app: Celery, ledger: Ledger) -> int:
+    """Note who answers; how many. With Redis down nobody is asked."""
+    try:
+        with impatient_connection(app) as connection:
+            inspect = app.control.inspect(timeout=INSPECT_TIMEOUT_S, connection=connection)
+            queues = inspect.active_queues() or {}
+            stats = inspect.stats() or {}
+    except (OperationalError, RedisError, OSError):
+        return 0
+    for name, served in queues.items():
+        names = tuple(sorted(queue["name"] for queue in served))
+        about: Any = stats.get(name, {})
+        ledger.worker_seen(
+            WorkerBeat(
+                name=name,
+                role=next((role for role, spec in ROLES.items() if spec.queue in names), "other"),
+                queues=names,
+                device="gpu" if "train.gpu" in names else "cpu",
+                pid=int(about.get("pid", 0)),
+                host=name.partition("@")[2],
+                concurrency=int(about.get("pool", {}).get("max-concurrency", 0)),
+                uptime_s=_uptime(about),
+            )
+        )
+    return len(queues)
+
+
+def _uptime(about: Mapping[str, Any]) -> float | None:
+    """None where it was not told, or the host's clock was set back since its start."""
+    uptime_s = about.get("uptime")
+    return float(uptime_s) if isinstance(uptime_s, int | float) and uptime_s >= 0 else None
+
+
+# ---- Brings ledger and registry together again, in a thread of its own: a slow MLflow delays no bell and no lease
+
+
+class RegistryWatch(threading.Thread):
+    """Works while `leads` is set: this process holds, or held a moment ago, the reconcilers' lock.
+
+    Each step is safe to repeat, and safe beside another's, so a change of leader in the middle does no harm.
+    """
+
+    def __init__(self, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
+        super().__init__(name="registry-watch", daemon=True)
+        self._services = services
+        self._leads = leads
+        self._stop_asked = stop
+        self._forgotten = ForgottenTime()
+        self._repair = RegistryRepair()
+        self._stale = StaleRuns()
+        self._reports = UnloggedReports()
+        self._second = SecondLogs()
+        self._sizes = ArtifactMeasuring()
+
+    def run(self) -> None:
+        """Step after step until `stop` is set."""
+        while not self._stop_asked.wait(self._services.settings.reconcile_s):
+            if self._leads.is_set() and self._services.settings.mlflow_tracking_uri is not None:
+                self.step()
+
+    def step(self) -> None:
+        """One look; what fails is logged and comes again."""
+        try:
+            self._forgotten.step(self._services)
+            self._repair.step(self._services)
+            self._stale.step(self._services)
+            self._reports.step(self._services)
+            self._second.step(self._services)
+            self._sizes.step(self._services)
+        except AcisError as exc:
+            log.warning("registry.not_reconciled", error=str(exc))
+        except Exception:
+            log.exception("registry.watch_crashed")
+
+
+# ---- Takes away what is old, once an hour, in a thread of its own: thousands of rows delay no bell
+
+EVERY_S = 3600.0
+#: A reconciler that has just started has more urgent work.
+FIRST_AFTER_S = 300.0
+#: A clock that was moved says of everything that it is old, and is believed after so long without another move.
+BELIEVED_AFTER_S = 86_400.0
+
+
+class Housekeeper(threading.Thread):
+    """Works while `leads` is set: this process holds, or held a moment ago, the reconcilers' lock."""
+
+    def __init__(
+        self,
+        app: Celery,
+        services: Services,
+        *,
+        leads: threading.Event,
+        stop: threading.Event,
+        monotonic: Callable[[], float] = suspended_too,
+    ) -> None:
+        super().__init__(name="housekeeper", daemon=True)
+        self._app, self._services, self._leads, self._stop_asked = app, services, leads, stop
+        self._monotonic = monotonic
+        self._offset_s: float | None = None
+        self._moved_at: float | None = None
+
+    def run(self) -> None:
+        """Hour after hour until `stop` is set."""
+        wait_s = FIRST_AFTER_S
+        while not self._stop_asked.wait(wait_s):
+            wait_s = EVERY_S
+            if self._leads.is_set():
+                self.step()
+
+    def step(self) -> None:
+        """One look; what fails is logged and comes again."""
+        try:
+            let_replies_expire(self._app)
+            if self._clock_is_believed():
+                tidy(self._services)
+        except AcisError as exc:
+            log.warning("housekeeping.failed", error=str(exc))
+        except Exception:
+            log.exception("housekeeping.crashed")
+
+    def _clock_is_believed(self) -> bool:
+        """Whether the ledger's clock may say what is old: it is this machine's, and has not been moved lately."""
+        now, monotonic = self._services.ledger.now(), self._monotonic()
+        offset_s = now.timestamp() - monotonic
+        if self._offset_s is not None and abs(offset_s - self._offset_s) > AHEAD_S:
+            self._moved_at = monotonic
+        self._offset_s = offset_s
+        apart_s = (self._services.now() - now).total_seconds()
+        was_moved = self._moved_at is not None and monotonic - self._moved_at < BELIEVED_AFTER_S
+        if was_moved or abs(apart_s) > AHEAD_S:
+            log.warning(
+                "housekeeping.waits",
+                clocks_apart_s=round(apart_s),
+                was_moved=was_moved,
+                action="set the clocks right; what was moved is believed after a day",
+            )
+            return False
+        return True
+
 
 log = structlog.get_logger(__name__)
 

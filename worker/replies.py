@@ -9,11 +9,20 @@ import json
 from typing import Any
 
 from celery import Celery
+from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.broker_connection import impatient_connection
 from worker.routing import UNROUTED
+
+# ---- A connection to the broker for whoever has other work too
+
+
+def impatient_connection(app: Celery) -> Connection:
+    """A connection that gives up after a second try: a pass has work that needs no Redis."""
+    options = {"socket_timeout": 5, "socket_connect_timeout": 3, "max_retries": 1}
+    return app.connection_for_write(transport_options=options)
+
 
 REPLIES = "reply.celery.pidbox"
 """Exchange of the answers, and the end of their queues' names."""

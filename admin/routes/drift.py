@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from admin.listing import shown_strategies
 from admin.pages import Pages
-from admin.refusals import NothingChosen, NotValid
 from admin.request_context import Visit, Visiting
+from admin.responses import NothingChosen, NotValid
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.records import Kind, Stage
 from mlops.ledger.check_lines import CheckLine

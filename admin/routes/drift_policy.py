@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from admin import policy_values
 from admin.pages import Pages
-from admin.refusals import NotValid
 from admin.request_context import Visiting
+from admin.responses import NotValid
 from admin.routes.drift import checking_runs
 from mlops.domain.drift.what_if import Decided, PolicyReplay, replay_checks
 from mlops.domain.policies import Rule

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 from admin import external_links as places
 from admin.listing import PAGE_ROWS
 from admin.pages import Pages
-from admin.refusals import NotThere, NotValid
 from admin.request_context import Visit, Visiting
+from admin.responses import NotThere, NotValid
 from mlops.domain.records import RunView, Stage
 from mlops.domain.run_states import ACTIVE
 from mlops.ledger.check_list import CHECK_SORTS, CheckSort

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from admin.pages import Pages
-from admin.refusals import NothingChosen, NotValid
 from admin.request_context import Visit, Visiting
+from admin.responses import NothingChosen, NotValid
 from admin.routes.overview import Show, found_lines
 from mlops.domain.policies import ScheduledJob
 from mlops.domain.records import Kind

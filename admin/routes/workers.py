@@ -6,11 +6,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from admin.alerts import ALIVE_S
+from admin.live import MOST_LISTENERS
 from admin.pages import Pages
 from admin.request_context import Visiting
+from admin.responses import TooOften
 from mlops.domain.records import WorkerBeat
 from mlops.ledger.strategy_status import OpenRun
 from tasks.broker import QUEUES
@@ -91,3 +93,14 @@ def _queues(lines: list[WorkerLine], runs: list[OpenRun], depths: object) -> lis
         )
         for name in QUEUES
     ]
+
+
+# ---- The stream of what happens now; one for each open page that shows it
+
+
+@pages.get("/live", action="live.follow")
+def live(visit: Visiting) -> Response:
+    """`progress` with run, stage, done, total, unit and time left; `changed` with the run."""
+    if visit.live.n_listeners >= MOST_LISTENERS:
+        raise TooOften(f"{MOST_LISTENERS} pages are open already; close some", again_after_s=30)
+    return StreamingResponse(visit.live.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})

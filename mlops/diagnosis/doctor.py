@@ -20,12 +20,11 @@ from mlops.domain.labels import parse_label
 from mlops.domain.panel import counted_dates, date_facts
 from mlops.domain.ports import Window
 from mlops.domain.row_numbers import mark_row_numbers
-from mlops.domain.windows import drift_windows, training_window
+from mlops.domain.windows import drift_windows, resolve_as_of, training_window
 from mlops.ledger.schema import schema_state
 from mlops.ledger.schema_check import schema_differences
 from mlops.redis_address import redis_client
 from mlops.registry.registry_check import champion_in, missing_words
-from mlops.stages.as_of import resolve_as_of
 from mlops.stages.drift_windows import with_enough_rows
 from mlops.volumes import volumes_of
 from tasks.services import connect

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 
-from mlops.domain.policies import DataPolicy, TrainingPolicy
-from mlops.domain.ports import Window
+from mlops.domain.errors import EmptyWindow
+from mlops.domain.panel import newest_counted
+from mlops.domain.policies import DataPolicy, Strategy, TrainingPolicy
+from mlops.domain.ports import FeatureSource, Window
 
 
 def drift_windows(as_of: date, policy: DataPolicy) -> tuple[Window, Window]:
@@ -57,3 +59,25 @@ def calibration_window(reference: Window, days: int) -> Window:
 def training_window(as_of: date, policy: TrainingPolicy) -> Window:
     """The last `training_days` calendar days up to `as_of`, held-out dates included."""
     return Window(start=as_of - timedelta(days=policy.training_days), end=as_of)
+
+
+# ---- The date as of which a run decides
+
+
+def resolve_as_of(asked: date | None, strategy: Strategy, source: FeatureSource, *, today: date) -> date:
+    """The date that was asked for, else what the policy says. Raises EmptyWindow where `latest` has no rows.
+
+    today : of the features' time zone. `latest` is the newest date that counts (`mlops.domain.panel`)
+    """
+    if asked is not None:
+        return asked
+    if strategy.data.as_of == "today":
+        return today
+    newest = newest_counted(source, strategy.name, min_share=strategy.data.min_date_share, today=today)
+    if newest is None:
+        message = (
+            f"strategy {strategy.name!r} has no rows in the feature view; load its features, "
+            f"or check the view's column `strategy`"
+        )
+        raise EmptyWindow(message)
+    return newest

@@ -82,8 +82,8 @@ def load_data_for_drift_detection(
     >>> reference["date"].max() < current["date"].min()
     True
     """
+    from mlops.domain.windows import resolve_as_of
     from mlops.features.source import open_source
-    from mlops.stages.as_of import resolve_as_of
     from mlops.stages.drift_windows import read_windows, with_enough_rows
     from tasks.services import connect
 

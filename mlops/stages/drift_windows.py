@@ -26,8 +26,7 @@ from mlops.domain.policies import TARGET_PREFIX
 from mlops.domain.ports import Column, FeatureSource, Window
 from mlops.domain.row_numbers import mark_row_numbers
 from mlops.domain.sampling_plan import SamplingPlan, plan_sampling
-from mlops.domain.windows import calibration_window, drift_windows, longest_current_days, stretched
-from mlops.stages.as_of import resolve_as_of
+from mlops.domain.windows import calibration_window, drift_windows, longest_current_days, resolve_as_of, stretched
 
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy

@@ -26,9 +26,8 @@ from mlops.domain.training.leakage import (
     suspicious_scores,
 )
 from mlops.domain.training.splits import Fold, walk_forward
-from mlops.stages.fitting import fit
+from mlops.stages.fitting import SideControl, fit
 from mlops.stages.scoring import positive_probability
-from mlops.stages.side_control import SideControl
 
 if TYPE_CHECKING:
     from datetime import date

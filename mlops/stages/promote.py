@@ -35,7 +35,7 @@ from mlops.registry.kept_models import Keeper
 from mlops.registry.projection import project
 from mlops.runs.approval import StaleApproval, approved
 from mlops.runs.request import NoRollback, rollback_target
-from mlops.stages.comparison import compare
+from mlops.stages.paired_evaluation import compare
 from mlops.stages.promotion_inputs import promotion_decision
 from mlops.strategies.file import restore
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.runs.lease import LeaseKeeper
-    from mlops.stages.services import PromotionServices
+    from mlops.stages.table import PromotionServices
 
 log = structlog.get_logger(__name__)
 

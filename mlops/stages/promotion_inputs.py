@@ -19,7 +19,7 @@ from mlops.domain.records import LIVE, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
-from mlops.stages.common_dates import UNSCORED, PairedEvaluation, evaluate_pair
+from mlops.stages.paired_evaluation import UNSCORED, PairedEvaluation, evaluate_pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.records import Champion, EarlierDecision, Grant, ModelIdentity
-    from mlops.stages.services import PromotionServices
+    from mlops.stages.table import PromotionServices
 
 TRIALS_TAG = "tuning_trials"
 """Tag of a version: how many parameter sets its training tried."""

@@ -6,11 +6,79 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from mlops.domain.records import Grant, Stage, StageOutcome
-from mlops.stages.services import DriftServices, PromotionServices, TrainServices
+from mlops.registry.services import Services
 
 if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from config.settings import Settings
+    from mlops.domain.ports import FeatureSource, ModelRegistry
+    from mlops.ledger.ledger import SqlLedger
+    from mlops.ledger.studies import Studies
     from mlops.runs.executor import Work
     from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.champion import ChampionModels, ProfileStore
+
+# ---- What each stage takes of a process's services; `mlops.bootstrap` composes them
+
+
+class StageServices(Protocol):
+    """What every stage works with."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the process."""
+        ...
+
+    @property
+    def ledger(self) -> SqlLedger:
+        """The ledger."""
+        ...
+
+    @property
+    def source(self) -> FeatureSource:
+        """The feature view."""
+        ...
+
+    @property
+    def registry(self) -> ModelRegistry:
+        """The model registry."""
+        ...
+
+    def feature_day(self) -> date:
+        """The day that it is in the features' time zone."""
+        ...
+
+
+class DriftServices(StageServices, Protocol):
+    """What a drift check works with: the champion as a model, and its training's profile."""
+
+    @property
+    def champions(self) -> ChampionModels:
+        """Champions as models, each loaded once."""
+        ...
+
+    @property
+    def profiles(self) -> ProfileStore:
+        """Drift profiles of registered versions."""
+        ...
+
+    def now(self) -> datetime:
+        """Wall clock in UTC, for what is shown."""
+        ...
+
+
+class TrainServices(StageServices, Protocol):
+    """What a training works with: the trials of its search, kept outside of the process."""
+
+    @property
+    def studies(self) -> Studies:
+        """What searches for parameters have tried."""
+        ...
+
+
+class PromotionServices(StageServices, Services, Protocol):
+    """What a promotion works with: all that looks after the registry, and the features to compare on."""
 
 
 class AllServices(DriftServices, TrainServices, PromotionServices, Protocol):

@@ -22,19 +22,15 @@ from mlops.domain.records import Grant, Kind, ModelIdentity, RunState, Stage, St
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
-from mlops.domain.windows import training_window
+from mlops.domain.windows import resolve_as_of, training_window
 from mlops.registry.projection import project
 from mlops.registry.report_projection import report_tags
-from mlops.stages.as_of import resolve_as_of
-from mlops.stages.champion_base import Beginning, beginning, incremental_result
-from mlops.stages.failed_training import failure_logged
+from mlops.stages.champion import Beginning, beginning, incremental_result
 from mlops.stages.fitting import fit
-from mlops.stages.labelled_rows import read_labelled
+from mlops.stages.labelled_rows import read_labelled, read_recent, split_rows
 from mlops.stages.leakage_checks import check_training
-from mlops.stages.recent_rows import read_recent, split_rows
 from mlops.stages.scoring import positive_probability, score_rows
-from mlops.stages.training_profile import read_training_profile
-from mlops.stages.training_record import ScoredModel, record_of, tags_of
+from mlops.stages.training_record import ScoredModel, failure_logged, read_training_profile, record_of, tags_of
 from mlops.stages.tuning import refuse_search, tune, tuning_result
 from mlops.strategies.file import restore
 
@@ -48,7 +44,7 @@ if TYPE_CHECKING:
     from mlops.domain.training.splits import Split
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.labelled_rows import LabelledRows
-    from mlops.stages.services import TrainServices
+    from mlops.stages.table import TrainServices
     from mlops.stages.tuning import Tuned
 
 log = structlog.get_logger(__name__)

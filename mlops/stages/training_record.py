@@ -5,38 +5,208 @@ Called by the train stage when the model is fitted and scored.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import structlog
 import xgboost as xgb
 
-from mlops.domain.frame import left_out
-from mlops.domain.ports import PROFILE_ARTIFACT, XGBOOST_TAG, TrainedModel
+from mlops.domain.drift.training_profile import DriftProfile, make_profile
+from mlops.domain.errors import AcisError, LeaseLost, StageCancelled, TemporaryError
+from mlops.domain.frame import feature_frame, left_out
+from mlops.domain.panel import counted_dates
+from mlops.domain.ports import PROFILE_ARTIFACT, XGBOOST_TAG, FailedTraining, FeatureSource, TrainedModel, Window
 from mlops.domain.promotion.findings import INCOMPLETE, STALE, STALE_LABELS
+from mlops.domain.sampling import smallest_marks_by_date
+from mlops.domain.training.card import model_card
 from mlops.domain.training.feature_names import encoded_names
 from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.domain.training.importance import (
+    IMPORTANCE_ARTIFACT,
+    SAMPLE_ROWS,
+    contributions,
+    contributions_csv,
+    importance_csv,
+)
+from mlops.domain.training.metrics import Evaluation
+from mlops.domain.training.plots import contributions_figure, importance_figure, signal_figure, training_plots
+from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
-from mlops.stages.champion_base import HORIZON_TAG, Beginning
-from mlops.stages.failed_training import run_name
-from mlops.stages.training_files import size_and_counts, training_files
+from mlops.stages.champion import HORIZON_TAG, Beginning
+from mlops.stages.drift_windows import read_rows, read_thinned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
     import numpy.typing as npt
 
     from mlops.domain.policies import Strategy
+    from mlops.domain.ports import ModelRegistry
     from mlops.domain.records import Grant
     from mlops.domain.training.checks import TrainingChecks
-    from mlops.domain.training.metrics import Evaluation
+    from mlops.domain.training.importance import Contributions
     from mlops.domain.training.splits import Split
+    from mlops.runs.lease import LeaseKeeper
     from mlops.stages.fitting import Fitted
     from mlops.stages.labelled_rows import LabelledRows
     from mlops.stages.tuning import Tuned
+
+# ---- The files of a training, as the registry keeps them: pictures, tables, model card. Called by training_record
+
+
+def training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Artifact path → file in `folder`."""
+    rows, split, policy = scored.rows, scored.split, scored.strategy.training
+    held, features = split.holdout, rows.features
+    explained = explained_rows(scored)
+    curve = signal_curve(
+        rows.dates[held],
+        scored.probability,
+        None if rows.target_return is None else rows.target_return[held],
+        label=policy.label,
+        horizon_dates=policy.horizon_dates,
+    )
+    name = scored.strategy.name
+    trained = f"{name}, trained {split.first_train} to {split.last_train}, n = {int(split.train.sum()):,}"
+    held_out = f"{name}, held out {split.first_holdout} to {split.last_holdout}"
+    others = {
+        "importance.png": importance_figure(scored.model, features, about=trained),
+        "shap_summary.png": contributions_figure(explained, about=held_out),
+    }
+    if curve is not None:
+        others["equity_curve.png"] = signal_figure(curve, about=held_out)
+    card = folder / "model_card.md"
+    text = model_card(
+        scored.strategy,
+        split=split,
+        evaluation=scored.evaluation,
+        checks=scored.checks,
+        tags=tags,
+        as_of=scored.as_of,
+        columns=rows.columns,
+    )
+    card.write_text(text, encoding="utf-8")
+    return {
+        **scored.checks.files(folder),
+        **training_plots(rows.y[held], scored.probability, folder, about=held_out, others=others),
+        IMPORTANCE_ARTIFACT: importance_csv(scored.model, features, folder / IMPORTANCE_ARTIFACT),
+        "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),
+        "model_card.md": card,
+    }
+
+
+def explained_rows(scored: ScoredModel) -> Contributions:
+    """SHAP values of some of the held-out rows, evenly over their dates."""
+    rows = scored.rows
+    places = np.flatnonzero(scored.split.holdout)
+    chosen = np.zeros(len(rows.x), dtype=bool)
+    chosen[places[smallest_marks_by_date(rows.marks[places], rows.dates[places], SAMPLE_ROWS)]] = True
+    return contributions(scored.model, scored.rows.x[chosen], scored.rows.features)
+
+
+def size_and_counts(scored: ScoredModel) -> Evaluation:
+    """Metrics on the training rows of each class, and on the model's size in XGBoost's own format."""
+    y = scored.rows.y[scored.split.train]
+    return Evaluation(
+        metrics={
+            "n_train_positive": float(np.count_nonzero(y == 1)),
+            "n_train_negative": float(np.count_nonzero(y == 0)),
+            "model_size_bytes": float(len(scored.model.get_booster().save_raw("ubj"))),
+        }
+    )
+
+
+# ---- A training that fails leaves a run in the registry that says why. Called by the train stage
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def failure_logged(
+    registry: ModelRegistry, keeper: LeaseKeeper, grant: Grant, strategy: Strategy, *, as_of: date
+) -> Iterator[None]:
+    """Log what the block raises, and let it go on. Not what only means that the stage waits, stops or is not ours."""
+    try:
+        yield
+    except (TemporaryError, StageCancelled, LeaseLost):
+        raise
+    except Exception as exc:
+        failed = FailedTraining(
+            ledger_run_id=grant.run_id,
+            run_name=run_name(strategy, grant, as_of=as_of),
+            reason=f"{type(exc).__name__}: {exc}",
+            params={**strategy.training.params, "seed": strategy.training.seed, "label": strategy.training.label},
+            tags={
+                "strategy": strategy.name,
+                "training_date": as_of.isoformat(),
+                "kind": grant.kind.value,
+                "attempt": str(grant.attempt),
+            },
+        )
+        try:
+            keeper.check_before_write()
+            registry.log_failure(failed)
+        except AcisError as unlogged:
+            # The ledger has the reason all the same; the first error is the one to show.
+            log.warning("train.failure_not_logged", error=str(unlogged), action="none: the run's page has the reason")
+        raise
+
+
+def run_name(strategy: Strategy, grant: Grant, *, as_of: date) -> str:
+    """Name of the registry's run: strategy, date and kind."""
+    return f"{strategy.name} {as_of} {grant.kind.value}"
+
+
+# ---- The drift profile of a training: what its rows looked like, read again as drift checks read them
+#
+# The training's own matrix will not do: it has no infinities, half the digits, and no earlier dates. Called by the
+# train stage when the model is fitted; the profile is logged with the version.
+
+#: Of more trained rows a sample is profiled: 45 features of it are 90 MB, and by Dvoretzky, Kiefer and Wolfowitz a
+#: share is off by more than sqrt(ln(2 / .05) / (2 x 250,000)) = .0027 in one sample of twenty.
+PROFILE_ROWS = 250_000
+
+
+def read_training_profile(
+    source: FeatureSource,
+    strategy: Strategy,
+    *,
+    features: Sequence[str],
+    first: date,
+    last: date,
+    as_of: date,
+) -> DriftProfile:
+    """The profile of the dates from `first` to `last`, with the calibration history before and the days up to `as_of`.
+
+    Raises what reading raises.
+    """
+    trained = Window(start=first - timedelta(days=1), end=last)
+    history = Window(start=trained.start - timedelta(days=strategy.drift.calibration_days), end=trained.start)
+    columns = ["ticker", "date", *features]
+    counted = counted_dates(
+        source, strategy.name, Window(start=history.start, end=as_of), min_share=strategy.data.min_date_share
+    )
+    most = min(strategy.data.max_reference_rows or PROFILE_ROWS, PROFILE_ROWS)
+    rows = read_rows(
+        counted, strategy.name, columns, history=history, reference=trained, current=Window(start=last, end=last),
+        limit=most,
+    )  # fmt: skip
+    after = read_thinned(counted, strategy.name, Window(start=last, end=as_of), columns)
+    return make_profile(
+        *(feature_frame(table, features) for table in (rows.history, rows.reference, after)),
+        strategy=strategy.name,
+        as_of=as_of,
+        trained_window=trained,
+        bins=strategy.drift.bins,
+    )
+
 
 #: Rows of the input example in the model's folder; the guide logs `X_train.head(5)`.
 EXAMPLE_ROWS = 5

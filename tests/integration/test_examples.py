@@ -19,7 +19,7 @@ from examples.trainer import RecencyTrainer, recency_weights
 from mlops.domain.errors import ConfigurationError, MissingColumn, SourceUnavailable, StageCancelled
 from mlops.domain.ports import Progress, TrainingControl, TrainingData, Validation, Window
 from mlops.domain.records import Kind, Stage, StageOutcome
-from mlops.stages.champion_model import ChampionModels
+from mlops.stages.champion import ChampionModels
 from mlops.stages.train import train
 from mlops.strategies.file import load_strategies
 from tasks.services import connect

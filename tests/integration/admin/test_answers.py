@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from admin.headers import MOST_BYTES
-from admin.static_files import static_url
+from admin.app import MOST_BYTES
+from admin.responses import static_url
 from mlops.domain.errors import LedgerUnavailable
 from tests.support.admin import HTML, JSON, Browser
 from tests.support.services import FakeServices

@@ -112,6 +112,6 @@ def test_every_stream_ends_with_the_application(services: FakeServices) -> None:
 
 
 def test_too_many_open_pages_are_refused(app: Any, viewer: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admin.routes.live.MOST_LISTENERS", 0)
+    monkeypatch.setattr("admin.routes.workers.MOST_LISTENERS", 0)
     answer = viewer.get("/admin/live")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from admin import registry_view
 from admin.listing import stretch
 from admin.registry_view import RegistryView
-from admin.routes import model_actions
+from admin.routes import model
 from mlops.domain.errors import RegistryUnavailable
 from mlops.domain.records import Kind, ModelIdentity, RunState
 from tests.integration.retraining.test_promote_stage import registered
@@ -274,7 +274,7 @@ def test_an_mlflow_that_hangs_is_not_waited_for_and_nothing_is_opened(
     services: FakeServices, operator: Browser, waiting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on = threading.Event()
-    monkeypatch.setattr(model_actions, "MLFLOW_S", 0.05)
+    monkeypatch.setattr(model, "MLFLOW_S", 0.05)
     monkeypatch.setattr(services.fake_registry, "version", lambda *_: goes_on.wait(10))
     answer = answered(operator, waiting, services)
     goes_on.set()

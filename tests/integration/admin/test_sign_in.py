@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from admin.principal import SESSION_COOKIE
-from admin.routes import sign_in
+from admin.routes import account
 from mlops.ledger.auditing import AuditLine
 from tests.support.admin import HTML, Browser, hidden
 from tests.support.services import FakeServices
@@ -52,18 +52,18 @@ def test_a_form_that_did_not_come_from_here_is_refused(nobody: Browser) -> None:
 
 
 def test_a_name_is_closed_for_a_while_after_ten_wrong_passwords(services: FakeServices, nobody: Browser) -> None:
-    for _ in range(sign_in.MOST_OF_A_NAME):
+    for _ in range(account.MOST_OF_A_NAME):
         assert nobody.sign_in("anna", "wrong").status_code == 401
     answer = nobody.sign_in("anna")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "900")
     assert nobody.sign_in("victor").status_code == 303
     assert "sign_in.limited" in actions(services)
-    services.timed.advance(sign_in.WITHIN_S + 1)
+    services.timed.advance(account.WITHIN_S + 1)
     assert nobody.sign_in("anna").status_code == 303
 
 
 def test_an_address_is_closed_that_tries_many_names(nobody: Browser) -> None:
-    for number in range(sign_in.MOST_OF_AN_ADDRESS):
+    for number in range(account.MOST_OF_AN_ADDRESS):
         assert nobody.sign_in(f"name{number}", "wrong").status_code == 401
     assert nobody.sign_in("victor").status_code == 429
 

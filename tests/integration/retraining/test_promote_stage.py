@@ -23,7 +23,7 @@ from mlops.domain.errors import (
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
-from mlops.stages import common_dates
+from mlops.stages import paired_evaluation
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.promote import COMPARISONS, promote
 from tests.support.ledgers import decision_for
@@ -332,13 +332,13 @@ def test_the_champion_is_not_scored_on_dates_that_it_was_trained_on(
     decided(services)
     registered(services)
     scored: list[int] = []
-    judge = common_dates.score_rows
+    judge = paired_evaluation.score_rows
 
     def watched(strategy: Any, rows: Any, on: Any, *given: Any, **named: Any) -> Any:
         scored.append(int(on.sum()))
         return judge(strategy, rows, on, *given, **named)
 
-    monkeypatch.setattr(common_dates, "score_rows", watched)
+    monkeypatch.setattr(paired_evaluation, "score_rows", watched)
     grant, outcome = decided(services)
     left = 20 - (0 if finding is None else int(finding.split()[0]))
     assert scored == [left * TICKERS] * 2  # both on the same rows

@@ -16,8 +16,8 @@ from mlops.domain.ports import PROFILE_TAG, Window
 from mlops.domain.records import Kind, Stage, StageOutcome
 from mlops.reporting.narrative import drift_lines
 from mlops.stages import drift_windows
+from mlops.stages.champion import ProfileStore
 from mlops.stages.drift import check_drift
-from mlops.stages.profile_store import ProfileStore
 from mlops.stages.train import train
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for, promoting

@@ -16,8 +16,8 @@ from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.trainer import XGBoostTrainer
 from mlops.reporting.narrative import train_lines
 from mlops.runs.request import run_request
+from mlops.stages.fitting import SideControl
 from mlops.stages.promote import promote
-from mlops.stages.side_control import SideControl
 from mlops.stages.train import train
 from tests.support.models import RecordingControl
 from tests.support.services import LAST, MODEL, N_DATES, TICKERS, FakeServices, panel, small_strategy

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from mlops.domain.errors import VersionNotFound
-from mlops.stages.version_comparison import VersionComparison, compare_versions
+from mlops.stages.paired_evaluation import VersionComparison, compare_versions
 from tests.integration.retraining.test_promote_stage import HOLDOUT, registered
 from tests.support.services import LAST, FakeServices
 

@@ -10,14 +10,14 @@ from celery import Celery
 from structlog.testing import capture_logs
 
 from tests.support.services import FakeServices
-from worker import housekeeper
-from worker.housekeeper import Housekeeper
+from worker import reconciler
+from worker.reconciler import Housekeeper
 
 HOUR_S, YEAR_S = 3600.0, 365 * 86_400.0
 
 
 class Hours:
-    """A housekeeper, the time by every clock, and how often it tidied."""
+    """A reconciler, the time by every clock, and how often it tidied."""
 
     def __init__(self, services: FakeServices) -> None:
         self.services, self.monotonic, self.tidied = services, 0.0, 0
@@ -42,8 +42,8 @@ class Hours:
 def hours(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> Hours:
     hours = Hours(services)
     monkeypatch.setattr(services, "now", services.ledger.now)
-    monkeypatch.setattr(housekeeper, "let_replies_expire", lambda _: 0)
-    monkeypatch.setattr(housekeeper, "tidy", hours.tidy)
+    monkeypatch.setattr(reconciler, "let_replies_expire", lambda _: 0)
+    monkeypatch.setattr(reconciler, "tidy", hours.tidy)
     return hours
 
 
@@ -68,7 +68,7 @@ def test_a_database_whose_clock_is_not_this_machines_says_of_nothing_that_it_is_
     hours: Hours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(housekeeper, "let_replies_expire", lambda _: 0)
-    monkeypatch.setattr(housekeeper, "tidy", hours.tidy)
+    monkeypatch.setattr(reconciler, "let_replies_expire", lambda _: 0)
+    monkeypatch.setattr(reconciler, "tidy", hours.tidy)
     hours.services.timed.advance(YEAR_S)  # the services' own clock stands
     assert hours.passes() == 0

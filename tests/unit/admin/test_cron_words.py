@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from admin.cron_words import in_words, next_times
+from admin.jobs import in_words, next_times
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)  # a Friday
 

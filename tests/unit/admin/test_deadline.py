@@ -7,8 +7,8 @@ from typing import Never
 
 import pytest
 
-from admin import deadline
-from admin.deadline import within
+from admin.routes import model
+from admin.routes.model import within
 from mlops.domain.errors import RegistryUnavailable, VersionNotFound
 
 
@@ -41,7 +41,7 @@ def test_what_takes_longer_is_refused_in_words_and_its_thread_ends_when_it_can()
 
 
 def test_questions_that_hang_are_not_added_to_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "_AT_ONCE", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(model, "_AT_ONCE", threading.BoundedSemaphore(1))
     goes_on = threading.Event()
     with pytest.raises(RegistryUnavailable, match="within"):
         within(0.01, lambda: goes_on.wait(10))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from admin.side_by_side import MOST_FEATURES, importance_rows, metric_rows, param_rows
+from admin.routes.comparison import MOST_FEATURES, importance_rows, metric_rows, param_rows
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from admin import wording
 from admin.listing import shown, stretch
 from admin.responses import plain
-from admin.timeline import WIDTH, bars
+from admin.routes.runs import WIDTH, bars
 from mlops.domain.records import Stage
 from mlops.ledger.attempts import Attempt
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from admin.responses import environment
-from admin.static_files import FOLDER
+from admin.responses import FOLDER, environment
 
 VENDOR = FOLDER / "vendor"
 

@@ -12,8 +12,8 @@ import xgboost as xgb
 
 from mlops.domain.errors import ModelNotFound, UnusableModelFile
 from mlops.domain.frame import FeatureFrame
-from mlops.stages import champion_model
-from mlops.stages.champion_model import ChampionModel, ChampionModels
+from mlops.stages import champion as champion_module
+from mlops.stages.champion import ChampionModel, ChampionModels
 from tests.support.models import FEATURES, fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry
 
@@ -74,7 +74,7 @@ def test_a_version_without_a_digest_in_a_registry_made_anew_is_loaded_again() ->
 
 
 def test_the_models_asked_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(champion_model, "_KEPT", 2)
+    monkeypatch.setattr(champion_module, "_KEPT", 2)
     source = registry(*[fitted()] * 3)
     models = ChampionModels(source)
     for version in ("1", "2", "1", "3", "1", "2"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlops.domain.ports import TrainingData, Validation
-from mlops.stages.resumption import BoundControl, training_fingerprint
+from mlops.stages.fitting import BoundControl, training_fingerprint
 from tests.support.models import RecordingControl, training_data
 
 SETTINGS: Mapping[str, Any] = {"trainer": "xgboost", "params": {"max_depth": 3}, "seed": 42, "segment_rounds": 10}

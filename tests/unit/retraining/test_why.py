@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlops.domain.records import Executor, Kind, RunState, RunView, Stage, StageState, StageView
-from mlops.reporting.why import why
+from mlops.reporting.narrative import why
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
 DRIFT = {"verdict": "drifted", "verdict_reason": "95% of the features drifted", "drifted": True, "retrain": True}

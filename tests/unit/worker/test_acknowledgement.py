@@ -11,7 +11,7 @@ import pytest
 from kombu.transport import virtual
 from kombu.transport.redis import QoS
 
-from worker.acknowledgement import Acknowledgements
+from worker.app import Acknowledgements
 
 
 class Pipeline:

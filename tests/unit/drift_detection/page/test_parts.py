@@ -10,13 +10,10 @@ import pytest
 
 from mlops.domain.drift.calibration import Calibration
 from mlops.domain.drift.verdict import FeatureVerdict, calibrated_verdict, raw_verdict
-from mlops.reporting.page import shapes, words
-from mlops.reporting.page.decision import alternatives
+from mlops.reporting.page import shapes
 from mlops.reporting.page.features import feature_views
-from mlops.reporting.page.findings import findings
-from mlops.reporting.page.history import history
-from mlops.reporting.page.shapes import Scale
-from mlops.reporting.page.standing import standing
+from mlops.reporting.page.render import alternatives, findings, standing
+from mlops.reporting.page.shapes import Scale, history
 from tests.unit.drift_detection.checks import N_CURRENT, N_REFERENCE, noise
 from tests.unit.drift_detection.page.documents import calibrated_document, dated, document, of_features
 
@@ -51,18 +48,18 @@ def test_a_scale_without_a_width_has_a_middle(low: float, high: float) -> None:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (words.figure(-0.01234), "−0.0123"),
-        (words.figure(None), "–"),
-        (words.probability(0.0), "< 0.0001"),
-        (words.probability(0.00237), "0.0024"),
-        (words.percent(0.0), "0 %"),
-        (words.percent(0.012), "1.2 %"),
-        (words.percent(0.955), "96 %"),
-        (words.signed(1.234), "+1.23"),
-        (words.signed(-0.5), "−0.5"),
-        (words.count(1234567), "1,234,567"),
-        (words.day("2020-03-16"), "16 March 2020"),
-        (words.window({"after": "2020-03-15", "to": "2020-03-16"}), "16 March 2020 to 16 March 2020 (1 day)"),
+        (shapes.figure(-0.01234), "−0.0123"),
+        (shapes.figure(None), "–"),
+        (shapes.probability(0.0), "< 0.0001"),
+        (shapes.probability(0.00237), "0.0024"),
+        (shapes.percent(0.0), "0 %"),
+        (shapes.percent(0.012), "1.2 %"),
+        (shapes.percent(0.955), "96 %"),
+        (shapes.signed(1.234), "+1.23"),
+        (shapes.signed(-0.5), "−0.5"),
+        (shapes.count(1234567), "1,234,567"),
+        (shapes.day("2020-03-16"), "16 March 2020"),
+        (shapes.window({"after": "2020-03-15", "to": "2020-03-16"}), "16 March 2020 to 16 March 2020 (1 day)"),
     ],
 )
 def test_numbers_are_written_for_readers(said: str, expected: str) -> None:

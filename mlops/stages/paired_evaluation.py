@@ -6,7 +6,7 @@ Called by the promote stage and by `acis compare`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mlops.domain.errors import (
     InsufficientData,
     MissingColumn,
     ModelNotFound,
+    RegistryError,
     UnusableFeatures,
     UnusableModelFile,
     VersionNotFound,
@@ -24,11 +25,13 @@ from mlops.domain.ports import UNKNOWN, XGBOOST_TAG, ModelRegistry, expect
 from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
 from mlops.domain.promotion.evidence import CommonDates
 from mlops.domain.promotion.gates import apply_gates
-from mlops.domain.promotion.paired import MIN_BLOCKS
+from mlops.domain.promotion.paired import MIN_BLOCKS, PairedTest, Untestable, compare_on_dates, paired_test_in_words
+from mlops.domain.records import RunState, StageOutcome
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.metrics import majority_class_share
 from mlops.domain.training.trading import is_long_label
+from mlops.registry.adoption import trained_as_of
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.scoring import positive_probability, score_rows
 
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource, ModelVersion
-    from mlops.domain.records import ModelIdentity
+    from mlops.domain.ports import FeatureSource, ModelRegistry, ModelVersion
+    from mlops.domain.records import Grant, ModelIdentity
     from mlops.stages.labelled_rows import LabelledRows
 
 #: What keeps a model from being scored; anything else (a registry that refuses, say) fails the stage.
@@ -266,3 +269,102 @@ def _holdout(version: ModelVersion) -> tuple[np.datetime64, np.datetime64]:
     except (KeyError, ValueError) as exc:
         message = f"version {version.version} does not say which dates it held out; train it here"
         raise InsufficientData(message) from exc
+
+
+# ---- Two versions of one strategy side by side, with the paired test where both can be scored on common dates
+#
+# Called by `acis compare`; nothing is decided and nothing is written.
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionComparison:
+    """Both versions as they were logged, and what a test says of them."""
+
+    champion: ModelVersion
+    challenger: ModelVersion
+    test: PairedTest | None
+    words: str
+    """The test as a sentence, or why there is none."""
+    findings: tuple[str, ...]
+
+
+def compare_versions(
+    registry: ModelRegistry, source: FeatureSource, strategy: Strategy, champion: str, challenger: str, *, today: date
+) -> VersionComparison:
+    """Test `challenger` on the dates that it held out and `champion` was not trained on either.
+
+    Not deflated: it is a look, not a decision. Raises ModelNotFound, VersionNotFound, and what the registry and the
+    features raise.
+    """
+    old = registry.version(strategy.model_name, champion)
+    new = registry.version(strategy.model_name, challenger)
+    test: PairedTest | Untestable
+    findings: tuple[str, ...] = ()
+    try:
+        paired = evaluate_pair(registry, source, strategy, new, champion, as_of=trained_as_of(new) or today)
+    except UNSCORED as exc:
+        test = Untestable(words=str(exc))
+    else:
+        findings = paired.findings
+        test = Untestable(words=str(paired.unusable)) if paired.common is None else _test(strategy, paired.common)
+    return VersionComparison(
+        champion=old,
+        challenger=new,
+        test=test if isinstance(test, PairedTest) else None,
+        words=paired_test_in_words(test, champion)
+        if isinstance(test, PairedTest)
+        else f"they cannot be tested: {test.words}",
+        findings=findings,
+    )
+
+
+def _test(strategy: Strategy, common: CommonDates) -> PairedTest | Untestable:
+    if common.parts_challenger is None or common.parts_champion is None:
+        return Untestable(words=common.why_no_parts or "nothing is known of these dates")
+    policy = strategy.promotion
+    return compare_on_dates(
+        policy.main_metric,
+        challenger=common.parts_challenger,
+        champion=common.parts_champion,
+        horizon_dates=strategy.training.horizon_dates,
+        margin=policy.margin,
+        confidence=policy.confidence,
+    )
+
+
+# ---- Two versions beside each other, as a run on a worker: metrics, parameters, importance, the paired test
+#
+# Safe to run twice: nothing is decided, and nothing is written but the stage's own result.
+
+
+def compare(
+    grant: Grant, registry: ModelRegistry, source: FeatureSource, strategy: Strategy, *, today: date
+) -> StageOutcome:
+    """Version `second` of the parameters beside `first`. Raises what the registry and the features raise."""
+    first, second = str(grant.params["first"]), str(grant.params["second"])
+    found = compare_versions(registry, source, strategy, first, second, today=today)
+    result = {
+        "first": _side(registry, found.champion),
+        "second": _side(registry, found.challenger),
+        "test": asdict(found.test) if found.test else None,
+        "words": found.words,
+        "findings": list(found.findings),
+    }
+    return StageOutcome(result=result, run_state=RunState.SUCCEEDED, as_of=grant.as_of)
+
+
+def _side(registry: ModelRegistry, version: ModelVersion) -> dict[str, Any]:
+    try:
+        facts = registry.training_facts(version)
+    except RegistryError:
+        params, importance = {}, {}
+    else:
+        params, importance = dict(facts.params), dict(facts.importance)
+    return {
+        "version": version.version,
+        "stage": version.stage,
+        "metrics": dict(version.metrics),
+        "params": params,
+        "importance": importance,
+        "trained_at": version.created_at.isoformat(),
+    }
