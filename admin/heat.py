@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from mlops.ledger.check_lines import CheckPoint
+from mlops.ledger.queries.checks import CheckPoint
 
 if TYPE_CHECKING:
-    from mlops.ledger.check_lines import CheckLine
-    from mlops.ledger.check_list import FailedCheck
+    from mlops.ledger.queries.checks import CheckLine, FailedCheck
 
 USUAL, RATHER_USUAL = 0.5, 0.2
 """p at and above which a shift has the two lightest colours; the next border is the alpha of the check."""

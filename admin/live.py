@@ -1,6 +1,6 @@
 """What happens now, told to every open page the moment it happens: server-sent events.
 
-Progress and ends come from Redis' channels (`tasks.progress_feed`); what changes in the ledger without being told
+Progress and ends come from Redis' channels (`tasks.progress`); what changes in the ledger without being told
 there (a stage begins, is given back, a run is cancelled) is looked up once a second, while somebody looks on.
 """
 
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mlops.domain.errors import AcisError
-from tasks.progress_feed import ProgressFeed, Told
+from tasks.progress import ProgressFeed, Told
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
-    from mlops.ledger.strategy_status import OpenRun
+    from mlops.ledger.queries.strategy_status import OpenRun
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from admin.registry_view import Seen
     from admin.request_context import Visit
     from mlops.domain.ports import ModelVersion
-    from mlops.ledger.model_list import TrainedLine
+    from mlops.ledger.queries.models import TrainedLine
 
 PRODUCTION, ARCHIVED = "Production", "Archived"
 LATELY = timedelta(minutes=2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from admin.principal import Person
+    from admin.auth.principal import Person
 
 PREFIX = "/admin"
 """Everything is below this path."""

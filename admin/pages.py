@@ -23,12 +23,12 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from admin.guard import Guard, Open
+from admin.auth.guard import Guard, Open
 from admin.navigation import PREFIX
 from admin.request_context import Visit
 from admin.responses import Refusal
 from mlops.domain.errors import AcisError
-from mlops.ledger.users import Role
+from mlops.ledger.accounts import Role
 
 Handler = Callable[..., Response]
 

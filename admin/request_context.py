@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from admin import responses as answers
-from admin.principal import Person, who_asks
+from admin.auth.principal import Person, who_asks
 
 if TYPE_CHECKING:
     from admin.live import Live

@@ -12,8 +12,8 @@ from mlops.domain.records import Kind
 
 if TYPE_CHECKING:
     from admin.request_context import Visit
-    from mlops.ledger.model_list import ModelKey, TrainedLine
-    from mlops.ledger.strategy_status import OpenRun
+    from mlops.ledger.queries.models import ModelKey, TrainedLine
+    from mlops.ledger.queries.strategy_status import OpenRun
 
 KINDS = (Kind.TRAIN, Kind.RETRAIN, Kind.PIPELINE)
 """Of the runs that may train."""

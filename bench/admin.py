@@ -45,7 +45,7 @@ from pydantic import SecretStr
 from report_page import document
 
 from admin.app import create_app
-from admin.guard import Guard
+from admin.auth.guard import Guard
 from admin.pages import guarded_routes
 from config.endpoints import Endpoints
 from config.settings import Settings

@@ -39,8 +39,7 @@ from sqlalchemy import Engine, create_engine, exc, text
 
 from mlops.ledger import schema
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
-from mlops.ledger.schema import migrate, schema_state
-from mlops.ledger.schema_check import schema_differences
+from mlops.ledger.schema import migrate, schema_differences, schema_state
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE_UP = ROOT / "tests" / "support" / "revisions"

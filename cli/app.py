@@ -16,11 +16,9 @@ from cli import (
     evaluation,
     fleet,
     history,
-    housekeeping,
     people,
     policy,
     registry,
-    report,
     runs,
     selftest,
     servers,
@@ -85,13 +83,13 @@ app.command(
 app.command("runs")(runs.runs)
 app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
-app.command("report")(report.report)
+app.command("report")(history.report)
 app.command("drift-history")(history.drift_history)
 app.command("policy")(policy.policy)
 app.command("users")(people.users)
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
-app.command("housekeeping")(housekeeping.housekeeping)
+app.command("housekeeping")(doctor.housekeeping)
 app.command("evaluate-drift")(drift.evaluate_drift)
 app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)

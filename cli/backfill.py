@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from mlops.domain.policies import Rule
+from mlops.reporting.terminal import err
 from mlops.runs.command_line import AsJson, command, run_option
 
 if TYPE_CHECKING:
@@ -17,6 +20,35 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lab.backfill import DateChecked
+
+# ---- Ctrl-C that lets a command finish what it is at
+
+
+class Interruption:
+    """Context manager: the first Ctrl-C makes it true, a second one interrupts as ever."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+        self._came = False
+        self._before: Any = None
+
+    def __bool__(self) -> bool:
+        return self._came
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._interrupted)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
+        self._came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        err.print(self._words)
+
 
 _DAY = ["%Y-%m-%d"]
 
@@ -37,7 +69,7 @@ def backfill(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cli.interruption import Interruption
+    from cli.backfill import Interruption
     from lab.backfill import backfill as backfill_of
     from lab.backfill import backfill_dates, checked_namespace
     from mlops.reporting.terminal import FINDING, OK, err, out, print_json

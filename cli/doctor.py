@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -46,3 +47,22 @@ def doctor(
             if answer.mend:
                 out.print(f"    {answer.mend}", markup=False)
     return FINDING if any(answer.level == "error" for answer in answers) else OK
+
+
+# ---- `acis housekeeping`
+
+
+@command
+def housekeeping(json: AsJson = False) -> int:
+    """Take away what is older than the settings ACIS_KEEP_*_DAYS say; the reconciler does it every hour."""
+    from mlops.housekeeping import tidy
+    from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
+
+    tidied = asdict(tidy(connect()))
+    if json:
+        print_json(tidied)
+    else:
+        taken = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in tidied.items() if n)
+        out.print(f"Taken away: {taken}." if taken else "Nothing is old.")
+    return 0

@@ -13,12 +13,36 @@ from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, c
 if TYPE_CHECKING:
     from datetime import date
 
-    from rich.progress import Progress
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
     from config.settings import Settings
     from lab.leak_check import LeakCheck
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource
+    from mlops.domain.ports import FeatureSource, Progress
+
+# ---- Progress of trainings that a command runs by itself, without a run in the ledger
+
+
+class ShownTraining:
+    """The `TrainingControl` of one line of a progress display; Ctrl-C stops by itself, and nothing is kept."""
+
+    def __init__(self, bars: Bars, line: TaskID) -> None:
+        self._bars, self._line = bars, line
+
+    def report(self, progress: Progress) -> None:
+        """Show it."""
+        self._bars.update(self._line, completed=progress.done, total=progress.total)
+
+    def check(self) -> None:
+        """There is no lease to lose."""
+
+    def save_checkpoint(self, name: str, payload: bytes) -> None:
+        """Nothing is kept."""
+
+    def load_checkpoint(self) -> None:
+        """Nothing to resume from."""
+
 
 ALL = "all"
 SKILL = 0.60
@@ -44,9 +68,9 @@ def leak_check(
     from datetime import UTC, datetime
 
     from config.settings import load_settings
-    from lab.leak_summary import summarise_checks
+    from lab.leak_check import summarise_checks
     from mlops.domain.policies import DataPolicy, Strategy
-    from mlops.features.price_source import price_source
+    from mlops.features.price_universes import price_source
     from mlops.reporting.terminal import FINDING, OK, out, print_json
     from mlops.strategies.file import Strategies
     from tasks.services import connect
@@ -100,8 +124,8 @@ def evaluate_training(
     from dataclasses import replace
 
     from config.settings import ROOT, load_settings
-    from lab.leak_summary import summarise_checks
-    from mlops.features.price_source import price_source
+    from lab.leak_check import summarise_checks
+    from mlops.features.price_universes import price_source
     from mlops.reporting.terminal import OK, out, print_json
     from mlops.strategies.file import load_strategies
 
@@ -153,9 +177,9 @@ def _days(source: FeatureSource, strategy: Strategy, n: int) -> list[date]:
 
 
 def _checked(
-    source: FeatureSource, strategy: Strategy, bars: Progress, settings: Settings, *, as_of: date | None, today: date
+    source: FeatureSource, strategy: Strategy, bars: Bars, settings: Settings, *, as_of: date | None, today: date
 ) -> LeakCheck:
-    from cli.training_progress import ShownTraining
+    from cli.evaluation import ShownTraining
     from lab.leak_check import check_leak
 
     line = bars.add_task(f"{strategy.name} {as_of or ''}", total=None)
@@ -168,7 +192,7 @@ def _checked(
 
 
 @contextmanager
-def _bars(quiet: bool) -> Iterator[Progress]:
+def _bars(quiet: bool) -> Iterator[Bars]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from mlops.reporting.terminal import err
@@ -188,7 +212,7 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lab.leak_summary import HEADINGS
+    from lab.leak_check import HEADINGS
     from mlops.reporting.terminal import out
 
     table = Table(box=None, header_style="bold", pad_edge=False)

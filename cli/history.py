@@ -2,17 +2,95 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.runs.command_line import AsJson, StrategyName, command
+from mlops.runs.command_line import AsJson, RunId, StrategyName, command
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mlops.domain.drift.history import CheckRecord, FeaturePoint
+    from mlops.domain.records import StoredReport
+
+# ---- A series as one line of a terminal
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+#: Where there is no value.
+GAP = "·"
+
+
+def spark_line(values: Sequence[float | None]) -> str:
+    """A character per value, from the lowest to the highest of the series; a gap where there is none.
+
+    >>> spark_line([0.0, 0.5, None, 1.0])
+    '▁▅·█'
+    >>> spark_line([2.0, 2.0])
+    '▁▁'
+    """
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return GAP * len(values)
+    low, high = min(known), max(known)
+    # Halves: the range of two floats can be beyond the largest one.
+    span = high / 2 - low / 2
+    return "".join(
+        GAP
+        if value is None or not math.isfinite(value)
+        else _LEVELS[0 if span == 0 else round((value / 2 - low / 2) / span * (len(_LEVELS) - 1))]
+        for value in values
+    )
+
+
+# ---- `acis report`: a stored drift report again, as a page, as JSON, or in a few lines
+
+#: Features that are named in the short form.
+_SHOWN = 10
+
+
+@command
+def report(
+    run_id: RunId,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report's page to this file.")] = None,
+    json: AsJson = False,
+) -> int:
+    """Show the drift report of a run as the ledger has it; --html renders its page again."""
+    from mlops.reporting.report_files import page_place, save_page
+    from mlops.reporting.terminal import err, out, print_json
+    from tasks.services import connect
+
+    ledger = connect().ledger
+    whole_id = ledger.full_run_id(run_id)
+    if html is not None:
+        save_page(ledger, whole_id, page_place(html))
+        err.print(f"Page written to: {html}", markup=False)
+    if json:
+        print_json(ledger.stored_report(whole_id).document)
+    elif html is None:
+        out.print("\n".join(_report_lines(ledger.stored_report(whole_id))), markup=False)
+    return 0
+
+
+def _report_lines(stored: StoredReport) -> list[str]:
+    from mlops.reporting.page.features import feature_views
+    from mlops.reporting.page.render import completed, sentence
+    from mlops.reporting.page.shapes import figure, percent
+
+    features = feature_views(stored.document)
+    lines = [sentence(completed(stored.document), stored.strategy), ""]
+    lines += [
+        f"  {view.name}: PSI {figure(view.psi)}, {view.in_words}, missing {percent(view.missing_reference)} before, "
+        f"{percent(view.missing_current)} now"
+        for view in features[:_SHOWN]
+    ]
+    if len(features) > _SHOWN:
+        lines.append(f"  and {len(features) - _SHOWN} that moved less")
+    return [*lines, "", f"To look at it: acis report {stored.run_id} --html FILE"]
+
 
 #: Statistics of a trend: heading, field of `FeaturePoint`, format.
 _STATISTICS = (
@@ -105,7 +183,7 @@ def _points(trend: Sequence[FeaturePoint]) -> Table:
 
 def _lines(trend: Sequence[FeaturePoint]) -> Table:
     """Each statistic as a line, oldest check on the left."""
-    from cli.sparkline import spark_line
+    from cli.history import spark_line
     from mlops.domain.drift.history import series
 
     table = _table("statistic", "least", "most", "line")

@@ -73,8 +73,7 @@ def stop(json: AsJson = False) -> int:
     """Stop the servers and roles that `make run` or `acis up` started in another terminal; nothing of them is left."""
     from config.settings import load_settings
     from devstack.cleaning import stop_running
-    from devstack.layout import Layout
-    from devstack.lock import holder
+    from devstack.layout import Layout, holder
     from mlops.reporting.terminal import err, out, print_json
 
     layout = Layout(var_dir=load_settings().var_dir)

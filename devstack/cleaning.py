@@ -9,9 +9,8 @@ import psutil
 
 from config.endpoints import read_endpoints, remove_endpoints
 from devstack.account import remove_home
-from devstack.layout import Layout
-from devstack.leftovers import end_leftovers, leftovers
-from devstack.lock import StackLock, holder
+from devstack.layout import Layout, StackLock, holder
+from devstack.process import end_leftovers, leftovers
 from devstack.stack import refuse_second
 from mlops.domain.errors import ServerFailed
 

@@ -14,9 +14,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from config.role_files import forget
+from devstack.plan import role_of
 from devstack.process import VAR_VARIABLE, Program, die_with_parent
-from devstack.role_files import forget
-from devstack.roles import role_of
 
 
 def write_programs(path: Path, programs: list[Program]) -> None:
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     program = read_program(path, name)
     if program.serves_by_child:
         # Killed alone, the last one left children that hold its port.
-        from devstack.leftovers import end_leftovers  # noqa: PLC0415 -- 50 ms, for few programs
+        from devstack.process import end_leftovers  # noqa: PLC0415 -- 50 ms, for few programs
 
         end_leftovers(Path(os.environ[VAR_VARIABLE]), program=name, grace_s=1)
     forget(Path(os.environ[VAR_VARIABLE]), role_of(name))

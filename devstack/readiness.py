@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import psutil
 
+from config.role_files import health_file, ready_file, silent_for
 from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_answers, page_answers
-from devstack.plan import Urls
+from devstack.plan import Urls, role_of
 from devstack.ports import listens
 from devstack.postgres import postgres_answers
 from devstack.redis import redis_answers
-from devstack.role_files import health_file, ready_file, silent_for
-from devstack.roles import role_of
 from devstack.supervise import ProgramState
 
 STALL_S = 120.0

@@ -18,13 +18,11 @@ from datetime import UTC, datetime
 
 from config.endpoints import Endpoints, process_birth, read_endpoints, remove_endpoints, write_endpoints
 from devstack.launch import write_programs
-from devstack.layout import Layout, Ports, choose_ports
-from devstack.leftovers import end_leftovers
-from devstack.lock import StackLock
+from devstack.layout import Layout, Ports, StackLock, choose_ports
 from devstack.plan import DATABASE, MLFLOW_DATABASE, ROOT, Plan, StackOptions, make_plan
 from devstack.ports import HeldPorts, listens, somebody_listens
 from devstack.postgres import create_database, postgres_answers
-from devstack.process import NO_WORDS, log_size, tail
+from devstack.process import NO_WORDS, end_leftovers, log_size, tail
 from devstack.readiness import STALL_S, Progress, is_ready, port_of, work_of
 from devstack.redis import redis_answers
 from devstack.secrets import FILE as SECRETS_FILE

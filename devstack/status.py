@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from config.endpoints import Endpoints, read_endpoints
-from devstack.layout import Layout, Ports, last_ports
-from devstack.lock import holder
+from devstack.layout import Layout, Ports, holder, last_ports
 from devstack.plan import Urls
 from devstack.ports import LOOPBACK
 from devstack.readiness import is_ready, port_of, server_answers

@@ -4,7 +4,8 @@
     trainer = "examples.trainer:RecencyTrainer"
     params = { max_depth = 3, learning_rate = 0.05, n_estimators = 60, half_life_dates = 120 }
 
-A trainer is a class without arguments whose `fit` returns an `XGBClassifier`; `mlops.domain.ports.Trainer` is the contract.
+A trainer is a class without arguments whose `fit` returns an `XGBClassifier`; `mlops.domain.ports.Trainer` is the
+contract.
 It takes whatever parameters it knows, and is searched over them by `--tune` like any other.
 """
 

@@ -17,8 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lab.past_champions import PastChampions
-from lab.placebos import Rate, rate_of
-from lab.planting import coupled, spreads_of
+from lab.placebos import Rate, coupled, rate_of, spreads_of
 from mlops.domain.drift.alarms import WEEK
 from mlops.domain.drift.calibration import Calibration, calibrate
 from mlops.domain.drift.detect import detect_drift

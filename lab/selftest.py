@@ -21,8 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from lab.placebos import Fired, PlaceboCheck, Rate, disjoint_checks, rate_of
-from lab.planting import moved, spreads_of, widened
+from lab.placebos import Fired, PlaceboCheck, Rate, disjoint_checks, moved, rate_of, spreads_of, widened
 from mlops.domain.drift.weights import Weights
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import Strategy

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from mlops.domain.errors import TemporaryError
 from mlops.failpoints import external_write
-from tasks.broker_epoch import look, set_mark
+from tasks.broker import look, set_mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

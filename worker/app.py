@@ -16,8 +16,8 @@ from worker.routing import Role
 # ---- Acknowledgements to Redis of which the answer may be lost
 #
 # kombu counts a message as unacknowledged until Redis has answered that it is taken out. Where that answer is lost it
-# logs so and goes on, and the message takes a place of the prefetch window for as long as the worker lives: a worker with
-# one process then receives nothing any more, and says nothing. Installed by `worker.app`.
+# logs so and goes on, and the message takes a place of the prefetch window for as long as the worker lives: a worker
+# with one process then receives nothing any more, and says nothing. Installed by `worker.app`.
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from devstack.role_files import health_file, is_alive, ready_file, touch
+from config.role_files import health_file, is_alive, ready_file, touch
 
 __all__ = ["broker_answers", "health_file", "is_alive", "main", "own_name", "ready_file", "touch"]
 

@@ -13,9 +13,8 @@ from redis.exceptions import RedisError
 
 from mlops.bootstrap import Services
 from mlops.domain.ports import Dispatcher
-from mlops.ledger.reconciling import PASS_LIMIT
-from tasks.broker import lists_of
-from tasks.broker_epoch import Seen, look, set_mark
+from mlops.ledger.reconciliation import PASS_LIMIT
+from tasks.broker import Seen, lists_of, look, set_mark
 from worker.replies import drop_late_replies, impatient_connection
 from worker.routing import QUEUES, UNROUTED
 

@@ -11,14 +11,13 @@ from fastapi import Form
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from admin.guard import CSRF_FIELD
+from admin.auth.guard import CSRF_FIELD
+from admin.auth.principal import SESSION_COOKIE, address_of
 from admin.navigation import PREFIX
 from admin.pages import Pages
-from admin.principal import SESSION_COOKIE, address_of
 from admin.request_context import Visiting
 from admin.responses import SIGN_IN, Forbidden, NotValid, TooOften, page, static_url
-from mlops.ledger.access import SESSION_S
-from mlops.ledger.users import ROLES
+from mlops.ledger.accounts import ROLES, SESSION_S
 from mlops.passwords import made_password
 
 if TYPE_CHECKING:

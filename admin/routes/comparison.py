@@ -19,7 +19,7 @@ from mlops.domain.training.metric_names import COUNTS
 from tasks import dispatch
 
 if TYPE_CHECKING:
-    from mlops.ledger.model_list import TrainedLine
+    from mlops.ledger.queries.models import TrainedLine
 
 # ---- Two versions beside each other as rows: metrics, parameters, importance; pure
 

@@ -16,8 +16,8 @@ from admin.request_context import Visit, Visiting
 from admin.responses import NothingChosen, NotValid
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.records import Kind, Stage
-from mlops.ledger.check_lines import CheckLine
-from mlops.ledger.strategy_status import OpenRun
+from mlops.ledger.queries.checks import CheckLine
+from mlops.ledger.queries.strategy_status import OpenRun
 from mlops.strategies.book import Unfit
 from mlops.strategies.overlay import is_edit
 from tasks import dispatch

@@ -16,8 +16,8 @@ from admin.request_context import Visiting
 from admin.responses import NotValid
 from mlops.domain.records import Kind
 from mlops.domain.run_states import ACTIVE
-from mlops.ledger.check_list import DayStrategies, StrategyDays
-from mlops.ledger.run_lines import RunLine
+from mlops.ledger.queries.checks import DayStrategies, StrategyDays
+from mlops.ledger.queries.run_lists import RunLine
 
 pages = Pages()
 

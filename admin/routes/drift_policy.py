@@ -18,7 +18,7 @@ from admin.responses import NotValid
 from admin.routes.drift import checking_runs
 from mlops.domain.drift.what_if import Decided, PolicyReplay, replay_checks
 from mlops.domain.policies import Rule
-from mlops.ledger.check_lines import CheckLine
+from mlops.ledger.queries.checks import CheckLine
 
 if TYPE_CHECKING:
     from mlops.domain.policies import DriftPolicy, Strategy

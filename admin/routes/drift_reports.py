@@ -14,7 +14,7 @@ from admin.request_context import Visit, Visiting
 from admin.responses import NotThere, NotValid
 from mlops.domain.records import RunView, Stage
 from mlops.domain.run_states import ACTIVE
-from mlops.ledger.check_list import CHECK_SORTS, CheckSort
+from mlops.ledger.queries.checks import CHECK_SORTS, CheckSort
 from mlops.reporting.report_files import page_of
 
 pages = Pages()

@@ -19,7 +19,7 @@ from mlops.domain.records import Kind
 from mlops.runs.bulk import Asker, Outcome, answer_waiting, open_runs, set_paused, summed_up, waiting_of
 
 if TYPE_CHECKING:
-    from mlops.ledger.strategy_status import Awaiting
+    from mlops.ledger.queries.strategy_status import Awaiting
 
 pages = Pages()
 

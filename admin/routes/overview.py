@@ -20,8 +20,8 @@ from admin.request_context import Visit, Visiting
 from mlops.domain.policies import ScheduledJob
 from mlops.domain.records import ScheduleEntry
 from mlops.domain.run_states import FAILURES
-from mlops.ledger.check_lines import CheckPoint
-from mlops.ledger.strategy_status import Awaiting, OpenRun, Standing
+from mlops.ledger.queries.checks import CheckPoint
+from mlops.ledger.queries.strategy_status import Awaiting, OpenRun, Standing
 from mlops.strategies.book import Unfit
 from mlops.strategies.file import Settled
 from tasks.slots import next_due

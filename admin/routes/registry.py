@@ -17,7 +17,7 @@ from admin.model_versions import LATELY
 from admin.pages import Pages
 from admin.request_context import Visit, Visiting
 from mlops.domain.ports import ModelVersion, RegistryCensus
-from mlops.ledger.model_list import ModelKey, ModelLine
+from mlops.ledger.queries.models import ModelKey, ModelLine
 
 pages = Pages()
 

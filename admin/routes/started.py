@@ -16,7 +16,7 @@ from admin.request_context import Visit, Visiting
 from admin.training_form import MOST_AT_ONCE
 from mlops.domain.errors import InvalidTransition
 from mlops.domain.run_states import ACTIVE
-from mlops.ledger.start_list import Start
+from mlops.ledger.queries.run_lists import Start
 from tasks import dispatch
 
 pages = Pages()

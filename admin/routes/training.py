@@ -13,8 +13,7 @@ from admin.pages import Pages
 from admin.request_context import Visit, Visiting
 from admin.routes.started import started_address
 from admin.trainable import SHOWS, Show, open_trainings, trainable, with_trainings
-from admin.training_estimates import OFFERS, estimate
-from admin.training_form import Asked, TrainingForm
+from admin.training_form import OFFERS, Asked, TrainingForm, estimate
 from mlops.domain.policies import MAX_TRIALS
 from tasks import dispatch
 

@@ -14,7 +14,7 @@ from admin.pages import Pages
 from admin.request_context import Visiting
 from admin.responses import TooOften
 from mlops.domain.records import WorkerBeat
-from mlops.ledger.strategy_status import OpenRun
+from mlops.ledger.queries.strategy_status import OpenRun
 from tasks.broker import QUEUES
 
 pages = Pages()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -13,16 +13,15 @@ from mlops.addresses import without_credentials
 from mlops.bootstrap import Services
 from mlops.diagnosis.answer import Answer, Level
 from mlops.diagnosis.backlog import backlog, undelivered
-from mlops.diagnosis.durability import broker_durability, database_durability
+from mlops.domain.columns import mark_row_numbers
 from mlops.domain.errors import AcisError, DataError
 from mlops.domain.frame import column_roles, left_out, select_features
 from mlops.domain.labels import parse_label
 from mlops.domain.panel import counted_dates, date_facts
 from mlops.domain.ports import Window
-from mlops.domain.row_numbers import mark_row_numbers
 from mlops.domain.windows import drift_windows, resolve_as_of, training_window
-from mlops.ledger.schema import schema_state
-from mlops.ledger.schema_check import schema_differences
+from mlops.ledger.engine import Database
+from mlops.ledger.schema import durability, schema_differences, schema_state
 from mlops.redis_address import redis_client
 from mlops.registry.registry_check import champion_in, missing_words
 from mlops.stages.drift_windows import with_enough_rows
@@ -33,6 +32,68 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import Column, ModelVersion
+
+# ---- What PostgreSQL and Redis would lose when they crash or fail over: the ledger is only as safe as its server
+
+
+def database_durability(database: Database) -> Iterator[Answer]:
+    """Of PostgreSQL."""
+    found = durability(database)
+    if found.switched_off:
+        yield Answer(
+            subject="durability",
+            level="error",
+            found=f"PostgreSQL has {', '.join(found.switched_off)} off: a crash loses accepted runs, and may give a "
+            "lease twice",
+            mend=f"ALTER SYSTEM SET {found.switched_off[0]} = on, and reload",
+        )
+    if found.asynchronous and not found.synchronous:
+        names = ", ".join(found.asynchronous)
+        yield Answer(
+            subject="failover",
+            level="warning",
+            found=f"all standbys ({names}) follow asynchronously: a failover loses the last runs",
+            mend="name one in synchronous_standby_names, or accept that and look at runs after a failover",
+        )
+    if found.hidden:
+        yield Answer(
+            subject="failover",
+            level="warning",
+            found=f"{len(found.hidden)} standbys follow, and this user may not see whether synchronously",
+            mend="GRANT pg_monitor TO the ledger's user; what follows asynchronously loses the last runs in a failover",
+        )
+    if not found.switched_off:
+        yield Answer(subject="durability", level="ok", found="PostgreSQL keeps what it has committed")
+
+
+def broker_durability(client: Any) -> Iterator[Answer]:  # noqa: ANN401 -- a redis client
+    """Of Redis; what it loses is sent again, so only what loses in silence is an error. Raises RedisError."""
+    memory = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
+    aof = client.config_get("appendonly").get("appendonly", "unknown")
+    replicas = int(client.info("replication").get("connected_slaves", 0))
+    if memory != "noeviction":
+        yield Answer(
+            subject="broker",
+            level="error",
+            found=f"maxmemory-policy is {memory}: messages may be evicted",
+            mend="CONFIG SET maxmemory-policy noeviction",
+        )
+    if aof != "yes":
+        yield Answer(
+            subject="broker",
+            level="warning",
+            found="no append-only file: a restart loses messages, and the reconciler has to send them again",
+            mend="CONFIG SET appendonly yes",
+        )
+    if replicas:
+        yield Answer(
+            subject="broker failover",
+            level="ok",
+            found=f"{replicas} replicas follow asynchronously: what a failover loses is sent again",
+        )
+    if memory == "noeviction" and aof == "yes":
+        yield Answer(subject="broker", level="ok", found="answers, noeviction, append-only file on")
+
 
 log = structlog.get_logger(__name__)
 

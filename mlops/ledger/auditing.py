@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now, within
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.engine import LedgerPart
 
 _audit = tables.audit.c
 

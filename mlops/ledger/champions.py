@@ -21,8 +21,8 @@ from mlops.domain.records import (
 )
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, mapped, now
+from mlops.ledger.engine import LedgerPart
 from mlops.ledger.registry_findings import ACCEPTED
-from mlops.ledger.repository import LedgerPart
 from mlops.ledger.stages import held_by, lease_lost
 
 _stage = tables.stage.c

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.engine import LedgerPart
 
 _policy = tables.policy.c
 

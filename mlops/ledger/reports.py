@@ -11,10 +11,9 @@ from sqlalchemy import func, select, update
 from mlops.domain.errors import ReportNotFound
 from mlops.domain.records import LIVE, Stage, StageState, StoredReport
 from mlops.ledger import tables
-from mlops.ledger.check_columns import check_columns
-from mlops.ledger.columns import now
-from mlops.ledger.names import as_rows
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.columns import as_rows, now
+from mlops.ledger.engine import LedgerPart
+from mlops.ledger.queries.checks import check_columns
 
 _report = tables.drift_report.c
 _stage = tables.stage.c

@@ -13,7 +13,7 @@ from mlops.domain.records import RunState
 from mlops.domain.run_states import TERMINAL
 from mlops.ledger import tables
 from mlops.ledger.columns import after
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.engine import LedgerPart
 
 _run = tables.run.c
 _report = tables.drift_report.c

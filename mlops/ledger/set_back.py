@@ -18,11 +18,11 @@ from sqlalchemy import Executable, exc, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.errors import LedgerError
-from mlops.domain.records import Executor, Forgotten, OutcomeMessage, StageState
+from mlops.domain.records import Executor, Forgotten, LedgerIdentity, OutcomeMessage, StageState
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, mapped, now
-from mlops.ledger.publications import to_be_rung
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.engine import LedgerPart
+from mlops.ledger.stages import to_be_rung
 
 _position = tables.position.c
 _quarantine = tables.quarantine.c
@@ -221,3 +221,28 @@ class SettingBack(LedgerPart):
 
 def _position_of(row: AnyRow, timeline: int | None) -> Position:
     return Position(number=row.number, mark=row.mark, noted_at=row.noted_at, timeline=timeline)
+
+
+# ---- Which ledger this is: by it a registry tells its own ledger from another stack's
+
+
+class Identity(LedgerPart):
+    """One row."""
+
+    def identity(self) -> LedgerIdentity:
+        """Of this ledger. Raises LedgerUnavailable."""
+        query = select(tables.identity.c.ledger_id, tables.identity.c.made_at)
+        with self.database.reading() as connection:
+            found = connection.execute(query).one_or_none()
+        if found is None:
+            self._make()
+            with self.database.reading() as connection:
+                found = connection.execute(query).one()
+        url = self.database.url
+        place = f"{url.host}:{url.port}/{url.database}" if url.host else str(url.database)
+        return LedgerIdentity(ledger_id=found.ledger_id, address=place, made_at=found.made_at)
+
+    def _make(self) -> None:
+        made = insert(tables.identity).values(only=True, ledger_id=secrets.token_hex(16), made_at=now())
+        with self.database.transaction("ledger.identity") as connection:
+            connection.execute(made.on_conflict_do_nothing())  # another process may be first

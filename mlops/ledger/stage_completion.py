@@ -26,22 +26,23 @@ from mlops.domain.errors import InvalidTransition
 from mlops.domain.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
 from mlops.domain.run_states import ENDINGS, RunEvent, StageEvent, ending, run_sources, run_target, stage_target
 from mlops.ledger import tables
-from mlops.ledger.attempts import note_attempt
-from mlops.ledger.check_columns import check_columns
 from mlops.ledger.columns import AnyRow, among, dump_json, now
-from mlops.ledger.prepared import PREPARED
-from mlops.ledger.publications import handed_out, publication_of, to_be_rung_after
-from mlops.ledger.repository import LedgerPart
-from mlops.ledger.run_completion import close_run, into_outbox, message_of
+from mlops.ledger.engine import PREPARED, LedgerPart
+from mlops.ledger.leases import note_attempt
+from mlops.ledger.queries.checks import check_columns
+from mlops.ledger.runs import close_run, into_outbox, message_of
 from mlops.ledger.stages import (
     birth_of,
     ended_stage,
     ending_of_stage,
+    handed_out,
     held_by,
     in_words,
     lease_lost,
     new_stage,
     opening_after,
+    publication_of,
+    to_be_rung_after,
 )
 
 _run = tables.run.c

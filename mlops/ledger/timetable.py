@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.records import AHEAD_S, LIVE, Executor, Kind, RunState, ScheduleEntry
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.engine import LedgerPart
 
 _run = tables.run.c
 _schedule = tables.schedule.c

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.records import Executor, StageState, WorkerBeat
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now, within
-from mlops.ledger.repository import SILENT_SHARE, LedgerPart
+from mlops.ledger.engine import SILENT_SHARE, LedgerPart
 
 _stage = tables.stage.c
 _worker = tables.worker.c

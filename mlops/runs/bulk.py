@@ -21,7 +21,7 @@ from mlops.strategies.overlay import was_and_is
 
 if TYPE_CHECKING:
     from mlops.domain.policies import ScheduledJob
-    from mlops.ledger.strategy_status import Awaiting
+    from mlops.ledger.queries.strategy_status import Awaiting
     from mlops.runs.services import Services
 
 _PAUSED = "schedule.paused"

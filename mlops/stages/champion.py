@@ -139,8 +139,8 @@ def ask_champion(champions: ChampionModels, strategy: Strategy, champion: Champi
 # ---- Drift profiles of registered versions, kept near the check: in memory, then on disk, then in the registry
 #
 # A check of a version that this machine has seen needs no registry, whose library takes seconds to import. A file is
-# named for the champion's sequence number too, since a registry that was made anew counts its versions anew, and for its
-# own digest, which is verified whenever it is read.
+# named for the champion's sequence number too, since a registry that was made anew counts its versions anew, and for
+# its own digest, which is verified whenever it is read.
 
 log = structlog.get_logger(__name__)
 

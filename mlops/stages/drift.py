@@ -28,7 +28,7 @@ from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnava
 from mlops.domain.frame import ColumnRole, feature_frame
 from mlops.domain.ports import Ledger, Progress
 from mlops.domain.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
-from mlops.domain.sampling_plan import sampling_json
+from mlops.domain.sampling import sampling_json
 from mlops.domain.windows import resolve_as_of
 from mlops.registry.adoption import adopt_first
 from mlops.reporting.report_files import write_page, write_report

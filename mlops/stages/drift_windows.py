@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
+from mlops.domain.columns import mark_row_numbers
 from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.placements import ROWS_PER_DATE, rows_kept
 from mlops.domain.drift.seasons import season_history
@@ -24,8 +25,7 @@ from mlops.domain.frame import ColumnRole, column_roles, select_features
 from mlops.domain.panel import counted_dates, date_facts
 from mlops.domain.policies import TARGET_PREFIX
 from mlops.domain.ports import Column, FeatureSource, Window
-from mlops.domain.row_numbers import mark_row_numbers
-from mlops.domain.sampling_plan import SamplingPlan, plan_sampling
+from mlops.domain.sampling import SamplingPlan, plan_sampling
 from mlops.domain.windows import calibration_window, drift_windows, longest_current_days, resolve_as_of, stretched
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from mlops.domain.columns import mark_row_numbers
 from mlops.domain.errors import EmptyWindow, InsufficientData, MissingColumn, UnusableFeatures
 from mlops.domain.frame import ColumnRole, column_roles, equal_values, repeated_keys, select_features
 from mlops.domain.labels import impossible, is_return, label_numbers, parse_label
 from mlops.domain.panel import counted_dates
-from mlops.domain.row_numbers import mark_row_numbers
 from mlops.domain.sampling import RowMarks
 from mlops.domain.training.matrix import FeatureMatrix
 from mlops.domain.training.splits import known_labels, newest_training_days, split_by_date

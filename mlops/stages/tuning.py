@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy, TrainingPolicy
     from mlops.domain.ports import TrainingControl, TrialRecord
     from mlops.domain.training.splits import Split
-    from mlops.ledger.studies import Study
     from mlops.stages.labelled_rows import LabelledRows
+    from mlops.stages.studies import Study
 
 log = structlog.get_logger(__name__)
 

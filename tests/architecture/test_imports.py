@@ -61,7 +61,7 @@ def test_the_mlflow_library_is_imported_by_one_adapter() -> None:
 
 def test_optuna_is_imported_by_one_adapter() -> None:
     found = {str(path) for path in modules(*PACKAGES) if "optuna" in imported(path)}
-    assert found == {"mlops/ledger/studies.py"}
+    assert found == {"mlops/stages/studies.py"}
 
 
 @pytest.mark.parametrize("library", ["celery", "kombu", "billiard", "flower"])

@@ -16,8 +16,7 @@ from mlops.bootstrap import Services
 from mlops.domain.ports import Progress
 from mlops.domain.records import Publication, Stage
 from tasks.broker import QUEUES, UNROUTED, Broker
-from tasks.progress import store_progress
-from tasks.progress_feed import ProgressFeed, Told
+from tasks.progress import ProgressFeed, Told, store_progress
 from tasks.publish import CeleryDispatcher, publisher
 from tests.support.waiting import wait_for
 from worker import routing

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import redis
 
-from mlops.diagnosis.durability import broker_durability, database_durability
+from mlops.diagnosis.doctor import broker_durability, database_durability
 from mlops.ledger.engine import Database
 
 

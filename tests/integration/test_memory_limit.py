@@ -19,7 +19,7 @@ PARENT = """
 import subprocess, sys
 from pathlib import Path
 Path(sys.argv[1], "cgroup.procs").write_text("0")
-from tasks.memory import KilledForMemory
+from tasks.request import KilledForMemory
 killed = KilledForMemory()
 before = killed.n_killed()
 child = subprocess.run([sys.executable, "-c", "b'x' * (1 << 30)"])

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from mlops.domain.records import Sent
-from mlops.ledger import reconciling
+from mlops.ledger import reconciliation
 from tasks.publish import task_id_of
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
@@ -45,7 +45,7 @@ def _send_and_lose(services: FakeServices, app: Celery) -> None:
 def test_all_lost_bells_are_rung_at_once_however_many_the_ledger_hands_out(
     sent: FakeServices, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (bells, reconciling):
+    for module in (bells, reconciliation):
         monkeypatch.setattr(module, "PASS_LIMIT", 3)
     assert republish(app, sent, sent.dispatcher) == N_RUNS
     assert len({publication.run_id for publication in sent.sent}) == N_RUNS

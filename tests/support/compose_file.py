@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from devstack.roles import ROLES
+from devstack.plan import ROLES
 from tests.support.manifests import OUR_IMAGE, PROGRAMS, Report, expect_known_variables, is_secret
 from worker.__main__ import COMMANDS
 

@@ -24,8 +24,7 @@ from config.endpoints import Endpoints, read_endpoints
 from config.settings import ROOT, Settings
 from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout
-from devstack.leftovers import leftovers
-from devstack.process import VAR_VARIABLE, die_with_parent, tail
+from devstack.process import VAR_VARIABLE, die_with_parent, leftovers, tail
 from mlops.bootstrap import Services
 from tasks.services import connect
 from tests.support.servers import origin

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.layout import Layout, Ports
-from devstack.lock import StackLock, holder
+from devstack.layout import Layout, Ports, StackLock, holder
 from devstack.plan import StackOptions, make_plan
 from devstack.secrets import Secrets, ensure_secrets
 from mlops.domain.errors import AlreadyRunning, ConfigurationError

@@ -6,8 +6,8 @@ import configparser
 from pathlib import Path
 
 from devstack.launch import read_program, write_programs
+from devstack.plan import ROLES, role_programs
 from devstack.process import Program
-from devstack.roles import ROLES, role_programs
 from devstack.supervise import render_config
 
 SECRET = "do-not-tell"

@@ -1,6 +1,6 @@
 """Multiple testing: the deflation of one decision's probability, and the error budget of a year of decisions.
 
-Pure; called by `mlops.domain.promotion.paired` and `mlops.domain.promotion.evidence`. A decision that compares a challenger with the
+Called by `paired` and `evidence` of this package. A decision that compares a challenger with the
 champion is a test, and each may replace a champion that is as good. The chance that any of them does is at most the sum
 of their levels, however much they depend on each other (Boole), so the levels of any 365 days sum to no more than the
 budget: each decision gets a fixed share of what the 365 days before it have left. Early tests get more than late ones,

@@ -1,6 +1,6 @@
 """Paired evaluation of champion and challenger on the same held-out dates: the probability that one is better.
 
-Pure; called by `mlops.domain.promotion.evidence`. Dates are resampled in blocks, whole and the same for both, since what
+Called by `mlops.domain.promotion.evidence`. Dates are resampled in blocks, whole and the same for both, since what
 both models meet on a date is the same market. Block length, spread and deflation: docs/decisions/0016.
 """
 

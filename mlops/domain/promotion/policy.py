@@ -70,7 +70,7 @@ class Incumbent:
 class Decision:
     """The answer with its evidence.
 
-    refuse: a gate was missed, or a finding holds it back (`mlops.domain.promotion.findings`)      inconclusive: nobody knows
+    refuse: a gate was missed, or a finding holds it back (`findings` of this package)      inconclusive: nobody knows
     keep: the champion is better, or the challenger is the same model      await_approval: it would be promoted
     override: a person promotes it in spite of what it fails
     """

@@ -1,7 +1,7 @@
 """Signs of leakage in a training: a feature that knows the label, a column that is the target, a score too good.
 
-Pure; called by the train stage on the rows that the version was trained and evaluated on. Each finding blocks a
-promotion until the policy accepts it by name (`mlops.domain.promotion.findings`); the bounds are policy, with their reasons.
+Called by the train stage on the rows that the version was trained and evaluated on. Each finding blocks a
+promotion until the policy accepts it by name (`mlops.domain.promotion.findings`); the bounds are policy, with reasons.
 
 The documented recipe, a random 80/20 split, is measured beside the honest one: how much of its score is memory. It
 trains on rows that lie before the held-out dates, as somebody would have who used it on that day, so its model can be

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from admin.app import create_app
-from admin.guard import Guard
+from admin.auth.guard import Guard
 from admin.pages import guarded_routes
 from config.settings import Settings
 from mlops.bootstrap import Services

@@ -10,7 +10,7 @@ import pytest
 from mlops.domain.errors import RunNotFound
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.start_list import Start
+from mlops.ledger.queries.run_lists import Start
 from tests.support.ledgers import TimedLedger, decision_for, granted, promoting, request_for
 
 DAY = date(2026, 3, 2)

@@ -7,9 +7,8 @@ from typing import NoReturn
 import pytest
 
 from mlops.domain.errors import LedgerUnavailable
-from mlops.ledger.access import IDLE_S, SESSION_S, TokenRefused
+from mlops.ledger.accounts import IDLE_S, SESSION_S, TokenRefused, UserRefused
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.users import UserRefused
 from tests.support.ledgers import TimedLedger
 
 PASSWORD = "correct horse battery"

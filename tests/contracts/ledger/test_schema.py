@@ -10,8 +10,7 @@ from sqlalchemy import text
 from mlops.domain.errors import ConfigurationError
 from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
-from mlops.ledger.schema import VERSION_TABLE, migrate, schema_state
-from mlops.ledger.schema_check import schema_differences
+from mlops.ledger.schema import VERSION_TABLE, migrate, schema_differences, schema_state
 from mlops.ledger.tables import metadata
 
 

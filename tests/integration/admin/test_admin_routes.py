@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from admin.app import create_app, route_modules
-from admin.guard import Guard, Open
+from admin.auth.guard import Guard, Open
 from admin.navigation import PREFIX
 from admin.pages import OPEN_ACTIONS, Pages, UnguardedRoute, guarded_routes
 from config.settings import Settings

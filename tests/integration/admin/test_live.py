@@ -12,7 +12,7 @@ import pytest
 from admin import live
 from admin.live import Live
 from mlops.domain.records import Kind, Stage
-from tasks.progress_feed import Told
+from tasks.progress import Told
 from tests.support.admin import Browser
 from tests.support.services import FakeServices
 

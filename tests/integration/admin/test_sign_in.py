@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from admin.principal import SESSION_COOKIE
+from admin.auth.principal import SESSION_COOKIE
 from admin.routes import account
 from mlops.ledger.auditing import AuditLine
 from tests.support.admin import HTML, Browser, hidden

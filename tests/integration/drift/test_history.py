@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from cli.app import app
-from cli.sparkline import GAP, spark_line
+from cli.history import GAP, spark_line
 from mlops import bootstrap
 from mlops.domain.drift.history import check_record, feature_trends, series
 from mlops.domain.errors import LedgerUnavailable

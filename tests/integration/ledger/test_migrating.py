@@ -19,8 +19,7 @@ from config.settings import ROOT
 from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger import schema
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
-from mlops.ledger.schema import migrate, schema_state
-from mlops.ledger.schema_check import schema_differences
+from mlops.ledger.schema import migrate, schema_differences, schema_state
 from tests.support.waiting import wait_for
 
 MADE_UP = ROOT / "tests" / "support" / "revisions"

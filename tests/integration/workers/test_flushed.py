@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from celery import Celery
 
-from tasks.broker_epoch import Seen, set_mark
+from tasks.broker import Seen, set_mark
 from tasks.outcomes import MARK, UNSYNCED_S, restore_flushed_outcomes
 
 DAY_S = 86_400.0

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from admin.heat import months, rows
-from mlops.ledger.check_lines import CheckLine
+from mlops.ledger.queries.checks import CheckLine
 
 DAY = date(2026, 3, 2)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from admin.training_estimates import OFFERS, Estimate, estimate
-from mlops.ledger.run_list import Training
+from admin.training_form import OFFERS, Estimate, estimate
+from mlops.ledger.queries.run_lists import Training
 
 
 def took(seconds: float, strategy: str = "growth", *, incremental: bool = False, trials: int = 0) -> Training:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from lab.planting import coupled
+from lab.placebos import coupled
 from mlops.domain.drift.alarms import CorrelationChange, correlation_change, date_scores
 from mlops.domain.drift.calibration import calibrate
 from mlops.domain.drift.placements import MISSING

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlops.domain.columns import mark_row_numbers, row_numbers
 from mlops.domain.policies import DataPolicy
 from mlops.domain.ports import Column, Window
-from mlops.domain.row_numbers import mark_row_numbers, row_numbers
 from mlops.domain.sampling import RowSample
 from tests.support.features import InMemoryFeatures
 

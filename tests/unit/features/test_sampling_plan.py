@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlops.domain.ports import Window
-from mlops.domain.sampling_plan import plan_sampling, sampling_json
+from mlops.domain.sampling import plan_sampling, sampling_json
 
 BORDER = date(2020, 6, 1)
 HISTORY = Window(start=BORDER - timedelta(days=10), end=BORDER)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.memory import UNKNOWN, KilledForMemory, MemoryFigures, memory_figures
+from tasks.request import UNKNOWN, KilledForMemory, MemoryFigures, memory_figures
 
 MIB = 2**20
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from config.settings import ROOT
-from mlops.ledger.publications import UNCONFIRMED_S
+from mlops.ledger.stages import UNCONFIRMED_S
 from tasks.write_behind import AFTER_S, Notes
 from tests.support.waiting import wait_for
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from fastapi import Depends
 from starlette.requests import Request
 
-from admin.principal import Person, who_asks
+from admin.auth.principal import Person, who_asks
 from admin.responses import Forbidden
-from mlops.ledger.users import Role
+from mlops.ledger.accounts import Role
 
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"

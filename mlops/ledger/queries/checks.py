@@ -2,20 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from sqlalchemy import ColumnElement, Date, FromClause, and_, case, func, literal, or_, select, tuple_
+from sqlalchemy import CTE, ColumnElement, Date, FromClause, Select, and_, case, func, literal, or_, select, tuple_
 
+from mlops.domain.drift.history import check_record
 from mlops.domain.records import LIVE, Kind
 from mlops.domain.run_states import FAILURES
 from mlops.ledger import tables
-from mlops.ledger.check_lines import CheckLine, check_line, check_line_columns, newest_check_of_each
-from mlops.ledger.columns import mapped
-from mlops.ledger.names import as_rows
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.columns import AnyRow, as_rows, columns_of, mapped
+from mlops.ledger.engine import LedgerPart
+
+# ---- A drift check as a line of a list: the columns beside its report that it is read from, and the line
+
+# ---- What a drift report says in short, as columns beside it; pure
+
+
+def check_columns(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of `mlops_drift_report`; None where the report does not say."""
+    record = check_record(document)
+    verdict, calibration = document.get("verdict") or {}, document.get("calibration") or {}
+    return {
+        "verdict": record.verdict,
+        "rule": record.rule,
+        "raw_verdict": record.raw_verdict,
+        "share": record.share,
+        "alert_share": (verdict.get("raw") or {}).get("alert_share"),
+        "p_value": record.p_value,
+        "alpha": calibration.get("alpha"),
+        "n_placements": calibration.get("n_placements"),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckLine:
+    """A drift check in short."""
+
+    id: int
+    run_id: str
+    strategy: str
+    as_of: date | None
+    checked_at: datetime
+    verdict: str | None
+    rule: str | None
+    raw_verdict: str | None
+    share: float | None
+    alert_share: float | None
+    p_value: float | None
+    alpha: float | None
+    n_placements: int | None
+
+
+class CheckPoint(NamedTuple):
+    """A drift check as a point of a picture."""
+
+    as_of: date | None
+    id: int
+    verdict: str | None
+    p_value: float | None
+
+
+def check_line_columns() -> list[ColumnElement[Any]]:
+    """What a `CheckLine` is read from."""
+    return columns_of(CheckLine, _report, checked_at=_report.created_at)
+
+
+def check_line(row: AnyRow) -> CheckLine:
+    """A row with those columns."""
+    return mapped(CheckLine, row)
+
+
+def newest_check_of_each(asked: CTE, namespace: str) -> Select[Any]:
+    """Rows for `check_line`: of each strategy that is asked for, its check of the newest date."""
+    newest = (
+        select(_report.id)
+        .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
+        .order_by(_report.as_of.desc(), _report.id.desc())
+        .limit(1)
+        .correlate(asked)
+        .scalar_subquery()
+    )
+    return select(*check_line_columns()).select_from(asked).join(tables.drift_report, _report.id == newest)
+
 
 _report = tables.drift_report.c
 _run = tables.run.c

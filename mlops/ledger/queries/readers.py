@@ -22,7 +22,7 @@ from mlops.domain.records import (
 )
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.engine import LedgerPart
 
 _run = tables.run.c
 _stage = tables.stage.c

@@ -16,7 +16,7 @@ from mlops.domain.records import LIVE
 from mlops.ledger import tables
 from mlops.ledger.champions import champion_date
 from mlops.ledger.columns import AnyRow, columns_of, mapped, older_than
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.engine import LedgerPart
 
 _run = tables.run.c
 _stage = tables.stage.c

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from admin.responses import NotSignedIn
-from mlops.ledger.access import Session, Token
-from mlops.ledger.users import Role
+from mlops.ledger.accounts import Role, Session, Token
 
 if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger

@@ -13,10 +13,9 @@ from sqlalchemy import and_, func, select
 from mlops.domain.records import LIVE, Kind, RunState
 from mlops.ledger import tables
 from mlops.ledger.champions import champion_date, same_model
-from mlops.ledger.check_lines import CheckLine, CheckPoint, check_line, check_line_columns, newest_check_of_each
-from mlops.ledger.columns import AnyRow, Line, columns_of, mapped
-from mlops.ledger.names import as_rows
-from mlops.ledger.repository import LedgerPart
+from mlops.ledger.columns import AnyRow, Line, as_rows, columns_of, mapped
+from mlops.ledger.engine import LedgerPart
+from mlops.ledger.queries.checks import CheckLine, CheckPoint, check_line, check_line_columns, newest_check_of_each
 
 _run = tables.run.c
 _stage = tables.stage.c
