@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlops.ledger.accounts import Access, Users
 from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
-from mlops.ledger.leases import Attempts, Leases
+from mlops.ledger.leases import Leases
 from mlops.ledger.policies import Policies
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.models import ModelList
@@ -18,7 +18,7 @@ from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
-from mlops.ledger.stage_completion import Endings
+from mlops.ledger.stage_completion import Attempts, Endings
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers
 

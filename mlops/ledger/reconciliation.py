@@ -14,9 +14,9 @@ from mlops.domain.run_states import RunEvent, StageEvent, stage_sources, stage_t
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.engine import SILENT_SHARE, LedgerPart
-from mlops.ledger.leases import is_due, is_expired, note_attempt, silence
+from mlops.ledger.leases import is_due, is_expired, silence
 from mlops.ledger.runs import close_run
-from mlops.ledger.stage_completion import RUN_EVENT_OF, is_cancelled, returned
+from mlops.ledger.stage_completion import RUN_EVENT_OF, is_cancelled, note_attempt, returned
 from mlops.ledger.stages import LOST_AFTER_MAX_S, LOST_AFTER_S, handed_out, publication_of, to_be_rung
 
 _stage = tables.stage.c

@@ -154,7 +154,7 @@ def test_the_audit_shows_what_a_value_was_and_is_and_what_was_asked_on_the_comma
     operator.post("/admin/drift/strategies/growth/policy", alert_share="0.4", reason="too many alarms")
     services.ledger.audit("jo (acis check)", "run.check", "run-1", joined=False, names=["a", "b"])
     read = words(operator.get("/admin/audit").text)
-    assert "jo (acis check) run.check run-1 the command line joined false names [&#34;a&#34;,&#34;b&#34;]" in read
+    assert "jo (acis check) run.check run-1 the command line names [&#34;a&#34;,&#34;b&#34;] joined false" in read
     assert "drift.alert share 0.3 → 0.4" in read
 
 
