@@ -14,7 +14,7 @@ from mlops.runs.command_line import AsJson, RunId, StrategyName, command
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mlops.domain.drift.history import CheckRecord, FeaturePoint
+    from mlops.domain.drift_history import CheckRecord, FeaturePoint
     from mlops.domain.records import StoredReport
 
 # ---- A series as one line of a terminal
@@ -116,7 +116,7 @@ def drift_history(
     """Show the drift checks of a strategy, newest first; with --feature its statistics over time."""
     from rich.console import Console
 
-    from mlops.domain.drift.history import check_record, feature_trends
+    from mlops.domain.drift_history import check_record, feature_trends
     from mlops.domain.errors import MissingColumn
     from mlops.reporting.terminal import out, print_json
     from tasks.services import connect
@@ -184,7 +184,7 @@ def _points(trend: Sequence[FeaturePoint]) -> Table:
 def _lines(trend: Sequence[FeaturePoint]) -> Table:
     """Each statistic as a line, oldest check on the left."""
     from cli.history import spark_line
-    from mlops.domain.drift.history import series
+    from mlops.domain.drift_history import series
 
     table = _table("statistic", "least", "most", "line")
     for heading, name, form in _STATISTICS:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import CTE, ColumnElement, Date, FromClause, Select, and_, case, func, literal, or_, select, tuple_
 
-from mlops.domain.drift.history import check_record
+from mlops.domain.drift_history import check_record
 from mlops.domain.records import LIVE, Kind
 from mlops.domain.run_states import FAILURES
 from mlops.ledger import tables

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from cli.app import app
 from cli.history import GAP, spark_line
 from mlops import bootstrap
-from mlops.domain.drift.history import check_record, feature_trends, series
+from mlops.domain.drift_history import check_record, feature_trends, series
 from mlops.domain.errors import LedgerUnavailable
 from mlops.domain.records import Kind, Stage
 from mlops.stages.drift import check_drift
