@@ -10,17 +10,11 @@ from cli import (
     backfill,
     backup,
     champions,
-    decisions,
-    doctor,
     drift,
     evaluation,
     fleet,
     history,
-    people,
-    policy,
-    registry,
     runs,
-    selftest,
     servers,
 )
 from mlops.drift_detection.drift_detector import check
@@ -69,31 +63,31 @@ app.command("retrain")(retrain)
 app.command("promote")(champions.promote)
 app.command("rollback")(champions.rollback)
 app.command("compare")(champions.compare)
-app.add_typer(registry.app, name="registry")
-app.command("explain")(decisions.explain)
+app.add_typer(runs.app, name="registry")
+app.command("explain")(champions.explain)
 app.command(
     "approve",
     help="Put what runs proposed into Production. Exit code 1 where one is refused, for the champion moved meanwhile."
     "\n\nWith --tag or --all: the newest decision that waits of each such strategy, answered on the workers.",
-)(decisions.answering("approve"))
+)(champions.answering("approve"))
 app.command(
     "reject",
     help="Refuse what runs proposed; their versions go to Archived. --tag and --all: as for approve.",
-)(decisions.answering("reject"))
+)(champions.answering("reject"))
 app.command("runs")(runs.runs)
 app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("report")(history.report)
 app.command("drift-history")(history.drift_history)
-app.command("policy")(policy.policy)
-app.command("users")(people.users)
+app.command("policy")(fleet.policy)
+app.command("users")(fleet.users)
 app.command("backfill")(backfill.backfill)
-app.command("doctor")(doctor.doctor)
-app.command("housekeeping")(doctor.housekeeping)
+app.command("doctor")(backup.doctor)
+app.command("housekeeping")(backup.housekeeping)
 app.command("evaluate-drift")(drift.evaluate_drift)
 app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
-app.command("selftest")(selftest.selftest)
+app.command("selftest")(drift.selftest)
 
 
 def main() -> None:

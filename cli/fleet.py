@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlops.domain.policies import ScheduledJob
-from mlops.runs.command_line import AsJson, EveryStrategy, StrategyNames, Tags, chosen, command
+from mlops.invocation import command_line_actor
+from mlops.runs.command_line import AsJson, EveryStrategy, StrategyName, StrategyNames, Tags, chosen, command
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mlops.bootstrap import Services
     from mlops.runs.bulk import Outcome
+    from mlops.strategies.file import Settled
 
 _JOBS: tuple[ScheduledJob, ...] = ("drift_check", "retrain")
 
@@ -164,3 +166,123 @@ def _table(lines: Sequence[dict[str, Any]]) -> Table:
             ", ".join(notes),
         )
     return table
+
+
+# ---- `acis policy`: a strategy's policy with each value's origin, and edits of it
+
+_DEFAULT = "default"
+
+
+@command
+def policy(
+    strategy: StrategyName,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="drift.alert_share=0.4; VALUE is JSON.")
+    ] = None,
+    unset: Annotated[list[str] | None, typer.Option(metavar="PATH", help="The file's value holds again.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the edit.")] = "",
+    json: AsJson = False,
+) -> int:
+    """Show what a strategy's next run will be judged by, and where each value is from; or edit it."""
+    from mlops.domain.errors import ConfigurationError
+    from mlops.invocation import command_line_actor
+    from mlops.reporting.terminal import out, print_json
+    from mlops.strategies.overlay import was_and_is
+    from tasks.services import connect
+
+    services = connect()
+    book = services.policies
+    if set_ or unset:
+        if not reason.strip():
+            raise ConfigurationError("an edit is kept with its reason; give --reason")
+        values = {**_values(set_ or ()), **dict.fromkeys(unset or ())}
+        before = book.settled(strategy).strategy
+        settled = book.edit(strategy, values, actor=command_line_actor(), reason=reason)
+        told = was_and_is(before, settled.strategy, values)
+        services.ledger.audit(command_line_actor(), "policy.edit", strategy, reason=reason, **told)
+    else:
+        settled = book.settled(strategy)
+    if json:
+        print_json({"strategy": strategy, "values": dict(_policy_lines(settled))})
+        return 0
+    for path, line in _policy_lines(settled):
+        out.print(f"{path} = {line['value']}   ({line['origin']})", markup=False)
+    return 0
+
+
+def _values(pairs: Sequence[str]) -> Mapping[str, Any]:
+    import json
+
+    from mlops.domain.errors import ConfigurationError
+
+    found = {}
+    for pair in pairs:
+        path, sign, text = pair.partition("=")
+        if not sign:
+            raise ConfigurationError(f"{pair!r} sets nothing; write PATH=VALUE, as drift.alert_share=0.4")
+        try:
+            found[path] = json.loads(text)
+        except json.JSONDecodeError:
+            # A bare word, as `raw`.
+            found[path] = text
+    return found
+
+
+def _policy_lines(settled: Settled) -> list[tuple[str, dict[str, Any]]]:
+    from mlops.strategies.file import POLICIES, snapshot
+
+    values = snapshot(settled.strategy)
+    return [
+        (f"{name}.{key}", {"value": value, "origin": settled.origins.get(f"{name}.{key}", _DEFAULT)})
+        for name in POLICIES
+        for key, value in values[name].items()
+    ]
+
+
+# ---- `acis users`: who may use the admin page, for whoever has the database and cannot, or may not yet, sign in
+
+
+@command
+def users(
+    add: Annotated[str, typer.Option(metavar="NAME", help="Make a user; the password is printed once.")] = "",
+    role: Annotated[str, typer.Option(help="Of the new user: viewer or operator.")] = "viewer",
+    new_password: Annotated[
+        str, typer.Option("--new-password", metavar="NAME", help="Make another password; open sessions end.")
+    ] = "",
+    disable: Annotated[
+        str, typer.Option(metavar="NAME", help="May not sign in any more; sessions and tokens end.")
+    ] = "",
+    json: AsJson = False,
+) -> int:
+    """List the admin page's users, or make, disable, or give another password to one."""
+    from mlops.passwords import made_password
+    from mlops.reporting.terminal import out, print_json
+    from tasks.services import connect
+
+    ledger, actor, password = connect().ledger, command_line_actor(), made_password()
+    if add:
+        ledger.add_user(add, password, role=role, created_by=actor)
+        ledger.audit(actor, "user.add", add, role=role)
+    elif new_password:
+        ledger.set_password(new_password, password)
+        ledger.audit(actor, "user.password", new_password)
+    elif disable:
+        ledger.change_user(disable, is_disabled=True)
+        ledger.audit(actor, "user.disable", disable)
+    if add or new_password:
+        name = add or new_password
+        if json:
+            print_json({"name": name, "password": password})
+        else:
+            out.print(f"{name}: the password, shown once: {password}", markup=False)
+        return 0
+    found = ledger.users()
+    if json:
+        print_json({"users": found})
+        return 0
+    for user in found:
+        ended = f", disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else ""
+        out.print(
+            f"{user.name}   {user.role}, made {user.created_at:%Y-%m-%d} by {user.created_by}{ended}", markup=False
+        )
+    return 0

@@ -72,8 +72,8 @@ def status(json: AsJson = False) -> int:
 def stop(json: AsJson = False) -> int:
     """Stop the servers and roles that `make run` or `acis up` started in another terminal; nothing of them is left."""
     from config.settings import load_settings
-    from devstack.cleaning import stop_running
     from devstack.layout import Layout, holder
+    from devstack.stack import stop_running
     from mlops.reporting.terminal import err, out, print_json
 
     layout = Layout(var_dir=load_settings().var_dir)
@@ -116,8 +116,8 @@ def secrets(json: AsJson = False) -> int:
 def clean(json: AsJson = False) -> int:
     """Remove everything that `make run` wrote; refused while it runs."""
     from config.settings import load_settings
-    from devstack.cleaning import remove_var
     from devstack.layout import Layout
+    from devstack.stack import remove_var
     from mlops.reporting.terminal import out, print_json
 
     var_dir = load_settings().var_dir

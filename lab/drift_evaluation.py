@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from lab.past_champions import PastChampions
 from lab.placebos import Rate, coupled, rate_of, spreads_of
 from mlops.domain.drift.alarms import WEEK
 from mlops.domain.drift.calibration import Calibration, calibrate
@@ -24,12 +24,17 @@ from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.report import DriftReport, ReferenceUsed
 from mlops.domain.drift.seasons import detect_seasonal_drift, season_history, season_windows
+from mlops.domain.drift.training_profile import DriftProfile, make_profile
 from mlops.domain.drift.verdict import Verdict
 from mlops.domain.errors import InsufficientData
 from mlops.domain.frame import FeatureFrame, Floats
 from mlops.domain.policies import DataPolicy, DriftPolicy, TrainingPolicy
 from mlops.domain.ports import Window
+from mlops.domain.training.splits import known_labels, split_by_date
 from mlops.domain.windows import calibration_window, drift_windows, longest_current_days, stretched
+
+if TYPE_CHECKING:
+    from mlops.domain.policies import DriftPolicy
 
 #: Trading days of the volatility, and of the median with which it is compared.
 VOLATILITY_DAYS, MEDIAN_DAYS = 20, 252
@@ -406,3 +411,64 @@ def _days_after(moment: date, days: list[date], since: date) -> list[date]:
 def _rate(facts: Iterable[bool]) -> float | None:
     known = list(facts)
     return sum(known) / len(known) if known else None
+
+
+# ---- Profiles that a regular retraining would have left, for an evaluation over a history; pure
+
+#: A quarter.
+RETRAINED_EVERY_DAYS = 91
+
+
+class PastChampions:
+    """The champion of each day: trained as of the newest multiple of `every_days` since the first date, if promoted."""
+
+    def __init__(
+        self,
+        strategy: str,
+        rows: DatedRows,
+        *,
+        training: TrainingPolicy,
+        drift: DriftPolicy,
+        every_days: int = RETRAINED_EVERY_DAYS,
+    ) -> None:
+        self._strategy, self._rows, self._training, self._drift = strategy, rows, training, drift
+        self._every_days = every_days
+        self._newest: DriftProfile | None = None
+
+    @property
+    def days_needed(self) -> int:
+        """Days of data before a check whose champion has a training window and the least calibration history."""
+        return self._training.training_days + self._drift.min_calibration_days + self._every_days
+
+    def of(self, day: date) -> DriftProfile:
+        """Profile of the day's champion. Raises InsufficientData where there is too little to train on."""
+        first: date = self._rows.dates[0].astype(object)
+        trained_as_of = day - timedelta(days=(day - first).days % self._every_days)
+        if self._newest is None or self._newest.as_of != trained_as_of:
+            self._newest = self._trained(trained_as_of)
+        return self._newest
+
+    def _trained(self, as_of: date) -> DriftProfile:
+        training, one = self._training, timedelta(days=1)
+        start, end = np.searchsorted(
+            self._rows.dates,
+            np.array([as_of - timedelta(days=training.training_days), as_of], dtype="datetime64[D]"),
+            side="right",
+        )
+        dates = self._rows.dates[start:end]
+        split = split_by_date(
+            dates,
+            known_labels(dates, dates, as_of=as_of, horizon_dates=training.horizon_dates),
+            horizon_dates=training.horizon_dates,
+            holdout_dates=training.holdout_dates,
+            embargo_dates=training.embargo_dates,
+        )
+        trained = Window(start=split.first_train - one, end=split.last_train)
+        history = Window(start=trained.start - timedelta(days=self._drift.calibration_days), end=trained.start)
+        return make_profile(
+            *(self._rows.between(window) for window in (history, trained, Window(start=trained.end, end=as_of))),
+            strategy=self._strategy,
+            as_of=as_of,
+            trained_window=trained,
+            bins=self._drift.bins,
+        )

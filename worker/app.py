@@ -2,16 +2,112 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from celery import Celery
 from kombu.transport import virtual
 from kombu.transport.redis import Channel, QoS
 
 from config.settings import Settings
+from mlops.domain.errors import NothingConfigured
 from tasks.broker import wait_while_redis_is_full
-from worker.celery_config import celery_config
 from worker.draining import DrainStep
-from worker.routing import Role
+from worker.routing import QUEUES, Role
+
+# ---- Celery's settings, each with its reason. Correctness never rests on them: the ledger decides
+
+
+def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
+    """Settings of the application in one process; `role` is None in beat, Flower and clients.
+
+    Raises NothingConfigured when no broker is named and none runs.
+    """
+    broker, backend = settings.celery_broker_url, settings.result_backend_url
+    if broker is None or backend is None:
+        message = "no broker is configured; set CELERY_BROKER_URL, or start everything with `make run`"
+        raise NothingConfigured(message)
+    config: dict[str, Any] = {
+        "broker_url": broker.get_secret_value(),
+        "result_backend": backend.get_secret_value(),
+        # Nothing executable in a message.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        # Task modules, and the signals, in spawned children too; and what a role's children would import at once.
+        "imports": (
+            "tasks.drift",
+            "tasks.training",
+            "tasks.promotion",
+            "tasks.maintenance",
+            "worker.signals",
+            *(role.preloaded if role else ()),
+        ),
+        # The stage tasks choose for themselves (tasks/request.py); everything else acknowledges early.
+        "task_acks_late": False,
+        # One message at a time: fair to long tasks; QoS drift hoards hundreds otherwise.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "broker_transport_options": {
+            # kombu passes "for ever" otherwise, and a publisher hangs on a half-open connection.
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            # What a dead worker held unacknowledged is given to another after so long. Bells are acknowledged at once,
+            # so these are starts, which are safe to repeat and wait for a database at most START_RETRY_S at a time.
+            "visibility_timeout": max(60.0, settings.lease_s),
+            # Looked for every 10 s, not every 100.
+            "unacked_restore_throttle": 1,
+            # Unroutable messages are dropped in silence otherwise.
+            "deadletter_queue": "unrouted",
+        },
+        # Workers wait for Redis at start and for ever after; the default gives up at 100.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # Nothing is redelivered for bells, so nothing need be killed when a connection resets.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # The default blocks for ever.
+        "broker_pool_acquire_timeout": 30,
+        # Only the queues of routing.py; a misspelt one is an error, not a new queue.
+        "task_queues": QUEUES,
+        "task_default_queue": "control",
+        "task_create_missing_queues": False,
+        "task_routes": "worker.routing.route_task",
+        # Flower sees every message from its publication on.
+        "task_track_started": True,
+        "task_send_sent_event": True,
+        "worker_send_task_events": True,
+        # Redis' results are a copy; the ledger is the truth. Failures are looked at longer.
+        "result_expires": 7 * 86400,
+        "result_failure_expires": 30 * 86400,
+        "result_extended": True,
+        # The backend's default is to retry for ever.
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 3,
+        "redis_socket_timeout": 30,
+        "redis_socket_connect_timeout": 5,
+        "redis_socket_keepalive": True,
+        "redis_retry_on_timeout": True,
+        "redis_backend_health_check_interval": 25,
+        # Beat notices a changed timetable within so many seconds.
+        "beat_max_loop_interval": 5,
+        "beat_scheduler": "worker.scheduler:LedgerScheduler",
+        # Our own logs (worker/signals.py).
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "timezone": "UTC",
+        "enable_utc": True,
+    }
+    if role is not None:
+        config |= {
+            "worker_pool_start_method": role.start_method,
+            "worker_max_tasks_per_child": role.max_tasks_per_child,
+            # Spawned children import the libraries first; the default gives up after 4 s.
+            "worker_proc_alive_timeout": 60,
+        }
+    return config
+
 
 # ---- Acknowledgements to Redis of which the answer may be lost
 #

@@ -18,7 +18,7 @@ from mlops.domain.records import FIRST_STAGE, Kind, Stage
 from mlops.strategies.file import load_strategies
 from tasks.publish import TASK_OF_STAGE, queue_of
 from tests.architecture.sources import PACKAGES, ROOT, modules, parsed
-from worker.celery_config import celery_config
+from worker.app import celery_config
 from worker.routing import QUEUES, ROLES, UNROUTED, route_task
 from worker.timetable import entries_of
 

@@ -24,7 +24,7 @@ from tests.chaos.servers import Postgres, standby_of, through
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
-from worker.celery_config import celery_config
+from worker.app import celery_config
 from worker.set_back import notice_set_back
 
 

@@ -17,13 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.testing import CliRunner
 
 from cli.app import app
-from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout
 from devstack.plan import StackOptions
 from devstack.ports import choose_port
 from devstack.postgres import postgres_answers
 from devstack.redis import redis_answers
-from devstack.stack import Stack
+from devstack.stack import Stack, remove_var, stop_running
 from devstack.supervise import ProgramState
 from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger import open_ledger

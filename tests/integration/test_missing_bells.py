@@ -13,7 +13,7 @@ from tasks.publish import task_id_of
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
 from worker import publications as bells
-from worker.publications import MARK, broker_seen, republish
+from worker.reconciler import MARK, broker_seen, republish
 
 N_RUNS = 7
 

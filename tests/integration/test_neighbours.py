@@ -18,10 +18,10 @@ import redis
 from sqlalchemy.engine import make_url
 
 from config.endpoints import Endpoints, read_endpoints
-from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout
 from devstack.ports import choose_port
 from devstack.process import leftovers
+from devstack.stack import remove_var, stop_running
 from devstack.status import stack_status
 from tests.support.servers import origin
 

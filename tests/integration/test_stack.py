@@ -20,7 +20,6 @@ import redis
 from sqlalchemy.engine import make_url
 
 from config.endpoints import Endpoints, process_birth, read_endpoints
-from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout, Ports, choose_ports
 from devstack.mlflow import mlflow_answers
 from devstack.plan import StackOptions
@@ -28,7 +27,7 @@ from devstack.ports import HeldPorts, choose_port
 from devstack.postgres import postgres_answers
 from devstack.process import leftovers
 from devstack.redis import redis_answers
-from devstack.stack import Stack
+from devstack.stack import Stack, remove_var, stop_running
 from devstack.status import ServiceStatus, stack_status
 from devstack.supervise import ProgramState
 from mlops.domain.errors import AlreadyRunning, ServerFailed

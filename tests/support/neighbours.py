@@ -19,9 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout
 from devstack.process import die_with_parent, tail
+from devstack.stack import remove_var, stop_running
 from tests.architecture.sources import ROOT
 from tests.support.servers import origin
 

@@ -22,9 +22,9 @@ import psutil
 
 from config.endpoints import Endpoints, read_endpoints
 from config.settings import ROOT, Settings
-from devstack.cleaning import remove_var, stop_running
 from devstack.layout import Layout
 from devstack.process import VAR_VARIABLE, die_with_parent, leftovers, tail
+from devstack.stack import remove_var, stop_running
 from mlops.bootstrap import Services
 from tasks.services import connect
 from tests.support.servers import origin

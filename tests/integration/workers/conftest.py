@@ -32,7 +32,7 @@ from tests.support.features import postgres_table
 from tests.support.ledgers import with_movable_clock
 from tests.support.processes import environment_of
 from tests.support.services import panel
-from worker.celery_config import celery_config
+from worker.app import celery_config
 
 DEADLINE_S = 20.0
 N_WORKERS = 2

@@ -20,7 +20,7 @@ from mlops.ledger.set_back import Position
 from tasks.outcomes import RunFailed, deliver_outcomes
 from tasks.services import connect
 from tests.support.ledgers import accepted_and_sent, granted, request_for
-from worker.celery_config import celery_config
+from worker.app import celery_config
 from worker.set_back import COPY, correct_outcomes, notice_set_back
 
 # Celery's own.

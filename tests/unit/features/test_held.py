@@ -10,9 +10,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.backfill import HeldFeatures
 from mlops.domain.ports import Window
 from mlops.domain.sampling import RowSample
-from mlops.features.cached_source import HeldFeatures
 from tests.support.features import InMemoryFeatures
 from tests.support.services import FEATURES, FIRST, panel
 

@@ -15,7 +15,7 @@ from tasks.drift import check_drift
 from tasks.maintenance import return_lease
 from tasks.promotion import promote_model
 from tasks.training import train_model
-from worker.celery_config import celery_config
+from worker.app import celery_config
 from worker.routing import ROLES
 
 BROKER = SecretStr("redis://:pw@broker/0")
