@@ -11,6 +11,7 @@ import structlog
 
 from mlops.domain.errors import (
     ChampionMoved,
+    CheckpointsUnavailable,
     RegistryError,
     RegistryUnavailable,
     UnusableModelFile,
@@ -31,7 +32,7 @@ from mlops.domain.records import (
 )
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import adopt_first, identity_by_bytes, trained_as_of
-from mlops.registry.kept_models import Keeper
+from mlops.registry.kept_models import FACTS, keep_model, key_of
 from mlops.registry.projection import project
 from mlops.runs.approval import StaleApproval, approved
 from mlops.runs.request import NoRollback, rollback_target
@@ -83,8 +84,6 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
         log.warning(
             "promote.not_shown", version=promotion.version, error=str(exc), action="none: the reconciler repeats it"
         )
-    if promotion.target_stage == "Production":
-        _keep(promotion, services)
     log.info("promote.decided", decision=promotion.decision, version=promotion.version)
     return StageOutcome(
         result=_result(promotion, strategy),
@@ -97,6 +96,8 @@ def _decide(grant: Grant, services: PromotionServices, keeper: LeaseKeeper, stra
     for _ in range(COMPARISONS):
         champion = _champion(grant, services, strategy)
         decided = _decision(grant, services, strategy, champion)
+        if decided.target_stage == "Production" and grant.namespace == LIVE:
+            _keep(decided, services)
         keeper.check_before_write()
         try:
             return services.ledger.decide(grant, decided)
@@ -185,15 +186,19 @@ def _rollback(
     )
 
 
-def _keep(promotion: Promotion, services: PromotionServices) -> None:
-    """The champion's model, so that a registry that is lost can be given it again; the reconciler tries again."""
+def _keep(decided: PromotionDecision, services: PromotionServices) -> None:
+    """Keep the model before it can be the champion, so that a registry that is lost from then on can be given it again.
+
+    A store that cannot be written does not hold the decision up: the reconciler tries again.
+    """
+    identity = decided.identity
+    if identity.sha256 is None or identity.made_by is None:
+        return  # the reconciler finds out what it is
     try:
-        version = services.registry.version(promotion.model_name, promotion.version)
-        Keeper().keep(services, services.ledger.champion(promotion.strategy, namespace=promotion.namespace), version)
-    except (RegistryError, RegistryUnavailable) as exc:
-        log.warning(
-            "promote.not_kept", version=promotion.version, error=str(exc), action="none: the reconciler repeats it"
-        )
+        if services.checkpoints.kept_model(key_of(identity), FACTS) is None:
+            keep_model(services, services.registry.version(decided.model_name, decided.version), identity)
+    except CheckpointsUnavailable as exc:
+        log.warning("promote.not_kept", version=decided.version, error=str(exc), action="none: it is tried again")
 
 
 def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import xgboost as xgb
 
 from mlops.domain.errors import (
     ChampionMoved,
+    CheckpointsUnavailable,
     LeaseLost,
     RegistryError,
     RegistryUnavailable,
@@ -22,7 +23,8 @@ from mlops.domain.errors import (
 )
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.ports import ModelVersion
-from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.records import Grant, Kind, Promotion, PromotionDecision, RunState, Stage, StageOutcome
+from mlops.registry.kept_models import kept
 from mlops.stages import paired_evaluation
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.promote import COMPARISONS, promote
@@ -100,6 +102,50 @@ def test_the_first_version_that_clears_its_gate_is_promoted(services: FakeServic
     assert (outcome.run_state, outcome.result["promoted"]) == (RunState.SUCCEEDED, True)
     assert champion(services) == "1"
     assert services.registry.version(MODEL, "1").aliases == ("champion",)
+
+
+def test_the_model_is_kept_outside_of_the_registry_before_it_can_be_the_champion(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = registered(services)
+    decide, when_decided = services.ledger.decide, []
+
+    def watched(grant: Grant, decision: PromotionDecision) -> Promotion:
+        when_decided.append(kept(services, decision.identity))
+        return decide(grant, decision)
+
+    monkeypatch.setattr(services.ledger, "decide", watched)
+    decided(services)
+    assert [one is not None and one.model for one in when_decided] == [
+        services.registry.model_file(MODEL, version.version)
+    ]
+
+
+def test_a_version_that_the_registry_loses_during_the_decision_is_no_champion(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(services)
+
+    def lost(name: str, version: str) -> bytes:
+        raise VersionNotFound(f"version {version} of {name!r} is not in the registry")
+
+    monkeypatch.setattr("mlops.stages.promote.keep_model", lambda *_: lost(MODEL, "1"))
+    with pytest.raises(VersionNotFound):
+        decided(services)
+    assert champion(services) is None
+
+
+def test_a_store_that_cannot_be_written_holds_no_decision_up(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(services)
+
+    def full(*_: object) -> None:
+        raise CheckpointsUnavailable("the store is full")
+
+    monkeypatch.setattr(services.checkpoints, "keep_model", full)
+    decided(services)
+    assert champion(services) == "1"
 
 
 def test_a_version_below_its_gate_is_refused_with_the_numbers_and_archived(services: FakeServices) -> None:
