@@ -13,7 +13,7 @@ from mlops.domain.errors import AcisError, ConfigurationError
 from mlops.ledger.ledger import SqlLedger
 from tasks.services import process_services
 
-GRACE_S = 3
+_GRACE_S = 3
 """Open streams end at once, and an action that is under way may finish."""
 
 
@@ -23,7 +23,7 @@ def main() -> int:
         settings = load_settings()
         set_up_logging(level=settings.log_level, style=settings.log_format)
         services = process_services()
-        add_first_user(settings, services.ledger)
+        _add_first_user(settings, services.ledger)
         app = create_app(services)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"admin: {exc}\n")
@@ -37,12 +37,12 @@ def main() -> int:
         server_header=False,
         proxy_headers=bool(settings.admin_proxies),
         forwarded_allow_ips=settings.admin_proxies or None,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     return 0
 
 
-def add_first_user(settings: Settings, ledger: SqlLedger) -> None:
+def _add_first_user(settings: Settings, ledger: SqlLedger) -> None:
     """The first operator, where there is nobody yet. Raises ConfigurationError, LedgerUnavailable."""
     if settings.admin_auth is None:
         return

@@ -16,8 +16,8 @@ from tasks.broker import UNROUTED
 if TYPE_CHECKING:
     from admin.request_context import Visit
 
-DEAD_S = 7 * 86400.0
-FAILED_S = 86400.0
+_DEAD_S = 7 * 86400.0
+_FAILED_S = 86400.0
 ALIVE_S = 120.0
 """The reconciler asks the workers every half a minute, and notes who answers."""
 _NAMED = 3
@@ -39,11 +39,11 @@ def alerts(visit: Visit) -> list[Alert]:
 
 
 def _runs(visit: Visit) -> Iterator[Alert]:
-    dead = visit.ledger.state_counts(within_s=DEAD_S).get("dead", 0)
+    dead = visit.ledger.state_counts(within_s=_DEAD_S).get("dead", 0)
     if dead:
         words = f"{_many(dead, 'run')} of the last week used up all attempts and died"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/runs?state=dead")
-    failed = visit.ledger.state_counts(within_s=FAILED_S).get("failed", 0)
+    failed = visit.ledger.state_counts(within_s=_FAILED_S).get("failed", 0)
     if failed:
         words = f"{_many(failed, 'run')} of the last 24 hours failed"
         yield Alert(level="warn", words=words, link=f"{PREFIX}/runs?state=failed")

@@ -36,7 +36,7 @@ POLICY = (
     "font-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """No script and no style but our own files, nothing from elsewhere, shown in nobody's frame."""
-HEADERS = {
+_HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -48,7 +48,7 @@ HEADERS = {
 }
 
 
-class SecurityHeaders:
+class _SecurityHeaders:
     """Adds what an answer does not say itself."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -63,7 +63,7 @@ class SecurityHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
                 if scope["scheme"] == "https":
                     headers.setdefault("strict-transport-security", "max-age=31536000")
@@ -83,8 +83,8 @@ def _is_too_large(headers: Headers) -> bool:
     return not length.isdigit() or int(length) > MOST_BYTES
 
 
-LEAST_BYTES_TO_PACK = 800
-BROKER_S = 2.0
+_LEAST_BYTES_TO_PACK = 800
+_BROKER_S = 2.0
 """A Redis that is away costs a second to find out."""
 
 
@@ -96,14 +96,14 @@ def create_app(services: Services) -> FastAPI:
     broker = Broker(services.settings)
     app.state.registry_view = RegistryView(services)
     # One request looks, and those that come meanwhile wait for its answer.
-    app.state.look_at_broker = cached(TTLCache(maxsize=1, ttl=BROKER_S), condition=Condition())(broker.look)
+    app.state.look_at_broker = cached(TTLCache(maxsize=1, ttl=_BROKER_S), condition=Condition())(broker.look)
     for pages in route_modules():
         pages.add_to(app)
     app.mount(STATIC, KeptFiles(), name="static")
     app.state.paths = {route.path for route, _ in guarded_routes(app)}
     add_error_answers(app)
-    app.add_middleware(GZipMiddleware, minimum_size=LEAST_BYTES_TO_PACK, compresslevel=5)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(GZipMiddleware, minimum_size=_LEAST_BYTES_TO_PACK, compresslevel=5)
+    app.add_middleware(_SecurityHeaders)
     environment()
     return app
 

@@ -102,7 +102,7 @@ def _cell(check: CheckLine) -> Cell:
 
 STEP, HEIGHT = 5, 20
 """Units of the picture: from bar to bar, and of the highest bar."""
-RAREST = 0.001
+_RAREST = 0.001
 """A p that has the highest bar; 1 has the lowest, and 0.05 one of 43 %."""
 _CLASSES = {"drifted": "drifted", "stable": "stable"}
 
@@ -131,5 +131,5 @@ def _height(check: CheckPoint) -> float:
     """Of a check without p: whole where it drifted, by the rule that asks for the share alone, else a stub."""
     if check.p_value is None:
         return float(HEIGHT) if check.verdict == "drifted" else 1.0
-    rarity = math.log(max(check.p_value, RAREST)) / math.log(RAREST)
+    rarity = math.log(max(check.p_value, _RAREST)) / math.log(_RAREST)
     return max(1.0, rarity * HEIGHT)

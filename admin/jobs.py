@@ -64,7 +64,7 @@ JOBS: dict[Word, tuple[Kind, str]] = {
     "drift_check": (Kind.PIPELINE, "Drift check, and retraining where it drifted"),
     "retrain": (Kind.RETRAIN, "Retraining, whatever the drift"),
 }
-LATE_S = 120.0
+_LATE_S = 120.0
 """Beat and the reconciler look more often than this."""
 
 
@@ -112,7 +112,7 @@ class Job:
 
     def is_late(self, now: datetime) -> bool:
         """It should have been opened by now."""
-        return self.next_at is not None and (now - self.next_at).total_seconds() > LATE_S
+        return self.next_at is not None and (now - self.next_at).total_seconds() > _LATE_S
 
     def state(self, now: datetime) -> str:
         """In a word."""

@@ -70,7 +70,7 @@ def shown(
     )
 
 
-class AboutStrategy(Protocol):
+class _AboutStrategy(Protocol):
     """A row that is about one strategy."""
 
     @property
@@ -79,17 +79,17 @@ class AboutStrategy(Protocol):
         ...
 
 
-StrategyRow = TypeVar("StrategyRow", bound=AboutStrategy)
+_StrategyRow = TypeVar("_StrategyRow", bound=_AboutStrategy)
 
 
 def shown_strategies(
     visit: Visit,
-    rows: Iterable[StrategyRow],
+    rows: Iterable[_StrategyRow],
     *,
-    keep: Callable[[StrategyRow], bool],
+    keep: Callable[[_StrategyRow], bool],
     tag: str,
     **listed: Any,  # noqa: ANN401 -- as in `shown`
-) -> Shown[StrategyRow]:
+) -> Shown[_StrategyRow]:
     """A page of the rows that `keep` keeps and whose strategy has the tag; the search looks in name and tags."""
     found = (row for row in rows if keep(row) and visit.has_tag(row.strategy, tag))
     return shown(found, text=lambda row: visit.found_by(row.strategy), **listed)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_S = 1.0
-BEAT_S = 15.0
+_BEAT_S = 15.0
 """A comment is sent so often: proxies close a connection on which nothing comes."""
-LASTS_S = 600.0
+_LASTS_S = 600.0
 """Then the stream ends and the browser opens another, which asks again who it is."""
 MOST_LISTENERS = 200
 MOST_WAITING = 500
@@ -90,12 +90,12 @@ class Live:
         with self._lock:
             self._listeners.add(listener)
         self._wake.set()
-        until = listener.loop.time() + LASTS_S
+        until = listener.loop.time() + _LASTS_S
         try:
             yield b"retry: 2000\n\n"
             while not self._stop.is_set() and listener.loop.time() < until and not listener.queue.full():
                 try:
-                    event = await asyncio.wait_for(listener.queue.get(), timeout=BEAT_S)
+                    event = await asyncio.wait_for(listener.queue.get(), timeout=_BEAT_S)
                 except TimeoutError:
                     yield b": beat\n\n"
                     continue

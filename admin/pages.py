@@ -92,7 +92,7 @@ class Pages:
         self._declared.append((path, handler, method, guard))
 
 
-def guard_of(route: BaseRoute) -> Guard | Open | None:
+def _guard_of(route: BaseRoute) -> Guard | Open | None:
     """The guard that a route was declared with."""
     if not isinstance(route, APIRoute):
         return None
@@ -105,7 +105,7 @@ def guarded_routes(app: FastAPI) -> Iterator[tuple[APIRoute, Guard | Open]]:
     for route in app.routes:
         if isinstance(route, Mount) and route.path == STATIC:
             continue
-        guard = guard_of(route)
+        guard = _guard_of(route)
         if guard is None or not isinstance(route, APIRoute):
             raise UnguardedRoute(f"{getattr(route, 'path', route)} says nobody who may call it; declare it with Pages")
         if isinstance(guard, Open) and guard.action not in OPEN_ACTIONS:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger
     from tasks.broker import BrokerView
 
-EMBEDDED_POLICY = (
+_EMBEDDED_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "sandbox allow-scripts; frame-ancestors 'self'"
 )
@@ -120,7 +120,9 @@ class Visit:
 
     def embedded(self, html: str) -> Response:
         """A whole document for a frame, e.g. a drift report: it may run its own script and reach nothing else."""
-        return HTMLResponse(html, headers={"content-security-policy": EMBEDDED_POLICY, "x-frame-options": "SAMEORIGIN"})
+        return HTMLResponse(
+            html, headers={"content-security-policy": _EMBEDDED_POLICY, "x-frame-options": "SAMEORIGIN"}
+        )
 
     def here(self, **changes: object) -> str:
         """The page's own address with other values in its query; None or "" takes one out."""

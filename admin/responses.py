@@ -113,7 +113,7 @@ class KeptFiles(StaticFiles):
 
 
 SIGN_IN = f"{PREFIX}/sign-in"
-SAID_COOKIE = "acis_said"
+_SAID_COOKIE = "acis_said"
 """What the last action did, or a hint why it did nothing, for the page that comes after it."""
 _HINT = "hint:"
 _NOT_FOUND = (RunNotFound, ReportNotFound, UnknownStrategy, ModelNotFound, VersionNotFound)
@@ -136,7 +136,7 @@ def rendered(request: Request, template: str, values: Mapping[str, Any], *, bloc
     """A template as text; with `block`, that block alone."""
     found = environment().get_template(template)
     person = values.get("person")
-    said = unquote(request.cookies.get(SAID_COOKIE, ""))
+    said = unquote(request.cookies.get(_SAID_COOKIE, ""))
     shown = {
         "path": request.url.path,
         "entries": [entry for entry in ENTRIES if entry.path in request.app.state.paths and entry.is_shown_to(person)],
@@ -162,15 +162,15 @@ def page(
 ) -> HTMLResponse:
     """A whole page. What the last action did stands on it once: no later page says it again."""
     response = HTMLResponse(rendered(request, template, values), status_code=status, headers=dict(headers or {}))
-    if SAID_COOKIE in request.cookies:
-        response.delete_cookie(SAID_COOKIE, path=PREFIX)
+    if _SAID_COOKIE in request.cookies:
+        response.delete_cookie(_SAID_COOKIE, path=PREFIX)
     return response
 
 
 def say_next(request: Request, response: Response, words: str, *, is_hint: bool = False) -> None:
     """The next whole page says the words."""
     response.set_cookie(
-        SAID_COOKIE,
+        _SAID_COOKIE,
         quote(f"{_HINT if is_hint else ''}{words[:1500]}"),
         max_age=60,
         path=PREFIX,
@@ -236,7 +236,7 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _defect)
 
 
-def status_of(exc: AcisError) -> int:
+def _status_of(exc: AcisError) -> int:
     """What HTTP calls it."""
     if isinstance(exc, TemporaryError):
         return 503
@@ -287,7 +287,7 @@ def _not_signed_in(request: Request, exc: NotSignedIn) -> Response:
 
 
 def _failed(request: Request, exc: Exception) -> Response:
-    status = status_of(exc) if isinstance(exc, AcisError) else 500
+    status = _status_of(exc) if isinstance(exc, AcisError) else 500
     return error_answer(request, status, str(exc))
 
 

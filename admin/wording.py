@@ -16,7 +16,7 @@ from mlops.volumes import size as in_bytes
 NOTHING = "–"
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
-STATE_TONES = {
+_STATE_TONES = {
     "queued": "waiting",
     "running": "busy",
     "succeeded": "good",
@@ -152,7 +152,7 @@ def badge(value: object) -> Markup:
     """A state in a coloured box; the word stands in it."""
     if value in (None, ""):
         return Markup("–")
-    return Markup('<span class="badge {}">{}</span>').format(STATE_TONES.get(str(value), "calm"), words(value))
+    return Markup('<span class="badge {}">{}</span>').format(_STATE_TONES.get(str(value), "calm"), words(value))
 
 
 def short(value: object, length: int = 8) -> str:

@@ -33,8 +33,7 @@ from own_servers import own_servers
 from sqlalchemy import Engine, create_engine, text
 
 from mlops.domain.records import Kind, RunRequest, RunState, Sent, Stage, StageOutcome
-from mlops.ledger import open_ledger
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 
 BACKLOGS = (100, 1_000, 10_000, 100_000)

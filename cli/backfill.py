@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # ---- Ctrl-C that lets a command finish what it is at
 
 
-class Interruption:
+class _Interruption:
     """Context manager: the first Ctrl-C makes it true, a second one interrupts as ever."""
 
     def __init__(self, words: str) -> None:
@@ -69,7 +69,6 @@ def backfill(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cli.backfill import Interruption
     from lab.backfill import backfill as backfill_of
     from lab.backfill import backfill_dates, checked_namespace
     from mlops.reporting.terminal import FINDING, OK, err, out, print_json
@@ -91,7 +90,7 @@ def backfill(
         TimeRemainingColumn(),
     )
     with (
-        Interruption("Stops after this date; Ctrl-C again: at once.") as interrupted,
+        _Interruption("Stops after this date; Ctrl-C again: at once.") as interrupted,
         Progress(*columns, console=err, transient=True, disable=json or not err.is_terminal) as progress,
     ):
         for strategy, wanted in days.items():

@@ -11,7 +11,7 @@ import typer
 from mlops.runs.command_line import AsJson, command
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
-MlflowDatabase = Annotated[
+_MlflowDatabase = Annotated[
     str | None,
     typer.Option(
         "--mlflow-database",
@@ -19,7 +19,7 @@ MlflowDatabase = Annotated[
         help="MLflow's own database; by default `mlflow` on the ledger's server.",
     ),
 ]
-LedgerOnly = Annotated[
+_LedgerOnly = Annotated[
     bool, typer.Option("--ledger-only", help="MLflow's database and artifacts are kept by other means.")
 ]
 Artifacts = Annotated[
@@ -31,9 +31,9 @@ Artifacts = Annotated[
 @command
 def backup(
     folder: Folder,
-    mlflow_database: MlflowDatabase = None,
+    mlflow_database: _MlflowDatabase = None,
     artifacts: Artifacts = None,
-    ledger_only: LedgerOnly = False,
+    ledger_only: _LedgerOnly = False,
     json: AsJson = False,
 ) -> int:
     """Copy ledger, MLflow's database, artifacts and strategies into a new folder, with a digest of each file."""
@@ -66,9 +66,9 @@ def restore(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also in the place of a ledger that holds runs; they are lost.")
     ] = False,
-    mlflow_database: MlflowDatabase = None,
+    mlflow_database: _MlflowDatabase = None,
     artifacts: Artifacts = None,
-    ledger_only: LedgerOnly = False,
+    ledger_only: _LedgerOnly = False,
     json: AsJson = False,
 ) -> int:
     """Put a backup in the place of what is there, after its digests were verified; the ledger in one transaction."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 #: Days on which these prices moved as they rarely do.
-BREAKS = ("2015-08-24", "2016-01-08", "2018-02-02", "2020-03-02")
+_BREAKS = ("2015-08-24", "2016-01-08", "2018-02-02", "2020-03-02")
 
 
 @command
@@ -127,7 +127,7 @@ def evaluate_drift(
             calm,
             data=data,
             drift=drift,
-            breaks=[date.fromisoformat(day) for day in breaks or BREAKS],
+            breaks=[date.fromisoformat(day) for day in breaks or _BREAKS],
             every=every,
             track=partial(shown_progress, name),
         )

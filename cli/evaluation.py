@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # ---- Progress of trainings that a command runs by itself, without a run in the ledger
 
 
-class ShownTraining:
+class _ShownTraining:
     """The `TrainingControl` of one line of a progress display; Ctrl-C stops by itself, and nothing is kept."""
 
     def __init__(self, bars: Bars, line: TaskID) -> None:
@@ -45,7 +45,7 @@ class ShownTraining:
 
 
 ALL = "all"
-SKILL = 0.60
+_SKILL = 0.60
 """AUC from which on the tables count a model as having signal; the sample's gate."""
 
 
@@ -156,11 +156,11 @@ def evaluate_training(
         out.print(f"{title}: {training.label}, judged on {training.holdout_dates} dates", markup=False)
         _print_table([summarise_checks(each).row() for each in checks])
         each = [one for of_strategy in checks for one in of_strategy]
-        skilled = sum(one.metrics.get("roc_auc", 0.0) >= SKILL for one in each)
+        skilled = sum(one.metrics.get("roc_auc", 0.0) >= _SKILL for one in each)
         out.print(
             f"The random split promotes {sum(one.naive_promotes for one in each)} of {len(each)} (accuracy 0.70), "
             f"this system {sum(one.decision == 'promote' for one in each)}; "
-            f"{skilled} of {len(each)} have an AUC of at least {SKILL:.2f} on the held-out dates.\n"
+            f"{skilled} of {len(each)} have an AUC of at least {_SKILL:.2f} on the held-out dates.\n"
         )
     return OK
 
@@ -179,13 +179,12 @@ def _days(source: FeatureSource, strategy: Strategy, n: int) -> list[date]:
 def _checked(
     source: FeatureSource, strategy: Strategy, bars: Bars, settings: Settings, *, as_of: date | None, today: date
 ) -> LeakCheck:
-    from cli.evaluation import ShownTraining
     from lab.leak_check import check_leak
 
     line = bars.add_task(f"{strategy.name} {as_of or ''}", total=None)
     try:
         return check_leak(
-            source, strategy, as_of=as_of, today=today, settings=settings, control=ShownTraining(bars, line)
+            source, strategy, as_of=as_of, today=today, settings=settings, control=_ShownTraining(bars, line)
         )
     finally:
         bars.remove_task(line)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devstack.plan import StackOptions
     from devstack.stack import Stack
 
-ALREADY_RUNNING = 3
+_ALREADY_RUNNING = 3
 """Exit code of a second start."""
 
 
@@ -45,7 +45,7 @@ def up(
         return _serve(load_settings(), display, once=once, json=json)
     except AlreadyRunning as exc:
         display.say(str(exc))
-        return ALREADY_RUNNING
+        return _ALREADY_RUNNING
 
 
 @command

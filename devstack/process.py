@@ -165,7 +165,7 @@ def _group_of(user: str | None) -> int | None:
 # both, so the environment marks them. Redis and PostgreSQL write their titles over their environment; they are
 # known by their program's name and by their working folder, which is that of their data.
 
-NAME_VARIABLE = "SUPERVISOR_PROCESS_NAME"
+_NAME_VARIABLE = "SUPERVISOR_PROCESS_NAME"
 _SERVERS = frozenset({"redis-server", "valkey-server", "postgres"})
 
 
@@ -185,7 +185,7 @@ def leftovers(var_dir: Path, *, program: str | None = None) -> list[psutil.Proce
 
 def _is_marked(process: psutil.Process, var_dir: Path, program: str | None) -> bool:
     environment = process.environ()
-    name = environment.get(NAME_VARIABLE)
+    name = environment.get(_NAME_VARIABLE)
     return environment.get(VAR_VARIABLE) == str(var_dir) and name is not None and program in (None, name)
 
 

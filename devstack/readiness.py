@@ -28,7 +28,7 @@ only waits, with a heartbeat, uses less in all of STALL_S."""
 SILENT_S = {"reconciler": 180.0, "beat": 30.0}
 """A role that has not turned its loop for longer does not answer: beat's turns every 5 s, the reconciler's every 30 s
 and after up to two minutes at a dead MLflow."""
-WORKER_SILENT_S = 20.0
+_WORKER_SILENT_S = 20.0
 """Of a worker, which says every 2 s that its messages reach the broker."""
 
 
@@ -68,7 +68,7 @@ def is_ready(state: ProgramState, *, urls: Urls, ports: Ports, layout: Layout) -
     if state.state != "RUNNING" or not ready_file(layout.var_dir, role).exists():
         return False
     silent_s = silent_for(health_file(layout.var_dir, role))
-    return silent_s is not None and silent_s <= SILENT_S.get(role, WORKER_SILENT_S)
+    return silent_s is not None and silent_s <= SILENT_S.get(role, _WORKER_SILENT_S)
 
 
 class Progress:

@@ -12,7 +12,7 @@ from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
 """Below the var folder."""
-LATER = frozenset({"admin_user", "admin_password"})
+_LATER = frozenset({"admin_user", "admin_password"})
 """Secrets that files of earlier versions lack; they are added."""
 
 
@@ -56,7 +56,7 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
         message = f"cannot read {path} ({exc}); mend its owner and mode, or start anew with `make clean`"
         raise ConfigurationError(message) from exc
     missing = [one.name for one in fields(Secrets) if not found.get(one.name)]
-    if missing and set(missing) <= LATER:
+    if missing and set(missing) <= _LATER:
         return _write(
             path, Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
         ), False

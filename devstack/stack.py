@@ -45,11 +45,11 @@ Probe = Callable[[], bool]
 POLL_S = 0.1
 LOOK_S = 1.0
 """Between two looks at what the starting programs use, each of which reads the whole process table for each."""
-TELL_S = 10.0
+_TELL_S = 10.0
 """Between two words about what a program that is waited for does."""
-MAX_FAILED_STARTS = 4
+_MAX_FAILED_STARTS = 4
 """A program that fails so often while the stack starts (pauses of 1, 2, 3 s) will not come up by waiting."""
-MAX_LOST_PORTS = 5
+_MAX_LOST_PORTS = 5
 """Starts that lost a port to another program; the next one would lose one as well."""
 
 _DOES = {
@@ -68,7 +68,7 @@ class PortLost(ServerFailed):
     """Another program took a port between its choice and the moment when a server of ours wanted to listen there."""
 
     def __init__(self, name: str, port: int) -> None:
-        super().__init__(f"port {port} of {name} was taken by another program, {MAX_LOST_PORTS} times in a row")
+        super().__init__(f"port {port} of {name} was taken by another program, {_MAX_LOST_PORTS} times in a row")
         self.name, self.port = name, port
 
 
@@ -119,7 +119,7 @@ class Stack:
         Raises AlreadyRunning, ServerFailed, ConfigurationError; whatever is raised, nothing is left running.
         """
         self.layout.make()
-        refuse_second(self.layout)
+        _refuse_second(self.layout)
         self._lock.acquire()
         try:
             return self._start_until_ports_are_ours(on_step)
@@ -136,7 +136,7 @@ class Stack:
 
     def _give_up_port(self, exc: PortLost, on_step: OnStep) -> None:
         """Everything is started anew, since everybody was told the old address."""
-        if len(self._lost) >= MAX_LOST_PORTS:
+        if len(self._lost) >= _MAX_LOST_PORTS:
             raise exc
         self._lost.add(exc.port)
         on_step(exc.name, f"port {exc.port} was taken by another program; starting on another one")
@@ -295,7 +295,7 @@ class Stack:
         now = time.monotonic()
         for name in waiting:
             before, at = told[name]
-            if now - at < TELL_S:
+            if now - at < _TELL_S:
                 continue
             state = states.get(name)
             does = _DOES.get(state.state, state.state.lower()) if state else "not there yet"
@@ -311,7 +311,7 @@ class Stack:
             if state.state == "BACKOFF":
                 failed = self._failed_starts.setdefault(name, set())
                 failed.add(state.started)
-                if len(failed) >= MAX_FAILED_STARTS:
+                if len(failed) >= _MAX_FAILED_STARTS:
                     raise ServerFailed(f"{name} keeps failing; the end of {self.layout.log(name)}:\n{self._said(name)}")
 
     def _look_for_strangers(self, states: Mapping[str, ProgramState]) -> None:
@@ -370,7 +370,7 @@ class Stack:
             end_leftovers(self.options.var_dir)
 
 
-def refuse_second(layout: Layout) -> None:
+def _refuse_second(layout: Layout) -> None:
     """Raises AlreadyRunning, with the URLs, when a stack runs in this var folder."""
     running = read_endpoints(layout.var_dir)
     if running is not None:
@@ -420,7 +420,7 @@ def remove_var(layout: Layout) -> bool:
     """Remove the var folder with everything in it; False where there is none. Raises AlreadyRunning."""
     if not layout.var_dir.is_dir():
         return False
-    refuse_second(layout)
+    _refuse_second(layout)
     if layout.run_dir.is_dir():
         with StackLock(layout.lock_file):
             end_leftovers(layout.var_dir)

@@ -21,8 +21,8 @@ from devstack.process import VAR_VARIABLE, Child, Program, log_size, tail
 from mlops.domain.errors import ServerFailed
 
 USER = "acis"
-PYTHON_VARIABLE = "STACK_PYTHON"
-PROGRAMS_VARIABLE = "STACK_PROGRAMS"
+_PYTHON_VARIABLE = "STACK_PYTHON"
+_PROGRAMS_VARIABLE = "STACK_PROGRAMS"
 
 STOP_S = 45
 """From SIGTERM to SIGKILL of supervisord: the longest stop of each group (20 + 10 + 10 s) and some."""
@@ -30,11 +30,11 @@ STOP_S = 45
 UP_S = 120
 """For supervisord itself: an import of half a second, on a machine that may be busy."""
 
-Groups = Mapping[str, Sequence[Program]]
+_Groups = Mapping[str, Sequence[Program]]
 """Programs by group, in the order of starting."""
 
 
-def render_config(groups: Groups, *, port: int, password: str) -> str:
+def render_config(groups: _Groups, *, port: int, password: str) -> str:
     """The configuration; paths are relative to its folder or come from the environment: no quoting."""
     lines = [
         "[supervisord]",
@@ -75,7 +75,7 @@ def render_config(groups: Groups, *, port: int, password: str) -> str:
 def _program_lines(program: Program) -> list[str]:
     return [
         f"[program:{program.name}]",
-        f'command="%(ENV_{PYTHON_VARIABLE})s" -m devstack.launch "%(ENV_{PROGRAMS_VARIABLE})s" {program.name}',
+        f'command="%(ENV_{_PYTHON_VARIABLE})s" -m devstack.launch "%(ENV_{_PROGRAMS_VARIABLE})s" {program.name}',
         "autostart=false",  # the stack starts them in its own order
         "autorestart=true",
         f"startsecs={program.settled_s}",
@@ -150,7 +150,7 @@ class Control:
 class Supervisor:
     """A supervisord of our own; ends with this process, whatever ends it."""
 
-    def __init__(self, layout: Layout, groups: Groups, *, port: int, password: str, root: Path) -> None:
+    def __init__(self, layout: Layout, groups: _Groups, *, port: int, password: str, root: Path) -> None:
         """`root`: folder of our own packages."""
         self._layout = layout
         self._control = Control(port=port, password=password)
@@ -164,8 +164,8 @@ class Supervisor:
                 name="supervisord",
                 command=(sys.executable, "-m", "devstack.supervisord", "-c", str(config)),
                 environment={
-                    PYTHON_VARIABLE: sys.executable,
-                    PROGRAMS_VARIABLE: str(layout.programs_file),
+                    _PYTHON_VARIABLE: sys.executable,
+                    _PROGRAMS_VARIABLE: str(layout.programs_file),
                     VAR_VARIABLE: str(layout.var_dir),
                     "PYTHONPATH": os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH")) if part),
                 },

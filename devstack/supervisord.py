@@ -81,7 +81,7 @@ class SilentStream:
         return getattr(self._stream, name)
 
 
-class StartCounter:
+class _StartCounter:
     """The namespace `acis` of supervisord's control."""
 
     def __init__(self) -> None:
@@ -96,9 +96,9 @@ class StartCounter:
         return dict(self._starts)
 
 
-def make_start_counter(_supervisor: object) -> StartCounter:
+def make_start_counter(_supervisor: object) -> _StartCounter:
     """What the configuration names as factory."""
-    return StartCounter()
+    return _StartCounter()
 
 
 def main(arguments: list[str]) -> None:

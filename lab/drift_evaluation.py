@@ -41,9 +41,9 @@ VOLATILITY_DAYS, MEDIAN_DAYS = 20, 252
 #: What is planted for the alarm about correlations, over how many dates, between features with less than what before.
 COUPLED, COUPLED_DATES, UNCORRELATED = 0.7, 20, 0.15
 #: The change is looked for after 10, 15 and 20 of its dates; a check comes each day.
-LOOKS_BEFORE = (10, 5, 0)
+_LOOKS_BEFORE = (10, 5, 0)
 #: A check later than this after a break is not counted as seeing it.
-DAYS_AFTER_BREAK = 10
+_DAYS_AFTER_BREAK = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,7 @@ def evaluate(
     days = [day.astype(object) for day in np.unique(rows.dates)]
     first = days[0]
     champions = (
-        PastChampions(strategy, rows, training=TrainingPolicy(), drift=drift) if data.reference == "champion" else None
+        _PastChampions(strategy, rows, training=TrainingPolicy(), drift=drift) if data.reference == "champion" else None
     )
     enough = timedelta(days=_days_needed(data, drift, champions))
     regular = {day for day in days[::every] if day - first >= enough}
@@ -242,7 +242,7 @@ def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
         pair = _uncorrelated_pair(checks[-1].reference, rng)
         if pair is not None:
             since = days[week + WEEK - COUPLED_DATES]
-            looks = (_WeekCheck.of(rows, days[week + WEEK - 1 - earlier], data, drift) for earlier in LOOKS_BEFORE)
+            looks = (_WeekCheck.of(rows, days[week + WEEK - 1 - earlier], data, drift) for earlier in _LOOKS_BEFORE)
             coupled_checks = (look.coupled(*pair, since=since, rng=rng).calibrated(drift) for look in looks)
             seen_pairs.append(any(found.correlations.is_alarm for found in coupled_checks))
     of_calm = [fired for week, fired in zip(weeks, false, strict=True) if is_calm.get(days[week])]
@@ -331,7 +331,7 @@ def check_day(
     *,
     data: DataPolicy,
     drift: DriftPolicy,
-    champions: PastChampions | None = None,
+    champions: _PastChampions | None = None,
 ) -> DayVerdict:
     """Run the check as of a day. `champions`: for the reference that is the champion's."""
     report = _report(strategy, rows, day, data=data, drift=drift, champions=champions)
@@ -351,7 +351,7 @@ def _report(
     *,
     data: DataPolicy,
     drift: DriftPolicy,
-    champions: PastChampions | None,
+    champions: _PastChampions | None,
 ) -> DriftReport:
     data = stretched(day, data, rows.rows_by_date)
     reference, current = drift_windows(day, data)
@@ -393,7 +393,7 @@ def _report(
     )
 
 
-def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: PastChampions | None) -> int:
+def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: _PastChampions | None) -> int:
     """Days of data that are needed before the first check."""
     if champions is not None:
         return champions.days_needed
@@ -404,7 +404,7 @@ def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: PastChampions 
 
 def _days_after(moment: date, days: list[date], since: date) -> list[date]:
     """Return the break's own trading day and the ten after it; none where checks do not reach back so far."""
-    later = [day for day in days if day >= moment][: DAYS_AFTER_BREAK + 1]
+    later = [day for day in days if day >= moment][: _DAYS_AFTER_BREAK + 1]
     return later if later and later[0] >= since else []
 
 
@@ -416,10 +416,10 @@ def _rate(facts: Iterable[bool]) -> float | None:
 # ---- Profiles that a regular retraining would have left, for an evaluation over a history; pure
 
 #: A quarter.
-RETRAINED_EVERY_DAYS = 91
+_RETRAINED_EVERY_DAYS = 91
 
 
-class PastChampions:
+class _PastChampions:
     """The champion of each day: trained as of the newest multiple of `every_days` since the first date, if promoted."""
 
     def __init__(
@@ -429,7 +429,7 @@ class PastChampions:
         *,
         training: TrainingPolicy,
         drift: DriftPolicy,
-        every_days: int = RETRAINED_EVERY_DAYS,
+        every_days: int = _RETRAINED_EVERY_DAYS,
     ) -> None:
         self._strategy, self._rows, self._training, self._drift = strategy, rows, training, drift
         self._every_days = every_days

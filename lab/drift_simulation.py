@@ -55,11 +55,11 @@ class Check:
 
 def simulate_checks(design: PanelDesign, shifts: tuple[float, ...], rng: np.random.Generator) -> list[Check]:
     """Check one panel once for each shift of its current window (0: no drift), in standard deviations."""
-    panel = simulate_panel(design, rng)
+    panel = _simulate_panel(design, rng)
     return [_check(design, panel, shift) for shift in shifts]
 
 
-def simulate_panel(design: PanelDesign, rng: np.random.Generator) -> Floats:
+def _simulate_panel(design: PanelDesign, rng: np.random.Generator) -> Floats:
     """(dates, assets, features) with mean 0 and variance 1."""
     n = design.history_dates + design.reference_dates + design.current_dates
     common = _autoregression(rng.standard_normal((n, 1, design.n_features)), design.ar)

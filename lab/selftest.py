@@ -34,7 +34,7 @@ from mlops.stages.drift_windows import columns_read
 # ---- The whole history of a strategy's features as a frame: from the feature source, or computed from a file of prices
 
 #: More values than this are not held in memory (1.6 GB).
-MOST_VALUES = 200_000_000
+_MOST_VALUES = 200_000_000
 
 
 def source_history(source: FeatureSource, strategy: Strategy, *, since: date | None = None) -> FeatureFrame:
@@ -52,7 +52,7 @@ def source_history(source: FeatureSource, strategy: Strategy, *, since: date | N
     window = Window(start=start, end=newest)
     counted = counted_dates(source, strategy.name, window, min_share=strategy.data.min_date_share)
     n_rows = counted.count(strategy.name, window)
-    if n_rows * len(features) > MOST_VALUES:
+    if n_rows * len(features) > _MOST_VALUES:
         raise ConfigurationError(
             f"strategy {strategy.name!r} has {n_rows:,} rows of {len(features)} features, more than can be held; "
             f"give --since DATE for the newer part"

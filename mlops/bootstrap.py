@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from mlops.domain.ports import Dispatcher, FeatureSource, ModelRegistry
     from mlops.domain.records import Stage
     from mlops.ledger.ledger import SqlLedger
+    from mlops.ledger.studies import Studies
     from mlops.registry.checkpoint_store import CheckpointStore
     from mlops.runs.executor import Work
     from mlops.stages.champion import ChampionModels, ProfileStore
-    from mlops.stages.studies import Studies
     from mlops.strategies.book import PolicyBook
 
 _TWO_WAYS = "start everything with `make run`, or set {} to a server of yours"
@@ -55,7 +55,7 @@ class Services:
     @cached_property
     def ledger(self) -> SqlLedger:
         """The ledger. Raises NothingConfigured."""
-        from mlops.ledger import open_ledger  # noqa: PLC0415 -- opened on first use
+        from mlops.ledger.ledger import open_ledger  # noqa: PLC0415 -- opened on first use
 
         return open_ledger(_needed(self.settings.database_url, "DATABASE_URL"), lease_s=self.settings.lease_s)
 
@@ -109,7 +109,7 @@ class Services:
     @cached_property
     def studies(self) -> Studies:
         """What tunings have tried, beside the ledger. Raises NothingConfigured."""
-        from mlops.stages.studies import Studies  # noqa: PLC0415 -- loads Optuna
+        from mlops.ledger.studies import Studies  # noqa: PLC0415 -- loads Optuna
 
         return Studies(_needed(self.settings.database_url, "DATABASE_URL"))
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 #: A worker is shown as gone for so long.
-UNSEEN_DAYS = 7.0
+_UNSEEN_DAYS = 7.0
 #: Batches of one call: a ledger of years is emptied in portions.
-BATCHES = 20
+_BATCHES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def tidy(services: Services) -> Tidied:
         checkpoints=_checkpoints(services),
         models=_models(services),
         studies=_studies(services),
-        workers=ledger.purge_workers(unseen_days=UNSEEN_DAYS),
+        workers=ledger.purge_workers(unseen_days=_UNSEEN_DAYS),
     )
     if tidied != Tidied():
         log.info("housekeeping.done", **{name: n for name, n in vars(tidied).items() if n})
@@ -63,7 +63,7 @@ def tidy(services: Services) -> Tidied:
 
 def _all(batch: Callable[[], int]) -> int:
     total = 0
-    for _ in range(BATCHES):
+    for _ in range(_BATCHES):
         n = batch()
         total += n
         if n == 0:

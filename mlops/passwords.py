@@ -10,9 +10,9 @@ import secrets
 #: because the page also limits how often one may try).
 LOG2_N, R, P = 15, 8, 1
 LENGTH = 32
-LEAST_LENGTH = 12
+_LEAST_LENGTH = 12
 """Characters of a password: length counts, rules about kinds of characters do not (NIST SP 800-63B)."""
-MOST_LENGTH = 256
+_MOST_LENGTH = 256
 """A longer one would only cost us time."""
 
 
@@ -25,16 +25,16 @@ def hash_password(password: str) -> str:
 def is_password(password: str, kept: str) -> bool:
     """Whether it is the one; in the same time whichever it is."""
     _, log2_n, r, p, salt, expected = kept.split("$")
-    found = _derived(password[:MOST_LENGTH], bytes.fromhex(salt), int(log2_n), int(r), int(p))
+    found = _derived(password[:_MOST_LENGTH], bytes.fromhex(salt), int(log2_n), int(r), int(p))
     return hmac.compare_digest(found, bytes.fromhex(expected))
 
 
 def password_fault(password: str) -> str | None:
     """Why a password is not taken, in words; None where it is."""
-    if len(password) < LEAST_LENGTH:
-        return f"a password has at least {LEAST_LENGTH} characters; this one has {len(password)}"
-    if len(password) > MOST_LENGTH:
-        return f"a password has at most {MOST_LENGTH} characters; this one has {len(password)}"
+    if len(password) < _LEAST_LENGTH:
+        return f"a password has at least {_LEAST_LENGTH} characters; this one has {len(password)}"
+    if len(password) > _MOST_LENGTH:
+        return f"a password has at most {_MOST_LENGTH} characters; this one has {len(password)}"
     return None
 
 

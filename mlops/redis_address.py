@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Celery's spelling of a socket, and the library's.
 _SOCKETS = {"redis+socket": "unix", "socket": "unix", "unix": "unix"}
 _CERTIFICATES = {"cert_none": "none", "cert_optional": "optional", "cert_required": "required"}
-WANTED = "give redis://:PASSWORD@HOST:PORT/NUMBER, or rediss://… for TLS"
+_WANTED = "give redis://:PASSWORD@HOST:PORT/NUMBER, or rediss://… for TLS"
 
 
 def redis_client(address: str, **options: Any) -> redis.Redis:  # noqa: ANN401 -- the library's own options
@@ -28,19 +28,19 @@ def redis_client(address: str, **options: Any) -> redis.Redis:  # noqa: ANN401 -
     shown = without_credentials(address)
     scheme = address.partition("://")[0].lower() if "://" in address else ""
     if ";" in address:
-        raise ConfigurationError(f"{shown} names several servers; only one Redis is supported: {WANTED}")
+        raise ConfigurationError(f"{shown} names several servers; only one Redis is supported: {_WANTED}")
     if scheme not in {"redis", "rediss", *_SOCKETS}:
         message = (
-            f"{scheme}:// is not supported (Sentinel, cluster and AMQP are not); {WANTED}"
+            f"{scheme}:// is not supported (Sentinel, cluster and AMQP are not); {_WANTED}"
             if scheme
-            else f"{shown!r} is no address; {WANTED}"
+            else f"{shown!r} is no address; {_WANTED}"
         )
         raise ConfigurationError(message)
     try:
         client = redis.Redis.from_url(_as_the_library_reads_it(address, scheme), **options)
         client.connection_pool.make_connection()  # options that it does not know show here
     except (ValueError, TypeError, redis.RedisError) as exc:
-        raise ConfigurationError(f"{shown} is no address of a Redis ({exc}); {WANTED}") from exc
+        raise ConfigurationError(f"{shown} is no address of a Redis ({exc}); {_WANTED}") from exc
     return client
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FULL_BELOW_BYTES = 1024 * 1024
+_FULL_BELOW_BYTES = 1024 * 1024
 """A volume with less than this counts as full: a write of more has failed, and PostgreSQL cannot make a segment."""
-LOW_BELOW_BYTES = 256 * 1024 * 1024
+_LOW_BELOW_BYTES = 256 * 1024 * 1024
 """A start writes some 100 MB, PostgreSQL's log of a busy hour as much again."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -37,12 +37,12 @@ class Volume:
     @property
     def is_full(self) -> bool:
         """Nothing can be written any more."""
-        return self.free_bytes < FULL_BELOW_BYTES
+        return self.free_bytes < _FULL_BELOW_BYTES
 
     @property
     def is_low(self) -> bool:
         """It will be full soon."""
-        return self.free_bytes < LOW_BELOW_BYTES
+        return self.free_bytes < _LOW_BELOW_BYTES
 
     def __str__(self) -> str:
         return (

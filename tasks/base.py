@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 #: A start message that finds no database is tried again after this pause, and given up after a day.
 START_RETRY_S = 15
-START_RETRIES = 24 * 3600 // START_RETRY_S
+_START_RETRIES = 24 * 3600 // START_RETRY_S
 
 
 #: Between tries of a claim while the database does not answer; then the reconciler rings again.
@@ -83,7 +83,7 @@ def task(
         time_limit=time_limit,
         soft_time_limit=soft_time_limit,
         ignore_result=kind == "plain",
-        max_retries=START_RETRIES,
+        max_retries=_START_RETRIES,
         # Expected failures: their message is logged, not a traceback.
         throws=(AcisError,),
     )

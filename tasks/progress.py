@@ -120,7 +120,7 @@ def _store_in_redis(backend: RedisBackend, run_id: str, body: dict[str, Any], is
 # A hint for who looks on; the ledger is the truth, and has the same some seconds later.
 
 
-CHANNELS = "celery-task-meta-*"
+_CHANNELS = "celery-task-meta-*"
 """Where Celery publishes each result that it stores."""
 PAUSE_S = 2.0
 """After Redis was not there."""
@@ -170,7 +170,7 @@ class ProgressFeed(threading.Thread):
     def _listen(self, url: str) -> None:
         client = redis_client(url, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
         with client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
-            pubsub.psubscribe(CHANNELS)
+            pubsub.psubscribe(_CHANNELS)
             self.is_connected = True
             while not self._stop_asked.is_set():
                 message = pubsub.get_message(timeout=LOOK_S)

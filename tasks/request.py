@@ -26,7 +26,7 @@ from celery.worker.request import Request
 # A worker's main process asks, of a child that got SIGKILL. Its own cgroup is the child's too.
 
 #: Version 1 says "no limit" by a number of about this size.
-NO_LIMIT = 1 << 60
+_NO_LIMIT = 1 << 60
 _ROOT = Path("/")
 #: The file that counts the kills, by version: those of the limit and of the peak beside it.
 _FILES = {
@@ -124,7 +124,7 @@ def _folders(root: Path) -> Iterator[Path]:
 def _least(folder: Path, name: str) -> int | None:
     """The least limit of a cgroup and of those that it is in."""
     limits = [_number(_text(one / name)) for one in (folder, *folder.parents)]
-    return min((limit for limit in limits if limit is not None and limit < NO_LIMIT), default=None)
+    return min((limit for limit in limits if limit is not None and limit < _NO_LIMIT), default=None)
 
 
 def _text(path: Path) -> str:
@@ -146,7 +146,7 @@ def _size(n_bytes: int) -> str:
 log = structlog.get_logger(__name__)
 
 #: As billiard writes it.
-SIGKILL_WORDS = "signal 9"
+_SIGKILL_WORDS = "signal 9"
 _killed_for_memory = KilledForMemory()
 
 
@@ -170,7 +170,7 @@ class StageRequest(Request):
             error = error.exc
         if isinstance(error, WorkerLostError) and "run_id" in self.kwargs:
             cause = str(error)
-            if SIGKILL_WORDS in cause:
+            if _SIGKILL_WORDS in cause:
                 cause = f"{cause}; {_killed_for_memory.reason(self.n_killed_before)}"
             self._report_lost_child(cause)
         return super().on_failure(exc_info, send_failed_event, return_ok)

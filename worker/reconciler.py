@@ -40,7 +40,7 @@ from worker.timetable import open_due_slots
 
 MARK = "acis:messages-are-here"
 """Key in the broker."""
-GPU_QUEUE = "train.gpu"
+_GPU_QUEUE = "train.gpu"
 #: A GPU worker that was not seen for so long is gone.
 GPU_SEEN_WITHIN_S = 90.0
 
@@ -66,7 +66,7 @@ def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
     if seen is not None and lengths is not None:
         if is_changed and n_rung:
             log.warning("broker.changed", broker_was=seen.change, stages=n_rung, next="they were sent again")
-        note_broker(app, seen, at=services.ledger.now())
+        _note_broker(app, seen, at=services.ledger.now())
     return n_rung
 
 
@@ -92,7 +92,7 @@ def broker_seen(app: Celery) -> Seen | None:
         return None
 
 
-def note_broker(app: Celery, seen: Seen, *, at: datetime) -> None:
+def _note_broker(app: Celery, seen: Seen, *, at: datetime) -> None:
     """What the change had cost was sent again."""
     if seen.change == "none":
         return
@@ -126,9 +126,9 @@ def alarm_unrouted(lengths: Mapping[str, int] | None) -> None:
 
 def take_back_from_gone_gpu(services: Services) -> int:
     """Trainings with device `auto` that wait for a GPU worker which is gone go to the CPU; how many."""
-    if any(GPU_QUEUE in worker.queues for worker in services.ledger.workers(within_s=GPU_SEEN_WITHIN_S)):
+    if any(_GPU_QUEUE in worker.queues for worker in services.ledger.workers(within_s=GPU_SEEN_WITHIN_S)):
         return 0
-    n_taken = services.ledger.reroute(GPU_QUEUE)
+    n_taken = services.ledger.reroute(_GPU_QUEUE)
     if n_taken:
         log.warning("stage.rerouted", stages=n_taken, action="the GPU worker is gone; they train on the CPU")
     return n_taken
@@ -139,14 +139,14 @@ def take_back_from_gone_gpu(services: Services) -> int:
 # The workers' main processes fork children and keep away from the database, so the reconciler asks for them.
 
 #: How long to wait for the workers' answers; they answer within milliseconds when they live.
-INSPECT_TIMEOUT_S = 1.0
+_INSPECT_TIMEOUT_S = 1.0
 
 
-def note_workers(app: Celery, ledger: Ledger) -> int:
+def _note_workers(app: Celery, ledger: Ledger) -> int:
     """Note who answers; how many. With Redis down nobody is asked."""
     try:
         with impatient_connection(app) as connection:
-            inspect = app.control.inspect(timeout=INSPECT_TIMEOUT_S, connection=connection)
+            inspect = app.control.inspect(timeout=_INSPECT_TIMEOUT_S, connection=connection)
             queues = inspect.active_queues() or {}
             stats = inspect.stats() or {}
     except (OperationalError, RedisError, OSError):
@@ -221,9 +221,9 @@ class RegistryWatch(threading.Thread):
 
 EVERY_S = 3600.0
 #: A reconciler that has just started has more urgent work.
-FIRST_AFTER_S = 300.0
+_FIRST_AFTER_S = 300.0
 #: A clock that was moved says of everything that it is old, and is believed after so long without another move.
-BELIEVED_AFTER_S = 86_400.0
+_BELIEVED_AFTER_S = 86_400.0
 
 
 class Housekeeper(threading.Thread):
@@ -246,7 +246,7 @@ class Housekeeper(threading.Thread):
 
     def run(self) -> None:
         """Hour after hour until `stop` is set."""
-        wait_s = FIRST_AFTER_S
+        wait_s = _FIRST_AFTER_S
         while not self._stop_asked.wait(wait_s):
             wait_s = EVERY_S
             if self._leads.is_set():
@@ -271,7 +271,7 @@ class Housekeeper(threading.Thread):
             self._moved_at = monotonic
         self._offset_s = offset_s
         apart_s = (self._services.now() - now).total_seconds()
-        was_moved = self._moved_at is not None and monotonic - self._moved_at < BELIEVED_AFTER_S
+        was_moved = self._moved_at is not None and monotonic - self._moved_at < _BELIEVED_AFTER_S
         if was_moved or abs(apart_s) > AHEAD_S:
             log.warning(
                 "housekeeping.waits",
@@ -290,7 +290,7 @@ PORTION, PORTIONS = 200, 50
 
 SOONEST_S = 5.0
 """Between two passes, where the second is for a lease that runs out or a stage that waited: it asks every worker."""
-NEWEST_REPORTS = 2_000
+_NEWEST_REPORTS = 2_000
 """Where a worker of an older version may have stored one since the last pass; housekeeping looks at all of them."""
 
 
@@ -328,7 +328,7 @@ def set_leases_back(ledger: Ledger) -> None:
         log.warning("clock.went_back", stages=n_stages, next="their leases and pauses begin now")
 
 
-def deliver_all(app: Celery, ledger: Ledger) -> None:
+def _deliver_all(app: Celery, ledger: Ledger) -> None:
     """All pending outcomes, in portions: a result backend that was emptied is filled again in one pass."""
     for _ in range(PORTIONS):
         if deliver_outcomes(app, ledger, limit=PORTION) < PORTION:
@@ -340,15 +340,15 @@ def reconcile(app: Celery, services: Services) -> None:
     dispatcher = services.dispatcher
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
         ("set_back", lambda: notice_set_back(app, services)),
-        ("workers", lambda: note_workers(app, services.ledger)),
+        ("workers", lambda: _note_workers(app, services.ledger)),
         ("clock", lambda: set_leases_back(services.ledger)),
         ("inline", services.ledger.fail_lost_inline),
         ("publish", lambda: republish(app, services, dispatcher)),
         ("slots", lambda: open_due_slots(services, dispatcher)),
-        ("reports", lambda: services.ledger.fill_check_columns(among_newest=NEWEST_REPORTS)),
+        ("reports", lambda: services.ledger.fill_check_columns(among_newest=_NEWEST_REPORTS)),
         ("flushed", lambda: restore_flushed_outcomes(app, services.ledger)),
         ("outcomes_of_a_forgotten_time", lambda: correct_outcomes(app, services)),
-        ("outcomes", lambda: deliver_all(app, services.ledger)),
+        ("outcomes", lambda: _deliver_all(app, services.ledger)),
     )
     for name, step in steps:
         try:

@@ -24,9 +24,9 @@ def impatient_connection(app: Celery) -> Connection:
     return app.connection_for_write(transport_options=options)
 
 
-REPLIES = "reply.celery.pidbox"
+_REPLIES = "reply.celery.pidbox"
 """Exchange of the answers, and the end of their queues' names."""
-LETTERS_LOOKED_AT = 100
+_LETTERS_LOOKED_AT = 100
 #: An asker waits for some seconds.
 KEPT_S = 600
 
@@ -36,7 +36,7 @@ def drop_late_replies(app: Celery) -> int:
     try:
         with impatient_connection(app) as connection:
             channel: Any = connection.default_channel
-            letters = channel.client.lrange(UNROUTED, 0, LETTERS_LOOKED_AT - 1)
+            letters = channel.client.lrange(UNROUTED, 0, _LETTERS_LOOKED_AT - 1)
             return sum(int(channel.client.lrem(UNROUTED, 1, letter)) for letter in letters if _is_reply(letter))
     except (OperationalError, RedisError, OSError):
         return 0
@@ -47,7 +47,7 @@ def let_replies_expire(app: Celery) -> int:
     try:
         with impatient_connection(app) as connection:
             channel: Any = connection.default_channel
-            queues = list(channel.client.scan_iter(match=f"*.{REPLIES}", count=1000))
+            queues = list(channel.client.scan_iter(match=f"*.{_REPLIES}", count=1000))
             for queue in queues:
                 channel.client.expire(queue, KEPT_S, nx=True)
             return len(queues)
@@ -57,6 +57,6 @@ def let_replies_expire(app: Celery) -> int:
 
 def _is_reply(letter: str | bytes) -> bool:
     try:
-        return bool(json.loads(letter)["properties"]["delivery_info"]["exchange"] == REPLIES)
+        return bool(json.loads(letter)["properties"]["delivery_info"]["exchange"] == _REPLIES)
     except (ValueError, KeyError, TypeError):
         return False

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 COPY = "acis:ledger-position"
 """Key in the result backend."""
-STARTS = ("drift.check", "model.train", "model.promote")
+_STARTS = ("drift.check", "model.train", "model.promote")
 """Tasks that open a run under their own id, when they are given a strategy."""
 _AT_ONCE = 500
 
@@ -144,7 +144,7 @@ def _agrees(meta: dict[str, Any], told: OutcomeMessage) -> bool:
 
 def _is_start(meta: dict[str, Any]) -> bool:
     kwargs = meta.get("kwargs")
-    return meta.get("name") in STARTS and isinstance(kwargs, dict) and "strategy" in kwargs
+    return meta.get("name") in _STARTS and isinstance(kwargs, dict) and "strategy" in kwargs
 
 
 def _is_outcome(meta: dict[str, Any], run_id: str) -> bool:

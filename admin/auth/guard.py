@@ -15,8 +15,8 @@ from admin.responses import Forbidden
 from mlops.ledger.accounts import Role
 
 CSRF_FIELD = "csrf"
-CSRF_HEADER = "x-csrf-token"
-SAFE = frozenset({"GET", "HEAD"})
+_CSRF_HEADER = "x-csrf-token"
+_SAFE = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class Guard:
         """Raises NotSignedIn (by `who_asks`), Forbidden."""
         if self.role == "operator" and not person.is_operator:
             raise Forbidden(f"{person.actor} is a viewer and may read; {self.action} needs an operator")
-        if request.method not in SAFE and person.session is not None:
-            refuse_other_origin(request)
+        if request.method not in _SAFE and person.session is not None:
+            _refuse_other_origin(request)
             await _refuse_other_form(request, person)
 
 
@@ -43,11 +43,11 @@ class Open:
 
     async def __call__(self, request: Request) -> None:
         """Raises Forbidden for a form of another site."""
-        if request.method not in SAFE:
-            refuse_other_origin(request)
+        if request.method not in _SAFE:
+            _refuse_other_origin(request)
 
 
-def refuse_other_origin(request: Request) -> None:
+def _refuse_other_origin(request: Request) -> None:
     """A browser says where a form comes from; what it says must be this page."""
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise Forbidden("the request comes from another site")
@@ -57,7 +57,7 @@ def refuse_other_origin(request: Request) -> None:
 
 
 async def _refuse_other_form(request: Request, person: Person) -> None:
-    given = request.headers.get(CSRF_HEADER)
+    given = request.headers.get(_CSRF_HEADER)
     if given is None:
         field = (await request.form()).get(CSRF_FIELD)
         given = field if isinstance(field, str) else ""

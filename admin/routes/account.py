@@ -92,7 +92,7 @@ def revoke(visit: Visiting, token_id: str) -> Response:
 
 # ---- Sign in and out. Tries are counted in the audit, so that every process of the page counts the same
 
-FORM_COOKIE = "acis_sign_in"
+_FORM_COOKIE = "acis_sign_in"
 """Before there is a session, the form's token is compared with this cookie."""
 WITHIN_S = 900.0
 MOST_OF_A_NAME, MOST_OF_AN_ADDRESS = 10, 30
@@ -134,7 +134,7 @@ def sign_in(
     next: Annotated[str, Form(max_length=512)] = "",  # noqa: A002 -- the field's name
 ) -> Response:
     """Opens a session. Raises Forbidden, TooOften."""
-    cookie = request.cookies.get(FORM_COOKIE, "")
+    cookie = request.cookies.get(_FORM_COOKIE, "")
     if not cookie or not hmac.compare_digest(cookie.encode(), csrf.encode()):
         raise Forbidden("the form is too old; open the sign-in again")
     ledger: SqlLedger = request.app.state.services.ledger
@@ -148,7 +148,7 @@ def sign_in(
     session = ledger.open_session(user.name, address=address, agent=request.headers.get("user-agent"))
     ledger.audit(user.name, "sign_in.done", user.name, address=address)
     response = RedirectResponse(_local(next), status_code=303)
-    response.delete_cookie(FORM_COOKIE, path=PREFIX)
+    response.delete_cookie(_FORM_COOKIE, path=PREFIX)
     response.set_cookie(
         SESSION_COOKIE,
         session,
@@ -176,7 +176,7 @@ def _form(request: Request, *, name: str = "", next_path: str = "", fault: str =
     values = {"title": "Sign in", "csrf": token, "name": name, "next_path": next_path, "fault": fault}
     response = page(request, "sign_in.html", values, status=401 if fault else 200)
     response.set_cookie(
-        FORM_COOKIE,
+        _FORM_COOKIE,
         token,
         max_age=3600,
         path=PREFIX,
@@ -203,7 +203,7 @@ def _local(path: str) -> str:
 
 # ---- Who may use the page, in which role; an operator's business
 
-USERS = "/admin/users"
+_USERS = "/admin/users"
 
 
 @pages.get("/users", action="users.read", role="operator")
@@ -223,7 +223,7 @@ def add(
     visit.note(subject=name, role=role)
     password = made_password()
     user = visit.ledger.add_user(name, password, role=role, created_by=visit.person.actor)
-    return visit.show("secret.html", title="User added", what=f"Password of {user.name}", secret=password, back=USERS)
+    return visit.show("secret.html", title="User added", what=f"Password of {user.name}", secret=password, back=_USERS)
 
 
 @pages.post("/users/{name}/role", action="user.role")
@@ -231,7 +231,7 @@ def change_role(visit: Visiting, name: str, role: Annotated[str, Form(max_length
     """Another role; their sessions end. The last operator stays one."""
     visit.note(role=role)
     user = visit.ledger.change_user(name, role=role)
-    return visit.done(f"{user.name} is {user.role} now; open sessions have ended.", to=USERS)
+    return visit.done(f"{user.name} is {user.role} now; open sessions have ended.", to=_USERS)
 
 
 @pages.post("/users/{name}/disable", action="user.disable")
@@ -240,14 +240,14 @@ def disable(visit: Visiting, name: str) -> Response:
     if name == visit.person.name:
         raise NotValid("you would lock yourself out; another operator can do that")
     visit.ledger.change_user(name, is_disabled=True)
-    return visit.done(f"{name} is disabled; sessions and tokens have ended.", to=USERS)
+    return visit.done(f"{name} is disabled; sessions and tokens have ended.", to=_USERS)
 
 
 @pages.post("/users/{name}/enable", action="user.enable")
 def enable(visit: Visiting, name: str) -> Response:
     """May sign in again; tokens stay revoked."""
     visit.ledger.change_user(name, is_disabled=False)
-    return visit.done(f"{name} may sign in again.", to=USERS)
+    return visit.done(f"{name} may sign in again.", to=_USERS)
 
 
 @pages.post("/users/{name}/password", action="user.password")
@@ -255,11 +255,11 @@ def new_password(visit: Visiting, name: str) -> Response:
     """A made password in place of a forgotten one, shown once; their sessions end."""
     password = made_password()
     visit.ledger.set_password(name, password)
-    return visit.show("secret.html", title="New password", what=f"Password of {name}", secret=password, back=USERS)
+    return visit.show("secret.html", title="New password", what=f"Password of {name}", secret=password, back=_USERS)
 
 
 @pages.post("/users/tokens/{token_id}/revoke", action="user.token.revoke")
 def revoke_any(visit: Visiting, token_id: str) -> Response:
     """Anybody's token ends at once."""
     token = visit.ledger.revoke_token(token_id)
-    return visit.done(f"The token {token.name} of {token.user} is revoked.", to=USERS)
+    return visit.done(f"The token {token.name} of {token.user} is revoked.", to=_USERS)

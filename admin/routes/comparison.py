@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 # ---- Two versions beside each other as rows: metrics, parameters, importance; pure
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "max_drawdown"})
-FIRST_METRICS = ("accuracy", "f1_score", "roc_auc", "precision", "recall", "log_loss", "holdout_majority_accuracy")
+_FIRST_METRICS = ("accuracy", "f1_score", "roc_auc", "precision", "recall", "log_loss", "holdout_majority_accuracy")
 """Shown first; the others by name."""
-DIRECTED = LOWER_IS_BETTER | {
+_DIRECTED = LOWER_IS_BETTER | {
     "accuracy",
     "f1_score",
     "roc_auc",
@@ -101,13 +101,13 @@ def importance_rows(first: Mapping[str, float], second: Mapping[str, float]) -> 
 
 def _place(name: str) -> tuple[int, str]:
     """The usual ones first, counts last."""
-    if name in FIRST_METRICS:
-        return FIRST_METRICS.index(name), name
-    return len(FIRST_METRICS) + (name in COUNTS), name
+    if name in _FIRST_METRICS:
+        return _FIRST_METRICS.index(name), name
+    return len(_FIRST_METRICS) + (name in COUNTS), name
 
 
 def _better(name: str, first: float | None, second: float | None) -> str:
-    if first is None or second is None or first == second or name not in DIRECTED:
+    if first is None or second is None or first == second or name not in _DIRECTED:
         return ""
     is_second = second < first if name in LOWER_IS_BETTER else second > first
     return "second" if is_second else "first"

@@ -73,9 +73,9 @@ def _time(text: str) -> datetime:
 
 Days = Literal["14", "30", "60", "90"]
 Show = Literal["", "drifted", "failed", "never checked"]
-N_ROWS = 40
+_N_ROWS = 40
 """Strategies on a page: as many as a screen and a reader can hold."""
-HEAT_SORTS: Mapping[str, Callable[[StrategyDays], Any]] = {
+_HEAT_SORTS: Mapping[str, Callable[[StrategyDays], Any]] = {
     "strategy": lambda one: one.strategy,
     "drifted": lambda one: one.n_drifted,
     "share": lambda one: one.highest_share,
@@ -109,7 +109,7 @@ def heatmap(
         counted.get(name) or StrategyDays(strategy=name, n_checked=0, n_drifted=0, highest_share=None) for name in names
     ]
     listed = shown_strategies(
-        visit, everything, keep=shows[show], tag=tag, q=q, sort=sort, page=page, sorts=HEAT_SORTS, n_rows=N_ROWS
+        visit, everything, keep=shows[show], tag=tag, q=q, sort=sort, page=page, sorts=_HEAT_SORTS, n_rows=_N_ROWS
     )
     on_page = [one.strategy for one in listed.rows]
     by_day = {day.as_of: day for day in visit.ledger.drift_by_day(names, first, last)}

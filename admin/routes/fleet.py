@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 pages = Pages()
 
-OVERVIEW = "/admin/"
-LIMIT_S = 25.0
+_OVERVIEW = "/admin/"
+_LIMIT_S = 25.0
 """A browser, and most proxies, wait longer than this for an answer; what was not reached is named."""
 NAMED = 8
 """Strategies that the question names; of more it says how many."""
@@ -35,7 +35,7 @@ JOBS: tuple[ScheduledJob, ...] = ("drift_check", "retrain")
 NAMES: dict[ScheduledJob, str] = {"drift_check": "drift check", "retrain": "retraining"}
 
 
-class BulkForm(BaseModel):
+class _BulkForm(BaseModel):
     """The form under the overview's table; what else a browser sends is left alone."""
 
     what: What
@@ -69,7 +69,7 @@ class BulkForm(BaseModel):
         return (self.job,) if self.job else JOBS
 
 
-class Question(BulkForm):
+class Question(_BulkForm):
     """The form before it is sent; an address without an action asks about a pause, and does nothing."""
 
     what: What = "pause"
@@ -84,22 +84,22 @@ class Act:
     """What it does, in the question before."""
     done: str
     """Before the number of strategies that it was done for."""
-    carry_out: Callable[[Visit, BulkForm, Sequence[str], str], list[Outcome]]
+    carry_out: Callable[[Visit, _BulkForm, Sequence[str], str], list[Outcome]]
 
 
-def _paused(visit: Visit, form: BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
+def _paused(visit: Visit, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
     is_pause = form.what == "pause"
     return set_paused(
-        visit.services, names, form.jobs, paused=is_pause, by=_asker(visit), reason=reason, limit_s=LIMIT_S
+        visit.services, names, form.jobs, paused=is_pause, by=_asker(visit), reason=reason, limit_s=_LIMIT_S
     )
 
 
-def _run(visit: Visit, form: BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
+def _run(visit: Visit, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
     kind = Kind.PIPELINE if form.what == "check" else Kind.RETRAIN
-    return open_runs(visit.services, names, kind, by=_asker(visit), reason=reason, limit_s=LIMIT_S)
+    return open_runs(visit.services, names, kind, by=_asker(visit), reason=reason, limit_s=_LIMIT_S)
 
 
-def _answered(visit: Visit, form: BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
+def _answered(visit: Visit, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
     return answer_waiting(
         visit.services,
         names,
@@ -107,7 +107,7 @@ def _answered(visit: Visit, form: BulkForm, names: Sequence[str], reason: str) -
         answer="approve" if form.what == "approve" else "reject",
         by=_asker(visit),
         reason=reason,
-        limit_s=LIMIT_S,
+        limit_s=_LIMIT_S,
     )
 
 
@@ -146,14 +146,14 @@ ACTS: dict[What, Act] = {
         carry_out=_answered,
     ),
 }
-NEEDS_REASON = frozenset({"approve", "reject"})
+_NEEDS_REASON = frozenset({"approve", "reject"})
 
 
 @pages.get("/strategies/question", action="strategies.question.read")
 def question(visit: Visiting, form: Annotated[Question, Query()]) -> Response:
     """What an action would do, and to which strategies; the question before it shows this."""
     names = form.chosen(visit)
-    waiting: dict[str, Awaiting] = waiting_of(visit.services, names) if form.what in NEEDS_REASON else {}
+    waiting: dict[str, Awaiting] = waiting_of(visit.services, names) if form.what in _NEEDS_REASON else {}
     return visit.show(
         "fleet_question.html",
         title=ACTS[form.what].title,
@@ -162,15 +162,15 @@ def question(visit: Visiting, form: Annotated[Question, Query()]) -> Response:
         n=len(names),
         names=names[:NAMED],
         jobs=[NAMES[job] for job in form.jobs] if form.what in ("pause", "resume") else [],
-        is_answer=form.what in NEEDS_REASON,
+        is_answer=form.what in _NEEDS_REASON,
         waiting=list(waiting.values()),
         n_unseen=sum(one.run_id not in form.digests for one in waiting.values()),
-        lacks_reason=form.what in NEEDS_REASON and len(form.reason.strip()) < 3,
+        lacks_reason=form.what in _NEEDS_REASON and len(form.reason.strip()) < 3,
     )
 
 
 @pages.post("/strategies", action="strategies.act")
-def act(visit: Visiting, form: Annotated[BulkForm, Form()]) -> Response:
+def act(visit: Visiting, form: Annotated[_BulkForm, Form()]) -> Response:
     """The action; each strategy is audited by itself, and one that fails stops no other.
 
     Raises NotValid, UnknownStrategy; LedgerUnavailable or RegistryUnavailable where nothing was done yet.
@@ -181,7 +181,7 @@ def act(visit: Visiting, form: Annotated[BulkForm, Form()]) -> Response:
     if not names:
         raise NothingChosen("no strategy is ticked; tick some, or the box for all that the search finds")
     reason = form.reason.strip()
-    if form.what in NEEDS_REASON and len(reason) < 3:
+    if form.what in _NEEDS_REASON and len(reason) < 3:
         raise NotValid("an answer to what waits for approval needs a reason; it is kept with each decision")
     one = ACTS[form.what]
     outcomes = one.carry_out(visit, form, names, reason or f"{one.title.lower()} of several on the page")
@@ -218,4 +218,4 @@ def _told(outcome: Outcome) -> dict[str, object]:
 def _back(visit: Visit) -> str:
     """The overview as it was filtered."""
     before = visit.request.headers.get("referer", "").partition(visit.request.headers.get("host", ""))[2]
-    return before if before.partition("?")[0] == OVERVIEW else OVERVIEW
+    return before if before.partition("?")[0] == _OVERVIEW else _OVERVIEW

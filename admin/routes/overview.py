@@ -30,7 +30,7 @@ pages = Pages()
 
 CHECKS = 30
 """In a spark line."""
-NEXT_JOBS = 5
+_NEXT_JOBS = 5
 Show = Literal["", "drifted", "failed", "running", "awaits approval", "paused", "no champion"]
 
 
@@ -175,4 +175,4 @@ def _totals(lines: list[Line]) -> dict[str, int]:
 def _next_jobs(schedule: list[ScheduleEntry], now: datetime) -> list[tuple[datetime, ScheduleEntry]]:
     due = ((next_due(entry, now), entry) for entry in schedule)
     coming = [(at, entry.key, entry) for at, entry in due if at is not None]
-    return [(at, entry) for at, _, entry in heapq.nsmallest(NEXT_JOBS, coming, key=lambda one: one[:2])]
+    return [(at, entry) for at, _, entry in heapq.nsmallest(_NEXT_JOBS, coming, key=lambda one: one[:2])]

@@ -78,7 +78,7 @@ SHOWS: Mapping[str, Callable[[Line], bool]] = {
     "newer version": lambda line: line.has_newer,
     "no champion": lambda line: line.key.version is None,
 }
-NEED_ALL = frozenset({"accuracy", "f1", "auc", "newer version"})
+_NEED_ALL = frozenset({"accuracy", "f1", "auc", "newer version"})
 """Sorts and filters for which every model is looked up whole."""
 
 
@@ -88,7 +88,7 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
     awaiting = visit.ledger.awaiting()
     waiting = {name: sum(one.strategy == name for one in awaiting) for name in {one.strategy for one in awaiting}}
     lines = _lines(visit, waiting)
-    if NEED_ALL & {sort.removeprefix("-"), show}:
+    if _NEED_ALL & {sort.removeprefix("-"), show}:
         lines = _whole(visit, lines)
     listed = shown(
         (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag)),

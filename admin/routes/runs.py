@@ -25,7 +25,7 @@ from tasks import dispatch
 
 WIDTH = 1000.0
 """Of the picture, in its own units."""
-LEAST = 2.0
+_LEAST = 2.0
 """A bar that took no time is still seen."""
 
 
@@ -64,8 +64,8 @@ def bars(attempts: Sequence[Attempt], *, now: datetime) -> list[Bar]:
                 work_s=None if attempt.claimed_at is None else max(0.0, (ended - claimed).total_seconds()),
                 wait_x=x(attempt.queued_at),
                 wait_width=max(0.0, x(claimed) - x(attempt.queued_at)),
-                work_x=min(x(claimed), WIDTH - LEAST),
-                work_width=0.0 if attempt.claimed_at is None else max(LEAST, x(ended) - x(claimed)),
+                work_x=min(x(claimed), WIDTH - _LEAST),
+                work_width=0.0 if attempt.claimed_at is None else max(_LEAST, x(ended) - x(claimed)),
             )
         )
     return found

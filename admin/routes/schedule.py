@@ -21,13 +21,13 @@ from mlops.domain.records import Kind
 from tasks import dispatch
 
 if TYPE_CHECKING:
-    from mlops.ledger.policies import PolicyEdit
+    from mlops.ledger.auditing import PolicyEdit
 
 pages = Pages()
 
-SCHEDULE = "/admin/schedule"
+_SCHEDULE = "/admin/schedule"
 State = Literal["", "on", "paused", "late", "not scheduled", "policy does not fit"]
-STATES = ("on", "paused", "late", "not scheduled", "policy does not fit")
+_STATES = ("on", "paused", "late", "not scheduled", "policy does not fit")
 SORTS: Mapping[str, Callable[[Job], Any]] = {
     "strategy": lambda job: (job.strategy, job.word),
     "next": lambda job: job.next_at,
@@ -67,8 +67,8 @@ def schedule(
         jobs=list(JOBS),
         state=state,
         tag=tag,
-        states=STATES,
-        totals={name: found.count(name) for name in STATES if found.count(name)},
+        states=_STATES,
+        totals={name: found.count(name) for name in _STATES if found.count(name)},
     )
 
 
@@ -119,7 +119,7 @@ def _named(strategy: str, word: Word) -> str:
 def _back(visit: Visit) -> str:
     """The list as it was filtered, or the job's own page."""
     before = visit.request.headers.get("referer", "").partition(visit.request.headers.get("host", ""))[2]
-    return before if before.startswith(SCHEDULE) else SCHEDULE
+    return before if before.startswith(_SCHEDULE) else _SCHEDULE
 
 
 # ---- One scheduled job: its next times, its runs, its values with their origins; edited with a preview

@@ -34,7 +34,7 @@ EARLIER = 2000
 NOW_ROWS, LATELY_ROWS = 12, 8
 NAMED = 8
 """Strategies that are named; of more it is said how many."""
-TRAIN_QUEUES = frozenset({"train.cpu", "train.gpu"})
+_TRAIN_QUEUES = frozenset({"train.cpu", "train.gpu"})
 
 
 @pages.get("/training", action="training.read")
@@ -101,7 +101,7 @@ def start(visit: Visiting, form: Annotated[TrainingForm, Form()]) -> Response:
     visit.note(opened=n_opened, failed=sum(bool(one.error) for one in started))
     return visit.done(
         _said(asked, started, n_opened),
-        to=started_address(batch_id) if n_opened else TRAINING,
+        to=_started_address(batch_id) if n_opened else TRAINING,
         started=[_told(one) for one in started],
     )
 
@@ -139,7 +139,7 @@ def _likely_to_train(visit: Visit, asked: Asked) -> tuple[str, ...]:
 def _slots(visit: Visit) -> int:
     """Trainings that the workers who are alive can run at a time."""
     alive = visit.ledger.workers(within_s=ALIVE_S)
-    return sum(worker.concurrency for worker in alive if TRAIN_QUEUES & set(worker.queues))
+    return sum(worker.concurrency for worker in alive if _TRAIN_QUEUES & set(worker.queues))
 
 
 # ---- What somebody started together, as it comes along; all of it can be cancelled at once
@@ -175,10 +175,10 @@ def cancel(visit: Visiting, batch: Annotated[str, Form(max_length=32)] = "") -> 
     visit.note(subject=found.requested_by, runs=n_cancelled)
     runs = f"{n_cancelled:,} {'run' if n_cancelled == 1 else 'runs'}"
     words = f"{runs} cancelled, or asked to stop." if n_cancelled else "Nothing of it runs any more."
-    return visit.done(words, to=started_address(batch), cancelled=n_cancelled)
+    return visit.done(words, to=_started_address(batch), cancelled=n_cancelled)
 
 
-def started_address(batch_id: str) -> str:
+def _started_address(batch_id: str) -> str:
     """The page of what was started."""
     return f"/admin/training/started?{urlencode({'batch': batch_id})}"
 

@@ -19,7 +19,7 @@ from tasks.broker import QUEUES
 
 pages = Pages()
 
-LATELY_S = 86400.0
+_LATELY_S = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def workers(visit: Visiting) -> Response:
     """Workers and queues."""
     runs = visit.ledger.open_runs(namespace=None)
     broker = visit.look_at_broker()
-    lines = _workers(visit.ledger.workers(within_s=LATELY_S), runs, visit.now)
+    lines = _workers(visit.ledger.workers(within_s=_LATELY_S), runs, visit.now)
     return visit.show(
         "workers.html",
         title="Workers and queues",

@@ -98,7 +98,7 @@ def broker_durability(client: Any) -> Iterator[Answer]:  # noqa: ANN401 -- a red
 log = structlog.get_logger(__name__)
 
 #: Clocks further apart than this confuse people who read logs; leases use the database's alone.
-MAX_SKEW_S = 5.0
+_MAX_SKEW_S = 5.0
 _SHOWN = 3
 _NAMED = 12
 
@@ -170,7 +170,7 @@ def _ledger(services: Services) -> Iterator[Answer]:
             yield Answer(
                 subject="ledger", level="ok", found="answers; tables, columns, constraints and indexes are whole"
             )
-    if abs(skew_s) > MAX_SKEW_S:
+    if abs(skew_s) > _MAX_SKEW_S:
         yield Answer(
             subject="clock",
             level="warning",

@@ -72,7 +72,7 @@ class FeatureFrame:
         return replace(self, numbers={**self.numbers, **numbers})
 
 
-class ArrowNumbers(Mapping[str, Floats]):
+class _ArrowNumbers(Mapping[str, Floats]):
     """Numeric columns of a table, each made contiguous when it is asked for and not kept.
 
     A check looks at a column or two at a time: copies of all would double the memory of a million rows, and
@@ -195,7 +195,7 @@ def feature_frame(table: pa.Table, features: Sequence[str]) -> FeatureFrame:
     texts = [name for name in features if _is_text(table.column(name))]
     return FeatureFrame(
         n_rows=table.num_rows,
-        numbers=ArrowNumbers(table, [name for name in features if name not in texts]),
+        numbers=_ArrowNumbers(table, [name for name in features if name not in texts]),
         categories={name: np.asarray(table.column(name).to_pylist(), dtype=object) for name in texts},
         n_duplicate_rows=_duplicates(table),
         newest_date=_newest_date(table),

@@ -40,7 +40,7 @@ _SHOWN = 3
 _HOLE_DAYS = 14
 
 Reason = Literal["incomplete", "no_trading_day"]
-FactCode = Literal["dates_left_out", "future_dates", "missing_dates", "undated_rows", "not_midnight"]
+_FactCode = Literal["dates_left_out", "future_dates", "missing_dates", "undated_rows", "not_midnight"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def newest_counted(source: FeatureSource, strategy: str, *, min_share: float, to
 class DateFact:
     """Something about a strategy's dates that a person should know."""
 
-    code: FactCode
+    code: _FactCode
     words: str
 
 

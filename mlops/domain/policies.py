@@ -41,10 +41,10 @@ _Bar = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 Device = Literal["auto", "cpu", "gpu"]
 AsOf = Literal["today", "latest"]
 Rule = Literal["raw", "calibrated"]
-Weighting = Literal["equal", "importance"]
+_Weighting = Literal["equal", "importance"]
 Reference = Literal["trailing", "champion", "season"]
 FoldWindow = Literal["expanding", "rolling"]
-MainMetric = Literal["accuracy", "roc_auc", "f1_score", "log_loss", "sharpe"]
+_MainMetric = Literal["accuracy", "roc_auc", "f1_score", "log_loss", "sharpe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class DriftPolicy:
     """Shares below this are raised to it; needed where `smoothing` is 0 (other libraries have 0.0001)."""
     predictions: bool = True
     """The champion's predictions on both windows are compared too, beside the features and never for the verdict."""
-    weights: Weighting = "equal"
+    weights: _Weighting = "equal"
     """`equal`: each feature counts alike. `importance`: as much as it contributes to the champion (share of the total
     gain), in the share of drifted features and in the calibrated statistic; equal while there is no champion to ask."""
     persistence_checks: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -232,7 +232,7 @@ class TrainingPolicy:
     """What tuning chooses from, per parameter: `[low, high]`, `[low, high, "log"]`, or a list of choices."""
     search_folds: Annotated[int, Field(ge=1, le=MAX_FOLDS)] = 3
     """Walk-forward folds of the training rows on which each trial is judged; as many trainings a trial."""
-    search_metric: MainMetric = "log_loss"
+    search_metric: _MainMetric = "log_loss"
     """What tuning looks for, the mean over the folds. Log loss sees what a threshold does not: how sure it was."""
     class_weight: Literal["balanced"] | None = None
     """`balanced`: positive rows weigh negatives over positives (`scale_pos_weight`); the probabilities then speak
@@ -292,7 +292,7 @@ class PromotionPolicy:
     comparison: Literal["paired", "gates"] = "paired"
     """`paired`: a challenger must be better than the champion on the same held-out dates. `gates`, the documented
     rule: one that clears its gates is promoted, whatever the champion is."""
-    main_metric: MainMetric = "roc_auc"
+    main_metric: _MainMetric = "roc_auc"
     """What the two are compared on. `sharpe`: of a position opened on every date, equal weight in each name with
     p >= 0.5, held for the label's horizon."""
     margin: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 0.01

@@ -65,7 +65,7 @@ class RowMarks:
 
     def of(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
         """(n,) from 1 to P - 1, as if drawn at random. tickers : (n,) of text      days : (n,) datetime64[D]"""
-        distinct, place = distinct_days(days)
+        distinct, place = _distinct_days(days)
         of_day = np.array([mark(day.isoformat()) for day in distinct], dtype=np.int64)
         return np.asarray(self._marks_of(tickers) * of_day[place] % PRIME, dtype=np.int64)
 
@@ -89,7 +89,7 @@ class RowMask:
 
     def of(self, tickers: pa.Array, days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
         """(n,) which rows are kept. tickers : (n,) of text      days : (n,) datetime64[D]"""
-        distinct, place = distinct_days(days)
+        distinct, place = _distinct_days(days)
         limits = np.array([self._sample.limit(day) for day in distinct], dtype=np.int64)
         return np.asarray(self._marks.of(tickers, days) < limits[place], dtype=np.bool_)
 
@@ -124,7 +124,7 @@ def rank_within(groups: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.asarray(np.arange(len(groups)) - np.repeat(starts, sizes), dtype=np.int64)
 
 
-def distinct_days(days: npt.NDArray[np.datetime64]) -> tuple[list[date], npt.NDArray[np.intp]]:
+def _distinct_days(days: npt.NDArray[np.datetime64]) -> tuple[list[date], npt.NDArray[np.intp]]:
     """Each day once, ascending, and (n,) which of them each row has."""
     numbers = days.astype("datetime64[D]").astype(np.int64)
     if np.all(numbers[1:] >= numbers[:-1]):

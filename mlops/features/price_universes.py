@@ -58,7 +58,7 @@ def feature_rows(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> dic
     return {name: long_table(frames, member) for name, member in universes.items()}
 
 
-def price_view(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> pa.Table:
+def _price_view(close: pd.DataFrame, universes: dict[str, pd.DataFrame]) -> pa.Table:
     """Rows of a feature view over the universes: ticker, date, strategy, the sample's features and targets."""
     frames = {**compute_features(close), **compute_targets(close)}
     parts = [long_table(frames, member).assign(strategy=name) for name, member in universes.items()]
@@ -99,7 +99,7 @@ def price_source(prices: Path | None, members: Path | None, *, date_format: str 
     else:
         close = read_close(prices, date_format=date_format)
         universes = read_members(members, close, date_format=date_format) if members else price_universes(close)
-        table = price_view(close, universes)
+        table = _price_view(close, universes)
     with tempfile.TemporaryDirectory(prefix="acis-prices-") as folder:
         path = Path(folder) / "features.parquet"
         pq.write_table(table, path)

@@ -1,6 +1,6 @@
 """Price files and members files of a user: closes by date and ticker, and which tickers a strategy holds.
 
-    date                       a day, in one format per file; see `parse_days`
+    date                       a day, in one format per file; see `_parse_days`
     ticker, Name or symbol     text, as it is written: NA, NULL, nan and 0700 are tickers
     adj_close, Adj Close, adjusted_close, or close      the first of these that is there; positive
     strategy                   of a members file
@@ -121,7 +121,7 @@ class _PriceFile:
         written = self._column(("date",))
         unique = written.drop_duplicates()
         try:
-            days = parse_days(unique, date_format=self.date_format)
+            days = _parse_days(unique, date_format=self.date_format)
         except _NoDay as found:
             line = self._line(written == unique.iloc[found.place])
             raise UnreadableData(f"{self.path}, line {line}: {found}") from None
@@ -176,7 +176,7 @@ class _NoDay(Exception):
         self.place = place
 
 
-def parse_days(written: pd.Series, *, date_format: str | None = None) -> pd.DatetimeIndex:
+def _parse_days(written: pd.Series, *, date_format: str | None = None) -> pd.DatetimeIndex:
     """Midnight of the day that each value names, without a zone.
 
     Values are dates, timestamps, or text in one format for all of them: 2024-03-11, 20240311, 2024/03/11, 11/03/2024

@@ -26,13 +26,13 @@ from mlops.sqlstates import may_pass
 #: Changed whenever the computed rows change, so that an older load is replaced.
 VERSION = "acis sample 1"
 RELATION = "ml_training_features"
-MEMBERS: dict[str, tuple[str, ...]] = {
+_MEMBERS: dict[str, tuple[str, ...]] = {
     "growth": ("AAPL", "AMD", "BBY", "HD", "LLY", "MSFT", "UNH"),
     "value": ("BAC", "BBY", "CVX", "GE", "JPM", "RRC", "XOM"),
     "dividend": ("CVX", "JNJ", "KO", "MRK", "PEP", "PFE", "PG", "XOM"),
 }
 """Named lists; not chosen by what came after, and not point-in-time either: a demo, not a backtest."""
-MOMENTUM_SIZE = 7
+_MOMENTUM_SIZE = 7
 _FILE = "datasets/data/sp500_dataset.csv.gz"
 
 
@@ -74,8 +74,8 @@ def _members(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return pd.DataFrame({ticker: ticker in names for ticker in close.columns}, index=close.index)
 
     return {
-        **{strategy: always(names) for strategy, names in MEMBERS.items()},
-        "momentum": momentum_members(close, size=MOMENTUM_SIZE),
+        **{strategy: always(names) for strategy, names in _MEMBERS.items()},
+        "momentum": momentum_members(close, size=_MOMENTUM_SIZE),
         "direction": always(tuple(close.columns)),
     }
 

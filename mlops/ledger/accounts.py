@@ -175,10 +175,10 @@ SESSION_S = 12 * 3600.0
 """A session ends after so long, whatever happens in it: a working day."""
 IDLE_S = 2 * 3600.0
 """And after so long without a request."""
-SEEN_EVERY_S = 60.0
+_SEEN_EVERY_S = 60.0
 """A request is noted at most so often: reading a page writes nothing."""
 
-TOKEN_PREFIX = "acis"  # noqa: S105 -- what a token begins with, so that a leaked one is recognised
+_TOKEN_PREFIX = "acis"  # noqa: S105 -- what a token begins with, so that a leaked one is recognised
 
 
 class TokenRefused(LedgerError):
@@ -248,7 +248,7 @@ class Access(LedgerPart):
             _user.disabled_at.is_(None),
         )
         query = (
-            select(tables.session, _user.role, (_session.seen_at < after(-SEEN_EVERY_S)).label("is_long_ago"))
+            select(tables.session, _user.role, (_session.seen_at < after(-_SEEN_EVERY_S)).label("is_long_ago"))
             .join(tables.user, _user.name == _session.user_name)
             .where(is_live)
         )
@@ -301,13 +301,13 @@ class Access(LedgerPart):
                 )
                 .returning(tables.token)
             ).one()
-        return _token_of(row), f"{TOKEN_PREFIX}_{id_}_{secret}"
+        return _token_of(row), f"{_TOKEN_PREFIX}_{id_}_{secret}"
 
     def token_of(self, text: str) -> Token | None:
         """The token of a text; None where there is none, or it was revoked, has run out, or its user may not."""
         prefix, _, rest = text.partition("_")
         id_, _, secret = rest.partition("_")
-        if prefix != TOKEN_PREFIX or not secret:
+        if prefix != _TOKEN_PREFIX or not secret:
             return None
         query = (
             select(tables.token, _user.role.label("user_role"))
@@ -325,7 +325,7 @@ class Access(LedgerPart):
         if row is None:
             return None
         used = update(tables.token).where(
-            _token.id == id_, or_(_token.used_at.is_(None), _token.used_at < after(-SEEN_EVERY_S))
+            _token.id == id_, or_(_token.used_at.is_(None), _token.used_at < after(-_SEEN_EVERY_S))
         )
         with _if_it_can_be_written(), self.database.transaction("ledger.token_of") as connection:
             connection.execute(used.values(used_at=now()))

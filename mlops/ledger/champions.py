@@ -32,9 +32,9 @@ _finding = tables.registry_finding.c
 
 PRODUCTION = "Production"
 ARCHIVED = "Archived"
-TESTED = ("promote", "keep", "inconclusive", "await_approval")
+_TESTED = ("promote", "keep", "inconclusive", "await_approval")
 """Decisions that came out of a comparison with the champion."""
-JUDGED = (*TESTED, "refuse", "override")
+_JUDGED = (*_TESTED, "refuse", "override")
 """Decisions that looked at the version's gates."""
 _TRAINING_TAGS = (
     *("label", "device", "data_fingerprint", "n_train", "n_holdout", "n_features", "train_start", "train_end"),
@@ -71,7 +71,7 @@ class Champions(LedgerPart):
             if first is not None:
                 return first
             champion = _champion_now(connection, grant.namespace, grant.strategy)
-            if decision.decision in TESTED and champion.seq != decision.expected_seq:
+            if decision.decision in _TESTED and champion.seq != decision.expected_seq:
                 raise _moved(champion, decision)
             is_new = champion.identity.made_by is None and decision.identity.made_by == grant.run_id
             is_champion = champion.is_version(decision.version, decision.identity) and not is_new
@@ -199,7 +199,7 @@ class Champions(LedgerPart):
             or_(_promotion.made_by.is_(None), _is_or_unknown(identity.made_by, _promotion.made_by)),
         )
         if judged:
-            query = query.where(_promotion.decision.in_(JUDGED))
+            query = query.where(_promotion.decision.in_(_JUDGED))
         with self.database.reading() as connection:
             row = connection.execute(query.order_by(_promotion.id.desc()).limit(1)).one_or_none()
         return None if row is None else _promotion_of(row)
@@ -326,7 +326,7 @@ class Champions(LedgerPart):
             .where(
                 _promotion.namespace == namespace,
                 _promotion.strategy == strategy,
-                or_(_promotion.decision.in_(TESTED), level.as_float().is_not(None)),
+                or_(_promotion.decision.in_(_TESTED), level.as_float().is_not(None)),
                 day >= since,
             )
             .order_by(_promotion.id)

@@ -30,14 +30,14 @@ from mlops.volumes import says_full
 PREPARED = {"acis_prepared": True}
 """For `execution_options`."""
 
-NOT_AS_LEFT = {"26000", "42P05", "0A000"}
+_NOT_AS_LEFT = {"26000", "42P05", "0A000"}
 """SQLSTATE of a connection that is not as this process left it: a statement is not prepared, is prepared already (an
 interruption fell between PREPARE and its note), or was prepared for columns of another type (a migration)."""
 
 _PARAMETER = re.compile(r"%%|%\((\w+)\)s")
 
 
-def prepare_marked(engine: Engine) -> None:
+def _prepare_marked(engine: Engine) -> None:
     """Let the engine, whose driver is psycopg2, heed the option."""
     event.listen(engine, "before_cursor_execute", _as_prepared, retval=True)
     event.listen(engine, "handle_error", _end_a_connection_that_is_not_as_left)
@@ -62,7 +62,7 @@ def _as_prepared(
 
 
 def _end_a_connection_that_is_not_as_left(context: ExceptionContext) -> None:
-    if getattr(context.original_exception, "pgcode", None) in NOT_AS_LEFT:
+    if getattr(context.original_exception, "pgcode", None) in _NOT_AS_LEFT:
         context.is_disconnect = True  # whoever asks next gets a new one
         context.invalidate_pool_on_disconnect = False
 
@@ -168,7 +168,7 @@ class Database:
             return ConfigurationError(
                 f"the ledger at {where} lacks its tables ({words}); make them with `acis migrate` or `make run`"
             )
-        if state in NOT_AS_LEFT:
+        if state in _NOT_AS_LEFT:
             return LedgerUnavailable(
                 f"a connection to the ledger at {where} was not as it was left, and was given up: {words}; where this "
                 "comes again and again, DATABASE_URL names a pooler that hands its connections out by transaction: "
@@ -226,7 +226,7 @@ def _engine(url: URL) -> Engine:
     )
     event.listen(engine, "checkout", _ping_what_was_closed)
     event.listen(engine, "handle_error", _leave_a_server_that_takes_no_writes)
-    prepare_marked(engine)
+    _prepare_marked(engine)
     return engine
 
 

@@ -1,12 +1,19 @@
-"""The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL."""
+"""The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL.
+
+runs, stages, leases, stage_completion   a run's life        champions, registry_findings   decisions and their registry
+reconciliation, set_back, timetable, workers                 missing messages, restores, slots, liveness
+accounts, auditing, retention            people and their acts; what is old is taken out
+queries/                                 what pages and commands read, in few queries
+engine, tables, columns, schema, studies connection, tables, migrations; trials of a tuning, by Optuna
+"""
 
 from __future__ import annotations
 
 from mlops.ledger.accounts import Access, Users
-from mlops.ledger.auditing import Auditing
+from mlops.ledger.auditing import Auditing, Policies
 from mlops.ledger.champions import Champions
+from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
-from mlops.ledger.policies import Policies
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.models import ModelList
 from mlops.ledger.queries.readers import Readers
@@ -56,3 +63,8 @@ class SqlLedger(
     def close(self) -> None:
         """Drop the connections; a later call opens new ones."""
         self.database.close()
+
+
+def open_ledger(url: str, *, lease_s: float = 60.0) -> SqlLedger:
+    """The ledger at a database's URL; connects at the first call. Raises ConfigurationError for other URLs."""
+    return SqlLedger(Database(url), lease_s=lease_s)

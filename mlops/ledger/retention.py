@@ -23,7 +23,7 @@ BATCH = 500
 """Rows of one transaction."""
 
 has_report = exists().where(_report.run_id == _run.run_id)
-has_promotion = exists().where(tables.promotion.c.run_id == _run.run_id)
+_has_promotion = exists().where(tables.promotion.c.run_id == _run.run_id)
 
 
 class Retention(LedgerPart):
@@ -34,7 +34,7 @@ class Retention(LedgerPart):
         old = (
             select(_run.run_id)
             .where(_run.state.in_(TERMINAL), _run.finished_at < after(-older_than_days * DAY_S))
-            .where(~has_report, ~has_promotion)
+            .where(~has_report, ~_has_promotion)
             .order_by(_run.finished_at)
             .limit(limit)
         )

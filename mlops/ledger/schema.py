@@ -354,7 +354,7 @@ def _mend(part: Part, table: str, name: str, found: str | None, expected: str) -
 # ---- What the ledger's server would keep through a crash or a failover; `acis doctor` asks
 
 #: Settings of PostgreSQL whose "off" loses committed transactions, or the whole cluster, in a crash.
-DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+_DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,7 +370,7 @@ class Durability:
 def durability(database: Database) -> Durability:
     """What the server of the ledger keeps."""
     with database.reading() as connection:
-        off = tuple(name for name in DURABLE if connection.scalar(text(f"SHOW {name}")) == "off")
+        off = tuple(name for name in _DURABLE if connection.scalar(text(f"SHOW {name}")) == "off")
         standbys = connection.execute(text("SELECT application_name, sync_state FROM pg_stat_replication")).all()
     names: dict[str, list[str]] = {"synchronous": [], "asynchronous": [], "hidden": []}
     for row in standbys:

@@ -105,11 +105,11 @@ class Attempts(LedgerPart):
             rows = list(connection.execute(query))
         found: list[Attempt] = []
         for stage in run.stages:
-            found += attempts_of(stage, [row for row in rows if row.stage == stage.stage])
+            found += _attempts_of(stage, [row for row in rows if row.stage == stage.stage])
         return found
 
 
-def attempts_of(stage: StageView, rows: list[AnyRow]) -> list[Attempt]:
+def _attempts_of(stage: StageView, rows: list[AnyRow]) -> list[Attempt]:
     """One stage's attempts; pure. rows : its grants that ended and left it to another, oldest first"""
     noted = [
         Attempt(
@@ -162,7 +162,7 @@ _run = tables.run.c
 _stage = tables.stage.c
 
 is_cancelled = exists().where(_run.run_id == _stage.run_id, _run.cancel_requested.is_(True))
-is_last_attempt = _stage.attempt >= _stage.max_attempts
+_is_last_attempt = _stage.attempt >= _stage.max_attempts
 
 #: What a stage that comes back without success tells its run; a stage in the queue tells it nothing.
 RUN_EVENT_OF = {StageState.DEAD: RunEvent.EXHAUST, StageState.CANCELLED: RunEvent.CANCEL}
@@ -398,13 +398,13 @@ class Endings(LedgerPart):
 def returned(*, counts: bool) -> dict[str, Any]:
     """Columns of a stage that leaves `running` without success: cancelled, dead, or queued again."""
     cancelled = (is_cancelled, stage_target(StageEvent.CANCEL))
-    exhausted = (and_(is_last_attempt), stage_target(StageEvent.EXHAUST))
+    exhausted = (and_(_is_last_attempt), stage_target(StageEvent.EXHAUST))
     queued = stage_target(StageEvent.GIVE_BACK)
     ends = case(cancelled, exhausted, else_=queued) if counts else case(cancelled, else_=queued)
-    is_over = is_cancelled | is_last_attempt if counts else is_cancelled
+    is_over = is_cancelled | _is_last_attempt if counts else is_cancelled
     return {
         "state": ends,
-        "attempt": _stage.attempt + (case((is_last_attempt, 0), else_=1) if counts else 0),
+        "attempt": _stage.attempt + (case((_is_last_attempt, 0), else_=1) if counts else 0),
         "finished_at": case((is_over, now()), else_=None),
         "queued_at": now(),
         "lease_until": None,

@@ -47,7 +47,7 @@ LOST_AFTER_S = 60.0
 LOST_AFTER_MAX_S = 900.0
 """15 min: the longest wait between two repetitions."""
 
-OF_PUBLICATION: tuple[Column[Any], ...] = (
+_OF_PUBLICATION: tuple[Column[Any], ...] = (
     _stage.run_id, _stage.stage, _stage.strategy, _stage.device, _stage.executor, _stage.deadline_s,
     _stage.publish_no, _stage.claimed_task_id, _stage.parent_task_id, _stage.token, _stage.ring_backoff_s,
 )  # fmt: skip
@@ -70,7 +70,7 @@ def to_be_rung_after(delay_s: float) -> dict[str, Any]:
 
 
 def publication_of(row: AnyRow) -> Publication | None:
-    """The message of a queued stage, or None for an inline run, which nobody rings. row : has `OF_PUBLICATION`"""
+    """The message of a queued stage, or None for an inline run, which nobody rings. row : has `_OF_PUBLICATION`"""
     if row.executor == Executor.INLINE:
         return None
     return Publication(
@@ -133,7 +133,7 @@ def opening_after(before: CTE, *, parent_task_id: ColumnElement[Any] | None = No
     if parent_task_id is not None:
         values["parent_task_id"] = parent_task_id
     opening: Insert = insert(tables.stage).from_select(list(values), select(*values.values()))
-    return opening.returning(*OF_PUBLICATION)
+    return opening.returning(*_OF_PUBLICATION)
 
 
 def new_stage(birth: Mapping[str, Any]) -> dict[str, Any]:

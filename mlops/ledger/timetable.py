@@ -88,7 +88,7 @@ class Timetable(LedgerPart):
             ).one_or_none()
             if entry is None:
                 return None
-            until = slot_name(entry.now.replace(microsecond=0))
+            until = _slot_name(entry.now.replace(microsecond=0))
             of_entry = and_(
                 _run.namespace == LIVE,
                 _run.strategy == entry.strategy,
@@ -106,7 +106,7 @@ class Timetable(LedgerPart):
             else:  # before the first slot that ever fell due, which may have come by now
                 begins = entry.now if first_untrue is None else datetime.fromisoformat(first_untrue) - _MOMENT
                 last = min(entry.now, begins)
-            note = f"set back from {slot_name(found)}: the clock was ahead"
+            note = f"set back from {_slot_name(found)}: the clock was ahead"
             connection.execute(update(tables.schedule).where(is_it).values(last_slot=last, last_note=note))
             return last
 
@@ -146,7 +146,7 @@ def _skipped_run(strategy: str, kind: str, slot: datetime, note: str) -> dict[st
         "kind": kind,
         "state": RunState.SKIPPED,
         "executor": Executor.CELERY,
-        "slot": slot_name(slot),
+        "slot": _slot_name(slot),
         "reason": note,
         "requested_by": "schedule",
         "policy": {},
@@ -155,6 +155,6 @@ def _skipped_run(strategy: str, kind: str, slot: datetime, note: str) -> dict[st
     }
 
 
-def slot_name(slot: datetime) -> str:
+def _slot_name(slot: datetime) -> str:
     """The slot as `RunRequest.slot` has it: `2026-11-23T03:00:00+00:00`."""
     return slot.astimezone(UTC).isoformat()

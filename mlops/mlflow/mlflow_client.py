@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlops.registry.entities import LoggedRun
     from mlops.registry.gateway import Gateway
 
-COMPARED_METRICS = ("accuracy", "precision", "recall", "f1_score", "roc_auc")
+_COMPARED_METRICS = ("accuracy", "precision", "recall", "f1_score", "roc_auc")
 
 
 class OnTransition(Protocol):
@@ -257,9 +257,9 @@ class ACISMLflowClient:
         for name in model_names:
             found = self.get_latest_model_version(name, stage)
             if found is not None:
-                scores = {metric: found.metrics.get(metric) for metric in COMPARED_METRICS}
+                scores = {metric: found.metrics.get(metric) for metric in _COMPARED_METRICS}
                 rows.append({"model_name": name, "version": int(found.version), **scores})
-        return pd.DataFrame(rows, columns=["model_name", "version", *COMPARED_METRICS])
+        return pd.DataFrame(rows, columns=["model_name", "version", *_COMPARED_METRICS])
 
     # -- inside
 

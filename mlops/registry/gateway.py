@@ -74,7 +74,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 if TYPE_CHECKING:
     import pandas as pd
 
-MODEL_FILE = "model.ubj"
+_MODEL_FILE = "model.ubj"
 _UNREACHABLE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 #: MLflow takes so many per request.
 _BATCH = 100
@@ -296,8 +296,8 @@ class Gateway(Counting):
                 pip_requirements=list(requirements()),
             )
             if file is not None:  # written again, it need not have the same bytes
-                (path / MODEL_FILE).write_bytes(file)
-            digest = file_sha256(path / MODEL_FILE)
+                (path / _MODEL_FILE).write_bytes(file)
+            digest = _file_sha256(path / _MODEL_FILE)
             with external_write("registry.log_model_artifacts"):
                 self._client.log_model_artifacts(stored.model_id, str(path))
             with external_write("registry.finalize_logged_model"):
@@ -342,7 +342,7 @@ class Gateway(Counting):
                 source = self._client.get_logged_model(source.removeprefix("models:/")).artifact_location
         try:
             with self._translated(source):
-                uri = f"{source.rstrip('/')}/{MODEL_FILE}"
+                uri = f"{source.rstrip('/')}/{_MODEL_FILE}"
                 return Path(
                     mlflow.artifacts.download_artifacts(
                         artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri
@@ -351,14 +351,16 @@ class Gateway(Counting):
         except (RegistryUnavailable, RegistryError) as exc:
             if self._has_model_file(source):
                 raise
-            message = f"model file {MODEL_FILE} is gone from {source}; restore it, or train and promote another version"
+            message = (
+                f"model file {_MODEL_FILE} is gone from {source}; restore it, or train and promote another version"
+            )
             raise UnusableModelFile(message) from exc
 
     def _has_model_file(self, source: str) -> bool:
         """Whether the server lists it: a failed download alone says INTERNAL_ERROR whatever its cause."""
         with self._translated(source):
             listed = mlflow.artifacts.list_artifacts(artifact_uri=source, tracking_uri=self.tracking_uri)
-        return any(Path(item.path).name == MODEL_FILE for item in listed)
+        return any(Path(item.path).name == _MODEL_FILE for item in listed)
 
     def download_artifact(self, run_id: str, path: str, folder: str) -> bytes:
         """Content of a run's file, fetched by way of `folder`. Raises UnusableProfile where the run has none."""
@@ -612,7 +614,7 @@ class Gateway(Counting):
         return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
 
 
-def file_sha256(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     """SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SAFE_AGE = timedelta(minutes=15)
+_SAFE_AGE = timedelta(minutes=15)
 """What is younger may be its writer's to delete."""
-RECENT = timedelta(days=2)
+_RECENT = timedelta(days=2)
 """A walk looks at what began since then; the first one of a process, and one a day, at all."""
 PAUSE_S = 600.0
-WHOLE_WALK_S = 86_400.0
+_WHOLE_WALK_S = 86_400.0
 RUNS_A_LOOK = 20
 """Each costs the registry some requests; at a look every half a minute that is 2,400 runs an hour."""
 MEASURING_PAUSE_S = 60.0
@@ -80,7 +80,7 @@ def _state(services: Services, run_id: str) -> RunState | None:
 class SecondLogs:
     """Walks runs and versions from the newest to the oldest, a page of each at a step."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, safe_age: timedelta = SAFE_AGE) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, safe_age: timedelta = _SAFE_AGE) -> None:
         self._walks = [_Walk(kind, clock, safe_age) for kind in ("runs", "versions")]
 
     def step(self, services: Services) -> int:
@@ -107,12 +107,12 @@ class _Walk:
         until = services.ledger.now()
         old = [one for one in logged if one.at <= until - self._safe_age]
         n_dropped = _drop_second(services, old)
-        if not self._is_whole and any(one.at < until - RECENT for one in logged):
+        if not self._is_whole and any(one.at < until - _RECENT for one in logged):
             self._page = None
         if self._page is None:
             self._rests_until = now + PAUSE_S
             if self._is_whole:
-                self._whole_again_at = now + WHOLE_WALK_S
+                self._whole_again_at = now + _WHOLE_WALK_S
         return n_dropped
 
 

@@ -61,14 +61,14 @@ log = structlog.get_logger(__name__)
 EXPERIMENT = "acis-ai-models"
 STAGES = ("None", "Staging", "Production", "Archived")
 CHAMPION, CHALLENGER = "champion", "challenger"
-MODEL_TAG = "acis.model_id"
+_MODEL_TAG = "acis.model_id"
 RESTORED_TAG = "acis.restored_from"
 """Tag of a version that was registered again: the number that it had."""
-FAILURE_TAG = "acis.failure"
+_FAILURE_TAG = "acis.failure"
 #: By it MLflow's pages show a run below another.
 PARENT_TAG = "mlflow.parentRunId"
 #: Of a failure, in characters.
-MAX_REASON = 500
+_MAX_REASON = 500
 #: Passes until stage and alias agree; each further one means that somebody else wrote in between.
 _PASSES = 10
 #: Of the experiment: the ledger whose MLflow this is.
@@ -154,10 +154,10 @@ class MlflowRegistry:
             if left is None:
                 run_id, model_id, digest = self._logged(trained, before_write)
                 note = self._linked(trained.note, trained.ledger_run_id)
-                tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
+                tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, _MODEL_TAG: model_id, DIGEST_TAG: digest}
             else:
                 # Its model, so its words too: the attempt that finds it may have seen newer data.
-                run_id, model_id = left.run_id, left.tags[MODEL_TAG]
+                run_id, model_id = left.run_id, left.tags[_MODEL_TAG]
                 note = left.tags.get(NOTE_TAG, "")
                 tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
             before_write()
@@ -180,8 +180,8 @@ class MlflowRegistry:
 
     def log_failure(self, failed: FailedTraining) -> None:
         """Log a run that FAILED; no version. Nothing says RUNNING while a model is fitted, so nothing is left so."""
-        tags = {**failed.tags, RUN_TAG: failed.ledger_run_id, FAILURE_TAG: failed.reason[:MAX_REASON]}
-        tags[NOTE_TAG] = self._linked(f"**The training failed.** {failed.reason[:MAX_REASON]}", failed.ledger_run_id)
+        tags = {**failed.tags, RUN_TAG: failed.ledger_run_id, _FAILURE_TAG: failed.reason[:_MAX_REASON]}
+        tags[NOTE_TAG] = self._linked(f"**The training failed.** {failed.reason[:_MAX_REASON]}", failed.ledger_run_id)
         run_id = self._gateway.create_run(self._experiment, failed.run_name, tags)
         try:
             self._gateway.log(run_id, params=failed.params)
@@ -209,7 +209,7 @@ class MlflowRegistry:
 
     def close_run(self, run_id: str, *, reason: str) -> None:
         """End a run as KILLED."""
-        self._gateway.log(run_id, tags={FAILURE_TAG: reason})
+        self._gateway.log(run_id, tags={_FAILURE_TAG: reason})
         self._gateway.end_run(run_id, "KILLED")
 
     # -- drift checks
@@ -331,7 +331,7 @@ class MlflowRegistry:
         run_id, tags = logged
         marks = {RUN_TAG: identity.made_by or "", DIGEST_TAG: identity.sha256 or ""}
         tags = {name: value for name, value in tags.items() if not name.startswith("mlflow.")} | marks
-        made = self._gateway.create_version(model_name, model_id=tags[MODEL_TAG], run_id=run_id, tags=tags)
+        made = self._gateway.create_version(model_name, model_id=tags[_MODEL_TAG], run_id=run_id, tags=tags)
         return self.version(model_name, made)
 
     def _still_logged(self, identity: ModelIdentity) -> tuple[str, dict[str, str]] | None:
@@ -340,7 +340,7 @@ class MlflowRegistry:
         if run is None:
             return None
         with tempfile.TemporaryDirectory(prefix="acis-load-") as folder, suppress(RegistryError):
-            file = self._gateway.download_logged_model(f"models:/{run.tags[MODEL_TAG]}", folder)
+            file = self._gateway.download_logged_model(f"models:/{run.tags[_MODEL_TAG]}", folder)
             if hashlib.sha256(file.read_bytes()).hexdigest() == identity.sha256:
                 return run.run_id, dict(run.tags)
         return None
@@ -354,7 +354,7 @@ class MlflowRegistry:
             file.write_bytes(kept.model)
             model = read_classifier(file, expected_sha256=identity.sha256, n_jobs=self._n_jobs)
             tags = {**kept.tags, RUN_TAG: identity.made_by or "", RESTORED_TAG: kept.version}
-            tags = {name: value for name, value in tags.items() if name not in (MODEL_TAG, DIGEST_TAG)}
+            tags = {name: value for name, value in tags.items() if name not in (_MODEL_TAG, DIGEST_TAG)}
             run_id = self._gateway.create_run(self._experiment, f"{kept.model_name} restored", tags)
             try:
                 self._gateway.log(run_id, params=kept.params)
@@ -365,7 +365,7 @@ class MlflowRegistry:
                 stored = self._gateway.store_model(
                     model, experiment_id=self._experiment, run_id=run_id, name="model", file=kept.model
                 )
-                marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+                marks = {_MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
                 self._gateway.log(run_id, metrics=kept.metrics, tags=marks, model_id=stored.model_id)
                 self._gateway.end_run(run_id, "FINISHED")
             except BaseException as exc:
@@ -511,7 +511,7 @@ class MlflowRegistry:
                 example=trained.example,
                 predictions=trained.predictions,
             )
-            marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+            marks = {_MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
             self._gateway.log(run_id, metrics=trained.metrics, tags=marks, model_id=stored.model_id)
             before_write()
             self._log_trials(run_id, trained, experiment)
@@ -537,13 +537,13 @@ class MlflowRegistry:
     def _fail(self, run_id: str, reason: str) -> None:
         # A server that does not answer now will have the run closed by the next attempt.
         with suppress(AcisError):
-            self._gateway.log(run_id, tags={FAILURE_TAG: reason[:MAX_REASON]})
+            self._gateway.log(run_id, tags={_FAILURE_TAG: reason[:_MAX_REASON]})
             self._gateway.end_run(run_id, "FAILED")
 
     def _finished_run(self, ledger_run_id: str) -> LoggedRun | None:
         """Find what an attempt left that died between its run's end and the registration."""
         found = self._runs_of(ledger_run_id, "FINISHED")
-        return next((run for run in found if MODEL_TAG in run.tags and DIGEST_TAG in run.tags), None)
+        return next((run for run in found if _MODEL_TAG in run.tags and DIGEST_TAG in run.tags), None)
 
     def _runs_of(self, ledger_run_id: str, status: str) -> list[LoggedRun]:
         if "'" in ledger_run_id:

@@ -39,7 +39,7 @@ def is_identified(version: ModelVersion, champion: Champion) -> bool:
     return champion.identity.sha256 is not None or (seq.isdecimal() and int(seq) >= champion.seq)
 
 
-def champion_in_registry(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> ModelVersion:
+def _champion_in_registry(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> ModelVersion:
     """The champion's version. Raises ModelNotFound, VersionNotFound: it is gone, or the number is another model's."""
     return expect(registry.version(strategy.model_name, str(champion.version)), champion.identity)
 
@@ -78,7 +78,7 @@ def note_reuse(ledger: Ledger, strategy: Strategy, version: str, identity: Model
 def is_there(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> bool:
     """Whether the registry has the champion."""
     try:
-        champion_in_registry(registry, strategy, champion)
+        _champion_in_registry(registry, strategy, champion)
     except (ModelNotFound, VersionNotFound):
         return False
     return True

@@ -37,9 +37,9 @@ log = structlog.get_logger(__name__)
 #: On a training's run and version: the run of the drift check that it followed.
 REPORT_TAG = "acis.drift_report_run"
 #: One step's time: a long queue, after MLflow was away, does not keep promotions from being shown.
-STEP_S = 20.0
+_STEP_S = 20.0
 #: A report that was refused is tried again after this: what MLflow holds, or how it is set up, may have changed.
-REFUSED_S = 3600.0
+_REFUSED_S = 3600.0
 #: Tags are short: MLflow cuts values at 5,000 characters.
 _MAX_TAG = 1000
 
@@ -91,7 +91,7 @@ class UnloggedReports:
             return 0
         n_logged = 0
         began = self._monotonic()
-        until = began + STEP_S
+        until = began + _STEP_S
         self._refused_until = {run_id: then for run_id, then in self._refused_until.items() if then > began}
         for run_id in services.ledger.unlogged_reports(limit=50 + len(self._refused_until)):
             if run_id in self._refused_until:
@@ -104,7 +104,7 @@ class UnloggedReports:
                 log.warning("report.waits", run_id=run_id, error=str(exc), action="look at MLflow; it is tried again")
                 break
             except PermanentError as exc:
-                self._refused_until[run_id] = began + REFUSED_S
+                self._refused_until[run_id] = began + _REFUSED_S
                 log.warning("report.not_logged", run_id=run_id, error=str(exc), action=f"acis report {run_id} --html")
             else:
                 n_logged += 1
@@ -113,7 +113,7 @@ class UnloggedReports:
 
 def _record(ledger: Ledger, stored: StoredReport) -> ReportRecord:
     try:
-        return report_record(stored, page_of(ledger, stored.run_id))
+        return _report_record(stored, page_of(ledger, stored.run_id))
     except AcisError:
         raise
     except Exception as exc:  # of whatever version the document is: one that is lame must not hold up the others
@@ -121,7 +121,7 @@ def _record(ledger: Ledger, stored: StoredReport) -> ReportRecord:
         raise DataError(message) from exc
 
 
-def report_record(stored: StoredReport, page: str) -> ReportRecord:
+def _report_record(stored: StoredReport, page: str) -> ReportRecord:
     """Return what the registry logs of a check."""
     document, as_of = stored.document, str(stored.as_of or "")
     verdict, summary = document.get("verdict") or {}, document["summary"]

@@ -30,7 +30,7 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         f"  Retraining needed: {result['retrain']}",
     ]
     lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
-    lines += calibration_lines(result)
+    lines += _calibration_lines(result)
     if result.get("feature_alarms"):
         names = ", ".join(result["feature_alarms"])
         lines.append(f"  Feed probably broken: {names} (jumped as no feature did in an earlier week)")
@@ -40,9 +40,9 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  Correlation changed: {one} and {other}, {change['before']:.2f} before, {change['now']:.2f} now"
         )
-    lines += reference_lines(result)
-    lines += sampling_lines(result)
-    lines += prediction_lines(result)
+    lines += _reference_lines(result)
+    lines += _sampling_lines(result)
+    lines += _prediction_lines(result)
     if result.get("page_path"):
         lines.append(f"  To look at: {result['page_path']}")
     if result.get("mlflow_report_run_id"):
@@ -50,7 +50,7 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def calibration_lines(result: Mapping[str, Any]) -> list[str]:
+def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
     """Lines on the basis of the calibrated rule, and where the rules differ; none for earlier versions' results."""
     lines = []
     if result.get("verdict_basis"):
@@ -66,7 +66,7 @@ def calibration_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def reference_lines(result: Mapping[str, Any]) -> list[str]:
+def _reference_lines(result: Mapping[str, Any]) -> list[str]:
     """Lines on the reference; none for the documented window or earlier versions."""
     reference = result.get("reference") or {}
     if reference.get("choice", "trailing") == "trailing":
@@ -74,7 +74,7 @@ def reference_lines(result: Mapping[str, Any]) -> list[str]:
     return [f"  Reference: {reference['words']}"]
 
 
-def sampling_lines(result: Mapping[str, Any]) -> list[str]:
+def _sampling_lines(result: Mapping[str, Any]) -> list[str]:
     """Lines on a sampled reference; none where all its rows were read."""
     sampling = result.get("sampling") or {}
     if "reference" not in sampling:
@@ -88,7 +88,7 @@ def sampling_lines(result: Mapping[str, Any]) -> list[str]:
     return [line]
 
 
-def prediction_lines(result: Mapping[str, Any]) -> list[str]:
+def _prediction_lines(result: Mapping[str, Any]) -> list[str]:
     """Lines on the champion's predictions of both windows; none where it made none."""
     found = result.get("predictions")
     if not found or found["psi"] is None:
@@ -123,13 +123,13 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
             f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
             f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
         ),
-        *incremental_lines(result),
-        *check_lines(result),
+        *_incremental_lines(result),
+        *_check_lines(result),
         "",
     ]
 
 
-def incremental_lines(result: Mapping[str, Any]) -> list[str]:
+def _incremental_lines(result: Mapping[str, Any]) -> list[str]:
     """Lines on what an incremental training continued, and warnings on how it was trained."""
     lines = _tuning_lines(result.get("tuning"))
     lines += [f"Warning: {words}" for words in result.get("warnings", ())]
@@ -164,7 +164,7 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def check_lines(result: Mapping[str, Any]) -> list[str]:
+def _check_lines(result: Mapping[str, Any]) -> list[str]:
     """The stability table, the random split and the findings; none for results of earlier versions."""
     lines = []
     if result.get("folds"):
@@ -190,7 +190,7 @@ def check_lines(result: Mapping[str, Any]) -> list[str]:
     return [*lines, *(f"Finding: {found['words']} [{found['code']}]" for found in result.get("findings", ()))]
 
 
-def promote_lines(result: Mapping[str, Any]) -> list[str]:
+def _promote_lines(result: Mapping[str, Any]) -> list[str]:
     """The decision with its reasons."""
     metrics = result["metrics"]
     lines = [f"Model: {result['model_name']} v{result['version']}"]
@@ -244,7 +244,7 @@ def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
         return [*drift_lines(stage.result), *follows]
     if stage.stage is Stage.TRAIN:
         return train_lines(stage.result)
-    return comparison_lines(stage.result) if kind is Kind.COMPARE else promote_lines(stage.result)
+    return comparison_lines(stage.result) if kind is Kind.COMPARE else _promote_lines(stage.result)
 
 
 def _what_follows(result: Mapping[str, Any], strategy: str) -> list[str]:

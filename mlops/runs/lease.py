@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 #: A holder without a confirmed renewal for this share of the lease makes no external write (45 s of 60 s):
 #: nobody else can hold the lease before it has run out, whatever the clocks do.
-WRITE_WITHIN = 0.75
+_WRITE_WITHIN = 0.75
 #: Progress is sent at most this often; each is one small UPDATE.
 PROGRESS_EVERY_S = 1.0
 
@@ -125,7 +125,7 @@ class LeaseKeeper:
         """Like `check`, and raise LeaseLost when the lease was not confirmed lately enough to be sure of it."""
         self.check()
         silent_s = self._monotonic() - self._confirmed_at
-        if silent_s > self._holder.lease_s * WRITE_WITHIN:
+        if silent_s > self._holder.lease_s * _WRITE_WITHIN:
             message = f"the lease of {self._grant.run_id} was last confirmed {silent_s:.0f} s ago; nothing is written"
             raise LeaseLost(message)
 

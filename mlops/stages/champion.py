@@ -216,9 +216,9 @@ def _write(place: Path, name: str, content: bytes) -> None:
 # as many updates as the policy allows) means a full training, said in a warning; what a person changed (another
 # label, another horizon, fewer features, a trainer that cannot continue) is refused.
 
-INCREMENTAL_TAG = "incremental"
+_INCREMENTAL_TAG = "incremental"
 """Tag of a version: the version that it continues."""
-UPDATES_TAG = "incremental_updates"
+_UPDATES_TAG = "incremental_updates"
 """Tag of a version: how many updates it is away from a full training."""
 HORIZON_TAG = "horizon_dates"
 _OBJECTIVE = "binary:logistic"
@@ -262,8 +262,8 @@ class ChampionBase:
     def tags(self, split: Split, *, rounds: int) -> dict[str, str]:
         """Tags on the version's origin; its training dates are the base's and its own."""
         return {
-            INCREMENTAL_TAG: self.version,
-            UPDATES_TAG: str(self.updates + 1),
+            _INCREMENTAL_TAG: self.version,
+            _UPDATES_TAG: str(self.updates + 1),
             "base_model_sha256": self.digest,
             "total_rounds": str(rounds),
             "recent_start": split.first_train.isoformat(),
@@ -343,7 +343,7 @@ def _base(registry: ModelRegistry, found: ModelVersion, updates: int) -> Champio
 
 def _updates(tags: Mapping[str, str]) -> int:
     try:
-        return max(0, int(tags.get(UPDATES_TAG, "0")))
+        return max(0, int(tags.get(_UPDATES_TAG, "0")))
     except ValueError:
         return 0
 
@@ -395,13 +395,13 @@ def _refuse_objective(booster: xgb.Booster, version: str) -> None:
 
 def incremental_result(tags: Mapping[str, str]) -> dict[str, object]:
     """Part of the stage's result on a version's base, from its tags; nothing for a full training."""
-    if INCREMENTAL_TAG not in tags:
+    if _INCREMENTAL_TAG not in tags:
         return {}
     return {
         "incremental": {
-            "base_version": tags[INCREMENTAL_TAG],
+            "base_version": tags[_INCREMENTAL_TAG],
             "base_model_sha256": tags["base_model_sha256"],
-            "update": int(tags[UPDATES_TAG]),
+            "update": int(tags[_UPDATES_TAG]),
             "total_rounds": int(tags["total_rounds"]),
             "recent_start": tags["recent_start"],
         }

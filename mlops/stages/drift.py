@@ -73,7 +73,7 @@ def settled_weights(
     return None, [DataFinding(code="equal_weights", column=None, message=message, is_drift=False)]
 
 
-def compared_predictions(
+def _compared_predictions(
     asked: AskedChampion, read: WindowsRead, reference: FeatureFrame, current: FeatureFrame, strategy: Strategy
 ) -> tuple[dict[str, Any] | None, list[DataFinding]]:
     """The report's `predictions`: None where there is no champion or the policy wants none, or with the reason."""
@@ -109,7 +109,7 @@ class ReferenceChoice:
     """Why it is not the one of the policy"""
 
 
-def choose_reference(
+def _choose_reference(
     profiles: ProfileStore, strategy: Strategy, champion: Champion, source: FeatureSource, *, as_of: date
 ) -> ReferenceChoice:
     """The policy's reference, or the trailing window with the reason why not."""
@@ -244,7 +244,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     with services.source.snapshot() as source:
         as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
         asked_days, strategy = strategy.data.current_days, with_enough_rows(source, strategy, as_of=as_of)
-        choice = choose_reference(services.profiles, strategy, champion, source, as_of=as_of)
+        choice = _choose_reference(services.profiles, strategy, champion, source, as_of=as_of)
         read = read_windows(
             source,
             strategy,
@@ -272,12 +272,12 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     if strategy.data.current_days != asked_days:
         report = replace(report, stretched_from_days=asked_days)
     document = report.to_json()
-    document["targets"] = {name: target_json(target) for name, target in known_targets(read, strategy).items()}
+    document["targets"] = {name: target_json(target) for name, target in _known_targets(read, strategy).items()}
     document["data"]["sampling"] = sampling_json(
         read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
     )
     document["data"]["weights"] = weights_json(weights, champion.version)
-    document["predictions"], unpredicted = compared_predictions(asked, read, reference, current, asking)
+    document["predictions"], unpredicted = _compared_predictions(asked, read, reference, current, asking)
     document["data"]["columns"] = [asdict(column) for column in read.columns]
     untold = [*read.findings, *unweighted, *unpredicted, *not_compared(choice, strategy, read.targets)]
     document["findings"] += [asdict(finding) for finding in [*untold, *_left_out(read.columns)]]
@@ -364,7 +364,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     )
 
 
-def known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetReport]:
+def _known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetReport]:
     """Drift of what is predicted, over the newest windows in which it is known."""
     read_once = (read.history, read.current) if read.is_in_history else (read.history, read.reference, read.current)
     tables = [table for table in read_once if table.num_rows]

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 #: A history of no more rows is read with the windows; 45 features of it are 180 MB.
 ONE_READ_ROWS = 500_000
 #: A longer one is read so many calendar days at a time.
-PIECE_DAYS = 30
+_PIECE_DAYS = 30
 #: Before a current window that is read alone: its dates are compared with those of so many calendar days.
 _USUAL_DAYS = 90
 
@@ -288,7 +288,7 @@ def read_thinned(
     pieces = []
     start = window.start
     while start < window.end:
-        end = min(start + timedelta(days=PIECE_DAYS), window.end)
+        end = min(start + timedelta(days=_PIECE_DAYS), window.end)
         rows = source.read(strategy, Window(start=start, end=end), columns)
         kept = rows_kept(dates_of(rows), rows_per_date, tickers=rows.column("ticker"))
         pieces.append(rows.take(kept))

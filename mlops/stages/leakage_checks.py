@@ -64,7 +64,7 @@ def check_training(
             notes.append(f"no stability table: {exc}")
     if strategy.training.leak_check:
         try:
-            random_split = random_beside(strategy, rows, split, evaluation, settings=settings, control=control)
+            random_split = _random_beside(strategy, rows, split, evaluation, settings=settings, control=control)
         except DataError as exc:
             notes.append(f"the random split was not measured: {exc}")
     looked_at = rows_to_look_at(rows.x, rows.y, rows.marks, on=split.train | split.holdout)
@@ -117,7 +117,7 @@ def stability(
     return score_folds(folds, rows.y, predict)
 
 
-def random_beside(
+def _random_beside(
     strategy: Strategy,
     rows: LabelledRows,
     split: Split,

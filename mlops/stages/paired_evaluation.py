@@ -97,7 +97,7 @@ def _evaluated(
         theirs = _scorable(registry, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return PairedEvaluation(common=None, unusable=str(exc))
-    mixed = mixed_versions(challenger, champion)
+    mixed = _mixed_versions(challenger, champion)
     gap = strategy.training.horizon_dates + strategy.training.embargo_dates
     unseen, left_out = _unseen(held, ours.rows, champion, gap_dates=gap)
     findings = (*left_out, *mixed)
@@ -109,7 +109,7 @@ def _evaluated(
     return PairedEvaluation(common=_common(strategy, scored, beside, unseen), findings=findings)
 
 
-def mixed_versions(challenger: ModelVersion, champion: ModelVersion) -> tuple[str, ...]:
+def _mixed_versions(challenger: ModelVersion, champion: ModelVersion) -> tuple[str, ...]:
     """A finding where the two were trained with two versions of XGBoost: the same rows then give other trees."""
     ours, theirs = challenger.tags.get(XGBOOST_TAG), champion.tags.get(XGBOOST_TAG)
     if ours == theirs or ours is None:

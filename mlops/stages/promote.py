@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 #: The champion may change while a challenger is compared with it; then it is compared again, so often at most.
 COMPARISONS = 5
 #: The reconciler looks through the registry within a pass or two.
-SET_BACK_DELAY_S = 5.0
+_SET_BACK_DELAY_S = 5.0
 
 _ENDS = {
     "promote": RunState.SUCCEEDED,
@@ -69,7 +69,7 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
     if grant.namespace == LIVE and services.ledger.forgotten().registry_since is not None:
         raise RegistryUnavailable(
             "the ledger was set back in time, and the registry was not looked through yet; the decision waits for that",
-            delay_s=SET_BACK_DELAY_S,
+            delay_s=_SET_BACK_DELAY_S,
         )
     try:
         promotion = services.ledger.promotion_of(grant.run_id) or _decide(grant, services, keeper, strategy)

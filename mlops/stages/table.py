@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from mlops.domain.ports import FeatureSource, ModelRegistry
     from mlops.ledger.ledger import SqlLedger
+    from mlops.ledger.studies import Studies
     from mlops.runs.executor import Work
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.champion import ChampionModels, ProfileStore
-    from mlops.stages.studies import Studies
 
 # ---- What each stage takes of a process's services; `mlops.bootstrap` composes them
 

@@ -61,11 +61,11 @@ if TYPE_CHECKING:
 # ---- The files of a training, as the registry keeps them: pictures, tables, model card. Called by training_record
 
 
-def training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
+def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
     """Artifact path → file in `folder`."""
     rows, split, policy = scored.rows, scored.split, scored.strategy.training
     held, features = split.holdout, rows.features
-    explained = explained_rows(scored)
+    explained = _explained_rows(scored)
     curve = signal_curve(
         rows.dates[held],
         scored.probability,
@@ -102,7 +102,7 @@ def training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -
     }
 
 
-def explained_rows(scored: ScoredModel) -> Contributions:
+def _explained_rows(scored: ScoredModel) -> Contributions:
     """SHAP values of some of the held-out rows, evenly over their dates."""
     rows = scored.rows
     places = np.flatnonzero(scored.split.holdout)
@@ -111,7 +111,7 @@ def explained_rows(scored: ScoredModel) -> Contributions:
     return contributions(scored.model, scored.rows.x[chosen], scored.rows.features)
 
 
-def size_and_counts(scored: ScoredModel) -> Evaluation:
+def _size_and_counts(scored: ScoredModel) -> Evaluation:
     """Metrics on the training rows of each class, and on the model's size in XGBoost's own format."""
     y = scored.rows.y[scored.split.train]
     return Evaluation(
@@ -171,7 +171,7 @@ def run_name(strategy: Strategy, grant: Grant, *, as_of: date) -> str:
 
 #: Of more trained rows a sample is profiled: 45 features of it are 90 MB, and by Dvoretzky, Kiefer and Wolfowitz a
 #: share is off by more than sqrt(ln(2 / .05) / (2 x 250,000)) = .0027 in one sample of twenty.
-PROFILE_ROWS = 250_000
+_PROFILE_ROWS = 250_000
 
 
 def read_training_profile(
@@ -193,7 +193,7 @@ def read_training_profile(
     counted = counted_dates(
         source, strategy.name, Window(start=history.start, end=as_of), min_share=strategy.data.min_date_share
     )
-    most = min(strategy.data.max_reference_rows or PROFILE_ROWS, PROFILE_ROWS)
+    most = min(strategy.data.max_reference_rows or _PROFILE_ROWS, _PROFILE_ROWS)
     rows = read_rows(
         counted, strategy.name, columns, history=history, reference=trained, current=Window(start=last, end=last),
         limit=most,
@@ -209,7 +209,7 @@ def read_training_profile(
 
 
 #: Rows of the input example in the model's folder; the guide logs `X_train.head(5)`.
-EXAMPLE_ROWS = 5
+_EXAMPLE_ROWS = 5
 #: MLflow cuts longer tags.
 MAX_TAG = 500
 
@@ -296,7 +296,7 @@ def record_of(scored: ScoredModel, tags: dict[str, str], folder: Path, *, profil
     rows, split, strategy = scored.rows, scored.split, scored.strategy
     kept = folder / PROFILE_ARTIFACT
     kept.write_bytes(profile)
-    first_rows = np.flatnonzero(split.train)[:EXAMPLE_ROWS]
+    first_rows = np.flatnonzero(split.train)[:_EXAMPLE_ROWS]
     example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=encoded_names(rows.features))
     return TrainedModel(
         ledger_run_id=scored.grant.run_id,
@@ -306,12 +306,12 @@ def record_of(scored: ScoredModel, tags: dict[str, str], folder: Path, *, profil
         + (" incremental" if scored.begins.base is not None else ""),
         model=scored.model,
         params=_params(scored),
-        metrics=scored.evaluation.merged(size_and_counts(scored)).metrics | scored.checks.metrics(),
+        metrics=scored.evaluation.merged(_size_and_counts(scored)).metrics | scored.checks.metrics(),
         tags=tags,
         features=rows.features,
         example=example,
         predictions=scored.model.predict(example),
-        artifacts={**training_files(scored, tags, folder), PROFILE_ARTIFACT: kept},
+        artifacts={**_training_files(scored, tags, folder), PROFILE_ARTIFACT: kept},
         dataset=example,
         dataset_rows=int(np.count_nonzero(rows.known)),
         dataset_name=f"{strategy.name} {scored.as_of}",

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy, TrainingPolicy
     from mlops.domain.ports import TrainingControl, TrialRecord
     from mlops.domain.training.splits import Split
+    from mlops.ledger.studies import Study
     from mlops.stages.labelled_rows import LabelledRows
-    from mlops.stages.studies import Study
 
 log = structlog.get_logger(__name__)
 
-TUNING_TAG = "tuning"
+_TUNING_TAG = "tuning"
 #: A search metric under the name by which it is measured.
 _MEASURED = {"sharpe": "sharpe_ratio"}
 
@@ -66,13 +66,13 @@ class Tuned:
         n_pruned = sum(trial.value is None for trial in self.trials)
         return {
             TRIALS_TAG: str(len(self.trials)),
-            TUNING_TAG: json.dumps({**said, "n_trials": len(self.trials), "n_pruned": n_pruned}),
+            _TUNING_TAG: json.dumps({**said, "n_trials": len(self.trials), "n_pruned": n_pruned}),
         }
 
 
 def tuning_result(tags: Mapping[str, str]) -> dict[str, Any]:
     """Part of the stage's result on the search, from a version's tags; nothing where there was none."""
-    return {"tuning": json.loads(tags[TUNING_TAG])} if TUNING_TAG in tags else {}
+    return {"tuning": json.loads(tags[_TUNING_TAG])} if _TUNING_TAG in tags else {}
 
 
 def tune(

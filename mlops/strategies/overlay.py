@@ -14,7 +14,7 @@ from mlops.strategies.file import POLICIES, Settled, checked, snapshot
 
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
-    from mlops.ledger.policies import PolicyEdit
+    from mlops.ledger.auditing import PolicyEdit
 
 _SET_BY = "set by"
 
@@ -35,11 +35,11 @@ def overlaid(settled: Settled, edits: Iterable[PolicyEdit]) -> Settled:
     except InvalidStrategyFile as exc:
         raise _explained(settled.strategy, held, exc) from exc
     return Settled(
-        strategy=strategy, origins={**settled.origins, **{path: origin_of(edit) for path, edit in held.items()}}
+        strategy=strategy, origins={**settled.origins, **{path: _origin_of(edit) for path, edit in held.items()}}
     )
 
 
-def origin_of(edit: PolicyEdit) -> str:
+def _origin_of(edit: PolicyEdit) -> str:
     """Who set the value, when and why."""
     return f"{_SET_BY} {edit.actor} on {edit.created_at:%Y-%m-%d %H:%M} UTC: {edit.reason}"
 
@@ -104,7 +104,7 @@ def _explained(strategy: Strategy, held: Mapping[str, PolicyEdit], exc: InvalidS
             faults[path] = str(alone)
     faults = faults or dict.fromkeys(held, str(exc))
     path, words = next(iter(faults.items()))
-    named = "; ".join(f"{one} = {json.dumps(held[one].value)} ({origin_of(held[one])})" for one in faults)
+    named = "; ".join(f"{one} = {json.dumps(held[one].value)} ({_origin_of(held[one])})" for one in faults)
     return InvalidPolicyEdit(
         f"the policy of {strategy.name!r} does not fit with what was set: {named}: {words}; "
         f"take it back with `acis policy {strategy.name} --unset {path}` or on the strategy's page"

@@ -10,8 +10,7 @@ from sqlalchemy.engine import make_url
 
 from mlops.domain.errors import LeaseLost, LedgerUnavailable
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
-from mlops.ledger import open_ledger
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from tests.chaos.proxy import FaultyProxy
 from tests.chaos.servers import through

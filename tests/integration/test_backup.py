@@ -14,8 +14,8 @@ from devstack.backup import MANIFEST, Backup, BackupError, back_up, read_backup,
 from devstack.postgres import create_database, drop_database
 from mlops.domain.errors import LeaseLost
 from mlops.domain.records import RunState, StageOutcome
-from mlops.ledger import open_ledger, schema
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger import schema
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate, schema_state
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from tests.support.servers import Databases

@@ -25,7 +25,7 @@ from devstack.redis import redis_answers
 from devstack.stack import Stack, remove_var, stop_running
 from devstack.supervise import ProgramState
 from mlops.domain.errors import LedgerUnavailable
-from mlops.ledger import open_ledger
+from mlops.ledger.ledger import open_ledger
 from mlops.ledger.schema import migrate
 from mlops.volumes import volume_of
 from tests.support.servers import origin

@@ -194,7 +194,7 @@ def numeric_findings(name: str, reference: Description, current: Description, *,
     for window, description in (("reference", reference), ("current", current)):
         if description.n_infinite:
             note("infinite_values", f"{name}: {description.n_infinite} infinite values in the {window} window")
-    found += missing_findings(name, reference.n_missing, reference.n, current.n_missing, current.n, alpha=alpha)
+    found += _missing_findings(name, reference.n_missing, reference.n, current.n_missing, current.n, alpha=alpha)
     if reference.n_missing == reference.n or current.n_missing == current.n:
         return found
     if reference.is_constant and not current.is_constant:
@@ -221,7 +221,7 @@ def category_findings(
     name: str, reference: Counter[str | None], current: Counter[str | None], *, unseen: tuple[str, ...], alpha: float
 ) -> list[DataFinding]:
     """Findings of one categorical feature, from rows per category: missing values, and categories that are new."""
-    found = missing_findings(name, reference[None], reference.total(), current[None], current.total(), alpha=alpha)
+    found = _missing_findings(name, reference[None], reference.total(), current[None], current.total(), alpha=alpha)
     kinds = (reference.keys() | current.keys()) - {None}
     if len(kinds) == 1 and kinds <= reference.keys() and kinds <= current.keys():
         message = f"{name}: constant at {next(iter(kinds))} in both windows"
@@ -233,7 +233,7 @@ def category_findings(
     return found
 
 
-def missing_findings(
+def _missing_findings(
     name: str, n_missing_reference: int, n_reference: int, n_missing_current: int, n_current: int, *, alpha: float
 ) -> list[DataFinding]:
     """Findings on a feature's missing values: there is no value at all, or their share has changed."""

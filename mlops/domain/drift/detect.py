@@ -126,7 +126,7 @@ def conclude(  # noqa: PLR0913 -- what a report states of its check, each by key
     """
     reports = {name: report for name, (report, _) in compared.items()}
     findings = [*findings, *(finding for _, found in compared.values() for finding in found)]
-    findings += [*jump_findings(calibration.jumps), *correlation_findings(calibration.correlations)]
+    findings += [*_jump_findings(calibration.jumps), *_correlation_findings(calibration.correlations)]
     if not reports:
         raise UnusableFeatures(f"strategy {strategy!r} has no feature that is in both windows")
     empty = {finding.column for finding in findings if finding.code == "all_missing" and not finding.is_drift}
@@ -259,7 +259,7 @@ def duplicate_findings(frame: FeatureFrame, window: str) -> list[DataFinding]:
     return [DataFinding(code="duplicate_rows", column=None, message=message, is_drift=False)]
 
 
-def jump_findings(jumps: FeatureJumps) -> list[DataFinding]:
+def _jump_findings(jumps: FeatureJumps) -> list[DataFinding]:
     """Findings on features that jumped as none of them did in an earlier week: their feeds have probably broken."""
     return [
         DataFinding(
@@ -273,7 +273,7 @@ def jump_findings(jumps: FeatureJumps) -> list[DataFinding]:
     ]
 
 
-def correlation_findings(change: CorrelationChange) -> list[DataFinding]:
+def _correlation_findings(change: CorrelationChange) -> list[DataFinding]:
     """Finding on a pair of features whose correlation changed as none did earlier."""
     if not change.is_alarm or change.pair is None:
         return []

@@ -22,7 +22,7 @@ Integers = npt.NDArray[np.int64]
 #: Bins between the two tails: twice what a picture of 200 points needs, so that it can be drawn wider.
 BINS = 40
 #: So much of either window may lie beyond the outermost edge: one outlier must not squeeze all others into a bin.
-TAIL = 0.005
+_TAIL = 0.005
 #: Quantiles whose movement is stated.
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 _STEPS = np.linspace(0.0, 1.0, BINS + 1)
@@ -130,11 +130,11 @@ def category_distribution(names: Sequence[str | None], counts: Integers) -> Cate
 
 
 def _below(values: Floats) -> Floats:
-    return values[:, math.floor(TAIL * (values.shape[1] - 1))]
+    return values[:, math.floor(_TAIL * (values.shape[1] - 1))]
 
 
 def _above(values: Floats) -> Floats:
-    return values[:, math.ceil((1 - TAIL) * (values.shape[1] - 1))]
+    return values[:, math.ceil((1 - _TAIL) * (values.shape[1] - 1))]
 
 
 def _counts(values: Floats, edges: Floats) -> list[list[int]]:

@@ -42,7 +42,7 @@ _AMPLE = 4
 #: The row of a number's counts that holds the missing values, after those up to each cell.
 MISSING = CELLS
 #: A reference that hardly moved must not make every later move infinite.
-LEAST_SPREAD = 0.1
+_LEAST_SPREAD = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +257,7 @@ def _spread(reference: Singles, total: Singles, middles: Floats) -> Singles:
     1 where no date varied: a distance is then the share of values that left the only one.
     """
     overall = _deviation(total[:, :, np.newaxis], middles)
-    spread = np.sqrt(np.maximum(_deviation(reference, middles), LEAST_SPREAD * overall) * overall)
+    spread = np.sqrt(np.maximum(_deviation(reference, middles), _LEAST_SPREAD * overall) * overall)
     return np.where(overall > 0, spread, 1).astype(np.float32)
 
 

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 #: Added to each bin's count in both samples.
-SMOOTHING = 0.5
+_SMOOTHING = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,9 @@ def bin_counts(values: Floats, n_missing: int, bins: Bins) -> Counts:
     return np.array([*(after - before for before, after in pairwise(upto)), n_missing], dtype=np.int64)
 
 
-def index_from_counts(reference: Counts, current: Counts, *, smoothing: float = SMOOTHING, floor: float = 0.0) -> float:
+def index_from_counts(
+    reference: Counts, current: Counts, *, smoothing: float = _SMOOTHING, floor: float = 0.0
+) -> float:
     """PSI of two count vectors: 0 for equal shares, unbounded above.
 
     A bin that is empty in both samples (no missing value anywhere, say) plays no part. With `smoothing` 0,
@@ -92,7 +94,7 @@ def index_from_counts(reference: Counts, current: Counts, *, smoothing: float = 
 
 
 def population_stability_index(
-    reference: Floats, current: Floats, *, bins: int = 10, smoothing: float = SMOOTHING, floor: float = 0.0
+    reference: Floats, current: Floats, *, bins: int = 10, smoothing: float = _SMOOTHING, floor: float = 0.0
 ) -> float:
     """Shift between two samples of one feature, missing values (nan) included.
 

@@ -17,7 +17,7 @@ from mlops.domain.drift.verdict import Verdict, settle_alarm
 from mlops.domain.policies import DriftPolicy
 
 
-class CheckFigures(Protocol):
+class _CheckFigures(Protocol):
     """Figures that the ledger keeps of a check beside its report."""
 
     @property
@@ -45,7 +45,7 @@ class CheckFigures(Protocol):
         """Number of earlier shifts that it was, or could have been, compared with."""
 
 
-Check = TypeVar("Check", bound=CheckFigures)
+Check = TypeVar("Check", bound=_CheckFigures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class PolicyReplay(Generic[Check]):
     n_retrainings: int = 0
 
 
-def verdict_under(check: CheckFigures, policy: DriftPolicy) -> Verdict | None:
+def verdict_under(check: _CheckFigures, policy: DriftPolicy) -> Verdict | None:
     """Apply the rules of `mlops.domain.drift.verdict` to a check's figures."""
     if check.share is None or check.raw_verdict is None:
         return None
@@ -86,7 +86,7 @@ def verdict_under(check: CheckFigures, policy: DriftPolicy) -> Verdict | None:
     return "drifted" if is_at_or_above and check.p_value <= policy.alpha else "stable"
 
 
-def _lacked_for_its_alpha_alone(check: CheckFigures, alpha: float) -> bool:
+def _lacked_for_its_alpha_alone(check: _CheckFigures, alpha: float) -> bool:
     """Too few earlier shifts for the level then, enough for this one: a p was not computed, and could have been."""
     if check.alpha is None or check.n_placements is None:
         return False

@@ -22,9 +22,9 @@ LOOKBACK_DAYS = 90
 
 _LEAST, _MOST = 2_000, 20_000
 YEAR_DAYS = 365
-SHARE = 1 / 16
+_SHARE = 1 / 16
 """Of what is left. Weekly decisions spend 96 % of the budget within a year, half of it on the first eleven."""
-GATES_PART = 0.2
+_GATES_PART = 0.2
 """Of a decision's level, for the champion's own gates; the paired test has the rest."""
 
 
@@ -67,13 +67,13 @@ class Allowance:
 
 def allowance(yearly: float, spent: float, *, has_gates: bool, paid: tuple[float, str] | None = None) -> Allowance:
     """Allow a share of what is left; for the same look as before, its level again."""
-    fresh = _rounded(max(0.0, yearly - spent) * SHARE)
+    fresh = _rounded(max(0.0, yearly - spent) * _SHARE)
     level, spends, paid_by = (fresh, fresh, None) if paid is None else (paid[0], 0.0, paid[1])
-    gates = _rounded(level * GATES_PART) if has_gates else 0.0
+    gates = _rounded(level * _GATES_PART) if has_gates else 0.0
     return Allowance(level=level, test=_rounded(level - gates), gates=gates, spends=spends, paid_by=paid_by)
 
 
-def is_same_look(earlier: Mapping[str, Any], *, model: str | None, rows: str | None, predictions: str | None) -> bool:
+def _is_same_look(earlier: Mapping[str, Any], *, model: str | None, rows: str | None, predictions: str | None) -> bool:
     """Whether an earlier decision was about this model: the same bytes, or the same predictions of the same rows."""
     if model is not None and earlier.get("model_sha256") == model:
         return True
@@ -86,10 +86,10 @@ def other_looks(
     """Versions among earlier challengers that were looks of their own, each model once; oldest first."""
     kept: list[Mapping[str, Any]] = []
     for one in earlier:
-        if one["version"] == version or is_same_look(one, model=model, rows=rows, predictions=predictions):
+        if one["version"] == version or _is_same_look(one, model=model, rows=rows, predictions=predictions):
             continue
         known = {"model": one.get("model_sha256"), "rows": _seen(one)[0], "predictions": _seen(one)[1]}
-        if not any(other["version"] == one["version"] or is_same_look(other, **known) for other in kept):
+        if not any(other["version"] == one["version"] or _is_same_look(other, **known) for other in kept):
             kept.append(one)
     return tuple(str(one["version"]) for one in kept)
 
@@ -105,7 +105,7 @@ def paid_already(
 ) -> tuple[float, str] | None:
     """Level and version of an earlier decision that put the same question about the same model on the same rows."""
     for one in earlier:
-        same = is_same_look(one, model=model, rows=rows, predictions=predictions) and _seen(one)[0] == rows
+        same = _is_same_look(one, model=model, rows=rows, predictions=predictions) and _seen(one)[0] == rows
         if same and one.get("level") is not None and (one.get("metric"), one.get("margin")) == (metric, margin):
             return float(one["level"]), str(one["version"])
     return None

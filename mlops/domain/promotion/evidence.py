@@ -1,7 +1,7 @@
 """Evidence of a decision, and the decision as a function of it, so that it can be made again from the ledger.
 
 Pure; called by the promote stage, which gathers the `Facts`, and by `acis explain`, which replays. Evidence is one
-JSON object: the facts as they were, and under `DERIVED` what follows from them. Its digest covers both. What each date
+JSON object: the facts as they were, and under `_DERIVED` what follows from them. Its digest covers both. What each date
 contributed stands in it to the last bit, as encoded arrays.
 """
 
@@ -33,7 +33,7 @@ p-values of 3 do not have what blocks miss of overlapping labels."""
 _REPLAYABLE = (2, 3, LAYOUT)
 _BUDGETED, _SEES_OVERLAP = 3, 4
 """The first layouts with an error budget, and with p-values that see the overlap of labels."""
-DERIVED = ("decision", "reasons", "gates", "champion_gates", "test", "untestable", "missed_gates", "error", "looks")
+_DERIVED = ("decision", "reasons", "gates", "champion_gates", "test", "untestable", "missed_gates", "error", "looks")
 _SINCE_3 = ("p_value", "level")
 """What a test says since layout 3."""
 _ARRAY_LAYOUT = "float64 little-endian, zlib, base64"
@@ -127,7 +127,7 @@ def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts with what follows from them, computed anew whatever the evidence says of it."""
     # As a JSON column gives it back, so that the first time and every later one see the same values.
     facts: dict[str, Any] = json.loads(
-        canonical_json({key: value for key, value in evidence.items() if key not in DERIVED})
+        canonical_json({key: value for key, value in evidence.items() if key not in _DERIVED})
     )
     return facts | (_concluded_without_budget(facts) if facts["evidence"] < _BUDGETED else _concluded(facts))
 

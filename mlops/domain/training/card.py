@@ -75,7 +75,7 @@ def model_card(
         "## Metrics on the held-out dates",
         _metrics(evaluation),
         "\n".join(f"- {note}" for note in dict.fromkeys((*evaluation.notes, *checks.notes))),
-        *check_sections(checks, strategy),
+        *_check_sections(checks, strategy),
         "## Gates",
         _table(("gate", "required"), gates_of(strategy.promotion).items()),
         "## Parameters",
@@ -93,7 +93,7 @@ def _columns(columns: Sequence[ColumnRole]) -> list[str]:
     return ["## Columns of the feature view", _table(("column", "used as"), rows)]
 
 
-def check_sections(checks: TrainingChecks, strategy: Strategy) -> list[str]:
+def _check_sections(checks: TrainingChecks, strategy: Strategy) -> list[str]:
     """Sections on what was checked beside the held-out metrics; empty texts for what was not."""
     split, accepted = checks.random_split, strategy.promotion.accepted_findings
     findings = [

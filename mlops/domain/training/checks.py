@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDS_TAG, SPLIT_TAG, GAP_TAG, NOTES_TAG = "folds", "random_split", "random_split_gap", "scrutiny_notes"
-MAX_NOTE = 300
+_MAX_NOTE = 300
 """Characters of a note that the tag keeps."""
-SUMMARISED = ("accuracy", "majority_accuracy", "roc_auc", "log_loss")
+_SUMMARISED = ("accuracy", "majority_accuracy", "roc_auc", "log_loss")
 """Metrics whose mean and spread over the folds are logged."""
 
 
@@ -55,7 +55,7 @@ class TrainingChecks:
             tags[SPLIT_TAG] = json.dumps(_compact(asdict(self.random_split)))
             tags[GAP_TAG] = f"{self.random_split.gap:+.3f}"
         if self.notes:
-            tags[NOTES_TAG] = json.dumps([note[:MAX_NOTE] for note in self.notes])
+            tags[NOTES_TAG] = json.dumps([note[:_MAX_NOTE] for note in self.notes])
         return tags
 
     def files(self, folder: Path) -> dict[str, Path]:
@@ -117,7 +117,7 @@ def score_folds(
 def summarise(scores: Sequence[FoldScore]) -> dict[str, float]:
     """`fold_count` of the scored folds, and `fold_METRIC_mean` and `_std` (n - 1; not of a single fold)."""
     found = {f"{FOLD_PREFIX}count": float(sum(score.accuracy is not None for score in scores))} if scores else {}
-    for name in SUMMARISED:
+    for name in _SUMMARISED:
         values = [value for score in scores if (value := getattr(score, name)) is not None]
         if values:
             found[f"{FOLD_PREFIX}{name}_mean"] = float(np.mean(values))

@@ -19,14 +19,14 @@ _ENCODE = re.compile(r"[\[\]<]|%(?=25|5B|5D|3C)")
 _DECODE = re.compile(r"%(25|5B|5D|3C)")
 
 
-def encoded_name(name: str) -> str:
+def _encoded_name(name: str) -> str:
     """The name as the model file has it."""
     return _ENCODE.sub(lambda found: _REFUSED.get(found.group(), "%25"), name)
 
 
 def encoded_names(names: Iterable[str]) -> list[str]:
     """The names as the model file has them, in order."""
-    return [encoded_name(name) for name in names]
+    return [_encoded_name(name) for name in names]
 
 
 def feature_names(booster: xgb.Booster) -> tuple[str, ...] | None:

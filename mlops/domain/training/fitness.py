@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mlops.domain.training.splits import Split
 
 #: With a larger share of the window's dates left out, what remains is another panel than the one that was meant.
-MAX_LEFT_OUT = 0.1
+_MAX_LEFT_OUT = 0.1
 #: A feature with values in fewer of the training rows is sparse by nature; nothing is said where it has none now.
-USUALLY_THERE = 0.5
+_USUALLY_THERE = 0.5
 _SHOWN = 3
 
 
@@ -36,7 +36,7 @@ def unfit_dates(panel: Panel, policy: DataPolicy, *, as_of: date) -> Iterator[Fi
         words = f"the newest features are of {newest}, {(as_of - newest).days} days before {as_of}"
         yield Finding(code=STALE, words=f"{words}: load newer ones, or correct the feed")
     n_dates, n_left_out = len(panel.rows) + len(panel.left_out), len(panel.left_out)
-    if n_left_out > MAX_LEFT_OUT * n_dates:
+    if n_left_out > _MAX_LEFT_OUT * n_dates:
         words = f"{n_left_out} of {n_dates} dates of the training window do not count, most of them for want of rows"
         yield Finding(code=INCOMPLETE, words=words)
 
@@ -79,7 +79,7 @@ def ended_features(
     newest = dates >= np.unique(dates)[-NEIGHBOURS:][0]
     there = _shares_there(x, [split.train, split.holdout, newest])
     before, now = there[0], there[1:].min(axis=0)
-    ended = np.flatnonzero((before >= USUALLY_THERE) & (now < policy.min_date_share * before))
+    ended = np.flatnonzero((before >= _USUALLY_THERE) & (now < policy.min_date_share * before))
     if not len(ended):
         return
     named = [f"{features[place]} (in {before[place]:.0%} of the training rows, {now[place]:.0%} of the newest)"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Mask = npt.NDArray[np.bool_]
 
-TEST_SHARE = 0.2
+_TEST_SHARE = 0.2
 """The documented share of rows that the recipe tests on."""
 NAIVE_GATE = 0.70
 """The documented gate, which the recipe's accuracy is held against."""
@@ -39,7 +39,7 @@ MAX_ROWS = 10_000
 """Rows looked at: an AUC of 0.95 of so many has a standard error of 0.002."""
 LEAST_ROWS = 1_000
 """Of each class, and with a value of each feature, where there are so many: an AUC's standard error is 0.007."""
-MIN_CLASS = 20
+_MIN_CLASS = 20
 """With fewer rows of either class one feature among dozens separates them by chance; nothing is said then."""
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NO_WORD = re.compile(r"[^a-z0-9]+")
@@ -101,7 +101,7 @@ def random_masks(y: npt.NDArray[np.integer[Any]], usable: Mask, *, seed: int) ->
 
     places = np.flatnonzero(usable)
     try:
-        train, test = train_test_split(places, test_size=TEST_SHARE, random_state=seed, stratify=y[places])
+        train, test = train_test_split(places, test_size=_TEST_SHARE, random_state=seed, stratify=y[places])
     except ValueError as exc:
         message = f"{len(places)} rows cannot be split at random with both classes in both parts: {exc}"
         raise SingleClass(message) from exc
@@ -265,7 +265,7 @@ def _areas(ranks: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> t
 def _area(ranks: npt.NDArray[np.floating[Any]], positive: npt.NDArray[np.bool_]) -> float | None:
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
-    if min(n_positive, n_negative) < MIN_CLASS:
+    if min(n_positive, n_negative) < _MIN_CLASS:
         return None
     u = float(ranks[positive].sum()) - n_positive * (n_positive + 1) / 2
     area = u / (n_positive * n_negative)
@@ -297,7 +297,7 @@ def _of_targets(
 ) -> Iterator[Finding]:
     for target, ahead in targets.items():
         both = np.isfinite(ranks) & np.isfinite(ahead)
-        if both.sum() < 2 * MIN_CLASS:
+        if both.sum() < 2 * _MIN_CLASS:
             continue
         correlation = _correlation(ranks[both], ahead[both])
         if abs(correlation) >= policy.target_correlation:

@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 
 BLOCK_ROWS = 16_384
 """Rows of a block: 3 MB at 45 features. XGBoost's quantile sketch of 65,536 rows at a time costs 20 MB more."""
-IN_MEMORY_BYTES = 32 * 2**20
+_IN_MEMORY_BYTES = 32 * 2**20
 """A matrix up to this size stays in memory; 180,000 rows of 45 features."""
 
 _IN_MEMORY = -1
@@ -36,7 +36,7 @@ _IN_MEMORY = -1
 class FeatureMatrix:
     """(n, f) float32 rows. `matrix[mask]` and `matrix[slice]` are arrays; `np.asarray(matrix)` is all of it."""
 
-    def __init__(self, n_features: int, *, in_memory_bytes: int = IN_MEMORY_BYTES, folder: Path | None = None) -> None:
+    def __init__(self, n_features: int, *, in_memory_bytes: int = _IN_MEMORY_BYTES, folder: Path | None = None) -> None:
         """folder: of the temporary file; None: the system's, which TMPDIR moves."""
         self._n_features = n_features
         self._in_memory_bytes = in_memory_bytes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-BUILT_IN = frozenset(
+_BUILT_IN = frozenset(
     {
         "accuracy",
         "accuracy_skill",
@@ -49,7 +49,7 @@ BUILT_IN = frozenset(
 )
 """What the system measures of held-out rows itself."""
 COUNTS = frozenset(
-    name for name in BUILT_IN if name.startswith("n_") or name.endswith(("_positives", "_negatives", "_bytes"))
+    name for name in _BUILT_IN if name.startswith("n_") or name.endswith(("_positives", "_negatives", "_bytes"))
 )
 """Those that are whole numbers."""
 FOLD_PREFIX, RANDOM_SPLIT_PREFIX = "fold_", "random_split_"
@@ -62,7 +62,7 @@ def form_fault(name: str, function: str) -> str:
     """Describe what is wrong with an entry of `training.metrics`; empty where nothing is."""
     if not _NAME.fullmatch(name):
         return f"training.metrics: {name!r} is no metric name; use lower-case letters, digits, underscores"
-    if name in BUILT_IN or name.startswith((FOLD_PREFIX, RANDOM_SPLIT_PREFIX)):
+    if name in _BUILT_IN or name.startswith((FOLD_PREFIX, RANDOM_SPLIT_PREFIX)):
         return f"training.metrics: {name!r} is a metric of the system's own; choose another name"
     if not _FUNCTION.fullmatch(function):
         return f"training.metrics: {name} = {function!r} names no function; write package.module:function"

@@ -94,7 +94,7 @@ def evaluate_classifier(
     else:
         metrics["roc_auc"] = area
     metrics["prediction_range"] = float(np.ptp(p))
-    metrics |= skill_scores(positive, p, positive_weight=positive_weight)
+    metrics |= _skill_scores(positive, p, positive_weight=positive_weight)
     return Evaluation(metrics=metrics, notes=tuple(note for note in notes if note))
 
 
@@ -121,7 +121,7 @@ def log_loss(positive: npt.NDArray[np.bool_], p: Floats) -> float:
     return float(-np.mean(np.where(positive, np.log(clipped), np.log1p(-clipped))))
 
 
-def skill_scores(positive: npt.NDArray[np.bool_], p: Floats, *, positive_weight: float = 1.0) -> dict[str, float]:
+def _skill_scores(positive: npt.NDArray[np.bool_], p: Floats, *, positive_weight: float = 1.0) -> dict[str, float]:
     """accuracy_skill, log_loss_skill and brier_skill; none where one class alone is there."""
     weight = np.where(positive, positive_weight, 1.0)
     share = float(np.average(positive, weights=weight))
@@ -161,7 +161,7 @@ def _ratio(metrics: dict[str, float], name: str, part: float, whole: float, why:
 Metric = Callable[..., float]
 
 
-def load_metric(name: str, function: str) -> Metric:
+def _load_metric(name: str, function: str) -> Metric:
     """Import the function. Raises ConfigurationError."""
     module_name, _, attribute = function.partition(":")
     try:
@@ -193,7 +193,7 @@ def evaluate_custom(
     for name, function in metrics.items():
         given = (dates, y, probability, np.full(len(y), np.nan) if returns is None else returns)
         try:
-            value = _number(load_metric(name, function)(*(np.array(part) for part in given)))
+            value = _number(_load_metric(name, function)(*(np.array(part) for part in given)))
         except ConfigurationError as exc:
             notes.append(f"{name} is left out: {exc}")
         except Exception as exc:  # noqa: BLE001 -- a strategy's own code may raise anything; the training goes on

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Value = float | int | str | bool
-LOG = "log"
+_LOG = "log"
 _ENDS = 2
 _DEFAULT_TRAINER = "xgboost"
 _SMALLEST = 2.0**-126
@@ -62,7 +62,7 @@ def search_fault(name: str, values: Sequence[Value]) -> str | None:
 def _choices_fault(values: Sequence[Value]) -> str | None:
     if not values:
         return "holds no value; give [low, high], [low, high, 'log'] or choices"
-    if LOG in values:
+    if _LOG in values:
         return "is no range; write [low, high, 'log'] with two numbers"
     return "names a choice twice" if len(set(values)) < len(values) else None
 
@@ -73,7 +73,7 @@ def _range_fault(values: Sequence[Value]) -> str | None:
         return "is not finite"
     if low > high:
         return "goes down; write the smaller number first"
-    return f"has no logarithm at {values[0]}; begin above 0" if values[-1] == LOG and low <= 0 else None
+    return f"has no logarithm at {values[0]}; begin above 0" if values[-1] == _LOG and low <= 0 else None
 
 
 def _dimension(name: str, values: Sequence[Value]) -> Dimension:
@@ -85,14 +85,14 @@ def _dimension(name: str, values: Sequence[Value]) -> Dimension:
         low=float(low),
         high=float(high),
         is_integer=isinstance(low, int) and isinstance(high, int),
-        is_log=values[-1] == LOG,
+        is_log=values[-1] == _LOG,
     )
 
 
 def _is_range(values: Sequence[Value]) -> bool:
     ends, rest = values[:_ENDS], list(values[_ENDS:])
     are_numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
-    return len(ends) == _ENDS and are_numbers and rest in ([], [LOG])
+    return len(ends) == _ENDS and are_numbers and rest in ([], [_LOG])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class _Choice:
 
 _SHARE = _Number(low=0, high=1, above_low=True)
 _PENALTY = _Number(low=0, high=1e6)
-SUPPORTED: Mapping[str, _Number | _Choice] = {
+_SUPPORTED: Mapping[str, _Number | _Choice] = {
     "n_estimators": _Number(low=1, high=100_000, is_whole=True),
     "max_depth": _Number(low=0, high=32, is_whole=True),
     "max_leaves": _Number(low=0, high=65_536, is_whole=True),
@@ -214,10 +214,10 @@ def fault_of(name: str, value: object) -> str | None:
     """Describe why a value of a parameter is refused, beginning with its name; None where it is not."""
     if name in _ELSEWHERE:
         return f"{name} cannot be set by a strategy; set {_ELSEWHERE[name]}"
-    supported = SUPPORTED.get(name)
+    supported = _SUPPORTED.get(name)
     if supported is None:
-        near = difflib.get_close_matches(name, SUPPORTED, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"these are: {', '.join(SUPPORTED)}"
+        near = difflib.get_close_matches(name, _SUPPORTED, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"these are: {', '.join(_SUPPORTED)}"
         return f"{name} is no parameter that this system supports; {hint}"
     fault = supported.fault(value)
     return fault and f"{name} {fault} (found {value!r})"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlops.domain.training.matrix import FeatureMatrix
     from mlops.domain.training.splits import Split
 
-Params = Mapping[str, float | int | str | bool]
+_Params = Mapping[str, float | int | str | bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class FitPlan:
     """Arguments of `Trainer.fit`."""
 
     data: TrainingData
-    params: Params
+    params: _Params
     """The policy's, with what class weight and monotone constraints add."""
     n_fitted: int
     n_validation: int

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from mlops.domain.training.importance import Contributions
     from mlops.domain.training.trading import SignalCurve
 
-CALIBRATION_BINS = 10
-TOP_FEATURES = 20
-TOP_EXPLAINED = 12
+_CALIBRATION_BINS = 10
+_TOP_FEATURES = 20
+_TOP_EXPLAINED = 12
 _LABELS = 0.3
 """Of the width, for the names of features."""
 _DPI = 110
@@ -92,7 +92,7 @@ def _roc(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], area: floa
 
 def _calibration(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], about: str) -> Figure:
     figure, axes = begin("Calibration", "predicted probability", "observed share", about=about)
-    bins = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = np.minimum((p * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
     used = [bins == number for number in np.unique(bins)]
     axes.plot([p[mask].mean() for mask in used], [positive[mask].mean() for mask in used], marker="o")
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey")
@@ -117,7 +117,7 @@ def importance_figure(model: xgb.XGBClassifier, features: Sequence[str], *, abou
     figure, axes = begin(
         f"Importance, {len(features)} features", "share of the total gain", "", about=about, left=_LABELS
     )
-    top = feature_importance(model, features)[:TOP_FEATURES][::-1]
+    top = feature_importance(model, features)[:_TOP_FEATURES][::-1]
     axes.barh([part.feature for part in top], [part.share for part in top])
     return figure
 
@@ -127,7 +127,7 @@ def contributions_figure(found: Contributions, *, about: str = "") -> Figure:
     title = "SHAP values; blue: low, red: high value of the feature"
     about = f"{about}, a sample of n = {len(found.values):,}" if about else ""
     figure, axes = begin(title, "log odds", "", about=about, left=_LABELS)
-    top = found.order()[:TOP_EXPLAINED][::-1]
+    top = found.order()[:_TOP_EXPLAINED][::-1]
     n = len(found.values)
     heights = np.repeat(np.arange(len(top)), n) + np.tile(np.linspace(-0.3, 0.3, n), len(top))
     colours = [_ranks(found.values[:, index]) for index in top]

@@ -24,7 +24,7 @@ from mlops.domain.training.metrics import THRESHOLD, Evaluation, Floats
 
 TRADING_DAYS = 252
 """Trading days of a year, to annualise."""
-MIN_PERIODS = 10
+_MIN_PERIODS = 10
 """With fewer periods nothing is said: of three months, no skill at all gives a Sharpe ratio above 3.8 in one of ten."""
 CONFIDENCE = 0.90
 """Of the intervals, as that of the paired test."""
@@ -39,7 +39,7 @@ def evaluate_trading(
     *,
     label: str,
     horizon_dates: int,
-    min_periods: int = MIN_PERIODS,
+    min_periods: int = _MIN_PERIODS,
 ) -> Evaluation:
     """Compute sharpe_ratio (annualised), max_drawdown (share of the peak) and win_rate (of positions).
 

@@ -35,12 +35,12 @@ from mlops.domain.training.parameters import fault_of
 if TYPE_CHECKING:
     from mlops.domain.ports import Trainer, TrainingControl, TrainingData, Validation
 
-DEFAULT_ROUNDS = 100
+_DEFAULT_ROUNDS = 100
 """Boosting rounds where the parameters do not say `n_estimators`; the documented value."""
 _FIXED: dict[str, Any] = {"objective": "binary:logistic", "tree_method": "hist"}
 _CONSTRAINTS = "monotone_constraints"
 _DIGEST_BYTES = 32
-STOPPING_METRIC = "logloss"
+_STOPPING_METRIC = "logloss"
 """Of the validation rows; lower is better. AUC would not see a model that grows overconfident."""
 _ROUND, _SCORE = "best_iteration", "best_score"
 Floats = npt.NDArray[np.float32]
@@ -67,13 +67,13 @@ class XGBoostTrainer:
 
         Raises SingleClass, UnusableFeatures, ConfigurationError, and what `control.check` raises.
         """
-        check_params(params)
+        _check_params(params)
         settings: dict[str, Any] = dict(params)
-        total = int(settings.pop("n_estimators", DEFAULT_ROUNDS))
-        refuse_unlearnable(data)
+        total = int(settings.pop("n_estimators", _DEFAULT_ROUNDS))
+        _refuse_unlearnable(data)
         learner = _FIXED | settings | {"device": device, "nthread": n_jobs}
         if data.validation is not None:
-            learner["eval_metric"] = STOPPING_METRIC
+            learner["eval_metric"] = _STOPPING_METRIC
         matrix, evals = binned(data, control, max_bin=settings.get("max_bin", 256), n_jobs=n_jobs)
         first, base = _begun(data.base, total)
         done, model = _resumed(control, data.features, total, segment_rounds, first=first) or (first, base)
@@ -145,7 +145,7 @@ class _Rounds(xgb.callback.TrainingCallback):  # type: ignore[misc]  # the libra
         return self._stopping.look(self._done, evals_log)
 
 
-def check_params(params: Mapping[str, float | int | str | bool]) -> None:
+def _check_params(params: Mapping[str, float | int | str | bool]) -> None:
     """Raise ConfigurationError for a parameter that is not supported, or out of its range.
 
     Beside what a strategy may set, a training's plan adds the constraints of `monotone`.
@@ -229,7 +229,7 @@ class EarlyStopping:
         """Take in the round that was just boosted; True where it is time to stop."""
         if self._patience is None:
             return False
-        score = evals_log["validation"][STOPPING_METRIC][-1]
+        score = evals_log["validation"][_STOPPING_METRIC][-1]
         if score < self.best_score:
             self.best_round, self.best_score = done, score
         self.is_reached = done - self.best_round >= self._patience
@@ -273,7 +273,7 @@ def binned(
     return matrix, [(evaluated, "validation")]
 
 
-def refuse_unlearnable(data: TrainingData) -> None:
+def _refuse_unlearnable(data: TrainingData) -> None:
     """Raise SingleClass or UnusableFeatures for rows that nothing can be learned from."""
     positive = int(np.sum(data.y == 1))
     if positive in (0, len(data.y)):

@@ -23,7 +23,7 @@ from mlops.domain.errors import ConfigurationError
 if TYPE_CHECKING:
     from mlops.ledger.schema import Migration
 
-LOCK_WITHIN_S = 1.0
+_LOCK_WITHIN_S = 1.0
 """A lock on a table is waited for so long: everybody else who wants the table waits behind it meanwhile."""
 BATCH = 5000
 """Rows of one UPDATE: some hundred milliseconds, in which a renewal waits for its row at most."""
@@ -146,7 +146,7 @@ def _migration() -> Migration:
 
 
 def _locking(what: str, work: Callable[[], object], *, is_said: bool = True) -> None:
-    retried(_migration(), op.get_bind(), what, work, lock_within_s=LOCK_WITHIN_S, is_said=is_said)
+    retried(_migration(), op.get_bind(), what, work, lock_within_s=_LOCK_WITHIN_S, is_said=is_said)
 
 
 def retried(

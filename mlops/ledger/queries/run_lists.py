@@ -37,12 +37,12 @@ class RunLine:
     error: str | None
 
 
-def run_line_columns() -> list[ColumnElement[Any]]:
+def _run_line_columns() -> list[ColumnElement[Any]]:
     """What a `RunLine` is read from; no policy, no result and no outcome as a whole."""
-    return columns_of(RunLine, _run, **outcome_columns())
+    return columns_of(RunLine, _run, **_outcome_columns())
 
 
-def outcome_columns() -> dict[str, ColumnElement[Any]]:
+def _outcome_columns() -> dict[str, ColumnElement[Any]]:
     """What came of a run, in short."""
     return {
         "version": _run.outcome["version"].as_string(),
@@ -51,7 +51,7 @@ def outcome_columns() -> dict[str, ColumnElement[Any]]:
     }
 
 
-def run_line(row: AnyRow) -> RunLine:
+def _run_line(row: AnyRow) -> RunLine:
     """A row with those columns."""
     return mapped(RunLine, row, kind=Kind(row.kind), state=RunState(row.state))
 
@@ -92,7 +92,7 @@ class RunList(LedgerPart):
         strategies : of these alone; None: of all
         """
         query = (
-            select(*run_line_columns())
+            select(*_run_line_columns())
             .where(_run.namespace == namespace)
             .order_by(_run.created_at.desc(), _run.run_id.desc())
             .limit(limit)
@@ -110,7 +110,7 @@ class RunList(LedgerPart):
         if before is not None:
             query = query.where(older_than(before, _run.created_at, _run.run_id))
         with self.database.reading() as connection:
-            return [run_line(row) for row in connection.execute(query)]
+            return [_run_line(row) for row in connection.execute(query)]
 
     def state_counts(self, *, within_s: float, namespace: str = LIVE) -> dict[str, int]:
         """How many runs of the last so many seconds are in each state."""
@@ -253,7 +253,7 @@ class StartList(LedgerPart):
     ) -> list[StartedLine]:
         """Newest first; `before`: time and id of the last line of the page before."""
         query = (
-            select(*columns_of(StartedLine, _run, _stage, stage_state=_stage.state, **outcome_columns()))
+            select(*columns_of(StartedLine, _run, _stage, stage_state=_stage.state, **_outcome_columns()))
             .outerjoin(tables.stage, and_(_stage.run_id == _run.run_id, _stage.state.in_(["queued", "running"])))
             .where(*_of(start, namespace))
             .order_by(_run.created_at.desc(), _run.run_id.desc())
@@ -304,7 +304,7 @@ class JobList(LedgerPart):
             .correlate(asked)
             .scalar_subquery()
         )
-        query = select(*run_line_columns()).select_from(asked).join(tables.run, _run.run_id == newest)
+        query = select(*_run_line_columns()).select_from(asked).join(tables.run, _run.run_id == newest)
         with self.database.reading() as connection:
-            found = [run_line(row) for row in connection.execute(query)]
+            found = [_run_line(row) for row in connection.execute(query)]
         return {(line.strategy, line.kind): line for line in found}

@@ -15,7 +15,7 @@ from mlops.reporting.page.shapes import HEIGHT, Scale
 # that nothing in a report is hidden because the page was written before it.
 
 #: Shown elsewhere on the page, or so long that nobody would read them.
-SHOWN = frozenset(
+_SHOWN = frozenset(
     {
         "timestamp", "n_features", "n_samples_reference", "n_samples_current", "drift_threshold", "summary", "ks_test",
         "psi", "distances", "verdict", "calibration", "findings", "feature_statistics", "distributions", "windows",
@@ -66,7 +66,7 @@ def other_parts(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, 
     nested = {key: part for key, part in (document.get("data") or {}).items() if isinstance(part, Mapping | list)}
     nested.pop("psi_bands", None)
     for key, part in {**nested, **document}.items():
-        if key in SHOWN or part in (None, {}, []) or (key == "predictions" and has_rows):
+        if key in _SHOWN or part in (None, {}, []) or (key == "predictions" and has_rows):
             continue
         entries = list(_flat(part, ()))[:_MOST]
         if entries:

@@ -50,8 +50,8 @@ def completed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 # ---- The verdict in a sentence, and what other rules and thresholds would have said; pure
 
-ALERT_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
-ALPHAS = (0.01, 0.05, 0.1)
+_ALERT_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
+_ALPHAS = (0.01, 0.05, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +86,15 @@ def alternatives(document: Mapping[str, Any]) -> Alternatives:
     verdict = document["verdict"]
     rule, own_share = verdict["rule"], verdict["raw"]["alert_share"]
     own_alpha = verdict["calibrated"].get("alpha")
-    shares = sorted({*ALERT_SHARES, own_share})
-    alphas = tuple(sorted({*ALPHAS, own_alpha} - {None}))
+    shares = sorted({*_ALERT_SHARES, own_share})
+    alphas = tuple(sorted({*_ALPHAS, own_alpha} - {None}))
     rows = []
     for share in shares:
-        raw = raw_at(document, share)
+        raw = _raw_at(document, share)
         cells = [Alternative(verdict=raw, is_in_force=rule == "raw" and share == own_share)]
         cells += [
             Alternative(
-                verdict=calibrated_at(document, share, alpha),
+                verdict=_calibrated_at(document, share, alpha),
                 is_in_force=rule == "calibrated" and share == own_share and alpha == own_alpha,
             )
             for alpha in alphas
@@ -103,7 +103,7 @@ def alternatives(document: Mapping[str, Any]) -> Alternatives:
     return Alternatives(alphas=alphas, rows=tuple(rows))
 
 
-def raw_at(document: Mapping[str, Any], alert_share: float) -> str:
+def _raw_at(document: Mapping[str, Any], alert_share: float) -> str:
     """The documented rule; too few current rows stay too few."""
     raw = document["verdict"]["raw"]
     if raw["verdict"] == "insufficient":
@@ -111,7 +111,7 @@ def raw_at(document: Mapping[str, Any], alert_share: float) -> str:
     return "drifted" if raw["share"] >= alert_share else "stable"
 
 
-def calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float) -> str:
+def _calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float) -> str:
     """The calibrated rule; a level finer than the history's number of placements needs more history."""
     raw, calibrated = document["verdict"]["raw"], document["verdict"]["calibrated"]
     calibration = document.get("calibration") or {}

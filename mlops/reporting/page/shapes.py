@@ -108,11 +108,11 @@ def history(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], o
 
     order: names of the features, the most interesting first.
     """
-    own_day = day_of(document)
+    own_day = _day_of(document)
     # Newest first as the ledger has them, so the first of a date is its newest.
     by_day: dict[date, Mapping[str, Any]] = {own_day: document}
     for report in earlier:
-        day = day_of(report)
+        day = _day_of(report)
         if day < own_day:
             by_day.setdefault(day, report)
     days = tuple(sorted(by_day)[-CHECKS:])
@@ -127,7 +127,7 @@ def history(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], o
     )
 
 
-def day_of(document: Mapping[str, Any]) -> date:
+def _day_of(document: Mapping[str, Any]) -> date:
     """Return the as-of date of a report."""
     return date.fromisoformat(document["windows"]["as_of"])
 

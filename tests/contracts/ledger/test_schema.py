@@ -8,8 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from mlops.domain.errors import ConfigurationError
-from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
+from mlops.ledger.ledger import open_ledger
 from mlops.ledger.schema import VERSION_TABLE, migrate, schema_differences, schema_state
 from mlops.ledger.tables import metadata
 

@@ -20,8 +20,7 @@ import requests
 from config.settings import ROOT, variables
 from devstack.ports import choose_port
 from mlops.domain.records import Kind, RunRequest, Stage
-from mlops.ledger import open_ledger
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from tests.support.waiting import wait_for
 

@@ -8,8 +8,7 @@ import pytest
 
 from mlops.domain.errors import ChampionMoved
 from mlops.domain.records import Kind, Promotion, Publication, RunState, Stage, StageOutcome
-from mlops.ledger import open_ledger
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from tests.support.at_once import at_once
 from tests.support.ledgers import accepted_and_sent, decision_for, granted, promoting, request_for

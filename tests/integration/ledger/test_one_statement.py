@@ -10,9 +10,8 @@ from sqlalchemy import event, text
 
 from mlops.domain.errors import LedgerUnavailable
 from mlops.domain.records import Grant, RunState, Stage, StageOutcome
-from mlops.ledger import open_ledger
 from mlops.ledger.engine import PREPARED
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from tests.support.at_once import at_once
 from tests.support.ended_connections import end_other_connections

@@ -10,9 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from mlops.domain.errors import LedgerUnavailable
-from mlops.ledger import open_ledger
 from mlops.ledger.engine import Database
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate, schema_state
 from tests.support.ended_connections import end_other_connections
 from tests.support.ledgers import accepted_and_sent, answering, granted, request_for

@@ -13,7 +13,7 @@ from mlops.domain.errors import ConfigurationError, LeaseLost, LedgerUnavailable
 from mlops.domain.training.parameters import dimensions
 from mlops.ledger.engine import parse_url
 from mlops.ledger.schema import migrate
-from mlops.stages.studies import SCHEMA, Studies, Study
+from mlops.ledger.studies import SCHEMA, Studies, Study
 
 SPACE = dimensions({"x": [0.0, 1.0]})
 

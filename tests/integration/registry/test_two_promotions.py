@@ -21,8 +21,7 @@ from config.settings import Settings
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.records import Grant, Kind, Promotion, RunState, Stage, StageOutcome
-from mlops.ledger import open_ledger
-from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from mlops.registry.registry import MlflowRegistry
 from mlops.runs.approval import approval_request

@@ -14,9 +14,9 @@ from mlops.domain.policies import TrainingPolicy
 from mlops.domain.ports import Progress, TrainedModel, TrainingData
 from mlops.domain.records import Grant, Kind, Stage, StageOutcome
 from mlops.domain.training.trainer import XGBoostTrainer
+from mlops.ledger.studies import Studies
 from mlops.reporting.narrative import train_lines
 from mlops.runs.request import run_request
-from mlops.stages.studies import Studies
 from mlops.stages.train import train
 from tests.support.services import MODEL, FakeServices, panel, small_strategy
 

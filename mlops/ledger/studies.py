@@ -36,7 +36,7 @@ _DATA, _LIBRARY = "data_fingerprint", "library"
 #: SQLSTATE of a table or a schema that does not exist.
 _GONE = {"42P01", "3F000"}
 #: Trials before any is pruned: a median of fewer says little.
-UNPRUNED_TRIALS = 5
+_UNPRUNED_TRIALS = 5
 
 Evaluate = Callable[[Mapping[str, Any], Callable[[int, float], None]], float]
 """Value of a parameter set; it tells (step, value so far) as it goes, which may raise Pruned."""
@@ -93,7 +93,7 @@ class Studies:
             storage=self._tables(),
             study_name=run_id,
             direction="maximize" if maximise else "minimize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS),
             load_if_exists=True,
         )
 
