@@ -302,7 +302,7 @@ def _weights(services: Services, strategy: Strategy, features: Sequence[str]) ->
     if strategy.drift.weights == "equal":
         return None
     champion = services.ledger.champion(strategy.name)
-    weights, _ = settled_weights(ask_champion(services.champions, strategy, champion), strategy, features)
+    weights, _ = settled_weights(ask_champion(services, strategy, champion), strategy, features)
     return weights
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mlops.domain.ports import FeatureSource
     from mlops.domain.records import Champion
     from mlops.runs.lease import LeaseKeeper
-    from mlops.stages.champion import AskedChampion, ProfileStore
+    from mlops.stages.champion import AskedChampion
     from mlops.stages.drift_windows import WindowsRead
     from mlops.stages.table import DriftServices
 
@@ -110,22 +110,24 @@ class ReferenceChoice:
 
 
 def _choose_reference(
-    profiles: ProfileStore, strategy: Strategy, champion: Champion, source: FeatureSource, *, as_of: date
+    services: DriftServices, strategy: Strategy, champion: Champion, source: FeatureSource, *, as_of: date
 ) -> ReferenceChoice:
     """The policy's reference, or the trailing window with the reason why not."""
     if strategy.data.reference == "trailing":
         return ReferenceChoice(used=TRAILING)
     if strategy.data.reference == "season":
         return _seasonal(source, strategy, as_of=as_of)
-    return _of_champion(profiles, strategy, champion, as_of=as_of)
+    return _of_champion(services, strategy, champion, as_of=as_of)
 
 
-def _of_champion(profiles: ProfileStore, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
+def _of_champion(services: DriftServices, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
     if champion.version is None:
         return _trailing("there is no champion")
     version = f"version {champion.version} of {strategy.model_name}"
     try:
-        stored = profiles.get(strategy.model_name, champion.version, seq=champion.seq, identity=champion.identity)
+        stored = services.profiles.get(
+            strategy.model_name, champion.version, seq=champion.seq, identity=champion.identity
+        )
     except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
         log.warning("drift.profile_not_had", version=champion.version, error=str(exc), next="the trailing window")
         return _trailing(f"the profile of {version} cannot be had: {exc}")
@@ -244,7 +246,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     with services.source.snapshot() as source:
         as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
         asked_days, strategy = strategy.data.current_days, with_enough_rows(source, strategy, as_of=as_of)
-        choice = _choose_reference(services.profiles, strategy, champion, source, as_of=as_of)
+        choice = _choose_reference(services, strategy, champion, source, as_of=as_of)
         read = read_windows(
             source,
             strategy,
@@ -257,7 +259,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     keeper.check()
     # A profile holds no rows that the model could be asked about.
     asking = replace(strategy, drift=replace(strategy.drift, predictions=False)) if choice.profile else strategy
-    asked = ask_champion(services.champions, asking, champion)
+    asked = ask_champion(services, asking, champion)
     weights, unweighted = settled_weights(asked, asking, read.features)
     reference, current = feature_frame(read.reference, read.features), feature_frame(read.current, read.features)
     history = feature_frame(read.history, read.features)

@@ -83,11 +83,12 @@ def _package(module: str) -> str:
 
 
 def with_one_importer() -> Iterator[str]:
-    """Modules that exactly one other module imports."""
+    """Modules that exactly one other module imports, where that is not the package which hands their names on."""
     graph = _graph()
     for module in graph.modules:
-        path = _path(module)
-        if path.name != "__init__.py" and len(graph.find_modules_that_directly_import(module)) == 1:
+        importers = graph.find_modules_that_directly_import(module)
+        is_package = _path(module).name == "__init__.py"
+        if not is_package and len(importers) == 1 and importers != {module.rpartition(".")[0]}:
             yield module
 
 

@@ -9,10 +9,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cli.app import app
-from mlops import bootstrap
 from mlops.diagnosis.answer import Answer, summed_up
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import Kind, RunState
+from tasks import services as task_services
 from tests.integration.admin.test_fleet import ended, fleet, paused
 from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.services import FakeServices
@@ -24,7 +24,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "connect", lambda: services)
+    monkeypatch.setattr(task_services, "connect", lambda: services)
 
 
 def test_those_with_a_tag_are_paused_and_resumed(services: FakeServices) -> None:

@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
-from mlops import bootstrap
 from mlops.domain.errors import InvalidPolicyEdit, UnknownStrategy
 from mlops.domain.records import Kind
 from mlops.runs.request import run_request
 from mlops.strategies.book import PolicyBook, Unfit
 from mlops.strategies.file import load_strategies, restore
+from tasks import services as task_services
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services, small_strategy
 
@@ -120,7 +120,7 @@ def test_the_command_shows_edits_and_takes_them_back(
     tmp_path: Path, timed: TimedLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = fake_services(tmp_path, timed, small_strategy())
-    monkeypatch.setattr(bootstrap, "connect", lambda: services)
+    monkeypatch.setattr(task_services, "connect", lambda: services)
     run = CliRunner().invoke
     assert "--reason" in run(app, ["policy", "growth", "--set", "drift.alert_share=0.4"]).output
     ended = run(app, ["policy", "growth", "--set", "drift.alert_share=0.4", "--reason", "calm", "--json"])

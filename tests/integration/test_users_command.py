@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
-from mlops import bootstrap
+from tasks import services as task_services
 from tests.support.services import FakeServices
 
 
@@ -18,7 +18,7 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture(autouse=True)
 def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "connect", lambda: services)
+    monkeypatch.setattr(task_services, "connect", lambda: services)
 
 
 def test_a_user_is_made_with_a_password_that_is_printed_and_works(services: FakeServices) -> None:

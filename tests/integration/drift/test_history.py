@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 
 from cli.app import app
 from cli.history import GAP, spark_line
-from mlops import bootstrap
 from mlops.domain.drift_history import check_record, feature_trends, series
 from mlops.domain.errors import LedgerUnavailable
 from mlops.domain.records import Kind, Stage
 from mlops.stages.drift import check_drift
+from tasks import services as task_services
 from tests.support.services import LAST, FakeServices, panel
 
 #: A report as the first version wrote it: no calibration, no distances, no verdict per rule.
@@ -102,7 +102,7 @@ def test_a_spark_line_runs_from_the_lowest_to_the_highest() -> None:
 
 @pytest.fixture
 def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
-    monkeypatch.setattr(bootstrap, "connect", lambda: services)
+    monkeypatch.setattr(task_services, "connect", lambda: services)
     return services
 
 

@@ -17,13 +17,13 @@ from typer.testing import CliRunner, Result
 from cli.app import app
 from lab.placebos import PsiReference, chosen_placebos, eligible_dates
 from lab.selftest import PowerPoint, Selftest, selftest
-from mlops import bootstrap
 from mlops.domain.drift.calibration import calibrate, own_distances
 from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.report import DriftReport
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DataPolicy, DriftPolicy, Strategy
 from mlops.domain.windows import calibration_window, drift_windows
+from tasks import services as task_services
 from tests.support.services import FIRST, FakeServices, panel
 
 DATA = DataPolicy(as_of="latest", reference_days=30, current_days=5, min_current_rows=20)
@@ -220,7 +220,7 @@ def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeSe
     services.with_policy(data=DATA, drift=DRIFT)
     # It reads no ledger and writes none.
     vars(services)["ledger"] = None
-    monkeypatch.setattr(bootstrap, "connect", lambda: services)
+    monkeypatch.setattr(task_services, "connect", lambda: services)
     return services
 
 

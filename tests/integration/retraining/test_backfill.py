@@ -18,12 +18,12 @@ from typer.testing import CliRunner, Result
 from cli.app import app
 from lab import backfill as module
 from lab.backfill import DateChecked, backfill, backfill_dates, checked_namespace
-from mlops import bootstrap
 from mlops.domain.errors import ConfigurationError, EmptyWindow, LedgerUnavailable, SourceUnavailable
 from mlops.domain.ports import Window
 from mlops.domain.records import Executor, Kind, RunState, Stage
 from mlops.runs import inline
 from mlops.runs.request import run_request
+from tasks import services as task_services
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import LEASE_S
 from tests.support.services import FIRST, LAST, FakeServices, panel, small_strategy
@@ -237,7 +237,7 @@ def test_a_namespace_is_never_the_live_one_nor_one_that_cannot_be_kept(name: str
 
 @pytest.fixture
 def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
-    monkeypatch.setattr(bootstrap, "connect", lambda: services)
+    monkeypatch.setattr(task_services, "connect", lambda: services)
     return services
 
 
@@ -279,7 +279,7 @@ def test_ctrl_c_ends_after_the_date_and_says_how_to_go_on(
     assert ended.exit_code == 130
     assert "Give the same command again to go on" in ended.stderr
     monkeypatch.undo()
-    monkeypatch.setattr(bootstrap, "connect", lambda: connected)
+    monkeypatch.setattr(task_services, "connect", lambda: connected)
     again = json.loads(command(*RANGE, "--json").stdout)
     assert [one["state"] for one in again["dates"]["growth"]] == ["done before", "done before", "checked"]
 

@@ -13,7 +13,6 @@ import xgboost as xgb
 from typer.testing import CliRunner
 
 from cli.app import app
-from mlops import bootstrap
 from mlops.domain.errors import CheckpointsUnavailable, ConfigurationError, InvalidTransition
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.ports import ModelVersion
@@ -24,6 +23,7 @@ from mlops.runs.approval import StaleApproval, approval_request
 from mlops.runs.request import NoRollback, rollback_request
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.promote import promote
+from tasks import services as task_services
 from tests.support.models import SKILLED, trained_model
 from tests.support.services import FEATURES, LAST, MODEL, FakeServices
 
@@ -304,7 +304,7 @@ def test_the_champion_and_the_newest_five_before_it_are_kept(services: FakeServi
 
 @pytest.fixture
 def command(emptied: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
-    monkeypatch.setattr(bootstrap, "connect", lambda *_: emptied)
+    monkeypatch.setattr(task_services, "connect", lambda *_: emptied)
     registered(emptied, "run-new", BAD)
     decided(emptied)
     return emptied
@@ -329,7 +329,7 @@ def test_an_acceptance_needs_a_reason_and_a_strategy_that_is_known(command: Fake
 
 
 def test_rolling_back_to_the_champion_says_so(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "connect", lambda *_: services)
+    monkeypatch.setattr(task_services, "connect", lambda *_: services)
     registered(services, "run-1")
     decided(services)
     answer = CliRunner().invoke(app, ["rollback", "growth", "--to", "1", "--reason", "to be sure"])

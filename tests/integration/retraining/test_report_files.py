@@ -12,19 +12,19 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.app import app
-from mlops import bootstrap
 from mlops.domain.records import Kind, Stage, StageOutcome
 from mlops.reporting import report_files
 from mlops.reporting.page import render
 from mlops.reporting.report_files import write_whole
 from mlops.stages.drift import check_drift
+from tasks import services as task_services
 from tests.support.services import LAST, FakeServices, panel
 
 
 @pytest.fixture
 def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
     services.with_source(panel(shift=3.0))
-    monkeypatch.setattr(bootstrap, "connect", lambda: services)
+    monkeypatch.setattr(task_services, "connect", lambda: services)
     return services
 
 

@@ -68,7 +68,7 @@ def ended(_: Grant, __: object) -> StageOutcome:
 def bell(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> Bell:
     bell = Bell(services)
     monkeypatch.setattr(tasks.base, "process_services", lambda: services)
-    monkeypatch.setattr(tasks.base, "stages", lambda _: {Stage.DRIFT: ended})
+    monkeypatch.setattr(type(services), "stages", {Stage.DRIFT: ended})
     monkeypatch.setattr(tasks.base, "store_outcomes", lambda *_: [])
     monkeypatch.setattr(tasks.base, "is_draining", lambda: bell.is_draining)
     monkeypatch.setattr(tasks.base.time, "sleep", bell.pauses.append)
