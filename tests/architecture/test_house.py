@@ -8,7 +8,10 @@ from tests.architecture.house import Measure, measures
 
 #: Not within their bound yet: what they may be at most until they are.
 REACHED = {
-    "product lines": 51_508,
+    "product lines": 49_300,
+    "modules": 275,
+    "modules with one importer": 48,
+    "public names per 1,000 lines": 37.0,
 }
 
 
