@@ -3,9 +3,9 @@
 To add a page:
 
 1. `admin/routes/NAME.py` with `pages = Pages()`; each function is declared with `@pages.get(path, action="name.read")`
-   or `@pages.post(path, action="name.do")` and takes `visit: Visiting`. It is found by being there.
-2. It reads with `visit.ledger` and `visit.services`, starts work with `tasks.dispatch` as `visit.person.actor`, and
-   ends with `visit.show("NAME.html", title=…, …)`, or `visit.done("What was done.", to=…)`. Errors are raised.
+   or `@pages.post(path, action="name.do")` and takes `context: Context`. It is found by being there.
+   or `@pages.post(path, action="name.do")` and takes `context: Context`. It is found by being there.
+   ends with `context.show("NAME.html", title=…, …)`, or `context.done("What was done.", to=…)`. Errors are raised.
 3. `admin/templates/NAME.html` extends `base.html` and fills the block `main`, which HTMX gets alone; the macros of
    `parts/macros.html` are there as `ui`. Forms are `ui.action(…)`, or have `ui.csrf()`. Style and script: `static/`.
 4. Lists: `listing.shown` (in memory) or `listing.stretch` (cursor), with `ui.filters`, `ui.sortable`, `ui.pager`.

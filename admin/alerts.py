@@ -14,7 +14,7 @@ from mlops.strategies.book import Unfit
 from tasks.broker import UNROUTED
 
 if TYPE_CHECKING:
-    from admin.request_context import Visit
+    from admin.request_context import RequestContext
 
 _DEAD_S = 7 * 86400.0
 _FAILED_S = 86400.0
@@ -32,22 +32,22 @@ class Alert:
     link: str
 
 
-def alerts(visit: Visit) -> list[Alert]:
+def alerts(context: RequestContext) -> list[Alert]:
     """All of them; some queries that read little."""
-    found = [*_runs(visit), *_registry(visit), *_workers(visit), *_broker(visit), *_policies(visit)]
+    found = [*_runs(context), *_registry(context), *_workers(context), *_broker(context), *_policies(context)]
     return sorted(found, key=lambda alert: alert.level != "bad")
 
 
-def _runs(visit: Visit) -> Iterator[Alert]:
-    dead = visit.ledger.state_counts(within_s=_DEAD_S).get("dead", 0)
+def _runs(context: RequestContext) -> Iterator[Alert]:
+    dead = context.ledger.state_counts(within_s=_DEAD_S).get("dead", 0)
     if dead:
         words = f"{_many(dead, 'run')} of the last week used up all attempts and died"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/runs?state=dead")
-    failed = visit.ledger.state_counts(within_s=_FAILED_S).get("failed", 0)
+    failed = context.ledger.state_counts(within_s=_FAILED_S).get("failed", 0)
     if failed:
         words = f"{_many(failed, 'run')} of the last 24 hours failed"
         yield Alert(level="warn", words=words, link=f"{PREFIX}/runs?state=failed")
-    waiting = visit.ledger.awaiting()
+    waiting = context.ledger.awaiting()
     if waiting:
         names = ", ".join(f"{one.strategy} v{one.version}" for one in waiting[:_NAMED])
         more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
@@ -61,8 +61,8 @@ def _runs(visit: Visit) -> Iterator[Alert]:
         )
 
 
-def _registry(visit: Visit) -> Iterator[Alert]:
-    found = visit.ledger.registry_findings()
+def _registry(context: RequestContext) -> Iterator[Alert]:
+    found = context.ledger.registry_findings()
     for finding in found[:_NAMED]:
         yield Alert(level="bad", words=finding.words, link=f"{PREFIX}/registry/models/{quote(finding.strategy)}")
     if len(found) > _NAMED:
@@ -70,20 +70,22 @@ def _registry(visit: Visit) -> Iterator[Alert]:
         yield Alert(level="bad", words=words, link=f"{PREFIX}/registry")
 
 
-def _workers(visit: Visit) -> Iterator[Alert]:
+def _workers(context: RequestContext) -> Iterator[Alert]:
     link = f"{PREFIX}/workers"
-    waited_s = visit.ledger.longest_wait_s()
+    waited_s = context.ledger.longest_wait_s()
     if waited_s is not None and waited_s > LONG_WAIT_S:
         yield Alert(level="bad", words=f"a stage that is due has waited for {duration(waited_s)}", link=link)
-    lately = visit.ledger.workers(within_s=86400.0)
-    alive = {worker.name for worker in lately if (visit.now - (worker.seen_at or visit.now)).total_seconds() < ALIVE_S}
+    lately = context.ledger.workers(within_s=86400.0)
+    alive = {
+        worker.name for worker in lately if (context.now - (worker.seen_at or context.now)).total_seconds() < ALIVE_S
+    }
     if not alive:
         words = "no worker is alive, or the reconciler, which asks them, does not run"
         yield Alert(level="bad", words=words, link=link)
 
 
-def _broker(visit: Visit) -> Iterator[Alert]:
-    view = visit.look_at_broker()
+def _broker(context: RequestContext) -> Iterator[Alert]:
+    view = context.look_at_broker()
     if view.depths is None:
         yield Alert(level="bad", words=f"{view.error}; runs are accepted, and wait", link=f"{PREFIX}/workers")
     elif view.depths.get(UNROUTED):
@@ -91,8 +93,8 @@ def _broker(visit: Visit) -> Iterator[Alert]:
         yield Alert(level="warn", words=words, link=f"{PREFIX}/workers")
 
 
-def _policies(visit: Visit) -> Iterator[Alert]:
-    unfit = [one for one in visit.services.policies.all_settled().values() if isinstance(one, Unfit)]
+def _policies(context: RequestContext) -> Iterator[Alert]:
+    unfit = [one for one in context.services.policies.all_settled().values() if isinstance(one, Unfit)]
     for one in unfit[:_NAMED]:
         yield Alert(level="bad", words=f"{one.name}: {one.error}", link=f"{PREFIX}/drift/strategies/{one.name}")
     if len(unfit) > _NAMED:

@@ -18,7 +18,7 @@ from mlops.strategies.book import Unfit
 from tasks.slots import next_due, next_slot
 
 if TYPE_CHECKING:
-    from admin.request_context import Visit
+    from admin.request_context import RequestContext
     from mlops.domain.policies import Strategy
 
 # ---- A cron expression in words, and its next times, as beat understands it
@@ -125,22 +125,22 @@ class Job:
         return "late" if self.is_late(now) else "on"
 
 
-def jobs(visit: Visit) -> list[Job]:
+def jobs(context: RequestContext) -> list[Job]:
     """Every strategy's; two queries however many there are."""
-    entries = {entry.key: entry for entry in visit.ledger.schedule()}
+    entries = {entry.key: entry for entry in context.ledger.schedule()}
     found: list[Job] = []
-    for name, settled in visit.services.policies.all_settled().items():
+    for name, settled in context.services.policies.all_settled().items():
         if isinstance(settled, Unfit):
-            found += _jobs(visit.services.strategies[name], entries, visit.now, fault=str(settled.error))
+            found += _jobs(context.services.strategies[name], entries, context.now, fault=str(settled.error))
         else:
-            found += _jobs(settled.strategy, entries, visit.now)
+            found += _jobs(settled.strategy, entries, context.now)
     return found
 
 
-def job(visit: Visit, strategy: Strategy, word: Word, *, fault: str = "") -> Job:
+def job(context: RequestContext, strategy: Strategy, word: Word, *, fault: str = "") -> Job:
     """One of them."""
-    entries = {entry.key: entry for entry in visit.ledger.schedule() if entry.strategy == strategy.name}
-    return next(one for one in _jobs(strategy, entries, visit.now, fault=fault) if one.word == word)
+    entries = {entry.key: entry for entry in context.ledger.schedule() if entry.strategy == strategy.name}
+    return next(one for one in _jobs(strategy, entries, context.now, fault=fault) if one.word == word)
 
 
 def _jobs(strategy: Strategy, entries: dict[str, ScheduleEntry], now: datetime, *, fault: str = "") -> list[Job]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from admin.responses import NotValid
 
 if TYPE_CHECKING:
-    from admin.request_context import Visit
+    from admin.request_context import RequestContext
 
 Row = TypeVar("Row")
 
@@ -83,7 +83,7 @@ _StrategyRow = TypeVar("_StrategyRow", bound=_AboutStrategy)
 
 
 def shown_strategies(
-    visit: Visit,
+    context: RequestContext,
     rows: Iterable[_StrategyRow],
     *,
     keep: Callable[[_StrategyRow], bool],
@@ -91,8 +91,8 @@ def shown_strategies(
     **listed: Any,  # noqa: ANN401 -- as in `shown`
 ) -> Shown[_StrategyRow]:
     """A page of the rows that `keep` keeps and whose strategy has the tag; the search looks in name and tags."""
-    found = (row for row in rows if keep(row) and visit.has_tag(row.strategy, tag))
-    return shown(found, text=lambda row: visit.found_by(row.strategy), **listed)
+    found = (row for row in rows if keep(row) and context.has_tag(row.strategy, tag))
+    return shown(found, text=lambda row: context.found_by(row.strategy), **listed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mlops.domain.errors import AcisError
-from tasks.progress import ProgressFeed, Told
+from tasks.progress import ProgressFeed, RunUpdate
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -77,7 +77,7 @@ class Live:
         """Open pages."""
         return len(self._listeners)
 
-    def told(self, told: Told) -> None:
+    def told(self, told: RunUpdate) -> None:
         """A worker said something of a run."""
         if told.progress is None:
             self._tell({"type": "changed", "run_id": told.run_id})

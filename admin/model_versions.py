@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from admin.registry_view import Seen
-    from admin.request_context import Visit
+    from admin.request_context import RequestContext
     from mlops.domain.ports import ModelVersion
     from mlops.ledger.queries.models import TrainedLine
 
@@ -129,11 +129,11 @@ def stage_of(version: str, decided: Mapping[str, str], champion: str | None) -> 
     return ARCHIVED if found == PRODUCTION else found
 
 
-def awaiting(visit: Visit, strategy: str) -> list[dict[str, Any]]:
+def awaiting(context: RequestContext, strategy: str) -> list[dict[str, Any]]:
     """What of a strategy waits for a person's answer, with the evidence that the answer is bound to."""
     found = []
-    for one in visit.ledger.awaiting(strategy=strategy):
-        promotion = visit.ledger.promotion_of(one.run_id)
+    for one in context.ledger.awaiting(strategy=strategy):
+        promotion = context.ledger.promotion_of(one.run_id)
         evidence = promotion.evidence if promotion else {}
         found.append(
             {

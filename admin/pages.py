@@ -3,10 +3,10 @@
     pages = Pages()
 
     @pages.get("/runs", action="runs.read")                      # a viewer may
-    def runs(visit: Visiting, strategy: str = "") -> Response: ...
+    def runs(context: Context, strategy: str = "") -> Response: ...
 
     @pages.post("/runs/{run_id}/cancel", action="run.cancel")    # an operator, with the form's token; audited
-    def cancel(visit: Visiting, run_id: str) -> Response: ...
+    def cancel(context: Context, run_id: str) -> Response: ...
 
 `create_app` refuses to start with a route that was declared in another way.
 """
@@ -25,7 +25,7 @@ from starlette.routing import BaseRoute, Mount
 
 from admin.auth.guard import Guard, Open
 from admin.navigation import PREFIX
-from admin.request_context import Visit
+from admin.request_context import RequestContext
 from admin.responses import Refusal
 from mlops.domain.errors import AcisError
 from mlops.ledger.accounts import Role
@@ -114,18 +114,18 @@ def guarded_routes(app: FastAPI) -> Iterator[tuple[APIRoute, Guard | Open]]:
 
 
 def _audited(handler: Handler, action: str) -> Handler:
-    if "visit" not in inspect.signature(handler).parameters:
-        raise TypeError(f"{handler.__name__} must take `visit: Visiting`: what it does is audited")
+    if "context" not in inspect.signature(handler).parameters:
+        raise TypeError(f"{handler.__name__} must take `context: Context`: what it does is audited")
 
     @wraps(handler)
     def act(**values: Any) -> Response:  # noqa: ANN401 -- what FastAPI found in the request
-        visit: Visit = values["visit"]
+        context: RequestContext = values["context"]
         try:
             answer = handler(**values)
         except (AcisError, Refusal) as exc:
-            visit.audit(action, refused=str(exc))
+            context.audit(action, refused=str(exc))
             raise
-        visit.audit(action)
+        context.audit(action)
         return answer
 
     return act

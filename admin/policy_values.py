@@ -12,7 +12,7 @@ from mlops.strategies.file import POLICIES, Settled, checked, snapshot, value_sc
 from mlops.strategies.overlay import in_force, was_and_is
 
 if TYPE_CHECKING:
-    from admin.request_context import Visit
+    from admin.request_context import RequestContext
     from mlops.domain.policies import Strategy
     from mlops.ledger.auditing import PolicyEdit
 
@@ -20,7 +20,7 @@ DEFAULT = "the program's default"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class ValueInForce:
     """What holds for a strategy's next run."""
 
     settled: Settled
@@ -63,14 +63,14 @@ class Standing:
         return {policy: found[policy] for policy in POLICIES}
 
 
-def standing(visit: Visit, name: str) -> Standing:
+def standing(context: RequestContext, name: str) -> ValueInForce:
     """Raises UnknownStrategy, LedgerUnavailable."""
-    policies = visit.services.policies
-    edits = tuple(reversed(visit.ledger.policy_edits(name)))
+    policies = context.services.policies
+    edits = tuple(reversed(context.ledger.policy_edits(name)))
     try:
-        return Standing(settled=policies.settled(name), fault="", edits=edits)
+        return ValueInForce(settled=policies.settled(name), fault="", edits=edits)
     except InvalidPolicyEdit as exc:
-        return Standing(settled=policies.strategies.settled(name), fault=str(exc), edits=edits)
+        return ValueInForce(settled=policies.strategies.settled(name), fault=str(exc), edits=edits)
 
 
 def changed(strategy: Strategy, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,27 +91,27 @@ def with_values(strategy: Strategy, asked: Mapping[str, Any]) -> Strategy:
         raise NotValid(f"{exc}; nothing was changed") from exc
 
 
-def edit(visit: Visit, name: str, asked: Mapping[str, Any], *, reason: str) -> dict[str, Any]:
+def edit(context: RequestContext, name: str, asked: Mapping[str, Any], *, reason: str) -> dict[str, Any]:
     """Append what differs from the policy now; valid from the next run. Raises NotValid, InvalidPolicyEdit."""
-    now = standing(visit, name)
+    now = standing(context, name)
     values = changed(now.strategy, asked)
-    visit.note(reason=reason, **values)
+    context.note(reason=reason, **values)
     if not values:
         raise NotValid(f"nothing is different from the policy of {name} as it is; nothing was changed")
     after = with_values(now.strategy, values)
-    visit.note(**was_and_is(now.strategy, after, values))
-    visit.services.policies.edit(name, values, actor=visit.person.actor, reason=stated(reason))
+    context.note(**was_and_is(now.strategy, after, values))
+    context.services.policies.edit(name, values, actor=context.person.actor, reason=stated(reason))
     return values
 
 
-def take_back(visit: Visit, name: str, path: str, *, reason: str) -> None:
+def take_back(context: RequestContext, name: str, path: str, *, reason: str) -> None:
     """The file's value holds again. Raises NotValid where there is no edit of the path, InvalidPolicyEdit."""
-    visit.note(path=path, reason=reason)
-    now = standing(visit, name)
+    context.note(path=path, reason=reason)
+    now = standing(context, name)
     if path not in now.held:
         raise NotValid(f"no edit of {path} holds for {name}; nothing was changed")
-    settled = visit.services.policies.edit(name, {path: None}, actor=visit.person.actor, reason=stated(reason))
-    visit.note(**was_and_is(now.strategy, settled.strategy, [path]))
+    settled = context.services.policies.edit(name, {path: None}, actor=context.person.actor, reason=stated(reason))
+    context.note(**was_and_is(now.strategy, settled.strategy, [path]))
 
 
 def stated(reason: str) -> str:

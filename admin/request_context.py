@@ -29,7 +29,7 @@ _EMBEDDED_POLICY = (
 """Of a document that is shown in a frame: it has an origin of its own and reaches nothing of ours."""
 
 
-class Visit:
+class RequestContext:
     """Made anew for every request."""
 
     def __init__(self, request: Request, person: Person) -> None:
@@ -131,12 +131,12 @@ class Visit:
         return f"{self.request.url.path}?{urlencode(kept)}" if kept else self.request.url.path
 
     def _shown(self, title: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {"visit": self, "person": self.person, "title": title, "now": self.now, "here": self.here, **values}
+        return {"context": self, "person": self.person, "title": title, "now": self.now, "here": self.here, **values}
 
 
-def _visit(request: Request, person: Annotated[Person, Depends(who_asks)]) -> Visit:
-    return Visit(request, person)
+def _visit(request: Request, person: Annotated[Person, Depends(who_asks)]) -> RequestContext:
+    return RequestContext(request, person)
 
 
-Visiting = Annotated[Visit, Depends(_visit)]
-"""`def page(visit: Visiting) -> Response`"""
+Context = Annotated[RequestContext, Depends(_visit)]
+"""`def page(context: Context) -> Response`"""

@@ -20,13 +20,13 @@ from mlops.ledger.queries.run_lists import Training
 from mlops.runs.options import RunOptions
 
 if TYPE_CHECKING:
-    from admin.request_context import Visit
+    from admin.request_context import RequestContext
 
 # ---- What can be started on the training page, and how long it takes by what earlier trainings took; pure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class TrainingEstimate:
     """One of the four."""
 
     name: str
@@ -45,25 +45,25 @@ class Offer:
 OFFERS = {
     offer.name: offer
     for offer in (
-        Offer(
+        TrainingEstimate(
             name="train",
             title="Train",
             words="A full training on all days of the window, whatever the drift.",
             kind=Kind.RETRAIN,
         ),
-        Offer(
+        TrainingEstimate(
             name="incremental",
             title="Incremental update",
             words="A few more rounds on recent days, on top of the champion; a full training where there is none.",
             kind=Kind.RETRAIN,
         ),
-        Offer(
+        TrainingEstimate(
             name="auto",
             title="Auto-retrain",
             words="A drift check first; only what drifted, or has no champion, is trained.",
             kind=Kind.PIPELINE,
         ),
-        Offer(
+        TrainingEstimate(
             name="tune",
             title="Tune",
             words=f"A search of parameters before the training, in so many trials (at most {MAX_TRIALS}).",
@@ -90,7 +90,7 @@ class Estimate:
 
 
 def estimate(
-    offer: Offer, strategies: Sequence[str], earlier: Sequence[Training], *, n_trials: int, n_slots: int
+    offer: TrainingEstimate, strategies: Sequence[str], earlier: Sequence[Training], *, n_trials: int, n_slots: int
 ) -> Estimate:
     """By each strategy's own earlier trainings of the kind, else by those of all strategies.
 
@@ -127,10 +127,10 @@ MOST_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TrainingQuestion:
     """What the form means."""
 
-    offer: Offer
+    offer: TrainingEstimate
     strategies: tuple[str, ...]
     n_trials: int
     options: RunOptions
@@ -157,14 +157,14 @@ class TrainingForm(BaseModel):
     promote: bool = False
     reason: str = Field("", max_length=500)
 
-    def asked(self, visit: Visit) -> Asked:
+    def asked(self, context: RequestContext) -> TrainingQuestion:
         """What to start. Raises NotValid where it is nothing, UnknownStrategy."""
-        found = self.considered(visit)
+        found = self.considered(context)
         if not found.strategies:
             raise NothingChosen("no strategy is ticked; tick those to train, or the box for all of them")
         return found
 
-    def considered(self, visit: Visit) -> Asked:
+    def considered(self, context: RequestContext) -> TrainingQuestion:
         """The same, which may be nothing yet. Raises NotValid, UnknownStrategy."""
         try:
             options = RunOptions(
@@ -174,11 +174,13 @@ class TrainingForm(BaseModel):
             raise NotValid(str(exc)) from exc
         names = list(dict.fromkeys(self.strategies))
         if self.everything:
-            found = trainable(visit, open_trainings(visit), q=self.q, show=self.show, tag=self.tag, n_rows=MOST_AT_ONCE)
+            found = trainable(
+                context, open_trainings(context), q=self.q, show=self.show, tag=self.tag, n_rows=MOST_AT_ONCE
+            )
             names = [line.strategy for line in found.rows]
         for name in names:
-            _ = visit.services.strategies[name]
-        return Asked(
+            _ = context.services.strategies[name]
+        return TrainingQuestion(
             offer=OFFERS[self.what],
             strategies=tuple(names),
             n_trials=self.trials,

@@ -58,7 +58,7 @@ def backfill(
     strategies: Annotated[list[str], typer.Argument(help="Strategies of the strategies file.")],
     start: Annotated[datetime, typer.Option("--from", formats=_DAY, help="First date.")],
     end: Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="Last date; default: the newest.")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Check every so manieth trading date.")] = 5,
+    every: Annotated[int, typer.Option(min=1, help="Check each n-th trading date.")] = 5,
     rule: Annotated[Rule | None, run_option("drift_rule")] = None,
     namespace: Annotated[str, typer.Option(help="Where the ledger keeps them; never `live`.")] = "backfill",
     json: AsJson = False,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # For many checks of neighbouring dates, which read nearly the same rows. Called by `lab.backfill`.
 
 
-class HeldFeatures:
+class CachedSource:
     """`mlops.domain.ports.FeatureSource`: held rows for what lies in the range, the source itself for anything else."""
 
     def __init__(self, source: FeatureSource, strategy: str, window: Window, columns: Sequence[str]) -> None:
@@ -204,7 +204,7 @@ def _held(source: FeatureSource, strategy: Strategy, days: Sequence[date]) -> Fe
     columns = ["ticker", "date", *features, *targets]
     if source.count(strategy.name, window) * len(columns) > HELD_VALUES:
         return source
-    return HeldFeatures(source, strategy.name, window, columns)
+    return CachedSource(source, strategy.name, window, columns)
 
 
 def _checked(

@@ -30,7 +30,7 @@ from tasks.outcomes import note_delivered, store_outcomes
 from tasks.payloads import StageMessage, StartMessage
 from tasks.progress import ProgressTeller
 from tasks.services import process_services
-from tasks.write_behind import Notes
+from tasks.write_behind import WriteBehind
 
 log = structlog.get_logger(__name__)
 
@@ -256,9 +256,9 @@ def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished)
 
 
 @cache
-def _delivered() -> Notes[str]:
+def _delivered() -> WriteBehind[str]:
     """Of this process."""
-    return Notes(lambda run_ids: note_delivered(process_services().ledger, run_ids))
+    return WriteBehind(lambda run_ids: note_delivered(process_services().ledger, run_ids))
 
 
 def _stage_result(run_id: str, stage: Stage, finished: Finished) -> dict[str, Any]:

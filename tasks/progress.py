@@ -129,7 +129,7 @@ LOOK_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class RunUpdate:
     """What was told of a run."""
 
     run_id: str
@@ -140,7 +140,7 @@ class Told:
 class ProgressFeed(threading.Thread):
     """Calls `on_told` from a thread of its own until `stop`."""
 
-    def __init__(self, settings: Settings, on_told: Callable[[Told], None]) -> None:
+    def __init__(self, settings: Settings, on_told: Callable[[RunUpdate], None]) -> None:
         super().__init__(name="progress-feed", daemon=True)
         self._url = settings.result_backend_url
         self._on_told = on_told
@@ -179,7 +179,7 @@ class ProgressFeed(threading.Thread):
                     self._on_told(told)
 
 
-def _told(message: dict[str, Any]) -> Told | None:
+def _told(message: dict[str, Any]) -> RunUpdate | None:
     """None for what is no result of ours."""
     try:
         body = json.loads(message["data"])
@@ -187,5 +187,5 @@ def _told(message: dict[str, Any]) -> Told | None:
     except (KeyError, TypeError, ValueError):
         return None
     if status == PROGRESS and isinstance(body.get("result"), dict):
-        return Told(run_id=run_id, progress=body["result"])
-    return Told(run_id=run_id, progress=None) if status in {"SUCCESS", "FAILURE"} else None
+        return RunUpdate(run_id=run_id, progress=body["result"])
+    return RunUpdate(run_id=run_id, progress=None) if status in {"SUCCESS", "FAILURE"} else None

@@ -16,7 +16,7 @@ from mlops.domain.errors import TemporaryError
 from mlops.domain.records import Publication, Sent, Stage
 from mlops.failpoints import external_write
 from tasks.broker import COMES_BACK, FIRST_TURN, wait_while_redis_is_full
-from tasks.write_behind import AFTER_S, Notes
+from tasks.write_behind import AFTER_S, WriteBehind
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
@@ -108,7 +108,7 @@ class CeleryDispatcher:
         self._monotonic = monotonic
         self._silent_until = monotonic()
         self._gpu_seen, self._gpu_looked_at = False, float("-inf")
-        self._notes = Notes(self._note, after_s=note_after_s)
+        self._notes = WriteBehind(self._note, after_s=note_after_s)
 
     def publish(self, publication: Publication) -> bool:
         """Send the message and note it; False where the broker does not answer (the reconciler sends it)."""

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 AFTER_S = 1.0
 
 
-class Notes(Generic[Item]):
+class WriteBehind(Generic[Item]):
     """Collects items, and writes them together a moment later from a thread of its own.
 
     A process that dies before loses them, as does a pool's child that ends, so only what is harmless to do again may be

@@ -15,7 +15,7 @@ from admin.auth.guard import CSRF_FIELD
 from admin.auth.principal import SESSION_COOKIE, address_of
 from admin.navigation import PREFIX
 from admin.pages import Pages
-from admin.request_context import Visiting
+from admin.request_context import Context
 from admin.responses import SIGN_IN, Forbidden, NotValid, TooOften, page, static_url
 from mlops.ledger.accounts import ROLES, SESSION_S
 from mlops.passwords import made_password
@@ -30,64 +30,64 @@ DAY_S = 86400.0
 
 
 @pages.get("/account", action="account.read")
-def account(visit: Visiting) -> Response:
+def account(context: Context) -> Response:
     """Sessions and tokens that live."""
-    name = visit.person.name
-    tokens = [token for token in visit.ledger.tokens(name) if token.revoked_at is None]
-    return visit.show("account.html", title="Account", sessions=visit.ledger.sessions(name), tokens=tokens)
+    name = context.person.name
+    tokens = [token for token in context.ledger.tokens(name) if token.revoked_at is None]
+    return context.show("account.html", title="Account", sessions=context.ledger.sessions(name), tokens=tokens)
 
 
 @pages.post("/account/password", action="account.password", role="viewer")
 def password(
-    visit: Visiting,
+    context: Context,
     old: Annotated[str, Form(max_length=1024)],
     new: Annotated[str, Form(max_length=1024)],
     again: Annotated[str, Form(max_length=1024)],
 ) -> Response:
     """Another password; every other session of this user ends."""
-    session = visit.person.session
+    session = context.person.session
     if session is None:
         raise Forbidden("a program has no password; sign in")
-    if visit.ledger.user_with_password(visit.person.name, old) is None:
+    if context.ledger.user_with_password(context.person.name, old) is None:
         raise Forbidden("the old password is another one")
     if new != again:
         raise NotValid("the new password was typed in two ways")
-    visit.ledger.set_password(visit.person.name, new, keep_session=session.digest)
-    return visit.done("Your password is changed; your other sessions have ended.", to=ACCOUNT)
+    context.ledger.set_password(context.person.name, new, keep_session=session.digest)
+    return context.done("Your password is changed; your other sessions have ended.", to=ACCOUNT)
 
 
 @pages.post("/account/sessions/{digest}/end", action="account.session.end", role="viewer")
-def end_session(visit: Visiting, digest: str) -> Response:
+def end_session(context: Context, digest: str) -> Response:
     """One of one's own."""
-    if digest not in {session.digest for session in visit.ledger.sessions(visit.person.name)}:
+    if digest not in {session.digest for session in context.ledger.sessions(context.person.name)}:
         raise NotValid("that is no session of yours, or it has ended")
-    visit.note(subject=digest[:12])
-    visit.ledger.end_session(digest)
-    return visit.done("The session has ended.", to=ACCOUNT)
+    context.note(subject=digest[:12])
+    context.ledger.end_session(digest)
+    return context.done("The session has ended.", to=ACCOUNT)
 
 
 @pages.post("/account/tokens", action="account.token.add", role="viewer")
 def add_token(
-    visit: Visiting,
+    context: Context,
     name: Annotated[str, Form(max_length=63)],
     role: Annotated[str, Form(max_length=16)] = "viewer",
     days: Annotated[int, Form(ge=1, le=3650)] = 90,
 ) -> Response:
     """For a program; its text is shown once, and is never seen again."""
-    if visit.person.token is not None:
+    if context.person.token is not None:
         raise Forbidden("a token makes no tokens; sign in")
-    if role == "operator" and not visit.person.is_operator:
+    if role == "operator" and not context.person.is_operator:
         raise Forbidden("a viewer's token cannot be an operator's")
-    token, text = visit.ledger.add_token(name, user=visit.person.name, role=role, expires_after_s=days * DAY_S)
-    visit.note(subject=token.id, name=token.name, role=role, days=days)
-    return visit.show("secret.html", title="Token made", what=f"Token {token.name}", secret=text, back=ACCOUNT)
+    token, text = context.ledger.add_token(name, user=context.person.name, role=role, expires_after_s=days * DAY_S)
+    context.note(subject=token.id, name=token.name, role=role, days=days)
+    return context.show("secret.html", title="Token made", what=f"Token {token.name}", secret=text, back=ACCOUNT)
 
 
 @pages.post("/account/tokens/{token_id}/revoke", action="account.token.revoke", role="viewer")
-def revoke(visit: Visiting, token_id: str) -> Response:
+def revoke(context: Context, token_id: str) -> Response:
     """One of one's own, at once."""
-    token = visit.ledger.revoke_token(token_id, user=visit.person.name)
-    return visit.done(f"The token {token.name} is revoked.", to=ACCOUNT)
+    token = context.ledger.revoke_token(token_id, user=context.person.name)
+    return context.done(f"The token {token.name} is revoked.", to=ACCOUNT)
 
 
 # ---- Sign in and out. Tries are counted in the audit, so that every process of the page counts the same
@@ -162,11 +162,11 @@ def sign_in(
 
 
 @pages.post("/sign-out", action="sign_out", role="viewer")
-def sign_out(visit: Visiting) -> Response:
+def sign_out(context: Context) -> Response:
     """The session ends here and in the ledger; a program's token stays."""
-    if visit.person.session is not None:
-        visit.ledger.end_session(visit.person.session.digest)
-    response = visit.done("You have signed out.", to=SIGN_IN)
+    if context.person.session is not None:
+        context.ledger.end_session(context.person.session.digest)
+    response = context.done("You have signed out.", to=SIGN_IN)
     response.delete_cookie(SESSION_COOKIE, path=PREFIX)
     return response
 
@@ -207,59 +207,61 @@ _USERS = "/admin/users"
 
 
 @pages.get("/users", action="users.read", role="operator")
-def users(visit: Visiting) -> Response:
+def users(context: Context) -> Response:
     """All users, and all tokens that live."""
-    tokens = [token for token in visit.ledger.tokens() if token.revoked_at is None]
-    return visit.show("users.html", title="Users", users=visit.ledger.users(), tokens=tokens, roles=ROLES)
+    tokens = [token for token in context.ledger.tokens() if token.revoked_at is None]
+    return context.show("users.html", title="Users", users=context.ledger.users(), tokens=tokens, roles=ROLES)
 
 
 @pages.post("/users", action="user.add")
 def add(
-    visit: Visiting,
+    context: Context,
     name: Annotated[str, Form(max_length=63)],
     role: Annotated[str, Form(max_length=16)],
 ) -> Response:
     """A user with a made password, which is shown once; they change it on their account's page."""
-    visit.note(subject=name, role=role)
+    context.note(subject=name, role=role)
     password = made_password()
-    user = visit.ledger.add_user(name, password, role=role, created_by=visit.person.actor)
-    return visit.show("secret.html", title="User added", what=f"Password of {user.name}", secret=password, back=_USERS)
+    user = context.ledger.add_user(name, password, role=role, created_by=context.person.actor)
+    return context.show(
+        "secret.html", title="User added", what=f"Password of {user.name}", secret=password, back=_USERS
+    )
 
 
 @pages.post("/users/{name}/role", action="user.role")
-def change_role(visit: Visiting, name: str, role: Annotated[str, Form(max_length=16)]) -> Response:
+def change_role(context: Context, name: str, role: Annotated[str, Form(max_length=16)]) -> Response:
     """Another role; their sessions end. The last operator stays one."""
-    visit.note(role=role)
-    user = visit.ledger.change_user(name, role=role)
-    return visit.done(f"{user.name} is {user.role} now; open sessions have ended.", to=_USERS)
+    context.note(role=role)
+    user = context.ledger.change_user(name, role=role)
+    return context.done(f"{user.name} is {user.role} now; open sessions have ended.", to=_USERS)
 
 
 @pages.post("/users/{name}/disable", action="user.disable")
-def disable(visit: Visiting, name: str) -> Response:
+def disable(context: Context, name: str) -> Response:
     """May not sign in any more; sessions and tokens end at once."""
-    if name == visit.person.name:
+    if name == context.person.name:
         raise NotValid("you would lock yourself out; another operator can do that")
-    visit.ledger.change_user(name, is_disabled=True)
-    return visit.done(f"{name} is disabled; sessions and tokens have ended.", to=_USERS)
+    context.ledger.change_user(name, is_disabled=True)
+    return context.done(f"{name} is disabled; sessions and tokens have ended.", to=_USERS)
 
 
 @pages.post("/users/{name}/enable", action="user.enable")
-def enable(visit: Visiting, name: str) -> Response:
+def enable(context: Context, name: str) -> Response:
     """May sign in again; tokens stay revoked."""
-    visit.ledger.change_user(name, is_disabled=False)
-    return visit.done(f"{name} may sign in again.", to=_USERS)
+    context.ledger.change_user(name, is_disabled=False)
+    return context.done(f"{name} may sign in again.", to=_USERS)
 
 
 @pages.post("/users/{name}/password", action="user.password")
-def new_password(visit: Visiting, name: str) -> Response:
+def new_password(context: Context, name: str) -> Response:
     """A made password in place of a forgotten one, shown once; their sessions end."""
     password = made_password()
-    visit.ledger.set_password(name, password)
-    return visit.show("secret.html", title="New password", what=f"Password of {name}", secret=password, back=_USERS)
+    context.ledger.set_password(name, password)
+    return context.show("secret.html", title="New password", what=f"Password of {name}", secret=password, back=_USERS)
 
 
 @pages.post("/users/tokens/{token_id}/revoke", action="user.token.revoke")
-def revoke_any(visit: Visiting, token_id: str) -> Response:
+def revoke_any(context: Context, token_id: str) -> Response:
     """Anybody's token ends at once."""
-    token = visit.ledger.revoke_token(token_id)
-    return visit.done(f"The token {token.name} of {token.user} is revoked.", to=_USERS)
+    token = context.ledger.revoke_token(token_id)
+    return context.done(f"The token {token.name} of {token.user} is revoked.", to=_USERS)

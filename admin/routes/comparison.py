@@ -11,7 +11,7 @@ from fastapi import Form
 from starlette.responses import Response
 
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from admin.responses import NotValid
 from mlops.domain.records import Kind, RunView
 from mlops.domain.run_states import ACTIVE
@@ -121,25 +121,25 @@ pages = Pages()
 
 
 @pages.get("/registry/models/{strategy}/compare", action="model.compare.read")
-def compare(visit: Visiting, strategy: str, first: str = "", second: str = "") -> Response:
+def compare(context: Context, strategy: str, first: str = "", second: str = "") -> Response:
     """Metrics as the ledger has them, and all else from the newest run that compared the two. Raises NotValid.
 
     Without versions, the newest one beside the champion.
     """
-    _ = visit.services.strategies[strategy]
-    first, second = (first, second) if first and second else _usual(visit, strategy)
+    _ = context.services.strategies[strategy]
+    first, second = (first, second) if first and second else _usual(context, strategy)
     if first == second:
         raise NotValid(f"version {first} would be compared with itself; choose two versions")
-    trained = visit.ledger.trained(strategy, [first, second])
-    run_id = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
-    run = visit.ledger.run(run_id) if run_id else None
+    trained = context.ledger.trained(strategy, [first, second])
+    run_id = context.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
+    run = context.ledger.run(run_id) if run_id else None
     result = _result(run)
     sides = {
         "first": result.get("first") or _side(trained.get(first)),
         "second": result.get("second") or _side(trained.get(second)),
     }
     different, equal = param_rows(sides["first"].get("params", {}), sides["second"].get("params", {}))
-    return visit.show(
+    return context.show(
         "comparison.html",
         title=f"{strategy}: version {second} beside version {first}",
         strategy=strategy,
@@ -154,7 +154,7 @@ def compare(visit: Visiting, strategy: str, first: str = "", second: str = "") -
         equal=equal,
         importance=importance_rows(sides["first"].get("importance", {}), sides["second"].get("importance", {})),
         test=result.get("test"),
-        elsewhere=None if result else _tested_elsewhere(visit, strategy, first, second),
+        elsewhere=None if result else _tested_elsewhere(context, strategy, first, second),
         words=result.get("words", ""),
         findings=result.get("findings", []),
         error=_error(run),
@@ -163,40 +163,40 @@ def compare(visit: Visiting, strategy: str, first: str = "", second: str = "") -
 
 @pages.post("/registry/models/{strategy}/compare", action="model.compare")
 def start(
-    visit: Visiting,
+    context: Context,
     strategy: str,
     first: Annotated[str, Form(max_length=63)],
     second: Annotated[str, Form(max_length=63)],
 ) -> Response:
     """A run on a worker tests the second against the first; nothing is decided."""
-    visit.note(first=first, second=second)
+    context.note(first=first, second=second)
     to = f"/admin/registry/models/{quote(strategy)}/compare?{urlencode({'first': first, 'second': second})}"
-    run_id = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
-    if run_id is not None and visit.ledger.run(run_id).state in ACTIVE:
-        return visit.done("A worker compares the two already.", to=to, run_id=run_id, created=False)
-    accepted = dispatch.start_comparison(strategy, first, second, requested_by=visit.person.actor)
-    return visit.done("A worker compares the two now.", to=to, run_id=accepted.run_id, created=accepted.created)
+    run_id = context.ledger.newest_run(strategy, Kind.COMPARE, {"first": first, "second": second})
+    if run_id is not None and context.ledger.run(run_id).state in ACTIVE:
+        return context.done("A worker compares the two already.", to=to, run_id=run_id, created=False)
+    accepted = dispatch.start_comparison(strategy, first, second, requested_by=context.person.actor)
+    return context.done("A worker compares the two now.", to=to, run_id=accepted.run_id, created=accepted.created)
 
 
-def _usual(visit: Visit, strategy: str) -> tuple[str, str]:
-    versions = [line.version for line in visit.ledger.version_lines(strategy, limit=2)]
-    champion = visit.ledger.champion(strategy).version or (versions[-1] if versions else "")
+def _usual(context: RequestContext, strategy: str) -> tuple[str, str]:
+    versions = [line.version for line in context.ledger.version_lines(strategy, limit=2)]
+    champion = context.ledger.champion(strategy).version or (versions[-1] if versions else "")
     newest = next((version for version in versions if version != champion), "")
     if not champion or not newest:
         raise NotValid(f"{strategy} has no two versions to compare; train another")
     return champion, newest
 
 
-def _tested_elsewhere(visit: Visit, strategy: str, first: str, second: str) -> dict[str, Any] | None:
+def _tested_elsewhere(context: RequestContext, strategy: str, first: str, second: str) -> dict[str, Any] | None:
     """The two in a comparison the other way round, or when one was judged against the other, the newer of both."""
     found = []
-    mirrored = visit.ledger.newest_run(strategy, Kind.COMPARE, {"first": second, "second": first})
-    run = visit.ledger.run(mirrored) if mirrored else None
+    mirrored = context.ledger.newest_run(strategy, Kind.COMPARE, {"first": second, "second": first})
+    run = context.ledger.run(mirrored) if mirrored else None
     if run is not None and run.finished_at is not None and (result := _result(run)):
         told = {"words": result["words"], "test": result.get("test"), "first": second, "second": first}
         found.append({**told, "how": "compared", "run_id": run.run_id, "at": run.finished_at})
-    judged = visit.ledger.newest_tested(strategy, first, second)
-    decision = visit.ledger.promotion_of(judged) if judged else None
+    judged = context.ledger.newest_tested(strategy, first, second)
+    decision = context.ledger.promotion_of(judged) if judged else None
     if decision is not None:
         champion = decision.evidence["champion"]["version"]
         told = {"words": "", "test": decision.evidence["test"], "first": champion, "second": decision.version}

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from admin.listing import shown_strategies
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from admin.responses import NothingChosen, NotValid
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.records import Kind, Stage
@@ -32,7 +32,7 @@ Which = Literal["chosen", "found", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class DriftLine:
     """A strategy in the table."""
 
     strategy: str
@@ -55,7 +55,7 @@ class Line:
         return self.check.as_of if self.check else None
 
 
-SORTS: Mapping[str, Callable[[Line], Any]] = {
+SORTS: Mapping[str, Callable[[DriftLine], Any]] = {
     "strategy": lambda line: line.strategy,
     "verdict": lambda line: line.verdict or None,
     "share": lambda line: line.check.share if line.check else None,
@@ -63,7 +63,7 @@ SORTS: Mapping[str, Callable[[Line], Any]] = {
     "check": lambda line: line.as_of,
     "threshold": lambda line: line.policy.alert_share,
 }
-SHOWS: Mapping[str, Callable[[Line], bool]] = {
+SHOWS: Mapping[str, Callable[[DriftLine], bool]] = {
     "": lambda _: True,
     "drifted": lambda line: line.verdict == "drifted",
     "stable": lambda line: line.verdict == "stable",
@@ -75,26 +75,26 @@ SHOWS: Mapping[str, Callable[[Line], bool]] = {
 
 
 @pages.get("/drift", action="drift.read")
-def drift(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
+def drift(context: Context, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """The table of strategies."""
-    lines = _lines(visit)
-    listed = shown_strategies(visit, lines, keep=SHOWS[show], tag=tag, q=q, sort=sort, page=page, sorts=SORTS)
+    lines = _lines(context)
+    listed = shown_strategies(context, lines, keep=SHOWS[show], tag=tag, q=q, sort=sort, page=page, sorts=SORTS)
     names = [line.strategy for line in listed.rows]
-    return visit.show(
+    return context.show(
         "drift.html",
         title="Data drift",
         list=listed,
         show=show,
         tag=tag,
         shows=[name for name in SHOWS if name],
-        checks={name: found[-CHECKS:] for name, found in visit.ledger.recent_points(names, limit=CHECKS).items()},
+        checks={name: found[-CHECKS:] for name, found in context.ledger.recent_points(names, limit=CHECKS).items()},
         totals=_totals(lines),
     )
 
 
 @pages.post("/drift/check", action="drift.check")
 def check(
-    visit: Visiting,
+    context: Context,
     strategy: Annotated[list[str] | None, Form()] = None,
     which: Annotated[Which, Form()] = "chosen",
     q: Annotated[str, Form(max_length=100)] = "",
@@ -102,18 +102,18 @@ def check(
     tag: Annotated[str, Form(max_length=32)] = "",
 ) -> Response:
     """A drift check, on a worker, of the chosen strategies, of all that a search found, or of all."""
-    names = _asked_for(visit, which, strategy or [], q=q, show=show, tag=tag)
-    visit.note(subject=", ".join(names) if len(names) <= _NAMED else f"{len(names)} strategies", which=which)
+    names = _asked_for(context, which, strategy or [], q=q, show=show, tag=tag)
+    context.note(subject=", ".join(names) if len(names) <= _NAMED else f"{len(names)} strategies", which=which)
     if not names:
         raise NothingChosen("no strategy was chosen; tick some in the table, or check all")
-    begun = visit.now
-    waiting = [run.created_at for run in visit.ledger.open_runs() if run.kind is Kind.CHECK and run.strategy in names]
+    begun = context.now
+    waiting = [run.created_at for run in context.ledger.open_runs() if run.kind is Kind.CHECK and run.strategy in names]
     started = dispatch.start_many(
         names,
         Kind.CHECK,
         reason="asked for on the page",
-        requested_by=visit.person.actor,
-        address=visit.person.address,
+        requested_by=context.person.actor,
+        address=context.person.address,
     )
     failed = [one for one in started if one.accepted is None]
     accepted = [one.accepted for one in started if one.accepted is not None]
@@ -128,27 +128,27 @@ def check(
         to = f"/admin/drift/reports/{accepted[0].run_id}"
     if not accepted:
         raise NotValid(words)
-    return visit.done(words, to=to, runs={one.strategy: one.accepted.run_id for one in started if one.accepted})
+    return context.done(words, to=to, runs={one.strategy: one.accepted.run_id for one in started if one.accepted})
 
 
-def checking_runs(visit: Visit) -> dict[str, OpenRun]:
+def checking_runs(context: RequestContext) -> dict[str, OpenRun]:
     """By strategy, the run that checks its drift now or waits to."""
     return {
         run.strategy: run
-        for run in visit.ledger.open_runs()
+        for run in context.ledger.open_runs()
         if run.stage == Stage.DRIFT or (run.stage is None and run.kind in (Kind.CHECK, Kind.PIPELINE))
     }
 
 
-def _lines(visit: Visit) -> list[Line]:
-    names = list(visit.services.strategies)
-    checks = visit.ledger.newest_of_each(names)
-    running = checking_runs(visit)
+def _lines(context: RequestContext) -> list[DriftLine]:
+    names = list(context.services.strategies)
+    checks = context.ledger.newest_of_each(names)
+    running = checking_runs(context)
     lines = []
-    for name, settled in visit.services.policies.all_settled().items():
-        base = visit.services.strategies.settled(name) if isinstance(settled, Unfit) else settled
+    for name, settled in context.services.policies.all_settled().items():
+        base = context.services.strategies.settled(name) if isinstance(settled, Unfit) else settled
         lines.append(
-            Line(
+            DriftLine(
                 strategy=name,
                 check=checks.get(name),
                 policy=base.strategy.drift,
@@ -160,16 +160,16 @@ def _lines(visit: Visit) -> list[Line]:
     return lines
 
 
-def _asked_for(visit: Visit, which: Which, chosen: list[str], *, q: str, show: Show, tag: str) -> list[str]:
+def _asked_for(context: RequestContext, which: Which, chosen: list[str], *, q: str, show: Show, tag: str) -> list[str]:
     if which == "all":
-        return list(visit.services.strategies)
+        return list(context.services.strategies)
     if which == "found":
-        found = shown_strategies(visit, _lines(visit), keep=SHOWS[show], tag=tag, q=q, sorts=SORTS, n_rows=None)
+        found = shown_strategies(context, _lines(context), keep=SHOWS[show], tag=tag, q=q, sorts=SORTS, n_rows=None)
         return [line.strategy for line in found.rows]
     return list(dict.fromkeys(chosen))
 
 
-def _totals(lines: list[Line]) -> dict[str, int]:
+def _totals(lines: list[DriftLine]) -> dict[str, int]:
     return {
         "strategies": len(lines),
         "drifted": sum(line.verdict == "drifted" for line in lines),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from admin.heat import RATHER_USUAL, USUAL, VERY_RARE, months, rows
 from admin.listing import shown, shown_strategies
 from admin.pages import Pages
-from admin.request_context import Visiting
+from admin.request_context import Context
 from admin.responses import NotValid
 from mlops.domain.records import Kind
 from mlops.domain.run_states import ACTIVE
@@ -32,22 +32,22 @@ SORTS: Mapping[str, Callable[[RunLine], Any]] = {
 
 
 @pages.get("/drift/checks", action="drift.checks.read")
-def checks(visit: Visiting, since: str = "", q: str = "", sort: str = "", page: int = 1) -> Response:
+def checks(context: Context, since: str = "", q: str = "", sort: str = "", page: int = 1) -> Response:
     """Of a day; or since a time in ISO 8601, with its zone."""
-    begun = _time(since) if since else visit.now - timedelta(days=1)
-    lines = visit.ledger.run_lines(kinds=[Kind.CHECK], since=begun, limit=MOST)
+    begun = _time(since) if since else context.now - timedelta(days=1)
+    lines = context.ledger.run_lines(kinds=[Kind.CHECK], since=begun, limit=MOST)
     n_done = sum(line.state not in ACTIVE for line in lines)
-    return visit.show(
+    return context.show(
         "drift_checks.html",
         title="Drift checks",
         begun=begun,
         since=since,
         list=shown(lines, q=q, sort=sort, page=page, text=lambda line: line.strategy, sorts=SORTS),
         n_done=n_done,
-        left_s=_left_s(lines, n_done, visit.now),
+        left_s=_left_s(lines, n_done, context.now),
         states=Counter(line.state.value for line in lines),
         verdicts=Counter(line.verdict for line in lines if line.verdict),
-        open={run.run_id: run for run in visit.ledger.open_runs() if run.kind is Kind.CHECK},
+        open={run.run_id: run for run in context.ledger.open_runs() if run.kind is Kind.CHECK},
     )
 
 
@@ -84,7 +84,7 @@ _HEAT_SORTS: Mapping[str, Callable[[StrategyDays], Any]] = {
 
 @pages.get("/drift/heatmap", action="drift.heatmap.read")
 def heatmap(
-    visit: Visiting,
+    context: Context,
     q: str = "",
     sort: str = "",
     page: int = 1,
@@ -93,11 +93,11 @@ def heatmap(
     tag: str = "",
 ) -> Response:
     """Strategy by day; the days end with the newest check, or with today's where one failed."""
-    names = list(visit.services.strategies)
-    last = visit.ledger.newest_as_of(names) or visit.now.date()
+    names = list(context.services.strategies)
+    last = context.ledger.newest_as_of(names) or context.now.date()
     first = last - timedelta(days=int(days) - 1)
-    counted = visit.ledger.drift_by_strategy(names, first, last)
-    failed = visit.ledger.failed_checks(first, max(last, visit.now.date()))
+    counted = context.ledger.drift_by_strategy(names, first, last)
+    failed = context.ledger.failed_checks(first, max(last, context.now.date()))
     with_failure = {one.strategy for one in failed}
     shows: Mapping[str, Callable[[StrategyDays], bool]] = {
         "": lambda _: True,
@@ -109,18 +109,18 @@ def heatmap(
         counted.get(name) or StrategyDays(strategy=name, n_checked=0, n_drifted=0, highest_share=None) for name in names
     ]
     listed = shown_strategies(
-        visit, everything, keep=shows[show], tag=tag, q=q, sort=sort, page=page, sorts=_HEAT_SORTS, n_rows=_N_ROWS
+        context, everything, keep=shows[show], tag=tag, q=q, sort=sort, page=page, sorts=_HEAT_SORTS, n_rows=_N_ROWS
     )
     on_page = [one.strategy for one in listed.rows]
-    by_day = {day.as_of: day for day in visit.ledger.drift_by_day(names, first, last)}
+    by_day = {day.as_of: day for day in context.ledger.drift_by_day(names, first, last)}
     for one in failed:
         by_day.setdefault(one.day, DayStrategies(as_of=one.day, n_checked=0, n_drifted=0))
     columns = sorted(by_day)
-    return visit.show(
+    return context.show(
         "drift_heatmap.html",
         title="Drift by strategy and day",
         list=listed,
-        rows=rows(on_page, columns, visit.ledger.checks_between(on_page, first, last), failed),
+        rows=rows(on_page, columns, context.ledger.checks_between(on_page, first, last), failed),
         by_day=[by_day[day] for day in columns],
         months=months(columns),
         borders={"usual": USUAL, "rather_usual": RATHER_USUAL, "very_rare": VERY_RARE},

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from admin import policy_values
 from admin.pages import Pages
-from admin.request_context import Visiting
+from admin.request_context import Context
 from admin.responses import NotValid
 from admin.routes.drift import checking_runs
 from mlops.domain.drift.what_if import Decided, PolicyReplay, replay_checks
@@ -46,7 +46,7 @@ class Preview:
     """Checks that the proposed values decide otherwise than the policy as it is, newest first: now, then"""
 
 
-class Asked(BaseModel):
+class PolicyQuestion(BaseModel):
     """The values that can be edited here, in a form, and for the preview in a query; one left out stays as it is."""
 
     rule: Rule | None = None
@@ -66,11 +66,11 @@ class Asked(BaseModel):
 
 
 @pages.get("/drift/strategies/{name}", action="drift.strategy.read")
-def strategy(visit: Visiting, name: str) -> Response:
+def strategy(context: Context, name: str) -> Response:
     """Raises UnknownStrategy."""
-    standing = policy_values.standing(visit, name)
-    checks = _last_checks(visit, name)
-    return visit.show(
+    standing = policy_values.standing(context, name)
+    checks = _last_checks(context, name)
+    return context.show(
         "drift_strategy.html",
         title=f"Drift of {name}",
         name=name,
@@ -79,7 +79,7 @@ def strategy(visit: Visiting, name: str) -> Response:
         checks=checks,
         chart=_chart(checks),
         reports=checks[-REPORTS:][::-1],
-        checking=checking_runs(visit).get(name),
+        checking=checking_runs(context).get(name),
         preview=previewed(checks, standing.strategy, standing.strategy),
         proposed=standing.strategy.drift,
         fault="",
@@ -87,35 +87,35 @@ def strategy(visit: Visiting, name: str) -> Response:
 
 
 @pages.get("/drift/strategies/{name}/preview", action="drift.preview.read")
-def preview(visit: Visiting, name: str, asked: Annotated[Asked, Query()]) -> Response:
+def preview(context: Context, name: str, asked: Annotated[PolicyQuestion, Query()]) -> Response:
     """The last 90 checks under other values; a part of the strategy's page. Raises UnknownStrategy."""
-    now = policy_values.standing(visit, name).strategy
+    now = policy_values.standing(context, name).strategy
     try:
         proposed, fault = policy_values.with_values(now, asked.values), ""
     except NotValid as exc:
         proposed, fault = now, str(exc)
-    found = previewed(_last_checks(visit, name), now, proposed)
-    return visit.part("parts/drift_preview.html", preview=found, proposed=proposed.drift, fault=fault)
+    found = previewed(_last_checks(context, name), now, proposed)
+    return context.part("parts/drift_preview.html", preview=found, proposed=proposed.drift, fault=fault)
 
 
 @pages.post("/drift/strategies/{name}/policy", action="policy.edit")
-def edit(visit: Visiting, name: str, asked: Annotated[Asked, Form()]) -> Response:
+def edit(context: Context, name: str, asked: Annotated[PolicyQuestion, Form()]) -> Response:
     """Other values from the next run on; only what differs is written. Raises NotValid, InvalidPolicyEdit."""
-    values = policy_values.edit(visit, name, asked.values, reason=asked.reason)
+    values = policy_values.edit(context, name, asked.values, reason=asked.reason)
     said = ", ".join(f"{path} = {value}" for path, value in values.items())
-    return visit.done(f"Set for {name}, from its next run on: {said}.", to=_page(name), values=values)
+    return context.done(f"Set for {name}, from its next run on: {said}.", to=_page(name), values=values)
 
 
 @pages.post("/drift/strategies/{name}/take-back", action="policy.take_back")
 def take_back(
-    visit: Visiting,
+    context: Context,
     name: str,
     path: Annotated[str, Form(max_length=127)],
     reason: Annotated[str, Form(max_length=500)] = "",
 ) -> Response:
     """The value of the strategies file holds again from the next run on. Raises NotValid, InvalidPolicyEdit."""
-    policy_values.take_back(visit, name, path, reason=reason)
-    return visit.done(f"{path} of {name} is as the strategies file has it, from its next run on.", to=_page(name))
+    policy_values.take_back(context, name, path, reason=reason)
+    return context.done(f"{path} of {name} is as the strategies file has it, from its next run on.", to=_page(name))
 
 
 def previewed(checks: Sequence[CheckLine], now: Strategy, proposed: Strategy) -> Preview:
@@ -138,8 +138,8 @@ def _other_rule(policy: DriftPolicy) -> DriftPolicy:
     return replace(policy, rule="raw" if policy.rule == "calibrated" else "calibrated")
 
 
-def _last_checks(visit: Visiting, name: str) -> list[CheckLine]:
-    return visit.ledger.recent_checks([name], limit=CHECKS).get(name, [])[-CHECKS:]
+def _last_checks(context: Context, name: str) -> list[CheckLine]:
+    return context.ledger.recent_checks([name], limit=CHECKS).get(name, [])[-CHECKS:]
 
 
 def _chart(checks: Sequence[CheckLine]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from admin import external_links as places
 from admin.listing import PAGE_ROWS
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from admin.responses import NotThere, NotValid
 from mlops.domain.records import RunView, Stage
 from mlops.domain.run_states import ACTIVE
@@ -25,16 +25,16 @@ Days = Literal["", "7", "30", "90", "365"]
 
 @pages.get("/drift/reports", action="drift.reports.read")
 def reports(
-    visit: Visiting, q: str = "", verdict: Verdict = "", days: Days = "", sort: str = "", page: int = 1
+    context: Context, q: str = "", verdict: Verdict = "", days: Days = "", sort: str = "", page: int = 1
 ) -> Response:
     """Every check of every strategy, newest first unless another order is asked for."""
     column = sort.removeprefix("-") or "made"
     if column not in CHECK_SORTS:
         raise NotValid(f"reports are not sorted by {column!r}; one of: {', '.join(CHECK_SORTS)}")
-    newest = visit.ledger.newest_as_of(list(visit.services.strategies)) if days else None
+    newest = context.ledger.newest_as_of(list(context.services.strategies)) if days else None
     page = max(1, page)
-    found = visit.ledger.sorted_checks(
-        strategies=_named(visit, q),
+    found = context.ledger.sorted_checks(
+        strategies=_named(context, q),
         verdict=verdict,
         since=newest - timedelta(days=int(days) - 1) if newest else None,
         sort=cast("CheckSort", column),
@@ -42,7 +42,7 @@ def reports(
         skip=(page - 1) * PAGE_ROWS,
         limit=PAGE_ROWS + 1,
     )
-    return visit.show(
+    return context.show(
         "drift_reports.html",
         title="Drift reports",
         rows=found[:PAGE_ROWS],
@@ -56,48 +56,48 @@ def reports(
 
 
 @pages.get("/drift/reports/{run_id}", action="drift.report.read")
-def report(visit: Visiting, run_id: str) -> Response:
+def report(context: Context, run_id: str) -> Response:
     """The report of a run's check; before there is one, how far the check is. Raises RunNotFound."""
-    run = visit.ledger.run(run_id)
+    run = context.ledger.run(run_id)
     stage = next((stage for stage in run.stages if stage.stage is Stage.DRIFT), None)
     if stage is None:
         raise NotThere(f"run {run_id} is a {run.kind} and checks no drift")
-    line = visit.ledger.check_of(run_id)
-    earlier, later = visit.ledger.checks_beside(line) if line and run.namespace == "live" else (None, None)
-    return visit.show(
+    line = context.ledger.check_of(run_id)
+    earlier, later = context.ledger.checks_beside(line) if line and run.namespace == "live" else (None, None)
+    return context.show(
         "drift_report.html",
         title=f"Drift of {run.strategy}",
         run=run,
         stage=stage,
         check=line,
         is_active=run.state in ACTIVE,
-        n_before=_before(visit, run),
+        n_before=_before(context, run),
         earlier=earlier,
         later=later,
-        mlflow=places.mlflow_run(visit.services.settings, (stage.result or {}).get("mlflow_report_run_id")),
+        mlflow=places.mlflow_run(context.services.settings, (stage.result or {}).get("mlflow_report_run_id")),
     )
 
 
 @pages.get("/drift/reports/{run_id}/page", action="drift.report.page")
-def report_page(visit: Visiting, run_id: str, form: Literal["page", "json"] = "page") -> Response:
+def report_page(context: Context, run_id: str, form: Literal["page", "json"] = "page") -> Response:
     """The check's own page, for the frame; the document itself as JSON. Raises ReportNotFound."""
-    if form == "json" or visit.wants_json:
-        return JSONResponse(visit.ledger.stored_report(run_id).document)
-    return visit.embedded(page_of(visit.ledger, run_id))
+    if form == "json" or context.wants_json:
+        return JSONResponse(context.ledger.stored_report(run_id).document)
+    return context.embedded(page_of(context.ledger, run_id))
 
 
-def _named(visit: Visit, q: str) -> list[str]:
+def _named(context: RequestContext, q: str) -> list[str]:
     """Strategies with every word of the search in their name; one that the file has no more is found by its name."""
     wanted = q.lower().split()
     if not wanted:
         return []
-    found = [name for name in visit.services.strategies if all(word in name.lower() for word in wanted)]
+    found = [name for name in context.services.strategies if all(word in name.lower() for word in wanted)]
     return found or [q.strip()]
 
 
-def _before(visit: Visit, run: RunView) -> int:
+def _before(context: RequestContext, run: RunView) -> int:
     """Runs that wait in front of a waiting one, in all queues."""
     if run.state not in ACTIVE:
         return 0
-    waiting = [one for one in visit.ledger.open_runs() if one.stage_state == "queued"]
+    waiting = [one for one in context.ledger.open_runs() if one.stage_state == "queued"]
     return sum(one.created_at < run.created_at for one in waiting)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from admin.responses import NothingChosen, NotValid
 from admin.routes.overview import Show, found_lines
 from mlops.domain.policies import ScheduledJob
@@ -52,11 +52,11 @@ class _BulkForm(BaseModel):
     """`RUN_ID DIGEST` of each decision that waited when the page was made."""
     reason: str = Field("", max_length=500)
 
-    def chosen(self, visit: Visit) -> list[str]:
+    def chosen(self, context: RequestContext) -> list[str]:
         """Raises UnknownStrategy."""
         if self.everything:
-            return [line.strategy for line in found_lines(visit, q=self.q, show=self.show, tag=self.tag)]
-        return visit.services.strategies.chosen(self.strategies)
+            return [line.strategy for line in found_lines(context, q=self.q, show=self.show, tag=self.tag)]
+        return context.services.strategies.chosen(self.strategies)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -84,28 +84,28 @@ class Act:
     """What it does, in the question before."""
     done: str
     """Before the number of strategies that it was done for."""
-    carry_out: Callable[[Visit, _BulkForm, Sequence[str], str], list[Outcome]]
+    carry_out: Callable[[RequestContext, _BulkForm, Sequence[str], str], list[Outcome]]
 
 
-def _paused(visit: Visit, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
+def _paused(context: RequestContext, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
     is_pause = form.what == "pause"
     return set_paused(
-        visit.services, names, form.jobs, paused=is_pause, by=_asker(visit), reason=reason, limit_s=_LIMIT_S
+        context.services, names, form.jobs, paused=is_pause, by=_asker(context), reason=reason, limit_s=_LIMIT_S
     )
 
 
-def _run(visit: Visit, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
+def _run(context: RequestContext, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
     kind = Kind.PIPELINE if form.what == "check" else Kind.RETRAIN
-    return open_runs(visit.services, names, kind, by=_asker(visit), reason=reason, limit_s=_LIMIT_S)
+    return open_runs(context.services, names, kind, by=_asker(context), reason=reason, limit_s=_LIMIT_S)
 
 
-def _answered(visit: Visit, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
+def _answered(context: RequestContext, form: _BulkForm, names: Sequence[str], reason: str) -> list[Outcome]:
     return answer_waiting(
-        visit.services,
+        context.services,
         names,
         form.digests,
         answer="approve" if form.what == "approve" else "reject",
-        by=_asker(visit),
+        by=_asker(context),
         reason=reason,
         limit_s=_LIMIT_S,
     )
@@ -150,11 +150,11 @@ _NEEDS_REASON = frozenset({"approve", "reject"})
 
 
 @pages.get("/strategies/question", action="strategies.question.read")
-def question(visit: Visiting, form: Annotated[Question, Query()]) -> Response:
+def question(context: Context, form: Annotated[Question, Query()]) -> Response:
     """What an action would do, and to which strategies; the question before it shows this."""
-    names = form.chosen(visit)
-    waiting: dict[str, Awaiting] = waiting_of(visit.services, names) if form.what in _NEEDS_REASON else {}
-    return visit.show(
+    names = form.chosen(context)
+    waiting: dict[str, Awaiting] = waiting_of(context.services, names) if form.what in _NEEDS_REASON else {}
+    return context.show(
         "fleet_question.html",
         title=ACTS[form.what].title,
         act=ACTS[form.what],
@@ -170,38 +170,38 @@ def question(visit: Visiting, form: Annotated[Question, Query()]) -> Response:
 
 
 @pages.post("/strategies", action="strategies.act")
-def act(visit: Visiting, form: Annotated[_BulkForm, Form()]) -> Response:
+def act(context: Context, form: Annotated[_BulkForm, Form()]) -> Response:
     """The action; each strategy is audited by itself, and one that fails stops no other.
 
     Raises NotValid, UnknownStrategy; LedgerUnavailable or RegistryUnavailable where nothing was done yet.
     """
-    visit.note(subject=form.what)
-    names = form.chosen(visit)
-    visit.note(strategies=len(names), reason=form.reason.strip())
+    context.note(subject=form.what)
+    names = form.chosen(context)
+    context.note(strategies=len(names), reason=form.reason.strip())
     if not names:
         raise NothingChosen("no strategy is ticked; tick some, or the box for all that the search finds")
     reason = form.reason.strip()
     if form.what in _NEEDS_REASON and len(reason) < 3:
         raise NotValid("an answer to what waits for approval needs a reason; it is kept with each decision")
     one = ACTS[form.what]
-    outcomes = one.carry_out(visit, form, names, reason or f"{one.title.lower()} of several on the page")
+    outcomes = one.carry_out(context, form, names, reason or f"{one.title.lower()} of several on the page")
     failed = [outcome for outcome in outcomes if outcome.error]
-    visit.note(done=sum(outcome.is_changed for outcome in outcomes), failed=len(failed))
+    context.note(done=sum(outcome.is_changed for outcome in outcomes), failed=len(failed))
     words = "\n".join(summed_up(outcomes, one.done, shown=NAMED))
-    if visit.wants_json or (len(words) <= SAID and not failed):
-        return visit.done(words, to=_back(visit), outcomes=[_told(outcome) for outcome in outcomes])
-    return visit.show(
+    if context.wants_json or (len(words) <= SAID and not failed):
+        return context.done(words, to=_back(context), outcomes=[_told(outcome) for outcome in outcomes])
+    return context.show(
         "fleet_outcome.html",
         status=200 if len(failed) < len(outcomes) else 409,
         title=one.title,
         lines=words.splitlines(),
         outcomes=sorted(outcomes, key=lambda outcome: not outcome.error),
-        back=_back(visit),
+        back=_back(context),
     )
 
 
-def _asker(visit: Visit) -> Asker:
-    return Asker(actor=visit.person.actor, address=visit.person.address)
+def _asker(context: RequestContext) -> Asker:
+    return Asker(actor=context.person.actor, address=context.person.address)
 
 
 def _told(outcome: Outcome) -> dict[str, object]:
@@ -215,7 +215,7 @@ def _told(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _back(visit: Visit) -> str:
+def _back(context: RequestContext) -> str:
     """The overview as it was filtered."""
-    before = visit.request.headers.get("referer", "").partition(visit.request.headers.get("host", ""))[2]
+    before = context.request.headers.get("referer", "").partition(context.request.headers.get("host", ""))[2]
     return before if before.partition("?")[0] == _OVERVIEW else _OVERVIEW

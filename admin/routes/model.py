@@ -15,7 +15,7 @@ from admin import external_links as places
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.model_versions import VersionRow, awaiting, in_registry, version_rows
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from admin.responses import NotValid
 from mlops.domain.errors import InvalidTransition, ModelNotFound, RegistryUnavailable, VersionNotFound
 from mlops.domain.records import Accepted, Kind
@@ -65,24 +65,24 @@ DECISION_ROWS, RUN_ROWS = 20, 5
 
 
 @pages.get("/registry/models/{strategy}", action="model.read")
-def model(visit: Visiting, strategy: str, before: str = "") -> Response:
+def model(context: Context, strategy: str, before: str = "") -> Response:
     """From the ledger; what MLflow shows is as it was at the last look. Raises UnknownStrategy."""
-    model_name = visit.services.strategies[strategy].model_name
-    seen = visit.registry_view.get()
+    model_name = context.services.strategies[strategy].model_name
+    seen = context.registry_view.get()
     registry = in_registry(seen, model_name)
-    line = visit.ledger.model_lines([strategy])[strategy]
-    found = visit.ledger.version_lines(strategy, before=at_time(before), limit=PAGE_ROWS + 1)
+    line = context.ledger.model_lines([strategy])[strategy]
+    found = context.ledger.version_lines(strategy, before=at_time(before), limit=PAGE_ROWS + 1)
     trained = stretch(found, lambda one: time_cursor(one.trained_at, one.run_id))
-    decisions = visit.ledger.decisions(strategy=strategy, limit=DECISION_ROWS + 1)
-    known = visit.ledger.version_names(strategy)
+    decisions = context.ledger.decisions(strategy=strategy, limit=DECISION_ROWS + 1)
+    known = context.ledger.version_names(strategy)
     others = [] if before else _others(known, registry, line.version)
-    decided = visit.ledger.stages_decided(strategy, [*(one.version for one in trained.rows), *others])
+    decided = context.ledger.stages_decided(strategy, [*(one.version for one in trained.rows), *others])
     rows = version_rows(trained.rows, decided, registry, line.version, made_by=line.made_by, others=others)
     decided_at = decisions[0].created_at if decisions else None
-    is_behind = seen.census is not None and any(row.is_behind(visit.now, decided_at) for row in rows)
+    is_behind = seen.census is not None and any(row.is_behind(context.now, decided_at) for row in rows)
     if is_behind:
-        visit.registry_view.hurry()
-    return visit.show(
+        context.registry_view.hurry()
+    return context.show(
         "model.html",
         title=f"Model of {strategy}",
         strategy=strategy,
@@ -92,17 +92,17 @@ def model(visit: Visiting, strategy: str, before: str = "") -> Response:
         rows=rows,
         is_behind=is_behind,
         names=_names({*known, *registry, *(one.version for one in decisions)}),
-        former=[one.version for one in visit.ledger.former_champions(strategy)],
-        awaiting=awaiting(visit, strategy),
-        open_runs=[run for run in visit.ledger.open_runs() if run.strategy == strategy],
-        runs=visit.ledger.run_lines(
+        former=[one.version for one in context.ledger.former_champions(strategy)],
+        awaiting=awaiting(context, strategy),
+        open_runs=[run for run in context.ledger.open_runs() if run.strategy == strategy],
+        runs=context.ledger.run_lines(
             strategy=strategy, kinds=[Kind.PROMOTE, Kind.ROLLBACK, Kind.COMPARE], limit=RUN_ROWS
         ),
         decisions=decisions[:DECISION_ROWS],
         has_more_decisions=len(decisions) > DECISION_ROWS,
         mlflow_error=seen.error,
         mlflow_at=seen.census_at,
-        mlflow_page=places.mlflow_model(visit.services.settings, model_name),
+        mlflow_page=places.mlflow_model(context.services.settings, model_name),
         chart=_chart(rows),
     )
 
@@ -141,32 +141,32 @@ Version = Annotated[str, Form(max_length=63)]
 
 
 @pages.post("/registry/models/{strategy}/promote", action="model.promote")
-def promote(visit: Visiting, strategy: str, version: Version, reason: Reason = "") -> Response:
+def promote(context: Context, strategy: str, version: Version, reason: Reason = "") -> Response:
     """A run judges the version against the champion, and promotes it where the policy allows."""
-    visit.note(version=version)
+    context.note(version=version)
     accepted = dispatch.start_promotion(
         strategy,
         version=version,
         reason=reason.strip() or "promotion asked for on the page",
-        requested_by=visit.person.actor,
+        requested_by=context.person.actor,
     )
-    _refuse_joined(visit, accepted, strategy, {"version": version})
+    _refuse_joined(context, accepted, strategy, {"version": version})
     words = f"Version {version} is judged now, and promoted where the policy allows."
-    return _done(visit, words, strategy, accepted)
+    return _done(context, words, strategy, accepted)
 
 
 @pages.post("/registry/models/{strategy}/rollback", action="model.rollback")
-def rollback(visit: Visiting, strategy: str, version: Version, reason: Reason = "") -> Response:
+def rollback(context: Context, strategy: str, version: Version, reason: Reason = "") -> Response:
     """A former champion becomes the champion again; the reason is kept with the decision. Raises NoRollback."""
     why = _reason(reason, "a rollback")
-    visit.note(version=version, reason=why)
-    accepted = dispatch.start_rollback(strategy, version=version, reason=why, requested_by=visit.person.actor)
-    return _done(visit, f"Version {version} becomes the champion again in a moment.", strategy, accepted)
+    context.note(version=version, reason=why)
+    accepted = dispatch.start_rollback(strategy, version=version, reason=why, requested_by=context.person.actor)
+    return _done(context, f"Version {version} becomes the champion again in a moment.", strategy, accepted)
 
 
 @pages.post("/registry/models/{strategy}/answer", action="model.answer")
 def answer(
-    visit: Visiting,
+    context: Context,
     strategy: str,
     run_id: Annotated[str, Form(max_length=155)],
     digest: Annotated[str, Form(max_length=128)],
@@ -178,14 +178,14 @@ def answer(
     Raises StaleApproval where that is not there any more, RegistryUnavailable where MLflow does not answer in time.
     """
     why = _reason(reason, "an answer")
-    visit.note(run_id=run_id, answer=answer, digest=digest, reason=why)
-    waiting = visit.ledger.promotion_of(run_id)
+    context.note(run_id=run_id, answer=answer, digest=digest, reason=why)
+    waiting = context.ledger.promotion_of(run_id)
     if waiting is None or waiting.strategy != strategy:
         raise StaleApproval(f"run {run_id} proposed nothing for {strategy}; open the page again")
-    _ask_for(visit, waiting.model_name, waiting.version)
-    accepted = dispatch.approve(run_id, digest, actor=visit.person.actor, reason=why, answer=answer)
+    _ask_for(context, waiting.model_name, waiting.version)
+    accepted = dispatch.approve(run_id, digest, actor=context.person.actor, reason=why, answer=answer)
     word = "approved; it goes to Production" if answer == "approve" else "rejected; it goes to Archived"
-    return _done(visit, f"Version {waiting.version} is {word} in a moment.", strategy, accepted)
+    return _done(context, f"Version {waiting.version} is {word} in a moment.", strategy, accepted)
 
 
 def _reason(given: str, what: str) -> str:
@@ -195,22 +195,22 @@ def _reason(given: str, what: str) -> str:
     return found
 
 
-def _ask_for(visit: Visit, model_name: str, version: str) -> None:
+def _ask_for(context: RequestContext, model_name: str, version: str) -> None:
     """Before anything is opened: an MLflow that hangs must not hang the page. What it says is looked at later."""
     try:
-        within(MLFLOW_S, lambda: visit.services.registry.version(model_name, version))
+        within(MLFLOW_S, lambda: context.services.registry.version(model_name, version))
     except (ModelNotFound, VersionNotFound):
         return
 
 
-def _refuse_joined(visit: Visit, accepted: Accepted, strategy: str, wanted: dict[str, str]) -> None:
+def _refuse_joined(context: RequestContext, accepted: Accepted, strategy: str, wanted: dict[str, str]) -> None:
     """One promotion of a strategy runs at a time. Raises InvalidTransition where it is about something else."""
-    if not accepted.created and not wanted.items() <= visit.ledger.run(accepted.run_id).params.items():
+    if not accepted.created and not wanted.items() <= context.ledger.run(accepted.run_id).params.items():
         raise InvalidTransition(
             f"run {accepted.run_id} of the same kind is active for {strategy}; ask again when it has ended"
         )
 
 
-def _done(visit: Visit, words: str, strategy: str, accepted: Accepted) -> Response:
+def _done(context: RequestContext, words: str, strategy: str, accepted: Accepted) -> Response:
     to = f"/admin/registry/models/{quote(strategy)}"
-    return visit.done(words, to=to, run_id=accepted.run_id, created=accepted.created)
+    return context.done(words, to=to, run_id=accepted.run_id, created=accepted.created)

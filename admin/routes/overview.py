@@ -16,12 +16,12 @@ from admin.alerts import alerts
 from admin.jobs import JOBS
 from admin.listing import shown_strategies
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from mlops.domain.policies import ScheduledJob
 from mlops.domain.records import ScheduleEntry
 from mlops.domain.run_states import FAILURES
 from mlops.ledger.queries.checks import CheckPoint
-from mlops.ledger.queries.strategy_status import Awaiting, OpenRun, Standing
+from mlops.ledger.queries.strategy_status import Awaiting, OpenRun, StrategyStatus
 from mlops.strategies.book import Unfit
 from mlops.strategies.file import Settled
 from tasks.slots import next_due
@@ -35,11 +35,11 @@ Show = Literal["", "drifted", "failed", "running", "awaits approval", "paused", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class OverviewLine:
     """A strategy in the table."""
 
     strategy: str
-    standing: Standing
+    standing: StrategyStatus
     open_runs: tuple[OpenRun, ...]
     next_at: datetime | None
     paused: tuple[ScheduledJob, ...]
@@ -80,7 +80,7 @@ class Line:
         return self.standing.check.as_of if self.standing.check else None
 
 
-SORTS: Mapping[str, Callable[[Line], Any]] = {
+SORTS: Mapping[str, Callable[[OverviewLine], Any]] = {
     "strategy": lambda line: line.strategy,
     "champion": lambda line: line.trained_as_of,
     "check": lambda line: line.checked_as_of,
@@ -88,7 +88,7 @@ SORTS: Mapping[str, Callable[[Line], Any]] = {
     "run": lambda line: line.standing.run.created_at if line.standing.run else None,
     "next": lambda line: line.next_at,
 }
-SHOWS: Mapping[str, Callable[[Line], bool]] = {
+SHOWS: Mapping[str, Callable[[OverviewLine], bool]] = {
     "": lambda _: True,
     "drifted": lambda line: line.verdict == "drifted",
     "failed": lambda line: line.has_failed,
@@ -100,13 +100,13 @@ SHOWS: Mapping[str, Callable[[Line], bool]] = {
 
 
 @pages.get("/", action="overview.read")
-def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
+def overview(context: Context, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """The first page."""
-    schedule = visit.ledger.schedule()
-    lines = _lines(visit, schedule)
-    found = partial(shown_strategies, visit, lines, keep=SHOWS[show], tag=tag, q=q, sorts=SORTS)
+    schedule = context.ledger.schedule()
+    lines = _lines(context, schedule)
+    found = partial(shown_strategies, context, lines, keep=SHOWS[show], tag=tag, q=q, sorts=SORTS)
     listed = found(sort=sort, page=page)
-    return visit.show(
+    return context.show(
         "overview.html",
         title="Overview",
         list=listed,
@@ -115,34 +115,34 @@ def overview(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
         tag=tag,
         jobs=list(JOBS),
         seen=[line.awaiting for line in found(n_rows=None).rows if line.awaiting],
-        checks=_checks(visit, [line.strategy for line in listed.rows]),
+        checks=_checks(context, [line.strategy for line in listed.rows]),
         totals=_totals(lines),
-        alerts=alerts(visit),
-        next_jobs=_next_jobs(schedule, visit.now),
+        alerts=alerts(context),
+        next_jobs=_next_jobs(schedule, context.now),
     )
 
 
-def found_lines(visit: Visit, *, q: str, show: Show, tag: str) -> tuple[Line, ...]:
+def found_lines(context: RequestContext, *, q: str, show: Show, tag: str) -> tuple[OverviewLine, ...]:
     """Every strategy that a search finds, on whatever page of the list."""
-    lines = _lines(visit, visit.ledger.schedule())
-    return shown_strategies(visit, lines, keep=SHOWS[show], tag=tag, q=q, sorts=SORTS, n_rows=None).rows
+    lines = _lines(context, context.ledger.schedule())
+    return shown_strategies(context, lines, keep=SHOWS[show], tag=tag, q=q, sorts=SORTS, n_rows=None).rows
 
 
-def _lines(visit: Visit, schedule: list[ScheduleEntry]) -> list[Line]:
-    names = list(visit.services.strategies)
-    standings = visit.ledger.standings(names)
+def _lines(context: RequestContext, schedule: list[ScheduleEntry]) -> list[OverviewLine]:
+    names = list(context.services.strategies)
+    standings = context.ledger.standings(names)
     running: dict[str, list[OpenRun]] = defaultdict(list)
-    for run in visit.ledger.open_runs():
+    for run in context.ledger.open_runs():
         running[run.strategy].append(run)
     following: dict[str, datetime] = {}
     for entry in schedule:
-        at = next_due(entry, visit.now)
+        at = next_due(entry, context.now)
         if at is not None:
             following[entry.strategy] = min(at, following.get(entry.strategy, at))
-    awaiting = {one.strategy: one for one in visit.ledger.awaiting()}
-    policies = visit.services.policies.all_settled()
+    awaiting = {one.strategy: one for one in context.ledger.awaiting()}
+    policies = context.services.policies.all_settled()
     return [
-        Line(
+        OverviewLine(
             strategy=name,
             paused=_paused(policies[name]),
             awaiting=awaiting.get(name),
@@ -158,11 +158,11 @@ def _paused(settled: Settled | Unfit) -> tuple[ScheduledJob, ...]:
     return () if isinstance(settled, Unfit) else settled.strategy.schedule.paused
 
 
-def _checks(visit: Visit, names: list[str]) -> dict[str, list[CheckPoint]]:
-    return {name: lines[-CHECKS:] for name, lines in visit.ledger.recent_points(names, limit=CHECKS).items()}
+def _checks(context: RequestContext, names: list[str]) -> dict[str, list[CheckPoint]]:
+    return {name: lines[-CHECKS:] for name, lines in context.ledger.recent_points(names, limit=CHECKS).items()}
 
 
-def _totals(lines: list[Line]) -> dict[str, int]:
+def _totals(lines: list[OverviewLine]) -> dict[str, int]:
     return {
         "strategies": len(lines),
         "in production": sum(line.has_champion for line in lines),

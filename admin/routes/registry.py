@@ -15,7 +15,7 @@ from admin import external_links as places
 from admin.listing import PAGE_ROWS, at_number, shown, stretch
 from admin.model_versions import LATELY
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from mlops.domain.ports import ModelVersion, RegistryCensus
 from mlops.ledger.queries.models import ModelKey, ModelLine
 
@@ -25,7 +25,7 @@ Show = Literal["", "awaits approval", "newer version", "no champion"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class RegistryLine:
     """A model in the table."""
 
     strategy: str
@@ -63,7 +63,7 @@ class Line:
         return self.model.trained.metrics.get(name) if self.model and self.model.trained else None
 
 
-SORTS: Mapping[str, Callable[[Line], Any]] = {
+SORTS: Mapping[str, Callable[[RegistryLine], Any]] = {
     "strategy": lambda line: line.strategy,
     "age": lambda line: line.key.as_of,
     "accuracy": lambda line: line.metric("accuracy"),
@@ -72,7 +72,7 @@ SORTS: Mapping[str, Callable[[Line], Any]] = {
     "newest": lambda line: line.key.trained_at,
     "decided": lambda line: line.key.decision_id,
 }
-SHOWS: Mapping[str, Callable[[Line], bool]] = {
+SHOWS: Mapping[str, Callable[[RegistryLine], bool]] = {
     "": lambda _: True,
     "awaits approval": lambda line: line.n_awaiting > 0,
     "newer version": lambda line: line.has_newer,
@@ -83,29 +83,29 @@ _NEED_ALL = frozenset({"accuracy", "f1", "auc", "newer version"})
 
 
 @pages.get("/registry", action="registry.read")
-def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
+def registry(context: Context, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """From the ledger alone; what MLflow shows is as it was at the last look, and never waited for."""
-    awaiting = visit.ledger.awaiting()
+    awaiting = context.ledger.awaiting()
     waiting = {name: sum(one.strategy == name for one in awaiting) for name in {one.strategy for one in awaiting}}
-    lines = _lines(visit, waiting)
+    lines = _lines(context, waiting)
     if _NEED_ALL & {sort.removeprefix("-"), show}:
-        lines = _whole(visit, lines)
+        lines = _whole(context, lines)
     listed = shown(
-        (line for line in lines if SHOWS[show](line) and visit.has_tag(line.strategy, tag)),
+        (line for line in lines if SHOWS[show](line) and context.has_tag(line.strategy, tag)),
         q=q,
         sort=sort,
         page=page,
-        text=lambda line: f"{visit.found_by(line.strategy)} {line.model_name}",
+        text=lambda line: f"{context.found_by(line.strategy)} {line.model_name}",
         sorts=SORTS,
     )
-    seen = visit.registry_view.get()
-    is_behind = any(line.is_behind(visit.now) for line in listed.rows)
+    seen = context.registry_view.get()
+    is_behind = any(line.is_behind(context.now) for line in listed.rows)
     if is_behind:
-        visit.registry_view.hurry()
-    return visit.show(
+        context.registry_view.hurry()
+    return context.show(
         "registry.html",
         title="Model registry",
-        list=replace(listed, rows=tuple(_whole(visit, listed.rows))),
+        list=replace(listed, rows=tuple(_whole(context, listed.rows))),
         show=show,
         tag=tag,
         shows=[name for name in SHOWS if name],
@@ -117,11 +117,11 @@ def registry(visit: Visiting, q: str = "", sort: str = "", page: int = 1, show: 
 
 
 @pages.get("/registry/history", action="registry.history")
-def history(visit: Visiting, q: str = "", before: str = "") -> Response:
+def history(context: Context, q: str = "", before: str = "") -> Response:
     """Decisions of all strategies, or of one, newest first. q : a strategy's name"""
     name = q.strip()
-    found = visit.ledger.decisions(strategy=name, before=at_number(before), limit=PAGE_ROWS + 1)
-    return visit.show(
+    found = context.ledger.decisions(strategy=name, before=at_number(before), limit=PAGE_ROWS + 1)
+    return context.show(
         "history.html",
         title="Promotion history",
         list=stretch(found, lambda one: str(one.id)),
@@ -129,19 +129,19 @@ def history(visit: Visiting, q: str = "", before: str = "") -> Response:
     )
 
 
-def _lines(visit: Visit, waiting: Mapping[str, int]) -> list[Line]:
-    names = list(visit.services.strategies)
-    keys = visit.ledger.model_keys(names)
-    census = visit.registry_view.get().census
+def _lines(context: RequestContext, waiting: Mapping[str, int]) -> list[RegistryLine]:
+    names = list(context.services.strategies)
+    keys = context.ledger.model_keys(names)
+    census = context.registry_view.get().census
     by_model: dict[str, list[ModelVersion]] = {}
     for version in census.versions if census else ():
         by_model.setdefault(version.name, []).append(version)
     lines = []
     for name in names:
-        model_name = visit.services.strategies[name].model_name
+        model_name = context.services.strategies[name].model_name
         versions = by_model.get(model_name, [])
         lines.append(
-            Line(
+            RegistryLine(
                 strategy=name,
                 model_name=model_name,
                 key=keys[name],
@@ -154,9 +154,9 @@ def _lines(visit: Visit, waiting: Mapping[str, int]) -> list[Line]:
     return lines
 
 
-def _whole(visit: Visit, lines: Sequence[Line]) -> list[Line]:
+def _whole(context: RequestContext, lines: Sequence[RegistryLine]) -> list[RegistryLine]:
     """Each with the rest."""
-    models = visit.ledger.model_lines([line.strategy for line in lines if line.model is None])
+    models = context.ledger.model_lines([line.strategy for line in lines if line.model is None])
     return [replace(line, model=models.get(line.strategy, line.model)) for line in lines]
 
 
@@ -168,10 +168,10 @@ def _with_alias(versions: list[ModelVersion], alias: str) -> str | None:
 
 
 @pages.get("/mlflow", action="mlflow.read")
-def mlflow(visit: Visiting, q: str = "", sort: str = "", page: int = 1) -> Response:
+def mlflow(context: Context, q: str = "", sort: str = "", page: int = 1) -> Response:
     """The last look; never waits for MLflow."""
-    seen = visit.registry_view.get()
-    by_month = visit.ledger.bytes_by_month()
+    seen = context.registry_view.get()
+    by_month = context.ledger.bytes_by_month()
     models = shown(
         _models(seen.census) if seen.census else [],
         q=q,
@@ -184,10 +184,10 @@ def mlflow(visit: Visiting, q: str = "", sort: str = "", page: int = 1) -> Respo
             "newest": lambda row: row["newest"],
         },
     )
-    return visit.show(
+    return context.show(
         "mlflow.html",
         title="MLflow status",
-        home=places.mlflow_home(visit.services.settings),
+        home=places.mlflow_home(context.services.settings),
         is_reachable=seen.is_reachable,
         error=seen.error,
         looked_at=seen.looked_at,

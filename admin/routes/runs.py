@@ -13,7 +13,7 @@ from admin import external_links as places
 from admin.listing import PAGE_ROWS, at_time, stretch, time_cursor
 from admin.model_versions import awaiting
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from admin.wording import indented
 from mlops.domain.records import Kind, RunState, RunView, Stage, StageView
 from mlops.domain.run_states import ACTIVE, FAILURES, TERMINAL
@@ -80,7 +80,7 @@ DAY_S = 86400.0
 
 @pages.get("/runs", action="runs.read")
 def runs(
-    visit: Visiting,
+    context: Context,
     q: str = "",
     strategy: str = "",
     state: State = "",
@@ -90,16 +90,18 @@ def runs(
 ) -> Response:
     """Newest first. q : a strategy's name, or a run's id"""
     wanted = q.strip()
-    if wanted and wanted not in visit.services.strategies and len(wanted) > 20:
-        return visit.done("", to=f"{RUNS}/{visit.ledger.run(wanted).run_id}")
+    if wanted and wanted not in context.services.strategies and len(wanted) > 20:
+        return context.done("", to=f"{RUNS}/{context.ledger.run(wanted).run_id}")
     name = wanted or strategy
     several = {"active": ACTIVE, "failed or dead": FAILURES}.get(state)
     states = [one.value for one in several] if several else [state] if state else []
-    names = [name] if name else [one for one in visit.services.strategies if visit.has_tag(one, tag)] if tag else None
-    lines = visit.ledger.run_lines(
+    names = (
+        [name] if name else [one for one in context.services.strategies if context.has_tag(one, tag)] if tag else None
+    )
+    lines = context.ledger.run_lines(
         strategies=names, states=states, kinds=[kind] if kind else [], before=at_time(before), limit=PAGE_ROWS + 1
     )
-    return visit.show(
+    return context.show(
         "runs.html",
         title="Runs",
         list=stretch(lines, lambda line: time_cursor(line.created_at, line.run_id)),
@@ -109,29 +111,29 @@ def runs(
         tag=tag,
         kinds=list(Kind),
         states=["active", "failed or dead", *RunState],
-        strategies=list(visit.services.strategies),
-        counts=visit.ledger.state_counts(within_s=DAY_S),
-        open={run.run_id: run for run in visit.ledger.open_runs()},
+        strategies=list(context.services.strategies),
+        counts=context.ledger.state_counts(within_s=DAY_S),
+        open={run.run_id: run for run in context.ledger.open_runs()},
     )
 
 
 @pages.get("/runs/{run_id}", action="run.read")
-def run(visit: Visiting, run_id: str) -> Response:
+def run(context: Context, run_id: str) -> Response:
     """One run. Raises RunNotFound."""
-    found = visit.ledger.run(run_id)
-    promotion = visit.ledger.promotion_of(run_id)
+    found = context.ledger.run(run_id)
+    promotion = context.ledger.promotion_of(run_id)
     waits = found.state is RunState.AWAITING_APPROVAL
-    return visit.show(
+    return context.show(
         "run.html",
         title=f"{found.kind.value} of {found.strategy}",
         run=found,
         why=why(found),
-        bars=bars(visit.ledger.attempts(found), now=visit.now),
+        bars=bars(context.ledger.attempts(found), now=context.now),
         lines={stage.stage.value: _said(found, stage) for stage in found.stages},
-        links=_links(visit, found),
+        links=_links(context, found),
         promotion=promotion,
         evidence=promotion.evidence if promotion else {},
-        awaiting=[one for one in awaiting(visit, found.strategy) if one["run_id"] == run_id] if waits else [],
+        awaiting=[one for one in awaiting(context, found.strategy) if one["run_id"] == run_id] if waits else [],
         is_active=found.state in ACTIVE,
         can_ask_again=found.state in TERMINAL and "answers" not in found.params and found.state is not RunState.SKIPPED,
         has_report=any(stage.stage is Stage.DRIFT and stage.result for stage in found.stages),
@@ -139,29 +141,29 @@ def run(visit: Visiting, run_id: str) -> Response:
 
 
 @pages.post("/runs/{run_id}/cancel", action="run.cancel")
-def cancel(visit: Visiting, run_id: str) -> Response:
+def cancel(context: Context, run_id: str) -> Response:
     """A run that waits ends at once; one that works is asked to stop. Raises RunNotFound, InvalidTransition."""
-    state = dispatch.cancel(run_id, actor=visit.person.actor)
-    visit.note(state=state.value)
+    state = dispatch.cancel(run_id, actor=context.person.actor)
+    context.note(state=state.value)
     words = "The run is cancelled." if state is RunState.CANCELLED else "The run is asked to stop; it does soon."
-    return visit.done(words, to=f"{RUNS}/{run_id}")
+    return context.done(words, to=f"{RUNS}/{run_id}")
 
 
 @pages.post("/runs/{run_id}/requeue", action="run.requeue")
-def requeue(visit: Visiting, run_id: str) -> Response:
+def requeue(context: Context, run_id: str) -> Response:
     """A dead run goes on where it was, with new attempts. Raises RunNotFound, InvalidTransition."""
-    is_sent = dispatch.requeue(run_id, actor=visit.person.actor)
+    is_sent = dispatch.requeue(run_id, actor=context.person.actor)
     words = "The run is in its queue again." if is_sent else "The run will start when Redis is back."
-    return visit.done(words, to=f"{RUNS}/{run_id}")
+    return context.done(words, to=f"{RUNS}/{run_id}")
 
 
 @pages.post("/runs/{run_id}/again", action="run.again")
-def again(visit: Visiting, run_id: str) -> Response:
+def again(context: Context, run_id: str) -> Response:
     """The same question anew, under today's policy. Raises RunNotFound, InvalidTransition."""
-    accepted = dispatch.ask_again(run_id, requested_by=visit.person.actor)
-    visit.note(run_id=accepted.run_id, created=accepted.created)
+    accepted = dispatch.ask_again(run_id, requested_by=context.person.actor)
+    context.note(run_id=accepted.run_id, created=accepted.created)
     words = "Asked again; this is the new run." if accepted.created else "This run is active already; it answers."
-    return visit.done(words, to=f"{RUNS}/{accepted.run_id}", run_id=accepted.run_id, created=accepted.created)
+    return context.done(words, to=f"{RUNS}/{accepted.run_id}", run_id=accepted.run_id, created=accepted.created)
 
 
 def _said(found: RunView, stage: StageView) -> list[str]:
@@ -172,9 +174,9 @@ def _said(found: RunView, stage: StageView) -> list[str]:
         return [indented(stage.result)]
 
 
-def _links(visit: Visit, found: RunView) -> dict[str, str]:
+def _links(context: RequestContext, found: RunView) -> dict[str, str]:
     """Where other pages show it, by words."""
-    settings = visit.services.settings
+    settings = context.services.settings
     links: dict[str, str | None] = {}
     for stage in found.stages:
         links[f"Flower: {stage.stage} task"] = places.flower_task(settings, stage.task_id)

@@ -14,7 +14,7 @@ from admin import policy_values
 from admin.jobs import JOBS, Job, Word, in_words, job, jobs, next_times
 from admin.listing import shown_strategies
 from admin.pages import Pages
-from admin.request_context import Visit, Visiting
+from admin.request_context import Context, RequestContext
 from admin.responses import NotValid
 from mlops.domain.cron import cron_fault
 from mlops.domain.records import Kind
@@ -37,7 +37,7 @@ SORTS: Mapping[str, Callable[[Job], Any]] = {
 
 @pages.get("/schedule", action="schedule.read")
 def schedule(
-    visit: Visiting,
+    context: Context,
     q: str = "",
     sort: str = "",
     page: int = 1,
@@ -46,23 +46,23 @@ def schedule(
     tag: str = "",
 ) -> Response:
     """Every strategy's jobs."""
-    everything = jobs(visit)
+    everything = jobs(context)
     listed = shown_strategies(
-        visit,
+        context,
         everything,
-        keep=lambda one: job in ("", one.word) and state in ("", one.state(visit.now)),
+        keep=lambda one: job in ("", one.word) and state in ("", one.state(context.now)),
         tag=tag,
         q=q,
         sort=sort,
         page=page,
         sorts=SORTS,
     )
-    found = [one.state(visit.now) for one in everything]
-    return visit.show(
+    found = [one.state(context.now) for one in everything]
+    return context.show(
         "schedule.html",
         title="Scheduled jobs",
         list=listed,
-        last=visit.ledger.last_of_jobs([(one.strategy, one.kind) for one in listed.rows]),
+        last=context.ledger.last_of_jobs([(one.strategy, one.kind) for one in listed.rows]),
         job=job,
         jobs=list(JOBS),
         state=state,
@@ -74,41 +74,41 @@ def schedule(
 
 @pages.post("/schedule/{strategy}/{word}/pause", action="schedule.pause")
 def pause(
-    visit: Visiting, strategy: str, word: Word, reason: Annotated[str, Form(max_length=500)] = "paused on the page"
+    context: Context, strategy: str, word: Word, reason: Annotated[str, Form(max_length=500)] = "paused on the page"
 ) -> Response:
     """It opens nothing until it is resumed; what falls due meanwhile is not made up for."""
-    _set_paused(visit, strategy, word, paused=True, reason=reason)
-    return visit.done(
-        f"{_named(strategy, word)} is paused; what falls due meanwhile is not made up for.", to=_back(visit)
+    _set_paused(context, strategy, word, paused=True, reason=reason)
+    return context.done(
+        f"{_named(strategy, word)} is paused; what falls due meanwhile is not made up for.", to=_back(context)
     )
 
 
 @pages.post("/schedule/{strategy}/{word}/resume", action="schedule.resume")
 def resume(
-    visit: Visiting, strategy: str, word: Word, reason: Annotated[str, Form(max_length=500)] = "resumed on the page"
+    context: Context, strategy: str, word: Word, reason: Annotated[str, Form(max_length=500)] = "resumed on the page"
 ) -> Response:
     """From its next time on."""
-    _set_paused(visit, strategy, word, paused=False, reason=reason)
-    return visit.done(f"{_named(strategy, word)} goes on with its next time.", to=_back(visit))
+    _set_paused(context, strategy, word, paused=False, reason=reason)
+    return context.done(f"{_named(strategy, word)} goes on with its next time.", to=_back(context))
 
 
 @pages.post("/schedule/{strategy}/{word}/run", action="schedule.run")
-def run_now(visit: Visiting, strategy: str, word: Word) -> Response:
+def run_now(context: Context, strategy: str, word: Word) -> Response:
     """What the job would open, beside the timetable. Raises UnknownStrategy, InvalidPolicyEdit, LedgerUnavailable."""
     start = dispatch.start_pipeline if JOBS[word][0] is Kind.PIPELINE else dispatch.start_retrain
-    accepted = start(strategy, reason="a scheduled job, run now", requested_by=visit.person.actor)
-    visit.note(run_id=accepted.run_id, created=accepted.created)
+    accepted = start(strategy, reason="a scheduled job, run now", requested_by=context.person.actor)
+    context.note(run_id=accepted.run_id, created=accepted.created)
     words = "The run has begun." if accepted.created else "Such a run is active already; this is it."
-    return visit.done(words, to=f"/admin/runs/{accepted.run_id}", run_id=accepted.run_id, created=accepted.created)
+    return context.done(words, to=f"/admin/runs/{accepted.run_id}", run_id=accepted.run_id, created=accepted.created)
 
 
-def _set_paused(visit: Visit, strategy: str, word: Word, *, paused: bool, reason: str) -> None:
-    now = policy_values.standing(visit, strategy).strategy.schedule.paused
+def _set_paused(context: RequestContext, strategy: str, word: Word, *, paused: bool, reason: str) -> None:
+    now = policy_values.standing(context, strategy).strategy.schedule.paused
     if (word in now) is paused:
         raise NotValid(f"{_named(strategy, word)} {'is paused already' if paused else 'is not paused'}")
     others = [one for one in now if one != word]
     policy_values.edit(
-        visit, strategy, {"schedule.paused": [*others, word] if paused else others}, reason=reason or "on the page"
+        context, strategy, {"schedule.paused": [*others, word] if paused else others}, reason=reason or "on the page"
     )
 
 
@@ -116,9 +116,9 @@ def _named(strategy: str, word: Word) -> str:
     return f"The {word.replace('_', ' ')} of {strategy}"
 
 
-def _back(visit: Visit) -> str:
+def _back(context: RequestContext) -> str:
     """The list as it was filtered, or the job's own page."""
-    before = visit.request.headers.get("referer", "").partition(visit.request.headers.get("host", ""))[2]
+    before = context.request.headers.get("referer", "").partition(context.request.headers.get("host", ""))[2]
     return before if before.startswith(_SCHEDULE) else _SCHEDULE
 
 
@@ -127,7 +127,7 @@ def _back(visit: Visit) -> str:
 RUNS = 15
 
 
-class Asked(BaseModel):
+class ScheduleQuestion(BaseModel):
     """What can be edited of a job. The spread and the grace are the strategy's: both of its jobs have them."""
 
     cron: str = Field(default="", max_length=127)
@@ -145,12 +145,12 @@ class Asked(BaseModel):
 
 
 @pages.get("/schedule/{strategy}/{word}", action="schedule.job.read")
-def one_job(visit: Visiting, strategy: str, word: Word) -> Response:
+def one_job(context: Context, strategy: str, word: Word) -> Response:
     """Raises UnknownStrategy."""
-    standing = policy_values.standing(visit, strategy)
-    found = job(visit, standing.strategy, word, fault=standing.fault)
-    runs = visit.ledger.run_lines(strategy=strategy, kinds=[found.kind], limit=RUNS)
-    return visit.show(
+    standing = policy_values.standing(context, strategy)
+    found = job(context, standing.strategy, word, fault=standing.fault)
+    runs = context.ledger.run_lines(strategy=strategy, kinds=[found.kind], limit=RUNS)
+    return context.show(
         "schedule_job.html",
         title=f"{word.replace('_', ' ').capitalize()} of {strategy}",
         job=found,
@@ -158,35 +158,35 @@ def one_job(visit: Visiting, strategy: str, word: Word) -> Response:
         policy=standing.strategy.schedule,
         held=_of_the_schedule(standing.held),
         runs=runs,
-        **previewed(found.cron, visit.now),
+        **previewed(found.cron, context.now),
     )
 
 
 @pages.get("/schedule/{strategy}/{word}/preview", action="schedule.preview.read")
-def preview(visit: Visiting, strategy: str, word: Word, cron: Annotated[str, Query(max_length=127)] = "") -> Response:
+def preview(context: Context, strategy: str, word: Word, cron: Annotated[str, Query(max_length=127)] = "") -> Response:
     """Another cron in words, with its next times; a part of the job's page."""
-    return visit.part("parts/cron_preview.html", strategy=strategy, word=word, **previewed(cron, visit.now))
+    return context.part("parts/cron_preview.html", strategy=strategy, word=word, **previewed(cron, context.now))
 
 
 @pages.post("/schedule/{strategy}/{word}/edit", action="schedule.edit")
-def edit(visit: Visiting, strategy: str, word: Word, asked: Annotated[Asked, Form()]) -> Response:
+def edit(context: Context, strategy: str, word: Word, asked: Annotated[ScheduleQuestion, Form()]) -> Response:
     """Other times from now on; beat takes them over within seconds. Raises NotValid, InvalidPolicyEdit."""
-    values = policy_values.edit(visit, strategy, asked.values(word), reason=asked.reason)
+    values = policy_values.edit(context, strategy, asked.values(word), reason=asked.reason)
     said = ", ".join(f"{path} = {value}" for path, value in values.items())
-    return visit.done(f"Set for {strategy}: {said}. Beat takes it over within seconds.", to=_page(strategy, word))
+    return context.done(f"Set for {strategy}: {said}. Beat takes it over within seconds.", to=_page(strategy, word))
 
 
 @pages.post("/schedule/{strategy}/{word}/take-back", action="schedule.take_back")
 def take_back(
-    visit: Visiting,
+    context: Context,
     strategy: str,
     word: Word,
     path: Annotated[str, Form(max_length=127, pattern=r"^schedule\.")],
     reason: Annotated[str, Form(max_length=500)] = "",
 ) -> Response:
     """The value of the strategies file holds again. Raises NotValid, InvalidPolicyEdit."""
-    policy_values.take_back(visit, strategy, path, reason=reason)
-    return visit.done(f"{path} of {strategy} is as the strategies file has it.", to=_page(strategy, word))
+    policy_values.take_back(context, strategy, path, reason=reason)
+    return context.done(f"{path} of {strategy} is as the strategies file has it.", to=_page(strategy, word))
 
 
 def previewed(cron: str, now: datetime) -> dict[str, Any]:

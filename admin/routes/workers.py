@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from admin.alerts import ALIVE_S
 from admin.live import MOST_LISTENERS
 from admin.pages import Pages
-from admin.request_context import Visiting
+from admin.request_context import Context
 from admin.responses import TooOften
 from mlops.domain.records import WorkerBeat
 from mlops.ledger.queries.strategy_status import OpenRun
@@ -46,12 +46,12 @@ class QueueLine:
 
 
 @pages.get("/workers", action="workers.read")
-def workers(visit: Visiting) -> Response:
+def workers(context: Context) -> Response:
     """Workers and queues."""
-    runs = visit.ledger.open_runs(namespace=None)
-    broker = visit.look_at_broker()
-    lines = _workers(visit.ledger.workers(within_s=_LATELY_S), runs, visit.now)
-    return visit.show(
+    runs = context.ledger.open_runs(namespace=None)
+    broker = context.look_at_broker()
+    lines = _workers(context.ledger.workers(within_s=_LATELY_S), runs, context.now)
+    return context.show(
         "workers.html",
         title="Workers and queues",
         workers=lines,
@@ -99,8 +99,8 @@ def _queues(lines: list[WorkerLine], runs: list[OpenRun], depths: object) -> lis
 
 
 @pages.get("/live", action="live.follow")
-def live(visit: Visiting) -> Response:
+def live(context: Context) -> Response:
     """`progress` with run, stage, done, total, unit and time left; `changed` with the run."""
-    if visit.live.n_listeners >= MOST_LISTENERS:
+    if context.live.n_listeners >= MOST_LISTENERS:
         raise TooOften(f"{MOST_LISTENERS} pages are open already; close some", again_after_s=30)
-    return StreamingResponse(visit.live.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+    return StreamingResponse(context.live.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.errors import LedgerError, LedgerUnavailable
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, now, within
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 from mlops.passwords import NOBODY, digest_of, hash_password, is_password, password_fault
 
 _user = tables.user.c
@@ -45,7 +45,7 @@ class User:
     """Since when not any more."""
 
 
-class Users(LedgerPart):
+class Users(Repository):
     """Names are for good: a user is disabled, never deleted, since the audit names them."""
 
     def users(self) -> list[User]:
@@ -215,7 +215,7 @@ class Token:
     revoked_at: datetime | None
 
 
-class Access(LedgerPart):
+class Access(Repository):
     """Each is looked at with every request, so that what was taken away ends at once."""
 
     # ---- people

@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now, within
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 _audit = tables.audit.c
 
@@ -31,7 +31,7 @@ class AuditLine:
     detail: Mapping[str, Any]
 
 
-class Auditing(LedgerPart):
+class Auditing(Repository):
     """The page notes every action; a few the ledger notes itself, in the action's own transaction."""
 
     def audit(self, actor: str, action: str, subject: str, *, address: str | None = None, **detail: object) -> None:
@@ -105,7 +105,7 @@ class PolicyEdit:
     created_at: datetime
 
 
-class Policies(LedgerPart):
+class Policies(Repository):
     """The newest edit of a path holds."""
 
     def edit_policy(self, strategy: str, path: str, value: Any, *, actor: str, reason: str) -> None:  # noqa: ANN401 -- any JSON value

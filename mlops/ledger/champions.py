@@ -21,7 +21,7 @@ from mlops.domain.records import (
 )
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, mapped, now
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 from mlops.ledger.registry_findings import ACCEPTED
 from mlops.ledger.stages import held_by, lease_lost
 
@@ -45,7 +45,7 @@ champion_date = func.coalesce(_promotion.trained_as_of, _champion.as_of)
 recorded."""
 
 
-class Champions(LedgerPart):
+class Champions(Repository):
     """The champion by compare-and-swap, the decisions append-only, the registry as their projection."""
 
     def champion(self, strategy: str, *, namespace: str = LIVE) -> Champion:

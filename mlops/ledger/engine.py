@@ -265,7 +265,7 @@ SILENT_SHARE = 1 / 3
 60 s, two renewals."""
 
 
-class LedgerPart:
+class Repository:
     """A part of `SqlLedger`: a few methods about one subject, on the shared database."""
 
     def __init__(self, database: Database, *, lease_s: float = 60.0) -> None:

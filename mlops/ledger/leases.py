@@ -12,7 +12,7 @@ from mlops.domain.records import Executor, Grant, Kind, Renewal, Stage, StageSta
 from mlops.domain.run_states import RunEvent, StageEvent, run_sources, run_target, stage_target
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, among, earlier, now
-from mlops.ledger.engine import PREPARED, LedgerPart
+from mlops.ledger.engine import PREPARED, Repository
 from mlops.ledger.runs import close_run
 from mlops.ledger.stage_completion import RUN_EVENT_OF, is_cancelled, note_attempt
 from mlops.ledger.stages import LOST_AFTER_S, found_results, held_by, is_grant, lease_lost, results_of
@@ -115,7 +115,7 @@ _RENEW = (
 )
 
 
-class Leases(LedgerPart):
+class Leases(Repository):
     """Claims and renewals, each one compare-and-swap."""
 
     def claim(

@@ -16,16 +16,16 @@ from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.models import ModelList
-from mlops.ledger.queries.readers import Readers
+from mlops.ledger.queries.readers import RunQueries
 from mlops.ledger.queries.run_lists import JobList, RunList, StartList
-from mlops.ledger.queries.strategy_status import Standings
+from mlops.ledger.queries.strategy_status import StrategyStatusQueries
 from mlops.ledger.reconciliation import Outboxes, Reconciling
 from mlops.ledger.registry_findings import ArtifactSizes, RegistryFindings
 from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
-from mlops.ledger.stage_completion import Attempts, Endings
+from mlops.ledger.stage_completion import Attempts, StageCompletion
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers
 
@@ -33,17 +33,17 @@ from mlops.ledger.workers import Workers
 class SqlLedger(
     Runs,
     Leases,
-    Endings,
+    StageCompletion,
     Champions,
     Reconciling,
     Outboxes,
     Timetable,
     Workers,
     Policies,
-    Readers,
+    RunQueries,
     Reports,
     Attempts,
-    Standings,
+    StrategyStatusQueries,
     RunList,
     CheckList,
     JobList,

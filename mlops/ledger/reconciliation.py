@@ -13,7 +13,7 @@ from mlops.domain.records import AHEAD_S, Executor, OutcomeMessage, Publication,
 from mlops.domain.run_states import RunEvent, StageEvent, stage_sources, stage_target
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, now
-from mlops.ledger.engine import SILENT_SHARE, LedgerPart
+from mlops.ledger.engine import SILENT_SHARE, Repository
 from mlops.ledger.leases import is_due, is_expired, silence
 from mlops.ledger.runs import close_run
 from mlops.ledger.stage_completion import RUN_EVENT_OF, is_cancelled, note_attempt, returned
@@ -30,7 +30,7 @@ PASS_LIMIT = 1000
 """Messages of one pass: a broker that was away for a day is filled in portions."""
 
 
-class Reconciling(LedgerPart):
+class Reconciling(Repository):
     """Makes whole what a crash, a lost message or an absent broker left."""
 
     def try_reconcile_lock(self) -> AbstractContextManager[bool]:
@@ -232,7 +232,7 @@ def _key_of(row: AnyRow) -> ColumnElement[bool]:
 _outbox = tables.outbox.c
 
 
-class Outboxes(LedgerPart):
+class Outboxes(Repository):
     """Written with the run's end, emptied by whoever comes first: the worker, or the reconciler."""
 
     def pending_outcomes(self, *, limit: int = 100) -> list[OutcomeMessage]:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.records import FindingKind, RegistryFinding
 from mlops.ledger import tables
 from mlops.ledger.columns import now
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 _finding = tables.registry_finding.c
 
@@ -24,7 +24,7 @@ ACCEPTED = "accepted"
 """Kind of the row that an acceptance leaves: what the ledger knew by a number before it was of another registry."""
 
 
-class RegistryFindings(LedgerPart):
+class RegistryFindings(Repository):
     """Open until they are settled; one row for each thing that was found."""
 
     def note_registry_finding(self, strategy: str, kind: FindingKind, key: str, words: str) -> bool:
@@ -88,7 +88,7 @@ def _settled(*conditions: ColumnElement[bool]) -> Update:
 _size = tables.artifact_size.c
 
 
-class ArtifactSizes(LedgerPart):
+class ArtifactSizes(Repository):
     """Written by whoever walks the registry, outside any request."""
 
     def unmeasured(self, registry_run_ids: Sequence[str]) -> list[str]:

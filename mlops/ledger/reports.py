@@ -12,14 +12,14 @@ from mlops.domain.errors import ReportNotFound
 from mlops.domain.records import LIVE, Stage, StageState, StoredReport
 from mlops.ledger import tables
 from mlops.ledger.columns import as_rows, now
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 from mlops.ledger.queries.checks import check_columns
 
 _report = tables.drift_report.c
 _stage = tables.stage.c
 
 
-class Reports(LedgerPart):
+class Reports(Repository):
     """Reports are written with the end of their stage; what they say never changes."""
 
     def stored_report(self, run_id: str) -> StoredReport:

@@ -13,7 +13,7 @@ from mlops.domain.records import RunState
 from mlops.domain.run_states import TERMINAL
 from mlops.ledger import tables
 from mlops.ledger.columns import after
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 _run = tables.run.c
 _report = tables.drift_report.c
@@ -26,7 +26,7 @@ has_report = exists().where(_report.run_id == _run.run_id)
 _has_promotion = exists().where(tables.promotion.c.run_id == _run.run_id)
 
 
-class Retention(LedgerPart):
+class Retention(Repository):
     """Deletes; the reconciler calls it."""
 
     def purge_runs(self, *, older_than_days: float, limit: int = BATCH) -> int:

@@ -53,7 +53,7 @@ from mlops.domain.run_states import (
 )
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, after, now
-from mlops.ledger.engine import PREPARED, LedgerPart
+from mlops.ledger.engine import PREPARED, Repository
 from mlops.ledger.stages import (
     birth_of,
     cancel_queued,
@@ -228,7 +228,7 @@ _ACCEPT_TRIES = 5
 """The run that was in the way can end between two statements; five times in a row it does not."""
 
 
-class Runs(LedgerPart):
+class Runs(Repository):
     """The life of a run but for its stages' execution."""
 
     def accept(self, request: RunRequest) -> Accepted:

@@ -21,7 +21,7 @@ from mlops.domain.errors import LedgerError
 from mlops.domain.records import Executor, Forgotten, LedgerIdentity, OutcomeMessage, StageState
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, mapped, now
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 from mlops.ledger.stages import to_be_rung
 
 _position = tables.position.c
@@ -77,7 +77,7 @@ class NotQuarantined(LedgerError):
     """There is nothing of that name in quarantine."""
 
 
-class SettingBack(LedgerPart):
+class SettingBack(Repository):
     """The ledger's position, and the quarantine."""
 
     def position(self) -> Position | None:
@@ -226,7 +226,7 @@ def _position_of(row: AnyRow, timeline: int | None) -> Position:
 # ---- Which ledger this is: by it a registry tells its own ledger from another stack's
 
 
-class Identity(LedgerPart):
+class Identity(Repository):
     """One row."""
 
     def identity(self) -> LedgerIdentity:

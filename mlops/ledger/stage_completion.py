@@ -29,7 +29,7 @@ from mlops.domain.records import Finished, Grant, RunState, RunView, Stage, Stag
 from mlops.domain.run_states import ENDINGS, RunEvent, StageEvent, ending, run_sources, run_target, stage_target
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, among, dump_json, now
-from mlops.ledger.engine import PREPARED, LedgerPart
+from mlops.ledger.engine import PREPARED, Repository
 from mlops.ledger.queries.checks import check_columns
 from mlops.ledger.runs import close_run, into_outbox, message_of
 from mlops.ledger.stages import (
@@ -43,7 +43,7 @@ from mlops.ledger.stages import (
     new_stage,
     opening_after,
     publication_of,
-    to_be_rung_after,
+    to_be_sent_after,
 )
 
 # ---- Every grant of a stage: when it was claimed, by whom, how long it waited before, and what ended it
@@ -92,7 +92,7 @@ def note_attempt(connection: Connection, before: AnyRow, *, error: str) -> None:
     )
 
 
-class Attempts(LedgerPart):
+class Attempts(Repository):
     """Reading them."""
 
     def attempts(self, run: RunView) -> list[Attempt]:
@@ -219,7 +219,7 @@ _STOPPED = (RunEvent.CANCEL, StageEvent.COMPLETE)
 _END = {events: _ending(*events).execution_options(**PREPARED) for events in (*ENDINGS.values(), _STOPPED)}
 
 
-class Endings(LedgerPart):
+class StageCompletion(Repository):
     """The fenced writes of a worker that had the right to execute a stage."""
 
     def finish(self, grant: Grant, outcome: StageOutcome) -> Finished:
@@ -362,7 +362,7 @@ class Endings(LedgerPart):
         delay_s: float,
         counts: bool,
     ) -> Finished | None:
-        bell = to_be_rung_after(delay_s) if delay_s > 0 else handed_out()
+        bell = to_be_sent_after(delay_s) if delay_s > 0 else handed_out()
         before = connection.execute(select(tables.stage).where(*held).with_for_update()).one_or_none()
         if before is None:
             return None

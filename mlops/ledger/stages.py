@@ -64,7 +64,7 @@ def to_be_rung() -> dict[str, Any]:
     return {"published_at": None, "ring_at": now(), "not_before": None}
 
 
-def to_be_rung_after(delay_s: float) -> dict[str, Any]:
+def to_be_sent_after(delay_s: float) -> dict[str, Any]:
     """Columns of a stage whose next message the reconciler sends, after a delay."""
     return {"published_at": None, "ring_at": after(delay_s), "not_before": after(delay_s)}
 

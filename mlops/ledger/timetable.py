@@ -13,14 +13,14 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.records import AHEAD_S, LIVE, Executor, Kind, RunState, ScheduleEntry
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 _run = tables.run.c
 _schedule = tables.schedule.c
 _MOMENT = timedelta(seconds=1)
 
 
-class Timetable(LedgerPart):
+class Timetable(Repository):
     """Any number of beats may read and write it: a slot is unique among runs, and time only goes forward."""
 
     def sync_schedule(self, entries: Sequence[ScheduleEntry]) -> None:

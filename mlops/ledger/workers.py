@@ -8,13 +8,13 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.records import Executor, StageState, WorkerBeat
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now, within
-from mlops.ledger.engine import SILENT_SHARE, LedgerPart
+from mlops.ledger.engine import SILENT_SHARE, Repository
 
 _stage = tables.stage.c
 _worker = tables.worker.c
 
 
-class Workers(LedgerPart):
+class Workers(Repository):
     """Signs of life and the drain flag."""
 
     def worker_seen(self, beat: WorkerBeat) -> None:

@@ -16,7 +16,7 @@ from mlops.bootstrap import Services
 from mlops.domain.ports import Progress
 from mlops.domain.records import Publication, Stage
 from tasks.broker import QUEUES, UNROUTED, Broker
-from tasks.progress import ProgressFeed, Told, store_progress
+from tasks.progress import ProgressFeed, RunUpdate, store_progress
 from tasks.publish import CeleryDispatcher, publisher
 from tests.support.waiting import wait_for
 from worker import routing
@@ -68,7 +68,7 @@ def test_without_redis_the_reason_is_said() -> None:
 
 
 def test_progress_and_the_end_of_a_run_are_told_as_they_are_stored(redis_url: str) -> None:
-    heard: queue.Queue[Told] = queue.Queue()
+    heard: queue.Queue[RunUpdate] = queue.Queue()
     feed = ProgressFeed(Settings(celery_broker_url=SecretStr(redis_url)), heard.put)
     feed.start()
     try:
@@ -83,7 +83,7 @@ def test_progress_and_the_end_of_a_run_are_told_as_they_are_stored(redis_url: st
         assert told.run_id == "run-1"
         assert told.progress is not None
         assert (told.progress["stage"], told.progress["done"], told.progress["left_s"]) == ("train", 3, 1.5)
-        assert heard.get(timeout=5) == Told(run_id="run-1", progress=None)
+        assert heard.get(timeout=5) == RunUpdate(run_id="run-1", progress=None)
         assert heard.empty()
     finally:
         feed.stop()

@@ -14,7 +14,7 @@ from mlops.domain.records import LIVE, Kind
 from mlops.domain.run_states import FAILURES
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, as_rows, columns_of, mapped
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 # ---- A drift check as a line of a list: the columns beside its report that it is read from, and the line
 
@@ -127,7 +127,7 @@ class FailedCheck:
     """As of which it was to check; where it did not get so far, the day on which it was opened"""
 
 
-class CheckList(LedgerPart):
+class CheckList(Repository):
     """Reads the columns beside the reports alone."""
 
     def sorted_checks(

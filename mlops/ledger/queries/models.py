@@ -16,7 +16,7 @@ from mlops.domain.records import LIVE
 from mlops.ledger import tables
 from mlops.ledger.champions import champion_date
 from mlops.ledger.columns import AnyRow, columns_of, mapped, older_than
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 _run = tables.run.c
 _stage = tables.stage.c
@@ -89,7 +89,7 @@ class ModelKey:
     """Of the newest decision; grows with time."""
 
 
-class ModelList(LedgerPart):
+class ModelList(Repository):
     """What a list of models shows."""
 
     def model_keys(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, ModelKey]:

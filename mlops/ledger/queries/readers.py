@@ -22,7 +22,7 @@ from mlops.domain.records import (
 )
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 _run = tables.run.c
 _stage = tables.stage.c
@@ -31,7 +31,7 @@ _report = tables.drift_report.c
 _NAMED = 4
 
 
-class Readers(LedgerPart):
+class RunQueries(Repository):
     """Views; none of them waits for a writer."""
 
     def now(self) -> datetime:

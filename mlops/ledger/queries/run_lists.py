@@ -14,7 +14,7 @@ from mlops.domain.errors import RunNotFound
 from mlops.domain.records import LIVE, Kind, ModelIdentity, Promotion, RunState
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, columns_of, mapped, older_than, pairs_as_rows, within
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 
 # ---- A run as a line of a list: the columns that it is read from, and the line
 
@@ -72,7 +72,7 @@ class Training:
     """Of a tuning; 0: none."""
 
 
-class RunList(LedgerPart):
+class RunList(Repository):
     """Reads no policy, no result and no outcome as a whole."""
 
     def run_lines(
@@ -236,7 +236,7 @@ class StartedLine:
     error: str | None
 
 
-class StartList(LedgerPart):
+class StartList(Repository):
     """Reads no policy and no result as a whole."""
 
     def batch(self, batch_id: str) -> Start:
@@ -281,7 +281,7 @@ def _of(start: Start, namespace: str) -> tuple[ColumnElement[bool], ...]:
 # ---- What became of the timetable's lines: the newest run that each of them opened
 
 
-class JobList(LedgerPart):
+class JobList(Repository):
     """Runs that the schedule opened, or skipped."""
 
     def last_of_jobs(

@@ -14,7 +14,7 @@ from mlops.domain.records import LIVE, Kind, RunState
 from mlops.ledger import tables
 from mlops.ledger.champions import champion_date, same_model
 from mlops.ledger.columns import AnyRow, Line, as_rows, columns_of, mapped
-from mlops.ledger.engine import LedgerPart
+from mlops.ledger.engine import Repository
 from mlops.ledger.queries.checks import CheckLine, CheckPoint, check_line, check_line_columns, newest_check_of_each
 
 _run = tables.run.c
@@ -46,7 +46,7 @@ class ChampionLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class StrategyStatus:
     """One strategy's line."""
 
     champion: ChampionLine | None
@@ -91,10 +91,10 @@ class Awaiting:
     evidence_digest: str
 
 
-class Standings(LedgerPart):
+class StrategyStatusQueries(Repository):
     """What an overview shows."""
 
-    def standings(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, Standing]:
+    def standings(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, StrategyStatus]:
         """By strategy, each with champion, newest check and newest run; three queries."""
         if not strategies:
             return {}
@@ -124,7 +124,7 @@ class Standings(LedgerPart):
             check_of = {row.strategy: check_line(row) for row in connection.execute(checks)}
             run_of = {row.strategy: _with_words(LastRun, row) for row in connection.execute(runs)}
         return {
-            name: Standing(champion=champion_of.get(name), check=check_of.get(name), run=run_of.get(name))
+            name: StrategyStatus(champion=champion_of.get(name), check=check_of.get(name), run=run_of.get(name))
             for name in strategies
         }
 

@@ -136,7 +136,7 @@ def test_so_does_a_router_whose_routes_cannot_be_walked() -> None:
 
 def test_an_action_that_could_not_be_audited_cannot_be_declared() -> None:
     pages = Pages()
-    with pytest.raises(TypeError, match="visit"):
+    with pytest.raises(TypeError, match="context"):
         pages.post("/x", action="x.do")(Response)
 
 

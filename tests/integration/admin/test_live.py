@@ -12,7 +12,7 @@ import pytest
 from admin import live
 from admin.live import Live
 from mlops.domain.records import Kind, Stage
-from tasks.progress import Told
+from tasks.progress import RunUpdate
 from tests.support.admin import Browser
 from tests.support.services import FakeServices
 
@@ -39,7 +39,7 @@ def events(followed: Live, *happen: Callable[[], None], n: int) -> list[dict[str
 def test_progress_is_told_as_the_worker_told_it(services: FakeServices) -> None:
     followed = Live(services)
     progress = {"stage": "train", "done": 3, "total": 9, "unit": "rounds", "left_s": 1.5}
-    assert events(followed, lambda: followed.told(Told(run_id="r", progress=progress)), n=1) == [
+    assert events(followed, lambda: followed.told(RunUpdate(run_id="r", progress=progress)), n=1) == [
         {"type": "progress", "run_id": "r", **progress}
     ]
     assert followed.n_listeners == 0
@@ -47,7 +47,7 @@ def test_progress_is_told_as_the_worker_told_it(services: FakeServices) -> None:
 
 def test_an_end_is_told_as_a_change(services: FakeServices) -> None:
     followed = Live(services)
-    assert events(followed, lambda: followed.told(Told(run_id="r", progress=None)), n=1) == [
+    assert events(followed, lambda: followed.told(RunUpdate(run_id="r", progress=None)), n=1) == [
         {"type": "changed", "run_id": "r"}
     ]
 
@@ -89,7 +89,7 @@ def test_who_does_not_read_is_let_go_and_holds_nobody_up(
         stream = followed.stream()
         await anext(stream)
         for number in range(20):
-            followed.told(Told(run_id=str(number), progress=None))
+            followed.told(RunUpdate(run_id=str(number), progress=None))
         await asyncio.sleep(0)
         return len([event async for event in stream])
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.backfill import HeldFeatures
+from lab.backfill import CachedSource
 from mlops.domain.ports import Window
 from mlops.domain.sampling import RowSample
 from tests.support.features import InMemoryFeatures
@@ -37,7 +37,7 @@ def day(number: int) -> date:
 @given(start=st.integers(-5, 45), length=st.integers(0, 45), strategy=st.sampled_from(["growth", "value", "none"]))
 def test_every_window_of_every_strategy_reads_as_from_the_source(start: int, length: int, strategy: str) -> None:
     source = InMemoryFeatures(ROWS)
-    held = HeldFeatures(source, "growth", HELD, FEATURES)
+    held = CachedSource(source, "growth", HELD, FEATURES)
     window = Window(start=day(start), end=day(start + length))
     columns = ["ticker", "date", "noise"]
     assert held.read(strategy, window, columns).to_pylist() == source.read(strategy, window, columns).to_pylist()
@@ -48,7 +48,7 @@ def test_every_window_of_every_strategy_reads_as_from_the_source(start: int, len
 
 def test_the_held_range_is_read_once() -> None:
     source = CountedFeatures(ROWS)
-    held = HeldFeatures(source, "growth", HELD, FEATURES)
+    held = CachedSource(source, "growth", HELD, FEATURES)
     for number in range(10, 29):
         held.read("growth", Window(start=day(number), end=day(number + 1)), ["date", *FEATURES])
     assert source.reads == 1
@@ -56,14 +56,14 @@ def test_the_held_range_is_read_once() -> None:
 
 def test_a_column_that_is_not_held_is_read_from_the_source() -> None:
     source = CountedFeatures(ROWS)
-    held = HeldFeatures(source, "growth", HELD, FEATURES)
+    held = CachedSource(source, "growth", HELD, FEATURES)
     assert held.read("growth", HELD, ["target_return"]).num_rows == 20 * 8
     assert source.reads == 2
 
 
 def test_a_sample_is_taken_by_the_source_and_batches_come_from_it() -> None:
     source = CountedFeatures(ROWS)
-    held = HeldFeatures(source, "growth", HELD, FEATURES)
+    held = CachedSource(source, "growth", HELD, FEATURES)
     half = RowSample(shares=dict.fromkeys(source.dates("growth", HELD), 0.5))
     assert held.read("growth", HELD, FEATURES, sample=half).equals(source.read("growth", HELD, FEATURES, sample=half))
     assert sum(batch.num_rows for batch in held.read_batches("growth", HELD, ["noise"])) == 20 * 8
@@ -71,6 +71,6 @@ def test_a_sample_is_taken_by_the_source_and_batches_come_from_it() -> None:
 
 def test_columns_and_newest_date_are_the_view_s() -> None:
     source = InMemoryFeatures(ROWS)
-    held = HeldFeatures(source, "growth", HELD, FEATURES)
+    held = CachedSource(source, "growth", HELD, FEATURES)
     assert held.columns() == source.columns()
     assert held.latest_date("growth") == day(39)

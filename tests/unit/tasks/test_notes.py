@@ -7,13 +7,13 @@ import sys
 
 from config.settings import ROOT
 from mlops.ledger.stages import UNCONFIRMED_S
-from tasks.write_behind import AFTER_S, Notes
+from tasks.write_behind import AFTER_S, WriteBehind
 from tests.support.waiting import wait_for
 
 
 def test_what_is_noted_within_a_moment_is_written_together() -> None:
     written: list[list[int]] = []
-    notes = Notes(written.append, after_s=0.05)
+    notes = WriteBehind(written.append, after_s=0.05)
     for item in range(3):
         notes.add(item)
     wait_for(lambda: written, "they are written", every_s=0.01)
@@ -22,7 +22,7 @@ def test_what_is_noted_within_a_moment_is_written_together() -> None:
 
 def test_after_a_pause_it_begins_again() -> None:
     written: list[list[int]] = []
-    notes = Notes(written.append, after_s=0.01)
+    notes = WriteBehind(written.append, after_s=0.01)
     for item in range(3):
         notes.add(item)
         wait_for(lambda: notes._thread is None, "the thread ends", every_s=0.01)
@@ -31,12 +31,12 @@ def test_after_a_pause_it_begins_again() -> None:
 
 def test_without_a_delay_each_is_written_at_once() -> None:
     written: list[list[int]] = []
-    Notes(written.append, after_s=0).add(1)
+    WriteBehind(written.append, after_s=0).add(1)
     assert written == [[1]]
 
 
 def test_a_process_that_ends_writes_what_waits() -> None:
-    program = "from tasks.write_behind import Notes; Notes(print, after_s=60).add('this')"
+    program = "from tasks.write_behind import WriteBehind; WriteBehind(print, after_s=60).add('this')"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "['this']\n"
 
