@@ -56,13 +56,13 @@ class FollowersRefused(PermanentError):
 
 
 class StageTask(Task[Any, Any]):
-    """Base of the tasks whose messages are bells of the ledger."""
+    """Base of the tasks whose messages the ledger asked for."""
 
     Request = "tasks.request:StageRequest"
-    # Acknowledged by StageRequest: a bell at once, a start when its run is in the ledger.
+    # Acknowledged by StageRequest: a stage's message at once, a start when its run is in the ledger.
     acks_late = True
     acks_on_failure = True
-    # A start whose child died goes back to the queue: it is safe to repeat. A bell is acknowledged by then.
+    # A start whose child died goes back to the queue: it is safe to repeat. A stage's message is acknowledged by then.
     reject_on_worker_lost = True
     typing = False
 
@@ -74,7 +74,7 @@ def task(
     soft_time_limit: int,
     kind: Literal["stage", "plain"],
 ) -> Callable[[Callable[..., Any]], Task[Any, Any]]:
-    """Register a task under `name`; limits in seconds. `stage` tasks are bells, `plain` ones are not."""
+    """Register a task under `name`; limits in seconds. `stage` tasks run stages of the ledger, `plain` ones do not."""
     base = StageTask if kind == "stage" else Task
     return shared_task(
         name=name,
@@ -100,7 +100,7 @@ def perform_or_start(
 
 
 def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> dict[str, Any] | None:
-    """Claim the stage, do it, write its end, ring the next bell.
+    """Claim the stage, do it, write its end, send the next message.
 
     Safe to run twice: the second message finds nothing to claim and stores no result.
     """
@@ -169,7 +169,7 @@ def _claimed(
 
 
 def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
-    """Ring the same bell again for another worker; where that fails, the reconciler rings it within minutes."""
+    """Send the same message again for another worker; where that fails, the reconciler sends it within minutes."""
     request = task_self.request
     request.ignore_result = True
     log.info("stage.passed_on", run_id=message.run_id, task=task_self.name)
@@ -247,7 +247,7 @@ def _restore_outcome(task_self: Task[Any, Any], services: Services, run_id: str)
 
 
 def follow_up(task_self: Task[Any, Any], services: Services, finished: Finished) -> None:
-    """Ring the next stage's bell, or deliver the run's outcome; what fails here the reconciler does."""
+    """Send the next stage's message, or deliver the run's outcome; what fails here the reconciler does."""
     if finished.publication is not None:
         services.dispatcher.publish(finished.publication)
     if finished.outcome is not None:

@@ -1,7 +1,7 @@
 """Whether this worker was asked to end: a file that its main process makes, and that its children look at.
 
 SIGTERM reaches the main process, which makes the file (`worker.draining`). A child that holds a stage stops at its
-next round or batch, keeps its checkpoint and gives the lease back; one that has not claimed yet passes the bell on.
+next round or batch, keeps its checkpoint and gives the lease back; one that has not claimed yet passes the message on.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class _Payload(BaseModel):
 
 
 class StageMessage(_Payload):
-    """The bell of one stage of a run that the ledger has accepted."""
+    """The message of one stage of a run that the ledger has accepted."""
 
     run_id: str = Field(min_length=1, max_length=RUN_ID_LENGTH)
     publish_no: int = Field(ge=0)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TASK_OF_STAGE = {Stage.DRIFT: "drift.check", Stage.TRAIN: "model.train", Stage.PROMOTE: "model.promote"}
-#: After a failure nothing is tried for so long: a pass over thousands of bells must not wait 3 s for each.
+#: After a failure nothing is tried for so long: a pass over thousands of messages must not wait 3 s for each.
 BROKER_PAUSE_S = 5.0
-#: Whether a GPU worker lives is looked up this often; a bell on the wrong queue is taken back by the reconciler.
+#: Whether a GPU worker lives is looked up this often; a message on the wrong queue is taken back by the reconciler.
 GPU_KNOWN_S = 5.0
 #: A stage that its lease did not end at the deadline is stopped so many seconds later, and killed so many.
 SOFT_AFTER_S = 30
@@ -35,7 +35,7 @@ _NAMESPACE = uuid.UUID("5b7c6c1e-6f0e-4a53-9d0e-6a5c1f0d7a11")
 
 
 def task_id_of(publication: Publication) -> str:
-    """Task id of a bell: the same publication always gives the same id, another one another id."""
+    """Task id of a message: the same publication always gives the same id, another one another id."""
     return str(uuid.uuid5(_NAMESPACE, f"{publication.run_id}/{publication.stage}/{publication.publish_no}"))
 
 
@@ -50,7 +50,7 @@ def queue_of(stage: Stage, device: str, *, gpu_alive: bool) -> str:
 
 
 def time_limits_of(publication: Publication) -> tuple[int | None, int | None]:
-    """Celery's soft and hard limit of a bell: the stage's own deadline comes first, then the exception, then the kill.
+    """Celery's soft and hard limit: the stage's own deadline comes first, then the exception, then the kill.
 
     None where the publication has no deadline: then the task's own hold.
     """

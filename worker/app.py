@@ -54,8 +54,8 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 25,
-            # What a dead worker held unacknowledged is given to another after so long. Bells are acknowledged at once,
-            # so these are starts, which are safe to repeat and wait for a database at most START_RETRY_S at a time.
+            # What a dead worker held unacknowledged is given to another after so long. A stage's message is acknowledged
+            # at once, so these are starts, which are safe to repeat and wait for a database START_RETRY_S at most.
             "visibility_timeout": max(60.0, settings.lease_s),
             # Looked for every 10 s, not every 100.
             "unacked_restore_throttle": 1,
@@ -65,7 +65,7 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
         # Workers wait for Redis at start and for ever after; the default gives up at 100.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # Nothing is redelivered for bells, so nothing need be killed when a connection resets.
+        # Nothing is redelivered for messages of stages, so nothing need be killed when a connection resets.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # The default blocks for ever.
         "broker_pool_acquire_timeout": 30,

@@ -35,7 +35,7 @@ from worker.routing import QUEUES, ROLES, UNROUTED
 from worker.set_back import correct_outcomes, notice_set_back
 from worker.timetable import open_due_slots
 
-# ---- Rings every bell that is missing, and looks at the queues that they wait in
+# ---- Sends every message that is missing, and looks at the queues that they wait in
 
 
 MARK = "acis:messages-are-here"
@@ -46,7 +46,7 @@ GPU_SEEN_WITHIN_S = 90.0
 
 
 def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
-    """Ring every bell that is missing; how many. All at once where the broker was emptied or restarted."""
+    """Send every message that is missing; how many. All at once where the broker was emptied or restarted."""
     # Before the lengths: what they show then was there after the change.
     seen = broker_seen(app)
     lengths = queue_lengths(app)
@@ -175,7 +175,7 @@ def _uptime(about: Mapping[str, Any]) -> float | None:
     return float(uptime_s) if isinstance(uptime_s, int | float) and uptime_s >= 0 else None
 
 
-# ---- Brings ledger and registry together again, in a thread of its own: a slow MLflow delays no bell and no lease
+# ---- Brings ledger and registry together again, in a thread of its own: a slow MLflow delays no message and no lease
 
 
 class RegistryWatch(threading.Thread):
@@ -217,7 +217,7 @@ class RegistryWatch(threading.Thread):
             log.exception("registry.watch_crashed")
 
 
-# ---- Takes away what is old, once an hour, in a thread of its own: thousands of rows delay no bell
+# ---- Takes away what is old, once an hour, in a thread of its own: thousands of rows delay no message
 
 EVERY_S = 3600.0
 #: A reconciler that has just started has more urgent work.

@@ -65,7 +65,7 @@ def route_task(
     task: Any = None,  # noqa: ANN401, ARG001
     **_: Any,  # noqa: ANN401
 ) -> dict[str, str]:
-    """A start goes to `control`; a bell names its queue itself, so one that comes here is dead mail."""
+    """A start goes to `control`; a stage's message names its queue itself, so one that comes here is dead mail."""
     if name in ("drift.check", "model.train", "model.promote") and "strategy" not in (kwargs or {}):
         return {"queue": UNROUTED}
     return {"queue": "control"}

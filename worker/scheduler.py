@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class LedgerScheduler(Scheduler):
-    """Opens the run of each slot that falls due, then rings its bell."""
+    """Opens the run of each slot that falls due, then sends its message."""
 
     def setup_schedule(self) -> None:
         """Nothing to set up before the ledger answers; the first tick does it."""

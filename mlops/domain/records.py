@@ -123,7 +123,7 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A message that must be sent: the stage's bell."""
+    """A stage's message that must be sent."""
 
     run_id: str
     stage: Stage

@@ -135,7 +135,7 @@ class Leases(Repository):
         of its own
 
         An expired lease was a crash and uses up an attempt; where it was the last, the run is dead and the
-        answer None. The number of the message plays no part: any bell may wake a due stage.
+        answer None. The number of the message plays no part: any may wake a due stage.
         """
         values = {
             "of_run": run_id,

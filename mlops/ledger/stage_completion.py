@@ -362,7 +362,7 @@ class StageCompletion(Repository):
         delay_s: float,
         counts: bool,
     ) -> Finished | None:
-        bell = to_be_sent_after(delay_s) if delay_s > 0 else handed_out()
+        due = to_be_sent_after(delay_s) if delay_s > 0 else handed_out()
         before = connection.execute(select(tables.stage).where(*held).with_for_update()).one_or_none()
         if before is None:
             return None
@@ -373,7 +373,7 @@ class StageCompletion(Repository):
                 publish_no=_stage.publish_no + (0 if delay_s > 0 else 1),
                 error=error,
                 **returned(counts=counts),
-                **bell,
+                **due,
             )
             .returning(tables.stage)
         ).one()

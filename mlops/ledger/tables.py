@@ -91,7 +91,7 @@ stage = Table(
     Column("deadline_at", Timestamp),
     Column("worker", String(255)),
     Column("claimed_task_id", String(155)),
-    # its bell
+    # its message
     Column("publish_no", Integer, nullable=False),
     Column("published_at", Timestamp),  # NULL: the message of `publish_no` is not known to be sent
     Column("ring_at", Timestamp, nullable=False),  # from when on the reconciler may send another message

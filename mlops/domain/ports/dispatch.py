@@ -1,4 +1,4 @@
-"""What rings the workers' bells, and what tells a person."""
+"""Ports that send the workers their messages and tell a person."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Dispatcher(Protocol):
-    """Rings the bell: turns publications into messages."""
+    """Turns publications into messages."""
 
     def publish(self, publication: Publication) -> bool:
         """Send it; False where the broker does not answer (the reconciler will send it)."""
