@@ -54,7 +54,7 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 25,
-            # What a dead worker held unacknowledged is given to another after so long. A stage's message is acknowledged
+            # What a dead worker held unacknowledged is redelivered after so long. A stage's message is acknowledged
             # at once, so these are starts, which are safe to repeat and wait for a database START_RETRY_S at most.
             "visibility_timeout": max(60.0, settings.lease_s),
             # Looked for every 10 s, not every 100.
