@@ -18,7 +18,9 @@ test: $(VENV)/.dev-ready ## The whole test suite, on servers of its own
 ifdef ARGS
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 else
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos -n 2 --dist loadfile -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/acceptance -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -q
 endif
 
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold

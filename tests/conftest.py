@@ -26,17 +26,6 @@ settings.register_profile("acis", deadline=None)
 settings.load_profile("acis")
 
 
-#: Each shares one running system, which takes half a minute to come up.
-ONE_SYSTEM = ("tests/acceptance", "tests/chaos")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process of several run what shares a system; other files go wherever a process is free."""
-    for item in items:
-        folder = next((folder for folder in ONE_SYSTEM if item.nodeid.startswith(f"{folder}/")), None)
-        item.add_marker(pytest.mark.xdist_group(folder or item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(autouse=True, scope="session")
 def no_logger_is_kept() -> Iterator[None]:
     """A command's logs are set up for good, as they should be; here they would escape whoever captures them later."""

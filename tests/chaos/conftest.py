@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.system import ChaosSystem, left_processes, run_system
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def system() -> Iterator[ChaosSystem]:
     """Servers that can be broken, and every role twice or thrice."""
     with run_system() as running:
