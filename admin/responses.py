@@ -35,7 +35,7 @@ from mlops.domain.errors import (
     VersionNotFound,
 )
 
-# ---- Why the page does not do what it is asked for; each becomes an answer in `admin.responses`
+# ---- Why the page does not do what it is asked for; each becomes an answer below
 
 
 class Refusal(Exception):

@@ -1,4 +1,4 @@
-"""`acis`: the console command. Each command is one file; imports happen on use, so `acis --help` is quick."""
+"""`acis`: the console command. A command's imports happen on use, so `acis --help` is quick."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from mlops.domain.policies import Rule
-from mlops.reporting.terminal import err
 from mlops.runs.command_line import AsJson, command, run_option
 
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ class _Interruption:
     def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
         self._came = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        from mlops.reporting.terminal import err
+
         err.print(self._words)
 
 

@@ -1,4 +1,4 @@
-"""`acis backup`, `acis restore`, `acis quarantine`."""
+"""`acis backup`, `restore`, `quarantine`, `doctor` and `housekeeping`: keeping the system in health."""
 
 from __future__ import annotations
 

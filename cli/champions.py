@@ -1,4 +1,4 @@
-"""`acis promote`, `acis rollback`, `acis compare`."""
+"""`acis promote`, `rollback`, `compare`, `explain`, `approve` and `reject`: which version is in production, and why."""
 
 from __future__ import annotations
 

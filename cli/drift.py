@@ -1,4 +1,4 @@
-"""`acis evaluate-drift`: false alarms and detection of the drift verdict on a history of prices."""
+"""`acis selftest` and `acis evaluate-drift`: how often the drift alarm is false, and what it finds."""
 
 from __future__ import annotations
 

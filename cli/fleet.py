@@ -1,4 +1,4 @@
-"""`acis strategies`, and what is done to many at once: `acis pause`, `acis resume`, `acis run`."""
+"""`acis strategies`, `pause`, `resume`, `run`, `policy` and `users`: who and what the system works for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`acis drift-history`: what the checks of a strategy said, and how a feature moved from check to check."""
+"""`acis drift-history` and `acis report`: earlier drift checks of a strategy."""
 
 from __future__ import annotations
 

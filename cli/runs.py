@@ -1,4 +1,4 @@
-"""`acis runs`, `acis cancel`, `acis requeue`."""
+"""`acis runs`, `cancel`, `requeue` and `registry`: what is under way, and whether the registry agrees."""
 
 from __future__ import annotations
 

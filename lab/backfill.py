@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # ---- A feature source of which one strategy's rows over a range are in memory
 #
-# For many checks of neighbouring dates, which read nearly the same rows. Called by `lab.backfill`.
+# For many checks of neighbouring dates, which read nearly the same rows.
 
 
 class CachedSource:

@@ -4,7 +4,7 @@ Every date with enough history before it is as likely as any other, by a seed. P
 break may be left out, by name. What is left is the past as it was: who calls it free of drift must know why.
 
 The windows, the statistics and the rules are those of `detect`, without what only a report needs. Called by `selftest`
-and `evaluation`.
+and `drift_evaluation`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from mlops.domain.windows import calibration_window, drift_windows, stretched
 # coupled    the same values in another order
 # widened  mean + (x - mean) · factor,   mean: of the window's own finite values
 #
-# Missing and infinite values stay what they are. Called by `selftest` and `evaluation`.
+# Missing and infinite values stay what they are. Called by `selftest` and `drift_evaluation`.
 
 
 def spreads_of(reference: FeatureFrame) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What waits in Redis, for a page that shows it; nothing rests on it."""
+"""What waits in Redis, for a page that shows it, and the mark by which the reconciler sees that Redis was emptied."""
 
 from __future__ import annotations
 

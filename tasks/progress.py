@@ -1,4 +1,4 @@
-"""Shows a running stage's progress as the Celery state of its run: `AsyncResult(run_id).state == "PROGRESS"`.
+"""Progress of running stages, shown as the Celery state of the run and told to whoever listens on Redis.
 
 `AsyncResult(run_id).info` is then `{"stage", "done", "total", "unit", "left_s"}`. A copy for whoever waits; the
 ledger has the same. A thread sends it, since a Redis that does not answer must not hold a training up.

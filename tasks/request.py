@@ -20,8 +20,7 @@ from billiard.exceptions import WorkerLostError
 from celery import current_app
 from celery.worker.request import Request
 
-# ---- Whether the kernel killed a process for its memory: what the memory cgroup of this process counts, versions 1
-# and 2
+# ---- Whether the kernel killed a process for its memory: what its memory cgroup counts (versions 1 and 2)
 #
 # A worker's main process asks, of a child that got SIGKILL. Its own cgroup is the child's too.
 

@@ -1,4 +1,4 @@
-"""Makes the Celery application."""
+"""Makes the Celery application: its settings with their reasons, and acknowledgements that cannot get lost."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
 #
 # kombu counts a message as unacknowledged until Redis has answered that it is taken out. Where that answer is lost it
 # logs so and goes on, and the message takes a place of the prefetch window for as long as the worker lives: a worker
-# with one process then receives nothing any more, and says nothing. Installed by `worker.app`.
+# with one process then receives nothing any more, and says nothing.
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""One's own password, sessions and tokens."""
+"""Signing in and out, one's own password, sessions and tokens, and the users that an operator manages."""
 
 from __future__ import annotations
 

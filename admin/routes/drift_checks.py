@@ -1,4 +1,4 @@
-"""Drift checks that were asked for together, while they go on and after: how many are done, and what they found."""
+"""Drift checks that were asked for together, while they go on and after, and a heat map of all by strategy and day."""
 
 from __future__ import annotations
 

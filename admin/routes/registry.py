@@ -1,4 +1,4 @@
-"""Every model in one table, and the history of all decisions."""
+"""Every model in one table, the history of all decisions, and what MLflow holds."""
 
 from __future__ import annotations
 

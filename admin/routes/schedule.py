@@ -1,4 +1,4 @@
-"""Scheduled jobs: when each falls due and what came of it; run now, pause and resume."""
+"""Scheduled jobs: when each falls due and what came of it; run now, pause and resume; one job with its next times."""
 
 from __future__ import annotations
 

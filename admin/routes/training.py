@@ -163,8 +163,8 @@ def started(context: Context, batch: str = "", before: str = "") -> Response:
 
 
 @pages.post("/training/started/cancel", action="training.cancel")
-def cancel(context: Context, batch: Annotated[str, Form(max_length=32)] = "") -> Response:
-    """All of them that wait or work."""
+def cancel(context: Context, batch: Annotated[str, Form(min_length=1, max_length=32)]) -> Response:
+    """Cancel all of a batch that wait or work."""
     found = _start(context, batch)
     n_cancelled = 0
     for line in context.ledger.started(found, limit=MOST_AT_ONCE):
@@ -172,7 +172,7 @@ def cancel(context: Context, batch: Annotated[str, Form(max_length=32)] = "") ->
             with suppress(InvalidTransition):  # it ended meanwhile
                 dispatch.cancel(line.run_id, actor=context.person.actor)
                 n_cancelled += 1
-    context.note(subject=found.requested_by, runs=n_cancelled)
+    context.note(subject=found.requested_by, batch=batch, runs=n_cancelled)
     runs = f"{n_cancelled:,} {'run' if n_cancelled == 1 else 'runs'}"
     words = f"{runs} cancelled, or asked to stop." if n_cancelled else "Nothing of it runs any more."
     return context.done(words, to=_started_address(batch), cancelled=n_cancelled)

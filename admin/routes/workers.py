@@ -1,4 +1,4 @@
-"""Who is alive, on which queue and device, what it does; how long each queue is and since when it waits."""
+"""Who is alive, on which queue and device, and what it does; how long each queue is; the stream of live events."""
 
 from __future__ import annotations
 

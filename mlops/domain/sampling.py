@@ -6,7 +6,7 @@
 Marks are nonzero, so the product runs over 1 … P - 1 alike; any three rows fall independently of each other.
 Every step is an integer below 2^63, so that PostgreSQL states it in the query and rows that are not kept never
 cross the wire. SHA-256 is there in each store and allowed everywhere, unlike MD5 and the stores' own hashes.
-Used by the feature sources; planned by `retraining.drift_windows`.
+Used by the feature sources; planned by `mlops.stages.drift_windows`.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def dkw_bound(n: int, *, confidence: float = 0.95) -> float:
 
 # ---- Which windows of a check are read as a sample, and how far that can move a statistic; pure
 #
-# Called by `retraining.drift_windows`. What a check costs is then what `max_reference_rows` cost, however long the
+# Planned by `mlops.stages.drift_windows`. What a check costs is then what `max_reference_rows` cost, however long the
 # window; the source still has to go over its rows.
 
 #: Probability with which the reported bound holds.

@@ -1,4 +1,4 @@
-"""Who may use the page: users with their roles. Sessions and tokens are in `access`."""
+"""Who may use the page: users with their roles, their sessions, and the tokens of programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who did what, when and from where; rows are only ever added."""
+"""Append-only records of what people did: the audit, and the edits of policies."""
 
 from __future__ import annotations
 

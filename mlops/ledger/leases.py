@@ -76,7 +76,9 @@ _CLAIM = (
 _GIVE_BACK = (
     update(tables.stage).where(_is_it).values(state=stage_target(StageEvent.GIVE_BACK), attempt=_stage.attempt + 1)
 )
-_is_silent = and_(is_expired, _stage.executor == Executor.CELERY, ~_is_ours)
+_is_silent = and_(
+    is_expired, _stage.executor == Executor.CELERY, _stage.grant_key.is_distinct_from(bindparam("by_key"))
+)
 #: Why there was none to claim: its worker fell silent, the run is to stop, or it could be claimed after all.
 _UNCLAIMED = (
     select(tables.stage, is_cancelled.label("is_cancelled"), _is_silent.label("is_silent"))

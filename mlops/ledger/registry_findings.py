@@ -1,4 +1,4 @@
-"""What is wrong with the model registry as a whole: a champion that it lost, a number that it gave to another model.
+"""What the ledger knows of the registry as a whole: what is wrong with it, and how many bytes its runs hold.
 
 An open finding stops the promotions of its strategy. Noted by the promote stage and the reconciler; settled by a
 person (`acis registry accept`), and a lost champion also by being seen again.

@@ -1,4 +1,4 @@
-"""Runs are accepted, confirmed as published, cancelled and brought back here."""
+"""Runs are accepted, confirmed as published, cancelled, ended and brought back here."""
 
 from __future__ import annotations
 

@@ -361,7 +361,7 @@ _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 class Durability:
     """Of a PostgreSQL server."""
 
-    switched_off: tuple[str, ...]  # of DURABLE
+    switched_off: tuple[str, ...]  # of _DURABLE
     synchronous: tuple[str, ...]  # standbys, by application_name
     asynchronous: tuple[str, ...]
     hidden: tuple[str, ...]  # of which this user may not see how they follow

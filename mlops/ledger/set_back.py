@@ -1,4 +1,4 @@
-"""What a ledger knows of having been set back: by a restore, or by a failover to a standby that lacked the last second.
+"""Which ledger this is, and what it knows of having been set back: by a restore, or by a failover that lost a second.
 
 Its position is a number that counts up with each pass of the reconciler, with a random mark. The result backend holds a
 copy: one that is ahead of the ledger's own, or that has another mark for the same number, or another timeline of the

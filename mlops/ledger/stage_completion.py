@@ -1,4 +1,4 @@
-"""How a grant ends: finished, failed, given back, or lost with its process."""
+"""How a grant ends: finished, failed, given back, or lost with its process; and the attempts that it leaves."""
 
 from __future__ import annotations
 

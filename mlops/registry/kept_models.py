@@ -70,7 +70,7 @@ class Keeper:
 
 
 def keep_model(services: Services, version: ModelVersion, identity: ModelIdentity) -> None:
-    """Keep a version's model. Raises CheckpointsUnavailable, UnusableModelFile: it holds other bytes than it should."""
+    """Keep a version's model. Raises CheckpointsUnavailable, RegistryError: it holds other bytes than it should."""
     model = services.registry.model_file(version.name, version.version)
     _verified(model, identity.sha256, f"version {version.version} of {version.name!r}")
     files = {MODEL: model}
@@ -79,12 +79,17 @@ def keep_model(services: Services, version: ModelVersion, identity: ModelIdentit
             files[PROFILE] = services.registry.drift_profile(version.name, version.version)
         except RegistryError as exc:
             log.warning("registry.profile_not_kept", model=version.name, version=version.version, error=str(exc))
+    try:
+        params = dict(services.registry.training_facts(version).params)
+    except RegistryError as exc:  # its run was deleted; the model is there
+        log.warning("registry.params_not_kept", model=version.name, version=version.version, error=str(exc))
+        params = {}
     facts = {
         "model_name": version.name,
         "version": version.version,
         "tags": dict(version.tags),
         "metrics": dict(version.metrics),
-        "params": dict(services.registry.training_facts(version).params),
+        "params": params,
     }
     # Last: who finds it finds the others.
     files[FACTS] = json.dumps(facts, indent=1).encode()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mlops.domain.errors import AcisError, TemporaryError
+from mlops.domain.errors import AcisError, ConfigurationError, TemporaryError
 from mlops.domain.records import Accepted, Kind
 from mlops.runs.approval import Answer, approval_request, refuse_joined
 from mlops.runs.launch import submit
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _PAUSED = "schedule.paused"
 
 
+BATCH_ID_LENGTH = 32
+"""Characters of the longest batch id; a UUID has 32."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asker:
     """Who asks, as the audit has it."""
@@ -35,6 +39,14 @@ class Asker:
     address: str | None = None
     batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Of the runs that this opens."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.batch_id) <= BATCH_ID_LENGTH:
+            message = (
+                f"batch id of {len(self.batch_id)} characters, which begins {self.batch_id[:40]!r}, cannot be kept; "
+                f"give 1 to {BATCH_ID_LENGTH}"
+            )
+            raise ConfigurationError(message)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 # ---- The champion's part in a check: weights of the features, and its predictions beside them
 #
-# Called by the drift stage with the champion as `champion_model` found it. What it cannot add is a finding in words.
+# What the champion cannot add is a finding in words.
 
 
 def settled_weights(

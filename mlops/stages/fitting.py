@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # ---- A training's checkpoints, bound to what it is fitted on: one of other rows or parameters is never continued
 #
-# Called by `fitting`. The binding is a part of the checkpoint's name, so the store and the ledger need not know of it.
+# The binding is a part of the checkpoint's name, so the store and the ledger need not know of it.
 
 
 def training_fingerprint(data: TrainingData, settings: Mapping[str, Any]) -> str:
@@ -219,10 +219,6 @@ def _checked(model: Any, trainer: str, features: tuple[str, ...]) -> xgb.XGBClas
         raise ConfigurationError(message)
     return model
 
-
-# ---- The champion as what an incremental training continues, or why this training must be a full one
-
-#: What keeps a champion from being asked.
 
 # ---- The champion as what an incremental training continues, or why this training must be a full one
 #

@@ -12,6 +12,7 @@ import structlog
 from mlops.domain.errors import (
     ChampionMoved,
     CheckpointsUnavailable,
+    ModelNotFound,
     RegistryError,
     RegistryUnavailable,
     UnusableModelFile,
@@ -197,8 +198,12 @@ def _keep(decided: PromotionDecision, services: PromotionServices) -> None:
     try:
         if services.checkpoints.kept_model(key_of(identity), FACTS) is None:
             keep_model(services, services.registry.version(decided.model_name, decided.version), identity)
-    except CheckpointsUnavailable as exc:
-        log.warning("promote.not_kept", version=decided.version, error=str(exc), action="none: it is tried again")
+    except (ModelNotFound, VersionNotFound):
+        raise  # what the registry has lost is no champion
+    except (CheckpointsUnavailable, RegistryError) as exc:
+        log.warning(
+            "promote.not_kept", version=decided.version, error=str(exc), action="none: the reconciler tries again"
+        )
 
 
 def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:

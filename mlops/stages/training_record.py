@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from mlops.stages.labelled_rows import LabelledRows
     from mlops.stages.tuning import Tuned
 
-# ---- The files of a training, as the registry keeps them: pictures, tables, model card. Called by training_record
+# ---- The files of a training, as the registry keeps them: pictures, tables, model card
 
 
 def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:

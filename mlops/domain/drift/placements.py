@@ -37,7 +37,7 @@ Singles = npt.NDArray[np.float32]
 
 #: Rows of one date beyond this add little: what they have in common does not average out.
 ROWS_PER_DATE = 48
-#: With four times the rows that are kept expected, fewer have a probability below 1e-23, see `features.sampling_plan`.
+#: With four times the rows that are kept expected, fewer have a probability below 1e-23, see `mlops.domain.sampling`.
 _AMPLE = 4
 #: The row of a number's counts that holds the missing values, after those up to each cell.
 MISSING = CELLS

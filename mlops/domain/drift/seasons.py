@@ -5,7 +5,7 @@
 A year's part is `reference_days` long and has in its middle the current window, moved back by that many years; so
 the parts together have `season_years` times as many days. A placement at an earlier date gets its parts by the same
 rule from its own newest date. Placements end `reference_days` before the current window begins, as those of the
-trailing reference do, so that a break is not compared with itself. Called by the drift stage and by `evaluation`.
+trailing reference do, so that a break is not compared with itself. Called by the drift stage and `drift_evaluation`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,6 @@ from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, as_rows, columns_of, mapped
 from mlops.ledger.engine import Repository
 
-# ---- A drift check as a line of a list: the columns beside its report that it is read from, and the line
-
 # ---- What a drift report says in short, as columns beside it; pure
 
 
