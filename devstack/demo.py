@@ -19,8 +19,7 @@ from mlops.domain.errors import InvalidPolicyEdit, TemporaryError
 from mlops.domain.panel import newest_counted
 from mlops.domain.records import Kind, RunView
 from mlops.domain.run_states import TERMINAL
-from mlops.runs.launch import submit
-from mlops.runs.request import run_request
+from mlops.runs.request import run_request, submit
 
 Answer = TypeVar("Answer")
 

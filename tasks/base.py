@@ -22,8 +22,8 @@ from mlops.domain.run_states import TERMINAL
 from mlops.ledger.leases import new_key
 from mlops.runs.checkpoints import StageCheckpoints
 from mlops.runs.executor import ended_badly, execute
-from mlops.runs.launch import submit
 from mlops.runs.lease import Holder, suspended_too
+from mlops.runs.request import submit
 from tasks.broker import COMES_BACK
 from tasks.drain import is_draining
 from tasks.outcomes import note_delivered, store_outcomes

@@ -22,8 +22,7 @@ from mlops.domain.records import Accepted, Kind, RunRequest, RunState, RunView
 from mlops.domain.run_states import TERMINAL
 from mlops.runs.approval import Answer, approval_request, refuse_joined
 from mlops.runs.bulk import Asker, Outcome, open_runs
-from mlops.runs.launch import submit
-from mlops.runs.request import comparison_request, rollback_request, run_request
+from mlops.runs.request import comparison_request, rollback_request, run_request, submit
 from tasks.services import process_services
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from sqlalchemy import func, select, update
 
+from mlops.domain.drift_history import check_record
 from mlops.domain.errors import ReportNotFound
 from mlops.domain.records import LIVE, Stage, StageState, StoredReport
 from mlops.ledger import tables
 from mlops.ledger.columns import as_rows, now
 from mlops.ledger.engine import Repository
-from mlops.ledger.queries.checks import check_columns
 
 _report = tables.drift_report.c
 _stage = tables.stage.c
@@ -131,3 +131,19 @@ class Reports(Repository):
                 shown = {**result, "mlflow_report_run_id": registry_run_id, "mlflow_report_url": url}
                 connection.execute(update(tables.stage).where(*its_stage).values(result=shown))
         return True
+
+
+def check_columns(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of `mlops_drift_report`; None where the report does not say."""
+    record = check_record(document)
+    verdict, calibration = document.get("verdict") or {}, document.get("calibration") or {}
+    return {
+        "verdict": record.verdict,
+        "rule": record.rule,
+        "raw_verdict": record.raw_verdict,
+        "share": record.share,
+        "alert_share": (verdict.get("raw") or {}).get("alert_share"),
+        "p_value": record.p_value,
+        "alpha": calibration.get("alpha"),
+        "n_placements": calibration.get("n_placements"),
+    }

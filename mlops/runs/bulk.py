@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlops.domain.errors import AcisError, ConfigurationError, TemporaryError
 from mlops.domain.records import Accepted, Kind
 from mlops.runs.approval import Answer, approval_request, refuse_joined
-from mlops.runs.launch import submit
-from mlops.runs.request import run_request
+from mlops.runs.request import run_request, submit
 from mlops.strategies.book import SettledBook
 from mlops.strategies.overlay import was_and_is
 

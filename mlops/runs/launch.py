@@ -1,4 +1,4 @@
-"""Submits a run to the workers, or runs it here and watches it to its end: what every command, task and page does."""
+"""Runs a request here, or on the workers, and watches it to its end: what every command does."""
 
 from __future__ import annotations
 
@@ -11,24 +11,8 @@ from mlops.invocation import command_line_actor
 from mlops.reporting.narrative import error_of, is_error
 from mlops.reporting.terminal import StageDisplay, err, print_json
 from mlops.runs.inline import OnStage, follow, run_inline
-from mlops.runs.request import run_request
+from mlops.runs.request import run_request, submit
 from mlops.runs.services import Services
-
-
-def submit(
-    services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None] = lambda _: None
-) -> Accepted:
-    """Accept the request and send the message of its first stage; where that fails, the reconciler sends it.
-
-    on_accept : called before the message is sent; what it raises keeps the message back
-    Raises LedgerUnavailable; NothingConfigured before anything is accepted where no broker is named.
-    """
-    dispatcher = services.dispatcher
-    accepted = services.ledger.accept(request)
-    on_accept(accepted)
-    if accepted.publication is not None:
-        dispatcher.publish(accepted.publication)
-    return accepted
 
 
 def launch(

@@ -1,7 +1,8 @@
-"""Turns what a caller asks for into a run request with the policy it will be judged by."""
+"""Turns what a caller asks for into a run request with its policy, and submits it to the workers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.domain.errors import ConfigurationError, InvalidTransition
@@ -12,7 +13,8 @@ from mlops.strategies.file import Settled, run_policy
 
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger
-    from mlops.domain.records import Champion, ModelIdentity, Promotion
+    from mlops.domain.records import Accepted, Champion, ModelIdentity, Promotion
+    from mlops.runs.services import Services
 
 
 class Policies(Protocol):
@@ -50,6 +52,22 @@ def run_request(
         params=asked.params,
         **asked.of_request,
     )
+
+
+def submit(
+    services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None] = lambda _: None
+) -> Accepted:
+    """Accept the request and send the message of its first stage; where that fails, the reconciler sends it.
+
+    on_accept : called before the message is sent; what it raises keeps the message back
+    Raises LedgerUnavailable; NothingConfigured before anything is accepted where no broker is named.
+    """
+    dispatcher = services.dispatcher
+    accepted = services.ledger.accept(request)
+    on_accept(accepted)
+    if accepted.publication is not None:
+        dispatcher.publish(accepted.publication)
+    return accepted
 
 
 class NoRollback(InvalidTransition):

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import CTE, ColumnElement, Date, FromClause, Select, and_, case, func, literal, or_, select, tuple_
 
-from mlops.domain.drift_history import check_record
 from mlops.domain.records import LIVE, Kind
 from mlops.domain.run_states import FAILURES
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, as_rows, columns_of, mapped
 from mlops.ledger.engine import Repository
-
-# ---- What a drift report says in short, as columns beside it; pure
-
-
-def check_columns(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of `mlops_drift_report`; None where the report does not say."""
-    record = check_record(document)
-    verdict, calibration = document.get("verdict") or {}, document.get("calibration") or {}
-    return {
-        "verdict": record.verdict,
-        "rule": record.rule,
-        "raw_verdict": record.raw_verdict,
-        "share": record.share,
-        "alert_share": (verdict.get("raw") or {}).get("alert_share"),
-        "p_value": record.p_value,
-        "alpha": calibration.get("alpha"),
-        "n_placements": calibration.get("n_placements"),
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
