@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import tasks.base
+from mlops import bootstrap
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.runs.executor import Work
 from worker.main import app
@@ -24,7 +24,7 @@ def idle_stages(_: object) -> Mapping[Stage, Work]:
     return dict.fromkeys(Stage, idle)
 
 
-tasks.base.stages = idle_stages
+bootstrap.Services.stages = property(idle_stages)  # type: ignore[assignment]
 
 
 @app.task(name="bench.noop", time_limit=960, soft_time_limit=930)  # as every stage has
