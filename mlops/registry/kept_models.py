@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.records import Champion
-    from mlops.registry.services import Services
+    from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ class Keeper:
     def __init__(self) -> None:
         self._kept: set[str] = set()
 
-    def keep(self, services: Services, champion: Champion, version: ModelVersion) -> None:
+    def keep(self, services: RegistryServices, champion: Champion, version: ModelVersion) -> None:
         """Keep the champion's model. One that cannot be kept now is tried again by the next call."""
         identity = champion.identity
         if identity.sha256 is None:
@@ -69,7 +69,7 @@ class Keeper:
         self._kept.add(key_of(identity))
 
 
-def keep_model(services: Services, version: ModelVersion, identity: ModelIdentity) -> None:
+def keep_model(services: RegistryServices, version: ModelVersion, identity: ModelIdentity) -> None:
     """Keep a version's model. Raises CheckpointsUnavailable, RegistryError: it holds other bytes than it should."""
     model = services.registry.model_file(version.name, version.version)
     _verified(model, identity.sha256, f"version {version.version} of {version.name!r}")
@@ -97,7 +97,7 @@ def keep_model(services: Services, version: ModelVersion, identity: ModelIdentit
     log.info("registry.champion_kept", model=version.name, version=version.version, sha256=identity.sha256)
 
 
-def kept(services: Services, identity: ModelIdentity) -> KeptModel | None:
+def kept(services: RegistryServices, identity: ModelIdentity) -> KeptModel | None:
     """Return what was kept of a model; None where nothing, or not its bytes. Raises CheckpointsUnavailable."""
     store, key = services.checkpoints, key_of(identity)
     facts, model = store.kept_model(key, FACTS), store.kept_model(key, MODEL)
@@ -106,7 +106,7 @@ def kept(services: Services, identity: ModelIdentity) -> KeptModel | None:
     return KeptModel(**json.loads(facts), model=model, profile=store.kept_model(key, PROFILE))
 
 
-def tidy_models(services: Services) -> int:
+def tidy_models(services: RegistryServices) -> int:
     """Delete former champions' models but the newest few of each strategy, and return how many. Other ledgers' stay.
 
     Raises CheckpointsUnavailable.
@@ -136,7 +136,7 @@ class Restored:
 
 
 def restore(
-    services: Services, strategy: Strategy, *, actor: str, reason: str, folders: Sequence[Path] = ()
+    services: RegistryServices, strategy: Strategy, *, actor: str, reason: str, folders: Sequence[Path] = ()
 ) -> Restored:
     """Make the registry show the ledger's champion again, registering it anew where its version is gone.
 
@@ -167,7 +167,7 @@ def restore(
     )
 
 
-def _shown(services: Services, strategy: Strategy, champion: Champion, there: ModelVersion) -> Restored:
+def _shown(services: RegistryServices, strategy: Strategy, champion: Champion, there: ModelVersion) -> Restored:
     services.ledger.champion_seen(strategy.name)
     is_shown = there.stage == "Production" and "champion" in there.aliases
     if not is_shown:
@@ -216,7 +216,7 @@ def _decision(
 
 
 def _in_folders(
-    services: Services, strategy: Strategy, champion: Champion, folders: Sequence[Path]
+    services: RegistryServices, strategy: Strategy, champion: Champion, folders: Sequence[Path]
 ) -> KeptModel | None:
     """The model file, found by its digest below the folders, with what the ledger knows of its training."""
     for folder in folders:
@@ -229,7 +229,7 @@ def _in_folders(
     return None
 
 
-def _identified(services: Services, champion: Champion, version: ModelVersion) -> ModelIdentity:
+def _identified(services: RegistryServices, champion: Champion, version: ModelVersion) -> ModelIdentity:
     """Identity of a champion that an earlier version of this system promoted, as the registry shows it."""
     is_shown = version.tags.get(SEQ_TAG) == str(champion.seq) and champion.promotion_id is not None
     if not is_shown or champion.promotion_id is None or champion.namespace != LIVE:

@@ -29,7 +29,7 @@ from mlops.domain.run_states import TERMINAL
 if TYPE_CHECKING:
     from mlops.domain.ports import LoggedByRun
     from mlops.domain.records import RunState
-    from mlops.registry.services import Services
+    from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class StaleRuns:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def step(self, services: Services) -> int:
+    def step(self, services: RegistryServices) -> int:
         """Close what is stale and return how many. Raises RegistryUnavailable, LedgerUnavailable."""
         ended = {
             run.run_id: state
@@ -69,7 +69,7 @@ class StaleRuns:
         return len(stale)
 
 
-def _state(services: Services, run_id: str) -> RunState | None:
+def _state(services: RegistryServices, run_id: str) -> RunState | None:
     """State of a run of this ledger; None for another ledger's."""
     try:
         return services.ledger.run(run_id).state
@@ -83,7 +83,7 @@ class SecondLogs:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, safe_age: timedelta = _SAFE_AGE) -> None:
         self._walks = [_Walk(kind, clock, safe_age) for kind in ("runs", "versions")]
 
-    def step(self, services: Services) -> int:
+    def step(self, services: RegistryServices) -> int:
         """Delete second logs and return how many. Raises RegistryUnavailable, LedgerUnavailable."""
         return sum(walk.step(services) for walk in self._walks)
 
@@ -95,7 +95,7 @@ class _Walk:
         self._is_whole = True
         self._rests_until = self._whole_again_at = float("-inf")
 
-    def step(self, services: Services) -> int:
+    def step(self, services: RegistryServices) -> int:
         now = self._clock()
         if now < self._rests_until:
             return 0
@@ -116,7 +116,7 @@ class _Walk:
         return n_dropped
 
 
-def _drop_second(services: Services, logged: list[LoggedByRun]) -> int:
+def _drop_second(services: RegistryServices, logged: list[LoggedByRun]) -> int:
     named = services.ledger.named_in_registry([one.ledger_run_id for one in logged])
     n_dropped = 0
     for one in logged:
@@ -138,7 +138,7 @@ class ArtifactMeasuring:
         self._page: str | None = None
         self._rests_until = self._walks_again_at = float("-inf")
 
-    def step(self, services: Services) -> int:
+    def step(self, services: RegistryServices) -> int:
         """Measure runs and return how many. Raises RegistryUnavailable, LedgerUnavailable."""
         now = self._clock()
         if now < self._rests_until:

@@ -19,7 +19,7 @@ from mlops.ledger.set_back import KEPT, NotQuarantined, Quarantined
 
 if TYPE_CHECKING:
     from mlops.domain.ports import ModelRegistry, ModelVersion
-    from mlops.registry.services import Services
+    from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ CLOCKS_APART = timedelta(minutes=10)
 _RUN_TAG, _SEQ_TAG = "acis.run_id", "acis.seq"
 
 
-def look_through_registry(services: Services) -> list[Quarantined]:
+def look_through_registry(services: RegistryServices) -> list[Quarantined]:
     """Quarantine what the ledger does not know, show its champions again; what is newly in quarantine.
 
     Raises LedgerUnavailable, RegistryUnavailable: then it is to be done again.
@@ -50,7 +50,7 @@ class ForgottenTime:
     def __init__(self) -> None:
         self._looked_at_age = timedelta(0)
 
-    def step(self, services: Services) -> None:
+    def step(self, services: RegistryServices) -> None:
         """Raises LedgerUnavailable, RegistryUnavailable: then it is to be done again."""
         forgotten = services.ledger.forgotten()
         if forgotten.registry_since is not None:
@@ -68,7 +68,7 @@ class ForgottenTime:
             self._looked_at_age = age
 
 
-def _look_through(services: Services, forgotten: Forgotten, since: datetime) -> list[Quarantined]:
+def _look_through(services: RegistryServices, forgotten: Forgotten, since: datetime) -> list[Quarantined]:
     has_registry = services.settings.mlflow_tracking_uri is not None
     found = [*_checkpoints(services, since), *(_of_registry(services, since) if has_registry else ())]
     new = services.ledger.quarantine(found)
@@ -82,7 +82,7 @@ def _look_through(services: Services, forgotten: Forgotten, since: datetime) -> 
     return new
 
 
-def _of_registry(services: Services, since: datetime) -> Iterator[Quarantined]:
+def _of_registry(services: RegistryServices, since: datetime) -> Iterator[Quarantined]:
     versions = [
         version
         for name in services.strategies
@@ -115,7 +115,7 @@ def _runs(registry: ModelRegistry, since: datetime) -> dict[str, str]:
             return found
 
 
-def _checkpoints(services: Services, since: datetime) -> Iterator[Quarantined]:
+def _checkpoints(services: RegistryServices, since: datetime) -> Iterator[Quarantined]:
     try:
         newest = services.checkpoints.newest()
     except CheckpointsUnavailable as exc:
@@ -131,7 +131,7 @@ def _quarantined(kind: Literal["version", "run", "checkpoint"], name: str, run_i
     return Quarantined(kind=kind, name=name, run_id=run_id, reason=reason, found_at=since)
 
 
-def _show_again(services: Services, strategy: str, model_name: str, since: datetime) -> None:
+def _show_again(services: RegistryServices, strategy: str, model_name: str, since: datetime) -> None:
     """What the ledger decided about the champion, in place of what was decided in the time that it forgot."""
     ledger, registry = services.ledger, services.registry
     champion = ledger.champion(strategy)
@@ -156,17 +156,17 @@ def _is_shown_by_us(version: ModelVersion, seq: int) -> bool:
     return shown and told.isdecimal() and int(told) > seq
 
 
-def _is_put_away(services: Services, version: ModelVersion) -> bool:
+def _is_put_away(services: RegistryServices, version: ModelVersion) -> bool:
     is_placed = bool(version.aliases) or version.stage in ("Production", "Staging")
     return is_placed and services.ledger.is_quarantined("version", f"{version.name}/{version.version}")
 
 
-def release(services: Services, kind: str, name: str, *, actor: str) -> None:
+def release(services: RegistryServices, kind: str, name: str, *, actor: str) -> None:
     """It is like any other from now on; a version is judged by its gates before anything. Raises NotQuarantined."""
     services.ledger.settle_quarantined(_kind(kind), name, actor=actor, settled="released")
 
 
-def delete(services: Services, kind: str, name: str, *, actor: str) -> None:
+def delete(services: RegistryServices, kind: str, name: str, *, actor: str) -> None:
     """Take it away. Raises NotQuarantined, RegistryUnavailable, CheckpointsUnavailable."""
     known = _kind(kind)
     if not services.ledger.is_quarantined(known, name):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.records import Champion, Promotion
-    from mlops.registry.services import Services
+    from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class RegistryRepair:
         self._keeper = Keeper()
         self._missing: set[str] = set()
 
-    def step(self, services: Services) -> None:
+    def step(self, services: RegistryServices) -> None:
         """Finish projections; once a minute, look for changes made by hand."""
         if services.settings.mlflow_tracking_uri is None:
             return
@@ -61,14 +61,14 @@ class RegistryRepair:
             log.warning("registry.waits", error=str(exc))
         self._look_at = self._monotonic() + EVERY_S
 
-    def _look_alone(self, services: Services, name: str) -> None:
+    def _look_alone(self, services: RegistryServices, name: str) -> None:
         """Look at one strategy; one that the registry refuses does not keep the others from being looked at."""
         try:
             self._look(services, services.policies[name])
         except PermanentError as exc:
             log.warning("registry.not_repaired", strategy=name, error=str(exc))
 
-    def _look(self, services: Services, strategy: Strategy) -> None:
+    def _look(self, services: RegistryServices, strategy: Strategy) -> None:
         champion = services.ledger.champion(strategy.name)
         versions = services.registry.versions(strategy.model_name)
         if champion.version is not None:
@@ -93,7 +93,7 @@ class RegistryRepair:
 
     def _settle(
         self,
-        services: Services,
+        services: RegistryServices,
         strategy: Strategy,
         champion: Champion,
         versions: Mapping[str, ModelVersion],
@@ -119,7 +119,9 @@ class RegistryRepair:
         if promotion is not None:
             project(promotion, services.registry, services.ledger)
 
-    def _revert(self, services: Services, strategy: Strategy, champion: Champion, version: ModelVersion | None) -> None:
+    def _revert(
+        self, services: RegistryServices, strategy: Strategy, champion: Champion, version: ModelVersion | None
+    ) -> None:
         """Put the champion back; where there is none, take the version out of Production that nobody judged."""
         shown = version.version if version is not None else None
         log.warning(
@@ -141,7 +143,7 @@ class RegistryRepair:
         services.registry.apply_stage(strategy.model_name, number, stage, seq=champion.seq, tags={}, identity=identity)
 
 
-def _forgotten(services: Services, strategy: Strategy, version: ModelVersion) -> Promotion | None:
+def _forgotten(services: RegistryServices, strategy: Strategy, version: ModelVersion) -> Promotion | None:
     """The newest decision about a version that was shown before, and that the registry does not know: it is older."""
     newest = services.ledger.newest_decision(strategy.name, version.version, version.identity)
     if newest is None or newest.projected_at is None:
@@ -150,7 +152,7 @@ def _forgotten(services: Services, strategy: Strategy, version: ModelVersion) ->
     return None if shown_seq.isdecimal() and int(shown_seq) >= newest.seq else newest
 
 
-def _finish(services: Services, promotion: Promotion) -> bool:
+def _finish(services: RegistryServices, promotion: Promotion) -> bool:
     """Show one decision; False where the registry refuses. One about a version that somebody deleted is done."""
     try:
         project(promotion, services.registry, services.ledger)

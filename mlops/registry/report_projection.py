@@ -30,7 +30,7 @@ from mlops.reporting.report_files import page_of
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger, ModelRegistry
     from mlops.domain.records import StoredReport
-    from mlops.registry.services import Services
+    from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class UnloggedReports:
         self._monotonic = monotonic
         self._refused_until: dict[str, float] = {}
 
-    def step(self, services: Services) -> int:
+    def step(self, services: RegistryServices) -> int:
         """Log what is not logged yet and return how many; the rest is tried again. Raises LedgerUnavailable."""
         if services.settings.mlflow_tracking_uri is None:
             return 0

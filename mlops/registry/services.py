@@ -1,4 +1,4 @@
-"""What looks after the registry takes of a process's services."""
+"""What parts of the system take of the services of a process; `mlops.bootstrap` composes them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,12 @@ if TYPE_CHECKING:
     from mlops.strategies.file import Strategies
 
 
-class Services(Protocol):
-    """The ledger that decides, the registry that shows, and the copies of champions beside both."""
+class CoreServices(Protocol):
+    """The ledger that decides and the registry that shows."""
 
     @property
     def settings(self) -> Settings:
         """Settings of the process."""
-        ...
-
-    @property
-    def strategies(self) -> Strategies:
-        """The strategies file."""
-        ...
-
-    @property
-    def policies(self) -> PolicyBook:
-        """The strategies with their edits."""
         ...
 
     @property
@@ -39,6 +29,20 @@ class Services(Protocol):
     @property
     def registry(self) -> ModelRegistry:
         """The model registry."""
+        ...
+
+
+class RegistryServices(CoreServices, Protocol):
+    """What looks after the registry works with: the policies, and the copies of champions beside it."""
+
+    @property
+    def strategies(self) -> Strategies:
+        """The strategies file."""
+        ...
+
+    @property
+    def policies(self) -> PolicyBook:
+        """The strategies with their edits."""
         ...
 
     @property

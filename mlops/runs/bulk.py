@@ -21,7 +21,7 @@ from mlops.strategies.overlay import was_and_is
 if TYPE_CHECKING:
     from mlops.domain.policies import ScheduledJob
     from mlops.ledger.queries.strategy_status import Awaiting
-    from mlops.runs.services import Services
+    from mlops.runs.services import RunServices
 
 _PAUSED = "schedule.paused"
 
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def set_paused(
-    services: Services,
+    services: RunServices,
     strategies: Sequence[str],
     jobs: Sequence[ScheduledJob],
     *,
@@ -95,7 +95,7 @@ def set_paused(
 
 
 def open_runs(
-    services: Services,
+    services: RunServices,
     strategies: Sequence[str],
     kind: Kind,
     *,
@@ -117,14 +117,14 @@ def open_runs(
     return _each(services, strategies, act, action=f"run.{kind.value}", by=by, reason=reason, limit_s=limit_s)
 
 
-def waiting_of(services: Services, strategies: Iterable[str]) -> dict[str, Awaiting]:
+def waiting_of(services: RunServices, strategies: Iterable[str]) -> dict[str, Awaiting]:
     """Newest decision of each strategy that waits for a person."""
     names = set(strategies)
     return {one.strategy: one for one in services.ledger.awaiting() if one.strategy in names}
 
 
 def answer_waiting(
-    services: Services,
+    services: RunServices,
     strategies: Sequence[str],
     seen: Mapping[str, str],
     *,
@@ -168,7 +168,7 @@ def answer_waiting(
 
 
 def _each(
-    services: Services,
+    services: RunServices,
     strategies: Sequence[str],
     act: Callable[[str], Outcome],
     *,
@@ -210,7 +210,7 @@ def _each(
     return outcomes
 
 
-def _audit(services: Services, outcome: Outcome, *, action: str, by: Asker, reason: str) -> None:
+def _audit(services: RunServices, outcome: Outcome, *, action: str, by: Asker, reason: str) -> None:
     detail: dict[str, object] = {"reason": reason}
     if outcome.accepted is not None:
         detail |= {"run_id": outcome.accepted.run_id, "joined": not outcome.accepted.created}

@@ -21,7 +21,7 @@ from mlops.domain.records import Accepted, Executor, RunRequest, RunView, Stage,
 from mlops.domain.run_states import TERMINAL
 from mlops.runs.executor import execute
 from mlops.runs.lease import Holder, suspended_too
-from mlops.runs.services import Services
+from mlops.runs.services import RunServices
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ POLL_S = 0.5
 
 
 def run_inline(
-    services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None], on_stage: OnStage
+    services: RunServices, request: RunRequest, *, on_accept: Callable[[Accepted], None], on_stage: OnStage
 ) -> RunView:
     """Accept and execute; the terminal run. Where one is active already, follow that one.
 
@@ -54,7 +54,7 @@ def run_inline(
     return _work(services, accepted.run_id, on_stage=on_stage)
 
 
-def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float = POLL_S) -> RunView:
+def follow(services: RunServices, run_id: str, *, on_stage: OnStage, poll_s: float = POLL_S) -> RunView:
     """Watch a run that others execute until it is terminal; one whose process died inline is failed."""
     seen: dict[Stage, StageView] = {}
     lease_s = services.settings.lease_s
@@ -73,7 +73,7 @@ def follow(services: Services, run_id: str, *, on_stage: OnStage, poll_s: float 
         time.sleep(poll_s)
 
 
-def _work(services: Services, run_id: str, *, on_stage: OnStage) -> RunView:
+def _work(services: RunServices, run_id: str, *, on_stage: OnStage) -> RunView:
     worker = f"inline@{socket.gethostname()}:{os.getpid()}"
     # Pauses alone are counted: a training that worked for an hour has not waited for anybody.
     waited_s = 0.0
@@ -112,7 +112,7 @@ def _show(on_stage: OnStage, view: RunView, stage: StageView, progress: Progress
     on_stage(view, replace(stage, state=StageState.RUNNING, progress=known))
 
 
-def _give_up(services: Services, run_id: str, worker: str) -> RunView:
+def _give_up(services: RunServices, run_id: str, worker: str) -> RunView:
     """End a run that waits for a server; the terminal run."""
     log.warning("run.given_up", run_id=run_id, waited_s=PATIENCE_S, action="start it again when the server answers")
     services.ledger.cancel(run_id, actor=f"{worker}, which waited {PATIENCE_S:.0f} s")

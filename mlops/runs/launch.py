@@ -12,11 +12,11 @@ from mlops.reporting.narrative import error_of, is_error
 from mlops.reporting.terminal import StageDisplay, err, print_json
 from mlops.runs.inline import OnStage, follow, run_inline
 from mlops.runs.request import run_request, submit
-from mlops.runs.services import Services
+from mlops.runs.services import RunServices
 
 
 def launch(
-    services: Services,
+    services: RunServices,
     request: RunRequest,
     *,
     queue: bool,
@@ -43,7 +43,7 @@ def launch(
 
 
 def command_run(
-    services: Services,
+    services: RunServices,
     strategy: str,
     kind: Kind,
     display: StageDisplay,

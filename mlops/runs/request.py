@@ -14,7 +14,7 @@ from mlops.strategies.file import Settled, run_policy
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger
     from mlops.domain.records import Accepted, Champion, ModelIdentity, Promotion
-    from mlops.runs.services import Services
+    from mlops.runs.services import RunServices
 
 
 class Policies(Protocol):
@@ -55,7 +55,7 @@ def run_request(
 
 
 def submit(
-    services: Services, request: RunRequest, *, on_accept: Callable[[Accepted], None] = lambda _: None
+    services: RunServices, request: RunRequest, *, on_accept: Callable[[Accepted], None] = lambda _: None
 ) -> Accepted:
     """Accept the request and send the message of its first stage; where that fails, the reconciler sends it.
 

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from mlops.domain.records import Grant, Stage, StageOutcome
-from mlops.registry.services import Services
+from mlops.registry.services import CoreServices, RegistryServices
 
 if TYPE_CHECKING:
     from datetime import date, datetime
 
-    from config.settings import Settings
-    from mlops.domain.ports import FeatureSource, ModelRegistry
-    from mlops.ledger.ledger import SqlLedger
+    from mlops.domain.ports import FeatureSource
     from mlops.ledger.studies import Studies
     from mlops.runs.executor import Work
     from mlops.runs.lease import LeaseKeeper
@@ -22,27 +20,12 @@ if TYPE_CHECKING:
 # ---- What each stage takes of a process's services; `mlops.bootstrap` composes them
 
 
-class StageServices(Protocol):
+class StageServices(CoreServices, Protocol):
     """What every stage works with."""
-
-    @property
-    def settings(self) -> Settings:
-        """Settings of the process."""
-        ...
-
-    @property
-    def ledger(self) -> SqlLedger:
-        """The ledger."""
-        ...
 
     @property
     def source(self) -> FeatureSource:
         """The feature view."""
-        ...
-
-    @property
-    def registry(self) -> ModelRegistry:
-        """The model registry."""
         ...
 
     def feature_day(self) -> date:
@@ -77,7 +60,7 @@ class TrainServices(StageServices, Protocol):
         ...
 
 
-class PromotionServices(StageServices, Services, Protocol):
+class PromotionServices(StageServices, RegistryServices, Protocol):
     """What a promotion works with: all that looks after the registry, and the features to compare on."""
 
 
