@@ -17,7 +17,7 @@ from admin.request_context import Context, RequestContext
 from admin.wording import indented
 from mlops.domain.records import Kind, RunState, RunView, Stage, StageView
 from mlops.domain.run_states import ACTIVE, FAILURES, TERMINAL
-from mlops.ledger.stage_completion import Attempt
+from mlops.ledger.queries.attempts import Attempt
 from mlops.reporting.narrative import stage_lines, why
 from tasks import dispatch
 

@@ -14,6 +14,7 @@ from mlops.ledger.auditing import Auditing, Policies
 from mlops.ledger.champions import Champions
 from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
+from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.models import ModelList
 from mlops.ledger.queries.readers import RunQueries
@@ -25,7 +26,7 @@ from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
-from mlops.ledger.stage_completion import Attempts, StageCompletion
+from mlops.ledger.stage_completion import StageCompletion
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers
 

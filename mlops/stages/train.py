@@ -25,7 +25,8 @@ from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.domain.windows import resolve_as_of, training_window
 from mlops.registry.projection import project
 from mlops.registry.report_projection import report_tags
-from mlops.stages.fitting import Beginning, beginning, fit, incremental_result
+from mlops.stages.champion_base import Beginning, beginning, incremental_result
+from mlops.stages.fitting import fit
 from mlops.stages.labelled_rows import read_labelled, read_recent, split_rows
 from mlops.stages.leakage_checks import check_training
 from mlops.stages.scoring import positive_probability, score_rows

@@ -37,8 +37,8 @@ from mlops.domain.training.metrics import Evaluation
 from mlops.domain.training.plots import contributions_figure, importance_figure, signal_figure, training_plots
 from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
+from mlops.stages.champion_base import HORIZON_TAG, Beginning
 from mlops.stages.drift_windows import read_rows, read_thinned
-from mlops.stages.fitting import HORIZON_TAG, Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

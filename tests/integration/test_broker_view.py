@@ -20,7 +20,7 @@ from tasks.progress import ProgressFeed, RunUpdate, store_progress
 from tasks.publish import CeleryDispatcher, publisher
 from tests.support.waiting import wait_for
 from worker import routing
-from worker.reconciler import queue_lengths
+from worker.publications import queue_lengths
 
 NOBODY = "redis://127.0.0.1:1/0"
 

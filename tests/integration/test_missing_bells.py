@@ -12,8 +12,8 @@ from mlops.ledger import reconciliation
 from tasks.publish import task_id_of
 from tests.support.ledgers import request_for
 from tests.support.services import FakeServices
-from worker import reconciler as bells
-from worker.reconciler import MARK, broker_seen, republish
+from worker import publications as bells
+from worker.publications import MARK, broker_seen, republish
 
 N_RUNS = 7
 

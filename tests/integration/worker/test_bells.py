@@ -10,7 +10,7 @@ from mlops.domain.records import Kind, Sent, Stage, WorkerBeat
 from tasks.publish import task_id_of
 from tests.support.ledgers import TimedLedger, request_for
 from tests.support.services import fake_services, small_strategy
-from worker.reconciler import GPU_SEEN_WITHIN_S, alarm_unrouted, take_back_from_gone_gpu
+from worker.publications import GPU_SEEN_WITHIN_S, alarm_unrouted, take_back_from_gone_gpu
 
 
 def test_a_training_that_waits_for_a_gone_gpu_worker_is_handed_out_again(tmp_path: Path, timed: TimedLedger) -> None:

@@ -14,7 +14,7 @@ from admin.listing import shown, stretch
 from admin.responses import plain
 from admin.routes.runs import WIDTH, bars
 from mlops.domain.records import Stage
-from mlops.ledger.stage_completion import Attempt
+from mlops.ledger.queries.attempts import Attempt
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
