@@ -277,6 +277,14 @@ def test_without_a_batch_it_is_what_one_started_oneself_in_the_last_day(
     assert "Nothing was started then." in operator.get("/admin/training/started").text
 
 
+def test_nothing_is_cancelled_where_no_batch_is_named(services: FakeServices, operator: Browser) -> None:
+    operator.post("/admin/training", what="train", strategies=["growth"])
+    assert "Cancel all that wait or work" not in operator.get("/admin/training/started").text
+    for asked in ({}, {"batch": ""}):
+        assert operator.post("/admin/training/started/cancel", **asked).status_code == 422
+    assert [run.state.value for run in services.ledger.runs()] == ["queued"]
+
+
 def test_a_batch_that_is_none_is_not_found(operator: Browser) -> None:
     assert operator.get("/admin/training/started?batch=of-yesterday").status_code == 404
 

@@ -148,6 +148,22 @@ def test_a_store_that_cannot_be_written_holds_no_decision_up(
     assert champion(services) == "1"
 
 
+def test_a_training_whose_run_was_deleted_in_the_registry_is_promoted_and_kept_without_its_parameters(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(services)
+
+    def deleted(*_: object) -> None:
+        raise RegistryError("its run was deleted")
+
+    monkeypatch.setattr(services.registry, "training_facts", deleted)
+    decided(services)
+    found = kept(services, services.ledger.champion("growth").identity)
+    assert champion(services) == "1"
+    assert found is not None
+    assert found.params == {}
+
+
 def test_a_version_below_its_gate_is_refused_with_the_numbers_and_archived(services: FakeServices) -> None:
     registered(services, metrics={"accuracy": 0.55, "roc_auc": 0.5})
     _, outcome = decided(services)

@@ -73,6 +73,15 @@ def test_many_are_started_at_once_and_one_that_cannot_be_stops_no_other(
     assert [bell.strategy for bell in services.sent] == ["value"]
 
 
+def test_a_batch_id_that_cannot_be_kept_is_refused_before_anything_starts(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "process_services", lambda: services)
+    with pytest.raises(ConfigurationError, match="cannot be kept; give 1 to 32"):
+        dispatch.start_many(["growth"], Kind.RETRAIN, reason="r", requested_by="anna", batch_id="x" * 33)
+    assert services.ledger.runs() == []
+
+
 def test_an_ended_run_is_asked_again_with_what_it_was_asked_with(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
