@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlops.domain.drift.what_if import replay_checks, verdict_under
 from mlops.domain.policies import DriftPolicy
-from mlops.ledger.queries.checks import check_columns
+from mlops.ledger.reports import check_columns
 from tests.unit.drift.test_calibrated_verdict import report
 
 DAY = date(2026, 3, 2)
