@@ -314,6 +314,26 @@ class PromotionPolicy:
     judged and not refused; of any other version it is always reverted."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LivePolicy:
+    """What the champion is asked each day, and what is made of its answers once their outcomes are known."""
+
+    predict: bool = False
+    """A day's universe is predicted by the champion as soon as that day's features are complete. Switch it on once
+    every worker knows this value: a worker of an older version cannot read such runs."""
+    late_after_hours: Annotated[float, Field(gt=0, le=8_760, allow_inf_nan=False)] = 36.0
+    """So long after a date began, in the features' time zone, its features should be complete; then an alert."""
+    return_column: str = "return_1d"
+    """Column with a name's simple return of the last date; the next date's is what a position of today earns."""
+    slices: tuple[str, ...] = ()
+    """Columns of the feature view by which performance is broken down: a category as it is, a number by its terciles.
+    """
+    decay_alpha: _Level = 0.01
+    """Probability with which a model that is as good as it was at its promotion is said, within a year, to decay."""
+    retrain_on_decay: bool = False
+    """Decay opens a retraining, as drift does, under the same cooldown."""
+
+
 ScheduledJob = Literal["drift_check", "retrain"]
 """A strategy's two lines of the timetable."""
 
@@ -347,6 +367,10 @@ class ExecutionPolicy:
     speaks of, need more; the workers' time limits follow this value."""
     promote_deadline_s: _Deadline = 600.0
     """A promote stage that runs longer loses its lease."""
+    predict_deadline_s: _Deadline = 300.0
+    """A predict stage that runs longer loses its lease."""
+    score_deadline_s: _Deadline = 900.0
+    """A score stage that runs longer loses its lease."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,6 +386,7 @@ class Strategy:
     training: TrainingPolicy = field(default_factory=TrainingPolicy)
     findings: FindingsPolicy = FindingsPolicy()
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
+    live: LivePolicy = LivePolicy()
     schedule: SchedulePolicy = SchedulePolicy()
     execution: ExecutionPolicy = ExecutionPolicy()
 

@@ -38,6 +38,10 @@ class Kind(StrEnum):
     """make an earlier version the champion again; never blocked by another run."""
     COMPARE = "compare"
     """two versions beside each other, with the paired test; decides nothing."""
+    PREDICT = "predict"
+    """the champion's predictions of one date's universe."""
+    SCORE = "score"
+    """predictions against their outcomes, as far as these are known."""
 
 
 class Stage(StrEnum):
@@ -46,6 +50,8 @@ class Stage(StrEnum):
     DRIFT = "drift"
     TRAIN = "train"
     PROMOTE = "promote"
+    PREDICT = "predict"
+    SCORE = "score"
 
 
 FIRST_STAGE: dict[Kind, Stage] = {
@@ -57,6 +63,8 @@ FIRST_STAGE: dict[Kind, Stage] = {
     Kind.ROLLBACK: Stage.PROMOTE,
     # It needs what a promotion needs: both models, on dates that neither saw.
     Kind.COMPARE: Stage.PROMOTE,
+    Kind.PREDICT: Stage.PREDICT,
+    Kind.SCORE: Stage.SCORE,
 }
 
 NEVER_BLOCKED = (Kind.ROLLBACK, Kind.COMPARE)

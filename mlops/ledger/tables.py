@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -378,3 +379,68 @@ quarantine = Table(
     Column("settled_by", Text),
     Column("settled_as", String(16)),
 )
+
+# One row for each batch of predictions that was taken in: a batch that is sent twice is written once.
+prediction_batch = Table(
+    "mlops_prediction_batch",
+    metadata,
+    Column("batch_id", String(64), primary_key=True),
+    Column("origin", String(16), nullable=False),  # `run`, `service`, `router`
+    Column("n_rows", Integer, nullable=False),
+    Column("newest", Date),  # newest date that it predicts; what is older than the retention goes with its partition
+    Column("written_at", Timestamp, nullable=False),
+)
+Index("ix_mlops_prediction_batch_newest", prediction_batch.c.newest)
+
+# Partitions of a month, `mlops_prediction_202611`, are made by the writer and dropped by the retention.
+prediction = Table(
+    "mlops_prediction",
+    metadata,
+    Column("namespace", String(63), nullable=False),
+    Column("strategy", String(63), nullable=False),
+    Column("version", String(16), nullable=False),
+    Column("model_sha256", String(64), nullable=False),
+    Column("variant", String(16), nullable=False),  # `champion`
+    Column("ticker", Text, nullable=False),
+    Column("as_of", Date, nullable=False),  # of the features
+    Column("predicted_at", Timestamp, nullable=False),
+    Column("probability", Float, nullable=False),  # of the positive class
+    Column("row_digest", LargeBinary, nullable=False),  # of the features as the model read them
+    Column("batch_id", String(64), nullable=False),
+    postgresql_partition_by="RANGE (as_of)",
+)
+Index("ix_mlops_prediction_strategy", prediction.c.namespace, prediction.c.strategy, prediction.c.as_of)
+
+# A day of a version's predictions against what came. Append-only: a restated outcome is another row.
+live_score = Table(
+    "mlops_live_score",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("strategy", String(63), nullable=False),
+    Column("version", String(16), nullable=False),
+    Column("model_sha256", String(64), nullable=False),
+    Column("variant", String(16), nullable=False),
+    Column("as_of", Date, nullable=False),
+    Column("n_predictions", Integer, nullable=False),
+    Column("n_labelled", Integer, nullable=False),
+    Column("score", Json, nullable=False),  # mlops.domain.live.day_score.DayScore
+    Column("digest", String(64), nullable=False),  # of the score; an equal one is not written again
+    Column("run_id", String(155)),  # that found it
+    Column("known_at", Timestamp, nullable=False),
+)
+Index("ix_mlops_live_score_strategy", live_score.c.namespace, live_score.c.strategy, live_score.c.as_of)
+
+# What a scoring said beside the days: estimates, slices, attributions, parity, decay.
+live_report = Table(
+    "mlops_live_report",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("run_id", String(155), nullable=False, unique=True),
+    Column("namespace", String(63), nullable=False),
+    Column("strategy", String(63), nullable=False),
+    Column("as_of", Date, nullable=False),
+    Column("document", Json, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+)
+Index("ix_mlops_live_report_strategy", live_report.c.namespace, live_report.c.strategy, live_report.c.as_of)

@@ -41,12 +41,13 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: Tables of a strategy.
-POLICIES = ("data", "drift", "training", "findings", "promotion", "schedule", "execution")
+POLICIES = ("data", "drift", "training", "findings", "promotion", "live", "schedule", "execution")
 #: Values that the release before does not know and refuses in a snapshot.
 _NEW_VALUES = {
     "data": ("max_current_days",),
     "drift": ("correlation_alpha", "feature_alpha"),
     "promotion": ("floor", "yearly_error"),
+    "execution": ("predict_deadline_s", "score_deadline_s"),
 }
 _adapter: TypeAdapter[Strategy] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(Strategy))
 
@@ -153,6 +154,8 @@ def run_policy(settled: Settled) -> dict[str, Any]:
         for name in names:
             if kept[policy][name] == default[name]:
                 del kept[policy][name]
+    if kept["live"] == snapshot(Strategy(name=settled.strategy.name))["live"]:
+        del kept["live"]
     return {**kept, "origins": dict(settled.origins)}
 
 

