@@ -34,6 +34,7 @@ from mlops.domain.errors import (
     UnknownStrategy,
     VersionNotFound,
 )
+from mlops.ledger.accounts import Session
 
 # ---- Why the page does not do what it is asked for; each becomes an answer below
 
@@ -203,10 +204,15 @@ def wants_json(request: Request) -> bool:
     return "application/json" in accept or "authorization" in request.headers
 
 
+_UNTOLD = ("csrf", "digest")
+"""Of a session: with these a program that only reads could act as a person."""
+
+
 def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that a page shows
     """As JSON has it: dataclasses as objects, times as ISO text."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        untold = _UNTOLD if isinstance(value, Session) else ()
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value) if one.name not in untold}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return plain(value._asdict())
     if isinstance(value, Mapping):

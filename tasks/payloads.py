@@ -8,8 +8,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.domain.errors import ConfigurationError
-from mlops.domain.records import RUN_ID_LENGTH, Kind, RunRequest
-from mlops.runs.options import AsOf, DriftThreshold, Incremental, MinAccuracy, RunOptions, Tune, Version
+from mlops.domain.records import Kind, RunRequest
+from mlops.runs.options import AsOf, DriftThreshold, Incremental, MinAccuracy, RunId, RunOptions, Tune, Version
 from mlops.runs.request import Policies, run_request
 
 
@@ -36,14 +36,14 @@ class _Payload(BaseModel):
 class StageMessage(_Payload):
     """The message of one stage of a run that the ledger has accepted."""
 
-    run_id: str = Field(min_length=1, max_length=RUN_ID_LENGTH)
-    publish_no: int = Field(ge=0)
+    run_id: RunId
+    publish_no: int = Field(ge=0, lt=2**31)
 
 
 class StartMessage(_Payload):
     """A request by name: the task opens its own run, whose id is the task's."""
 
-    strategy: str
+    strategy: str = Field(max_length=63)
     as_of: AsOf = None
     reason: str = Field("requested by a task", max_length=500)
     requested_by: str = Field("celery", max_length=200)

@@ -12,6 +12,7 @@ from kombu.transport.redis import Channel, QoS
 from config.settings import Settings
 from mlops.domain.errors import NothingConfigured
 from tasks.broker import wait_while_redis_is_full
+from worker import unreadable
 from worker.draining import DrainStep
 from worker.routing import QUEUES, Role
 
@@ -162,8 +163,9 @@ class Acknowledgements(QoS):
 
 
 def install() -> None:
-    """Every channel to Redis of this process acknowledges so."""
+    """Every channel to Redis of this process acknowledges so, and reads what can be read."""
     Channel.QoS = Acknowledgements
+    unreadable.install()
 
 
 def create_app(settings: Settings, role: Role | None = None) -> Celery:

@@ -7,16 +7,23 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import structlog
 from fastapi import Depends
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from admin.auth.principal import Person, who_asks
+from admin.auth.principal import Person, address_of, who_asks
 from admin.responses import Forbidden
+from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger.accounts import Role
 
 CSRF_FIELD = "csrf"
 _CSRF_HEADER = "x-csrf-token"
 _SAFE = frozenset({"GET", "HEAD"})
+_OF_PEOPLE = ("account.", "user.")
+"""How the actions begin that a token may not do, whoever it is of: one that leaked must not make itself permanent."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +34,25 @@ class Guard:
     action: str
 
     async def __call__(self, request: Request, person: Annotated[Person, Depends(who_asks)]) -> None:
-        """Raises NotSignedIn (by `who_asks`), Forbidden."""
+        """Raises NotSignedIn (by `who_asks`), Forbidden. What is refused is on record."""
+        try:
+            self._refuse_role(request, person)
+            if request.method not in _SAFE and person.session is not None:
+                _refuse_other_origin(request)
+                await _refuse_other_form(request, person)
+        except Forbidden as exc:
+            await run_in_threadpool(_audit, request, person.actor, self.action, str(exc))
+            raise
+
+    def _refuse_role(self, request: Request, person: Person) -> None:
         if self.role == "operator" and not person.is_operator:
             raise Forbidden(f"{person.actor} is a viewer and may read; {self.action} needs an operator")
-        if request.method not in _SAFE and person.session is not None:
-            _refuse_other_origin(request)
-            await _refuse_other_form(request, person)
+        if person.token is None or request.method in _SAFE:
+            return
+        if self.action.startswith(_OF_PEOPLE):
+            raise Forbidden("a token manages no users, passwords, sessions or tokens; sign in")
+        if person.token.role == "viewer":
+            raise Forbidden(f"{person.actor} is a viewer's token, which only reads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +64,21 @@ class Open:
     async def __call__(self, request: Request) -> None:
         """Raises Forbidden for a form of another site."""
         if request.method not in _SAFE:
-            _refuse_other_origin(request)
+            try:
+                _refuse_other_origin(request)
+            except Forbidden as exc:
+                await run_in_threadpool(_audit, request, "nobody", self.action, str(exc))
+                raise
+
+
+def _audit(request: Request, actor: str, action: str, refusal: str) -> None:
+    """Put a refusal on record; one that cannot be is refused all the same."""
+    try:
+        request.app.state.services.ledger.audit(
+            actor, action, request.url.path, address=address_of(request), refused=refusal
+        )
+    except LedgerUnavailable as exc:
+        log.warning("refusal.not_audited", actor=actor, action=action, refused=refusal, error=str(exc))
 
 
 def _refuse_other_origin(request: Request) -> None:

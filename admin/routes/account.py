@@ -17,7 +17,7 @@ from admin.navigation import PREFIX
 from admin.pages import Pages
 from admin.request_context import Context
 from admin.responses import SIGN_IN, Forbidden, NotValid, TooOften, page, static_url
-from mlops.ledger.accounts import ROLES, SESSION_S
+from mlops.ledger.accounts import ROLES, SESSION_S, Session, User
 from mlops.passwords import made_password
 
 if TYPE_CHECKING:
@@ -45,11 +45,7 @@ def password(
     again: Annotated[str, Form(max_length=1024)],
 ) -> Response:
     """Another password; every other session of this user ends."""
-    session = context.person.session
-    if session is None:
-        raise Forbidden("a program has no password; sign in")
-    if context.ledger.user_with_password(context.person.name, old) is None:
-        raise Forbidden("the old password is another one")
+    session = _session_with_password(context, old, "the old password is another one")
     if new != again:
         raise NotValid("the new password was typed in two ways")
     context.ledger.set_password(context.person.name, new, keep_session=session.digest)
@@ -74,8 +70,6 @@ def add_token(
     days: Annotated[int, Form(ge=1, le=3650)] = 90,
 ) -> Response:
     """For a program; its text is shown once, and is never seen again."""
-    if context.person.token is not None:
-        raise Forbidden("a token makes no tokens; sign in")
     if role == "operator" and not context.person.is_operator:
         raise Forbidden("a viewer's token cannot be an operator's")
     token, text = context.ledger.add_token(name, user=context.person.name, role=role, expires_after_s=days * DAY_S)
@@ -97,6 +91,7 @@ _FORM_COOKIE = "acis_sign_in"
 WITHIN_S = 900.0
 MOST_OF_A_NAME, MOST_OF_AN_ADDRESS = 10, 30
 """Wrong passwords within a quarter of an hour: at 40 an hour a guess of twelve characters is hopeless."""
+_TRIED, _UNKNOWN = "sign_in.tried", "(no such user)"
 _hashing = threading.Semaphore(2)
 """A password costs 32 MiB and 80 ms to compare: two at a time, however many try."""
 
@@ -139,14 +134,10 @@ def sign_in(
         raise Forbidden("the form is too old; open the sign-in again")
     ledger: SqlLedger = request.app.state.services.ledger
     address = address_of(request)
-    _refuse_many(ledger, name, address)
-    with _hashing:
-        user = ledger.user_with_password(name, password)
+    user = _user_with_password(ledger, name, password, address)
     if user is None:
-        ledger.audit("nobody", "sign_in.refused", name, address=address)
         return _form(request, name=name, next_path=next, fault="Name or password is wrong.")
     session = ledger.open_session(user.name, address=address, agent=request.headers.get("user-agent"))
-    ledger.audit(user.name, "sign_in.done", user.name, address=address)
     response = RedirectResponse(_local(next), status_code=303)
     response.delete_cookie(_FORM_COOKIE, path=PREFIX)
     response.set_cookie(
@@ -187,12 +178,36 @@ def _form(request: Request, *, name: str = "", next_path: str = "", fault: str =
     return response
 
 
-def _refuse_many(ledger: SqlLedger, name: str, address: str | None) -> None:
-    tried = ledger.audited_within("sign_in.refused", within_s=WITHIN_S, subject=name) if name else 0
-    from_there = ledger.audited_within("sign_in.refused", within_s=WITHIN_S, address=address) if address else 0
-    if tried >= MOST_OF_A_NAME or from_there >= MOST_OF_AN_ADDRESS:
-        ledger.audit("nobody", "sign_in.limited", name, address=address)
+def _user_with_password(ledger: SqlLedger, name: str, password: str, address: str | None) -> User | None:
+    """The user whose name and password these are. The try is on record before the password is compared.
+
+    Raises TooOften. A name that no user has is not kept: it may be a password that was typed into the wrong field.
+    """
+    known = name if name and ledger.user(name) is not None else ""
+    attempt = ledger.begin_try(_TRIED, known or _UNKNOWN, address=address)
+    counted = (_TRIED, "sign_in.refused")
+    tried = ledger.audited_within(*counted, within_s=WITHIN_S, subject=known) if known else 0
+    from_there = ledger.audited_within(*counted, within_s=WITHIN_S, address=address) if address else 0
+    if tried > MOST_OF_A_NAME or from_there > MOST_OF_AN_ADDRESS:
+        ledger.end_try(attempt, "sign_in.limited")
         raise TooOften("too many wrong passwords; try again in a quarter of an hour", again_after_s=WITHIN_S)
+    with _hashing:
+        user = ledger.user_with_password(name, password)
+    if user is None:
+        ledger.end_try(attempt, "sign_in.refused")
+    else:
+        ledger.end_try(attempt, "sign_in.done", actor=user.name)
+    return user
+
+
+def _session_with_password(context: Context, password: str, refusal: str) -> Session:
+    """The session of a person who has typed their password again. Raises Forbidden, TooOften."""
+    person = context.person
+    if person.session is None:
+        raise Forbidden("a program has no password; sign in")
+    if _user_with_password(context.ledger, person.name, password, person.address) is None:
+        raise Forbidden(refusal)
+    return person.session
 
 
 def _local(path: str) -> str:
@@ -204,6 +219,7 @@ def _local(path: str) -> str:
 # ---- Who may use the page, in which role; an operator's business
 
 _USERS = "/admin/users"
+_NOT_YOURS = "your own password is another one; who makes users and passwords types it again"
 
 
 @pages.get("/users", action="users.read", role="operator")
@@ -218,9 +234,11 @@ def add(
     context: Context,
     name: Annotated[str, Form(max_length=63)],
     role: Annotated[str, Form(max_length=16)],
+    own_password: Annotated[str, Form(max_length=1024)],
 ) -> Response:
     """A user with a made password, which is shown once; they change it on their account's page."""
     context.note(subject=name, role=role)
+    _session_with_password(context, own_password, _NOT_YOURS)
     password = made_password()
     user = context.ledger.add_user(name, password, role=role, created_by=context.person.actor)
     return context.show(
@@ -253,8 +271,9 @@ def enable(context: Context, name: str) -> Response:
 
 
 @pages.post("/users/{name}/password", action="user.password")
-def new_password(context: Context, name: str) -> Response:
+def new_password(context: Context, name: str, own_password: Annotated[str, Form(max_length=1024)]) -> Response:
     """A made password in place of a forgotten one, shown once; their sessions end."""
+    _session_with_password(context, own_password, _NOT_YOURS)
     password = made_password()
     context.ledger.set_password(name, password)
     return context.show("secret.html", title="New password", what=f"Password of {name}", secret=password, back=_USERS)

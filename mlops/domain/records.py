@@ -15,6 +15,8 @@ LIVE = "live"
 
 RUN_ID_LENGTH = 155
 """Longest run id: a task's id may be one, and Celery keeps ids of at most 155 characters."""
+ID_PATTERN = r"^[A-Za-z0-9_.:-]+$"
+"""What a run id is made of: it goes into paths, keys, addresses and logs, and means the same in each."""
 
 AHEAD_S = 300.0
 """A time on record that lies further ahead of the clock than this was given while the clock was ahead. Smaller steps

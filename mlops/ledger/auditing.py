@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from mlops.ledger import tables
 from mlops.ledger.columns import now, within
@@ -75,9 +75,29 @@ class Auditing(Repository):
                 for row in connection.execute(query)
             ]
 
-    def audited_within(self, action: str, *, within_s: float, subject: str = "", address: str = "") -> int:
+    def begin_try(self, action: str, subject: str, *, address: str | None) -> int:
+        """Add a row for a try before it is known what comes of it; its id. A try that is cut off has counted.
+
+        Each try sees its own row and all that were added before it, so of many at once no more than the limit pass.
+        """
+        values = {
+            "actor": "nobody",
+            "action": action,
+            "subject": subject[:255],
+            "created_at": now(),
+            "address": address,
+        }
+        with self.database.transaction("ledger.begin_try") as connection:
+            return int(connection.execute(insert(tables.audit).values(**values).returning(_audit.id)).scalar_one())
+
+    def end_try(self, audit_id: int, action: str, *, actor: str = "nobody") -> None:
+        """Say what came of a try."""
+        with self.database.transaction("ledger.end_try") as connection:
+            connection.execute(update(tables.audit).where(_audit.id == audit_id).values(action=action, actor=actor))
+
+    def audited_within(self, *actions: str, within_s: float, subject: str = "", address: str = "") -> int:
         """How often, of one subject or from one address; what a limit of tries rests on."""
-        query = select(func.count()).where(_audit.action == action, within(_audit.created_at, within_s))
+        query = select(func.count()).where(_audit.action.in_(actions), within(_audit.created_at, within_s))
         if subject:
             query = query.where(_audit.subject == subject)
         if address:

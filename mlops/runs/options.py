@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.policies import MAX_FOLDS, MAX_TRIALS, Reference, Rule
-from mlops.domain.records import LIVE, RUN_ID_LENGTH, Executor, RunRequest
+from mlops.domain.records import ID_PATTERN, LIVE, RUN_ID_LENGTH, Executor, RunRequest
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,11 @@ class Replaces:
     path: str
 
 
-AsOf = Annotated[date | None, Field(description="Decide as of this day (default: by the policy).")]
+AsOf = Annotated[
+    date | None,
+    Field(ge=date(1900, 1, 1), le=date(2200, 12, 31), description="Decide as of this day (default: by the policy)."),
+    Refusal("{} is no day as of which anything can be decided"),
+]
 DriftThreshold = Annotated[
     float | None,
     Field(gt=0, le=1, description="Share of features that must have drifted, in place of the policy's."),
@@ -50,7 +54,15 @@ Tune = Annotated[
     Field(ge=1, le=MAX_TRIALS, description="Search parameters in so many trials first."),
     Refusal("{} trials cannot be made"),
 ]
-Version = Annotated[str | None, Field(description="Version to decide about (default: the newest in Staging).")]
+Version = Annotated[
+    str | None,
+    Field(pattern=r"^[0-9]{1,16}$", description="Version to decide about (default: the newest in Staging)."),
+]
+RunId = Annotated[
+    str,
+    Field(min_length=1, max_length=RUN_ID_LENGTH, pattern=ID_PATTERN),
+]
+"""Id of a run, which may be that of a caller's task."""
 
 
 class RunOptions(BaseModel):
@@ -63,11 +75,18 @@ class RunOptions(BaseModel):
 
     run_id: Annotated[
         str | None,
-        Field(min_length=1, max_length=RUN_ID_LENGTH, description="Id of the run; asked for twice, it is one run."),
+        Field(
+            min_length=1,
+            max_length=RUN_ID_LENGTH,
+            pattern=ID_PATTERN,
+            description="Id of the run; asked for twice, it is one run.",
+        ),
         Refusal("run id of {n} characters, which begins {begin!r}, cannot be kept"),
     ] = None
-    slot: Annotated[str | None, Field(description="Slot of a timetable; a slot is filled by one run.")] = None
-    namespace: Annotated[str, Field(description="`live`, or that of a backfill.")] = LIVE
+    slot: Annotated[
+        str | None, Field(min_length=1, max_length=64, description="Slot of a timetable; a slot is filled by one run.")
+    ] = None
+    namespace: Annotated[str, Field(max_length=63, description="`live`, or that of a backfill.")] = LIVE
     as_of: AsOf = None
     drift_threshold: DriftThreshold = None
     drift_rule: Annotated[
@@ -95,7 +114,10 @@ class RunOptions(BaseModel):
     version: Version = None
     override: Annotated[
         str | None,
-        Field(description="Why the named version is promoted whatever it fails; what it fails is kept and audited."),
+        Field(
+            max_length=500,
+            description="Why the named version is promoted whatever it fails; what it fails is kept and audited.",
+        ),
     ] = None
     executor: Executor = Executor.CELERY
 
@@ -150,7 +172,8 @@ def _bounds(name: str) -> str:
     """`0 to 20`, or empty for an option without bounds."""
     notes = {type(one): one for one in _notes(name)}
     if MinLen in notes:
-        return f"{notes[MinLen].min_length} to {notes[MaxLen].max_length} characters"
+        letters = " of A-Z, a-z, 0-9 and _.:-" if name == "run_id" else ""
+        return f"{notes[MinLen].min_length} to {notes[MaxLen].max_length} characters{letters}"
     if Gt in notes:
         return f"more than {notes[Gt].gt} and at most {notes[Le].le}"
     return f"{notes[Ge].ge} to {notes[Le].le}" if Ge in notes else ""

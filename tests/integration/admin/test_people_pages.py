@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from admin.routes import account
 from tests.support.admin import PASSWORD, Browser
 from tests.support.model_pages import words
 from tests.support.services import FakeServices
@@ -20,7 +21,7 @@ def shown_secret(html: str) -> str:
 def test_a_user_is_added_with_a_made_password_that_is_shown_once(
     services: FakeServices, operator: Browser, nobody: Browser
 ) -> None:
-    answer = operator.post("/admin/users", name="bert", role="viewer")
+    answer = operator.post("/admin/users", name="bert", role="viewer", own_password=PASSWORD)
     assert nobody.sign_in("bert", shown_secret(answer.text)).status_code == 303
     line = services.ledger.audit_lines(action="user.add")[0]
     assert (line.subject, line.detail) == ("bert", {"role": "viewer"})
@@ -28,7 +29,7 @@ def test_a_user_is_added_with_a_made_password_that_is_shown_once(
 
 @pytest.mark.parametrize(("name", "words"), [("anna", "already"), ("Bert!", "is no user name")])
 def test_a_user_that_cannot_be_is_refused_in_words(operator: Browser, name: str, words: str) -> None:
-    answer = operator.post("/admin/users", name=name, role="viewer")
+    answer = operator.post("/admin/users", name=name, role="viewer", own_password=PASSWORD)
     assert (answer.status_code, words in answer.text) == (400, True)
 
 
@@ -55,7 +56,7 @@ def test_a_disabled_user_is_out_at_once_and_may_come_back(operator: Browser, vie
 
 
 def test_a_forgotten_password_is_replaced_by_a_made_one(operator: Browser, viewer: Browser) -> None:
-    answer = operator.post("/admin/users/victor/password")
+    answer = operator.post("/admin/users/victor/password", own_password=PASSWORD)
     assert viewer.sign_in("victor", PASSWORD).status_code == 401
     assert viewer.sign_in("victor", shown_secret(answer.text)).status_code == 303
 
@@ -136,7 +137,7 @@ def test_another_session_of_ones_own_is_ended_and_nobody_elses(
 
 
 def test_the_audit_is_filtered_by_who_what_and_subject(services: FakeServices, operator: Browser) -> None:
-    operator.post("/admin/users", name="bert", role="viewer")
+    operator.post("/admin/users", name="bert", role="viewer", own_password=PASSWORD)
     operator.post("/admin/users/bert/disable")
 
     def found(query: str) -> list[str]:
@@ -178,3 +179,76 @@ def test_a_token_never_may_more_than_its_user_may_now(services: FakeServices, no
     services.ledger.add_user("other", PASSWORD, role="operator", created_by="test")
     services.ledger.change_user("anna", role="viewer")
     assert nobody.client.get("/admin/users", headers={"authorization": f"Bearer {text}"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/admin/users", "/admin/users/victor/password"])
+def test_who_makes_users_and_passwords_types_their_own_again(
+    services: FakeServices, operator: Browser, viewer: Browser, path: str
+) -> None:
+    assert operator.post(path, name="bert", role="viewer").status_code == 422
+    answer = operator.post(path, name="bert", role="viewer", own_password="not hers")
+    assert (answer.status_code, "your own password" in answer.text) == (403, True)
+    assert services.ledger.user("bert") is None
+    assert viewer.sign_in("victor").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/admin/users", {"name": "bert", "role": "operator", "own_password": PASSWORD}),
+        ("/admin/users/victor/role", {"role": "operator"}),
+        ("/admin/users/victor/disable", {}),
+        ("/admin/users/victor/enable", {}),
+        ("/admin/users/victor/password", {"own_password": PASSWORD}),
+        ("/admin/users/tokens/any/revoke", {}),
+        ("/admin/account/password", {"old": PASSWORD, "new": "another password", "again": "another password"}),
+        ("/admin/account/tokens", {"name": "x"}),
+        ("/admin/account/tokens/any/revoke", {}),
+        ("/admin/account/sessions/any/end", {}),
+    ],
+)
+def test_an_operators_token_manages_no_people(
+    services: FakeServices, nobody: Browser, path: str, fields: dict[str, str]
+) -> None:
+    token, text = services.ledger.add_token("ci", user="anna", role="operator")
+    answer = nobody.client.post(path, data=fields, headers={"authorization": f"Bearer {text}"})
+    assert (answer.status_code, "a token manages no users" in answer.json()["error"]) == (403, True)
+    assert services.ledger.token_of(text) is not None
+    assert services.ledger.user("bert") is None
+    (line,) = services.ledger.audit_lines(actor=f"anna ({token.name})")
+    assert (line.subject, "a token manages no users" in (line.detail or {})["refused"]) == (path, True)
+
+
+def test_a_viewers_token_writes_nothing_even_where_its_owner_may(services: FakeServices, nobody: Browser) -> None:
+    _, text = services.ledger.add_token("ci", user="anna", role="viewer")
+    program = {"authorization": f"Bearer {text}"}
+    assert nobody.client.get("/admin/account", headers=program).status_code == 200
+    assert nobody.client.post("/admin/sign-out", headers=program).status_code == 403
+
+
+def test_what_a_program_reads_of_sessions_lets_it_act_as_nobody(
+    services: FakeServices, operator: Browser, nobody: Browser
+) -> None:
+    _, text = services.ledger.add_token("ci", user="anna", role="operator")
+    answer = nobody.client.get("/admin/account", headers={"authorization": f"Bearer {text}"})
+    (session,) = services.ledger.sessions("anna")
+    assert answer.json()["sessions"][0]["user"] == "anna"
+    assert "csrf" not in answer.text
+    assert session.digest not in answer.text
+
+
+def test_the_old_password_is_tried_as_seldom_as_at_the_sign_in(viewer: Browser) -> None:
+    fields = {"new": "another password", "again": "another password"}
+    for _ in range(account.MOST_OF_A_NAME - 1):  # one try was the sign-in itself, which was right
+        assert viewer.post("/admin/account/password", old="wrong", **fields).status_code == 403
+    assert viewer.post("/admin/account/password", old="wrong", **fields).status_code == 403
+    assert viewer.post("/admin/account/password", old=PASSWORD, **fields).status_code == 429
+
+
+def test_a_role_that_is_not_enough_and_a_form_of_another_site_are_on_record(
+    services: FakeServices, viewer: Browser
+) -> None:
+    assert viewer.get("/admin/users").status_code == 403
+    assert viewer.post("/admin/account/tokens", csrf="other", name="x").status_code == 403
+    found = [(line.action, line.subject) for line in services.ledger.audit_lines(actor="victor") if line.detail]
+    assert found == [("account.token.add", "/admin/account/tokens"), ("users.read", "/admin/users")]

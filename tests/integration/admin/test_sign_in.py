@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from fastapi import FastAPI
 
 from admin.auth.principal import SESSION_COOKIE
 from admin.routes import account
@@ -30,16 +33,23 @@ def test_over_https_the_cookie_is_secure(nobody: Browser) -> None:
     assert "strict-transport-security" in answer.headers
 
 
-@pytest.mark.parametrize(("name", "password"), [("anna", "not the password"), ("nobody", "x"), ("", "")])
+@pytest.mark.parametrize(
+    ("name", "password", "kept"),
+    [
+        ("anna", "not the password", "anna"),
+        ("a password in the wrong field", "x", "(no such user)"),
+        ("", "", "(no such user)"),
+    ],
+)
 def test_a_wrong_one_is_refused_in_the_same_words_and_audited(
-    services: FakeServices, nobody: Browser, name: str, password: str
+    services: FakeServices, nobody: Browser, name: str, password: str, kept: str
 ) -> None:
     answer = nobody.sign_in(name, password)
     assert (answer.status_code, "Name or password is wrong." in answer.text) == (401, True)
     assert nobody.get("/admin/").status_code == 303
     (line,) = services.ledger.audit_lines()
     assert isinstance(line, AuditLine)
-    assert (line.action, line.subject, line.address) == ("sign_in.refused", name, "testclient")
+    assert (line.action, line.subject, line.address) == ("sign_in.refused", kept, "testclient")
 
 
 def test_a_form_that_did_not_come_from_here_is_refused(nobody: Browser) -> None:
@@ -60,6 +70,17 @@ def test_a_name_is_closed_for_a_while_after_ten_wrong_passwords(services: FakeSe
     assert "sign_in.limited" in actions(services)
     services.timed.advance(account.WITHIN_S + 1)
     assert nobody.sign_in("anna").status_code == 303
+
+
+def test_of_forty_guesses_at_once_no_more_are_answered_than_of_forty_in_a_row(
+    services: FakeServices, app: FastAPI
+) -> None:
+    browsers = [Browser(app) for _ in range(40)]
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        answers = list(pool.map(lambda one: one.sign_in("anna", "wrong").status_code, browsers))
+    assert set(answers) <= {401, 429}
+    assert answers.count(401) <= account.MOST_OF_A_NAME
+    assert "sign_in.tried" not in actions(services)
 
 
 def test_an_address_is_closed_that_tries_many_names(nobody: Browser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any, cast
 
 import pytest
@@ -13,16 +14,18 @@ from sqlalchemy import String
 from mlops.ledger import tables
 from tasks.payloads import InvalidMessage, StageMessage, StartCheck, StartMessage, StartPromotion, StartTraining
 
-names = st.text(min_size=1, max_size=80)
+names = st.text(min_size=1, max_size=63)
+run_ids = st.from_regex(r"[A-Za-z0-9_.:-]{1,155}", fullmatch=True)
+numbers = st.from_regex(r"[0-9]{1,16}", fullmatch=True)
 shares = st.one_of(st.none(), st.floats(min_value=0.01, max_value=1.0))
 common = {
     "strategy": names,
-    "as_of": st.one_of(st.none(), st.dates()),
+    "as_of": st.one_of(st.none(), st.dates(date(1900, 1, 1), date(2200, 12, 31))),
     "reason": st.text(max_size=500),
     "requested_by": st.text(max_size=200),
 }
 messages = st.one_of(
-    st.builds(StageMessage, run_id=st.text(min_size=1, max_size=155), publish_no=st.integers(0, 2**31)),
+    st.builds(StageMessage, run_id=run_ids, publish_no=st.integers(0, 2**31 - 1)),
     st.builds(StartCheck, **common, check_only=st.booleans(), drift_threshold=shares, min_accuracy=shares),
     st.builds(
         StartTraining,
@@ -32,7 +35,7 @@ messages = st.one_of(
         incremental=st.booleans(),
         tune=st.one_of(st.none(), st.integers(1, 500)),
     ),
-    st.builds(StartPromotion, **common, version=st.one_of(st.none(), names), min_accuracy=shares),
+    st.builds(StartPromotion, **common, version=st.one_of(st.none(), numbers), min_accuracy=shares),
 )
 
 
@@ -57,6 +60,11 @@ def test_anything_else_is_refused_and_never_crashes(arguments: dict[str, Any]) -
         (StartCheck, {"strategy": "growth", "treshold": 0.3}, "treshold: Extra inputs"),
         (StartCheck, {}, "strategy: Field required"),
         (StartCheck, {"strategy": "growth", "as_of": "yesterday"}, "as_of: Input should be a valid date"),
+        (StartCheck, {"strategy": "growth", "as_of": "0001-01-01"}, "as_of: Input should be greater than or equal"),
+        (StartCheck, {"strategy": "g" * 64}, "strategy: String should have at most 63"),
+        (StartPromotion, {"strategy": "growth", "version": "7; --"}, "version: String should match"),
+        (StageMessage, {"run_id": "a/../b", "publish_no": 1}, "run_id: String should match"),
+        (StageMessage, {"run_id": "a", "publish_no": 2**31}, "publish_no: Input should be less than"),
         (StartCheck, {"strategy": "growth", "drift_threshold": 0}, "greater than 0"),
         (StartCheck, {"strategy": "growth", "drift_threshold": 1.5}, "less than or equal to 1"),
         (StartCheck, {"strategy": "growth", "drift_threshold": float("nan")}, "drift_threshold: Input should be"),

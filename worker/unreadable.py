@@ -1,0 +1,186 @@
+"""Sets messages aside that no worker can read, so that none of them ends a worker and comes back to end the next.
+
+kombu takes a message out of its list and Celery makes a request of it; neither expects that it is no JSON, or that one
+of its parts has another type. Here each is looked at as it arrives. What cannot be read goes to `unrouted` once, as
+much of it as a person needs, with a line in the log; the reconciler alarms what lies there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from celery.utils.time import maybe_iso8601
+from kombu.transport import redis as transport
+from kombu.utils import json as kombu_json
+
+from mlops.domain.records import ID_PATTERN, RUN_ID_LENGTH
+from worker.routing import QUEUES, UNROUTED
+
+log = structlog.get_logger(__name__)
+
+#: Characters of a message that are kept.
+_KEPT = 4096
+#: A message of ours has some hundred bytes; Celery's own arguments make it a few thousand.
+_MOST = 262_144
+_NAMES = {queue.name for queue in QUEUES}
+#: What Celery raises of a header that has another type or value than it expects.
+_NOT_EXPECTED = (TypeError, ValueError, KeyError, AttributeError, LookupError, ArithmeticError, RecursionError)
+_TIMES = ("eta", "expires")
+_TEXTS = ("id", "task", "lang", "root_id", "parent_id", "group", "argsrepr", "kwargsrepr", "origin", *_TIMES)
+
+
+class _Unread:
+    """What came out of Redis and is no JSON."""
+
+    def __init__(self, text: str, why: str) -> None:
+        self.text, self.why = text, why
+
+
+class CheckedChannel(transport.Channel):
+    """A channel to Redis whose consumers get no message of our queues that they cannot read."""
+
+    def basic_consume(self, queue: str, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
+        """Consume from a queue; the callback is called with readable messages alone."""
+        started = super().basic_consume(queue, *arguments, **more)
+        if queue in _NAMES:
+            callbacks: Any = self.connection._callbacks  # noqa: SLF001 -- the only place where each message passes
+            deliver = callbacks[queue]
+            callbacks[queue] = lambda raw: self._check(queue, raw, deliver)
+        return started
+
+    def _check(self, queue: str, raw: Any, deliver: Callable[[Any], Any]) -> Any:  # noqa: ANN401 -- kombu's
+        fault = fault_of(raw)
+        if fault:
+            return self._set_aside(queue, raw, fault)
+        try:
+            return deliver(raw)
+        except self.connection_errors:  # type: ignore[attr-defined]  # the stubs leave it out
+            raise
+        except _NOT_EXPECTED as exc:
+            # kombu has noted it as unacknowledged, and would give it to the next worker.
+            self.qos.ack(raw["properties"]["delivery_tag"])
+            return self._set_aside(queue, raw, f"Celery cannot take it: {type(exc).__name__}: {exc}")
+
+    def _set_aside(self, queue: str, raw: Any, fault: str) -> None:  # noqa: ANN401 -- whatever came
+        text = raw.text if isinstance(raw, _Unread) else json.dumps(raw, default=repr)
+        letter = {
+            "unreadable": text[:_KEPT],
+            "characters": len(text),
+            "queue": queue,
+            "fault": fault[:500],
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with self.conn_or_acquire() as client:
+            client.lpush(UNROUTED, json.dumps(letter))
+        log.warning(
+            "message.unreadable",
+            queue=queue,
+            fault=letter["fault"],
+            characters=len(text),
+            next=f"set aside in {UNROUTED}; the queue goes on",
+        )
+
+
+def install() -> None:
+    """Have every channel to Redis that this process opens check what it receives."""
+    transport.Transport.Channel = CheckedChannel
+    transport.loads = _loads  # type: ignore[attr-defined]  # the stubs leave it out
+
+
+def fault_of(raw: Any) -> str:  # noqa: ANN401 -- whatever came
+    """Say in words why a message cannot be read; empty where it can."""
+    if isinstance(raw, _Unread):
+        return raw.why
+    if not isinstance(raw, Mapping):
+        return f"it is no object of properties, headers and body, but {type(raw).__name__}"
+    return next(_faults(raw), "")
+
+
+def _loads(text: str) -> Any:  # noqa: ANN401 -- any JSON
+    """Read JSON as kombu does, or hand on what is none: by now it is in no list any more."""
+    if len(text) > _MOST:
+        return _Unread(text, f"it has {len(text):,} characters; at most {_MOST:,} are read")
+    try:
+        return kombu_json.loads(text)
+    except _NOT_EXPECTED as exc:
+        return _Unread(text, f"it is no JSON: {type(exc).__name__}: {exc}")
+
+
+def _faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    """The first is said; what comes after it may not be there to be looked at."""
+    properties, headers = raw.get("properties"), raw.get("headers")
+    if not isinstance(properties, Mapping):
+        yield f"its properties are no object: {_short(properties)}"
+    else:
+        yield from _faults_of_properties(properties)
+    if not isinstance(headers, Mapping):
+        yield f"its headers are no object: {_short(headers)}"
+    else:
+        yield from _faults_of_headers(headers)
+    yield from _faults_of_body(raw)
+
+
+def _faults_of_properties(properties: Mapping[str, Any]) -> Iterator[str]:
+    tag, delivery = properties.get("delivery_tag"), properties.get("delivery_info")
+    if not isinstance(tag, str) or not 0 < len(tag) <= RUN_ID_LENGTH:
+        yield f"its delivery tag is no text of 1 to {RUN_ID_LENGTH} characters: {_short(tag)}"
+    named = isinstance(delivery, Mapping) and [delivery.get(one) for one in ("exchange", "routing_key")]
+    if not named or not all(isinstance(one, str) for one in named):
+        yield f"its delivery names no exchange and routing key: {_short(delivery)}"
+
+
+def _faults_of_headers(headers: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("id", "task"):
+        value = headers.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= RUN_ID_LENGTH:
+            yield f"its header {name} is no text of 1 to {RUN_ID_LENGTH} characters: {_short(value)}"
+        elif not re.match(ID_PATTERN, value):
+            yield f"its header {name} has other characters than A-Z, a-z, 0-9 and _.:- : {_short(value)}"
+    for name in _TEXTS:
+        if not isinstance(headers.get(name), (str, type(None))):
+            yield f"its header {name} is no text: {_short(headers[name])}"
+    for name in _TIMES:
+        try:
+            maybe_iso8601(headers.get(name))
+        except _NOT_EXPECTED:
+            yield f"its header {name} is no time as in ISO 8601: {_short(headers[name])}"
+    if not isinstance(headers.get("retries"), (int, type(None))):
+        yield f"its header retries is no whole number: {_short(headers['retries'])}"
+    limits = headers.get("timelimit")
+    if limits is not None and not _are_limits(limits):
+        yield f"its header timelimit is no pair of seconds: {_short(limits)}"
+
+
+def _are_limits(limits: Any) -> bool:  # noqa: ANN401 -- whatever came
+    return (
+        isinstance(limits, (list, tuple))
+        and len(limits) == 2
+        and all(one is None or (isinstance(one, (int, float)) and 0 <= one < 1e9) for one in limits)
+    )
+
+
+def _faults_of_body(raw: Mapping[str, Any]) -> Iterator[str]:
+    body, encoding = raw.get("body"), raw["properties"].get("body_encoding")
+    if raw.get("content-type") != "application/json":
+        yield f"its body is {_short(raw.get('content-type'))}; only application/json is read"
+    if not isinstance(body, str):
+        yield f"its body is no text: {_short(body)}"
+    try:
+        text = base64.b64decode(body or "", validate=True) if encoding == "base64" else str(body).encode()
+        call = kombu_json.loads(text.decode())
+    except _NOT_EXPECTED as exc:
+        yield f"its body is no {'base64 of ' if encoding == 'base64' else ''}JSON: {type(exc).__name__}: {exc}"
+        return
+    if not isinstance(call, list) or [type(part) for part in call] != [list, dict, dict]:
+        yield f"its body is no triple of arguments, named arguments and embedded calls: {_short(call)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
