@@ -80,7 +80,7 @@ def _is_too_large(headers: Headers) -> bool:
     if "transfer-encoding" in headers:
         return True
     length = headers.get("content-length", "0")
-    return not length.isdigit() or int(length) > MOST_BYTES
+    return not length.isdecimal() or int(length) > MOST_BYTES
 
 
 _LEAST_BYTES_TO_PACK = 800

@@ -133,6 +133,6 @@ def at_number(cursor: str) -> int | None:
     """The place in a list that is sorted by number; None: the beginning. Raises NotValid."""
     if not cursor:
         return None
-    if not cursor.isdigit():
+    if not cursor.isdecimal():
         raise NotValid(f"{cursor!r} is no place in this list; begin at its first page")
     return int(cursor)

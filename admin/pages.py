@@ -53,7 +53,7 @@ class Pages:
             app.add_api_route(
                 path,
                 handler,
-                methods=[method],
+                methods=[method, "HEAD"] if method == "GET" else [method],
                 dependencies=[Depends(guard)],
                 response_model=None,
                 include_in_schema=False,

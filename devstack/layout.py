@@ -212,7 +212,7 @@ def holder(path: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         text = os.read(descriptor, 32).decode()
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdecimal() else None
     finally:
         os.close(descriptor)
     return None

@@ -115,7 +115,7 @@ def _others(known: Collection[str], registry: Mapping[str, ModelVersion], champi
 
 def _names(versions: Collection[str]) -> list[str]:
     """Versions that can be named in a form, the newest first."""
-    return sorted(versions, key=lambda version: (not version.isdigit(), -int(version) if version.isdigit() else 0))
+    return sorted(versions, key=lambda version: (not version.isdecimal(), -int(version) if version.isdecimal() else 0))
 
 
 def _chart(rows: list[VersionRow]) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ class _Field:
     def _value(self, word: str) -> int:
         if word.lower() in self.names:
             return self.least + self.names.index(word.lower())
-        if not word.isdigit() or not self.least <= int(word) <= self.most:
+        if not word.isdecimal() or not self.least <= int(word) <= self.most:
             names = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
             message = f"{self.name} {word!r} is not {self.least} to {self.most}{names}"
             raise ValueError(message)

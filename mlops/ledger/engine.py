@@ -86,6 +86,7 @@ STATEMENT_TIMEOUT_S = 15
 """A renewal must know within 15 s that it failed: the child stops writing 45 s after the last one."""
 
 _MISSING = {"42P01", "42703"}  # SQLSTATE: undefined table, undefined column
+_OUT_OF_RANGE = "22"  # class of SQLSTATEs: a number too large, a date too early, text that is none of a type
 _RECONCILE_LOCK = 0x61636973  # "acis" as a number; advisory locks of a database share one number space
 
 
@@ -159,6 +160,10 @@ class Database:
             if translated is None:
                 raise
             raise translated from error
+        except ValueError as error:
+            if "NUL" not in str(error):  # psycopg2's own words
+                raise
+            raise ConfigurationError("a value holds a NUL character, which no text may have; take it out") from error
 
     def _translated(self, error: exc.SQLAlchemyError) -> Exception | None:
         where = self.url.render_as_string(hide_password=True)
@@ -186,7 +191,8 @@ class Database:
             return LedgerUnavailable(
                 f"the ledger at {where} does not answer: {words}; check DATABASE_URL and the server"
             )
-        return None
+        is_refused = (state or "").startswith(_OUT_OF_RANGE)
+        return ConfigurationError(f"the ledger cannot hold a value that was given: {words}") if is_refused else None
 
 
 def parse_url(url: str) -> URL:
