@@ -15,7 +15,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -52,6 +53,8 @@ _NOTED_EVERY_S = 60.0
 """The record on disk is written anew so often, while nothing changes."""
 _RETRY_S = (1.0, 30.0)
 """Until a champion that could not be loaded is tried again; twice as long each time."""
+_IN_MEMORY = 2
+"""Models that a router holds, of some MB each."""
 _CLOCK_TOLERANCE = timedelta(days=1)
 """Zones differ by so much: tomorrow's date may be today somewhere."""
 
@@ -89,6 +92,7 @@ class ModelRouter:
         recorder: Recorder | None = None,
         n_jobs: int = 1,
         poll_s: float = POLL_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """settings, services: None for those of the environment.
 
@@ -100,7 +104,7 @@ class ModelRouter:
         self._services = services or ModelServices(settings or load_settings())
         self._owns_services = services is None
         self._services.strategies[strategy]
-        self._recorder, self._n_jobs, self._poll_s = recorder, n_jobs, poll_s
+        self._recorder, self._n_jobs, self._poll_s, self._monotonic = recorder, n_jobs, poll_s, monotonic
         url = self._services.settings.database_url
         origin = without_credentials(url.get_secret_value()) if url else ""
         folder = (
@@ -109,6 +113,8 @@ class ModelRouter:
         self._copies = LocalCopies(folder / strategy)
         self._model: ServedModel | None = None
         """What answers; one assignment swaps it"""
+        self._recent: OrderedDict[str, ServedModel] = OrderedDict()
+        """By digest; the champion of before is among them, so that a rollback loads nothing"""
         self._seq = 0
         self._refusal: AcisError = NoChampion(f"strategy {strategy!r} was not asked for yet")
         """Why nothing answers, where nothing does"""
@@ -194,7 +200,7 @@ class ModelRouter:
             seq=model.seq if model else self._seq,
             engine=model.engine if model else None,
             engine_check=model.check.reason if model else None,
-            confirmed_age_s=None if self._confirmed is None else max(0.0, time.monotonic() - self._confirmed),
+            confirmed_age_s=None if self._confirmed is None else max(0.0, self._monotonic() - self._confirmed),
             problem=str(problem) if problem else None,
         )
 
@@ -245,13 +251,14 @@ class ModelRouter:
 
     def _change_to(self, champion: Champion, version: str) -> None:
         """Load a champion and let it answer; one that cannot be used leaves the one before in place."""
-        now = time.monotonic()
+        now = self._monotonic()
         if champion.seq == self._failed_seq and now < self._retry_at:
             return
         before = self._model
         try:
-            if before is not None and before.sha256 == champion.identity.sha256:
-                model = replace(before, version=version, seq=champion.seq)
+            recent = self._recent.get(champion.identity.sha256 or "")
+            if recent is not None:
+                model = replace(recent, version=version, seq=champion.seq)
             else:
                 file = find_model(self._services, self._copies, champion, version)
                 model = serve(file, n_jobs=self._n_jobs)
@@ -272,6 +279,10 @@ class ModelRouter:
                     self._start_from_copy(exc)
             return
         self._model = model
+        self._recent[model.sha256] = model
+        self._recent.move_to_end(model.sha256)
+        while len(self._recent) > _IN_MEMORY:
+            self._recent.popitem(last=False)
         self._confirm(version, model.sha256, champion.seq)
         log.info(
             "serving.swapped",
@@ -292,14 +303,14 @@ class ModelRouter:
         )
         if self._model is not None:
             log.warning("serving.emptied", strategy=self.strategy, before=self._model.version, next="nothing answers")
-        self._model, self._seq = None, champion.seq
+        self._model = None
         self._confirm(None, None, champion.seq)
 
     def _confirm(self, version: str | None, sha256: str | None, seq: int) -> None:
         if self._problem is not None:
             log.info("serving.followed_again", strategy=self.strategy, version=version)
         self._problem, self._failed_seq = None, -1
-        self._confirmed = now = time.monotonic()
+        self._confirmed = now = self._monotonic()
         if seq != self._seq or now - self._noted >= _NOTED_EVERY_S:
             self._copies.note(
                 ChampionRecord(version=version, sha256=sha256, seq=seq, confirmed_at=datetime.now(UTC).isoformat())
@@ -335,7 +346,7 @@ class ModelRouter:
             self._refusal = exc
             return
         age_s = record.age_s(datetime.now(UTC))
-        self._confirmed = time.monotonic() - age_s
+        self._confirmed = self._monotonic() - age_s
         self._model, self._seq = model, record.seq
         log.warning(
             "serving.started_from_copy",
