@@ -133,7 +133,13 @@ class Predictions(Repository):
         """
         import pyarrow as pa  # noqa: PLC0415 -- half of a quick command's start
 
-        key = [_prediction.as_of, _prediction.version, _prediction.model_sha256, _prediction.variant, _prediction.ticker]
+        key = [
+            _prediction.as_of,
+            _prediction.version,
+            _prediction.model_sha256,
+            _prediction.variant,
+            _prediction.ticker,
+        ]
         columns = [_prediction[name] for name in prediction_schema().names]
         query = (
             select(*columns)
