@@ -169,7 +169,7 @@ class OnnxPredictor:
         def ask() -> float:
             run(binding)
             margin = -read()
-            rounded[0] = exp(margin if margin < _MAX_EXPONENT else _MAX_EXPONENT)
+            rounded[0] = exp(min(_MAX_EXPONENT, margin))
             rounded[0] += 1.0
             rounded[0] = 1.0 / rounded[0]
             return rounded[0]
