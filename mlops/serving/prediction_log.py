@@ -341,7 +341,7 @@ class PredictionLog:
                 self._ledger.write_predictions(batch_of(path), self._origin, rows)
         except (DataError, ValueError) as error:
             kept = folder.refuse(path)
-            log.error("predictions.not_written", segment=str(kept), error=str(error), action="look at it by hand")
+            log.warning("predictions.not_written", segment=str(kept), error=str(error), action="look at it by hand")
         else:
             reach("predictions.before_unlink")
             path.unlink()

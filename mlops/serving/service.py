@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 
@@ -22,15 +22,15 @@ from mlops.domain.errors import (
     AcisError,
     DataError,
     InvalidRows,
-    ModelNotFound,
+    NoChampion,
     PredictionLogFull,
     TemporaryError,
     UnknownStrategy,
 )
 
 if TYPE_CHECKING:
-    from mlops.serving.model import Prediction, Predictions, ServedModel
     from mlops.serving.prediction_log import PredictionLog
+    from mlops.serving.router import ModelRouter
     from mlops.serving.tokens import TokenCache
 
 log = structlog.get_logger(__name__)
@@ -41,43 +41,15 @@ MOST_BYTES = 32 * 1024 * 1024
 """Of a body: as many rows of a hundred named columns."""
 FIRST_DATE = date(1990, 1, 1)
 """No features are older; each month that is predicted has a partition in the ledger."""
+CLOSE_S = 8.0
+"""Of SIGTERM's grace, for what is in the spool; what it does not suffice for waits there for the next process."""
 _LONGEST_TICKER = 64
 _INLINE_BYTES = 32 * 1024
 """A larger body is read and answered in a thread, so that small questions do not wait for it."""
 
 Headers = list[tuple[bytes, bytes]]
-Receive = Callable[[], Any]
-Send = Callable[[Any], Any]
-
-
-class Router(Protocol):
-    """What answers for one strategy: `mlops.serving.router.ModelRouter`."""
-
-    @property
-    def model(self) -> ServedModel:
-        """The version that answers now. Raises ModelNotFound."""
-        ...
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since the ledger said that this is the champion."""
-        ...
-
-    def predict(
-        self,
-        frame: Any,
-        *,
-        tickers: Sequence[str] | None = None,
-        as_of: date | Sequence[date] | None = None,  # noqa: ANN401 -- pandas, Arrow or numpy
-    ) -> Predictions:
-        """Probabilities for a frame."""
-        ...
-
-    def predict_one(
-        self, row: Mapping[str, float], *, ticker: str | None = None, as_of: date | None = None
-    ) -> Prediction:
-        """Probability for one row, by feature name."""
-        ...
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Answer(NamedTuple):
@@ -113,7 +85,7 @@ class PredictionService:
 
     def __init__(
         self,
-        routers: Mapping[str, Router],
+        routers: Mapping[str, ModelRouter],
         predictions: PredictionLog,
         tokens: TokenCache,
         *,
@@ -122,10 +94,18 @@ class PredictionService:
         """routers: by strategy, each with `predictions` as its recorder. today: in the features' time zone."""
         self._routers, self._predictions, self._tokens, self._today = routers, predictions, tokens, today
 
+    def close(self) -> None:
+        """Ask nobody any more, and bring what is in the spool to the ledger, as far as that is quick."""
+        self._tokens.close()
+        self._predictions.close(within_s=CLOSE_S)
+        for router in self._routers.values():
+            router.close()
+
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
         try:
             answer = await self._answer(scope, receive)
         except Problem as problem:
@@ -144,6 +124,15 @@ class PredictionService:
         ]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._predictions.start()
+        self._tokens.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(self.close)
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Answer:
         path, method = scope["path"], scope["method"]
@@ -175,30 +164,28 @@ class PredictionService:
 
     # ---- what is asked
 
-    def _router(self, strategy: str) -> Router:
+    def _router(self, strategy: str) -> ModelRouter:
         router = self._routers.get(strategy)
         if router is None:
             raise UnknownStrategy.named(strategy, self._routers)
         return router
 
-    def _predict(self, router: Router, body: bytes) -> Answer:
+    def _predict(self, router: ModelRouter, body: bytes) -> Answer:
         """Ask, have it kept, and tell: in this order, so that what was told is in the log."""
         asked = self._asked(body)
         if asked.one is not None:
             day = asked.as_of if isinstance(asked.as_of, date) else asked.as_of[0]
             said = router.predict_one(asked.one, ticker=asked.tickers[0], as_of=day)
-            probability = [float(said.probability)]
-            version, sha256, variant = said.version, said.sha256, "champion"
+            probability, version, sha256 = [float(said.probability)], said.version, said.sha256
         else:
             answers = router.predict(asked.frame, tickers=asked.tickers, as_of=asked.as_of)
-            probability = answers.probability.tolist()
-            version, sha256, variant = answers.version, answers.sha256, answers.variant
+            probability, version, sha256 = answers.probability.tolist(), answers.version, answers.sha256
         self._predictions.flush()
         return _json({
             "version": version,
-            "variant": variant,
+            "variant": "champion",
             "sha256": sha256,
-            "model_age_s": round(router.age_s, 1),
+            "confirmed_age_s": _rounded(router.status().confirmed_age_s),
             "predicted_at": datetime.now(UTC).isoformat(),
             "probability": probability,
         })  # fmt: skip
@@ -244,20 +231,9 @@ class PredictionService:
 
     def _told(self, strategy: str) -> dict[str, object]:
         router = self._routers[strategy]
-        try:
-            model = router.model
-        except AcisError as error:
-            return {"strategy": strategy, "version": None, "problem": str(error)}
-        return {
-            "strategy": strategy,
-            "version": model.version,
-            "variant": model.variant,
-            "sha256": model.sha256,
-            "engine": model.engine,
-            "engine_check": model.check.reason,
-            "model_age_s": round(router.age_s, 1),
-            "features": model.features,
-        }
+        status = router.status()
+        told = {**vars(status), "confirmed_age_s": _rounded(status.confirmed_age_s), "variant": "champion"}
+        return told if status.version is None else {**told, "features": router.model.features}
 
     def _readiness(self) -> Answer:
         """Ready where a question would be answered, or truthfully refused: a strategy may have no champion yet."""
@@ -266,7 +242,7 @@ class PredictionService:
         for strategy, router in self._routers.items():
             try:
                 _ = router.model
-            except ModelNotFound:
+            except NoChampion:
                 continue
             except AcisError as error:
                 problems[strategy] = str(error)
@@ -315,47 +291,50 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
 
 def _frame(rows: object) -> tuple[Mapping[str, float] | None, Any, int]:
     """One row by name, or a table; and how many rows. Raises Problem, InvalidRows."""
-    import pyarrow as pa  # noqa: PLC0415 -- loaded when the first request comes
-
     if isinstance(rows, list):
-        if len(rows) > MOST_ROWS:
-            raise _too_many(len(rows))
-        for place, row in enumerate(rows):
-            if not isinstance(row, dict):
-                raise _misfit(f"row {place} is no object of values by column name; found {type(row).__name__}")
-        if len(rows) == 1:
+        if len(rows) == 1 and isinstance(rows[0], dict):
             return rows[0], None, 1
-        columns = _columns(rows)
+        columns = _of_records(rows)
     elif isinstance(rows, dict):
         columns = rows
-        lengths = {len(column) if isinstance(column, list) else None for column in columns.values()}
-        if None in lengths or len(lengths) > 1:
-            raise _misfit("as columns, rows is an object of lists that are equally long")
-        if max(lengths, default=0) > MOST_ROWS:  # type: ignore[type-var]  # no None among them
-            raise _too_many(max(lengths))  # type: ignore[type-var]
     else:
         raise _misfit(f"rows is a list of objects, or one object of lists; found {type(rows).__name__}")
-    n = len(next(iter(columns.values()), ()))
+    lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
+    if -1 in lengths or len(lengths) > 1:
+        raise _misfit("as columns, rows is an object of lists that are equally long")
+    n = max(lengths, default=0)
     if n == 0:
         raise _misfit("there are no rows; ask about one at least")
+    if n > MOST_ROWS:
+        raise _too_many(n)
+    return None, _table(columns), n
+
+
+def _of_records(rows: Sequence[object]) -> dict[str, list[object]]:
+    if len(rows) > MOST_ROWS:
+        raise _too_many(len(rows))
+    records = [row for row in rows if isinstance(row, dict)]
+    if len(records) < len(rows):
+        place = next(place for place, row in enumerate(rows) if not isinstance(row, dict))
+        raise _misfit(f"row {place} is no object of values by column name; found {type(rows[place]).__name__}")
+    names = records[0].keys() if records else ()
+    for place, record in enumerate(records):
+        if record.keys() != names:
+            odd = ", ".join(sorted(record.keys() ^ names)[:5])
+            raise InvalidRows(f"row {place} has other columns than row 0: {odd}; null stands for a missing value")
+    return {name: [record[name] for record in records] for name in names}
+
+
+def _table(columns: Mapping[str, list[object]]) -> Any:  # noqa: ANN401 -- an Arrow table
+    import pyarrow as pa  # noqa: PLC0415 -- loaded when the first request comes
+
     arrays = {}
     for name, column in columns.items():
         try:
             arrays[name] = pa.array(column)
         except (pa.ArrowException, OverflowError, TypeError) as error:
             raise InvalidRows(f"column {name} is no column of numbers: {error}") from None
-    return None, pa.table(arrays), n
-
-
-def _columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
-    if not rows:
-        return {}
-    names = rows[0].keys()
-    for place, row in enumerate(rows):
-        if row.keys() != names:
-            odd = ", ".join(sorted(row.keys() ^ names)[:5])
-            raise InvalidRows(f"row {place} has other columns than row 0: {odd}; null stands for a missing value")
-    return {name: [row[name] for row in rows] for name in names}
+    return pa.table(arrays)
 
 
 def _tickers(given: object, n: int) -> list[str]:
@@ -371,6 +350,10 @@ def _tickers(given: object, n: int) -> list[str]:
 
 
 # ---- Answers
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _json(document: Mapping[str, object], *, status: int = 200) -> Answer:
@@ -405,9 +388,9 @@ def _problem_of(error: AcisError) -> Problem:
         return Problem(503, kind, str(error), ("Retry-After", str(max(1, round(error.delay_s)))))
     if isinstance(error, UnknownStrategy):
         return Problem(404, "unknown-strategy", str(error))
-    if isinstance(error, ModelNotFound):
+    if isinstance(error, NoChampion):
         return Problem(404, "no-champion", str(error))
     if isinstance(error, DataError):
         return Problem(422, "invalid-rows", str(error))
-    log.error("serving.cannot_answer", error=str(error))
-    return Problem(503, "unusable-model", str(error))
+    log.warning("serving.cannot_answer", error=str(error))
+    return Problem(503, "cannot-answer", str(error))
