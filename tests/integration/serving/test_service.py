@@ -118,10 +118,10 @@ CASES: dict[str, tuple[object, int, str, str]] = {
     "a row that is a list": ({"rows": [[1.0], [2.0]]}, 422, "invalid-request", "row 0 is no object"),
     "one row that is a list": ({"rows": [[1.0]]}, 422, "invalid-request", "row 0 is no object"),
     "a missing column": (
-        {"rows": [{name: 1.0 for name in FEATURES[1:]}]}, 422, "invalid-rows", "column feature_0 is missing",
+        {"rows": [dict.fromkeys(FEATURES[1:], 1.0)]}, 422, "invalid-rows", "column feature_0 is missing",
     ),
     "a missing column of many": (
-        {"rows": [{name: 1.0 for name in FEATURES[1:]}] * 2}, 422, "invalid-rows", "column feature_0 is missing",
+        {"rows": [dict.fromkeys(FEATURES[1:], 1.0)] * 2}, 422, "invalid-rows", "column feature_0 is missing",
     ),
     "an unknown column": (
         {"rows": [{**rows_of(1)[0], "pe": 1.0}]}, 422, "invalid-rows", "column pe is not among its features",
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[object, int, str, str]] = {
     "an empty ticker": ({"rows": rows_of(1), "tickers": [""]}, 422, "invalid-request", "printable characters"),
     "a ticker with NUL": ({"rows": rows_of(1), "tickers": ["A\0"]}, 422, "invalid-request", "printable characters"),
     "a date ahead": (
-        {"rows": rows_of(1), "as_of": str(date.today() + timedelta(days=3))},
+        {"rows": rows_of(1), "as_of": str(datetime.now(UTC).date() + timedelta(days=3))},
         422, "invalid-request", "a day that has not come; set the caller's clock right",
     ),
     "a date of long ago": ({"rows": rows_of(1), "as_of": "1879-03-14"}, 422, "invalid-request", "first date"),

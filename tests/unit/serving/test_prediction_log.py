@@ -174,20 +174,24 @@ def test_one_record_of_many_rows_comes_in_parts_and_whole(opened: Opening, ledge
 def test_a_spool_at_its_limit_refuses_aloud_and_goes_on_when_the_ledger_is_back(opened: Opening, ledger: Kept) -> None:
     ledger.error = LedgerUnavailable("PostgreSQL is away")
     log = opened(limit_bytes=20_000)
-    taken = 0
-    with pytest.raises(PredictionLogFull, match=r"ACIS_SPOOL_BYTES allows no more") as refused:
-        for taken in range(10_000):
-            record(log, f"T{taken}")
+    acknowledged: set[str] = set()
+
+    def fill() -> None:
+        for number in range(10_000):
+            record(log, f"T{number}")
             log.flush()
+            acknowledged.add(f"T{number}")
+
+    with pytest.raises(PredictionLogFull, match=r"ACIS_SPOOL_BYTES allows no more") as refused:
+        fill()
     assert refused.value.delay_s > 0
-    assert 50 < taken < 1000
+    assert 50 < len(acknowledged) < 1000
     assert log.state().full
     ledger.error = None
     wait_for(lambda: log.state().full is None, "it takes in again")
     record(log, "last")
     log.flush()
     wait_for(lambda: "last" in ledger.tickers, "all are written")
-    acknowledged = {f"T{n}" for n in range(taken)}
     assert acknowledged <= set(ledger.tickers)
     assert len(ledger.tickers) == len(set(ledger.tickers))
 
