@@ -32,7 +32,7 @@ def up(
     once: Annotated[bool, typer.Option("--once", help="End after the summary, with the pipeline's exit code.")] = False,
     json: AsJson = False,
 ) -> int:
-    """Start servers, workers, beat, reconciler, Flower, admin page and predictions; run the loop; serve until Ctrl-C."""
+    """Start servers, workers, beat, reconciler, Flower, admin page, predictions; run the loop until Ctrl-C."""
     from cli.up_display import UpDisplay
     from config.settings import load_settings
     from mlops.domain.errors import AlreadyRunning

@@ -15,7 +15,7 @@ from devstack.process import VAR_VARIABLE, Program
 from devstack.redis import Origin, find_server, redis_program, redis_url, write_config
 from devstack.secrets import Secrets
 
-# ---- Our own processes as programs of the stack: workers, beat, reconciler, Flower, the admin page, the prediction service
+# ---- Our own processes as programs of the stack: workers, beat, reconciler, Flower, admin page, predictions
 
 ROLES = ("control", "drift", "train.cpu", "promote", "beat", "reconciler", "flower", "admin", "serve")
 """What `python -m worker ROLE` is started as; `train.gpu` is added where there is a GPU."""
