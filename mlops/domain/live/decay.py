@@ -10,9 +10,9 @@ what was known on it, and is compared with the dates on which the version was ju
                says nothing of the model but that no date on which it was judged was like these.
 
 log_loss and mark are Shiryaev-Roberts e-detectors: with e-values e_t the statistic R_t = (1 + R_{t-1}) e_t has a mean
-of at most t while nothing has changed, so it reaches n / alpha within n looks with probability alpha at most (Doob). The
-e-values are those of normal observations of a known spread, exp(l z - l^2 / 2), with z cut off at 3; that the cut, and
-a spread with a margin for few blocks, make up for what is not normal is measured, not proven: `acis evaluate-live`.
+of at most t while nothing has changed, so it reaches n / alpha within n looks with probability alpha at most (Doob).
+The e-values are those of normal observations of a known spread, exp(l z - l^2 / 2), with z cut off at 3. That the cut,
+and a spread with a margin for few blocks, make up for what is not normal is measured, not proven: `acis evaluate-live`.
 moves has the bound that the largest such value of a year exceeds with probability alpha, log-normal as in the
 sample's 1995-2018.
 

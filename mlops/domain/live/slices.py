@@ -112,7 +112,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _parts(values: npt.NDArray[Any]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
     """Cut a column into its categories, the largest first, or its terciles; none with a single part."""
     if values.dtype.kind not in "fiu":
-        texts = np.array(["" if one is None or one is np.nan else str(one) for one in values.tolist()], dtype=object)
+        missing = {"", "None", "nan", "<NA>", "NaT"}
+        texts = np.array(["" if str(one) in missing else str(one) for one in values.tolist()], dtype=object)
         names, counts = np.unique(texts[texts != ""].astype(str), return_counts=True)
         largest = names[np.argsort(-counts, kind="stable")][:MAX_SLICES]
         return [(str(name), texts == name) for name in largest] if len(names) > 1 else []
