@@ -16,6 +16,7 @@ from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
+from mlops.ledger.queries.live import LiveQueries
 from mlops.ledger.queries.models import ModelList
 from mlops.ledger.queries.readers import RunQueries
 from mlops.ledger.queries.run_lists import JobList, RunList, StartList
@@ -49,6 +50,7 @@ class SqlLedger(
     CheckList,
     JobList,
     ModelList,
+    LiveQueries,
     StartList,
     Users,
     Access,

@@ -1,8 +1,8 @@
 """The champion of a strategy in a backend's own process.
 
-    router = ModelRouter("growth")
-    answers = router.predict(frame, tickers=frame["ticker"], as_of=day)
-    answer = router.predict_one(row, ticker="AAPL", as_of=day)
+router = ModelRouter("growth")
+answers = router.predict(frame, tickers=frame["ticker"], as_of=day)
+answer = router.predict_one(row, ticker="AAPL", as_of=day)
 """
 
 from __future__ import annotations
