@@ -294,8 +294,8 @@ def test_slices_of_the_policys_columns_are_compared_and_a_column_that_is_not_the
     report = live.ledger.live_report("growth")
     assert report is not None
     assert report.document["slices"] is None
-    assert "slices: live.slices: country is no column of numbers or text of the feature view" in (
-        report.document["notes"]
+    assert (
+        "slices: live.slices: country is no column of numbers or text of the feature view" in (report.document["notes"])
     )
 
 
