@@ -54,6 +54,7 @@ log = structlog.get_logger(__name__)
 SCORED_DAYS = 400
 """Calendar days of predictions that are compared with their outcomes each time: a year, and what waits for its labels.
 An outcome that is restated later than that is not seen."""
+_READ_DAYS = 31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
         if earlier is not None and earlier.as_of > as_of:
             words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
             return _refused(as_of, words)
-        said = ledger.predictions(strategy.name, as_of - timedelta(days=SCORED_DAYS), as_of, namespace=grant.namespace)
+        said = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
         if not said.num_rows:
             words = (
                 f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
@@ -154,6 +155,17 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
 def _refused(as_of: date, *reasons: str) -> StageOutcome:
     result = {"as_of": as_of.isoformat(), "n_days": 0, "reasons": list(reasons)}
     return StageOutcome(result=result, run_state=RunState.REFUSED, as_of=as_of)
+
+
+def _predictions(services: ScoreServices, strategy: str, as_of: date, *, namespace: str) -> pa.Table:
+    """What counts of the scored days, a month at a time: a statement of the ledger has 15 s."""
+    parts = []
+    start = as_of - timedelta(days=SCORED_DAYS)
+    while start <= as_of:
+        end = min(start + timedelta(days=_READ_DAYS - 1), as_of)
+        parts.append(services.ledger.predictions(strategy, start, end, namespace=namespace))
+        start = end + timedelta(days=1)
+    return pa.concat_tables(parts)
 
 
 # ---- The join, and a score for each day of each version
