@@ -18,6 +18,7 @@ from mlops.ledger.leases import Leases
 from mlops.ledger.predictions import Predictions
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
+from mlops.ledger.queries.live import LiveQueries
 from mlops.ledger.queries.models import ModelList
 from mlops.ledger.queries.readers import RunQueries
 from mlops.ledger.queries.run_lists import JobList, RunList, StartList
@@ -30,6 +31,7 @@ from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
 from mlops.ledger.stage_completion import StageCompletion
 from mlops.ledger.timetable import Timetable
+from mlops.ledger.watermarks import Watermarks
 from mlops.ledger.workers import Workers
 
 
@@ -41,6 +43,7 @@ class SqlLedger(
     Reconciling,
     Outboxes,
     Timetable,
+    Watermarks,
     Workers,
     Policies,
     RunQueries,
@@ -51,6 +54,7 @@ class SqlLedger(
     CheckList,
     JobList,
     ModelList,
+    LiveQueries,
     StartList,
     Users,
     Access,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlops.runs.executor import Work
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.champion import ChampionModels, ProfileStore
+    from mlops.strategies.book import PolicyBook
 
 # ---- What each stage takes of a process's services; `mlops.bootstrap` composes them
 
@@ -64,6 +65,15 @@ class PromotionServices(StageServices, RegistryServices, Protocol):
     """What a promotion works with: all that looks after the registry, and the features to compare on."""
 
 
+class ScoreServices(StageServices, Protocol):
+    """What a scoring works with: the policies, by which decay opens a retraining."""
+
+    @property
+    def policies(self) -> PolicyBook:
+        """The strategies with their edits."""
+        ...
+
+
 class AllServices(DriftServices, TrainServices, PromotionServices, Protocol):
     """What all stages together work with."""
 
@@ -88,4 +98,20 @@ def stages(services: AllServices) -> Mapping[Stage, Work]:
 
         return promote(grant, services, keeper)
 
-    return {Stage.DRIFT: drift, Stage.TRAIN: train, Stage.PROMOTE: promote}
+    def predict(grant: Grant, keeper: LeaseKeeper) -> StageOutcome:
+        from mlops.stages.predict import predict_universe  # noqa: PLC0415
+
+        return predict_universe(grant, services, keeper)
+
+    def score(grant: Grant, keeper: LeaseKeeper) -> StageOutcome:
+        from mlops.stages.score import score_predictions  # noqa: PLC0415
+
+        return score_predictions(grant, services, keeper)
+
+    return {
+        Stage.DRIFT: drift,
+        Stage.TRAIN: train,
+        Stage.PROMOTE: promote,
+        Stage.PREDICT: predict,
+        Stage.SCORE: score,
+    }
