@@ -22,7 +22,7 @@ from mlops.domain.records import Accepted, Kind, RunRequest, RunState, RunView
 from mlops.domain.run_states import TERMINAL
 from mlops.runs.approval import Answer, approval_request, refuse_joined
 from mlops.runs.bulk import Asker, Outcome, open_runs
-from mlops.runs.request import comparison_request, rollback_request, run_request, submit
+from mlops.runs.request import comparison_request, prediction_request, rollback_request, run_request, submit
 from tasks.services import process_services
 
 
@@ -105,6 +105,25 @@ def start_promotion(
     return _start(strategy, Kind.PROMOTE, reason=reason, requested_by=requested_by, version=version, override=override)
 
 
+def start_prediction(
+    strategy: str, *, reason: str, as_of: date | None = None, requested_by: str = "program"
+) -> Accepted:
+    """The champion's predictions of a date's universe; None: of the newest complete date.
+
+    `created` False: that date's run, which may have ended, or a prediction that is active.
+    """
+    services = process_services()
+    request = prediction_request(
+        services.policies, services.ledger, strategy, as_of, reason=reason, requested_by=requested_by
+    )
+    return dispatch(request)
+
+
+def start_scoring(strategy: str, *, reason: str, as_of: date | None = None, requested_by: str = "program") -> Accepted:
+    """Predictions against their outcomes, as known as of the date; None: of the newest complete one."""
+    return _start(strategy, Kind.SCORE, reason=reason, requested_by=requested_by, as_of=as_of)
+
+
 def start_rollback(strategy: str, *, version: str, reason: str, requested_by: str = "program") -> Accepted:
     """A former champion becomes the champion again; never blocked by another run. Raises NoRollback for others."""
     services = process_services()
@@ -149,6 +168,8 @@ def ask_again(run_id: str, *, requested_by: str) -> Accepted:
         raise InvalidTransition(f"run {run_id} is {old.state}; it can be asked again when it has ended")
     if "answers" in old.params:
         raise InvalidTransition(f"run {run_id} was a person's answer; answer again where it is asked")
+    if old.kind is Kind.PREDICT:
+        return start_prediction(old.strategy, as_of=old.as_of, reason=f"run {run_id} again", requested_by=requested_by)
     if old.kind is Kind.COMPARE:
         return start_comparison(old.strategy, old.params["first"], old.params["second"], requested_by=requested_by)
     return _start(old.strategy, old.kind, reason=f"run {run_id} again", requested_by=requested_by, **old.params)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.records import RUN_ID_LENGTH, Kind, RunRequest
 from mlops.runs.options import AsOf, DriftThreshold, Incremental, MinAccuracy, RunOptions, Tune, Version
-from mlops.runs.request import Policies, run_request
+from mlops.runs.request import Policies, prediction_request, run_request
+
+if TYPE_CHECKING:
+    from mlops.ledger.ledger import SqlLedger
 
 
 class InvalidMessage(ConfigurationError):
@@ -98,3 +101,33 @@ class StartPromotion(StartMessage):
     def kind(self) -> Kind:
         """A decision about a version."""
         return Kind.PROMOTE
+
+
+class StartPrediction(StartMessage):
+    """Start of `predict.batch`."""
+
+    @property
+    def kind(self) -> Kind:
+        """The predictions of one date."""
+        return Kind.PREDICT
+
+    def of_date(self, policies: Policies, ledger: SqlLedger, *, run_id: str | None) -> RunRequest:
+        """The run's request; the date's run where it has one. Raises as `run_request` does."""
+        return prediction_request(
+            policies,
+            ledger,
+            self.strategy,
+            self.as_of,
+            reason=self.reason,
+            requested_by=self.requested_by,
+            run_id=run_id,
+        )
+
+
+class StartScoring(StartMessage):
+    """Start of `live.score`."""
+
+    @property
+    def kind(self) -> Kind:
+        """Predictions against their outcomes."""
+        return Kind.SCORE

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TASK_OF_STAGE = {Stage.DRIFT: "drift.check", Stage.TRAIN: "model.train", Stage.PROMOTE: "model.promote"}
+TASK_OF_STAGE = {
+    Stage.DRIFT: "drift.check",
+    Stage.TRAIN: "model.train",
+    Stage.PROMOTE: "model.promote",
+    Stage.PREDICT: "predict.batch",
+    Stage.SCORE: "live.score",
+}
+#: Short stages that read features, and load a model in a child at most.
+_OF_DRIFT_QUEUE = (Stage.DRIFT, Stage.PREDICT, Stage.SCORE)
 #: After a failure nothing is tried for so long: a pass over thousands of messages must not wait 3 s for each.
 BROKER_PAUSE_S = 5.0
 #: Whether a GPU worker lives is looked up this often; a message on the wrong queue is taken back by the reconciler.
@@ -41,7 +49,7 @@ def task_id_of(publication: Publication) -> str:
 
 def queue_of(stage: Stage, device: str, *, gpu_alive: bool) -> str:
     """Queue of a stage. `auto` trains on a GPU worker only while one is alive."""
-    if stage is Stage.DRIFT:
+    if stage in _OF_DRIFT_QUEUE:
         return "drift"
     if stage is Stage.PROMOTE:
         return "promote"

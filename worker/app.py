@@ -39,6 +39,7 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
             "tasks.drift",
             "tasks.training",
             "tasks.promotion",
+            "tasks.live",
             "tasks.maintenance",
             "worker.signals",
             *(role.preloaded if role else ()),

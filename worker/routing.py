@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from kombu import Queue
 
+from tasks.publish import TASK_OF_STAGE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
@@ -66,6 +68,6 @@ def route_task(
     **_: Any,  # noqa: ANN401
 ) -> dict[str, str]:
     """A start goes to `control`; a stage's message names its queue itself, so one that comes here is dead mail."""
-    if name in ("drift.check", "model.train", "model.promote") and "strategy" not in (kwargs or {}):
+    if name in TASK_OF_STAGE.values() and "strategy" not in (kwargs or {}):
         return {"queue": UNROUTED}
     return {"queue": "control"}

@@ -211,6 +211,33 @@ class Renewal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DayScored:
+    """One day's predictions of a version against what came, as the ledger keeps it."""
+
+    version: str
+    model_sha256: str
+    variant: str
+    as_of: date
+    """Of the features."""
+    n_predictions: int
+    n_labelled: int
+    """Of them, with an outcome."""
+    score: dict[str, Any]
+    """`mlops.domain.live.day_score.DayScore` as JSON."""
+    digest: str
+    """Of counts and score; an equal one is not written again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveFindings:
+    """What a scoring found."""
+
+    days: tuple[DayScored, ...]
+    document: dict[str, Any]
+    """What is said beside the days; `mlops_live_report.document`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageOutcome:
     """How a stage ended, as its worker saw it. An expected "no" is an outcome, not an error."""
 
@@ -223,6 +250,8 @@ class StageOutcome:
     """The date that the first stage resolved; later stages use it."""
     drift_report: dict[str, Any] | None = None
     """Stored in `mlops_drift_report` in the same transaction."""
+    live: LiveFindings | None = None
+    """Stored in `mlops_live_score` and `mlops_live_report` in the same transaction."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from mlops.domain.run_states import ENDINGS, RunEvent, StageEvent, ending, run_s
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, among, dump_json, now
 from mlops.ledger.engine import PREPARED, Repository
+from mlops.ledger.live_scores import store_live_findings
 from mlops.ledger.reports import check_columns
 from mlops.ledger.runs import close_run, into_outbox, message_of
 from mlops.ledger.stages import (
@@ -201,13 +202,15 @@ class StageCompletion(Repository):
         self, grant: Grant, outcome: StageOutcome, statement: Executable, values: dict[str, Any]
     ) -> AnyRow | None:
         """What the one statement gives, with the report beside it where there is one; None: nothing was written."""
-        if outcome.drift_report is None:
+        if outcome.drift_report is None and outcome.live is None:
             with self.database.statement("ledger.finish") as connection:
                 return connection.execute(statement, values).one_or_none()
         with self.database.transaction("ledger.finish") as connection:
             row = connection.execute(statement, values).one_or_none()
-            if row is not None:
+            if row is not None and outcome.drift_report is not None:
                 _store_report(connection, grant, outcome, outcome.drift_report)
+            if row is not None and outcome.live is not None:
+                store_live_findings(connection, grant, outcome.live, as_of=outcome.as_of or grant.as_of)
             return row
 
     def _run_of(self, grant: Grant) -> AnyRow:

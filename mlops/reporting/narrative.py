@@ -235,6 +235,35 @@ def _comparison_lines(test: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
+def predict_lines(result: Mapping[str, Any]) -> list[str]:
+    """What was predicted, or why nothing was."""
+    if result.get("version") is None:
+        return [f"As of: {result.get('as_of') or 'not decided'}", *(f"  - {reason}" for reason in result["reasons"])]
+    lines = [
+        f"As of: {result['as_of']}",
+        f"Predicted by version {result['version']} (sha256 {result['model_sha256'][:12]}): {result['n_rows']:,} rows, "
+        f"{result['positive_share']:.1%} of them positive",
+    ]
+    if result.get("predicted_by"):
+        lines.append(f"  Predicted already, by run {result['predicted_by']}; nothing was written")
+    return lines
+
+
+def score_lines(result: Mapping[str, Any]) -> list[str]:
+    """What came of the predictions, in short; `acis live` has the whole."""
+    lines = [
+        f"As of: {result['as_of']}",
+        f"Predictions: {result['n_predictions']:,} of {result['n_days']:,} days; {result['n_labelled']:,} have an "
+        f"outcome, {result['n_unripe']:,} are not ripe yet",
+        f"Days that say something new: {result['n_new_days']:,}, of which {result['n_restated_days']:,} restate "
+        "what was known",
+    ]
+    lines += [f"  {words}" for words in result["words"]]
+    if result.get("retrain_words"):
+        lines.append(f"  {result['retrain_words']}")
+    return lines
+
+
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
     """Lines of a finished stage; none while it runs, and none of an error, which the command prints itself."""
     if not stage.result:
@@ -244,6 +273,10 @@ def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
         return [*drift_lines(stage.result), *follows]
     if stage.stage is Stage.TRAIN:
         return train_lines(stage.result)
+    if stage.stage is Stage.PREDICT:
+        return predict_lines(stage.result)
+    if stage.stage is Stage.SCORE:
+        return score_lines(stage.result)
     return comparison_lines(stage.result) if kind is Kind.COMPARE else _promote_lines(stage.result)
 
 
@@ -309,7 +342,13 @@ _DECIDED = {
 def why(run: RunView) -> list[str]:
     """The sentences, in the order of the stages; at least one, whatever the run is."""
     results = {stage.stage: stage.result for stage in run.stages if stage.result}
-    found = [_why_retrained(run, results), _why_promoted(run, results.get(Stage.PROMOTE)), _why_ended(run)]
+    found = [
+        _why_retrained(run, results),
+        _why_promoted(run, results.get(Stage.PROMOTE)),
+        _why_predicted(results.get(Stage.PREDICT)),
+        _why_scored(results.get(Stage.SCORE)),
+        _why_ended(run),
+    ]
     return [sentence for sentence in found if sentence] or [f"It was asked for: {run.reason}."]
 
 
@@ -340,6 +379,24 @@ def _why_promoted(run: RunView, result: Mapping[str, Any] | None) -> str:
     decided = _DECIDED.get(decision, "It decided {decision} about version {version}")
     because = "; ".join(result.get("reasons", ())) or "no reason was noted"
     return f"{decided.format(version=result.get('version', '?'), decision=decision)}: {because}."
+
+
+def _why_predicted(result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return ""
+    if result.get("version") is None:
+        return f"It predicted nothing: {'; '.join(result.get('reasons', ())) or 'no reason was noted'}."
+    if result.get("predicted_by"):
+        return f"It wrote nothing: run {result['predicted_by']} had predicted {result['as_of']} by the same model."
+    return f"It predicted {result['n_rows']:,} rows of {result['as_of']} by version {result['version']}."
+
+
+def _why_scored(result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return ""
+    new = result["n_new_days"]
+    found = f"It scored {result['n_days']:,} days of predictions, {new:,} of which say something new"
+    return f"{found}. {result['retrain_words']}." if result.get("retrain_words") else f"{found}."
 
 
 def _why_ended(run: RunView) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.domain.errors import ConfigurationError, InvalidTransition
 from mlops.domain.ports import UNKNOWN
 from mlops.domain.records import Kind, RunRequest
+from mlops.domain.run_states import ACTIVE
 from mlops.runs.options import RunOptions
 from mlops.strategies.file import Settled, run_policy
 
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger
     from mlops.domain.records import Accepted, Champion, ModelIdentity, Promotion
+    from mlops.ledger.ledger import SqlLedger
     from mlops.runs.services import RunServices
 
 
@@ -107,6 +110,46 @@ def rollback_request(
     request = run_request(policies, strategy, Kind.ROLLBACK, reason=reason, requested_by=requested_by, version=version)
     rollback_target(ledger, strategy, version, ledger.champion(strategy))
     return request
+
+
+def prediction_request(
+    policies: Policies,
+    ledger: SqlLedger,
+    strategy: str,
+    day: date | None,
+    *,
+    reason: str,
+    requested_by: str,
+    **options: Any,  # noqa: ANN401 -- RunOptions checks them
+) -> RunRequest:
+    """A run in which the champion predicts a date's universe: one for a date, whoever asks for it, and however often.
+
+    day : None for the newest complete one, which the run finds for itself and which has no slot
+    Another run is opened where the date's last one left no predictions, or another model is the champion since.
+    Raises as `run_request` does.
+    """
+    slot = None if day is None else _slot_of_date(ledger, strategy, day)
+    return run_request(
+        policies,
+        strategy,
+        Kind.PREDICT,
+        reason=reason,
+        requested_by=requested_by,
+        as_of=day,
+        slot=slot,
+        **options,
+    )
+
+
+def _slot_of_date(ledger: SqlLedger, strategy: str, day: date) -> str:
+    """`2026-11-27`; `2026-11-27/2` where that one's run is no answer any more."""
+    runs = [run for run in ledger.predict_runs([strategy], since=day) if run.as_of == day and run.slot is not None]
+    if not runs:
+        return day.isoformat()
+    newest = max(runs, key=lambda run: run.created_at)
+    if newest.state in ACTIVE or (newest.has_predicted and newest.is_of(ledger.champion(strategy))):
+        return str(newest.slot)
+    return f"{day.isoformat()}/{len(runs) + 1}"
 
 
 def comparison_request(policies: Policies, strategy: str, first: str, second: str, *, requested_by: str) -> RunRequest:

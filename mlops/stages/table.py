@@ -88,4 +88,20 @@ def stages(services: AllServices) -> Mapping[Stage, Work]:
 
         return promote(grant, services, keeper)
 
-    return {Stage.DRIFT: drift, Stage.TRAIN: train, Stage.PROMOTE: promote}
+    def predict(grant: Grant, keeper: LeaseKeeper) -> StageOutcome:
+        from mlops.stages.predict import predict_universe  # noqa: PLC0415
+
+        return predict_universe(grant, services, keeper)
+
+    def score(grant: Grant, keeper: LeaseKeeper) -> StageOutcome:
+        from mlops.stages.score import score_predictions  # noqa: PLC0415
+
+        return score_predictions(grant, services, keeper)
+
+    return {
+        Stage.DRIFT: drift,
+        Stage.TRAIN: train,
+        Stage.PROMOTE: promote,
+        Stage.PREDICT: predict,
+        Stage.SCORE: score,
+    }

@@ -80,6 +80,8 @@ def test_every_stage_ends_by_its_lease_before_celery_kills_it(registered: dict[s
         "drift.check": policy.drift_deadline_s,
         "model.train": policy.train_deadline_s,
         "model.promote": policy.promote_deadline_s,
+        "predict.batch": policy.predict_deadline_s,
+        "live.score": policy.score_deadline_s,
     }
     for name, deadline_s in deadlines.items():
         assert deadline_s < registered[name].soft_time_limit, name

@@ -1,0 +1,181 @@
+"""A day of a version's predictions against what came: counts and sums alone, so that days can be added up.
+
+Pure; called by the score stage, which writes it into the ledger, and by everything that measures models in use. The
+probabilities lie in 128 cells of equal width: rows of a cell are on one side of the threshold, so accuracy of any days
+together is exact, and their AUC, over pairs of different days too, has ties only within a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops.domain.training.metrics import THRESHOLD, Floats, Labels, log_loss, roc_auc
+
+N_CELLS = 128
+"""A power of two: p * 128 is exact, and the threshold 0.5 is a cell's lower end."""
+_DIGITS = 12
+"""Decimals of a sum in JSON: its last bits depend on the order of the rows, and equal scores have equal digests."""
+
+
+class Cell(NamedTuple):
+    """Predictions whose probability p has floor(128 p) = `index`; 1 belongs to the last cell."""
+
+    index: int
+    n: int
+    """Predictions"""
+    probability: float
+    """Sum of their probabilities"""
+    n_labelled: int
+    """Those whose outcome is known"""
+    probability_labelled: float
+    n_positive: int
+    """Those whose label is 1"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayScore:
+    """Counts and sums of one day, or of several."""
+
+    n_predictions: int
+    n_labelled: int
+    """Predictions whose outcome is known; the metrics are of these"""
+    n_positive: int
+    """Of those with label 1"""
+    n_hits: int
+    """Of those called right at the threshold 0.5"""
+    log_loss: float
+    """Sum over the labelled predictions, nats"""
+    brier: float
+    """Sum over the labelled predictions"""
+    n_pairs: int
+    """Pairs of a positive and a negative of the same day"""
+    pairs_won: float
+    """Of those in which the positive has the higher probability; ties half"""
+    n_priced: int
+    """Predictions whose next day's return is known"""
+    n_held: int
+    """Of those called positive: the signal's positions"""
+    n_won: int
+    """Positions with a return above 0"""
+    held_return: float
+    """Sum over the positions of the next day's simple return"""
+    priced_return: float
+    """The same sum over all that are priced"""
+    cells: tuple[Cell, ...]
+    """Those with a prediction, ascending"""
+
+    @property
+    def n_waiting(self) -> int:
+        """Predictions whose outcome is not known yet."""
+        return self.n_predictions - self.n_labelled
+
+    @property
+    def mark(self) -> float | None:
+        """What one day's signal earned until the next: mean return of its positions, 0 without one; None: not priced."""
+        return None if not self.n_priced else self.held_return / max(1, self.n_held)
+
+    @property
+    def mark_of_all(self) -> float | None:
+        """What every name of one day, at equal weight, earned until the next; None: not priced."""
+        return self.priced_return / self.n_priced if self.n_priced else None
+
+    @property
+    def roc_auc(self) -> float | None:
+        """AUC within the day; of several days, that of pairs of the same day. None without a pair."""
+        return self.pairs_won / self.n_pairs if self.n_pairs else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the document that `from_json` reads; equal predictions and outcomes in any order give an equal one."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        found |= {name: round(getattr(self, name), _DIGITS) for name in _SUMS}
+        found["cells"] = [
+            [cell.index, cell.n, round(cell.probability, _DIGITS), cell.n_labelled]
+            + [round(cell.probability_labelled, _DIGITS), cell.n_positive]
+            for cell in self.cells
+        ]
+        return found
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> DayScore:
+        """Read what `to_json` gave. Raises KeyError and TypeError for anything else."""
+        counts = {name: int(document[name]) for name in _COUNTS}
+        sums = {name: float(document[name]) for name in _SUMS}
+        cells = tuple(Cell(*(kind(part) for kind, part in zip(_CELL, cell, strict=True))) for cell in document["cells"])
+        return cls(**counts, **sums, cells=cells)  # type: ignore[arg-type]  # names of two types
+
+
+_COUNTS = ("n_predictions", "n_labelled", "n_positive", "n_hits", "n_pairs", "n_priced", "n_held", "n_won")
+_SUMS = ("log_loss", "brier", "pairs_won", "held_return", "priced_return")
+_CELL = (int, int, float, int, float, int)
+
+
+def score_day(
+    probability: Floats,
+    y: Labels,
+    known: npt.NDArray[np.bool_],
+    next_return: Floats | None = None,
+) -> DayScore:
+    """Score one day's predictions of one version.
+
+    probability : (n,) of class 1      y : (n,) of 0 and 1, anything where not known      known : (n,)
+    next_return : (n,) simple return from this day to the next, nan where it is not known; None: the label does not say
+    when to be long (`mlops.domain.training.trading.is_long_label`), or there is no such column
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    is_known = np.asarray(known, dtype=np.bool_)
+    positive = (np.asarray(y) == 1) & is_known
+    called = p >= THRESHOLD
+    of_known, p_known = positive[is_known], p[is_known]
+    n, n_labelled, n_positive = len(p), int(is_known.sum()), int(positive.sum())
+    n_pairs = n_positive * (n_labelled - n_positive)
+    returns = np.full(n, np.nan) if next_return is None else np.asarray(next_return, dtype=np.float64)
+    priced = np.isfinite(returns)
+    held = priced & called
+    return DayScore(
+        n_predictions=n,
+        n_labelled=n_labelled,
+        n_positive=n_positive,
+        n_hits=int(np.count_nonzero((called == positive) & is_known)),
+        log_loss=log_loss(of_known, p_known) * n_labelled if n_labelled else 0.0,
+        brier=float(np.sum((p_known - of_known) ** 2)),
+        n_pairs=n_pairs,
+        pairs_won=(roc_auc(of_known, p_known) or 0.0) * n_pairs if n_pairs else 0.0,
+        n_priced=int(priced.sum()),
+        n_held=int(held.sum()),
+        n_won=int(np.count_nonzero(returns[held] > 0)),
+        held_return=float(returns[held].sum()),
+        priced_return=float(returns[priced].sum()),
+        cells=_cells(p, is_known, positive),
+    )
+
+
+def add_up(scores: Iterable[DayScore]) -> DayScore:
+    """Add up days, or batches of one day; empty without any. Pairs of different parts are not among `n_pairs`."""
+    parts = list(scores)
+    counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
+    sums = {name: float(sum(getattr(part, name) for part in parts)) for name in _SUMS}
+    cells: dict[int, Cell] = {}
+    for cell in (cell for part in parts for cell in part.cells):
+        before = cells.get(cell.index)
+        if before is not None:
+            cell = Cell(cell.index, *(a + b for a, b in zip(before[1:], cell[1:], strict=True)))  # type: ignore[arg-type]  # noqa: PLW2901 -- of a sum
+        cells[cell.index] = cell
+    return DayScore(**counts, **sums, cells=tuple(cells[index] for index in sorted(cells)))
+
+
+def _cells(
+    p: npt.NDArray[np.float64], known: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]
+) -> tuple[Cell, ...]:
+    index = np.clip((p * N_CELLS).astype(np.int64), 0, N_CELLS - 1)
+    n, n_known, n_positive = (np.bincount(index[mask], minlength=N_CELLS) for mask in (p >= 0, known, positive))
+    total = np.bincount(index, weights=p, minlength=N_CELLS)
+    total_known = np.bincount(index[known], weights=p[known], minlength=N_CELLS)
+    return tuple(
+        Cell(int(i), int(n[i]), float(total[i]), int(n_known[i]), float(total_known[i]), int(n_positive[i]))
+        for i in np.flatnonzero(n)
+    )

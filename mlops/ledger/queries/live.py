@@ -1,0 +1,282 @@
+"""What pages and commands read of predictions and their outcomes, in few queries however many strategies there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, CompoundSelect, Date, Select, and_, func, literal, select
+from sqlalchemy.dialects.postgresql import distinct_on
+
+from mlops.domain.records import LIVE, Champion, RunState, Stage
+from mlops.ledger import tables
+from mlops.ledger.champions import PRODUCTION
+from mlops.ledger.columns import as_rows, columns_of, mapped
+from mlops.ledger.engine import Repository
+
+_run = tables.run.c
+_score = tables.live_score.c
+_report = tables.live_report.c
+_prediction = tables.prediction.c
+_promotion = tables.promotion.c
+
+_CHANGES_NOTHING = ("keep", "inconclusive", "refuse", "await_approval")
+"""Decisions that leave the champion in place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveDay:
+    """What is known of one day of a version's predictions."""
+
+    strategy: str
+    version: str
+    model_sha256: str
+    variant: str
+    as_of: date
+    """Of the features."""
+    n_predictions: int
+    n_labelled: int
+    """Of them, with an outcome; 0: not ripe yet."""
+    score: Mapping[str, Any]
+    """`mlops.domain.live.day_score.DayScore.from_json` reads it."""
+    digest: str
+    known_at: datetime
+    run_id: str | None
+    """That found it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveReport:
+    """What a scoring said beside the days."""
+
+    run_id: str
+    strategy: str
+    as_of: date
+    document: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveLine:
+    """A strategy's live performance in a line."""
+
+    strategy: str
+    as_of: date
+    """Of the newest scoring."""
+    created_at: datetime
+    headline: Mapping[str, Any]
+    """`document["headline"]` of the newest report: `version`, `metric`, `value`, `low`, `high`, `n_days`,
+    `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnripeCount:
+    """Predictions of a strategy whose outcome is not known yet."""
+
+    n_predictions: int
+    first: date | None
+    """The oldest date that has one."""
+    last: date | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionMark:
+    """A change of the champion, for a time axis."""
+
+    version: str
+    decision: str
+    actor: str
+    at: datetime
+    as_of: date | None
+    trained_as_of: date | None
+    run_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRun:
+    """A run that predicted a date, or was to."""
+
+    run_id: str
+    strategy: str
+    state: RunState
+    slot: str | None
+    as_of: date | None
+    created_at: datetime
+    version: str | None
+    """That predicted; None: it has not."""
+    model_sha256: str | None
+    n_rows: int | None
+
+    @property
+    def has_predicted(self) -> bool:
+        """Whether its predictions are in the ledger."""
+        return self.state is RunState.SUCCEEDED and self.version is not None
+
+    def is_of(self, champion: Champion) -> bool:
+        """Whether the champion's model predicted."""
+        sha256 = champion.identity.sha256
+        return self.version == champion.version and (sha256 is None or self.model_sha256 == sha256)
+
+
+class LiveQueries(Repository):
+    """Predictions, scores of days, and reports."""
+
+    def live_days(
+        self,
+        strategy: str,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+        known_by: datetime | None = None,
+        namespace: str = LIVE,
+    ) -> list[LiveDay]:
+        """Each day of each version with its newest row, by date and version.
+
+        first, last : both included; None: no bound      known_by : as it was known at that time; None: now
+        """
+        where = [_score.namespace == namespace, _score.strategy == strategy, *_between(_score.as_of, first, last)]
+        if known_by is not None:
+            where.append(_score.known_at <= known_by)
+        with self.database.reading() as connection:
+            return [mapped(LiveDay, row) for row in connection.execute(_newest_rows(where))]
+
+    def live_day_history(self, strategy: str, as_of: date, *, namespace: str = LIVE) -> list[LiveDay]:
+        """All that was ever known of a day, oldest first: more than one row of a version is a restated outcome."""
+        query = (
+            select(*columns_of(LiveDay, _score))
+            .where(_score.namespace == namespace, _score.strategy == strategy, _score.as_of == as_of)
+            .order_by(_score.id)
+        )
+        with self.database.reading() as connection:
+            return [mapped(LiveDay, row) for row in connection.execute(query)]
+
+    def live_report(
+        self, strategy: str, *, known_by: datetime | None = None, namespace: str = LIVE
+    ) -> LiveReport | None:
+        """The newest, or the newest of that time; None: nothing was scored yet."""
+        found = self.live_reports(strategy, limit=1, known_by=known_by, namespace=namespace)
+        return found[0] if found else None
+
+    def live_reports(
+        self, strategy: str, *, limit: int = 90, known_by: datetime | None = None, namespace: str = LIVE
+    ) -> list[LiveReport]:
+        """Newest first."""
+        query = (
+            select(*columns_of(LiveReport, _report))
+            .where(_report.namespace == namespace, _report.strategy == strategy)
+            .order_by(_report.as_of.desc(), _report.id.desc())
+            .limit(limit)
+        )
+        if known_by is not None:
+            query = query.where(_report.created_at <= known_by)
+        with self.database.reading() as connection:
+            return [mapped(LiveReport, row) for row in connection.execute(query)]
+
+    def live_lines(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, LiveLine]:
+        """By strategy, its newest scoring in a line; those that were never scored are not there. One query."""
+        if not strategies:
+            return {}
+        asked = as_rows(strategies)
+        newest = (
+            select(_report.id)
+            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
+            .order_by(_report.as_of.desc(), _report.id.desc())
+            .limit(1)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        query = (
+            select(*columns_of(LiveLine, _report, headline=_report.document["headline"]))
+            .select_from(asked)
+            .join(tables.live_report, _report.id == newest)
+        )
+        with self.database.reading() as connection:
+            lines = [mapped(LiveLine, row, headline=row.headline or {}) for row in connection.execute(query)]
+        return {line.strategy: line for line in lines}
+
+    def unripe_predictions(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, UnripeCount]:
+        """By strategy, how many predictions have no outcome yet: those of scored days, and those of days after them."""
+        found: dict[str, UnripeCount] = {}
+        with self.database.reading() as connection:
+            for name in strategies:
+                days = connection.execute(_unripe_days(name, namespace)).all()
+                found[name] = UnripeCount(
+                    n_predictions=sum(row.n for row in days),
+                    first=min((row.as_of for row in days), default=None),
+                    last=max((row.as_of for row in days), default=None),
+                )
+        return found
+
+    def champion_marks(
+        self, strategy: str, *, since: datetime | None = None, namespace: str = LIVE
+    ) -> list[ChampionMark]:
+        """Every change of the champion, oldest first."""
+        query = (
+            select(*columns_of(ChampionMark, _promotion, at=_promotion.created_at))
+            .where(
+                _promotion.namespace == namespace,
+                _promotion.strategy == strategy,
+                _promotion.target_stage == PRODUCTION,
+                _promotion.decision.not_in(_CHANGES_NOTHING),
+            )
+            .order_by(_promotion.id)
+        )
+        if since is not None:
+            query = query.where(_promotion.created_at >= since)
+        with self.database.reading() as connection:
+            return [mapped(ChampionMark, row) for row in connection.execute(query)]
+
+    def predict_runs(self, strategies: Sequence[str], *, since: date, namespace: str = LIVE) -> list[PredictRun]:
+        """Runs that predicted dates from `since` on, or were to, oldest first. One query for all strategies."""
+        result = _run.outcome[("stages", Stage.PREDICT.value)]
+        query = (
+            select(
+                *columns_of(
+                    PredictRun,
+                    _run,
+                    version=result["version"].as_string(),
+                    model_sha256=result["model_sha256"].as_string(),
+                    n_rows=result["n_rows"].as_integer(),
+                )
+            )
+            .where(
+                _run.namespace == namespace,
+                _run.kind == "predict",
+                _run.strategy.in_(list(strategies)),
+                _run.as_of >= since,
+            )
+            .order_by(_run.created_at)
+        )
+        with self.database.reading() as connection:
+            return [mapped(PredictRun, row, state=RunState(row.state)) for row in connection.execute(query)]
+
+
+def _between(column: ColumnElement[date], first: date | None, last: date | None) -> list[ColumnElement[bool]]:
+    return [*([column >= first] if first else []), *([column <= last] if last else [])]
+
+
+def _newest_rows(where: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """Of each version, model, variant and day the newest row of those that `where` leaves."""
+    key = (_score.as_of, _score.version, _score.model_sha256, _score.variant)
+    return select(*columns_of(LiveDay, _score)).ext(distinct_on(*key)).where(*where).order_by(*key, _score.id.desc())
+
+
+def _unripe_days(strategy: str, namespace: str) -> CompoundSelect[Any]:
+    """Rows of `as_of` and `n`."""
+    newest = _newest_rows([_score.namespace == namespace, _score.strategy == strategy]).subquery()
+    of_scored = select(newest.c.as_of, (newest.c.n_predictions - newest.c.n_labelled).label("n")).where(
+        newest.c.n_predictions > newest.c.n_labelled
+    )
+    last = (
+        select(func.coalesce(func.max(_score.as_of), literal(date.min, Date)))
+        .where(_score.namespace == namespace, _score.strategy == strategy)
+        .scalar_subquery()
+    )
+    of_later = (
+        select(_prediction.as_of, func.count(func.distinct(_prediction.ticker)).label("n"))
+        .where(and_(_prediction.namespace == namespace, _prediction.strategy == strategy, _prediction.as_of > last))
+        .group_by(_prediction.as_of)
+    )
+    return of_scored.union_all(of_later)

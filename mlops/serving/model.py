@@ -1,0 +1,82 @@
+"""A model in use and what it answers: the values that the router, its callers and the prediction log share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from mlops.serving.engines import Predictor
+
+Engine = Literal["onnx", "xgboost"]
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A version that answers."""
+
+    strategy: str
+    version: str
+    sha256: str
+    """Of the model file's bytes"""
+    seq: int
+    """Of the champion in the ledger when it was placed; grows with each change"""
+    features: tuple[str, ...]
+    """The columns that it reads, in its order"""
+    predictor: Predictor = field(repr=False, compare=False)
+    variant: str = "champion"
+
+    @property
+    def engine(self) -> Engine:
+        """What answers for few rows."""
+        return self.predictor.engine
+
+
+class Prediction(NamedTuple):
+    """One row's answer."""
+
+    probability: float
+    """Of the positive class"""
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """A frame's answers, all of one version."""
+
+    probability: Probabilities
+    """(n,) of the positive class, in the frame's order"""
+    version: str
+    sha256: str
+    strategy: str
+    seq: int
+    variant: str = "champion"
+
+    def __len__(self) -> int:
+        return len(self.probability)
+
+
+class Recorder(Protocol):
+    """Takes in what was answered; cheap, since the caller waits."""
+
+    def record(
+        self,
+        model: ServedModel,
+        tickers: Sequence[str],
+        dates: Sequence[date],
+        probability: Probabilities,
+        digests: Sequence[bytes],
+    ) -> None:
+        """Note n answers: tickers, dates of the features, probabilities and digests of the rows, n of each."""
+        ...
+
+    def flush(self) -> None:
+        """Return when everything that was recorded before survives a kill of this process."""
+        ...
