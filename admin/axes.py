@@ -186,9 +186,19 @@ def day_area(rows: Iterable[Any], axis: TimeAxis, values: ValueAxis, *, day: str
     return area(lows, highs, values)
 
 
+def value_curve(rows: Iterable[Any], across: ValueAxis, up: ValueAxis, *, x: str, y: str) -> str:
+    """The path of one attribute of the rows over another."""
+    return curve(((across.at(getattr(row, x)), getattr(row, y)) for row in rows), up)
+
+
 def step_label(value: float, unit: str = "") -> str:
     """A step of an axis as short as it is: `0.65`, `40 %`, `2`."""
     return f"{value * 100:g} %" if unit == "%" else f"{value:g}"
 
 
-FILTERS: dict[str, Callable[..., Any]] = {"day_curve": day_curve, "day_area": day_area, "step_label": step_label}
+FILTERS: dict[str, Callable[..., Any]] = {
+    "day_curve": day_curve,
+    "day_area": day_area,
+    "value_curve": value_curve,
+    "step_label": step_label,
+}

@@ -196,6 +196,21 @@ class LiveQueries(Repository):
             lines = [mapped(LiveLine, row, headline=row.headline or {}) for row in connection.execute(query)]
         return {line.strategy: line for line in lines}
 
+    def predicted_to(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, date]:
+        """By strategy, the newest date that was predicted; each is looked up in an index. One query."""
+        if not strategies:
+            return {}
+        asked = as_rows(strategies)
+        newest = (
+            select(func.max(_prediction.as_of))
+            .where(_prediction.namespace == namespace, _prediction.strategy == asked.c.strategy)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        query = select(asked.c.strategy, newest.label("as_of")).select_from(asked)
+        with self.database.reading() as connection:
+            return {row.strategy: row.as_of for row in connection.execute(query) if row.as_of is not None}
+
     def unripe_predictions(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, UnripeCount]:
         """By strategy, how many predictions have no outcome yet: those of scored days, and those of days after them."""
         found: dict[str, UnripeCount] = {}
