@@ -20,9 +20,12 @@ from mlops.domain.errors import DataError, LedgerUnavailable
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now
 from mlops.ledger.engine import Repository, copy_in
+from mlops.ledger.stages import held_by, lease_lost
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mlops.domain.records import Grant
 
 log = structlog.get_logger(__name__)
 
@@ -95,13 +98,16 @@ class PurgedPredictions:
 class Predictions(Repository):
     """Writes and reads the log."""
 
-    def write_predictions(self, batch_id: str, origin: str, rows: pa.Table, *, namespace: str = "live") -> bool:
+    def write_predictions(
+        self, batch_id: str, origin: str, rows: pa.Table, *, namespace: str = "live", fence: Grant | None = None
+    ) -> bool:
         """Write a batch, all of it or nothing; False where a batch of this id was written before.
 
         batch_id : unique for ever; the same id with other rows is not noticed
         origin : `run`, `service` or `router`
         rows : of `prediction_schema()`; some ten thousand, since the statement has 15 s
-        Raises DataError for rows that the table cannot hold, LedgerUnavailable.
+        fence : the stage that writes must be held by this grant until the batch is committed
+        Raises DataError for rows that the table cannot hold, LeaseLost, LedgerUnavailable.
         """
         if not rows.schema.equals(prediction_schema()):
             raise DataError(f"predictions have the columns {prediction_schema().names}; got {rows.schema.names}")
@@ -115,6 +121,11 @@ class Predictions(Repository):
         body = _as_csv(rows, namespace=namespace, batch_id=batch_id)
         try:
             with self.database.transaction("ledger.write_predictions") as connection:
+                if fence is not None:
+                    # the lock keeps a reclaim out until this commits
+                    held = select(tables.stage.c.token).where(*held_by(fence)).with_for_update()
+                    if connection.execute(held).one_or_none() is None:
+                        raise lease_lost(fence)
                 if connection.execute(noted).one_or_none() is None:
                     return False
                 copy_in(connection, _COPY, body)
@@ -133,7 +144,13 @@ class Predictions(Repository):
         """
         import pyarrow as pa  # noqa: PLC0415 -- half of a quick command's start
 
-        key = [_prediction.as_of, _prediction.version, _prediction.model_sha256, _prediction.variant, _prediction.ticker]
+        key = [
+            _prediction.as_of,
+            _prediction.version,
+            _prediction.model_sha256,
+            _prediction.variant,
+            _prediction.ticker,
+        ]
         columns = [_prediction[name] for name in prediction_schema().names]
         query = (
             select(*columns)

@@ -241,8 +241,10 @@ def predict_lines(result: Mapping[str, Any]) -> list[str]:
         return [f"As of: {result.get('as_of') or 'not decided'}", *(f"  - {reason}" for reason in result["reasons"])]
     lines = [
         f"As of: {result['as_of']}",
-        f"Predicted by version {result['version']} (sha256 {result['model_sha256'][:12]}): {result['n_rows']:,} rows, "
-        f"{result['positive_share']:.1%} of them positive",
+        (
+            f"Predicted by version {result['version']} (sha256 {result['model_sha256'][:12]}): "
+            f"{result['n_rows']:,} rows, {result['positive_share']:.1%} of them positive"
+        ),
     ]
     if result.get("predicted_by"):
         lines.append(f"  Predicted already, by run {result['predicted_by']}; nothing was written")
@@ -253,10 +255,14 @@ def score_lines(result: Mapping[str, Any]) -> list[str]:
     """What came of the predictions, in short; `acis live` has the whole."""
     lines = [
         f"As of: {result['as_of']}",
-        f"Predictions: {result['n_predictions']:,} of {result['n_days']:,} days; {result['n_labelled']:,} have an "
-        f"outcome, {result['n_unripe']:,} are not ripe yet",
-        f"Days that say something new: {result['n_new_days']:,}, of which {result['n_restated_days']:,} restate "
-        "what was known",
+        (
+            f"Predictions: {result['n_predictions']:,} of {result['n_days']:,} days; {result['n_labelled']:,} have an "
+            f"outcome, {result['n_unripe']:,} are not ripe yet"
+        ),
+        (
+            f"Days that say something new: {result['n_new_days']:,}, of which {result['n_restated_days']:,} restate "
+            "what was known"
+        ),
     ]
     lines += [f"  {words}" for words in result["words"]]
     if result.get("retrain_words"):

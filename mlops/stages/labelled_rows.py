@@ -171,20 +171,36 @@ class _Reader:
         n_before = 0
         if self._last is not None:
             n_before, table = 1, pa.concat_tables([self._last, table])
-        repeats = np.flatnonzero(repeated_keys(table).to_numpy(zero_copy_only=False)) + 1
         # The slice alone would keep the batch, and taking from all of it would copy it.
         self._last = table.slice(table.num_rows - 1).take(pa.array([0]))
+        repeats = _repeats(table, self._strategy)
         if not len(repeats):
             return table.slice(n_before)
-        now, before = table.take(pa.array(repeats)), table.take(pa.array(repeats - 1))
-        same = [equal_values(now.column(name), before.column(name)).to_numpy() for name in table.column_names]
-        if self._strategy.data.duplicate_rows == "refuse" or not np.logical_and.reduce(same).all():
-            raise UnusableFeatures(_repeated(self._strategy, now))
         kept = np.ones(table.num_rows, dtype=np.bool_)
         kept[repeats] = False
         kept[:n_before] = False
         self._n_dropped += len(repeats)
         return table.filter(pa.array(kept))
+
+
+def rows_once(table: pa.Table, strategy: Strategy) -> pa.Table:
+    """Rows ordered by date and ticker, one of each. Raises UnusableFeatures where the policy allows no repetition."""
+    if not table.num_rows:
+        return table
+    kept = np.ones(table.num_rows, dtype=np.bool_)
+    kept[_repeats(table, strategy)] = False
+    return table if kept.all() else table.filter(pa.array(kept))
+
+
+def _repeats(table: pa.Table, strategy: Strategy) -> npt.NDArray[np.intp]:
+    """Places of rows whose ticker and date are those of the row before, and that may be dropped."""
+    repeats = np.flatnonzero(repeated_keys(table).to_numpy(zero_copy_only=False)) + 1
+    if len(repeats):
+        now, before = table.take(pa.array(repeats)), table.take(pa.array(repeats - 1))
+        same = [equal_values(now.column(name), before.column(name)).to_numpy() for name in table.column_names]
+        if strategy.data.duplicate_rows == "refuse" or not np.logical_and.reduce(same).all():
+            raise UnusableFeatures(_repeated(strategy, now))
+    return repeats
 
 
 class _Impossible:

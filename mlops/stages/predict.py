@@ -1,17 +1,180 @@
-"""The predict stage: the champion's predictions of one date's universe, written once."""
+"""The predict stage: the champion's predictions of one date's universe, written once.
+
+Safe to run twice: a run's predictions are one batch of the log, which is written once and is found again by a later
+try, also where the champion has changed meanwhile. A model is loaded in this process, so workers run it in a child.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from mlops.domain.errors import EmptyWindow, MissingColumn, UnusableFeatures
+from mlops.domain.live.rows import prepare_rows, row_digests
+from mlops.domain.ports import Progress, Window
 from mlops.domain.records import Grant, RunState, StageOutcome
+from mlops.domain.training.metrics import THRESHOLD
+from mlops.domain.windows import resolve_as_of
+from mlops.ledger.predictions import prediction_schema
+from mlops.stages.labelled_rows import rows_once
+from mlops.stages.served_champion import load_champion
+from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import FeatureSource
+    from mlops.domain.records import Champion
+    from mlops.ledger.queries.live import BatchSummary
     from mlops.runs.lease import LeaseKeeper
-    from mlops.stages.table import DriftServices
+    from mlops.serving.model import Probabilities, ServedModel
+    from mlops.stages.table import StageServices
+
+log = structlog.get_logger(__name__)
+
+_ORIGIN = "run"
+_DAY = timedelta(days=1)
 
 
-def predict_universe(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> StageOutcome:
-    """The predictions are in the ledger, or it is refused with the reason."""
-    del services, keeper
-    return StageOutcome(result={"as_of": None, "version": None, "reasons": [grant.run_id]}, run_state=RunState.REFUSED)
+def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper) -> StageOutcome:
+    """The predictions are in the ledger; refused, with the reason, where nobody is asked."""
+    written = services.ledger.batch_summary(grant.run_id, threshold=THRESHOLD)
+    if written is not None:
+        log.info("predict.batch_found", as_of=written.as_of.isoformat(), version=written.version)
+        return _done(written)
+    strategy = restore(grant.policy)
+    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    if champion.version is None:
+        reason = f"strategy {strategy.name!r} has no champion; `acis retrain {strategy.name}` trains and judges one"
+        return _refused(grant.as_of, reason)
+    today = services.feature_day()
+    with services.source.snapshot() as source:
+        as_of = resolve_as_of(grant.as_of, strategy, source, today=today)
+        if as_of > today:
+            message = f"the universe of {as_of} was asked for, and it is {today}; give a date that has begun"
+            raise EmptyWindow(message)
+        earlier = _predicted_by(services, grant, strategy, champion, as_of)
+        if earlier is not None:
+            return _done(earlier, by=earlier.run_id)
+        keeper.report(Progress(done=0, total=3, unit="steps"))
+        model = load_champion(services.registry, strategy, champion)
+        rows = read_universe(source, strategy, model.features, as_of)
+    keeper.report(Progress(done=1, total=3, unit="steps"))
+    keeper.check()
+    x = matrix_of(rows, model.features)
+    table = _predictions(services, model, rows, as_of, model.predictor.probabilities(x), row_digests(x))
+    keeper.report(Progress(done=2, total=3, unit="steps"))
+    keeper.check_before_write()
+    if services.ledger.write_predictions(grant.run_id, _ORIGIN, table, namespace=grant.namespace, fence=grant):
+        log.info("predict.written", as_of=as_of.isoformat(), version=model.version, n_rows=len(table))
+    found = services.ledger.batch_summary(grant.run_id, threshold=THRESHOLD)
+    if found is None:
+        raise AssertionError(f"batch {grant.run_id} was written and is not in the ledger")
+    return _done(found)
+
+
+def _predicted_by(
+    services: StageServices, grant: Grant, strategy: Strategy, champion: Champion, as_of: date
+) -> BatchSummary | None:
+    """The batch of another run that has predicted the date with this champion."""
+    for run in services.ledger.predict_runs([strategy.name], since=as_of, namespace=grant.namespace):
+        if run.as_of == as_of and run.run_id != grant.run_id and run.has_predicted and run.is_of(champion):
+            return services.ledger.batch_summary(run.run_id, threshold=THRESHOLD)
+    return None
+
+
+def read_universe(source: FeatureSource, strategy: Strategy, features: Sequence[str], day: date) -> pa.Table:
+    """A date's rows with ticker, one of each: `ticker`, `date` and the features, by ticker.
+
+    Raises EmptyWindow; MissingColumn and UnusableFeatures for what the model reads and the view has not as numbers,
+    and where a ticker repeats.
+    """
+    kinds = {column.name: column.kind for column in source.columns()}
+    refuse_columns(kinds, features)
+    rows = source.read(strategy.name, Window(start=day - _DAY, end=day), ["ticker", "date", *features])
+    rows = rows_once(rows.filter(rows.column("ticker").is_valid()), strategy)
+    if not rows.num_rows:
+        newest = source.latest_date(strategy.name, until=day)
+        message = (
+            f"strategy {strategy.name!r} has no rows of {day}; its newest before are of {newest or 'no date'}: load its "
+            "features, or give another --date"
+        )
+        raise EmptyWindow(message)
+    return rows
+
+
+def refuse_columns(kinds: dict[str, str], features: Sequence[str]) -> None:
+    """Raises MissingColumn, UnusableFeatures for what a model reads and the view has not as numbers."""
+    missing = [name for name in features if name not in kinds]
+    if missing:
+        message = f"the model reads {', '.join(missing)}, which the feature view lacks; put it back, or retrain"
+        raise MissingColumn(message)
+    texts = [f"{name} ({kinds[name]})" for name in features if kinds[name] != "number"]
+    if texts:
+        message = f"the model reads {', '.join(texts)} as numbers; cast it in the view, or retrain"
+        raise UnusableFeatures(message)
+
+
+def matrix_of(rows: pa.Table, features: Sequence[str]) -> npt.NDArray[np.float32]:
+    """(n, f) the rows as a model reads them."""
+    x = np.empty((rows.num_rows, len(features)), dtype=np.float64)
+    for place, name in enumerate(features):
+        x[:, place] = rows.column(name).to_numpy(zero_copy_only=False)
+    return prepare_rows(x)
+
+
+def _predictions(
+    services: StageServices,
+    model: ServedModel,
+    rows: pa.Table,
+    as_of: date,
+    probability: Probabilities,
+    digests: list[bytes],
+) -> pa.Table:
+    n = rows.num_rows
+    same: dict[str, Any] = {
+        "strategy": model.strategy,
+        "version": model.version,
+        "model_sha256": model.sha256,
+        "variant": model.variant,
+        "as_of": as_of,
+        "predicted_at": services.ledger.now(),
+    }
+    own = {
+        "ticker": rows.column("ticker").combine_chunks(),
+        "probability": pa.array(np.asarray(probability, dtype=np.float64)),
+        "row_digest": digests,
+    }
+    schema = prediction_schema()
+    arrays = [
+        pa.repeat(pa.scalar(same[field.name], field.type), n)
+        if field.name in same
+        else pa.array(own[field.name], field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _done(found: BatchSummary, *, by: str | None = None) -> StageOutcome:
+    result = {
+        "as_of": found.as_of.isoformat(),
+        "version": found.version,
+        "model_sha256": found.model_sha256,
+        "n_rows": found.n_rows,
+        "positive_share": found.positive_share,
+        "threshold": THRESHOLD,
+        "predicted_by": by,
+    }
+    return StageOutcome(result=result, run_state=RunState.SUCCEEDED, as_of=found.as_of)
+
+
+def _refused(as_of: date | None, *reasons: str) -> StageOutcome:
+    result = {"as_of": as_of.isoformat() if as_of else None, "version": None, "reasons": list(reasons)}
+    return StageOutcome(result=result, run_state=RunState.REFUSED, as_of=as_of)

@@ -58,14 +58,18 @@ class DayScore:
     """Of those in which the positive has the higher probability; ties half"""
     n_priced: int
     """Predictions whose next day's return is known"""
+    absolute_return: float
+    """Sum over those of the next day's simple return without its sign"""
+    n_marked: int
+    """The same as `n_priced` where the label says when to be long, else 0: no signal to mark"""
     n_held: int
     """Of those called positive: the signal's positions"""
     n_won: int
     """Positions with a return above 0"""
     held_return: float
     """Sum over the positions of the next day's simple return"""
-    priced_return: float
-    """The same sum over all that are priced"""
+    marked_return: float
+    """The same sum over all that are marked"""
     cells: tuple[Cell, ...]
     """Those with a prediction, ascending"""
 
@@ -76,13 +80,18 @@ class DayScore:
 
     @property
     def mark(self) -> float | None:
-        """What one day's signal earned until the next: mean return of its positions, 0 without one; None: not priced."""
-        return None if not self.n_priced else self.held_return / max(1, self.n_held)
+        """What one day's signal earned until the next: mean return of its positions, 0 without one; None: no signal."""
+        return None if not self.n_marked else self.held_return / max(1, self.n_held)
 
     @property
     def mark_of_all(self) -> float | None:
-        """What every name of one day, at equal weight, earned until the next; None: not priced."""
-        return self.priced_return / self.n_priced if self.n_priced else None
+        """What every name of one day, at equal weight, earned until the next; None: no signal."""
+        return self.marked_return / self.n_marked if self.n_marked else None
+
+    @property
+    def mean_move(self) -> float | None:
+        """Mean of the next day's returns without their sign; None: no price."""
+        return self.absolute_return / self.n_priced if self.n_priced else None
 
     @property
     def roc_auc(self) -> float | None:
@@ -109,8 +118,8 @@ class DayScore:
         return cls(**counts, **sums, cells=cells)  # type: ignore[arg-type]  # names of two types
 
 
-_COUNTS = ("n_predictions", "n_labelled", "n_positive", "n_hits", "n_pairs", "n_priced", "n_held", "n_won")
-_SUMS = ("log_loss", "brier", "pairs_won", "held_return", "priced_return")
+_COUNTS = ("n_predictions", "n_labelled", "n_positive", "n_hits", "n_pairs", "n_priced", "n_marked", "n_held", "n_won")
+_SUMS = ("log_loss", "brier", "pairs_won", "absolute_return", "held_return", "marked_return")
 _CELL = (int, int, float, int, float, int)
 
 
@@ -119,12 +128,15 @@ def score_day(
     y: Labels,
     known: npt.NDArray[np.bool_],
     next_return: Floats | None = None,
+    *,
+    is_long: bool = False,
 ) -> DayScore:
     """Score one day's predictions of one version.
 
     probability : (n,) of class 1      y : (n,) of 0 and 1, anything where not known      known : (n,)
-    next_return : (n,) simple return from this day to the next, nan where it is not known; None: the label does not say
-    when to be long (`mlops.domain.training.trading.is_long_label`), or there is no such column
+    next_return : (n,) simple return from this day to the next, nan where it is not known; None: there is no such column
+    is_long : whether the label says when to be long (`mlops.domain.training.trading.is_long_label`); else no signal is
+    marked, and the returns say how much the names moved
     """
     p = np.asarray(probability, dtype=np.float64)
     is_known = np.asarray(known, dtype=np.bool_)
@@ -135,7 +147,8 @@ def score_day(
     n_pairs = n_positive * (n_labelled - n_positive)
     returns = np.full(n, np.nan) if next_return is None else np.asarray(next_return, dtype=np.float64)
     priced = np.isfinite(returns)
-    held = priced & called
+    marked = priced if is_long else np.zeros_like(priced)
+    held = marked & called
     return DayScore(
         n_predictions=n,
         n_labelled=n_labelled,
@@ -146,10 +159,12 @@ def score_day(
         n_pairs=n_pairs,
         pairs_won=(roc_auc(of_known, p_known) or 0.0) * n_pairs if n_pairs else 0.0,
         n_priced=int(priced.sum()),
+        absolute_return=float(np.abs(returns[priced]).sum()),
+        n_marked=int(marked.sum()),
         n_held=int(held.sum()),
         n_won=int(np.count_nonzero(returns[held] > 0)),
         held_return=float(returns[held].sum()),
-        priced_return=float(returns[priced].sum()),
+        marked_return=float(returns[marked].sum()),
         cells=_cells(p, is_known, positive),
     )
 

@@ -18,7 +18,8 @@ class DecaySignal:
     """One series that is watched: its name, its statistic of the last day and the bound from which on it fires."""
 
     name: str
-    """`log_loss` (of outcomes, known a horizon later), `mark` (of the next day), ..."""
+    """`log_loss` (of outcomes, known a horizon later), `mark` (of the signal, known the next day), `moves` (of the next
+    day's returns, whatever the label)"""
     statistic: float
     bound: float
     fired_on: date | None

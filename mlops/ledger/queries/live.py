@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Date, Select, and_, func, literal, select
+from sqlalchemy import ColumnElement, CompoundSelect, Date, Select, and_, case, func, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from mlops.domain.records import LIVE, Champion, RunState, Stage
@@ -118,6 +118,18 @@ class PredictRun:
         """Whether the champion's model predicted."""
         sha256 = champion.identity.sha256
         return self.version == champion.version and (sha256 is None or self.model_sha256 == sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSummary:
+    """What a run wrote into the prediction log."""
+
+    run_id: str
+    as_of: date
+    version: str
+    model_sha256: str
+    n_rows: int
+    positive_share: float
 
 
 class LiveQueries(Repository):
@@ -242,6 +254,26 @@ class LiveQueries(Repository):
             query = query.where(_promotion.created_at >= since)
         with self.database.reading() as connection:
             return [mapped(ChampionMark, row) for row in connection.execute(query)]
+
+    def batch_summary(self, run_id: str, *, threshold: float) -> BatchSummary | None:
+        """What a run wrote; None: nothing yet. threshold : from which on a probability is called positive"""
+        newest = select(tables.prediction_batch.c.newest).where(tables.prediction_batch.c.batch_id == run_id)
+        query = (
+            select(
+                _prediction.batch_id.label("run_id"),
+                _prediction.as_of,
+                _prediction.version,
+                _prediction.model_sha256,
+                func.count().label("n_rows"),
+                func.avg(case((_prediction.probability >= threshold, 1.0), else_=0.0)).label("positive_share"),
+            )
+            .join(tables.run, and_(_run.namespace == _prediction.namespace, _run.strategy == _prediction.strategy))
+            .where(_run.run_id == run_id, _prediction.batch_id == run_id, _prediction.as_of == newest.scalar_subquery())
+            .group_by(_prediction.batch_id, _prediction.as_of, _prediction.version, _prediction.model_sha256)
+        )
+        with self.database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else mapped(BatchSummary, row, positive_share=float(row.positive_share))
 
     def predict_runs(self, strategies: Sequence[str], *, since: date, namespace: str = LIVE) -> list[PredictRun]:
         """Runs that predicted dates from `since` on, or were to, oldest first. One query for all strategies."""

@@ -1,0 +1,61 @@
+"""Champions that answer, and days of their predictions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import xgboost as xgb
+
+from mlops.domain.policies import LivePolicy
+from mlops.domain.ports import ModelVersion
+from mlops.domain.records import Champion, Kind, RunState, Stage, StageOutcome
+from mlops.stages.predict import predict_universe
+from tests.support.ledgers import decision_for, promoting
+from tests.support.models import trained_model
+from tests.support.services import FEATURES, LAST, MODEL, FakeServices, panel
+
+LIVE = LivePolicy(predict=True)
+
+
+def with_return_column(table: pa.Table, *, seed: int = 5) -> pa.Table:
+    """The panel with `return_1d`, the simple return of the last date."""
+    returns = np.random.default_rng(seed).normal(size=table.num_rows) * 0.01
+    return table.append_column("return_1d", pa.array(returns))
+
+
+def classifier_of(table: pa.Table, *, rounds: int = 5, features: tuple[str, ...] = FEATURES) -> xgb.XGBClassifier:
+    """A small model of the panel's label."""
+    frame = pd.DataFrame({name: table.column(name).to_numpy() for name in features}).astype("float32")
+    y = (table.column("target_return").to_numpy() > 0).astype(int)
+    return xgb.XGBClassifier(n_estimators=rounds, max_depth=2, n_jobs=1, seed=1).fit(frame, y)
+
+
+def promoted(services: FakeServices, run_id: str = "made-1", *, rounds: int = 5) -> ModelVersion:
+    """A version of the panel's label in the registry, and the champion by the ledger."""
+    model = classifier_of(panel(), rounds=rounds)
+    version = services.registry.log_training(replace(trained_model(run_id, model_name=MODEL), model=model))
+    champion: Champion = services.ledger.champion("growth")
+    decision = decision_for(
+        version.version,
+        expected_seq=champion.seq,
+        identity=version.identity,
+        as_of=date(2020, 4, 1),
+        trained_as_of=date(2020, 4, 1),
+    )
+    grant = promoting(services.ledger)
+    services.ledger.decide(grant, decision)
+    services.ledger.finish(grant, StageOutcome(result={"version": version.version}, run_state=RunState.SUCCEEDED))
+    return version
+
+
+def predicted(services: FakeServices, day: date | None = LAST, **asked: Any) -> StageOutcome:
+    """A run that has predicted the date, finished."""
+    grant = services.granted(Kind.PREDICT, Stage.PREDICT, as_of=day, **asked)
+    outcome = predict_universe(grant, services, services.keeper(grant))
+    services.ledger.finish(grant, outcome)
+    return outcome
