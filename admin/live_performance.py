@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from threading import Lock
 
+from cachetools import LRUCache, cached
+
+from admin.axes import TimeAxis, ValueAxis, around
 from mlops.domain.live.day_score import N_CELLS, DayScore
 from mlops.domain.live.performance import Measured, Performance, SignalPerformance, measure_performance
-from mlops.domain.live.rolling import RollingPoint, rolling_performance
+from mlops.domain.live.rolling import LiveMetric, WindowPoint, measure_metric, measured_windows, rolling_metric
 
-if TYPE_CHECKING:
-    from mlops.ledger.queries.live import LiveDay
+from mlops.ledger.queries.live import LiveDay
 
-LiveMetric = Literal["roc_auc", "accuracy", "log_loss", "brier"]
 METRICS: Mapping[LiveMetric, str] = {
     "roc_auc": "ROC AUC",
     "accuracy": "Accuracy",
@@ -35,43 +36,75 @@ Scores = Mapping[date, DayScore]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredPoint:
-    """A metric over the window that ends with a day."""
-
-    day: date
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class VersionSeries:
     """One version's live days."""
 
     version: str
     first: date
     last: date
-    performance: Performance
-    curve: tuple[RollingPoint, ...]
+    curve: tuple[WindowPoint, ...]
     """Of the last `WINDOW` labelled dates as the days go by"""
-    points: tuple[MeasuredPoint, ...]
+    points: tuple[WindowPoint, ...]
     """Of the last `MEASURED_WINDOW` labelled dates, with an interval"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionLine:
+    """One version's days in a line of the table."""
+
+    version: str
+    first: date
+    last: date
+    n_days: int
+    """With an outcome"""
+    n_labelled: int
+    n_waiting: int
+    measured: Mapping[LiveMetric, Measured | None]
+
+
+@cached(LRUCache(maxsize=2048), key=lambda day: day.digest, lock=Lock())
+def score_of(day: LiveDay) -> DayScore:
+    """The score itself; a page asks for the same days again and again, and a day's digest is that of its score."""
+    return DayScore.from_json(day.score)
 
 
 def scores_by_version(days: Iterable[LiveDay]) -> dict[str, dict[date, DayScore]]:
     """Scores of each version's days, versions in the order of their numbers."""
     found: dict[str, dict[date, DayScore]] = {}
     for day in days:
-        found.setdefault(day.version, {})[day.as_of] = DayScore.from_json(day.score)
+        found.setdefault(day.version, {})[day.as_of] = score_of(day)
     return dict(sorted(found.items(), key=lambda one: version_number(one[0])))
 
 
-def served(by_version: Mapping[str, Scores]) -> dict[date, DayScore]:
-    """Scores of the strategy's days: of each date the newest version that predicted it."""
-    found: dict[date, DayScore] = {}
-    for scores in by_version.values():
-        found |= scores
-    return dict(sorted(found.items()))
+def served(days: Iterable[LiveDay]) -> list[LiveDay]:
+    """The strategy's days: of each date that of the newest version which predicted it."""
+    ordered = sorted(days, key=lambda day: (day.as_of, version_number(day.version)))
+    return list({day.as_of: day for day in ordered}.values())
+
+
+@cached(LRUCache(maxsize=64), key=lambda days, horizon_dates: (horizon_dates, *days), lock=Lock())
+def _measured(days: tuple[_Kept, ...], horizon_dates: int) -> Performance:
+    return measure_performance({one.day.as_of: score_of(one.day) for one in days}, horizon_dates=horizon_dates)
+
+
+def performance_of(days: Iterable[LiveDay], *, horizon_dates: int) -> Performance | None:
+    """All that is measured of these days, one of each date; None without one. Kept, since it costs a tenth of a second."""
+    kept = tuple(_Kept(day) for day in days)
+    return _measured(kept, horizon_dates) if kept else None
+
+
+class _Kept:
+    """A scored day that is told from others by its date and digest."""
+
+    def __init__(self, day: LiveDay) -> None:
+        self.day = day
+        self._key = (day.as_of, day.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Kept) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
 
 def version_number(version: str) -> tuple[int, str]:
@@ -81,28 +114,53 @@ def version_number(version: str) -> tuple[int, str]:
 
 def version_series(version: str, scores: Scores, *, metric: LiveMetric, horizon_dates: int) -> VersionSeries:
     """One version's curve and points of a metric."""
+    n_labelled = sum(bool(score.n_labelled) for score in scores.values())
     return VersionSeries(
         version=version,
         first=min(scores),
         last=max(scores),
-        performance=measure_performance(scores, horizon_dates=horizon_dates),
-        curve=rolling_performance(scores, window=WINDOW),
-        points=_points(scores, metric, horizon_dates),
+        curve=rolling_metric(scores, metric, window=WINDOW),
+        points=measured_windows(
+            scores,
+            metric,
+            window=MEASURED_WINDOW,
+            step=max(WINDOW, -(-n_labelled // _MOST_POINTS)),
+            least=WINDOW,
+            horizon_dates=horizon_dates,
+        ),
     )
 
 
-def _points(scores: Scores, metric: LiveMetric, horizon_dates: int) -> tuple[MeasuredPoint, ...]:
-    """At the last labelled date, and so many dates before it each."""
-    labelled = [day for day in sorted(scores) if scores[day].n_labelled]
-    step = max(WINDOW, -(-len(labelled) // _MOST_POINTS))
-    found = []
-    for end in range(len(labelled), WINDOW - 1, -step):
-        window = {day: scores[day] for day in labelled[max(0, end - MEASURED_WINDOW) : end]}
-        measured: Measured | None = getattr(measure_performance(window, horizon_dates=horizon_dates), metric)
-        if measured is not None:
-            low, high = measured.low, measured.high
-            found.append(MeasuredPoint(day=labelled[end - 1], value=measured.value, low=low, high=high))
-    return tuple(reversed(found))
+def series_within(
+    by_version: Mapping[str, Scores], axis: TimeAxis, *, metric: LiveMetric, horizon_dates: int
+) -> list[VersionSeries]:
+    """Of each version its series on the days that a picture shows; versions without one are left out."""
+    within = {name: {day: one for day, one in scores.items() if axis.has(day)} for name, scores in by_version.items()}
+    return [
+        version_series(name, scores, metric=metric, horizon_dates=horizon_dates)
+        for name, scores in within.items()
+        if scores
+    ]
+
+
+def value_axis(series: Sequence[VersionSeries]) -> ValueAxis:
+    """Of their curves, points and intervals."""
+    curves = [point.value for one in series for point in one.curve]
+    bounds = [end for one in series for point in one.points for end in (point.low, point.high, point.value)]
+    return around([*curves, *bounds], least=0.1)
+
+
+def version_line(version: str, scores: Scores, *, horizon_dates: int) -> VersionLine:
+    """All metrics of one version's days."""
+    return VersionLine(
+        version=version,
+        first=min(scores),
+        last=max(scores),
+        n_days=sum(bool(score.n_labelled) for score in scores.values()),
+        n_labelled=sum(score.n_labelled for score in scores.values()),
+        n_waiting=sum(score.n_waiting for score in scores.values()),
+        measured={metric: measure_metric(scores, metric, horizon_dates=horizon_dates) for metric in METRICS},
+    )
 
 
 # ---- Predictions against outcomes

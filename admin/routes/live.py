@@ -16,19 +16,22 @@ from admin.live_performance import (
     MEASURED_WINDOW,
     METRICS,
     WINDOW,
-    LiveMetric,
-    VersionSeries,
     outcome_bars,
+    performance_of,
+    score_of,
     scores_by_version,
+    series_within,
     served,
-    version_series,
+    value_axis,
+    version_line,
+    version_number,
     wealth_points,
 )
 from admin.pages import Pages
 from admin.request_context import Context, RequestContext
 from admin.story import DataClock, Days, axis_of, champion_bands
 from mlops.domain.live.estimate import check_estimates, estimate_performance
-from mlops.domain.live.performance import measure_performance
+from mlops.domain.live.rolling import LiveMetric
 from mlops.domain.records import Kind
 from mlops.strategies.book import Unfit
 from tasks import dispatch
@@ -141,25 +144,21 @@ def performance(
     policy = context.services.strategies[strategy]
     horizon = policy.training.horizon_dates
     ledger = context.ledger
-    everything = scores_by_version(ledger.live_days(strategy))
-    known = [day for scores in everything.values() for day in scores]
-    axis = axis_of(days, known, context.services.feature_day())
-    chosen = {
-        name: within
-        for name, scores in everything.items()
-        if version in ("", name) and (within := {day: score for day, score in scores.items() if axis.has(day)})
-    }
-    series = [version_series(name, scores, metric=metric, horizon_dates=horizon) for name, scores in chosen.items()]
-    shown = served(chosen)
-    found = measure_performance(shown, horizon_dates=horizon) if shown else None
-    last = max(shown, default=None)
-    unripe = min((day for day, score in shown.items() if score.n_waiting), default=None)
+    everything = ledger.live_days(strategy)
+    axis = axis_of(days, [day.as_of for day in everything], context.services.feature_day())
+    within = [day for day in everything if axis.has(day.as_of) and version in ("", day.version)]
+    by_version = scores_by_version(within)
+    shown = served(within)
+    scores = {day.as_of: score_of(day) for day in served(everything)}
+    found = performance_of(shown, horizon_dates=horizon)
+    unripe = min((day.as_of for day in shown if day.n_labelled < day.n_predictions), default=None)
     wealth = wealth_points(found.signal) if found and found.signal else []
     checks = [
         one
-        for one in (check_estimates(served(everything), as_of=max(known), horizon_dates=horizon) if known else ())
+        for one in check_estimates(scores, as_of=max(scores, default=axis.last), horizon_dates=horizon)
         if one.estimate.metric == metric
     ]
+    series = series_within(by_version, axis, metric=metric, horizon_dates=horizon)
     report = ledger.live_report(strategy)
     standing = ledger.standings([strategy])[strategy]
     decisions = ledger.decisions(strategy=strategy, limit=1_000)[::-1]
@@ -175,19 +174,20 @@ def performance(
         metric=metric,
         metrics=dict(METRICS),
         version=version,
-        versions=list(everything),
+        versions=sorted({day.version for day in everything}, key=version_number),
         windows={"curve": WINDOW, "measured": MEASURED_WINDOW},
         axis=axis,
-        values=_values(series, metric),
+        values=value_axis(series),
         promotions=[band for band in bands if axis.has(band.first)],
         series=series,
+        lines=[version_line(name, scores, horizon_dates=horizon) for name, scores in by_version.items()],
         found=found,
-        bars=outcome_bars(list(shown.values())),
+        bars=outcome_bars([score_of(day) for day in shown]),
         unit=ValueAxis(low=0.0, high=1.0),
         wealth=wealth,
         wealth_axis=around([end for point in wealth for end in (point.signal, point.all)], least=0.05),
-        estimates=estimate_performance(served(everything), first=unripe, as_of=last, horizon_dates=horizon)
-        if unripe and last
+        estimates=estimate_performance(scores, first=unripe, as_of=max(scores), horizon_dates=horizon)
+        if unripe
         else (),
         checks=checks,
         estimated=around([end for one in checks for end in (one.estimate.low, one.estimate.high, one.came)], least=0.1),
@@ -197,12 +197,6 @@ def performance(
         open_runs=[run for run in ledger.open_runs() if run.strategy == strategy and run.kind in _KINDS],
         runs=ledger.run_lines(strategy=strategy, kinds=_KINDS, limit=8),
     )
-
-
-def _values(series: list[VersionSeries], metric: LiveMetric) -> ValueAxis:
-    curves = [getattr(point, metric) for one in series for point in one.curve]
-    bounds = [end for one in series for point in one.points for end in (point.low, point.high)]
-    return around([*curves, *bounds], least=0.1)
 
 
 # ---- What an operator does

@@ -5,9 +5,18 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from admin.axes import ValueAxis
+from admin.live_performance import (
+    MEASURED_WINDOW,
+    METRICS,
+    WINDOW,
+    scores_by_version,
+    series_within,
+    value_axis,
+)
 from admin.pages import Pages
 from admin.request_context import Context
 from admin.story import DataClock, Days, axis_of, champion_bands, check_bars, marks
+from mlops.domain.live.rolling import LiveMetric
 from mlops.domain.records import Kind
 
 pages = Pages()
@@ -20,7 +29,7 @@ _KINDS = (Kind.TRAIN, Kind.RETRAIN, Kind.PIPELINE, Kind.PROMOTE, Kind.ROLLBACK)
 
 
 @pages.get("/strategies/{strategy}", action="strategy.read")
-def story(context: Context, strategy: str, days: Days = "365") -> Response:
+def story(context: Context, strategy: str, days: Days = "365", metric: LiveMetric = "roc_auc") -> Response:
     """Raises UnknownStrategy."""
     found = context.services.strategies[strategy]
     ledger = context.ledger
@@ -34,8 +43,10 @@ def story(context: Context, strategy: str, days: Days = "365") -> Response:
     )
     bands = champion_bands(decisions, standing.champion.version if standing.champion else None, clock)
     events = marks(runs, decisions, clock)
-    known = [*(check.as_of for check in checks if check.as_of), *(mark.day for mark in events)]
+    by_version = scores_by_version(ledger.live_days(strategy))
+    known = [*(day for scores in by_version.values() for day in scores), *(check.as_of for check in checks if check.as_of), *(mark.day for mark in events)]
     axis = axis_of(days, known, context.services.feature_day())
+    series = series_within(by_version, axis, metric=metric, horizon_dates=found.training.horizon_dates)
     return context.show(
         "strategy.html",
         title=f"Story of {strategy}",
@@ -47,6 +58,13 @@ def story(context: Context, strategy: str, days: Days = "365") -> Response:
         marks=[mark for mark in events if axis.has(mark.day)],
         checks=check_bars(check for check in checks if check.as_of and axis.has(check.as_of)),
         shares=ValueAxis(low=0.0, high=1.0),
+        metric=metric,
+        metrics=dict(METRICS),
+        windows={"curve": WINDOW, "measured": MEASURED_WINDOW},
+        series=series,
+        values=value_axis(series),
+        promotions=[band for band in bands if axis.has(band.first)],
+        predicted_to=ledger.predicted_to([strategy]).get(strategy),
         newest=[mark for mark in reversed(events) if mark.day >= axis.first][:NEWEST],
         open_runs=[run for run in ledger.open_runs() if run.strategy == strategy],
         standing=standing,

@@ -1,79 +1,95 @@
-"""Performance of the newest dates as the days go by, without intervals: what a picture's curve is made of; pure.
+"""One metric of the newest dates as the days go by: what a picture's curve and its points are made of; pure.
 
-Called by the page. Sums over all windows at once: the AUC is that of the counts in the cells of `day_score`.
+Called by the page. All windows are measured at once, as `mlops.domain.live.performance` measures its resamples: each
+is how often it has every day.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from mlops.domain.live.day_score import N_CELLS, DayScore
+from mlops.domain.live import performance
+from mlops.domain.live.day_score import DayScore
+from mlops.domain.live.performance import Measured, Outcomes, Resamples, Vector
+
+LiveMetric = Literal["roc_auc", "accuracy", "log_loss", "brier"]
+_METRICS: Mapping[LiveMetric, tuple[Callable[[Outcomes, Vector], Vector], float]] = {
+    "roc_auc": (performance.roc_auc, 1.0),
+    "accuracy": (performance.accuracy, 1.0),
+    "log_loss": (performance.mean_log_loss, math.inf),
+    "brier": (performance.mean_brier, 1.0),
+}
+"""Each with the most that it can be."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollingPoint:
-    """The labelled dates of a window that ends with `day`."""
+class WindowPoint:
+    """A metric of the labelled dates of a window that ends with a day."""
 
     day: date
     n_days: int
-    accuracy: float
-    roc_auc: float | None
-    """Over all pairs, of different days too; None where one class is missing"""
-    log_loss: float
-    brier: float
+    value: float | None
+    """None where it is not defined, as the AUC of one class"""
+    low: float | None = None
+    high: float | None = None
+    """90 % interval, where one was asked for and there are days enough"""
 
 
-def rolling_performance(days: Mapping[date, DayScore], *, window: int, least: int = 5) -> tuple[RollingPoint, ...]:
-    """Of each labelled day and the `window` - 1 before it, one version's or one strategy's; in order of the days.
+def rolling_metric(
+    days: Mapping[date, DayScore], metric: LiveMetric, *, window: int, least: int = 5
+) -> tuple[WindowPoint, ...]:
+    """Of each labelled day and the `window` - 1 labelled ones before it, in order, without intervals.
 
-    least : labelled days that a window must have: the first windows are shorter
+    least : labelled days that a window must have; the first windows are shorter
     """
-    labelled = [(day, days[day]) for day in sorted(days) if days[day].n_labelled]
+    labelled = _labelled(days)
     if len(labelled) < least:
         return ()
-    scores = [score for _, score in labelled]
-    sums = _windowed(
-        np.array([(one.n_labelled, one.n_hits, one.log_loss, one.brier) for one in scores], dtype=float), window
-    )
-    auc = _auc(*(_windowed(counts, window) for counts in _counts(scores)))
+    places = np.arange(len(labelled))
+    age = places[:, None] - places[None, :]
+    counts = ((age >= 0) & (age < window)).astype(np.float64)[least - 1 :]
+    values = _METRICS[metric][0](Outcomes.of([days[day] for day in labelled]), counts)
     return tuple(
-        RollingPoint(
-            day=labelled[place][0],
-            n_days=min(place + 1, window),
-            accuracy=float(sums[place, 1] / sums[place, 0]),
-            roc_auc=float(auc[place]) if np.isfinite(auc[place]) else None,
-            log_loss=float(sums[place, 2] / sums[place, 0]),
-            brier=float(sums[place, 3] / sums[place, 0]),
-        )
-        for place in range(least - 1, len(labelled))
+        WindowPoint(day=day, n_days=int(n), value=float(value) if math.isfinite(value) else None)
+        for day, n, value in zip(labelled[least - 1 :], counts.sum(axis=1), values, strict=True)
     )
 
 
-def _counts(scores: list[DayScore]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Positives and negatives of each day by cell: (days, cells) each."""
-    positive, negative = (np.zeros((len(scores), N_CELLS)) for _ in range(2))
-    for place, score in enumerate(scores):
-        for cell in score.cells:
-            positive[place, cell.index] = cell.n_positive
-            negative[place, cell.index] = cell.n_labelled - cell.n_positive
-    return positive, negative
+def measured_windows(
+    days: Mapping[date, DayScore], metric: LiveMetric, *, window: int, step: int, least: int, horizon_dates: int
+) -> tuple[WindowPoint, ...]:
+    """Of the window that ends with the newest labelled day, and every `step` labelled days before; with intervals.
+
+    horizon_dates : trading days that the label looks ahead
+    """
+    labelled = _labelled(days)
+    found = []
+    for end in range(len(labelled), least - 1, -step):
+        within = labelled[max(0, end - window) : end]
+        measured = measure_metric({day: days[day] for day in within}, metric, horizon_dates=horizon_dates)
+        if measured is not None:
+            low, high = measured.low, measured.high
+            found.append(WindowPoint(day=within[-1], n_days=len(within), value=measured.value, low=low, high=high))
+    return tuple(reversed(found))
 
 
-def _windowed(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
-    """Sum of each row and the `window` - 1 before it."""
-    total = np.cumsum(values, axis=0)
-    total[window:] -= total[:-window].copy()
-    return total
+def measure_metric(days: Mapping[date, DayScore], metric: LiveMetric, *, horizon_dates: int) -> Measured | None:
+    """One metric of `measure_performance`, at a fraction of its cost."""
+    labelled = _labelled(days)
+    if not labelled:
+        return None
+    outcomes = Outcomes.of([days[day] for day in labelled])
+    measure, most = _METRICS[metric]
+    return Resamples.of(outcomes, horizon_dates=horizon_dates).measured(
+        lambda counts: measure(outcomes, counts), 0.0, most
+    )
 
 
-def _auc(positive: npt.NDArray[np.float64], negative: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Share of pairs whose positive lies in the higher cell, ties half; nan without a pair."""
-    below = np.cumsum(negative, axis=1) - negative
-    won = np.sum(positive * (below + negative / 2), axis=1)
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+def _labelled(days: Mapping[date, DayScore]) -> list[date]:
+    return [day for day in sorted(days) if days[day].n_labelled]
