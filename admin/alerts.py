@@ -34,7 +34,14 @@ class Alert:
 
 def alerts(context: RequestContext) -> list[Alert]:
     """All of them; some queries that read little."""
-    found = [*_runs(context), *_registry(context), *_workers(context), *_broker(context), *_policies(context)]
+    found = [
+        *_runs(context),
+        *_registry(context),
+        *_workers(context),
+        *_broker(context),
+        *_policies(context),
+        *_features(context),
+    ]
     return sorted(found, key=lambda alert: alert.level != "bad")
 
 
@@ -100,6 +107,16 @@ def _policies(context: RequestContext) -> Iterator[Alert]:
     if len(unfit) > _NAMED:
         words = f"{len(unfit) - _NAMED:,} more strategies have edits that do not fit"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/drift?show=edited")
+
+
+def _features(context: RequestContext) -> Iterator[Alert]:
+    late = context.ledger.late_features()
+    for one in late[:_NAMED]:
+        link = f"{PREFIX}/drift/strategies/{quote(one.strategy)}"
+        yield Alert(level="warn", words=f"{one.strategy}: {one.late_words}", link=link)
+    if len(late) > _NAMED:
+        words = f"the features of {len(late) - _NAMED:,} more strategies are late"
+        yield Alert(level="warn", words=words, link=f"{PREFIX}/drift")
 
 
 def _many(n: int, what: str) -> str:

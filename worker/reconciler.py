@@ -27,6 +27,7 @@ from mlops.registry.report_projection import UnloggedReports
 from mlops.runs.lease import suspended_too
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
 from worker.health import health_file, own_name, ready_file, touch
+from worker.live_watch import LiveWatch
 from worker.publications import republish
 from worker.replies import impatient_connection, let_replies_expire
 from worker.routing import ROLES
@@ -198,6 +199,7 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     leads = threading.Event()
     RegistryWatch(services, leads=leads, stop=stop).start()
     Housekeeper(app, services, leads=leads, stop=stop).start()
+    LiveWatch(services, leads=leads, stop=stop).start()
     alive = health_file(services.settings.var_dir, own_name("reconciler"))
     ready = ready_file(services.settings.var_dir, own_name("reconciler"))
     ready.unlink(missing_ok=True)

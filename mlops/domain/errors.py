@@ -22,14 +22,16 @@
         │   ├── MissingColumn
         │   ├── InsufficientData
         │   ├── SingleClass
-        │   └── UnusableFeatures
+        │   ├── UnusableFeatures
+        │   └── InvalidRows                rows do not fit the model that is asked
         ├── LedgerError
         │   ├── RunNotFound
         │   ├── ReportNotFound             the run has no drift report
         │   ├── InvalidTransition          the state machine does not allow it
         │   ├── LeaseLost                  another worker holds the stage now: write nothing
         │   ├── StageCancelled             somebody asked the run to stop
-        │   └── ChampionMoved              the champion is not the one that was compared with
+        │   ├── ChampionMoved              the champion is not the one that was compared with
+        │   └── NoChampion                 the strategy has no version in production
         └── RegistryError
             ├── ModelNotFound
             ├── VersionNotFound
@@ -157,6 +159,10 @@ class UnusableFeatures(DataError):
     """No feature column varies in the window."""
 
 
+class InvalidRows(DataError):
+    """The rows do not fit the model: a column is missing, unknown or no number, or a date is in the future."""
+
+
 class LedgerError(PermanentError):
     """The ledger refuses."""
 
@@ -183,6 +189,10 @@ class StageCancelled(LedgerError):
 
 class ChampionMoved(LedgerError):
     """The champion changed since the comparison; compare again."""
+
+
+class NoChampion(LedgerError):
+    """The strategy has no version in production; promote one."""
 
 
 class RegistryError(PermanentError):

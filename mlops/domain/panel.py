@@ -35,6 +35,8 @@ _LEAST_WEEKS = 20
 #: A panel is daily where so many weekdays have at least half of the dates of the commonest.
 _DAILY = 4
 _SHOWN = 3
+#: With fewer dates nothing is said about the next one.
+_LEAST_EXPECTING = 5
 
 #: A pause of so many calendar days beyond the usual gap is no holiday: longer than China's new year.
 _HOLE_DAYS = 14
@@ -80,6 +82,21 @@ class Panel:
         """Median calendar days from one date to the next: 1 for a daily panel, 7 for a weekly one."""
         days = np.array(list(self.rows), dtype="datetime64[D]").astype(np.int64)
         return int(np.median(np.diff(days))) if len(days) > 1 else 1
+
+    @property
+    def next_expected(self) -> date | None:
+        """The day on which the panel goes on, if it does so as ever; None where too few dates say how it does.
+
+        The first day, no sooner after the newest date than the usual gap, of a weekday that has half as many dates as
+        the commonest. What a calendar of holidays knows, it does not.
+        """
+        newest = self.newest
+        if newest is None or len(self.rows) < _LEAST_EXPECTING:
+            return None
+        n_dates = np.bincount([day.weekday() for day in self.rows], minlength=7)
+        usual = 2 * n_dates >= n_dates.max()
+        first = newest + timedelta(days=self.usual_gap_days)
+        return next(day for day in (first + timedelta(days=n) for n in range(7)) if usual[day.weekday()])
 
     def is_stale(self, as_of: date, *, max_days: int) -> bool:
         """The newest date lies more than `max_days` before `as_of`, beyond the usual gap between two dates."""

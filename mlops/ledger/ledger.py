@@ -31,6 +31,7 @@ from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
 from mlops.ledger.stage_completion import StageCompletion
 from mlops.ledger.timetable import Timetable
+from mlops.ledger.watermarks import Watermarks
 from mlops.ledger.workers import Workers
 
 
@@ -42,6 +43,7 @@ class SqlLedger(
     Reconciling,
     Outboxes,
     Timetable,
+    Watermarks,
     Workers,
     Policies,
     RunQueries,

@@ -444,3 +444,15 @@ live_report = Table(
     Column("created_at", Timestamp, nullable=False),
 )
 Index("ix_mlops_live_report_strategy", live_report.c.namespace, live_report.c.strategy, live_report.c.as_of)
+
+# How far each strategy's features have come, as the reconciler saw it last.
+watermark = Table(
+    "mlops_watermark",
+    metadata,
+    Column("strategy", String(63), primary_key=True),
+    Column("newest", Date),  # newest complete date
+    Column("late_date", Date),  # whose features should be there and are not; NULL: none
+    Column("late_words", Text),
+    Column("late_since", Timestamp),
+    Column("seen_at", Timestamp, nullable=False),
+)

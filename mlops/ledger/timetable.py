@@ -127,7 +127,7 @@ class Timetable(Repository):
             skipped = insert(tables.run).values(created_at=now(), finished_at=now())
             connection.execute(
                 skipped.on_conflict_do_nothing(),
-                [_skipped_run(entry.strategy, entry.kind, slot, note) for slot in slots],
+                [skipped_run(entry.strategy, entry.kind, _slot_name(slot), note) for slot in slots],
             )
 
 
@@ -136,7 +136,8 @@ def _moved(key: str, slot: datetime, *, note: str | None) -> Update:
     return update(tables.schedule).where(_schedule.key == key, is_later).values(last_slot=slot, last_note=note)
 
 
-def _skipped_run(strategy: str, kind: str, slot: datetime, note: str) -> dict[str, Any]:
+def skipped_run(strategy: str, kind: str, slot: str, note: str) -> dict[str, Any]:
+    """Columns of a run that was never opened, beside its times."""
     run_id = str(uuid.uuid4())
     outcome = {"run_id": run_id, "strategy": strategy, "kind": kind, "state": RunState.SKIPPED, "reason": note}
     return {
@@ -146,7 +147,7 @@ def _skipped_run(strategy: str, kind: str, slot: datetime, note: str) -> dict[st
         "kind": kind,
         "state": RunState.SKIPPED,
         "executor": Executor.CELERY,
-        "slot": _slot_name(slot),
+        "slot": slot,
         "reason": note,
         "requested_by": "schedule",
         "policy": {},

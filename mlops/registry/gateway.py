@@ -36,7 +36,7 @@ from mlops.failpoints import external_write
 from mlops.registry.counting import Counting
 from mlops.registry.entities import PAGE, LoggedRun, logged_run, model_version, packed, pages, walk
 from mlops.registry.failures import innermost, is_collision
-from mlops.registry.model_file import requirements
+from mlops.registry.model_file import SHIPPED_CLASS, requirements, ship_classifier
 from mlops.registry.notes import KIND, KIND_TAG, NOTE_TAG
 from mlops.sqlstates import told_may_pass
 from mlops.volumes import says_full
@@ -65,6 +65,7 @@ with warnings.catch_warnings():
     import mlflow.pyfunc.model
     import mlflow.xgboost
 import requests  # noqa: E402
+import xgboost as xgb  # noqa: E402
 from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
@@ -275,6 +276,7 @@ class Gateway(Counting):
     ) -> StoredModel:
         """Upload in XGBoost's own format, with signature, example and pinned requirements, as the run's output.
 
+        With a classifier goes the code by which MLflow's own loaders prepare rows as training does.
         file : the model file that `model` was read from, which is stored as it is
         """
         if not hasattr(model, "save_model"):
@@ -282,6 +284,7 @@ class Gateway(Counting):
             raise RegistryError(message)
         if signature is None and predictions is not None:
             signature = infer_signature(example, predictions)
+        is_classifier = isinstance(model, xgb.XGBClassifier)
         with tempfile.TemporaryDirectory(prefix="acis-model-") as folder, self._translated(f"model {name!r}"):
             with external_write("registry.create_logged_model"):
                 stored = self._client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
@@ -294,7 +297,12 @@ class Gateway(Counting):
                 input_example=example,
                 # Inferring them imports everything in a second process, which takes 3 s and names both wheels.
                 pip_requirements=list(requirements()),
+                code_paths=[str(ship_classifier(Path(folder)))] if is_classifier else None,
             )
+            if is_classifier:
+                described = Model.load(str(path))
+                described.flavors["xgboost"]["model_class"] = SHIPPED_CLASS
+                described.save(str(path / "MLmodel"))
             if file is not None:  # written again, it need not have the same bytes
                 (path / _MODEL_FILE).write_bytes(file)
             digest = _file_sha256(path / _MODEL_FILE)

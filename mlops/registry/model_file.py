@@ -1,45 +1,69 @@
 """The model file in XGBoost's own format: reads it after its digest was found to be the logged one.
 
-Called by the registry, the gateway and the documented client. Nothing in such a file can be executed.
+Called by the registry, the gateway, the documented client and the router. Nothing in such a file can be executed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import xgboost as xgb
 
 from mlops.domain.errors import UnusableModelFile
+from mlops.domain.live import classifier as shipped
+from mlops.domain.live.classifier import XGBClassifier
 
-if TYPE_CHECKING:
-    from pathlib import Path
+_PACKAGE = "acis_model"
+SHIPPED_CLASS = f"{_PACKAGE}.classifier.{XGBClassifier.__name__}"
+"""The classifier as MLflow's loaders import it from the code beside a model."""
 
 
-def read_classifier(path: Path, *, expected_sha256: str | None, n_jobs: int) -> xgb.XGBClassifier:
+def read_classifier(path: Path, *, expected_sha256: str | None, n_jobs: int) -> XGBClassifier:
     """Read the classifier, with the threads that the file does not keep. Raises UnusableModelFile."""
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if expected_sha256 is not None and found != expected_sha256:
-        message = (
-            f"model file {path.name} has digest {found[:12]}…, logged was {expected_sha256[:12]}…; "
-            f"it was changed after it was logged and is not loaded"
-        )
-        raise UnusableModelFile(message)
+    return classifier_of(path.read_bytes(), name=path.name, expected_sha256=expected_sha256, n_jobs=n_jobs)
+
+
+def classifier_of(content: bytes, *, name: str, expected_sha256: str | None, n_jobs: int) -> XGBClassifier:
+    """Make the classifier of a model file's content. Raises UnusableModelFile, which calls it by `name`."""
+    verify_digest(content, expected_sha256, name=name)
     # XGBoost aborts the process on a torn file. UBJSON is one object from brace to brace.
     if not (content.startswith(b"{") and content.endswith(b"}")):
-        message = f"model file {path.name} is torn or not in XGBoost's UBJSON format ({len(content)} bytes)"
+        message = f"model file {name} is torn or not in XGBoost's UBJSON format ({len(content)} bytes)"
         raise UnusableModelFile(message)
-    classifier = xgb.XGBClassifier()
+    classifier = XGBClassifier()
     try:
         classifier.load_model(bytearray(content))
     except (xgb.core.XGBoostError, TypeError) as exc:
-        message = f"model file {path.name} is not an XGBoost classifier: {str(exc).splitlines()[0]}"
+        message = f"model file {name} is not an XGBoost classifier: {str(exc).splitlines()[0]}"
         raise UnusableModelFile(message) from exc
     classifier.set_params(n_jobs=n_jobs)
     return classifier
+
+
+def verify_digest(content: bytes, expected_sha256: str | None, *, name: str) -> None:
+    """Raise UnusableModelFile where a model file's content has another digest; None expects nothing."""
+    found = hashlib.sha256(content).hexdigest()
+    if expected_sha256 is not None and found != expected_sha256:
+        message = (
+            f"model file {name} has digest {found[:12]}…, logged was {expected_sha256[:12]}…; "
+            f"it was changed after it was logged and is not loaded"
+        )
+        raise UnusableModelFile(message)
+
+
+def ship_classifier(folder: Path) -> Path:
+    """Make in `folder` the package that goes beside a logged model: the classifier, with what it imports."""
+    package = folder / _PACKAGE
+    package.mkdir()
+    package.joinpath("__init__.py").touch()
+    source = Path(shipped.__file__)
+    for module in (source, source.with_name("rows.py")):
+        shutil.copyfile(module, package / module.name)
+    return package
 
 
 @cache

@@ -12,9 +12,24 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from mlops.serving.engines import Predictor
+    from mlops.serving.frames import RowReader
 
 Engine = Literal["onnx", "xgboost"]
 Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineCheck:
+    """How the fast engine was compared with XGBoost when the model was loaded."""
+
+    reason: str
+    """In words: what was found, or why XGBoost answers"""
+    n_rows: int = 0
+    """That both computed; 0: nothing was compared"""
+    largest_difference: float = 0.0
+    """Of two probabilities of one row"""
+    n_flipped: int = 0
+    """Rows on different sides of 0.5"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +45,8 @@ class ServedModel:
     features: tuple[str, ...]
     """The columns that it reads, in its order"""
     predictor: Predictor = field(repr=False, compare=False)
+    reader: RowReader = field(repr=False, compare=False)
+    check: EngineCheck
     variant: str = "champion"
 
     @property

@@ -64,7 +64,7 @@ def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper)
         if earlier is not None:
             return _done(earlier, by=earlier.run_id)
         keeper.report(Progress(done=0, total=3, unit="steps"))
-        model = load_champion(services.registry, strategy, champion)
+        model = load_champion(services.registry, strategy, champion).model
         rows = read_universe(source, strategy, model.features, as_of)
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
@@ -103,8 +103,8 @@ def read_universe(source: FeatureSource, strategy: Strategy, features: Sequence[
     if not rows.num_rows:
         newest = source.latest_date(strategy.name, until=day)
         message = (
-            f"strategy {strategy.name!r} has no rows of {day}; its newest before are of {newest or 'no date'}: load its "
-            "features, or give another --date"
+            f"strategy {strategy.name!r} has no rows of {day}; its newest before are of {newest or 'no date'}: load "
+            "its features, or give another --date"
         )
         raise EmptyWindow(message)
     return rows
@@ -169,6 +169,7 @@ def _done(found: BatchSummary, *, by: str | None = None) -> StageOutcome:
         "model_sha256": found.model_sha256,
         "n_rows": found.n_rows,
         "positive_share": found.positive_share,
+        "batch_id": found.run_id,
         "threshold": THRESHOLD,
         "predicted_by": by,
     }

@@ -6,62 +6,58 @@ Called by the predict and the score stage, in a child that may load XGBoost.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops.domain.errors import ModelNotFound, UnusableModelFile
-from mlops.domain.ports import DIGEST_TAG, expect
-from mlops.domain.training.feature_names import feature_names
+import numpy as np
+
+from mlops.domain.errors import ModelNotFound
+from mlops.domain.ports import DIGEST_TAG, ModelVersion, expect
 from mlops.serving.model import ServedModel
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mlops.domain.live.rows import Floats
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelRegistry
     from mlops.domain.records import Champion
 
 
-def load_champion(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> ServedModel:
+@dataclass(frozen=True, kw_only=True)
+class ServedChampion:
+    """The model in use, and the version of the registry that it is."""
+
+    model: ServedModel
+    version: ModelVersion
+    content: bytes
+    """The model file, verified"""
+
+    def contributions(self, rows: Floats) -> npt.NDArray[np.float64]:
+        """(n, f + 1) SHAP contributions of prepared rows to the margin, in the model's order; the last is the bias."""
+        import xgboost as xgb  # noqa: PLC0415 -- after the fork
+
+        booster = xgb.Booster({"nthread": 1})
+        booster.load_model(bytearray(self.content))
+        booster.set_param({"nthread": 1})
+        matrix = xgb.DMatrix(rows, missing=np.nan, feature_names=booster.feature_names, nthread=1)
+        return np.asarray(booster.predict(matrix, pred_contribs=True), dtype=np.float64)
+
+
+def load_champion(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> ServedChampion:
     """The version, verified by the digest that the ledger has, else by the one that was logged.
 
     Raises ModelNotFound, VersionNotFound, UnusableModelFile, RegistryUnavailable.
     """
-    import xgboost as xgb  # noqa: PLC0415 -- after the fork
-
-    from mlops.serving.engines import XgboostPredictor  # noqa: PLC0415 -- beside it
+    from mlops.serving.loading import ModelFile, serve  # noqa: PLC0415 -- loads XGBoost, after the fork
 
     if champion.version is None:
         message = f"strategy {strategy.name!r} has no champion"
         raise ModelNotFound(message)
-    found = expect(registry.version(strategy.model_name, champion.version), champion.identity)
+    version = expect(registry.version(strategy.model_name, champion.version), champion.identity)
     content = registry.model_file(strategy.model_name, champion.version)
-    sha256 = hashlib.sha256(content).hexdigest()
-    expected = champion.identity.sha256 or found.tags.get(DIGEST_TAG)
-    if expected is not None and sha256 != expected:
-        message = (
-            f"the model file of champion {champion.version} of {strategy.name!r} has sha256 {sha256[:12]}…, promoted was "
-            f"{expected[:12]}…; it was changed and is not asked"
-        )
-        raise UnusableModelFile(message)
-    # XGBoost aborts the process on a torn file. UBJSON is one object from brace to brace.
-    if not (content.startswith(b"{") and content.endswith(b"}")):
-        message = f"the model file of champion {champion.version} is torn, or not in XGBoost's UBJSON format"
-        raise UnusableModelFile(message)
-    booster = xgb.Booster({"nthread": 1})
-    try:
-        booster.load_model(bytearray(content))
-    except xgb.core.XGBoostError as exc:
-        message = f"the model file of champion {champion.version} cannot be read: {str(exc).splitlines()[0]}"
-        raise UnusableModelFile(message) from exc
-    # the file keeps no number of threads
-    booster.set_param({"nthread": 1})
-    features = feature_names(booster)
-    if not features:
-        message = f"champion {champion.version} does not say the names of its features; train it again here"
-        raise UnusableModelFile(message)
-    return ServedModel(
-        strategy=strategy.name,
-        version=champion.version,
-        sha256=sha256,
-        seq=champion.seq,
-        features=features,
-        predictor=XgboostPredictor(booster),
+    expected = champion.identity.sha256 or version.tags.get(DIGEST_TAG) or hashlib.sha256(content).hexdigest()
+    file = ModelFile(
+        strategy=strategy.name, version=champion.version, seq=champion.seq, sha256=expected, content=content
     )
+    return ServedChampion(model=serve(file), version=version, content=content)

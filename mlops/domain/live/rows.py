@@ -2,6 +2,7 @@
 
 Called by whoever asks a model: the router, the registry's loaded classifiers, the predict stage, the scoring. The
 training's own matrix is prepared by the same function, so that a row has one probability wherever it is scored.
+Shipped beside each logged model (`classifier`), so it needs numpy alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ def prepare_rows(values: npt.ArrayLike) -> Floats:
     """(n, f) float32, C-ordered: infinities, and what is too large for a float32, are nan, which is missing.
 
     values : (n, f) numbers, columns in the order of the model's features; not changed, and returned itself where it
-    is so already
+    is so already. Integers go by way of float64, as the sources read them.
     """
+    given = np.asarray(values)
+    if given.dtype.kind in "iu":
+        given = given.astype(np.float64)
     with np.errstate(over="ignore"):  # of float64: what overflows is infinite, so missing
-        rows = np.ascontiguousarray(values, dtype=np.float32)
+        rows = np.ascontiguousarray(given, dtype=np.float32)
     infinite = np.isinf(rows)
     return np.where(infinite, np.float32(np.nan), rows) if infinite.any() else rows
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops.domain.errors import ConfigurationError
+from mlops.domain.live.rows import prepare_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,8 +65,9 @@ class FeatureMatrix:
         if rows.ndim != 2 or rows.shape[1] != self._n_features:
             message = f"rows of {self._n_features} features were asked for, found shape {rows.shape}"
             raise ValueError(message)
-        block = np.array(rows, dtype=np.float32, order="C")
-        block[np.isinf(block)] = np.nan
+        block = prepare_rows(rows)
+        if np.shares_memory(block, rows):  # the caller fills its own again
+            block = block.copy()
         if self._file == _IN_MEMORY and (self._n_rows + len(block)) * self._row_bytes > self._in_memory_bytes:
             self._spill()
         if self._file == _IN_MEMORY:

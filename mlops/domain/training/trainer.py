@@ -27,6 +27,7 @@ import numpy.typing as npt
 import xgboost as xgb
 
 from mlops.domain.errors import ConfigurationError, SingleClass, UnusableFeatures
+from mlops.domain.live.rows import prepare_rows
 from mlops.domain.ports import Progress
 from mlops.domain.training.feature_names import encoded_names, feature_names
 from mlops.domain.training.matrix import Rows, row_blocks
@@ -262,7 +263,7 @@ def binned(
         options: dict[str, Any] = {"nthread": n_jobs, "max_bin": max_bin, "ref": ref}
         names = encoded_names(data.features)
         if isinstance(x, np.ndarray):
-            return xgb.QuantileDMatrix(_finite_or_missing(x), label=y, feature_names=names, **options)
+            return xgb.QuantileDMatrix(prepare_rows(x), label=y, feature_names=names, **options)
         return xgb.QuantileDMatrix(_Blocks(x, y, names, control.check), **options)
 
     matrix, validation = make(data.x, data.y), data.validation
@@ -311,14 +312,8 @@ class _Blocks(xgb.DataIter):  # type: ignore[misc]  # the library's base is unty
             return False
         label = self._y[self._place : self._place + len(block)]
         self._place += len(block)
-        input_data(data=_finite_or_missing(block), label=label, feature_names=self._features)
+        input_data(data=prepare_rows(block), label=label, feature_names=self._features)
         return True
-
-
-def _finite_or_missing(x: Floats) -> Floats:
-    """Replace infinities, which XGBoost refuses, by nan; the drift report has named them already."""
-    infinite = np.isinf(x)
-    return np.where(infinite, np.float32(np.nan), x) if infinite.any() else x
 
 
 def _varies(x: Rows) -> bool:
@@ -328,7 +323,7 @@ def _varies(x: Rows) -> bool:
     for block in row_blocks(x):
         if not block.shape[1]:
             return False
-        finite = _finite_or_missing(block)
+        finite = prepare_rows(block)
         least, most = np.fmin.reduce(finite), np.fmax.reduce(finite)
         low = least if low is None else np.fmin(low, least)
         high = most if high is None else np.fmax(high, most)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Date, Select, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, CompoundSelect, Date, Select, and_, case, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from mlops.domain.records import LIVE, Champion, RunState, Stage
+from mlops.domain.records import LIVE, Champion, Kind, RunState, Stage
 from mlops.ledger import tables
 from mlops.ledger.champions import PRODUCTION
 from mlops.ledger.columns import as_rows, columns_of, mapped
@@ -95,8 +95,8 @@ class ChampionMark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRun:
-    """A run that predicted a date, or was to."""
+class DatedRun:
+    """A run about one date: that predicted it, or scored as of it, or was to."""
 
     run_id: str
     strategy: str
@@ -130,6 +130,19 @@ class BatchSummary:
     model_sha256: str
     n_rows: int
     positive_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveStanding:
+    """What decides whether a strategy's next step in use is due."""
+
+    strategy: str
+    has_champion: bool
+    has_predictions: bool
+    scored_as_of: date | None
+    """Of the newest scoring; None: nothing was scored yet."""
+    outcomes: Mapping[str, Any] | None
+    """`document["outcomes"]` of that scoring: `first`, `last` and `digest` of what was known."""
 
 
 class LiveQueries(Repository):
@@ -275,13 +288,55 @@ class LiveQueries(Repository):
             row = connection.execute(query).one_or_none()
         return None if row is None else mapped(BatchSummary, row, positive_share=float(row.positive_share))
 
-    def predict_runs(self, strategies: Sequence[str], *, since: date, namespace: str = LIVE) -> list[PredictRun]:
+    def live_standings(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, LiveStanding]:
+        """By strategy; one query."""
+        if not strategies:
+            return {}
+        asked = as_rows(strategies)
+        name = asked.c.strategy
+        newest = (
+            select(_report.id)
+            .where(_report.namespace == namespace, _report.strategy == name)
+            .order_by(_report.as_of.desc(), _report.id.desc())
+            .limit(1)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        champion = tables.champion.c
+        query = (
+            select(
+                name,
+                exists()
+                .where(champion.namespace == namespace, champion.strategy == name, champion.version.is_not(None))
+                .correlate(asked)
+                .label("has_champion"),
+                exists()
+                .where(_prediction.namespace == namespace, _prediction.strategy == name)
+                .correlate(asked)
+                .label("has_predictions"),
+                _report.as_of.label("scored_as_of"),
+                _report.document["outcomes"].label("outcomes"),
+            )
+            .select_from(asked)
+            .outerjoin(tables.live_report, _report.id == newest)
+        )
+        with self.database.reading() as connection:
+            return {row.strategy: mapped(LiveStanding, row) for row in connection.execute(query)}
+
+    def predict_runs(self, strategies: Sequence[str], *, since: date, namespace: str = LIVE) -> list[DatedRun]:
         """Runs that predicted dates from `since` on, or were to, oldest first. One query for all strategies."""
+        return self._runs_of_dates(Kind.PREDICT, strategies, since=since, namespace=namespace)
+
+    def score_runs(self, strategies: Sequence[str], *, since: date, namespace: str = LIVE) -> list[DatedRun]:
+        """Runs that scored as of dates from `since` on, or were to, oldest first; nothing of them was predicted."""
+        return self._runs_of_dates(Kind.SCORE, strategies, since=since, namespace=namespace)
+
+    def _runs_of_dates(self, kind: Kind, strategies: Sequence[str], *, since: date, namespace: str) -> list[DatedRun]:
         result = _run.outcome[("stages", Stage.PREDICT.value)]
         query = (
             select(
                 *columns_of(
-                    PredictRun,
+                    DatedRun,
                     _run,
                     version=result["version"].as_string(),
                     model_sha256=result["model_sha256"].as_string(),
@@ -290,14 +345,14 @@ class LiveQueries(Repository):
             )
             .where(
                 _run.namespace == namespace,
-                _run.kind == "predict",
+                _run.kind == kind,
                 _run.strategy.in_(list(strategies)),
                 _run.as_of >= since,
             )
             .order_by(_run.created_at)
         )
         with self.database.reading() as connection:
-            return [mapped(PredictRun, row, state=RunState(row.state)) for row in connection.execute(query)]
+            return [mapped(DatedRun, row, state=RunState(row.state)) for row in connection.execute(query)]
 
 
 def _between(column: ColumnElement[date], first: date | None, last: date | None) -> list[ColumnElement[bool]]:

@@ -73,3 +73,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", name="uq_mlops_live_report_run_id"),
     )
     steps.create_index("ix_mlops_live_report_strategy", "mlops_live_report", ["namespace", "strategy", "as_of"])
+    steps.create_table(
+        "mlops_watermark",
+        sa.Column("strategy", sa.String(63), nullable=False),
+        sa.Column("newest", sa.Date()),
+        sa.Column("late_date", sa.Date()),
+        sa.Column("late_words", sa.Text()),
+        sa.Column("late_since", Timestamp),
+        sa.Column("seen_at", Timestamp, nullable=False),
+        sa.PrimaryKeyConstraint("strategy", name="pk_mlops_watermark"),
+    )

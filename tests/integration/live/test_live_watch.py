@@ -1,0 +1,254 @@
+"""What is due of models in use is opened once, by the features and not by the hour."""
+
+from __future__ import annotations
+
+import threading
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from structlog.testing import capture_logs
+
+from mlops.domain.errors import SourceUnavailable
+from mlops.domain.policies import SchedulePolicy
+from mlops.domain.records import Kind, LiveFindings, RunState, RunView, Stage, StageOutcome
+from mlops.stages.outcomes import read_outcomes
+from mlops.stages.predict import predict_universe
+from mlops.strategies.file import Strategies
+from tests.support.ledgers import decision_for, promoting
+from tests.support.live import LIVE, promoted, with_return_column
+from tests.support.services import LAST, N_DATES, TICKERS, FakeServices, panel, small_strategy
+from worker.live_watch import RESTATED_EVERY_S, LiveWatch
+
+DAY = timedelta(days=1)
+
+
+class Watch:
+    """Looks when the test says so."""
+
+    def __init__(self, services: FakeServices) -> None:
+        self.services, self.now_s = services, 0.0
+        stop = threading.Event()
+        self.watch = LiveWatch(services, leads=stop, stop=stop, monotonic=lambda: self.now_s)
+
+    def __call__(self) -> list[str]:
+        """Events that were logged."""
+        with capture_logs() as logs:
+            self.watch.step()
+        return [line["event"] for line in logs if line["event"] != "run.accepted"]
+
+    def runs(self, kind: Kind = Kind.PREDICT) -> list[RunView]:
+        """Oldest first."""
+        return self.services.ledger.runs(kinds=[kind])[::-1]
+
+    def slots(self, kind: Kind = Kind.PREDICT) -> list[str | None]:
+        return [run.slot for run in self.runs(kind)]
+
+    def work(self) -> None:
+        """A worker does what waits."""
+        for run in self.runs():
+            if run.state is RunState.QUEUED:
+                grant = self.services.claimed(run.run_id, Stage.PREDICT)
+                outcome = predict_universe(grant, self.services, self.services.keeper(grant))
+                self.services.ledger.finish(grant, outcome)
+        for run in self.runs(Kind.SCORE):
+            if run.state is RunState.QUEUED:
+                grant = self.services.claimed(run.run_id, Stage.SCORE)
+                self.services.ledger.finish(grant, StageOutcome(result={}, run_state=RunState.REFUSED))
+
+    def until(self, day: date, *, rows_of_last: int = TICKERS) -> None:
+        """The features have come so far, and it is that day, noon."""
+        n_dates = N_DATES + (day - LAST).days
+        table = with_return_column(panel(n_dates=n_dates))
+        self.services.with_source(table.slice(0, table.num_rows - TICKERS + rows_of_last))
+        self.services.today = day
+
+
+@pytest.fixture
+def watch(services: FakeServices) -> Watch:
+    services.with_policy(live=LIVE)
+    promoted(services)
+    return Watch(services)
+
+
+def test_the_newest_complete_date_is_opened_once_whoever_looks(watch: Watch) -> None:
+    other = Watch(watch.services)
+    assert [watch(), other(), watch()] == [["predict.opened"], [], []]
+    (run,) = watch.runs()
+    assert (run.slot, run.as_of, run.requested_by) == (LAST.isoformat(), LAST, "reconciler")
+    assert [one.run_id for one in watch.services.sent] == [run.run_id]
+
+
+def test_a_date_is_opened_as_soon_as_its_features_are_complete(watch: Watch) -> None:
+    watch()
+    watch.work()
+    watch.until(LAST + DAY, rows_of_last=2)
+    assert watch() == ["score.opened"]
+    watch.work()
+    assert watch() == []
+    watch.until(LAST + DAY)
+    assert watch() == ["predict.opened"]
+    assert watch.slots() == [LAST.isoformat(), (LAST + DAY).isoformat()]
+
+
+def test_nothing_is_opened_without_a_champion_or_where_it_is_off_or_paused(services: FakeServices) -> None:
+    watch = Watch(services)
+    services.with_policy(live=LIVE)
+    assert watch() == []
+    promoted(services)
+    services.with_policy(schedule=SchedulePolicy(paused=("drift_check", "retrain")))
+    assert watch() == []
+    services.with_policy(schedule=SchedulePolicy(paused=("drift_check",)))
+    assert watch() == ["predict.opened"]
+
+
+def test_missed_dates_within_the_grace_are_predicted_each_by_a_run_of_its_own_and_older_ones_said_to_be_missed(
+    watch: Watch,
+) -> None:
+    watch.services.with_policy(schedule=SchedulePolicy(grace_hours=24))
+    watch()
+    watch.work()
+    # It is noon of day 4: day 1 began 84 h ago and day 2 60 h ago, and 36 h + 24 h are allowed.
+    watch.until(LAST + 4 * DAY)
+    assert watch() == ["predict.dates_missed", "predict.opened"]
+    for _ in range(4):
+        watch.work()
+        watch()
+    found = {run.slot: run.state for run in watch.runs()}
+    assert found == {
+        LAST.isoformat(): RunState.SUCCEEDED,
+        (LAST + DAY).isoformat(): RunState.SKIPPED,
+        **{(LAST + n * DAY).isoformat(): RunState.SUCCEEDED for n in (2, 3, 4)},
+    }
+    (skipped,) = [run for run in watch.runs() if run.state is RunState.SKIPPED]
+    assert skipped.reason == "missed, and older than its grace"
+
+
+def test_late_features_are_said_once_and_taken_back_when_they_come(watch: Watch) -> None:
+    watch()
+    watch.work()
+    watch()
+    watch.work()
+    watch.services.today = LAST + DAY
+    assert watch() == []  # 12 h after the date began
+    watch.services.today = LAST + 2 * DAY
+    assert watch() == ["features.late"]
+    assert [watch(), Watch(watch.services)()] == [[], []]
+    (late,) = watch.services.ledger.late_features()
+    assert (late.strategy, late.late_date) == ("growth", LAST + DAY)
+    assert late.late_words == "the features of 2020-07-19 are not complete, 36 h after it began"
+    watch.until(LAST + 2 * DAY)
+    assert watch()[0] == "features.came"
+    assert watch.services.ledger.late_features() == []
+
+
+def test_what_is_there_of_a_late_date_is_said(watch: Watch) -> None:
+    watch.until(LAST + DAY, rows_of_last=2)
+    watch.services.today = LAST + 2 * DAY
+    assert "features.late" in watch()
+    (late,) = watch.services.ledger.late_features()
+    assert "2 of about 8 rows are there" in str(late.late_words)
+
+
+def test_nobody_waits_for_the_next_day_of_a_history(watch: Watch) -> None:
+    watch.services.today = LAST + 400 * DAY
+    assert watch() == ["predict.opened"]
+    assert watch.services.ledger.late_features() == []
+
+
+def test_what_was_late_is_taken_back_when_nobody_waits_any_more(watch: Watch) -> None:
+    watch.services.today = LAST + 2 * DAY
+    assert "features.late" in watch()
+    watch.services.with_policy(schedule=SchedulePolicy(paused=("drift_check", "retrain")))
+    assert watch() == ["features.no_longer_awaited"]
+    assert watch.services.ledger.late_features() == []
+
+
+def test_a_source_that_is_away_is_waited_for(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise SourceUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watch.services.source, "latest_date", away)
+        assert watch() == ["live.not_looked"]
+    assert watch() == ["predict.opened"]
+
+
+def test_the_error_of_one_strategy_stops_no_other(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = watch.services
+    champion = services.ledger.champion("growth")
+    strategies = {name: small_strategy(name, live=LIVE) for name in ("broken", "growth")}
+    vars(services)["strategies"] = Strategies(strategies)
+    services.ledger.decide(promoting(services.ledger, "broken"), decision_for("1", identity=champion.identity))
+    rows = services.source.rows_by_date
+    latest = services.source.latest_date
+    monkeypatch.setattr(
+        services.source, "latest_date", lambda name=None, **more: LAST if name == "broken" else latest(name, **more)
+    )
+
+    def breaks(name: str, window: object) -> object:
+        if name == "broken":
+            raise ZeroDivisionError
+        return rows(name, window)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(services.source, "rows_by_date", breaks)
+    assert watch() == ["live.strategy_crashed", "predict.opened"]
+
+
+def test_a_steady_look_asks_the_source_three_small_questions(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        watch()
+        watch.work()
+    asked: list[str] = []
+    for name in ("latest_date", "count", "rows_by_date", "read", "columns"):
+        real = getattr(watch.services.source, name)
+        monkeypatch.setattr(
+            watch.services.source, name, lambda *a, _real=real, _name=name, **k: asked.append(_name) or _real(*a, **k)
+        )
+    watch()
+    assert asked == ["latest_date", "latest_date", "count"]
+
+
+def test_a_scoring_is_opened_once_for_each_newest_date_after_its_prediction(watch: Watch) -> None:
+    assert watch() == ["predict.opened"]
+    assert watch() == []  # the prediction is not done
+    watch.work()
+    assert watch() == ["score.opened"]
+    assert [watch(), Watch(watch.services)()] == [[], []]
+    assert watch.slots(Kind.SCORE) == [LAST.isoformat()]
+    watch.work()
+    assert watch() == []
+
+
+def test_restated_outcomes_open_another_scoring(watch: Watch) -> None:
+    watch.until(LAST)
+    watch()
+    watch.work()
+    watch()
+    strategy = watch.services.strategies["growth"]
+    first = LAST - 30 * DAY
+    digest = read_outcomes(watch.services.source, strategy, first=first, last=LAST).digest
+    (run,) = watch.runs(Kind.SCORE)
+    grant = watch.services.claimed(run.run_id, Stage.SCORE)
+    document = {"outcomes": {"first": first.isoformat(), "last": LAST.isoformat(), "digest": digest}}
+    watch.services.ledger.finish(
+        grant,
+        StageOutcome(
+            result={"reasons": []},
+            run_state=RunState.SUCCEEDED,
+            as_of=LAST,
+            live=LiveFindings(days=(), document=document),
+        ),
+    )
+    assert watch() == []
+    table: pa.Table = watch.services.source._table  # type: ignore[attr-defined]
+    place = table.column_names.index("target_return")
+    flipped = pc.multiply(table.column("target_return"), -1.0)
+    watch.services.with_source(table.set_column(place, "target_return", flipped))
+    assert watch() == []  # looked at by the hour
+    watch.now_s += RESTATED_EVERY_S
+    assert watch() == ["score.opened"]
+    first_slot, second = watch.slots(Kind.SCORE)
+    assert (first_slot, str(second)[:11]) == ("2020-07-18", "2020-07-18/")
+    assert watch.runs(Kind.SCORE)[1].reason == "outcomes were restated"

@@ -1,0 +1,290 @@
+"""Opens what is due of models in use: a date's predictions once its features are there, and their scoring.
+
+By the features themselves, not by the hour: what is looked at is the newest date that counts (`mlops.domain.panel`). A
+date has one run of each kind, so any number of these may look at once. The reconciler runs it in a thread of its own: a
+feature source that is slow delays no message and no lease.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from mlops.domain.errors import AcisError, LedgerUnavailable, SourceUnavailable
+from mlops.domain.panel import Panel, panel_of
+from mlops.domain.ports import Window
+from mlops.domain.records import Kind, RunState
+from mlops.domain.run_states import ACTIVE
+from mlops.runs.request import prediction_request, run_request, submit
+from mlops.stages.outcomes import read_outcomes
+from mlops.strategies.book import Unfit
+
+if TYPE_CHECKING:
+    from mlops.bootstrap import Services
+    from mlops.domain.policies import Strategy
+    from mlops.ledger.queries.live import DatedRun, LiveStanding
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 60.0
+"""Between two looks."""
+RESTATED_EVERY_S = 3600.0
+"""Between two looks at the outcomes of what was scored, which are a few columns of its dates."""
+_PANEL_DAYS = 90
+"""Calendar days by which it is judged whether a date is complete, and when the next is expected."""
+_ENDED_S = 14 * 86_400.0
+"""A feed whose next date is late for longer, when it is first seen, has ended: nobody waits for a history's next day."""
+_REASON, _BY = "features complete", "reconciler"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A strategy's panel as it was found last."""
+
+    newest_row: date
+    n_rows: int
+    """Of that date; a date that is loaded in parts has more the next time"""
+    panel: Panel
+
+
+class LiveWatch(threading.Thread):
+    """Works while `leads` is set: this process holds, or held a moment ago, the reconcilers' lock."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        leads: threading.Event,
+        stop: threading.Event,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name="live-watch", daemon=True)
+        self._services, self._leads, self._stop_asked, self._monotonic = services, leads, stop, monotonic
+        self._seen: dict[str, _Seen] = {}
+        self._compared_at: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Look after look until `stop` is set."""
+        while not self._stop_asked.wait(EVERY_S):
+            if self._leads.is_set():
+                self.step()
+
+    def step(self) -> None:
+        """One look; what fails is logged and comes again."""
+        try:
+            self._look()
+        except AcisError as exc:
+            log.warning("live.not_looked", error=str(exc), next=f"in {EVERY_S:.0f} s")
+        except Exception:
+            log.exception("live.watch_crashed")
+
+    def _look(self) -> None:
+        """Raises LedgerUnavailable, SourceUnavailable; the error of one strategy stops no other."""
+        strategies = self._watched()
+        standings = self._services.ledger.live_standings(list(strategies))
+        in_use = {name: one for name, one in strategies.items() if standings[name].has_champion}
+        ended = self._services.ledger.not_late([name for name in self._services.strategies if name not in in_use])
+        for name in ended:
+            log.info("features.no_longer_awaited", strategy=name)
+        today = self._services.feature_day()
+        newest_of_all = self._services.source.latest_date(until=today) if in_use else None
+        if newest_of_all is None:
+            return
+        oldest = newest_of_all - timedelta(days=_PANEL_DAYS)
+        runs = _by_strategy(self._services.ledger.predict_runs(list(in_use), since=oldest))
+        scorings = _by_strategy(self._services.ledger.score_runs(list(in_use), since=oldest))
+        for name, strategy in in_use.items():
+            try:
+                self._look_at(strategy, standings[name], runs.get(name, []), scorings.get(name, []), today=today)
+            except (LedgerUnavailable, SourceUnavailable):
+                raise
+            except AcisError as exc:
+                log.warning("live.strategy_not_looked_at", strategy=name, error=str(exc), next=f"in {EVERY_S:.0f} s")
+            except Exception:
+                log.exception("live.strategy_crashed", strategy=name)
+
+    def _watched(self) -> dict[str, Strategy]:
+        """Strategies that predict and are not paused."""
+        found = {}
+        for name, settled in self._services.policies.all_settled().items():
+            if isinstance(settled, Unfit):
+                continue  # the timetable says so
+            strategy = settled.strategy
+            if strategy.live.predict and not is_paused(strategy):
+                found[name] = strategy
+        return found
+
+    def _look_at(
+        self,
+        strategy: Strategy,
+        standing: LiveStanding,
+        runs: Sequence[DatedRun],
+        scorings: Sequence[DatedRun],
+        *,
+        today: date,
+    ) -> None:
+        panel = self._panel_of(strategy, today=today)
+        if panel is None or panel.newest is None:
+            return
+        self._say_what_is_late(strategy, panel)
+        if self._predict(strategy, panel, runs):
+            return
+        newest = panel.newest
+        predicts = any(run.as_of == newest and run.state in ACTIVE for run in runs)
+        if standing.has_predictions and not predicts:
+            self._score(strategy, standing, scorings, newest)
+
+    def _panel_of(self, strategy: Strategy, *, today: date) -> Panel | None:
+        """The dates that count; counted anew where the newest date, or its number of rows, is another one."""
+        source, name = self._services.source, strategy.name
+        newest = source.latest_date(name, until=today)
+        if newest is None:
+            return None
+        n_rows = source.count(name, Window(start=newest - timedelta(days=1), end=newest))
+        seen = self._seen.get(name)
+        if seen is None or (seen.newest_row, seen.n_rows) != (newest, n_rows):
+            window = Window(start=newest - timedelta(days=_PANEL_DAYS), end=newest)
+            panel = panel_of(source.rows_by_date(name, window), min_share=strategy.data.min_date_share)
+            seen = self._seen[name] = _Seen(newest_row=newest, n_rows=n_rows, panel=panel)
+        return seen.panel
+
+    # -- the watermark's alarm
+
+    def _say_what_is_late(self, strategy: Strategy, panel: Panel) -> None:
+        """Once for a date, on the page and in the log; taken back when the date, or a later one, is complete."""
+        ledger, name = self._services.ledger, strategy.name
+        mark = ledger.watermarks().get(name)
+        newest = panel.newest
+        if newest is None:
+            return
+        if mark is None or mark.newest != newest or (mark.late_date is not None and mark.late_date <= newest):
+            came = ledger.note_newest(name, newest)
+            if came is not None:
+                log.info("features.came", strategy=name, date=came.isoformat(), newest=newest.isoformat())
+        expected = panel.next_expected
+        late_s = 0.0 if expected is None else (self._services.now() - self._late_at(strategy, expected)).total_seconds()
+        if expected is None or not 0 <= late_s < _ENDED_S:
+            return
+        incomplete = next((one for one in panel.left_out if one.day == expected), None)
+        found = f"; {incomplete.n_rows} of about {incomplete.expected:g} rows are there" if incomplete else ""
+        words = (
+            f"the features of {expected} are not complete, {strategy.live.late_after_hours:g} h after it began{found}"
+        )
+        if ledger.note_late(name, expected, words):
+            log.warning(
+                "features.late",
+                strategy=name,
+                date=expected.isoformat(),
+                newest=newest.isoformat(),
+                error=words,
+                action="load them; the date is predicted as soon as they are there. A holiday needs nothing",
+            )
+
+    def _late_at(self, strategy: Strategy, day: date) -> datetime:
+        zone = ZoneInfo(self._services.settings.feature_time_zone)
+        began = datetime.combine(day, time_of_day(), tzinfo=zone).astimezone(UTC)
+        return began + timedelta(hours=strategy.live.late_after_hours)
+
+    # -- what is opened
+
+    def _predict(self, strategy: Strategy, panel: Panel, runs: Sequence[DatedRun]) -> bool:
+        """Open the oldest date that is due; whether one was, or waits for another prediction to end."""
+        due = self._due_dates(strategy, panel, runs)
+        if not due:
+            return False
+        if any(run.state in ACTIVE for run in runs):
+            return True
+        day = due[0]
+        request = prediction_request(
+            self._services.policies, self._services.ledger, strategy.name, day, reason=_REASON, requested_by=_BY
+        )
+        accepted = submit(self._services, request)
+        if accepted.created:
+            log.info("predict.opened", strategy=strategy.name, date=day.isoformat(), run_id=accepted.run_id)
+        return True
+
+    def _due_dates(self, strategy: Strategy, panel: Panel, runs: Sequence[DatedRun]) -> list[date]:
+        """Complete dates after the newest that has a run, oldest first; of those before the newest that are in grace.
+
+        At first sight nothing was missed: the newest alone is due. A run that was refused is none.
+        """
+        newest = panel.newest
+        known = {run.as_of for run in runs if run.as_of is not None and run.state is not RunState.REFUSED}
+        if newest is None or newest in known:
+            return []
+        last = max(known, default=None)
+        before = [day for day in panel.rows if last is not None and last < day < newest]
+        grace = timedelta(hours=strategy.schedule.grace_hours)
+        in_grace = [day for day in before if self._services.now() <= self._late_at(strategy, day) + grace]
+        missed = [day for day in before if day not in in_grace]
+        if missed:
+            note = "missed, and older than its grace"
+            self._services.ledger.dates_missed(strategy.name, Kind.PREDICT, missed, note=note)
+            log.warning(
+                "predict.dates_missed",
+                strategy=strategy.name,
+                dates=len(missed),
+                first=missed[0].isoformat(),
+                last=missed[-1].isoformat(),
+                action=f"none, or `acis predict {strategy.name} --date DATE` for each",
+            )
+        return [*in_grace, newest]
+
+    def _score(self, strategy: Strategy, standing: LiveStanding, scorings: Sequence[DatedRun], newest: date) -> None:
+        """Once for each newest date, and again where outcomes of what was scored are not those that were known."""
+        slot, reason = newest.isoformat(), "labels became ripe"
+        if standing.scored_as_of is not None and newest <= standing.scored_as_of:
+            digest = self._other_outcomes(strategy, standing)
+            if digest is None:
+                return
+            slot, reason = f"{newest.isoformat()}/{digest[:12]}", "outcomes were restated"
+        if any(run.slot == slot or run.state in ACTIVE for run in scorings):
+            return
+        request = run_request(
+            self._services.policies,
+            strategy.name,
+            Kind.SCORE,
+            reason=reason,
+            requested_by=_BY,
+            as_of=newest,
+            slot=slot,
+        )
+        accepted = submit(self._services, request)
+        if accepted.created:
+            log.info("score.opened", strategy=strategy.name, as_of=newest.isoformat(), reason=reason)
+
+    def _other_outcomes(self, strategy: Strategy, standing: LiveStanding) -> str | None:
+        """Digest of what is known now of the dates that were scored, where it is another one; looked at by the hour."""
+        scored = standing.outcomes
+        if not scored:
+            return None
+        now = self._monotonic()
+        if now - self._compared_at.get(strategy.name, float("-inf")) < RESTATED_EVERY_S:
+            return None
+        self._compared_at[strategy.name] = now
+        first, last = (date.fromisoformat(scored[key]) for key in ("first", "last"))
+        with self._services.source.snapshot() as source:
+            digest = read_outcomes(source, strategy, first=first, last=last).digest
+        return None if digest == scored["digest"] else digest
+
+
+def is_paused(strategy: Strategy) -> bool:
+    """Whether all of the strategy's scheduled jobs are: then nothing is predicted by itself either."""
+    crons = {"drift_check": strategy.schedule.drift_check, "retrain": strategy.schedule.retrain}
+    jobs = {job for job, cron in crons.items() if cron} or set(crons)
+    return jobs <= set(strategy.schedule.paused)
+
+
+def _by_strategy(runs: Iterable[DatedRun]) -> Mapping[str, list[DatedRun]]:
+    found: dict[str, list[DatedRun]] = {}
+    for run in runs:
+        found.setdefault(run.strategy, []).append(run)
+    return found
