@@ -109,7 +109,9 @@ class ValueAxis:
         return [round(n * step, 10) for n in range(first, last + 1)]
 
 
-def around(values: Iterable[float | None], *, least: float = 0.0, within: tuple[float, float] | None = None) -> ValueAxis:
+def around(
+    values: Iterable[float | None], *, least: float = 0.0, within: tuple[float, float] | None = None
+) -> ValueAxis:
     """An axis that shows all of the values with some room, and no less than `least` of numbers.
 
     within : the numbers that there can be, e.g. 0 to 1 of a probability

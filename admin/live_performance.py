@@ -16,7 +16,6 @@ from admin.axes import TimeAxis, ValueAxis, around
 from mlops.domain.live.day_score import N_CELLS, DayScore
 from mlops.domain.live.performance import Measured, Performance, SignalPerformance, measure_performance
 from mlops.domain.live.rolling import LiveMetric, WindowPoint, measure_metric, measured_windows, rolling_metric
-
 from mlops.ledger.queries.live import LiveDay
 
 METRICS: Mapping[LiveMetric, str] = {
@@ -88,7 +87,7 @@ def _measured(days: tuple[_Kept, ...], horizon_dates: int) -> Performance:
 
 
 def performance_of(days: Iterable[LiveDay], *, horizon_dates: int) -> Performance | None:
-    """All that is measured of these days, one of each date; None without one. Kept, since it costs a tenth of a second."""
+    """All that is measured of these days, one of each date; None without one. Kept: it costs a tenth of a second."""
     kept = tuple(_Kept(day) for day in days)
     return _measured(kept, horizon_dates) if kept else None
 

@@ -1,7 +1,7 @@
 """What became of one strategy, as bands and marks on the days of its data; pure.
 
-The axis is the date as of which something was done. What has none of its own (a rollback, an answer to a question) stands
-at the newest date that the strategy's data had by then.
+The axis is the date as of which something was done. What has none of its own (a rollback, an answer to a question)
+stands at the newest date that the strategy's data had by then.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DataClock:
     """How far the strategy's data went at a time."""
 
     def __init__(self, seen: Iterable[tuple[datetime, date]]) -> None:
-        """seen : when something was done, and as of which date"""
+        """Whatever was done and named a date; seen : when, and as of which date"""
         ordered = sorted(seen)
         self._times = [at for at, _ in ordered]
         self._days = list(accumulate((day for _, day in ordered), max))
@@ -83,7 +83,9 @@ def decided_on(decision: Promotion, clock: DataClock) -> date:
 
 
 def _ended(band: Band, day: date) -> Band:
-    return Band(version=band.version, first=band.first, last=max(band.first, day - timedelta(days=1)), run_id=band.run_id)
+    return Band(
+        version=band.version, first=band.first, last=max(band.first, day - timedelta(days=1)), run_id=band.run_id
+    )
 
 
 # ---- Trainings, and decisions about versions, as marks

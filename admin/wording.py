@@ -50,8 +50,6 @@ _WORDS = {
     "awaiting_approval": "awaits approval",
     "await_approval": "awaits approval",
     "compare": "comparison",
-    "roc_auc": "ROC AUC",
-    "brier": "Brier score",
     "holdout_majority_accuracy": "majority class of the held-out dates",
     "majority_accuracy": "majority class of the training, on the held-out dates",
 }

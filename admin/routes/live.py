@@ -205,9 +205,7 @@ def performance(
 @pages.post("/live/{strategy}/predict", action="live.predict")
 def predict(context: Context, strategy: str) -> Response:
     """The champion predicts the newest complete date, on a worker. Raises UnknownStrategy, InvalidPolicyEdit."""
-    accepted = dispatch.start_prediction(
-        strategy, reason="asked for on the page", requested_by=context.person.actor
-    )
+    accepted = dispatch.start_prediction(strategy, reason="asked for on the page", requested_by=context.person.actor)
     return _begun(context, strategy, accepted, "The prediction")
 
 

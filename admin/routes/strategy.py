@@ -44,7 +44,11 @@ def story(context: Context, strategy: str, days: Days = "365", metric: LiveMetri
     bands = champion_bands(decisions, standing.champion.version if standing.champion else None, clock)
     events = marks(runs, decisions, clock)
     by_version = scores_by_version(ledger.live_days(strategy))
-    known = [*(day for scores in by_version.values() for day in scores), *(check.as_of for check in checks if check.as_of), *(mark.day for mark in events)]
+    known = [
+        *(day for scores in by_version.values() for day in scores),
+        *(check.as_of for check in checks if check.as_of),
+        *(mark.day for mark in events),
+    ]
     axis = axis_of(days, known, context.services.feature_day())
     series = series_within(by_version, axis, metric=metric, horizon_dates=found.training.horizon_dates)
     return context.show(

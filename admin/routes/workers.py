@@ -103,4 +103,6 @@ def events(context: Context) -> Response:
     """`progress` with run, stage, done, total, unit and time left; `changed` with the run."""
     if context.events.n_listeners >= MOST_LISTENERS:
         raise TooOften(f"{MOST_LISTENERS} pages are open already; close some", again_after_s=30)
-    return StreamingResponse(context.events.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+    return StreamingResponse(
+        context.events.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+    )

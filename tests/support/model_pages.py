@@ -14,9 +14,7 @@ PAGE = "/admin/registry/models/growth"
 DAY = date(2026, 3, 2)
 
 
-def trained(
-    services: FakeServices, version: str, roc_auc: float = 0.8, *, as_of: date = DAY, **more: float
-) -> str:
+def trained(services: FakeServices, version: str, roc_auc: float = 0.8, *, as_of: date = DAY, **more: float) -> str:
     """A training that the ledger has; the registry is another matter."""
     grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=as_of)
     metrics = {"accuracy": 0.71, "f1_score": 0.62, "roc_auc": roc_auc, **more}

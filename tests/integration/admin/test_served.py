@@ -106,7 +106,10 @@ def live_s(session: requests.Session, home: str, redis_url: str, number: int) ->
     """From a worker's word in Redis to an open page."""
     progress = {"stage": "train", "done": number, "total": 9, "unit": "rounds", "left_s": None}
     told = {"task_id": "r", "status": "PROGRESS", "result": progress}
-    with redis.Redis.from_url(redis_url) as client, session.get(f"{home}/admin/events", stream=True, timeout=20) as page:
+    with (
+        redis.Redis.from_url(redis_url) as client,
+        session.get(f"{home}/admin/events", stream=True, timeout=20) as page,
+    ):
         lines = page.iter_lines(chunk_size=1)
         next(lines)
         wait_for(lambda: client.publish("celery-task-meta-r", "no result") > 0, "the page listens", within_s=10)
