@@ -14,6 +14,7 @@ from cli import (
     evaluation,
     fleet,
     history,
+    live,
     runs,
     servers,
 )
@@ -77,6 +78,8 @@ app.command(
 app.command("runs")(runs.runs)
 app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
+app.command("predict")(live.predict)
+app.command("live")(live.live)
 app.command("report")(history.report)
 app.command("drift-history")(history.drift_history)
 app.command("policy")(fleet.policy)

@@ -41,7 +41,7 @@ RESTATED_EVERY_S = 3600.0
 _PANEL_DAYS = 90
 """Calendar days by which it is judged whether a date is complete, and when the next is expected."""
 _ENDED_S = 14 * 86_400.0
-"""A feed whose next date is late for longer, when it is first seen, has ended: nobody waits for a history's next day."""
+"""A feed whose next date is late for longer has ended before it was first seen: nobody waits for a history to go on."""
 _REASON, _BY = "features complete", "reconciler"
 
 

@@ -1,17 +1,309 @@
-"""The score stage: predictions against what came of them."""
+"""The score stage: predictions against what came of them, day by day, and what is made of the days.
+
+Safe to run twice: scores and report are written with the stage's end, fenced by its grant, and a day's score only
+where it says something new. No model is needed for the scores, so that they are made while MLflow is away.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
-from mlops.domain.records import Grant, RunState, StageOutcome
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
+from mlops.domain.live.day_score import DayScore, score_day
+from mlops.domain.ports import Progress
+from mlops.domain.records import (
+    LIVE,
+    Champion,
+    DayScored,
+    Grant,
+    Kind,
+    LiveFindings,
+    RunState,
+    StageOutcome,
+)
+from mlops.domain.sampling import group_starts
+from mlops.domain.training.trading import is_long_label
+from mlops.domain.windows import resolve_as_of
+from mlops.runs.request import run_request
+from mlops.stages.drift import last_retrained
+from mlops.stages.live_report import LiveData, live_document
+from mlops.stages.outcomes import Outcomes, read_outcomes
+from mlops.stages.served_champion import ServedChampion, load_champion
+from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
+
+    from mlops.domain.policies import Strategy
+    from mlops.ledger.queries.live import LiveDay
     from mlops.runs.lease import LeaseKeeper
-    from mlops.stages.table import AllServices
+    from mlops.stages.table import ScoreServices
+
+log = structlog.get_logger(__name__)
+
+SCORED_DAYS = 400
+"""Calendar days of predictions that are compared with their outcomes each time: a year, and what waits for its labels.
+An outcome that is restated later than that is not seen."""
 
 
-def score_predictions(grant: Grant, services: AllServices, keeper: LeaseKeeper) -> StageOutcome:
-    """What is known of each day, and the report beside it."""
-    del services, keeper
-    return StageOutcome(result={"reasons": [grant.run_id]}, run_state=RunState.REFUSED)
+@dataclass(frozen=True, kw_only=True)
+class JoinedPredictions:
+    """Predictions with what came of each, by date, version, model, variant and ticker."""
+
+    said: pa.Table
+    y: npt.NDArray[np.int8]
+    """(n,); 0 where not known"""
+    known: npt.NDArray[np.bool_]
+    """(n,)"""
+    next_return: npt.NDArray[np.float64] | None
+    """(n,) nan where not known; None: there is no such column"""
+    is_there: npt.NDArray[np.bool_]
+    """(n,) the source still has the row that was predicted"""
+
+    @property
+    def probability(self) -> npt.NDArray[np.float64]:
+        """(n,) of the positive class."""
+        return np.asarray(self.said.column("probability").to_numpy(), dtype=np.float64)
+
+    @property
+    def dates(self) -> npt.NDArray[np.datetime64]:
+        """(n,) datetime64[D], ascending."""
+        return np.asarray(self.said.column("as_of").to_numpy(), dtype="datetime64[D]")
+
+
+def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper) -> StageOutcome:
+    """What is known of each day, and the report beside it; refused where nothing was predicted."""
+    strategy = restore(grant.policy)
+    ledger = services.ledger
+    keeper.report(Progress(done=0, total=4, unit="steps"))
+    champion = ledger.champion(strategy.name, namespace=grant.namespace)
+    with services.source.snapshot() as source:
+        as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
+        earlier = ledger.live_report(strategy.name, namespace=grant.namespace)
+        if earlier is not None and earlier.as_of > as_of:
+            words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
+            return _refused(as_of, words)
+        said = ledger.predictions(strategy.name, as_of - timedelta(days=SCORED_DAYS), as_of, namespace=grant.namespace)
+        if not said.num_rows:
+            words = (
+                f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
+                f"`acis predict {strategy.name}` does"
+            )
+            return _refused(as_of, words)
+        first = said.column("as_of")[0].as_py()
+        outcomes = read_outcomes(source, strategy, first=first, last=as_of)
+        joined = join_outcomes(said, outcomes)
+        days = [*_scored_days(joined, is_long=is_long_label(strategy.training.label))]
+        keeper.report(Progress(done=1, total=4, unit="steps"))
+        keeper.check()
+        known = ledger.live_days(strategy.name, namespace=grant.namespace)
+        served, why_not = _champion_model(services, strategy, champion)
+        keeper.report(Progress(done=2, total=4, unit="steps"))
+        keeper.check()
+        data = LiveData(
+            strategy=strategy,
+            as_of=as_of,
+            champion=champion,
+            served=served,
+            why_not_served=why_not,
+            days=_all_days(known, days),
+            joined=joined,
+            outcomes=outcomes,
+            earlier=earlier.document if earlier else {},
+        )
+        document = live_document(data, source)
+    keeper.report(Progress(done=3, total=4, unit="steps"))
+    new, restated = _news(known, days)
+    keeper.check_before_write()
+    retrain_words, retrain_run = _retraining(grant, services, strategy, champion, document, as_of=as_of)
+    document["decay"] |= {"retrain_words": retrain_words, "retrain_run_id": retrain_run}
+    counts = document["counts"]
+    result = {
+        "as_of": as_of.isoformat(),
+        "n_days": len({day.as_of for day in days}),
+        "n_predictions": counts["n_predictions"],
+        "n_labelled": counts["n_labelled"],
+        "n_unripe": counts["n_unripe"],
+        "n_new_days": new,
+        "n_restated_days": restated,
+        "headline": document["headline"],
+        "decayed_on": document["headline"]["decayed_on"],
+        "words": document["words"],
+        "retrain_words": retrain_words,
+        "retrain_run_id": retrain_run,
+    }
+    log.info("live.scored", as_of=as_of.isoformat(), days=len(days), new=new, restated=restated)
+    return StageOutcome(
+        result=result,
+        run_state=RunState.SUCCEEDED,
+        as_of=as_of,
+        live=LiveFindings(days=tuple(days), document=document),
+    )
+
+
+def _refused(as_of: date, *reasons: str) -> StageOutcome:
+    result = {"as_of": as_of.isoformat(), "n_days": 0, "reasons": list(reasons)}
+    return StageOutcome(result=result, run_state=RunState.REFUSED, as_of=as_of)
+
+
+# ---- The join, and a score for each day of each version
+
+
+def join_outcomes(said: pa.Table, outcomes: Outcomes) -> JoinedPredictions:
+    """Each prediction with the outcome of its ticker and date. said : as `SqlLedger.predictions` gives it"""
+    n = said.num_rows
+    tickers = pa.chunked_array([*said.column("ticker").chunks, outcomes.tickers.cast(pa.string())])
+    codes = tickers.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    said_dates = np.asarray(said.column("as_of").to_numpy(), dtype="datetime64[D]")
+    days = np.concatenate([said_dates, outcomes.dates]).astype(np.int64)
+    keys = codes.astype(np.int64) * 2**32 + days
+    order = np.argsort(keys[n:], kind="stable")
+    came = keys[n:][order]
+    place = np.searchsorted(came, keys[:n])
+    is_there = place < len(came)
+    is_there[is_there] &= came[place[is_there]] == keys[:n][is_there]
+    row = order[place[is_there]]
+    y, known = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.bool_)
+    y[is_there], known[is_there] = outcomes.y[row], outcomes.known[row]
+    next_return = None
+    if outcomes.next_return is not None:
+        next_return = np.full(n, np.nan)
+        next_return[is_there] = outcomes.next_return[row]
+    return JoinedPredictions(said=said, y=y, known=known, next_return=next_return, is_there=is_there)
+
+
+def _scored_days(joined: JoinedPredictions, *, is_long: bool) -> Iterator[DayScored]:
+    """Yield a score for each day of each version, model and variant, in the order of the predictions."""
+    key = ["as_of", "version", "model_sha256", "variant"]
+    names = [joined.said.column(name).combine_chunks().dictionary_encode().indices.to_numpy() for name in key]
+    groups = np.zeros(joined.said.num_rows, dtype=np.int64)
+    for name in names:
+        groups = groups * (int(name.max(initial=0)) + 1) + name
+    changes = np.cumsum(np.append(0, groups[1:] != groups[:-1]))
+    starts = group_starts(changes)
+    probability = joined.probability
+    for start, end in zip(starts, np.append(starts[1:], len(groups)), strict=True):
+        on = slice(int(start), int(end))
+        score = score_day(
+            probability[on],
+            joined.y[on],
+            joined.known[on],
+            None if joined.next_return is None else joined.next_return[on],
+            is_long=is_long,
+        )
+        day, version, sha256, variant = (joined.said.column(name)[int(start)].as_py() for name in key)
+        yield _day_scored(day, version, sha256, variant, score)
+
+
+def _day_scored(day: date, version: str, sha256: str, variant: str, score: DayScore) -> DayScored:
+    document = score.to_json()
+    content = json.dumps(document, sort_keys=True).encode()
+    return DayScored(
+        version=version,
+        model_sha256=sha256,
+        variant=variant,
+        as_of=day,
+        n_predictions=score.n_predictions,
+        n_labelled=score.n_labelled,
+        score=document,
+        digest=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _all_days(known: list[LiveDay], days: list[DayScored]) -> list[DayScored]:
+    """Every day's newest score, of before this scoring's window too, by date."""
+    before = {
+        _key(day): DayScored(
+            version=day.version,
+            model_sha256=day.model_sha256,
+            variant=day.variant,
+            as_of=day.as_of,
+            n_predictions=day.n_predictions,
+            n_labelled=day.n_labelled,
+            score=dict(day.score),
+            digest=day.digest,
+        )
+        for day in known
+    }
+    found = {**before, **{_key(day): day for day in days}}
+    return [found[key] for key in sorted(found)]
+
+
+def _news(known: list[LiveDay], days: list[DayScored]) -> tuple[int, int]:
+    """How many days say something new, and how many of them restate outcomes that were known."""
+    before = {_key(day): day for day in known}
+    new = [(day, was) for day in days if (was := before.get(_key(day))) is None or was.digest != day.digest]
+    return len(new), sum(was is not None and was.n_labelled == day.n_labelled > 0 for day, was in new)
+
+
+def _key(day: DayScored | LiveDay) -> tuple[date, str, str, str]:
+    return day.as_of, day.version, day.model_sha256, day.variant
+
+
+def _champion_model(
+    services: ScoreServices, strategy: Strategy, champion: Champion
+) -> tuple[ServedChampion | None, str | None]:
+    """The champion's model, or why it cannot be asked."""
+    if champion.version is None:
+        return None, "there is no champion"
+    try:
+        return load_champion(services.registry, strategy, champion), None
+    except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
+        log.warning("live.champion_not_asked", version=champion.version, error=str(exc), next="the days are scored")
+        return None, f"champion {champion.version} cannot be asked: {exc}"
+
+
+# ---- The retraining that decay opens
+
+
+def _retraining(
+    grant: Grant,
+    services: ScoreServices,
+    strategy: Strategy,
+    champion: Champion,
+    document: Mapping[str, Any],
+    *,
+    as_of: date,
+) -> tuple[str | None, str | None]:
+    """What follows from a champion's decay, in words, and the run that was opened for it.
+
+    One for each version and day on which it was found, however often it is found again.
+    """
+    decay = document["decay"]
+    fired_on = decay.get("fired_on")
+    if fired_on is None or champion.version is None or grant.namespace != LIVE:
+        return None, None
+    cooldown = strategy.drift.cooldown_days
+    last = last_retrained(services.ledger, strategy, namespace=grant.namespace, run_id=grant.run_id, until=as_of)
+    since = (as_of - last).days if last is not None else None
+    if since is not None and 0 <= since < cooldown:
+        return (
+            f"decay opens no retraining: retrained {since} days ago, as of {last}; the cooldown is {cooldown} days",
+            None,
+        )
+    if not strategy.live.retrain_on_decay:
+        return "decay would have opened a retraining; live.retrain_on_decay is off", None
+    request = run_request(
+        services.policies,
+        strategy.name,
+        Kind.RETRAIN,
+        reason=f"decay: {decay['words']}",
+        requested_by=f"run {grant.run_id}",
+        as_of=as_of,
+        slot=f"decay of {champion.version} on {fired_on}",
+    )
+    accepted = services.ledger.accept(replace(request, namespace=grant.namespace))
+    if accepted.created:
+        log.warning("decay.retraining_opened", version=champion.version, fired_on=fired_on, run_id=accepted.run_id)
+        return f"decay opened retraining {accepted.run_id}", accepted.run_id
+    return f"decay: retraining {accepted.run_id} is {accepted.state}", accepted.run_id

@@ -1,0 +1,255 @@
+"""`acis predict` and `acis live`: the champion's predictions of a day's universe, and what they were worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlops.runs.command_line import AsJson, AsOf, OnWorkers, StrategyName, command, day
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mlops.bootstrap import Services
+    from mlops.domain.records import Accepted, RunView
+    from mlops.ledger.queries.live import LiveReport, UnripeCount
+    from mlops.reporting.terminal import StageDisplay
+
+_ONE = "asked for on the command line"
+
+
+@command
+def predict(
+    strategy: StrategyName,
+    date_: Annotated[
+        date | None, typer.Option("--date", parser=day, metavar="DATE", help="Default: the newest complete date.")
+    ] = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
+) -> int:
+    """Have the champion predict a date's universe; a date has one run. Exit code 1 where it is refused."""
+    from mlops.domain.records import RunState
+    from mlops.reporting.narrative import is_error
+    from mlops.reporting.terminal import ERROR, FINDING, OK
+    from mlops.runs.launch import shown
+    from tasks.services import connect
+
+    services = connect()
+    view = shown(lambda display: _predicted(services, strategy, date_, display, queue=queue), json=json)
+    if is_error(view):
+        return ERROR
+    return OK if view.state is RunState.SUCCEEDED else FINDING
+
+
+def _predicted(services: Services, strategy: str, asked: date | None, display: StageDisplay, *, queue: bool) -> RunView:
+    from mlops.domain.run_states import TERMINAL
+    from mlops.domain.windows import resolve_as_of
+    from mlops.invocation import command_line_actor
+    from mlops.reporting.terminal import err
+    from mlops.runs.launch import launch
+    from mlops.runs.request import prediction_request
+
+    decided = resolve_as_of(asked, services.policies[strategy], services.source, today=services.feature_day())
+    request = prediction_request(
+        services.policies, services.ledger, strategy, decided, reason=_ONE, requested_by=command_line_actor()
+    )
+
+    def accepted(one: Accepted) -> None:
+        if one.state in TERMINAL:
+            err.print(f"{decided} was predicted already. Run ID: {one.run_id}")
+        else:
+            display.accepted(one)
+
+    return launch(services, request, queue=queue, on_accept=accepted, on_stage=display.stage)
+
+
+@command
+def live(
+    strategy: Annotated[str | None, typer.Argument(help="Default: all strategies, a line each.")] = None,
+    score: Annotated[bool, typer.Option("--score", help="Compare with what has come since, first.")] = False,
+    as_of: AsOf = None,
+    queue: OnWorkers = False,
+    json: AsJson = False,
+) -> int:
+    """Show what the champions' predictions were worth. Exit code 1 where a champion has decayed."""
+    from mlops.domain.errors import ConfigurationError
+    from mlops.reporting.narrative import error_of, is_error
+    from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err, out, print_json
+    from tasks.services import connect
+
+    if as_of is not None and not score:
+        raise ConfigurationError("--as-of says as of when to score; give --score with it")
+    services = connect()
+    names = [services.strategies[strategy].name] if strategy else list(services.strategies)
+    failed = False
+    if score:
+        display = StageDisplay(quiet=json)
+        with display.live():
+            for name in names:
+                view = _scored(services, name, as_of, display, queue=queue)
+                if is_error(view):
+                    failed = True
+                    err.print(f"Error: {name}: {error_of(view)}", style="red", markup=False)
+    reports = {name: services.ledger.live_report(name) for name in names}
+    unripe = services.ledger.unripe_predictions(names)
+    if json:
+        print_json({"strategies": [_as_json(name, reports[name], unripe[name]) for name in names]})
+    elif strategy:
+        for part in _of_strategy(strategy, reports[strategy], unripe[strategy]):
+            out.print(part, **({"markup": False} if isinstance(part, str) else {}))
+    else:
+        out.print(_of_all(reports, unripe))
+    decayed = any(one is not None and one.document["headline"].get("decayed_on") for one in reports.values())
+    return ERROR if failed else FINDING if decayed else OK
+
+
+def _scored(services: Services, strategy: str, as_of: date | None, display: StageDisplay, *, queue: bool) -> RunView:
+    from mlops.domain.records import Kind
+    from mlops.runs.launch import command_run
+
+    return command_run(services, strategy, Kind.SCORE, display, queue=queue, as_of=as_of)
+
+
+def _as_json(strategy: str, report: LiveReport | None, unripe: UnripeCount) -> dict[str, Any]:
+    return {
+        "strategy": strategy,
+        "scored_as_of": report.as_of if report else None,
+        "scored_at": report.created_at if report else None,
+        "run_id": report.run_id if report else None,
+        "unripe": unripe,
+        "report": report.document if report else None,
+    }
+
+
+# ---- All strategies, a line each
+
+
+def _of_all(reports: Mapping[str, LiveReport | None], unripe: Mapping[str, UnripeCount]) -> Table:
+    table = _table("strategy", "version", "AUC", "days", "not ripe", "scored as of", "decayed on")
+    for name, report in reports.items():
+        waiting = unripe[name].n_predictions
+        if report is None:
+            table.add_row(name, "", "never scored", "", f"{waiting:,}" if waiting else "", "", "")
+            continue
+        head = report.document["headline"]
+        table.add_row(
+            name,
+            f"v{head['version']}" if head["version"] else "none",
+            _shown(head) + (" estimated" if head["is_estimate"] else ""),
+            f"{head['n_days']:,}",
+            f"{waiting:,}",
+            f"{report.as_of}",
+            head["decayed_on"] or "",
+        )
+    return table
+
+
+# ---- One strategy
+
+
+def _of_strategy(strategy: str, report: LiveReport | None, unripe: UnripeCount) -> Iterator[str | Table]:
+    if report is None:
+        waiting = f" {unripe.n_predictions:,} predictions wait." if unripe.n_predictions else ""
+        yield f"Nothing of {strategy} was scored yet.{waiting} `acis live {strategy} --score` compares with what came."
+        return
+    document = report.document
+    yield f"{strategy} as of {report.as_of}: {document['label']}, {document['horizon_dates']} dates ahead"
+    yield _performance(document["performance"])
+    if unripe.n_predictions:
+        yield f"Not ripe yet: {unripe.n_predictions:,} predictions, of {unripe.first} to {unripe.last}"
+    yield from _estimates(document)
+    yield from _decay(document["decay"])
+    yield from _attribution(document["attribution"])
+    yield from _slices(document["slices"])
+    yield from _parity(document["parity"])
+    for note in document["notes"]:
+        yield f"Note: {note}"
+
+
+def _performance(performances: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(
+        "version", "from", "to", "days", "outcomes", "AUC", "accuracy", "log loss", "Brier", "signal", "all names"
+    )
+    for one in performances:
+        signal = one["signal"]
+        table.add_row(
+            f"v{one['version']}" + ("" if one["variant"] == "champion" else f" {one['variant']}"),
+            one["first"] or "",
+            one["last"] or "",
+            f"{one['n_days']:,}",
+            f"{one['n_labelled']:,}",
+            *(_shown(one[name]) for name in ("roc_auc", "accuracy", "log_loss", "brier")),
+            f"{signal['total']['value']:+.1%}" if signal else "",
+            f"{signal['total_of_all']['value']:+.1%}" if signal else "",
+        )
+    return table
+
+
+def _estimates(document: Mapping[str, Any]) -> Iterator[str]:
+    for one in document["estimate"]:
+        if one["metric"] == "roc_auc":
+            yield f"Estimate, no measurement, of {one['first']} to {one['last']}: AUC {_shown(one)}"
+    checks = [one for one in document["estimate_checks"] if one["estimate"]["metric"] == "roc_auc"]
+    if checks:
+        covered = sum(one["is_covered"] for one in checks)
+        yield f"Earlier estimates of the AUC: {covered} of {len(checks)} months lay within their 90 % interval"
+
+
+def _decay(decay: Mapping[str, Any]) -> Iterator[str]:
+    said = decay["words"] or decay["why_not"]
+    if said:
+        yield f"Decay: {said}"
+    if decay.get("retrain_words"):
+        yield f"  {decay['retrain_words']}"
+
+
+def _attribution(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if found:
+        yield f"Relies on: {found['words']}"
+
+
+def _slices(found: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
+    if not found:
+        return
+    worse = [one for one in found if one["is_worse"]]
+    yield f"Slices: {len(worse)} of {len(found)} are worse than the others, the number of looks corrected"
+    for one in worse:
+        yield (
+            f"  {one['column']} {one['value']}: log loss {one['log_loss']:.4f}, {one['excess_log_loss']:+.4f} "
+            f"against the others (adjusted p {one['adjusted_p_value']:.3g})"
+        )
+
+
+def _parity(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if not found:
+        return
+    yield (
+        f"Parity: {found['n_equal']:,} of {found['n_rows']:,} rows that were served from {found['first']} on are those "
+        "that training would read"
+    )
+    shown = ", ".join(f"{one['ticker']} {one['date']}" for one in found["examples"])
+    if found["n_other"]:
+        yield f"  {found['n_other']:,} are others now: {shown}{', …' if found['n_other'] > len(found['examples']) else ''}"
+    if found["n_gone"]:
+        yield f"  {found['n_gone']:,} are gone"
+
+
+def _shown(measured: Mapping[str, Any] | None) -> str:
+    """`0.543 (0.512 to 0.571)`; empty where it is not defined."""
+    if measured is None or measured["value"] is None:
+        return ""
+    if measured["low"] is None:
+        return f"{measured['value']:.3f}"
+    return f"{measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place == 0)
+    return table
