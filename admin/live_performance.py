@@ -76,8 +76,8 @@ def scores_by_version(days: Iterable[LiveDay]) -> dict[str, dict[date, DayScore]
 
 
 def served(days: Iterable[LiveDay]) -> list[LiveDay]:
-    """The strategy's days: of each date that of the newest version which predicted it."""
-    ordered = sorted(days, key=lambda day: (day.as_of, version_number(day.version)))
+    """The strategy's days: of each date that of the version that predicted most of its rows, else the newest."""
+    ordered = sorted(days, key=lambda day: (day.as_of, day.n_predictions, version_number(day.version)))
     return list({day.as_of: day for day in ordered}.values())
 
 
@@ -186,7 +186,7 @@ def outcome_bars(scores: Sequence[DayScore]) -> list[OutcomeBar]:
     counts = [[0, 0, 0] for _ in range(10)]
     for score in scores:
         for cell in score.cells:
-            bar = counts[min(9, int((cell.index + 0.5) / N_CELLS * 10))]
+            bar = counts[min(9, int((cell.position + 0.5) / N_CELLS * 10))]
             bar[0] += cell.n_positive
             bar[1] += cell.n_labelled - cell.n_positive
             bar[2] += cell.n - cell.n_labelled

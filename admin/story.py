@@ -61,7 +61,7 @@ class Band:
 
 def champion_bands(decisions: Sequence[Promotion], champion: str | None, clock: DataClock) -> list[Band]:
     """Champions in the order in which they were. decisions : oldest first; champion : the version that is it now"""
-    after = [*(one.previous_version for one in decisions[1:]), champion]
+    after = [*(one.previous_version for one in decisions[1:]), champion][: len(decisions)]
     bands: list[Band] = []
     for decision, version in zip(decisions, after, strict=True):
         if version == decision.previous_version:

@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     from mlops.domain.records import Accepted
     from mlops.ledger.queries.live import LiveLine
     from mlops.ledger.queries.strategy_status import OpenRun
+    from mlops.ledger.watermarks import Watermark
 
 pages = Pages()
 
-Show = Literal["", "predicting", "not predicting", "without outcomes", "decayed", "running"]
+Show = Literal["", "predicting", "not predicting", "without outcomes", "decayed", "late", "running"]
 _KINDS = (Kind.PREDICT, Kind.SCORE)
 
 
@@ -59,6 +60,8 @@ class LiveRow:
     """Newest date that was predicted."""
     line: LiveLine | None
     """None: never scored."""
+    late: Watermark | None
+    """None: its features are there, or nobody waits for them."""
     open_runs: tuple[OpenRun, ...]
 
     @property
@@ -85,6 +88,7 @@ SHOWS: Mapping[str, Callable[[LiveRow], bool]] = {
     "not predicting": lambda row: not row.predicts and row.predicted_to is None,
     "without outcomes": lambda row: not row.has_outcomes,
     "decayed": lambda row: bool(row.headline.get("decayed_on")),
+    "late": lambda row: row.late is not None,
     "running": lambda row: bool(row.open_runs),
 }
 
@@ -93,10 +97,12 @@ SHOWS: Mapping[str, Callable[[LiveRow], bool]] = {
 def live(context: Context, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = "") -> Response:
     """The table of strategies."""
     rows = _rows(context)
+    listed = shown_strategies(context, rows, keep=SHOWS[show], tag=tag, q=q, sort=sort, page=page, sorts=SORTS)
     return context.show(
         "live.html",
         title="Live performance",
-        list=shown_strategies(context, rows, keep=SHOWS[show], tag=tag, q=q, sort=sort, page=page, sorts=SORTS),
+        list=listed,
+        measures=context.ledger.live_measures([row.strategy for row in listed.rows]),
         show=show,
         tag=tag,
         shows=[name for name in SHOWS if name],
@@ -105,6 +111,7 @@ def live(context: Context, q: str = "", sort: str = "", page: int = 1, show: Sho
             "predicting": sum(row.predicts for row in rows),
             "with outcomes": sum(row.has_outcomes for row in rows),
             "decayed": sum(bool(row.headline.get("decayed_on")) for row in rows),
+            "late": sum(row.late is not None for row in rows),
         },
         anything=any(row.predicted_to or row.line for row in rows),
     )
@@ -115,6 +122,7 @@ def _rows(context: RequestContext) -> list[LiveRow]:
     champions = context.ledger.model_keys(names)
     predicted = context.ledger.predicted_to(names)
     lines = context.ledger.live_lines(names)
+    late = {mark.strategy: mark for mark in context.ledger.late_features()}
     running: dict[str, list[OpenRun]] = {}
     for run in context.ledger.open_runs():
         if run.kind in _KINDS:
@@ -127,6 +135,7 @@ def _rows(context: RequestContext) -> list[LiveRow]:
             predicts=not isinstance(found := settled[name], Unfit) and found.strategy.live.predict,
             predicted_to=predicted.get(name),
             line=lines.get(name),
+            late=late.get(name),
             open_runs=tuple(running.get(name, ())),
         )
         for name in names
