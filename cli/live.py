@@ -99,7 +99,7 @@ def live(
         print_json({"strategies": [_as_json(name, reports[name], unripe[name]) for name in names]})
     elif strategy:
         for part in _of_strategy(strategy, reports[strategy], unripe[strategy]):
-            out.print(part, **({"markup": False} if isinstance(part, str) else {}))
+            out.print(part, markup=False)
     else:
         out.print(_of_all(reports, unripe))
     decayed = any(one is not None and one.document["headline"].get("decayed_on") for one in reports.values())
@@ -230,9 +230,11 @@ def _parity(found: Mapping[str, Any] | None) -> Iterator[str]:
         f"Parity: {found['n_equal']:,} of {found['n_rows']:,} rows that were served from {found['first']} on are those "
         "that training would read"
     )
-    shown = ", ".join(f"{one['ticker']} {one['date']}" for one in found["examples"])
+    shown = [f"{one['ticker']} {one['date']}" for one in found["examples"]]
+    if found["n_other"] > len(shown):
+        shown.append("…")
     if found["n_other"]:
-        yield f"  {found['n_other']:,} are others now: {shown}{', …' if found['n_other'] > len(found['examples']) else ''}"
+        yield f"  {found['n_other']:,} are others now: {', '.join(shown)}"
     if found["n_gone"]:
         yield f"  {found['n_gone']:,} are gone"
 

@@ -93,8 +93,8 @@ def copy_in(connection: Connection, statement: str, source: Any) -> None:  # noq
     """COPY … FROM STDIN of a file, in the connection's transaction. Raises SQLAlchemy's errors, as its own do."""
     raw = connection.connection
     try:
-        with raw.cursor() as cursor:
-            cursor.copy_expert(statement, source)
+        cursor: Any = raw.cursor()  # psycopg2's own
+        cursor.copy_expert(statement, source)
     except psycopg2.Error as error:
         if raw.dbapi_connection is not None and raw.dbapi_connection.closed:
             connection.invalidate(error)

@@ -17,6 +17,7 @@ from mlops.ledger.engine import Repository
 
 _run = tables.run.c
 _report = tables.drift_report.c
+_live_report = tables.live_report.c
 
 DAY_S = 86_400.0
 BATCH = 500
@@ -51,6 +52,23 @@ class Retention(Repository):
         )
         with self.database.transaction("ledger.purge_reports") as connection:
             return connection.execute(delete(tables.drift_report).where(_report.id.in_(old))).rowcount
+
+    def purge_live_reports(self, *, older_than_days: float, limit: int = BATCH) -> int:
+        """What scorings said so long ago, but for each strategy's newest; how many. The days' scores stay for ever."""
+        later = tables.live_report.alias("later")
+        has_later = exists().where(
+            later.c.namespace == _live_report.namespace,
+            later.c.strategy == _live_report.strategy,
+            later.c.id > _live_report.id,
+        )
+        old = (
+            select(_live_report.id)
+            .where(_live_report.created_at < after(-older_than_days * DAY_S), has_later)
+            .order_by(_live_report.id)
+            .limit(limit)
+        )
+        with self.database.transaction("ledger.purge_live_reports") as connection:
+            return connection.execute(delete(tables.live_report).where(_live_report.id.in_(old))).rowcount
 
     def purge_workers(self, *, unseen_days: float) -> int:
         """Workers that nobody has seen for so long; how many."""

@@ -41,7 +41,7 @@ class RowSlot:
         """(1, f) as the model reads it"""
         self.ask: Callable[[], float] = lambda: math.nan
         """Probability of what is in `row`"""
-        self._bytes = memoryview(self.row).cast("B")
+        self._bytes = self.row.data.cast("B")
         self._pack = struct.Struct(f"={n_features}f").pack_into
 
     def fill(self, values: Sequence[float], features: Sequence[str]) -> None:
@@ -169,7 +169,7 @@ class OnnxPredictor:
         def ask() -> float:
             run(binding)
             margin = -read()
-            rounded[0] = exp(margin if margin < _MAX_EXPONENT else _MAX_EXPONENT)
+            rounded[0] = exp(min(_MAX_EXPONENT, margin))
             rounded[0] += 1.0
             rounded[0] = 1.0 / rounded[0]
             return rounded[0]

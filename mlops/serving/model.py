@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from mlops.serving.frames import RowReader
+
 if TYPE_CHECKING:
     from mlops.serving.engines import Predictor
-    from mlops.serving.frames import RowReader
 
 Engine = Literal["onnx", "xgboost"]
 Probabilities = npt.NDArray[np.float32]
@@ -45,9 +47,13 @@ class ServedModel:
     features: tuple[str, ...]
     """The columns that it reads, in its order"""
     predictor: Predictor = field(repr=False, compare=False)
-    reader: RowReader = field(repr=False, compare=False)
-    check: EngineCheck
+    check: EngineCheck = EngineCheck(reason="XGBoost answers: no other engine was asked for")
     variant: str = "champion"
+
+    @cached_property
+    def reader(self) -> RowReader:
+        """Reads callers' rows for it."""
+        return RowReader(self.features, model=f"{self.strategy} version {self.version}")
 
     @property
     def engine(self) -> Engine:
@@ -69,12 +75,19 @@ class Predictions:
     """A frame's answers, all of one version."""
 
     probability: Probabilities
-    """(n,) of the positive class, in the frame's order"""
-    version: str
-    sha256: str
-    strategy: str
-    seq: int
-    variant: str = "champion"
+    """(n,) of the positive class, in the frame's order; a row of nothing but missing values has one too"""
+    model: ServedModel
+    """That gave them all"""
+
+    @property
+    def version(self) -> str:
+        """Number of the version."""
+        return self.model.version
+
+    @property
+    def sha256(self) -> str:
+        """Of the model file's bytes."""
+        return self.model.sha256
 
     def __len__(self) -> int:
         return len(self.probability)

@@ -49,7 +49,8 @@ class Trees:
     @property
     def is_leaf(self) -> npt.NDArray[np.bool_]:
         """(k,) whether the node ends a path."""
-        return self.left == _LEAF
+        leaf: npt.NDArray[np.bool_] = self.left == _LEAF
+        return leaf
 
     def thresholds(self, feature: int) -> Floats:
         """Distinct values that the trees compare the feature with, ascending; empty: it is not read."""
@@ -101,7 +102,7 @@ def onnx_graph(trees: Trees) -> bytes:
 
     leaf = np.concatenate([[True], trees.is_leaf])
     tree, node = (np.concatenate([[0], part]) for part in (trees.tree + 1, trees.node))
-    value = np.concatenate([np.float32([trees.base_margin]), trees.value])
+    value = np.concatenate([np.array([trees.base_margin], dtype=np.float32), trees.value])
 
     def of_splits(part: npt.NDArray[Any]) -> list[Any]:
         found: list[Any] = np.where(leaf, 0, np.concatenate([[0], part])).tolist()

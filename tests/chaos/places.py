@@ -55,11 +55,16 @@ UNREACHED = {
         ),
         "the page's process: one statement each, and a person who sees that it failed",
     ),
+    **dict.fromkeys(
+        ("ledger.note_newest", "ledger.note_late", "ledger.not_late", "ledger.dates_missed"),
+        "of strategies that predict, which the load has none of; the next look, a minute later, does the same again",
+    ),
     "ledger.fill_check_columns": "needs a worker of an older version; the next pass does the same again",
     "ledger.answered": "needs a start by name beside a run of its kind, met by chance; it comes again and is answered anew",
     "ledger.measured": "sizes of artifacts, measured again by the hour",
     "ledger.purge_runs": "hourly; one statement",
     "ledger.purge_reports": "as above",
+    "ledger.purge_live_reports": "as above",
     "ledger.purge_workers": "as above",
 }
 """Places with the reason why no kill at them is a part of the short suite."""

@@ -20,6 +20,15 @@ from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, MODEL, FakeServices, panel
 
 LIVE = LivePolicy(predict=True)
+TRAINED_AS_OF = date(2020, 5, 1)
+DATES = {
+    "training_date": TRAINED_AS_OF.isoformat(),
+    "train_start": "2020-01-01",
+    "train_end": "2020-03-31",
+    "holdout_start": "2020-04-06",
+    "holdout_end": "2020-04-25",
+}
+"""What a training says of its dates; the held-out ones are 20."""
 
 
 def with_return_column(table: pa.Table, *, seed: int = 5) -> pa.Table:
@@ -38,14 +47,15 @@ def classifier_of(table: pa.Table, *, rounds: int = 5, features: tuple[str, ...]
 def promoted(services: FakeServices, run_id: str = "made-1", *, rounds: int = 5) -> ModelVersion:
     """A version of the panel's label in the registry, and the champion by the ledger."""
     model = classifier_of(panel(), rounds=rounds)
-    version = services.registry.log_training(replace(trained_model(run_id, model_name=MODEL), model=model))
+    trained = trained_model(run_id, model_name=MODEL)
+    version = services.registry.log_training(replace(trained, model=model, tags={**trained.tags, **DATES}))
     champion: Champion = services.ledger.champion("growth")
     decision = decision_for(
         version.version,
         expected_seq=champion.seq,
         identity=version.identity,
-        as_of=date(2020, 4, 1),
-        trained_as_of=date(2020, 4, 1),
+        as_of=TRAINED_AS_OF,
+        trained_as_of=TRAINED_AS_OF,
     )
     grant = promoting(services.ledger)
     services.ledger.decide(grant, decision)

@@ -23,9 +23,9 @@ _DIGITS = 12
 
 
 class Cell(NamedTuple):
-    """Predictions whose probability p has floor(128 p) = `index`; 1 belongs to the last cell."""
+    """Predictions whose probability p has floor(128 p) = `position`; 1 belongs to the last cell."""
 
-    index: int
+    position: int
     n: int
     """Predictions"""
     probability: float
@@ -35,6 +35,17 @@ class Cell(NamedTuple):
     probability_labelled: float
     n_positive: int
     """Those whose label is 1"""
+
+    def plus(self, other: Cell) -> Cell:
+        """Add another part of the same cell."""
+        return Cell(
+            position=self.position,
+            n=self.n + other.n,
+            probability=self.probability + other.probability,
+            n_labelled=self.n_labelled + other.n_labelled,
+            probability_labelled=self.probability_labelled + other.probability_labelled,
+            n_positive=self.n_positive + other.n_positive,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +114,7 @@ class DayScore:
         found: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
         found |= {name: round(getattr(self, name), _DIGITS) for name in _SUMS}
         found["cells"] = [
-            [cell.index, cell.n, round(cell.probability, _DIGITS), cell.n_labelled]
-            + [round(cell.probability_labelled, _DIGITS), cell.n_positive]
-            for cell in self.cells
+            [part if isinstance(part, int) else round(part, _DIGITS) for part in cell] for cell in self.cells
         ]
         return found
 
@@ -176,11 +185,8 @@ def add_up(scores: Iterable[DayScore]) -> DayScore:
     sums = {name: float(sum(getattr(part, name) for part in parts)) for name in _SUMS}
     cells: dict[int, Cell] = {}
     for cell in (cell for part in parts for cell in part.cells):
-        before = cells.get(cell.index)
-        if before is not None:
-            cell = Cell(cell.index, *(a + b for a, b in zip(before[1:], cell[1:], strict=True)))  # type: ignore[arg-type]  # noqa: PLW2901 -- of a sum
-        cells[cell.index] = cell
-    return DayScore(**counts, **sums, cells=tuple(cells[index] for index in sorted(cells)))
+        cells[cell.position] = cell.plus(cells[cell.position]) if cell.position in cells else cell
+    return DayScore(**counts, **sums, cells=tuple(cells[position] for position in sorted(cells)))  # type: ignore[arg-type]  # names of two types
 
 
 def _cells(

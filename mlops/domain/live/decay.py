@@ -1,7 +1,6 @@
 """Decay: whether a champion has become worse than it was at its promotion, asked each day without more false alarms.
 
-Pure; called by the score stage. With probability `alpha` at most a champion that is as good as at its promotion is said,
-within a year, to decay.
+Pure; called by the score stage.
 """
 
 from __future__ import annotations

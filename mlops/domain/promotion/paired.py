@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from mlops.domain.promotion.bootstrap import INTERVAL, automatic_block_length, stationary_counts
+from mlops.domain.promotion.bootstrap import (
+    INTERVAL,
+    automatic_block_length,
+    missed_by_blocks,
+    spread_of_few_blocks,
+    stationary_counts,
+)
 from mlops.domain.promotion.date_parts import Parts, influence, metric_of
 from mlops.domain.promotion.error_budget import deflated, resamples_for
 from mlops.domain.training.metrics import LOWER_IS_BETTER, Floats
@@ -44,7 +50,7 @@ class PairedTest:
     """Expected length: the label's horizon, or the automatic length where that is longer."""
     automatic_block_dates: float
     spread: float
-    """Factor on the blocks' resamples' distance from the difference, for few blocks; see `_spread`."""
+    """Factor on the blocks' resamples' distance from the difference, for few blocks; see `spread_of_few_blocks`."""
     resamples: int
     n_undefined: int
     """Resamples in which the metric is undefined for either model; they count for neither."""
@@ -112,12 +118,12 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
         counts = stationary_counts(n, block_dates=block_dates, resamples=resamples, seed=seed)
         theirs_drawn = metric_of(metric, champion, counts, horizon_dates=horizon_dates)
         drawn = sign * (metric_of(metric, challenger, counts, horizon_dates=horizon_dates) - theirs_drawn)
-        return _answer(drawn, observed, spread=_spread(n, block_dates, confidence), margin=margin)
+        return _answer(drawn, observed, spread=spread_of_few_blocks(n, block_dates, confidence), margin=margin)
 
     in_blocks, by_date = answer(block), answer(1.0)
     better, worse = min(in_blocks.better, by_date.better), min(in_blocks.worse, by_date.worse)
     deflated_better, deflated_worse = deflated(better, looks), deflated(worse, looks)
-    missed = _missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
+    missed = missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
     p_value = _p_value(observed - margin, in_blocks.deviation * missed, by_date.deviation, blocks=n / block)
     verdict: Verdict = "inconclusive"
     if deflated_better >= confidence and (level is None or p_value <= level):
@@ -134,7 +140,7 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
         n_dates=n,
         block_dates=block,
         automatic_block_dates=automatic,
-        spread=_spread(n, block, confidence),
+        spread=spread_of_few_blocks(n, block, confidence),
         resamples=resamples,
         n_undefined=in_blocks.n_undefined,
         margin=margin,
@@ -178,7 +184,7 @@ def missing_p_value(
         counts = stationary_counts(n, block_dates=block_dates, resamples=resamples_for(1, confidence), seed=seed)
         return _deviation(metric_of(metric, parts, counts, horizon_dates=horizon_dates))
 
-    missed = _missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
+    missed = missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
     return _p_value(sign * (value - required), deviation(block) * missed, deviation(1.0), blocks=n / block)
 
 
@@ -247,7 +253,8 @@ def _deviation(drawn: Floats) -> float:
 def _p_value(excess: float, in_blocks: float, by_date: float, *, blocks: float) -> float:
     """One-sided p-value of an excess over the bar: the larger of Student's t in blocks and the normal by single dates.
 
-    The standard error in blocks is widened by sqrt(b / (b - 1)), with 1.5 (b - 1) degrees of freedom, as in `_spread`.
+    The standard error in blocks is widened by sqrt(b / (b - 1)), with 1.5 (b - 1) degrees of freedom, as in
+    `spread_of_few_blocks`.
     To six digits: the last bits of sums differ between machines.
     """
     widened = in_blocks * math.sqrt(blocks / (blocks - 1))
@@ -255,31 +262,6 @@ def _p_value(excess: float, in_blocks: float, by_date: float, *, blocks: float) 
         return 1.0 if excess <= 0.0 else 0.0
     p = max(float(t.sf(excess / widened, 1.5 * (blocks - 1))), float(norm.sf(excess / by_date)))
     return float(f"{p:.6g}")
-
-
-def _missed_by_blocks(horizon_dates: int, block_dates: float) -> float:
-    """Factor on the standard error for what the blocks miss of labels that look `horizon_dates` ahead.
-
-    Sums over h dates have autocorrelations 1 - k / h, whose long-run sum is h; resampled in blocks of geometric length
-    of mean L, dates k apart stay together with probability (1 - 1 / L)^k (Politis & Romano 1994, lemma 1). The root of
-    the quotient: sqrt(e / 2) = 1.166 for long h = L, 1 for labels that do not overlap.
-    """
-    k = np.arange(1, max(1, horizon_dates))
-    shared = 1 - k / max(1, horizon_dates)
-    seen = 1 + 2 * float(np.sum(shared * (1 - 1 / block_dates) ** k))
-    return round(math.sqrt(max(1, horizon_dates) / seen), 4)
-
-
-def _spread(n_dates: int, block_dates: float, confidence: float) -> float:
-    """Factor that makes up for few blocks, b = n / L: sqrt(b / (b - 1)) times Student's quantile over the normal's.
-
-    The variance of b blocks around their own mean is short by (b - 1) / b, and it is itself estimated from few:
-    overlapping blocks give it 1.5 (b - 1) degrees of freedom (Meketon & Schmeiser 1984). Taken at the policy's
-    confidence, at least 0.9: at a half both quantiles are 0.
-    """
-    blocks, level = n_dates / block_dates, max(0.9, confidence)
-    student = float(t.ppf(level, 1.5 * (blocks - 1)))
-    return round(math.sqrt(blocks / (blocks - 1)) * student / float(norm.ppf(level)), 4)
 
 
 def _probability(hits: npt.NDArray[np.bool_], resamples: int) -> float:

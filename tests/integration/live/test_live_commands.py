@@ -1,0 +1,114 @@
+"""`acis predict`, `acis live` and their dispatch functions: what they print, keep and give back."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cli.app import app
+from mlops.domain.records import Kind, RunState
+from tasks import dispatch
+from tasks import services as task_services
+from tests.support.live import LIVE, promoted, with_return_column
+from tests.support.services import LAST, TICKERS, FakeServices, panel
+
+DAY = timedelta(days=1)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def connected(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_services, "connect", lambda: services)
+    monkeypatch.setattr(dispatch, "process_services", lambda: services)
+    services.with_policy(live=LIVE)
+    services.with_source(with_return_column(panel()))
+
+
+def test_the_newest_date_is_predicted_here_once_and_audited(services: FakeServices) -> None:
+    promoted(services)
+    first = run("predict", "growth")
+    assert first.exit_code == 0
+    assert "Predicted by version 1" in first.output
+    assert f"{TICKERS} rows" in first.output
+    again = run("predict", "growth", "--date", LAST.isoformat())
+    assert again.exit_code == 0
+    assert f"{LAST} was predicted already" in again.output
+    (view,) = services.ledger.runs(kinds=[Kind.PREDICT])
+    assert (view.slot, view.state) == (LAST.isoformat(), RunState.SUCCEEDED)
+    lines = [line for line in services.ledger.audit_lines() if line.action == "run.predict"]
+    assert {line.subject for line in lines} == {view.run_id}
+
+
+def test_without_a_champion_the_exit_code_is_1_with_the_reason(services: FakeServices) -> None:
+    answer = run("predict", "growth")
+    assert answer.exit_code == 1
+    assert "has no champion" in answer.output
+
+
+def test_a_date_without_rows_is_an_error(services: FakeServices) -> None:
+    promoted(services)
+    answer = run("predict", "growth", "--date", "2019-01-01")
+    assert answer.exit_code == 2
+    assert "no rows of 2019-01-01" in answer.output.replace("\n", " ")
+
+
+def test_json_is_the_run(services: FakeServices) -> None:
+    promoted(services)
+    found = json.loads(run("predict", "growth", "--json").stdout)
+    assert (found["kind"], found["state"], found["outcome"]["version"]) == ("predict", "succeeded", "1")
+
+
+def test_live_before_anything_was_scored_says_how(services: FakeServices) -> None:
+    assert "`acis live growth --score` compares" in run("live", "growth").output
+    assert "never scored" in run("live").output
+    assert run("live", "growth").exit_code == 0
+
+
+def test_live_scores_and_shows(services: FakeServices) -> None:
+    promoted(services)
+    for place in range(8):
+        assert run("predict", "growth", "--date", (LAST - place * DAY).isoformat()).exit_code == 0
+    answer = run("live", "growth", "--score")
+    assert answer.exit_code == 0, answer.output
+    assert f"growth as of {LAST}: target_return > 0, 5 dates ahead" in answer.output
+    assert f"Not ripe yet: {5 * TICKERS} predictions, of {LAST - 4 * DAY} to {LAST}" in answer.output
+    assert f"Parity: {8 * TICKERS} of {8 * TICKERS} rows" in answer.output
+    (line,) = [line for line in run("live").output.splitlines() if line.startswith("growth")]
+    assert line.split()[1] == "v1"
+    assert str(LAST) in line
+    (found,) = json.loads(run("live", "--json").stdout)["strategies"]
+    assert (found["strategy"], found["unripe"]["n_predictions"]) == ("growth", 5 * TICKERS)
+    assert found["report"]["headline"]["version"] == "1"
+
+
+def test_as_of_without_score_is_refused(services: FakeServices) -> None:
+    answer = run("live", "growth", "--as-of", "2020-01-01")
+    assert answer.exit_code == 2
+    assert "give --score with it" in answer.output
+
+
+def test_an_unknown_strategy_is_named() -> None:
+    for command in ("predict", "live"):
+        answer = run(command, "growht")
+        assert answer.exit_code == 2
+        assert "'growht' is not known" in answer.output
+
+
+def test_a_program_starts_both_and_asks_again(services: FakeServices) -> None:
+    promoted(services)
+    accepted = dispatch.start_prediction("growth", as_of=LAST, reason="features reloaded", requested_by="backend")
+    assert (accepted.created, dispatch.run_status(accepted.run_id).slot) == (True, LAST.isoformat())
+    assert not dispatch.start_prediction("growth", as_of=LAST, reason="twice").created
+    services.ledger.cancel(accepted.run_id, actor="test")
+    again = dispatch.ask_again(accepted.run_id, requested_by="anna")
+    assert dispatch.run_status(again.run_id).slot == f"{LAST.isoformat()}/2"
+    scoring = dispatch.start_scoring("growth", reason="outcomes reloaded")
+    assert dispatch.run_status(scoring.run_id).kind is Kind.SCORE
+    assert [publication.stage for publication in services.sent] == ["predict", "predict", "score"]

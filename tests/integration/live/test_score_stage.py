@@ -1,0 +1,290 @@
+"""The score stage on a real ledger: each day once, what is restated as another row, and what follows from decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from mlops.domain.errors import LeaseLost, MissingColumn, RegistryUnavailable
+from mlops.domain.live.day_score import DayScore
+from mlops.domain.live.decay import Decay
+from mlops.domain.policies import DriftPolicy
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.reporting.narrative import score_lines
+from mlops.stages import live_report
+from mlops.stages.score import score_predictions
+from tests.support.ledgers import LEASE_S
+from tests.support.live import LIVE, predicted, promoted, with_return_column
+from tests.support.services import FEATURES, LAST, N_DATES, TICKERS, FakeServices, panel
+
+DAY = timedelta(days=1)
+HORIZON = 5
+N_PREDICTED = 8
+
+
+def days_of(n: int = N_PREDICTED) -> list[date]:
+    """The newest dates of the panel, oldest first."""
+    return [LAST - place * DAY for place in range(n)][::-1]
+
+
+@pytest.fixture
+def live(services: FakeServices) -> FakeServices:
+    """The champion has predicted the newest eight dates; a label looks five dates ahead."""
+    services.with_policy(live=LIVE)
+    services.with_source(with_return_column(panel()))
+    promoted(services)
+    for day in days_of():
+        predicted(services, day)
+    return services
+
+
+def scored(services: FakeServices, **asked: Any) -> StageOutcome:
+    """A scoring, finished."""
+    grant = services.granted(Kind.SCORE, Stage.SCORE, **asked)
+    outcome = score_predictions(grant, services, services.keeper(grant))
+    services.ledger.finish(grant, outcome)
+    return outcome
+
+
+def changed(services: FakeServices, name: str, change: Callable[[np.ndarray[Any, Any]], None]) -> None:
+    """The view's column with other values."""
+    table: pa.Table = services.source._table  # type: ignore[attr-defined]
+    values = table.column(name).to_numpy().copy()
+    change(values)
+    services.with_source(table.set_column(table.column_names.index(name), name, pa.array(values)))
+
+
+def test_each_day_is_scored_as_scikit_learn_does_and_what_is_not_ripe_is_counted(live: FakeServices) -> None:
+    outcome = scored(live)
+    days = live.ledger.live_days("growth")
+    assert [day.as_of for day in days] == days_of()
+    assert [day.n_labelled for day in days] == [TICKERS] * (N_PREDICTED - HORIZON) + [0] * HORIZON
+    first = DayScore.from_json(days[0].score)
+    said = live.ledger.predictions("growth", days_of()[0], days_of()[0])
+    probability = said.column("probability").to_numpy()
+    at = (N_DATES - N_PREDICTED) * TICKERS
+    y = (panel().column("target_return").to_numpy()[at : at + TICKERS] > 0).astype(int)
+    assert first.n_hits == accuracy_score(y, probability >= 0.5, normalize=False)
+    assert first.log_loss == pytest.approx(log_loss(y, probability, labels=[0, 1], normalize=False), abs=1e-9)
+    assert first.roc_auc == pytest.approx(roc_auc_score(y, probability))
+    assert outcome.result["n_unripe"] == HORIZON * TICKERS
+    assert f"{HORIZON * TICKERS} are not ripe yet" in score_lines(outcome.result)[1]
+    assert live.ledger.unripe_predictions(["growth"])["growth"].n_predictions == HORIZON * TICKERS
+
+
+def test_a_days_mark_is_the_next_dates_return_of_what_was_called_positive(live: FakeServices) -> None:
+    scored(live)
+    days = live.ledger.live_days("growth")
+    said = live.ledger.predictions("growth", days_of()[0], days_of()[0])
+    held = said.column("probability").to_numpy() >= 0.5
+    at = (N_DATES - N_PREDICTED + 1) * TICKERS
+    returns = with_return_column(panel()).column("return_1d").to_numpy()[at : at + TICKERS]
+    assert DayScore.from_json(days[0].score).mark == pytest.approx(returns[held].mean() if held.any() else 0.0)
+    assert DayScore.from_json(days[-1].score).mark is None  # there is no next date yet
+
+
+def test_a_second_scoring_of_the_same_outcomes_writes_no_day(live: FakeServices) -> None:
+    scored(live)
+    again = scored(live)
+    assert (again.result["n_new_days"], again.result["n_restated_days"]) == (0, 0)
+    assert [len(live.ledger.live_day_history("growth", day)) for day in days_of()] == [1] * N_PREDICTED
+    assert len(live.ledger.live_reports("growth")) == 2
+
+
+def test_a_restated_outcome_is_another_row_with_the_time_it_became_known(live: FakeServices) -> None:
+    scored(live)
+    before = live.ledger.now()
+    old = live.ledger.live_days("growth")
+    live.timed.advance(3600)
+
+    def flip(values: np.ndarray[Any, Any]) -> None:
+        at = (N_DATES - N_PREDICTED) * TICKERS
+        values[at : at + TICKERS] *= -1
+
+    changed(live, "target_return", flip)
+    outcome = scored(live)
+    assert (outcome.result["n_new_days"], outcome.result["n_restated_days"]) == (1, 1)
+    first, second = live.ledger.live_day_history("growth", days_of()[0])
+    assert (second.known_at - first.known_at).total_seconds() >= 3600
+    assert live.ledger.live_days("growth")[0] == second
+    assert live.ledger.live_days("growth", known_by=before) == old
+
+
+def test_labels_that_become_ripe_are_no_restated_ones(live: FakeServices) -> None:
+    scored(live)
+    live.with_source(with_return_column(panel(n_dates=N_DATES)))
+    grown = panel(n_dates=N_DATES + 2, seed=4)
+    same = with_return_column(panel())
+    tail = with_return_column(grown).slice(N_DATES * TICKERS)
+    live.with_source(pa.concat_tables([same, tail]))
+    live.today = LAST + 2 * DAY
+    outcome = scored(live)
+    # Two more dates are ripe, and the last predicted date has got its next day's return.
+    assert (outcome.result["n_new_days"], outcome.result["n_restated_days"]) == (3, 0)
+    assert outcome.result["n_unripe"] == (HORIZON - 2) * TICKERS
+
+
+def test_a_view_without_the_labels_column_is_named(live: FakeServices) -> None:
+    live.with_source(with_return_column(panel()).drop_columns(["target_return"]))
+    with pytest.raises(MissingColumn, match="lacks target_return, so that no outcome"):
+        scored(live)
+    assert live.ledger.live_days("growth") == []
+
+
+def test_a_view_without_the_return_column_is_scored_without_a_signal(live: FakeServices) -> None:
+    live.with_source(panel())
+    scored(live)
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    assert report.document["notes"][0] == "live.return_column: the feature view has no column 'return_1d'"
+    assert report.document["performance"][0]["signal"] is None
+
+
+def test_two_versions_on_one_day_are_scored_each_by_itself(live: FakeServices) -> None:
+    promoted(live, "made-2", rounds=9)
+    predicted(live, LAST - 7 * DAY)
+    scored(live)
+    found = [(day.as_of, day.version) for day in live.ledger.live_days("growth", last=LAST - 7 * DAY)]
+    assert found == [(LAST - 7 * DAY, "1"), (LAST - 7 * DAY, "2")]
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    assert [one["version"] for one in report.document["performance"]] == ["1", "2"]
+    assert report.document["headline"]["version"] == "2"
+
+
+def test_where_nothing_was_predicted_it_is_refused(services: FakeServices) -> None:
+    outcome = scored(services)
+    assert outcome.run_state is RunState.REFUSED
+    assert "nothing was predicted for 'growth'" in outcome.result["reasons"][0]
+
+
+def test_a_scoring_as_of_an_earlier_date_takes_nothing_back(live: FakeServices) -> None:
+    scored(live)
+    before = live.ledger.live_days("growth")
+    outcome = scored(live, as_of=LAST - DAY)
+    assert (outcome.run_state, live.ledger.live_days("growth")) == (RunState.REFUSED, before)
+
+
+def test_the_days_are_scored_while_the_registry_is_away(live: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object) -> None:
+        raise RegistryUnavailable
+
+    monkeypatch.setattr(live.fake_registry, "model_file", silent)
+    scored(live)
+    assert len(live.ledger.live_days("growth")) == N_PREDICTED
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    assert "champion 1 cannot be asked: MLflow does not answer" in report.document["decay"]["why_not"]
+    assert report.document["parity"] is None
+
+
+def test_a_worker_that_lost_its_lease_leaves_no_score(live: FakeServices) -> None:
+    grant = live.granted(Kind.SCORE, Stage.SCORE)
+    outcome = score_predictions(grant, live, live.keeper(grant))
+    live.timed.advance(LEASE_S + 1)
+    live.ledger.due_publications()
+    other = live.claimed(grant.run_id, Stage.SCORE)
+    with pytest.raises(LeaseLost):
+        live.ledger.finish(grant, outcome)
+    assert (live.ledger.live_days("growth"), live.ledger.live_reports("growth")) == ([], [])
+    live.ledger.finish(other, score_predictions(other, live, live.keeper(other)))
+    assert len(live.ledger.live_days("growth")) == N_PREDICTED
+
+
+def test_rows_that_are_gone_have_no_outcome_and_are_said(live: FakeServices) -> None:
+    table = with_return_column(panel())
+    gone = (N_DATES - N_PREDICTED) * TICKERS
+    live.with_source(pa.concat_tables([table.slice(0, gone), table.slice(gone + 1)]))
+    scored(live)
+    day = live.ledger.live_days("growth")[0]
+    assert (day.n_predictions, day.n_labelled) == (TICKERS, TICKERS - 1)
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    assert report.document["counts"]["n_gone"] == 1
+
+
+def test_rows_that_training_would_read_otherwise_are_named(live: FakeServices) -> None:
+    scored(live)
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    n = N_PREDICTED * TICKERS
+    assert (report.document["parity"]["n_rows"], report.document["parity"]["n_equal"]) == (n, n)
+
+    def restate(values: np.ndarray[Any, Any]) -> None:
+        values[-TICKERS] += 1.0
+
+    changed(live, FEATURES[0], restate)
+    scored(live)
+    parity = live.ledger.live_reports("growth")[0].document["parity"]
+    assert (parity["n_equal"], parity["n_other"], parity["n_gone"]) == (n - 1, 1, 0)
+    assert parity["examples"] == [{"ticker": "T0", "date": LAST.isoformat()}]
+
+
+def test_a_snapshot_of_a_release_without_live_policy_is_scored_with_the_defaults(live: FakeServices) -> None:
+    live.with_policy(live=type(LIVE)())
+    grant = live.granted(Kind.SCORE, Stage.SCORE)
+    assert "live" not in grant.policy
+    assert score_predictions(grant, live, live.keeper(grant)).run_state is RunState.SUCCEEDED
+
+
+# ---- Decay
+
+
+@pytest.fixture
+def decayed(live: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
+    """The sequential test has fired; what it says of its own is tested elsewhere."""
+    fired = Decay(fired_on=LAST - 3 * DAY, alpha=0.01, n_days=5, signals=(), words="log loss rose")
+    monkeypatch.setattr(live_report, "detect_decay", lambda *_, **__: fired)
+    monkeypatch.setattr(live_report, "scores_at_promotion", lambda *_: {LAST - 60 * DAY: None})
+    return live
+
+
+def retrainings(services: FakeServices) -> list[tuple[str | None, str]]:
+    return [(run.slot, run.reason) for run in services.ledger.runs(kinds=[Kind.RETRAIN])]
+
+
+def test_decay_opens_no_retraining_by_default_and_says_that_it_would_have(decayed: FakeServices) -> None:
+    outcome = scored(decayed)
+    assert outcome.result["decayed_on"] == (LAST - 3 * DAY).isoformat()
+    assert outcome.result["retrain_words"] == ("decay would have opened a retraining; live.retrain_on_decay is off")
+    assert retrainings(decayed) == []
+
+
+def test_decay_opens_one_retraining_where_the_policy_says_so(decayed: FakeServices) -> None:
+    decayed.with_policy(live=replace(LIVE, retrain_on_decay=True))
+    first = scored(decayed)
+    assert retrainings(decayed) == [(f"decay of 1 on {LAST - 3 * DAY}", "decay: log loss rose")]
+    second = scored(decayed)
+    assert len(retrainings(decayed)) == 1
+    assert first.result["retrain_run_id"] == second.result["retrain_run_id"]
+    report = decayed.ledger.live_report("growth")
+    assert report is not None
+    assert report.document["decay"]["retrain_run_id"] == first.result["retrain_run_id"]
+
+
+def retrained(services: FakeServices, as_of: date) -> None:
+    grant: Grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=as_of)
+    services.ledger.finish(grant, StageOutcome(result={"version": "9"}, run_state=RunState.SUCCEEDED, as_of=as_of))
+
+
+def test_decay_opens_none_within_the_cooldown(decayed: FakeServices) -> None:
+    decayed.with_policy(live=replace(LIVE, retrain_on_decay=True), drift=DriftPolicy(rule="raw", cooldown_days=10))
+    retrained(decayed, LAST - 4 * DAY)
+    outcome = scored(decayed)
+    assert outcome.result["retrain_words"] == (
+        f"decay opens no retraining: retrained 4 days ago, as of {LAST - 4 * DAY}; the cooldown is 10 days"
+    )
+    assert retrainings(decayed) == []
+
+
+def test_a_replays_decay_opens_no_retraining(decayed: FakeServices) -> None:
+    decayed.with_policy(live=replace(LIVE, retrain_on_decay=True))
+    outcome = scored(decayed, namespace="replay-1")
+    assert (outcome.run_state, retrainings(decayed)) == (RunState.REFUSED, [])
