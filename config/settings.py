@@ -121,7 +121,8 @@ class Settings(BaseSettings):
 
     # ---- how long things are kept, in days
     keep_runs_days: float = Field(365.0, gt=0, validation_alias="ACIS_KEEP_RUNS_DAYS")
-    """Ended runs without a drift report and without a promotion; those that have one stay as long as that."""
+    """Ended runs without a drift report and without a promotion (those that have one stay as long as that), and what a
+    scoring said beside the days' scores, but for each strategy's newest."""
     keep_reports_days: float | None = Field(None, gt=0, validation_alias="ACIS_KEEP_REPORTS_DAYS")
     """Drift reports, in the ledger and as files; unset: for ever. Promotions are never removed."""
     keep_dead_days: float = Field(7.0, gt=0, validation_alias="ACIS_KEEP_DEAD_DAYS")

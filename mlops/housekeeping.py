@@ -34,6 +34,8 @@ class Tidied:
     runs: int = 0
     reports: int = 0
     report_files: int = 0
+    live_reports: int = 0
+    """What old scorings said."""
     checkpoints: int = 0
     models: int = 0
     """Former champions' model files."""
@@ -53,6 +55,7 @@ def tidy(services: Services) -> Tidied:
         reports=_all(lambda: ledger.purge_reports(older_than_days=report_days)) if report_days is not None else 0,
         report_files=0 if report_days is None else _old_report_files(services, days=report_days),
         runs=_all(lambda: ledger.purge_runs(older_than_days=settings.keep_runs_days)),
+        live_reports=_all(lambda: ledger.purge_live_reports(older_than_days=settings.keep_runs_days)),
         checkpoints=_checkpoints(services),
         models=_models(services),
         studies=_studies(services),
