@@ -177,11 +177,11 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
         display.addresses(stack.endpoints, settings.var_dir)
         since = services.ledger.now()
         look = _watch(stack, display)
-        results = _demonstrate(services, display, sample=sample, since=since, look=look)
+        results, scored = _demonstrate(services, display, sample=sample, since=since, look=look)
         # What an earlier start has run and shown is not shown again.
         is_news = any(view.created_at >= since for _, views in results for view in views)
         display.end(results, sample=sample and is_news, json=json)
-        errors = sum(is_error(view) for _, views in results for view in views)
+        errors = sum(is_error(view) for views in (scored, *(views for _, views in results)) for view in views)
         if once:
             return FINDING if errors else OK
         if is_news:  # it has scrolled the first ones away
@@ -204,11 +204,12 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
 
 def _demonstrate(
     services: Services, display: UpDisplay, *, sample: bool, since: datetime, look: Callable[[], None]
-) -> list[tuple[Pass, list[RunView]]]:
-    """Run the passes, each with its predictions, and score those; each pass with its terminal runs."""
+) -> tuple[list[tuple[Pass, list[RunView]]], list[RunView]]:
+    """Run passes with their predictions, and score those; each pass with its terminal runs, and the scorings."""
     from devstack.demo import own_data_pass, predict_past, run_pass, sample_passes, score_past
 
-    results = []
+    results: list[tuple[Pass, list[RunView]]] = []
+    scored: list[RunView] = []
     for one in sample_passes() if sample else own_data_pass(services):
         with display.working(one, since=since) as on_change:
             views = run_pass(services, one, on_change=on_change, check=look)
@@ -220,7 +221,7 @@ def _demonstrate(
         with display.scoring(since=since) as on_change:
             scored = score_past(services, on_change=on_change, check=look)
         display.live_summary(services.ledger.live_lines([view.strategy for view in scored]), scored, since=since)
-    return results
+    return results, scored
 
 
 def _watch(stack: Stack, display: UpDisplay) -> Callable[[], None]:

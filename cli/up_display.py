@@ -109,7 +109,12 @@ class UpDisplay:
 
     def live_summary(self, lines: Mapping[str, LiveLine], views: Sequence[RunView], *, since: datetime) -> None:
         """What the champions' predictions were worth, as a table; nothing where an earlier start has shown it."""
-        if self._quiet or not lines or _ended_before(views, since):
+        if self._quiet or not views or _ended_before(views, since):
+            return
+        for view in views:
+            if is_error(view):
+                out.print(f"{view.strategy}: its predictions are not scored: {error_of(view)}", markup=False)
+        if not lines:
             return
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
         for name, justify in (
@@ -121,7 +126,10 @@ class UpDisplay:
         newest = max(line.as_of for line in lines.values())
         out.print(f"\nWhat the champions' predictions were worth, as known on {newest}", style="bold")
         out.print(table)
-        out.print("with its 90 % interval; predictions whose outcome is not known yet are counted, not guessed\n")
+        out.print(
+            "with its 90 % interval; predictions whose outcome is not known yet are counted, not guessed.\n"
+            "Admin page: Live performance, and each strategy's story from the overview; or `acis live growth`\n"
+        )
 
     @contextmanager
     def stopping(self) -> Iterator[None]:

@@ -194,7 +194,9 @@ def predict_dates(
 ) -> int:
     """Let the champion predict each date of a past stretch from that date's rows alone; the rows that were written.
 
-    One batch, whose id makes it safe to repeat: 0 where it is there already. on_date : date, how many are done, of how many
+    One batch, whose id makes it safe to repeat: 0 where it is there already.
+
+    on_date : called with each date, how many are done, and of how many
     Raises as `predict_universe` does; EmptyWindow where there is no row of these dates.
     """
     model = load_champion(services.registry, strategy, champion).model
