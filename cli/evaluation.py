@@ -1,4 +1,4 @@
-"""`acis leak-check` and `acis evaluate-training`: what a random split promises, and what later dates keep of it."""
+"""`acis leak-check`, `evaluate-training`, `evaluate-live`: what is said of a model, and what later dates keep of it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from config.settings import Settings
     from lab.leak_check import LeakCheck
+    from lab.live_evaluation import LiveEvaluation
+    from lab.placebos import Rate
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Progress
 
@@ -163,6 +165,141 @@ def evaluate_training(
             f"{skilled} of {len(each)} have an AUC of at least {_SKILL:.2f} on the held-out dates.\n"
         )
     return OK
+
+
+@command
+def evaluate_live(
+    strategies: Annotated[list[str] | None, typer.Argument(help="Of the sample's; default: all five.")] = None,
+    placebos: Annotated[int, typer.Option(min=1, help="Years without a change, drawn of each champion.")] = 4,
+    quick: Annotated[bool, typer.Option(help="Champions from 2010 on alone, and one placebo each.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the placebos.")] = 1,
+    json: AsJson = False,
+) -> int:
+    """Replay models in use on the sample: does the estimate cover what comes, and is decay found, falsely and rightly.
+
+    A champion is trained at the end of each year since 1993 and predicts the next year day by day; with each strategy's
+    own label, and with the other one. Chosen on 1995-2018, reported on 2019-2021.
+    """
+    from dataclasses import replace
+
+    from config.settings import ROOT, load_settings
+    from lab.live_evaluation import evaluate_live as evaluated
+    from lab.live_evaluation import law_of_moves, replay, strategy_rows
+    from mlops.features.price_universes import price_source
+    from mlops.features.sample import compute_sample, read_prices
+    from mlops.reporting.terminal import OK, out, print_json
+    from mlops.strategies.file import load_strategies
+
+    policies = load_strategies(ROOT / "config" / "strategies_sample.toml")
+    close = read_prices()
+    view = compute_sample(close)
+    labels = sorted({policies[name].training.label for name in policies})
+    # Seven names give few rows: more threads would only wait for each other.
+    settings = load_settings().model_copy(update={"train_n_jobs": 1})
+    years, results = range(2010 if quick else 1993, 2022), []
+    with price_source(None, None) as made, _bars(json) as bars:
+        for name in strategies or list(policies):
+            rows = strategy_rows(view, name)
+            own = policies[name].training.label
+            for label in sorted(labels, key=lambda one: one != own):
+                strategy = replace(policies[name], training=replace(policies[name].training, label=label))
+                line = bars.add_task(f"{name}: {label}", total=None)
+                champions = replay(
+                    made.source,
+                    strategy,
+                    rows,
+                    close,
+                    years=years,
+                    settings=settings,
+                    control=_ShownTraining(bars, line),
+                )
+                results.append(evaluated(strategy, champions, placebos=1 if quick else placebos, seed=seed))
+                bars.remove_task(line)
+    if json:
+        print_json({"results": results, "law_of_moves": law_of_moves(results)})
+        return OK
+    _print_live(results)
+    mean, spread = law_of_moves(results)
+    out.print(f"Log of the largest 10-day moves of 1995-2018: mean {mean:.3f}, standard deviation {spread:.3f}")
+    return OK
+
+
+def _print_live(results: Sequence[LiveEvaluation]) -> None:
+    from lab.live_evaluation import METRICS
+
+    def share(rate: Rate, n: int) -> str:
+        return f"{rate.share:.1%} of {n}" if n else "-"
+
+    _print_lines(
+        "Months in which what came lay within the estimate's 90 % interval: 1995-2018, then 2019-2021",
+        ["strategy", "label", *(f"{metric} {when}" for metric in METRICS for when in ("1995-", "2019-"))],
+        [
+            [_of(one)[0], _of(one)[1]]
+            + [
+                text
+                for found in one.coverage
+                for text in (share(found.chosen, found.n_chosen), share(found.reported, found.n_reported))
+            ]
+            for one in results
+        ],
+    )
+    _print_lines(
+        "Errors of those estimates: standard deviation in 1995-2018, and width of the interval in 2019-2021",
+        ["strategy", "label", *(f"{metric} {what}" for metric in METRICS for what in ("sd", "width"))],
+        [
+            [
+                *_of(one),
+                *(text for found in one.coverage for text in (f"{found.error_spread:.3f}", f"{found.width:.2f}")),
+            ]
+            for one in results
+        ],
+    )
+    _print_lines(
+        "Years in which a champion is said to decay",
+        ["strategy", "label", "calm (2012-2019)", "1995-2018", "placebo", "log_loss, mark, moves", "turned around"],
+        [
+            [
+                *_of(one),
+                *(share(found.rate, found.n_years) for found in (one.calm, one.all_years, one.placebo)),
+                ", ".join(str(one.placebo.signals.get(name, 0)) for name in ("log_loss", "mark", "moves")),
+                share(one.turned.rate, one.turned.n_years),
+            ]
+            for one in results
+        ],
+    )
+    _print_lines(
+        "March 2020",
+        ["strategy", "label", "champion of", "decay", "by", "log_loss alone", "accuracy at promotion", "of those days"],
+        [
+            [
+                *_of(one),
+                str(found.champion),
+                str(found.fired_on or "not seen"),
+                found.signal,
+                str(found.log_loss_fired_on or "not in 2020"),
+                f"{found.accuracy_at_promotion:.2f}",
+                "" if found.accuracy_after is None else f"{found.accuracy_after:.2f}",
+            ]
+            for one in results
+            for found in one.breaks
+        ],
+    )
+    _print_lines(
+        "Alarms in first years up to 2018",
+        ["strategy", "label", "fired"],
+        [[*_of(one), ", ".join(one.all_years.fired) or "none"] for one in results],
+    )
+
+
+def _of(one: LiveEvaluation) -> tuple[str, str]:
+    return one.strategy, "volatility" if "volatility" in one.label else "return"
+
+
+def _print_lines(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table in Markdown, as the documentation holds it; whole, however wide."""
+    lines = [title, "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    typer.echo("\n".join([*lines, ""]))
 
 
 def _days(source: FeatureSource, strategy: Strategy, n: int) -> list[date]:

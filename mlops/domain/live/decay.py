@@ -9,10 +9,10 @@ what was known on it, and is compared with the dates on which the version was ju
     moves      how much the names move from day to day, in units of the dates it was judged on; known the next day. It
                says nothing of the model but that no date on which it was judged was like these.
 
-log_loss and mark are Shiryaev-Roberts e-detectors: with e-values e_t the statistic R_t = (1 + R_{t-1}) e_t has a mean of
-at most t while nothing has changed, so it reaches n / alpha within n looks with probability alpha at most (Doob). The
-e-values are those of normal observations of a known spread, exp(l z - l^2 / 2), with z cut off at 3; that the cut, and
-a spread with a margin for few blocks, make up for what is not normal is measured, not proven: `acis evaluate live`.
+log_loss and mark are Shiryaev-Roberts e-detectors: with e-values e_t the statistic R_t = (1 + R_{t-1}) e_t has a mean
+of at most t while nothing has changed, so it reaches n / alpha within n looks with probability alpha at most (Doob).
+The e-values are those of normal observations of a known spread, exp(l z - l^2 / 2), with z cut off at 3. That the cut,
+and a spread with a margin for few blocks, make up for what is not normal is measured, not proven: `acis evaluate-live`.
 moves has the bound that the largest such value of a year exceeds with probability alpha, log-normal as in the
 sample's 1995-2018.
 
@@ -26,13 +26,14 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
 from mlops.domain.live.day_score import DayScore
-from mlops.domain.live.performance import MIN_BLOCKS, measure_performance
+from mlops.domain.live.performance import MIN_BLOCKS, Outcomes, Resamples, mean_log_loss
 from mlops.domain.promotion.bootstrap import INTERVAL, spread_of_few_blocks
 from mlops.domain.training.trading import TRADING_DAYS
 
@@ -40,6 +41,8 @@ Vector = npt.NDArray[np.float64]
 
 _CUT = 3.0
 """Largest standardised observation: one bad day or horizon alone proves nothing."""
+_SURE = 0.99
+"""Where Student's quantile is taken for a spread that rests on few horizons: an alarm is far out."""
 _BETS = (0.5, 1.0, 1.5)
 """Standardised excesses for which the e-values of log losses are best; their mean is taken."""
 _DAILY_BETS = (0.1, 0.25, 0.5)
@@ -49,7 +52,7 @@ neighbours by 1 / 4."""
 _MOVE_DAYS = 10
 _MOVES_LOG_MEAN, _MOVES_LOG_SPREAD = 0.551, 0.413
 """Of the largest 10-day mean move of a champion's first year over the mean of its held-out dates, log-normal: five
-strategies of the sample, 1995-2018, printed by `acis evaluate live`."""
+strategies of the sample, 1995-2018, printed by `acis evaluate-live`."""
 _MIN_DAYS = 20
 """With fewer dates at promotion neither marks nor moves are compared."""
 
@@ -102,7 +105,7 @@ def detect_decay(
     watched = [
         signal
         for signal in (
-            _watch_log_loss(scores, at_promotion, horizon=horizon),
+            _watch_log_loss(scores, judged, horizon=horizon),
             _watch_marks(scores, judged),
             _watch_moves(scores, judged),
         )
@@ -159,18 +162,19 @@ class _Watched:
         )
 
 
-def _watch_log_loss(
-    scores: Sequence[DayScore], at_promotion: Mapping[date, DayScore], *, horizon: int
-) -> _Watched | None:
+def _watch_log_loss(scores: Sequence[DayScore], judged: Sequence[DayScore], *, horizon: int) -> _Watched | None:
     """Watch the means of successive horizons of days; None where it was judged on too few dates."""
-    judged = measure_performance(at_promotion, horizon_dates=horizon).log_loss
-    losses = _daily_losses([at_promotion[day] for day in sorted(at_promotion)])
-    losses = losses[np.isfinite(losses)]
+    labelled = [score for score in judged if score.n_labelled]
+    losses = _daily_losses(labelled)
     n_blocks = len(losses) // horizon
-    if judged is None or judged.high is None or n_blocks < MIN_BLOCKS:
+    if n_blocks < MIN_BLOCKS:
+        return None
+    outcomes = Outcomes.of(labelled)
+    promised = Resamples.of(outcomes, horizon_dates=horizon).measured(partial(mean_log_loss, outcomes), 0.0, math.inf)
+    if promised is None or promised.high is None:
         return None
     before = losses[: n_blocks * horizon].reshape(n_blocks, horizon).mean(axis=1)
-    few = spread_of_few_blocks(n_blocks * horizon, float(horizon), INTERVAL[1])
+    few = spread_of_few_blocks(n_blocks * horizon, float(horizon), _SURE)
     spread = max(float(np.std(before)), 1e-3) * few * (math.sqrt(_NEIGHBOURS) if horizon > 1 else 1.0)
     found, known, described = _Detector(_BETS), [], []
     live = _daily_losses(scores)
@@ -179,11 +183,11 @@ def _watch_log_loss(
         if not np.isfinite(block).any():
             continue
         mean = float(np.nanmean(block))
-        found.add((mean - judged.high) / spread)
+        found.add((mean - promised.high) / spread)
         known.append(begin + 2 * horizon - 1)
         described.append(
-            f"log loss {mean:.3f} over the last {horizon} days with outcomes, {judged.value:.3f} at promotion "
-            f"(90 %: {judged.low:.3f} to {judged.high:.3f})"
+            f"log loss {mean:.3f} over the last {horizon} days with outcomes, {promised.value:.3f} at promotion "
+            f"(90 %: {promised.low:.3f} to {promised.high:.3f})"
         )
     looks = TRADING_DAYS / horizon
     return _Watched(name="log_loss", known=known, statistics=found.path, looks=looks, described=described)

@@ -108,3 +108,17 @@ def spread_of_few_blocks(n_dates: int, block_dates: float, confidence: float) ->
     blocks, level = n_dates / block_dates, max(0.9, confidence)
     student = float(t.ppf(level, 1.5 * (blocks - 1)))
     return round(math.sqrt(blocks / (blocks - 1)) * student / float(norm.ppf(level)), 4)
+
+
+def excess_p_value(excess: float, in_blocks: float, by_date: float, *, blocks: float) -> float:
+    """One-sided p-value of an excess over the bar: the larger of Student's t in blocks and the normal by single dates.
+
+    The standard error in blocks is widened by sqrt(b / (b - 1)), with 1.5 (b - 1) degrees of freedom, as in
+    `spread_of_few_blocks`.
+    To six digits: the last bits of sums differ between machines.
+    """
+    widened = in_blocks * math.sqrt(blocks / (blocks - 1))
+    if widened <= 0.0 or by_date <= 0.0:
+        return 1.0 if excess <= 0.0 else 0.0
+    p = max(float(t.sf(excess / widened, 1.5 * (blocks - 1))), float(norm.sf(excess / by_date)))
+    return float(f"{p:.6g}")

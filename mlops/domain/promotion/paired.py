@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, t
 
 from mlops.domain.promotion.bootstrap import (
     INTERVAL,
     automatic_block_length,
+    excess_p_value,
     missed_by_blocks,
     spread_of_few_blocks,
     stationary_counts,
@@ -124,7 +124,7 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
     better, worse = min(in_blocks.better, by_date.better), min(in_blocks.worse, by_date.worse)
     deflated_better, deflated_worse = deflated(better, looks), deflated(worse, looks)
     missed = missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
-    p_value = _p_value(observed - margin, in_blocks.deviation * missed, by_date.deviation, blocks=n / block)
+    p_value = excess_p_value(observed - margin, in_blocks.deviation * missed, by_date.deviation, blocks=n / block)
     verdict: Verdict = "inconclusive"
     if deflated_better >= confidence and (level is None or p_value <= level):
         verdict = "promote"
@@ -185,7 +185,7 @@ def missing_p_value(
         return _deviation(metric_of(metric, parts, counts, horizon_dates=horizon_dates))
 
     missed = missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
-    return _p_value(sign * (value - required), deviation(block) * missed, deviation(1.0), blocks=n / block)
+    return excess_p_value(sign * (value - required), deviation(block) * missed, deviation(1.0), blocks=n / block)
 
 
 def paired_test_in_words(test: PairedTest, champion_version: str) -> str:
@@ -248,20 +248,6 @@ def _deviation(drawn: Floats) -> float:
     """Standard error that the resamples show, of those in which the metric is defined; 0 where none is."""
     defined = drawn[np.isfinite(drawn)]
     return float(np.std(defined)) if len(defined) else 0.0
-
-
-def _p_value(excess: float, in_blocks: float, by_date: float, *, blocks: float) -> float:
-    """One-sided p-value of an excess over the bar: the larger of Student's t in blocks and the normal by single dates.
-
-    The standard error in blocks is widened by sqrt(b / (b - 1)), with 1.5 (b - 1) degrees of freedom, as in
-    `spread_of_few_blocks`.
-    To six digits: the last bits of sums differ between machines.
-    """
-    widened = in_blocks * math.sqrt(blocks / (blocks - 1))
-    if widened <= 0.0 or by_date <= 0.0:
-        return 1.0 if excess <= 0.0 else 0.0
-    p = max(float(t.sf(excess / widened, 1.5 * (blocks - 1))), float(norm.sf(excess / by_date)))
-    return float(f"{p:.6g}")
 
 
 def _probability(hits: npt.NDArray[np.bool_], resamples: int) -> float:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
@@ -21,8 +22,8 @@ from mlops.reporting.narrative import score_lines
 from mlops.stages import live_report
 from mlops.stages.score import score_predictions
 from tests.support.ledgers import LEASE_S
-from tests.support.live import LIVE, predicted, promoted, with_return_column
-from tests.support.services import FEATURES, LAST, N_DATES, TICKERS, FakeServices, panel
+from tests.support.live import DATES, LIVE, classifier_of, predicted, promoted, with_return_column
+from tests.support.services import FEATURES, FIRST, LAST, N_DATES, TICKERS, FakeServices, panel
 
 DAY = timedelta(days=1)
 HORIZON = 5
@@ -232,6 +233,70 @@ def test_a_snapshot_of_a_release_without_live_policy_is_scored_with_the_defaults
     grant = live.granted(Kind.SCORE, Stage.SCORE)
     assert "live" not in grant.policy
     assert score_predictions(grant, live, live.keeper(grant)).run_state is RunState.SUCCEEDED
+
+
+def test_what_the_champion_did_at_its_promotion_is_measured_on_the_dates_that_its_training_held_out(
+    live: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def detect(days: dict[date, DayScore], **asked: Any) -> Decay:
+        seen.update(asked, days=days)
+        return Decay(fired_on=None, alpha=0.01, n_days=len(days), signals=(), words="no decay")
+
+    monkeypatch.setattr(live_report, "detect_decay", detect)
+    scored(live)
+    first, last = (date.fromisoformat(DATES[name]) for name in ("holdout_start", "holdout_end"))
+    held_out = seen["at_promotion"]
+    assert list(held_out) == [first + place * DAY for place in range((last - first).days + 1)]
+    assert sorted(seen["days"]) == days_of()
+    table = panel()
+    at = (first - FIRST).days * TICKERS
+    frame = pd.DataFrame({name: table.column(name).to_numpy() for name in FEATURES}).astype("float32")
+    n = len(held_out) * TICKERS
+    probability = classifier_of(table).predict_proba(frame)[at : at + n, 1]
+    y = (table.column("target_return").to_numpy()[at : at + n] > 0).astype(int)
+    total = sum(score.log_loss for score in held_out.values())
+    assert total == pytest.approx(log_loss(y, probability, normalize=False), rel=1e-5)
+
+
+def test_the_report_says_what_the_model_relies_on_now_and_relied_on_in_training(live: FakeServices) -> None:
+    scored(live)
+    first = live.ledger.live_report("growth")
+    assert first is not None
+    found = first.document["attribution"]
+    assert (found["first"], found["last"]) == (days_of()[0].isoformat(), LAST.isoformat())
+    assert set(found["training"]) == set(found["now"]) == set(FEATURES)
+    # The label follows `momentum`.
+    assert max(found["training"], key=found["training"].__getitem__) == "momentum"
+    assert max(found["now"], key=found["now"].__getitem__) == "momentum"
+    # The training's part does not change, and is not read again.
+    scored(live)
+    again = live.ledger.live_reports("growth")[0]
+    assert again.document["attribution"]["training"] == found["training"]
+
+
+def test_slices_of_the_policys_columns_are_compared_and_a_column_that_is_not_there_is_named(
+    live: FakeServices,
+) -> None:
+    table = with_return_column(panel())
+    sector = pa.array([f"sector {place % 2}" for place in range(table.num_rows)])
+    live.with_source(table.append_column("sector", sector))
+    live.with_policy(live=replace(LIVE, slices=("sector", "value")))
+    scored(live)
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    slices = report.document["slices"]
+    assert {one["column"] for one in slices} == {"sector", "value"}
+    assert {one["value"] for one in slices if one["column"] == "sector"} == {"sector 0", "sector 1"}
+    live.with_policy(live=replace(LIVE, slices=("country",)))
+    scored(live)
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    assert report.document["slices"] is None
+    assert (
+        "slices: live.slices: country is no column of numbers or text of the feature view" in (report.document["notes"])
+    )
 
 
 # ---- Decay

@@ -98,6 +98,8 @@ def test_the_tasks_names_are_on_the_wire_and_never_change() -> None:
         Stage.DRIFT: "drift.check",
         Stage.TRAIN: "model.train",
         Stage.PROMOTE: "model.promote",
+        Stage.PREDICT: "predict.batch",
+        Stage.SCORE: "live.score",
     }
 
 

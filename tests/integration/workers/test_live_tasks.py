@@ -70,5 +70,5 @@ def test_predictions_are_scored_by_name(workers: Workers) -> None:
 
 def test_an_argument_that_does_not_exist_is_refused(workers: Workers) -> None:
     result = workers.caller.send_task("live.score", kwargs={"strategy": "growth", "day": "x"}, queue="control")
-    with pytest.raises(Exception, match="live.score: day: Extra inputs are not permitted"):
+    with pytest.raises(Exception, match=r"live\.score: day: Extra inputs are not permitted"):
         result.get(timeout=DEADLINE_S)
