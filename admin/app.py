@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin import routes
-from admin.live import Live
+from admin.events import EventStreams
 from admin.pages import STATIC, Pages, guarded_routes
 from admin.registry_view import RegistryView
 from admin.responses import KeptFiles, add_error_answers, environment
@@ -92,7 +92,7 @@ def create_app(services: Services) -> FastAPI:
     """The page over these services. Raises UnguardedRoute for a route that does not say who may call it."""
     app = FastAPI(title="ACIS MLOps", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.services = services
-    app.state.live = Live(services)
+    app.state.events = EventStreams(services)
     broker = Broker(services.settings)
     app.state.registry_view = RegistryView(services)
     # One request looks, and those that come meanwhile wait for its answer.
@@ -118,8 +118,8 @@ def route_modules() -> Iterator[Pages]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.live.start()
+    app.state.events.start()
     app.state.registry_view.start()
     yield
     app.state.registry_view.stop()
-    app.state.live.stop()
+    app.state.events.stop()

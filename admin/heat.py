@@ -114,7 +114,8 @@ def spark(checks: Sequence[CheckPoint]) -> Markup:
     parts: dict[str, list[str]] = defaultdict(list)
     for place, check in enumerate(checks):
         name = _CLASSES.get(check.verdict or "", "unknown")
-        parts[name].append(f"M{place * STEP + 2} {HEIGHT}v-{_height(check):.1f}")
+        height = max(1.0, rarity_height(check.p_value, check.verdict) * HEIGHT)
+        parts[name].append(f"M{place * STEP + 2} {HEIGHT}v-{height:.1f}")
     n_drifted = sum(check.verdict == "drifted" for check in checks)
     newest = checks[-1].p_value
     words = f"Drifted in {n_drifted} of the last {len(checks)} checks; " + (
@@ -127,9 +128,11 @@ def spark(checks: Sequence[CheckPoint]) -> Markup:
     )
 
 
-def _height(check: CheckPoint) -> float:
-    """Of a check without p: whole where it drifted, by the rule that asks for the share alone, else a stub."""
-    if check.p_value is None:
-        return float(HEIGHT) if check.verdict == "drifted" else 1.0
-    rarity = math.log(max(check.p_value, _RAREST)) / math.log(_RAREST)
-    return max(1.0, rarity * HEIGHT)
+def rarity_height(p: float | None, verdict: str | None) -> float:
+    """Height of a check's bar, 0 to 1: whole for a p of a thousandth and less, nothing for 1, on a logarithmic scale.
+
+    A check without p, by the rule that asks for the share alone, is whole where it drifted.
+    """
+    if p is None:
+        return float(verdict == "drifted")
+    return math.log(max(p, _RAREST)) / math.log(_RAREST)

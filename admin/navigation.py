@@ -27,6 +27,7 @@ class Entry:
 
 ENTRIES = (
     Entry("Overview", f"{PREFIX}/"),
+    Entry("Live performance", f"{PREFIX}/live"),
     Entry("Data drift", f"{PREFIX}/drift"),
     Entry("Model training", f"{PREFIX}/training"),
     Entry("Model registry", f"{PREFIX}/registry"),
@@ -41,7 +42,7 @@ ACCOUNT = Entry("Account", f"{PREFIX}/account")
 
 
 def is_current(entry: Entry, path: str) -> bool:
-    """The entry under which a page stands: its own path, or one below it."""
+    """The entry under which a page stands: its own path, or one below it; a strategy's story is the overview's."""
     if entry.path == f"{PREFIX}/":
-        return path == entry.path
+        return path == entry.path or path.startswith(f"{PREFIX}/strategies/")
     return path == entry.path or path.startswith(f"{entry.path}/")

@@ -16,7 +16,7 @@ from admin import responses as answers
 from admin.auth.principal import Person, who_asks
 
 if TYPE_CHECKING:
-    from admin.live import Live
+    from admin.events import EventStreams
     from admin.registry_view import RegistryView
     from mlops.bootstrap import Services
     from mlops.ledger.ledger import SqlLedger
@@ -36,7 +36,7 @@ class RequestContext:
         self.request = request
         self.person = person
         self.services: Services = request.app.state.services
-        self.live: Live = request.app.state.live
+        self.events: EventStreams = request.app.state.events
         self.registry_view: RegistryView = request.app.state.registry_view
         self.look_at_broker: Callable[[], BrokerView] = request.app.state.look_at_broker
         self._subject = "/".join(str(value) for value in request.path_params.values())

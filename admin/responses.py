@@ -22,7 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from admin import wording
+from admin import axes, wording
 from admin.navigation import ACCOUNT, ENTRIES, PREFIX, is_current
 from mlops.domain.errors import (
     AcisError,
@@ -189,7 +189,7 @@ def environment() -> Environment:
         autoescape=True,
         undefined=StrictUndefined,
     )
-    made.filters.update(wording.FILTERS)
+    made.filters.update({**wording.FILTERS, **axes.FILTERS})
     made.globals.update(
         static=static_url, is_current=is_current, ACCOUNT=ACCOUNT, PREFIX=PREFIX, SIGN_IN=SIGN_IN, **wording.GLOBALS
     )

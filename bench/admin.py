@@ -70,7 +70,7 @@ EXAMPLES = {
     "word": "retrain",
 }
 """What stands in the place of a path's values."""
-NOT_A_PAGE = frozenset({"/admin/live"})
+NOT_A_PAGE = frozenset({"/admin/events"})
 START_S = 60.0
 PICTURED = {"fleet": "/admin/", "drift-heatmap": "/admin/drift/heatmap", "fleet-schedule": "/admin/schedule?tag=us"}
 
@@ -176,7 +176,7 @@ def live_ms(session: requests.Session, home: str, backend: str, times: int) -> f
     """From Redis' channel to the open page."""
     client = redis.Redis.from_url(backend)
     found: list[float] = []
-    with session.get(f"{home}/admin/live", stream=True, timeout=30) as stream:
+    with session.get(f"{home}/admin/events", stream=True, timeout=30) as stream:
         lines = stream.iter_lines(chunk_size=1)
         next(lines)
         for number in range(times):

@@ -12,6 +12,7 @@ from mlops.runs.command_line import AsJson, command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
     from types import FrameType
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from cli.up_display import UpDisplay
     from config.endpoints import Endpoints
     from config.settings import Settings
+    from devstack.demo import Pass
     from devstack.plan import StackOptions
     from devstack.stack import Stack
+    from mlops.bootstrap import Services
+    from mlops.domain.records import RunView
 
 _ALREADY_RUNNING = 3
 """Exit code of a second start."""
@@ -150,7 +154,6 @@ def migrate(json: AsJson = False) -> int:
 
 def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) -> int:
     from config.settings import load_settings
-    from devstack.demo import own_data_pass, run_pass, sample_passes
     from devstack.secrets import ensure_secrets
     from devstack.stack import Stack
     from mlops.domain.errors import ServerFailed
@@ -172,17 +175,13 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
             stack.wait_healthy(on_step=on_step)
         services = connect(load_settings())
         display.addresses(stack.endpoints, settings.var_dir)
-        results, since = [], services.ledger.now()
+        since = services.ledger.now()
         look = _watch(stack, display)
-        for one in sample_passes() if sample else own_data_pass(services):
-            with display.working(one, since=since) as on_change:
-                views = run_pass(services, one, on_change=on_change, check=look)
-            results.append((one, views))
-            display.pass_summary(one, views, since=since)
+        results, scored = _demonstrate(services, display, sample=sample, since=since, look=look)
         # What an earlier start has run and shown is not shown again.
         is_news = any(view.created_at >= since for _, views in results for view in views)
         display.end(results, sample=sample and is_news, json=json)
-        errors = sum(is_error(view) for _, views in results for view in views)
+        errors = sum(is_error(view) for views in (scored, *(views for _, views in results)) for view in views)
         if once:
             return FINDING if errors else OK
         if is_news:  # it has scrolled the first ones away
@@ -201,6 +200,28 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
             with display.stopping():
                 stack.stop()
     return OK
+
+
+def _demonstrate(
+    services: Services, display: UpDisplay, *, sample: bool, since: datetime, look: Callable[[], None]
+) -> tuple[list[tuple[Pass, list[RunView]]], list[RunView]]:
+    """Run passes with their predictions, and score those; each pass with its terminal runs, and the scorings."""
+    from devstack.demo import own_data_pass, predict_past, run_pass, sample_passes, score_past
+
+    results: list[tuple[Pass, list[RunView]]] = []
+    scored: list[RunView] = []
+    for one in sample_passes() if sample else own_data_pass(services):
+        with display.working(one, since=since) as on_change:
+            views = run_pass(services, one, on_change=on_change, check=look)
+        results.append((one, views))
+        display.pass_summary(one, views, since=since)
+        with display.predicting() as on_date:
+            predict_past(services, one, on_date=on_date, check=look)
+    if sample:
+        with display.scoring(since=since) as on_change:
+            scored = score_past(services, on_change=on_change, check=look)
+        display.live_summary(services.ledger.live_lines([view.strategy for view in scored]), scored, since=since)
+    return results, scored
 
 
 def _watch(stack: Stack, display: UpDisplay) -> Callable[[], None]:

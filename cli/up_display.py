@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from config.endpoints import Endpoints
     from devstack.demo import Pass
     from devstack.status import StackStatus
+    from mlops.ledger.queries.live import LiveLine
 
 _WORDS = {"prepare": "tables and sample"}
 _DECISIONS = {
@@ -63,6 +64,12 @@ class UpDisplay:
     def working(self, one: Pass, *, since: datetime) -> Iterator[Callable[[Sequence[RunView]], None]]:
         """One line per strategy; nothing of runs that had all ended before `since`."""
         out_of = f" (as of {one.as_of})" if one.as_of else ""
+        words = f"Pass {one.title}{out_of}: drift check → training → promotion, through the queues"
+        with self._runs(words, since) as on_change:
+            yield on_change
+
+    @contextmanager
+    def _runs(self, words: str, since: datetime) -> Iterator[Callable[[Sequence[RunView]], None]]:
         with ExitStack() as shown:
             update: Callable[[str, str, bool], None] | None = None
 
@@ -71,12 +78,58 @@ class UpDisplay:
                 if update is None:
                     if _ended_before(views, since):
                         return
-                    self.say(f"Pass {one.title}{out_of}: drift check → training → promotion, through the queues")
+                    self.say(words)
                     update = shown.enter_context(self._lines())
                 for view in views:
                     update(view.strategy, _now(view), view.finished_at is not None)
 
             yield on_change
+
+    @contextmanager
+    def predicting(self) -> Iterator[Callable[[str, date, int, int], None]]:
+        """One line per strategy with the date that its champion predicts; nothing where all of it is there already."""
+        with ExitStack() as shown:
+            update: Callable[[str, str, bool], None] | None = None
+
+            def on_date(strategy: str, day: date, done: int, total: int) -> None:
+                nonlocal update
+                if update is None:
+                    self.say("The champions predict the dates that follow, each from its own day's features alone")
+                    update = shown.enter_context(self._lines())
+                if err.is_terminal or done in (1, total):  # a line per date would be ninety in a log file
+                    update(strategy, f"{day}, {done} of {total} dates", done == total)
+
+            yield on_date
+
+    @contextmanager
+    def scoring(self, *, since: datetime) -> Iterator[Callable[[Sequence[RunView]], None]]:
+        """One line per strategy; nothing of runs that had all ended before `since`."""
+        with self._runs("What came is compared with what was predicted, through the queues", since) as on_change:
+            yield on_change
+
+    def live_summary(self, lines: Mapping[str, LiveLine], views: Sequence[RunView], *, since: datetime) -> None:
+        """What the champions' predictions were worth, as a table; nothing where an earlier start has shown it."""
+        if self._quiet or not views or _ended_before(views, since):
+            return
+        for view in views:
+            if is_error(view):
+                out.print(f"{view.strategy}: its predictions are not scored: {error_of(view)}", markup=False)
+        if not lines:
+            return
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+        for name, justify in (
+            ("strategy", "left"), ("worth", "left"), ("days", "right"), ("not ripe", "right"), ("decay", "left"),
+        ):  # fmt: skip
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # a literal
+        for name, line in lines.items():
+            table.add_row(name, *_worth(line.headline))
+        newest = max(line.as_of for line in lines.values())
+        out.print(f"\nWhat the champions' predictions were worth, as known on {newest}", style="bold")
+        out.print(table)
+        out.print(
+            "with its 90 % interval; predictions whose outcome is not known yet are counted, not guessed.\n"
+            "Admin page: Live performance, and each strategy's story from the overview; or `acis live growth`\n"
+        )
 
     @contextmanager
     def stopping(self) -> Iterator[None]:
@@ -206,6 +259,23 @@ class UpDisplay:
                 self.say(f"• {name}: {what}")
 
         return update
+
+
+def _worth(headline: Mapping[str, Any]) -> list[str]:
+    """Worth, days, predictions that are not ripe, and decay."""
+    value, low, high = (headline.get(key) for key in ("value", "low", "high"))
+    if value is None:
+        return ["no outcomes yet", "", str(headline.get("n_unripe") or ""), ""]
+    metric = {"roc_auc": "AUC"}.get(headline["metric"], headline["metric"].replace("_", " "))
+    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+    estimate = " estimated" if headline.get("is_estimate") else ""
+    decayed = headline.get("decayed_on")
+    return [
+        f"{metric} {value:.2f}{interval}{estimate}",
+        str(headline.get("n_days") or ""),
+        str(headline.get("n_unripe") or ""),
+        f"since {decayed}" if decayed else "no",
+    ]
 
 
 def show_status(found: StackStatus) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from starlette.responses import Response, StreamingResponse
 
 from admin.alerts import ALIVE_S
-from admin.live import MOST_LISTENERS
+from admin.events import MOST_LISTENERS
 from admin.pages import Pages
 from admin.request_context import Context
 from admin.responses import TooOften
@@ -98,9 +98,11 @@ def _queues(lines: list[WorkerLine], runs: list[OpenRun], depths: object) -> lis
 # ---- The stream of what happens now; one for each open page that shows it
 
 
-@pages.get("/live", action="live.follow")
-def live(context: Context) -> Response:
+@pages.get("/events", action="events.follow")
+def events(context: Context) -> Response:
     """`progress` with run, stage, done, total, unit and time left; `changed` with the run."""
-    if context.live.n_listeners >= MOST_LISTENERS:
+    if context.events.n_listeners >= MOST_LISTENERS:
         raise TooOften(f"{MOST_LISTENERS} pages are open already; close some", again_after_s=30)
-    return StreamingResponse(context.live.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+    return StreamingResponse(
+        context.events.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+    )

@@ -89,7 +89,7 @@ function changed(name) {
 }
 function follow() {
   if (stream || !document.querySelector("[data-live]")) return;
-  stream = new EventSource("/admin/live");
+  stream = new EventSource("/admin/events");
   stream.onmessage = (message) => {
     const event = JSON.parse(message.data);
     if (event.type === "progress") show(event);
@@ -204,7 +204,27 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-function ready(root) { localise(root); draw(root); reachable(root); newest(root); grid(root); follow(); }
+// ---- <svg data-lane>: marks that are links; one stop for the tab key, at the newest, and arrows from mark to mark
+function lanes(root) {
+  for (const lane of root.querySelectorAll("svg[data-lane]")) {
+    const links = [...lane.querySelectorAll("a")];
+    links.forEach((one, n) => { one.tabIndex = n === links.length - 1 ? 0 : -1; });
+  }
+}
+document.addEventListener("keydown", (event) => {
+  const lane = event.target.closest && event.target.closest("svg[data-lane]");
+  if (!lane) return;
+  const links = [...lane.querySelectorAll("a")];
+  const at = links.indexOf(event.target.closest("a"));
+  const next = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: links.length - 1 }[event.key];
+  if (next === undefined || !links[next]) return;
+  event.preventDefault();
+  links[at].tabIndex = -1;
+  links[next].tabIndex = 0;
+  links[next].focus();
+});
+
+function ready(root) { localise(root); draw(root); reachable(root); newest(root); grid(root); lanes(root); follow(); }
 ready(document);
 document.body.addEventListener("htmx:afterSwap", (event) => ready(event.detail.elt || document));
 document.querySelectorAll("details.menu").forEach((menu) => { menu.open = matchMedia("(min-width: 62rem)").matches; });

@@ -396,6 +396,8 @@ class Promotion:
     identity: ModelIdentity = ModelIdentity()
     trained_as_of: date | None = None
     """The version's own date; None: not recorded."""
+    as_of: date | None = None
+    """As of which it was decided; of a rollback, the date of the champion that it replaced."""
 
 
 FindingKind = Literal["champion_missing", "number_reused"]

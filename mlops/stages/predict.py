@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from mlops.domain.errors import EmptyWindow, MissingColumn, UnusableFeatures
@@ -25,7 +26,7 @@ from mlops.stages.served_champion import load_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mlops.ledger.queries.live import BatchSummary
     from mlops.runs.lease import LeaseKeeper
     from mlops.serving.model import Probabilities, ServedModel
-    from mlops.stages.table import StageServices
+    from mlops.stages.table import AllServices, StageServices
 
 log = structlog.get_logger(__name__)
 
@@ -179,3 +180,41 @@ def _done(found: BatchSummary, *, by: str | None = None) -> StageOutcome:
 def _refused(as_of: date | None, *reasons: str) -> StageOutcome:
     result = {"as_of": as_of.isoformat() if as_of else None, "version": None, "reasons": list(reasons)}
     return StageOutcome(result=result, run_state=RunState.REFUSED, as_of=as_of)
+
+
+def predict_dates(
+    services: AllServices,
+    strategy: Strategy,
+    champion: Champion,
+    first: date,
+    last: date,
+    *,
+    batch_id: str,
+    on_date: Callable[[date, int, int], None] = lambda *_: None,
+) -> int:
+    """Let the champion predict each date of a past stretch from that date's rows alone; the rows that were written.
+
+    One batch, whose id makes it safe to repeat: 0 where it is there already.
+
+    on_date : called with each date, how many are done, and of how many
+    Raises as `predict_universe` does; EmptyWindow where there is no row of these dates.
+    """
+    model = load_champion(services.registry, strategy, champion).model
+    with services.source.snapshot() as source:
+        refuse_columns({column.name: column.kind for column in source.columns()}, model.features)
+        window = Window(start=first - _DAY, end=last)
+        rows = source.read(strategy.name, window, ["ticker", "date", *model.features])
+    rows = rows_once(rows.filter(rows.column("ticker").is_valid()), strategy)
+    dates = sorted(set(rows.column("date").to_pylist()))
+    if not dates:
+        message = f"strategy {strategy.name!r} has no rows from {first} to {last}; load its features"
+        raise EmptyWindow(message)
+    tables = []
+    for place, day in enumerate(dates):
+        of_day = rows.filter(pc.equal(rows.column("date"), pa.scalar(day, rows.schema.field("date").type)))
+        x = matrix_of(of_day, model.features)
+        probability = model.predictor.probabilities(x)
+        tables.append(_predictions(services, model, of_day, day, probability, row_digests(x)))
+        on_date(day, place + 1, len(dates))
+    table = pa.concat_tables(tables)
+    return len(table) if services.ledger.write_predictions(batch_id, _ORIGIN, table) else 0

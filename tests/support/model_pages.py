@@ -14,21 +14,24 @@ PAGE = "/admin/registry/models/growth"
 DAY = date(2026, 3, 2)
 
 
-def trained(services: FakeServices, version: str, roc_auc: float = 0.8, **more: float) -> str:
+def trained(services: FakeServices, version: str, roc_auc: float = 0.8, *, as_of: date = DAY, **more: float) -> str:
     """A training that the ledger has; the registry is another matter."""
-    grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=DAY)
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=as_of)
     metrics = {"accuracy": 0.71, "f1_score": 0.62, "roc_auc": roc_auc, **more}
     result = {"version": version, "metrics": metrics, "holdout_start": "2026-01-10", "holdout_end": "2026-02-20"}
-    services.ledger.finish(grant, StageOutcome(result=result, run_state=RunState.SUCCEEDED, as_of=DAY))
+    services.ledger.finish(grant, StageOutcome(result=result, run_state=RunState.SUCCEEDED, as_of=as_of))
     services.timed.advance(1)
     return grant.run_id
 
 
-def champion(services: FakeServices, version: str) -> None:
+def champion(services: FakeServices, version: str, *, as_of: date = DAY, decision: str = "promote") -> str:
+    """The version is champion by a run, whose id this gives."""
     seq = services.ledger.champion("growth").seq
-    services.ledger.decide(
-        promoting(services.ledger), decision_for(version, model_name=MODEL, as_of=DAY, expected_seq=seq)
-    )
+    grant = promoting(services.ledger)
+    decided = decision_for(version, model_name=MODEL, as_of=as_of, expected_seq=seq, decision=decision)
+    services.ledger.decide(grant, decided)
+    services.ledger.finish(grant, StageOutcome(result={}, run_state=RunState.SUCCEEDED))
+    return grant.run_id
 
 
 def words(html: str) -> str:

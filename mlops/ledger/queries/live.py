@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Date, Select, and_, case, exists, func, literal, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    CompoundSelect,
+    Date,
+    ScalarSelect,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from mlops.domain.records import LIVE, Champion, Kind, RunState, Stage
@@ -69,6 +82,20 @@ class LiveLine:
     headline: Mapping[str, Any]
     """`document["headline"]` of the newest report: `version`, `metric`, `value`, `low`, `high`, `n_days`,
     `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveMeasures:
+    """What a strategy's newest scoring measured of its champion, for a table; each a `Measured` as JSON, or None."""
+
+    strategy: str
+    accuracy: Mapping[str, Any] | None
+    roc_auc: Mapping[str, Any] | None
+    log_loss: Mapping[str, Any] | None
+    estimates: Sequence[Mapping[str, Any]]
+    """`mlops.domain.live.estimate.Estimate` of each metric, of the newest month"""
+    parity: Mapping[str, Any] | None
+    """`n_rows`, `n_equal`, `n_other`, `n_gone` of the newest dates"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,14 +231,7 @@ class LiveQueries(Repository):
         if not strategies:
             return {}
         asked = as_rows(strategies)
-        newest = (
-            select(_report.id)
-            .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
-            .order_by(_report.as_of.desc(), _report.id.desc())
-            .limit(1)
-            .correlate(asked)
-            .scalar_subquery()
-        )
+        newest = _newest_report(asked, namespace)
         query = (
             select(*columns_of(LiveLine, _report, headline=_report.document["headline"]))
             .select_from(asked)
@@ -220,6 +240,53 @@ class LiveQueries(Repository):
         with self.database.reading() as connection:
             lines = [mapped(LiveLine, row, headline=row.headline or {}) for row in connection.execute(query)]
         return {line.strategy: line for line in lines}
+
+    def live_measures(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, LiveMeasures]:
+        """By strategy, of its newest scoring; of the document only these parts are read. One query."""
+        if not strategies:
+            return {}
+        asked = as_rows(strategies)
+        newest = _newest_report(asked, namespace)
+        document = _report.document
+        names = ("accuracy", "roc_auc", "log_loss")
+        found = [func.jsonb_path_query_array(document, f"$.performance[*].{name}").label(name) for name in names]
+        query = (
+            select(
+                asked.c.strategy,
+                document["champion"]["version"].as_string().label("champion"),
+                func.jsonb_path_query_array(document, "$.performance[*].version").label("versions"),
+                *found,
+                document["estimate"].label("estimates"),
+                document["parity"].label("parity"),
+            )
+            .select_from(asked)
+            .join(tables.live_report, _report.id == newest)
+        )
+        measures = {}
+        with self.database.reading() as connection:
+            for row in connection.execute(query):
+                # The last of a version: its model of the same number, were it registered twice.
+                place = {version: n for n, version in enumerate(row.versions)}.get(row.champion)
+                of = {name: None if place is None else getattr(row, name)[place] for name in names}
+                measures[row.strategy] = LiveMeasures(
+                    strategy=row.strategy, **of, estimates=row.estimates or (), parity=row.parity
+                )
+        return measures
+
+    def predicted_to(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, date]:
+        """By strategy, the newest date that was predicted; each is looked up in an index. One query."""
+        if not strategies:
+            return {}
+        asked = as_rows(strategies)
+        newest = (
+            select(func.max(_prediction.as_of))
+            .where(_prediction.namespace == namespace, _prediction.strategy == asked.c.strategy)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        query = select(asked.c.strategy, newest.label("as_of")).select_from(asked)
+        with self.database.reading() as connection:
+            return {row.strategy: row.as_of for row in connection.execute(query) if row.as_of is not None}
 
     def unripe_predictions(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, UnripeCount]:
         """By strategy, how many predictions have no outcome yet: those of scored days, and those of days after them."""
@@ -279,14 +346,7 @@ class LiveQueries(Repository):
             return {}
         asked = as_rows(strategies)
         name = asked.c.strategy
-        newest = (
-            select(_report.id)
-            .where(_report.namespace == namespace, _report.strategy == name)
-            .order_by(_report.as_of.desc(), _report.id.desc())
-            .limit(1)
-            .correlate(asked)
-            .scalar_subquery()
-        )
+        newest = _newest_report(asked, namespace)
         champion = tables.champion.c
         query = (
             select(
@@ -338,6 +398,18 @@ class LiveQueries(Repository):
         )
         with self.database.reading() as connection:
             return [mapped(DatedRun, row, state=RunState(row.state)) for row in connection.execute(query)]
+
+
+def _newest_report(asked: CTE, namespace: str) -> ScalarSelect[Any]:
+    """The id of the newest report of each strategy that is asked for."""
+    return (
+        select(_report.id)
+        .where(_report.namespace == namespace, _report.strategy == asked.c.strategy)
+        .order_by(_report.as_of.desc(), _report.id.desc())
+        .limit(1)
+        .correlate(asked)
+        .scalar_subquery()
+    )
 
 
 def _between(column: ColumnElement[date], first: date | None, last: date | None) -> list[ColumnElement[bool]]:

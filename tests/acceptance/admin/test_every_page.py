@@ -28,7 +28,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 PAGES = [
     route.path
     for route, guard in guarded_routes(create_app(Services(Settings())))
-    if isinstance(guard, Guard) and "GET" in route.methods and route.path != "/admin/live"
+    if isinstance(guard, Guard) and "GET" in route.methods and route.path != "/admin/events"
 ]
 PICTURES = "ADMIN_PICTURES"
 """A folder in this variable gets a picture of each page: that is how docs/images/admin was made."""

@@ -106,7 +106,10 @@ def live_s(session: requests.Session, home: str, redis_url: str, number: int) ->
     """From a worker's word in Redis to an open page."""
     progress = {"stage": "train", "done": number, "total": 9, "unit": "rounds", "left_s": None}
     told = {"task_id": "r", "status": "PROGRESS", "result": progress}
-    with redis.Redis.from_url(redis_url) as client, session.get(f"{home}/admin/live", stream=True, timeout=20) as page:
+    with (
+        redis.Redis.from_url(redis_url) as client,
+        session.get(f"{home}/admin/events", stream=True, timeout=20) as page,
+    ):
         lines = page.iter_lines(chunk_size=1)
         next(lines)
         wait_for(lambda: client.publish("celery-task-meta-r", "no result") > 0, "the page listens", within_s=10)
@@ -124,7 +127,7 @@ def test_what_begins_in_the_ledger_alone_reaches_an_open_page(
     """No Redis at all: runs are accepted, and the page shows them."""
     with served(tmp_path, DATABASE_URL=postgres_url, ACIS_ADMIN_AUTH="root:a first password") as home:
         session = sign_in(home, "root", "a first password")
-        with session.get(f"{home}/admin/live", stream=True, timeout=20) as page:
+        with session.get(f"{home}/admin/events", stream=True, timeout=20) as page:
             lines = page.iter_lines(chunk_size=1)
             next(lines)
             request = RunRequest(strategy="growth", kind=Kind.CHECK, policy={}, reason="r", requested_by="t")
@@ -138,7 +141,7 @@ def test_what_begins_in_the_ledger_alone_reaches_an_open_page(
 def test_an_end_does_not_wait_for_open_pages(ledger: SqlLedger, postgres_url: str, tmp_path: Path) -> None:
     with served(tmp_path, DATABASE_URL=postgres_url, ACIS_ADMIN_AUTH="root:a first password") as home:
         session = sign_in(home, "root", "a first password")
-        page = session.get(f"{home}/admin/live", stream=True, timeout=20)
+        page = session.get(f"{home}/admin/events", stream=True, timeout=20)
         next(page.iter_lines(chunk_size=1))
         began = time.monotonic()
     assert time.monotonic() - began < 10

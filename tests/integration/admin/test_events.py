@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from admin import live
-from admin.live import Live
+from admin import events as streams
+from admin.events import EventStreams
 from mlops.domain.records import Kind, Stage
 from tasks.progress import RunUpdate
 from tests.support.admin import Browser
 from tests.support.services import FakeServices
 
 
-def events(followed: Live, *happen: Callable[[], None], n: int) -> list[dict[str, Any]]:
+def events(followed: EventStreams, *happen: Callable[[], None], n: int) -> list[dict[str, Any]]:
     """The first events of a page that is open while the things happen, one after the other."""
 
     async def follow() -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def events(followed: Live, *happen: Callable[[], None], n: int) -> list[dict[str
 
 
 def test_progress_is_told_as_the_worker_told_it(services: FakeServices) -> None:
-    followed = Live(services)
+    followed = EventStreams(services)
     progress = {"stage": "train", "done": 3, "total": 9, "unit": "rounds", "left_s": 1.5}
     assert events(followed, lambda: followed.told(RunUpdate(run_id="r", progress=progress)), n=1) == [
         {"type": "progress", "run_id": "r", **progress}
@@ -46,7 +46,7 @@ def test_progress_is_told_as_the_worker_told_it(services: FakeServices) -> None:
 
 
 def test_an_end_is_told_as_a_change(services: FakeServices) -> None:
-    followed = Live(services)
+    followed = EventStreams(services)
     assert events(followed, lambda: followed.told(RunUpdate(run_id="r", progress=None)), n=1) == [
         {"type": "changed", "run_id": "r"}
     ]
@@ -54,7 +54,7 @@ def test_an_end_is_told_as_a_change(services: FakeServices) -> None:
 
 def test_what_changes_in_the_ledger_alone_is_told_once(services: FakeServices) -> None:
     grant = services.granted(Kind.TRAIN, Stage.TRAIN)
-    followed = Live(services)
+    followed = EventStreams(services)
     run = grant.run_id
     found = events(
         followed,
@@ -72,7 +72,7 @@ def test_what_changes_in_the_ledger_alone_is_told_once(services: FakeServices) -
 def test_without_redis_the_ledgers_progress_is_told(services: FakeServices) -> None:
     grant = services.granted(Kind.TRAIN, Stage.TRAIN)
     progress = {"done": 3, "total": 9, "unit": "rounds", "left_s": None}
-    followed = Live(services)
+    followed = EventStreams(services)
     services.ledger.renew(grant, progress=progress)
     assert events(followed, followed._look, n=1) == [
         {"type": "progress", "run_id": grant.run_id, "stage": "train", **progress}
@@ -82,8 +82,8 @@ def test_without_redis_the_ledgers_progress_is_told(services: FakeServices) -> N
 def test_who_does_not_read_is_let_go_and_holds_nobody_up(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "MOST_WAITING", 5)
-    followed = Live(services)
+    monkeypatch.setattr(streams, "MOST_WAITING", 5)
+    followed = EventStreams(services)
 
     async def flooded() -> int:
         stream = followed.stream()
@@ -98,7 +98,7 @@ def test_who_does_not_read_is_let_go_and_holds_nobody_up(
 
 
 def test_every_stream_ends_with_the_application(services: FakeServices) -> None:
-    followed = Live(services)
+    followed = EventStreams(services)
 
     async def ended() -> list[bytes]:
         stream = followed.stream()
@@ -113,5 +113,5 @@ def test_every_stream_ends_with_the_application(services: FakeServices) -> None:
 
 def test_too_many_open_pages_are_refused(app: Any, viewer: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("admin.routes.workers.MOST_LISTENERS", 0)
-    answer = viewer.get("/admin/live")
+    answer = viewer.get("/admin/events")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")

@@ -47,7 +47,7 @@ class Listener:
             self.queue.put_nowait(event)
 
 
-class Live:
+class EventStreams:
     """Who looks on, and what they are told. One a process."""
 
     def __init__(self, services: Services) -> None:
@@ -57,7 +57,7 @@ class Live:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._feed = ProgressFeed(services.settings, self.told)
-        self._watcher = threading.Thread(target=self._watch, name="live-watcher", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="event-watcher", daemon=True)
         self._seen: dict[str, tuple[Any, ...]] | None = None
 
     def start(self) -> None:
@@ -124,7 +124,7 @@ class Live:
             try:
                 self._look()
             except AcisError as exc:
-                log.info("admin.live_blind", error=str(exc), next="it looks again")
+                log.info("admin.events_blind", error=str(exc), next="it looks again")
             self._stop.wait(LOOK_S)
 
     def _look(self) -> None:

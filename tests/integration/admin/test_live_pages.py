@@ -1,0 +1,198 @@
+"""Live performance: the list, one strategy's page, and what an operator starts there."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from mlops.domain.policies import LivePolicy
+from mlops.domain.records import Kind
+from mlops.strategies.file import Strategies
+from tests.support.admin import Browser
+from tests.support.live_scores import made_up_scores, scored, trading_days
+from tests.support.model_pages import champion, row, words
+from tests.support.services import FakeServices, small_strategy
+
+PAGE = "/admin/live/growth"
+FIRST = date(2025, 6, 2)
+
+
+def number(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.05, "high": value + 0.05}
+
+
+def document(**more: Any) -> dict[str, Any]:
+    """As much of a scoring's document as pages read."""
+    headline = {
+        "version": "1", "metric": "roc_auc", "value": 0.71, "low": 0.66, "high": 0.76, "n_days": 40, "n_labelled": 800,
+        "n_unripe": 400, "is_estimate": False, "decayed_on": None,
+    }  # fmt: skip
+    return {
+        "headline": headline,
+        "champion": {"version": "1"},
+        "performance": [{"version": "1", "accuracy": number(0.62), "roc_auc": number(0.71), "log_loss": None}],
+        "estimate": [{"metric": "roc_auc", "value": 0.68, "low": 0.5, "high": 0.8}],
+        "parity": {
+            "version": "1", "first": "2025-08-01", "last": "2025-08-22", "n_rows": 400, "n_equal": 396, "n_other": 4,
+            "n_gone": 0, "examples": [{"ticker": "AAPL", "date": "2025-08-04"}],
+        },
+        "decay": {"fired_on": None, "words": "No worse than at its promotion.", "alpha": 0.01, "signals": []},
+        "attribution": None,
+        "slices": [],
+        "notes": [],
+        **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def in_use(services: FakeServices) -> FakeServices:
+    """A champion, 60 days of its predictions, and the outcomes of the first 40."""
+    champion(services, "1", as_of=FIRST)
+    scored(services, {"1": made_up_scores(trading_days(FIRST, 60), ripe=40)}, document=document())
+    return services
+
+
+# ---- the list
+
+
+def test_where_nothing_is_predicted_the_page_says_what_to_do(viewer: Browser) -> None:
+    page = words(viewer.get("/admin/live").text)
+    assert "Nothing has been predicted yet" in page
+    assert "live.predict = true" in page
+    assert "ModelRouter" in page
+    assert "live.predict is off" in row(viewer.get("/admin/live").text, "growth")
+
+
+def test_a_strategy_that_predicts_and_has_not_yet_is_told_from_one_that_does_not(
+    services: FakeServices, viewer: Browser
+) -> None:
+    services.with_policy(live=LivePolicy(predict=True))
+    assert "nothing yet" in row(viewer.get("/admin/live").text, "growth")
+    assert viewer.json("/admin/live")["totals"]["predicting"] == 1
+
+
+def test_a_row_has_what_the_newest_scoring_measured_with_its_intervals(in_use: FakeServices, viewer: Browser) -> None:
+    found = row(viewer.get("/admin/live").text, "growth")
+    for part in ("v1", "2025-08-22", "0.710 (0.660 to 0.760)", "0.620 (0.570 to 0.670)", "estimate 0.680", "400"):
+        assert part in found
+    assert "4 of 400 rows differ" in found
+    assert "Nothing has been predicted yet" not in viewer.get("/admin/live").text
+
+
+def test_rows_are_sorted_by_what_they_are_worth_and_those_without_stand_last(
+    services: FakeServices, viewer: Browser
+) -> None:
+    vars(services)["strategies"] = Strategies({name: small_strategy(name) for name in ("a", "b", "c")})
+    days = made_up_scores(trading_days(FIRST, 30))
+    for name, value in (("a", 0.6), ("b", 0.7)):
+        headline = {**document()["headline"], "value": value, "decayed_on": "2025-07-01" if name == "a" else None}
+        scored(services, {"1": days}, document=document(headline=headline), strategy=name)
+
+    def order(query: str) -> list[str]:
+        return [line["strategy"] for line in viewer.json(f"/admin/live?{query}")["list"]["rows"]]
+
+    assert order("sort=-value") == ["b", "a", "c"]
+    assert order("sort=value") == ["a", "b", "c"]
+    assert order("show=decayed") == ["a"]
+    assert order("show=without+outcomes") == ["c"]
+    assert viewer.get("/admin/live?show=nonsense").status_code == 422
+
+
+def test_an_estimate_is_no_outcome_and_says_that_it_is_one(services: FakeServices, viewer: Browser) -> None:
+    headline = {**document()["headline"], "is_estimate": True}
+    scored(services, {"1": made_up_scores(trading_days(FIRST, 10), ripe=0)}, document=document(headline=headline))
+    assert viewer.json("/admin/live")["totals"]["with outcomes"] == 0
+    assert "estimate" in row(viewer.get("/admin/").text, "growth")
+
+
+# ---- one strategy
+
+
+def test_an_unknown_strategy_is_not_found(viewer: Browser) -> None:
+    assert viewer.get("/admin/live/nobody").status_code == 404
+
+
+def test_without_a_champion_the_page_says_that_one_is_to_be_trained(viewer: Browser) -> None:
+    assert "There is no champion that could predict" in words(viewer.get(PAGE).text)
+
+
+def test_a_champion_that_was_never_asked_is_shown_how_to_be(services: FakeServices, viewer: Browser) -> None:
+    champion(services, "1")
+    assert "acis predict growth" in words(viewer.get(PAGE).text)
+
+
+def test_each_version_has_its_days_its_numbers_and_what_was_said_beside_them(
+    in_use: FakeServices, viewer: Browser
+) -> None:
+    (line,) = viewer.json(PAGE)["lines"]
+    assert (line["version"], line["n_days"], line["n_labelled"], line["n_waiting"]) == ("1", 40, 800, 400)
+    # Calibrated predictions of logistic scores rank three pairs of four right, give or take, on 800 rows.
+    assert 0.68 < line["measured"]["roc_auc"]["value"] < 0.80
+    page = words(viewer.get(PAGE).text)
+    for part in ("800 of 1,200 on 40 days", "Predictions against outcomes", "Calibration", "The signal beside holding"):
+        assert part in page
+    assert "No worse than at its promotion." in page
+    assert "AAPL on 2025-08-04" in page
+
+
+def test_the_histogram_counts_each_prediction_once(in_use: FakeServices, viewer: Browser) -> None:
+    bars = viewer.json(PAGE)["bars"]
+    counts = {name: sum(bar[name] for bar in bars) for name in ("n_positive", "n_negative", "n_waiting")}
+    assert counts["n_waiting"] == 400
+    assert counts["n_positive"] + counts["n_negative"] == 800
+
+
+def test_what_is_not_ripe_is_estimated_and_called_so(in_use: FakeServices, viewer: Browser) -> None:
+    estimates = viewer.json(PAGE)["estimates"]
+    assert {one["metric"] for one in estimates} == {"accuracy", "roc_auc", "log_loss", "brier"}
+    assert estimates[0]["first"] == trading_days(FIRST, 41)[-1].isoformat()
+    assert '<span class="badge warn">estimate</span> from 400 predictions' in viewer.get(PAGE).text
+
+
+def test_one_version_or_other_days_can_be_chosen(in_use: FakeServices, viewer: Browser) -> None:
+    later = made_up_scores(trading_days(date(2025, 8, 25), 30), seed=2)
+    scored(in_use, {"2": later}, document=document())
+    assert [line["version"] for line in viewer.json(PAGE)["lines"]] == ["1", "2"]
+    assert [line["version"] for line in viewer.json(f"{PAGE}?version=2")["lines"]] == ["2"]
+    recent = viewer.json(f"{PAGE}?days=90")
+    assert recent["axis"] == {"first": "2025-07-06", "last": "2025-10-03"}
+    assert recent["lines"][0]["first"] == "2025-07-07"
+    assert viewer.get(f"{PAGE}?metric=accuracy").status_code == 200
+    assert viewer.get(f"{PAGE}?metric=luck").status_code == 422
+
+
+def test_a_restated_day_counts_as_it_is_known_now(in_use: FakeServices, viewer: Browser) -> None:
+    days = trading_days(FIRST, 60)
+    restated = made_up_scores(days[:1], seed=9)
+    assert viewer.json(PAGE)["found"]["n_labelled"] == 800
+    before = viewer.json(PAGE)["found"]["accuracy"]["value"]
+    scored(in_use, {"1": restated}, document=document())
+    found = viewer.json(PAGE)["found"]
+    assert found["n_labelled"] == 800
+    assert found["accuracy"]["value"] != before
+
+
+# ---- predict and score now
+
+
+def test_predict_now_opens_a_run_for_an_operator_and_is_audited(in_use: FakeServices, operator: Browser) -> None:
+    answer = operator.post(f"{PAGE}/predict")
+    assert (answer.status_code, answer.headers["location"]) == (303, PAGE)
+    run = in_use.ledger.runs(limit=1)[0]
+    assert (run.kind, run.requested_by) == (Kind.PREDICT, "anna")
+    line = in_use.ledger.audit_lines(limit=1)[0]
+    assert (line.actor, line.action, line.subject) == ("anna", "live.predict", "growth")
+
+
+def test_score_now_opens_a_run_and_a_second_leads_to_it(in_use: FakeServices, operator: Browser) -> None:
+    assert "The scoring has begun." in operator.post(f"{PAGE}/score", follow=True).text
+    run = in_use.ledger.runs(limit=1)[0]
+    assert run.kind is Kind.SCORE
+    assert operator.post(f"{PAGE}/score").headers["location"] == f"/admin/runs/{run.run_id}"
+
+
+def test_a_viewer_has_no_button_and_may_not(in_use: FakeServices, viewer: Browser) -> None:
+    assert "Predict now" not in viewer.get(PAGE).text
+    assert viewer.post(f"{PAGE}/predict").status_code == 403

@@ -1,0 +1,94 @@
+"""What `make run` lets its champions predict of the past, and when it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pytest
+
+from devstack.demo import Pass, predict_past, sample_passes, score_past
+from mlops.domain.records import RunState, RunView, Stage, StageOutcome
+from tests.support.live import predicted, promoted
+from tests.support.services import TICKERS, FakeServices
+
+TRAINED = date(2020, 4, 1)
+"""As of which `promoted` says that its champion was trained."""
+DAY = timedelta(days=1)
+
+
+def of(first: date, last: date) -> Pass:
+    return Pass(title="a test", as_of=None, slot=None, predicts=(first, last))
+
+
+def predict(services: FakeServices, first: date, last: date) -> list[tuple[str, date, date, int]]:
+    found = predict_past(services, of(first, last), on_date=lambda *_: None)
+    return [(one.version, one.first, one.last, one.n_predictions) for one in found]
+
+
+def test_each_date_is_predicted_from_its_rows_and_a_second_start_predicts_nothing(services: FakeServices) -> None:
+    promoted(services)
+    first, last = TRAINED + DAY, TRAINED + 30 * DAY
+    told: list[tuple[str, date, int, int]] = []
+    predict_past(services, of(first, last), on_date=lambda *one: told.append(one))
+    assert [(day, done) for _, day, done, _ in told] == [(first + n * DAY, n + 1) for n in range(30)]
+    log = services.ledger.predictions("growth", first, last)
+    assert log.num_rows == 30 * TICKERS
+    assert predict(services, first, last) == []
+    assert services.ledger.predictions("growth", first, last).num_rows == 30 * TICKERS
+
+
+def test_a_date_of_the_past_is_predicted_as_the_day_s_own_run_does(services: FakeServices) -> None:
+    promoted(services)
+    day = TRAINED + 10 * DAY
+    predict(services, TRAINED + DAY, day)
+    in_a_batch = services.ledger.predictions("growth", day, day)
+    services.timed.wipe()
+    promoted(services, "made-2")
+    assert predicted(services, day).run_state is RunState.SUCCEEDED
+    alone = services.ledger.predictions("growth", day, day)
+    for column in ("ticker", "probability", "row_digest"):
+        assert in_a_batch.column(column).to_pylist() == alone.column(column).to_pylist()
+
+
+def test_a_champion_predicts_nothing_that_its_training_has_seen(services: FakeServices) -> None:
+    promoted(services)
+    assert predict(services, TRAINED - 30 * DAY, TRAINED) == []
+    assert predict(services, TRAINED - 30 * DAY, TRAINED + 2 * DAY) == [
+        ("1", TRAINED + DAY, TRAINED + 2 * DAY, 2 * TICKERS)
+    ]
+
+
+def test_without_a_champion_nothing_is_predicted_or_scored(services: FakeServices) -> None:
+    assert predict(services, TRAINED + DAY, TRAINED + 2 * DAY) == []
+    assert score_past(services, on_change=lambda _: None) == []
+
+
+def test_the_scoring_is_one_run_however_often_the_demo_starts(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(services)
+    predict(services, TRAINED + DAY, TRAINED + 2 * DAY)
+
+    def end(views: Sequence[RunView]) -> None:
+        for view in views:
+            if view.finished_at is None:
+                grant = services.claimed(view.run_id, Stage.SCORE)
+                services.ledger.finish(grant, StageOutcome(result={}, run_state=RunState.REFUSED))
+
+    monkeypatch.setattr("devstack.demo.POLL_S", 0.0)
+    first = score_past(services, on_change=end)
+    second = score_past(services, on_change=end)
+    assert [view.run_id for view in first] == [view.run_id for view in second]
+    assert len(first) == 1
+
+
+def test_the_passes_predict_until_the_next_one_and_no_date_twice() -> None:
+    one, two = (one.predicts for one in sample_passes())
+    assert one is not None
+    assert two is not None
+    assert one[1] < two[0]
+    for found in sample_passes():
+        assert found.as_of is not None
+        assert found.predicts is not None
+        assert found.as_of < found.predicts[0]
