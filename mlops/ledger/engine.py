@@ -14,7 +14,7 @@ import psycopg2
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func, make_url, select
 from sqlalchemy.engine import ExceptionContext, ExecutionContext
 
-from mlops.domain.errors import ConfigurationError, LedgerUnavailable
+from mlops.domain.errors import ConfigurationError, DataError, LedgerUnavailable
 from mlops.failpoints import reach
 from mlops.ledger.columns import dump_json
 from mlops.sqlstates import READ_ONLY, may_pass
@@ -176,7 +176,7 @@ class Database:
         except ValueError as error:
             if "NUL" not in str(error):  # psycopg2's own words
                 raise
-            raise ConfigurationError("a value holds a NUL character, which no text may have; take it out") from error
+            raise DataError("a value holds a NUL character, which no text may have; take it out") from error
 
     def _translated(self, error: exc.SQLAlchemyError) -> Exception | None:
         where = self.url.render_as_string(hide_password=True)
@@ -205,7 +205,7 @@ class Database:
                 f"the ledger at {where} does not answer: {words}; check DATABASE_URL and the server"
             )
         is_refused = (state or "").startswith(_OUT_OF_RANGE)
-        return ConfigurationError(f"the ledger cannot hold a value that was given: {words}") if is_refused else None
+        return DataError(f"the ledger cannot hold a value that was given: {words}") if is_refused else None
 
 
 def parse_url(url: str) -> URL:

@@ -129,9 +129,11 @@ class Predictions(Repository):
                 if connection.execute(noted).one_or_none() is None:
                     return False
                 copy_in(connection, _COPY, body)
-        except exc.DBAPIError as error:
-            words = " ".join(str(error.orig).split())
-            if getattr(error.orig, "pgcode", None) == _NO_PARTITION:
+        except (exc.DBAPIError, DataError) as error:
+            refused = error if isinstance(error, exc.DBAPIError) else error.__cause__
+            cause = getattr(refused, "orig", refused)
+            words = " ".join(str(cause).split())
+            if getattr(cause, "pgcode", None) == _NO_PARTITION:
                 raise LedgerUnavailable(f"the month of batch {batch_id} was dropped meanwhile: {words}") from error
             raise DataError(f"batch {batch_id} of {len(rows)} predictions cannot be written: {words}") from error
         return True
