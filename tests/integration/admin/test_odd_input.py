@@ -16,6 +16,8 @@ from tests.support.admin import HTML, Browser
 
 LIVE = "/admin/live"
 """A stream, which does not end."""
+ENDS = ("/admin/sign-out", "/admin/sign-in")
+"""What ends the session of this test, or counts its tries."""
 ODD = (
     "\x00",
     "growth\x00",
@@ -65,6 +67,36 @@ def test_no_page_fails_for_what_its_address_holds(app: FastAPI, operator: Browse
         if answer.status_code == 500:
             failed.append(address)
     assert not failed, "\n".join(failed)
+
+
+def filled(route: APIRoute) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each form with one odd value at a time."""
+    dependants = [route.dependant, *route.dependant.dependencies]
+    in_path = [one.name for dependant in dependants for one in dependant.path_params]
+    fields = dict.fromkeys(one.alias for dependant in dependants for one in dependant.body_params)
+    right = {name: "growth" if name == "strategy" else "1" for name in in_path}
+    path = route.path.format(**right)
+    for odd in ODD:
+        for name in fields:
+            yield path, {**dict.fromkeys(fields, "growth"), name: odd}
+        for name in in_path:
+            odd_path = route.path.format(**{key: quote(value, safe="") for key, value in {**right, name: odd}.items()})
+            yield odd_path, dict.fromkeys(fields, "growth")
+
+
+def test_no_form_fails_for_what_it_holds(app: FastAPI, operator: Browser) -> None:
+    client = TestClient(app, base_url="http://page", follow_redirects=False, raise_server_exceptions=False)
+    client.cookies = operator.client.cookies
+    routes = [route for route, _ in guarded_routes(app) if "POST" in route.methods and route.path not in ENDS]
+    forms = [form for route in routes for form in filled(route)]
+    assert len(forms) > 500
+    failed: list[str] = []
+    for path, fields in forms:
+        answer = client.post(path, data={**fields, "csrf": operator.csrf}, headers=HTML)
+        if answer.status_code == 500:
+            failed.append(f"{path} {fields}")
+    assert not failed, "\n".join(failed)
+    assert client.get("/admin/", headers=HTML).status_code == 200, "the session lasted to the last form"
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/runs", SIGN_IN, "/healthz"])
