@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     """Drift reports, in the ledger and as files; unset: for ever. Promotions are never removed."""
     keep_dead_days: float = Field(7.0, gt=0, validation_alias="ACIS_KEEP_DEAD_DAYS")
     """Checkpoints and trials of dead runs, which `acis requeue` goes on from."""
+    keep_predictions_days: float = Field(730.0, gt=0, validation_alias="ACIS_KEEP_PREDICTIONS_DAYS")
+    """Predictions, by whole months: after so long since their date and since they were made. What they were worth, by
+    day, stays."""
 
     # ---- workers
     drift_concurrency: int = Field(0, ge=0, validation_alias="ACIS_DRIFT_CONCURRENCY")
@@ -155,6 +158,15 @@ class Settings(BaseSettings):
     """Where people reach Flower, for the admin page's links; unset: it links to no task."""
     mlflow_url: str | None = Field(None, validation_alias="ACIS_MLFLOW_URL")
     """Where people reach MLflow, for the admin page's links; unset: MLFLOW_TRACKING_URI."""
+
+    # ---- models in use
+    serve_port: int = Field(8080, ge=0, le=65535, validation_alias="ACIS_SERVE_PORT")
+    """Port of the prediction service."""
+    serve_host: str = Field("127.0.0.1", validation_alias="ACIS_SERVE_HOST")
+    """Address that the prediction service listens on; in a container `0.0.0.0`."""
+    spool_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024, validation_alias="ACIS_SPOOL_BYTES")
+    """Predictions that wait on this machine's disk for a ledger that is away, of one process; about 50 bytes each, so
+    the default holds five million. When it is full, questions are refused until the ledger is back."""
 
     # ---- releases
     known_variables: str | None = Field(None, validation_alias="ACIS_KNOWN_VARIABLES")

@@ -39,6 +39,7 @@ class Tidied:
     """Former champions' model files."""
     studies: int = 0
     workers: int = 0
+    prediction_months: int = 0
 
 
 def tidy(services: Services) -> Tidied:
@@ -46,6 +47,7 @@ def tidy(services: Services) -> Tidied:
     settings, ledger = services.settings, services.ledger
     report_days = settings.keep_reports_days
     _all(ledger.fill_check_columns)
+    predictions = ledger.purge_predictions(older_than_days=settings.keep_predictions_days)
     tidied = Tidied(
         # Reports first: a run goes once its report is gone.
         reports=_all(lambda: ledger.purge_reports(older_than_days=report_days)) if report_days is not None else 0,
@@ -55,6 +57,7 @@ def tidy(services: Services) -> Tidied:
         models=_models(services),
         studies=_studies(services),
         workers=ledger.purge_workers(unseen_days=_UNSEEN_DAYS),
+        prediction_months=len(predictions.partitions),
     )
     if tidied != Tidied():
         log.info("housekeeping.done", **{name: n for name, n in vars(tidied).items() if n})

@@ -16,7 +16,7 @@ from config.settings import Settings, SettingsError, load_settings
 from mlops.domain.errors import AcisError, NothingConfigured
 from worker.routing import ROLES
 
-COMMANDS = (*ROLES, "beat", "reconciler", "flower", "admin")
+COMMANDS = (*ROLES, "beat", "reconciler", "flower", "admin", "serve")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
         settings = load_settings()
         if role in ROLES:
             return _worker(role, instance, settings)
-        return {"beat": _beat, "reconciler": _reconciler, "flower": _flower, "admin": _admin}[role](settings)
+        others = {"beat": _beat, "reconciler": _reconciler, "flower": _flower, "admin": _admin, "serve": _serve}
+        return others[role](settings)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"{role}: {exc}\n")
         return 2
@@ -83,6 +84,14 @@ def _flower(settings: Settings) -> int:
 def _admin(_: Settings) -> int:
     # exec, and not an import: the page stands beside this package, not below it.
     os.execv(sys.executable, [sys.executable, "-m", "admin"])  # noqa: S606
+
+
+def _serve(settings: Settings) -> int:
+    from worker.serve import serve  # noqa: PLC0415 -- the other roles need none of it
+
+    set_up_logging(level=settings.log_level, style=settings.log_format)
+    serve(settings)
+    return 0
 
 
 def _reconciler(settings: Settings) -> int:

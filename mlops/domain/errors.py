@@ -7,7 +7,8 @@
     │   │   └── ForeignRegistry            it is another ledger's: nothing is read or written there
     │   ├── SourceUnavailable          the feature source does not answer
     │   ├── CheckpointsUnavailable     the place of the checkpoints cannot be read or written
-    │   └── VolumeFull                 a file could not be written: there is no room
+    │   ├── VolumeFull                 a file could not be written: there is no room
+    │   └── PredictionLogFull          answers would be lost: neither ledger nor spool takes them
     └── PermanentError             asking again changes nothing
         ├── ConfigurationError         settings or strategies file
         │   ├── NothingConfigured          no server named, none running
@@ -92,6 +93,10 @@ class CheckpointsUnavailable(TemporaryError):
 
 class VolumeFull(TemporaryError):
     """A volume is full; free some space, and what waits for it goes on by itself."""
+
+
+class PredictionLogFull(TemporaryError):
+    """Predictions cannot be kept now, so none are given; check the ledger and the spool's volume."""
 
 
 class PermanentError(AcisError):

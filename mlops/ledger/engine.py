@@ -89,6 +89,19 @@ _MISSING = {"42P01", "42703"}  # SQLSTATE: undefined table, undefined column
 _RECONCILE_LOCK = 0x61636973  # "acis" as a number; advisory locks of a database share one number space
 
 
+def copy_in(connection: Connection, statement: str, source: Any) -> None:  # noqa: ANN401 -- whatever has `read`
+    """COPY … FROM STDIN of a file, in the connection's transaction. Raises SQLAlchemy's errors, as its own do."""
+    raw = connection.connection
+    try:
+        cursor: Any = raw.cursor()  # psycopg2's own
+        cursor.copy_expert(statement, source)
+    except psycopg2.Error as error:
+        if raw.dbapi_connection is not None and raw.dbapi_connection.closed:
+            connection.invalidate(error)
+        kind = exc.OperationalError if isinstance(error, psycopg2.OperationalError) else exc.DBAPIError
+        raise kind(statement, None, error) from error
+
+
 class Database:
     """Transactions on the ledger's database; every error that leaves one is of `mlops.domain.errors`.
 

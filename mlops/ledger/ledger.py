@@ -3,6 +3,7 @@
 runs, stages, leases, stage_completion   a run's life        champions, registry_findings   decisions and their registry
 reconciliation, set_back, timetable, workers                 missing messages, restores, slots, liveness
 accounts, auditing, retention            people and their acts; what is old is taken out
+predictions                              what models said, in partitions of a month
 queries/                                 what pages and commands read, in few queries
 engine, tables, columns, schema, studies connection, tables, migrations; trials of a tuning, by Optuna
 """
@@ -14,6 +15,7 @@ from mlops.ledger.auditing import Auditing, Policies
 from mlops.ledger.champions import Champions
 from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
+from mlops.ledger.predictions import Predictions
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.models import ModelList
@@ -56,6 +58,7 @@ class SqlLedger(
     RegistryFindings,
     ArtifactSizes,
     Retention,
+    Predictions,
     Identity,
     SettingBack,
 ):

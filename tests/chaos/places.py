@@ -55,6 +55,11 @@ UNREACHED = {
         ),
         "the page's process: one statement each, and a person who sees that it failed",
     ),
+    **dict.fromkeys(
+        ("ledger.write_predictions", "ledger.make_partitions"),
+        "the prediction service's; tests/integration/serving/test_kills.py kills it there",
+    ),
+    "ledger.purge_predictions": "hourly; one statement for each month",
     "ledger.fill_check_columns": "needs a worker of an older version; the next pass does the same again",
     "ledger.answered": "needs a start by name beside a run of its kind, met by chance; it comes again and is answered anew",
     "ledger.measured": "sizes of artifacts, measured again by the hour",

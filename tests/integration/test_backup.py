@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -16,6 +18,7 @@ from mlops.domain.errors import LeaseLost
 from mlops.domain.records import RunState, StageOutcome
 from mlops.ledger import schema
 from mlops.ledger.ledger import SqlLedger, open_ledger
+from mlops.ledger.predictions import prediction_schema
 from mlops.ledger.schema import migrate, schema_state
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from tests.support.servers import Databases
@@ -201,3 +204,24 @@ def test_mlflows_database_and_artifacts_come_back_with_the_ledger(
         theirs.close()
     finally:
         drop_database(postgres_server.server_url, "an_mlflow")
+
+
+def test_predictions_come_back_with_their_partitions(settings: Settings, tmp_path: Path) -> None:
+    ledger, day = opened(settings), date(2026, 3, 5)
+    ledger.write_predictions("before", "service", predictions(day, n=3))
+    backup = made(settings, tmp_path / "backup")
+    assert backup.rows["mlops_prediction_202603"] == 3
+    ledger.write_predictions("after", "service", predictions(day, date(2026, 4, 1), n=2))
+    restored(settings, tmp_path / "backup", overwrite=True)
+    assert ledger.predictions("growth", day, date(2026, 4, 1)).num_rows == 3
+    assert not ledger.write_predictions("before", "service", predictions(day, n=3))
+    assert ledger.write_predictions("after", "service", predictions(day, date(2026, 4, 1), n=2))
+    ledger.close()
+
+
+def predictions(*days: date, n: int) -> pa.Table:
+    """Of n tickers on each day."""
+    model = {"strategy": "growth", "version": "7", "model_sha256": "a" * 64, "variant": "champion"}
+    said = {"predicted_at": datetime(2026, 4, 2, tzinfo=UTC), "probability": 0.5, "row_digest": bytes(16)}
+    rows = [{**model, "ticker": f"T{i}-{n}", "as_of": day, **said} for day in days for i in range(n)]
+    return pa.Table.from_pylist(rows, schema=prediction_schema())

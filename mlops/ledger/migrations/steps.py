@@ -28,6 +28,15 @@ _LOCK_WITHIN_S = 1.0
 BATCH = 5000
 """Rows of one UPDATE: some hundred milliseconds, in which a renewal waits for its row at most."""
 
+_IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(:name)"
+#: Partitions of a table that have no part in an index of it.
+_WITHOUT_INDEX = """
+SELECT c.relname FROM pg_inherits AS t JOIN pg_class AS c ON c.oid = t.inhrelid
+WHERE t.inhparent = to_regclass(:table) AND NOT EXISTS (
+  SELECT FROM pg_inherits AS i JOIN pg_index AS x ON x.indexrelid = i.inhrelid
+  WHERE i.inhparent = to_regclass(:index) AND x.indrelid = c.oid)
+ORDER BY c.relname"""
+
 #: SQLSTATE: lock not available, deadlock.
 _COME_AGAIN = {"55P03", "40P01"}
 
@@ -106,6 +115,9 @@ def build_index(migration: Migration, connection: sa.Connection, index: sa.Index
     if table in migration.new_tables:  # nobody knows it yet
         connection.execute(CreateIndex(index))
         return
+    if connection.scalar(sa.text(_IS_PARTITIONED), {"name": table}):
+        _build_on_partitions(migration, connection, index, table=table)
+        return
     index.dialect_options["postgresql"]["concurrently"] = True
     what = f"index {index.name} on {table}"
 
@@ -123,6 +135,24 @@ def build_index(migration: Migration, connection: sa.Connection, index: sa.Index
 
     # It waits for transactions that are older than itself, and nobody waits for it.
     retried(migration, connection, what, build, lock_within_s=migration.patience_s)
+
+
+def _build_on_partitions(migration: Migration, connection: sa.Connection, index: sa.Index, *, table: str) -> None:
+    """The index of a partitioned table, which cannot be built beside writers itself: each partition's can.
+
+    That of the table is made for the table alone, and is valid once those of all partitions are attached to it.
+    """
+    name, what = str(index.name), f"index {index.name} on {table}"
+    if _is_valid(connection, name) is None:
+        alone = str(CreateIndex(index).compile(connection)).replace(f" ON {table} ", f" ON ONLY {table} ")
+        retried(migration, connection, what, lambda: connection.exec_driver_sql(alone), lock_within_s=_LOCK_WITHIN_S)
+    columns = [column.name for column in index.columns]
+    for partition in connection.scalars(sa.text(_WITHOUT_INDEX), {"table": table, "index": name}).all():
+        own = f"{name}_{partition.removeprefix(table).strip('_')}"
+        part = _index(own, partition, columns, unique=index.unique, where=None)
+        build_index(migration, connection, part, table=partition)
+        attach = f"ALTER INDEX {name} ATTACH PARTITION {own}"
+        retried(migration, connection, what, partial(connection.exec_driver_sql, attach), lock_within_s=_LOCK_WITHIN_S)
 
 
 def _index(name: str, table: str, columns: Sequence[str], *, unique: bool, where: str | None) -> sa.Index:

@@ -268,3 +268,50 @@ def test_an_index_that_is_missing_is_built_by_migrating_again(
     run(engine, "DROP INDEX uq_mlops_run_active")
     migrate(postgres_url)
     assert schema_differences(database) == []
+
+
+PARTITIONED = "ix_mlops_prediction_strategy"
+
+
+def _prediction(engine: Engine, month: str) -> None:
+    run(
+        engine,
+        f"CREATE TABLE mlops_prediction_{month} PARTITION OF mlops_prediction"
+        f" FOR VALUES FROM ('{month[:4]}-{month[4:]}-01') TO ('{month[:4]}-{month[4:]}-28')",
+    )
+    run(
+        engine,
+        "INSERT INTO mlops_prediction SELECT 'live', 'growth', '1', 's', 'champion', 'T' || i,"
+        f" '{month[:4]}-{month[4:]}-02', now(), 0.5, '', 'b' FROM generate_series(1, 50) AS i",
+    )
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_a_missing_index_of_a_partitioned_table_is_built_on_each_partition(
+    postgres_url: str, engine: Engine, database: Database, is_cut_off: bool
+) -> None:
+    migrate(postgres_url)
+    _prediction(engine, "202610")
+    run(engine, f"DROP INDEX {PARTITIONED}")
+    _prediction(engine, "202611")
+    if is_cut_off:  # after the table's own, before those of its partitions
+        run(engine, f"CREATE INDEX {PARTITIONED} ON ONLY mlops_prediction (namespace, strategy, as_of)")
+        assert "its build was cut off" in schema_differences(database)[0].found
+    _prediction(engine, "202612")
+    assert [one.name for one in schema_differences(database)] == [PARTITIONED]
+    # Somebody in the middle of writing is waited for, and keeps nobody else from writing.
+    writers = "INSERT INTO mlops_prediction SELECT * FROM mlops_prediction_202610"
+    with reader(postgres_url, writers) as writing, ThreadPoolExecutor(1) as pool:
+        done = pool.submit(migrate, postgres_url)
+        wait_for(lambda: _is_waiting(engine), "the index waits for whoever writes", within_s=30.0)
+        run(engine, "INSERT INTO mlops_prediction SELECT * FROM mlops_prediction_202611")
+        writing.commit()
+        assert done.result(timeout=60).is_current
+    assert schema_differences(database) == []
+    migrate(postgres_url)
+    assert schema_differences(database) == []
+
+
+def _is_waiting(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))

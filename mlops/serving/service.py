@@ -1,0 +1,400 @@
+"""The prediction service: champions over HTTP, as an ASGI application without a framework between.
+
+    POST /api/v1/predict/{strategy}   rows in, probabilities out; answered once it is in the spool
+    GET  /api/v1/models               what answers for each strategy
+    GET  /healthz, /readyz            the process lives; it can answer
+
+The first two need a token. Errors are problems of RFC 9457. Served by uvicorn: `python -m worker serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import structlog
+
+from mlops.domain.errors import (
+    AcisError,
+    DataError,
+    InvalidRows,
+    NoChampion,
+    PredictionLogFull,
+    TemporaryError,
+    UnknownStrategy,
+)
+
+if TYPE_CHECKING:
+    from mlops.serving.prediction_log import PredictionLog
+    from mlops.serving.router import ModelRouter
+    from mlops.serving.tokens import TokenCache
+
+log = structlog.get_logger(__name__)
+
+MOST_ROWS = 10_000
+"""Of one request: several markets' stocks of a day. A backend with more asks `ModelRouter` in its own process."""
+MOST_BYTES = 32 * 1024 * 1024
+"""Of a body: as many rows of a hundred named columns."""
+FIRST_DATE = date(1990, 1, 1)
+"""No features are older; each month that is predicted has a partition in the ledger."""
+CLOSE_S = 8.0
+"""Of SIGTERM's grace, for what is in the spool; what it does not suffice for waits there for the next process."""
+_LONGEST_TICKER = 64
+_MISSING = float("nan")
+_INLINE_BYTES = 32 * 1024
+"""A larger body is read and answered in a thread, so that small questions do not wait for it."""
+
+Headers = list[tuple[bytes, bytes]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Answer(NamedTuple):
+    """A response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Problem(Exception):
+    """An answer that is none, in the terms of RFC 9457."""
+
+    def __init__(self, status: int, kind: str, detail: str, *headers: tuple[str, str]) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.detail, self.headers = status, kind, detail, headers
+
+    def answer(self) -> Answer:
+        """As it is sent."""
+        body = {
+            "type": f"urn:acis:problem:{self.kind}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        headers = tuple((name.encode(), value.encode()) for name, value in self.headers)
+        return Answer(self.status, json.dumps(body).encode(), b"application/problem+json", headers)
+
+
+class PredictionService:
+    """The application."""
+
+    def __init__(
+        self,
+        routers: Mapping[str, ModelRouter],
+        predictions: PredictionLog,
+        tokens: TokenCache,
+        *,
+        today: Callable[[], date],
+    ) -> None:
+        """routers: by strategy, each with `predictions` as its recorder. today: in the features' time zone."""
+        self._routers, self._predictions, self._tokens, self._today = routers, predictions, tokens, today
+
+    def close(self) -> None:
+        """Ask nobody any more, and bring what is in the spool to the ledger, as far as that is quick."""
+        self._tokens.close()
+        self._predictions.close(within_s=CLOSE_S)
+        for router in self._routers.values():
+            router.close()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        try:
+            answer = await self._answer(scope, receive)
+        except Problem as problem:
+            answer = problem.answer()
+        except AcisError as error:
+            answer = _problem_of(error).answer()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("serving.crashed", path=scope["path"])
+            answer = Problem(500, "defect", "this is a defect of ours; the service's log has it").answer()
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", str(len(answer.body)).encode()),
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._predictions.start()
+        self._tokens.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(self.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Answer:
+        path, method = scope["path"], scope["method"]
+        if path.startswith("/api/v1/predict/"):
+            _refuse_other(method, "POST")
+            await self._refuse_strangers(scope["headers"])
+            router = self._router(path[len("/api/v1/predict/") :])
+            body = await _body(scope["headers"], receive)
+            if len(body) <= _INLINE_BYTES:
+                return self._predict(router, body)
+            return await asyncio.to_thread(self._predict, router, body)
+        if path not in {"/healthz", "/readyz", "/api/v1/models"}:
+            raise Problem(404, "not-found", f"there is nothing at {path}; predictions are at /api/v1/predict/STRATEGY")
+        _refuse_other(method, "GET", "HEAD")
+        if path == "/api/v1/models":
+            await self._refuse_strangers(scope["headers"])
+            return _json({"models": [self._told(name) for name in self._routers]})
+        return _json({"status": "alive"}) if path == "/healthz" else self._readiness()
+
+    # ---- who asks
+
+    async def _refuse_strangers(self, headers: Headers) -> None:
+        given = next((value for name, value in headers if name == b"authorization"), b"")
+        kind, _, token = given.decode("latin-1").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise _stranger("send `Authorization: Bearer TOKEN`; tokens are made on the admin page")
+        if not self._tokens.knows(token) and not await asyncio.to_thread(self._tokens.verify, token):
+            raise _stranger("the token is not known, was revoked, or has run out")
+
+    # ---- what is asked
+
+    def _router(self, strategy: str) -> ModelRouter:
+        router = self._routers.get(strategy)
+        if router is None:
+            raise UnknownStrategy.named(strategy, self._routers)
+        return router
+
+    def _predict(self, router: ModelRouter, body: bytes) -> Answer:
+        """Ask, have it kept, and tell: in this order, so that what was told is in the log."""
+        asked = self._asked(body)
+        if asked.one is not None:
+            day = asked.as_of if isinstance(asked.as_of, date) else asked.as_of[0]
+            said = router.predict_one(asked.one, ticker=asked.tickers[0], as_of=day)
+            probability, version, sha256 = [float(said.probability)], said.version, said.sha256
+        else:
+            answers = router.predict(asked.frame, tickers=asked.tickers, as_of=asked.as_of)
+            probability, version, sha256 = answers.probability.tolist(), answers.version, answers.sha256
+        self._predictions.flush()
+        return _json({
+            "version": version,
+            "variant": "champion",
+            "sha256": sha256,
+            "confirmed_age_s": _rounded(router.status().confirmed_age_s),
+            "predicted_at": datetime.now(UTC).isoformat(),
+            "probability": probability,
+        })  # fmt: skip
+
+    def _asked(self, body: bytes) -> _Asked:
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Problem(400, "not-json", f"the body is no JSON: {error}") from None
+        if not isinstance(document, dict) or "rows" not in document:
+            raise _misfit('the body is an object with "rows": objects by column name, or one object of columns')
+        unknown = sorted(document.keys() - {"rows", "tickers", "as_of"})
+        if unknown:
+            raise _misfit(f"{', '.join(unknown)} is not known; beside rows there may be tickers and as_of")
+        one, frame, n = _frame(document["rows"])
+        return _Asked(one, frame, _tickers(document.get("tickers"), n), self._dates(document.get("as_of"), n))
+
+    def _dates(self, given: object, n: int) -> date | list[date]:
+        if not isinstance(given, list):
+            return self._date(given)
+        if len(given) != n:
+            raise _misfit(f"as_of has {len(given)} dates for {n} rows; one date for all is enough")
+        return [self._date(one) for one in given]
+
+    def _date(self, given: object) -> date:
+        today = self._today()
+        if given is None:
+            return today
+        try:
+            day = date.fromisoformat(cast("str", given))
+        except (TypeError, ValueError):
+            raise _misfit(f"as_of is a date as 2026-11-28, or one for each row; found {given!r:.40}") from None
+        if day > today:
+            raise _misfit(
+                f"as_of is {day}, and it is {today} here: no features are of a day that has not come; set the "
+                "caller's clock right"
+            )
+        if day < FIRST_DATE:
+            raise _misfit(f"as_of is {day}; the first date that can be asked about is {FIRST_DATE}")
+        return day
+
+    # ---- what it says of itself
+
+    def _told(self, strategy: str) -> dict[str, object]:
+        router = self._routers[strategy]
+        status = router.status()
+        told = {**vars(status), "confirmed_age_s": _rounded(status.confirmed_age_s), "variant": "champion"}
+        return told if status.version is None else {**told, "features": router.model.features}
+
+    def _readiness(self) -> Answer:
+        """Ready where a question would be answered, or truthfully refused: a strategy may have no champion yet."""
+        state = self._predictions.state()
+        problems = {} if state.full is None else {"prediction_log": state.full}
+        for strategy, router in self._routers.items():
+            try:
+                _ = router.model
+            except NoChampion:
+                continue
+            except AcisError as error:
+                problems[strategy] = str(error)
+        told = {
+            "ready": not problems,
+            "problems": problems,
+            "prediction_log": {
+                "spooled_bytes": state.spooled_bytes,
+                "limit_bytes": state.limit_bytes,
+                "behind": state.behind,
+            },
+        }
+        return _json(told, status=503 if problems else 200)
+
+
+class _Asked(NamedTuple):
+    one: Mapping[str, float] | None
+    frame: Any
+    tickers: list[str]
+    as_of: date | list[date]
+
+
+# ---- Bodies
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes:
+    """All of it, as far as it is bounded."""
+    for name, value in headers:
+        if name == b"content-length" and (not value.isdigit() or int(value) > MOST_BYTES):
+            raise _too_large()
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    parts, n_bytes = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "cut-off", "the body was cut off")
+        parts.append(message.get("body", b""))
+        n_bytes += len(parts[-1])
+        if n_bytes > MOST_BYTES:
+            raise _too_large()
+    return b"".join(parts)
+
+
+def _frame(rows: object) -> tuple[Mapping[str, float] | None, Any, int]:
+    """One row by name, or a table; and how many rows. Raises Problem, InvalidRows."""
+    if isinstance(rows, list):
+        if len(rows) == 1 and isinstance(rows[0], dict):
+            row = rows[0]
+            if None in row.values():  # as the model's reader takes them at once
+                row = {name: _MISSING if value is None else value for name, value in row.items()}
+            return row, None, 1
+        columns = _of_records(rows)
+    elif isinstance(rows, dict):
+        columns = rows
+    else:
+        raise _misfit(f"rows is a list of objects, or one object of lists; found {type(rows).__name__}")
+    lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
+    if -1 in lengths or len(lengths) > 1:
+        raise _misfit("as columns, rows is an object of lists that are equally long")
+    n = max(lengths, default=0)
+    if n == 0:
+        raise _misfit("there are no rows; ask about one at least")
+    if n > MOST_ROWS:
+        raise _too_many(n)
+    return None, _table(columns), n
+
+
+def _of_records(rows: Sequence[object]) -> dict[str, list[object]]:
+    if len(rows) > MOST_ROWS:
+        raise _too_many(len(rows))
+    records = [row for row in rows if isinstance(row, dict)]
+    if len(records) < len(rows):
+        place = next(place for place, row in enumerate(rows) if not isinstance(row, dict))
+        raise _misfit(f"row {place} is no object of values by column name; found {type(rows[place]).__name__}")
+    names = records[0].keys() if records else ()
+    for place, record in enumerate(records):
+        if record.keys() != names:
+            odd = ", ".join(sorted(record.keys() ^ names)[:5])
+            raise InvalidRows(f"row {place} has other columns than row 0: {odd}; null stands for a missing value")
+    return {name: [record[name] for record in records] for name in names}
+
+
+def _table(columns: Mapping[str, list[object]]) -> Any:  # noqa: ANN401 -- an Arrow table
+    import pyarrow as pa  # noqa: PLC0415 -- loaded when the first request comes
+
+    arrays = {}
+    for name, column in columns.items():
+        try:
+            arrays[name] = pa.array(column)
+        except (pa.ArrowException, OverflowError, TypeError) as error:
+            raise InvalidRows(f"column {name} is no column of numbers: {error}") from None
+    return pa.table(arrays)
+
+
+def _tickers(given: object, n: int) -> list[str]:
+    if given is None:
+        return [""] * n
+    if not isinstance(given, list) or len(given) != n:
+        found = f"{len(given)} of them" if isinstance(given, list) else type(given).__name__
+        raise _misfit(f"tickers is a list with one name for each of the {n} rows; found {found}")
+    for ticker in given:
+        if not isinstance(ticker, str) or not 0 < len(ticker) <= _LONGEST_TICKER or not ticker.isprintable():
+            raise _misfit(f"a ticker is a name of at most {_LONGEST_TICKER} printable characters; found {ticker!r:.80}")
+    return given
+
+
+# ---- Answers
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def _json(document: Mapping[str, object], *, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(document).encode())
+
+
+def _refuse_other(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise Problem(405, "method", f"{method} is not for this address", ("Allow", ", ".join(allowed)))
+
+
+def _stranger(detail: str) -> Problem:
+    return Problem(401, "no-token", detail, ("WWW-Authenticate", "Bearer"))
+
+
+def _misfit(detail: str) -> Problem:
+    return Problem(422, "invalid-request", detail)
+
+
+def _too_many(n: int) -> Problem:
+    return Problem(413, "too-many-rows", f"{n:,} rows in one request, and it takes {MOST_ROWS:,}; ask in parts")
+
+
+def _too_large() -> Problem:
+    return Problem(413, "too-large", f"a body has at most {MOST_BYTES // 2**20} MiB and says its length; ask in parts")
+
+
+def _problem_of(error: AcisError) -> Problem:
+    """Our errors in HTTP's terms."""
+    if isinstance(error, TemporaryError):
+        kind = "predictions-not-kept" if isinstance(error, PredictionLogFull) else "unavailable"
+        return Problem(503, kind, str(error), ("Retry-After", str(max(1, round(error.delay_s)))))
+    if isinstance(error, UnknownStrategy):
+        return Problem(404, "unknown-strategy", str(error))
+    if isinstance(error, NoChampion):
+        return Problem(404, "no-champion", str(error))
+    if isinstance(error, DataError):
+        return Problem(422, "invalid-rows", str(error))
+    log.warning("serving.cannot_answer", error=str(error))
+    return Problem(503, "cannot-answer", str(error))

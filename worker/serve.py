@@ -1,0 +1,60 @@
+"""`python -m worker serve`: the prediction service, by uvicorn in this process."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import uvicorn
+
+from mlops.registry.opening import ModelServices
+from mlops.serving.prediction_log import SPOOL, PredictionLog
+from mlops.serving.router import ModelRouter
+from mlops.serving.service import PredictionService
+from mlops.serving.tokens import TokenCache
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+_GRACE_S = 5
+"""Of questions that are under way when the service is asked to end; then the spool has `CLOSE_S`."""
+_SWITCH_S = 0.001
+"""A question waits so long, and not 5 ms, for the thread that brings the log to the ledger."""
+
+
+def serve(settings: Settings) -> None:
+    """Answer until a signal asks it to end. Raises NothingConfigured, InvalidStrategyFile."""
+    services = ModelServices(settings)
+    predictions = PredictionLog(
+        services.ledger, settings.var_dir.joinpath(*SPOOL), limit_bytes=settings.spool_bytes, origin="service"
+    )
+    tokens = TokenCache(services.ledger, settings.var_dir / "serving" / "tokens.json")
+    zone = ZoneInfo(settings.feature_time_zone)
+
+    def today() -> date:
+        return datetime.now(UTC).astimezone(zone).date()
+
+    def opened(strategy: str) -> ModelRouter:
+        return ModelRouter(strategy, services=services, recorder=predictions)
+
+    names = list(services.strategies)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        routers = dict(zip(names, pool.map(opened, names), strict=True))
+    gc.collect()
+    gc.freeze()  # a full collection would look through all libraries while everybody waits
+    sys.setswitchinterval(_SWITCH_S)
+    uvicorn.run(
+        PredictionService(routers, predictions, tokens, today=today),
+        host=settings.serve_host,
+        port=settings.serve_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_S,
+    )
