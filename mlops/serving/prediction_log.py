@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
 import structlog
 
+from config.settings import load_settings
 from mlops.domain.errors import AcisError, DataError, PredictionLogFull
 from mlops.failpoints import reach
+from mlops.registry.opening import ModelServices
 from mlops.serving.spool import (
     ROWS_OF_A_FRAME,
     SEGMENT_BYTES,
@@ -40,6 +42,7 @@ from mlops.serving.spool import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from config.settings import Settings
     from mlops.serving.model import Probabilities, ServedModel
 
 log = structlog.get_logger(__name__)
@@ -56,6 +59,8 @@ _RETRY_S = (0.5, 15.0)
 #: In memory, for callers that do not flush and are quicker than the disk: 200,000 rows are some 30 MB.
 _MOST_PENDING = 200_000
 
+Origin = Literal["run", "service", "router"]
+"""Who answered."""
 _Recorded: TypeAlias = "tuple[ServedModel, Sequence[str], Sequence[date], Probabilities, Sequence[bytes], int]"
 
 
@@ -91,13 +96,20 @@ class PredictionLog:
         root: Path,
         *,
         limit_bytes: int,
-        origin: Literal["run", "service", "router"],
+        origin: Origin,
     ) -> None:
         """ledger: not asked before the first segment. root: the folder of all processes' spools."""
         self._ledger, self._root, self._limit_bytes, self._origin = ledger, root, limit_bytes, origin
         self._begin()
         forked = weakref.WeakMethod(self._forked)
         os.register_at_fork(after_in_child=lambda: _call(forked()))
+
+    @classmethod
+    def open(cls, settings: Settings | None = None, *, origin: Origin = "router") -> Self:
+        """The log of this process, with these settings or those of the environment. Raises NothingConfigured."""
+        services = ModelServices(settings or load_settings())
+        found = services.settings
+        return cls(services.ledger, found.var_dir.joinpath(*SPOOL), limit_bytes=found.spool_bytes, origin=origin)
 
     def _begin(self) -> None:
         """Nothing recorded, nothing open."""
