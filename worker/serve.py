@@ -46,6 +46,9 @@ def serve(settings: Settings) -> None:
     names = list(services.strategies)
     with ThreadPoolExecutor(max_workers=4) as pool:
         routers = dict(zip(names, pool.map(opened, names), strict=True))
+    import pyarrow.compute  # noqa: PLC0415 -- now, and not while somebody waits for the first answer
+    import pyarrow.csv  # noqa: F401, PLC0415
+
     gc.collect()
     gc.freeze()  # a full collection would look through all libraries while everybody waits
     sys.setswitchinterval(_SWITCH_S)
