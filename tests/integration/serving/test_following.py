@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy import make_url
 
 from config.settings import Settings
 from mlops.domain.errors import LedgerUnavailable, NoChampion, UnusableModelFile
+from mlops.domain.live.rows import row_digests
 from mlops.domain.records import ModelIdentity
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.registry.checkpoint_store import CheckpointStore
@@ -232,3 +234,19 @@ def test_a_first_start_without_a_ledger_says_what_is_away(
     network.refuse()
     with backend() as router, pytest.raises(LedgerUnavailable):
         router.predict(FRAME)
+
+
+def test_answers_with_ticker_and_date_reach_the_ledger(product: Product, backend: Callable[..., Any]) -> None:
+    version = product.train(rounds=5)
+    product.place(version)
+    day = date(2020, 6, 1)
+    with backend() as router:
+        router.predict(FRAME.head(3), tickers=["A", "B", "C"], as_of=day)
+        answer = router.predict_one(FRAME.iloc[3], ticker="D", as_of=day)
+        router.flush()
+    found = product.ledger.predictions(product.strategy, day, day)
+    assert sorted(found.column("ticker").to_pylist()) == ["A", "B", "C", "D"]
+    assert set(found.column("version").to_pylist()) == {version}
+    (row,) = (one for one in found.to_pylist() if one["ticker"] == "D")
+    assert row["probability"] == answer.probability
+    assert [row["row_digest"]] == row_digests(FRAME.iloc[3:4].to_numpy())
