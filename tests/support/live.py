@@ -44,11 +44,16 @@ def classifier_of(table: pa.Table, *, rounds: int = 5, features: tuple[str, ...]
     return xgb.XGBClassifier(n_estimators=rounds, max_depth=2, n_jobs=1, seed=1).fit(frame, y)
 
 
-def promoted(services: FakeServices, run_id: str = "made-1", *, rounds: int = 5) -> ModelVersion:
-    """A version of the panel's label in the registry, and the champion by the ledger."""
+def logged(services: FakeServices, run_id: str, *, rounds: int) -> ModelVersion:
+    """A version of the panel's label in the registry."""
     model = classifier_of(panel(), rounds=rounds)
     trained = trained_model(run_id, model_name=MODEL)
-    version = services.registry.log_training(replace(trained, model=model, tags={**trained.tags, **DATES}))
+    return services.registry.log_training(replace(trained, model=model, tags={**trained.tags, **DATES}))
+
+
+def promoted(services: FakeServices, run_id: str = "made-1", *, rounds: int = 5) -> ModelVersion:
+    """The same, and the champion by the ledger."""
+    version = logged(services, run_id, rounds=rounds)
     champion: Champion = services.ledger.champion("growth")
     decision = decision_for(
         version.version,
