@@ -12,6 +12,7 @@ import pytest
 from config.settings import ROOT
 from mlops.domain.records import Kind, RunState, Stage
 from mlops.failpoints import VARIABLE
+from mlops.ledger.predictions import partition_of
 from mlops.runs.request import run_request
 from mlops.stages.predict import predict_universe
 from tests.support.ledgers import LEASE_S
@@ -38,17 +39,26 @@ predict_universe(grant, services, services.keeper(grant))
 """
 
 
-@pytest.mark.parametrize(("place", "n_written"), [("before_commit", 0), ("committed", TICKERS)])
+@pytest.mark.parametrize(
+    ("place", "n_written"),
+    [
+        ("make_partitions.before_commit", 0),
+        ("make_partitions.committed", 0),
+        ("write_predictions.before_commit", 0),
+        ("write_predictions.committed", TICKERS),
+    ],
+)
 def test_a_killed_worker_loses_and_doubles_no_prediction(
     services: FakeServices, ledger_postgres_url: str, tmp_path: Path, place: str, n_written: int
 ) -> None:
+    _without_partitions(services)
     services.with_policy(live=LIVE)
     promoted(services, "made-1", rounds=5)
     asked = run_request(services.strategies, "growth", Kind.PREDICT, reason="r", requested_by="test", as_of=LAST)
     accepted = services.ledger.accept(asked)
     failpoints = tmp_path / "failpoints"
     failpoints.mkdir()
-    (failpoints / f"ledger.write_predictions.{place}").write_text("kill")
+    (failpoints / f"ledger.{place}").write_text("kill")
     command = [sys.executable, "-c", WORKER, ledger_postgres_url, accepted.run_id, str(tmp_path / "var")]
     environment = {**os.environ, VARIABLE: str(failpoints), "OMP_NUM_THREADS": "1"}
     worker = subprocess.run(  # noqa: PLW1510 -- it is killed
@@ -64,3 +74,9 @@ def test_a_killed_worker_loses_and_doubles_no_prediction(
     assert len(services.ledger.predictions("growth", LAST, LAST)) == outcome.result["n_rows"] == TICKERS
     assert [day.n_written for day in services.ledger.prediction_days("growth", LAST, LAST)] == [TICKERS]
     assert services.ledger.run(accepted.run_id).state is RunState.SUCCEEDED
+
+
+def _without_partitions(services: FakeServices) -> None:
+    """As before the month's first prediction."""
+    with services.ledger.database.unhurried() as connection:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {partition_of(LAST)}")
