@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import xgboost as xgb
 
 from mlops.domain.policies import LivePolicy
@@ -35,6 +36,11 @@ def with_return_column(table: pa.Table, *, seed: int = 5) -> pa.Table:
     """The panel with `return_1d`, the simple return of the last date."""
     returns = np.random.default_rng(seed).normal(size=table.num_rows) * 0.01
     return table.append_column("return_1d", pa.array(returns))
+
+
+def without(table: pa.Table, day: date) -> pa.Table:
+    """The panel without a date."""
+    return table.filter(pc.not_equal(table.column("date"), pa.scalar(day, pa.date32())))
 
 
 def classifier_of(table: pa.Table, *, rounds: int = 5, features: tuple[str, ...] = FEATURES) -> xgb.XGBClassifier:
