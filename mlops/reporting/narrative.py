@@ -270,6 +270,13 @@ def score_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def decay_words(decay: Mapping[str, Any]) -> list[str]:
+    """What the test of the champion found, in a sentence, or why it was not made; empty for neither."""
+    if decay["words"]:
+        return [f"{decay['words'][0].upper()}{decay['words'][1:]}"]
+    return [f"Decay was not tested: {decay['why_not']}"] if decay["why_not"] else []
+
+
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
     """Lines of a finished stage; none while it runs, and none of an error, which the command prints itself."""
     if not stage.result:
