@@ -35,9 +35,9 @@ def useless(days: dict[date, DayScore], *, since: date) -> dict[date, DayScore]:
 
 def test_models_that_are_as_they_were_are_seldom_said_to_decay() -> None:
     rng = np.random.default_rng(17)
-    years = [decided(simulated_days(rng, n_days=120 + 252 + 2 * HORIZON, horizon=HORIZON)) for _ in range(150)]
-    # 1 % a year is asked: of 150, 5 and more would be seen in 2 % of the runs alone.
-    assert sum(year.fired_on is not None for year in years) <= 4
+    years = [decided(simulated_days(rng, n_days=120 + 252 + 2 * HORIZON, horizon=HORIZON)) for _ in range(100)]
+    # 1 % a year is asked: of 100, 4 and more would be seen in 2 % of the runs alone.
+    assert sum(year.fired_on is not None for year in years) <= 3
 
 
 def test_a_model_that_is_always_wrong_is_said_to_decay_by_its_outcomes_and_not_before_they_are_known() -> None:
@@ -90,7 +90,8 @@ def test_a_signal_that_loses_day_after_day_is_said() -> None:
     found = decided({day: loses if day >= PROMOTED + timedelta(days=50) else score for day, score in days.items()})
     (signal,) = (one for one in found.signals if one.name == "mark")
     assert signal.fired_on is not None
-    assert "the signal earned -1.20% a day" in signal.words
+    assert signal.fired_on <= PROMOTED + timedelta(days=80)
+    assert signal.words.startswith("the signal earned -0.")
 
 
 def test_the_level_is_shared_by_the_signals_that_can_be_watched() -> None:

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from mlops.domain.live.day_score import DayScore, score_day
 from mlops.domain.live.estimate import _fitted, check_estimates, estimate_performance
 
-from .simulated import FIRST, TRUE_ACCURACY, simulated_days
+from .simulated import FIRST, simulated_days
 
 HORIZON = 10
 
