@@ -88,27 +88,27 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     ledger = services.ledger
     keeper.report(Progress(done=0, total=4, unit="steps"))
     champion = ledger.champion(strategy.name, namespace=grant.namespace)
+    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
+    earlier = ledger.live_report(strategy.name, namespace=grant.namespace)
+    if earlier is not None and earlier.as_of > as_of:
+        words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
+        return _refused(as_of, words)
+    said = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
+    if not said.num_rows:
+        words = (
+            f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
+            f"`acis predict {strategy.name}` does"
+        )
+        return _refused(as_of, words)
+    served, why_not = _champion_model(services, strategy, champion)
+    keeper.report(Progress(done=1, total=4, unit="steps"))
+    keeper.check()
+    first = said.column("as_of")[0].as_py()
     with services.source.snapshot() as source:
-        as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
-        earlier = ledger.live_report(strategy.name, namespace=grant.namespace)
-        if earlier is not None and earlier.as_of > as_of:
-            words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
-            return _refused(as_of, words)
-        said = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
-        if not said.num_rows:
-            words = (
-                f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
-                f"`acis predict {strategy.name}` does"
-            )
-            return _refused(as_of, words)
-        first = said.column("as_of")[0].as_py()
         outcomes = read_outcomes(source, strategy, first=first, last=as_of)
         joined = join_outcomes(said, outcomes)
         days = [*_scored_days(joined, is_long=is_long_label(strategy.training.label))]
-        keeper.report(Progress(done=1, total=4, unit="steps"))
-        keeper.check()
         known = ledger.live_days(strategy.name, namespace=grant.namespace)
-        served, why_not = _champion_model(services, strategy, champion)
         keeper.report(Progress(done=2, total=4, unit="steps"))
         keeper.check()
         data = LiveData(
@@ -309,7 +309,7 @@ def _retraining(
         services.policies,
         strategy.name,
         Kind.RETRAIN,
-        reason=f"decay: {decay['words']}",
+        reason=str(decay["words"]),
         requested_by=f"run {grant.run_id}",
         as_of=as_of,
         slot=f"decay of {champion.version} on {fired_on}",

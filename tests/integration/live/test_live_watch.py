@@ -103,6 +103,24 @@ def test_nothing_is_opened_without_a_champion_or_where_it_is_off_or_paused(servi
     assert watch() == ["predict.opened"]
 
 
+def test_a_refused_date_is_asked_for_again_once_another_model_is_the_champion(services: FakeServices) -> None:
+    services.with_policy(live=LIVE)
+    refused = services.granted(Kind.PREDICT, Stage.PREDICT, as_of=LAST, slot=LAST.isoformat())
+    services.ledger.finish(refused, predict_universe(refused, services, services.keeper(refused)))
+    watch = Watch(services)
+    promoted(services)
+    assert watch() == ["predict.opened"]
+    (_, run) = watch.runs()
+    assert run.slot == f"{LAST.isoformat()}/2"
+    grant = services.claimed(run.run_id, Stage.PREDICT)
+    services.ledger.finish(
+        grant, StageOutcome(result={"reasons": ["as the test wants it"]}, run_state=RunState.REFUSED)
+    )
+    assert watch() == []
+    promoted(services, "made-2", rounds=9)
+    assert watch() == ["predict.opened"]
+
+
 def test_missed_dates_within_the_grace_are_predicted_each_by_a_run_of_its_own_and_older_ones_said_to_be_missed(
     watch: Watch,
 ) -> None:
@@ -196,7 +214,9 @@ def test_the_error_of_one_strategy_stops_no_other(watch: Watch, monkeypatch: pyt
     assert watch() == ["live.strategy_crashed", "predict.opened"]
 
 
-def test_a_steady_look_asks_the_source_three_small_questions(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_at_strategies_that_are_up_to_date_asks_the_source_one_question(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(3):
         watch()
         watch.work()
@@ -207,7 +227,7 @@ def test_a_steady_look_asks_the_source_three_small_questions(watch: Watch, monke
             watch.services.source, name, lambda *a, _real=real, _name=name, **k: asked.append(_name) or _real(*a, **k)
         )
     watch()
-    assert asked == ["latest_date", "latest_date", "count"]
+    assert asked == ["latest_date"]
 
 
 def test_a_scoring_is_opened_once_for_each_newest_date_after_its_prediction(watch: Watch) -> None:
