@@ -14,6 +14,9 @@ one : a row in process. `ModelRouter.predict_one` with a mapping by name against
 batch : `ModelRouter.predict` against `Booster.inplace_predict`, both on an array of float32
     batch_over_inplace          the worst of 500, 2,000 and 20,000 rows; at most 1.05
     few_over_inplace_N          for N = 2 to 200 rows: where onnxruntime ends to be the faster engine
+follow : a router with a PostgreSQL of its own, asked until the version that was just promoted answers
+    follow_s, follow_worst_s    seconds from the commit of the promotion; under 5
+    follow_question_ms          what the router asks the ledger each second
 http : one row over HTTP, `python -m worker serve` (with token, and each answer in the log) beside `mlflow models serve`
     http_over_mlflow_serve      requests a second, the worst of 1, 10 and 100 clients; at least 10
     http_p99_ms                 at 200 requests a second, from when each was due; under 50
@@ -47,7 +50,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 import xgboost as xgb
-from serving_service import http, log
+from serving_service import follow, http, log
 
 from mlops.domain.records import Champion, ModelIdentity
 from mlops.registry.checkpoint_store import CheckpointStore
@@ -200,7 +203,13 @@ def batches(model: xgb.XGBClassifier, x: np.ndarray, folder: Path, *, quick: boo
     return figures
 
 
-SECTIONS: dict[str, Callable[..., dict[str, float]]] = {"one": one_row, "batch": batches, "http": http, "log": log}
+SECTIONS: dict[str, Callable[..., dict[str, float]]] = {
+    "one": one_row,
+    "batch": batches,
+    "follow": follow,
+    "http": http,
+    "log": log,
+}
 
 
 def main() -> None:
