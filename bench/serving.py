@@ -14,6 +14,9 @@ one : a row in process. `ModelRouter.predict_one` with a mapping by name against
 batch : `ModelRouter.predict` against `Booster.inplace_predict`, both on an array of float32
     batch_over_inplace          the worst of 500, 2,000 and 20,000 rows; at most 1.05
     few_over_inplace_N          for N = 2 to 200 rows: where onnxruntime ends to be the faster engine
+follow : a router with a PostgreSQL of its own, asked until the version that was just promoted answers
+    follow_s, follow_worst_s    seconds from the commit of the promotion; under 5
+    follow_question_ms          what the router asks the ledger each second
 http : one row over HTTP, `python -m worker serve` (with token, and each answer in the log) beside `mlflow models serve`
     http_over_mlflow_serve      requests a second, the worst of 1, 10 and 100 clients; at least 10
     http_p99_ms                 at 200 requests a second, from when each was due; under 50
@@ -47,7 +50,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 import xgboost as xgb
-from serving_service import http, log
+from serving_service import follow, http, log
 
 from mlops.domain.records import Champion, ModelIdentity
 from mlops.registry.checkpoint_store import CheckpointStore
@@ -104,7 +107,7 @@ class Kept:
 
 
 def taken_us(ways: Sequence[Callable[[int], Any]], *, calls: int, turns: int) -> list[np.ndarray]:
-    """(turns, calls) µs of each way, which take turns in blocks; the argument is the number of the call."""
+    """(turns, calls) µs of each way, which take turns in blocks; the argument counts the calls."""
     found = [np.empty((turns, calls)) for _ in ways]
     for way in ways:
         for call in range(20):
@@ -112,10 +115,11 @@ def taken_us(ways: Sequence[Callable[[int], Any]], *, calls: int, turns: int) ->
     gc.collect()
     gc.disable()
     for turn in range(turns):
-        for way, out in zip(ways, found, strict=True):
+        in_turn = list(zip(ways, found, strict=True))
+        for way, out in in_turn if turn % 2 else reversed(in_turn):
             for call in range(calls):
                 began = perf_counter_ns()
-                way(call)
+                way(turn + call)
                 out[turn, call] = (perf_counter_ns() - began) / 1000
     gc.enable()
     return found
@@ -188,11 +192,10 @@ def batches(model: xgb.XGBClassifier, x: np.ndarray, folder: Path, *, quick: boo
                     lambda _, rows=rows: booster.inplace_predict(rows, missing=np.nan, validate_features=False),
                     lambda _, rows=rows: router.predict(rows),
                 ),
-                calls=5 if n > FEW[-1] else 20,
-                turns=6 if quick else 30,
+                calls=1,  # one after the other, so that what else the machine does meets both
+                turns=max(20, (20_000 if quick else 100_000) // max(n, 100)),
             )
-            # of blocks that ran one after the other, so that what else the machine does meets both
-            ratio = median(np.median(ours, axis=1) / np.median(plain, axis=1))
+            ratio = float(np.median(ours) / np.median(plain))
             name = f"few_over_inplace_{n}" if n in FEW else f"batch_over_inplace_{n}"
             figures[name] = ratio
             print(f"  {n:>7,} rows  inplace_predict {np.median(plain):>10.1f} µs   ours / it {ratio:>6.3f}")
@@ -200,7 +203,13 @@ def batches(model: xgb.XGBClassifier, x: np.ndarray, folder: Path, *, quick: boo
     return figures
 
 
-SECTIONS: dict[str, Callable[..., dict[str, float]]] = {"one": one_row, "batch": batches, "http": http, "log": log}
+SECTIONS: dict[str, Callable[..., dict[str, float]]] = {
+    "one": one_row,
+    "batch": batches,
+    "follow": follow,
+    "http": http,
+    "log": log,
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The sections `http` and `log` of bench/serving.py: with servers, where the others have none."""
+"""The sections `follow`, `http` and `log` of bench/serving.py: with servers, where the others have none."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from mlops.ledger.schema import migrate
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of
 from mlops.serving.prediction_log import PredictionLog
+from mlops.serving.router import ModelRouter
 from mlops.serving.spool import encode, read_segment
 
 CLIENTS = (1, 10, 100)
@@ -239,23 +240,54 @@ def environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, **told, "OMP_NUM_THREADS": "1"}
 
 
-def place(ledger: SqlLedger, settings: Settings, content: bytes) -> None:
+def place(ledger: SqlLedger, settings: Settings, content: bytes, *, version: str = "1", seq: int = 0) -> None:
     """Make a model the champion, with its file where a promotion keeps it."""
     identity = ModelIdentity(sha256=hashlib.sha256(content).hexdigest(), made_by="bench")
     CheckpointStore(settings.checkpoint_place).keep_model(key_of(identity), {MODEL: content})
     decision = PromotionDecision(
         decision="promote",
-        version="1",
+        version=version,
         model_name="bench",
         reasons=("bench",),
         evidence={},
         evidence_digest="sha256:0",
         actor="bench",
         target_stage="Production",
-        expected_seq=0,
+        expected_seq=seq,
         identity=identity,
     )
     ledger.record_transition(STRATEGY, decision)
+
+
+# ---- Following
+
+
+def follow(model: xgb.XGBClassifier, _x: np.ndarray, folder: Path, *, quick: bool) -> dict[str, float]:
+    """Seconds from a promotion's commit to its first answer, and what the ledger is asked each second."""
+    content = bytes(model.get_booster().save_raw("ubj"))
+    fewer = [bytes(model.get_booster()[:rounds].save_raw("ubj")) for rounds in range(60, 70)]
+    took: list[float] = []
+    with own_servers(folder / "var") as endpoints:
+        migrate(endpoints.database_url)
+        settings = Settings(database_url=SecretStr(endpoints.database_url), var_dir=folder / "router")
+        ledger = open_ledger(endpoints.database_url)
+        place(ledger, settings, content)
+        with ModelRouter(STRATEGY, settings=settings) as router:
+            for seq, other in enumerate(fewer[: 4 if quick else 10], 1):
+                place(ledger, settings, other, version=str(seq + 1), seq=seq)
+                began = perf_counter()
+                while router.model.seq != seq + 1:
+                    sleep(0.005)
+                took.append(perf_counter() - began)
+        asked = []
+        for _ in range(200):
+            began = perf_counter()
+            ledger.champion(STRATEGY)
+            asked.append(perf_counter() - began)
+        ledger.close()
+    print(f"a promotion is followed after {median(took):.2f} s, at most {max(took):.2f} s, in {len(took)} of them")
+    print(f"  the question that is asked each second: {median(asked) * 1000:.2f} ms")
+    return {"follow_s": median(took), "follow_worst_s": max(took), "follow_question_ms": median(asked) * 1000}
 
 
 # ---- The log

@@ -26,8 +26,10 @@ def prepare_rows(values: npt.ArrayLike) -> Floats:
     given = np.asarray(values)
     if given.dtype.kind in "iu":
         given = given.astype(np.float64)
-    with np.errstate(over="ignore"):  # of float64: what overflows is infinite, so missing
-        rows = np.ascontiguousarray(given, dtype=np.float32)
+    if given.dtype != np.float32:
+        with np.errstate(over="ignore"):  # what overflows is infinite, so missing
+            given = given.astype(np.float32)
+    rows = np.ascontiguousarray(given)
     infinite = np.isinf(rows)
     return np.where(infinite, np.float32(np.nan), rows) if infinite.any() else rows
 
