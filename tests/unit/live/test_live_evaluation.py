@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli.app import app
 from config.settings import ROOT, Settings
 from lab.live_evaluation import PastChampion, evaluate_live, law_of_moves, replay, strategy_rows
 from mlops.domain.policies import Strategy
@@ -71,3 +74,25 @@ def test_the_champion_of_2019_is_said_to_decay_in_march_2020_and_that_of_a_calm_
     mean, spread = law_of_moves([found, replace(found, label="another")])
     assert np.isfinite(mean)
     assert spread == 0.0  # one year of one strategy, counted once
+
+
+@pytest.mark.parametrize("form", ["--json", None])
+def test_the_command_prints_its_tables_or_all_numbers(
+    form: str | None, champions: list[PastChampion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.live_evaluation.replay", lambda *_, **__: champions)
+    ended = CliRunner().invoke(app, ["evaluate-live", "growth", "--quick", *([form] if form else [])])
+    assert ended.exit_code == 0, ended.output
+    if form is None:
+        assert "| growth | volatility | 2019 | 2020-03-" in ended.stdout
+        assert "Years in which a champion is said to decay" in ended.stdout
+        return
+    results = json.loads(ended.stdout)["results"]
+    assert [one["label"] for one in results] == ["target_volatility_20d > volatility_20d", "target_return > 0"]
+    assert {one["metric"] for one in results[0]["coverage"]} == {"accuracy", "log_loss", "brier", "roc_auc"}
+
+
+def test_a_strategy_that_is_not_of_the_sample_is_refused_by_name() -> None:
+    ended = CliRunner().invoke(app, ["evaluate-live", "growht"])
+    assert ended.exit_code != 0
+    assert "growht" in ended.output
