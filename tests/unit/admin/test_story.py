@@ -108,4 +108,5 @@ def test_the_axis_ends_with_the_newest_known_day_whatever_the_calendar_says() ->
     known = [DAY, DAY - timedelta(days=500)]
     assert axis_of("90", known, AT.date()) == TimeAxis(first=DAY - timedelta(days=89), last=DAY)
     assert axis_of("all", known, AT.date()).first == DAY - timedelta(days=500)
+    assert axis_of("365", [DAY, DAY - timedelta(days=100)], AT.date()).first == DAY - timedelta(days=100)
     assert axis_of("all", [], AT.date()) == TimeAxis(first=AT.date() - timedelta(days=13), last=AT.date())
