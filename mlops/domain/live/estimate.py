@@ -231,6 +231,7 @@ class _History:
 
 
 _CLIP = (1e-6, 1 - 1e-6)
+_MOST_STEPS, _SMALLEST_STEP = 100, 1e-9
 
 
 def _logit(p: Vector) -> Vector:
@@ -239,17 +240,29 @@ def _logit(p: Vector) -> Vector:
 
 
 def _fitted(x: Vector, n: Vector, positive: Vector) -> tuple[float, float]:
-    """Fit log odds = intercept + slope x by Newton's method; normal priors around 0 and 1 keep it defined."""
+    """Fit log odds = intercept + slope x by Newton's method; normal priors around 0 and 1 keep it defined.
+
+    A step is halved until it lowers the loss: whole ones may run away from odds that are stated far too large.
+    """
     design = np.stack([np.ones_like(x), x])
-    mean, precision = np.array([0.0, 1.0]), np.eye(2) / _PRIOR_SPREAD**2
-    beta = mean.copy()
-    for _ in range(50):
+    prior, precision = np.array([0.0, 1.0]), 1 / _PRIOR_SPREAD**2
+
+    def loss(beta: Vector) -> float:
+        odds = beta @ design
+        likelihood = float(np.sum(n * np.logaddexp(0.0, odds) - positive * odds))
+        return likelihood + precision / 2 * float(np.sum((beta - prior) ** 2))
+
+    beta, lowest = prior, loss(prior)
+    for _ in range(_MOST_STEPS):
         q = expit(beta @ design)
-        gradient = design @ (positive - n * q) - precision @ (beta - mean)
-        step = np.linalg.solve((design * (n * q * (1 - q))) @ design.T + precision, gradient)
-        beta = beta + step
-        if float(np.abs(step).max()) < 1e-10:
+        gradient = design @ (positive - n * q) - precision * (beta - prior)
+        step = np.linalg.solve((design * (n * q * (1 - q))) @ design.T + precision * np.eye(2), gradient)
+        while loss(beta + step) > lowest and float(np.abs(step).max()) > _SMALLEST_STEP:
+            step = step / 2
+        if float(np.abs(step).max()) <= _SMALLEST_STEP:
             break
+        beta = beta + step
+        lowest = loss(beta)
     return float(beta[0]), float(beta[1])
 
 
