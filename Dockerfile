@@ -22,15 +22,15 @@ COPY admin /app/admin
 RUN python -m compileall -q --invalidation-mode unchecked-hash /app
 
 FROM python:3.11-slim
-# Both folders belong to the user, so that volumes mounted there do too.
+# These folders belong to the user, so that volumes mounted there do too.
 RUN groupadd --gid 10001 acis \
  && useradd --uid 10001 --gid acis --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin acis \
- && install -d -o acis -g acis -m 750 /mlflow /checkpoints
+ && install -d -o acis -g acis -m 750 /mlflow /checkpoints /serving
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
     MLFLOW_DISABLE_TELEMETRY=true ACIS_LOG_FORMAT=json ACIS_VAR_DIR=/tmp/acis ACIS_FLOWER_HOST=0.0.0.0 \
-    ACIS_ADMIN_HOST=0.0.0.0
+    ACIS_ADMIN_HOST=0.0.0.0 ACIS_SERVE_HOST=0.0.0.0
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "worker"]

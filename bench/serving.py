@@ -14,6 +14,12 @@ one : a row in process. `ModelRouter.predict_one` with a mapping by name against
 batch : `ModelRouter.predict` against `Booster.inplace_predict`, both on an array of float32
     batch_over_inplace          the worst of 500, 2,000 and 20,000 rows; at most 1.05
     few_over_inplace_N          for N = 2 to 200 rows: where onnxruntime ends to be the faster engine
+http : one row over HTTP, `python -m worker serve` (with token, and each answer in the log) beside `mlflow models serve`
+    http_over_mlflow_serve      requests a second, the worst of 1, 10 and 100 clients; at least 10
+    http_p99_ms                 at 200 requests a second, from when each was due; under 50
+log : predictions recorded, each call flushed, until all are committed, beside one COPY of the same rows, ready to send
+    log_over_copy               500 rows a call; at most 2
+    log_over_copy_single        one row a call
 """
 
 from __future__ import annotations
@@ -41,6 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 import xgboost as xgb
+from serving_service import http, log
 
 from mlops.domain.records import Champion, ModelIdentity
 from mlops.registry.checkpoint_store import CheckpointStore
@@ -193,7 +200,7 @@ def batches(model: xgb.XGBClassifier, x: np.ndarray, folder: Path, *, quick: boo
     return figures
 
 
-SECTIONS: dict[str, Callable[..., dict[str, float]]] = {"one": one_row, "batch": batches}
+SECTIONS: dict[str, Callable[..., dict[str, float]]] = {"one": one_row, "batch": batches, "http": http, "log": log}
 
 
 def main() -> None:

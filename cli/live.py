@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from mlops.reporting.terminal import StageDisplay
 
 _ONE = "asked for on the command line"
+_VERSIONS = 2
+_METRICS = {
+    "roc_auc": "AUC",
+    "accuracy": "accuracy",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+_OF_SIGNAL = {
+    "total": "signal: return",
+    "total_of_all": "all names: return",
+    "sharpe_ratio": "signal: Sharpe",
+    "sharpe_ratio_of_all": "all names: Sharpe",
+    "max_drawdown": "signal: drawdown",
+    "win_rate": "signal: win rate",
+}
 
 
 @command
@@ -170,21 +186,21 @@ def _of_strategy(strategy: str, report: LiveReport | None, unripe: UnripeCount) 
 
 
 def _performance(performances: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table(
-        "version", "from", "to", "days", "outcomes", "AUC", "accuracy", "log loss", "Brier", "signal", "all names"
-    )
-    for one in performances:
-        signal = one["signal"]
-        table.add_row(
-            f"v{one['version']}" + ("" if one["variant"] == "champion" else f" {one['variant']}"),
-            one["first"] or "",
-            one["last"] or "",
-            f"{one['n_days']:,}",
-            f"{one['n_labelled']:,}",
-            *(_shown(one[name]) for name in ("roc_auc", "accuracy", "log_loss", "brier")),
-            f"{signal['total']['value']:+.1%}" if signal else "",
-            f"{signal['total_of_all']['value']:+.1%}" if signal else "",
-        )
+    """A column for each of the newest versions, so that the table fits a terminal."""
+    newest = sorted(performances, key=lambda one: one["last"] or "")[-_VERSIONS:]
+    others = f", newest {_VERSIONS} of {len(performances)} versions" if len(performances) > _VERSIONS else ""
+    names = (f"v{one['version']}" + ("" if one["variant"] == "champion" else f" {one['variant']}") for one in newest)
+    table = _table(f"90 % intervals{others}", *names)
+    table.add_row("from", *(one["first"] or "" for one in newest))
+    table.add_row("to", *(one["last"] or "" for one in newest))
+    table.add_row("days with outcomes", *(f"{one['n_days']:,}" for one in newest))
+    table.add_row("outcomes", *(f"{one['n_labelled']:,}" for one in newest))
+    for name, title in _METRICS.items():
+        table.add_row(title, *(_shown(one[name]) for one in newest))
+    signals = [one["signal"] for one in newest]
+    if any(signals):
+        for name, title in _OF_SIGNAL.items():
+            table.add_row(title, *(_shown(signal[name]) if signal else "" for signal in signals))
     return table
 
 

@@ -36,7 +36,7 @@ def up(
     once: Annotated[bool, typer.Option("--once", help="End after the summary, with the pipeline's exit code.")] = False,
     json: AsJson = False,
 ) -> int:
-    """Start servers, workers, beat, reconciler, Flower and the admin page; run the loop; serve until Ctrl-C."""
+    """Start servers, workers, beat, reconciler, Flower, admin page, predictions; run the loop until Ctrl-C."""
     from cli.up_display import UpDisplay
     from config.settings import load_settings
     from mlops.domain.errors import AlreadyRunning
@@ -272,6 +272,7 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
         mlflow_artifact_root=settings.mlflow_artifact_root,
         flower_port=settings.flower_port,
         admin_port=settings.admin_port,
+        serve_port=settings.serve_port,
     )
 
 

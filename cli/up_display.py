@@ -215,6 +215,7 @@ class UpDisplay:
             f"MLflow   {mlflow}\n"
             f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, "
             f"password in {endpoints.flower_credentials}\n"
+            f"Predict  {endpoints.serve_url}/api/v1/predict/STRATEGY   with a token of the admin page\n"
             f"Logs     {var_dir / 'log'}\n",
             markup=False,
         )

@@ -31,6 +31,8 @@ class Endpoints:
     `admin_password` to the admin page while nobody has changed that password there."""
     admin_url: str
     """The admin page."""
+    serve_url: str
+    """The prediction service."""
     strategies_file: Path
     var_dir: Path
     supervisor_pid: int

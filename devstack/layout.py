@@ -112,6 +112,7 @@ class Ports:
     mlflow: int
     flower: int
     admin: int
+    serve: int
     redis: int
     postgres: int
     supervisor: int
@@ -125,13 +126,14 @@ def choose_ports(
     mlflow: int = 5000,
     flower: int = 5555,
     admin: int = 3000,
+    serve: int = 8080,
     lost: Collection[int] = (),
 ) -> Ports:
     """Ports that are ours from now on: those of the last start, else the wanted ones, else any free ones.
 
     They are remembered for the next start. `lost`: taken by others while a server of ours started.
     """
-    wanted = {"mlflow": mlflow, "flower": flower, "admin": admin}
+    wanted = {"mlflow": mlflow, "flower": flower, "admin": admin, "serve": serve}
     last = _last_ports(layout.ports_file)
     chosen: dict[str, int] = {}
     for name in (one.name for one in fields(Ports)):

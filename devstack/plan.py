@@ -15,12 +15,14 @@ from devstack.process import VAR_VARIABLE, Program
 from devstack.redis import Origin, find_server, redis_program, redis_url, write_config
 from devstack.secrets import Secrets
 
-# ---- Our own processes as programs of the stack: workers, beat, reconciler, Flower, the admin page
+# ---- Our own processes as programs of the stack: workers, beat, reconciler, Flower, admin page, predictions
 
-ROLES = ("control", "drift", "train.cpu", "promote", "beat", "reconciler", "flower", "admin")
+ROLES = ("control", "drift", "train.cpu", "promote", "beat", "reconciler", "flower", "admin", "serve")
 """What `python -m worker ROLE` is started as; `train.gpu` is added where there is a GPU."""
 
-_NOT_WORKERS = frozenset({"beat", "reconciler", "flower", "admin"})
+_NOT_WORKERS = frozenset({"beat", "reconciler", "flower", "admin", "serve"})
+#: A drain takes up to 15 s; the prediction service brings its log to the ledger.
+_STOP_WAIT_S = {"serve": 15}
 
 
 def _program_name(role: str) -> str:
@@ -44,7 +46,7 @@ def role_programs(roles: Iterable[str], *, environment: Mapping[str, str], cwd: 
             command=(sys.executable, "-m", "worker", role),
             environment=environment,
             cwd=cwd,
-            stop_wait_s=5 if role in _NOT_WORKERS else 20,  # a drain takes up to 15 s
+            stop_wait_s=_STOP_WAIT_S.get(role, 5 if role in _NOT_WORKERS else 20),
             settled_s=5,  # imports take 2 to 5 s; whoever ends sooner has failed to start
         )
         for role in roles
@@ -76,6 +78,8 @@ class StackOptions:
     """Wanted; another one is taken where it is in use."""
     admin_port: int = 3000
     """Wanted; another one is taken where it is in use."""
+    serve_port: int = 8080
+    """Wanted; another one is taken where it is in use."""
     roles: tuple[str, ...] = ROLES
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further variables for our roles."""
@@ -96,6 +100,7 @@ class Urls:
     mlflow: str
     flower: str
     admin: str
+    serve: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +141,7 @@ def make_plan(options: StackOptions, *, layout: Layout, ports: Ports, secrets: S
         mlflow=options.mlflow_tracking_uri or mlflow_url(ports.mlflow),
         flower=f"http://127.0.0.1:{ports.flower}",
         admin=f"http://127.0.0.1:{ports.admin}",
+        serve=f"http://127.0.0.1:{ports.serve}",
     )
     return Plan(
         urls=urls,
@@ -203,6 +209,7 @@ def _role_environment(options: StackOptions, *, urls: Urls, ports: Ports, secret
         "ACIS_FLOWER_URL": urls.flower,
         "ACIS_ADMIN_PORT": str(ports.admin),
         "ACIS_ADMIN_AUTH": secrets.admin_auth,
+        "ACIS_SERVE_PORT": str(ports.serve),
         "PYTHONUNBUFFERED": "1",
         VAR_VARIABLE: str(options.var_dir),
     }

@@ -40,6 +40,7 @@ def port_of(name: str, ports: Ports) -> int | None:
         "mlflow": ports.mlflow,
         "flower": ports.flower,
         "admin": ports.admin,
+        "serve": ports.serve,
     }
     return found.get(name)
 
@@ -52,6 +53,7 @@ def server_answers(name: str, urls: Urls) -> bool:
         "mlflow": lambda: mlflow_answers(urls.mlflow),
         "flower": lambda: page_answers(f"{urls.flower}/healthcheck"),
         "admin": lambda: page_answers(f"{urls.admin}/healthz"),
+        "serve": lambda: page_answers(f"{urls.serve}/healthz"),
     }
     return asked[name]()
 

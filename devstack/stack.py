@@ -152,6 +152,7 @@ class Stack:
             mlflow=self.options.mlflow_port,
             flower=self.options.flower_port,
             admin=self.options.admin_port,
+            serve=self.options.serve_port,
             lost=self._lost,
         )
         on_step("servers", "preparing")
@@ -212,6 +213,7 @@ class Stack:
             flower_url=plan.urls.flower,
             flower_credentials=self.options.var_dir / SECRETS_FILE,
             admin_url=f"{plan.urls.admin}/admin",
+            serve_url=plan.urls.serve,
             strategies_file=self.options.strategies_file,
             var_dir=self.options.var_dir,
             supervisor_pid=pid,

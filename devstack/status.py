@@ -101,6 +101,7 @@ def _urls(announced: Endpoints) -> Urls:
         mlflow=announced.mlflow_tracking_uri,
         flower=announced.flower_url,
         admin=announced.admin_url.removesuffix("/admin"),
+        serve=announced.serve_url,
     )
 
 

@@ -90,7 +90,7 @@ class LiveWatch(threading.Thread):
         """Raises LedgerUnavailable, SourceUnavailable; the error of one strategy stops no other."""
         strategies = self._watched()
         standings = self._services.ledger.live_standings(list(strategies))
-        in_use = {name: one for name, one in strategies.items() if standings[name].has_champion}
+        in_use = {name: one for name, one in strategies.items() if standings[name].champion_since}
         ended = self._services.ledger.not_late([name for name in self._services.strategies if name not in in_use])
         for name in ended:
             log.info("features.no_longer_awaited", strategy=name)
@@ -135,7 +135,7 @@ class LiveWatch(threading.Thread):
         if panel is None or panel.newest is None:
             return
         self._say_what_is_late(strategy, panel)
-        if self._predict(strategy, panel, runs):
+        if self._predict(strategy, standing, panel, runs):
             return
         newest = panel.newest
         predicts = any(run.as_of == newest and run.state in ACTIVE for run in runs)
@@ -195,9 +195,10 @@ class LiveWatch(threading.Thread):
 
     # -- what is opened
 
-    def _predict(self, strategy: Strategy, panel: Panel, runs: Sequence[DatedRun]) -> bool:
+    def _predict(self, strategy: Strategy, standing: LiveStanding, panel: Panel, runs: Sequence[DatedRun]) -> bool:
         """Open the oldest date that is due; whether one was, or waits for another prediction to end."""
-        due = self._due_dates(strategy, panel, runs)
+        answered = [run for run in runs if _is_answer(run, standing)]
+        due = self._due_dates(strategy, panel, answered)
         if not due:
             return False
         if any(run.state in ACTIVE for run in runs):
@@ -214,10 +215,10 @@ class LiveWatch(threading.Thread):
     def _due_dates(self, strategy: Strategy, panel: Panel, runs: Sequence[DatedRun]) -> list[date]:
         """Complete dates after the newest that has a run, oldest first; of those before the newest that are in grace.
 
-        At first sight nothing was missed: the newest alone is due. A run that was refused is none.
+        At first sight nothing was missed: the newest alone is due.
         """
         newest = panel.newest
-        known = {run.as_of for run in runs if run.as_of is not None and run.state is not RunState.REFUSED}
+        known = {run.as_of for run in runs if run.as_of is not None}
         if newest is None or newest in known:
             return []
         last = max(known, default=None)
@@ -281,6 +282,12 @@ def is_paused(strategy: Strategy) -> bool:
     crons = {"drift_check": strategy.schedule.drift_check, "retrain": strategy.schedule.retrain}
     jobs = {job for job, cron in crons.items() if cron} or set(crons)
     return jobs <= set(strategy.schedule.paused)
+
+
+def _is_answer(run: DatedRun, standing: LiveStanding) -> bool:
+    """Whether its date need not be asked for again: one that was refused may be predicted by another champion."""
+    since = standing.champion_since
+    return run.state is not RunState.REFUSED or (since is not None and run.created_at >= since)
 
 
 def _by_strategy(runs: Iterable[DatedRun]) -> Mapping[str, list[DatedRun]]:

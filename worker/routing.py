@@ -45,6 +45,8 @@ ROLES: Mapping[str, Role] = {
             "mlops.features.source",
             "mlops.features.postgres",
             "mlops.stages.drift",
+            "mlops.stages.predict",
+            "mlops.stages.score",
         ),
     ),
     "train.cpu": Role(queue="train.cpu", concurrency=1, start_method="spawn", max_tasks_per_child=20),

@@ -298,7 +298,7 @@ def _as_csv(rows: pa.Table, *, namespace: str, batch_id: str) -> pa.BufferReader
 
 
 def _in_hex(digests: pa.Array) -> pa.Array:
-    """As PostgreSQL reads bytes: `\\x` and two digits each."""
+    """As PostgreSQL reads bytes: a backslash, an x, and two digits each."""
     import numpy as np  # noqa: PLC0415 -- half of a quick command's start
     import pyarrow as pa  # noqa: PLC0415
 

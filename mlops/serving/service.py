@@ -44,6 +44,7 @@ FIRST_DATE = date(1990, 1, 1)
 CLOSE_S = 8.0
 """Of SIGTERM's grace, for what is in the spool; what it does not suffice for waits there for the next process."""
 _LONGEST_TICKER = 64
+_MISSING = float("nan")
 _INLINE_BYTES = 32 * 1024
 """A larger body is read and answered in a thread, so that small questions do not wait for it."""
 
@@ -293,7 +294,10 @@ def _frame(rows: object) -> tuple[Mapping[str, float] | None, Any, int]:
     """One row by name, or a table; and how many rows. Raises Problem, InvalidRows."""
     if isinstance(rows, list):
         if len(rows) == 1 and isinstance(rows[0], dict):
-            return rows[0], None, 1
+            row = rows[0]
+            if None in row.values():  # as the model's reader takes them at once
+                row = {name: _MISSING if value is None else value for name, value in row.items()}
+            return row, None, 1
         columns = _of_records(rows)
     elif isinstance(rows, dict):
         columns = rows

@@ -56,17 +56,24 @@ def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper)
         reason = f"strategy {strategy.name!r} has no champion; `acis retrain {strategy.name}` trains and judges one"
         return _refused(grant.as_of, reason)
     today = services.feature_day()
-    with services.source.snapshot() as source:
-        as_of = resolve_as_of(grant.as_of, strategy, source, today=today)
-        if as_of > today:
-            message = f"the universe of {as_of} was asked for, and it is {today}; give a date that has begun"
-            raise EmptyWindow(message)
-        earlier = _predicted_by(services, grant, strategy, champion, as_of)
-        if earlier is not None:
-            return _done(earlier, by=earlier.run_id)
-        keeper.report(Progress(done=0, total=3, unit="steps"))
-        model = load_champion(services.registry, strategy, champion).model
-        rows = read_universe(source, strategy, model.features, as_of)
+    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=today)
+    if as_of > today:
+        message = f"the universe of {as_of} was asked for, and it is {today}; give a date that has begun"
+        raise EmptyWindow(message)
+    earlier = _predicted_by(services, grant, strategy, champion, as_of)
+    if earlier is not None:
+        return _done(earlier, by=earlier.run_id)
+    keeper.report(Progress(done=0, total=3, unit="steps"))
+    served = load_champion(services.registry, strategy, champion)
+    known_to = served.last_judged
+    if known_to is not None and as_of <= known_to:
+        reason = (
+            f"version {champion.version} was trained and judged on dates up to {known_to}: what it says of {as_of} is "
+            "no prediction, and would be scored as one"
+        )
+        return _refused(as_of, reason)
+    model = served.model
+    rows = read_universe(services.source, strategy, model.features, as_of)
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
     x = matrix_of(rows, model.features)

@@ -54,6 +54,7 @@ log = structlog.get_logger(__name__)
 SCORED_DAYS = 400
 """Calendar days of predictions that are compared with their outcomes each time: a year, and what waits for its labels.
 An outcome that is restated later than that is not seen."""
+_READ_DAYS = 31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,27 +88,27 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     ledger = services.ledger
     keeper.report(Progress(done=0, total=4, unit="steps"))
     champion = ledger.champion(strategy.name, namespace=grant.namespace)
+    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
+    earlier = ledger.live_report(strategy.name, namespace=grant.namespace)
+    if earlier is not None and earlier.as_of > as_of:
+        words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
+        return _refused(as_of, words)
+    said = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
+    if not said.num_rows:
+        words = (
+            f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
+            f"`acis predict {strategy.name}` does"
+        )
+        return _refused(as_of, words)
+    served, why_not = _champion_model(services, strategy, champion)
+    keeper.report(Progress(done=1, total=4, unit="steps"))
+    keeper.check()
+    first = said.column("as_of")[0].as_py()
     with services.source.snapshot() as source:
-        as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
-        earlier = ledger.live_report(strategy.name, namespace=grant.namespace)
-        if earlier is not None and earlier.as_of > as_of:
-            words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
-            return _refused(as_of, words)
-        said = ledger.predictions(strategy.name, as_of - timedelta(days=SCORED_DAYS), as_of, namespace=grant.namespace)
-        if not said.num_rows:
-            words = (
-                f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
-                f"`acis predict {strategy.name}` does"
-            )
-            return _refused(as_of, words)
-        first = said.column("as_of")[0].as_py()
         outcomes = read_outcomes(source, strategy, first=first, last=as_of)
         joined = join_outcomes(said, outcomes)
         days = [*_scored_days(joined, is_long=is_long_label(strategy.training.label))]
-        keeper.report(Progress(done=1, total=4, unit="steps"))
-        keeper.check()
         known = ledger.live_days(strategy.name, namespace=grant.namespace)
-        served, why_not = _champion_model(services, strategy, champion)
         keeper.report(Progress(done=2, total=4, unit="steps"))
         keeper.check()
         data = LiveData(
@@ -154,6 +155,17 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
 def _refused(as_of: date, *reasons: str) -> StageOutcome:
     result = {"as_of": as_of.isoformat(), "n_days": 0, "reasons": list(reasons)}
     return StageOutcome(result=result, run_state=RunState.REFUSED, as_of=as_of)
+
+
+def _predictions(services: ScoreServices, strategy: str, as_of: date, *, namespace: str) -> pa.Table:
+    """What counts of the scored days, a month at a time: a statement of the ledger has 15 s."""
+    parts = []
+    start = as_of - timedelta(days=SCORED_DAYS)
+    while start <= as_of:
+        end = min(start + timedelta(days=_READ_DAYS - 1), as_of)
+        parts.append(services.ledger.predictions(strategy, start, end, namespace=namespace))
+        start = end + timedelta(days=1)
+    return pa.concat_tables(parts)
 
 
 # ---- The join, and a score for each day of each version

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,14 @@ class ServedChampion:
     version: ModelVersion
     content: bytes
     """The model file, verified"""
+
+    @property
+    def last_judged(self) -> date | None:
+        """Last date whose outcome its training or its judgement knew; None where the version does not say."""
+        try:
+            return date.fromisoformat(self.version.tags["holdout_end"])
+        except (KeyError, ValueError):
+            return None
 
     def contributions(self, rows: Floats) -> npt.NDArray[np.float64]:
         """(n, f + 1) SHAP contributions of prepared rows to the margin, in the model's order; the last is the bias."""

@@ -14,7 +14,15 @@ from config.settings import Settings, variables
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
 
-COMPOSE_ALONE = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "MLFLOW_PORT", "FLOWER_PORT", "ADMIN_PORT", "IMAGE_TAG"}
+COMPOSE_ALONE = {
+    "POSTGRES_PASSWORD",
+    "REDIS_PASSWORD",
+    "MLFLOW_PORT",
+    "FLOWER_PORT",
+    "ADMIN_PORT",
+    "SERVE_PORT",
+    "IMAGE_TAG",
+}
 
 
 def classes(path: str) -> list[ast.ClassDef]:

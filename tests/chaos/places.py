@@ -56,6 +56,12 @@ UNREACHED = {
         "the page's process: one statement each, and a person who sees that it failed",
     ),
     **dict.fromkeys(
+        ("ledger.write_predictions", "ledger.make_partitions"),
+        "of strategies that predict, which the load has none of, since workers of the release before cannot; a worker is "
+        "killed on either side of them in tests/integration/live/test_killed.py",
+    ),
+    "ledger.purge_predictions": "hourly; whole months, and the next hour does the rest",
+    **dict.fromkeys(
         ("ledger.note_newest", "ledger.note_late", "ledger.not_late", "ledger.dates_missed"),
         "of strategies that predict, which the load has none of; the next look, a minute later, does the same again",
     ),

@@ -18,6 +18,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from http.client import HTTPException
 from pathlib import Path
 
 from sqlalchemy import make_url, text
@@ -25,7 +26,7 @@ from sqlalchemy import make_url, text
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from tests.chaos.proxy import FaultyProxy
-from tests.support.serving import Service, made_token, model_file, place_champion, rows_of, service_settings
+from tests.support.prediction_service import Service, made_token, model_file, place_champion, rows_of, service_settings
 from tests.support.waiting import wait_for
 
 DAY = date(2026, 6, 1)
@@ -63,7 +64,7 @@ class Callers:
             day = DAY + timedelta(days=number % 40)  # of two months
             try:
                 answer = self.service.predict(_ROWS[: len(tickers)], tickers=tickers, as_of=str(day))
-            except (OSError, ValueError):  # killed
+            except (OSError, ValueError, HTTPException):  # killed
                 self.refused["no answer"] += 1
                 self._closing.wait(0.02)
                 continue

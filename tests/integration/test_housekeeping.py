@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.housekeeping import Tidied, tidy
+from mlops.ledger.predictions import prediction_schema
 from mlops.registry.checkpoint_store import FOLDER
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services
@@ -84,3 +87,14 @@ def test_the_command_says_what_it_took(
     assert (said.exit_code, said.output.strip()) == (0, "Nothing is old.")
     told = CliRunner().invoke(app, ["housekeeping", "--json"])
     assert json.loads(told.output)["runs"] == 0
+
+
+def test_old_months_of_predictions_go_and_their_number_is_said(services: FakeServices, timed: TimedLedger) -> None:
+    vars(services)["studies"] = Kept([])
+    said = {"strategy": "growth", "version": "7", "model_sha256": "a" * 64, "variant": "champion", "ticker": "A"}
+    row = {**said, "probability": 0.5, "row_digest": bytes(16)}
+    old, young = timed.ledger.now() - timedelta(days=1000), timed.ledger.now()
+    rows = [{**row, "as_of": at.date(), "predicted_at": at} for at in (old, young)]
+    timed.ledger.write_predictions("b1", "service", pa.Table.from_pylist(rows, schema=prediction_schema()))
+    assert tidy(services).prediction_months >= 1
+    assert timed.ledger.predictions("growth", old.date(), young.date())["as_of"].to_pylist() == [young.date()]

@@ -23,7 +23,7 @@ def test_a_port_with_a_listener_is_not_free() -> None:
 
 def test_ports_are_kept_for_the_next_start_unless_they_are_taken(tmp_path: Path) -> None:
     layout = Layout(var_dir=tmp_path)
-    wanted = {"mlflow": choose_port(), "flower": choose_port(), "admin": choose_port()}
+    wanted = {"mlflow": choose_port(), "flower": choose_port(), "admin": choose_port(), "serve": choose_port()}
     held = HeldPorts()
     first = choose_ports(layout, held, **wanted)
     held.release()
@@ -38,14 +38,14 @@ def test_ports_are_kept_for_the_next_start_unless_they_are_taken(tmp_path: Path)
 
 
 def test_a_port_that_one_stack_holds_is_no_other_stacks_though_nobody_listens_yet(tmp_path: Path) -> None:
-    wanted = {"mlflow": choose_port(), "flower": choose_port(), "admin": choose_port()}
+    wanted = {"mlflow": choose_port(), "flower": choose_port(), "admin": choose_port(), "serve": choose_port()}
     held = [HeldPorts() for _ in range(4)]
     chosen = [
         choose_ports(Layout(var_dir=tmp_path), one, **wanted)  # all four know the same last ports
         for one in held
     ]
     ports = [port for one in chosen for port in vars(one).values()]
-    assert len(set(ports)) == len(ports) == 24
+    assert len(set(ports)) == len(ports) == 28
     assert chosen[0].mlflow == wanted["mlflow"]
     for one in held:
         one.release()

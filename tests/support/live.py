@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import xgboost as xgb
 
 from mlops.domain.policies import LivePolicy
@@ -37,6 +38,11 @@ def with_return_column(table: pa.Table, *, seed: int = 5) -> pa.Table:
     return table.append_column("return_1d", pa.array(returns))
 
 
+def without(table: pa.Table, day: date) -> pa.Table:
+    """The panel without a date."""
+    return table.filter(pc.not_equal(table.column("date"), pa.scalar(day, pa.date32())))
+
+
 def classifier_of(table: pa.Table, *, rounds: int = 5, features: tuple[str, ...] = FEATURES) -> xgb.XGBClassifier:
     """A small model of the panel's label."""
     frame = pd.DataFrame({name: table.column(name).to_numpy() for name in features}).astype("float32")
@@ -44,11 +50,16 @@ def classifier_of(table: pa.Table, *, rounds: int = 5, features: tuple[str, ...]
     return xgb.XGBClassifier(n_estimators=rounds, max_depth=2, n_jobs=1, seed=1).fit(frame, y)
 
 
-def promoted(services: FakeServices, run_id: str = "made-1", *, rounds: int = 5) -> ModelVersion:
-    """A version of the panel's label in the registry, and the champion by the ledger."""
+def logged(services: FakeServices, run_id: str, *, rounds: int) -> ModelVersion:
+    """A version of the panel's label in the registry."""
     model = classifier_of(panel(), rounds=rounds)
     trained = trained_model(run_id, model_name=MODEL)
-    version = services.registry.log_training(replace(trained, model=model, tags={**trained.tags, **DATES}))
+    return services.registry.log_training(replace(trained, model=model, tags={**trained.tags, **DATES}))
+
+
+def promoted(services: FakeServices, run_id: str = "made-1", *, rounds: int = 5) -> ModelVersion:
+    """The same, and the champion by the ledger."""
+    version = logged(services, run_id, rounds=rounds)
     champion: Champion = services.ledger.champion("growth")
     decision = decision_for(
         version.version,

@@ -21,6 +21,7 @@ def announced(var_dir: Path) -> Endpoints:
         mlflow_tracking_uri="http://127.0.0.1:5000",
         flower_url="http://127.0.0.1:5555",
         admin_url="http://127.0.0.1:3000/admin",
+        serve_url="http://127.0.0.1:8080",
         flower_credentials=var_dir / "secrets.json",
         strategies_file=var_dir / "strategies.toml",
         var_dir=var_dir,

@@ -13,7 +13,7 @@ from devstack.plan import StackOptions, make_plan
 from devstack.secrets import Secrets, ensure_secrets
 from mlops.domain.errors import AlreadyRunning, ConfigurationError
 
-PORTS = Ports(mlflow=5000, flower=5555, admin=3000, redis=1, postgres=2, supervisor=3)
+PORTS = Ports(mlflow=5000, flower=5555, admin=3000, serve=8080, redis=1, postgres=2, supervisor=3)
 
 
 def mode(path: Path) -> int:

@@ -78,6 +78,7 @@ def test_workers_have_time_to_drain_and_are_named_for_their_role() -> None:
     programs = {one.name: one for one in role_programs(ROLES, environment={}, cwd=Path("/"))}
     assert set(programs) == {
         "worker-control", "worker-drift", "worker-train-cpu", "worker-promote", "beat", "reconciler", "flower", "admin",
+        "serve",
     }  # fmt: skip
     assert programs["worker-train-cpu"].command[-3:] == ("-m", "worker", "train.cpu")
     # a drain takes up to 15 s

@@ -164,7 +164,8 @@ class LiveStanding:
     """What decides whether a strategy's next step in use is due."""
 
     strategy: str
-    has_champion: bool
+    champion_since: datetime | None
+    """When it became the champion; None: there is none."""
     has_predictions: bool
     scored_as_of: date | None
     """Of the newest scoring; None: nothing was scored yet."""
@@ -351,10 +352,7 @@ class LiveQueries(Repository):
         query = (
             select(
                 name,
-                exists()
-                .where(champion.namespace == namespace, champion.strategy == name, champion.version.is_not(None))
-                .correlate(asked)
-                .label("has_champion"),
+                champion.changed_at.label("champion_since"),
                 exists()
                 .where(_prediction.namespace == namespace, _prediction.strategy == name)
                 .correlate(asked)
@@ -363,6 +361,10 @@ class LiveQueries(Repository):
                 _report.document["outcomes"].label("outcomes"),
             )
             .select_from(asked)
+            .outerjoin(
+                tables.champion,
+                and_(champion.namespace == namespace, champion.strategy == name, champion.version.is_not(None)),
+            )
             .outerjoin(tables.live_report, _report.id == newest)
         )
         with self.database.reading() as connection:

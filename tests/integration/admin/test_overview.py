@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from admin.routes.overview import CHECKS
 from mlops.domain.policies import PromotionPolicy
@@ -100,6 +100,14 @@ def test_without_workers_and_without_a_broker_the_page_says_so(viewer: Browser) 
         "no worker is alive",
         "no broker is configured; set CELERY_BROKER_URL; runs are accepted",
     ]
+
+
+def test_features_that_are_late_are_an_alert_until_they_come(services: FakeServices, viewer: Browser) -> None:
+    words = "the features of 2020-07-19 are not complete, 36 h after it began"
+    services.ledger.note_late("growth", date(2020, 7, 19), words)
+    assert f"growth: {words}" in alerts(viewer)
+    services.ledger.note_newest("growth", date(2020, 7, 20))
+    assert not any("not complete" in one for one in alerts(viewer))
 
 
 def test_dead_and_failed_runs_are_alerts_for_a_while(services: FakeServices, viewer: Browser) -> None:

@@ -300,13 +300,13 @@ def test_a_missing_index_of_a_partitioned_table_is_built_on_each_partition(
     _prediction(engine, "202612")
     assert [one.name for one in schema_differences(database)] == [PARTITIONED]
     # Somebody in the middle of writing is waited for, and keeps nobody else from writing.
-    with reader(postgres_url, "INSERT INTO mlops_prediction SELECT * FROM mlops_prediction_202610") as writing:
-        with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(migrate, postgres_url)
-            wait_for(lambda: _is_waiting(engine), "the index waits for whoever writes", within_s=30.0)
-            run(engine, "INSERT INTO mlops_prediction SELECT * FROM mlops_prediction_202611")
-            writing.commit()
-            assert done.result(timeout=60).is_current
+    writers = "INSERT INTO mlops_prediction SELECT * FROM mlops_prediction_202610"
+    with reader(postgres_url, writers) as writing, ThreadPoolExecutor(1) as pool:
+        done = pool.submit(migrate, postgres_url)
+        wait_for(lambda: _is_waiting(engine), "the index waits for whoever writes", within_s=30.0)
+        run(engine, "INSERT INTO mlops_prediction SELECT * FROM mlops_prediction_202611")
+        writing.commit()
+        assert done.result(timeout=60).is_current
     assert schema_differences(database) == []
     migrate(postgres_url)
     assert schema_differences(database) == []

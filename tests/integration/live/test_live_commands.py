@@ -13,7 +13,7 @@ from cli.app import app
 from mlops.domain.records import Kind, RunState
 from tasks import dispatch
 from tasks import services as task_services
-from tests.support.live import LIVE, promoted, with_return_column
+from tests.support.live import LIVE, promoted, with_return_column, without
 from tests.support.services import LAST, TICKERS, FakeServices, panel
 
 DAY = timedelta(days=1)
@@ -54,9 +54,10 @@ def test_without_a_champion_the_exit_code_is_1_with_the_reason(services: FakeSer
 
 def test_a_date_without_rows_is_an_error(services: FakeServices) -> None:
     promoted(services)
-    answer = run("predict", "growth", "--date", "2019-01-01")
+    services.with_source(without(panel(), LAST - DAY))
+    answer = run("predict", "growth", "--date", "2020-07-17")
     assert answer.exit_code == 2
-    assert "no rows of 2019-01-01" in answer.output.replace("\n", " ")
+    assert "no rows of 2020-07-17" in answer.output.replace("\n", " ")
 
 
 def test_json_is_the_run(services: FakeServices) -> None:

@@ -103,6 +103,24 @@ def test_nothing_is_opened_without_a_champion_or_where_it_is_off_or_paused(servi
     assert watch() == ["predict.opened"]
 
 
+def test_a_refused_date_is_asked_for_again_once_another_model_is_the_champion(services: FakeServices) -> None:
+    services.with_policy(live=LIVE)
+    refused = services.granted(Kind.PREDICT, Stage.PREDICT, as_of=LAST, slot=LAST.isoformat())
+    services.ledger.finish(refused, predict_universe(refused, services, services.keeper(refused)))
+    watch = Watch(services)
+    promoted(services)
+    assert watch() == ["predict.opened"]
+    (_, run) = watch.runs()
+    assert run.slot == f"{LAST.isoformat()}/2"
+    grant = services.claimed(run.run_id, Stage.PREDICT)
+    services.ledger.finish(
+        grant, StageOutcome(result={"reasons": ["as the test wants it"]}, run_state=RunState.REFUSED)
+    )
+    assert watch() == []
+    promoted(services, "made-2", rounds=9)
+    assert watch() == ["predict.opened"]
+
+
 def test_missed_dates_within_the_grace_are_predicted_each_by_a_run_of_its_own_and_older_ones_said_to_be_missed(
     watch: Watch,
 ) -> None:

@@ -25,7 +25,7 @@ from mlops.reporting.narrative import predict_lines
 from mlops.runs.request import prediction_request
 from mlops.stages.predict import predict_universe
 from tests.support.ledgers import LEASE_S
-from tests.support.live import LIVE, classifier_of, predicted, promoted
+from tests.support.live import DATES, LIVE, classifier_of, predicted, promoted, without
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices, panel
 
@@ -152,8 +152,18 @@ def test_infinities_are_missing_as_in_training(live: FakeServices) -> None:
 
 
 def test_a_date_without_rows_is_named(live: FakeServices) -> None:
-    with pytest.raises(EmptyWindow, match="no rows of 2019-12-01"):
-        predicted(live, date(2019, 12, 1))
+    live.with_source(without(panel(), LAST - DAY))
+    with pytest.raises(EmptyWindow, match="no rows of 2020-07-17; its newest before are of 2020-07-16"):
+        predicted(live, LAST - DAY)
+
+
+def test_a_date_that_the_champions_training_knew_is_refused(live: FakeServices) -> None:
+    known_to = date.fromisoformat(DATES["holdout_end"])
+    outcome = predicted(live, known_to)
+    assert outcome.run_state is RunState.REFUSED
+    (reason,) = outcome.result["reasons"]
+    assert reason.startswith(f"version 1 was trained and judged on dates up to {known_to}: what it says of {known_to}")
+    assert predicted(live, known_to + DAY).run_state is RunState.SUCCEEDED
 
 
 def test_a_date_that_has_not_begun_is_refused(live: FakeServices) -> None:

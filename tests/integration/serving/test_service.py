@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
-from tests.support.serving import (
+from tests.support.prediction_service import (
     FEATURES,
     Service,
     made_token,

@@ -20,7 +20,7 @@ def announce(var_dir: Path, *, birth: str | None = None) -> None:
             database_url="postgresql://announced/db", celery_broker_url="redis://:pw@announced/0",
             celery_result_backend="redis://:pw@announced/1", mlflow_tracking_uri="http://announced:5000",
             flower_url="http://announced:5555", flower_credentials=var_dir / "flower.json",
-            admin_url="http://announced:3000/admin",
+            admin_url="http://announced:3000/admin", serve_url="http://announced:8080",
             strategies_file=var_dir / "strategies.toml", var_dir=var_dir, supervisor_pid=os.getpid(),
             supervisor_birth=process_birth(os.getpid()) if birth is None else birth, started_at=datetime.now(UTC),
         )

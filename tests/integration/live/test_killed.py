@@ -1,0 +1,82 @@
+"""A worker that is killed on either side of its predictions' commit: the next one writes them, or finds them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.settings import ROOT
+from mlops.domain.records import Kind, RunState, Stage
+from mlops.failpoints import VARIABLE
+from mlops.ledger.predictions import partition_of
+from mlops.runs.request import run_request
+from mlops.stages.predict import predict_universe
+from tests.support.ledgers import LEASE_S
+from tests.support.live import LIVE, promoted
+from tests.support.services import LAST, TICKERS, FakeServices
+
+WORKER = """
+import sys
+from pathlib import Path
+from config.settings import Settings
+from mlops.domain.records import Stage
+from mlops.ledger.ledger import open_ledger
+from mlops.stages.predict import predict_universe
+from tests.support.ledgers import TimedLedger
+from tests.support.live import logged
+from tests.support.services import FakeServices, panel, small_strategy
+
+url, run_id, folder = sys.argv[1:]
+timed = TimedLedger(ledger=open_ledger(url), advance=lambda _: None, wipe=lambda: None)
+services = FakeServices(Settings(var_dir=Path(folder)), timed, {"growth": small_strategy()}, panel())
+logged(services, "made-1", rounds=5)
+grant = services.claimed(run_id, Stage.PREDICT)
+predict_universe(grant, services, services.keeper(grant))
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "n_written"),
+    [
+        ("make_partitions.before_commit", 0),
+        ("make_partitions.committed", 0),
+        ("write_predictions.before_commit", 0),
+        ("write_predictions.committed", TICKERS),
+    ],
+)
+def test_a_killed_worker_loses_and_doubles_no_prediction(
+    services: FakeServices, ledger_postgres_url: str, tmp_path: Path, place: str, n_written: int
+) -> None:
+    _without_partitions(services)
+    services.with_policy(live=LIVE)
+    promoted(services, "made-1", rounds=5)
+    asked = run_request(services.strategies, "growth", Kind.PREDICT, reason="r", requested_by="test", as_of=LAST)
+    accepted = services.ledger.accept(asked)
+    failpoints = tmp_path / "failpoints"
+    failpoints.mkdir()
+    (failpoints / f"ledger.{place}").write_text("kill")
+    command = [sys.executable, "-c", WORKER, ledger_postgres_url, accepted.run_id, str(tmp_path / "var")]
+    environment = {**os.environ, VARIABLE: str(failpoints), "OMP_NUM_THREADS": "1"}
+    worker = subprocess.run(  # noqa: PLW1510 -- it is killed
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert worker.returncode == -9, worker.stderr[-3000:]
+    assert len(services.ledger.predictions("growth", LAST, LAST)) == n_written
+    services.timed.advance(LEASE_S + 1)
+    services.ledger.due_publications()
+    grant = services.claimed(accepted.run_id, Stage.PREDICT)
+    outcome = predict_universe(grant, services, services.keeper(grant))
+    services.ledger.finish(grant, outcome)
+    assert len(services.ledger.predictions("growth", LAST, LAST)) == outcome.result["n_rows"] == TICKERS
+    assert [day.n_written for day in services.ledger.prediction_days("growth", LAST, LAST)] == [TICKERS]
+    assert services.ledger.run(accepted.run_id).state is RunState.SUCCEEDED
+
+
+def _without_partitions(services: FakeServices) -> None:
+    """As before the month's first prediction."""
+    with services.ledger.database.unhurried() as connection:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {partition_of(LAST)}")
