@@ -79,6 +79,14 @@ def test_it_is_reached_from_the_overview_the_drift_and_the_model(services: FakeS
     assert re.search(r'<a href="/admin/" aria-current="page">', viewer.get(PAGE).text)
 
 
+def test_the_day_since_which_the_champion_has_decayed_is_marked(services: FakeServices, viewer: Browser) -> None:
+    days = made_up_scores(trading_days(FIRST, 60))
+    scored(services, {"1": days}, document={"headline": {"value": None, "decayed_on": "2025-07-15"}})
+    for path in (PAGE, "/admin/live/growth"):
+        assert "the champion has decayed since 2025-07-15" in words(viewer.get(path).text), path
+        assert viewer.get(path).text.count('<line class="decayed"') == 1, path
+
+
 def test_what_a_person_wrote_is_escaped_in_the_picture(services: FakeServices, viewer: Browser) -> None:
     decision = decision_for("1", reasons=("<script>alert(1)</script>",), decision="manual")
     services.ledger.record_transition("growth", decision)

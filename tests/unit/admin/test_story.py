@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from admin.axes import TimeAxis
-from admin.story import DataClock, axis_of, champion_bands, check_bars, marks
+from admin.pictures.axes import TimeAxis
+from admin.pictures.story import DataClock, axis_of, champion_bands, check_bars, marks
 from mlops.domain.records import Kind, Promotion, RunState
 from mlops.ledger.queries.run_lists import RunLine
 from tests.unit.admin.test_heat import check

@@ -13,8 +13,8 @@ from datetime import date, datetime, timedelta
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from admin.axes import TimeAxis
 from admin.heat import rarity_height
+from admin.pictures.axes import TimeAxis
 from mlops.domain.run_states import FAILURES
 
 if TYPE_CHECKING:
