@@ -11,7 +11,7 @@ To add a page:
 4. Lists: `listing.shown` (in memory) or `listing.stretch` (cursor), with `ui.filters`, `ui.sortable`, `ui.pager`.
 5. Live: `data-live` on a part that is fetched anew by `hx-get`, `hx-trigger="live:changed from:body"`; `ui.live(…)`.
 6. Charts: the block `head` loads uPlot, `<div class="chart" data-chart="{{ … | as_json }}">` draws. Pictures that share
-   a time axis, or whose marks are links: the macros of `parts/plots.html` on the axes of `admin.axes`.
+   a time axis, or whose marks are links: the macros of `parts/plots.html` on the axes of `admin.pictures.axes`.
 7. `tests/integration/admin/test_NAME.py` with the fixtures `operator`, `viewer` and `services`; `test_admin_routes.py`
    tries each route by itself as nobody, as a viewer and without the form's token.
 """

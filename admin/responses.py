@@ -22,8 +22,9 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from admin import axes, wording
+from admin import wording
 from admin.navigation import ACCOUNT, ENTRIES, PREFIX, is_current
+from admin.pictures import axes
 from mlops.domain.errors import (
     AcisError,
     InvalidTransition,

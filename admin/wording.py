@@ -148,6 +148,11 @@ def words(value: object) -> str:
     return _WORDS.get(text, text.replace("_", " "))
 
 
+def sentence(words: str) -> str:
+    """With a capital and a full stop, whatever it was part of."""
+    return f"{words[:1].upper()}{words[1:]}".rstrip(".") + "."
+
+
 def badge(value: object) -> Markup:
     """A state in a coloured box; the word stands in it."""
     if value in (None, ""):
@@ -180,6 +185,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "size": size,
     "words": words,
+    "sentence": sentence,
     "badge": badge,
     "short": short,
     "as_json": as_json,

@@ -10,12 +10,14 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from admin.axes import ValueAxis, around
 from admin.listing import shown_strategies
-from admin.live_performance import (
+from admin.pages import Pages
+from admin.pictures.axes import ValueAxis, around
+from admin.pictures.live_performance import (
     MEASURED_WINDOW,
     METRICS,
     WINDOW,
+    decayed_on,
     outcome_bars,
     performance_of,
     score_of,
@@ -27,9 +29,8 @@ from admin.live_performance import (
     version_number,
     wealth_points,
 )
-from admin.pages import Pages
+from admin.pictures.story import DataClock, Days, axis_of, champion_bands
 from admin.request_context import Context, RequestContext
-from admin.story import DataClock, Days, axis_of, champion_bands
 from mlops.domain.live.estimate import check_estimates, estimate_performance
 from mlops.domain.live.rolling import LiveMetric
 from mlops.domain.records import Kind
@@ -201,6 +202,7 @@ def performance(
         checks=checks,
         estimated=around([end for one in checks for end in (one.estimate.low, one.estimate.high, one.came)], least=0.1),
         report=report,
+        decayed=decayed_on(report.document.get("headline", {}) if report else {}),
         predicted_to=ledger.predicted_to([strategy]).get(strategy),
         champion=standing.champion,
         open_runs=[run for run in ledger.open_runs() if run.strategy == strategy and run.kind in _KINDS],

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from admin.axes import ValueAxis
-from admin.live_performance import (
+from admin.pages import Pages
+from admin.pictures.axes import ValueAxis
+from admin.pictures.live_performance import (
     MEASURED_WINDOW,
     METRICS,
     WINDOW,
+    decayed_on,
     scores_by_version,
     series_within,
     value_axis,
 )
-from admin.pages import Pages
+from admin.pictures.story import DataClock, Days, axis_of, champion_bands, check_bars, marks
 from admin.request_context import Context
-from admin.story import DataClock, Days, axis_of, champion_bands, check_bars, marks
 from mlops.domain.live.rolling import LiveMetric
 from mlops.domain.records import Kind
 
@@ -50,6 +51,7 @@ def story(context: Context, strategy: str, days: Days = "365", metric: LiveMetri
         *(mark.day for mark in events),
     ]
     axis = axis_of(days, known, context.services.feature_day())
+    line = ledger.live_lines([strategy]).get(strategy)
     series = series_within(by_version, axis, metric=metric, horizon_dates=found.training.horizon_dates)
     return context.show(
         "strategy.html",
@@ -67,6 +69,7 @@ def story(context: Context, strategy: str, days: Days = "365", metric: LiveMetri
         windows={"curve": WINDOW, "measured": MEASURED_WINDOW},
         series=series,
         values=value_axis(series),
+        decayed=decayed_on(line.headline if line else {}),
         promotions=[band for band in bands if axis.has(band.first)],
         predicted_to=ledger.predicted_to([strategy]).get(strategy),
         newest=[mark for mark in reversed(events) if mark.day >= axis.first][:NEWEST],

@@ -11,7 +11,7 @@ import pytest
 
 from devstack.demo import SAMPLE_PASSES, sample_passes
 from mlops.domain.ports import ModelVersion
-from mlops.domain.records import Promotion, RunView
+from mlops.domain.records import Kind, Promotion, RunView
 from tests.support.flower import FlowerApi
 from tests.support.notebook import Notebook, open_notebook
 from tests.support.served_stack import LEASE_S, RECONCILE_S, RENEW_S, ServedStack, Terminal, serve
@@ -28,6 +28,9 @@ class Demo:
     runs: dict[tuple[str, str], RunView]
     """By as-of date and strategy."""
     everything: list[RunView]
+    """All runs but the scorings."""
+    scorings: dict[str, RunView]
+    """By strategy."""
     versions: dict[str, list[ModelVersion]]
     """By strategy."""
     promotions: dict[str, list[Promotion]]
@@ -62,12 +65,14 @@ _noted: dict[Path, Demo] = {}
 def note_demo(served: ServedStack) -> None:
     """Before the first test runs: any of them may train and promote."""
     ledger, registry = served.services.ledger, served.services.registry
-    everything = ledger.runs(limit=1000)
+    found = ledger.runs(limit=1000)
+    everything = [view for view in found if view.kind is not Kind.SCORE]
     slots = {one.slot for one in sample_passes()}
     names = {strategy: served.services.strategies[strategy].model_name for strategy in STRATEGIES}
     _noted[served.var_dir] = Demo(
         runs={(str(view.as_of), view.strategy): view for view in everything if view.slot in slots},
         everything=everything,
+        scorings={view.strategy: view for view in found if view.kind is Kind.SCORE},
         versions={strategy: registry.versions(name) for strategy, name in names.items()},
         promotions={strategy: list(ledger.promotions(strategy)) for strategy in STRATEGIES},
         tasks=FlowerApi(served.endpoints).tasks(),

@@ -10,8 +10,9 @@ import pytest
 from celery import Celery
 from mlflow import MlflowClient
 
-from devstack.demo import run_pass, sample_passes
+from devstack.demo import SCORED_AS_OF, predict_past, run_pass, sample_passes, score_past
 from mlops.domain.records import RunState, RunView, Stage
+from mlops.ledger.queries.live import LiveReport
 from tests.acceptance.conftest import FIRST, IN_PRODUCTION, SECOND, STRATEGIES, Demo
 from tests.support.flower import FlowerApi
 from tests.support.served_stack import ServedStack, Terminal
@@ -181,3 +182,42 @@ def test_the_output_names_the_places_and_says_what_the_demo_predicts(stack: Serv
     assert "direction: accuracy" in shown
     for strategy in STRATEGIES:
         assert f"\n{strategy} " in shown or f" {strategy} " in shown
+
+
+def report_of(stack: ServedStack, demo: Demo, strategy: str) -> LiveReport:
+    """What the demo's scoring said."""
+    found = {report.run_id: report for report in stack.services.ledger.live_reports(strategy)}
+    return found[demo.scorings[strategy].run_id]
+
+
+def test_each_champion_has_predicted_the_days_after_its_training_and_what_came_is_known(
+    stack: ServedStack, demo: Demo
+) -> None:
+    assert set(demo.scorings) == set(IN_PRODUCTION)
+    assert {view.state for view in demo.scorings.values()} == {RunState.SUCCEEDED}
+    ledger = stack.services.ledger
+    for strategy in IN_PRODUCTION:
+        days = ledger.live_days(strategy, last=SCORED_AS_OF)
+        # Of the New York Stock Exchange: 11 of December, 21 of January, 19 of February, 22 of March, 21 of April.
+        assert len(days) == 94
+        assert (str(days[0].as_of), days[-1].as_of) == ("2019-12-16", SCORED_AS_OF)
+        # The label looks 20 dates ahead: of the last 20 nothing came yet, and it is not guessed.
+        assert [day.n_labelled == 0 for day in days] == [False] * (len(days) - 20) + [True] * 20
+        report = report_of(stack, demo, strategy)
+        assert report.document["headline"]["n_days"] == len(days) - 20
+        assert report.document["parity"]["n_equal"] == report.document["parity"]["n_rows"] > 0
+    out = stack.out.read_text(encoding="utf-8")
+    assert "What the champions' predictions were worth, as known on 2020-04-30" in out
+
+
+def test_a_champion_of_2019_is_seen_to_decay_in_march_2020(stack: ServedStack, demo: Demo) -> None:
+    for strategy in IN_PRODUCTION:
+        report = report_of(stack, demo, strategy)
+        assert report.document["headline"]["decayed_on"][:7] == "2020-03", strategy
+
+
+def test_a_second_start_predicts_and_scores_nothing_again(stack: ServedStack, demo: Demo) -> None:
+    for one in sample_passes():
+        assert predict_past(stack.services, one, on_date=lambda *_: None) == []
+    again = score_past(stack.services, on_change=lambda _: None)
+    assert {view.run_id for view in again} == {view.run_id for view in demo.scorings.values()}

@@ -77,7 +77,7 @@ def test_a_row_has_what_the_newest_scoring_measured_with_its_intervals(in_use: F
     found = row(viewer.get("/admin/live").text, "growth")
     for part in ("v1", "2025-08-22", "0.710 (0.660 to 0.760)", "0.620 (0.570 to 0.670)", "estimate 0.680", "400"):
         assert part in found
-    assert "4 of 400 rows differ" in found
+    assert "4 of 400 differ" in found
     assert "Nothing has been predicted yet" not in viewer.get("/admin/live").text
 
 

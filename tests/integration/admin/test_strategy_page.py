@@ -40,7 +40,7 @@ def test_a_strategy_without_a_past_says_what_to_do(viewer: Browser) -> None:
 
 def test_all_of_it_stands_under_one_axis_that_ends_with_the_data(lived: dict[str, str], viewer: Browser) -> None:
     story = viewer.json(PAGE)
-    assert story["axis"] == {"first": (LAST - timedelta(days=364)).isoformat(), "last": LAST.isoformat()}
+    assert story["axis"] == {"first": FIRST.isoformat(), "last": LAST.isoformat()}
     assert [(band["version"], band["last"]) for band in story["champions"]] == [("1", "2025-07-31"), ("3", None)]
     assert [(mark["outcome"], mark["version"]) for mark in story["marks"]] == [
         ("promoted", "1"),
@@ -77,6 +77,14 @@ def test_it_is_reached_from_the_overview_the_drift_and_the_model(services: FakeS
     for path in ("/admin/", "/admin/drift/strategies/growth", "/admin/registry/models/growth", "/admin/live/growth"):
         assert f'href="{PAGE}"' in viewer.get(path).text, path
     assert re.search(r'<a href="/admin/" aria-current="page">', viewer.get(PAGE).text)
+
+
+def test_the_day_since_which_the_champion_has_decayed_is_marked(services: FakeServices, viewer: Browser) -> None:
+    days = made_up_scores(trading_days(FIRST, 60))
+    scored(services, {"1": days}, document={"headline": {"value": None, "decayed_on": "2025-07-15"}})
+    for path in (PAGE, "/admin/live/growth"):
+        assert "the champion has decayed since 2025-07-15" in words(viewer.get(path).text), path
+        assert viewer.get(path).text.count('<line class="decayed"') == 1, path
 
 
 def test_what_a_person_wrote_is_escaped_in_the_picture(services: FakeServices, viewer: Browser) -> None:

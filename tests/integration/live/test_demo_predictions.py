@@ -9,11 +9,9 @@ import pytest
 
 from devstack.demo import Pass, predict_past, sample_passes, score_past
 from mlops.domain.records import RunState, RunView, Stage, StageOutcome
-from tests.support.live import predicted, promoted
+from tests.support.live import TRAINED_AS_OF, predicted, promoted
 from tests.support.services import TICKERS, FakeServices
 
-TRAINED = date(2020, 4, 1)
-"""As of which `promoted` says that its champion was trained."""
 DAY = timedelta(days=1)
 
 
@@ -28,20 +26,20 @@ def predict(services: FakeServices, first: date, last: date) -> list[tuple[str, 
 
 def test_each_date_is_predicted_from_its_rows_and_a_second_start_predicts_nothing(services: FakeServices) -> None:
     promoted(services)
-    first, last = TRAINED + DAY, TRAINED + 30 * DAY
+    first, last = TRAINED_AS_OF + DAY, TRAINED_AS_OF + 10 * DAY
     told: list[tuple[str, date, int, int]] = []
     predict_past(services, of(first, last), on_date=lambda *one: told.append(one))
-    assert [(day, done) for _, day, done, _ in told] == [(first + n * DAY, n + 1) for n in range(30)]
+    assert [(day, done) for _, day, done, _ in told] == [(first + n * DAY, n + 1) for n in range(10)]
     log = services.ledger.predictions("growth", first, last)
-    assert log.num_rows == 30 * TICKERS
+    assert log.num_rows == 10 * TICKERS
     assert predict(services, first, last) == []
-    assert services.ledger.predictions("growth", first, last).num_rows == 30 * TICKERS
+    assert services.ledger.predictions("growth", first, last).num_rows == 10 * TICKERS
 
 
 def test_a_date_of_the_past_is_predicted_as_the_day_s_own_run_does(services: FakeServices) -> None:
     promoted(services)
-    day = TRAINED + 10 * DAY
-    predict(services, TRAINED + DAY, day)
+    day = TRAINED_AS_OF + 5 * DAY
+    predict(services, TRAINED_AS_OF + DAY, day)
     in_a_batch = services.ledger.predictions("growth", day, day)
     services.timed.wipe()
     promoted(services, "made-2")
@@ -53,14 +51,14 @@ def test_a_date_of_the_past_is_predicted_as_the_day_s_own_run_does(services: Fak
 
 def test_a_champion_predicts_nothing_that_its_training_has_seen(services: FakeServices) -> None:
     promoted(services)
-    assert predict(services, TRAINED - 30 * DAY, TRAINED) == []
-    assert predict(services, TRAINED - 30 * DAY, TRAINED + 2 * DAY) == [
-        ("1", TRAINED + DAY, TRAINED + 2 * DAY, 2 * TICKERS)
+    assert predict(services, TRAINED_AS_OF - 10 * DAY, TRAINED_AS_OF) == []
+    assert predict(services, TRAINED_AS_OF - 10 * DAY, TRAINED_AS_OF + 2 * DAY) == [
+        ("1", TRAINED_AS_OF + DAY, TRAINED_AS_OF + 2 * DAY, 2 * TICKERS)
     ]
 
 
 def test_without_a_champion_nothing_is_predicted_or_scored(services: FakeServices) -> None:
-    assert predict(services, TRAINED + DAY, TRAINED + 2 * DAY) == []
+    assert predict(services, TRAINED_AS_OF + DAY, TRAINED_AS_OF + 2 * DAY) == []
     assert score_past(services, on_change=lambda _: None) == []
 
 
@@ -68,7 +66,7 @@ def test_the_scoring_is_one_run_however_often_the_demo_starts(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promoted(services)
-    predict(services, TRAINED + DAY, TRAINED + 2 * DAY)
+    predict(services, TRAINED_AS_OF + DAY, TRAINED_AS_OF + 2 * DAY)
 
     def end(views: Sequence[RunView]) -> None:
         for view in views:

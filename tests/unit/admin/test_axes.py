@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.axes import TimeAxis, ValueAxis, area, around, curve, step_label
+from admin.pictures.axes import TimeAxis, ValueAxis, area, around, curve, step_label
 
 DAY = date(2026, 1, 1)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from admin.axes import TimeAxis
-from admin.story import DataClock, axis_of, champion_bands, check_bars, marks
+from admin.pictures.axes import TimeAxis
+from admin.pictures.story import DataClock, axis_of, champion_bands, check_bars, marks
 from mlops.domain.records import Kind, Promotion, RunState
 from mlops.ledger.queries.run_lists import RunLine
 from tests.unit.admin.test_heat import check
@@ -108,4 +108,5 @@ def test_the_axis_ends_with_the_newest_known_day_whatever_the_calendar_says() ->
     known = [DAY, DAY - timedelta(days=500)]
     assert axis_of("90", known, AT.date()) == TimeAxis(first=DAY - timedelta(days=89), last=DAY)
     assert axis_of("all", known, AT.date()).first == DAY - timedelta(days=500)
+    assert axis_of("365", [DAY, DAY - timedelta(days=100)], AT.date()).first == DAY - timedelta(days=100)
     assert axis_of("all", [], AT.date()) == TimeAxis(first=AT.date() - timedelta(days=13), last=AT.date())

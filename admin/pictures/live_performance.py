@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from threading import Lock
+from typing import Any
 
 from cachetools import LRUCache, cached
 
-from admin.axes import TimeAxis, ValueAxis, around
+from admin.pictures.axes import TimeAxis, ValueAxis, around
 from mlops.domain.live.day_score import N_CELLS, DayScore
 from mlops.domain.live.performance import Measured, Performance, SignalPerformance, measure_performance
 from mlops.domain.live.rolling import LiveMetric, WindowPoint, measure_metric, measured_windows, rolling_metric
@@ -160,6 +161,12 @@ def version_line(version: str, scores: Scores, *, horizon_dates: int) -> Version
         n_waiting=sum(score.n_waiting for score in scores.values()),
         measured={metric: measure_metric(scores, metric, horizon_dates=horizon_dates) for metric in METRICS},
     )
+
+
+def decayed_on(headline: Mapping[str, Any]) -> date | None:
+    """Since when the champion has decayed, by the headline of the newest scoring."""
+    found = headline.get("decayed_on")
+    return date.fromisoformat(found) if found else None
 
 
 # ---- Predictions against outcomes

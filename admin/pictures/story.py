@@ -13,8 +13,8 @@ from datetime import date, datetime, timedelta
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from admin.axes import TimeAxis
 from admin.heat import rarity_height
+from admin.pictures.axes import TimeAxis
 from mlops.domain.run_states import FAILURES
 
 if TYPE_CHECKING:
@@ -215,8 +215,12 @@ def check_bars(checks: Iterable[CheckLine]) -> list[CheckBar]:
 
 
 def axis_of(days: Days, known: Iterable[date], otherwise: date) -> TimeAxis:
-    """From the first to the last of the known days, or the last 90 or 365 of them; a fortnight at least."""
+    """The known days, or the last 90 or 365 days of them; a fortnight at least, that nothing is a single stroke.
+
+    otherwise : the last day where none is known
+    """
     found = sorted(known)
-    last = found[-1] if found else otherwise
-    first = found[0] if found and days == "all" else last - timedelta(days=int(days) - 1 if days != "all" else 0)
+    first, last = (found[0], found[-1]) if found else (otherwise, otherwise)
+    if days != "all":
+        first = max(first, last - timedelta(days=int(days) - 1))
     return TimeAxis(first=min(first, last - timedelta(days=13)), last=last)
