@@ -30,8 +30,8 @@ from mlops.strategies.book import Unfit
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
+    from mlops.ledger.live.watermarks import Watermark
     from mlops.ledger.queries.live import DatedRun, LiveStanding
-    from mlops.ledger.watermarks import Watermark
 
 log = structlog.get_logger(__name__)
 
@@ -91,8 +91,12 @@ class LiveWatch(threading.Thread):
         """Raises LedgerUnavailable, SourceUnavailable; the error of one strategy stops no other."""
         strategies = self._watched()
         standings = self._services.ledger.live_standings(list(strategies))
-        in_use = {name: one for name, one in strategies.items() if standings[name].champion_since}
-        ended = self._services.ledger.not_late([name for name in self._services.strategies if name not in in_use])
+        predicting = {name for name, one in strategies.items() if _predicts(one, standings[name])}
+        # What a backend or the service asked is scored too, where the schedule predicts nothing.
+        in_use = {
+            name: one for name, one in strategies.items() if name in predicting or standings[name].has_predictions
+        }
+        ended = self._services.ledger.not_late([name for name in self._services.strategies if name not in predicting])
         for name in ended:
             log.info("features.no_longer_awaited", strategy=name)
         today = self._services.feature_day()
@@ -106,10 +110,16 @@ class LiveWatch(threading.Thread):
         for name, strategy in in_use.items():
             try:
                 panel = self._panel_of(strategy, newest_of_all, today=today)
-                if panel is None or panel.newest is None:
-                    continue
-                self._say_what_is_late(strategy, panel, panel.newest, marks.get(name))
-                self._open_what_is_due(strategy, standings[name], panel, runs.get(name, []), scorings.get(name, []))
+                if panel is not None and panel.newest is not None:
+                    self._open_what_is_due(
+                        strategy,
+                        standings[name],
+                        panel,
+                        panel.newest,
+                        mark=marks.get(name),
+                        runs=runs.get(name, []),
+                        scorings=scorings.get(name, []),
+                    )
             except (LedgerUnavailable, SourceUnavailable):
                 raise
             except AcisError as exc:
@@ -118,13 +128,13 @@ class LiveWatch(threading.Thread):
                 log.exception("live.strategy_crashed", strategy=name)
 
     def _watched(self) -> dict[str, Strategy]:
-        """Strategies that predict and are not paused."""
+        """Strategies that are not paused."""
         found = {}
         for name, settled in self._services.policies.all_settled().items():
             if isinstance(settled, Unfit):
                 continue  # the timetable says so
             strategy = settled.strategy
-            if strategy.live.predict and not is_paused(strategy):
+            if not is_paused(strategy):
                 found[name] = strategy
         return found
 
@@ -133,14 +143,18 @@ class LiveWatch(threading.Thread):
         strategy: Strategy,
         standing: LiveStanding,
         panel: Panel,
+        newest: date,
+        *,
+        mark: Watermark | None,
         runs: Sequence[DatedRun],
         scorings: Sequence[DatedRun],
     ) -> None:
-        newest = panel.newest
-        if newest is None or self._predict(strategy, standing, panel, runs):
-            return
-        predicts = any(run.as_of == newest and run.state in ACTIVE for run in runs)
-        if standing.has_predictions and not predicts:
+        if _predicts(strategy, standing):
+            self._say_what_is_late(strategy, panel, newest, mark)
+            if self._predict(strategy, standing, panel, runs):
+                return
+        predicts_now = any(run.as_of == newest and run.state in ACTIVE for run in runs)
+        if standing.has_predictions and not predicts_now:
             self._score(strategy, standing, scorings, newest)
 
     def _panel_of(self, strategy: Strategy, newest_of_all: date, *, today: date) -> Panel | None:
@@ -278,6 +292,10 @@ class LiveWatch(threading.Thread):
         with self._services.source.snapshot() as source:
             digest = read_outcomes(source, strategy, first=first, last=last).digest
         return None if digest == scored["digest"] else digest
+
+
+def _predicts(strategy: Strategy, standing: LiveStanding) -> bool:
+    return strategy.live.predict and standing.champion_since is not None
 
 
 def is_paused(strategy: Strategy) -> bool:

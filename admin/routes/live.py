@@ -39,9 +39,9 @@ from tasks import dispatch
 
 if TYPE_CHECKING:
     from mlops.domain.records import Accepted
+    from mlops.ledger.live.watermarks import Watermark
     from mlops.ledger.queries.live import LiveLine
     from mlops.ledger.queries.strategy_status import OpenRun
-    from mlops.ledger.watermarks import Watermark
 
 pages = Pages()
 

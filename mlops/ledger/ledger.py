@@ -3,7 +3,7 @@
 runs, stages, leases, stage_completion   a run's life        champions, registry_findings   decisions and their registry
 reconciliation, set_back, timetable, workers                 missing messages, restores, slots, liveness
 accounts, auditing, retention            people and their acts; what is old is taken out
-predictions                              what models said, in partitions of a month
+live/                                    what models said in use, what came of it, and which features are awaited
 queries/                                 what pages and commands read, in few queries
 engine, tables, columns, schema, studies connection, tables, migrations; trials of a tuning, by Optuna
 """
@@ -15,7 +15,8 @@ from mlops.ledger.auditing import Auditing, Policies
 from mlops.ledger.champions import Champions
 from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
-from mlops.ledger.predictions import Predictions
+from mlops.ledger.live.predictions import Predictions
+from mlops.ledger.live.watermarks import Watermarks
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.live import LiveQueries
@@ -31,7 +32,6 @@ from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
 from mlops.ledger.stage_completion import StageCompletion
 from mlops.ledger.timetable import Timetable
-from mlops.ledger.watermarks import Watermarks
 from mlops.ledger.workers import Workers
 
 

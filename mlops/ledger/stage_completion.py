@@ -28,7 +28,7 @@ from mlops.domain.run_states import ENDINGS, RunEvent, StageEvent, ending, run_s
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, among, dump_json, now
 from mlops.ledger.engine import PREPARED, Repository
-from mlops.ledger.live_scores import store_live_findings
+from mlops.ledger.live.scores import store_live_findings
 from mlops.ledger.reports import check_columns
 from mlops.ledger.runs import close_run, into_outbox, message_of
 from mlops.ledger.stages import (

@@ -65,7 +65,7 @@ _Recorded: TypeAlias = "tuple[ServedModel, Sequence[str], Sequence[date], Probab
 
 
 class PredictionLedger(Protocol):
-    """Where predictions are kept: `mlops.ledger.predictions`."""
+    """Where predictions are kept: `mlops.ledger.live.predictions`."""
 
     def write_predictions(self, batch_id: str, origin: str, rows: pa.Table) -> bool:
         """Write a batch, all of it or nothing; False where a batch of this id was written before."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from mlops.ledger.predictions import prediction_schema
+from mlops.ledger.live.predictions import prediction_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,7 +20,7 @@ from mlops.domain.ports import Progress, Window
 from mlops.domain.records import Grant, RunState, StageOutcome
 from mlops.domain.training.metrics import THRESHOLD
 from mlops.domain.windows import resolve_as_of
-from mlops.ledger.predictions import prediction_schema
+from mlops.ledger.live.predictions import prediction_schema
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.served_champion import load_champion
 from mlops.strategies.file import restore

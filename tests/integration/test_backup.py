@@ -18,7 +18,7 @@ from mlops.domain.errors import LeaseLost
 from mlops.domain.records import RunState, StageOutcome
 from mlops.ledger import schema
 from mlops.ledger.ledger import SqlLedger, open_ledger
-from mlops.ledger.predictions import prediction_schema
+from mlops.ledger.live.predictions import prediction_schema
 from mlops.ledger.schema import migrate, schema_state
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from tests.support.servers import Databases

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cli.app import app
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.housekeeping import Tidied, tidy
-from mlops.ledger.predictions import prediction_schema
+from mlops.ledger.live.predictions import prediction_schema
 from mlops.registry.checkpoint_store import FOLDER
 from tests.support.ledgers import TimedLedger
 from tests.support.services import FakeServices, fake_services

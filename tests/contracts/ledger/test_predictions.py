@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from mlops.domain.errors import DataError
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.predictions import partition_of, prediction_schema
+from mlops.ledger.live.predictions import partition_of, prediction_schema
 from mlops.ledger.schema import schema_differences
 from tests.support.ledgers import TimedLedger, answering
 

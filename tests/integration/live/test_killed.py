@@ -12,7 +12,7 @@ import pytest
 from config.settings import ROOT
 from mlops.domain.records import Kind, RunState, Stage
 from mlops.failpoints import VARIABLE
-from mlops.ledger.predictions import partition_of
+from mlops.ledger.live.predictions import partition_of
 from mlops.runs.request import run_request
 from mlops.stages.predict import predict_universe
 from tests.support.ledgers import LEASE_S

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mlops.domain.errors import SourceUnavailable
-from mlops.domain.policies import SchedulePolicy
+from mlops.domain.policies import LivePolicy, SchedulePolicy
 from mlops.domain.records import Kind, LiveFindings, RunState, RunView, Stage, StageOutcome
 from mlops.stages.outcomes import read_outcomes
 from mlops.stages.predict import predict_universe
@@ -239,6 +239,18 @@ def test_a_scoring_is_opened_once_for_each_newest_date_after_its_prediction(watc
     assert watch.slots(Kind.SCORE) == [LAST.isoformat()]
     watch.work()
     assert watch() == []
+
+
+def test_what_others_asked_is_scored_where_the_schedule_predicts_nothing(watch: Watch) -> None:
+    watch()
+    watch.work()  # as a backend's predictions are in the log
+    watch.services.with_policy(live=LivePolicy(predict=False))
+    assert watch() == ["score.opened"]
+    watch.work()
+    watch.until(LAST + DAY)
+    assert watch() == ["score.opened"]
+    assert watch.slots() == [LAST.isoformat()], "nothing more was predicted"
+    assert watch.services.ledger.late_features() == []
 
 
 def test_restated_outcomes_open_another_scoring(watch: Watch) -> None:

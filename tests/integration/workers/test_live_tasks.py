@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from mlops.domain.records import RunState
-from mlops.ledger.predictions import prediction_schema
+from mlops.ledger.live.predictions import prediction_schema
 from tasks import dispatch
 from tests.integration.workers.conftest import DEADLINE_S, Workers
 from tests.support.services import LAST, TICKERS
