@@ -237,7 +237,8 @@ class ACISMLflowClient:
     def load_model(self, model_uri: str) -> xgb.XGBClassifier:
         """Load the classifier of `models:/NAME/Production` (any stage), `models:/NAME/3`, `models:/NAME@champion`.
 
-        Also of a model that is not registered: `models:/m-…`, `runs:/RUN/model`.
+        Also of a model that is not registered: `models:/m-…`, `runs:/RUN/model`. An infinity is missing for it, as in
+        training.
         """
         name, wanted = _parsed(model_uri)
         if wanted is None:
