@@ -171,6 +171,10 @@ def evaluate_training(
 def evaluate_live(
     strategies: Annotated[list[str] | None, typer.Argument(help="Of the sample's; default: all five.")] = None,
     placebos: Annotated[int, typer.Option(min=1, help="Years without a change, drawn of each champion.")] = 4,
+    placebo_dates: Annotated[
+        int | None,
+        typer.Option(min=40, help="Dates on which they are judged in those years; default: as many as it was."),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Champions from 2010 on alone, and one placebo each.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the placebos.")] = 1,
     json: AsJson = False,
@@ -213,7 +217,11 @@ def evaluate_live(
                     settings=settings,
                     control=_ShownTraining(bars, line),
                 )
-                results.append(evaluated(strategy, champions, placebos=1 if quick else placebos, seed=seed))
+                results.append(
+                    evaluated(
+                        strategy, champions, placebos=1 if quick else placebos, placebo_dates=placebo_dates, seed=seed
+                    )
+                )
                 bars.remove_task(line)
     if json:
         print_json({"results": results, "law_of_moves": law_of_moves(results)})

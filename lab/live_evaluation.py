@@ -226,11 +226,16 @@ def strategy_rows(view: pa.Table, name: str) -> pa.Table:
 
 
 def evaluate_live(
-    strategy: Strategy, champions: Sequence[PastChampion], *, placebos: int, seed: int = 1
+    strategy: Strategy,
+    champions: Sequence[PastChampion],
+    *,
+    placebos: int,
+    placebo_dates: int | None = None,
+    seed: int = 1,
 ) -> LiveEvaluation:
     """Evaluate the estimate and the decay of one strategy's champions.
 
-    placebos : years drawn of each champion
+    placebos : years drawn of each champion      placebo_dates : on which it is judged in them; None: as many as it was
     """
     days = {day: score for champion in champions for day, score in champion.first_year().items()}
     horizon, alpha = strategy.training.horizon_dates, strategy.live.decay_alpha
@@ -256,7 +261,12 @@ def evaluate_live(
 
     fresh = [(one.year + 1, one.judged, one.first_year()) for one in champions]
     is_long = is_long_label(strategy.training.label)
-    drawn = [year for champion in champions if champion.year < CHOSEN[1] for year in _placebos(champion, placebos, rng)]
+    drawn = [
+        year
+        for champion in champions
+        if champion.year < CHOSEN[1]
+        for year in _placebos(champion, placebos, rng, placebo_dates)
+    ]
     turned = [
         (champion.year + 1, champion.judged, _turned(champion, is_long=is_long))
         for champion in champions
@@ -303,20 +313,22 @@ def _coverage(metric: EstimatedMetric, checks: Sequence[EstimateCheck]) -> Cover
 
 
 def _placebos(
-    champion: PastChampion, n: int, rng: np.random.Generator
+    champion: PastChampion, n: int, rng: np.random.Generator, n_judged: int | None
 ) -> list[tuple[int, dict[date, DayScore], dict[date, DayScore]]]:
     """Draw years in which nothing has changed: blocks of held-out and live days in a random order, cut anew."""
     scores = [part[day] for part in (champion.judged, champion.first_year()) for day in sorted(part)]
     scores = [score for score in scores if score.n_labelled]
     blocks = [scores[i : i + _BLOCK] for i in range(0, len(scores) - _BLOCK + 1, _BLOCK)]
-    n_judged = len(champion.judged) // _BLOCK * _BLOCK
+    n_live = len(blocks) * _BLOCK - len(champion.judged) // _BLOCK * _BLOCK
+    n_judged = (n_judged or len(champion.judged)) // _BLOCK * _BLOCK
     drawn = []
     for _ in range(n):
         mixed = [score for place in rng.permutation(len(blocks)) for score in blocks[place]]
         # One more horizon, so that the outcomes of all blocks become known.
         keys = [date.fromordinal(date(champion.year, 1, 1).toordinal() + i) for i in range(len(mixed) + _BLOCK)]
         judged = dict(zip(keys, mixed[:n_judged], strict=False))
-        live = dict(zip(keys[n_judged:], [*mixed[n_judged:], *mixed[-_BLOCK:]], strict=True))
+        after = [*mixed[n_judged:], *mixed[-_BLOCK:]][: n_live + _BLOCK]
+        live = dict(zip(keys[n_judged:], after, strict=False))
         drawn.append((champion.year + 1, judged, live))
     return drawn
 

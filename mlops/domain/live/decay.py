@@ -153,12 +153,15 @@ class _Watched:
             bound = self.looks / alpha
         reached = next((i for i, statistic in enumerate(self.statistics) if statistic >= bound), None)
         shown = (len(self.statistics) - 1) if reached is None else reached
+        words = self.described[shown] if len(self.described) else f"too few days yet for {self.name}"
+        if reached is not None and self.looks is None:
+            words += "; what its predictions of these days are worth is not known yet"
         return DecaySignal(
             name=self.name,
             statistic=self.statistics[-1] if len(self.statistics) else 0.0,
             bound=bound,
             fired_on=None if reached is None else days[self.known[reached]],
-            words=self.described[shown] if len(self.described) else f"{self.name}: too few days yet",
+            words=words,
         )
 
 
@@ -204,7 +207,7 @@ def _watch_marks(scores: Sequence[DayScore], judged: Sequence[DayScore]) -> _Wat
         return None
     deviation = max(float(np.std(before, ddof=1)), 1e-6)
     bar = float(before.mean()) - float(t.ppf(INTERVAL[1], len(before) - 1)) * deviation / math.sqrt(len(before))
-    found, known, described, marks = _Detector(_DAILY_BETS), [], [], list(before[-_MIN_DAYS:])
+    found, known, described, marks = _Detector(_DAILY_BETS), [], [], before.tolist()
     for i, score in enumerate(scores[:-1]):
         if score.mark is None:
             continue
@@ -212,9 +215,10 @@ def _watch_marks(scores: Sequence[DayScore], judged: Sequence[DayScore]) -> _Wat
         marks.append(score.mark)
         found.add((bar - score.mark) / spread)
         known.append(i + 1)
-        lately = float(np.mean(marks[-_MIN_DAYS:]))
+        recent = marks[len(before) :][-_MIN_DAYS:]
         described.append(
-            f"the signal earned {lately:+.2%} a day over the last {_MIN_DAYS} days, {before.mean():+.2%} at promotion"
+            f"the signal earned {np.mean(recent):+.2%} a day over the last {len(recent)} days, "
+            f"{before.mean():+.2%} at promotion"
         )
     return _Watched(name="mark", known=known, statistics=found.path, looks=TRADING_DAYS, described=described)
 
@@ -237,8 +241,7 @@ def _watch_moves(scores: Sequence[DayScore], judged: Sequence[DayScore]) -> _Wat
             statistics.append(lately / usual)
             described.append(
                 f"names moved {lately:.2%} a day over the last {_MOVE_DAYS} days, {lately / usual:.1f} times the "
-                f"{usual:.2%} of the dates it was judged on; what its predictions of these days are worth is not "
-                "known yet"
+                f"{usual:.2%} of the dates it was judged on"
             )
     return _Watched(name="moves", known=known, statistics=statistics, looks=None, described=described)
 

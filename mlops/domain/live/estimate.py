@@ -32,7 +32,7 @@ Vector = npt.NDArray[np.float64]
 
 EstimatedMetric = Literal["accuracy", "roc_auc", "log_loss", "brier"]
 _SPREAD: dict[EstimatedMetric, float] = {"accuracy": 0.15, "roc_auc": 0.17, "log_loss": 0.20, "brier": 0.07}
-"""Standard deviation of an estimate's error before any is known. A month's, rounded up: `acis evaluate-live` prints
+"""Standard deviation of an estimate's error before any is known. About a month's: `acis evaluate-live` prints
 those of the sample's 1995-2018."""
 _ASSUMED_ERRORS = 19
 """Earlier errors that are assumed beside the known ones, at the normal's twentieths: alone they give 90 %."""

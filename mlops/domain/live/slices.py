@@ -6,8 +6,9 @@ difference; days are resampled in blocks, since labels overlap.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ def compare_slices(
     loss = -np.where(positive, np.log(p), np.log1p(-p))
     hits = (p >= THRESHOLD) == positive
     _, of_day = np.unique(dates, return_inverse=True)
+    # Slices that are there on as many days are resampled alike.
+    draw = cache(partial(stationary_counts, resamples=_RESAMPLES, seed=_SEED))
     found = []
     for column, values in columns.items():
         for value, inside in _parts(np.asarray(values)):
@@ -82,7 +85,7 @@ def compare_slices(
                     accuracy=float(hits[inside].mean()),
                     log_loss=float(loss[inside].mean()),
                     excess_log_loss=float(excess.mean()) if len(excess) else None,
-                    p_value=_p_value(excess, max(1, horizon_dates)),
+                    p_value=_p_value(excess, max(1, horizon_dates), draw),
                     adjusted_p_value=1.0,
                     is_worse=False,
                 )
@@ -140,15 +143,14 @@ def _daily_excess(
     return np.asarray(sum_in[both] / n_in[both] - sum_out[both] / n_out[both])
 
 
-def _p_value(excess: npt.NDArray[np.float64], horizon: int) -> float:
+def _p_value(excess: npt.NDArray[np.float64], horizon: int, draw: Callable[..., npt.NDArray[np.float64]]) -> float:
     n = len(excess)
     if n < max(2, MIN_BLOCKS * horizon):
         return 1.0
     block = min(max(float(horizon), round(automatic_block_length(excess), 2)), n / MIN_BLOCKS)
 
     def deviation(block_dates: float) -> float:
-        counts = stationary_counts(n, block_dates=block_dates, resamples=_RESAMPLES, seed=_SEED)
-        return float(np.std(counts @ excess / n))
+        return float(np.std(draw(n, block_dates=block_dates) @ excess / n))
 
     widened = deviation(block) * missed_by_blocks(horizon, block)
     return excess_p_value(float(excess.mean()), widened, deviation(1.0), blocks=n / block)

@@ -35,9 +35,9 @@ def useless(days: dict[date, DayScore], *, since: date) -> dict[date, DayScore]:
 
 def test_models_that_are_as_they_were_are_seldom_said_to_decay() -> None:
     rng = np.random.default_rng(17)
-    years = [decided(simulated_days(rng, n_days=120 + 252 + 2 * HORIZON, horizon=HORIZON)) for _ in range(100)]
-    # 1 % a year is asked: of 100, 4 and more would be seen in 2 % of the runs alone.
-    assert sum(year.fired_on is not None for year in years) <= 3
+    years = [decided(simulated_days(rng, n_days=120 + 252 + 2 * HORIZON, horizon=HORIZON)) for _ in range(40)]
+    # 1 % a year is asked: of 40, 3 and more would be seen in 1 % of the runs alone.
+    assert sum(year.fired_on is not None for year in years) <= 2
 
 
 def test_a_model_that_is_always_wrong_is_said_to_decay_by_its_outcomes_and_not_before_they_are_known() -> None:

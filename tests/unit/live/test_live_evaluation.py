@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli.app import app
 from config.settings import ROOT, Settings
-from lab.live_evaluation import PastChampion, evaluate_live, law_of_moves, replay, strategy_rows
+from lab.live_evaluation import PastChampion, _placebos, evaluate_live, law_of_moves, replay, strategy_rows
 from mlops.domain.policies import Strategy
 from mlops.features.price_universes import price_source
 from mlops.features.sample import compute_sample, read_prices
@@ -71,3 +74,39 @@ def test_the_champion_of_2019_is_said_to_decay_in_march_2020_and_that_of_a_calm_
     mean, spread = law_of_moves([found, replace(found, label="another")])
     assert np.isfinite(mean)
     assert spread == 0.0  # one year of one strategy, counted once
+
+
+def test_a_placebo_holds_the_same_days_in_another_order_and_is_judged_on_as_many_as_is_asked(
+    champions: list[PastChampion],
+) -> None:
+    champion, rng = champions[0], np.random.default_rng(1)
+    own = [*champion.judged.values(), *champion.first_year().values()]
+    ((_, judged, live),) = _placebos(champion, 1, rng, None)
+    assert len(judged) == 120
+    assert all(score in own for score in [*judged.values(), *live.values()])
+    assert max(judged) < min(live)
+    assert list(judged.values()) != list(champion.judged.values())
+    ((_, fewer, as_long),) = _placebos(champion, 1, rng, 60)
+    assert (len(fewer), len(as_long)) == (60, len(live))
+
+
+@pytest.mark.parametrize("form", ["--json", None])
+def test_the_command_prints_its_tables_or_all_numbers(
+    form: str | None, champions: list[PastChampion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.live_evaluation.replay", lambda *_, **__: champions)
+    ended = CliRunner().invoke(app, ["evaluate-live", "growth", "--quick", *([form] if form else [])])
+    assert ended.exit_code == 0, ended.output
+    if form is None:
+        assert "| growth | volatility | 2019 | 2020-03-" in ended.stdout
+        assert "Years in which a champion is said to decay" in ended.stdout
+        return
+    results = json.loads(ended.stdout)["results"]
+    assert [one["label"] for one in results] == ["target_volatility_20d > volatility_20d", "target_return > 0"]
+    assert {one["metric"] for one in results[0]["coverage"]} == {"accuracy", "log_loss", "brier", "roc_auc"}
+
+
+def test_a_strategy_that_is_not_of_the_sample_is_refused_by_name() -> None:
+    ended = CliRunner().invoke(app, ["evaluate-live", "growht"])
+    assert ended.exit_code != 0
+    assert "growht" in ended.output

@@ -56,7 +56,7 @@ def test_the_metrics_of_all_days_are_those_of_scikit_learn() -> None:
 def test_the_interval_covers_though_names_share_shocks_and_labels_overlap() -> None:
     rng = np.random.default_rng(11)
     covered = covered_by_rows = 0
-    for _ in range(150):
+    for _ in range(80):
         days = simulated_days(rng, n_days=200, horizon=10)
         outcomes = Outcomes.of([days[day] for day in sorted(days)])
         sample = Resamples.of(outcomes, horizon_dates=10)
@@ -67,9 +67,9 @@ def test_the_interval_covers_though_names_share_shocks_and_labels_overlap() -> N
         covered += found.low <= TRUE_ACCURACY <= found.high
         half = 1.645 * math.sqrt(found.value * (1 - found.value) / float(outcomes.n.sum()))
         covered_by_rows += abs(found.value - TRUE_ACCURACY) <= half
-    # 90 % promised; of 150, two standard errors are 5 points. Rows that were independent would cover far less.
-    assert 0.85 <= covered / 150 <= 0.97
-    assert covered_by_rows / 150 < 0.7
+    # 90 % promised; of 80, two standard errors are 7 points. Rows that were independent would cover far less.
+    assert 0.83 <= covered / 80 <= 0.98
+    assert covered_by_rows / 80 < 0.7
 
 
 def test_a_calibrated_model_is_seen_as_such_and_an_overconfident_one_is_not() -> None:

@@ -43,7 +43,7 @@ def test_a_tercile_of_a_number_is_a_slice() -> None:
 def test_shocks_that_all_share_and_many_columns_name_no_slice_more_often_than_is_said() -> None:
     rng = np.random.default_rng(3)
     named = 0
-    for _ in range(60):
+    for _ in range(30):
         p = np.clip(rng.uniform(0.2, 0.8, size=len(DATES)), 0.01, 0.99)
         # Every month one way or the other for all names: bad for the model, and for no slice of it.
         shock = np.repeat(rng.normal(scale=1.0, size=N_DAYS // 20), 20 * N_NAMES)
@@ -51,8 +51,8 @@ def test_shocks_that_all_share_and_many_columns_name_no_slice_more_often_than_is
         columns = {f"column {i}": np.tile(rng.permutation(SECTORS[:N_NAMES]), N_DAYS) for i in range(6)}
         found = compare_slices(columns, dates=DATES, y=y, probability=p, horizon_dates=20)
         named += any(one.is_worse for one in found)
-    # 5 % is asked: of 60, 8 and more have a probability of 1 %.
-    assert named <= 7
+    # 5 % is asked: of 30, 6 and more have a probability below 1 %.
+    assert named <= 5
 
 
 def test_a_missing_value_belongs_to_no_slice_and_a_single_category_is_none() -> None:
