@@ -81,7 +81,7 @@ def router_of(model: xgb.XGBClassifier, folder: Path, recorder: Kept | None = No
     checkpoints = CheckpointStore(str(folder / "checkpoints"))
     checkpoints.keep_model(key_of(identity), {MODEL: content})
     services: Any = SimpleNamespace(
-        settings=SimpleNamespace(database_url=None, var_dir=folder),
+        settings=SimpleNamespace(database_url=None, var_dir=folder, spool_bytes=2**24),
         strategies={STRATEGY: SimpleNamespace(model_name="bench")},
         ledger=SimpleNamespace(champion=lambda _: champion),
         checkpoints=checkpoints,

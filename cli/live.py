@@ -215,9 +215,9 @@ def _estimates(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _decay(decay: Mapping[str, Any]) -> Iterator[str]:
-    said = decay["words"] or decay["why_not"]
-    if said:
-        yield f"Decay: {said}"
+    from mlops.reporting.narrative import decay_words
+
+    yield from decay_words(decay)
     if decay.get("retrain_words"):
         yield f"  {decay['retrain_words']}"
 

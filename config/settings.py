@@ -166,8 +166,9 @@ class Settings(BaseSettings):
     serve_host: str = Field("127.0.0.1", validation_alias="ACIS_SERVE_HOST")
     """Address that the prediction service listens on; in a container `0.0.0.0`."""
     spool_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024, validation_alias="ACIS_SPOOL_BYTES")
-    """Predictions that wait on this machine's disk for a ledger that is away, of one process; about 50 bytes each, so
-    the default holds five million. When it is full, questions are refused until the ledger is back."""
+    """Predictions that wait on this machine's disk for a ledger that is away, of one process; 140 bytes of a row that
+    is asked for alone, 25 of one among many, so the default holds two million and more. When it is full, questions are
+    refused until the ledger is back."""
 
     # ---- releases
     known_variables: str | None = Field(None, validation_alias="ACIS_KNOWN_VARIABLES")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
     from mlops.ledger.queries.live import DatedRun, LiveStanding
+    from mlops.ledger.watermarks import Watermark
 
 log = structlog.get_logger(__name__)
 
@@ -101,9 +102,14 @@ class LiveWatch(threading.Thread):
         oldest = newest_of_all - timedelta(days=_PANEL_DAYS)
         runs = _by_strategy(self._services.ledger.predict_runs(list(in_use), since=oldest))
         scorings = _by_strategy(self._services.ledger.score_runs(list(in_use), since=oldest))
+        marks = self._services.ledger.watermarks()
         for name, strategy in in_use.items():
             try:
-                self._look_at(strategy, standings[name], runs.get(name, []), scorings.get(name, []), today=today)
+                panel = self._panel_of(strategy, newest_of_all, today=today)
+                if panel is None or panel.newest is None:
+                    continue
+                self._say_what_is_late(strategy, panel, panel.newest, marks.get(name))
+                self._open_what_is_due(strategy, standings[name], panel, runs.get(name, []), scorings.get(name, []))
             except (LedgerUnavailable, SourceUnavailable):
                 raise
             except AcisError as exc:
@@ -122,29 +128,30 @@ class LiveWatch(threading.Thread):
                 found[name] = strategy
         return found
 
-    def _look_at(
+    def _open_what_is_due(
         self,
         strategy: Strategy,
         standing: LiveStanding,
+        panel: Panel,
         runs: Sequence[DatedRun],
         scorings: Sequence[DatedRun],
-        *,
-        today: date,
     ) -> None:
-        panel = self._panel_of(strategy, today=today)
-        if panel is None or panel.newest is None:
-            return
-        self._say_what_is_late(strategy, panel)
-        if self._predict(strategy, standing, panel, runs):
-            return
         newest = panel.newest
+        if newest is None or self._predict(strategy, standing, panel, runs):
+            return
         predicts = any(run.as_of == newest and run.state in ACTIVE for run in runs)
         if standing.has_predictions and not predicts:
             self._score(strategy, standing, scorings, newest)
 
-    def _panel_of(self, strategy: Strategy, *, today: date) -> Panel | None:
-        """The dates that count; counted anew where the newest date, or its number of rows, is another one."""
+    def _panel_of(self, strategy: Strategy, newest_of_all: date, *, today: date) -> Panel | None:
+        """The dates that count; counted anew where the newest date, or its number of rows, is another one.
+
+        Nothing is asked while the newest date of all strategies is one that counts for this one.
+        """
         source, name = self._services.source, strategy.name
+        known = self._seen.get(name)
+        if known is not None and known.panel.newest == newest_of_all:
+            return known.panel
         newest = source.latest_date(name, until=today)
         if newest is None:
             return None
@@ -158,13 +165,9 @@ class LiveWatch(threading.Thread):
 
     # -- the watermark's alarm
 
-    def _say_what_is_late(self, strategy: Strategy, panel: Panel) -> None:
+    def _say_what_is_late(self, strategy: Strategy, panel: Panel, newest: date, mark: Watermark | None) -> None:
         """Once for a date, on the page and in the log; taken back when the date, or a later one, is complete."""
         ledger, name = self._services.ledger, strategy.name
-        mark = ledger.watermarks().get(name)
-        newest = panel.newest
-        if newest is None:
-            return
         if mark is None or mark.newest != newest or (mark.late_date is not None and mark.late_date <= newest):
             came = ledger.note_newest(name, newest)
             if came is not None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _GRACE_S = 5
 """Of questions that are under way when the service is asked to end; then the spool has `CLOSE_S`."""
+_KEEP_S = 75
+"""A backend's idle connection stays open for longer than the pools of HTTP clients keep theirs."""
 _SWITCH_S = 0.001
 """A question waits so long, and not 5 ms, for the thread that brings the log to the ledger."""
 
@@ -44,6 +46,9 @@ def serve(settings: Settings) -> None:
     names = list(services.strategies)
     with ThreadPoolExecutor(max_workers=4) as pool:
         routers = dict(zip(names, pool.map(opened, names), strict=True))
+    import pyarrow.compute  # noqa: PLC0415 -- now, and not while somebody waits for the first answer
+    import pyarrow.csv  # noqa: F401, PLC0415
+
     gc.collect()
     gc.freeze()  # a full collection would look through all libraries while everybody waits
     sys.setswitchinterval(_SWITCH_S)
@@ -57,4 +62,5 @@ def serve(settings: Settings) -> None:
         lifespan="on",
         ws="none",
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_S,
     )

@@ -253,6 +253,8 @@ def predict_lines(result: Mapping[str, Any]) -> list[str]:
 
 def score_lines(result: Mapping[str, Any]) -> list[str]:
     """What came of the predictions, in short; `acis live` has the whole."""
+    if result.get("reasons"):
+        return [f"As of: {result['as_of']}", *(f"  - {reason}" for reason in result["reasons"])]
     lines = [
         f"As of: {result['as_of']}",
         (
@@ -268,6 +270,13 @@ def score_lines(result: Mapping[str, Any]) -> list[str]:
     if result.get("retrain_words"):
         lines.append(f"  {result['retrain_words']}")
     return lines
+
+
+def decay_words(decay: Mapping[str, Any]) -> list[str]:
+    """What the test of the champion found, in a sentence, or why it was not made; empty for neither."""
+    if decay["words"]:
+        return [f"{decay['words'][0].upper()}{decay['words'][1:]}"]
+    return [f"Decay was not tested: {decay['why_not']}"] if decay["why_not"] else []
 
 
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
@@ -400,6 +409,8 @@ def _why_predicted(result: Mapping[str, Any] | None) -> str:
 def _why_scored(result: Mapping[str, Any] | None) -> str:
     if result is None:
         return ""
+    if result.get("reasons"):
+        return f"It scored nothing: {'; '.join(result['reasons'])}."
     new = result["n_new_days"]
     found = f"It scored {result['n_days']:,} days of predictions, {new:,} of which say something new"
     return f"{found}. {result['retrain_words']}." if result.get("retrain_words") else f"{found}."

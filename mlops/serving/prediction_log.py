@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
 import structlog
 
-from mlops.domain.errors import AcisError, DataError, PredictionLogFull
+from config.settings import load_settings
+from mlops.domain.errors import AcisError, ConfigurationError, DataError, PredictionLogFull
 from mlops.failpoints import reach
+from mlops.registry.opening import ModelServices
 from mlops.serving.spool import (
     ROWS_OF_A_FRAME,
     SEGMENT_BYTES,
@@ -40,6 +42,7 @@ from mlops.serving.spool import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from config.settings import Settings
     from mlops.serving.model import Probabilities, ServedModel
 
 log = structlog.get_logger(__name__)
@@ -56,6 +59,8 @@ _RETRY_S = (0.5, 15.0)
 #: In memory, for callers that do not flush and are quicker than the disk: 200,000 rows are some 30 MB.
 _MOST_PENDING = 200_000
 
+Origin = Literal["run", "service", "router"]
+"""Who answered."""
 _Recorded: TypeAlias = "tuple[ServedModel, Sequence[str], Sequence[date], Probabilities, Sequence[bytes], int]"
 
 
@@ -80,7 +85,7 @@ class LogState:
 
 
 class PredictionLog:
-    """The recorder of one process; safe to use from several threads, and after a fork.
+    """The recorder of one process; safe to use from several threads, and not across a fork.
 
     Opens its folder and its threads with the first record.
     """
@@ -91,7 +96,7 @@ class PredictionLog:
         root: Path,
         *,
         limit_bytes: int,
-        origin: Literal["run", "service", "router"],
+        origin: Origin,
     ) -> None:
         """ledger: not asked before the first segment. root: the folder of all processes' spools."""
         self._ledger, self._root, self._limit_bytes, self._origin = ledger, root, limit_bytes, origin
@@ -99,8 +104,16 @@ class PredictionLog:
         forked = weakref.WeakMethod(self._forked)
         os.register_at_fork(after_in_child=lambda: _call(forked()))
 
+    @classmethod
+    def open(cls, settings: Settings | None = None, *, origin: Origin = "router") -> Self:
+        """The log of this process, with these settings or those of the environment. Raises NothingConfigured."""
+        services = ModelServices(settings or load_settings())
+        found = services.settings
+        return cls(services.ledger, found.var_dir.joinpath(*SPOOL), limit_bytes=found.spool_bytes, origin=origin)
+
     def _begin(self) -> None:
         """Nothing recorded, nothing open."""
+        self._is_inherited = False
         self._pending: deque[_Recorded] = deque()
         self._n_pending = 0
         self._lock = threading.RLock()  # of all below
@@ -118,11 +131,15 @@ class PredictionLog:
         self._threads: tuple[threading.Thread, ...] = ()
 
     def _forked(self) -> None:
-        """In a child: what was recorded is the parent's, and so are its files, whose lock must not outlive it."""
+        """In a child: what was recorded is the parent's, and so are its files, whose lock must not outlive it.
+
+        So are the ledger's connections, which is why a child cannot go on with this log.
+        """
         for inherited in (self._own, self._segment, *self._unsynced):
             if inherited is not None:
                 inherited.forget()
         self._begin()
+        self._is_inherited, self._full = True, "the log was opened before this process was forked"
 
     # ---- what callers do
 
@@ -136,7 +153,7 @@ class PredictionLog:
     ) -> None:
         """Take in n answers; in memory until the next flush, of the caller or of a twentieth of a second.
 
-        Raises PredictionLogFull: it cannot be kept, and must not be answered.
+        Raises PredictionLogFull: it cannot be kept, and must not be answered. ConfigurationError in a forked child.
         """
         if self._full is not None:
             raise self._refusal()
@@ -232,6 +249,7 @@ class PredictionLog:
                 self._taken()
                 raise
             self._taken()
+        self._n_pending = 0
         if self._full is not None:
             log.warning("predictions.taken_in_again", was=self._full)
             self._full = None
@@ -242,8 +260,12 @@ class PredictionLog:
     def _append(self, frames: bytes) -> None:
         if self._own is None:
             self._own = SpoolFolder.new(self._root)
-        if self._segment is None:
-            self._segment = self._own.new_segment()
+        try:
+            self._segment = self._segment or self._own.new_segment()
+        except FileNotFoundError:  # somebody has cleaned up: another folder the next time
+            self._own.forget()
+            self._own = None
+            raise
         self._segment.append(frames)
         self._spooled_bytes += len(frames)
         if self._segment.n_bytes >= SEGMENT_BYTES:
@@ -297,7 +319,9 @@ class PredictionLog:
             log.error("predictions.refused", cause=told, action="bring the ledger back, or make room for the spool")
         self._full = told
 
-    def _refusal(self) -> PredictionLogFull:
+    def _refusal(self) -> AcisError:
+        if self._is_inherited:
+            return ConfigurationError(f"{self._full}; open a PredictionLog in each process")
         return PredictionLogFull(f"no prediction is given now, since none could be kept: {self._full}", delay_s=5.0)
 
     # ---- spool to ledger
@@ -332,6 +356,9 @@ class PredictionLog:
 
     def _ship(self, folder: SpoolFolder, path: Path) -> None:
         """One segment: written, or refused for good and put aside. Raises what may pass."""
+        if not path.exists():
+            log.error("predictions.segment_gone", segment=str(path), cause="it was removed by somebody else")
+            return
         n_bytes = path.stat().st_size
         try:
             rows, n_torn = read_segment(path)

@@ -15,7 +15,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -40,6 +41,7 @@ from mlops.registry.opening import ModelServices
 from mlops.serving.champion_files import ChampionRecord, LocalCopies, find_model
 from mlops.serving.loading import serve
 from mlops.serving.model import Prediction, Predictions, Recorder, ServedModel
+from mlops.serving.prediction_log import SPOOL, PredictionLog
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -52,6 +54,8 @@ _NOTED_EVERY_S = 60.0
 """The record on disk is written anew so often, while nothing changes."""
 _RETRY_S = (1.0, 30.0)
 """Until a champion that could not be loaded is tried again; twice as long each time."""
+_IN_MEMORY = 2
+"""Models that a router holds, of some MB each."""
 _CLOCK_TOLERANCE = timedelta(days=1)
 """Zones differ by so much: tomorrow's date may be today somewhere."""
 
@@ -89,10 +93,12 @@ class ModelRouter:
         recorder: Recorder | None = None,
         n_jobs: int = 1,
         poll_s: float = POLL_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """settings, services: None for those of the environment.
 
-        recorder: takes in each answer whose caller gave ticker and date. n_jobs: threads of XGBoost, for many rows.
+        recorder: takes in each answer whose caller gave ticker and date; None: the prediction log, whose spool is in
+        ACIS_VAR_DIR. n_jobs: threads of XGBoost, for many rows.
         Raises UnknownStrategy, NothingConfigured. A strategy without a champion is none yet: `predict` says so.
         """
         leave_logging_to_the_caller()
@@ -100,15 +106,21 @@ class ModelRouter:
         self._services = services or ModelServices(settings or load_settings())
         self._owns_services = services is None
         self._services.strategies[strategy]
-        self._recorder, self._n_jobs, self._poll_s = recorder, n_jobs, poll_s
-        url = self._services.settings.database_url
+        ledger, known = self._services.ledger, self._services.settings
+        self._own_log = None
+        if recorder is None:  # nothing of it is opened before the first record
+            recorder = self._own_log = PredictionLog(
+                ledger, known.var_dir.joinpath(*SPOOL), limit_bytes=known.spool_bytes, origin="router"
+            )
+        self._recorder, self._n_jobs, self._poll_s, self._monotonic = recorder, n_jobs, poll_s, monotonic
+        url = known.database_url
         origin = without_credentials(url.get_secret_value()) if url else ""
-        folder = (
-            self._services.settings.var_dir / "serving" / "models" / hashlib.sha256(origin.encode()).hexdigest()[:8]
-        )
-        self._copies = LocalCopies(folder / strategy)
+        of_ledger = hashlib.sha256(origin.encode()).hexdigest()[:8]
+        self._copies = LocalCopies(known.var_dir / "serving" / "models" / of_ledger / strategy)
         self._model: ServedModel | None = None
         """What answers; one assignment swaps it"""
+        self._recent: OrderedDict[str, ServedModel] = OrderedDict()
+        """By digest; the champion of before is among them, so that a rollback loads nothing"""
         self._seq = 0
         self._refusal: AcisError = NoChampion(f"strategy {strategy!r} was not asked for yet")
         """Why nothing answers, where nothing does"""
@@ -119,6 +131,7 @@ class ModelRouter:
         self._failed_seq = -1
         self._retry_at, self._retry_s = 0.0, _RETRY_S[0]
         self._closing = threading.Event()
+        self._following = threading.Lock()
         self.follow()
         self._thread = threading.Thread(target=self._follow_for_ever, name=f"acis-router-{strategy}", daemon=True)
         self._thread.start()
@@ -141,13 +154,13 @@ class ModelRouter:
         """Probabilities for a pandas frame, an Arrow table, or a numpy array in the model's order of columns.
 
         tickers, as_of: of the rows, one date for all or one each; given both, the answers are recorded.
-        Raises InvalidRows, NoChampion, and what kept the champion from being loaded.
+        Raises InvalidRows, NoChampion, what kept the champion from being loaded, and PredictionLogFull.
         """
         model = self._model or self._raise_refusal()
         rows = model.reader.rows(frame)
         dates = None if as_of is None else _dates(as_of, len(rows))
         probability = model.predictor.probabilities(rows)
-        if self._recorder is not None and tickers is not None and dates is not None:
+        if tickers is not None and dates is not None:
             named = [str(ticker) for ticker in tickers]
             if len(named) != len(rows):
                 message = f"{len(rows)} rows were given with {len(named)} tickers"
@@ -177,7 +190,7 @@ class ModelRouter:
             if as_of is not None:
                 _refuse_future(as_of)
             probability = slot.ask()
-            if self._recorder is not None and ticker is not None and as_of is not None:
+            if ticker is not None and as_of is not None:
                 found = np.array([probability], dtype=np.float32)
                 self._recorder.record(model, [ticker], [as_of], found, row_digests(slot.row))
         finally:
@@ -194,17 +207,24 @@ class ModelRouter:
             seq=model.seq if model else self._seq,
             engine=model.engine if model else None,
             engine_check=model.check.reason if model else None,
-            confirmed_age_s=None if self._confirmed is None else max(0.0, time.monotonic() - self._confirmed),
+            confirmed_age_s=None if self._confirmed is None else max(0.0, self._monotonic() - self._confirmed),
             problem=str(problem) if problem else None,
         )
 
+    def flush(self) -> None:
+        """Return when everything that was recorded before survives a kill of this process."""
+        self._recorder.flush()
+
     def close(self) -> None:
-        """End the following of the champion; answers end too."""
+        """End the following of the champion; answers end too, and what was recorded is brought to the ledger."""
         self._closing.set()
+        if self._own_log is not None:
+            self._own_log.close()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=10.0)
-        self._refusal = ConfigurationError(f"this router of {self.strategy!r} was closed; make another one")
-        self._model = None
+        with self._following:
+            self._refusal = ConfigurationError(f"this router of {self.strategy!r} was closed; make another one")
+            self._model = None
         if self._owns_services and "ledger" in vars(self._services):
             self._services.ledger.close()
 
@@ -222,6 +242,11 @@ class ModelRouter:
 
     def follow(self) -> None:
         """Ask the ledger once who the champion is, and load it where it is another one. Raises nothing expected."""
+        with self._following:
+            if not self._closing.is_set():
+                self._follow()
+
+    def _follow(self) -> None:
         try:
             champion = self._services.ledger.champion(self.strategy)
         except (TemporaryError, ConfigurationError) as exc:
@@ -245,13 +270,14 @@ class ModelRouter:
 
     def _change_to(self, champion: Champion, version: str) -> None:
         """Load a champion and let it answer; one that cannot be used leaves the one before in place."""
-        now = time.monotonic()
+        now = self._monotonic()
         if champion.seq == self._failed_seq and now < self._retry_at:
             return
         before = self._model
         try:
-            if before is not None and before.sha256 == champion.identity.sha256:
-                model = replace(before, version=version, seq=champion.seq)
+            recent = self._recent.get(champion.identity.sha256 or "")
+            if recent is not None:
+                model = replace(recent, version=version, seq=champion.seq)
             else:
                 file = find_model(self._services, self._copies, champion, version)
                 model = serve(file, n_jobs=self._n_jobs)
@@ -272,6 +298,10 @@ class ModelRouter:
                     self._start_from_copy(exc)
             return
         self._model = model
+        self._recent[model.sha256] = model
+        self._recent.move_to_end(model.sha256)
+        while len(self._recent) > _IN_MEMORY:
+            self._recent.popitem(last=False)
         self._confirm(version, model.sha256, champion.seq)
         log.info(
             "serving.swapped",
@@ -292,14 +322,14 @@ class ModelRouter:
         )
         if self._model is not None:
             log.warning("serving.emptied", strategy=self.strategy, before=self._model.version, next="nothing answers")
-        self._model, self._seq = None, champion.seq
+        self._model = None
         self._confirm(None, None, champion.seq)
 
     def _confirm(self, version: str | None, sha256: str | None, seq: int) -> None:
         if self._problem is not None:
             log.info("serving.followed_again", strategy=self.strategy, version=version)
         self._problem, self._failed_seq = None, -1
-        self._confirmed = now = time.monotonic()
+        self._confirmed = now = self._monotonic()
         if seq != self._seq or now - self._noted >= _NOTED_EVERY_S:
             self._copies.note(
                 ChampionRecord(version=version, sha256=sha256, seq=seq, confirmed_at=datetime.now(UTC).isoformat())
@@ -335,7 +365,7 @@ class ModelRouter:
             self._refusal = exc
             return
         age_s = record.age_s(datetime.now(UTC))
-        self._confirmed = time.monotonic() - age_s
+        self._confirmed = self._monotonic() - age_s
         self._model, self._seq = model, record.seq
         log.warning(
             "serving.started_from_copy",
@@ -401,6 +431,8 @@ def _forget_in_child() -> None:
             f"process (gunicorn's post_fork, Celery's worker_process_init)"
         )
         router._model = None  # noqa: SLF001 -- this module's own
+        router._owns_services = False  # noqa: SLF001 -- connections are the parent's
+        router._following = threading.Lock()  # noqa: SLF001 -- whoever held it is not in this process
         _ROUTERS.discard(router)
 
 

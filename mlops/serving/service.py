@@ -96,11 +96,9 @@ class PredictionService:
         self._routers, self._predictions, self._tokens, self._today = routers, predictions, tokens, today
 
     def close(self) -> None:
-        """Ask nobody any more, and bring what is in the spool to the ledger, as far as that is quick."""
+        """Bring what is in the spool to the ledger, as far as that is quick; the rest ends with the process."""
         self._tokens.close()
         self._predictions.close(within_s=CLOSE_S)
-        for router in self._routers.values():
-            router.close()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""

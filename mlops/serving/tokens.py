@@ -48,8 +48,8 @@ class TokenCache:
     def __init__(self, ledger: TokenLedger, file: Path, *, now: Callable[[], float] = time.time) -> None:
         """file: where digests are kept for a restart. now: seconds since 1970."""
         self._ledger, self._file, self._now = ledger, file, now
-        self._seen: dict[str, float] = self._read()
-        """When the ledger last knew each, by digest."""
+        self._until: dict[str, float] = self._read()
+        """Until when each is believed without the ledger, by digest."""
         self._texts: dict[str, str] = {}
         """Of those that asked since the start, to ask the ledger again; in memory alone."""
         self._refused: TTLCache[str, bool] = TTLCache(maxsize=_MOST, ttl=_REFUSED_S)
@@ -60,8 +60,7 @@ class TokenCache:
     def knows(self, text: str) -> bool:
         """Whether the token may ask, from memory; False: `verify` says."""
         digest = _digest(text)
-        at = self._seen.get(digest)
-        if at is None or self._now() - at > BELIEVED_S:
+        if self._now() > self._until.get(digest, 0.0):
             return False
         self._texts.setdefault(digest, text)
         return True
@@ -72,24 +71,24 @@ class TokenCache:
         with self._lock:
             if digest in self._refused:
                 return False
-        if self._ledger.token_of(text) is None:
-            with self._lock:
-                self._refused[digest] = True
-            return False
+        token = self._ledger.token_of(text)
         with self._lock:
-            while len(self._seen) >= _MOST:
-                self._forget(min(self._seen, key=self._seen.__getitem__))
-            self._seen[digest], self._texts[digest] = self._now(), text
+            if token is None:
+                self._refused[digest] = True
+                return False
+            while len(self._until) >= _MOST:
+                self._forget(min(self._until, key=self._until.__getitem__))
+            self._until[digest], self._texts[digest] = self._believed_until(token), text
             self._write()
         return True
 
     def check(self) -> None:
         """Ask the ledger about those that asked since the start. Raises LedgerUnavailable; then all are believed on."""
         for digest, text in list(self._texts.items()):
-            is_valid = self._ledger.token_of(text) is not None
+            token = self._ledger.token_of(text)
             with self._lock:
-                if is_valid:
-                    self._seen[digest] = self._now()
+                if token is not None:
+                    self._until[digest] = self._believed_until(token)
                 else:
                     log.info("serving.token_refused", next="it was revoked, has run out, or its user may not any more")
                     self._forget(digest)
@@ -116,15 +115,20 @@ class TokenCache:
             except Exception:
                 log.exception("serving.token_check_crashed")
 
+    def _believed_until(self, token: Token) -> float:
+        believed = self._now() + BELIEVED_S
+        return believed if token.expires_at is None else min(believed, token.expires_at.timestamp())
+
     def _forget(self, digest: str) -> None:
-        self._seen.pop(digest, None)
+        self._until.pop(digest, None)
         self._texts.pop(digest, None)
 
     def _read(self) -> dict[str, float]:
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
             # A clock that was ahead would have it believed for longer.
-            return {str(digest): min(float(at), self._now()) for digest, at in found.items()}
+            latest = self._now() + BELIEVED_S
+            return {str(digest): min(float(until), latest) for digest, until in found.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -133,8 +137,8 @@ class TokenCache:
 
     def _write(self) -> None:
         """As one file after the other: whoever is killed leaves the one before."""
-        oldest = self._now() - BELIEVED_S
-        kept = {digest: at for digest, at in self._seen.items() if at > oldest}
+        now = self._now()
+        kept = {digest: until for digest, until in self._until.items() if until > now}
         making = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)

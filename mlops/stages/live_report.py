@@ -24,6 +24,7 @@ from mlops.domain.live.slices import compare_slices
 from mlops.domain.ports import Window
 from mlops.domain.sampling import RowSample, group_starts
 from mlops.domain.training.trading import is_long_label
+from mlops.reporting.narrative import decay_words
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.outcomes import Outcomes, read_outcomes
 from mlops.stages.predict import matrix_of, refuse_columns
@@ -206,8 +207,7 @@ def _words(headline: Mapping[str, Any], counts: Mapping[str, int], decay: Mappin
         how = "estimated" if headline["is_estimate"] else f"on {headline['n_days']} days"
         found = f"Version {headline['version']}: AUC {value:.3f}{interval}, {how}"
     gone = f", {counts['n_gone']:,} rows are gone" if counts["n_gone"] else ""
-    said = decay["words"] or decay["why_not"]
-    return [f"{found}{gone}", *([f"Decay: {said}"] if said else [])]
+    return [f"{found}{gone}", *decay_words(decay)]
 
 
 # ---- Decay

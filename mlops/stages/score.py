@@ -309,7 +309,7 @@ def _retraining(
         services.policies,
         strategy.name,
         Kind.RETRAIN,
-        reason=f"decay: {decay['words']}",
+        reason=str(decay["words"]),
         requested_by=f"run {grant.run_id}",
         as_of=as_of,
         slot=f"decay of {champion.version} on {fired_on}",

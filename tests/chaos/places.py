@@ -57,13 +57,13 @@ UNREACHED = {
     ),
     **dict.fromkeys(
         ("ledger.write_predictions", "ledger.make_partitions"),
-        "of strategies that predict, which the load has none of, since workers of the release before cannot; a worker is "
-        "killed on either side of them in tests/integration/live/test_killed.py",
+        "the prediction service's, and of strategies that predict, which the load has none of, since workers of the "
+        "release before cannot; tests/integration/serving/test_kills.py and live/test_killed.py kill them there",
     ),
-    "ledger.purge_predictions": "hourly; whole months, and the next hour does the rest",
+    "ledger.purge_predictions": "hourly; one statement for each month",
     **dict.fromkeys(
         ("ledger.note_newest", "ledger.note_late", "ledger.not_late", "ledger.dates_missed"),
-        "of strategies that predict, which the load has none of; the next look, a minute later, does the same again",
+        "of strategies that predict; the next look, a minute later, does the same again",
     ),
     "ledger.fill_check_columns": "needs a worker of an older version; the next pass does the same again",
     "ledger.answered": "needs a start by name beside a run of its kind, met by chance; it comes again and is answered anew",

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from mlops.domain.records import Kind, RunState
+from mlops.reporting.narrative import why
 from tasks import dispatch
 from tasks import services as task_services
 from tests.support.live import LIVE, promoted, with_return_column, without
@@ -70,6 +71,23 @@ def test_live_before_anything_was_scored_says_how(services: FakeServices) -> Non
     assert "`acis live growth --score` compares" in run("live", "growth").output
     assert "never scored" in run("live").output
     assert run("live", "growth").exit_code == 0
+
+
+def test_a_scoring_of_nothing_says_so(services: FakeServices) -> None:
+    answer = run("live", "growth", "--score")
+    assert answer.exit_code == 0
+    assert "nothing was predicted for 'growth'" in answer.output
+    (view,) = services.ledger.runs(kinds=[Kind.SCORE])
+    assert why(view) == [f"It scored nothing: {view.stages[0].result['reasons'][0]}."]  # type: ignore[index]  # it has one
+
+
+def test_why_a_run_predicted_or_did_not_is_a_sentence(services: FakeServices) -> None:
+    run("predict", "growth")
+    promoted(services)
+    run("predict", "growth")
+    done, refused = services.ledger.runs(kinds=[Kind.PREDICT])
+    assert why(done) == [f"It predicted {TICKERS} rows of {LAST} by version 1."]
+    assert why(refused)[0].startswith("It predicted nothing: strategy 'growth' has no champion")
 
 
 def test_live_scores_and_shows(services: FakeServices) -> None:

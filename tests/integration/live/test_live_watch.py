@@ -214,7 +214,9 @@ def test_the_error_of_one_strategy_stops_no_other(watch: Watch, monkeypatch: pyt
     assert watch() == ["live.strategy_crashed", "predict.opened"]
 
 
-def test_a_steady_look_asks_the_source_three_small_questions(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_at_strategies_that_are_up_to_date_asks_the_source_one_question(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(3):
         watch()
         watch.work()
@@ -225,7 +227,7 @@ def test_a_steady_look_asks_the_source_three_small_questions(watch: Watch, monke
             watch.services.source, name, lambda *a, _real=real, _name=name, **k: asked.append(_name) or _real(*a, **k)
         )
     watch()
-    assert asked == ["latest_date", "latest_date", "count"]
+    assert asked == ["latest_date"]
 
 
 def test_a_scoring_is_opened_once_for_each_newest_date_after_its_prediction(watch: Watch) -> None:

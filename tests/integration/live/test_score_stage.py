@@ -305,7 +305,9 @@ def test_slices_of_the_policys_columns_are_compared_and_a_column_that_is_not_the
 @pytest.fixture
 def decayed(live: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
     """The sequential test has fired; what it says of its own is tested elsewhere."""
-    fired = Decay(fired_on=LAST - 3 * DAY, alpha=0.01, n_days=5, signals=(), words="log loss rose")
+    fired = Decay(
+        fired_on=LAST - 3 * DAY, alpha=0.01, n_days=5, signals=(), words="decay since 2020-07-15: log loss rose"
+    )
     monkeypatch.setattr(live_report, "detect_decay", lambda *_, **__: fired)
     monkeypatch.setattr(live_report, "scores_at_promotion", lambda *_: {LAST - 60 * DAY: None})
     return live
@@ -325,7 +327,7 @@ def test_decay_opens_no_retraining_by_default_and_says_that_it_would_have(decaye
 def test_decay_opens_one_retraining_where_the_policy_says_so(decayed: FakeServices) -> None:
     decayed.with_policy(live=replace(LIVE, retrain_on_decay=True))
     first = scored(decayed)
-    assert retrainings(decayed) == [(f"decay of 1 on {LAST - 3 * DAY}", "decay: log loss rose")]
+    assert retrainings(decayed) == [(f"decay of 1 on {LAST - 3 * DAY}", "decay since 2020-07-15: log loss rose")]
     second = scored(decayed)
     assert len(retrainings(decayed)) == 1
     assert first.result["retrain_run_id"] == second.result["retrain_run_id"]

@@ -14,6 +14,7 @@ from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from mlops.serving.model import ServedModel
 from mlops.serving.prediction_log import PredictionLog
+from mlops.serving.router import ModelRouter
 from tests.chaos.proxy import FaultyProxy
 from tests.support.prediction_service import (
     Service,
@@ -170,3 +171,17 @@ def test_two_services_on_one_host_share_a_folder_and_lose_nothing(
         # The survivor looks after what the other one left, within half a minute.
         wait_for(lambda: len(tickers(ledger)) == 4, "all are written", within_s=90)
     assert tickers(ledger) == ["one", "one, away", "two", "two, away"]
+
+
+def test_a_backends_own_router_and_log_write_what_it_answered(ledger: SqlLedger, url: str, tmp_path: Path) -> None:
+    settings = service_settings(url, tmp_path / "var")
+    place_champion(ledger, settings, model_file(), version="9")
+    row = {name: value if value is not None else float("nan") for name, value in rows_of(1)[0].items()}
+    with PredictionLog.open(settings) as log, ModelRouter("growth", settings=settings, recorder=log) as router:
+        answer = router.predict_one(row, ticker="AAPL", as_of=DAY)
+        wait_for(lambda: ledger.predictions("growth", DAY, DAY).num_rows == 1, "it is in the ledger")
+    found = ledger.predictions("growth", DAY, DAY).to_pylist()[0]
+    assert (found["ticker"], found["version"]) == ("AAPL", "9")
+    assert found["probability"] == np.float32(answer.probability)
+    with ledger.database.reading() as connection:
+        assert connection.scalar(text("SELECT origin FROM mlops_prediction_batch")) == "router"

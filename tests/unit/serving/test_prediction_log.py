@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops.domain.errors import DataError, LedgerUnavailable, PredictionLogFull
+from mlops.domain.errors import ConfigurationError, DataError, LedgerUnavailable, PredictionLogFull
 from mlops.serving import prediction_log
 from mlops.serving.model import ServedModel
 from mlops.serving.prediction_log import PredictionLog
@@ -134,8 +136,6 @@ def test_a_commit_whose_answer_was_lost_is_not_written_again(opened: Opening, le
 
 
 def test_tables_that_are_missing_are_waited_for(opened: Opening, ledger: Kept) -> None:
-    from mlops.domain.errors import ConfigurationError
-
     ledger.error = ConfigurationError("make them with `acis migrate`")
     log = opened()
     record(log, "AAPL")
@@ -261,20 +261,24 @@ def test_nothing_is_taken_in_after_the_end(opened: Opening) -> None:
         record(log, "AAPL")
 
 
-def test_a_forked_child_has_a_spool_of_its_own(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
+def test_a_forked_child_opens_a_log_of_its_own(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
     ledger.error = LedgerUnavailable()
     log = opened()
     record(log, "parent")
     log.flush()
     child = os.fork()
     if child == 0:
+        code = 1
         try:
-            record(log, "child")
-            log.flush()
+            with pytest.raises(ConfigurationError, match="open a PredictionLog in each process"):
+                record(log, "lost")
+            own = opened()
+            record(own, "child")
+            own.flush()
+            code = 0
         finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    wait_for(lambda: len(segments(tmp_path)) == 2, "both have a segment")
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
     assert len({path.parent for path in segments(tmp_path)}) == 2
     record(log, "parent again")
     log.flush()
@@ -282,3 +286,16 @@ def test_a_forked_child_has_a_spool_of_its_own(opened: Opening, ledger: Kept, tm
     opened().start()  # takes the child's over
     wait_for(lambda: len(ledger.tickers) == 3, "all are written")
     assert sorted(ledger.tickers) == ["child", "parent", "parent again"]
+
+
+def test_a_spool_that_somebody_removed_is_made_anew(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
+    log = opened()
+    record(log, "before")
+    wait_for(lambda: ledger.tickers == ["before"], "it is written")
+    wait_for(lambda: not segments(tmp_path), "the spool is empty")
+    shutil.rmtree(tmp_path / "spool")
+    with contextlib.suppress(PredictionLogFull):
+        record(log, "after")
+        log.flush()
+    wait_for(lambda: log.state().full is None, "it takes in again")
+    wait_for(lambda: ledger.tickers == ["before", "after"], "it is written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,12 +26,13 @@ class Ledger:
 
     def __init__(self, *known: str) -> None:
         self.known, self.is_away, self.asked = set(known), False, 0
+        self.expires_at: datetime | None = None
 
     def token_of(self, text: str) -> Token | None:
         self.asked += 1
         if self.is_away:
             raise LedgerUnavailable
-        return TOKEN if text in self.known else None
+        return replace(TOKEN, expires_at=self.expires_at) if text in self.known else None
 
 
 class Clock:
@@ -103,6 +105,18 @@ def test_while_the_ledger_is_away_the_known_are_believed_for_a_day(
     assert cache.knows("good")
     with pytest.raises(LedgerUnavailable):
         cache.verify("new")
+    clock.now += 2
+    assert not cache.knows("good")
+
+
+def test_a_token_that_runs_out_while_the_ledger_is_away_has_run_out(
+    cache: TokenCache, ledger: Ledger, clock: Clock
+) -> None:
+    ledger.expires_at = datetime.fromtimestamp(clock.now + 60, UTC)
+    assert cache.verify("good")
+    ledger.is_away = True
+    clock.now += 59
+    assert cache.knows("good")
     clock.now += 2
     assert not cache.knows("good")
 
