@@ -14,7 +14,7 @@ from admin.pages import guarded_routes
 from admin.routes.account import SIGN_IN
 from tests.support.admin import HTML, Browser
 
-LIVE = "/admin/live"
+STREAM = "/admin/events"
 """A stream, which does not end."""
 ENDS = ("/admin/sign-out", "/admin/sign-in")
 """What ends the session of this test, or counts its tries."""
@@ -58,7 +58,7 @@ def asked(route: APIRoute) -> Iterator[str]:
 def test_no_page_fails_for_what_its_address_holds(app: FastAPI, operator: Browser) -> None:
     client = TestClient(app, base_url="http://page", follow_redirects=False, raise_server_exceptions=False)
     client.cookies = operator.client.cookies
-    routes = [route for route, _ in guarded_routes(app) if "GET" in route.methods and route.path != LIVE]
+    routes = [route for route, _ in guarded_routes(app) if "GET" in route.methods and route.path != STREAM]
     addresses = [address for route in routes for address in asked(route)]
     assert len(addresses) > 500
     failed: list[str] = []
