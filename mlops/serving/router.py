@@ -387,7 +387,8 @@ def _one_row(model: ServedModel, row: Any) -> Any:  # noqa: ANN401 -- pandas or 
     """(1, f) prepared row of what is no mapping."""
     if isinstance(row, np.ndarray):
         rows = model.reader.rows(row.reshape(1, -1) if row.ndim == 1 else row)
-    elif hasattr(row, "to_frame") and hasattr(row, "index"):  # a pandas Series
+    # A frame that is asked for what it lacks looks among its columns first: 4 µs.
+    elif not hasattr(row, "columns") and hasattr(row, "to_frame"):  # a pandas Series
         return model.reader.rows(row.to_frame().T.infer_objects())
     else:
         rows = model.reader.rows(row)
