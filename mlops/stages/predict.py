@@ -19,7 +19,7 @@ from mlops.domain.live.rows import prepare_rows, row_digests
 from mlops.domain.ports import Progress, Window
 from mlops.domain.records import Grant, RunState, StageOutcome
 from mlops.domain.training.metrics import THRESHOLD
-from mlops.domain.windows import resolve_as_of
+from mlops.domain.windows import newest_complete_date
 from mlops.ledger.live.predictions import prediction_schema
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.served_champion import load_champion
@@ -56,7 +56,7 @@ def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper)
         reason = f"strategy {strategy.name!r} has no champion; `acis retrain {strategy.name}` trains and judges one"
         return _refused(grant.as_of, reason)
     today = services.feature_day()
-    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=today)
+    as_of = grant.as_of or newest_complete_date(strategy, services.source, today=today)
     if as_of > today:
         message = f"the universe of {as_of} was asked for, and it is {today}; give a date that has begun"
         raise EmptyWindow(message)

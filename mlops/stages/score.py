@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
+from mlops.domain.errors import ConfigurationError, EmptyWindow, RegistryError, RegistryUnavailable
 from mlops.domain.live.day_score import DayScore, score_day
 from mlops.domain.ports import Progress
 from mlops.domain.records import (
@@ -31,7 +31,7 @@ from mlops.domain.records import (
 )
 from mlops.domain.sampling import group_starts
 from mlops.domain.training.trading import is_long_label
-from mlops.domain.windows import resolve_as_of
+from mlops.domain.windows import newest_complete_date
 from mlops.runs.request import run_request
 from mlops.stages.drift import last_retrained
 from mlops.stages.live_report import LiveData, live_document
@@ -88,7 +88,11 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     ledger = services.ledger
     keeper.report(Progress(done=0, total=4, unit="steps"))
     champion = ledger.champion(strategy.name, namespace=grant.namespace)
-    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
+    today = services.feature_day()
+    as_of = grant.as_of or newest_complete_date(strategy, services.source, today=today)
+    if as_of > today:
+        message = f"a scoring was asked for as of {as_of}, and it is {today}; give a date that has begun"
+        raise EmptyWindow(message)
     earlier = ledger.live_report(strategy.name, namespace=grant.namespace)
     if earlier is not None and earlier.as_of > as_of:
         words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"

@@ -19,7 +19,7 @@ from mlops.domain.errors import (
     VersionNotFound,
 )
 from mlops.domain.live.rows import prepare_rows, row_digests
-from mlops.domain.policies import LivePolicy
+from mlops.domain.policies import DataPolicy, LivePolicy
 from mlops.domain.records import Kind, RunState, Stage
 from mlops.reporting.narrative import predict_lines
 from mlops.runs.request import prediction_request
@@ -222,3 +222,10 @@ def test_a_run_of_a_release_without_live_policy_is_predicted_with_the_defaults(l
     assert "live" not in grant.policy
     outcome = predict_universe(grant, live, live.keeper(grant))
     assert outcome.run_state is RunState.SUCCEEDED
+
+
+def test_without_a_date_the_newest_complete_one_is_meant_whatever_drift_is_decided_as_of(live: FakeServices) -> None:
+    live.with_policy(data=DataPolicy(as_of="today", min_current_rows=40))
+    live.today = LAST + 2 * DAY  # a Sunday, as it were
+    outcome = predicted(live, None)
+    assert (outcome.as_of, outcome.run_state) == (LAST, RunState.SUCCEEDED)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from mlops.domain.errors import LeaseLost, MissingColumn, RegistryUnavailable
+from mlops.domain.errors import EmptyWindow, LeaseLost, MissingColumn, RegistryUnavailable
 from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.decay import Decay
-from mlops.domain.policies import DriftPolicy
+from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import score_lines
 from mlops.stages import live_report
@@ -171,6 +171,21 @@ def test_a_scoring_as_of_an_earlier_date_takes_nothing_back(live: FakeServices) 
     before = live.ledger.live_days("growth")
     outcome = scored(live, as_of=LAST - DAY)
     assert (outcome.run_state, live.ledger.live_days("growth")) == (RunState.REFUSED, before)
+
+
+def test_a_scoring_without_a_date_is_as_of_the_newest_complete_one(live: FakeServices) -> None:
+    live.with_policy(data=DataPolicy(as_of="today", min_current_rows=40))
+    live.today = LAST + 2 * DAY
+    outcome = scored(live)
+    assert (outcome.as_of, outcome.run_state) == (LAST, RunState.SUCCEEDED)
+
+
+def test_a_scoring_as_of_a_date_that_has_not_begun_is_refused_and_stops_no_later_one(live: FakeServices) -> None:
+    grant = live.granted(Kind.SCORE, Stage.SCORE, as_of=LAST + 365 * DAY)
+    with pytest.raises(EmptyWindow, match=f"as of {LAST + 365 * DAY}, and it is {LAST}; give a date that has begun"):
+        score_predictions(grant, live, live.keeper(grant))
+    live.ledger.fail(grant, error="as a worker ends it", retry=False)
+    assert scored(live).run_state is RunState.SUCCEEDED
 
 
 def test_the_days_are_scored_while_the_registry_is_away(live: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
