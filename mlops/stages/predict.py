@@ -65,13 +65,9 @@ def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper)
         return _done(earlier, by=earlier.run_id)
     keeper.report(Progress(done=0, total=3, unit="steps"))
     served = load_champion(services.registry, strategy, champion)
-    known_to = served.last_judged
-    if known_to is not None and as_of <= known_to:
-        reason = (
-            f"version {champion.version} was trained and judged on dates up to {known_to}: what it says of {as_of} is "
-            "no prediction, and would be scored as one"
-        )
-        return _refused(as_of, reason)
+    why_not = served.why_not_predict(as_of)
+    if why_not is not None:
+        return _refused(as_of, why_not)
     model = served.model
     rows = read_universe(services.source, strategy, model.features, as_of)
     keeper.report(Progress(done=1, total=3, unit="steps"))
@@ -204,9 +200,13 @@ def predict_dates(
     One batch, whose id makes it safe to repeat: 0 where it is there already.
 
     on_date : called with each date, how many are done, and of how many
-    Raises as `predict_universe` does; EmptyWindow where there is no row of these dates.
+    Raises as `predict_universe` does; EmptyWindow where these dates have no row, or its training knew one.
     """
-    model = load_champion(services.registry, strategy, champion).model
+    served = load_champion(services.registry, strategy, champion)
+    why_not = served.why_not_predict(first)
+    if why_not is not None:
+        raise EmptyWindow(why_not)
+    model = served.model
     with services.source.snapshot() as source:
         refuse_columns({column.name: column.kind for column in source.columns()}, model.features)
         window = Window(start=first - _DAY, end=last)
