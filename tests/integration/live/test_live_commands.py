@@ -56,6 +56,17 @@ def test_on_a_day_without_rows_the_newest_complete_date_is_predicted(services: F
     assert [view.as_of for view in services.ledger.runs(kinds=[Kind.PREDICT])] == [LAST]
 
 
+def test_a_date_with_more_rows_than_were_predicted_is_predicted_again(services: FakeServices) -> None:
+    promoted(services)
+    table = services.source._table  # type: ignore[attr-defined]
+    services.with_source(table.slice(0, table.num_rows - 2))
+    for rows in (TICKERS - 2, TICKERS, TICKERS):
+        assert run("predict", "growth").exit_code == 0
+        assert services.ledger.predictions("growth", LAST, LAST).num_rows == rows
+        services.with_source(table)
+    assert [view.slot for view in services.ledger.runs(kinds=[Kind.PREDICT])] == [f"{LAST}/2", f"{LAST}"]
+
+
 def test_without_a_champion_the_exit_code_is_1_with_the_reason(services: FakeServices) -> None:
     answer = run("predict", "growth")
     assert answer.exit_code == 1

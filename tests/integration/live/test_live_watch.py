@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 import pytest
 from structlog.testing import capture_logs
 
-from mlops.domain.errors import SourceUnavailable
+from mlops.domain.errors import EmptyWindow, SourceUnavailable
 from mlops.domain.policies import LivePolicy, SchedulePolicy
 from mlops.domain.records import Kind, LiveFindings, RunState, RunView, Stage, StageOutcome
 from mlops.stages.outcomes import read_outcomes
 from mlops.stages.predict import predict_universe
 from mlops.strategies.file import Strategies
 from tests.support.ledgers import decision_for, promoting
-from tests.support.live import LIVE, promoted, with_return_column
+from tests.support.live import LIVE, predicted, promoted, with_return_column
 from tests.support.services import LAST, N_DATES, TICKERS, FakeServices, panel, small_strategy
-from worker.live_watch import RESTATED_EVERY_S, LiveWatch
+from worker.live_watch import COUNTED_EVERY_S, RESTATED_EVERY_S, LiveWatch
 
 DAY = timedelta(days=1)
 
@@ -181,6 +181,117 @@ def test_what_was_late_is_taken_back_when_nobody_waits_any_more(watch: Watch) ->
     watch.services.with_policy(schedule=SchedulePolicy(paused=("drift_check", "retrain")))
     assert watch() == ["features.no_longer_awaited"]
     assert watch.services.ledger.late_features() == []
+
+
+def rows_at(services: FakeServices, day: date) -> list[str]:
+    found = services.ledger.predictions("growth", day, day)
+    return found.column("ticker").to_pylist()  # type: ignore[no-any-return]
+
+
+def test_a_date_asked_for_early_is_predicted_once_it_is_complete(watch: Watch) -> None:
+    services, early = watch.services, LAST + DAY
+    watch()
+    watch.work()
+    watch.until(early, rows_of_last=2)
+    outcome = predicted(services, early, slot=early.isoformat())
+    assert outcome.run_state is RunState.REFUSED
+    (reason,) = outcome.result["reasons"]
+    assert reason.startswith(
+        "the date does not count: 2020-07-19 (2 rows where its neighbours have 8); it is predicted"
+    )
+    assert "predict.opened" not in watch()
+    watch.work()
+    watch.until(early)
+    assert watch() == ["predict.opened"]
+    watch.work()
+    assert watch.slots()[-1] == f"{early.isoformat()}/2"
+    assert len(rows_at(services, early)) == TICKERS
+    assert [watch(), watch()] == [["score.opened"], []]
+
+
+def test_a_date_asked_for_before_it_had_a_row_is_predicted_when_it_comes(watch: Watch) -> None:
+    services, early = watch.services, LAST + DAY
+    watch()
+    watch.work()
+    services.today = early
+    grant = services.granted(Kind.PREDICT, Stage.PREDICT, as_of=early, slot=early.isoformat())
+    with pytest.raises(EmptyWindow):
+        predict_universe(grant, services, services.keeper(grant))
+    services.ledger.fail(grant, error="no rows", retry=False)
+    watch.until(early)
+    assert watch() == ["predict.opened"]
+    watch.work()
+    assert len(rows_at(services, early)) == TICKERS
+
+
+def test_rows_that_are_added_to_a_predicted_date_are_predicted_and_the_first_prediction_of_each_counts(
+    watch: Watch,
+) -> None:
+    services = watch.services
+    watch.until(LAST, rows_of_last=6)
+    watch()
+    watch.work()
+    watch()
+    watch.work()
+    first = services.ledger.predictions("growth", LAST, LAST)
+    assert first.num_rows == 6
+    watch.until(LAST)
+    assert watch() == []  # looked at now and then
+    watch.now_s += COUNTED_EVERY_S
+    assert watch() == ["predict.opened"]
+    (_, run) = watch.runs()
+    assert (run.slot, run.reason) == (f"{LAST.isoformat()}/2", "rows were added")
+    watch.work()
+    found = services.ledger.predictions("growth", LAST, LAST)
+    assert found.column("ticker").to_pylist() == [f"T{number}" for number in range(TICKERS)]
+    assert found.slice(0, 6).equals(first)
+    for _ in range(3):
+        watch.now_s += COUNTED_EVERY_S
+        assert "predict.opened" not in watch()
+
+
+def test_a_row_without_a_ticker_is_no_row_that_was_added(watch: Watch) -> None:
+    table = panel()
+    names = table.column("ticker").to_pylist()
+    names[-1] = None
+    watch.services.with_source(table.set_column(0, "ticker", pa.array(names)))
+    watch()
+    watch.work()
+    watch.now_s += COUNTED_EVERY_S
+    assert watch() == ["score.opened"]
+    assert len(rows_at(watch.services, LAST)) == TICKERS - 1
+
+
+def test_a_feed_that_ended_long_ago_gets_one_run(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = watch.services
+    services.today = LAST + 400 * DAY
+    latest = services.source.latest_date
+    # Another strategy's feed goes on.
+    monkeypatch.setattr(
+        services.source,
+        "latest_date",
+        lambda name=None, **more: LAST + 400 * DAY if name is None else latest(name, **more),
+    )
+    assert watch() == ["predict.opened"]
+    (run,) = watch.runs()
+    grant = services.claimed(run.run_id, Stage.PREDICT)
+    services.ledger.fail(grant, error="as the test wants it", retry=False)
+    assert [watch(), watch()] == [[], []]
+    assert len(watch.runs()) == 1
+
+
+def test_late_features_are_said_while_the_source_is_away(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch()
+    watch.work()
+
+    def away(*_: object, **__: object) -> None:
+        raise SourceUnavailable
+
+    monkeypatch.setattr(watch.services.source, "latest_date", away)
+    assert watch() == ["live.not_looked"]
+    watch.services.today = LAST + 2 * DAY
+    assert watch() == ["features.late", "live.not_looked"]
+    assert watch() == ["live.not_looked"]
 
 
 def test_a_source_that_is_away_is_waited_for(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
