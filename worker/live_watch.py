@@ -7,6 +7,7 @@ feature source that is slow delays no message and no lease.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from mlops.domain.ports import Window
 from mlops.domain.records import Kind, RunState
 from mlops.domain.run_states import ACTIVE, FAILURES
 from mlops.runs.request import prediction_request, run_request, submit
-from mlops.stages.outcomes import read_outcomes
+from mlops.stages.outcomes import SCORED_DAYS, read_outcomes
 from mlops.strategies.book import Unfit
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ EVERY_S = 60.0
 """Between two looks."""
 RESTATED_EVERY_S = 3600.0
 """Between two looks at the outcomes of what was scored, which are a few columns of its dates."""
+_AGAIN_WITHIN_S = 6 * 3600.0
+"""A scoring that is tried again waits no longer."""
 _PANEL_DAYS = 90
 """Calendar days by which it is judged whether a date is complete, and when the next is expected."""
 _ENDED_S = 14 * 86_400.0
@@ -296,14 +299,20 @@ class LiveWatch(threading.Thread):
         return [*in_grace, newest]
 
     def _score(self, strategy: Strategy, standing: LiveStanding, scorings: Sequence[DatedRun], newest: date) -> None:
-        """Once for each newest date, and again where outcomes of what was scored are not those that were known."""
-        slot, reason = newest.isoformat(), "labels became ripe"
+        """Once for each newest date; again where outcomes are not those that were known, or the model was not asked."""
+        as_of, is_again, reason = newest, False, "labels became ripe"
+        place = newest.isoformat()
         if standing.scored_as_of is not None and newest <= standing.scored_as_of:
+            as_of, is_again = standing.scored_as_of, True
             digest = self._other_outcomes(strategy, standing)
-            if digest is None:
+            if digest is not None:
+                place, reason = f"{as_of.isoformat()}/{digest[:12]}", "outcomes were restated"
+            elif standing.outcomes and standing.outcomes.get("champion_not_asked"):
+                place, reason = as_of.isoformat(), "the champion could not be asked"
+            else:
                 return
-            slot, reason = f"{newest.isoformat()}/{digest[:12]}", "outcomes were restated"
-        if any(run.slot == slot or run.state in ACTIVE for run in scorings):
+        slot = self._open_slot(place, scorings, is_again=is_again)
+        if slot is None or not self._was_predicted_near(strategy, as_of):
             return
         request = run_request(
             self._services.policies,
@@ -311,12 +320,35 @@ class LiveWatch(threading.Thread):
             Kind.SCORE,
             reason=reason,
             requested_by=_BY,
-            as_of=newest,
+            as_of=as_of,
             slot=slot,
         )
         accepted = submit(self._services, request)
         if accepted.created:
-            log.info("score.opened", strategy=strategy.name, as_of=newest.isoformat(), reason=reason)
+            log.info("score.opened", strategy=strategy.name, as_of=as_of.isoformat(), reason=reason)
+
+    def _open_slot(self, place: str, scorings: Sequence[DatedRun], *, is_again: bool) -> str | None:
+        """`2026-11-27`; `2026-11-27/2` where that one's run is no answer; None where one is, or may become one.
+
+        is_again : a scoring that succeeded is no answer either
+        The next one waits for twice as long as the one before it, from two minutes to six hours.
+        """
+        if any(run.state in ACTIVE for run in scorings):
+            return None
+        numbered = re.compile(re.escape(place) + r"(/\d{1,6})?")
+        runs = [run for run in scorings if run.slot is not None and numbered.fullmatch(run.slot)]
+        if not runs:
+            return place
+        is_answer = runs[-1].state not in FAILURES and not (is_again and runs[-1].state is RunState.SUCCEEDED)
+        wait_s = min(EVERY_S * 2.0 ** len(runs), _AGAIN_WITHIN_S)
+        if is_answer or (self._services.ledger.now() - runs[-1].created_at).total_seconds() < wait_s:
+            return None
+        return f"{place}/{len(runs) + 1}"
+
+    def _was_predicted_near(self, strategy: Strategy, as_of: date) -> bool:
+        """Whether a scoring would find anything: a demo's or a history's dates may lie years before the newest."""
+        newest = self._services.ledger.predicted_to([strategy.name]).get(strategy.name)
+        return newest is not None and newest >= as_of - timedelta(days=SCORED_DAYS)
 
     def _other_outcomes(self, strategy: Strategy, standing: LiveStanding) -> str | None:
         """Digest of what is known now of the dates that were scored, where it is another one; looked at by the hour."""

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from mlops.domain.errors import EmptyWindow, SourceUnavailable
 from mlops.domain.policies import LivePolicy, SchedulePolicy
 from mlops.domain.records import Kind, LiveFindings, RunState, RunView, Stage, StageOutcome
-from mlops.stages.outcomes import read_outcomes
+from mlops.stages.outcomes import SCORED_DAYS, read_outcomes
 from mlops.stages.predict import predict_universe
 from mlops.strategies.file import Strategies
 from tests.support.ledgers import decision_for, promoting
@@ -362,6 +362,101 @@ def test_what_others_asked_is_scored_where_the_schedule_predicts_nothing(watch: 
     assert watch() == ["score.opened"]
     assert watch.slots() == [LAST.isoformat()], "nothing more was predicted"
     assert watch.services.ledger.late_features() == []
+
+
+class Scored:
+    """A strategy with a prediction, whose scorings end as a test says."""
+
+    first = LAST - 30 * DAY
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.services = watch, watch.services
+        watch.until(LAST)
+        watch()
+        watch.work()
+        watch()
+
+    def end(self, **outcomes: object) -> None:
+        """The waiting scoring has found what is known now."""
+        source, strategy = self.services.source, self.services.strategies["growth"]
+        digest = read_outcomes(source, strategy, first=self.first, last=LAST).digest
+        grant = self.services.claimed(self.watch.runs(Kind.SCORE)[-1].run_id, Stage.SCORE)
+        known = {"first": self.first.isoformat(), "last": LAST.isoformat(), "digest": digest, **outcomes}
+        found = LiveFindings(days=(), document={"outcomes": known})
+        outcome = StageOutcome(result={"reasons": []}, run_state=RunState.SUCCEEDED, as_of=LAST, live=found)
+        self.services.ledger.finish(grant, outcome)
+
+    def fail(self) -> None:
+        grant = self.services.claimed(self.watch.runs(Kind.SCORE)[-1].run_id, Stage.SCORE)
+        self.services.ledger.fail(grant, error="as the test wants it", retry=False)
+
+    def restate(self) -> None:
+        """Each return is the other way round."""
+        table: pa.Table = self.services.source._table  # type: ignore[attr-defined]
+        place = table.column_names.index("target_return")
+        flipped = pc.multiply(table.column("target_return"), -1.0)
+        self.services.with_source(table.set_column(place, "target_return", flipped))
+
+    def later(self, seconds: float) -> list[str]:
+        """A look then."""
+        self.watch.now_s += seconds
+        self.services.timed.advance(seconds)
+        return self.watch()
+
+
+@pytest.fixture
+def scoring(watch: Watch) -> Scored:
+    return Scored(watch)
+
+
+def test_outcomes_that_are_restated_back_and_forth_are_scored_each_time(scoring: Scored) -> None:
+    scoring.end()
+    for _ in range(4):
+        scoring.restate()
+        assert scoring.later(RESTATED_EVERY_S) == ["score.opened"]
+        scoring.end()
+    slots = [str(slot) for slot in scoring.watch.slots(Kind.SCORE)]
+    assert slots[0] == LAST.isoformat()
+    assert (slots[3], slots[4]) == (f"{slots[1]}/2", f"{slots[2]}/2")
+    assert scoring.later(RESTATED_EVERY_S) == []
+
+
+def test_a_scoring_that_could_not_ask_the_champion_is_made_again_after_a_while_each_time_longer(
+    scoring: Scored,
+) -> None:
+    scoring.end(champion_not_asked="champion 1 cannot be asked: MLflow does not answer")
+    assert scoring.watch() == []
+    assert scoring.later(121) == ["score.opened"]
+    assert scoring.watch() == []
+    scoring.end(champion_not_asked="champion 1 cannot be asked: MLflow does not answer")
+    assert scoring.later(121) == []
+    assert scoring.later(121) == ["score.opened"]
+    scoring.end(champion_not_asked=None)
+    assert scoring.later(3000) == []
+    day = LAST.isoformat()
+    assert scoring.watch.slots(Kind.SCORE) == [day, f"{day}/2", f"{day}/3"]
+
+
+def test_a_scoring_that_failed_is_made_again_and_one_that_was_refused_is_not(scoring: Scored) -> None:
+    scoring.fail()
+    assert scoring.watch() == []
+    assert scoring.later(121) == ["score.opened"]
+    scoring.watch.work()
+    assert scoring.later(3000) == []
+    assert scoring.watch.slots(Kind.SCORE) == [LAST.isoformat(), f"{LAST.isoformat()}/2"]
+
+
+def test_nothing_is_scored_where_the_newest_prediction_lies_years_before_the_newest_date(
+    watch: Watch,
+) -> None:
+    watch()
+    watch.work()
+    watch.services.with_policy(live=LivePolicy(predict=False))
+    watch.until(LAST + (SCORED_DAYS + 1) * DAY)
+    assert watch() == []
+    watch.until(LAST + SCORED_DAYS * DAY)
+    watch.now_s += COUNTED_EVERY_S
+    assert watch() == ["score.opened"]
 
 
 def test_restated_outcomes_open_another_scoring(watch: Watch) -> None:

@@ -356,6 +356,45 @@ def retrained(services: FakeServices, as_of: date) -> None:
     services.ledger.finish(grant, StageOutcome(result={"version": "9"}, run_state=RunState.SUCCEEDED, as_of=as_of))
 
 
+def test_decay_opens_another_retraining_where_the_last_one_died(decayed: FakeServices) -> None:
+    decayed.with_policy(live=replace(LIVE, retrain_on_decay=True))
+    for _ in range(2):
+        found = scored(decayed).result["retrain_run_id"]
+        decayed.ledger.fail(decayed.claimed(found, Stage.TRAIN), error="out of memory", retry=False)
+    third = scored(decayed).result["retrain_run_id"]
+    assert scored(decayed).result["retrain_run_id"] == third  # it is active
+    slot = f"decay of 1 on {LAST - 3 * DAY}"
+    assert sorted(str(one) for one, _ in retrainings(decayed)) == [slot, f"{slot}/2", f"{slot}/3"]
+
+
+def test_decay_that_was_found_stands_while_the_registry_is_away(
+    decayed: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = scored(decayed)
+    assert (first.result["headline"]["decay_tested"], first.result["headline"]["decay_why_not"]) == (True, None)
+
+    def silent(*_: object) -> None:
+        raise RegistryUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decayed.fake_registry, "model_file", silent)
+        for _ in range(2):
+            headline = scored(decayed).result["headline"]
+            assert (headline["decayed_on"], headline["decay_tested"]) == ((LAST - 3 * DAY).isoformat(), False)
+            assert headline["decay_why_not"].startswith("champion 1 cannot be asked: MLflow does not answer")
+        report = decayed.ledger.live_report("growth")
+        assert report is not None
+        assert report.document["outcomes"]["champion_not_asked"] == headline["decay_why_not"]
+        assert report.document["words"][-1] == "Decay since 2020-07-15: log loss rose"
+        assert report.document["decay"]["retrain_words"] == first.result["retrain_words"]
+        promoted(decayed, "made-2", rounds=9)
+        assert scored(decayed).result["decayed_on"] is None  # of another model nothing was found
+    scored(decayed)
+    report = decayed.ledger.live_report("growth")
+    assert report is not None
+    assert report.document["outcomes"]["champion_not_asked"] is None
+
+
 def test_decay_opens_none_within_the_cooldown(decayed: FakeServices) -> None:
     decayed.with_policy(live=replace(LIVE, retrain_on_decay=True), drift=DriftPolicy(rule="raw", cooldown_days=10))
     retrained(decayed, LAST - 4 * DAY)
