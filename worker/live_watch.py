@@ -43,7 +43,7 @@ EVERY_S = 60.0
 """Between two looks."""
 RESTATED_EVERY_S = 3600.0
 """Between two looks at the outcomes of what was scored, which are a few columns of its dates."""
-_AGAIN_WITHIN_S = 6 * 3600.0
+_AGAIN_WITHIN_S = 86_400.0
 """A scoring that is tried again waits no longer."""
 _PANEL_DAYS = 90
 """Calendar days by which it is judged whether a date is complete, and when the next is expected."""
@@ -254,13 +254,16 @@ class LiveWatch(threading.Thread):
             return False
         if any(run.state in ACTIVE for run in runs):
             return True
-        day = due[0]
+        return any(self._opens(strategy, day, panel, reason=_GROWN if day in grown else _REASON) for day in due)
+
+    def _opens(self, strategy: Strategy, day: date, panel: Panel, *, reason: str) -> bool:
+        """Open a prediction of the date; whether there is one now, and not the answer of one that has ended."""
         request = prediction_request(
             self._services.policies,
             self._services.ledger,
             strategy.name,
             day,
-            reason=_GROWN if day in grown else _REASON,
+            reason=reason,
             requested_by=_BY,
             n_rows=panel.rows[day],
         )
@@ -331,7 +334,7 @@ class LiveWatch(threading.Thread):
         """`2026-11-27`; `2026-11-27/2` where that one's run is no answer; None where one is, or may become one.
 
         is_again : a scoring that succeeded is no answer either
-        The next one waits for twice as long as the one before it, from two minutes to six hours.
+        The next one waits for twice as long as the one before it, from two minutes to a day.
         """
         if any(run.state in ACTIVE for run in scorings):
             return None
@@ -340,7 +343,7 @@ class LiveWatch(threading.Thread):
         if not runs:
             return place
         is_answer = runs[-1].state not in FAILURES and not (is_again and runs[-1].state is RunState.SUCCEEDED)
-        wait_s = min(EVERY_S * 2.0 ** len(runs), _AGAIN_WITHIN_S)
+        wait_s = min(EVERY_S * 2.0 ** min(len(runs), 20), _AGAIN_WITHIN_S)
         if is_answer or (self._services.ledger.now() - runs[-1].created_at).total_seconds() < wait_s:
             return None
         return f"{place}/{len(runs) + 1}"
