@@ -81,7 +81,7 @@ class LiveLine:
     created_at: datetime
     headline: Mapping[str, Any]
     """`document["headline"]` of the newest report: `version`, `metric`, `value`, `low`, `high`, `n_days`,
-    `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`."""
+    `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`, `decay_tested`, `decay_why_not`."""
 
 
 @dataclass(frozen=True, kw_only=True)
