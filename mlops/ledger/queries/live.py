@@ -81,7 +81,7 @@ class LiveLine:
     created_at: datetime
     headline: Mapping[str, Any]
     """`document["headline"]` of the newest report: `version`, `metric`, `value`, `low`, `high`, `n_days`,
-    `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`."""
+    `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`, `decay_tested`, `decay_why_not`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +135,14 @@ class DatedRun:
     """That predicted; None: it has not."""
     model_sha256: str | None
     n_rows: int | None
+    n_found: int | None
+    """Rows that the date had then, with those that no ticker names; None: not recorded"""
+    requested_by: str
+
+    def has_grown(self, n_rows: int) -> bool:
+        """Whether the date has more rows now than when it was predicted, or refused for having too few."""
+        before = self.n_rows if self.n_found is None else self.n_found
+        return before is not None and before < n_rows
 
     @property
     def has_predicted(self) -> bool:
@@ -388,6 +396,7 @@ class LiveQueries(Repository):
                     version=result["version"].as_string(),
                     model_sha256=result["model_sha256"].as_string(),
                     n_rows=result["n_rows"].as_integer(),
+                    n_found=result["n_found"].as_integer(),
                 )
             )
             .where(
