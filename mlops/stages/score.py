@@ -97,7 +97,8 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     if earlier is not None and earlier.as_of > as_of:
         words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
         return _refused(as_of, words)
-    said = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
+    everything = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
+    said = without_hindsight(everything, ledger.trained_as_of(strategy.name, namespace=grant.namespace))
     if not said.num_rows:
         words = (
             f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
@@ -135,6 +136,12 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     document["outcomes"]["champion_not_asked"] = why_not if is_away else None
     document["decay"] |= {"retrain_words": retrain_words, "retrain_run_id": retrain_run}
     counts = document["counts"]
+    counts["n_hindsight"] = everything.num_rows - said.num_rows
+    if counts["n_hindsight"]:
+        document["notes"].append(
+            f"{counts['n_hindsight']:,} answers about dates before their version's training are no predictions, "
+            "and are left out"
+        )
     result = {
         "as_of": as_of.isoformat(),
         "n_days": len({day.as_of for day in days}),
@@ -172,6 +179,17 @@ def _predictions(services: ScoreServices, strategy: str, as_of: date, *, namespa
         parts.append(services.ledger.predictions(strategy, start, end, namespace=namespace))
         start = end + timedelta(days=1)
     return pa.concat_tables(parts)
+
+
+def without_hindsight(predictions: pa.Table, trained_as_of: Mapping[str, date]) -> pa.Table:
+    """Leave out what a version said of dates before its training, which its training or its judgement knew.
+
+    The predict stage refuses such dates; a backend may ask a router or the service about any.
+    """
+    shas = predictions.column("model_sha256").to_pylist()
+    began = np.array([trained_as_of.get(sha, date.min) for sha in shas], dtype="datetime64[D]")
+    dates = np.asarray(predictions.column("as_of").to_numpy(), dtype="datetime64[D]")
+    return predictions.filter(pa.array(dates >= began))
 
 
 # ---- The join, and a score for each day of each version

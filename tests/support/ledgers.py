@@ -48,8 +48,10 @@ _EMPTY = "; ".join(
         "SET LOCAL session_replication_role = replica",
         *(f"DELETE FROM {table}" for table in _TABLES.split(", ")),
         # Months that another test wrote; a table that is not there is as empty.
-        "DO $$ DECLARE month text; BEGIN FOR month IN SELECT CAST(CAST(inhrelid AS regclass) AS text) FROM pg_inherits"
-        " WHERE inhparent = CAST('mlops_prediction' AS regclass) LOOP EXECUTE 'DROP TABLE ' || month; END LOOP; END $$",
+        """DO $$ DECLARE month text; BEGIN
+        FOR month IN SELECT CAST(CAST(inhrelid AS regclass) AS text) FROM pg_inherits
+          WHERE inhparent = CAST('mlops_prediction' AS regclass)
+        LOOP EXECUTE 'DROP TABLE ' || month; END LOOP; END $$""",
         "UPDATE moved.shift SET by = interval '0'",
     ]
 )

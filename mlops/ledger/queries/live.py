@@ -297,6 +297,21 @@ class LiveQueries(Repository):
         with self.database.reading() as connection:
             return {row.strategy: row.as_of for row in connection.execute(query) if row.as_of is not None}
 
+    def trained_as_of(self, strategy: str, *, namespace: str = LIVE) -> dict[str, date]:
+        """The date as of which each model that a decision was made about was trained, by the digest of its file."""
+        query = (
+            select(_promotion.model_sha256, func.max(_promotion.trained_as_of).label("day"))
+            .where(
+                _promotion.namespace == namespace,
+                _promotion.strategy == strategy,
+                _promotion.model_sha256.is_not(None),
+                _promotion.trained_as_of.is_not(None),
+            )
+            .group_by(_promotion.model_sha256)
+        )
+        with self.database.reading() as connection:
+            return {row.model_sha256: row.day for row in connection.execute(query)}
+
     def unripe_predictions(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, UnripeCount]:
         """By strategy, how many predictions have no outcome yet: those of scored days, and those of days after them."""
         found: dict[str, UnripeCount] = {}

@@ -22,7 +22,7 @@ from mlops.reporting.narrative import score_lines
 from mlops.stages import live_report
 from mlops.stages.score import score_predictions
 from tests.support.ledgers import LEASE_S
-from tests.support.live import DATES, LIVE, classifier_of, predicted, promoted, with_return_column
+from tests.support.live import DATES, LIVE, TRAINED_AS_OF, classifier_of, predicted, promoted, with_return_column
 from tests.support.services import FEATURES, FIRST, LAST, N_DATES, TICKERS, FakeServices, panel
 
 DAY = timedelta(days=1)
@@ -158,6 +158,19 @@ def test_two_versions_on_one_day_are_scored_each_by_itself(live: FakeServices) -
     assert report is not None
     assert [one["version"] for one in report.document["performance"]] == ["1", "2"]
     assert report.document["headline"]["version"] == "2"
+
+
+def test_what_a_version_says_of_dates_before_its_training_is_no_prediction(live: FakeServices) -> None:
+    day = TRAINED_AS_OF - DAY
+    known = live.ledger.predictions("growth", LAST, LAST)
+    asked = known.set_column(known.column_names.index("as_of"), "as_of", pa.array([day] * len(known), pa.date32()))
+    live.ledger.write_predictions("a backtest", "router", asked)
+    outcome = scored(live)
+    assert [scored_day.as_of for scored_day in live.ledger.live_days("growth")] == days_of()
+    document = live.ledger.live_report("growth").document
+    assert document["counts"]["n_hindsight"] == TICKERS
+    assert any("no predictions" in note for note in document["notes"])
+    assert outcome.result["n_predictions"] == N_PREDICTED * TICKERS
 
 
 def test_where_nothing_was_predicted_it_is_refused(services: FakeServices) -> None:
