@@ -14,7 +14,7 @@ from typing import Any
 from cachetools import LRUCache, cached
 
 from admin.pictures.axes import TimeAxis, ValueAxis, around
-from mlops.domain.live.day_score import N_CELLS, DayScore
+from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.performance import Measured, Performance, SignalPerformance, measure_performance
 from mlops.domain.live.rolling import LiveMetric, WindowPoint, measure_metric, measured_windows, rolling_metric
 from mlops.ledger.queries.live import LiveDay
@@ -189,11 +189,11 @@ class OutcomeBar:
 
 
 def outcome_bars(scores: Sequence[DayScore]) -> list[OutcomeBar]:
-    """Ten bars from 0 to 1; a cell that lies across a border counts where its middle is."""
+    """Ten bars from 0 to 1; a cell that lies across a border counts where its mean is."""
     counts = [[0, 0, 0] for _ in range(10)]
     for score in scores:
         for cell in score.cells:
-            bar = counts[min(9, int((cell.position + 0.5) / N_CELLS * 10))]
+            bar = counts[min(9, int(cell.probability / cell.n * 10))]
             bar[0] += cell.n_positive
             bar[1] += cell.n_labelled - cell.n_positive
             bar[2] += cell.n - cell.n_labelled

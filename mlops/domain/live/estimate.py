@@ -24,9 +24,10 @@ import numpy.typing as npt
 from scipy.special import expit
 from scipy.stats import norm
 
-from mlops.domain.live.day_score import N_CELLS, DayScore
+from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.performance import Outcomes, accuracy, area_of_cells, mean_brier, mean_log_loss, roc_auc
 from mlops.domain.promotion.bootstrap import INTERVAL
+from mlops.domain.training.metrics import THRESHOLD
 
 Vector = npt.NDArray[np.float64]
 
@@ -125,10 +126,7 @@ class _History:
         self._horizon = max(1, horizon_dates)
         scores = [days[day] for day in self.days]
         self._outcomes = Outcomes.of(scores)
-        self._n, self._probability = np.zeros((2, len(scores), N_CELLS))
-        for i, score in enumerate(scores):
-            for cell in score.cells:
-                self._n[i, cell.position], self._probability[i, cell.position] = cell.n, cell.probability
+        self._n, self._probability = self._outcomes.cell_predicted, self._outcomes.cell_predicted_probability
         labelled = (self._outcomes.n > 0).astype(np.float64)[:, None]
         cells = (labelled, self._outcomes.cell_n, self._outcomes.cell_positive, self._outcomes.cell_probability)
         self._sums = tuple(np.cumsum(np.vstack([np.zeros((1, one.shape[1])), one]), axis=0) for one in cells)
@@ -208,7 +206,7 @@ class _History:
         n, p = n[filled], self._probability[begin:after].sum(axis=0)[filled] / n[filled]
         intercept, slope = self._correction(after)
         q = expit(intercept + slope * _logit(p))
-        called = np.flatnonzero(filled) >= N_CELLS // 2
+        called = p >= THRESHOLD
         p = np.clip(p, *_CLIP)
         positive, negative = (n * q)[None], (n * (1 - q))[None]
         return {
