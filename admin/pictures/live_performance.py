@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from threading import Lock
-from typing import Any
 
 from cachetools import LRUCache, cached
 
@@ -17,7 +16,7 @@ from admin.pictures.axes import TimeAxis, ValueAxis, around
 from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.performance import Measured, Performance, SignalPerformance, measure_performance
 from mlops.domain.live.rolling import LiveMetric, WindowPoint, measure_metric, measured_windows, rolling_metric
-from mlops.ledger.queries.live import LiveDay
+from mlops.ledger.queries.live import LiveDay, LiveReport
 
 METRICS: Mapping[LiveMetric, str] = {
     "roc_auc": "ROC AUC",
@@ -58,7 +57,9 @@ class VersionLine:
     n_days: int
     """With an outcome"""
     n_labelled: int
-    n_waiting: int
+    n_unripe: int
+    n_never: int
+    """Ripe, and without an outcome"""
     measured: Mapping[LiveMetric, Measured | None]
 
 
@@ -150,23 +151,43 @@ def value_axis(series: Sequence[VersionSeries]) -> ValueAxis:
     return around([*curves, *bounds], least=0.1)
 
 
-def version_line(version: str, scores: Scores, *, horizon_dates: int) -> VersionLine:
-    """All metrics of one version's days."""
+def version_line(version: str, scores: Scores, *, horizon_dates: int, ripe_to: date | None) -> VersionLine:
+    """All metrics of one version's days. ripe_to : see `last_ripe`"""
+    waiting = without_outcome(scores, ripe_to=ripe_to)
     return VersionLine(
         version=version,
         first=min(scores),
         last=max(scores),
         n_days=sum(bool(score.n_labelled) for score in scores.values()),
         n_labelled=sum(score.n_labelled for score in scores.values()),
-        n_waiting=sum(score.n_waiting for score in scores.values()),
+        n_unripe=waiting.n_unripe,
+        n_never=waiting.n_never,
         measured={metric: measure_metric(scores, metric, horizon_dates=horizon_dates) for metric in METRICS},
     )
 
 
-def decayed_on(headline: Mapping[str, Any]) -> date | None:
-    """Since when the champion has decayed, by the headline of the newest scoring."""
-    found = headline.get("decayed_on")
-    return date.fromisoformat(found) if found else None
+def last_ripe(report: LiveReport | None, days: Iterable[LiveDay]) -> date | None:
+    """The last date whose horizon has passed by the newest scoring; where that does not say so, the last labelled."""
+    found = report.document.get("outcomes", {}).get("ripe_to") if report else None
+    return date.fromisoformat(found) if found else max((day.as_of for day in days if day.n_labelled), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutOutcome:
+    """Predictions that have no outcome."""
+
+    n_unripe: int
+    """Their horizon has not passed"""
+    n_never: int
+    """It has: their label has no value, or their row is gone"""
+
+
+def without_outcome(scores: Scores, *, ripe_to: date | None) -> WithoutOutcome:
+    """Count the predictions without an outcome by whether their horizon has passed."""
+    counts = [0, 0]
+    for day, score in scores.items():
+        counts[ripe_to is not None and day <= ripe_to] += score.n_waiting
+    return WithoutOutcome(n_unripe=counts[0], n_never=counts[1])
 
 
 # ---- Predictions against outcomes

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     and_,
     case,
+    cast,
     exists,
     func,
     literal,
@@ -25,7 +26,6 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from mlops.domain.records import LIVE, Champion, Kind, RunState, Stage
 from mlops.ledger import tables
-from mlops.ledger.champions import PRODUCTION
 from mlops.ledger.columns import as_rows, columns_of, mapped
 from mlops.ledger.engine import Repository
 
@@ -33,10 +33,6 @@ _run = tables.run.c
 _score = tables.live_score.c
 _report = tables.live_report.c
 _prediction = tables.prediction.c
-_promotion = tables.promotion.c
-
-_CHANGES_NOTHING = ("keep", "inconclusive", "refuse", "await_approval")
-"""Decisions that leave the champion in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +47,7 @@ class LiveDay:
     """Of the features."""
     n_predictions: int
     n_labelled: int
-    """Of them, with an outcome; 0: not ripe yet."""
+    """Of them, with an outcome."""
     score: Mapping[str, Any]
     """`mlops.domain.live.day_score.DayScore.from_json` reads it."""
     digest: str
@@ -81,7 +77,8 @@ class LiveLine:
     created_at: datetime
     headline: Mapping[str, Any]
     """`document["headline"]` of the newest report: `version`, `metric`, `value`, `low`, `high`, `n_days`,
-    `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`."""
+    `n_labelled`, `n_unripe`, `n_without_outcome`, `n_gone`, `is_estimate`, `decayed_on`, `decay_tested`,
+    `decay_why_not`; a report of an older release may lack some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,25 +97,12 @@ class LiveMeasures:
 
 @dataclass(frozen=True, kw_only=True)
 class UnripeCount:
-    """Predictions of a strategy whose outcome is not known yet."""
+    """Predictions of a strategy whose horizon has not passed."""
 
     n_predictions: int
     first: date | None
     """The oldest date that has one."""
     last: date | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChampionMark:
-    """A change of the champion, for a time axis."""
-
-    version: str
-    decision: str
-    actor: str
-    at: datetime
-    as_of: date | None
-    trained_as_of: date | None
-    run_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,16 +166,13 @@ class LiveQueries(Repository):
         *,
         first: date | None = None,
         last: date | None = None,
-        known_by: datetime | None = None,
         namespace: str = LIVE,
     ) -> list[LiveDay]:
         """Each day of each version with its newest row, by date and version.
 
-        first, last : both included; None: no bound      known_by : as it was known at that time; None: now
+        first, last : both included; None: no bound
         """
         where = [_score.namespace == namespace, _score.strategy == strategy, *_between(_score.as_of, first, last)]
-        if known_by is not None:
-            where.append(_score.known_at <= known_by)
         with self.database.reading() as connection:
             return [mapped(LiveDay, row) for row in connection.execute(_newest_rows(where))]
 
@@ -205,16 +186,12 @@ class LiveQueries(Repository):
         with self.database.reading() as connection:
             return [mapped(LiveDay, row) for row in connection.execute(query)]
 
-    def live_report(
-        self, strategy: str, *, known_by: datetime | None = None, namespace: str = LIVE
-    ) -> LiveReport | None:
-        """The newest, or the newest of that time; None: nothing was scored yet."""
-        found = self.live_reports(strategy, limit=1, known_by=known_by, namespace=namespace)
+    def live_report(self, strategy: str, *, namespace: str = LIVE) -> LiveReport | None:
+        """The newest; None: nothing was scored yet."""
+        found = self.live_reports(strategy, limit=1, namespace=namespace)
         return found[0] if found else None
 
-    def live_reports(
-        self, strategy: str, *, limit: int = 90, known_by: datetime | None = None, namespace: str = LIVE
-    ) -> list[LiveReport]:
+    def live_reports(self, strategy: str, *, limit: int = 90, namespace: str = LIVE) -> list[LiveReport]:
         """Newest first."""
         query = (
             select(*columns_of(LiveReport, _report))
@@ -222,8 +199,6 @@ class LiveQueries(Repository):
             .order_by(_report.as_of.desc(), _report.id.desc())
             .limit(limit)
         )
-        if known_by is not None:
-            query = query.where(_report.created_at <= known_by)
         with self.database.reading() as connection:
             return [mapped(LiveReport, row) for row in connection.execute(query)]
 
@@ -290,7 +265,7 @@ class LiveQueries(Repository):
             return {row.strategy: row.as_of for row in connection.execute(query) if row.as_of is not None}
 
     def unripe_predictions(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, UnripeCount]:
-        """By strategy, how many predictions have no outcome yet: those of scored days, and those of days after them."""
+        """By strategy, how many predictions are not ripe: of scored days after the last ripe one, and of later days."""
         found: dict[str, UnripeCount] = {}
         with self.database.reading() as connection:
             for name in strategies:
@@ -301,25 +276,6 @@ class LiveQueries(Repository):
                     last=max((row.as_of for row in days), default=None),
                 )
         return found
-
-    def champion_marks(
-        self, strategy: str, *, since: datetime | None = None, namespace: str = LIVE
-    ) -> list[ChampionMark]:
-        """Every change of the champion, oldest first."""
-        query = (
-            select(*columns_of(ChampionMark, _promotion, at=_promotion.created_at))
-            .where(
-                _promotion.namespace == namespace,
-                _promotion.strategy == strategy,
-                _promotion.target_stage == PRODUCTION,
-                _promotion.decision.not_in(_CHANGES_NOTHING),
-            )
-            .order_by(_promotion.id)
-        )
-        if since is not None:
-            query = query.where(_promotion.created_at >= since)
-        with self.database.reading() as connection:
-            return [mapped(ChampionMark, row) for row in connection.execute(query)]
 
     def batch_summary(self, run_id: str, *, threshold: float) -> BatchSummary | None:
         """What a run wrote; None: nothing yet. threshold : from which on a probability is called positive"""
@@ -425,10 +381,19 @@ def _newest_rows(where: Sequence[ColumnElement[bool]]) -> Select[Any]:
 
 
 def _unripe_days(strategy: str, namespace: str) -> CompoundSelect[Any]:
-    """Rows of `as_of` and `n`."""
+    """Rows of `as_of` and `n`. A report of an older release names no last ripe date: the last labelled one is taken."""
     newest = _newest_rows([_score.namespace == namespace, _score.strategy == strategy]).subquery()
+    of_report = (
+        select(cast(_report.document[("outcomes", "ripe_to")].as_string(), Date))
+        .where(_report.namespace == namespace, _report.strategy == strategy)
+        .order_by(_report.as_of.desc(), _report.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    labelled = select(func.max(newest.c.as_of)).where(newest.c.n_labelled > 0).scalar_subquery()
+    ripe_to = func.coalesce(of_report, labelled, literal(date.min, Date))
     of_scored = select(newest.c.as_of, (newest.c.n_predictions - newest.c.n_labelled).label("n")).where(
-        newest.c.n_predictions > newest.c.n_labelled
+        newest.c.n_predictions > newest.c.n_labelled, newest.c.as_of > ripe_to
     )
     last = (
         select(func.coalesce(func.max(_score.as_of), literal(date.min, Date)))
