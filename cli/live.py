@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlops.bootstrap import Services
     from mlops.domain.records import Accepted, RunView
-    from mlops.ledger.queries.live import LiveReport, UnripeCount
+    from mlops.ledger.queries.live import LiveDay, LiveReport, UnripeCount
     from mlops.reporting.terminal import StageDisplay
 
 _ONE = "asked for on the command line"
@@ -87,6 +87,10 @@ def live(
     strategy: Annotated[str | None, typer.Argument(help="Default: all strategies, a line each.")] = None,
     score: Annotated[bool, typer.Option("--score", help="Compare with what has come since, first.")] = False,
     as_of: AsOf = None,
+    history: Annotated[
+        date | None,
+        typer.Option(parser=day, metavar="DATE", help="Every score of a predicted date, with when it became known."),
+    ] = None,
     queue: OnWorkers = False,
     json: AsJson = False,
 ) -> int:
@@ -99,6 +103,8 @@ def live(
 
     if as_of is not None and not score:
         raise ConfigurationError("--as-of says as of when to score; give --score with it")
+    if history is not None and not strategy:
+        raise ConfigurationError("--history shows a date of one strategy; name it")
     services = connect()
     names = [services.strategies[strategy].name] if strategy else list(services.strategies)
     failed = False
@@ -110,6 +116,10 @@ def live(
                 if is_error(view):
                     failed = True
                     err.print(f"Error: {name}: {error_of(view)}", style="red", markup=False)
+    if strategy and history is not None:
+        scores = services.ledger.live_day_history(strategy, history)
+        print_json({"scores": scores}) if json else out.print(_history(strategy, history, scores), markup=False)
+        return ERROR if failed else OK
     reports = {name: services.ledger.live_report(name) for name in names}
     unripe = services.ledger.unripe_predictions(names)
     champions = {name: key.version for name, key in services.ledger.model_keys(names).items()}
@@ -140,6 +150,20 @@ def _as_json(strategy: str, report: LiveReport | None, unripe: UnripeCount) -> d
         "unripe": unripe,
         "report": report.document if report else None,
     }
+
+
+def _history(strategy: str, date_: date, scores: Sequence[LiveDay]) -> str | Table:
+    """Each score of a date, oldest first; more than one of a version: its outcomes were restated, or became known."""
+    from mlops.domain.live.day_score import DayScore
+
+    if not scores:
+        return f"No prediction of {strategy} for {date_} was scored."
+    table = _table("known at", "version", "predictions", "outcomes", "right", "log loss")
+    for one in scores:
+        score, n = DayScore.from_json(one.score), one.n_labelled
+        worth = (f"{score.n_hits / n:.1%}", f"{score.log_loss / n:.4f}") if n else ("", "")
+        table.add_row(f"{one.known_at:%Y-%m-%d %H:%M}", f"v{one.version}", f"{one.n_predictions:,}", f"{n:,}", *worth)
+    return table
 
 
 # ---- All strategies, a line each

@@ -307,7 +307,7 @@ def _coverage(metric: EstimatedMetric, checks: Sequence[EstimateCheck]) -> Cover
         n_chosen=len(chosen),
         reported=rates[1],
         n_reported=len(reported),
-        error_spread=float(np.std([one.came - one.estimate.value for one in chosen])) if chosen else float("nan"),
+        error_spread=float(np.std([one.measured - one.estimate.value for one in chosen])) if chosen else float("nan"),
         width=float(np.mean([one.estimate.high - one.estimate.low for one in reported])) if reported else float("nan"),
     )
 

@@ -42,9 +42,9 @@ class VersionSeries:
     first: date
     last: date
     curve: tuple[WindowPoint, ...]
-    """Of the last `WINDOW` labelled dates as the days go by"""
+    """The metric of the last `WINDOW` labelled dates, at each of them"""
     points: tuple[WindowPoint, ...]
-    """Of the last `MEASURED_WINDOW` labelled dates, with an interval"""
+    """The metric of the last `MEASURED_WINDOW` labelled dates, with an interval"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +89,13 @@ def _measured(days: tuple[_Kept, ...], horizon_dates: int) -> Performance:
 
 
 def performance_of(days: Iterable[LiveDay], *, horizon_dates: int) -> Performance | None:
-    """All that is measured of these days, one of each date; None without one. Kept: it costs a tenth of a second."""
+    """The performance of these days, one of each date; None without one. Kept, since it costs a tenth of a second."""
     kept = tuple(_Kept(day) for day in days)
     return _measured(kept, horizon_dates) if kept else None
 
 
 class _Kept:
-    """A scored day that is told from others by its date and digest."""
+    """A scored day whose date and digest are its identity in the cache."""
 
     def __init__(self, day: LiveDay) -> None:
         self.day = day
@@ -135,7 +135,7 @@ def version_series(version: str, scores: Scores, *, metric: LiveMetric, horizon_
 def series_within(
     by_version: Mapping[str, Scores], axis: TimeAxis, *, metric: LiveMetric, horizon_dates: int
 ) -> list[VersionSeries]:
-    """Of each version its series on the days that a picture shows; versions without one are left out."""
+    """Each version's series on the days that a picture shows; versions without one are left out."""
     within = {name: {day: one for day, one in scores.items() if axis.has(day)} for name, scores in by_version.items()}
     return [
         version_series(name, scores, metric=metric, horizon_dates=horizon_dates)
@@ -145,7 +145,7 @@ def series_within(
 
 
 def value_axis(series: Sequence[VersionSeries]) -> ValueAxis:
-    """Of their curves, points and intervals."""
+    """The axis that their curves, points and intervals need."""
     curves = [point.value for one in series for point in one.curve]
     bounds = [end for one in series for point in one.points for end in (point.low, point.high, point.value)]
     return around([*curves, *bounds], least=0.1)
@@ -195,7 +195,7 @@ def without_outcome(scores: Scores, *, ripe_to: date | None) -> WithoutOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeBar:
-    """Predictions of a tenth of the probabilities, and what came."""
+    """Predictions of a tenth of the probabilities, by outcome."""
 
     low: float
     high: float

@@ -225,7 +225,9 @@ def performance(
         if unripe
         else (),
         checks=checks,
-        estimated=around([end for one in checks for end in (one.estimate.low, one.estimate.high, one.came)], least=0.1),
+        estimated=around(
+            [end for one in checks for end in (one.estimate.low, one.estimate.high, one.measured)], least=0.1
+        ),
         report=report,
         decayed=headlines.decayed_on(head, champion),
         measured_version=headlines.measured_version(head, champion),

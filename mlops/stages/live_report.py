@@ -55,7 +55,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class LiveData:
-    """What the document is made of."""
+    """The inputs of the document."""
 
     strategy: Strategy
     as_of: date
@@ -63,7 +63,7 @@ class LiveData:
     served: ServedChampion | None
     why_not_served: str | None
     days: Sequence[DayScored]
-    """All that are known, by date"""
+    """Every day's newest score, by date"""
     joined: JoinedPredictions
     outcomes: Outcomes
     earlier: Mapping[str, Any]
@@ -82,12 +82,12 @@ class LiveData:
         best: dict[date, DayScored] = {}
         for day in self.days:
             found = best.get(day.as_of)
-            if day.variant == CHAMPION and (found is None or _place(day) > _place(found)):
+            if day.variant == CHAMPION and (found is None or _rank(day) > _rank(found)):
                 best[day.as_of] = day
         return {day: DayScore.from_json(one.score) for day, one in best.items()}
 
 
-def _place(day: DayScored) -> tuple[int, int, str]:
+def _rank(day: DayScored) -> tuple[int, int, str]:
     return day.n_predictions, int(day.version) if day.version.isdigit() else 0, day.version
 
 

@@ -44,9 +44,9 @@ class DayScore:
     n_labelled: int
     """Predictions whose outcome is known; the metrics are of these"""
     n_positive: int
-    """Of those with label 1"""
+    """Labelled predictions whose label is 1"""
     n_hits: int
-    """Of those called right at the threshold 0.5"""
+    """Labelled predictions that are right at the threshold 0.5"""
     log_loss: float
     """Sum over the labelled predictions, nats"""
     brier: float
@@ -54,7 +54,7 @@ class DayScore:
     n_pairs: int
     """Pairs of a positive and a negative of the same day"""
     pairs_won: float
-    """Of those in which the positive has the higher probability; ties half"""
+    """Pairs in which the positive has the higher probability; ties count half"""
     n_priced: int
     """Predictions whose next day's return is known"""
     absolute_return: float
@@ -62,7 +62,7 @@ class DayScore:
     n_marked: int
     """The same as `n_priced` where the label says when to be long, else 0: no signal to mark"""
     n_held: int
-    """Of those called positive: the signal's positions"""
+    """Marked predictions that are called positive: the signal's positions"""
     n_won: int
     """Positions with a return above 0"""
     held_return: float
@@ -108,7 +108,7 @@ class DayScore:
     def from_json(cls, document: Mapping[str, Any]) -> DayScore:
         """Read what `to_json` gave.
 
-        Cells of six numbers, whose first is their place on a fixed grid, are read too: scores had them at first.
+        Cells of six numbers, whose first is their position on a fixed grid, are read too: scores had them at first.
         Raises KeyError for a document that lacks a part, ValueError for cells of another form.
         """
         counts = {name: int(document[name]) for name in _COUNTS}

@@ -55,7 +55,7 @@ class Measured(NamedTuple):
 
 
 class CalibrationPoint(NamedTuple):
-    """Predictions of like probability: what they said, and what came."""
+    """Predictions of similar probability, and the share of them that came true."""
 
     probability: float
     """Mean"""
@@ -192,8 +192,8 @@ class Outcomes:
         day = np.repeat(np.arange(len(scores)), [len(score.cells) for score in scores])
 
         def cells(part: Vector) -> Vector:
-            place = day * n_cells + position
-            return np.asarray(np.bincount(place, part, len(scores) * n_cells).reshape(len(scores), n_cells), np.float64)
+            index = day * n_cells + position
+            return np.asarray(np.bincount(index, part, len(scores) * n_cells).reshape(len(scores), n_cells), np.float64)
 
         def totals(name: str) -> Vector:
             return np.array([getattr(score, name) for score in scores], dtype=np.float64)
@@ -296,7 +296,7 @@ class Resamples:
         return self.interval(value, metric(self.counts), least, most)
 
     def interval(self, value: float, drawn: Vector, least: float, most: float) -> Measured:
-        """Give a number its interval from what the resamples have in its place."""
+        """Give a number its interval from its values in the resamples."""
         defined = drawn[np.isfinite(drawn)]
         if self.counts is None or not len(defined):
             return Measured(value, None, None)

@@ -44,21 +44,21 @@ class LiveDay:
     model_sha256: str
     variant: str
     as_of: date
-    """Of the features."""
+    """Date of the features."""
     n_predictions: int
     n_labelled: int
-    """Of them, with an outcome."""
+    """Predictions with an outcome."""
     score: Mapping[str, Any]
     """`mlops.domain.live.day_score.DayScore.from_json` reads it."""
     digest: str
     known_at: datetime
     run_id: str | None
-    """That found it."""
+    """The scoring that wrote it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveReport:
-    """What a scoring said beside the days."""
+    """The document of a scoring: performance, estimate, decay and the other parts."""
 
     run_id: str
     strategy: str
@@ -73,7 +73,7 @@ class LiveLine:
 
     strategy: str
     as_of: date
-    """Of the newest scoring."""
+    """Date of the newest scoring."""
     created_at: datetime
     headline: Mapping[str, Any]
     """`document["headline"]` of the newest report: `version`, `metric`, `value`, `low`, `high`, `n_days`,
@@ -116,7 +116,7 @@ class DatedRun:
     as_of: date | None
     created_at: datetime
     version: str | None
-    """That predicted; None: it has not."""
+    """The version that predicted; None: none has."""
     model_sha256: str | None
     n_rows: int | None
 
@@ -152,7 +152,7 @@ class LiveStanding:
     """When it became the champion; None: there is none."""
     has_predictions: bool
     scored_as_of: date | None
-    """Of the newest scoring; None: nothing was scored yet."""
+    """Date of the newest scoring; None: nothing was scored yet."""
     outcomes: Mapping[str, Any] | None
     """`document["outcomes"]` of that scoring: `first`, `last` and `digest` of what was known."""
 
@@ -177,7 +177,7 @@ class LiveQueries(Repository):
             return [mapped(LiveDay, row) for row in connection.execute(_newest_rows(where))]
 
     def live_day_history(self, strategy: str, as_of: date, *, namespace: str = LIVE) -> list[LiveDay]:
-        """All that was ever known of a day, oldest first: more than one row of a version is a restated outcome."""
+        """Every score of a day, oldest first: more than one row of a version is a restated outcome."""
         query = (
             select(*columns_of(LiveDay, _score))
             .where(_score.namespace == namespace, _score.strategy == strategy, _score.as_of == as_of)
@@ -192,7 +192,7 @@ class LiveQueries(Repository):
         return found[0] if found else None
 
     def live_reports(self, strategy: str, *, limit: int = 90, namespace: str = LIVE) -> list[LiveReport]:
-        """Newest first."""
+        """Reports, newest first."""
         query = (
             select(*columns_of(LiveReport, _report))
             .where(_report.namespace == namespace, _report.strategy == strategy)
@@ -242,8 +242,8 @@ class LiveQueries(Repository):
         with self.database.reading() as connection:
             for row in connection.execute(query):
                 # The last of a version: its model of the same number, were it registered twice.
-                place = {version: n for n, version in enumerate(row.versions)}.get(row.champion)
-                of = {name: None if place is None else getattr(row, name)[place] for name in names}
+                index = {version: n for n, version in enumerate(row.versions)}.get(row.champion)
+                of = {name: None if index is None else getattr(row, name)[index] for name in names}
                 measures[row.strategy] = LiveMeasures(
                     strategy=row.strategy, **of, estimates=row.estimates or (), parity=row.parity
                 )
@@ -375,7 +375,7 @@ def _between(column: ColumnElement[date], first: date | None, last: date | None)
 
 
 def _newest_rows(where: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """Of each version, model, variant and day the newest row of those that `where` leaves."""
+    """Select the newest row of each version, model, variant and day among those that `where` leaves."""
     key = (_score.as_of, _score.version, _score.model_sha256, _score.variant)
     return select(*columns_of(LiveDay, _score)).ext(distinct_on(*key)).where(*where).order_by(*key, _score.id.desc())
 

@@ -107,6 +107,23 @@ def test_live_scores_and_shows(services: FakeServices) -> None:
     assert found["report"]["headline"]["version"] == "1"
 
 
+def test_the_history_of_a_date_has_each_score_with_when_it_became_known(services: FakeServices) -> None:
+    promoted(services)
+    day = (LAST - 7 * DAY).isoformat()
+    assert run("predict", "growth", "--date", day).exit_code == 0
+    assert "was scored" in run("live", "growth", "--history", day).output
+    assert run("live", "growth", "--score").exit_code == 0
+    services.with_source(panel())  # without returns: the score says something else
+    answer = run("live", "growth", "--score", "--history", day)
+    assert answer.exit_code == 0
+    lines = [line for line in answer.output.splitlines() if " v1 " in line]
+    assert len(lines) == 2
+    assert f" {TICKERS} " in lines[0]
+    found = json.loads(run("live", "growth", "--history", day, "--json").stdout)["scores"]
+    assert [one["n_labelled"] for one in found] == [TICKERS, TICKERS]
+    assert "name it" in run("live", "--history", day).output
+
+
 def scored_headline(services: FakeServices, **more: object) -> None:
     """A scoring of version 1 with this in its headline."""
     grant = services.granted(Kind.SCORE, Stage.SCORE)
