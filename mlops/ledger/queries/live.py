@@ -160,21 +160,11 @@ class LiveStanding:
 class LiveQueries(Repository):
     """Predictions, scores of days, and reports."""
 
-    def live_days(
-        self,
-        strategy: str,
-        *,
-        first: date | None = None,
-        last: date | None = None,
-        namespace: str = LIVE,
-    ) -> list[LiveDay]:
-        """Each day of each version with its newest row, by date and version.
-
-        first, last : both included; None: no bound
-        """
-        where = [_score.namespace == namespace, _score.strategy == strategy, *_between(_score.as_of, first, last)]
+    def live_days(self, strategy: str, *, namespace: str = LIVE) -> list[LiveDay]:
+        """Each day of each version with its newest row, by date and version."""
+        query = _newest_rows([_score.namespace == namespace, _score.strategy == strategy])
         with self.database.reading() as connection:
-            return [mapped(LiveDay, row) for row in connection.execute(_newest_rows(where))]
+            return [mapped(LiveDay, row) for row in connection.execute(query)]
 
     def live_day_history(self, strategy: str, as_of: date, *, namespace: str = LIVE) -> list[LiveDay]:
         """Every score of a day, oldest first: more than one row of a version is a restated outcome."""
@@ -368,10 +358,6 @@ def _newest_report(asked: CTE, namespace: str) -> ScalarSelect[Any]:
         .correlate(asked)
         .scalar_subquery()
     )
-
-
-def _between(column: ColumnElement[date], first: date | None, last: date | None) -> list[ColumnElement[bool]]:
-    return [*([column >= first] if first else []), *([column <= last] if last else [])]
 
 
 def _newest_rows(where: Sequence[ColumnElement[bool]]) -> Select[Any]:

@@ -151,7 +151,7 @@ def test_two_versions_on_one_day_are_scored_each_by_itself(live: FakeServices) -
     promoted(live, "made-2", rounds=9)
     predicted(live, LAST - 7 * DAY)
     scored(live)
-    found = [(day.as_of, day.version) for day in live.ledger.live_days("growth", last=LAST - 7 * DAY)]
+    found = [(day.as_of, day.version) for day in live.ledger.live_days("growth")][:2]
     assert found == [(LAST - 7 * DAY, "1"), (LAST - 7 * DAY, "2")]
     report = live.ledger.live_report("growth")
     assert report is not None
