@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,16 +61,24 @@ def predict(
 
 
 def _predicted(services: Services, strategy: str, asked: date | None, display: StageDisplay, *, queue: bool) -> RunView:
+    from mlops.domain.ports import Window
     from mlops.domain.run_states import TERMINAL
-    from mlops.domain.windows import resolve_as_of
+    from mlops.domain.windows import newest_complete_date
     from mlops.invocation import command_line_actor
     from mlops.reporting.terminal import err
     from mlops.runs.launch import launch
     from mlops.runs.request import prediction_request
 
-    decided = resolve_as_of(asked, services.policies[strategy], services.source, today=services.feature_day())
+    today = services.feature_day()
+    decided = asked or newest_complete_date(services.policies[strategy], services.source, today=today)
     request = prediction_request(
-        services.policies, services.ledger, strategy, decided, reason=_ONE, requested_by=command_line_actor()
+        services.policies,
+        services.ledger,
+        strategy,
+        decided,
+        reason=_ONE,
+        requested_by=command_line_actor(),
+        n_rows=services.source.count(strategy, Window(start=decided - timedelta(days=1), end=decided)),
     )
 
     def accepted(one: Accepted) -> None:
@@ -205,10 +213,10 @@ def _worth(head: Mapping[str, Any], champion: str | None) -> str:
 def _decay_in_short(head: Mapping[str, Any], champion: str | None) -> str:
     from mlops.domain.live.headline import decayed_on, why_not_tested
 
-    if why_not_tested(head, champion):
-        return "not tested"
     found = decayed_on(head, champion)
-    return f"since {found}" if found else "none"
+    if found:
+        return f"since {found}"
+    return "not tested" if why_not_tested(head, champion) else "none"
 
 
 # ---- One strategy

@@ -38,6 +38,7 @@ SAMPLE_PREDICTIONS = (
 """Dates that the champions of each pass predict: until the next pass has decided, and until March has its outcomes."""
 SCORED_AS_OF = SAMPLE_PREDICTIONS[-1][1]
 """Outcomes of the last 20 trading days are not known then, so that estimates are seen too."""
+_SCORED_SLOT = f"demo {SCORED_AS_OF} scored"
 #: The ledger is asked this often for all runs of a pass.
 POLL_S = 0.5
 
@@ -150,7 +151,11 @@ def score_past(
     check: Callable[[], None] = lambda: None,
 ) -> list[RunView]:
     """Score what the demo's champions predicted, on the workers; the terminal runs, also those of an earlier start."""
-    return _watched(services, _patiently(lambda: _scorings(services), check), on_change=on_change, check=check)
+    while True:
+        views = _watched(services, _patiently(lambda: _scorings(services), check), on_change=on_change, check=check)
+        # A strategy has one scoring at a time: what was found may be the reconciler's, of another date.
+        if all(view.slot == _SCORED_SLOT for view in views):
+            return views
 
 
 def _scorings(services: Services) -> list[str]:
@@ -162,7 +167,7 @@ def _scorings(services: Services) -> list[str]:
             Kind.SCORE,
             reason="make run: what the predictions were worth",
             requested_by="make run",
-            slot=f"demo {SCORED_AS_OF} scored",
+            slot=_SCORED_SLOT,
             as_of=SCORED_AS_OF,
         )
         run_ids.append(submit(services, request).run_id)

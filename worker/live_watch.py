@@ -7,9 +7,11 @@ feature source that is slow delays no message and no lease.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
@@ -22,9 +24,9 @@ from mlops.domain.errors import AcisError, LedgerUnavailable, SourceUnavailable
 from mlops.domain.panel import Panel, panel_of
 from mlops.domain.ports import Window
 from mlops.domain.records import Kind, RunState
-from mlops.domain.run_states import ACTIVE
+from mlops.domain.run_states import ACTIVE, FAILURES
 from mlops.runs.request import prediction_request, run_request, submit
-from mlops.stages.outcomes import read_outcomes
+from mlops.stages.outcomes import SCORED_DAYS, read_outcomes
 from mlops.strategies.book import Unfit
 
 if TYPE_CHECKING:
@@ -33,17 +35,25 @@ if TYPE_CHECKING:
     from mlops.ledger.live.watermarks import Watermark
     from mlops.ledger.queries.live import DatedRun, LiveStanding
 
+    _Runs = Mapping[str, list[DatedRun]]
+
 log = structlog.get_logger(__name__)
 
 EVERY_S = 60.0
 """Between two looks."""
 RESTATED_EVERY_S = 3600.0
 """Between two looks at the outcomes of what was scored, which are a few columns of its dates."""
+_AGAIN_WITHIN_S = 86_400.0
+"""A scoring that is tried again waits no longer."""
 _PANEL_DAYS = 90
 """Calendar days by which it is judged whether a date is complete, and when the next is expected."""
 _ENDED_S = 14 * 86_400.0
 """A feed whose next date is late for longer has ended before it was first seen: nobody waits for a history to go on."""
-_REASON, _BY = "features complete", "reconciler"
+COUNTED_EVERY_S = 900.0
+"""Between two counts of the rows of dates that were complete already."""
+_GROWN_DATES = 5
+"""Newest complete dates that are predicted again where rows were added to them: a week of trading."""
+_REASON, _GROWN, _BY = "features complete", "rows were added", "reconciler"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,7 @@ class _Seen:
     n_rows: int
     """Of that date; a date that is loaded in parts has more the next time"""
     panel: Panel
+    counted_at: float
 
 
 class LiveWatch(threading.Thread):
@@ -100,32 +111,21 @@ class LiveWatch(threading.Thread):
         for name in ended:
             log.info("features.no_longer_awaited", strategy=name)
         today = self._services.feature_day()
-        newest_of_all = self._services.source.latest_date(until=today) if in_use else None
-        if newest_of_all is None:
+        if not in_use:
             return
-        oldest = newest_of_all - timedelta(days=_PANEL_DAYS)
-        runs = _by_strategy(self._services.ledger.predict_runs(list(in_use), since=oldest))
-        scorings = _by_strategy(self._services.ledger.score_runs(list(in_use), since=oldest))
         marks = self._services.ledger.watermarks()
-        for name, strategy in in_use.items():
-            try:
-                panel = self._panel_of(strategy, newest_of_all, today=today)
-                if panel is not None and panel.newest is not None:
-                    self._open_what_is_due(
-                        strategy,
-                        standings[name],
-                        panel,
-                        panel.newest,
-                        mark=marks.get(name),
-                        runs=runs.get(name, []),
-                        scorings=scorings.get(name, []),
-                    )
-            except (LedgerUnavailable, SourceUnavailable):
-                raise
-            except AcisError as exc:
-                log.warning("live.strategy_not_looked_at", strategy=name, error=str(exc), next=f"in {EVERY_S:.0f} s")
-            except Exception:
-                log.exception("live.strategy_crashed", strategy=name)
+        try:
+            panels = self._panels(in_use, today=today)
+        except SourceUnavailable:
+            # A deadline passes all the same, and is judged by what was seen last.
+            kept = {name: seen.panel for name, seen in self._seen.items() if name in predicting}
+            self._say_what_is_late({name: strategies[name] for name in predicting}, kept, marks)
+            raise
+        self._say_what_is_late({name: strategies[name] for name in predicting}, panels, marks)
+        runs, scorings = self._runs_of(panels)
+        for name, panel in panels.items():
+            with _alone(name):
+                self._open_what_is_due(in_use[name], standings[name], panel, runs.get(name, []), scorings.get(name, []))
 
     def _watched(self) -> dict[str, Strategy]:
         """Strategies that are not paused."""
@@ -143,43 +143,76 @@ class LiveWatch(threading.Thread):
         strategy: Strategy,
         standing: LiveStanding,
         panel: Panel,
-        newest: date,
-        *,
-        mark: Watermark | None,
         runs: Sequence[DatedRun],
         scorings: Sequence[DatedRun],
     ) -> None:
-        if _predicts(strategy, standing):
-            self._say_what_is_late(strategy, panel, newest, mark)
-            if self._predict(strategy, standing, panel, runs):
-                return
+        if _predicts(strategy, standing) and self._predict(strategy, standing, panel, runs):
+            return
+        newest = panel.newest
         predicts_now = any(run.as_of == newest and run.state in ACTIVE for run in runs)
-        if standing.has_predictions and not predicts_now:
+        if newest is not None and standing.has_predictions and not predicts_now:
             self._score(strategy, standing, scorings, newest)
+
+    def _panels(self, strategies: Mapping[str, Strategy], *, today: date) -> dict[str, Panel]:
+        """Of each strategy that has dates that count. Raises SourceUnavailable."""
+        newest_of_all = self._services.source.latest_date(until=today)
+        panels: dict[str, Panel] = {}
+        if newest_of_all is None:
+            return panels
+        for name, strategy in strategies.items():
+            with _alone(name):
+                panel = self._panel_of(strategy, newest_of_all, today=today)
+                if panel is not None and panel.newest is not None:
+                    panels[name] = panel
+        return panels
+
+    def _runs_of(self, panels: Mapping[str, Panel]) -> tuple[_Runs, _Runs]:
+        """Predictions and scorings of the dates of each panel, a query for all panels that end on the same date."""
+        ending: dict[date, list[str]] = {}
+        for name, panel in panels.items():
+            if panel.newest is not None:
+                ending.setdefault(panel.newest, []).append(name)
+        predictions: list[DatedRun] = []
+        scorings: list[DatedRun] = []
+        for newest, names in ending.items():
+            since = newest - timedelta(days=_PANEL_DAYS)
+            predictions += self._services.ledger.predict_runs(names, since=since)
+            scorings += self._services.ledger.score_runs(names, since=since)
+        return _by_strategy(predictions), _by_strategy(scorings)
 
     def _panel_of(self, strategy: Strategy, newest_of_all: date, *, today: date) -> Panel | None:
         """The dates that count; counted anew where the newest date, or its number of rows, is another one.
 
-        Nothing is asked while the newest date of all strategies is one that counts for this one.
+        Nothing is asked while the newest date of all strategies is one that counts for this one, but for a count now
+        and then: tickers that are loaded later make no date newer.
         """
-        source, name = self._services.source, strategy.name
+        source, name, now = self._services.source, strategy.name, self._monotonic()
         known = self._seen.get(name)
-        if known is not None and known.panel.newest == newest_of_all:
+        is_old = known is not None and now - known.counted_at >= COUNTED_EVERY_S
+        if known is not None and not is_old and known.panel.newest == newest_of_all:
             return known.panel
         newest = source.latest_date(name, until=today)
         if newest is None:
             return None
         n_rows = source.count(name, Window(start=newest - timedelta(days=1), end=newest))
         seen = self._seen.get(name)
-        if seen is None or (seen.newest_row, seen.n_rows) != (newest, n_rows):
+        if seen is None or is_old or (seen.newest_row, seen.n_rows) != (newest, n_rows):
             window = Window(start=newest - timedelta(days=_PANEL_DAYS), end=newest)
             panel = panel_of(source.rows_by_date(name, window), min_share=strategy.data.min_date_share)
-            seen = self._seen[name] = _Seen(newest_row=newest, n_rows=n_rows, panel=panel)
+            seen = self._seen[name] = _Seen(newest_row=newest, n_rows=n_rows, panel=panel, counted_at=now)
         return seen.panel
 
     # -- the watermark's alarm
 
-    def _say_what_is_late(self, strategy: Strategy, panel: Panel, newest: date, mark: Watermark | None) -> None:
+    def _say_what_is_late(
+        self, strategies: Mapping[str, Strategy], panels: Mapping[str, Panel], marks: Mapping[str, Watermark]
+    ) -> None:
+        for name, panel in panels.items():
+            if name in strategies and panel.newest is not None:
+                with _alone(name):
+                    self._say_whether_late(strategies[name], panel, panel.newest, marks.get(name))
+
+    def _say_whether_late(self, strategy: Strategy, panel: Panel, newest: date, mark: Watermark | None) -> None:
         """Once for a date, on the page and in the log; taken back when the date, or a later one, is complete."""
         ledger, name = self._services.ledger, strategy.name
         if mark is None or mark.newest != newest or (mark.late_date is not None and mark.late_date <= newest):
@@ -214,22 +247,34 @@ class LiveWatch(threading.Thread):
 
     def _predict(self, strategy: Strategy, standing: LiveStanding, panel: Panel, runs: Sequence[DatedRun]) -> bool:
         """Open the oldest date that is due; whether one was, or waits for another prediction to end."""
+        grown = _grown_dates(panel, runs)
         answered = [run for run in runs if _is_answer(run, standing)]
-        due = self._due_dates(strategy, panel, answered)
+        due = sorted({*self._due_dates(strategy, panel, answered, grown), *grown})
         if not due:
             return False
         if any(run.state in ACTIVE for run in runs):
             return True
-        day = due[0]
+        return any(self._opens(strategy, day, panel, reason=_GROWN if day in grown else _REASON) for day in due)
+
+    def _opens(self, strategy: Strategy, day: date, panel: Panel, *, reason: str) -> bool:
+        """Open a prediction of the date; whether there is one now, and not the answer of one that has ended."""
         request = prediction_request(
-            self._services.policies, self._services.ledger, strategy.name, day, reason=_REASON, requested_by=_BY
+            self._services.policies,
+            self._services.ledger,
+            strategy.name,
+            day,
+            reason=reason,
+            requested_by=_BY,
+            n_rows=panel.rows[day],
         )
         accepted = submit(self._services, request)
         if accepted.created:
             log.info("predict.opened", strategy=strategy.name, date=day.isoformat(), run_id=accepted.run_id)
-        return True
+        return accepted.created or accepted.state in ACTIVE
 
-    def _due_dates(self, strategy: Strategy, panel: Panel, runs: Sequence[DatedRun]) -> list[date]:
+    def _due_dates(
+        self, strategy: Strategy, panel: Panel, runs: Sequence[DatedRun], grown: Collection[date]
+    ) -> list[date]:
         """Complete dates after the newest that has a run, oldest first; of those before the newest that are in grace.
 
         At first sight nothing was missed: the newest alone is due.
@@ -239,7 +284,7 @@ class LiveWatch(threading.Thread):
         if newest is None or newest in known:
             return []
         last = max(known, default=None)
-        before = [day for day in panel.rows if last is not None and last < day < newest]
+        before = [day for day in panel.rows if last is not None and last < day < newest and day not in grown]
         grace = timedelta(hours=strategy.schedule.grace_hours)
         in_grace = [day for day in before if self._services.now() <= self._late_at(strategy, day) + grace]
         missed = [day for day in before if day not in in_grace]
@@ -257,14 +302,20 @@ class LiveWatch(threading.Thread):
         return [*in_grace, newest]
 
     def _score(self, strategy: Strategy, standing: LiveStanding, scorings: Sequence[DatedRun], newest: date) -> None:
-        """Once for each newest date, and again where outcomes of what was scored are not those that were known."""
-        slot, reason = newest.isoformat(), "labels became ripe"
+        """Once for each newest date; again where outcomes are not those that were known, or the model was not asked."""
+        as_of, is_again, reason = newest, False, "labels became ripe"
+        place = newest.isoformat()
         if standing.scored_as_of is not None and newest <= standing.scored_as_of:
+            as_of, is_again = standing.scored_as_of, True
             digest = self._other_outcomes(strategy, standing)
-            if digest is None:
+            if digest is not None:
+                place, reason = f"{as_of.isoformat()}/{digest[:12]}", "outcomes were restated"
+            elif standing.outcomes and standing.outcomes.get("champion_not_asked"):
+                place, reason = as_of.isoformat(), "the champion could not be asked"
+            else:
                 return
-            slot, reason = f"{newest.isoformat()}/{digest[:12]}", "outcomes were restated"
-        if any(run.slot == slot or run.state in ACTIVE for run in scorings):
+        slot = self._open_slot(place, scorings, is_again=is_again)
+        if slot is None or not self._was_predicted_near(strategy, as_of):
             return
         request = run_request(
             self._services.policies,
@@ -272,12 +323,35 @@ class LiveWatch(threading.Thread):
             Kind.SCORE,
             reason=reason,
             requested_by=_BY,
-            as_of=newest,
+            as_of=as_of,
             slot=slot,
         )
         accepted = submit(self._services, request)
         if accepted.created:
-            log.info("score.opened", strategy=strategy.name, as_of=newest.isoformat(), reason=reason)
+            log.info("score.opened", strategy=strategy.name, as_of=as_of.isoformat(), reason=reason)
+
+    def _open_slot(self, place: str, scorings: Sequence[DatedRun], *, is_again: bool) -> str | None:
+        """`2026-11-27`; `2026-11-27/2` where that one's run is no answer; None where one is, or may become one.
+
+        is_again : a scoring that succeeded is no answer either
+        The next one waits for twice as long as the one before it, from two minutes to a day.
+        """
+        if any(run.state in ACTIVE for run in scorings):
+            return None
+        numbered = re.compile(re.escape(place) + r"(/\d{1,6})?")
+        runs = [run for run in scorings if run.slot is not None and numbered.fullmatch(run.slot)]
+        if not runs:
+            return place
+        is_answer = runs[-1].state not in FAILURES and not (is_again and runs[-1].state is RunState.SUCCEEDED)
+        wait_s = min(EVERY_S * 2.0 ** min(len(runs), 20), _AGAIN_WITHIN_S)
+        if is_answer or (self._services.ledger.now() - runs[-1].created_at).total_seconds() < wait_s:
+            return None
+        return f"{place}/{len(runs) + 1}"
+
+    def _was_predicted_near(self, strategy: Strategy, as_of: date) -> bool:
+        """Whether a scoring would find anything: a demo's or a history's dates may lie years before the newest."""
+        newest = self._services.ledger.predicted_to([strategy.name]).get(strategy.name)
+        return newest is not None and newest >= as_of - timedelta(days=SCORED_DAYS)
 
     def _other_outcomes(self, strategy: Strategy, standing: LiveStanding) -> str | None:
         """Digest of what is known now of the dates that were scored, where it is another one; looked at by the hour."""
@@ -306,12 +380,38 @@ def is_paused(strategy: Strategy) -> bool:
 
 
 def _is_answer(run: DatedRun, standing: LiveStanding) -> bool:
-    """Whether its date need not be asked for again: one that was refused may be predicted by another champion."""
+    """Whether its date need not be asked for again: one that was refused may be predicted by another champion.
+
+    One that somebody else asked for before it was complete says nothing.
+    """
+    was_incomplete = run.state in FAILURES or (run.state is RunState.REFUSED and run.n_found is not None)
+    if was_incomplete and run.requested_by != _BY:
+        return False
     since = standing.champion_since
     return run.state is not RunState.REFUSED or (since is not None and run.created_at >= since)
 
 
-def _by_strategy(runs: Iterable[DatedRun]) -> Mapping[str, list[DatedRun]]:
+def _grown_dates(panel: Panel, runs: Sequence[DatedRun]) -> list[date]:
+    """The newest dates that have more rows now than their last run found."""
+    last_runs = {run.as_of: run for run in runs}
+    newest = list(panel.rows)[-_GROWN_DATES:]
+    return [day for day in newest if (run := last_runs.get(day)) is not None and run.has_grown(panel.rows[day])]
+
+
+@contextmanager
+def _alone(strategy: str) -> Iterator[None]:
+    """What fails of one strategy is logged, and stops no other; an outage stops them all."""
+    try:
+        yield
+    except (LedgerUnavailable, SourceUnavailable):
+        raise
+    except AcisError as exc:
+        log.warning("live.strategy_not_looked_at", strategy=strategy, error=str(exc), next=f"in {EVERY_S:.0f} s")
+    except Exception:
+        log.exception("live.strategy_crashed", strategy=strategy)
+
+
+def _by_strategy(runs: Iterable[DatedRun]) -> _Runs:
     found: dict[str, list[DatedRun]] = {}
     for run in runs:
         found.setdefault(run.strategy, []).append(run)

@@ -160,6 +160,16 @@ def newest_counted(source: FeatureSource, strategy: str, *, min_share: float, to
     return found.newest
 
 
+def left_out_date(source: FeatureSource, strategy: str, day: date, *, min_share: float, today: date) -> LeftOut | None:
+    """Why a date with rows does not count beside its neighbours; None where it counts, or has none. Raises what reading
+    raises.
+    """
+    near = timedelta(days=_NEAR_DAYS)
+    window = Window(start=day - near, end=max(day, min(day + near, today)))
+    found = panel_of(source.rows_by_date(strategy, window), min_share=min_share)
+    return next((one for one in found.left_out if one.day == day), None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DateFact:
     """Something about a strategy's dates that a person should know."""

@@ -73,6 +73,11 @@ def resolve_as_of(asked: date | None, strategy: Strategy, source: FeatureSource,
         return asked
     if strategy.data.as_of == "today":
         return today
+    return newest_complete_date(strategy, source, today=today)
+
+
+def newest_complete_date(strategy: Strategy, source: FeatureSource, *, today: date) -> date:
+    """The newest date that counts, whatever the policy decides as of. Raises EmptyWindow where there is none."""
     newest = newest_counted(source, strategy.name, min_share=strategy.data.min_date_share, today=today)
     if newest is None:
         message = (

@@ -86,7 +86,8 @@ STATEMENT_TIMEOUT_S = 15
 """A renewal must know within 15 s that it failed: the child stops writing 45 s after the last one."""
 
 _MISSING = {"42P01", "42703"}  # SQLSTATE: undefined table, undefined column
-_OUT_OF_RANGE = "22"  # class of SQLSTATEs: a number too large, a date too early, text that is none of a type
+_NO_VALUE = {"22001", "22003", "22007", "22008", "22021", "22P02", "22P05"}
+"""SQLSTATE: too long, out of range, no date, a date out of range, no UTF-8, no text of the type, a NUL in JSON."""
 _RECONCILE_LOCK = 0x61636973  # "acis" as a number; advisory locks of a database share one number space
 
 
@@ -204,8 +205,7 @@ class Database:
             return LedgerUnavailable(
                 f"the ledger at {where} does not answer: {words}; check DATABASE_URL and the server"
             )
-        is_refused = (state or "").startswith(_OUT_OF_RANGE)
-        return DataError(f"the ledger cannot hold a value that was given: {words}") if is_refused else None
+        return DataError(f"the ledger cannot hold a value that was given: {words}") if state in _NO_VALUE else None
 
 
 def parse_url(url: str) -> URL:

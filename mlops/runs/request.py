@@ -120,15 +120,18 @@ def prediction_request(
     *,
     reason: str,
     requested_by: str,
+    n_rows: int | None = None,
     **options: Any,  # noqa: ANN401 -- RunOptions checks them
 ) -> RunRequest:
     """A run in which the champion predicts a date's universe: one for a date, whoever asks for it, and however often.
 
     day : None for the newest complete one, which the run finds for itself and which has no slot
-    Another run is opened where the date's last one left no predictions, or another model is the champion since.
+    n_rows : that the date has now; None: not looked at
+    Another run is opened where the date's last one left no predictions, another model is the champion since, or the
+    date has more rows now.
     Raises as `run_request` does.
     """
-    slot = None if day is None else _slot_of_date(ledger, strategy, day)
+    slot = None if day is None else _slot_of_date(ledger, strategy, day, n_rows)
     return run_request(
         policies,
         strategy,
@@ -141,13 +144,16 @@ def prediction_request(
     )
 
 
-def _slot_of_date(ledger: SqlLedger, strategy: str, day: date) -> str:
+def _slot_of_date(ledger: SqlLedger, strategy: str, day: date, n_rows: int | None) -> str:
     """`2026-11-27`; `2026-11-27/2` where that one's run is no answer any more."""
     runs = [run for run in ledger.predict_runs([strategy], since=day) if run.as_of == day and run.slot is not None]
     if not runs:
         return day.isoformat()
     newest = max(runs, key=lambda run: run.created_at)
-    if newest.state in ACTIVE or (newest.has_predicted and newest.is_of(ledger.champion(strategy))):
+    if newest.state in ACTIVE:
+        return str(newest.slot)
+    has_all = n_rows is None or not newest.has_grown(n_rows)
+    if newest.has_predicted and has_all and newest.is_of(ledger.champion(strategy)):
         return str(newest.slot)
     return f"{day.isoformat()}/{len(runs) + 1}"
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
 
+SCORED_DAYS = 400
+"""Calendar days of predictions that are compared with their outcomes each time: a year, and what waits for its labels.
+An outcome that is restated later than that is not seen."""
 #: Decimals of a return in the digest.
 _DIGITS = 12
 

@@ -16,10 +16,11 @@ import structlog
 
 from mlops.domain.errors import EmptyWindow, MissingColumn, UnusableFeatures
 from mlops.domain.live.rows import prepare_rows, row_digests
+from mlops.domain.panel import left_out_date
 from mlops.domain.ports import Progress, Window
 from mlops.domain.records import Grant, RunState, StageOutcome
 from mlops.domain.training.metrics import THRESHOLD
-from mlops.domain.windows import resolve_as_of
+from mlops.domain.windows import newest_complete_date
 from mlops.ledger.live.predictions import prediction_schema
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.served_champion import load_champion
@@ -56,22 +57,23 @@ def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper)
         reason = f"strategy {strategy.name!r} has no champion; `acis retrain {strategy.name}` trains and judges one"
         return _refused(grant.as_of, reason)
     today = services.feature_day()
-    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=today)
+    as_of = grant.as_of or newest_complete_date(strategy, services.source, today=today)
     if as_of > today:
         message = f"the universe of {as_of} was asked for, and it is {today}; give a date that has begun"
         raise EmptyWindow(message)
-    earlier = _predicted_by(services, grant, strategy, champion, as_of)
+    left_out = left_out_date(services.source, strategy.name, as_of, min_share=strategy.data.min_date_share, today=today)
+    if left_out is not None:
+        then = "; it is predicted when its features are complete" if left_out.reason == "incomplete" else ""
+        return _refused(as_of, f"the date does not count: {left_out.words}{then}", n_found=left_out.n_rows)
+    n_found = services.source.count(strategy.name, Window(start=as_of - _DAY, end=as_of))
+    earlier = _predicted_by(services, grant, strategy, champion, as_of, n_found=n_found)
     if earlier is not None:
-        return _done(earlier, by=earlier.run_id)
+        return _done(earlier, n_found=n_found, by=earlier.run_id)
     keeper.report(Progress(done=0, total=3, unit="steps"))
     served = load_champion(services.registry, strategy, champion)
-    known_to = served.last_judged
-    if known_to is not None and as_of <= known_to:
-        reason = (
-            f"version {champion.version} was trained and judged on dates up to {known_to}: what it says of {as_of} is "
-            "no prediction, and would be scored as one"
-        )
-        return _refused(as_of, reason)
+    why_not = served.why_not_predict(as_of)
+    if why_not is not None:
+        return _refused(as_of, why_not)
     model = served.model
     rows = read_universe(services.source, strategy, model.features, as_of)
     keeper.report(Progress(done=1, total=3, unit="steps"))
@@ -85,15 +87,16 @@ def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper)
     found = services.ledger.batch_summary(grant.run_id, threshold=THRESHOLD)
     if found is None:
         raise AssertionError(f"batch {grant.run_id} was written and is not in the ledger")
-    return _done(found)
+    return _done(found, n_found=n_found)
 
 
 def _predicted_by(
-    services: StageServices, grant: Grant, strategy: Strategy, champion: Champion, as_of: date
+    services: StageServices, grant: Grant, strategy: Strategy, champion: Champion, as_of: date, *, n_found: int
 ) -> BatchSummary | None:
-    """The batch of another run that has predicted the date with this champion."""
+    """The batch of another run that has predicted the date with this champion, and all rows that it has now."""
     for run in services.ledger.predict_runs([strategy.name], since=as_of, namespace=grant.namespace):
-        if run.as_of == as_of and run.run_id != grant.run_id and run.has_predicted and run.is_of(champion):
+        is_other = run.as_of == as_of and run.run_id != grant.run_id
+        if is_other and run.has_predicted and run.is_of(champion) and not run.has_grown(n_found):
             return services.ledger.batch_summary(run.run_id, threshold=THRESHOLD)
     return None
 
@@ -170,12 +173,14 @@ def _predictions(
     return pa.table(arrays, schema=schema)
 
 
-def _done(found: BatchSummary, *, by: str | None = None) -> StageOutcome:
+def _done(found: BatchSummary, *, n_found: int | None = None, by: str | None = None) -> StageOutcome:
+    """n_found : rows that the date had then, those without a ticker too; None: as many as were predicted"""
     result = {
         "as_of": found.as_of.isoformat(),
         "version": found.version,
         "model_sha256": found.model_sha256,
         "n_rows": found.n_rows,
+        "n_found": found.n_rows if n_found is None else n_found,
         "positive_share": found.positive_share,
         "batch_id": found.run_id,
         "threshold": THRESHOLD,
@@ -184,8 +189,14 @@ def _done(found: BatchSummary, *, by: str | None = None) -> StageOutcome:
     return StageOutcome(result=result, run_state=RunState.SUCCEEDED, as_of=found.as_of)
 
 
-def _refused(as_of: date | None, *reasons: str) -> StageOutcome:
-    result = {"as_of": as_of.isoformat() if as_of else None, "version": None, "reasons": list(reasons)}
+def _refused(as_of: date | None, *reasons: str, n_found: int | None = None) -> StageOutcome:
+    """n_found : rows that the date had, where more of them would be another answer"""
+    result = {
+        "as_of": as_of.isoformat() if as_of else None,
+        "version": None,
+        "n_found": n_found,
+        "reasons": list(reasons),
+    }
     return StageOutcome(result=result, run_state=RunState.REFUSED, as_of=as_of)
 
 
@@ -204,9 +215,13 @@ def predict_dates(
     One batch, whose id makes it safe to repeat: 0 where it is there already.
 
     on_date : called with each date, how many are done, and of how many
-    Raises as `predict_universe` does; EmptyWindow where there is no row of these dates.
+    Raises as `predict_universe` does; EmptyWindow where these dates have no row, or its training knew one.
     """
-    model = load_champion(services.registry, strategy, champion).model
+    served = load_champion(services.registry, strategy, champion)
+    why_not = served.why_not_predict(first)
+    if why_not is not None:
+        raise EmptyWindow(why_not)
+    model = served.model
     with services.source.snapshot() as source:
         refuse_columns({column.name: column.kind for column in source.columns()}, model.features)
         window = Window(start=first - _DAY, end=last)

@@ -7,6 +7,7 @@ where it says something new. No model is needed for the scores, so that they are
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
+from mlops.domain.errors import ConfigurationError, EmptyWindow, RegistryError, RegistryUnavailable, TemporaryError
 from mlops.domain.live.day_score import DayScore, score_day
 from mlops.domain.ports import Progress
 from mlops.domain.records import (
@@ -29,13 +30,15 @@ from mlops.domain.records import (
     RunState,
     StageOutcome,
 )
+from mlops.domain.run_states import FAILURES
 from mlops.domain.sampling import group_starts
 from mlops.domain.training.trading import is_long_label
-from mlops.domain.windows import resolve_as_of
+from mlops.domain.windows import newest_complete_date
+from mlops.reporting.narrative import decay_words
 from mlops.runs.request import run_request
 from mlops.stages.drift import last_retrained
 from mlops.stages.live_report import LiveData, live_document
-from mlops.stages.outcomes import Outcomes, read_outcomes
+from mlops.stages.outcomes import SCORED_DAYS, Outcomes, read_outcomes
 from mlops.stages.served_champion import ServedChampion, load_champion
 from mlops.strategies.file import restore
 
@@ -51,9 +54,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SCORED_DAYS = 400
-"""Calendar days of predictions that are compared with their outcomes each time: a year, and what waits for its labels.
-An outcome that is restated later than that is not seen."""
 _READ_DAYS = 31
 
 
@@ -88,7 +88,11 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     ledger = services.ledger
     keeper.report(Progress(done=0, total=4, unit="steps"))
     champion = ledger.champion(strategy.name, namespace=grant.namespace)
-    as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
+    today = services.feature_day()
+    as_of = grant.as_of or newest_complete_date(strategy, services.source, today=today)
+    if as_of > today:
+        message = f"a scoring was asked for as of {as_of}, and it is {today}; give a date that has begun"
+        raise EmptyWindow(message)
     earlier = ledger.live_report(strategy.name, namespace=grant.namespace)
     if earlier is not None and earlier.as_of > as_of:
         words = f"it was scored as of {earlier.as_of}; a scoring as of {as_of} would take back what is known since"
@@ -100,7 +104,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             f"`acis predict {strategy.name}` does"
         )
         return _refused(as_of, words)
-    served, why_not = _champion_model(services, strategy, champion)
+    served, why_not, is_away = _champion_model(services, strategy, champion)
     keeper.report(Progress(done=1, total=4, unit="steps"))
     keeper.check()
     first = said.column("as_of")[0].as_py()
@@ -123,10 +127,12 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             earlier=earlier.document if earlier else {},
         )
         document = live_document(data, source)
+    _note_decay_test(document, earlier.document if earlier else {})
     keeper.report(Progress(done=3, total=4, unit="steps"))
     new, restated = _news(known, days)
     keeper.check_before_write()
     retrain_words, retrain_run = _retraining(grant, services, strategy, champion, document, as_of=as_of)
+    document["outcomes"]["champion_not_asked"] = why_not if is_away else None
     document["decay"] |= {"retrain_words": retrain_words, "retrain_run_id": retrain_run}
     counts = document["counts"]
     result = {
@@ -264,15 +270,28 @@ def _key(day: DayScored | LiveDay) -> tuple[date, str, str, str]:
 
 def _champion_model(
     services: ScoreServices, strategy: Strategy, champion: Champion
-) -> tuple[ServedChampion | None, str | None]:
-    """The champion's model, or why it cannot be asked."""
+) -> tuple[ServedChampion | None, str | None, bool]:
+    """The champion's model, or why it cannot be asked, and whether that is for a while only."""
     if champion.version is None:
-        return None, "there is no champion"
+        return None, "there is no champion", False
     try:
-        return load_champion(services.registry, strategy, champion), None
+        return load_champion(services.registry, strategy, champion), None, False
     except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
         log.warning("live.champion_not_asked", version=champion.version, error=str(exc), next="the days are scored")
-        return None, f"champion {champion.version} cannot be asked: {exc}"
+        return None, f"champion {champion.version} cannot be asked: {exc}", isinstance(exc, TemporaryError)
+
+
+def _note_decay_test(document: dict[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Say in the headline whether decay was tested; what was found of the same model stands while it is not."""
+    decay, headline = document["decay"], document["headline"]
+    why_not = decay["why_not"]
+    headline |= {"decay_tested": why_not is None, "decay_why_not": why_not}
+    found = earlier.get("decay") or {}
+    same = [(one.get("champion") or {}).get("model_sha256") for one in (document, earlier)]
+    if why_not is not None and found.get("fired_on") and same[0] is not None and same[0] == same[1]:
+        decay |= {name: found.get(name) for name in ("fired_on", "words", "retrain_words", "retrain_run_id")}
+        headline["decayed_on"] = found["fired_on"]
+        document["words"] = [*document["words"], *decay_words(decay)]
 
 
 # ---- The retraining that decay opens
@@ -289,12 +308,14 @@ def _retraining(
 ) -> tuple[str | None, str | None]:
     """What follows from a champion's decay, in words, and the run that was opened for it.
 
-    One for each version and day on which it was found, however often it is found again.
+    One for each version and day on which it was found, however often it is found again; another where that one died.
     """
     decay = document["decay"]
     fired_on = decay.get("fired_on")
     if fired_on is None or champion.version is None or grant.namespace != LIVE:
         return None, None
+    if decay["why_not"] is not None:  # found earlier, and followed then
+        return decay.get("retrain_words"), decay.get("retrain_run_id")
     cooldown = strategy.drift.cooldown_days
     last = last_retrained(services.ledger, strategy, namespace=grant.namespace, run_id=grant.run_id, until=as_of)
     since = (as_of - last).days if last is not None else None
@@ -305,6 +326,7 @@ def _retraining(
         )
     if not strategy.live.retrain_on_decay:
         return "decay would have opened a retraining; live.retrain_on_decay is off", None
+    place = f"decay of {champion.version} on {fired_on}"
     request = run_request(
         services.policies,
         strategy.name,
@@ -312,9 +334,13 @@ def _retraining(
         reason=str(decay["words"]),
         requested_by=f"run {grant.run_id}",
         as_of=as_of,
-        slot=f"decay of {champion.version} on {fired_on}",
+        slot=place,
     )
-    accepted = services.ledger.accept(replace(request, namespace=grant.namespace))
+    for number in itertools.count(2):
+        accepted = services.ledger.accept(replace(request, namespace=grant.namespace))
+        if accepted.created or accepted.state not in FAILURES:
+            break
+        request = replace(request, slot=f"{place}/{number}")
     if accepted.created:
         log.warning("decay.retraining_opened", version=champion.version, fired_on=fired_on, run_id=accepted.run_id)
         return f"decay opened retraining {accepted.run_id}", accepted.run_id

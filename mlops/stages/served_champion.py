@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,11 +36,23 @@ class ServedChampion:
 
     @property
     def last_judged(self) -> date | None:
-        """Last date whose outcome its training or its judgement knew; None where the version does not say."""
-        try:
-            return date.fromisoformat(self.version.tags["holdout_end"])
-        except (KeyError, ValueError):
+        """Last date whose outcome its training or its judgement may have known; None where the version does not say.
+
+        Of the dates between those it held out and its own, the judgement read returns by which they would be marked.
+        """
+        held_out, trained = (_date_of(self.version.tags.get(name)) for name in ("holdout_end", "training_date"))
+        before = trained - timedelta(days=1) if trained is not None else None
+        return max((day for day in (held_out, before) if day is not None), default=None)
+
+    def why_not_predict(self, day: date) -> str | None:
+        """Why what it says of the date is no prediction; None where it is one."""
+        known_to = self.last_judged
+        if known_to is None or day > known_to:
             return None
+        return (
+            f"version {self.version.version} was trained and judged on dates up to {known_to}: what it says of {day} "
+            "is no prediction, and would be scored as one"
+        )
 
     def contributions(self, rows: Floats) -> npt.NDArray[np.float64]:
         """(n, f + 1) SHAP contributions of prepared rows to the margin, in the model's order; the last is the bias."""
@@ -70,3 +82,10 @@ def load_champion(registry: ModelRegistry, strategy: Strategy, champion: Champio
         strategy=strategy.name, version=champion.version, seq=champion.seq, sha256=expected, content=content
     )
     return ServedChampion(model=serve(file), version=version, content=content)
+
+
+def _date_of(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        return None

@@ -119,6 +119,14 @@ class DatedRun:
     """The version that predicted; None: none has."""
     model_sha256: str | None
     n_rows: int | None
+    n_found: int | None
+    """Rows that the date had then, with those that no ticker names; None: not recorded"""
+    requested_by: str
+
+    def has_grown(self, n_rows: int) -> bool:
+        """Whether the date has more rows now than when it was predicted, or refused for having too few."""
+        before = self.n_rows if self.n_found is None else self.n_found
+        return before is not None and before < n_rows
 
     @property
     def has_predicted(self) -> bool:
@@ -334,6 +342,7 @@ class LiveQueries(Repository):
                     version=result["version"].as_string(),
                     model_sha256=result["model_sha256"].as_string(),
                     n_rows=result["n_rows"].as_integer(),
+                    n_found=result["n_found"].as_integer(),
                 )
             )
             .where(

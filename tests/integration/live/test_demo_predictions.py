@@ -7,8 +7,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from devstack.demo import Pass, predict_past, sample_passes, score_past
-from mlops.domain.records import RunState, RunView, Stage, StageOutcome
+from devstack.demo import SCORED_AS_OF, Pass, predict_past, sample_passes, score_past
+from mlops.domain.records import Kind, RunState, RunView, Stage, StageOutcome
+from mlops.runs.request import run_request
 from tests.support.live import TRAINED_AS_OF, predicted, promoted
 from tests.support.services import TICKERS, FakeServices
 
@@ -79,6 +80,28 @@ def test_the_scoring_is_one_run_however_often_the_demo_starts(
     second = score_past(services, on_change=end)
     assert [view.run_id for view in first] == [view.run_id for view in second]
     assert len(first) == 1
+
+
+def test_a_scoring_of_another_date_that_is_active_is_waited_for_and_then_its_own_is_opened(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(services)
+    predict(services, TRAINED_AS_OF + DAY, TRAINED_AS_OF + 2 * DAY)
+    other = run_request(
+        services.policies, "growth", Kind.SCORE, reason="ripe", requested_by="reconciler", slot="2020-07-18"
+    )
+    accepted = services.ledger.accept(other)
+
+    def end(views: Sequence[RunView]) -> None:
+        for view in views:
+            if view.finished_at is None:
+                grant = services.claimed(view.run_id, Stage.SCORE)
+                services.ledger.finish(grant, StageOutcome(result={}, run_state=RunState.REFUSED))
+
+    monkeypatch.setattr("devstack.demo.POLL_S", 0.0)
+    (view,) = score_past(services, on_change=end)
+    assert view.run_id != accepted.run_id
+    assert view.as_of == SCORED_AS_OF
 
 
 def test_the_passes_predict_until_the_next_one_and_no_date_twice() -> None:

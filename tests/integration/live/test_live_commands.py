@@ -10,6 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cli.app import app
+from mlops.domain.policies import DataPolicy
 from mlops.domain.records import Kind, LiveFindings, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import why
 from tasks import dispatch
@@ -45,6 +46,25 @@ def test_the_newest_date_is_predicted_here_once_and_audited(services: FakeServic
     assert (view.slot, view.state) == (LAST.isoformat(), RunState.SUCCEEDED)
     lines = [line for line in services.ledger.audit_lines() if line.action == "run.predict"]
     assert {line.subject for line in lines} == {view.run_id}
+
+
+def test_on_a_day_without_rows_the_newest_complete_date_is_predicted(services: FakeServices) -> None:
+    services.with_policy(data=DataPolicy(as_of="today", min_current_rows=40))
+    promoted(services)
+    services.today = LAST + 2 * DAY
+    assert run("predict", "growth").exit_code == 0
+    assert [view.as_of for view in services.ledger.runs(kinds=[Kind.PREDICT])] == [LAST]
+
+
+def test_a_date_with_more_rows_than_were_predicted_is_predicted_again(services: FakeServices) -> None:
+    promoted(services)
+    table = services.source._table  # type: ignore[attr-defined]
+    services.with_source(table.slice(0, table.num_rows - 2))
+    for rows in (TICKERS - 2, TICKERS, TICKERS):
+        assert run("predict", "growth").exit_code == 0
+        assert services.ledger.predictions("growth", LAST, LAST).num_rows == rows
+        services.with_source(table)
+    assert [view.slot for view in services.ledger.runs(kinds=[Kind.PREDICT])] == [f"{LAST}/2", f"{LAST}"]
 
 
 def test_without_a_champion_the_exit_code_is_1_with_the_reason(services: FakeServices) -> None:

@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 import pytest
 from structlog.testing import capture_logs
 
-from mlops.domain.errors import SourceUnavailable
+from mlops.domain.errors import EmptyWindow, SourceUnavailable
 from mlops.domain.policies import LivePolicy, SchedulePolicy
 from mlops.domain.records import Kind, LiveFindings, RunState, RunView, Stage, StageOutcome
-from mlops.stages.outcomes import read_outcomes
+from mlops.stages.outcomes import SCORED_DAYS, read_outcomes
 from mlops.stages.predict import predict_universe
 from mlops.strategies.file import Strategies
 from tests.support.ledgers import decision_for, promoting
-from tests.support.live import LIVE, promoted, with_return_column
+from tests.support.live import LIVE, predicted, promoted, with_return_column
 from tests.support.services import LAST, N_DATES, TICKERS, FakeServices, panel, small_strategy
-from worker.live_watch import RESTATED_EVERY_S, LiveWatch
+from worker.live_watch import COUNTED_EVERY_S, RESTATED_EVERY_S, LiveWatch
 
 DAY = timedelta(days=1)
 
@@ -183,6 +183,117 @@ def test_what_was_late_is_taken_back_when_nobody_waits_any_more(watch: Watch) ->
     assert watch.services.ledger.late_features() == []
 
 
+def rows_at(services: FakeServices, day: date) -> list[str]:
+    found = services.ledger.predictions("growth", day, day)
+    return found.column("ticker").to_pylist()  # type: ignore[no-any-return]
+
+
+def test_a_date_asked_for_early_is_predicted_once_it_is_complete(watch: Watch) -> None:
+    services, early = watch.services, LAST + DAY
+    watch()
+    watch.work()
+    watch.until(early, rows_of_last=2)
+    outcome = predicted(services, early, slot=early.isoformat())
+    assert outcome.run_state is RunState.REFUSED
+    (reason,) = outcome.result["reasons"]
+    assert reason.startswith(
+        "the date does not count: 2020-07-19 (2 rows where its neighbours have 8); it is predicted"
+    )
+    assert "predict.opened" not in watch()
+    watch.work()
+    watch.until(early)
+    assert watch() == ["predict.opened"]
+    watch.work()
+    assert watch.slots()[-1] == f"{early.isoformat()}/2"
+    assert len(rows_at(services, early)) == TICKERS
+    assert [watch(), watch()] == [["score.opened"], []]
+
+
+def test_a_date_asked_for_before_it_had_a_row_is_predicted_when_it_comes(watch: Watch) -> None:
+    services, early = watch.services, LAST + DAY
+    watch()
+    watch.work()
+    services.today = early
+    grant = services.granted(Kind.PREDICT, Stage.PREDICT, as_of=early, slot=early.isoformat())
+    with pytest.raises(EmptyWindow):
+        predict_universe(grant, services, services.keeper(grant))
+    services.ledger.fail(grant, error="no rows", retry=False)
+    watch.until(early)
+    assert watch() == ["predict.opened"]
+    watch.work()
+    assert len(rows_at(services, early)) == TICKERS
+
+
+def test_rows_that_are_added_to_a_predicted_date_are_predicted_and_the_first_prediction_of_each_counts(
+    watch: Watch,
+) -> None:
+    services = watch.services
+    watch.until(LAST, rows_of_last=6)
+    watch()
+    watch.work()
+    watch()
+    watch.work()
+    first = services.ledger.predictions("growth", LAST, LAST)
+    assert first.num_rows == 6
+    watch.until(LAST)
+    assert watch() == []  # looked at now and then
+    watch.now_s += COUNTED_EVERY_S
+    assert watch() == ["predict.opened"]
+    (_, run) = watch.runs()
+    assert (run.slot, run.reason) == (f"{LAST.isoformat()}/2", "rows were added")
+    watch.work()
+    found = services.ledger.predictions("growth", LAST, LAST)
+    assert found.column("ticker").to_pylist() == [f"T{number}" for number in range(TICKERS)]
+    assert found.slice(0, 6).equals(first)
+    for _ in range(3):
+        watch.now_s += COUNTED_EVERY_S
+        assert "predict.opened" not in watch()
+
+
+def test_a_row_without_a_ticker_is_no_row_that_was_added(watch: Watch) -> None:
+    table = panel()
+    names = table.column("ticker").to_pylist()
+    names[-1] = None
+    watch.services.with_source(table.set_column(0, "ticker", pa.array(names)))
+    watch()
+    watch.work()
+    watch.now_s += COUNTED_EVERY_S
+    assert watch() == ["score.opened"]
+    assert len(rows_at(watch.services, LAST)) == TICKERS - 1
+
+
+def test_a_feed_that_ended_long_ago_gets_one_run(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = watch.services
+    services.today = LAST + 400 * DAY
+    latest = services.source.latest_date
+    # Another strategy's feed goes on.
+    monkeypatch.setattr(
+        services.source,
+        "latest_date",
+        lambda name=None, **more: LAST + 400 * DAY if name is None else latest(name, **more),
+    )
+    assert watch() == ["predict.opened"]
+    (run,) = watch.runs()
+    grant = services.claimed(run.run_id, Stage.PREDICT)
+    services.ledger.fail(grant, error="as the test wants it", retry=False)
+    assert [watch(), watch()] == [[], []]
+    assert len(watch.runs()) == 1
+
+
+def test_late_features_are_said_while_the_source_is_away(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch()
+    watch.work()
+
+    def away(*_: object, **__: object) -> None:
+        raise SourceUnavailable
+
+    monkeypatch.setattr(watch.services.source, "latest_date", away)
+    assert watch() == ["live.not_looked"]
+    watch.services.today = LAST + 2 * DAY
+    assert watch() == ["features.late", "live.not_looked"]
+    assert watch() == ["live.not_looked"]
+
+
 def test_a_source_that_is_away_is_waited_for(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object, **__: object) -> None:
         raise SourceUnavailable
@@ -251,6 +362,101 @@ def test_what_others_asked_is_scored_where_the_schedule_predicts_nothing(watch: 
     assert watch() == ["score.opened"]
     assert watch.slots() == [LAST.isoformat()], "nothing more was predicted"
     assert watch.services.ledger.late_features() == []
+
+
+class Scored:
+    """A strategy with a prediction, whose scorings end as a test says."""
+
+    first = LAST - 30 * DAY
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.services = watch, watch.services
+        watch.until(LAST)
+        watch()
+        watch.work()
+        watch()
+
+    def end(self, **outcomes: object) -> None:
+        """The waiting scoring has found what is known now."""
+        source, strategy = self.services.source, self.services.strategies["growth"]
+        digest = read_outcomes(source, strategy, first=self.first, last=LAST).digest
+        grant = self.services.claimed(self.watch.runs(Kind.SCORE)[-1].run_id, Stage.SCORE)
+        known = {"first": self.first.isoformat(), "last": LAST.isoformat(), "digest": digest, **outcomes}
+        found = LiveFindings(days=(), document={"outcomes": known})
+        outcome = StageOutcome(result={"reasons": []}, run_state=RunState.SUCCEEDED, as_of=LAST, live=found)
+        self.services.ledger.finish(grant, outcome)
+
+    def fail(self) -> None:
+        grant = self.services.claimed(self.watch.runs(Kind.SCORE)[-1].run_id, Stage.SCORE)
+        self.services.ledger.fail(grant, error="as the test wants it", retry=False)
+
+    def restate(self) -> None:
+        """Each return is the other way round."""
+        table: pa.Table = self.services.source._table  # type: ignore[attr-defined]
+        place = table.column_names.index("target_return")
+        flipped = pc.multiply(table.column("target_return"), -1.0)
+        self.services.with_source(table.set_column(place, "target_return", flipped))
+
+    def later(self, seconds: float) -> list[str]:
+        """A look then."""
+        self.watch.now_s += seconds
+        self.services.timed.advance(seconds)
+        return self.watch()
+
+
+@pytest.fixture
+def scoring(watch: Watch) -> Scored:
+    return Scored(watch)
+
+
+def test_outcomes_that_are_restated_back_and_forth_are_scored_each_time(scoring: Scored) -> None:
+    scoring.end()
+    for _ in range(4):
+        scoring.restate()
+        assert scoring.later(RESTATED_EVERY_S) == ["score.opened"]
+        scoring.end()
+    slots = [str(slot) for slot in scoring.watch.slots(Kind.SCORE)]
+    assert slots[0] == LAST.isoformat()
+    assert (slots[3], slots[4]) == (f"{slots[1]}/2", f"{slots[2]}/2")
+    assert scoring.later(RESTATED_EVERY_S) == []
+
+
+def test_a_scoring_that_could_not_ask_the_champion_is_made_again_after_a_while_each_time_longer(
+    scoring: Scored,
+) -> None:
+    scoring.end(champion_not_asked="champion 1 cannot be asked: MLflow does not answer")
+    assert scoring.watch() == []
+    assert scoring.later(121) == ["score.opened"]
+    assert scoring.watch() == []
+    scoring.end(champion_not_asked="champion 1 cannot be asked: MLflow does not answer")
+    assert scoring.later(121) == []
+    assert scoring.later(121) == ["score.opened"]
+    scoring.end(champion_not_asked=None)
+    assert scoring.later(3000) == []
+    day = LAST.isoformat()
+    assert scoring.watch.slots(Kind.SCORE) == [day, f"{day}/2", f"{day}/3"]
+
+
+def test_a_scoring_that_failed_is_made_again_and_one_that_was_refused_is_not(scoring: Scored) -> None:
+    scoring.fail()
+    assert scoring.watch() == []
+    assert scoring.later(121) == ["score.opened"]
+    scoring.watch.work()
+    assert scoring.later(3000) == []
+    assert scoring.watch.slots(Kind.SCORE) == [LAST.isoformat(), f"{LAST.isoformat()}/2"]
+
+
+def test_nothing_is_scored_where_the_newest_prediction_lies_years_before_the_newest_date(
+    watch: Watch,
+) -> None:
+    watch()
+    watch.work()
+    watch.services.with_policy(live=LivePolicy(predict=False))
+    watch.until(LAST + (SCORED_DAYS + 1) * DAY)
+    assert watch() == []
+    watch.until(LAST + SCORED_DAYS * DAY)
+    watch.now_s += COUNTED_EVERY_S
+    assert watch() == ["score.opened"]
 
 
 def test_restated_outcomes_open_another_scoring(watch: Watch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -19,13 +20,13 @@ from mlops.domain.errors import (
     VersionNotFound,
 )
 from mlops.domain.live.rows import prepare_rows, row_digests
-from mlops.domain.policies import LivePolicy
+from mlops.domain.policies import DataPolicy, LivePolicy
 from mlops.domain.records import Kind, RunState, Stage
 from mlops.reporting.narrative import predict_lines
 from mlops.runs.request import prediction_request
-from mlops.stages.predict import predict_universe
+from mlops.stages.predict import predict_dates, predict_universe
 from tests.support.ledgers import LEASE_S
-from tests.support.live import DATES, LIVE, classifier_of, predicted, promoted, without
+from tests.support.live import DATES, LIVE, TRAINED_AS_OF, classifier_of, predicted, promoted, without
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices, panel
 
@@ -158,11 +159,30 @@ def test_a_date_without_rows_is_named(live: FakeServices) -> None:
 
 
 def test_a_date_that_the_champions_training_knew_is_refused(live: FakeServices) -> None:
-    known_to = date.fromisoformat(DATES["holdout_end"])
+    outcome = predicted(live, date.fromisoformat(DATES["holdout_end"]))
+    assert outcome.run_state is RunState.REFUSED
+    known_to = TRAINED_AS_OF - DAY  # by whose returns the held-out dates are marked
     outcome = predicted(live, known_to)
     assert outcome.run_state is RunState.REFUSED
     (reason,) = outcome.result["reasons"]
     assert reason.startswith(f"version 1 was trained and judged on dates up to {known_to}: what it says of {known_to}")
+    assert predicted(live, TRAINED_AS_OF).run_state is RunState.SUCCEEDED
+
+
+def test_a_past_stretch_begins_after_what_the_champions_training_knew(live: FakeServices) -> None:
+    strategy, champion = live.strategies["growth"], live.ledger.champion("growth")
+    first, last = TRAINED_AS_OF - DAY, TRAINED_AS_OF + DAY
+    with pytest.raises(EmptyWindow, match=f"trained and judged on dates up to {first}"):
+        predict_dates(live, strategy, champion, first, last, batch_id="past")
+    assert predict_dates(live, strategy, champion, TRAINED_AS_OF, last, batch_id="past") == 2 * TICKERS
+
+
+def test_a_version_that_does_not_say_when_it_was_trained_is_asked_after_its_held_out_dates(live: FakeServices) -> None:
+    versions = live.fake_registry._models[MODEL]
+    tags = {name: value for name, value in versions[0].tags.items() if name != "training_date"}
+    versions[0] = replace(versions[0], tags=tags)
+    known_to = date.fromisoformat(DATES["holdout_end"])
+    assert predicted(live, known_to).run_state is RunState.REFUSED
     assert predicted(live, known_to + DAY).run_state is RunState.SUCCEEDED
 
 
@@ -222,3 +242,10 @@ def test_a_run_of_a_release_without_live_policy_is_predicted_with_the_defaults(l
     assert "live" not in grant.policy
     outcome = predict_universe(grant, live, live.keeper(grant))
     assert outcome.run_state is RunState.SUCCEEDED
+
+
+def test_without_a_date_the_newest_complete_one_is_meant_whatever_drift_is_decided_as_of(live: FakeServices) -> None:
+    live.with_policy(data=DataPolicy(as_of="today", min_current_rows=40))
+    live.today = LAST + 2 * DAY  # a Sunday, as it were
+    outcome = predicted(live, None)
+    assert (outcome.as_of, outcome.run_state) == (LAST, RunState.SUCCEEDED)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from mlops.domain.errors import LeaseLost, MissingColumn, RegistryUnavailable
+from mlops.domain.errors import EmptyWindow, LeaseLost, MissingColumn, RegistryUnavailable
 from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.decay import Decay
-from mlops.domain.policies import DriftPolicy
+from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import score_lines
 from mlops.stages import live_report
@@ -170,6 +170,21 @@ def test_a_scoring_as_of_an_earlier_date_takes_nothing_back(live: FakeServices) 
     before = live.ledger.live_days("growth")
     outcome = scored(live, as_of=LAST - DAY)
     assert (outcome.run_state, live.ledger.live_days("growth")) == (RunState.REFUSED, before)
+
+
+def test_a_scoring_without_a_date_is_as_of_the_newest_complete_one(live: FakeServices) -> None:
+    live.with_policy(data=DataPolicy(as_of="today", min_current_rows=40))
+    live.today = LAST + 2 * DAY
+    outcome = scored(live)
+    assert (outcome.as_of, outcome.run_state) == (LAST, RunState.SUCCEEDED)
+
+
+def test_a_scoring_as_of_a_date_that_has_not_begun_is_refused_and_stops_no_later_one(live: FakeServices) -> None:
+    grant = live.granted(Kind.SCORE, Stage.SCORE, as_of=LAST + 365 * DAY)
+    with pytest.raises(EmptyWindow, match=f"as of {LAST + 365 * DAY}, and it is {LAST}; give a date that has begun"):
+        score_predictions(grant, live, live.keeper(grant))
+    live.ledger.fail(grant, error="as a worker ends it", retry=False)
+    assert scored(live).run_state is RunState.SUCCEEDED
 
 
 def test_the_days_are_scored_while_the_registry_is_away(live: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +388,45 @@ def test_decay_opens_one_retraining_where_the_policy_says_so(decayed: FakeServic
 def retrained(services: FakeServices, as_of: date) -> None:
     grant: Grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=as_of)
     services.ledger.finish(grant, StageOutcome(result={"version": "9"}, run_state=RunState.SUCCEEDED, as_of=as_of))
+
+
+def test_decay_opens_another_retraining_where_the_last_one_died(decayed: FakeServices) -> None:
+    decayed.with_policy(live=replace(LIVE, retrain_on_decay=True))
+    for _ in range(2):
+        found = scored(decayed).result["retrain_run_id"]
+        decayed.ledger.fail(decayed.claimed(found, Stage.TRAIN), error="out of memory", retry=False)
+    third = scored(decayed).result["retrain_run_id"]
+    assert scored(decayed).result["retrain_run_id"] == third  # it is active
+    slot = f"decay of 1 on {LAST - 3 * DAY}"
+    assert sorted(str(one) for one, _ in retrainings(decayed)) == [slot, f"{slot}/2", f"{slot}/3"]
+
+
+def test_decay_that_was_found_stands_while_the_registry_is_away(
+    decayed: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = scored(decayed)
+    assert (first.result["headline"]["decay_tested"], first.result["headline"]["decay_why_not"]) == (True, None)
+
+    def silent(*_: object) -> None:
+        raise RegistryUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decayed.fake_registry, "model_file", silent)
+        for _ in range(2):
+            headline = scored(decayed).result["headline"]
+            assert (headline["decayed_on"], headline["decay_tested"]) == ((LAST - 3 * DAY).isoformat(), False)
+            assert headline["decay_why_not"].startswith("champion 1 cannot be asked: MLflow does not answer")
+        report = decayed.ledger.live_report("growth")
+        assert report is not None
+        assert report.document["outcomes"]["champion_not_asked"] == headline["decay_why_not"]
+        assert report.document["words"][-1] == "Decay since 2020-07-15: log loss rose"
+        assert report.document["decay"]["retrain_words"] == first.result["retrain_words"]
+        promoted(decayed, "made-2", rounds=9)
+        assert scored(decayed).result["decayed_on"] is None  # of another model nothing was found
+    scored(decayed)
+    report = decayed.ledger.live_report("growth")
+    assert report is not None
+    assert report.document["outcomes"]["champion_not_asked"] is None
 
 
 def test_decay_opens_none_within_the_cooldown(decayed: FakeServices) -> None:
