@@ -23,7 +23,7 @@ from mlops.domain.records import Kind
 pages = Pages()
 
 MOST_CHECKS, MOST_RUNS, MOST_DECISIONS = 2_000, 2_000, 1_000
-"""That a story tells of, the newest: some years of daily checks."""
+"""Most checks, runs and decisions of a story, the newest: some years of daily checks."""
 NEWEST = 40
 """Lines of the table below the pictures."""
 _KINDS = (Kind.TRAIN, Kind.RETRAIN, Kind.PIPELINE, Kind.PROMOTE, Kind.ROLLBACK)

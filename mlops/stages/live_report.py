@@ -1,4 +1,4 @@
-"""What is said of a strategy's live performance beside its days: the document of `mlops_live_report`.
+"""The report of a scoring: the document of `mlops_live_report`, which stands beside the scores of the days.
 
 Each part stands alone: what cannot be computed says why, and keeps no other part from being. Called by the score stage.
 """

@@ -30,10 +30,10 @@ class Cell(NamedTuple):
     probability: float
     """Sum of their probabilities"""
     n_labelled: int
-    """Those whose outcome is known"""
+    """Predictions whose outcome is known"""
     probability_labelled: float
     n_positive: int
-    """Those whose label is 1"""
+    """Labelled predictions whose label is 1"""
 
 
 @dataclass(frozen=True, kw_only=True)
