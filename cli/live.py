@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlops.bootstrap import Services
     from mlops.domain.records import Accepted, RunView
-    from mlops.ledger.queries.live import LiveReport, UnripeCount
+    from mlops.ledger.queries.live import LiveDay, LiveReport, UnripeCount
     from mlops.reporting.terminal import StageDisplay
 
 _ONE = "asked for on the command line"
@@ -95,17 +95,24 @@ def live(
     strategy: Annotated[str | None, typer.Argument(help="Default: all strategies, a line each.")] = None,
     score: Annotated[bool, typer.Option("--score", help="Compare with what has come since, first.")] = False,
     as_of: AsOf = None,
+    history: Annotated[
+        date | None,
+        typer.Option(parser=day, metavar="DATE", help="Every score of a predicted date, with when it became known."),
+    ] = None,
     queue: OnWorkers = False,
     json: AsJson = False,
 ) -> int:
-    """Show what the champions' predictions were worth. Exit code 1 where a champion has decayed."""
+    """Show what the champions' predictions were worth. Exit code 1 where a present champion has decayed."""
     from mlops.domain.errors import ConfigurationError
+    from mlops.domain.live.headline import decayed_on
     from mlops.reporting.narrative import error_of, is_error
     from mlops.reporting.terminal import ERROR, FINDING, OK, StageDisplay, err, out, print_json
     from tasks.services import connect
 
     if as_of is not None and not score:
         raise ConfigurationError("--as-of says as of when to score; give --score with it")
+    if history is not None and not strategy:
+        raise ConfigurationError("--history shows a date of one strategy; name it")
     services = connect()
     names = [services.strategies[strategy].name] if strategy else list(services.strategies)
     failed = False
@@ -117,16 +124,21 @@ def live(
                 if is_error(view):
                     failed = True
                     err.print(f"Error: {name}: {error_of(view)}", style="red", markup=False)
+    if strategy and history is not None:
+        scores = services.ledger.live_day_history(strategy, history)
+        print_json({"scores": scores}) if json else out.print(_history(strategy, history, scores), markup=False)
+        return ERROR if failed else OK
     reports = {name: services.ledger.live_report(name) for name in names}
     unripe = services.ledger.unripe_predictions(names)
+    champions = {name: key.version for name, key in services.ledger.model_keys(names).items()}
     if json:
         print_json({"strategies": [_as_json(name, reports[name], unripe[name]) for name in names]})
     elif strategy:
-        for part in _of_strategy(strategy, reports[strategy], unripe[strategy]):
+        for part in _of_strategy(strategy, champions[strategy], reports[strategy], unripe[strategy]):
             out.print(part, markup=False)
     else:
-        out.print(_of_all(reports, unripe))
-    decayed = any(one is not None and one.document["headline"].get("decayed_on") for one in reports.values())
+        out.print(_of_all(champions, reports, unripe))
+    decayed = any(one and decayed_on(one.document["headline"], champions[name]) for name, one in reports.items())
     return ERROR if failed else FINDING if decayed else OK
 
 
@@ -148,33 +160,74 @@ def _as_json(strategy: str, report: LiveReport | None, unripe: UnripeCount) -> d
     }
 
 
+def _history(strategy: str, date_: date, scores: Sequence[LiveDay]) -> str | Table:
+    """Each score of a date, oldest first; more than one of a version: its outcomes were restated, or became known."""
+    from mlops.domain.live.day_score import DayScore
+
+    if not scores:
+        return f"No prediction of {strategy} for {date_} was scored."
+    table = _table("known at", "version", "predictions", "outcomes", "right", "log loss")
+    for one in scores:
+        score, n = DayScore.from_json(one.score), one.n_labelled
+        worth = (f"{score.n_hits / n:.1%}", f"{score.log_loss / n:.4f}") if n else ("", "")
+        table.add_row(f"{one.known_at:%Y-%m-%d %H:%M}", f"v{one.version}", f"{one.n_predictions:,}", f"{n:,}", *worth)
+    return table
+
+
 # ---- All strategies, a line each
 
 
-def _of_all(reports: Mapping[str, LiveReport | None], unripe: Mapping[str, UnripeCount]) -> Table:
-    table = _table("strategy", "version", "AUC", "days", "not ripe", "scored as of", "decayed on")
+def _of_all(
+    champions: Mapping[str, str | None], reports: Mapping[str, LiveReport | None], unripe: Mapping[str, UnripeCount]
+) -> Table:
+    table = _table("strategy", "champion", "AUC", "days", "not ripe", "no outcome", "scored as of", "decay")
     for name, report in reports.items():
+        champion = f"v{champions[name]}" if champions[name] else "none"
         waiting = unripe[name].n_predictions
         if report is None:
-            table.add_row(name, "", "never scored", "", f"{waiting:,}" if waiting else "", "", "")
+            table.add_row(name, champion, "never scored", "", f"{waiting:,}" if waiting else "", "", "", "")
             continue
         head = report.document["headline"]
+        never = head.get("n_without_outcome", 0) + head.get("n_gone", 0)
         table.add_row(
             name,
-            f"v{head['version']}" if head["version"] else "none",
-            _shown(head) + (" estimated" if head["is_estimate"] else ""),
+            champion,
+            _worth(head, champions[name]),
             f"{head['n_days']:,}",
             f"{waiting:,}",
+            f"{never:,}" if never else "",
             f"{report.as_of}",
-            head["decayed_on"] or "",
+            _decay_in_short(head, champions[name]),
         )
     return table
+
+
+def _worth(head: Mapping[str, Any], champion: str | None) -> str:
+    from mlops.domain.live.headline import measured_version, why_no_value
+
+    version = measured_version(head, champion)
+    found = why_no_value(head) or _shown(head) + (" estimated" if head["is_estimate"] else "")
+    return f"{found} (of v{version})" if version else found
+
+
+def _decay_in_short(head: Mapping[str, Any], champion: str | None) -> str:
+    from mlops.domain.live.headline import decayed_on, why_not_tested
+
+    found = decayed_on(head, champion)
+    if found:
+        return f"since {found}"
+    return "not tested" if why_not_tested(head, champion) else "none"
 
 
 # ---- One strategy
 
 
-def _of_strategy(strategy: str, report: LiveReport | None, unripe: UnripeCount) -> Iterator[str | Table]:
+def _of_strategy(
+    strategy: str, champion: str | None, report: LiveReport | None, unripe: UnripeCount
+) -> Iterator[str | Table]:
+    from mlops.domain.live.headline import measured_version
+    from mlops.reporting.narrative import without_outcome_words
+
     if report is None:
         waiting = f" {unripe.n_predictions:,} predictions wait." if unripe.n_predictions else ""
         yield f"Nothing of {strategy} was scored yet.{waiting} `acis live {strategy} --score` compares with what came."
@@ -182,8 +235,15 @@ def _of_strategy(strategy: str, report: LiveReport | None, unripe: UnripeCount) 
     document = report.document
     yield f"{strategy} as of {report.as_of}: {document['label']}, {document['horizon_dates']} dates ahead"
     yield _performance(document["performance"])
+    version = measured_version(document["headline"], champion)
+    if version:
+        now = f"v{champion} is the champion now and was not scored yet" if champion else "there is no champion now"
+        yield f"What follows is of v{version}: {now}"
     if unripe.n_predictions:
         yield f"Not ripe yet: {unripe.n_predictions:,} predictions, of {unripe.first} to {unripe.last}"
+    never = without_outcome_words(document.get("counts", {}))
+    if never:
+        yield never
     yield from _estimates(document)
     yield from _decay(document["decay"])
     yield from _attribution(document["attribution"])

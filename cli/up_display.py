@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from mlops.addresses import without_credentials
+from mlops.domain.live.headline import decayed_on, why_no_value, why_not_tested
 from mlops.domain.records import RunView, Stage, StageState
 from mlops.reporting.narrative import counts, error_of, is_error, summary_lines
 from mlops.reporting.terminal import err, out, print_json
@@ -265,16 +266,17 @@ def _worth(headline: Mapping[str, Any]) -> list[str]:
     """Worth, days, predictions that are not ripe, and decay."""
     value, low, high = (headline.get(key) for key in ("value", "low", "high"))
     if value is None:
-        return ["no outcomes yet", "", str(headline.get("n_unripe") or ""), ""]
+        return [why_no_value(headline) or "", "", str(headline.get("n_unripe") or ""), ""]
     metric = {"roc_auc": "AUC"}.get(headline["metric"], headline["metric"].replace("_", " "))
     interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
     estimate = " estimated" if headline.get("is_estimate") else ""
-    decayed = headline.get("decayed_on")
+    decayed = decayed_on(headline, headline.get("version"))
+    decay = "not tested" if why_not_tested(headline, headline.get("version")) else "no"
     return [
         f"{metric} {value:.2f}{interval}{estimate}",
         str(headline.get("n_days") or ""),
         str(headline.get("n_unripe") or ""),
-        f"since {decayed}" if decayed else "no",
+        f"since {decayed}" if decayed else decay,
     ]
 
 

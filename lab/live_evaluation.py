@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 METRICS: tuple[EstimatedMetric, ...] = ("accuracy", "log_loss", "brier", "roc_auc")
 CHOSEN, REPORTED, CALM = (1995, 2018), (2019, 2021), (2012, 2019)
 """Years on which the statistics were chosen, on which they are reported, and which are calm"""
-BREAK = (date(2020, 3, 1), date(2020, 3, 31))
 CHAMPIONS_OF_THE_BREAK = (2018, 2019)
 """Trained at the end of these years, and still in use at the break"""
 _MOVE_DAYS = 10
@@ -307,7 +306,7 @@ def _coverage(metric: EstimatedMetric, checks: Sequence[EstimateCheck]) -> Cover
         n_chosen=len(chosen),
         reported=rates[1],
         n_reported=len(reported),
-        error_spread=float(np.std([one.came - one.estimate.value for one in chosen])) if chosen else float("nan"),
+        error_spread=float(np.std([one.measured - one.estimate.value for one in chosen])) if chosen else float("nan"),
         width=float(np.mean([one.estimate.high - one.estimate.low for one in reported])) if reported else float("nan"),
     )
 

@@ -9,15 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from threading import Lock
-from typing import Any
 
 from cachetools import LRUCache, cached
 
 from admin.pictures.axes import TimeAxis, ValueAxis, around
-from mlops.domain.live.day_score import N_CELLS, DayScore
+from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.performance import Measured, Performance, SignalPerformance, measure_performance
 from mlops.domain.live.rolling import LiveMetric, WindowPoint, measure_metric, measured_windows, rolling_metric
-from mlops.ledger.queries.live import LiveDay
+from mlops.ledger.queries.live import LiveDay, LiveReport
 
 METRICS: Mapping[LiveMetric, str] = {
     "roc_auc": "ROC AUC",
@@ -43,9 +42,9 @@ class VersionSeries:
     first: date
     last: date
     curve: tuple[WindowPoint, ...]
-    """Of the last `WINDOW` labelled dates as the days go by"""
+    """The metric of the last `WINDOW` labelled dates, at each of them"""
     points: tuple[WindowPoint, ...]
-    """Of the last `MEASURED_WINDOW` labelled dates, with an interval"""
+    """The metric of the last `MEASURED_WINDOW` labelled dates, with an interval"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,9 @@ class VersionLine:
     n_days: int
     """With an outcome"""
     n_labelled: int
-    n_waiting: int
+    n_unripe: int
+    n_never: int
+    """Ripe, and without an outcome"""
     measured: Mapping[LiveMetric, Measured | None]
 
 
@@ -88,13 +89,13 @@ def _measured(days: tuple[_Kept, ...], horizon_dates: int) -> Performance:
 
 
 def performance_of(days: Iterable[LiveDay], *, horizon_dates: int) -> Performance | None:
-    """All that is measured of these days, one of each date; None without one. Kept: it costs a tenth of a second."""
+    """The performance of these days, one of each date; None without one. Kept, since it costs a tenth of a second."""
     kept = tuple(_Kept(day) for day in days)
     return _measured(kept, horizon_dates) if kept else None
 
 
 class _Kept:
-    """A scored day that is told from others by its date and digest."""
+    """A scored day whose date and digest are its identity in the cache."""
 
     def __init__(self, day: LiveDay) -> None:
         self.day = day
@@ -134,7 +135,7 @@ def version_series(version: str, scores: Scores, *, metric: LiveMetric, horizon_
 def series_within(
     by_version: Mapping[str, Scores], axis: TimeAxis, *, metric: LiveMetric, horizon_dates: int
 ) -> list[VersionSeries]:
-    """Of each version its series on the days that a picture shows; versions without one are left out."""
+    """Each version's series on the days that a picture shows; versions without one are left out."""
     within = {name: {day: one for day, one in scores.items() if axis.has(day)} for name, scores in by_version.items()}
     return [
         version_series(name, scores, metric=metric, horizon_dates=horizon_dates)
@@ -144,29 +145,49 @@ def series_within(
 
 
 def value_axis(series: Sequence[VersionSeries]) -> ValueAxis:
-    """Of their curves, points and intervals."""
+    """The axis that their curves, points and intervals need."""
     curves = [point.value for one in series for point in one.curve]
     bounds = [end for one in series for point in one.points for end in (point.low, point.high, point.value)]
     return around([*curves, *bounds], least=0.1)
 
 
-def version_line(version: str, scores: Scores, *, horizon_dates: int) -> VersionLine:
-    """All metrics of one version's days."""
+def version_line(version: str, scores: Scores, *, horizon_dates: int, ripe_to: date | None) -> VersionLine:
+    """All metrics of one version's days. ripe_to : see `last_ripe`"""
+    waiting = without_outcome(scores, ripe_to=ripe_to)
     return VersionLine(
         version=version,
         first=min(scores),
         last=max(scores),
         n_days=sum(bool(score.n_labelled) for score in scores.values()),
         n_labelled=sum(score.n_labelled for score in scores.values()),
-        n_waiting=sum(score.n_waiting for score in scores.values()),
+        n_unripe=waiting.n_unripe,
+        n_never=waiting.n_never,
         measured={metric: measure_metric(scores, metric, horizon_dates=horizon_dates) for metric in METRICS},
     )
 
 
-def decayed_on(headline: Mapping[str, Any]) -> date | None:
-    """Since when the champion has decayed, by the headline of the newest scoring."""
-    found = headline.get("decayed_on")
-    return date.fromisoformat(found) if found else None
+def last_ripe(report: LiveReport | None, days: Iterable[LiveDay]) -> date | None:
+    """The last date whose horizon has passed by the newest scoring; where that does not say so, the last labelled."""
+    found = report.document.get("outcomes", {}).get("ripe_to") if report else None
+    return date.fromisoformat(found) if found else max((day.as_of for day in days if day.n_labelled), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutOutcome:
+    """Predictions that have no outcome."""
+
+    n_unripe: int
+    """Their horizon has not passed"""
+    n_never: int
+    """It has: their label has no value, or their row is gone"""
+
+
+def without_outcome(scores: Scores, *, ripe_to: date | None) -> WithoutOutcome:
+    """Count the predictions without an outcome by whether their horizon has passed."""
+    counts = [0, 0]
+    for day, score in scores.items():
+        counts[ripe_to is not None and day <= ripe_to] += score.n_waiting
+    return WithoutOutcome(n_unripe=counts[0], n_never=counts[1])
 
 
 # ---- Predictions against outcomes
@@ -174,7 +195,7 @@ def decayed_on(headline: Mapping[str, Any]) -> date | None:
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeBar:
-    """Predictions of a tenth of the probabilities, and what came."""
+    """Predictions of a tenth of the probabilities, by outcome."""
 
     low: float
     high: float
@@ -189,11 +210,11 @@ class OutcomeBar:
 
 
 def outcome_bars(scores: Sequence[DayScore]) -> list[OutcomeBar]:
-    """Ten bars from 0 to 1; a cell that lies across a border counts where its middle is."""
+    """Ten bars from 0 to 1; a cell that lies across a border counts where its mean is."""
     counts = [[0, 0, 0] for _ in range(10)]
     for score in scores:
         for cell in score.cells:
-            bar = counts[min(9, int((cell.position + 0.5) / N_CELLS * 10))]
+            bar = counts[min(9, int(cell.probability / cell.n * 10))]
             bar[0] += cell.n_positive
             bar[1] += cell.n_labelled - cell.n_positive
             bar[2] += cell.n - cell.n_labelled

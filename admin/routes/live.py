@@ -17,7 +17,7 @@ from admin.pictures.live_performance import (
     MEASURED_WINDOW,
     METRICS,
     WINDOW,
-    decayed_on,
+    last_ripe,
     outcome_bars,
     performance_of,
     score_of,
@@ -28,9 +28,11 @@ from admin.pictures.live_performance import (
     version_line,
     version_number,
     wealth_points,
+    without_outcome,
 )
 from admin.pictures.story import DataClock, Days, axis_of, champion_bands
 from admin.request_context import Context, RequestContext
+from mlops.domain.live import headline as headlines
 from mlops.domain.live.estimate import check_estimates, estimate_performance
 from mlops.domain.live.rolling import LiveMetric
 from mlops.domain.records import Kind
@@ -56,18 +58,18 @@ class LiveRow:
     strategy: str
     champion: str | None
     predicts: bool
-    """By its policy."""
+    """Whether its policy lets the champion predict each date."""
     predicted_to: date | None
-    """Newest date that was predicted."""
+    """The newest predicted date."""
     line: LiveLine | None
-    """None: never scored."""
+    """The newest scoring; None: there is none."""
     late: Watermark | None
-    """None: its features are there, or nobody waits for them."""
+    """The features that are late; None: none are."""
     open_runs: tuple[OpenRun, ...]
 
     @property
     def headline(self) -> Mapping[str, Any]:
-        """Of the newest scoring; empty without one."""
+        """The newest scoring's headline; empty without one."""
         return self.line.headline if self.line else {}
 
     @property
@@ -75,20 +77,35 @@ class LiveRow:
         """Whether the newest scoring measured something, and estimated not alone."""
         return self.headline.get("value") is not None and not self.headline.get("is_estimate")
 
+    @property
+    def measured_version(self) -> str | None:
+        """The version that was measured, where it is not the champion any more."""
+        return headlines.measured_version(self.headline, self.champion)
+
+    @property
+    def decayed_on(self) -> date | None:
+        """The day from which on the present champion is said to decay."""
+        return headlines.decayed_on(self.headline, self.champion)
+
+    @property
+    def why_not_tested(self) -> str | None:
+        """Why nothing is said of the present champion's decay."""
+        return headlines.why_not_tested(self.headline, self.champion)
+
 
 SORTS: Mapping[str, Callable[[LiveRow], Any]] = {
     "strategy": lambda row: row.strategy,
     "predicted": lambda row: row.predicted_to,
     "scored": lambda row: row.line.as_of if row.line else None,
     "value": lambda row: row.headline.get("value"),
-    "decayed": lambda row: row.headline.get("decayed_on"),
+    "decayed": lambda row: row.decayed_on,
 }
 SHOWS: Mapping[str, Callable[[LiveRow], bool]] = {
     "": lambda _: True,
     "predicting": lambda row: row.predicts,
     "not predicting": lambda row: not row.predicts and row.predicted_to is None,
     "without outcomes": lambda row: not row.has_outcomes,
-    "decayed": lambda row: bool(row.headline.get("decayed_on")),
+    "decayed": lambda row: row.decayed_on is not None,
     "late": lambda row: row.late is not None,
     "running": lambda row: bool(row.open_runs),
 }
@@ -111,7 +128,7 @@ def live(context: Context, q: str = "", sort: str = "", page: int = 1, show: Sho
             "strategies": len(rows),
             "predicting": sum(row.predicts for row in rows),
             "with outcomes": sum(row.has_outcomes for row in rows),
-            "decayed": sum(bool(row.headline.get("decayed_on")) for row in rows),
+            "decayed": sum(row.decayed_on is not None for row in rows),
             "late": sum(row.late is not None for row in rows),
         },
         anything=any(row.predicted_to or row.line for row in rows),
@@ -161,7 +178,9 @@ def performance(
     shown = served(within)
     scores = {day.as_of: score_of(day) for day in served(everything)}
     found = performance_of(shown, horizon_dates=horizon)
-    unripe = min((day.as_of for day in shown if day.n_labelled < day.n_predictions), default=None)
+    report = ledger.live_report(strategy)
+    ripe_to = last_ripe(report, everything)
+    unripe = min((day for day in scores if ripe_to is None or day > ripe_to), default=None)
     wealth = wealth_points(found.signal) if found and found.signal else []
     checks = [
         one
@@ -169,11 +188,12 @@ def performance(
         if one.estimate.metric == metric
     ]
     series = series_within(by_version, axis, metric=metric, horizon_dates=horizon)
-    report = ledger.live_report(strategy)
     standing = ledger.standings([strategy])[strategy]
     decisions = ledger.decisions(strategy=strategy, limit=1_000)[::-1]
     clock = DataClock((line.created_at, line.as_of) for line in ledger.run_lines(strategy=strategy) if line.as_of)
-    bands = champion_bands(decisions, standing.champion.version if standing.champion else None, clock)
+    champion = standing.champion.version if standing.champion else None
+    bands = champion_bands(decisions, champion, clock)
+    head = report.document.get("headline", {}) if report else {}
     return context.show(
         "live_strategy.html",
         title=f"Live performance of {strategy}",
@@ -190,8 +210,13 @@ def performance(
         values=value_axis(series),
         promotions=[band for band in bands if axis.has(band.first)],
         series=series,
-        lines=[version_line(name, scores, horizon_dates=horizon) for name, scores in by_version.items()],
+        lines=[
+            version_line(name, found_days, horizon_dates=horizon, ripe_to=ripe_to)
+            for name, found_days in by_version.items()
+        ],
         found=found,
+        waiting=without_outcome({day.as_of: score_of(day) for day in shown}, ripe_to=ripe_to),
+        is_scored=bool(everything),
         bars=outcome_bars([score_of(day) for day in shown]),
         unit=ValueAxis(low=0.0, high=1.0),
         wealth=wealth,
@@ -200,9 +225,12 @@ def performance(
         if unripe
         else (),
         checks=checks,
-        estimated=around([end for one in checks for end in (one.estimate.low, one.estimate.high, one.came)], least=0.1),
+        estimated=around(
+            [end for one in checks for end in (one.estimate.low, one.estimate.high, one.measured)], least=0.1
+        ),
         report=report,
-        decayed=decayed_on(report.document.get("headline", {}) if report else {}),
+        decayed=headlines.decayed_on(head, champion),
+        measured_version=headlines.measured_version(head, champion),
         predicted_to=ledger.predicted_to([strategy]).get(strategy),
         champion=standing.champion,
         open_runs=[run for run in ledger.open_runs() if run.strategy == strategy and run.kind in _KINDS],

@@ -10,20 +10,20 @@ from admin.pictures.live_performance import (
     MEASURED_WINDOW,
     METRICS,
     WINDOW,
-    decayed_on,
     scores_by_version,
     series_within,
     value_axis,
 )
 from admin.pictures.story import DataClock, Days, axis_of, champion_bands, check_bars, marks
 from admin.request_context import Context
+from mlops.domain.live.headline import decayed_on
 from mlops.domain.live.rolling import LiveMetric
 from mlops.domain.records import Kind
 
 pages = Pages()
 
 MOST_CHECKS, MOST_RUNS, MOST_DECISIONS = 2_000, 2_000, 1_000
-"""That a story tells of, the newest: some years of daily checks."""
+"""Most checks, runs and decisions of a story, the newest: some years of daily checks."""
 NEWEST = 40
 """Lines of the table below the pictures."""
 _KINDS = (Kind.TRAIN, Kind.RETRAIN, Kind.PIPELINE, Kind.PROMOTE, Kind.ROLLBACK)
@@ -42,7 +42,8 @@ def story(context: Context, strategy: str, days: Days = "365", metric: LiveMetri
         [(check.checked_at, check.as_of) for check in checks if check.as_of]
         + [(run.created_at, run.as_of) for run in runs if run.as_of]
     )
-    bands = champion_bands(decisions, standing.champion.version if standing.champion else None, clock)
+    champion = standing.champion.version if standing.champion else None
+    bands = champion_bands(decisions, champion, clock)
     events = marks(runs, decisions, clock)
     by_version = scores_by_version(ledger.live_days(strategy))
     known = [
@@ -69,7 +70,7 @@ def story(context: Context, strategy: str, days: Days = "365", metric: LiveMetri
         windows={"curve": WINDOW, "measured": MEASURED_WINDOW},
         series=series,
         values=value_axis(series),
-        decayed=decayed_on(line.headline if line else {}),
+        decayed=decayed_on(line.headline, champion) if line else None,
         promotions=[band for band in bands if axis.has(band.first)],
         predicted_to=ledger.predicted_to([strategy]).get(strategy),
         newest=[mark for mark in reversed(events) if mark.day >= axis.first][:NEWEST],

@@ -272,6 +272,16 @@ def score_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def without_outcome_words(counts: Mapping[str, Any]) -> str | None:
+    """How many predictions will have no outcome, and why; None where all have one or may have."""
+    parts = []
+    if counts.get("n_without_outcome"):
+        parts.append(f"{counts['n_without_outcome']:,} are ripe and their label has no value")
+    if counts.get("n_gone"):
+        parts.append(f"the rows of {counts['n_gone']:,} are not in the feature view any more")
+    return f"Predictions without an outcome: {'; '.join(parts)}" if parts else None
+
+
 def decay_words(decay: Mapping[str, Any]) -> list[str]:
     """What the test of the champion found, in a sentence, or why it was not made; empty for neither."""
     if decay["words"]:

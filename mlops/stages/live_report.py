@@ -1,4 +1,4 @@
-"""What is said of a strategy's live performance beside its days: the document of `mlops_live_report`.
+"""The report of a scoring: the document of `mlops_live_report`, which stands beside the scores of the days.
 
 Each part stands alone: what cannot be computed says why, and keeps no other part from being. Called by the score stage.
 """
@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import structlog
 
 from mlops.domain.errors import DataError
@@ -24,14 +25,13 @@ from mlops.domain.live.slices import compare_slices
 from mlops.domain.ports import Window
 from mlops.domain.sampling import RowSample, group_starts
 from mlops.domain.training.trading import is_long_label
-from mlops.reporting.narrative import decay_words
+from mlops.reporting.narrative import decay_words, without_outcome_words
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.outcomes import Outcomes, read_outcomes
 from mlops.stages.predict import matrix_of, refuse_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
@@ -44,8 +44,6 @@ log = structlog.get_logger(__name__)
 CHAMPION = "champion"
 RECENT_DATES = 20
 """Newest predicted dates whose rows are read again for parity, and explained: a month of trading."""
-_ESTIMATED_DAYS = 30
-"""Calendar days of which the performance is estimated before their labels are ripe."""
 _SLICED_DAYS = 365
 _EXPLAINED_ROWS = 2_000
 """Rows of the training, and of the newest dates, whose contributions are averaged."""
@@ -57,7 +55,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class LiveData:
-    """What the document is made of."""
+    """The inputs of the document."""
 
     strategy: Strategy
     as_of: date
@@ -65,7 +63,7 @@ class LiveData:
     served: ServedChampion | None
     why_not_served: str | None
     days: Sequence[DayScored]
-    """All that are known, by date"""
+    """Every day's newest score, by date"""
     joined: JoinedPredictions
     outcomes: Outcomes
     earlier: Mapping[str, Any]
@@ -84,12 +82,12 @@ class LiveData:
         best: dict[date, DayScored] = {}
         for day in self.days:
             found = best.get(day.as_of)
-            if day.variant == CHAMPION and (found is None or _place(day) > _place(found)):
+            if day.variant == CHAMPION and (found is None or _rank(day) > _rank(found)):
                 best[day.as_of] = day
         return {day: DayScore.from_json(one.score) for day, one in best.items()}
 
 
-def _place(day: DayScored) -> tuple[int, int, str]:
+def _rank(day: DayScored) -> tuple[int, int, str]:
     return day.n_predictions, int(day.version) if day.version.isdigit() else 0, day.version
 
 
@@ -100,7 +98,8 @@ def live_document(data: LiveData, source: FeatureSource) -> dict[str, Any]:
     models = list(dict.fromkeys((day.version, day.model_sha256, day.variant) for day in data.days))
     performances = {model: measure_performance(_days_of(data, *model), horizon_dates=horizon) for model in models}
     of_champions = data.of_champions()
-    first = data.as_of - timedelta(days=_ESTIMATED_DAYS) + _DAY
+    ripe_to = data.outcomes.ripe_to
+    first = min(of_champions, default=data.as_of) if ripe_to is None else ripe_to + _DAY
     estimates = estimate_performance(of_champions, first=first, as_of=data.as_of, horizon_dates=horizon)
     checks = check_estimates(of_champions, as_of=data.as_of, horizon_dates=horizon)
     decay = _decay(data, source)
@@ -109,18 +108,10 @@ def live_document(data: LiveData, source: FeatureSource) -> dict[str, Any]:
         "slices": lambda: _slices(data, source),
         "parity": lambda: _parity(data, source),
     }
-    told = {name: _alone(name, part, notes) for name, part in parts.items()}
+    beside = {name: _part_or_note(name, part, notes) for name, part in parts.items()}
     performance = next((found for model, found in performances.items() if _is_champion(data, *model)), None)
-    headline = _headline(data, performance, estimates, decay)
-    n_gone = int(np.count_nonzero(~data.joined.is_there))
-    if n_gone:
-        notes.append(f"{n_gone} rows that were predicted are not in the feature view any more; they have no outcome")
-    counts = {
-        "n_predictions": int(data.joined.said.num_rows),
-        "n_labelled": int(np.count_nonzero(data.joined.known)),
-        "n_unripe": int(np.count_nonzero(~data.joined.known)),
-        "n_gone": n_gone,
-    }
+    counts = _counts(data)
+    headline = _headline(data, performance, estimates, decay, counts)
     return {
         "strategy": data.strategy.name,
         "as_of": data.as_of.isoformat(),
@@ -137,6 +128,7 @@ def live_document(data: LiveData, source: FeatureSource) -> dict[str, Any]:
         "outcomes": {
             "first": as_json(data.joined.dates[0].item()),
             "last": data.as_of.isoformat(),
+            "ripe_to": as_json(ripe_to),
             "digest": data.outcomes.digest,
         },
         "performance": [
@@ -146,9 +138,23 @@ def live_document(data: LiveData, source: FeatureSource) -> dict[str, Any]:
         "estimate": as_json(estimates),
         "estimate_checks": [{**as_json(check), "is_covered": check.is_covered} for check in checks],
         "decay": decay,
-        **told,
+        **beside,
         "notes": notes,
     }
+
+
+def _counts(data: LiveData) -> dict[str, int]:
+    """Count the predictions: each has an outcome, is not ripe, is ripe and has none, or its row is gone."""
+    joined = data.joined
+    ripe_to = data.outcomes.ripe_to
+    is_ripe = np.zeros(len(joined.known), dtype=np.bool_) if ripe_to is None else joined.dates <= np.datetime64(ripe_to)
+    found = {
+        "n_labelled": joined.known,
+        "n_unripe": joined.is_there & ~is_ripe,
+        "n_without_outcome": joined.is_there & is_ripe & ~joined.known,
+        "n_gone": ~joined.is_there,
+    }
+    return {"n_predictions": len(joined.known), **{name: int(np.count_nonzero(on)) for name, on in found.items()}}
 
 
 def _days_of(data: LiveData, version: str, sha256: str, variant: str) -> dict[date, DayScore]:
@@ -164,7 +170,7 @@ def _is_champion(data: LiveData, version: str, sha256: str, variant: str) -> boo
     return variant == CHAMPION and version == data.champion.version and (known is None or sha256 == known)
 
 
-def _alone(name: str, part: Callable[[], Any], notes: list[str]) -> Any:  # noqa: ANN401 -- JSON
+def _part_or_note(name: str, part: Callable[[], Any], notes: list[str]) -> Any:  # noqa: ANN401 -- JSON
     try:
         return part()
     except DataError as exc:
@@ -176,7 +182,11 @@ def _alone(name: str, part: Callable[[], Any], notes: list[str]) -> Any:  # noqa
 
 
 def _headline(
-    data: LiveData, performance: Performance | None, estimates: Sequence[Estimate], decay: Mapping[str, Any]
+    data: LiveData,
+    performance: Performance | None,
+    estimates: Sequence[Estimate],
+    decay: Mapping[str, Any],
+    counts: Mapping[str, int],
 ) -> dict[str, Any]:
     measured = performance.roc_auc if performance is not None else None
     estimate = next((one for one in estimates if one.metric == "roc_auc"), None)
@@ -192,7 +202,7 @@ def _headline(
         "is_estimate": is_estimate and estimate is not None,
         "n_days": n_days,
         "n_labelled": performance.n_labelled if performance is not None else 0,
-        "n_unripe": int(np.count_nonzero(~data.joined.known)),
+        **{name: counts[name] for name in ("n_unripe", "n_without_outcome", "n_gone")},
         "decayed_on": decay["fired_on"],
     }
 
@@ -200,14 +210,16 @@ def _headline(
 def _words(headline: Mapping[str, Any], counts: Mapping[str, int], decay: Mapping[str, Any]) -> list[str]:
     """The report in a few sentences."""
     value = headline["value"]
-    if value is None:
-        found = f"Version {headline['version']}: no outcome is known yet"
+    if value is None and headline["n_labelled"]:
+        found = f"all outcomes of {headline['n_days']} days are alike, so that there is no AUC"
+    elif value is None:
+        found = "no outcome is known yet"
     else:
         interval = "" if headline["low"] is None else f" ({headline['low']:.3f} to {headline['high']:.3f})"
         how = "estimated" if headline["is_estimate"] else f"on {headline['n_days']} days"
-        found = f"Version {headline['version']}: AUC {value:.3f}{interval}, {how}"
-    gone = f", {counts['n_gone']:,} rows are gone" if counts["n_gone"] else ""
-    return [f"{found}{gone}", *decay_words(decay)]
+        found = f"AUC {value:.3f}{interval}, {how}"
+    never = without_outcome_words(counts)
+    return [f"Version {headline['version']}: {found}", *([never] if never else []), *decay_words(decay)]
 
 
 # ---- Decay
@@ -361,7 +373,7 @@ def _slices(data: LiveData, source: FeatureSource) -> list[dict[str, Any]]:
     if not names:
         return []
     kinds = {column.name: column.kind for column in source.columns()}
-    lacking = [name for name in names if kinds.get(name) not in ("number", "category")]
+    lacking = [name for name in names if name == "date" or kinds.get(name) not in ("number", "category")]
     if lacking:
         message = f"live.slices: {', '.join(lacking)} is no column of numbers or text of the feature view"
         raise DataError(message)
@@ -391,11 +403,13 @@ def _columns_of(
     dates = data.joined.dates[on]
     tickers = data.joined.said.column("ticker").to_numpy(zero_copy_only=False)[on]
     window = Window(start=dates[0].item() - _DAY, end=dates[-1].item())
-    wanted = [name for name in names if name not in ("ticker", "date")]
+    wanted = [name for name in names if name != "ticker"]
     rows = rows_once(source.read(data.strategy.name, window, ["ticker", "date", *wanted]), data.strategy)
-    place = {key: i for i, key in enumerate(zip(_dates(rows).tolist(), rows.column("ticker").to_pylist(), strict=True))}
-    at = np.array([place.get(key, -1) for key in zip(dates.tolist(), tickers.tolist(), strict=True)])
-    found: dict[str, npt.NDArray[Any]] = {}
+    row_of = {
+        key: i for i, key in enumerate(zip(_dates(rows).tolist(), rows.column("ticker").to_pylist(), strict=True))
+    }
+    at = np.array([row_of.get(key, -1) for key in zip(dates.tolist(), tickers.tolist(), strict=True)])
+    found: dict[str, npt.NDArray[Any]] = {"ticker": tickers} if "ticker" in names else {}
     for name in wanted:
         values = rows.column(name).to_numpy(zero_copy_only=False)
         blank: Any = np.nan if kinds[name] == "number" else None
@@ -413,16 +427,15 @@ def _parity(data: LiveData, source: FeatureSource) -> dict[str, Any] | None:
     if served is None:
         raise DataError(data.why_not_served)
     first, last = _recent(data)
-    said = data.joined.said
+    predictions = data.joined.said
     on = data.joined.dates >= np.datetime64(first, "D")
-    on &= np.asarray(said.column("model_sha256").to_pylist(), dtype=object) == served.model.sha256
-    places = np.flatnonzero(on)
-    if not len(places):
+    on &= np.asarray(predictions.column("model_sha256").to_pylist(), dtype=object) == served.model.sha256
+    if not on.any():
         return None
     rows = _rows_between(source, data.strategy, served.model.features, first, last)
     digests = row_digests(matrix_of(rows, served.model.features))
     now = dict(zip(zip(_dates(rows).tolist(), rows.column("ticker").to_pylist(), strict=True), digests, strict=True))
-    chosen = said.take(places)
+    chosen = predictions.filter(pa.array(on))
     keys = list(zip(chosen.column("as_of").to_pylist(), chosen.column("ticker").to_pylist(), strict=True))
     served_digests = chosen.column("row_digest").to_pylist()
     other = [key for key, digest in zip(keys, served_digests, strict=True) if now.get(key) not in (None, digest)]

@@ -48,6 +48,8 @@ class Outcomes:
     """(n,) from the row's date to the next date of the panel, nan where not known; None: no such column"""
     panel_dates: npt.NDArray[np.datetime64]
     """Dates that count, ascending"""
+    ripe_to: date | None
+    """Last date whose horizon has passed by the last date; None: none has"""
     notes: tuple[str, ...]
 
     @property
@@ -100,6 +102,7 @@ def read_outcomes(source: FeatureSource, strategy: Strategy, *, first: date, las
         known=known,
         next_return=_next_returns(rows, tickers, dates, panel_dates, strategy) if priced in names else None,
         panel_dates=panel_dates,
+        ripe_to=ripe[-1].item() if len(ripe) else None,
         notes=notes,
     )
 

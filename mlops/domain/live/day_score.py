@@ -1,13 +1,13 @@
-"""A day of a version's predictions against what came: counts and sums alone, so that days can be added up.
+"""One day of a version's predictions against their outcomes: counts and sums alone, so that days can be put together.
 
 Pure; called by the score stage, which writes it into the ledger, and by everything that measures models in use. The
-probabilities lie in 128 cells of equal width: rows of a cell are on one side of the threshold, so accuracy of any days
-together is exact, and their AUC, over pairs of different days too, has ties only within a cell.
+day's predictions, ordered by probability, are cut into 64 cells of about as many each. A model whose probabilities all
+lie within a hundredth is resolved as finely as one that uses the whole scale, and a day of 64 names is kept row by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,49 +16,37 @@ import numpy.typing as npt
 
 from mlops.domain.training.metrics import THRESHOLD, Floats, Labels, log_loss, roc_auc
 
-N_CELLS = 128
-"""A power of two: p * 128 is exact, and the threshold 0.5 is a cell's lower end."""
+N_CELLS = 64
+"""Cells of a day, and one more where the threshold lies within a cell."""
 _DIGITS = 12
-"""Decimals of a sum in JSON: its last bits depend on the order of the rows, and equal scores have equal digests."""
+"""Significant digits of a sum in JSON: processors differ in the last bits."""
 
 
 class Cell(NamedTuple):
-    """Predictions whose probability p has floor(128 p) = `position`; 1 belongs to the last cell."""
+    """Neighbours among a day's predictions by probability: equal ones together, all on one side of the threshold."""
 
-    position: int
     n: int
     """Predictions"""
     probability: float
     """Sum of their probabilities"""
     n_labelled: int
-    """Those whose outcome is known"""
+    """Predictions whose outcome is known"""
     probability_labelled: float
     n_positive: int
-    """Those whose label is 1"""
-
-    def plus(self, other: Cell) -> Cell:
-        """Add another part of the same cell."""
-        return Cell(
-            position=self.position,
-            n=self.n + other.n,
-            probability=self.probability + other.probability,
-            n_labelled=self.n_labelled + other.n_labelled,
-            probability_labelled=self.probability_labelled + other.probability_labelled,
-            n_positive=self.n_positive + other.n_positive,
-        )
+    """Labelled predictions whose label is 1"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DayScore:
-    """Counts and sums of one day, or of several."""
+    """Counts and sums of one day."""
 
     n_predictions: int
     n_labelled: int
     """Predictions whose outcome is known; the metrics are of these"""
     n_positive: int
-    """Of those with label 1"""
+    """Labelled predictions whose label is 1"""
     n_hits: int
-    """Of those called right at the threshold 0.5"""
+    """Labelled predictions that are right at the threshold 0.5"""
     log_loss: float
     """Sum over the labelled predictions, nats"""
     brier: float
@@ -66,7 +54,7 @@ class DayScore:
     n_pairs: int
     """Pairs of a positive and a negative of the same day"""
     pairs_won: float
-    """Of those in which the positive has the higher probability; ties half"""
+    """Pairs in which the positive has the higher probability; ties count half"""
     n_priced: int
     """Predictions whose next day's return is known"""
     absolute_return: float
@@ -74,7 +62,7 @@ class DayScore:
     n_marked: int
     """The same as `n_priced` where the label says when to be long, else 0: no signal to mark"""
     n_held: int
-    """Of those called positive: the signal's positions"""
+    """Marked predictions that are called positive: the signal's positions"""
     n_won: int
     """Positions with a return above 0"""
     held_return: float
@@ -82,7 +70,7 @@ class DayScore:
     marked_return: float
     """The same sum over all that are marked"""
     cells: tuple[Cell, ...]
-    """Those with a prediction, ascending"""
+    """By ascending probability; none is empty"""
 
     @property
     def n_waiting(self) -> int:
@@ -106,30 +94,40 @@ class DayScore:
 
     @property
     def roc_auc(self) -> float | None:
-        """AUC within the day; of several days, that of pairs of the same day. None without a pair."""
+        """AUC of the day's pairs, exact; None without a pair."""
         return self.pairs_won / self.n_pairs if self.n_pairs else None
 
     def to_json(self) -> dict[str, Any]:
         """Give the document that `from_json` reads; equal predictions and outcomes in any order give an equal one."""
         found: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
-        found |= {name: round(getattr(self, name), _DIGITS) for name in _SUMS}
-        found["cells"] = [
-            [part if isinstance(part, int) else round(part, _DIGITS) for part in cell] for cell in self.cells
-        ]
+        found |= {name: _rounded(getattr(self, name)) for name in _SUMS}
+        found["cells"] = [[part if isinstance(part, int) else _rounded(part) for part in cell] for cell in self.cells]
         return found
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> DayScore:
-        """Read what `to_json` gave. Raises KeyError and TypeError for anything else."""
+        """Read what `to_json` gave.
+
+        Cells of six numbers, whose first is their position on a fixed grid, are read too: scores had them at first.
+        Raises KeyError for a document that lacks a part, ValueError for cells of another form.
+        """
         counts = {name: int(document[name]) for name in _COUNTS}
         sums = {name: float(document[name]) for name in _SUMS}
-        cells = tuple(Cell(*(kind(part) for kind, part in zip(_CELL, cell, strict=True))) for cell in document["cells"])
-        return cls(**counts, **sums, cells=cells)  # type: ignore[arg-type]  # names of two types
+        cells = document["cells"]
+        if any(len(cell) not in (len(_CELL), len(_CELL) + 1) for cell in cells):
+            message = f"a cell of a day's score has {len(_CELL)} numbers; this one is of another release: {cells[0]!r}"
+            raise ValueError(message)
+        read = (Cell(*(kind(part) for kind, part in zip(_CELL, cell[-len(_CELL) :], strict=True))) for cell in cells)
+        return cls(**counts, **sums, cells=tuple(read))  # type: ignore[arg-type]  # names of two types
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
 
 
 _COUNTS = ("n_predictions", "n_labelled", "n_positive", "n_hits", "n_pairs", "n_priced", "n_marked", "n_held", "n_won")
 _SUMS = ("log_loss", "brier", "pairs_won", "absolute_return", "held_return", "marked_return")
-_CELL = (int, int, float, int, float, int)
+_CELL = (int, float, int, float, int)
 
 
 def score_day(
@@ -150,11 +148,14 @@ def score_day(
     p = np.asarray(probability, dtype=np.float64)
     is_known = np.asarray(known, dtype=np.bool_)
     positive = (np.asarray(y) == 1) & is_known
+    returns = np.full(len(p), np.nan) if next_return is None else np.asarray(next_return, dtype=np.float64)
+    # One order for equal days, so that sums and digests do not depend on the order of the rows.
+    order = np.lexsort((returns, positive, is_known, p))
+    p, is_known, positive, returns = p[order], is_known[order], positive[order], returns[order]
     called = p >= THRESHOLD
     of_known, p_known = positive[is_known], p[is_known]
     n, n_labelled, n_positive = len(p), int(is_known.sum()), int(positive.sum())
     n_pairs = n_positive * (n_labelled - n_positive)
-    returns = np.full(n, np.nan) if next_return is None else np.asarray(next_return, dtype=np.float64)
     priced = np.isfinite(returns)
     marked = priced if is_long else np.zeros_like(priced)
     held = marked & called
@@ -178,25 +179,14 @@ def score_day(
     )
 
 
-def add_up(scores: Iterable[DayScore]) -> DayScore:
-    """Add up days, or batches of one day; empty without any. Pairs of different parts are not among `n_pairs`."""
-    parts = list(scores)
-    counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
-    sums = {name: float(sum(getattr(part, name) for part in parts)) for name in _SUMS}
-    cells: dict[int, Cell] = {}
-    for cell in (cell for part in parts for cell in part.cells):
-        cells[cell.position] = cell.plus(cells[cell.position]) if cell.position in cells else cell
-    return DayScore(**counts, **sums, cells=tuple(cells[position] for position in sorted(cells)))  # type: ignore[arg-type]  # names of two types
-
-
 def _cells(
     p: npt.NDArray[np.float64], known: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]
 ) -> tuple[Cell, ...]:
-    index = np.clip((p * N_CELLS).astype(np.int64), 0, N_CELLS - 1)
-    n, n_known, n_positive = (np.bincount(index[mask], minlength=N_CELLS) for mask in (p >= 0, known, positive))
-    total = np.bincount(index, weights=p, minlength=N_CELLS)
-    total_known = np.bincount(index[known], weights=p[known], minlength=N_CELLS)
-    return tuple(
-        Cell(int(i), int(n[i]), float(total[i]), int(n_known[i]), float(total_known[i]), int(n_positive[i]))
-        for i in np.flatnonzero(n)
-    )
+    """Cut predictions in ascending order into cells."""
+    if not len(p):
+        return ()
+    rank = np.searchsorted(p, p)
+    cell = 2 * (rank * N_CELLS // len(p)) + (p >= THRESHOLD)
+    starts = np.flatnonzero(np.append(True, cell[1:] != cell[:-1]))
+    parts = (np.ones(len(p), dtype=np.int64), p, known.astype(np.int64), p * known, positive.astype(np.int64))
+    return tuple(Cell(*row) for row in zip(*(np.add.reduceat(part, starts).tolist() for part in parts), strict=True))

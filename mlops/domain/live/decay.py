@@ -51,8 +51,8 @@ _NEIGHBOURS = 1.5
 neighbours by 1 / 4."""
 _MOVE_DAYS = 10
 _MOVES_LOG_MEAN, _MOVES_LOG_SPREAD = 0.551, 0.413
-"""Of the largest 10-day mean move of a champion's first year over the mean of its held-out dates, log-normal: five
-strategies of the sample, 1995-2018, printed by `acis evaluate-live`."""
+"""Log-normal law of the largest 10-day mean move of a champion's first year over the mean of its held-out dates.
+Five strategies of the sample, 1995-2018, printed by `acis evaluate-live`."""
 _MIN_DAYS = 20
 """With fewer dates at promotion neither marks nor moves are compared."""
 

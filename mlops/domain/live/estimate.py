@@ -1,6 +1,6 @@
 """Performance estimated before outcomes are known, and how far earlier estimates were off; pure.
 
-The estimate is what a version's probabilities promise once they are corrected by what came of earlier ones: a logistic
+The estimate is what a version's probabilities promise once they are corrected by earlier outcomes: a logistic
 recalibration of all outcomes known by then. Its interval is that of the errors of earlier estimates of as many days,
 each made with what was known on its own day: names of a month share its shocks, so no count of rows says how sure an
 estimate is. Misses widen it further. Called by the score stage, the page and the commands.
@@ -24,9 +24,10 @@ import numpy.typing as npt
 from scipy.special import expit
 from scipy.stats import norm
 
-from mlops.domain.live.day_score import N_CELLS, DayScore
+from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.performance import Outcomes, accuracy, area_of_cells, mean_brier, mean_log_loss, roc_auc
 from mlops.domain.promotion.bootstrap import INTERVAL
+from mlops.domain.training.metrics import THRESHOLD
 
 Vector = npt.NDArray[np.float64]
 
@@ -39,7 +40,7 @@ _ASSUMED_ERRORS = 19
 _ROWS_PER_HORIZON = 5.0
 """Independent rows that the outcomes of one horizon's days count as in the recalibration: they share its shocks."""
 _PRIOR_SPREAD = 0.5
-"""Of the recalibration's intercept around 0 and its slope around 1, before any outcome is known."""
+"""Prior deviation of the recalibration's intercept from 0 and of its slope from 1."""
 _MISSES = 1.0 - (INTERVAL[1] - INTERVAL[0])
 """Share of the estimates whose interval may miss what comes"""
 _STEP, _AIMS = 0.05, (0.005, 0.4)
@@ -72,15 +73,15 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateCheck:
-    """An earlier estimate of a month, as it could be made on the month's last day, and what came."""
+    """An earlier estimate of a month, as it could be made on the month's last day, and what was measured later."""
 
     estimate: Estimate
-    came: float
+    measured: float
 
     @property
     def is_covered(self) -> bool:
-        """Whether what came lies within the estimate's interval."""
-        return self.estimate.low <= self.came <= self.estimate.high
+        """Whether the measured value lies within the estimate's interval."""
+        return self.estimate.low <= self.measured <= self.estimate.high
 
 
 def estimate_performance(
@@ -95,7 +96,7 @@ def estimate_performance(
 
 
 def check_estimates(days: Mapping[date, DayScore], *, as_of: date, horizon_dates: int) -> tuple[EstimateCheck, ...]:
-    """Estimate each past month as on its last day, beside what came of it, oldest first.
+    """Estimate each past month as on its last day, beside what was measured of it, oldest first.
 
     Months whose outcomes are all known on `as_of` as `estimate_performance` says; metrics that were defined.
     """
@@ -108,11 +109,11 @@ def check_estimates(days: Mapping[date, DayScore], *, as_of: date, horizon_dates
     for of_month in months.values():
         if of_month[-1] >= n_known or not history.is_labelled(of_month[0], of_month[-1] + 1):
             continue
-        came = history.came(of_month[0], of_month[-1] + 1)
+        measured = history.measured(of_month[0], of_month[-1] + 1)
         checks += [
-            EstimateCheck(estimate=estimate, came=came[estimate.metric])
+            EstimateCheck(estimate=estimate, measured=measured[estimate.metric])
             for estimate in history.estimates(history.days[of_month[0]], history.days[of_month[-1]])
-            if math.isfinite(came[estimate.metric])
+            if math.isfinite(measured[estimate.metric])
         ]
     return tuple(checks)
 
@@ -125,16 +126,13 @@ class _History:
         self._horizon = max(1, horizon_dates)
         scores = [days[day] for day in self.days]
         self._outcomes = Outcomes.of(scores)
-        self._n, self._probability = np.zeros((2, len(scores), N_CELLS))
-        for i, score in enumerate(scores):
-            for cell in score.cells:
-                self._n[i, cell.position], self._probability[i, cell.position] = cell.n, cell.probability
+        self._n, self._probability = self._outcomes.cell_predicted, self._outcomes.cell_predicted_probability
         labelled = (self._outcomes.n > 0).astype(np.float64)[:, None]
         cells = (labelled, self._outcomes.cell_n, self._outcomes.cell_positive, self._outcomes.cell_probability)
         self._sums = tuple(np.cumsum(np.vstack([np.zeros((1, one.shape[1])), one]), axis=0) for one in cells)
         self._corrections: dict[int, tuple[float, float]] = {}
         self._errors: dict[tuple[int, int], dict[EstimatedMetric, float]] = {}
-        self._stretches: dict[tuple[EstimatedMetric, int], _Tried] = {}
+        self._stretches: dict[tuple[EstimatedMetric, int], _EarlierErrors] = {}
 
     def n_known(self, as_of: date) -> int:
         """Number of days, the oldest ones, whose outcomes are known on a day."""
@@ -153,7 +151,7 @@ class _History:
             return ()
         n_days, found = after - begin, []
         for metric, value in self._promised(begin, after).items():
-            errors, miss = self._tried(metric, n_days).known(max(0, after - self._horizon) // n_days)
+            errors, miss = self._earlier_errors(metric, n_days).known(max(0, after - self._horizon) // n_days)
             low, high = _interval(metric, value, errors, miss)
             if math.isfinite(value):
                 found.append(
@@ -171,8 +169,8 @@ class _History:
                 )
         return tuple(found)
 
-    def came(self, begin: int, after: int) -> dict[EstimatedMetric, float]:
-        """Measure what came of some days; nan where it is not defined."""
+    def measured(self, begin: int, after: int) -> dict[EstimatedMetric, float]:
+        """Measure each metric of some days; nan where it is not defined."""
         outcomes, once = self._outcomes.between(begin, after), np.ones((1, after - begin))
         return {
             "accuracy": float(accuracy(outcomes, once)[0]),
@@ -181,10 +179,10 @@ class _History:
             "brier": float(mean_brier(outcomes, once)[0]),
         }
 
-    def _tried(self, metric: EstimatedMetric, n_days: int) -> _Tried:
+    def _earlier_errors(self, metric: EstimatedMetric, n_days: int) -> _EarlierErrors:
         """Earlier estimates of successive stretches of so many days, the first from the first day on."""
         if (metric, n_days) not in self._stretches:
-            self._stretches[metric, n_days] = _Tried(
+            self._stretches[metric, n_days] = _EarlierErrors(
                 metric,
                 error=lambda i: self._stretch_error(metric, i * n_days, (i + 1) * n_days),
                 n_known_then=lambda i: max(0, (i + 1) * n_days - self._horizon) // n_days,
@@ -192,13 +190,13 @@ class _History:
         return self._stretches[metric, n_days]
 
     def _stretch_error(self, metric: EstimatedMetric, begin: int, after: int) -> float:
-        """What came minus what was promised; nan where outcomes are missing, or the metric is not defined."""
+        """Measured value minus the promised one; nan where outcomes are missing, or the metric is not defined."""
         return self._error(begin, after)[metric] if self.is_labelled(begin, after) else math.nan
 
     def _error(self, begin: int, after: int) -> dict[EstimatedMetric, float]:
         if (begin, after) not in self._errors:
-            promised, came = self._promised(begin, after), self.came(begin, after)
-            self._errors[begin, after] = {metric: came[metric] - promised[metric] for metric in promised}
+            promised, measured = self._promised(begin, after), self.measured(begin, after)
+            self._errors[begin, after] = {metric: measured[metric] - promised[metric] for metric in promised}
         return self._errors[begin, after]
 
     def _promised(self, begin: int, after: int) -> dict[EstimatedMetric, float]:
@@ -208,7 +206,7 @@ class _History:
         n, p = n[filled], self._probability[begin:after].sum(axis=0)[filled] / n[filled]
         intercept, slope = self._correction(after)
         q = expit(intercept + slope * _logit(p))
-        called = np.flatnonzero(filled) >= N_CELLS // 2
+        called = p >= THRESHOLD
         p = np.clip(p, *_CLIP)
         positive, negative = (n * q)[None], (n * (1 - q))[None]
         return {
@@ -266,7 +264,7 @@ def _fitted(x: Vector, n: Vector, positive: Vector) -> tuple[float, float]:
     return float(beta[0]), float(beta[1])
 
 
-class _Tried:
+class _EarlierErrors:
     """Errors of successive earlier estimates of one metric, and the share of misses that the next is aimed at.
 
     Each estimate that missed aims the next at fewer misses, each that did not at slightly more, so that in the long run

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlops.domain.live.day_score import N_CELLS, DayScore
+from mlops.domain.live.day_score import DayScore
 from mlops.domain.promotion.bootstrap import (
     INTERVAL,
     automatic_block_length,
@@ -24,6 +24,7 @@ from mlops.domain.promotion.bootstrap import (
     spread_of_few_blocks,
     stationary_counts,
 )
+from mlops.domain.training.metrics import THRESHOLD
 from mlops.domain.training.trading import (
     TRADING_DAYS,
     drawdown_interval,
@@ -41,6 +42,8 @@ MIN_MARKS = 10
 """With fewer daily marks there is no interval."""
 _RESAMPLES, _SEED = 1_000, 42
 _CALIBRATION_POINTS = 10
+_GRID = 256
+"""Cells of the days that are put together, of about as many predictions each, and one more at the threshold."""
 
 
 class Measured(NamedTuple):
@@ -52,7 +55,7 @@ class Measured(NamedTuple):
 
 
 class CalibrationPoint(NamedTuple):
-    """Predictions of like probability: what they said, and what came."""
+    """Predictions of similar probability, and the share of them that came true."""
 
     probability: float
     """Mean"""
@@ -101,7 +104,7 @@ class Performance:
     positive_share: float | None
     accuracy: Measured | None
     roc_auc: Measured | None
-    """Over all pairs, of different days too, as in training; to within ties of a 1/128 of probability"""
+    """Over all pairs, of different days too, as in training; pairs within a 256th of the predictions are ties"""
     log_loss: Measured | None
     brier: Measured | None
     calibration_bias: Measured | None
@@ -163,26 +166,34 @@ _TOTALS = ("n_predictions", "n_labelled")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """The labelled predictions of d days as arrays: totals of each day, and of each of its 128 cells."""
+    """Days as arrays: totals of the d days, and of their g cells of ascending probability, the same for all days."""
 
     n: Vector
-    """(d,)"""
+    """(d,) labelled predictions"""
     hits: Vector
     log_loss: Vector
     brier: Vector
     cell_n: Vector
-    """(d, 128)"""
+    """(d, g) labelled predictions"""
     cell_positive: Vector
     cell_probability: Vector
-    """(d, 128) sums of probabilities"""
+    """(d, g) sums of the labelled predictions' probabilities"""
+    cell_predicted: Vector
+    """(d, g) predictions, labelled or not"""
+    cell_predicted_probability: Vector
 
     @classmethod
     def of(cls, scores: Sequence[DayScore]) -> Outcomes:
-        """Gather the scores of d days."""
-        cells = np.zeros((3, len(scores), N_CELLS))
-        for i, score in enumerate(scores):
-            for cell in score.cells:
-                cells[:, i, cell.position] = cell.n_labelled, cell.n_positive, cell.probability_labelled
+        """Gather the scores of d days. The cells hold about as many of their predictions each."""
+        parts = np.array([cell for score in scores for cell in score.cells], dtype=np.float64).reshape(-1, 5).T
+        predicted, predicted_probability, n, probability, positive = parts
+        position = _positions(predicted_probability / predicted, predicted)
+        n_cells = int(position.max(initial=-1)) + 1
+        day = np.repeat(np.arange(len(scores)), [len(score.cells) for score in scores])
+
+        def cells(part: Vector) -> Vector:
+            index = day * n_cells + position
+            return np.asarray(np.bincount(index, part, len(scores) * n_cells).reshape(len(scores), n_cells), np.float64)
 
         def totals(name: str) -> Vector:
             return np.array([getattr(score, name) for score in scores], dtype=np.float64)
@@ -192,14 +203,26 @@ class Outcomes:
             hits=totals("n_hits"),
             log_loss=totals("log_loss"),
             brier=totals("brier"),
-            cell_n=cells[0],
-            cell_positive=cells[1],
-            cell_probability=cells[2],
+            cell_n=cells(n),
+            cell_positive=cells(positive),
+            cell_probability=cells(probability),
+            cell_predicted=cells(predicted),
+            cell_predicted_probability=cells(predicted_probability),
         )
 
     def between(self, begin: int, after: int) -> Outcomes:
         """Return the days from `begin` to before `after`; views."""
         return Outcomes(**{field.name: getattr(self, field.name)[begin:after] for field in fields(self)})
+
+
+def _positions(means: Vector, n: Vector) -> npt.NDArray[np.intp]:
+    """Return the cell of each part of the days, from 0 on by ascending mean probability; equal means are together."""
+    values, index = np.unique(means, return_inverse=True)
+    if len(values) <= _GRID:
+        return index
+    weights = np.bincount(index, n)
+    cell = 2 * ((np.cumsum(weights) - weights) / weights.sum() * _GRID).astype(np.int64) + (values >= THRESHOLD)
+    return np.asarray(np.unique(cell, return_inverse=True)[1][index])
 
 
 def accuracy(outcomes: Outcomes, counts: Vector) -> Vector:
@@ -223,7 +246,7 @@ def roc_auc(outcomes: Outcomes, counts: Vector) -> Vector:
 
 
 def area_of_cells(positive: Vector, negative: Vector) -> Vector:
-    """(r,) AUC of positives and negatives, (r, 128) by cell of ascending probability; nan with one class only."""
+    """(r,) AUC of positives and negatives, (r, g) by cell of ascending probability; nan with one class only."""
     below = np.cumsum(negative, axis=1) - negative
     wins = np.sum(positive * (below + negative / 2), axis=1)
     return _ratio(wins, positive.sum(axis=1) * negative.sum(axis=1))
@@ -273,7 +296,7 @@ class Resamples:
         return self.interval(value, metric(self.counts), least, most)
 
     def interval(self, value: float, drawn: Vector, least: float, most: float) -> Measured:
-        """Give a number its interval from what the resamples have in its place."""
+        """Give a number its interval from its values in the resamples."""
         defined = drawn[np.isfinite(drawn)]
         if self.counts is None or not len(defined):
             return Measured(value, None, None)

@@ -44,15 +44,15 @@ class WindowPoint:
 def rolling_metric(
     days: Mapping[date, DayScore], metric: LiveMetric, *, window: int, least: int = 5
 ) -> tuple[WindowPoint, ...]:
-    """Of each labelled day and the `window` - 1 labelled ones before it, in order, without intervals.
+    """Measure each labelled day with the `window` - 1 labelled ones before it, in order, without intervals.
 
     least : labelled days that a window must have; the first windows are shorter
     """
     labelled = _labelled(days)
     if len(labelled) < least:
         return ()
-    places = np.arange(len(labelled))
-    age = places[:, None] - places[None, :]
+    index = np.arange(len(labelled))
+    age = index[:, None] - index[None, :]
     counts = ((age >= 0) & (age < window)).astype(np.float64)[least - 1 :]
     values = _METRICS[metric][0](Outcomes.of([days[day] for day in labelled]), counts)
     return tuple(
@@ -64,7 +64,7 @@ def rolling_metric(
 def measured_windows(
     days: Mapping[date, DayScore], metric: LiveMetric, *, window: int, step: int, least: int, horizon_dates: int
 ) -> tuple[WindowPoint, ...]:
-    """Of the window that ends with the newest labelled day, and every `step` labelled days before; with intervals.
+    """Measure the window that ends with the newest labelled day, and one every `step` days before, with intervals.
 
     horizon_dates : trading days that the label looks ahead
     """

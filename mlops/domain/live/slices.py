@@ -24,7 +24,7 @@ from mlops.domain.promotion.bootstrap import (
 from mlops.domain.training.metrics import THRESHOLD, Floats, Labels
 
 MAX_SLICES = 50
-"""Of a column, the largest; a column with more values is no category to break down by."""
+"""Most slices of a column, its largest; a column with more values is no category to break down by."""
 _TERCILES = ("low", "middle", "high")
 _RESAMPLES, _SEED = 1_000, 42
 
@@ -106,9 +106,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     order = np.argsort(np.asarray(p_values, dtype=np.float64), kind="stable")
     adjusted, largest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 

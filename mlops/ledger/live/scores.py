@@ -55,7 +55,7 @@ def store_live_findings(connection: Connection, grant: Grant, found: LiveFinding
 
 
 def _known_digests(connection: Connection, grant: Grant, *, first: date) -> dict[tuple[str, str, str, date], str]:
-    """Of the newest row of each version, model, variant and day."""
+    """The digest of the newest row of each version, model, variant and day."""
     key = (_score.version, _score.model_sha256, _score.variant, _score.as_of)
     newest = (
         select(*key, _score.digest)

@@ -27,7 +27,7 @@ class Watermark:
     newest: date | None
     """Newest complete date."""
     late_date: date | None
-    """Whose features should be there and are not; None: none."""
+    """The date whose features should be there and are not; None: there is none."""
     late_words: str | None
     late_since: datetime | None
     seen_at: datetime
@@ -43,7 +43,7 @@ class Watermarks(Repository):
         return {row.strategy: mapped(Watermark, row) for row in rows}
 
     def late_features(self) -> list[Watermark]:
-        """Those that are late, the longest first."""
+        """Strategies whose features are late, the longest first."""
         late = [mark for mark in self.watermarks().values() if mark.late_since is not None]
         return sorted(late, key=lambda mark: (mark.late_since, mark.strategy))
 

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     and_,
     case,
+    cast,
     exists,
     func,
     literal,
@@ -25,7 +26,6 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from mlops.domain.records import LIVE, Champion, Kind, RunState, Stage
 from mlops.ledger import tables
-from mlops.ledger.champions import PRODUCTION
 from mlops.ledger.columns import as_rows, columns_of, mapped
 from mlops.ledger.engine import Repository
 
@@ -34,9 +34,6 @@ _score = tables.live_score.c
 _report = tables.live_report.c
 _prediction = tables.prediction.c
 _promotion = tables.promotion.c
-
-_CHANGES_NOTHING = ("keep", "inconclusive", "refuse", "await_approval")
-"""Decisions that leave the champion in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +45,21 @@ class LiveDay:
     model_sha256: str
     variant: str
     as_of: date
-    """Of the features."""
+    """Date of the features."""
     n_predictions: int
     n_labelled: int
-    """Of them, with an outcome; 0: not ripe yet."""
+    """Predictions with an outcome."""
     score: Mapping[str, Any]
     """`mlops.domain.live.day_score.DayScore.from_json` reads it."""
     digest: str
     known_at: datetime
     run_id: str | None
-    """That found it."""
+    """The scoring that wrote it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveReport:
-    """What a scoring said beside the days."""
+    """The document of a scoring: performance, estimate, decay and the other parts."""
 
     run_id: str
     strategy: str
@@ -77,11 +74,12 @@ class LiveLine:
 
     strategy: str
     as_of: date
-    """Of the newest scoring."""
+    """Date of the newest scoring."""
     created_at: datetime
     headline: Mapping[str, Any]
     """`document["headline"]` of the newest report: `version`, `metric`, `value`, `low`, `high`, `n_days`,
-    `n_labelled`, `n_unripe`, `is_estimate`, `decayed_on`, `decay_tested`, `decay_why_not`."""
+    `n_labelled`, `n_unripe`, `n_without_outcome`, `n_gone`, `is_estimate`, `decayed_on`, `decay_tested`,
+    `decay_why_not`; a report of an older release may lack some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,25 +98,12 @@ class LiveMeasures:
 
 @dataclass(frozen=True, kw_only=True)
 class UnripeCount:
-    """Predictions of a strategy whose outcome is not known yet."""
+    """Predictions of a strategy whose horizon has not passed."""
 
     n_predictions: int
     first: date | None
     """The oldest date that has one."""
     last: date | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChampionMark:
-    """A change of the champion, for a time axis."""
-
-    version: str
-    decision: str
-    actor: str
-    at: datetime
-    as_of: date | None
-    trained_as_of: date | None
-    run_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +117,7 @@ class DatedRun:
     as_of: date | None
     created_at: datetime
     version: str | None
-    """That predicted; None: it has not."""
+    """The version that predicted; None: none has."""
     model_sha256: str | None
     n_rows: int | None
     n_found: int | None
@@ -176,7 +161,7 @@ class LiveStanding:
     """When it became the champion; None: there is none."""
     has_predictions: bool
     scored_as_of: date | None
-    """Of the newest scoring; None: nothing was scored yet."""
+    """Date of the newest scoring; None: nothing was scored yet."""
     outcomes: Mapping[str, Any] | None
     """`document["outcomes"]` of that scoring: `first`, `last` and `digest` of what was known."""
 
@@ -184,27 +169,14 @@ class LiveStanding:
 class LiveQueries(Repository):
     """Predictions, scores of days, and reports."""
 
-    def live_days(
-        self,
-        strategy: str,
-        *,
-        first: date | None = None,
-        last: date | None = None,
-        known_by: datetime | None = None,
-        namespace: str = LIVE,
-    ) -> list[LiveDay]:
-        """Each day of each version with its newest row, by date and version.
-
-        first, last : both included; None: no bound      known_by : as it was known at that time; None: now
-        """
-        where = [_score.namespace == namespace, _score.strategy == strategy, *_between(_score.as_of, first, last)]
-        if known_by is not None:
-            where.append(_score.known_at <= known_by)
+    def live_days(self, strategy: str, *, namespace: str = LIVE) -> list[LiveDay]:
+        """Each day of each version with its newest row, by date and version."""
+        query = _newest_rows([_score.namespace == namespace, _score.strategy == strategy])
         with self.database.reading() as connection:
-            return [mapped(LiveDay, row) for row in connection.execute(_newest_rows(where))]
+            return [mapped(LiveDay, row) for row in connection.execute(query)]
 
     def live_day_history(self, strategy: str, as_of: date, *, namespace: str = LIVE) -> list[LiveDay]:
-        """All that was ever known of a day, oldest first: more than one row of a version is a restated outcome."""
+        """Every score of a day, oldest first: more than one row of a version is a restated outcome."""
         query = (
             select(*columns_of(LiveDay, _score))
             .where(_score.namespace == namespace, _score.strategy == strategy, _score.as_of == as_of)
@@ -213,25 +185,19 @@ class LiveQueries(Repository):
         with self.database.reading() as connection:
             return [mapped(LiveDay, row) for row in connection.execute(query)]
 
-    def live_report(
-        self, strategy: str, *, known_by: datetime | None = None, namespace: str = LIVE
-    ) -> LiveReport | None:
-        """The newest, or the newest of that time; None: nothing was scored yet."""
-        found = self.live_reports(strategy, limit=1, known_by=known_by, namespace=namespace)
+    def live_report(self, strategy: str, *, namespace: str = LIVE) -> LiveReport | None:
+        """The newest; None: nothing was scored yet."""
+        found = self.live_reports(strategy, limit=1, namespace=namespace)
         return found[0] if found else None
 
-    def live_reports(
-        self, strategy: str, *, limit: int = 90, known_by: datetime | None = None, namespace: str = LIVE
-    ) -> list[LiveReport]:
-        """Newest first."""
+    def live_reports(self, strategy: str, *, limit: int = 90, namespace: str = LIVE) -> list[LiveReport]:
+        """Reports, newest first."""
         query = (
             select(*columns_of(LiveReport, _report))
             .where(_report.namespace == namespace, _report.strategy == strategy)
             .order_by(_report.as_of.desc(), _report.id.desc())
             .limit(limit)
         )
-        if known_by is not None:
-            query = query.where(_report.created_at <= known_by)
         with self.database.reading() as connection:
             return [mapped(LiveReport, row) for row in connection.execute(query)]
 
@@ -275,8 +241,8 @@ class LiveQueries(Repository):
         with self.database.reading() as connection:
             for row in connection.execute(query):
                 # The last of a version: its model of the same number, were it registered twice.
-                place = {version: n for n, version in enumerate(row.versions)}.get(row.champion)
-                of = {name: None if place is None else getattr(row, name)[place] for name in names}
+                index = {version: n for n, version in enumerate(row.versions)}.get(row.champion)
+                of = {name: None if index is None else getattr(row, name)[index] for name in names}
                 measures[row.strategy] = LiveMeasures(
                     strategy=row.strategy, **of, estimates=row.estimates or (), parity=row.parity
                 )
@@ -313,7 +279,7 @@ class LiveQueries(Repository):
             return {row.model_sha256: row.day for row in connection.execute(query)}
 
     def unripe_predictions(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, UnripeCount]:
-        """By strategy, how many predictions have no outcome yet: those of scored days, and those of days after them."""
+        """By strategy, how many predictions are not ripe: of scored days after the last ripe one, and of later days."""
         found: dict[str, UnripeCount] = {}
         with self.database.reading() as connection:
             for name in strategies:
@@ -324,25 +290,6 @@ class LiveQueries(Repository):
                     last=max((row.as_of for row in days), default=None),
                 )
         return found
-
-    def champion_marks(
-        self, strategy: str, *, since: datetime | None = None, namespace: str = LIVE
-    ) -> list[ChampionMark]:
-        """Every change of the champion, oldest first."""
-        query = (
-            select(*columns_of(ChampionMark, _promotion, at=_promotion.created_at))
-            .where(
-                _promotion.namespace == namespace,
-                _promotion.strategy == strategy,
-                _promotion.target_stage == PRODUCTION,
-                _promotion.decision.not_in(_CHANGES_NOTHING),
-            )
-            .order_by(_promotion.id)
-        )
-        if since is not None:
-            query = query.where(_promotion.created_at >= since)
-        with self.database.reading() as connection:
-            return [mapped(ChampionMark, row) for row in connection.execute(query)]
 
     def batch_summary(self, run_id: str, *, threshold: float) -> BatchSummary | None:
         """What a run wrote; None: nothing yet. threshold : from which on a probability is called positive"""
@@ -438,21 +385,26 @@ def _newest_report(asked: CTE, namespace: str) -> ScalarSelect[Any]:
     )
 
 
-def _between(column: ColumnElement[date], first: date | None, last: date | None) -> list[ColumnElement[bool]]:
-    return [*([column >= first] if first else []), *([column <= last] if last else [])]
-
-
 def _newest_rows(where: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """Of each version, model, variant and day the newest row of those that `where` leaves."""
+    """Select the newest row of each version, model, variant and day among those that `where` leaves."""
     key = (_score.as_of, _score.version, _score.model_sha256, _score.variant)
     return select(*columns_of(LiveDay, _score)).ext(distinct_on(*key)).where(*where).order_by(*key, _score.id.desc())
 
 
 def _unripe_days(strategy: str, namespace: str) -> CompoundSelect[Any]:
-    """Rows of `as_of` and `n`."""
+    """Rows of `as_of` and `n`. A report of an older release names no last ripe date: the last labelled one is taken."""
     newest = _newest_rows([_score.namespace == namespace, _score.strategy == strategy]).subquery()
+    of_report = (
+        select(cast(_report.document[("outcomes", "ripe_to")].as_string(), Date))
+        .where(_report.namespace == namespace, _report.strategy == strategy)
+        .order_by(_report.as_of.desc(), _report.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    labelled = select(func.max(newest.c.as_of)).where(newest.c.n_labelled > 0).scalar_subquery()
+    ripe_to = func.coalesce(of_report, labelled, literal(date.min, Date))
     of_scored = select(newest.c.as_of, (newest.c.n_predictions - newest.c.n_labelled).label("n")).where(
-        newest.c.n_predictions > newest.c.n_labelled
+        newest.c.n_predictions > newest.c.n_labelled, newest.c.as_of > ripe_to
     )
     last = (
         select(func.coalesce(func.max(_score.as_of), literal(date.min, Date)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mlops.domain.live.day_score import score_day
 from mlops.domain.policies import LivePolicy
 from mlops.domain.records import Kind
 from mlops.strategies.file import Strategies
@@ -87,7 +89,12 @@ def test_rows_are_sorted_by_what_they_are_worth_and_those_without_stand_last(
     vars(services)["strategies"] = Strategies({name: small_strategy(name) for name in ("a", "b", "c")})
     days = made_up_scores(trading_days(FIRST, 30))
     for name, value in (("a", 0.6), ("b", 0.7)):
-        headline = {**document()["headline"], "value": value, "decayed_on": "2025-07-01" if name == "a" else None}
+        headline = {
+            **document()["headline"],
+            "version": None,
+            "value": value,
+            "decayed_on": "2025-07-01" if name == "a" else None,
+        }
         scored(services, {"1": days}, document=document(headline=headline), strategy=name)
 
     def order(query: str) -> list[str]:
@@ -127,7 +134,8 @@ def test_each_version_has_its_days_its_numbers_and_what_was_said_beside_them(
     in_use: FakeServices, viewer: Browser
 ) -> None:
     (line,) = viewer.json(PAGE)["lines"]
-    assert (line["version"], line["n_days"], line["n_labelled"], line["n_waiting"]) == ("1", 40, 800, 400)
+    assert (line["version"], line["n_days"], line["n_labelled"]) == ("1", 40, 800)
+    assert (line["n_unripe"], line["n_never"]) == (400, 0)
     # Calibrated predictions of logistic scores rank three pairs of four right, give or take, on 800 rows.
     assert 0.68 < line["measured"]["roc_auc"]["value"] < 0.80
     page = words(viewer.get(PAGE).text)
@@ -149,6 +157,79 @@ def test_what_is_not_ripe_is_estimated_and_called_so(in_use: FakeServices, viewe
     assert {one["metric"] for one in estimates} == {"accuracy", "roc_auc", "log_loss", "brier"}
     assert estimates[0]["first"] == trading_days(FIRST, 41)[-1].isoformat()
     assert '<span class="badge warn">estimate</span> from 400 predictions' in viewer.get(PAGE).text
+
+
+def test_a_label_that_never_comes_is_no_part_of_the_estimate_and_is_not_called_unripe(
+    services: FakeServices, viewer: Browser
+) -> None:
+    champion(services, "1", as_of=FIRST)
+    days = trading_days(FIRST, 60)
+    scores = made_up_scores(days, ripe=40)
+    p, y, known = np.array([0.4, 0.6, 0.7]), np.array([0, 1, 1], dtype=np.int8), np.array([True, True, False])
+    scores[days[3]] = score_day(p, y, known)  # the third was delisted
+    scored(services, {"1": scores}, document=document())
+    found = viewer.json(PAGE)
+    assert found["estimates"][0]["first"] == days[40].isoformat()
+    assert found["waiting"] == {"n_unripe": 400, "n_never": 1}
+    assert "Ripe, without an outcome 1" in words(viewer.get(PAGE).text)
+    scored(services, {"1": scores}, document=document(outcomes={"ripe_to": days[44].isoformat()}))
+    found = viewer.json(PAGE)
+    assert found["estimates"][0]["first"] == days[45].isoformat()
+    assert found["waiting"] == {"n_unripe": 300, "n_never": 101}
+
+
+def test_a_new_champion_is_given_neither_the_numbers_nor_the_decay_of_the_one_before(
+    in_use: FakeServices, viewer: Browser
+) -> None:
+    headline = {**document()["headline"], "decayed_on": "2025-07-15"}
+    scored(in_use, {"1": made_up_scores(trading_days(FIRST, 60), ripe=40)}, document=document(headline=headline))
+    assert "since 2025-07-15" in row(viewer.get("/admin/live").text, "growth")
+    assert "decayed" in row(viewer.get("/admin/").text, "growth")
+    champion(in_use, "2", as_of=date(2025, 8, 25))
+    listed = row(viewer.get("/admin/live").text, "growth")
+    assert "of v1" in listed
+    assert "not tested: v2 was not scored yet" in listed
+    assert "2025-07-15" not in listed
+    assert viewer.json("/admin/live?show=decayed")["list"]["rows"] == []
+    overview = row(viewer.get("/admin/").text, "growth")
+    assert "of v1" in overview
+    assert "decayed" not in overview
+    page = viewer.get(PAGE).text
+    assert "This is what was found of v1" in words(page)
+    for path in (PAGE, "/admin/strategies/growth"):
+        assert "the champion has decayed" not in words(viewer.get(path).text), path
+
+
+def test_decay_that_was_not_tested_is_not_called_none(in_use: FakeServices, viewer: Browser) -> None:
+    assert " none " in row(viewer.get("/admin/live").text, "growth")
+    headline = {**document()["headline"], "decay_tested": False, "decay_why_not": "MLflow does not answer"}
+    scored(in_use, {"1": made_up_scores(trading_days(FIRST, 60), ripe=40)}, document=document(headline=headline))
+    assert "not tested: MLflow does not answer" in row(viewer.get("/admin/live").text, "growth")
+
+
+def test_outcomes_that_are_all_alike_are_not_called_unknown(in_use: FakeServices, viewer: Browser) -> None:
+    headline = {**document()["headline"], "value": None}
+    scored(in_use, {"1": made_up_scores(trading_days(FIRST, 60), ripe=40)}, document=document(headline=headline))
+    assert "no AUC: all outcomes are alike" in row(viewer.get("/admin/").text, "growth")
+
+
+@pytest.mark.parametrize(
+    ("slices", "said"), [(None, "Not computed; the notes below say why."), ([], "Nothing to compare: sector had one")]
+)
+def test_slices_that_are_not_there_say_why(
+    in_use: FakeServices, viewer: Browser, slices: list[Any] | None, said: str
+) -> None:
+    in_use.with_policy(live=LivePolicy(predict=True, slices=("sector",)))
+    scored(in_use, {"1": made_up_scores(trading_days(FIRST, 60), ripe=40)}, document=document(slices=slices))
+    page = words(viewer.get(PAGE).text)
+    assert said in page
+    assert "no outcome yet that could" not in page
+
+
+def test_a_version_without_days_leaves_the_choice_of_another(in_use: FakeServices, viewer: Browser) -> None:
+    page = viewer.get(f"{PAGE}?version=9").text
+    assert 'id="filter-version"' in page
+    assert "v9 has no scored day" in words(page)
 
 
 def test_one_version_or_other_days_can_be_chosen(in_use: FakeServices, viewer: Browser) -> None:

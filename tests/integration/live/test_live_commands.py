@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from mlops.domain.policies import DataPolicy
-from mlops.domain.records import Kind, RunState
+from mlops.domain.records import Kind, LiveFindings, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import why
 from tasks import dispatch
 from tasks import services as task_services
@@ -125,6 +125,57 @@ def test_live_scores_and_shows(services: FakeServices) -> None:
     (found,) = json.loads(run("live", "--json").stdout)["strategies"]
     assert (found["strategy"], found["unripe"]["n_predictions"]) == ("growth", 5 * TICKERS)
     assert found["report"]["headline"]["version"] == "1"
+
+
+def test_the_history_of_a_date_has_each_score_with_when_it_became_known(services: FakeServices) -> None:
+    promoted(services)
+    day = (LAST - 7 * DAY).isoformat()
+    assert run("predict", "growth", "--date", day).exit_code == 0
+    assert "was scored" in run("live", "growth", "--history", day).output
+    assert run("live", "growth", "--score").exit_code == 0
+    services.with_source(panel())  # without returns: the score says something else
+    answer = run("live", "growth", "--score", "--history", day)
+    assert answer.exit_code == 0
+    lines = [line for line in answer.output.splitlines() if " v1 " in line]
+    assert len(lines) == 2
+    assert f" {TICKERS} " in lines[0]
+    found = json.loads(run("live", "growth", "--history", day, "--json").stdout)["scores"]
+    assert [one["n_labelled"] for one in found] == [TICKERS, TICKERS]
+    assert "name it" in run("live", "--history", day).output
+
+
+def scored_headline(services: FakeServices, **more: object) -> None:
+    """A scoring of version 1 with this in its headline."""
+    grant = services.granted(Kind.SCORE, Stage.SCORE)
+    headline = {
+        "version": "1", "metric": "roc_auc", "value": 0.7, "low": None, "high": None, "is_estimate": False,
+        "n_days": 30, "n_labelled": 300, "n_unripe": 0, "decayed_on": None, **more,
+    }  # fmt: skip
+    findings = LiveFindings(days=(), document={"headline": headline})
+    services.ledger.finish(
+        grant, StageOutcome(result={}, run_state=RunState.SUCCEEDED, as_of=services.today, live=findings)
+    )
+
+
+def test_only_the_present_champions_decay_is_a_finding(services: FakeServices) -> None:
+    promoted(services)
+    scored_headline(services, decayed_on="2020-06-01")
+    answer = run("live")
+    assert answer.exit_code == 1
+    assert "since 2020-06-01" in answer.output
+    promoted(services, "made-2", rounds=9)
+    answer = run("live")
+    assert answer.exit_code == 0
+    assert "(of v1)" in answer.output
+    assert "not tested" in answer.output
+
+
+def test_decay_that_was_not_tested_is_not_called_none(services: FakeServices) -> None:
+    promoted(services)
+    scored_headline(services)
+    assert run("live").output.rstrip().endswith("none")
+    scored_headline(services, decay_tested=False, decay_why_not="MLflow does not answer")
+    assert run("live").output.rstrip().endswith("not tested")
 
 
 def test_as_of_without_score_is_refused(services: FakeServices) -> None:

@@ -1,4 +1,4 @@
-"""A day's score: what it counts, beside scikit-learn, and that days and batches can be added up."""
+"""A day's score: what it counts, beside scikit-learn, and its cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from mlops.domain.live.day_score import N_CELLS, DayScore, add_up, score_day
+from mlops.domain.live.day_score import N_CELLS, DayScore, score_day
 
 _ROW = st.tuples(
     st.floats(0.0, 1.0, allow_subnormal=False),
@@ -85,11 +85,49 @@ def test_a_label_that_does_not_say_when_to_be_long_has_moves_and_no_marks() -> N
     assert (score.mark, score.mark_of_all, score.mean_move) == (None, None, 0.04)
 
 
-def test_the_threshold_is_the_lower_end_of_a_cell() -> None:
-    below = float(np.nextafter(0.5, 0.0))
-    score = score_day(np.array([below, 0.5, 1.0]), np.zeros(3, dtype=np.int8), np.ones(3, dtype=bool))
-    assert [cell.position for cell in score.cells] == [N_CELLS // 2 - 1, N_CELLS // 2, N_CELLS - 1]
-    assert score.n_hits == 1
+def test_no_cell_lies_on_both_sides_of_the_threshold() -> None:
+    p = np.random.default_rng(1).normal(0.5, 0.01, size=5_000)
+    score = score_day(p, np.ones(5_000, dtype=np.int8), np.ones(5_000, dtype=bool))
+    assert sum(cell.n for cell in score.cells if cell.probability / cell.n >= 0.5) == np.count_nonzero(p >= 0.5)
+    assert score.n_hits == np.count_nonzero(p >= 0.5)
+
+
+def test_a_day_of_few_names_is_kept_row_by_row_however_near_its_probabilities_are() -> None:
+    p = 0.5 + 1e-6 * np.arange(N_CELLS)
+    score = score_day(p, np.zeros(N_CELLS, dtype=np.int8), np.ones(N_CELLS, dtype=bool))
+    assert [cell.probability for cell in score.cells] == p.tolist()
+
+
+@pytest.mark.parametrize("spread", [0.0005, 0.002, 0.2])
+def test_a_day_of_ten_thousand_names_is_a_few_kilobytes(spread: float) -> None:
+    rng = np.random.default_rng(2)
+    p = np.clip(rng.normal(0.5, spread, size=10_000), 0, 1)
+    score = score_day(p, rng.integers(0, 2, size=10_000).astype(np.int8), np.ones(10_000, dtype=bool))
+    assert N_CELLS <= len(score.cells) <= N_CELLS + 1
+    assert len(json.dumps(score.to_json())) < 5_000
+
+
+def test_ten_thousand_rows_in_any_order_give_the_same_document() -> None:
+    rng = np.random.default_rng(3)
+    n = 10_000
+    p = np.round(rng.uniform(size=n), 3)  # with ties
+    y, known = rng.integers(0, 2, size=n).astype(np.int8), rng.uniform(size=n) < 0.7
+    returns = np.where(rng.uniform(size=n) < 0.1, np.nan, rng.normal(0, 0.02, size=n))
+    documents = set()
+    for _ in range(20):
+        order = rng.permutation(n)
+        score = score_day(p[order], y[order], known[order], returns[order], is_long=True)
+        documents.add(json.dumps(score.to_json(), sort_keys=True))
+    assert len(documents) == 1
+
+
+def test_a_score_with_cells_of_a_fixed_grid_is_read_and_another_form_is_refused_in_words() -> None:
+    score = score_day(np.array([0.2, 0.9]), np.array([0, 1], dtype=np.int8), np.ones(2, dtype=bool))
+    document = score.to_json()
+    placed = [[int(128 * cell.probability), *cell] for cell in score.cells]
+    assert DayScore.from_json({**document, "cells": placed}) == DayScore.from_json(document)
+    with pytest.raises(ValueError, match="has 5 numbers; this one is of another release"):
+        DayScore.from_json({**document, "cells": [[1, 2]]})
 
 
 @given(_ROWS)
@@ -105,20 +143,6 @@ def test_the_order_of_the_rows_is_no_part_of_a_score(
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]  # Hypothesis' own Random
     ours, theirs = scored(rows), scored(shuffled)
+    assert ours.to_json() == theirs.to_json()
     assert [getattr(ours, name) for name in _COUNTS] == [getattr(theirs, name) for name in _COUNTS]
     assert [getattr(ours, name) for name in _SUMS] == pytest.approx([getattr(theirs, name) for name in _SUMS])
-
-
-@given(st.lists(_ROWS, min_size=1, max_size=4))
-def test_parts_add_up_to_the_whole(parts: list[list[tuple[float, int, bool, float]]]) -> None:
-    total, whole = add_up(scored(part) for part in parts), scored([row for part in parts for row in part])
-    assert [getattr(total, name) for name in _COUNTS] == [getattr(whole, name) for name in _COUNTS]
-    assert [getattr(total, name) for name in _SUMS] == pytest.approx([getattr(whole, name) for name in _SUMS])
-    assert [cell.position for cell in total.cells] == [cell.position for cell in whole.cells]
-    for ours, theirs in zip(total.cells, whole.cells, strict=True):
-        assert tuple(ours) == pytest.approx(tuple(theirs))
-    assert total.n_pairs <= whole.n_pairs
-
-
-def test_nothing_adds_up_to_nothing() -> None:
-    assert add_up([]).n_predictions == 0
