@@ -13,7 +13,7 @@ import pathlib, runpy, sys
 sys.path.append("bench")  # of each other, as when one is run
 for path in sorted(pathlib.Path("bench").glob("*.py")):
     try:
-        runpy.run_path(str(path), run_name=path.stem)
+        runpy.run_path(str(path), run_name=f"bench_{path.stem}")
     except Exception as error:
         print(f"{path}: {type(error).__name__}: {error}")
 """
