@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import structlog
@@ -36,15 +36,15 @@ from mlops.domain.errors import (
     TemporaryError,
 )
 from mlops.domain.live.rows import row_digests
-from mlops.domain.records import Champion, ModelIdentity
 from mlops.registry.opening import ModelServices
 from mlops.serving.champion_files import ChampionRecord, LocalCopies, find_model
-from mlops.serving.loading import serve
+from mlops.serving.loading import ModelFile, serve
 from mlops.serving.model import Prediction, Predictions, Recorder, ServedModel
 from mlops.serving.prediction_log import SPOOL, PredictionLog
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from mlops.domain.records import Champion
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +58,9 @@ _IN_MEMORY = 2
 """Models that a router holds, of some MB each."""
 _CLOCK_TOLERANCE = timedelta(days=1)
 """Zones differ by so much: tomorrow's date may be today somewhere."""
+_Key: TypeAlias = tuple[int, str | None, str | None]
+"""What tells one champion from another: place in the ledger, version, digest. The place alone repeats in a ledger that
+was restored or made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +130,11 @@ class ModelRouter:
         self._problem: AcisError | None = None
         self._confirmed: float | None = None
         """Monotonic time of the ledger's last word"""
-        self._noted = float("-inf")
-        self._failed_seq = -1
+        self._noted: _Key | None = None
+        """The champion on the local disk's record"""
+        self._noted_at = float("-inf")
+        self._failed: _Key | None = None
+        """The champion that could not be loaded"""
         self._retry_at, self._retry_s = 0.0, _RETRY_S[0]
         self._closing = threading.Event()
         self._following = threading.Lock()
@@ -256,7 +262,7 @@ class ModelRouter:
             return
         if champion.version is None:
             self._empty(champion)
-        elif self._model is None or champion.seq != self._model.seq:
+        elif self._model is None or not _is_of(self._model, champion):
             self._change_to(champion, champion.version)
         else:
             self._confirm(champion.version, self._model.sha256, champion.seq)
@@ -271,20 +277,22 @@ class ModelRouter:
     def _change_to(self, champion: Champion, version: str) -> None:
         """Load a champion and let it answer; one that cannot be used leaves the one before in place."""
         now = self._monotonic()
-        if champion.seq == self._failed_seq and now < self._retry_at:
+        key = champion.seq, version, champion.identity.sha256
+        if key == self._failed and now < self._retry_at:
             return
         before = self._model
         try:
             recent = self._recent.get(champion.identity.sha256 or "")
             if recent is not None:
                 model = replace(recent, version=version, seq=champion.seq)
+                self._copies.renew(model.sha256)
             else:
                 file = find_model(self._services, self._copies, champion, version)
                 model = serve(file, n_jobs=self._n_jobs)
                 self._copies.keep(file)
         except (RegistryError, TemporaryError, ConfigurationError) as exc:
-            self._retry_s = _RETRY_S[0] if champion.seq != self._failed_seq else min(2 * self._retry_s, _RETRY_S[1])
-            self._failed_seq, self._retry_at = champion.seq, now + self._retry_s
+            self._retry_s = _RETRY_S[0] if key != self._failed else min(2 * self._retry_s, _RETRY_S[1])
+            self._failed, self._retry_at = key, now + self._retry_s
             self._say(
                 exc,
                 "serving.champion_refused",
@@ -328,13 +336,14 @@ class ModelRouter:
     def _confirm(self, version: str | None, sha256: str | None, seq: int) -> None:
         if self._problem is not None:
             log.info("serving.followed_again", strategy=self.strategy, version=version)
-        self._problem, self._failed_seq = None, -1
+        self._problem = self._failed = None
         self._confirmed = now = self._monotonic()
-        if seq != self._seq or now - self._noted >= _NOTED_EVERY_S:
+        key = seq, version, sha256
+        if key != self._noted or now - self._noted_at >= _NOTED_EVERY_S:
             self._copies.note(
                 ChampionRecord(version=version, sha256=sha256, seq=seq, confirmed_at=datetime.now(UTC).isoformat())
             )
-            self._seq, self._noted = seq, now
+            self._seq, self._noted, self._noted_at = seq, key, now
 
     def _start_from_copy(self, why: AcisError) -> None:
         """Answer with what this machine served last, where no server can be asked."""
@@ -346,27 +355,27 @@ class ModelRouter:
                 else NoChampion(f"strategy {self.strategy!r} had no champion when the ledger was last asked")
             )
             return
-        champion = Champion(
-            namespace="",
-            strategy=self.strategy,
-            version=record.version,
-            seq=record.seq,
-            as_of=None,
-            promotion_id=None,
-            identity=ModelIdentity(sha256=record.sha256),
-        )
         content = self._copies.model(record.sha256)
         if content is None:
             self._refusal = why
             return
+        file = ModelFile(
+            strategy=self.strategy,
+            version=record.version,
+            seq=record.seq,
+            sha256=record.sha256,
+            content=content,
+            profile=self._copies.profile(record.sha256),
+        )
         try:
-            model = serve(find_model(self._services, self._copies, champion, record.version), n_jobs=self._n_jobs)
+            model = serve(file, n_jobs=self._n_jobs)
         except (RegistryError, TemporaryError, ConfigurationError) as exc:
             self._refusal = exc
             return
         age_s = record.age_s(datetime.now(UTC))
         self._confirmed = self._monotonic() - age_s
         self._model, self._seq = model, record.seq
+        self._recent[model.sha256] = model
         log.warning(
             "serving.started_from_copy",
             strategy=self.strategy,
@@ -381,6 +390,12 @@ class ModelRouter:
         if self._problem is None or str(self._problem) != str(error):
             log.warning(event, strategy=self.strategy, error=str(error), **fields)
         self._problem = error
+
+
+def _is_of(model: ServedModel, champion: Champion) -> bool:
+    """Whether what answers is that champion; a champion of before digests were kept has none."""
+    is_same = (model.seq, model.version) == (champion.seq, champion.version)
+    return is_same and champion.identity.sha256 in (None, model.sha256)
 
 
 def _one_row(model: ServedModel, row: Any) -> Any:  # noqa: ANN401 -- pandas or numpy

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from mlops.domain.errors import (
     UnusableModelFile,
 )
 from mlops.domain.live.rows import row_digests
+from mlops.serving.loading import ModelFile
 from mlops.serving.model import ServedModel
 from mlops.serving.router import ModelRouter
 from tests.support.serving import (
@@ -260,6 +263,31 @@ def test_the_same_model_under_another_number_is_not_loaded_again(
         router.predict_one({})
 
 
+def test_a_ledger_that_was_made_anew_has_its_own_champion_under_the_same_place(
+    router: ModelRouter, services: ChampionServices
+) -> None:
+    services.promote("1", 1, SECOND)
+    router.follow()
+    np.testing.assert_array_equal(router.predict(FRAME).probability, BY_SECOND)
+    before = router.model.predictor
+    services.promote("4", 1, SECOND)
+    router.follow()
+    assert (router.model.version, router.model.seq, router.model.predictor) == ("4", 1, before)
+    assert router._copies.record() == replace(router._copies.record(), version="4", sha256=router.model.sha256)  # type: ignore[type-var]
+
+
+def test_a_start_from_a_copy_is_followed_by_another_champion_of_the_same_place(services: ChampionServices) -> None:
+    with opened(services):
+        pass
+    services.one.is_away = True
+    with opened(services) as router:
+        np.testing.assert_array_equal(router.predict(FRAME).probability, BY_FIRST)
+        services.one.is_away = False
+        services.promote("1", 1, SECOND)
+        router.follow()
+        np.testing.assert_array_equal(router.predict(FRAME).probability, BY_SECOND)
+
+
 @pytest.mark.parametrize("content", [b"", b"damaged", model_bytes(FIRST)], ids=["empty", "damaged", "another model"])
 def test_a_damaged_champion_is_refused_and_the_one_before_kept(
     router: ModelRouter, services: ChampionServices, clock: list[float], content: bytes
@@ -394,6 +422,45 @@ def test_few_copies_are_kept(router: ModelRouter, services: ChampionServices) ->
     kept = list((services.settings.var_dir / "serving").rglob("*.ubj"))
     assert len(kept) == 4
     assert f"{router.model.sha256}.ubj" in {path.name for path in kept}
+
+
+def test_the_champion_s_copy_stays_when_it_came_back_from_memory(
+    router: ModelRouter, services: ChampionServices
+) -> None:
+    first = router.model.sha256
+    for seq in range(2, 8, 2):  # each time back to the first, which is in memory
+        services.promote(str(seq), seq, classifier(seed=seq, n_estimators=2))
+        router.follow()
+        services.promote("1", seq + 1, FIRST)
+        router.follow()
+    services.promote("8", 8, classifier(seed=8, n_estimators=2))
+    router.follow()
+    assert first in {path.stem for path in (services.settings.var_dir / "serving").rglob("*.ubj")}
+
+
+def test_the_recorded_champion_s_copy_is_never_the_oldest(services: ChampionServices, tmp_path: Path) -> None:
+    with opened(services) as router:
+        copies, first = router._copies, router.model.sha256
+    os.utime(copy_of(services, ".ubj"), (1, 1))
+    for number in range(6):
+        content = bytes([number])
+        copies.keep(
+            ModelFile(
+                strategy="growth", version="9", seq=9, sha256=hashlib.sha256(content).hexdigest(), content=content
+            )
+        )
+    assert copies.model(first) == model_bytes(FIRST)
+
+
+def test_a_damaged_copy_is_said_once(services: ChampionServices) -> None:
+    with opened(services):
+        pass
+    copy_of(services, ".ubj").write_bytes(b"torn")
+    services.one.is_away = True
+    with capture_logs() as logs, opened(services) as router:
+        router.follow()
+        router.follow()
+    assert [line["event"] for line in logs].count("serving.copy_damaged") == 1
 
 
 def test_a_var_folder_that_is_a_file_costs_only_the_copy(services: ChampionServices) -> None:
