@@ -10,7 +10,6 @@ and takes its place between two requests. Who has no server to ask goes on with 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -26,7 +25,6 @@ import structlog
 
 from config.log_setup import leave_logging_to_the_caller
 from config.settings import load_settings
-from mlops.addresses import without_credentials
 from mlops.domain.errors import (
     AcisError,
     ConfigurationError,
@@ -40,7 +38,8 @@ from mlops.registry.opening import ModelServices
 from mlops.serving.champion_files import ChampionRecord, LocalCopies, find_model
 from mlops.serving.loading import ModelFile, serve
 from mlops.serving.model import Prediction, Predictions, Recorder, ServedModel
-from mlops.serving.prediction_log import SPOOL, PredictionLog
+from mlops.serving.places import folder_of_ledger
+from mlops.serving.prediction_log import PredictionLog
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -113,13 +112,10 @@ class ModelRouter:
         self._own_log = None
         if recorder is None:  # nothing of it is opened before the first record
             recorder = self._own_log = PredictionLog(
-                ledger, known.var_dir.joinpath(*SPOOL), limit_bytes=known.spool_bytes, origin="router"
+                ledger, folder_of_ledger(known, "spool"), limit_bytes=known.spool_bytes, origin="router"
             )
         self._recorder, self._n_jobs, self._poll_s, self._monotonic = recorder, n_jobs, poll_s, monotonic
-        url = known.database_url
-        origin = without_credentials(url.get_secret_value()) if url else ""
-        of_ledger = hashlib.sha256(origin.encode()).hexdigest()[:8]
-        self._copies = LocalCopies(known.var_dir / "serving" / "models" / of_ledger / strategy)
+        self._copies = LocalCopies(folder_of_ledger(known, "models") / strategy)
         self._model: ServedModel | None = None
         """What answers; one assignment swaps it"""
         self._recent: OrderedDict[str, ServedModel] = OrderedDict()
@@ -224,15 +220,19 @@ class ModelRouter:
     def close(self) -> None:
         """End the following of the champion; answers end too, and what was recorded is brought to the ledger."""
         self._closing.set()
+        self._stop_answering()
         if self._own_log is not None:
             self._own_log.close()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=10.0)
-        with self._following:
-            self._refusal = ConfigurationError(f"this router of {self.strategy!r} was closed; make another one")
-            self._model = None
+        with self._following:  # a champion that was being loaded has not come after the end
+            self._stop_answering()
         if self._owns_services and "ledger" in vars(self._services):
             self._services.ledger.close()
+
+    def _stop_answering(self) -> None:
+        self._refusal = ConfigurationError(f"this router of {self.strategy!r} was closed; make another one")
+        self._model = None
 
     def __enter__(self) -> Self:
         return self
@@ -304,6 +304,8 @@ class ModelRouter:
                 self._refusal = exc
                 if self._confirmed is None:
                     self._start_from_copy(exc)
+            return
+        if self._closing.is_set():
             return
         self._model = model
         self._recent[model.sha256] = model

@@ -252,6 +252,9 @@ class PredictionService:
                 "spooled_bytes": state.spooled_bytes,
                 "limit_bytes": state.limit_bytes,
                 "behind": state.behind,
+                "refused_segments": state.n_refused,
+                "refused_bytes": state.refused_bytes,
+                "unwritten_predictions": state.n_unwritten,
             },
         }
         return _json(told, status=503 if problems else 200)

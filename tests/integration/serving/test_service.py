@@ -270,7 +270,8 @@ def test_an_end_by_sigterm_lets_nothing_lie(url: str, ledger: SqlLedger, content
         assert service.predict(rows_of(2), tickers=["A", "B"], as_of=str(day)).status == 200
         service.stop()
     assert ledger.predictions("growth", day, day).num_rows == 2
-    assert list((tmp_path / "var" / "serving" / "spool").iterdir()) == []
+    (spool,) = (tmp_path / "var" / "serving" / "spool").iterdir()
+    assert list(spool.iterdir()) == []
 
 
 def test_no_token_is_written_down(service: Service, ledger: SqlLedger) -> None:

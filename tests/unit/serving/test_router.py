@@ -242,6 +242,21 @@ def test_the_router_s_own_thread_follows(services: ChampionServices) -> None:
         assert asked.wait(30)
 
 
+def test_a_router_stops_answering_before_its_log_ends(services: ChampionServices) -> None:
+    found: list[str] = []
+
+    class Ending(Recording):
+        def close(self) -> None:
+            with pytest.raises(ConfigurationError, match="was closed; make another one"):
+                router.predict_one(ROW)
+            found.append("closed")
+
+    router = opened(services)
+    router._own_log = Ending()  # type: ignore[assignment]  # what close calls
+    router.close()
+    assert found == ["closed"]
+
+
 def test_a_champion_that_was_taken_out_answers_no_more(router: ModelRouter, services: ChampionServices) -> None:
     services.one.champion_now = champion(None, 2)
     router.follow()
