@@ -15,9 +15,9 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
@@ -40,6 +40,7 @@ from mlops.serving.loading import ModelFile, serve
 from mlops.serving.model import Prediction, Predictions, Recorder, ServedModel
 from mlops.serving.places import folder_of_ledger
 from mlops.serving.prediction_log import PredictionLog
+from mlops.serving.row_keys import day_of, days_of, ticker_of, tickers_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -55,8 +56,6 @@ _RETRY_S = (1.0, 30.0)
 """Until a champion that could not be loaded is tried again; twice as long each time."""
 _IN_MEMORY = 2
 """Models that a router holds, of some MB each."""
-_CLOCK_TOLERANCE = timedelta(days=1)
-"""Zones differ by so much: tomorrow's date may be today somewhere."""
 _Key: TypeAlias = tuple[int, str | None, str | None]
 """What tells one champion from another: place in the ledger, version, digest. The place alone repeats in a ledger that
 was restored or made anew."""
@@ -155,19 +154,18 @@ class ModelRouter:
     ) -> Predictions:
         """Probabilities for a pandas frame, an Arrow table, or a numpy array in the model's order of columns.
 
-        tickers, as_of: of the rows, one date for all or one each; given both, the answers are recorded.
+        tickers, as_of: of the rows, one date for all or one each (dates, datetimes, Timestamps, datetime64); given
+        both, the answers are recorded.
         Raises InvalidRows, NoChampion, what kept the champion from being loaded, and PredictionLogFull.
         """
         model = self._model or self._raise_refusal()
         rows = model.reader.rows(frame)
-        dates = None if as_of is None else _dates(as_of, len(rows))
+        dates = None if as_of is None else days_of(as_of, len(rows))
+        named = None if tickers is None else tickers_of(tickers, len(rows))
         probability = model.predictor.probabilities(rows)
-        if tickers is not None and dates is not None:
-            named = [str(ticker) for ticker in tickers]
-            if len(named) != len(rows):
-                message = f"{len(rows)} rows were given with {len(named)} tickers"
-                raise InvalidRows(message)
-            self._recorder.record(model, named, dates, probability, row_digests(rows))
+        if named is not None and dates is not None:
+            # A copy: the caller may go on to calculate in the array that it is given.
+            self._recorder.record(model, named, dates, probability.copy(), row_digests(rows))
         return Predictions(probability=probability, model=model)
 
     def predict_one(
@@ -182,6 +180,8 @@ class ModelRouter:
         Given ticker and date, the answer is recorded. Raises what `predict` raises.
         """
         model = self._model or self._raise_refusal()
+        day = None if as_of is None else day_of(as_of)
+        name = None if ticker is None else ticker_of(ticker)
         predictor = model.predictor
         slot = predictor.take()
         try:
@@ -189,12 +189,10 @@ class ModelRouter:
                 slot.fill(model.reader.values(row), model.features)
             else:
                 slot.row[:] = _one_row(model, row)
-            if as_of is not None:
-                _refuse_future(as_of)
             probability = slot.ask()
-            if ticker is not None and as_of is not None:
+            if name is not None and day is not None:
                 found = np.array([probability], dtype=np.float32)
-                self._recorder.record(model, [ticker], [as_of], found, row_digests(slot.row))
+                self._recorder.record(model, [name], [day], found, row_digests(slot.row))
         finally:
             predictor.give(slot)
         return Prediction(probability, model.version, model.sha256)
@@ -413,29 +411,6 @@ def _one_row(model: ServedModel, row: Any) -> Any:  # noqa: ANN401 -- pandas or 
         message = f"predict_one takes one row, found {len(rows)}; predict takes many"
         raise InvalidRows(message)
     return rows
-
-
-def _dates(as_of: date | Iterable[date], n: int) -> Sequence[date]:
-    """One date for each row. Raises InvalidRows: another number of them, or one in the future."""
-    if isinstance(as_of, date):
-        as_of = as_of.date() if isinstance(as_of, datetime) else as_of
-        _refuse_future(as_of)
-        return [as_of] * n
-    dates = [day.date() if isinstance(day, datetime) else day for day in as_of]
-    if len(dates) != n:
-        message = f"{n} rows were given with {len(dates)} dates"
-        raise InvalidRows(message)
-    if dates:
-        _refuse_future(max(dates))
-    return dates
-
-
-def _refuse_future(day: date) -> None:
-    day = day.date() if isinstance(day, datetime) else day
-    today = datetime.now(UTC).date()
-    if day - today > _CLOCK_TOLERANCE:
-        message = f"features of {day} were given, and it is {today} here; set the caller's clock, or the date, right"
-        raise InvalidRows(message)
 
 
 _ROUTERS: weakref.WeakSet[ModelRouter] = weakref.WeakSet()

@@ -186,6 +186,81 @@ def test_answers_with_ticker_and_date_are_recorded(services: ChampionServices) -
     assert one[4] == row_digests(FRAME.head(1).assign(feature_1=np.float32(np.nan)).to_numpy(dtype=np.float32))
 
 
+DAYS = [date(2020, 6, 1 + number % 28) for number in range(300)]
+
+
+@pytest.mark.parametrize(
+    "as_of",
+    [
+        DAYS,
+        np.array(DAYS, dtype="datetime64[D]"),
+        np.array(DAYS, dtype="datetime64[ns]"),
+        pd.Series(pd.to_datetime(DAYS)),
+        pd.Series(pd.to_datetime(DAYS)).dt.tz_localize("America/New_York"),
+        pd.DatetimeIndex(DAYS),
+        [pd.Timestamp(day) for day in DAYS],
+        [np.datetime64(day) for day in DAYS],
+        pa.array(DAYS),
+        pa.chunked_array([DAYS]),
+        iter(DAYS),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_dates_are_recorded_from_every_kind_of_column(services: ChampionServices, as_of: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        router.predict(FRAME, tickers=pa.array(["A"] * 300), as_of=as_of)
+    assert recorder.recorded[0][2] == DAYS
+    assert {type(day) for day in recorder.recorded[0][2]} == {date}
+    assert recorder.recorded[0][1] == ["A"] * 300
+
+
+@pytest.mark.parametrize(
+    "as_of", [datetime(2020, 6, 1, 9, tzinfo=UTC), pd.Timestamp("2020-06-01 09:30"), np.datetime64("2020-06-01T09:30")]
+)
+def test_one_date_is_recorded_as_a_date(services: ChampionServices, as_of: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        router.predict_one(ROW, ticker="A", as_of=as_of)
+        router.predict(FRAME, tickers=["A"] * 300, as_of=as_of)
+    assert [one[2] for one in recorder.recorded] == [[DAY], [DAY] * 300]
+    assert type(recorder.recorded[0][2][0]) is date
+
+
+@pytest.mark.parametrize("bad", [pd.NaT, np.datetime64("NaT"), "2020-06-01", 20200601, 1.5, np.datetime64(10**7, "Y")])
+def test_what_is_no_date_is_refused_before_it_is_answered(services: ChampionServices, bad: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        for ask in (
+            lambda: router.predict_one(ROW, ticker="A", as_of=bad),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=bad),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=[*DAYS[:-1], bad]),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=[*DAYS[:-1], None]),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=pd.Series([*DAYS[:-1], None], dtype="M8[ns]")),
+        ):
+            with pytest.raises(InvalidRows, match="as_of is"):
+                ask()
+    assert recorder.recorded == []
+
+
+@pytest.mark.parametrize("bad", ["A" * 300, b"A" * 300, 7, [None] * 300, [float("nan")] * 300, [pd.NA] * 300])
+def test_what_is_no_list_of_tickers_is_refused(services: ChampionServices, bad: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        with pytest.raises(InvalidRows, match="ticker"):
+            router.predict(FRAME, tickers=bad, as_of=DAY)
+        with pytest.raises(InvalidRows, match="a ticker is a name"):
+            router.predict_one(ROW, ticker=[], as_of=DAY)  # type: ignore[arg-type]
+    assert recorder.recorded == []
+
+
+def test_what_a_caller_does_with_its_probabilities_is_not_in_the_log(services: ChampionServices) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        router.predict(FRAME, tickers=["A"] * 300, as_of=DAY).probability[:] = 0.0
+    np.testing.assert_array_equal(recorder.recorded[0][3], BY_FIRST)
+
+
 def test_an_answer_that_cannot_be_recorded_is_not_given(services: ChampionServices) -> None:
     class Full(Recording):
         def record(self, *given: Any) -> None:
