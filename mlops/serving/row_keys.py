@@ -74,7 +74,7 @@ def _values(given: Iterable[Any], name: str) -> Iterable[Any]:
     ):  # at once: 100,000 Timestamps take a third of a second
         values = np.asarray(given)
         if values.dtype.kind == "M" and not np.isnat(values).any():
-            return values.astype("datetime64[D]").ravel().tolist()  # type: ignore[no-any-return]
+            return values.astype("datetime64[D]").ravel().tolist()
         return values.ravel()
     return given
 
