@@ -240,7 +240,11 @@ class ModelRouter:
 
     def _raise_refusal(self) -> ServedModel:
         # Anew each time: one that is raised again and again grows a traceback.
-        raise type(self._refusal)(str(self._refusal)) from self._refusal.__cause__
+        refusal = self._refusal
+        again = type(refusal)(str(refusal))
+        if isinstance(refusal, TemporaryError) and isinstance(again, TemporaryError):
+            again.delay_s = refusal.delay_s
+        raise again from refusal.__cause__
 
     # -- following
 

@@ -570,6 +570,16 @@ def test_without_servers_and_without_a_copy_the_reason_is_given(services: Champi
         assert router.predict_one(ROW).version == "1"
 
 
+def test_a_refusal_says_each_time_when_to_ask_again(services: ChampionServices) -> None:
+    services.one.is_away = True
+    with opened(services) as router:
+        router._refusal = LedgerUnavailable("away", delay_s=42.0)
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailable, match="away") as refused:
+                router.predict_one(ROW)
+            assert refused.value.delay_s == 42.0
+
+
 def test_a_first_champion_that_is_damaged_everywhere_is_named(services: ChampionServices) -> None:
     services.keep(model_bytes(FIRST), content=b"damaged")
     with opened(services) as router, pytest.raises(UnusableModelFile, match="of growth version 1 has digest"):
