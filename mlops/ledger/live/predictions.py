@@ -228,9 +228,8 @@ class Predictions(Repository):
         used = text(f"SELECT EXISTS (SELECT FROM {table} WHERE predicted_at >= :cutoff)")  # noqa: S608 -- a partition's name
         try:
             with self.database.transaction("ledger.purge_predictions") as connection:
-                connection.exec_driver_sql(
-                    "SET LOCAL statement_timeout = 0"
-                )  # a month of millions has no index by time
+                # A month of millions has no index by time.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_DROP_WITHIN_MS}")
                 connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
                 if connection.scalar(used, {"cutoff": cutoff}):
