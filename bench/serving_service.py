@@ -32,8 +32,8 @@ from sqlalchemy import text
 from config.settings import ROOT, Settings, variables
 from devstack.ports import choose_port
 from mlops.domain.records import ModelIdentity, PromotionDecision
-from mlops.ledger import predictions as log_of_ledger
 from mlops.ledger.ledger import SqlLedger, open_ledger
+from mlops.ledger.live import predictions as log_of_ledger
 from mlops.ledger.schema import migrate
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of

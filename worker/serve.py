@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 import uvicorn
 
 from mlops.registry.opening import ModelServices
-from mlops.serving.prediction_log import SPOOL, PredictionLog
+from mlops.serving.places import folder_of_ledger
+from mlops.serving.prediction_log import PredictionLog
 from mlops.serving.router import ModelRouter
 from mlops.serving.service import PredictionService
 from mlops.serving.tokens import TokenCache
@@ -32,9 +33,9 @@ def serve(settings: Settings) -> None:
     """Answer until a signal asks it to end. Raises NothingConfigured, InvalidStrategyFile."""
     services = ModelServices(settings)
     predictions = PredictionLog(
-        services.ledger, settings.var_dir.joinpath(*SPOOL), limit_bytes=settings.spool_bytes, origin="service"
+        services.ledger, folder_of_ledger(settings, "spool"), limit_bytes=settings.spool_bytes, origin="service"
     )
-    tokens = TokenCache(services.ledger, settings.var_dir / "serving" / "tokens.json")
+    tokens = TokenCache(services.ledger, folder_of_ledger(settings, "tokens") / "tokens.json")
     zone = ZoneInfo(settings.feature_time_zone)
 
     def today() -> date:

@@ -11,6 +11,8 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +30,10 @@ log = structlog.get_logger(__name__)
 _KEPT = 4096
 #: A message of ours has some hundred bytes; Celery's own arguments make it a few thousand.
 _MOST = 262_144
+_LONGEST_ESCAPE = 12  # characters of one beyond the first 65,536, as two halves: \ud83d\ude00
+_REDELIVERED = 64  # that kombu adds, twice: "redelivered": true
+_is_restored: ContextVar[bool] = ContextVar("acis_is_restored", default=False)
+"""What is read now comes from `unacked`: it was read before, and kombu must be able to give it back."""
 _NAMES = {queue.name for queue in QUEUES}
 #: What Celery raises of a header that has another type or value than it expects.
 _NOT_EXPECTED = (TypeError, ValueError, KeyError, AttributeError, LookupError, ArithmeticError, RecursionError)
@@ -42,8 +48,23 @@ class _Unread:
         self.text, self.why = text, why
 
 
+class _CheckedQoS(transport.QoS):
+    """Gives messages back to their queue that a worker took and did not finish, however long they are."""
+
+    def restore_by_tag(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
+        """Move a message from `unacked` to its queue."""
+        with _as_restored():
+            return super().restore_by_tag(*arguments, **more)
+
+
 class CheckedChannel(transport.Channel):
     """A channel to Redis whose consumers get no message of our queues that they cannot read."""
+
+    QoS = _CheckedQoS
+
+    def _restore(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
+        with _as_restored():
+            return super()._restore(*arguments, **more)
 
     def basic_consume(self, queue: str, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
         """Consume from a queue; the callback is called with readable messages alone."""
@@ -104,12 +125,34 @@ def fault_of(raw: Any) -> str:  # noqa: ANN401 -- whatever came
 
 def _loads(text: str) -> Any:  # noqa: ANN401 -- any JSON
     """Read JSON as kombu does, or hand on what is none: by now it is in no list any more."""
-    if len(text) > _MOST:
-        return _Unread(text, f"it has {len(text):,} characters; at most {_MOST:,} are read")
-    try:
+    if _is_restored.get():
         return kombu_json.loads(text)
+    if len(text) > _MOST * _LONGEST_ESCAPE + _REDELIVERED:
+        return _too_long(text)
+    try:
+        found = kombu_json.loads(text)
     except _NOT_EXPECTED as exc:
         return _Unread(text, f"it is no JSON: {type(exc).__name__}: {exc}")
+    is_too_long = len(text) > _MOST and _written_length(found) > _MOST + _REDELIVERED
+    return _too_long(text) if is_too_long else found
+
+
+def _too_long(text: str) -> _Unread:
+    return _Unread(text, f"it has {len(text):,} characters; at most {_MOST:,} are read")
+
+
+def _written_length(found: object) -> int:
+    """Characters of a message as short as JSON has it. kombu writes `é` as six when it gives a message back."""
+    return len(kombu_json.dumps(found, ensure_ascii=False, separators=(",", ":")))
+
+
+@contextmanager
+def _as_restored() -> Iterator[None]:
+    token = _is_restored.set(True)
+    try:
+        yield
+    finally:
+        _is_restored.reset(token)
 
 
 def _faults(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -66,6 +66,8 @@ class LocalCopies:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._damaged: set[str] = set()
+        """Digests of copies that were said to be damaged"""
 
     def model(self, sha256: str) -> bytes | None:
         """The model file of that digest; None where it is not there, or not whole."""
@@ -73,10 +75,13 @@ class LocalCopies:
             content = (self._folder / f"{sha256}.ubj").read_bytes()
         except OSError:
             return None
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if hashlib.sha256(content).hexdigest() == sha256:
+            self._damaged.discard(sha256)
+            return content
+        if sha256 not in self._damaged:  # once, and not each second
+            self._damaged.add(sha256)
             log.warning("serving.copy_damaged", folder=str(self._folder), sha256=sha256, next="fetched again")
-            return None
-        return content
+        return None
 
     def profile(self, sha256: str) -> bytes | None:
         """The training profile beside the model file, which its reader verifies; None where there is none."""
@@ -94,15 +99,22 @@ class LocalCopies:
         return found
 
     def keep(self, file: ModelFile) -> None:
-        """Keep a model and its profile, and let the oldest go."""
+        """Keep a model and its profile, and let the oldest go; never the recorded champion's."""
         self._write(f"{file.sha256}.ubj", file.content)
         if file.profile is not None:
             self._write(f"{file.sha256}.arrow", file.profile)
+        record = self.record()
         with suppress(OSError):
             newest_last = sorted(self._folder.glob("*.ubj"), key=lambda path: path.stat().st_mtime)
             for path in newest_last[:-_KEPT]:
-                path.unlink(missing_ok=True)
-                path.with_suffix(".arrow").unlink(missing_ok=True)
+                if record is None or path.stem != record.sha256:
+                    path.unlink(missing_ok=True)
+                    path.with_suffix(".arrow").unlink(missing_ok=True)
+
+    def renew(self, sha256: str) -> None:
+        """Count a model that was taken from memory as the newest."""
+        with suppress(OSError):
+            os.utime(self._folder / f"{sha256}.ubj")
 
     def note(self, record: ChampionRecord) -> None:
         """Keep the champion's record."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import structlog
 
@@ -27,7 +27,9 @@ from config.settings import load_settings
 from mlops.domain.errors import AcisError, ConfigurationError, DataError, PredictionLogFull
 from mlops.failpoints import reach
 from mlops.registry.opening import ModelServices
+from mlops.serving.places import folder_of_ledger
 from mlops.serving.spool import (
+    REFUSED,
     ROWS_OF_A_FRAME,
     SEGMENT_BYTES,
     Segment,
@@ -37,6 +39,7 @@ from mlops.serving.spool import (
     names_of,
     plain,
     read_segment,
+    refused_in,
 )
 
 if TYPE_CHECKING:
@@ -47,9 +50,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SPOOL = ("serving", "spool")
-"""Below ACIS_VAR_DIR."""
-
 _WRITE_EVERY_S = 0.05
 _SYNC_EVERY_S = 1.0
 _SEAL_AFTER_S = 1.0
@@ -58,6 +58,7 @@ _ADOPT_EVERY_S = 30.0
 _RETRY_S = (0.5, 15.0)
 #: In memory, for callers that do not flush and are quicker than the disk: 200,000 rows are some 30 MB.
 _MOST_PENDING = 200_000
+_ENDING = "this process is ending"
 
 Origin = Literal["run", "service", "router"]
 """Who answered."""
@@ -82,6 +83,20 @@ class LogState:
     """Why nothing is taken in; None: it is."""
     behind: str | None
     """What the ledger says; None: it takes what comes."""
+    n_refused: int
+    """Segments in `.refused`, which the ledger will never take and a person must look at."""
+    refused_bytes: int
+    """Of those; they count towards the limit."""
+    n_unwritten: int
+    """Predictions since the start that could not be written down at all: a defect, named in the log."""
+
+
+class _Sealed(NamedTuple):
+    """A segment that waits for the ledger."""
+
+    folder: SpoolFolder
+    path: Path
+    n_bytes: int
 
 
 class PredictionLog:
@@ -98,7 +113,7 @@ class PredictionLog:
         limit_bytes: int,
         origin: Origin,
     ) -> None:
-        """ledger: not asked before the first segment. root: the folder of all processes' spools."""
+        """ledger: not asked before the first segment. root: the folder of all spools that are for this ledger."""
         self._ledger, self._root, self._limit_bytes, self._origin = ledger, root, limit_bytes, origin
         self._begin()
         forked = weakref.WeakMethod(self._forked)
@@ -109,20 +124,26 @@ class PredictionLog:
         """The log of this process, with these settings or those of the environment. Raises NothingConfigured."""
         services = ModelServices(settings or load_settings())
         found = services.settings
-        return cls(services.ledger, found.var_dir.joinpath(*SPOOL), limit_bytes=found.spool_bytes, origin=origin)
+        return cls(services.ledger, folder_of_ledger(found, "spool"), limit_bytes=found.spool_bytes, origin=origin)
 
     def _begin(self) -> None:
         """Nothing recorded, nothing open."""
         self._is_inherited = False
         self._pending: deque[_Recorded] = deque()
         self._n_pending = 0
+        self._gate = threading.Lock()  # of the two above, and of the end: nothing is taken in after it
         self._lock = threading.RLock()  # of all below
         self._own: SpoolFolder | None = None
         self._segment: Segment | None = None
         self._unsynced: list[Segment] = []
         """Sealed ones, whose files are open."""
-        self._sealed: deque[tuple[SpoolFolder, Path]] = deque()
+        self._sealed: deque[_Sealed] = deque()
         self._spooled_bytes = 0
+        self._n_refused = self._refused_bytes = self._n_unwritten = 0
+        self._is_given_up = False
+        """The own folder is the next process's; nothing is written any more."""
+        self._not_opened: set[Path] = set()
+        """Folders of others that were said to be unreadable."""
         self._full: str | None = None
         self._behind: str | None = None
         self._names: dict[int, tuple[ServedModel, bytes]] = {}
@@ -135,7 +156,7 @@ class PredictionLog:
 
         So are the ledger's connections, which is why a child cannot go on with this log.
         """
-        for inherited in (self._own, self._segment, *self._unsynced):
+        for inherited in (self._own, self._segment, *self._unsynced, *(one.folder for one in self._sealed)):
             if inherited is not None:
                 inherited.forget()
         self._begin()
@@ -155,48 +176,72 @@ class PredictionLog:
 
         Raises PredictionLogFull: it cannot be kept, and must not be answered. ConfigurationError in a forked child.
         """
-        if self._full is not None:
-            raise self._refusal()
         if not self._threads:
-            self._start()
-        self._pending.append((model, tickers, dates, probability, digests, time.time_ns() // 1000))
-        self._n_pending += len(tickers)
+            self.start()
+        with self._gate:
+            if self._full is not None or self._closing.is_set():
+                raise self._refusal()
+            self._pending.append((model, tickers, dates, probability, digests, time.time_ns() // 1000))
+            self._n_pending += len(tickers)
         if self._n_pending > _MOST_PENDING:
             self.flush()
 
     def flush(self) -> None:
         """Return when everything that was recorded before survives a kill of this process.
 
-        Raises PredictionLogFull: it is in memory alone, and is written once there is room.
+        Raises PredictionLogFull: it is in memory alone, and is written once there is room. DataError: some of it cannot
+        be written down.
         """
         if not self._pending:  # what is being written now is still in it
             return
         with self._lock:
+            n_before = self._n_unwritten
             self._write()
             if self._pending:
                 raise self._refusal()
+            if self._n_unwritten > n_before:
+                message = f"{self._n_unwritten - n_before} predictions cannot be written down; the log names them"
+                raise DataError(message)
 
     def state(self) -> LogState:
         """How far it is behind."""
         return LogState(
-            spooled_bytes=self._spooled_bytes, limit_bytes=self._limit_bytes, full=self._full, behind=self._behind
+            spooled_bytes=self._spooled_bytes,
+            limit_bytes=self._limit_bytes,
+            full=self._full or (_ENDING if self._closing.is_set() else None),
+            behind=self._behind,
+            n_refused=self._n_refused,
+            refused_bytes=self._refused_bytes,
+            n_unwritten=self._n_unwritten,
         )
 
     def start(self) -> None:
         """Bring what a dead process left to the ledger, before the first record."""
-        if not self._threads:
-            self._start()
+        with self._lock:
+            if self._threads or self._is_inherited or self._closing.is_set():
+                return
+            self._threads = (
+                threading.Thread(target=self._write_for_ever, name="prediction-writer", daemon=True),
+                threading.Thread(target=self._ship_for_ever, name="prediction-shipper", daemon=True),
+            )
+            for thread in self._threads:
+                thread.start()
 
     def close(self, *, within_s: float = 5.0) -> None:
-        """Write down everything, and bring it to the ledger if that takes it in time; the rest is the next one's."""
-        threads, until = self._threads, time.monotonic() + within_s
-        self._closing.set()
+        """Take nothing in any more, write down everything, and bring it to the ledger if that takes it in time.
+
+        The rest is the next process's.
+        """
+        until = time.monotonic() + within_s
+        with self._gate:
+            self._closing.set()
+        with self._lock:
+            threads = self._threads
         self._due.set()
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         if self._pending:
             log.error("predictions.lost", n=self._n_pending, cause=self._full)
-        self._full = self._full or "this process is ending"
 
     def __enter__(self) -> Self:
         return self
@@ -205,17 +250,6 @@ class PredictionLog:
         self.close()
 
     # ---- memory to spool
-
-    def _start(self) -> None:
-        with self._lock:
-            if self._threads:
-                return
-            self._threads = (
-                threading.Thread(target=self._write_for_ever, name="prediction-writer", daemon=True),
-                threading.Thread(target=self._ship_for_ever, name="prediction-shipper", daemon=True),
-            )
-            for thread in self._threads:
-                thread.start()
 
     def _write_for_ever(self) -> None:
         synced_at = time.monotonic()
@@ -236,8 +270,13 @@ class PredictionLog:
 
     def _write(self) -> None:
         """Everything that is pending, as far as there is room."""
-        if self._spooled_bytes >= self._limit_bytes:
-            self._is_full(f"{self._spooled_bytes:,} bytes wait for the ledger, and ACIS_SPOOL_BYTES allows no more")
+        if self._is_given_up:
+            return
+        if self._spooled_bytes + self._refused_bytes >= self._limit_bytes:
+            aside = f", {self._refused_bytes:,} are in {self._root / REFUSED}" if self._refused_bytes else ""
+            self._is_full(
+                f"{self._spooled_bytes:,} bytes wait for the ledger{aside}, and ACIS_SPOOL_BYTES allows no more"
+            )
             return
         while self._pending:
             try:
@@ -246,20 +285,26 @@ class PredictionLog:
                 self._is_full(f"the spool {self._root} cannot be written: {error.strerror or error}")
                 return
             except Exception:  # nothing that comes later waits for what cannot be written down at all
-                self._taken()
-                raise
-            self._taken()
-        self._n_pending = 0
-        if self._full is not None:
+                model, tickers, dates, *_ = self._pending[0]
+                self._n_unwritten += len(tickers)
+                log.exception(
+                    "predictions.unwritable",
+                    n=len(tickers),
+                    strategy=model.strategy,
+                    version=model.version,
+                    tickers=[repr(one) for one in tickers[:5]],
+                    dates=[repr(one) for one in dates[:5]],
+                    next="they are not in the log",
+                )
+            with self._gate:
+                self._n_pending -= len(self._pending.popleft()[1])
+        if self._full is not None and not self._closing.is_set():
             log.warning("predictions.taken_in_again", was=self._full)
             self._full = None
 
-    def _taken(self) -> None:
-        self._n_pending -= len(self._pending.popleft()[1])
-
     def _append(self, frames: bytes) -> None:
         if self._own is None:
-            self._own = SpoolFolder.new(self._root)
+            self._own = SpoolFolder.new(self._root, self._origin)
         try:
             self._segment = self._segment or self._own.new_segment()
         except FileNotFoundError:  # somebody has cleaned up: another folder the next time
@@ -296,14 +341,14 @@ class PredictionLog:
         if segment is None or self._own is None:
             return
         self._unsynced.append(segment)
-        self._sealed.append((self._own, segment.path))
+        self._sealed.append(_Sealed(self._own, segment.path, segment.n_bytes))
         self._due.set()
 
     def _sync(self) -> None:
         """Have the disk keep what is not in the ledger yet. Without the lock: nobody waits for a disk."""
         with self._lock:
             sealed, self._unsynced = self._unsynced, []
-            open_now = None if self._segment is None else self._segment.twin()
+            open_now = None if self._segment is None else self._segment.duplicate()
         for segment in (*sealed, *([open_now] if open_now is not None else [])):
             try:
                 if segment.path.exists():
@@ -322,74 +367,139 @@ class PredictionLog:
     def _refusal(self) -> AcisError:
         if self._is_inherited:
             return ConfigurationError(f"{self._full}; open a PredictionLog in each process")
-        return PredictionLogFull(f"no prediction is given now, since none could be kept: {self._full}", delay_s=5.0)
+        why = self._full or _ENDING
+        return PredictionLogFull(f"no prediction is given now, since none could be kept: {why}", delay_s=5.0)
 
     # ---- spool to ledger
 
     def _ship_for_ever(self) -> None:
         pause_s, adopted_at = _RETRY_S[0], -_ADOPT_EVERY_S
         while True:
+            if time.monotonic() - adopted_at > _ADOPT_EVERY_S:
+                adopted_at = time.monotonic()
+                self._adopt()
             try:
-                if time.monotonic() - adopted_at > _ADOPT_EVERY_S:
-                    adopted_at = time.monotonic()
-                    self._adopt()
                 while self._sealed:
-                    self._ship(*self._sealed[0])
-                    self._sealed.popleft()
+                    self._ship_first()
                     pause_s = _RETRY_S[0]
-                if self._closing.is_set() and not self._threads[0].is_alive():
-                    break
-                self._due.clear()
-                if not self._sealed:
-                    self._due.wait(_WRITE_EVERY_S if self._closing.is_set() else _SEAL_AFTER_S)
             except Exception as error:  # noqa: BLE001 -- whatever it is, the segment stays until it is written
                 self._say_behind(error)
                 if self._closing.is_set():
                     break
                 self._closing.wait(pause_s)
                 pause_s = min(2 * pause_s, _RETRY_S[1])
+                continue
+            if self._closing.is_set() and not self._threads[0].is_alive():
+                self._write_the_rest()  # there may be room now
+                if not self._sealed:
+                    break
+            self._due.clear()
+            if not self._sealed:
+                self._due.wait(_WRITE_EVERY_S if self._closing.is_set() else _SEAL_AFTER_S)
         self._threads[0].join()
-        folders = {id(one): one for one in (self._own, *(folder for folder, _ in self._sealed)) if one is not None}
-        self._own = None
-        for folder in folders.values():
-            folder.close()
+        self._give_up()
+
+    def _write_the_rest(self) -> None:
+        with self._lock:
+            self._write()
+            self._seal()
+        self._sync()
+
+    def _give_up(self) -> None:
+        """Leave what is still here to the next process."""
+        self._write_the_rest()
+        with self._lock:
+            self._is_given_up = True
+            folders = {id(one): one for one in (self._own, *(one.folder for one in self._sealed)) if one is not None}
+            self._own = None
+            for folder in folders.values():
+                folder.close()
+
+    def _ship_first(self) -> None:
+        """Bring the oldest segment to the ledger. Raises what may pass."""
+        sealed = self._sealed[0]
+        try:
+            self._ship(sealed.folder, sealed.path)
+        except OSError as error:
+            if sealed.folder is self._own:
+                raise
+            self._leave(sealed.folder, error)
+            return
+        with self._lock:
+            self._sealed.popleft()
+            self._spooled_bytes -= sealed.n_bytes
+        if sealed.folder is not self._own and not sealed.folder.segments():
+            sealed.folder.close()
 
     def _ship(self, folder: SpoolFolder, path: Path) -> None:
         """One segment: written, or refused for good and put aside. Raises what may pass."""
         if not path.exists():
             log.error("predictions.segment_gone", segment=str(path), cause="it was removed by somebody else")
             return
-        n_bytes = path.stat().st_size
         try:
             rows, n_torn = read_segment(path)
             if n_torn:
                 log.info("predictions.torn_tail", segment=path.name, n_bytes=n_torn, next="it was not acknowledged")
             if rows is not None:
-                self._ledger.write_predictions(batch_of(path), self._origin, rows)
+                self._ledger.write_predictions(batch_of(path), folder.origin or self._origin, rows)
         except (DataError, ValueError) as error:
             kept = folder.refuse(path)
             log.warning("predictions.not_written", segment=str(kept), error=str(error), action="look at it by hand")
+            self._count_refused()
         else:
             reach("predictions.before_unlink")
             path.unlink()
         if self._behind is not None:
             log.info("predictions.written_again", was=self._behind)
             self._behind = None
-        with self._lock:
-            self._spooled_bytes -= n_bytes
-        if folder is not self._own and not folder.segments():
-            folder.close()
 
     def _adopt(self) -> None:
-        for folder in SpoolFolder.abandoned(self._root):
-            segments = folder.segments()
-            if not segments:
-                folder.close()
-                continue
-            log.info("predictions.spool_taken_over", folder=folder.path.name, n_segments=len(segments))
-            with self._lock:
-                self._spooled_bytes += sum(path.stat().st_size for path in segments)
-                self._sealed.extend((folder, path) for path in segments)
+        """Take over the folders of dead processes; one that cannot be opened holds up nothing."""
+        try:
+            self._count_refused()
+            for folder in SpoolFolder.abandoned(self._root, not_opened=self._say_not_opened):
+                self._take_over(folder)
+        except OSError as error:
+            self._say_not_opened(self._root, error)
+
+    def _take_over(self, folder: SpoolFolder) -> None:
+        try:
+            found = [_Sealed(folder, path, path.stat().st_size) for path in folder.segments()]
+        except OSError as error:
+            folder.forget()
+            self._say_not_opened(folder.path, error)
+            return
+        if not found:
+            folder.close()
+            return
+        log.info("predictions.spool_taken_over", folder=folder.path.name, n_segments=len(found))
+        with self._lock:
+            self._spooled_bytes += sum(one.n_bytes for one in found)
+            self._sealed.extend(found)
+
+    def _leave(self, folder: SpoolFolder, error: OSError) -> None:
+        """Give back a folder that was taken over and cannot be read; it is looked at again later."""
+        with self._lock:
+            left = [one for one in self._sealed if one.folder is folder]
+            self._sealed = deque(one for one in self._sealed if one.folder is not folder)
+            self._spooled_bytes -= sum(one.n_bytes for one in left)
+        folder.forget()
+        self._say_not_opened(folder.path, error)
+
+    def _count_refused(self) -> None:
+        n_refused, n_bytes = refused_in(self._root)
+        with self._lock:
+            self._n_refused, self._refused_bytes = n_refused, n_bytes
+
+    def _say_not_opened(self, folder: Path, error: OSError) -> None:
+        if folder not in self._not_opened:  # once, and not each half minute
+            self._not_opened.add(folder)
+            log.warning(
+                "predictions.folder_not_opened",
+                folder=str(folder),
+                error=str(error),
+                action="let this process's user read and write it: predictions may wait there",
+            )
 
     def _say_behind(self, error: Exception) -> None:
         if self._behind is None:

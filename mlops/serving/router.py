@@ -10,23 +10,21 @@ and takes its place between two requests. Who has no server to ask goes on with 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import structlog
 
 from config.log_setup import leave_logging_to_the_caller
 from config.settings import load_settings
-from mlops.addresses import without_credentials
 from mlops.domain.errors import (
     AcisError,
     ConfigurationError,
@@ -36,15 +34,17 @@ from mlops.domain.errors import (
     TemporaryError,
 )
 from mlops.domain.live.rows import row_digests
-from mlops.domain.records import Champion, ModelIdentity
 from mlops.registry.opening import ModelServices
 from mlops.serving.champion_files import ChampionRecord, LocalCopies, find_model
-from mlops.serving.loading import serve
+from mlops.serving.loading import ModelFile, serve
 from mlops.serving.model import Prediction, Predictions, Recorder, ServedModel
-from mlops.serving.prediction_log import SPOOL, PredictionLog
+from mlops.serving.places import folder_of_ledger
+from mlops.serving.prediction_log import PredictionLog
+from mlops.serving.row_keys import day_of, days_of, ticker_of, tickers_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from mlops.domain.records import Champion
 
 log = structlog.get_logger(__name__)
 
@@ -56,8 +56,9 @@ _RETRY_S = (1.0, 30.0)
 """Until a champion that could not be loaded is tried again; twice as long each time."""
 _IN_MEMORY = 2
 """Models that a router holds, of some MB each."""
-_CLOCK_TOLERANCE = timedelta(days=1)
-"""Zones differ by so much: tomorrow's date may be today somewhere."""
+_Key: TypeAlias = tuple[int, str | None, str | None]
+"""What tells one champion from another: place in the ledger, version, digest. The place alone repeats in a ledger that
+was restored or made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +111,10 @@ class ModelRouter:
         self._own_log = None
         if recorder is None:  # nothing of it is opened before the first record
             recorder = self._own_log = PredictionLog(
-                ledger, known.var_dir.joinpath(*SPOOL), limit_bytes=known.spool_bytes, origin="router"
+                ledger, folder_of_ledger(known, "spool"), limit_bytes=known.spool_bytes, origin="router"
             )
         self._recorder, self._n_jobs, self._poll_s, self._monotonic = recorder, n_jobs, poll_s, monotonic
-        url = known.database_url
-        origin = without_credentials(url.get_secret_value()) if url else ""
-        of_ledger = hashlib.sha256(origin.encode()).hexdigest()[:8]
-        self._copies = LocalCopies(known.var_dir / "serving" / "models" / of_ledger / strategy)
+        self._copies = LocalCopies(folder_of_ledger(known, "models") / strategy)
         self._model: ServedModel | None = None
         """What answers; one assignment swaps it"""
         self._recent: OrderedDict[str, ServedModel] = OrderedDict()
@@ -127,8 +125,11 @@ class ModelRouter:
         self._problem: AcisError | None = None
         self._confirmed: float | None = None
         """Monotonic time of the ledger's last word"""
-        self._noted = float("-inf")
-        self._failed_seq = -1
+        self._noted: _Key | None = None
+        """The champion on the local disk's record"""
+        self._noted_at = float("-inf")
+        self._failed: _Key | None = None
+        """The champion that could not be loaded"""
         self._retry_at, self._retry_s = 0.0, _RETRY_S[0]
         self._closing = threading.Event()
         self._following = threading.Lock()
@@ -153,19 +154,18 @@ class ModelRouter:
     ) -> Predictions:
         """Probabilities for a pandas frame, an Arrow table, or a numpy array in the model's order of columns.
 
-        tickers, as_of: of the rows, one date for all or one each; given both, the answers are recorded.
+        tickers, as_of: of the rows, one date for all or one each (dates, datetimes, Timestamps, datetime64); given
+        both, the answers are recorded.
         Raises InvalidRows, NoChampion, what kept the champion from being loaded, and PredictionLogFull.
         """
         model = self._model or self._raise_refusal()
         rows = model.reader.rows(frame)
-        dates = None if as_of is None else _dates(as_of, len(rows))
+        dates = None if as_of is None else days_of(as_of, len(rows))
+        named = None if tickers is None else tickers_of(tickers, len(rows))
         probability = model.predictor.probabilities(rows)
-        if tickers is not None and dates is not None:
-            named = [str(ticker) for ticker in tickers]
-            if len(named) != len(rows):
-                message = f"{len(rows)} rows were given with {len(named)} tickers"
-                raise InvalidRows(message)
-            self._recorder.record(model, named, dates, probability, row_digests(rows))
+        if named is not None and dates is not None:
+            # A copy: the caller may go on to calculate in the array that it is given.
+            self._recorder.record(model, named, dates, probability.copy(), row_digests(rows))
         return Predictions(probability=probability, model=model)
 
     def predict_one(
@@ -180,6 +180,8 @@ class ModelRouter:
         Given ticker and date, the answer is recorded. Raises what `predict` raises.
         """
         model = self._model or self._raise_refusal()
+        day = None if as_of is None else day_of(as_of)
+        name = None if ticker is None else ticker_of(ticker)
         predictor = model.predictor
         slot = predictor.take()
         try:
@@ -187,12 +189,10 @@ class ModelRouter:
                 slot.fill(model.reader.values(row), model.features)
             else:
                 slot.row[:] = _one_row(model, row)
-            if as_of is not None:
-                _refuse_future(as_of)
             probability = slot.ask()
-            if ticker is not None and as_of is not None:
+            if name is not None and day is not None:
                 found = np.array([probability], dtype=np.float32)
-                self._recorder.record(model, [ticker], [as_of], found, row_digests(slot.row))
+                self._recorder.record(model, [name], [day], found, row_digests(slot.row))
         finally:
             predictor.give(slot)
         return Prediction(probability, model.version, model.sha256)
@@ -218,15 +218,19 @@ class ModelRouter:
     def close(self) -> None:
         """End the following of the champion; answers end too, and what was recorded is brought to the ledger."""
         self._closing.set()
+        self._stop_answering()
         if self._own_log is not None:
             self._own_log.close()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=10.0)
-        with self._following:
-            self._refusal = ConfigurationError(f"this router of {self.strategy!r} was closed; make another one")
-            self._model = None
+        with self._following:  # a champion that was being loaded has not come after the end
+            self._stop_answering()
         if self._owns_services and "ledger" in vars(self._services):
             self._services.ledger.close()
+
+    def _stop_answering(self) -> None:
+        self._refusal = ConfigurationError(f"this router of {self.strategy!r} was closed; make another one")
+        self._model = None
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +240,11 @@ class ModelRouter:
 
     def _raise_refusal(self) -> ServedModel:
         # Anew each time: one that is raised again and again grows a traceback.
-        raise type(self._refusal)(str(self._refusal)) from self._refusal.__cause__
+        refusal = self._refusal
+        again = type(refusal)(str(refusal))
+        if isinstance(refusal, TemporaryError) and isinstance(again, TemporaryError):
+            again.delay_s = refusal.delay_s
+        raise again from refusal.__cause__
 
     # -- following
 
@@ -256,7 +264,7 @@ class ModelRouter:
             return
         if champion.version is None:
             self._empty(champion)
-        elif self._model is None or champion.seq != self._model.seq:
+        elif self._model is None or not _is_of(self._model, champion):
             self._change_to(champion, champion.version)
         else:
             self._confirm(champion.version, self._model.sha256, champion.seq)
@@ -271,20 +279,22 @@ class ModelRouter:
     def _change_to(self, champion: Champion, version: str) -> None:
         """Load a champion and let it answer; one that cannot be used leaves the one before in place."""
         now = self._monotonic()
-        if champion.seq == self._failed_seq and now < self._retry_at:
+        key = champion.seq, version, champion.identity.sha256
+        if key == self._failed and now < self._retry_at:
             return
         before = self._model
         try:
             recent = self._recent.get(champion.identity.sha256 or "")
             if recent is not None:
                 model = replace(recent, version=version, seq=champion.seq)
+                self._copies.renew(model.sha256)
             else:
                 file = find_model(self._services, self._copies, champion, version)
                 model = serve(file, n_jobs=self._n_jobs)
                 self._copies.keep(file)
         except (RegistryError, TemporaryError, ConfigurationError) as exc:
-            self._retry_s = _RETRY_S[0] if champion.seq != self._failed_seq else min(2 * self._retry_s, _RETRY_S[1])
-            self._failed_seq, self._retry_at = champion.seq, now + self._retry_s
+            self._retry_s = _RETRY_S[0] if key != self._failed else min(2 * self._retry_s, _RETRY_S[1])
+            self._failed, self._retry_at = key, now + self._retry_s
             self._say(
                 exc,
                 "serving.champion_refused",
@@ -296,6 +306,8 @@ class ModelRouter:
                 self._refusal = exc
                 if self._confirmed is None:
                     self._start_from_copy(exc)
+            return
+        if self._closing.is_set():
             return
         self._model = model
         self._recent[model.sha256] = model
@@ -328,13 +340,14 @@ class ModelRouter:
     def _confirm(self, version: str | None, sha256: str | None, seq: int) -> None:
         if self._problem is not None:
             log.info("serving.followed_again", strategy=self.strategy, version=version)
-        self._problem, self._failed_seq = None, -1
+        self._problem = self._failed = None
         self._confirmed = now = self._monotonic()
-        if seq != self._seq or now - self._noted >= _NOTED_EVERY_S:
+        key = seq, version, sha256
+        if key != self._noted or now - self._noted_at >= _NOTED_EVERY_S:
             self._copies.note(
                 ChampionRecord(version=version, sha256=sha256, seq=seq, confirmed_at=datetime.now(UTC).isoformat())
             )
-            self._seq, self._noted = seq, now
+            self._seq, self._noted, self._noted_at = seq, key, now
 
     def _start_from_copy(self, why: AcisError) -> None:
         """Answer with what this machine served last, where no server can be asked."""
@@ -346,27 +359,27 @@ class ModelRouter:
                 else NoChampion(f"strategy {self.strategy!r} had no champion when the ledger was last asked")
             )
             return
-        champion = Champion(
-            namespace="",
-            strategy=self.strategy,
-            version=record.version,
-            seq=record.seq,
-            as_of=None,
-            promotion_id=None,
-            identity=ModelIdentity(sha256=record.sha256),
-        )
         content = self._copies.model(record.sha256)
         if content is None:
             self._refusal = why
             return
+        file = ModelFile(
+            strategy=self.strategy,
+            version=record.version,
+            seq=record.seq,
+            sha256=record.sha256,
+            content=content,
+            profile=self._copies.profile(record.sha256),
+        )
         try:
-            model = serve(find_model(self._services, self._copies, champion, record.version), n_jobs=self._n_jobs)
+            model = serve(file, n_jobs=self._n_jobs)
         except (RegistryError, TemporaryError, ConfigurationError) as exc:
             self._refusal = exc
             return
         age_s = record.age_s(datetime.now(UTC))
         self._confirmed = self._monotonic() - age_s
         self._model, self._seq = model, record.seq
+        self._recent[model.sha256] = model
         log.warning(
             "serving.started_from_copy",
             strategy=self.strategy,
@@ -383,6 +396,12 @@ class ModelRouter:
         self._problem = error
 
 
+def _is_of(model: ServedModel, champion: Champion) -> bool:
+    """Whether what answers is that champion; a champion of before digests were kept has none."""
+    is_same = (model.seq, model.version) == (champion.seq, champion.version)
+    return is_same and champion.identity.sha256 in (None, model.sha256)
+
+
 def _one_row(model: ServedModel, row: Any) -> Any:  # noqa: ANN401 -- pandas or numpy
     """(1, f) prepared row of what is no mapping."""
     if isinstance(row, np.ndarray):
@@ -396,29 +415,6 @@ def _one_row(model: ServedModel, row: Any) -> Any:  # noqa: ANN401 -- pandas or 
         message = f"predict_one takes one row, found {len(rows)}; predict takes many"
         raise InvalidRows(message)
     return rows
-
-
-def _dates(as_of: date | Iterable[date], n: int) -> Sequence[date]:
-    """One date for each row. Raises InvalidRows: another number of them, or one in the future."""
-    if isinstance(as_of, date):
-        as_of = as_of.date() if isinstance(as_of, datetime) else as_of
-        _refuse_future(as_of)
-        return [as_of] * n
-    dates = [day.date() if isinstance(day, datetime) else day for day in as_of]
-    if len(dates) != n:
-        message = f"{n} rows were given with {len(dates)} dates"
-        raise InvalidRows(message)
-    if dates:
-        _refuse_future(max(dates))
-    return dates
-
-
-def _refuse_future(day: date) -> None:
-    day = day.date() if isinstance(day, datetime) else day
-    today = datetime.now(UTC).date()
-    if day - today > _CLOCK_TOLERANCE:
-        message = f"features of {day} were given, and it is {today} here; set the caller's clock, or the date, right"
-        raise InvalidRows(message)
 
 
 _ROUTERS: weakref.WeakSet[ModelRouter] = weakref.WeakSet()

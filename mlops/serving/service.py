@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -63,14 +64,14 @@ class Answer(NamedTuple):
 
 
 class Problem(Exception):
-    """An answer that is none, in the terms of RFC 9457."""
+    """A request that is refused, in the terms of RFC 9457."""
 
     def __init__(self, status: int, kind: str, detail: str, *headers: tuple[str, str]) -> None:
         super().__init__(detail)
         self.status, self.kind, self.detail, self.headers = status, kind, detail, headers
 
     def answer(self) -> Answer:
-        """As it is sent."""
+        """The response that says it."""
         body = {
             "type": f"urn:acis:problem:{self.kind}",
             "title": HTTPStatus(self.status).phrase,
@@ -94,9 +95,11 @@ class PredictionService:
     ) -> None:
         """routers: by strategy, each with `predictions` as its recorder. today: in the features' time zone."""
         self._routers, self._predictions, self._tokens, self._today = routers, predictions, tokens, today
+        self._verifying = ThreadPoolExecutor(max_workers=4, thread_name_prefix="token-verify")
 
     def close(self) -> None:
         """Bring what is in the spool to the ledger, as far as that is quick; the rest ends with the process."""
+        self._verifying.shutdown(wait=False, cancel_futures=True)
         self._tokens.close()
         self._predictions.close(within_s=CLOSE_S)
 
@@ -137,7 +140,7 @@ class PredictionService:
         path, method = scope["path"], scope["method"]
         if path.startswith("/api/v1/predict/"):
             _refuse_other(method, "POST")
-            await self._refuse_strangers(scope["headers"])
+            await self._refuse_unknown_tokens(scope["headers"])
             router = self._router(path[len("/api/v1/predict/") :])
             body = await _body(scope["headers"], receive)
             if len(body) <= _INLINE_BYTES:
@@ -147,19 +150,23 @@ class PredictionService:
             raise Problem(404, "not-found", f"there is nothing at {path}; predictions are at /api/v1/predict/STRATEGY")
         _refuse_other(method, "GET", "HEAD")
         if path == "/api/v1/models":
-            await self._refuse_strangers(scope["headers"])
+            await self._refuse_unknown_tokens(scope["headers"])
             return _json({"models": [self._told(name) for name in self._routers]})
         return _json({"status": "alive"}) if path == "/healthz" else self._readiness()
 
     # ---- who asks
 
-    async def _refuse_strangers(self, headers: Headers) -> None:
+    async def _refuse_unknown_tokens(self, headers: Headers) -> None:
         given = next((value for name, value in headers if name == b"authorization"), b"")
         kind, _, token = given.decode("latin-1").partition(" ")
         if kind.lower() != "bearer" or not token:
-            raise _stranger("send `Authorization: Bearer TOKEN`; tokens are made on the admin page")
-        if not self._tokens.knows(token) and not await asyncio.to_thread(self._tokens.verify, token):
-            raise _stranger("the token is not known, was revoked, or has run out")
+            raise _unauthorized("send `Authorization: Bearer TOKEN`; tokens are made on the admin page")
+        if not self._tokens.knows(token) and not await self._verified(token):
+            raise _unauthorized("the token is not known, was revoked, or has run out")
+
+    async def _verified(self, token: str) -> bool:
+        """Ask the ledger, in threads of its own: while it does not answer, known callers' bodies are still read."""
+        return await asyncio.get_running_loop().run_in_executor(self._verifying, self._tokens.verify, token)
 
     # ---- what is asked
 
@@ -195,10 +202,12 @@ class PredictionService:
         except (ValueError, RecursionError) as error:
             raise Problem(400, "not-json", f"the body is no JSON: {error}") from None
         if not isinstance(document, dict) or "rows" not in document:
-            raise _misfit('the body is an object with "rows": objects by column name, or one object of columns')
+            raise _invalid_request(
+                'the body is an object with "rows": objects by column name, or one object of columns'
+            )
         unknown = sorted(document.keys() - {"rows", "tickers", "as_of"})
         if unknown:
-            raise _misfit(f"{', '.join(unknown)} is not known; beside rows there may be tickers and as_of")
+            raise _invalid_request(f"{', '.join(unknown)} is not known; beside rows there may be tickers and as_of")
         one, frame, n = _frame(document["rows"])
         return _Asked(one, frame, _tickers(document.get("tickers"), n), self._dates(document.get("as_of"), n))
 
@@ -206,7 +215,7 @@ class PredictionService:
         if not isinstance(given, list):
             return self._date(given)
         if len(given) != n:
-            raise _misfit(f"as_of has {len(given)} dates for {n} rows; one date for all is enough")
+            raise _invalid_request(f"as_of has {len(given)} dates for {n} rows; one date for all is enough")
         return [self._date(one) for one in given]
 
     def _date(self, given: object) -> date:
@@ -216,14 +225,14 @@ class PredictionService:
         try:
             day = date.fromisoformat(cast("str", given))
         except (TypeError, ValueError):
-            raise _misfit(f"as_of is a date as 2026-11-28, or one for each row; found {given!r:.40}") from None
+            raise _invalid_request(f"as_of is a date as 2026-11-28, or one for each row; found {given!r:.40}") from None
         if day > today:
-            raise _misfit(
+            raise _invalid_request(
                 f"as_of is {day}, and it is {today} here: no features are of a day that has not come; set the "
                 "caller's clock right"
             )
         if day < FIRST_DATE:
-            raise _misfit(f"as_of is {day}; the first date that can be asked about is {FIRST_DATE}")
+            raise _invalid_request(f"as_of is {day}; the first date that can be asked about is {FIRST_DATE}")
         return day
 
     # ---- what it says of itself
@@ -252,6 +261,9 @@ class PredictionService:
                 "spooled_bytes": state.spooled_bytes,
                 "limit_bytes": state.limit_bytes,
                 "behind": state.behind,
+                "refused_segments": state.n_refused,
+                "refused_bytes": state.refused_bytes,
+                "unwritten_predictions": state.n_unwritten,
             },
         }
         return _json(told, status=503 if problems else 200)
@@ -300,13 +312,13 @@ def _frame(rows: object) -> tuple[Mapping[str, float] | None, Any, int]:
     elif isinstance(rows, dict):
         columns = rows
     else:
-        raise _misfit(f"rows is a list of objects, or one object of lists; found {type(rows).__name__}")
+        raise _invalid_request(f"rows is a list of objects, or one object of lists; found {type(rows).__name__}")
     lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
     if -1 in lengths or len(lengths) > 1:
-        raise _misfit("as columns, rows is an object of lists that are equally long")
+        raise _invalid_request("as columns, rows is an object of lists that are equally long")
     n = max(lengths, default=0)
     if n == 0:
-        raise _misfit("there are no rows; ask about one at least")
+        raise _invalid_request("there are no rows; ask about one at least")
     if n > MOST_ROWS:
         raise _too_many(n)
     return None, _table(columns), n
@@ -318,7 +330,7 @@ def _of_records(rows: Sequence[object]) -> dict[str, list[object]]:
     records = [row for row in rows if isinstance(row, dict)]
     if len(records) < len(rows):
         place = next(place for place, row in enumerate(rows) if not isinstance(row, dict))
-        raise _misfit(f"row {place} is no object of values by column name; found {type(rows[place]).__name__}")
+        raise _invalid_request(f"row {place} is no object of values by column name; found {type(rows[place]).__name__}")
     names = records[0].keys() if records else ()
     for place, record in enumerate(records):
         if record.keys() != names:
@@ -331,12 +343,13 @@ def _table(columns: Mapping[str, list[object]]) -> Any:  # noqa: ANN401 -- an Ar
     import pyarrow as pa  # noqa: PLC0415 -- loaded when the first request comes
 
     arrays = {}
-    for name, column in columns.items():
-        try:
+    name = ""
+    try:
+        for name, column in columns.items():
             arrays[name] = pa.array(column)
-        except (pa.ArrowException, OverflowError, TypeError) as error:
-            raise InvalidRows(f"column {name} is no column of numbers: {error}") from None
-    return pa.table(arrays)
+        return pa.table(arrays)
+    except (pa.ArrowException, OverflowError, TypeError, UnicodeError) as error:  # half of a surrogate pair, too
+        raise InvalidRows(f"column {name} is no column of numbers: {error}") from None
 
 
 def _tickers(given: object, n: int) -> list[str]:
@@ -344,10 +357,12 @@ def _tickers(given: object, n: int) -> list[str]:
         return [""] * n
     if not isinstance(given, list) or len(given) != n:
         found = f"{len(given)} of them" if isinstance(given, list) else type(given).__name__
-        raise _misfit(f"tickers is a list with one name for each of the {n} rows; found {found}")
+        raise _invalid_request(f"tickers is a list with one name for each of the {n} rows; found {found}")
     for ticker in given:
         if not isinstance(ticker, str) or not 0 < len(ticker) <= _LONGEST_TICKER or not ticker.isprintable():
-            raise _misfit(f"a ticker is a name of at most {_LONGEST_TICKER} printable characters; found {ticker!r:.80}")
+            raise _invalid_request(
+                f"a ticker is a name of at most {_LONGEST_TICKER} printable characters; found {ticker!r:.80}"
+            )
     return given
 
 
@@ -367,11 +382,11 @@ def _refuse_other(method: str, *allowed: str) -> None:
         raise Problem(405, "method", f"{method} is not for this address", ("Allow", ", ".join(allowed)))
 
 
-def _stranger(detail: str) -> Problem:
+def _unauthorized(detail: str) -> Problem:
     return Problem(401, "no-token", detail, ("WWW-Authenticate", "Bearer"))
 
 
-def _misfit(detail: str) -> Problem:
+def _invalid_request(detail: str) -> Problem:
     return Problem(422, "invalid-request", detail)
 
 

@@ -1,8 +1,10 @@
 """Predictions on the local disk, between the answer and the ledger.
 
-    FOLDER / 3f9a… / lock                  held (flock) by the process that writes here, as long as it lives
-                     00000001-8c41….seg    segments, each a batch of the ledger under that id
-             .refused / …                  what the ledger will never take: for a person to look at
+    FOLDER / service-3f9a… / lock                  held (flock) by the process that writes here, as long as it lives
+                             00000001-8c41….seg    segments, each a batch of the ledger under that id
+             .refused / …                          what the ledger will never take: for a person to look at
+
+FOLDER is of one ledger. A folder is named after who answered (`service`, `router`), which the ledger notes of a batch.
 
 A segment is frames one after the other: length, CRC-32, body. The first frame that does not fit is where a killed
 process stopped; nothing behind it was acknowledged. A folder whose lock nobody holds is taken over by whoever looks.
@@ -19,7 +21,7 @@ import struct
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -41,7 +43,7 @@ ROWS_OF_A_FRAME = 10_000
 
 _SUFFIX = ".seg"
 _LOCK = "lock"
-_REFUSED = "refused"
+REFUSED = ".refused"
 _FRAME = struct.Struct("<II")  # bytes of the body, CRC-32 of the body
 #: Rows, bytes of the model's names, bytes of the tickers, one date for all rows, microseconds since 1970.
 _HEAD = struct.Struct("<IHI?q")
@@ -112,7 +114,7 @@ class _Columns:
         self.at_us.append(at_us)
 
     def table(self) -> pa.Table:
-        """As the ledger takes it."""
+        """All rows as one table of the ledger's `prediction_schema()`."""
         import pyarrow as pa  # noqa: PLC0415 -- a process that only answers needs it late
 
         known = {model: place for place, model in enumerate(dict.fromkeys(self.models))}
@@ -181,7 +183,7 @@ class Segment:
             written += os.pwrite(self._file, frames[written:], self.n_bytes + written)
         self.n_bytes += len(frames)
 
-    def twin(self) -> Segment:
+    def duplicate(self) -> Segment:
         """The same file, for whoever syncs it meanwhile."""
         return Segment(self.path, os.dup(self._file))
 
@@ -207,13 +209,19 @@ class SpoolFolder:
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
-        self._lock = lock
+        self._lock: int | None = lock
         self._number = 0
 
+    @property
+    def origin(self) -> str | None:
+        """Who answered what is in it; None: the name does not say, as those of earlier versions."""
+        origin, _, rest = self.path.name.partition("-")
+        return origin if rest else None
+
     @classmethod
-    def new(cls, root: Path) -> Self:
+    def new(cls, root: Path, origin: str) -> Self:
         """Make one; nobody sees it before its lock is held. Raises OSError."""
-        name = uuid.uuid4().hex
+        name = f"{origin}-{uuid.uuid4().hex}"
         making = root / f".{name}"
         making.mkdir(parents=True, mode=0o700)
         try:
@@ -227,10 +235,21 @@ class SpoolFolder:
         return cls(root / name, lock)
 
     @classmethod
-    def abandoned(cls, root: Path) -> Iterator[Self]:
-        """Those whose owner is dead; each is ours from now on, whoever else looks at the same time."""
+    def abandoned(cls, root: Path, *, not_opened: Callable[[Path, OSError], None] | None = None) -> Iterator[Self]:
+        """Those whose owner is dead; each is ours from now on, whoever else looks at the same time.
+
+        not_opened: is told of each folder that cannot be opened; None: raises OSError
+        """
         for path in sorted(root.iterdir()) if root.is_dir() else ():
-            if path.is_dir() and not path.name.startswith(".") and (lock := _locked(path / _LOCK)) is not None:
+            try:
+                is_folder = path.is_dir() and not path.name.startswith(".")
+                lock = _locked(path / _LOCK) if is_folder else None
+            except OSError as error:
+                if not_opened is None:
+                    raise
+                not_opened(path, error)
+                continue
+            if lock is not None:
                 yield cls(path, lock)
 
     def segments(self) -> list[Path]:
@@ -244,7 +263,7 @@ class SpoolFolder:
 
     def refuse(self, segment: Path) -> Path:
         """Put a segment aside that the ledger will never take; where it is now. Raises OSError."""
-        folder = self.path.parent / f".{_REFUSED}"
+        folder = self.path.parent / REFUSED
         folder.mkdir(mode=0o700, exist_ok=True)
         return segment.rename(folder / segment.name)
 
@@ -258,7 +277,15 @@ class SpoolFolder:
 
     def forget(self) -> None:
         """Close its lock's file; a forked child's does not end its parent's lock."""
-        os.close(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def refused_in(root: Path) -> tuple[int, int]:
+    """How many segments the ledger refused for good, and their bytes. Raises OSError."""
+    sizes = [path.stat().st_size for path in (root / REFUSED).glob(f"*{_SUFFIX}")]
+    return len(sizes), sum(sizes)
 
 
 def _locked(path: Path) -> int | None:

@@ -136,7 +136,7 @@ class TokenCache:
             return {}
 
     def _write(self) -> None:
-        """As one file after the other: whoever is killed leaves the one before."""
+        """Replace the file by a new one: a process that is killed meanwhile leaves the one before."""
         now = self._now()
         kept = {digest: until for digest, until in self._until.items() if until > now}
         making = self._file.with_name(f".{self._file.name}.{os.getpid()}")
@@ -150,5 +150,5 @@ class TokenCache:
 
 
 def _digest(text: str) -> str:
-    """Of a token's whole text, which has 256 random bits: nobody finds it by its digest."""
+    """SHA-256 of a token's whole text, which has 256 random bits: nobody finds it by its digest."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

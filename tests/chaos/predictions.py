@@ -151,7 +151,7 @@ def _kill(service: Service) -> None:
 
 def _n_spooled(var_dir: Path) -> int:
     """Bytes of sealed and open segments; what is answered meanwhile is in the next one."""
-    return sum(1 for _ in (var_dir / "serving" / "spool").glob("*/*.seg"))
+    return sum(1 for _ in (var_dir / "serving" / "spool").rglob("*.seg"))
 
 
 def _written(ledger: SqlLedger) -> Counter[str]:

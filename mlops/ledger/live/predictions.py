@@ -48,10 +48,13 @@ SELECT c.relname AS name, n.nspname AS namespace FROM pg_inherits AS i
 JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE i.inhparent = to_regclass(:parent) ORDER BY c.relname"""
 _NAMESPACE = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = CAST(:parent AS regclass)"
-#: Whoever holds the parent is not waited for: writers would wait behind us.
-_DROP_WITHIN_MS = 1000
+#: Whoever holds the parent is not waited for: writers would wait behind us. Shorter than `deadlock_timeout` (1 s): of a
+#: writer and us, it is we who give way.
+_DROP_WITHIN_MS = 500
 _LOCK_NOT_AVAILABLE = "55P03"
 _NO_PARTITION = "23514"
+_OF_THE_ROWS = ("22", "23")
+"""Classes of SQLSTATEs that come again with the same rows: a value out of range, a broken constraint."""
 
 
 @cache
@@ -107,11 +110,11 @@ class Predictions(Repository):
         origin : `run`, `service` or `router`
         rows : of `prediction_schema()`; some ten thousand, since the statement has 15 s
         fence : the stage that writes must be held by this grant until the batch is committed
-        Raises DataError for rows that the table cannot hold, LeaseLost, LedgerUnavailable.
+        Raises DataError for rows that the table cannot hold, LeaseLost, LedgerUnavailable; that too where this user may
+        not write, since a person can allow it.
         """
         if not rows.schema.equals(prediction_schema()):
             raise DataError(f"predictions have the columns {prediction_schema().names}; got {rows.schema.names}")
-        self._make_partitions(_months(rows))
         noted = (
             insert(tables.prediction_batch)
             .values(batch_id=batch_id, origin=origin, n_rows=len(rows), newest=_newest(rows), written_at=now())
@@ -120,6 +123,7 @@ class Predictions(Repository):
         )
         body = _as_csv(rows, namespace=namespace, batch_id=batch_id)
         try:
+            self._make_partitions(_months(rows))
             with self.database.transaction("ledger.write_predictions") as connection:
                 if fence is not None:
                     # the lock keeps a reclaim out until this commits
@@ -133,8 +137,14 @@ class Predictions(Repository):
             refused = error if isinstance(error, exc.DBAPIError) else error.__cause__
             cause = getattr(refused, "orig", refused)
             words = " ".join(str(cause).split())
-            if getattr(cause, "pgcode", None) == _NO_PARTITION:
+            state = getattr(cause, "pgcode", None) or ""
+            if state == _NO_PARTITION:
                 raise LedgerUnavailable(f"the month of batch {batch_id} was dropped meanwhile: {words}") from error
+            if isinstance(error, exc.DBAPIError) and not state.startswith(_OF_THE_ROWS):
+                raise LedgerUnavailable(
+                    f"batch {batch_id} of {len(rows)} predictions is not taken now: {words}; where that does not pass, "
+                    "let DATABASE_URL's user create tables and write to them"
+                ) from error
             raise DataError(f"batch {batch_id} of {len(rows)} predictions cannot be written: {words}") from error
         return True
 
@@ -206,30 +216,34 @@ class Predictions(Repository):
         return PurgedPredictions(partitions=tuple(dropped), n_batches=self._forget_batches(cutoff))
 
     def _forget_batches(self, cutoff: datetime) -> int:
-        """So old, and of months that are gone: nobody sends them again."""
+        """Delete the notes of batches that are so old, and whose months were dropped: nobody sends those again."""
         is_old = and_(_batch.written_at < cutoff, _batch.newest < cutoff.date().replace(day=1))
         old = select(_batch.batch_id).where(is_old).order_by(_batch.newest).limit(BATCH)
         with self.database.transaction("ledger.purge_predictions") as connection:
             return connection.execute(delete(tables.prediction_batch).where(_batch.batch_id.in_(old))).rowcount
 
     def _drop(self, namespace: str, name: str, cutoff: datetime) -> bool:
+        """Drop a partition of which nothing was predicted since, in one transaction that keeps writers out."""
         table = f'"{namespace}".{name}'
         used = text(f"SELECT EXISTS (SELECT FROM {table} WHERE predicted_at >= :cutoff)")  # noqa: S608 -- a partition's name
-        with self.database.unhurried() as connection:  # a month of millions has no index by this time
-            if connection.scalar(used, {"cutoff": cutoff}):
-                return False
-            connection.exec_driver_sql(f"SET lock_timeout = {_DROP_WITHIN_MS}")
-            try:
+        try:
+            with self.database.transaction("ledger.purge_predictions") as connection:
+                # A month of millions has no index by time.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_DROP_WITHIN_MS}")
+                connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
+                if connection.scalar(used, {"cutoff": cutoff}):
+                    return False
                 connection.exec_driver_sql(f"DROP TABLE {table}")
-            except exc.OperationalError as error:
-                if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
-                    raise
-                log.info("predictions.partition_is_held", partition=name, next="dropped the next time")
-                return False
+        except LedgerUnavailable as error:
+            if getattr(getattr(error.__cause__, "orig", None), "pgcode", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            log.info("predictions.partition_is_held", partition=name, next="dropped the next time")
+            return False
         return True
 
     def _make_partitions(self, months: list[date]) -> None:
-        """Those that are missing, in a transaction of its own: writers of other months wait for nobody."""
+        """Make the missing partitions of these months, in a transaction that keeps no other month waiting."""
         with self.database.reading() as connection:
             missing = _missing(connection, months)
         if not missing:

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import text
 
-from mlops.domain.errors import DataError
+from mlops.domain.errors import DataError, LedgerUnavailable
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.live.predictions import partition_of, prediction_schema
 from mlops.ledger.schema import schema_differences
 from tests.support.ledgers import TimedLedger, answering
+from tests.support.waiting import wait_for
 
 DAY = date(2026, 11, 12)
 AT = datetime(2026, 11, 12, 21, 30, tzinfo=UTC)
@@ -209,8 +210,55 @@ def test_a_month_that_somebody_reads_is_left_for_the_next_time(timed: TimedLedge
 
 
 def test_a_server_without_room_is_a_temporary_error(ledger: SqlLedger) -> None:
-    from mlops.domain.errors import LedgerUnavailable
-
     with answering("53100"), pytest.raises(LedgerUnavailable):
         ledger.write_predictions("b1", "service", table(row()))
     assert ledger.write_predictions("b1", "service", table(row()))
+
+
+@pytest.mark.parametrize("state", ["42501", "XX000", "0A000"])
+def test_what_is_no_fault_of_the_rows_is_a_temporary_error(ledger: SqlLedger, state: str) -> None:
+    with answering(state), pytest.raises(LedgerUnavailable):
+        ledger.write_predictions("b1", "service", table(row()))
+
+
+@pytest.mark.parametrize("state", ["22003", "23505", "23502"])
+def test_what_comes_again_with_the_same_rows_is_refused_for_good(ledger: SqlLedger, state: str) -> None:
+    with answering(state), pytest.raises(DataError):
+        ledger.write_predictions("b1", "service", table(row()))
+
+
+def test_a_user_who_may_not_write_any_more_loses_nothing(ledger: SqlLedger) -> None:
+    ledger.write_predictions("b1", "service", table(row()))
+    refuse = """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'permission denied'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON mlops_prediction_batch EXECUTE FUNCTION refuse()"""
+    with ledger.database.transaction() as connection:
+        connection.execute(text(refuse))
+    try:
+        with pytest.raises(LedgerUnavailable, match="not taken now: permission denied"):
+            ledger.write_predictions("b2", "service", table(row("MSFT")))
+    finally:
+        with ledger.database.transaction() as connection:
+            connection.execute(text("DROP FUNCTION refuse CASCADE"))
+    assert ledger.write_predictions("b2", "service", table(row("MSFT")))
+
+
+def test_a_month_that_is_written_while_it_is_to_be_dropped_stays(timed: TimedLedger) -> None:
+    ledger, day = timed.ledger, date(2016, 5, 2)
+    ledger.write_predictions("b1", "run", table(row(as_of=day, predicted_at=datetime(2016, 5, 2, tzinfo=UTC))))
+    waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass(:name))")
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with ledger.database.transaction() as connection:
+            connection.execute(
+                text("UPDATE mlops_prediction SET predicted_at = now() WHERE as_of = :day"), {"day": day}
+            )
+            purged = pool.submit(ledger.purge_predictions, older_than_days=30)
+
+            def waits() -> bool:
+                with ledger.database.reading() as reader:
+                    return bool(reader.scalar(waiting, {"name": partition_of(day)})) or purged.done()
+
+            wait_for(waits, "the purge waits for the writer")
+        assert partition_of(day) not in purged.result(timeout=30).partitions
+    assert count(ledger) == 1

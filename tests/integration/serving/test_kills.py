@@ -61,6 +61,6 @@ def test_a_kill_at_each_border_loses_and_doubles_nothing(
         service.start()
         wait_for(lambda: ledger.predictions("growth", DAY, DAY).num_rows == 2, "they are written", within_s=30)
         spool = settings.var_dir / "serving" / "spool"
-        wait_for(lambda: not list(spool.glob("*/*.seg")), "the spool is empty")
+        wait_for(lambda: not list(spool.rglob("*.seg")), "the spool is empty")
     with ledger.database.reading() as connection:
         assert connection.scalar(text("SELECT count(*) FROM mlops_prediction")) == 2

@@ -186,6 +186,14 @@ def test_infinities_count_as_missing(service: Service) -> None:
     assert infinite.body["probability"] == service.predict([{**row, "feature_0": None}]).body["probability"]
 
 
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("odd", ["name", "value"])
+def test_half_of_a_surrogate_pair_is_no_defect(service: Service, odd: str, n: int) -> None:
+    rows = [{**row, "feature_\ud800" if odd == "name" else "feature_0": "\udfff"} for row in rows_of(n)]
+    answer = service.ask("POST", "/api/v1/predict/growth", raw=json.dumps({"rows": rows}).encode())
+    assert (answer.status, answer.body["type"]) == (422, "urn:acis:problem:invalid-rows"), answer.body
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
 def test_a_body_that_is_no_json_is_a_bad_request(service: Service, raw: bytes) -> None:
     answer = service.ask("POST", "/api/v1/predict/growth", raw=raw)
@@ -270,7 +278,8 @@ def test_an_end_by_sigterm_lets_nothing_lie(url: str, ledger: SqlLedger, content
         assert service.predict(rows_of(2), tickers=["A", "B"], as_of=str(day)).status == 200
         service.stop()
     assert ledger.predictions("growth", day, day).num_rows == 2
-    assert list((tmp_path / "var" / "serving" / "spool").iterdir()) == []
+    (spool,) = (tmp_path / "var" / "serving" / "spool").iterdir()
+    assert list(spool.iterdir()) == []
 
 
 def test_no_token_is_written_down(service: Service, ledger: SqlLedger) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kombu import Connection
+from kombu.transport import redis as transport
 
 from tests.integration.workers.conftest import N_WORKERS, Workers, eventually
 from worker.routing import UNROUTED
-from worker.unreadable import fault_of
+from worker.unreadable import fault_of, install
 
 LONG = "x" * 300_000
 
@@ -110,3 +113,29 @@ def test_a_fault_is_said_in_words(name: str) -> None:
 
 def test_a_message_as_celery_sends_it_has_no_fault() -> None:
     assert fault_of(message()) == ""
+
+
+def test_a_message_that_is_given_back_is_read_again_though_its_escapes_are_long(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "loads", transport.loads)  # as they are now again, after the test
+    monkeypatch.setattr(transport.Transport, "Channel", transport.Transport.Channel)
+    install()
+    long = message(headers={"argsrepr": "\N{GREEK SMALL LETTER MU}" * 200_000})
+    sent = json.dumps(long, ensure_ascii=False)
+    assert len(sent) < 262_144 < len(json.dumps(long))
+    with Connection(redis_url) as connection:
+        channel: Any = connection.default_channel
+        client = channel.client
+        for restore in ("a-tag", "another"):
+            given_out = json.dumps([long, "", "waiting"])
+            client.hset("unacked", restore, given_out)
+            client.zadd("unacked_index", {restore: 1.0})
+        channel.qos.restore_by_tag("a-tag")
+        channel._restore(SimpleNamespace(delivery_tag="another"))
+        restored = [channel._get("waiting") for _ in range(2)]
+        assert [fault_of(one) for one in restored] == ["", ""]
+        assert restored[0]["headers"] == {**long["headers"], "redelivered": True}
+        assert client.hlen("unacked") == 0
+        client.rpush("waiting", json.dumps(message(headers={"argsrepr": "x" * 262_144})))
+        assert fault_of(channel._get("waiting")).endswith("at most 262,144 are read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from structlog.testing import capture_logs
 
 from mlops.domain.errors import ConfigurationError, DataError, LedgerUnavailable, PredictionLogFull
 from mlops.serving import prediction_log
 from mlops.serving.model import ServedModel
 from mlops.serving.prediction_log import PredictionLog
+from mlops.serving.spool import SpoolFolder
 from tests.support.waiting import wait_for
 
 DAY = date(2026, 11, 12)
@@ -40,9 +43,11 @@ class Kept:
         self.sent: list[str] = []
         self.error: Exception | None = None
         self.error_after: Exception | None = None
+        self.origins: list[str] = []
 
     def write_predictions(self, batch_id: str, origin: str, rows: pa.Table) -> bool:
         self.sent.append(batch_id)
+        self.origins.append(origin)
         if self.error is not None:
             raise self.error
         is_new = batch_id not in self.batches
@@ -154,6 +159,9 @@ def test_a_batch_that_the_ledger_never_takes_is_put_aside_and_holds_up_nobody(
     ledger.error = None
     record(log, "AAPL")
     wait_for(lambda: ledger.tickers == ["AAPL"], "the next one is written")
+    state = log.state()
+    assert state.n_refused == 1
+    assert state.refused_bytes > 0
 
 
 def test_whatever_a_caller_calls_its_rows_the_others_of_the_batch_are_written(opened: Opening, ledger: Kept) -> None:
@@ -240,9 +248,10 @@ def test_what_a_dead_process_left_is_brought_to_the_ledger_by_the_next(
     with left.open("ab") as file:
         file.write(b"half a fra")
     ledger.error = None
-    opened().start()
+    opened(origin="router").start()
     wait_for(lambda: ledger.tickers == ["AAPL"], "it is written")
     wait_for(lambda: not left.parent.exists(), "its folder is gone")
+    assert set(ledger.origins) == {"service"}, "who answered, not who brought it"
 
 
 def test_an_end_brings_the_rest_to_the_ledger(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
@@ -299,3 +308,165 @@ def test_a_spool_that_somebody_removed_is_made_anew(opened: Opening, ledger: Kep
         log.flush()
     wait_for(lambda: log.state().full is None, "it takes in again")
     wait_for(lambda: ledger.tickers == ["before", "after"], "it is written")
+
+
+def test_what_is_put_aside_counts_towards_the_limit(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
+    ledger.error = DataError("the table cannot hold it")
+    log = opened(limit_bytes=2_000)
+    record(log, *(f"odd{n}" for n in range(100)))
+    wait_for(lambda: ".refused, and ACIS_SPOOL_BYTES allows no more" in (log.state().full or ""), "it is put aside")
+    with pytest.raises(PredictionLogFull, match=r"0 bytes wait for the ledger, 2,\d+ are in .*\.refused"):
+        record(log, "AAPL")
+    shutil.rmtree(tmp_path / "spool" / ".refused")
+    ledger.error = None
+    log._adopt()  # it looks each half minute
+    wait_for(lambda: log.state().full is None, "there is room again")
+
+
+def test_a_segment_that_somebody_removed_frees_its_room(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
+    ledger.error = LedgerUnavailable()
+    log = opened()
+    record(log, "gone")
+    wait_for(lambda: log.state().behind is not None, "it is sent")
+    for path in segments(tmp_path):
+        path.unlink()
+    ledger.error = None
+    wait_for(lambda: log.state().spooled_bytes == 0, "its room is free")
+
+
+def test_what_is_answered_while_the_log_ends_is_kept_or_refused(opened: Opening, ledger: Kept) -> None:
+    for _ in range(20):
+        log, acknowledged = opened(), []
+        ending = threading.Event()
+
+        def ask(log: PredictionLog, acknowledged: list[str], ending: threading.Event) -> None:
+            with contextlib.suppress(PredictionLogFull):
+                for number in range(1_000_000):
+                    name = f"{threading.get_ident()}-{number}"
+                    record(log, name)
+                    acknowledged.append(name)
+                    if number == 50:
+                        ending.set()
+
+        ledger.batches.clear()
+        askers = [threading.Thread(target=ask, args=(log, acknowledged, ending)) for _ in range(3)]
+        for one in askers:
+            one.start()
+        assert ending.wait(30)
+        log.close(within_s=30)
+        for one in askers:
+            one.join(30)
+        assert sorted(ledger.tickers) == sorted(acknowledged)
+        assert log.state().full
+
+
+def test_a_flush_after_the_end_brings_nothing_back(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
+    log = opened()
+    record(log, "AAPL")
+    log.close(within_s=10)
+    log._pending.append((MODEL, ["late"], [DAY], np.zeros(1, dtype=np.float32), [bytes(16)], 0))
+    with pytest.raises(PredictionLogFull, match="ending"):
+        log.flush()
+    with pytest.raises(PredictionLogFull, match="ending"):
+        record(log, "later")
+    assert list((tmp_path / "spool").iterdir()) == []
+    log._pending.clear()
+
+
+def test_room_that_comes_while_the_log_ends_is_used(
+    opened: Opening, ledger: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, real = opened(), os.pwrite
+    record(log, "before")
+    log.flush()
+
+    def full(file: int, data: bytes, place: int) -> int:
+        if threading.current_thread().name == "prediction-shipper":
+            return real(file, data, place)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    record(log, "caught")
+    with pytest.raises(PredictionLogFull):
+        log.flush()
+    log.close(within_s=10)
+    assert ledger.tickers == ["before", "caught"]
+
+
+def test_a_folder_of_others_that_cannot_be_opened_holds_up_nobody(
+    opened: Opening, ledger: Kept, tmp_path: Path
+) -> None:
+    root = tmp_path / "spool"
+    (root / "a-foreign" / "lock").mkdir(parents=True)  # opening it for writing is an OSError, for root too
+    left = root / "service-left"
+    left.mkdir()
+    dead = opened()
+    ledger.error = LedgerUnavailable()
+    record(dead, "dead")
+    dead.close()
+    ledger.error = None
+    with capture_logs() as logs:
+        log = opened()
+        record(log, "alive")
+        wait_for(lambda: sorted(ledger.tickers) == ["alive", "dead"], "both are written")
+    assert [line["folder"] for line in logs if line["event"] == "predictions.folder_not_opened"] == [
+        str(root / "a-foreign")
+    ]
+    assert log.state().behind is None
+
+
+def test_a_segment_of_others_that_cannot_be_read_holds_up_nobody(opened: Opening, ledger: Kept, tmp_path: Path) -> None:
+    (tmp_path / "spool" / "service-odd" / "00000001-odd.seg").mkdir(parents=True)
+    log = opened()
+    record(log, "alive")
+    wait_for(lambda: ledger.tickers == ["alive"], "it is written")
+    wait_for(lambda: log.state().spooled_bytes == 0, "nothing waits")
+
+
+def test_what_cannot_be_written_down_is_counted_and_named(opened: Opening, ledger: Kept) -> None:
+    log = opened()
+    with capture_logs() as logs:
+        log.record(MODEL, ["odd"], ["2026-11-12"], np.zeros(1, dtype=np.float32), [bytes(16)])  # type: ignore[list-item]
+        record(log, "AAPL")
+        wait_for(lambda: ledger.tickers == ["AAPL"], "the next one is written")
+    (line,) = [line for line in logs if line["event"] == "predictions.unwritable"]
+    assert (line["n"], line["tickers"], line["strategy"]) == (1, ["'odd'"], "growth")
+    assert log.state().n_unwritten == 1
+
+
+def test_a_flush_whose_prediction_cannot_be_written_down_says_so(opened: Opening) -> None:
+    log = opened()
+    log.start()
+    with log._lock:  # the writer's own thread waits
+        log.record(MODEL, ["odd"], ["2026-11-12"], np.zeros(1, dtype=np.float32), [bytes(16)])  # type: ignore[list-item]
+        with pytest.raises(DataError, match="1 predictions cannot be written down"):
+            log.flush()
+
+
+def test_a_forked_child_holds_no_lock_of_a_folder_that_was_taken_over(
+    opened: Opening, ledger: Kept, tmp_path: Path
+) -> None:
+    ledger.error = LedgerUnavailable()
+    dead = opened()
+    record(dead, "dead")
+    dead.close()
+    (left,) = segments(tmp_path)
+    log = opened()
+    record(log, "own")
+    wait_for(lambda: log.state().behind is not None, "it was taken over")
+    inherited, told = os.pipe()
+    ready, is_ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(is_ready, b"x")
+        os.read(inherited, 1)
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        log.close(within_s=10)
+        assert left.parent in {folder.path for folder in SpoolFolder.abandoned(tmp_path / "spool")}
+    finally:
+        os.write(told, b"x")
+        os.waitpid(child, 0)
+        for end in (told, inherited, ready, is_ready):
+            os.close(end)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from mlops.domain.errors import (
     UnusableModelFile,
 )
 from mlops.domain.live.rows import row_digests
+from mlops.serving.loading import ModelFile
 from mlops.serving.model import ServedModel
 from mlops.serving.router import ModelRouter
 from tests.support.serving import (
@@ -183,6 +186,81 @@ def test_answers_with_ticker_and_date_are_recorded(services: ChampionServices) -
     assert one[4] == row_digests(FRAME.head(1).assign(feature_1=np.float32(np.nan)).to_numpy(dtype=np.float32))
 
 
+DAYS = [date(2020, 6, 1 + number % 28) for number in range(300)]
+
+
+@pytest.mark.parametrize(
+    "as_of",
+    [
+        DAYS,
+        np.array(DAYS, dtype="datetime64[D]"),
+        np.array(DAYS, dtype="datetime64[ns]"),
+        pd.Series(pd.to_datetime(DAYS)),
+        pd.Series(pd.to_datetime(DAYS)).dt.tz_localize("America/New_York"),
+        pd.DatetimeIndex(DAYS),
+        [pd.Timestamp(day) for day in DAYS],
+        [np.datetime64(day) for day in DAYS],
+        pa.array(DAYS),
+        pa.chunked_array([DAYS]),
+        iter(DAYS),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_dates_are_recorded_from_every_kind_of_column(services: ChampionServices, as_of: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        router.predict(FRAME, tickers=pa.array(["A"] * 300), as_of=as_of)
+    assert recorder.recorded[0][2] == DAYS
+    assert {type(day) for day in recorder.recorded[0][2]} == {date}
+    assert recorder.recorded[0][1] == ["A"] * 300
+
+
+@pytest.mark.parametrize(
+    "as_of", [datetime(2020, 6, 1, 9, tzinfo=UTC), pd.Timestamp("2020-06-01 09:30"), np.datetime64("2020-06-01T09:30")]
+)
+def test_one_date_is_recorded_as_a_date(services: ChampionServices, as_of: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        router.predict_one(ROW, ticker="A", as_of=as_of)
+        router.predict(FRAME, tickers=["A"] * 300, as_of=as_of)
+    assert [one[2] for one in recorder.recorded] == [[DAY], [DAY] * 300]
+    assert type(recorder.recorded[0][2][0]) is date
+
+
+@pytest.mark.parametrize("bad", [pd.NaT, np.datetime64("NaT"), "2020-06-01", 20200601, 1.5, np.datetime64(10**7, "Y")])
+def test_what_is_no_date_is_refused_before_it_is_answered(services: ChampionServices, bad: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        for ask in (
+            lambda: router.predict_one(ROW, ticker="A", as_of=bad),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=bad),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=[*DAYS[:-1], bad]),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=[*DAYS[:-1], None]),
+            lambda: router.predict(FRAME, tickers=["A"] * 300, as_of=pd.Series([*DAYS[:-1], None], dtype="M8[ns]")),
+        ):
+            with pytest.raises(InvalidRows, match="as_of is"):
+                ask()
+    assert recorder.recorded == []
+
+
+@pytest.mark.parametrize("bad", ["A" * 300, b"A" * 300, 7, [None] * 300, [float("nan")] * 300, [pd.NA] * 300])
+def test_what_is_no_list_of_tickers_is_refused(services: ChampionServices, bad: Any) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        with pytest.raises(InvalidRows, match="ticker"):
+            router.predict(FRAME, tickers=bad, as_of=DAY)
+        with pytest.raises(InvalidRows, match="a ticker is a name"):
+            router.predict_one(ROW, ticker=[], as_of=DAY)  # type: ignore[arg-type]
+    assert recorder.recorded == []
+
+
+def test_what_a_caller_does_with_its_probabilities_is_not_in_the_log(services: ChampionServices) -> None:
+    recorder = Recording()
+    with opened(services, recorder=recorder) as router:
+        router.predict(FRAME, tickers=["A"] * 300, as_of=DAY).probability[:] = 0.0
+    np.testing.assert_array_equal(recorder.recorded[0][3], BY_FIRST)
+
+
 def test_an_answer_that_cannot_be_recorded_is_not_given(services: ChampionServices) -> None:
     class Full(Recording):
         def record(self, *given: Any) -> None:
@@ -239,6 +317,21 @@ def test_the_router_s_own_thread_follows(services: ChampionServices) -> None:
         assert asked.wait(30)
 
 
+def test_a_router_stops_answering_before_its_log_ends(services: ChampionServices) -> None:
+    found: list[str] = []
+
+    class Ending(Recording):
+        def close(self) -> None:
+            with pytest.raises(ConfigurationError, match="was closed; make another one"):
+                router.predict_one(ROW)
+            found.append("closed")
+
+    router = opened(services)
+    router._own_log = Ending()  # type: ignore[assignment]  # what close calls
+    router.close()
+    assert found == ["closed"]
+
+
 def test_a_champion_that_was_taken_out_answers_no_more(router: ModelRouter, services: ChampionServices) -> None:
     services.one.champion_now = champion(None, 2)
     router.follow()
@@ -258,6 +351,31 @@ def test_the_same_model_under_another_number_is_not_loaded_again(
     assert (router.model.version, router.model.seq, router.model.predictor) == ("9", 2, before)
     with pytest.raises(InvalidRows, match="growth version 9"):
         router.predict_one({})
+
+
+def test_a_ledger_that_was_made_anew_has_its_own_champion_under_the_same_place(
+    router: ModelRouter, services: ChampionServices
+) -> None:
+    services.promote("1", 1, SECOND)
+    router.follow()
+    np.testing.assert_array_equal(router.predict(FRAME).probability, BY_SECOND)
+    before = router.model.predictor
+    services.promote("4", 1, SECOND)
+    router.follow()
+    assert (router.model.version, router.model.seq, router.model.predictor) == ("4", 1, before)
+    assert router._copies.record() == replace(router._copies.record(), version="4", sha256=router.model.sha256)  # type: ignore[type-var]
+
+
+def test_a_start_from_a_copy_is_followed_by_another_champion_of_the_same_place(services: ChampionServices) -> None:
+    with opened(services):
+        pass
+    services.one.is_away = True
+    with opened(services) as router:
+        np.testing.assert_array_equal(router.predict(FRAME).probability, BY_FIRST)
+        services.one.is_away = False
+        services.promote("1", 1, SECOND)
+        router.follow()
+        np.testing.assert_array_equal(router.predict(FRAME).probability, BY_SECOND)
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged", model_bytes(FIRST)], ids=["empty", "damaged", "another model"])
@@ -396,6 +514,45 @@ def test_few_copies_are_kept(router: ModelRouter, services: ChampionServices) ->
     assert f"{router.model.sha256}.ubj" in {path.name for path in kept}
 
 
+def test_the_champion_s_copy_stays_when_it_came_back_from_memory(
+    router: ModelRouter, services: ChampionServices
+) -> None:
+    first = router.model.sha256
+    for seq in range(2, 8, 2):  # each time back to the first, which is in memory
+        services.promote(str(seq), seq, classifier(seed=seq, n_estimators=2))
+        router.follow()
+        services.promote("1", seq + 1, FIRST)
+        router.follow()
+    services.promote("8", 8, classifier(seed=8, n_estimators=2))
+    router.follow()
+    assert first in {path.stem for path in (services.settings.var_dir / "serving").rglob("*.ubj")}
+
+
+def test_the_recorded_champion_s_copy_is_never_the_oldest(services: ChampionServices, tmp_path: Path) -> None:
+    with opened(services) as router:
+        copies, first = router._copies, router.model.sha256
+    os.utime(copy_of(services, ".ubj"), (1, 1))
+    for number in range(6):
+        content = bytes([number])
+        copies.keep(
+            ModelFile(
+                strategy="growth", version="9", seq=9, sha256=hashlib.sha256(content).hexdigest(), content=content
+            )
+        )
+    assert copies.model(first) == model_bytes(FIRST)
+
+
+def test_a_damaged_copy_is_said_once(services: ChampionServices) -> None:
+    with opened(services):
+        pass
+    copy_of(services, ".ubj").write_bytes(b"torn")
+    services.one.is_away = True
+    with capture_logs() as logs, opened(services) as router:
+        router.follow()
+        router.follow()
+    assert [line["event"] for line in logs].count("serving.copy_damaged") == 1
+
+
 def test_a_var_folder_that_is_a_file_costs_only_the_copy(services: ChampionServices) -> None:
     services.settings.var_dir.touch()
     with capture_logs() as logs, opened(services) as router:
@@ -411,6 +568,16 @@ def test_without_servers_and_without_a_copy_the_reason_is_given(services: Champi
         services.one.is_away = False
         router.follow()
         assert router.predict_one(ROW).version == "1"
+
+
+def test_a_refusal_says_each_time_when_to_ask_again(services: ChampionServices) -> None:
+    services.one.is_away = True
+    with opened(services) as router:
+        router._refusal = LedgerUnavailable("away", delay_s=42.0)
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailable, match="away") as refused:
+                router.predict_one(ROW)
+            assert refused.value.delay_s == 42.0
 
 
 def test_a_first_champion_that_is_damaged_everywhere_is_named(services: ChampionServices) -> None:

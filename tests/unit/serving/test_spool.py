@@ -122,13 +122,14 @@ def test_whatever_a_caller_calls_a_row_can_be_written(ticker: str) -> None:
 
 
 def test_a_folder_belongs_to_the_process_that_holds_it(tmp_path: Path) -> None:
-    own = SpoolFolder.new(tmp_path)
+    own = SpoolFolder.new(tmp_path, "service")
     assert list(SpoolFolder.abandoned(tmp_path)) == []
     segment = own.new_segment()
     segment.append(frame())
     segment.forget()
     own.close()
     (taken,) = SpoolFolder.abandoned(tmp_path)
+    assert taken.origin == "service"
     assert taken.segments() == [segment.path]
     assert list(SpoolFolder.abandoned(tmp_path)) == []
     segment.path.unlink()
@@ -146,7 +147,7 @@ def _take(root: Path, start: object, found: object) -> None:
 def test_of_two_who_start_at_once_one_takes_a_dead_ones_folder(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     for _ in range(3):
-        folder = SpoolFolder.new(tmp_path)
+        folder = SpoolFolder.new(tmp_path, "service")
         segment = folder.new_segment()
         segment.append(frame())
         segment.forget()
@@ -162,7 +163,7 @@ def test_of_two_who_start_at_once_one_takes_a_dead_ones_folder(tmp_path: Path) -
 
 
 def test_segments_are_read_in_the_order_in_which_they_were_begun(tmp_path: Path) -> None:
-    folder = SpoolFolder.new(tmp_path)
+    folder = SpoolFolder.new(tmp_path, "service")
     begun = [folder.new_segment() for _ in range(12)]
     assert folder.segments() == [segment.path for segment in begun]
     for segment in begun:
