@@ -34,9 +34,15 @@ def nobody(browser: Browser, home: str) -> Iterator[Visitor]:
 
 
 @pytest.fixture
-def operator(nobody: Visitor, stack: ServedStack) -> Visitor:
+def secrets(stack: ServedStack) -> dict[str, str]:
+    """What was made at the first start."""
+    found: dict[str, str] = json.loads(stack.endpoints.flower_credentials.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture
+def operator(nobody: Visitor, secrets: dict[str, str]) -> Visitor:
     """The first user, with the password that was made."""
-    secrets = json.loads(stack.endpoints.flower_credentials.read_text(encoding="utf-8"))
     nobody.sign_in(secrets["admin_user"], secrets["admin_password"])
     return nobody
 

@@ -71,10 +71,12 @@ def test_a_token_is_made_shown_once_used_by_a_program_and_revoked(operator: Visi
     assert request.get(f"{operator.home}/admin/", headers=program).status == 401
 
 
-def test_a_user_is_made_and_disabled_and_the_audit_names_who_did_it(operator: Visitor) -> None:
+def test_a_user_is_made_and_disabled_and_the_audit_names_who_did_it(operator: Visitor, secrets: dict[str, str]) -> None:
     page = operator.page
     operator.go("/admin/users")
     page.get_by_label("Name").fill("winona")
+    adding = page.locator("form[action='/admin/users']")
+    adding.get_by_label("Your own password").fill(secrets["admin_password"])
     page.get_by_role("button", name="Add").click()
     expect(page.get_by_role("heading", name="Password of winona")).to_be_visible()
     operator.go("/admin/users")
