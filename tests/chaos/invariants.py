@@ -339,12 +339,17 @@ def _strangers(system: ChaosSystem) -> Iterator[str]:
                 yield f"version {name} is of run {made_by[version.version]}, which the ledger does not know"
             if version.aliases or version.stage in ("Production", "Staging"):
                 yield f"version {name}, which is in quarantine, is {version.stage} {version.aliases}"
-            if system.rows(
-                "SELECT 1 FROM mlops_promotion WHERE strategy = :s AND version = :v AND target_stage = 'Production'",
+            # By run and bytes: where the registry was emptied, another model had the number before.
+            if promoted := system.rows(
+                "SELECT id, made_by, model_sha256 FROM mlops_promotion WHERE strategy = :s AND version = :v"
+                " AND target_stage = 'Production' AND (made_by = :run OR model_sha256 = :sha256"
+                " OR (made_by IS NULL AND model_sha256 IS NULL))",
                 s=strategy,
                 v=version.version,
+                run=made_by[version.version],
+                sha256=version.tags.get(DIGEST_TAG, ""),
             ):
-                yield f"version {name}, which is in quarantine, was promoted"
+                yield f"version {name}, which is in quarantine, was promoted: {promoted[0]}"
 
 
 def _left_running(system: ChaosSystem) -> Iterator[str]:
