@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from celery import Celery
 from sqlalchemy import text
 
+from mlops.domain.ports import DIGEST_TAG
 from mlops.domain.records import RunState
 from mlops.domain.run_states import SUCCESSES, TERMINAL
 from mlops.housekeeping import tidy
