@@ -76,7 +76,7 @@ class CheckedChannel(transport.Channel):
         return started
 
     def _check(self, queue: str, raw: Any, deliver: Callable[[Any], Any]) -> Any:  # noqa: ANN401 -- kombu's
-        fault = fault_of(raw)
+        fault = why_unreadable(raw)
         if fault:
             return self._set_aside(queue, raw, fault)
         try:
@@ -114,7 +114,7 @@ def install() -> None:
     transport.loads = _loads  # type: ignore[attr-defined]  # the stubs leave it out
 
 
-def fault_of(raw: Any) -> str:  # noqa: ANN401 -- whatever came
+def why_unreadable(raw: Any) -> str:  # noqa: ANN401 -- whatever came
     """Say in words why a message cannot be read; empty where it can."""
     if isinstance(raw, _Unread):
         return raw.why

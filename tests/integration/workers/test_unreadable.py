@@ -13,7 +13,7 @@ from kombu.transport import redis as transport
 
 from tests.integration.workers.conftest import N_WORKERS, Workers, eventually
 from worker.routing import UNROUTED
-from worker.unreadable import fault_of, install
+from worker.unreadable import install, why_unreadable
 
 LONG = "x" * 300_000
 
@@ -108,11 +108,11 @@ def test_messages_that_cannot_be_read_are_set_aside_once_and_the_queue_goes_on(w
     "name", [name for name, what in UNREADABLE.items() if isinstance(what, dict) and name != "too long"]
 )
 def test_a_fault_is_said_in_words(name: str) -> None:
-    assert fault_of(UNREADABLE[name]).startswith("its ")
+    assert why_unreadable(UNREADABLE[name]).startswith("its ")
 
 
 def test_a_message_as_celery_sends_it_has_no_fault() -> None:
-    assert fault_of(message()) == ""
+    assert why_unreadable(message()) == ""
 
 
 def test_a_message_that_is_given_back_is_read_again_though_its_escapes_are_long(
@@ -134,8 +134,8 @@ def test_a_message_that_is_given_back_is_read_again_though_its_escapes_are_long(
         channel.qos.restore_by_tag("a-tag")
         channel._restore(SimpleNamespace(delivery_tag="another"))
         restored = [channel._get("waiting") for _ in range(2)]
-        assert [fault_of(one) for one in restored] == ["", ""]
+        assert [why_unreadable(one) for one in restored] == ["", ""]
         assert restored[0]["headers"] == {**long["headers"], "redelivered": True}
         assert client.hlen("unacked") == 0
         client.rpush("waiting", json.dumps(message(headers={"argsrepr": "x" * 262_144})))
-        assert fault_of(channel._get("waiting")).endswith("at most 262,144 are read")
+        assert why_unreadable(channel._get("waiting")).endswith("at most 262,144 are read")
