@@ -258,20 +258,7 @@ def _day_scored(day: date, version: str, sha256: str, variant: str, score: DaySc
 
 def _all_days(known: list[LiveDay], days: list[DayScored]) -> list[DayScored]:
     """Every day's newest score, of before this scoring's window too, by date."""
-    before = {
-        _key(day): DayScored(
-            version=day.version,
-            model_sha256=day.model_sha256,
-            variant=day.variant,
-            as_of=day.as_of,
-            n_predictions=day.n_predictions,
-            n_labelled=day.n_labelled,
-            score=dict(day.score),
-            digest=day.digest,
-        )
-        for day in known
-    }
-    found = {**before, **{_key(day): day for day in days}}
+    found = {_key(day): day for day in (*known, *days)}
     return [found[key] for key in sorted(found)]
 
 
@@ -282,7 +269,7 @@ def _news(known: list[LiveDay], days: list[DayScored]) -> tuple[int, int]:
     return len(new), sum(was is not None and was.n_labelled == day.n_labelled > 0 for day, was in new)
 
 
-def _key(day: DayScored | LiveDay) -> tuple[date, str, str, str]:
+def _key(day: DayScored) -> tuple[date, str, str, str]:
     return day.as_of, day.version, day.model_sha256, day.variant
 
 

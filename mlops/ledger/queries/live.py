@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from mlops.domain.records import LIVE, Champion, Kind, RunState, Stage
+from mlops.domain.records import LIVE, Champion, DayScored, Kind, RunState, Stage
 from mlops.ledger import tables
 from mlops.ledger.columns import as_rows, columns_of, mapped
 from mlops.ledger.engine import Repository
@@ -37,21 +37,10 @@ _promotion = tables.promotion.c
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveDay:
-    """What is known of one day of a version's predictions."""
+class LiveDay(DayScored):
+    """A day's score with when it became known, and by which scoring."""
 
     strategy: str
-    version: str
-    model_sha256: str
-    variant: str
-    as_of: date
-    """Date of the features."""
-    n_predictions: int
-    n_labelled: int
-    """Predictions with an outcome."""
-    score: Mapping[str, Any]
-    """`mlops.domain.live.day_score.DayScore.from_json` reads it."""
-    digest: str
     known_at: datetime
     run_id: str | None
     """The scoring that wrote it."""
