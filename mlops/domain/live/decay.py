@@ -33,8 +33,8 @@ import numpy.typing as npt
 from scipy.stats import norm, t
 
 from mlops.domain.live.day_score import DayScore
-from mlops.domain.live.performance import MIN_BLOCKS, Outcomes, Resamples, mean_log_loss
-from mlops.domain.promotion.bootstrap import INTERVAL, spread_of_few_blocks
+from mlops.domain.live.resampling import OutcomesByDay, Resamples, mean_log_loss
+from mlops.domain.promotion.bootstrap import INTERVAL, MIN_BLOCKS, spread_of_few_blocks
 from mlops.domain.training.trading import TRADING_DAYS
 
 Vector = npt.NDArray[np.float64]
@@ -172,7 +172,7 @@ def _watch_log_loss(scores: Sequence[DayScore], judged: Sequence[DayScore], *, h
     n_blocks = len(losses) // horizon
     if n_blocks < MIN_BLOCKS:
         return None
-    outcomes = Outcomes.of(labelled)
+    outcomes = OutcomesByDay.of(labelled)
     promised = Resamples.of(outcomes, horizon_dates=horizon).measured(partial(mean_log_loss, outcomes), 0.0, math.inf)
     if promised is None or promised.high is None:
         return None

@@ -25,7 +25,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from mlops.domain.live.day_score import DayScore
-from mlops.domain.live.performance import Outcomes, accuracy, area_of_cells, mean_brier, mean_log_loss, roc_auc
+from mlops.domain.live.resampling import OutcomesByDay, accuracy, area_of_cells, mean_brier, mean_log_loss, roc_auc
 from mlops.domain.promotion.bootstrap import INTERVAL
 from mlops.domain.training.metrics import THRESHOLD
 
@@ -125,7 +125,7 @@ class _History:
         self.days = sorted(days)
         self._horizon = max(1, horizon_dates)
         scores = [days[day] for day in self.days]
-        self._outcomes = Outcomes.of(scores)
+        self._outcomes = OutcomesByDay.of(scores)
         self._n, self._probability = self._outcomes.cell_predicted, self._outcomes.cell_predicted_probability
         labelled = (self._outcomes.n > 0).astype(np.float64)[:, None]
         cells = (labelled, self._outcomes.cell_n, self._outcomes.cell_positive, self._outcomes.cell_probability)

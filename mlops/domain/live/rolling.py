@@ -14,16 +14,24 @@ from typing import Literal
 
 import numpy as np
 
-from mlops.domain.live import performance
 from mlops.domain.live.day_score import DayScore
-from mlops.domain.live.performance import Measured, Outcomes, Resamples, Vector
+from mlops.domain.live.resampling import (
+    Measured,
+    OutcomesByDay,
+    Resamples,
+    Vector,
+    accuracy,
+    mean_brier,
+    mean_log_loss,
+    roc_auc,
+)
 
 LiveMetric = Literal["roc_auc", "accuracy", "log_loss", "brier"]
-_METRICS: Mapping[LiveMetric, tuple[Callable[[Outcomes, Vector], Vector], float]] = {
-    "roc_auc": (performance.roc_auc, 1.0),
-    "accuracy": (performance.accuracy, 1.0),
-    "log_loss": (performance.mean_log_loss, math.inf),
-    "brier": (performance.mean_brier, 1.0),
+_METRICS: Mapping[LiveMetric, tuple[Callable[[OutcomesByDay, Vector], Vector], float]] = {
+    "roc_auc": (roc_auc, 1.0),
+    "accuracy": (accuracy, 1.0),
+    "log_loss": (mean_log_loss, math.inf),
+    "brier": (mean_brier, 1.0),
 }
 """Each with the most that it can be."""
 
@@ -54,7 +62,7 @@ def rolling_metric(
     index = np.arange(len(labelled))
     age = index[:, None] - index[None, :]
     counts = ((age >= 0) & (age < window)).astype(np.float64)[least - 1 :]
-    values = _METRICS[metric][0](Outcomes.of([days[day] for day in labelled]), counts)
+    values = _METRICS[metric][0](OutcomesByDay.of([days[day] for day in labelled]), counts)
     return tuple(
         WindowPoint(day=day, n_days=int(n), value=float(value) if math.isfinite(value) else None)
         for day, n, value in zip(labelled[least - 1 :], counts.sum(axis=1), values, strict=True)
@@ -84,7 +92,7 @@ def measure_metric(days: Mapping[date, DayScore], metric: LiveMetric, *, horizon
     labelled = _labelled(days)
     if not labelled:
         return None
-    outcomes = Outcomes.of([days[day] for day in labelled])
+    outcomes = OutcomesByDay.of([days[day] for day in labelled])
     measure, most = _METRICS[metric]
     return Resamples.of(outcomes, horizon_dates=horizon_dates).measured(
         lambda counts: measure(outcomes, counts), 0.0, most

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlops.domain.live.performance import MIN_BLOCKS
 from mlops.domain.promotion.bootstrap import (
+    MIN_BLOCKS,
     automatic_block_length,
     excess_p_value,
     missed_by_blocks,

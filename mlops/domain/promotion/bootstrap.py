@@ -20,6 +20,8 @@ INTERVAL = (0.05, 0.95)
 """Quantiles of the resamples that an interval is read at."""
 INTERVAL_LEVEL = f"{INTERVAL[1] - INTERVAL[0]:.0%}".replace("%", " %")
 """How sure such an interval is, as it is written beside it."""
+MIN_BLOCKS = 2
+"""With fewer blocks than this nothing is said: one block is one observation."""
 _BITS = 53
 """Of a float64's mantissa."""
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mlops.domain.promotion.bootstrap import (
     INTERVAL,
+    MIN_BLOCKS,
     automatic_block_length,
     excess_p_value,
     missed_by_blocks,
@@ -25,8 +26,6 @@ from mlops.domain.promotion.date_parts import Parts, influence, metric_of
 from mlops.domain.promotion.error_budget import deflated, resamples_for
 from mlops.domain.training.metrics import LOWER_IS_BETTER, Floats
 
-MIN_BLOCKS = 2
-"""With fewer blocks than this nothing is said: one block is one observation."""
 SEED = 42
 """Of the resamples. It is the same for every decision: a seed that could be chosen is a look."""
 

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
 from mlops.domain.live.day_score import DayScore, score_day
-from mlops.domain.live.performance import Outcomes, Resamples, accuracy, measure_performance
+from mlops.domain.live.performance import measure_performance
+from mlops.domain.live.resampling import OutcomesByDay, Resamples, accuracy
 from mlops.domain.training.trading import max_drawdown, sharpe_ratio
 
 from .simulated import FIRST, TRUE_ACCURACY, simulated_days
@@ -76,7 +77,7 @@ def test_the_interval_covers_though_names_share_shocks_and_labels_overlap() -> N
     covered = covered_by_rows = 0
     for _ in range(80):
         days = simulated_days(rng, n_days=200, horizon=10)
-        outcomes = Outcomes.of([days[day] for day in sorted(days)])
+        outcomes = OutcomesByDay.of([days[day] for day in sorted(days)])
         sample = Resamples.of(outcomes, horizon_dates=10)
         found = sample.measured(lambda counts, outcomes=outcomes: accuracy(outcomes, counts), 0.0, 1.0)  # type: ignore[misc]
         assert found is not None
