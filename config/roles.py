@@ -54,7 +54,8 @@ class Access:
         if self.redis is not None:
             yield from ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")
         if self.mlflow is not None:
-            yield from ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+            # The address may hold a password, too.
+            yield from ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
         if self.object_store:
             yield from OBJECT_STORE
         yield from self.own

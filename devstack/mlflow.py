@@ -10,6 +10,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
+from config.roles import ACCESS
 from devstack.ports import LOOPBACK
 from devstack.process import Program
 from mlops.addresses import MLFLOW_VIEW
@@ -38,6 +39,7 @@ def mlflow_program(*, port: int, backend_url: str, artifact_root: str, cwd: Path
             # Else it looks for a repository to tag its own start with.
             "GIT_PYTHON_REFRESH": "quiet",
         },
+        inherits=ACCESS["mlflow"].variables,
         cwd=cwd,
         # The command starts uvicorn as a child, and passes signals on only once that is up.
         serves_by_child=True,

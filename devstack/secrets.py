@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from config.roles import DATABASE_USERS, REDIS_USERS
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
 """Below the var folder."""
-_LATER = frozenset({"admin_user", "admin_password"})
+_LATER = frozenset({"admin_user", "admin_password", "database_passwords", "redis_passwords"})
 """Secrets that files of earlier versions lack; they are added."""
 
 
@@ -20,12 +22,22 @@ def _random() -> str:
     return secrets.token_urlsafe(24)  # 192 bits, of characters that stand in a URL as they are
 
 
+def _of_each(users: Iterable[str]) -> dict[str, str]:
+    return {user: _random() for user in users}
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Secrets:
     """What the servers of a stack are guarded with; never printed as a whole."""
 
     postgres_password: str = field(default_factory=_random)
+    """Of PostgreSQL's superuser, which makes databases and users and is given to no role."""
     redis_password: str = field(default_factory=_random)
+    """Of the Redis user that may do everything, which is given to no role."""
+    database_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(DATABASE_USERS))
+    """Of the database users of the roles."""
+    redis_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(REDIS_USERS))
+    """Of the Redis users of the roles."""
     flower_user: str = "operator"
     flower_password: str = field(default_factory=_random)
     admin_user: str = "operator"
@@ -56,15 +68,17 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
         message = f"cannot read {path} ({exc}); mend its owner and mode, or start anew with `make clean`"
         raise ConfigurationError(message) from exc
     missing = [one.name for one in fields(Secrets) if not found.get(one.name)]
-    if missing and set(missing) <= _LATER:
-        return _write(
-            path, Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
-        ), False
-    if missing:
+    if not set(missing) <= _LATER:
         message = f"{path} lacks {', '.join(missing)}; start anew with `make clean`"
         raise ConfigurationError(message)
     path.chmod(0o600)
-    return Secrets(**{one.name: found[one.name] for one in fields(Secrets)}), False
+    kept = Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
+    whole = replace(
+        kept,
+        database_passwords={**_of_each(DATABASE_USERS), **kept.database_passwords},
+        redis_passwords={**_of_each(REDIS_USERS), **kept.redis_passwords},
+    )
+    return (whole if asdict(whole) == found else _write(path, whole)), False
 
 
 def _write(path: Path, made: Secrets) -> Secrets:

@@ -63,7 +63,7 @@ def run_redis(folder: Path) -> Iterator[str]:
     def make(port: int) -> Program:
         config = folder / "redis.conf"
         redis_server_module.write_config(
-            config, port=port, password=password, data_dir=folder / "redis", databases=REDIS_DATABASES
+            config, port=port, users=f"requirepass {password}", data_dir=folder / "redis", databases=REDIS_DATABASES
         )
         return redis_server_module.redis_program(redis_server_module.find_server(origin()), config)
 
