@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config.roles import ACCESS, FEATURES_USER, MLFLOW_USER, SECRETS
+from config.roles import ACCESS, FEATURES_USER, MLFLOW_USER, SECRETS, Access
 from devstack.account import make_home, server_account
 from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_program, mlflow_url
@@ -46,6 +46,10 @@ def role_of(program: str) -> str:
     return program.removeprefix("worker-").replace("-", ".") if program.startswith("worker-") else program
 
 
+def _access(role: str) -> Access:
+    return ACCESS.get(role, Access())  # what is no role ends by itself, with words that name it
+
+
 def role_programs(roles: Iterable[str], *, environment: Callable[[str], Mapping[str, str]], cwd: Path) -> list[Program]:
     """One program for each role, with its environment.
 
@@ -56,7 +60,7 @@ def role_programs(roles: Iterable[str], *, environment: Callable[[str], Mapping[
             name=_program_name(role),
             command=(sys.executable, "-m", "worker", role),
             environment=environment(role),
-            inherits=ACCESS[role].variables,
+            inherits=_access(role).variables,
             cwd=cwd,
             stop_wait_s=_STOP_WAIT_S.get(role, 5 if role in _NOT_WORKERS else 20),
             settled_s=5,  # imports take 2 to 5 s; whoever ends sooner has failed to start
@@ -196,7 +200,7 @@ class _Given:
         return {**self._settings(role, mlflow=mlflow), **self._secrets(role)}
 
     def _secrets(self, role: str) -> dict[str, str]:
-        access, found = ACCESS[role], {}
+        access, found = _access(role), {}
         if access.database is not None:
             found["DATABASE_URL"] = self.database(access.database)
         if access.features:
@@ -208,11 +212,11 @@ class _Given:
         return found | {name: own[name] for name in access.own}
 
     def _settings(self, role: str, *, mlflow: str) -> dict[str, str]:
-        closed = SECRETS - ACCESS[role].variables
+        closed = SECRETS - _access(role).variables
         ports = {"flower": ("ACIS_FLOWER_PORT", self.ports.flower), "admin": ("ACIS_ADMIN_PORT", self.ports.admin)}
         ports["serve"] = ("ACIS_SERVE_PORT", self.ports.serve)
         own = {ports[role][0]: str(ports[role][1])} if role in ports else {}
-        if ACCESS[role].mlflow is not None:
+        if _access(role).mlflow is not None:
             own["MLFLOW_TRACKING_URI"] = mlflow
         return {
             **{name: value for name, value in self.options.environment.items() if name not in closed},

@@ -47,17 +47,15 @@ def find_server(origin: Origin = "auto") -> Path:
 def write_config(path: Path, *, port: int, users: str, data_dir: Path, databases: int = 16) -> None:
     """Write the server's configuration, and its users beside it, with mode 600: no password is on a command line.
 
-    users : lines of `devstack.redis_users.acl_lines`; `requirepass …` gives one user everything, for tests
+    users : lines of `devstack.redis_users.acl_lines`
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     acl = path.with_suffix(".acl")
-    if not users.startswith("requirepass "):
-        _write(acl, users)
-        users = f'aclfile "{acl}"'
+    _write(acl, users)
     lines = (
         f"bind {LOOPBACK}",
         f"port {port}",
-        users,
+        f'aclfile "{acl}"',
         "daemonize no",
         f"databases {databases}",
         f'dir "{data_dir}"',

@@ -8,7 +8,7 @@ second set of rules of which a command must meet all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import redis
 
@@ -20,7 +20,7 @@ from tasks.broker import QUEUES
 SET_UP_USER = "setup"
 """May do everything; used to set the server up, and given to no role."""
 
-_PIDBOX, _REPLIES, _EVENTS = "/[0-9]*.celery.pidbox", "*.reply.celery.pidbox", "/[0-9]*.celeryev/*"
+_PIDBOX, _REPLIES, _EVENTS = "/[0-9]*.celery.pidbox", "*.reply.celery.pidbox*", "/[0-9]*.celeryev/*"
 _RESULTS = "celery-task-meta-*"
 #: Queues of workers, by user.
 _QUEUES_OF: Mapping[RedisUser, tuple[str, ...]] = {
@@ -35,25 +35,39 @@ _CONNECTION = "+hello +auth +ping +select +client|setname +client|setinfo +multi
 _SENDING = "+lpush +rpush +llen +smembers +exists +sadd"
 #: Outcomes and progress of runs.
 _STORING = f"(+get +mget +set +setex +del +expire +watch +publish ~{_RESULTS} &{_RESULTS})"
+#: What was taken out and is not done yet, of all workers: whoever receives anything gives it back in its time.
+_UNACKED = "(+hset +hget +hdel +zadd +zrem +zrange +watch +set +get +del ~unacked ~unacked_index ~unacked_mutex)"
 _SUBSCRIBING = "+subscribe +psubscribe +unsubscribe +punsubscribe"
 
 
-def rules(user: RedisUser) -> list[str]:
-    """What the user may do, as arguments of ACL SETUSER, beside its password."""
+def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> list[str]:
+    """What the user may do, as arguments of ACL SETUSER, beside its password.
+
+    databases : numbers that may hold the queues; a subscription by pattern is allowed in the very same words alone
+    """
     if user == "operator":
         return ["~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+keys"]
-    bindings = "%W~_kombu.binding.* %R~_kombu.binding.*"
-    asked = [_CONNECTION, _SENDING, bindings, *(f"%W~{one}" for queue in QUEUES for one in _lists(queue)), _STORING]
+    asked = [
+        _CONNECTION,
+        _SENDING,
+        "~_kombu.binding*",
+        *(f"%W~{one}" for queue in QUEUES for one in _lists(queue)),
+        _STORING,
+    ]
     if user in _QUEUES_OF:
-        asked += _consuming(_QUEUES_OF[user])
+        asked += _consuming(_QUEUES_OF[user], databases)
     if user in ("flower", "reconciler"):
         asked += [
             f"(+publish &{_PIDBOX})",
+            _UNACKED,
             f"(+brpop +lpush +del +pexpire +expire +exists +llen ~{_REPLIES})",
-            "(+srem ~_kombu.binding.*celery.pidbox* ~_kombu.binding.*celeryev*)",
+            "(+srem ~_kombu.binding*celery.pidbox* ~_kombu.binding*celeryev*)",
         ]
     if user == "flower":
-        asked += [f"({_SUBSCRIBING} &{_EVENTS} &{_RESULTS})"]
+        asked += [
+            f"({_SUBSCRIBING} {' '.join(f'&/{n}.celeryev/*' for n in databases)} &{_RESULTS})",
+            "(+llen +exists +pexpire +del ~celeryev.*)",
+        ]
     if user == "reconciler":
         # SCAN tells the names of all keys; of other keyspaces, their values stay closed.
         asked += ["+scan", "(+get +set ~acis:*)", "(+lrange +lrem ~unrouted)", f"(+publish &{_EVENTS})"]
@@ -69,21 +83,21 @@ def _lists(queue: str) -> tuple[str, str]:
     return queue, f"{queue}??[0-9]"
 
 
-def _consuming(queues: tuple[str, ...]) -> list[str]:
+def _consuming(queues: tuple[str, ...], databases: Iterable[int]) -> list[str]:
     own = " ".join(f"~{one}" for queue in queues for one in _lists(queue))
     return [
         f"(+brpop +lpush +rpush +llen {own})",
-        # What was taken out and is not done yet, of all workers: whoever lives gives it back.
-        "(+hset +hget +hdel +zadd +zrem +zrange +watch +set +get +del ~unacked ~unacked_index ~unacked_mutex)",
+        _UNACKED,
         # Told what to do, and not telling others.
-        f"({_SUBSCRIBING} &{_PIDBOX})",
+        f"({_SUBSCRIBING} {' '.join(f'&/{n}.celery.pidbox' for n in databases)})",
+        "(+llen +exists +pexpire +del ~*@*.celery.pidbox*)",
         f"(+lpush +pexpire %W~{_REPLIES})",
-        "(+srem ~_kombu.binding.*celery.pidbox*)",
+        "(+srem ~_kombu.binding*celery.pidbox*)",
         f"(+publish &{_EVENTS})",
     ]
 
 
-def acl_lines(password: str, passwords: Mapping[str, str]) -> str:
+def acl_lines(password: str, passwords: Mapping[str, str], *, databases: Iterable[int] = (0,)) -> str:
     """The file of users that the server reads at its start; of passwords it holds digests.
 
     password : of SET_UP_USER
@@ -91,7 +105,7 @@ def acl_lines(password: str, passwords: Mapping[str, str]) -> str:
     """
     lines = ["user default off resetchannels -@all", f"user {SET_UP_USER} on #{_digest(password)} ~* &* +@all"]
     lines += [
-        f"user {user} on #{_digest(passwords[user])} resetchannels -@all {' '.join(rules(user))}"
+        f"user {user} on #{_digest(passwords[user])} resetchannels -@all {' '.join(rules(user, databases=databases))}"
         for user in REDIS_USERS
     ]
     return "\n".join(lines) + "\n"

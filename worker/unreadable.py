@@ -48,7 +48,7 @@ class _Unread:
         self.text, self.why = text, why
 
 
-class _CheckedQoS(transport.QoS):
+class CheckedQoS(transport.QoS):
     """Gives messages back to their queue that a worker took and did not finish, however long they are."""
 
     def restore_by_tag(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
@@ -60,7 +60,7 @@ class _CheckedQoS(transport.QoS):
 class CheckedChannel(transport.Channel):
     """A channel to Redis whose consumers get no message of our queues that they cannot read."""
 
-    QoS = _CheckedQoS
+    QoS = CheckedQoS
 
     def _restore(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
         with _as_restored():

@@ -22,7 +22,7 @@ from devstack.ports import choose_port
 from devstack.process import Child, Program
 from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
-from tests.support.servers import origin
+from tests.support.servers import origin, redis_users
 
 UP_S = 60.0
 LOOPBACK = "127.0.0.1"
@@ -259,7 +259,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         admin_url = postgres.postgres_url(port=front.port, password=password, database="postgres")
 
         config = folder / "redis.conf"
-        redis_module.write_config(config, port=redis_port, users=f"requirepass {password}", data_dir=folder / "redis")
+        redis_module.write_config(config, port=redis_port, users=redis_users(password), data_dir=folder / "redis")
         redis_url = redis_module.redis_url(port=redis_port, password=password)
         broker = Server(
             "redis",

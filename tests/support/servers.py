@@ -24,11 +24,13 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
+from config.roles import REDIS_USERS
 from devstack import account, mlflow, postgres
 from devstack import redis as redis_server_module
 from devstack.ports import choose_port
 from devstack.process import Child, Program
 from devstack.redis import Origin
+from devstack.redis_users import SET_UP_USER, acl_lines
 from mlops.domain.errors import ServerFailed
 
 REDIS_DATABASES = 64
@@ -57,13 +59,17 @@ def started(make: Callable[[int], Program], answers: Callable[[int], bool], log:
 
 @contextmanager
 def run_redis(folder: Path) -> Iterator[str]:
-    """A Redis server; its URL without a database number."""
+    """A Redis server; its URL without a database number, of the default user, who may do everything.
+
+    The users of the roles are there with the same password: `as_redis_user`.
+    """
     password = secrets.token_urlsafe(16)
+    users = redis_users(password)
 
     def make(port: int) -> Program:
         config = folder / "redis.conf"
         redis_server_module.write_config(
-            config, port=port, users=f"requirepass {password}", data_dir=folder / "redis", databases=REDIS_DATABASES
+            config, port=port, users=users, data_dir=folder / "redis", databases=REDIS_DATABASES
         )
         return redis_server_module.redis_program(redis_server_module.find_server(origin()), config)
 
@@ -72,6 +78,18 @@ def run_redis(folder: Path) -> Iterator[str]:
 
     with started(make, lambda port: redis_server_module.redis_answers(url(port)), folder / "redis.log") as port:
         yield url(port).removesuffix("/0")
+
+
+def redis_users(password: str) -> str:
+    """Users of the roles, and a default user who may do everything, all with one password."""
+    lines = acl_lines(password, dict.fromkeys(REDIS_USERS, password), databases=range(REDIS_DATABASES)).splitlines()
+    everything = next(line for line in lines if line.startswith(f"user {SET_UP_USER} "))
+    return "\n".join([everything.replace(SET_UP_USER, "default", 1), *lines[1:]]) + "\n"
+
+
+def as_redis_user(url: str, user: str) -> str:
+    """The same database of the same server as one of the users of the roles."""
+    return url.replace("redis://:", f"redis://{user}:", 1)
 
 
 @contextmanager
