@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from config.roles import ACCESS
 from devstack.account import make_home, server_account
 from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_program, mlflow_url
@@ -14,6 +15,7 @@ from devstack.postgres import find_installation, init_cluster, postgres_program,
 from devstack.process import VAR_VARIABLE, Program
 from devstack.redis import Origin, find_server, redis_program, redis_url, write_config
 from devstack.secrets import Secrets
+from mlops.addresses import credentials_of
 
 # ---- Our own processes as programs of the stack: workers, beat, reconciler, Flower, admin page, predictions
 
@@ -35,8 +37,8 @@ def role_of(program: str) -> str:
     return program.removeprefix("worker-").replace("-", ".") if program.startswith("worker-") else program
 
 
-def role_programs(roles: Iterable[str], *, environment: Mapping[str, str], cwd: Path) -> list[Program]:
-    """One program for each role.
+def role_programs(roles: Iterable[str], *, environment: Callable[[str], Mapping[str, str]], cwd: Path) -> list[Program]:
+    """One program for each role, with its environment.
 
     A worker's SIGTERM goes to its main process alone: it lets the children finish, or drain, and ends them.
     """
@@ -44,7 +46,7 @@ def role_programs(roles: Iterable[str], *, environment: Mapping[str, str], cwd: 
         Program(
             name=_program_name(role),
             command=(sys.executable, "-m", "worker", role),
-            environment=environment,
+            environment=environment(role),
             cwd=cwd,
             stop_wait_s=_STOP_WAIT_S.get(role, 5 if role in _NOT_WORKERS else 20),
             settled_s=5,  # imports take 2 to 5 s; whoever ends sooner has failed to start
@@ -71,6 +73,8 @@ class StackOptions:
     celery_broker_url: str | None = None
     celery_result_backend: str | None = None
     mlflow_tracking_uri: str | None = None
+    mlflow_auth: str = ""
+    """`user:password` at the MLflow that is given, unless its URL holds them."""
     mlflow_artifact_root: str | None = None
     mlflow_port: int = 5000
     """Wanted; another one is taken where it is in use."""
@@ -101,6 +105,8 @@ class Urls:
     flower: str
     admin: str
     serve: str
+    mlflow_auth: str = ""
+    """`user:password` of whoever works here by hand: he may move aliases and stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +148,11 @@ def make_plan(options: StackOptions, *, layout: Layout, ports: Ports, secrets: S
         flower=f"http://127.0.0.1:{ports.flower}",
         admin=f"http://127.0.0.1:{ports.admin}",
         serve=f"http://127.0.0.1:{ports.serve}",
+        mlflow_auth=(
+            options.mlflow_auth or credentials_of(options.mlflow_tracking_uri)
+            if options.mlflow_tracking_uri
+            else secrets.mlflow_auth("registrar")
+        ),
     )
     return Plan(
         urls=urls,
@@ -149,7 +160,12 @@ def make_plan(options: StackOptions, *, layout: Layout, ports: Ports, secrets: S
         tracking=_mlflow(options, layout=layout, ports=ports, secrets=secrets),
         roles=tuple(
             role_programs(
-                options.roles, environment=_role_environment(options, urls=urls, ports=ports, secrets=secrets), cwd=ROOT
+                options.roles,
+                environment=lambda role: {
+                    **_role_environment(options, urls=urls, ports=ports, secrets=secrets),
+                    **mlflow_identity(role, options, secrets),
+                },
+                cwd=ROOT,
             )
         ),
         postgres_admin_url=(
@@ -191,7 +207,25 @@ def _mlflow(options: StackOptions, *, layout: Layout, ports: Ports, secrets: Sec
         else postgres_url(port=ports.postgres, password=secrets.postgres_password, database=MLFLOW_DATABASE)
     )
     root = options.mlflow_artifact_root or str(layout.artifact_dir)
-    return (mlflow_program(port=ports.mlflow, backend_url=backend, artifact_root=root, cwd=layout.run_dir),)
+    return (
+        mlflow_program(
+            port=ports.mlflow,
+            backend_url=backend,
+            artifact_root=root,
+            cwd=layout.run_dir,
+            passwords=secrets.mlflow_passwords,
+        ),
+    )
+
+
+def mlflow_identity(role: str, options: StackOptions, secrets: Secrets) -> dict[str, str]:
+    """Variables by which a role signs in to MLflow; empty values where it is given no identity."""
+    identity = ACCESS[role].mlflow
+    auth = ""
+    if identity is not None:
+        auth = options.mlflow_auth if options.mlflow_tracking_uri else secrets.mlflow_auth(identity)
+    user, _, password = auth.partition(":")
+    return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 def _role_environment(options: StackOptions, *, urls: Urls, ports: Ports, secrets: Secrets) -> dict[str, str]:
