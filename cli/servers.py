@@ -139,13 +139,16 @@ def migrate(json: AsJson = False) -> int:
     """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
     from config.settings import load_settings
     from mlops.domain.errors import NothingConfigured
+    from mlops.ledger.access import let_features_be_read
     from mlops.ledger.schema import migrate as migrate_ledger
     from mlops.reporting.terminal import err, out, print_json
 
-    url = load_settings().database_url
-    if url is None:
+    settings = load_settings()
+    if settings.database_url is None:
         raise NothingConfigured
-    state = migrate_ledger(url.get_secret_value(), say=lambda words: err.print(words, markup=False))
+    url = settings.database_url.get_secret_value()
+    state = migrate_ledger(url, say=lambda words: err.print(words, markup=False))
+    let_features_be_read(url, settings.feature_relation)
     if json:
         print_json(state)
     else:
@@ -286,9 +289,11 @@ def _prepare(endpoints: Endpoints, *, sample: bool) -> None:
 
     migrate_ledger(endpoints.database_url)
     if sample:
-        from mlops.features.sample import load_sample
+        from mlops.features.sample import RELATION, load_sample
+        from mlops.ledger.access import let_features_be_read
 
         load_sample(endpoints.database_url)
+        let_features_be_read(endpoints.database_url, RELATION)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

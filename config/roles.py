@@ -54,7 +54,8 @@ class Access:
         if self.redis is not None:
             yield from ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")
         if self.mlflow is not None:
-            yield from ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+            # The address may hold a password, too.
+            yield from ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
         if self.object_store:
             yield from OBJECT_STORE
         yield from self.own
@@ -80,10 +81,13 @@ ACCESS: Mapping[str, Access] = {
     "admin": Access(database="acis_admin", redis="admin", mlflow="reader", own=("ACIS_ADMIN_AUTH",)),
     "serve": Access(database="acis_serve", mlflow="reader", object_store=True),
     "migrate": Access(database="acis_owner"),
-    "mlflow": Access(object_store=True, own=(
+    "mlflow": Access(
+        object_store=True,
+        own=(
             *("MLFLOW_BACKEND_STORE_URI", "MLFLOW_VIEWER_PASSWORD", "MLFLOW_READER_PASSWORD"),
             *("MLFLOW_TRAINER_PASSWORD", "MLFLOW_REGISTRAR_PASSWORD"),
         ),
+    ),
 }
 """By what `python -m worker` is started as, and the two programs beside the roles."""
 

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
+from config.roles import ACCESS
 from devstack.mlflow_access import PASSWORD_VARIABLES
 from devstack.ports import LOOPBACK
 from devstack.process import Program
@@ -22,7 +23,7 @@ from mlops.addresses import MLFLOW_VIEW, credentials_of, without_credentials
 def mlflow_program(
     *, port: int, backend_url: str, artifact_root: str, cwd: Path, passwords: Mapping[str, str]
 ) -> Program:
-    """MLflow with one worker, behind our guard, serving artifacts itself, so that clients need no access to their place.
+    """MLflow with one worker, behind our guard, serving artifacts itself: clients need no access to their place.
 
     passwords : by identity (`mlflow_access`)    artifact_root : a folder, or a URL such as `s3://bucket/prefix`
     """
@@ -45,6 +46,7 @@ def mlflow_program(
             # Else it looks for a repository to tag its own start with.
             "GIT_PYTHON_REFRESH": "quiet",
         },
+        inherits=ACCESS["mlflow"].variables,
         cwd=cwd,
         # The command starts uvicorn as a child, and passes signals on only once that is up.
         serves_by_child=True,

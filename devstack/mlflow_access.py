@@ -204,30 +204,33 @@ async def _challenger(identity: Identity, scope: Scope, receive: Receive) -> byt
 
     What goes on is what was checked: no field twice, under another spelling, or in the query.
     """
-    wanted = _CHALLENGER.get(_named(scope["method"], scope["path"])) if identity == "trainer" else None
-    if wanted is None or scope["query_string"]:
+    rules = _CHALLENGER.get(_named(scope["method"], scope["path"])) if identity == "trainer" else None
+    if rules is None or scope["query_string"]:
         return None
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if message["type"] != "http.request" or len(body) > _MAX_BODY:
-            return None
-        if not message.get("more_body", False):
-            break
     try:
-        found = json.loads(body)
+        found = json.loads(await _content(receive))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not found.keys() <= wanted.keys():
+    if not isinstance(found, dict) or not found.keys() <= rules.keys():
         return None
-    for name, rule in wanted.items():
-        if isinstance(rule, type):
-            if name in found and not isinstance(found[name], rule):
-                return None
-        elif found.get(name) != rule:
-            return None
-    return json.dumps(found).encode()
+    fits = all(
+        isinstance(found.get(name), rule) or (rule is bool and name not in found)
+        if isinstance(rule, type)
+        else found.get(name) == rule
+        for name, rule in rules.items()
+    )
+    return json.dumps(found).encode() if fits else None
+
+
+async def _content(receive: Receive) -> bytes:
+    """The request's body; empty where it is too large for what it is about."""
+    body = b""
+    while len(body) <= _MAX_BODY:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if not message.get("more_body", False):
+            return body
+    return b""
 
 
 def _with_length(scope: Scope, body: bytes) -> Scope:

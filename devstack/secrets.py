@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from config.roles import DATABASE_USERS, REDIS_USERS
 from devstack.mlflow_access import PASSWORD_VARIABLES as MLFLOW_IDENTITIES
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
 """Below the var folder."""
-_LATER = frozenset({"admin_user", "admin_password", "mlflow_passwords"})
+_LATER = frozenset({"admin_user", "admin_password", "database_passwords", "redis_passwords", "mlflow_passwords"})
 """Secrets that files of earlier versions lack; they are added."""
 
 
@@ -31,7 +32,13 @@ class Secrets:
     """What the servers of a stack are guarded with; never printed as a whole."""
 
     postgres_password: str = field(default_factory=_random)
+    """Of PostgreSQL's superuser, which makes databases and users and is given to no role."""
     redis_password: str = field(default_factory=_random)
+    """Of the Redis user that may do everything, which is given to no role."""
+    database_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(DATABASE_USERS))
+    """Of the database users of the roles."""
+    redis_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(REDIS_USERS))
+    """Of the Redis users of the roles."""
     mlflow_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(MLFLOW_IDENTITIES))
     """Of MLflow's identities: `viewer` is the people's, the others are the roles'."""
     flower_user: str = "operator"
@@ -75,6 +82,8 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
     kept = Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
     whole = replace(
         kept,
+        database_passwords={**_of_each(DATABASE_USERS), **kept.database_passwords},
+        redis_passwords={**_of_each(REDIS_USERS), **kept.redis_passwords},
         mlflow_passwords={**_of_each(MLFLOW_IDENTITIES), **kept.mlflow_passwords},
     )
     return (whole if asdict(whole) == found else _write(path, whole)), False

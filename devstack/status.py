@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from config.endpoints import Endpoints, read_endpoints
-from devstack.mlflow import mlflow_refuses
 from devstack.layout import Layout, Ports, holder, last_ports
+from devstack.mlflow import mlflow_refuses
 from devstack.plan import Urls
 from devstack.ports import LOOPBACK
 from devstack.readiness import is_ready, port_of, server_answers

@@ -65,7 +65,7 @@ def run_redis(folder: Path) -> Iterator[str]:
     def make(port: int) -> Program:
         config = folder / "redis.conf"
         redis_server_module.write_config(
-            config, port=port, password=password, data_dir=folder / "redis", databases=REDIS_DATABASES
+            config, port=port, users=f"requirepass {password}", data_dir=folder / "redis", databases=REDIS_DATABASES
         )
         return redis_server_module.redis_program(redis_server_module.find_server(origin()), config)
 
@@ -194,9 +194,7 @@ def mlflow_passwords() -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_url(
-    servers_folder: Path, postgres_server: Databases, mlflow_passwords: Mapping[str, str]
-) -> Iterator[str]:
+def mlflow_url(servers_folder: Path, postgres_server: Databases, mlflow_passwords: Mapping[str, str]) -> Iterator[str]:
     """URL of the session's MLflow server, on the session's PostgreSQL; this process becomes its registrar."""
     with (
         run_mlflow(servers_folder, postgres_server.make(), mlflow_passwords) as url,
