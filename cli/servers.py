@@ -109,7 +109,8 @@ def secrets(json: AsJson = False) -> int:
     elif is_new:
         out.print(
             f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}\n"
-            f"Admin page's first user, shown once: {made.admin_auth}"
+            f"Admin page's first user, shown once: {made.admin_auth}\n"
+            f"MLflow's viewer, shown once: {made.mlflow_auth('viewer')}"
         )
     else:
         out.print(f"Secrets are in {path} already.")
@@ -173,6 +174,7 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
         if are_new:
             display.sign_in("Flower", secrets.flower_basic_auth)
             display.sign_in("Admin page", secrets.admin_auth)
+            display.sign_in("MLflow", secrets.mlflow_auth("viewer"))
         with display.starting() as on_step:
             stack.start(on_step)
             stack.wait_healthy(on_step=on_step)
@@ -272,6 +274,9 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
         celery_broker_url=text(settings.celery_broker_url),
         celery_result_backend=text(settings.celery_result_backend),
         mlflow_tracking_uri=text(settings.mlflow_tracking_uri),
+        mlflow_auth=f"{settings.mlflow_tracking_username}:{text(settings.mlflow_tracking_password) or ''}"
+        if settings.mlflow_tracking_username
+        else "",
         mlflow_artifact_root=settings.mlflow_artifact_root,
         flower_port=settings.flower_port,
         admin_port=settings.admin_port,

@@ -81,7 +81,13 @@ ACCESS: Mapping[str, Access] = {
     "admin": Access(database="acis_admin", redis="admin", mlflow="reader", own=("ACIS_ADMIN_AUTH",)),
     "serve": Access(database="acis_serve", mlflow="reader", object_store=True),
     "migrate": Access(database="acis_owner"),
-    "mlflow": Access(object_store=True, own=("MLFLOW_BACKEND_STORE_URI",)),
+    "mlflow": Access(
+        object_store=True,
+        own=(
+            *("MLFLOW_BACKEND_STORE_URI", "MLFLOW_VIEWER_PASSWORD", "MLFLOW_READER_PASSWORD"),
+            *("MLFLOW_TRAINER_PASSWORD", "MLFLOW_REGISTRAR_PASSWORD"),
+        ),
+    ),
 }
 """By what `python -m worker` is started as, and the two programs beside the roles."""
 

@@ -84,6 +84,8 @@ class StackOptions:
     celery_broker_url: str | None = None
     celery_result_backend: str | None = None
     mlflow_tracking_uri: str | None = None
+    mlflow_auth: str = ""
+    """`user:password` at the MLflow that is given, unless its URL holds them."""
     mlflow_artifact_root: str | None = None
     mlflow_port: int = 5000
     """Wanted; another one is taken where it is in use."""
@@ -114,6 +116,8 @@ class Urls:
     flower: str
     admin: str
     serve: str
+    mlflow_auth: str = ""
+    """`user:password` of whoever works here by hand: he may move aliases and stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,7 @@ def make_plan(options: StackOptions, *, layout: Layout, ports: Ports, secrets: S
         flower=f"http://127.0.0.1:{ports.flower}",
         admin=f"http://127.0.0.1:{ports.admin}",
         serve=f"http://127.0.0.1:{ports.serve}",
+        mlflow_auth=given.mlflow_auth("registrar"),
     )
     return Plan(
         urls=urls,
@@ -195,6 +200,11 @@ class _Given:
         own = redis_url(port=self.ports.redis, password=self.secrets.redis_passwords[user], user=user)
         return own, results or own.removesuffix("/0") + "/1"
 
+    def mlflow_auth(self, identity: str) -> str:
+        """`user:password` at MLflow; empty where the one that is given needs none, or its URL holds them."""
+        given = self.options.mlflow_tracking_uri
+        return self.options.mlflow_auth if given else self.secrets.mlflow_auth(identity)
+
     def environment(self, role: str, *, mlflow: str) -> dict[str, str]:
         """Variables of a role; they win over the environment that the stack was started in."""
         return {**self._settings(role, mlflow=mlflow), **self._secrets(role)}
@@ -208,6 +218,9 @@ class _Given:
             found["ACIS_FEATURE_SOURCE"] = source or self.database(FEATURES_USER)
         if access.redis is not None:
             found["CELERY_BROKER_URL"], found["CELERY_RESULT_BACKEND"] = self.redis(access.redis)
+        auth = self.mlflow_auth(access.mlflow) if access.mlflow is not None else ""
+        if auth:
+            found["MLFLOW_TRACKING_USERNAME"], _, found["MLFLOW_TRACKING_PASSWORD"] = auth.partition(":")
         own = {"FLOWER_BASIC_AUTH": self.secrets.flower_basic_auth, "ACIS_ADMIN_AUTH": self.secrets.admin_auth}
         return found | {name: own[name] for name in access.own}
 
@@ -266,4 +279,12 @@ def _mlflow(options: StackOptions, *, layout: Layout, ports: Ports, secrets: Sec
         )
     )
     root = options.mlflow_artifact_root or str(layout.artifact_dir)
-    return (mlflow_program(port=ports.mlflow, backend_url=backend, artifact_root=root, cwd=layout.run_dir),)
+    return (
+        mlflow_program(
+            port=ports.mlflow,
+            backend_url=backend,
+            artifact_root=root,
+            cwd=layout.run_dir,
+            passwords=secrets.mlflow_passwords,
+        ),
+    )

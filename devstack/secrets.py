@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from config.roles import DATABASE_USERS, REDIS_USERS
+from devstack.mlflow_access import PASSWORD_VARIABLES as MLFLOW_IDENTITIES
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
 """Below the var folder."""
-_LATER = frozenset({"admin_user", "admin_password", "database_passwords", "redis_passwords"})
+_LATER = frozenset({"admin_user", "admin_password", "database_passwords", "redis_passwords", "mlflow_passwords"})
 """Secrets that files of earlier versions lack; they are added."""
 
 
@@ -38,6 +39,8 @@ class Secrets:
     """Of the database users of the roles."""
     redis_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(REDIS_USERS))
     """Of the Redis users of the roles."""
+    mlflow_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(MLFLOW_IDENTITIES))
+    """Of MLflow's identities: `viewer` is the people's, the others are the roles'."""
     flower_user: str = "operator"
     flower_password: str = field(default_factory=_random)
     admin_user: str = "operator"
@@ -55,6 +58,10 @@ class Secrets:
     def admin_auth(self) -> str:
         """`user:password` of the admin page's first user."""
         return f"{self.admin_user}:{self.admin_password}"
+
+    def mlflow_auth(self, identity: str) -> str:
+        """`user:password` of one of MLflow's identities."""
+        return f"{identity}:{self.mlflow_passwords[identity]}"
 
 
 def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
@@ -77,6 +84,7 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
         kept,
         database_passwords={**_of_each(DATABASE_USERS), **kept.database_passwords},
         redis_passwords={**_of_each(REDIS_USERS), **kept.redis_passwords},
+        mlflow_passwords={**_of_each(MLFLOW_IDENTITIES), **kept.mlflow_passwords},
     )
     return (whole if asdict(whole) == found else _write(path, whole)), False
 

@@ -208,6 +208,7 @@ class Stack:
             celery_broker_url=plan.urls.broker,
             celery_result_backend=plan.urls.results,
             mlflow_tracking_uri=plan.urls.mlflow,
+            mlflow_auth=plan.urls.mlflow_auth,
             flower_url=plan.urls.flower,
             flower_credentials=self.options.var_dir / SECRETS_FILE,
             admin_url=f"{plan.urls.admin}/admin",

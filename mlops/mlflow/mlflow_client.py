@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlops.addresses import without_credentials
 from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
 from mlops.registry.registry import EXPERIMENT, STAGES, MlflowRegistry
 
@@ -76,11 +77,12 @@ class ACISMLflowClient:
         on_transition: None for the ledger. n_jobs: threads of the models that are loaded.
         """
         owner = None if tracking_uri else _configured_owner()
-        self.tracking_uri = tracking_uri or _configured_uri()
+        uri = tracking_uri or _configured_uri()
+        self.tracking_uri = without_credentials(uri)
         self.experiment_name = experiment_name
         self._on_transition = on_transition or self._through_ledger
         self._n_jobs = n_jobs
-        self._registry = MlflowRegistry(self.tracking_uri, experiment=experiment_name, n_jobs=n_jobs, owner=owner)
+        self._registry = MlflowRegistry(uri, experiment=experiment_name, n_jobs=n_jobs, owner=owner)
 
     @property
     def _gateway(self) -> Gateway:

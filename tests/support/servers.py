@@ -1,7 +1,8 @@
 """Real servers for tests, each started at its first use and stopped with the session.
 
 redis_url, postgres_url   an empty database for each test, on the session's server
-mlflow_url                one server for the session; tests name their own models
+mlflow_url                one server for the session; tests name their own models, and are its registrar
+mlflow_passwords          by identity, for tests that ask as somebody else
 postgres_database         makes further databases that live as long as the session, for module fixtures
 
 Under pytest-xdist every worker has servers of its own. `ACIS_SERVERS=embedded` takes the wheels' programs.
@@ -13,7 +14,7 @@ import itertools
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from sqlalchemy.engine import make_url
 from config.roles import REDIS_USERS
 from devstack import account, mlflow, postgres
 from devstack import redis as redis_server_module
+from devstack.mlflow_access import PASSWORD_VARIABLES
 from devstack.ports import choose_port
 from devstack.process import Child, Program
 from devstack.redis import Origin
@@ -116,15 +118,23 @@ def run_postgres(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def run_mlflow(folder: Path, backend_url: str) -> Iterator[str]:
-    """An MLflow server on that backend."""
+def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str]) -> Iterator[str]:
+    """An MLflow server on that backend, whose identities have these passwords."""
+    auth = f"registrar:{passwords['registrar']}"
 
     def make(port: int) -> Program:
         return mlflow.mlflow_program(
-            port=port, backend_url=backend_url, artifact_root=str(folder / "artifacts"), cwd=folder
+            port=port,
+            backend_url=backend_url,
+            artifact_root=str(folder / "artifacts"),
+            cwd=folder,
+            passwords=passwords,
         )
 
-    with started(make, lambda port: mlflow.mlflow_answers(mlflow.mlflow_url(port)), folder / "mlflow.log") as port:
+    def answers(port: int) -> bool:
+        return mlflow.mlflow_answers(mlflow.mlflow_url(port), auth)
+
+    with started(make, answers, folder / "mlflow.log") as port:
         yield mlflow.mlflow_url(port)
 
 
@@ -196,7 +206,18 @@ def postgres_url(postgres_server: Databases) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_url(servers_folder: Path, postgres_server: Databases) -> Iterator[str]:
-    """URL of the session's MLflow server, on the session's PostgreSQL."""
-    with run_mlflow(servers_folder, postgres_server.make()) as url:
+def mlflow_passwords() -> Mapping[str, str]:
+    """Passwords at the session's MLflow server, by identity."""
+    return {identity: secrets.token_urlsafe(24) for identity in PASSWORD_VARIABLES}
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(servers_folder: Path, postgres_server: Databases, mlflow_passwords: Mapping[str, str]) -> Iterator[str]:
+    """URL of the session's MLflow server, on the session's PostgreSQL; this process becomes its registrar."""
+    with (
+        run_mlflow(servers_folder, postgres_server.make(), mlflow_passwords) as url,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("MLFLOW_TRACKING_USERNAME", "registrar")
+        environment.setenv("MLFLOW_TRACKING_PASSWORD", mlflow_passwords["registrar"])
         yield url
