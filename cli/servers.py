@@ -1,4 +1,4 @@
-"""`acis up`, `acis status`, `acis stop`, `acis secrets`, `acis clean`, `acis migrate`."""
+"""`acis up`, `acis status`, `acis stop`, `acis secrets`, `acis clean`, `acis migrate`, `acis server-users`."""
 
 from __future__ import annotations
 
@@ -93,13 +93,19 @@ def stop(json: AsJson = False) -> int:
 
 
 @command
-def secrets(json: AsJson = False) -> int:
+def secrets(
+    env: Annotated[bool, typer.Option("--env", help="Print random secrets for .env, and keep none.")] = False,
+    json: AsJson = False,
+) -> int:
     """Make random secrets (mode 600) and print the sign-in once."""
     from config.settings import load_settings
     from devstack.layout import Layout
-    from devstack.secrets import FILE, ensure_secrets
+    from devstack.secrets import FILE, ensure_secrets, env_lines
     from mlops.reporting.terminal import out, print_json
 
+    if env:
+        out.print(env_lines(), markup=False, soft_wrap=True)
+        return 0
     settings = load_settings()
     Layout(var_dir=settings.var_dir).make()
     made, is_new = ensure_secrets(settings.var_dir)
@@ -153,6 +159,41 @@ def migrate(json: AsJson = False) -> int:
         print_json(state)
     else:
         out.print(f"The ledger's tables are at revision {state.current}.")
+    return 0
+
+
+@command
+def server_users(json: AsJson = False) -> int:
+    """Make the database and Redis users of the roles, with passwords from the environment; safe to repeat.
+
+    DATABASE_URL and CELERY_BROKER_URL are of users that may make users; a server whose URL is not set is left alone.
+    Then `acis migrate`, as acis_owner, says what each may do in the ledger.
+    """
+    import os
+
+    from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
+    from config.settings import load_settings
+    from devstack import postgres, redis_users
+    from mlops.domain.errors import ConfigurationError, NothingConfigured
+    from mlops.reporting.terminal import out, print_json
+
+    settings = load_settings()
+    database, broker = settings.database_url, settings.celery_broker_url
+    if database is None and broker is None:
+        raise NothingConfigured
+    users = [*(DATABASE_USERS if database else ()), *(REDIS_USERS if broker else ())]
+    passwords = {user: os.environ.get(password_variable(user), "") for user in users}
+    missing = [password_variable(user) for user, password in passwords.items() if not password]
+    if missing:
+        raise ConfigurationError(f"{', '.join(missing)} must be set; `acis secrets --env` prints random ones")
+    if database is not None:
+        postgres.set_up_users(database.get_secret_value(), passwords)
+    if broker is not None:
+        redis_users.set_up_users(broker.get_secret_value(), passwords)
+    if json:
+        print_json({"users": users})
+    else:
+        out.print(f"{len(users)} users have their passwords: {', '.join(users)}.")
     return 0
 
 

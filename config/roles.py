@@ -27,6 +27,16 @@ REDIS_USERS: tuple[RedisUser, ...] = (
 )
 
 
+def password_variable(user: str) -> str:
+    """Variable of `acis server-users`, and of .env, that holds the password of a database or Redis user.
+
+    >>> password_variable("acis_ledger"), password_variable("train")
+    ('POSTGRES_LEDGER_PASSWORD', 'REDIS_TRAIN_PASSWORD')
+    """
+    server = "POSTGRES" if user in DATABASE_USERS else "REDIS"
+    return f"{server}_{user.removeprefix('acis_').upper()}_PASSWORD"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """What a role may reach."""
@@ -70,8 +80,8 @@ ACCESS: Mapping[str, Access] = {
     "drift": Access(database="acis_ledger", features=True, redis="drift", mlflow="reader"),
     "train.cpu": _TRAIN,
     "train.gpu": _TRAIN,
-    # It looks whether the champion's files are kept, and keeps them.
-    "promote": Access(database="acis_ledger", redis="promote", mlflow="registrar", object_store=True),
+    # It evaluates both models on the same rows, and keeps the champion's files.
+    "promote": Access(database="acis_ledger", features=True, redis="promote", mlflow="registrar", object_store=True),
     "beat": Access(database="acis_ledger", redis="beat"),
     # It looks how far the features have come, and tidies the object store.
     "reconciler": Access(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from config.roles import DATABASE_USERS, REDIS_USERS
+from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
 from devstack.mlflow_access import PASSWORD_VARIABLES as MLFLOW_IDENTITIES
 from mlops.domain.errors import ConfigurationError
 
@@ -97,3 +97,11 @@ def _write(path: Path, made: Secrets) -> Secrets:
         json.dump(asdict(made), file, indent=1)
     new.replace(path)  # a half-written file of secrets would lock us out of our own servers
     return made
+
+
+def env_lines() -> str:
+    """Random secrets as lines of .env, of letters and digits: all that docker-compose.yml must be told."""
+    users = (*DATABASE_USERS, *REDIS_USERS)
+    names = ["POSTGRES_PASSWORD", "REDIS_PASSWORD", *map(password_variable, users), *MLFLOW_IDENTITIES.values()]
+    signing_in = [f"{name}=operator:{secrets.token_hex(24)}" for name in ("FLOWER_BASIC_AUTH", "ACIS_ADMIN_AUTH")]
+    return "\n".join([*(f"{name}={secrets.token_hex(24)}" for name in names), *signing_in])
