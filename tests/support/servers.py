@@ -211,7 +211,13 @@ def mlflow_passwords() -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_url(servers_folder: Path, postgres_server: Databases, mlflow_passwords: Mapping[str, str]) -> Iterator[str]:
+def mlflow_database(postgres_server: Databases) -> str:
+    """URL of the database of the session's MLflow server."""
+    return postgres_server.make()
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(servers_folder: Path, mlflow_database: str, mlflow_passwords: Mapping[str, str]) -> Iterator[str]:
     """URL of the session's MLflow server, on the session's PostgreSQL, with the registrar's name and password."""
-    with run_mlflow(servers_folder, postgres_server.make(), mlflow_passwords) as url:
+    with run_mlflow(servers_folder, mlflow_database, mlflow_passwords) as url:
         yield url
