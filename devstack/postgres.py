@@ -227,11 +227,13 @@ DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
       AND pg_get_userbyid(c.relowner) = session_user
-      AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype IN ('a', 'i', 'e'))
+      AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+        AND (d.deptype = 'e' OR c.relkind = 'S' AND d.deptype IN ('a', 'i')))
   LOOP EXECUTE format('ALTER TABLE %I.%I OWNER TO {owner}', one.nspname, one.relname); END LOOP;
   FOR one IN SELECT oid::regprocedure AS name, prokind FROM pg_proc WHERE pg_get_userbyid(proowner) = session_user
       AND pronamespace::regnamespace::text !~ '^(pg_|information_schema)'
-      AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = pg_proc.oid AND d.deptype = 'e')
+      AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = pg_proc.oid
+        AND d.deptype = 'e')
   LOOP EXECUTE format('ALTER ROUTINE %s OWNER TO {owner}', one.name); END LOOP;
   FOR one IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     AND (nspname = 'public' OR pg_get_userbyid(nspowner) = session_user)
