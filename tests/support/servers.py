@@ -117,12 +117,18 @@ def run_postgres(folder: Path) -> Iterator[str]:
         account.remove_home(wanted)
 
 
+def new_mlflow_passwords() -> dict[str, str]:
+    """Random passwords by identity."""
+    return {identity: secrets.token_urlsafe(24) for identity in PASSWORD_VARIABLES}
+
+
 @contextmanager
-def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str]) -> Iterator[str]:
+def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str] | None = None) -> Iterator[str]:
     """An MLflow server on that backend, whose identities have these passwords; its URL, as the registrar."""
+    given = new_mlflow_passwords() if passwords is None else passwords
 
     def url(port: int) -> str:
-        return mlflow.mlflow_url(port).replace("://", f"://registrar:{passwords['registrar']}@")
+        return mlflow.mlflow_url(port).replace("://", f"://registrar:{given['registrar']}@")
 
     def make(port: int) -> Program:
         return mlflow.mlflow_program(
@@ -130,7 +136,7 @@ def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str]) -> 
             backend_url=backend_url,
             artifact_root=str(folder / "artifacts"),
             cwd=folder,
-            passwords=passwords,
+            passwords=given,
         )
 
     with started(make, lambda port: mlflow.mlflow_answers(url(port)), folder / "mlflow.log") as port:
@@ -207,7 +213,7 @@ def postgres_url(postgres_server: Databases) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def mlflow_passwords() -> Mapping[str, str]:
     """Passwords at the session's MLflow server, by identity."""
-    return {identity: secrets.token_urlsafe(24) for identity in PASSWORD_VARIABLES}
+    return new_mlflow_passwords()
 
 
 @pytest.fixture(scope="session")
