@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _DEAD_S = 7 * 86400.0
 _FAILED_S = 86400.0
+_CHANGED_S = 86400.0
 ALIVE_S = 120.0
 """The reconciler asks the workers every half a minute, and notes who answers."""
 _NAMED = 3
@@ -37,6 +38,7 @@ def alerts(context: RequestContext) -> list[Alert]:
     found = [
         *_runs(context),
         *_registry(context),
+        *_changes_by_hand(context),
         *_workers(context),
         *_broker(context),
         *_policies(context),
@@ -75,6 +77,20 @@ def _registry(context: RequestContext) -> Iterator[Alert]:
     if len(found) > _NAMED:
         words = f"{len(found) - _NAMED} more findings about the model registry: `acis registry`"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/registry")
+
+
+def _changes_by_hand(context: RequestContext) -> Iterator[Alert]:
+    found = context.ledger.changes_by_hand(within_s=_CHANGED_S)
+    for change in found[:_NAMED]:
+        often = f"; {change.n_times:,} times since {change.first_at:%H:%M} UTC" if change.n_times > 1 else ""
+        yield Alert(
+            level="bad",
+            words=f"{change.last_at:%Y-%m-%d %H:%M} UTC{often}: {change.words}",
+            link=f"{PREFIX}/registry/models/{quote(change.strategy)}",
+        )
+    if len(found) > _NAMED:
+        words = f"{len(found) - _NAMED:,} more changes by hand in the model registry within a day"
+        yield Alert(level="bad", words=words, link=f"{PREFIX}/audit?action=registry")
 
 
 def _workers(context: RequestContext) -> Iterator[Alert]:

@@ -27,7 +27,7 @@ from mlops.domain.errors import (
     UnusableModelFile,
     UnusableProfile,
 )
-from mlops.domain.ports import DIGEST_TAG, UNKNOWN, ModelRegistry, expect
+from mlops.domain.ports import UNKNOWN, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
 from mlops.stages.scoring import positive_probability
 
@@ -85,12 +85,11 @@ class ChampionModels:
         self._loaded: OrderedDict[tuple[str, str, str | None, datetime], ChampionModel] = OrderedDict()
 
     def load(self, model_name: str, version: str, identity: ModelIdentity = UNKNOWN) -> ChampionModel:
-        """The version; the registry is asked whether it is the same file still. Raises one of NOT_ASKED."""
+        """The version, whose file has the identity's digest when it is read. Raises one of NOT_ASKED."""
         found = expect(self._registry.version(model_name, version), identity)
-        # A version that was registered elsewhere has no digest; in a registry that was made anew it has another time.
-        key = (model_name, version, found.tags.get(DIGEST_TAG), found.created_at)
+        key = (model_name, version, identity.sha256, found.created_at)
         if key not in self._loaded:
-            classifier = self._registry.load_classifier(model_name, version)
+            classifier = self._registry.load_classifier(model_name, version, sha256=identity.sha256)
             features = feature_names(classifier.get_booster())
             if not features:
                 message = f"version {version} does not say the names of its features; train it again here"
