@@ -16,6 +16,7 @@ from mlops.domain.errors import (
     ConfigurationError,
     InvalidTransition,
     ModelNotFound,
+    UnrecordedModelFile,
     UnusableModelFile,
     VersionNotFound,
 )
@@ -51,13 +52,13 @@ def identity_by_bytes(ledger: Ledger, registry: ModelRegistry, version: ModelVer
             f"Train again, or look at it and say what it is with `acis registry record "
             f"{strategy_of_model(version.name)} {version.version} --reason …`"
         )
-        raise UnusableModelFile(message)
+        raise UnrecordedModelFile(message)
     if sha256 != recorded:
         message = (
             f"the model file of {what} has sha256 {sha256[:12]}…, the ledger has {recorded[:12]}…: it was changed "
             f"after it was logged; train again"
         )
-        raise UnusableModelFile(message)
+        raise UnrecordedModelFile(message)
     return ModelIdentity(sha256=sha256, made_by=version.identity.made_by)
 
 

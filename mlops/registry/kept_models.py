@@ -54,7 +54,7 @@ class Keeper:
             return
         try:
             if services.checkpoints.kept_model(key_of(identity), FACTS) is None:
-                keep_model(services, version, identity)
+                keep_model(services, services.registry.version(version.name, version.version), identity)
         except (CheckpointsUnavailable, RegistryError) as exc:
             log.warning(
                 "registry.champion_not_kept",

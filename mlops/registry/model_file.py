@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xgboost as xgb
 
-from mlops.domain.errors import UnusableModelFile
+from mlops.domain.errors import UnrecordedModelFile, UnusableModelFile
 from mlops.domain.live import classifier as shipped
 from mlops.domain.live.classifier import XGBClassifier
 
@@ -45,7 +45,7 @@ def classifier_of(content: bytes, *, name: str, expected_sha256: str | None, n_j
 
 
 def verify_digest(content: bytes, expected_sha256: str | None, *, name: str) -> None:
-    """Raise UnusableModelFile where a model file is not what the ledger recorded; None: it recorded nothing."""
+    """Raise UnrecordedModelFile where a model file is not what the ledger recorded; None: it recorded nothing."""
     found = hashlib.sha256(content).hexdigest()
     if expected_sha256 is None:
         message = (
@@ -53,13 +53,13 @@ def verify_digest(content: bytes, expected_sha256: str | None, *, name: str) -> 
             f"was registered, so it is not used; train again, or look at it and say so with `acis registry record "
             f"STRATEGY VERSION --reason …`"
         )
-        raise UnusableModelFile(message)
+        raise UnrecordedModelFile(message)
     if found != expected_sha256:
         message = (
             f"model file {name} has digest {found[:12]}…, the ledger has {expected_sha256[:12]}…; "
             f"it was changed after it was logged and is not loaded: train again, or `acis registry restore` a champion"
         )
-        raise UnusableModelFile(message)
+        raise UnrecordedModelFile(message)
 
 
 def ship_classifier(folder: Path) -> Path:

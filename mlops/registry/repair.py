@@ -194,7 +194,7 @@ def _tell(
     if not services.ledger.note_changed_by_hand(strategy.name, words, shown=shown, episode_s=EPISODE_S):
         return
     services.ledger.audit("reconciler", f"registry.{done}", strategy.name, shown=shown, champion=champion)
-    log.warning(f"registry.{done}", strategy=strategy.name, shown=shown, champion=champion, action=words)
+    log.warning("registry.changed_by_hand", strategy=strategy.name, shown=shown, champion=champion, action=words)
 
 
 def _reverted_words(

@@ -32,8 +32,6 @@ from mlops.domain.training.feature_names import feature_names
 from mlops.stages.scoring import positive_probability
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import xgboost as xgb
 
     from mlops.domain.drift.training_profile import DriftProfile
@@ -82,12 +80,12 @@ class ChampionModels:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-        self._loaded: OrderedDict[tuple[str, str, str | None, datetime], ChampionModel] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str, str | None], ChampionModel] = OrderedDict()
 
-    def load(self, model_name: str, version: str, identity: ModelIdentity = UNKNOWN) -> ChampionModel:
+    def load(self, model_name: str, version: str, identity: ModelIdentity) -> ChampionModel:
         """The version, whose file has the identity's digest when it is read. Raises one of NOT_ASKED."""
-        found = expect(self._registry.version(model_name, version), identity)
-        key = (model_name, version, identity.sha256, found.created_at)
+        expect(self._registry.version(model_name, version), identity)
+        key = (model_name, version, identity.sha256)
         if key not in self._loaded:
             classifier = self._registry.load_classifier(model_name, version, sha256=identity.sha256)
             features = feature_names(classifier.get_booster())

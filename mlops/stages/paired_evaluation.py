@@ -17,6 +17,7 @@ from mlops.domain.errors import (
     MissingColumn,
     ModelNotFound,
     RegistryError,
+    UnrecordedModelFile,
     UnusableFeatures,
     UnusableModelFile,
     VersionNotFound,
@@ -103,6 +104,8 @@ def _evaluated(
         theirs = _scorable(
             registry, strategy, source, challenger.name, champion_version, identity.sha256, as_of=as_of, read=ours.rows
         )
+    except UnrecordedModelFile:
+        raise  # whoever swaps the champion's file does not open the way for another version
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return PairedEvaluation(common=None, unusable=str(exc))
     mixed = _mixed_versions(challenger, champion)
