@@ -22,7 +22,6 @@ from mlops.domain.policies import strategy_of_model
 from mlops.domain.records import ModelIdentity
 from mlops.invocation import command_line_actor
 from mlops.registry.registry import CHAMPION, EXPERIMENT, STAGES, MlflowRegistry
-from mlops.registry.registry_check import champion_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,7 +240,7 @@ class ACISMLflowClient:
         versions = self._registry.versions(name)
         if stage == "Production" and self._ledger is not None:
             champion = self._ledger.champion(strategy_of_model(name))
-            return champion_in(versions, champion) if champion.version is not None else None
+            return next((item for item in versions if item.version == champion.version), None)
         if stage is None:
             return versions[0] if versions else None
         alias = {"Production": "champion", "Staging": "challenger"}.get(stage)

@@ -29,6 +29,7 @@ from mlops.domain.errors import (
     TemporaryError,
     UnusableModelFile,
 )
+from mlops.domain.ports import expect
 from mlops.registry.kept_models import MODEL, PROFILE, key_of
 from mlops.registry.model_file import verify_digest
 from mlops.serving.loading import ModelFile
@@ -176,7 +177,7 @@ def find_model(services: RegistryServices, copies: LocalCopies, champion: Champi
         yield lambda: kept(MODEL), lambda: kept(PROFILE)
         model_name = services.strategies[champion.strategy].model_name
         yield (
-            lambda: services.registry.model_file(model_name, version),
+            lambda: _registered(services, champion, model_name, version),
             lambda: services.registry.drift_profile(model_name, version),
         )
 
@@ -192,6 +193,12 @@ def find_model(services: RegistryServices, copies: LocalCopies, champion: Champi
                 profile=_without_errors(profile),
             )
     raise _worst(refused)
+
+
+def _registered(services: RegistryServices, champion: Champion, model_name: str, version: str) -> bytes:
+    """The registry's bytes. Raises RegistryError, RegistryUnavailable."""
+    expect(services.registry.version(model_name, version), champion.identity)
+    return services.registry.model_file(model_name, version)
 
 
 def _without_errors(read: Callable[[], bytes | None]) -> bytes | None:

@@ -96,8 +96,8 @@ def test_a_version_that_is_not_there_is_an_error_each_time() -> None:
 def test_a_model_without_names_of_features_is_refused() -> None:
     data = training_data()
     nameless = xgb.XGBClassifier(n_estimators=2, n_jobs=1).fit(data.x, data.y)
+    source = registry(nameless)
     with pytest.raises(UnusableModelFile, match="does not say the names of its features"):
-        source = registry(nameless)
         ChampionModels(source).load(MODEL, "1", known(source, "1"))
 
 
