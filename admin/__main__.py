@@ -9,6 +9,7 @@ import uvicorn
 from admin.app import create_app
 from config.log_setup import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
+from mlops import tracing
 from mlops.domain.errors import AcisError, ConfigurationError
 from mlops.ledger.ledger import SqlLedger
 from tasks.services import process_services
@@ -25,6 +26,8 @@ def main() -> int:
         services = process_services()
         _add_first_user(settings, services.ledger)
         app = create_app(services)
+        tracing.begin("admin")
+        tracing.serve_requests(app)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"admin: {exc}\n")
         return 2
