@@ -37,6 +37,7 @@ def alerts(context: RequestContext) -> list[Alert]:
     found = [
         *_runs(context),
         *_registry(context),
+        *_guesses(context),
         *_workers(context),
         *_broker(context),
         *_policies(context),
@@ -75,6 +76,17 @@ def _registry(context: RequestContext) -> Iterator[Alert]:
     if len(found) > _NAMED:
         words = f"{len(found) - _NAMED} more findings about the model registry: `acis registry`"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/registry")
+
+
+def _guesses(context: RequestContext) -> Iterator[Alert]:
+    """Whose password somebody tries to guess: for operators, who can do something about it."""
+    if not context.person.is_operator:
+        return
+    for one in context.ledger.guessed_at()[:_NAMED]:
+        places = "one address" if one.n_addresses == 1 else f"{one.n_addresses:,} addresses"
+        words = f"somebody guesses at {one.name}'s password: {one.times:,} wrong ones or refused tries from {places}"
+        link = f"{PREFIX}/audit?action=sign_in&q={quote(one.name)}"
+        yield Alert(level="bad", words=f"{words} since {one.since:%H:%M} UTC", link=link)
 
 
 def _workers(context: RequestContext) -> Iterator[Alert]:
