@@ -262,12 +262,16 @@ def _status_of(exc: AcisError) -> int:
 
 def error_answer(request: Request, status: int, words: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """JSON for a program, a line for HTMX, else a page."""
-    request_id = visit_of(request.scope).request_id
     if wants_json(request):
-        told = {"error": words, "request_id": request_id}
-        return JSONResponse(told, status_code=status, headers=dict(headers or {}))
+        return JSONResponse({"error": words}, status_code=status, headers=dict(headers or {}))
     title = _TITLES.get(status, _TITLES[400])
-    values = {"title": title, "status": status, "words": words, "back": _back(request), "request_id": request_id}
+    values = {
+        "title": title,
+        "status": status,
+        "words": words,
+        "back": _back(request),
+        "request_id": visit_of(request.scope).request_id,
+    }
     if request.headers.get("hx-request") == "true":
         placed = {"HX-Retarget": "#messages", "HX-Reswap": "innerHTML", **(headers or {})}
         return HTMLResponse(rendered(request, "parts/error.html", values), status_code=status, headers=placed)

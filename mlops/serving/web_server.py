@@ -90,17 +90,17 @@ class _PunctualProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._late is None:
             self._expect()
-        super().data_received(data)
         self._head_bytes += len(data) if self._in_head else 0
+        super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_BYTES:
             self.transport.abort()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = True
         self._expect_no_more()
         super().on_message_complete()
 
