@@ -8,7 +8,7 @@ from mlops.ledger.columns import Timestamp
 from mlops.ledger.migrations import steps
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
