@@ -39,6 +39,7 @@ def alerts(context: RequestContext) -> list[Alert]:
     found = [
         *_runs(context),
         *alerts_of_registry(context.ledger),
+        *_guesses(context),
         *_workers(context),
         *_broker(context),
         *_policies(context),
@@ -89,6 +90,17 @@ def alerts_of_registry(ledger: SqlLedger) -> Iterator[Alert]:
     if len(changes) > _NAMED:
         words = f"{len(changes) - _NAMED:,} more changes by hand in the model registry within a day"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/audit?action=registry")
+
+
+def _guesses(context: RequestContext) -> Iterator[Alert]:
+    """Whose password somebody tries to guess: for operators, who can do something about it."""
+    if not context.person.is_operator:
+        return
+    for one in context.ledger.guessed_at()[:_NAMED]:
+        places = "one address" if one.n_addresses == 1 else f"{one.n_addresses:,} addresses"
+        words = f"somebody guesses at {one.name}'s password: {one.times:,} wrong ones or refused tries from {places}"
+        link = f"{PREFIX}/audit?action=sign_in&q={quote(one.name)}"
+        yield Alert(level="bad", words=f"{words} since {one.since:%H:%M} UTC", link=link)
 
 
 def _workers(context: RequestContext) -> Iterator[Alert]:

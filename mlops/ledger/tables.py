@@ -322,6 +322,18 @@ user = Table(
     Column("created_by", Text, nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Column("disabled_at", Timestamp),
+    Column("device_key", String(64)),  # what remembered browsers are signed with; NULL: none is remembered
+)
+
+sign_in_limit = Table(
+    "mlops_sign_in_limit",
+    metadata,
+    Column("key", String(160), primary_key=True),  # `name anna`, `address 192.0.2.7`
+    Column("user_name", String(63)),
+    Column("is_kept", Boolean, nullable=False),
+    Column("level", Float, nullable=False),  # wrong passwords at `seen_at`; it falls by one an hour
+    Column("closed_until", Timestamp),
+    Column("seen_at", Timestamp, nullable=False),
 )
 
 session = Table(

@@ -43,6 +43,7 @@ _MOVED_CLOCK = (
 _TABLES = (
     "mlops_run, mlops_stage, mlops_drift_report, mlops_promotion, mlops_champion, mlops_outbox, "
     "mlops_schedule, mlops_worker, mlops_policy, mlops_audit, mlops_attempt, mlops_session, mlops_token, mlops_user, "
+    "mlops_sign_in_limit, "
     "mlops_artifact_size, mlops_answered_start, mlops_registry_finding, mlops_position, mlops_quarantine, "
     "mlops_model_file, mlops_prediction_batch, mlops_live_score, mlops_live_report, mlops_watermark"
 )
