@@ -108,12 +108,14 @@ class Seen:
 def look(client: Any, key: str) -> Seen:  # noqa: ANN401 -- a redis client of either decoding
     """What happened since `set_mark`. Raises RedisError."""
     server = _text(client.info("server")["run_id"])
-    found = client.get(key)
     try:
+        found = client.get(key)
         mark = None if found is None else json.loads(_text(found))
         marked_by, marked_at = (None, None) if mark is None else (mark["server"], datetime.fromisoformat(mark["at"]))
-    except (ValueError, TypeError, KeyError):
-        marked_by, marked_at = None, None  # nothing of ours
+        if marked_at is not None and marked_at.tzinfo is None:
+            marked_by = None
+    except (ValueError, TypeError, KeyError, RecursionError, redis.ResponseError):
+        marked_by = None  # nothing of ours
     if marked_by is None:
         return Seen(server=server, change="emptied", marked_at=None)
     return Seen(server=server, change="none" if marked_by == server else "restarted", marked_at=marked_at)

@@ -7,7 +7,6 @@ from typing import Any
 import structlog
 from celery import Celery
 from kombu.transport import virtual
-from kombu.transport.redis import Channel, QoS
 
 from config.settings import Settings
 from mlops.domain.errors import NothingConfigured
@@ -122,7 +121,7 @@ log = structlog.get_logger(__name__)
 _NEXT = "it comes again after the visibility timeout"
 
 
-class Acknowledgements(QoS):
+class Acknowledgements(unreadable.CheckedQoS):
     """Asks a second time, and gives the place in the window back whatever comes of it."""
 
     def ack(self, delivery_tag: str) -> None:
@@ -165,7 +164,7 @@ class Acknowledgements(QoS):
 
 def install() -> None:
     """Every channel to Redis of this process acknowledges so, and reads what can be read."""
-    Channel.QoS = Acknowledgements
+    unreadable.CheckedChannel.QoS = Acknowledgements
     unreadable.install()
 
 

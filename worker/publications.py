@@ -102,7 +102,9 @@ def alarm_unrouted(lengths: Mapping[str, int] | None) -> None:
     n_letters = (lengths or {}).get(UNROUTED, 0)
     if n_letters:
         log.warning(
-            "queue.unrouted_not_empty", messages=n_letters, action="somebody sends to a queue that is not served"
+            "queue.unrouted_not_empty",
+            messages=n_letters,
+            action="somebody sends what no worker can read, or to a queue that is not served; see docs/operations.md",
         )
 
 
