@@ -14,6 +14,7 @@ import random
 import sys
 import time
 
+from tests.chaos.leaks import find_leaks
 from tests.security.fuzz.messages import fuzz_messages
 from tests.security.fuzz.routes import fuzz_routes
 from tests.security.fuzz.system import fuzzed_system
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             sent = fuzz_messages(fuzzed, n=options.messages, seed_=seed, progress=progress)
             progress(f"{sent.n:,} messages: {dict(sent.kinds)}; {len(sent.unreadable):,} could not be read")
             found += sent.found
+        found += find_leaks(fuzzed.system, fuzzed.secrets)
     for one in found:
         print(f"found: {one}")
     print(f"{len(found)} findings")
