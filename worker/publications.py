@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from mlops.bootstrap import Services
 from mlops.domain.ports import Dispatcher
 from mlops.ledger.reconciliation import PASS_LIMIT
-from tasks.broker import Seen, lists_of, look, set_mark
+from tasks.broker import Seen, clear_replaced_keys, lists_of, look, set_mark
 from worker.replies import drop_late_replies, impatient_connection
 from worker.routing import QUEUES, UNROUTED
 
@@ -29,6 +29,7 @@ GPU_SEEN_WITHIN_S = 90.0
 
 def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
     """Send every message that is missing; how many. All at once where the broker was emptied or restarted."""
+    delete_replaced_keys(app)
     # Before the lengths: what they show then was there after the change.
     seen = broker_seen(app)
     lengths = queue_lengths(app)
@@ -62,6 +63,19 @@ def ring(
         dispatcher.publish(publication)
     dispatcher.flush()
     return len(publications)
+
+
+def delete_replaced_keys(app: Celery) -> list[str]:
+    """Delete what somebody put in the place of a queue, which would end every worker that reads it; which."""
+    try:
+        with impatient_connection(app) as connection:
+            channel: Any = connection.default_channel
+            replaced = clear_replaced_keys(channel.client)
+    except (OperationalError, RedisError, OSError):
+        return []
+    if replaced:
+        log.warning("queue.key_replaced", keys=replaced, next="deleted; what is missing is sent again")
+    return replaced
 
 
 def broker_seen(app: Celery) -> Seen | None:

@@ -11,18 +11,22 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from queue import Empty
 from typing import Any
 
 import structlog
 from celery.utils.time import maybe_iso8601
 from kombu.transport import redis as transport
 from kombu.utils import json as kombu_json
+from redis.exceptions import ResponseError
 
 from mlops.domain.records import ID_PATTERN, KEPT_ID_LENGTH
+from tasks.broker import is_of_another_type
 from worker import remote_control
 from worker.routing import QUEUES, UNROUTED
 
@@ -34,6 +38,8 @@ _KEPT = 4096
 _MOST = 262_144
 _LONGEST_ESCAPE = 12  # characters of one beyond the first 65,536, as two halves: \ud83d\ude00
 _REDELIVERED = 64  # that kombu adds, twice: "redelivered": true
+#: Until a queue whose key has another type is looked at again; longer would keep the worker from its acknowledgements.
+_REPLACED_S = 1.0
 #: Of what was set aside; the oldest go first.
 _MOST_LETTERS = 10_000
 _came: ContextVar[str] = ContextVar("acis_came", default="")
@@ -45,7 +51,7 @@ _NAMES = {queue.name for queue in QUEUES}
 _NOT_EXPECTED = (TypeError, ValueError, KeyError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _CELERYS_OWN = "celery."
 _TIMES = ("eta", "expires")
-_TEXTS = ("id", "task", "lang", "root_id", "parent_id", "group", "argsrepr", "kwargsrepr", "origin", *_TIMES)
+_TEXTS = ("id", "task", "lang", "root_id", "parent_id", "group", "argsrepr", "kwargsrepr", "origin", "shadow", *_TIMES)
 
 
 class _Unread:
@@ -56,7 +62,36 @@ class _Unread:
 
 
 class CheckedQoS(transport.QoS):
-    """Gives messages back to their queue that a worker took and did not finish, however long they are."""
+    """Gives messages back to their queue that a worker took and did not finish, however long they are.
+
+    What stands where the unacknowledged should lie and is no hash, or no sorted set, would end every worker that
+    receives anything: it is deleted.
+    """
+
+    def append(self, *arguments: Any) -> Any:  # noqa: ANN401 -- kombu's signature
+        """Note a message as unacknowledged."""
+        return self._mended(super().append, *arguments)
+
+    def restore_visible(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
+        """Give back what has been unacknowledged for too long."""
+        return self._mended(super().restore_visible, *arguments, **more)
+
+    def _mended(self, work: Callable[..., Any], *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- what `work` gives
+        """What `work` gives, the second time where a key of another type was in its way."""
+        try:
+            return work(*arguments, **more)
+        except ResponseError as exc:
+            if not is_of_another_type(exc):
+                raise
+        channel: Any = self.channel
+        with channel.conn_or_acquire() as client:
+            for key, look in ((self.unacked_key, "HGET"), (self.unacked_index_key, "ZRANGE")):
+                try:
+                    client.execute_command(look, key, 0, *([0] if look == "ZRANGE" else []))
+                except ResponseError as exc:
+                    log.warning("message.key_replaced", key=key, error=str(exc), next="it is deleted")
+                    client.delete(key)
+        return work(*arguments, **more)
 
     def restore_by_tag(self, tag: Any, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- kombu's signature
         """Move a message from `unacked` to its queue; what is none would keep all after it from being moved."""
@@ -90,6 +125,17 @@ class CheckedChannel(transport.Channel):
         check = self._check if queue in _NAMES else self._check_other
         callbacks[queue] = lambda raw: check(queue, raw, deliver)
         return started
+
+    def _brpop_read(self, **options: Any) -> Any:  # noqa: ANN401 -- kombu's signature
+        """Take a message from the queues; where something else stands in the place of one, wait until it is gone."""
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs leave it out
+        except ResponseError as exc:
+            if not is_of_another_type(exc):
+                raise
+            log.warning("queue.key_replaced", queues=sorted(self.active_queues), next="the reconciler deletes it")
+            time.sleep(_REPLACED_S)
+            raise Empty from exc
 
     def _check(self, queue: str, raw: Any, deliver: Callable[[Any], Any]) -> Any:  # noqa: ANN401 -- kombu's
         fault = why_unreadable(raw)
@@ -238,8 +284,14 @@ def _faults_of_headers(headers: Mapping[str, Any]) -> Iterator[str]:
             maybe_iso8601(headers.get(name))
         except _NOT_EXPECTED:
             yield f"its header {name} is no time as in ISO 8601: {_short(headers[name])}"
+    yield from _faults_of_numbers(headers)
+
+
+def _faults_of_numbers(headers: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(headers.get("retries"), (int, type(None))):
         yield f"its header retries is no whole number: {_short(headers['retries'])}"
+    if not isinstance(headers.get("stamps"), (Mapping, type(None))):
+        yield f"its header stamps is no object: {_short(headers['stamps'])}"
     limits = headers.get("timelimit")
     if limits is not None and not _are_limits(limits):
         yield f"its header timelimit is no pair of seconds: {_short(limits)}"
