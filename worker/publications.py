@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 MARK = "acis:messages-are-here"
 """Key in the broker."""
+MOST_LETTERS = 10_000
+"""Dead letters that are kept; the oldest go first."""
 _GPU_QUEUE = "train.gpu"
 #: A GPU worker that was not seen for so long is gone.
 GPU_SEEN_WITHIN_S = 90.0
@@ -29,7 +31,7 @@ GPU_SEEN_WITHIN_S = 90.0
 
 def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
     """Send every message that is missing; how many. All at once where the broker was emptied or restarted."""
-    delete_replaced_keys(app)
+    tidy_queues(app)
     # Before the lengths: what they show then was there after the change.
     seen = broker_seen(app)
     lengths = queue_lengths(app)
@@ -65,12 +67,14 @@ def ring(
     return len(publications)
 
 
-def delete_replaced_keys(app: Celery) -> list[str]:
-    """Delete what somebody put in the place of a queue, which would end every worker that reads it; which."""
+def tidy_queues(app: Celery) -> list[str]:
+    """Delete what somebody put in the place of a queue; which. Keep the newest dead letters."""
     try:
         with impatient_connection(app) as connection:
             channel: Any = connection.default_channel
             replaced = clear_replaced_keys(channel.client)
+            # A worker adds to it, and may do nothing else with it.
+            channel.client.ltrim(UNROUTED, 0, MOST_LETTERS - 1)
     except (OperationalError, RedisError, OSError):
         return []
     if replaced:

@@ -40,8 +40,6 @@ _LONGEST_ESCAPE = 12  # characters of one beyond the first 65,536, as two halves
 _REDELIVERED = 64  # that kombu adds, twice: "redelivered": true
 #: Until a queue whose key has another type is looked at again; longer would keep the worker from its acknowledgements.
 _REPLACED_S = 1.0
-#: Of what was set aside; the oldest go first.
-_MOST_LETTERS = 10_000
 _came: ContextVar[str] = ContextVar("acis_came", default="")
 """What was read last, as it came: of an object that is no message nothing else is left."""
 _is_restored: ContextVar[bool] = ContextVar("acis_is_restored", default=False)
@@ -168,16 +166,13 @@ class CheckedChannel(transport.Channel):
             "fault": fault[:500],
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        with self.conn_or_acquire() as client:
-            client.lpush(UNROUTED, json.dumps(letter))
-            client.ltrim(UNROUTED, 0, _MOST_LETTERS - 1)
-        log.warning(
-            "message.unreadable",
-            queue=queue,
-            fault=letter["fault"],
-            characters=len(text),
-            next=f"set aside in {UNROUTED}; the queue goes on",
-        )
+        following = f"set aside in {UNROUTED}; the queue goes on"
+        try:
+            with self.conn_or_acquire() as client:
+                client.lpush(UNROUTED, json.dumps(letter))
+        except ResponseError as exc:  # no memory, no right, or something else in its place
+            following = f"it could not be set aside ({exc}) and begins {text[:200]!r}; the queue goes on"
+        log.warning("message.unreadable", queue=queue, fault=letter["fault"], characters=len(text), next=following)
 
 
 def install() -> None:
