@@ -180,6 +180,8 @@ class Settings(BaseSettings):
     """Least severe level that is written."""
     log_format: Literal["console", "json"] = Field("console", validation_alias="ACIS_LOG_FORMAT")
     """`json` in containers: one object a line."""
+    access_log: bool = Field(default=True, validation_alias="ACIS_ACCESS_LOG")
+    """Whether the admin page and the prediction service write a line of JSON for each request, without secrets."""
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
+from mlops.domain.policies import model_name_of
 from mlops.domain.records import (
     LIVE,
     Champion,
@@ -29,6 +30,7 @@ _stage = tables.stage.c
 _champion = tables.champion.c
 _promotion = tables.promotion.c
 _finding = tables.registry_finding.c
+_file = tables.model_file.c
 
 PRODUCTION = "Production"
 ARCHIVED = "Archived"
@@ -237,7 +239,7 @@ class Champions(Repository):
     def known_models(self, strategy: str, version: str) -> list[ModelIdentity]:
         """All models that the ledger knows by this number, since a person last said that the registry is the true one.
 
-        From trainings, and from decisions.
+        From trainings, from decisions, and from what was recorded of model files.
         """
         result = _stage.result
         trainings = select(_stage.run_id, result["model_sha256"].as_string(), _stage.finished_at).where(
@@ -249,10 +251,13 @@ class Champions(Repository):
         decisions = select(_promotion.made_by, _promotion.model_sha256, _promotion.created_at).where(
             _promotion.strategy == strategy, _promotion.version == version
         )
+        files = select(_file.made_by, _file.sha256, _file.recorded_at).where(
+            _file.model_name == model_name_of(strategy), _file.version == version
+        )
         accepted = select(func.max(_finding.settled_at)).where(_finding.strategy == strategy, _finding.kind == ACCEPTED)
         with self.database.reading() as connection:
             since = connection.execute(accepted).scalar_one()
-            rows = [*connection.execute(trainings), *connection.execute(decisions)]
+            rows = [row for query in (trainings, decisions, files) for row in connection.execute(query)]
         found = [ModelIdentity(made_by=made_by, sha256=sha) for made_by, sha, at in rows if since is None or at > since]
         return list(dict.fromkeys(found))
 

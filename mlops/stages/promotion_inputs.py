@@ -5,6 +5,7 @@ Called by the promote stage. The decision itself is `mlops.domain.promotion`, a 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def promotion_decision(
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
     dated = trained_as_of(version) or grant.as_of
-    identity, fault = _identity(services.registry, version)
+    identity, fault = _identity(services, version)
     missing = _missing(services.registry, strategy, champion)
     if grant.namespace == LIVE:
         if missing is not None:
@@ -66,6 +67,7 @@ def promotion_decision(
                 version,
                 champion.version,
                 as_of=today,
+                sha256=identity.sha256,
                 identity=champion.identity,
             )
         except UNSCORED as exc:
@@ -94,7 +96,8 @@ def promotion_decision(
             suspicions=read_findings(version.tags),
             findings=paired.findings if paired is not None else (),
             stops=stops(services.ledger, strategy) if grant.namespace == LIVE else (),
-            override=None if champion.is_version(version.version, identity) else _override(grant),
+            # Whatever a person promotes in spite of its gates has to be what was registered.
+            override=None if fault or champion.is_version(version.version, identity) else _override(grant),
         )
     )
     return PromotionDecision(
@@ -113,12 +116,12 @@ def promotion_decision(
     )
 
 
-def _identity(registry: ModelRegistry, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
-    """Identity of the version by its model file, and the refusal where that cannot be what was logged."""
+def _identity(services: PromotionServices, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
+    """Identity of the version by its model file, and the refusal where that is not what the ledger recorded."""
     try:
-        return identity_by_bytes(registry, version), None
+        return identity_by_bytes(services.ledger, services.registry, version), None
     except UnusableModelFile as exc:
-        return version.identity, ("refuse", str(exc))
+        return replace(version.identity, sha256=None), ("refuse", str(exc))
 
 
 def _override(grant: Grant) -> dict[str, str] | None:
@@ -176,7 +179,7 @@ def _champion_facts(
         trained = champion.trained_as_of or trained  # `unusable` says that it is gone
     else:
         trained = trained_as_of(found) or trained
-        facts["model_sha256"] = champion.identity.sha256 or found.identity.sha256
+        facts["model_sha256"] = champion.identity.sha256
     facts["trained_as_of"] = trained.isoformat() if trained else None
     facts["age_days"] = (dated - trained).days if dated and trained else None
     facts["unusable"] = None

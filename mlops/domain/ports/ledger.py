@@ -159,6 +159,27 @@ class Ledger(Protocol):
         """All models that the ledger knows by this number."""
         ...
 
+    def note_model_file(self, grant: Grant, model_name: str, sha256: str, *, version: str | None = None) -> None:
+        """Keep, fenced by the grant, that its training made a file of this digest. Raises LeaseLost.
+
+        version : number that the registry gave it; None before it is registered
+        """
+        ...
+
+    def noted_model_files(self, made_by: str) -> frozenset[str]:
+        """Digests of all files that a run made."""
+        ...
+
+    def model_file_digest(self, model_name: str, version: str) -> str | None:
+        """SHA-256 of a version's model file; None where nothing is recorded."""
+        ...
+
+    def record_model_file(
+        self, model_name: str, version: str | None, identity: ModelIdentity, *, actor: str, reason: str
+    ) -> None:
+        """Keep what a person says that a version's file is, with an audit line."""
+        ...
+
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where that is not recorded."""
         ...
