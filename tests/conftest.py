@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests.support.ledgers import ledger_postgres_url, shared_ledger, timed
 from tests.support.servers import (
+    mlflow_passwords,
     mlflow_url,
     postgres_database,
     postgres_server,
@@ -41,6 +42,7 @@ def no_logger_is_kept() -> Iterator[None]:
 
 __all__ = [
     "ledger_postgres_url",
+    "mlflow_passwords",
     "mlflow_url",
     "postgres_database",
     "postgres_server",

@@ -4,7 +4,8 @@
     ├── TemporaryError             try again after `delay_s`; the run waits, nothing is lost
     │   ├── LedgerUnavailable          PostgreSQL does not answer
     │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
-    │   │   └── ForeignRegistry            it is another ledger's: nothing is read or written there
+    │   │   ├── ForeignRegistry            it is another ledger's: nothing is read or written there
+    │   │   └── RegistryForbidden          it does not know this process's name and password, or does not let it do this
     │   ├── SourceUnavailable          the feature source does not answer
     │   ├── CheckpointsUnavailable     the place of the checkpoints cannot be read or written
     │   ├── VolumeFull                 a file could not be written: there is no room
@@ -82,6 +83,10 @@ class RegistryUnavailable(TemporaryError):
 
 class ForeignRegistry(RegistryUnavailable):
     """MLflow belongs to another ledger; check MLFLOW_TRACKING_URI and DATABASE_URL."""
+
+
+class RegistryForbidden(RegistryUnavailable):
+    """MLflow refuses this process; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
 
 class SourceUnavailable(TemporaryError):

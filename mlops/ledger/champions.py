@@ -296,14 +296,7 @@ class Champions(Repository):
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""
         with self.database.transaction("ledger.identify") as connection:
-            connection.execute(
-                update(tables.promotion)
-                .where(_promotion.id == promotion_id)
-                .values(
-                    model_sha256=func.coalesce(_promotion.model_sha256, identity.sha256),
-                    made_by=func.coalesce(_promotion.made_by, identity.made_by),
-                )
-            )
+            connection.execute(select(func.mlops_identify_promotion(promotion_id, identity.sha256, identity.made_by)))
 
     def decisions_since(self, strategy: str, *, since: date, namespace: str = LIVE) -> tuple[EarlierDecision, ...]:
         """What decisions dated `since` or later came to in a comparison with a champion, oldest first.

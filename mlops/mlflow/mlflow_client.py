@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlops.addresses import without_credentials
 from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
 from mlops.domain.policies import strategy_of_model
 from mlops.domain.records import ModelIdentity
@@ -82,11 +83,12 @@ class ACISMLflowClient:
         """
         self._ledger = ledger or _configured_ledger()
         owner = None if tracking_uri or self._ledger is None else self._ledger.identity
-        self.tracking_uri = tracking_uri or _configured_uri()
+        uri = tracking_uri or _configured_uri()
+        self.tracking_uri = without_credentials(uri)
         self.experiment_name = experiment_name
         self._on_transition = on_transition or self._through_ledger
         self._n_jobs = n_jobs
-        self._registry = MlflowRegistry(self.tracking_uri, experiment=experiment_name, n_jobs=n_jobs, owner=owner)
+        self._registry = MlflowRegistry(uri, experiment=experiment_name, n_jobs=n_jobs, owner=owner)
 
     @property
     def _gateway(self) -> Gateway:

@@ -18,14 +18,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.addresses import without_credentials
+from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import (
     ModelNotFound,
     RegistryError,
+    RegistryForbidden,
     RegistryUnavailable,
     UnusableModelFile,
     UnusableProfile,
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MODEL_FILE = "model.ubj"
+_FORBIDDEN = {"UNAUTHENTICATED": HTTPStatus.UNAUTHORIZED, "PERMISSION_DENIED": HTTPStatus.FORBIDDEN}
 _UNREACHABLE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 #: MLflow takes so many per request.
 _BATCH = 100
@@ -120,14 +123,22 @@ class Gateway(Counting):
         return found
 
     def claim(self, experiment: str, tags: Mapping[str, str], *, by: str) -> Mapping[str, str] | None:
-        """Tags of an experiment, which get `tags` where the one named `by` is missing; None where it does not exist."""
+        """Tags of an experiment, which get `tags` where the one named `by` is missing; None where it does not exist.
+
+        None, too, where it has no owner and whoever asks may only read: a role that writes will claim it.
+        """
         with self._translated(f"experiment {experiment!r}"):
             found = self._client.get_experiment_by_name(experiment)
             if found is None or by in found.tags:
                 return found and dict(found.tags)
             # The decisive one last, and read again: of two that claim it at once one sees the other's.
-            for name, value in sorted(tags.items(), key=lambda item: item[0] == by):
-                self._client.set_experiment_tag(found.experiment_id, name, value)
+            try:
+                for name, value in sorted(tags.items(), key=lambda item: item[0] == by):
+                    self._client.set_experiment_tag(found.experiment_id, name, value)
+            except MlflowException as exc:
+                if exc.error_code != "PERMISSION_DENIED":
+                    raise
+                return None
             return dict(self._client.get_experiment(found.experiment_id).tags)
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
@@ -449,8 +460,10 @@ class Gateway(Counting):
         """Metrics by run, in few requests where they are of that experiment; runs that are gone are left out."""
         found: dict[str, Mapping[str, float]] = {}
         # Of an id that names another experiment by now, or none, the search finds nothing.
-        ids = [self._seen_experiments.get(experiment) or self.experiment_id(experiment)]
-        for start in range(0, len(run_ids), _BATCH):
+        with self._translated(f"experiment {experiment!r}"):
+            id_ = self._seen_experiments.get(experiment) or self._found_experiment(experiment)
+        ids = [id_] if id_ is not None else []
+        for start in range(0, len(run_ids) if ids else 0, _BATCH):
             some = ", ".join(f"'{_safe(run_id)}'" for run_id in run_ids[start : start + _BATCH])
             found |= {run.run_id: run.metrics for run in self.runs(ids, f"attributes.run_id IN ({some})")}
         if len(found) < len(set(run_ids)):
@@ -521,7 +534,7 @@ class Gateway(Counting):
     ) -> Iterator[Any]:
         """MLflow's active run; `mlflow.log_metric` and the like write to it inside the block."""
         with self._translated("a run"):
-            mlflow.set_tracking_uri(self.tracking_uri)
+            self._set_global()
             active = mlflow.start_run(
                 experiment_id=experiment_id, run_name=run_name, tags=dict(tags or {}), nested=nested
             )
@@ -538,13 +551,20 @@ class Gateway(Counting):
     ) -> pd.DataFrame:
         """Runs as MLflow's own frame: run_id, status, metrics.*, params.*, tags.*."""
         with self._translated("a search of runs"):
-            mlflow.set_tracking_uri(self.tracking_uri)
+            self._set_global()
             found: pd.DataFrame = mlflow.search_runs(
                 list(experiment_ids), where, order_by=list(order_by) if order_by else None, max_results=limit
             )
         return found
 
     # -- inside
+
+    def _set_global(self) -> None:
+        """Make this the process's MLflow; name and password go where the library never prints them."""
+        mlflow.set_tracking_uri(self.shown_uri)
+        user, _, password = credentials_of(self.tracking_uri).partition(":")
+        if user:
+            os.environ.update({"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password})
 
     def _found_experiment(self, name: str) -> str | None:
         found = self._client.get_experiment_by_name(name)
@@ -599,6 +619,9 @@ class Gateway(Counting):
             raise self._error(asked, exc, missing) from exc
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
             words = innermost(exc) or without_credentials(str(exc))
+            status = exc.response.status_code if isinstance(exc, requests.HTTPError) and exc.response is not None else 0
+            if status in _FORBIDDEN.values():
+                raise self._forbidden(asked, status, words) from exc
             message = f"MLflow at {self.shown_uri} does not answer ({asked}): {words}"
             raise RegistryUnavailable(message) from exc
 
@@ -617,10 +640,21 @@ class Gateway(Counting):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
             return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
-        if exc.error_code == "PERMISSION_DENIED":
-            hint = "check MLFLOW_TRACKING_USERNAME, and --allowed-hosts of the server"
-            return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}; {hint}: {words}")
+        if exc.error_code in _FORBIDDEN:
+            return self._forbidden(asked, _FORBIDDEN[exc.error_code], words)
         return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
+
+    def _forbidden(self, asked: str, status: int, words: str) -> RegistryForbidden:
+        """Say as whom it was asked. Temporary: while a password is changed no run may end for good."""
+        user = credentials_of(self.tracking_uri).partition(":")[0] or os.environ.get("MLFLOW_TRACKING_USERNAME")
+        who = repr(user) if user else "nobody (MLFLOW_TRACKING_USERNAME is not set)"
+        if status == HTTPStatus.UNAUTHORIZED:
+            found = f"does not know the name or the password it was asked with, as {who}"
+            todo = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD as the server has them, and restart this"
+        else:
+            found = f"does not allow it to {who}"
+            todo = "give this process the identity of its role, or correct --allowed-hosts of the server"
+        return RegistryForbidden(f"MLflow at {self.shown_uri} {found} ({asked}); {todo}: {words}")
 
 
 def _file_sha256(path: Path) -> str:

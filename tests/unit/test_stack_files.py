@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_no_mlflow_is_started_where_one_is_given(tmp_path: Path) -> None:
         database_url="postgresql://them/db",
         celery_broker_url="redis://them/0",
         mlflow_tracking_uri="http://them:5000",
-        roles=("beat",),
+        roles=("drift",),
     )
     plan = make_plan(options, layout=layout, ports=PORTS, secrets=Secrets())
     assert list(plan.groups) == ["roles"]
@@ -138,5 +139,7 @@ def test_no_secret_is_on_a_command_line(tmp_path: Path) -> None:
     assert secrets.redis_password not in words
     assert secrets.flower_password not in words
     assert secrets.admin_password not in words
-    assert secrets.redis_password in layout.redis_config.read_text()
-    assert mode(layout.redis_config) == 0o600
+    users = layout.redis_config.with_suffix(".acl")
+    assert f"#{hashlib.sha256(secrets.redis_password.encode()).hexdigest()}" in users.read_text()
+    assert secrets.redis_password not in layout.redis_config.read_text() + users.read_text()
+    assert (mode(layout.redis_config), mode(users)) == (0o600, 0o600)
