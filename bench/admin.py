@@ -187,7 +187,7 @@ def measure(
     settings = Settings(
         database_url=SecretStr(endpoints.database_url),
         celery_broker_url=SecretStr(endpoints.celery_broker_url),
-        mlflow_tracking_uri=SecretStr(endpoints.mlflow_tracking_uri),
+        mlflow_tracking_uri=SecretStr(endpoints.settings()["mlflow_tracking_uri"]),
         strategies_file=endpoints.strategies_file,
         var_dir=var_dir,
     )

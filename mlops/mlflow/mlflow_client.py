@@ -11,13 +11,14 @@ Importing this is cheap; the mlflow library is loaded at the first call. Version
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops.addresses import without_credentials
+from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
 from mlops.domain.policies import strategy_of_model
 from mlops.domain.records import ModelIdentity
@@ -85,6 +86,9 @@ class ACISMLflowClient:
         owner = None if tracking_uri or self._ledger is None else self._ledger.identity
         uri = tracking_uri or _configured_uri()
         self.tracking_uri = without_credentials(uri)
+        user, _, password = credentials_of(uri).partition(":")
+        if user:  # the library beside this client signs in by them, and does not show them with its URI
+            os.environ.update({"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password})
         self.experiment_name = experiment_name
         self._on_transition = on_transition or self._through_ledger
         self._n_jobs = n_jobs

@@ -534,7 +534,7 @@ class Gateway(Counting):
     ) -> Iterator[Any]:
         """MLflow's active run; `mlflow.log_metric` and the like write to it inside the block."""
         with self._translated("a run"):
-            self._set_global()
+            mlflow.set_tracking_uri(self.shown_uri)  # it is shown to whoever asks the library
             active = mlflow.start_run(
                 experiment_id=experiment_id, run_name=run_name, tags=dict(tags or {}), nested=nested
             )
@@ -551,20 +551,13 @@ class Gateway(Counting):
     ) -> pd.DataFrame:
         """Runs as MLflow's own frame: run_id, status, metrics.*, params.*, tags.*."""
         with self._translated("a search of runs"):
-            self._set_global()
+            mlflow.set_tracking_uri(self.shown_uri)  # it is shown to whoever asks the library
             found: pd.DataFrame = mlflow.search_runs(
                 list(experiment_ids), where, order_by=list(order_by) if order_by else None, max_results=limit
             )
         return found
 
     # -- inside
-
-    def _set_global(self) -> None:
-        """Make this the process's MLflow; name and password go where the library never prints them."""
-        mlflow.set_tracking_uri(self.shown_uri)
-        user, _, password = credentials_of(self.tracking_uri).partition(":")
-        if user:
-            os.environ.update({"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password})
 
     def _found_experiment(self, name: str) -> str | None:
         found = self._client.get_experiment_by_name(name)
