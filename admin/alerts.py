@@ -122,7 +122,8 @@ def _broker(context: RequestContext) -> Iterator[Alert]:
     if view.depths is None:
         yield Alert(level="bad", words=f"{view.error}; runs are accepted, and wait", link=f"{PREFIX}/workers")
     elif view.depths.get(UNROUTED):
-        words = f"{_many(view.depths[UNROUTED], 'message')} went to no queue that a worker reads"
+        found = _many(view.depths[UNROUTED], "message")
+        words = f"{found} went to no queue that a worker reads, or cannot be read; they are in {UNROUTED}"
         yield Alert(level="warn", words=words, link=f"{PREFIX}/workers")
 
 

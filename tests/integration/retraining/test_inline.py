@@ -239,9 +239,9 @@ def test_a_name_that_is_not_in_the_file_is_a_name_that_is_not_known(services: Fa
         run_request(services.strategies, name, Kind.PIPELINE, reason="r", requested_by="t")
 
 
-@pytest.mark.parametrize("length", [0, 156])
+@pytest.mark.parametrize("length", [0, 129])
 def test_a_run_id_that_the_ledger_cannot_keep_is_refused(services: FakeServices, length: int) -> None:
-    with pytest.raises(ConfigurationError, match=rf"of {length} characters.*1 to 155"):
+    with pytest.raises(ConfigurationError, match=rf"of {length} characters.*1 to 128"):
         run_request(services.strategies, "growth", Kind.PIPELINE, reason="r", requested_by="t", run_id="n" * length)
 
 
