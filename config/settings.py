@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     """Features and ledger, e.g. `postgresql://user:password@host/db`."""
     celery_broker_url: SecretStr | None = Field(None, validation_alias="CELERY_BROKER_URL")
-    """Redis that carries the messages, e.g. `redis://:password@host:6379/0`."""
+    """Redis that carries the messages, e.g. `redis://:<password>@host:6379/0`."""
     celery_result_backend: SecretStr | None = Field(None, validation_alias="CELERY_RESULT_BACKEND")
     """Redis that keeps the outcomes; unset: the broker's."""
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
@@ -184,6 +184,8 @@ class Settings(BaseSettings):
     """Least severe level that is written."""
     log_format: Literal["console", "json"] = Field("console", validation_alias="ACIS_LOG_FORMAT")
     """`json` in containers: one object a line."""
+    access_log: bool = Field(default=True, validation_alias="ACIS_ACCESS_LOG")
+    """Whether the admin page and the prediction service write a line of JSON for each request, without secrets."""
 
     @classmethod
     def settings_customise_sources(

@@ -168,7 +168,7 @@ class Acknowledgements(unreadable.CheckedQoS):
         return errors
 
     def _take_out(self, delivery_tag: str) -> None:
-        self._remove_from_indices(delivery_tag).execute()  # type: ignore[attr-defined]  # the stubs leave it out
+        self._mended(lambda: self._remove_from_indices(delivery_tag).execute())  # type: ignore[attr-defined]  # the stubs leave it out
 
 
 # ---- No scripts in Redis

@@ -38,6 +38,7 @@
             ├── ModelNotFound
             ├── VersionNotFound
             ├── UnusableModelFile          it is gone, was changed, or is torn
+            │   └── UnrecordedModelFile        it is not what the ledger recorded, or that recorded nothing
             ├── VersionQuarantined         the ledger was set back, and does not know the run that made it
             ├── UnusableProfile            the version has no drift profile, or it was changed or is torn
             └── InvalidStage
@@ -219,6 +220,10 @@ class VersionNotFound(RegistryError):
 
 class UnusableModelFile(RegistryError):
     """The version's model file is gone, was changed after it was logged, or is torn."""
+
+
+class UnrecordedModelFile(UnusableModelFile):
+    """The version's model file is not what the ledger recorded, or the ledger recorded nothing of it."""
 
 
 class VersionQuarantined(RegistryError):

@@ -33,7 +33,7 @@ from mlops.domain.errors import (
     UnusableProfile,
     VersionNotFound,
 )
-from mlops.domain.ports import ModelVersion
+from mlops.domain.ports import RUN_TAG, ModelVersion
 from mlops.failpoints import external_write
 from mlops.registry.counting import Counting
 from mlops.registry.entities import PAGE, LoggedRun, logged_run, model_version, packed, pages, walk
@@ -277,18 +277,19 @@ class Gateway(Counting):
         self,
         model: Any,  # noqa: ANN401 -- XGBClassifier or Booster
         *,
-        experiment_id: str,
         run_id: str,
         name: str,
         signature: Any = None,  # noqa: ANN401 -- the library's ModelSignature
         example: Any = None,  # noqa: ANN401 -- pandas frame
         predictions: Any = None,  # noqa: ANN401 -- array
         file: bytes | None = None,
+        before_upload: Callable[[str], None] = lambda _: None,
     ) -> StoredModel:
         """Upload in XGBoost's own format, with signature, example and pinned requirements, as the run's output.
 
         With a classifier goes the code by which MLflow's own loaders prepare rows as training does.
         file : the model file that `model` was read from, which is stored as it is
+        before_upload : told the model file's digest
         """
         if not hasattr(model, "save_model"):
             message = f"a model of type {type(model).__name__} cannot be stored; only XGBoost models can"
@@ -298,7 +299,7 @@ class Gateway(Counting):
         is_classifier = isinstance(model, xgb.XGBClassifier)
         with tempfile.TemporaryDirectory(prefix="acis-model-") as folder, self._translated(f"model {name!r}"):
             with external_write("registry.create_logged_model"):
-                stored = self._client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+                stored = self._client.create_logged_model(self.experiment_of(run_id), name=name, source_run_id=run_id)
             path = Path(folder, "model")
             mlflow.xgboost.save_model(
                 model,
@@ -317,6 +318,7 @@ class Gateway(Counting):
             if file is not None:  # written again, it need not have the same bytes
                 (path / _MODEL_FILE).write_bytes(file)
             digest = _file_sha256(path / _MODEL_FILE)
+            before_upload(digest)
             with external_write("registry.log_model_artifacts"):
                 self._client.log_model_artifacts(stored.model_id, str(path))
             with external_write("registry.finalize_logged_model"):
@@ -335,14 +337,13 @@ class Gateway(Counting):
         return self._download_model_from(uri, folder)
 
     def stored_model(self, uri: str) -> tuple[str, str | None, str | None]:
-        """Id, run and digest (None where it was not logged) of `models:/m-…` or `runs:/RUN/NAME`."""
+        """Id, run, and run of the ledger (None where it names none) of `models:/m-…` or `runs:/RUN/NAME`."""
         scheme, _, rest = uri.partition(":/")
         owner, _, name = rest.strip("/").partition("/")
         with self._translated(uri):
             model = self._model_of_run(owner, name) if scheme == "runs" else self._client.get_logged_model(owner)
             tags = self._client.get_run(model.source_run_id).data.tags if model.source_run_id else {}
-        digest = tags.get("acis.model_sha256") if tags.get("acis.model_id") == model.model_id else None
-        return model.model_id, model.source_run_id, digest
+        return model.model_id, model.source_run_id, tags.get(RUN_TAG)
 
     def _model_of_run(self, run_id: str, name: str) -> Any:  # noqa: ANN401 -- the library's LoggedModel
         run = self._client.get_run(run_id)
@@ -533,7 +534,7 @@ class Gateway(Counting):
     ) -> Iterator[Any]:
         """MLflow's active run; `mlflow.log_metric` and the like write to it inside the block."""
         with self._translated("a run"):
-            self._set_global()
+            mlflow.set_tracking_uri(self.shown_uri)  # it is shown to whoever asks the library
             active = mlflow.start_run(
                 experiment_id=experiment_id, run_name=run_name, tags=dict(tags or {}), nested=nested
             )
@@ -550,20 +551,13 @@ class Gateway(Counting):
     ) -> pd.DataFrame:
         """Runs as MLflow's own frame: run_id, status, metrics.*, params.*, tags.*."""
         with self._translated("a search of runs"):
-            self._set_global()
+            mlflow.set_tracking_uri(self.shown_uri)  # it is shown to whoever asks the library
             found: pd.DataFrame = mlflow.search_runs(
                 list(experiment_ids), where, order_by=list(order_by) if order_by else None, max_results=limit
             )
         return found
 
     # -- inside
-
-    def _set_global(self) -> None:
-        """Make this the process's MLflow; name and password go where the library never prints them."""
-        mlflow.set_tracking_uri(self.shown_uri)
-        user, _, password = credentials_of(self.tracking_uri).partition(":")
-        if user:
-            os.environ.update({"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password})
 
     def _found_experiment(self, name: str) -> str | None:
         found = self._client.get_experiment_by_name(name)

@@ -22,7 +22,7 @@ from devstack.ports import choose_port
 from devstack.process import Child, Program
 from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
-from tests.support.servers import origin, redis_users
+from tests.support.servers import new_mlflow_passwords, origin, redis_users
 
 UP_S = 60.0
 LOOPBACK = "127.0.0.1"
@@ -269,7 +269,8 @@ def run_servers(folder: Path) -> Iterator[Servers]:
             log=folder / "redis.log",
         )
 
-        mlflow_url = mlflow.mlflow_url(mlflow_port)
+        identities = new_mlflow_passwords()
+        mlflow_url = mlflow.mlflow_url(mlflow_port).replace("://", f"://registrar:{identities['registrar']}@")
         tracking = Server(
             "mlflow",
             mlflow.mlflow_program(
@@ -279,6 +280,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
                 .render_as_string(hide_password=False),
                 artifact_root=str(folder / "artifacts"),
                 cwd=folder,
+                passwords=identities,
             ),
             lambda: mlflow.mlflow_answers(mlflow_url),
             port=mlflow_port,

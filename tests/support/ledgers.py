@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, make_url, text
+from sqlalchemy import Engine, event, insert, make_url, text
 
 from config.roles import DATABASE_USERS
 from devstack.postgres import make_users
+from mlops.domain.ports import ModelVersion
 from mlops.domain.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Sent, Stage
+from mlops.ledger import tables
+from mlops.ledger.columns import now
 from mlops.ledger.engine import Database
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.schema import migrate
@@ -40,8 +43,9 @@ _MOVED_CLOCK = (
 _TABLES = (
     "mlops_run, mlops_stage, mlops_drift_report, mlops_promotion, mlops_champion, mlops_outbox, "
     "mlops_schedule, mlops_worker, mlops_policy, mlops_audit, mlops_attempt, mlops_session, mlops_token, mlops_user, "
+    "mlops_sign_in_limit, "
     "mlops_artifact_size, mlops_answered_start, mlops_registry_finding, mlops_position, mlops_quarantine, "
-    "mlops_prediction_batch, mlops_live_score, mlops_live_report, mlops_watermark"
+    "mlops_model_file, mlops_prediction_batch, mlops_live_score, mlops_live_report, mlops_watermark"
 )
 
 #: Of a few rows each, which TRUNCATE takes forty times as long for; rows that refer to others need no order here.
@@ -57,6 +61,21 @@ _EMPTY = "; ".join(
         "UPDATE moved.shift SET by = interval '0'",
     ]
 )
+
+
+def record_file(ledger: SqlLedger, version: ModelVersion) -> None:
+    """What a training notes of a version that a test put into the registry itself: the digest that was logged."""
+    with ledger.database.transaction() as connection:
+        connection.execute(
+            insert(tables.model_file).values(
+                model_name=version.name,
+                version=version.version,
+                made_by=version.identity.made_by,
+                sha256=version.identity.sha256,
+                recorded_by="training",
+                recorded_at=now(),
+            )
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Real servers for tests, each started at its first use and stopped with the session.
 
 redis_url, postgres_url   an empty database for each test, on the session's server
-mlflow_url                one server for the session; tests name their own models, and are its registrar
+mlflow_url                one server for the session; tests name their own models
 mlflow_passwords          by identity, for tests that ask as somebody else
 postgres_database         makes further databases that live as long as the session, for module fixtures
 
@@ -117,10 +117,18 @@ def run_postgres(folder: Path) -> Iterator[str]:
         account.remove_home(wanted)
 
 
+def new_mlflow_passwords() -> dict[str, str]:
+    """Random passwords by identity."""
+    return {identity: secrets.token_urlsafe(24) for identity in PASSWORD_VARIABLES}
+
+
 @contextmanager
-def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str]) -> Iterator[str]:
-    """An MLflow server on that backend, whose identities have these passwords."""
-    auth = f"registrar:{passwords['registrar']}"
+def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str] | None = None) -> Iterator[str]:
+    """An MLflow server on that backend, whose identities have these passwords; its URL, as the registrar."""
+    given = new_mlflow_passwords() if passwords is None else passwords
+
+    def url(port: int) -> str:
+        return mlflow.mlflow_url(port).replace("://", f"://registrar:{given['registrar']}@")
 
     def make(port: int) -> Program:
         return mlflow.mlflow_program(
@@ -128,14 +136,11 @@ def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str]) -> 
             backend_url=backend_url,
             artifact_root=str(folder / "artifacts"),
             cwd=folder,
-            passwords=passwords,
+            passwords=given,
         )
 
-    def answers(port: int) -> bool:
-        return mlflow.mlflow_answers(mlflow.mlflow_url(port), auth)
-
-    with started(make, answers, folder / "mlflow.log") as port:
-        yield mlflow.mlflow_url(port)
+    with started(make, lambda port: mlflow.mlflow_answers(url(port)), folder / "mlflow.log") as port:
+        yield url(port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,16 +213,17 @@ def postgres_url(postgres_server: Databases) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def mlflow_passwords() -> Mapping[str, str]:
     """Passwords at the session's MLflow server, by identity."""
-    return {identity: secrets.token_urlsafe(24) for identity in PASSWORD_VARIABLES}
+    return new_mlflow_passwords()
 
 
 @pytest.fixture(scope="session")
-def mlflow_url(servers_folder: Path, postgres_server: Databases, mlflow_passwords: Mapping[str, str]) -> Iterator[str]:
-    """URL of the session's MLflow server, on the session's PostgreSQL; this process becomes its registrar."""
-    with (
-        run_mlflow(servers_folder, postgres_server.make(), mlflow_passwords) as url,
-        pytest.MonkeyPatch.context() as environment,
-    ):
-        environment.setenv("MLFLOW_TRACKING_USERNAME", "registrar")
-        environment.setenv("MLFLOW_TRACKING_PASSWORD", mlflow_passwords["registrar"])
+def mlflow_database(postgres_server: Databases) -> str:
+    """URL of the database of the session's MLflow server."""
+    return postgres_server.make()
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(servers_folder: Path, mlflow_database: str, mlflow_passwords: Mapping[str, str]) -> Iterator[str]:
+    """URL of the session's MLflow server, on the session's PostgreSQL, with the registrar's name and password."""
+    with run_mlflow(servers_folder, mlflow_database, mlflow_passwords) as url:
         yield url

@@ -68,6 +68,11 @@ class Workers:
     caller: Celery
     """A bare client, as another code base has it."""
     features_url: str
+    logs: Path
+
+    def log(self, role: str) -> str:
+        """All that a worker said."""
+        return (self.logs / f"{role}.log").read_text(errors="replace")
 
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass on the database's clock."""
@@ -193,6 +198,7 @@ def workers(worker_settings: Settings) -> Iterator[Workers]:
             app=app_of(settings),
             caller=Celery(broker=broker.get_secret_value(), backend=backend.get_secret_value(), set_as_current=False),
             features_url=features.get_secret_value(),
+            logs=logs,
         )
 
         def both_answer() -> bool:
