@@ -70,7 +70,10 @@ def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> list[str]:
         ]
     if user == "reconciler":
         # SCAN tells the names of all keys; of other keyspaces, their values stay closed.
-        asked += ["+scan", "(+get +set ~acis:*)", "(+lrange +lrem ~unrouted)", f"(+publish &{_EVENTS})"]
+        asked += ["+scan", "(+get +set ~acis:*)", "(+lrange +lrem +ltrim ~unrouted)", f"(+publish &{_EVENTS})"]
+        # What somebody put in the place of a queue is taken away.
+        places = " ".join(f"~{one}" for queue in QUEUES for one in _lists(queue))
+        asked += [f"(+type +del {places} ~_kombu.binding* ~unacked ~unacked_index)"]
     if user == "admin":
         asked += [f"({_SUBSCRIBING} &{_RESULTS})"]
     if user in ("admin", "beat"):

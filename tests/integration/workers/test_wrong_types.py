@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
+from pydantic import SecretStr
 
-from tests.integration.workers.conftest import Workers, eventually
+from config.settings import Settings
+from tests.integration.workers.conftest import Workers, app_of, eventually
 from tests.integration.workers.test_unreadable import main_processes
+from tests.support.servers import as_redis_user
 from worker import publications
 from worker.publications import tidy_queues
 
 
+@pytest.fixture
+def reconciler(worker_settings: Settings) -> Iterator[Celery]:
+    """The reconciler's application, as its own user in Redis."""
+    broker = worker_settings.celery_broker_url
+    assert broker is not None
+    url = SecretStr(as_redis_user(broker.get_secret_value(), "reconciler"))
+    with app_of(worker_settings.model_copy(update={"celery_broker_url": url})) as app:
+        yield app
+
+
 @pytest.mark.parametrize("key", ["control", "unacked", "unacked_index", "unrouted"])
-def test_a_key_of_another_type_ends_no_worker(workers: Workers, key: str) -> None:
+def test_a_key_of_another_type_ends_no_worker(workers: Workers, reconciler: Celery, key: str) -> None:
     workers.wait_idle()
     with workers.app.connection_for_write() as connection:
         client: Any = connection.default_channel.client
@@ -24,18 +39,20 @@ def test_a_key_of_another_type_ends_no_worker(workers: Workers, key: str) -> Non
         eventually(lambda: key != "control" or "queue.key_replaced" in workers.log("control"), "the worker meets it")
         assert main_processes(workers) == pids
         if key in {"control", "unrouted"}:
-            assert tidy_queues(workers.app) == [key]
+            assert tidy_queues(reconciler) == [key]
         assert workers.start(strategy="growth", as_of=None).get(timeout=60)["state"] == "succeeded"
         assert main_processes(workers) == pids, "no worker ended"
-        assert tidy_queues(workers.app) == []
+        assert tidy_queues(reconciler) == []
         client.delete("unrouted")
 
 
-def test_the_newest_dead_letters_are_kept(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_dead_letters_are_kept(
+    workers: Workers, reconciler: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publications, "MOST_LETTERS", 3)
     with workers.app.connection_for_write() as connection:
         client: Any = connection.default_channel.client
         client.lpush("unrouted", *range(5))
-        tidy_queues(workers.app)
+        tidy_queues(reconciler)
         assert client.lrange("unrouted", 0, -1) == [b"4", b"3", b"2"]
         client.delete("unrouted")

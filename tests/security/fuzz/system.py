@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 
 from devstack.ports import choose_port
 from mlops.domain.records import Kind, RunState
@@ -149,7 +150,7 @@ def _seed(fuzzed: Fuzzed, first_password: str) -> None:
         "the wide token": wide,
         "the program's token": fuzzed.token,
         "PostgreSQL's password": system.servers.postgres.password,
-        "Redis' password": system.servers.redis_url.split(":")[2].partition("@")[0],
+        "Redis' password": str(make_url(system.servers.redis_url).password),
     }
     fuzzed.actors |= {
         "nobody": Actor(name="nobody", role="nobody"),
