@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from config.endpoints import FILE, Endpoints
+from config.roles import REDIS_USERS
 from config.settings import Settings, variables
+from devstack.mlflow_access import PASSWORD_VARIABLES
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
 
 COMPOSE_ALONE = {
     "POSTGRES_PASSWORD",
+    *(f"POSTGRES_{user}_PASSWORD" for user in ("OWNER", "LEDGER", "ADMIN", "SERVE", "FEATURES", "MLFLOW")),
     "REDIS_PASSWORD",
+    *(f"REDIS_{user.upper()}_PASSWORD" for user in REDIS_USERS),
+    *PASSWORD_VARIABLES.values(),
     "MLFLOW_PORT",
     "FLOWER_PORT",
     "ADMIN_PORT",
