@@ -301,7 +301,11 @@ def _restore_ledger(dump: Path, url: URL, backup: Backup) -> None:
 
 def _restore_mlflow(dump: Path, url: URL) -> None:
     how = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
-    _run(_program("pg_restore", url), [*how, str(dump)], url)
+    # What is restored belongs to the database's owner, which this user may act as.
+    query = "SELECT rolname FROM pg_database JOIN pg_roles AS r ON r.oid = datdba WHERE datname = current_database()"
+    with _asked(url) as connection:
+        owner = connection.scalar(text(f"{query} AND pg_has_role(r.oid, 'MEMBER')"))
+    _run(_program("pg_restore", url), [*how, *([f"--role={owner}"] if owner else []), str(dump)], url)
 
 
 def _check(url: URL, backup: Backup, say: Say) -> None:

@@ -251,6 +251,8 @@ def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
         cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
         if not (cursor.fetchone() or (False,))[0]:
             cursor.execute(f"GRANT acis_owner, {MLFLOW_USER} TO CURRENT_USER")
+        # `acis backup` and `acis restore` are the owner's, of both databases.
+        cursor.execute(f"GRANT {MLFLOW_USER} TO acis_owner")
     for database, owner in ((DATABASE, "acis_owner"), (MLFLOW_DATABASE, MLFLOW_USER)):
         url = create_database(server_url, database)
         users = [owner] if database == MLFLOW_DATABASE else [user for user in DATABASE_USERS if user != MLFLOW_USER]
@@ -288,7 +290,7 @@ def write_access_rules(data_dir: Path, user: str | None) -> None:
     lines = (
         "# Written at each start of the stack.",
         f"host {DATABASE} {ledger_users} {LOOPBACK}/32 scram-sha-256",
-        f"host {MLFLOW_DATABASE} {MLFLOW_USER} {LOOPBACK}/32 scram-sha-256",
+        f"host {MLFLOW_DATABASE} {MLFLOW_USER},acis_owner {LOOPBACK}/32 scram-sha-256",
         f"host all {SUPERUSER} {LOOPBACK}/32 scram-sha-256",
     )
     new = data_dir / "pg_hba.conf.new"

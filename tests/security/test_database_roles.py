@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import psycopg2
 import pyarrow as pa
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from config.roles import DATABASE_USERS
+from config.settings import Settings
+from devstack.backup import back_up, restore
 from devstack.postgres import create_database, drop_database, make_users, set_up_users
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.records import Kind, ModelIdentity, Stage
@@ -149,6 +153,9 @@ def test_granting_again_takes_back_what_is_declared_no_more(url: str, as_role: C
         "UPDATE mlops_live_report SET document = '{}'",
         "UPDATE mlops_drift_report SET report = '{}'",
         "UPDATE mlops_attempt SET error = ''",
+        "UPDATE mlops_model_file SET sha256 = 'another'",
+        "DELETE FROM mlops_model_file",
+        "SELECT * FROM mlops_sign_in_limit",
         "UPDATE mlops_identity SET ledger_id = 'another'",
     ],
 )
@@ -170,6 +177,28 @@ def test_the_writer_makes_a_month_and_drops_it_when_it_is_old(as_role: Callable[
     assert ledger.write_predictions("old", "run", rows)
     assert ledger.write_predictions("new", "run", predictions(date(1999, 2, 1)))  # old dates, predicted now
     assert ledger.purge_predictions(older_than_days=365).partitions == ("mlops_prediction_199901",)
+
+
+def test_a_backup_and_a_restore_of_both_databases_are_the_owners(old_server: str, tmp_path: Path) -> None:
+    set_up_users(old_server, dict.fromkeys(DATABASE_USERS, str(make_url(old_server).password)))
+    owner, mlflow = (
+        make_url(old_server).set(database=name, username=user).render_as_string(hide_password=False)
+        for name, user in (("acis", "acis_owner"), ("mlflow", "acis_mlflow"))
+    )
+    migrate(owner)
+    with psycopg2.connect(mlflow.replace("+psycopg2", "")) as connection:
+        connection.cursor().execute("CREATE TABLE model_versions (name text); INSERT INTO model_versions VALUES ('m')")
+    settings = Settings(database_url=SecretStr(owner), var_dir=tmp_path)
+    assert back_up(settings, tmp_path / "backup", say=str).has_mlflow
+    restore(settings, tmp_path / "backup", overwrite=True, say=str)
+    assert let_features_be_read(owner, "ml_training_features")
+    ledger = SqlLedger(Database(as_user(owner, "acis_ledger")))
+    assert ledger.write_predictions("restored", "run", predictions(date(2030, 4, 3)))
+    ledger.close()
+    with psycopg2.connect(mlflow.replace("+psycopg2", "")) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'model_versions'")
+        assert cursor.fetchall() == [("acis_mlflow",)]
 
 
 @pytest.mark.parametrize(
