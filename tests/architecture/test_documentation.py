@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from config.endpoints import FILE, Endpoints
+from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
 from config.settings import Settings, variables
+from devstack.mlflow_access import PASSWORD_VARIABLES
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
 
@@ -24,6 +26,8 @@ COMPOSE_ALONE = {
     "IMAGE_TAG",
     "POSTGRES_IMAGE",
     "REDIS_IMAGE",
+    *map(password_variable, (*DATABASE_USERS, *REDIS_USERS)),
+    *PASSWORD_VARIABLES.values(),
 }
 
 
