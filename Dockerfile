@@ -25,6 +25,9 @@ COPY devstack /app/devstack
 COPY tasks /app/tasks
 COPY worker /app/worker
 COPY admin /app/admin
+# The project is not installed here, and this is where `mlflow server --app-name acis` looks the guard up.
+RUN mkdir /app/acis_mlops.egg-info \
+ && printf '[mlflow.app]\nacis = devstack.mlflow_access:create_app\n' > /app/acis_mlops.egg-info/entry_points.txt
 # The image is read-only: what is not compiled here is compiled by every process anew.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /app
 

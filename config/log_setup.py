@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -27,6 +28,16 @@ def set_up_command_logging(folder: Path | None, *, verbose: bool = False) -> Non
         return
     handler = logging.NullHandler() if folder is None else _PatientFile(folder / "commands.log")
     _set_up(handler, level="INFO", style="console", colours=False)
+
+
+def access_log(*, is_on: bool) -> Callable[[str], None] | None:
+    """Takes lines of JSON to standard error, whatever the log's own style; None where they are not wanted."""
+
+    def write(line: str) -> None:
+        with suppress(OSError):  # a volume that is full
+            sys.stderr.write(f"{line}\n")
+
+    return write if is_on else None
 
 
 def _set_up(handler: logging.Handler, *, level: str, style: str, colours: bool) -> None:

@@ -44,6 +44,8 @@ class _RunningServers(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
+        if "SUPERVISOR_PROCESS_NAME" in os.environ:
+            return {}  # a program of the stack itself: its environment holds what its role may know
         announced = read_endpoints(Path(os.environ.get("ACIS_VAR_DIR") or ROOT / "var"))
         return {name: value for name, value in (announced.settings() if announced else {}).items() if value}
 
@@ -180,6 +182,8 @@ class Settings(BaseSettings):
     """Least severe level that is written."""
     log_format: Literal["console", "json"] = Field("console", validation_alias="ACIS_LOG_FORMAT")
     """`json` in containers: one object a line."""
+    access_log: bool = Field(default=True, validation_alias="ACIS_ACCESS_LOG")
+    """Whether the admin page and the prediction service write a line of JSON for each request, without secrets."""
 
     @classmethod
     def settings_customise_sources(

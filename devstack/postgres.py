@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,17 @@ from psycopg2.extensions import connection as PostgresConnection  # noqa: N812 -
 from psycopg2.extensions import cursor as PostgresCursor  # noqa: N812 -- as above
 from sqlalchemy.engine import make_url
 
+from config.roles import DATABASE_USERS, MLFLOW_USER
 from devstack.account import can_execute, identity
 from devstack.ports import LOOPBACK
 from devstack.process import Program
 from devstack.redis import Origin
 from mlops.domain.errors import ConfigurationError
 
-OWNER = "acis"
-"""The database user that owns everything."""
+SUPERUSER = "acis"
+"""The user that made the cluster; used to set the server up, and given to no role."""
+DATABASE = "acis"
+MLFLOW_DATABASE = "mlflow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +135,7 @@ def init_cluster(installation: Installation, *, home: Path, password: str, user:
     try:
         made = subprocess.run(  # noqa: S603 -- PostgreSQL's own program
             [
-                *(str(installation.bin_dir / "initdb"), "--pgdata", str(making), "--username", OWNER),
+                *(str(installation.bin_dir / "initdb"), "--pgdata", str(making), "--username", SUPERUSER),
                 *("--auth", "scram-sha-256", "--pwfile", str(secret)),
                 # The same order of text on every machine, whichever locales it has.
                 *("--encoding", "UTF8", "--locale", "C"),
@@ -174,9 +177,9 @@ def postgres_program(
     )
 
 
-def postgres_url(*, port: int, password: str, database: str) -> str:
+def postgres_url(*, port: int, password: str, database: str, user: str = SUPERUSER) -> str:
     """SQLAlchemy URL with the password; a secret. The driver is named because MLflow fails on psycopg 3."""
-    return f"postgresql+psycopg2://{OWNER}:{password}@{LOOPBACK}:{port}/{database}"
+    return f"postgresql+psycopg2://{user}:{password}@{LOOPBACK}:{port}/{database}"
 
 
 def postgres_answers(url: str) -> bool:
@@ -214,6 +217,93 @@ def drop_database(server_url: str, name: str) -> None:
     """Remove the database; connections to it are ended."""
     with _statements(server_url) as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+# ---- The users of the roles, none of which is a superuser
+
+#: What the set-up user owned belongs to the owner from now on: an installation that had one user for everything.
+_HAND_OVER = """
+DO $$ DECLARE one record; BEGIN
+  FOR one IN SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+      AND pg_get_userbyid(c.relowner) = session_user
+      AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+        AND (d.deptype = 'e' OR c.relkind = 'S' AND d.deptype IN ('a', 'i')))
+  LOOP EXECUTE format('ALTER TABLE %I.%I OWNER TO {owner}', one.nspname, one.relname); END LOOP;
+  FOR one IN SELECT oid::regprocedure AS name, prokind FROM pg_proc WHERE pg_get_userbyid(proowner) = session_user
+      AND pronamespace::regnamespace::text !~ '^(pg_|information_schema)'
+      AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = pg_proc.oid
+        AND d.deptype = 'e')
+  LOOP EXECUTE format('ALTER ROUTINE %s OWNER TO {owner}', one.name); END LOOP;
+  FOR one IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    AND (nspname = 'public' OR pg_get_userbyid(nspowner) = session_user)
+  LOOP EXECUTE format('ALTER SCHEMA %I OWNER TO {owner}', one.nspname); END LOOP;
+END $$
+"""
+
+
+def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
+    """Make both databases and the users of the roles, or give these their passwords; safe to repeat.
+
+    server_url : of a user that may make databases and users, and of any database of the server
+    passwords : of each of `config.roles.DATABASE_USERS`
+
+    What the user of the URL owned in the two databases belongs to their owners afterwards. What each user may do in
+    the ledger is for `acis migrate` (`mlops.ledger.access`).
+    """
+    make_users(server_url, passwords)
+    with _statements(server_url) as cursor:
+        # Where the set-up user is none, it gives away only as a member.
+        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
+        if not (cursor.fetchone() or (False,))[0]:
+            cursor.execute(f"GRANT acis_owner, {MLFLOW_USER} TO CURRENT_USER")
+    for database, owner in ((DATABASE, "acis_owner"), (MLFLOW_DATABASE, MLFLOW_USER)):
+        url = create_database(server_url, database)
+        users = [owner] if database == MLFLOW_DATABASE else [user for user in DATABASE_USERS if user != MLFLOW_USER]
+        named = [sql.Identifier(one) for one in (database, owner)]
+        with _statements(url) as cursor:
+            cursor.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*named))
+            cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(named[0]))
+            cursor.execute(
+                sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(
+                    named[0], sql.SQL(", ").join(map(sql.Identifier, users))
+                )
+            )
+            cursor.execute(_HAND_OVER.format(owner=owner))
+            cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+
+
+def make_users(server_url: str, passwords: Mapping[str, str]) -> None:
+    """Make the users of the roles, or give these their passwords, hashed by SCRAM; safe to repeat."""
+    with _statements(server_url) as cursor:
+        cursor.execute("SET password_encryption = 'scram-sha-256'")
+        cursor.execute("SELECT rolname FROM pg_roles")
+        known = {row[0] for row in cursor.fetchall()}
+        for user in DATABASE_USERS:
+            how = sql.SQL("ALTER ROLE" if user in known else "CREATE ROLE")
+            making = sql.SQL("{} {} LOGIN NOCREATEDB NOCREATEROLE INHERIT PASSWORD %s")
+            cursor.execute(making.format(how, sql.Identifier(user)), (passwords[user],))
+
+
+def write_access_rules(data_dir: Path, user: str | None) -> None:
+    """Write pg_hba.conf: each user to its own database, with its password, from this machine by TCP, and nobody else.
+
+    user : account that the server runs as
+    """
+    ledger_users = ",".join(one for one in DATABASE_USERS if one != MLFLOW_USER)
+    lines = (
+        "# Written at each start of the stack.",
+        f"host {DATABASE} {ledger_users} {LOOPBACK}/32 scram-sha-256",
+        f"host {MLFLOW_DATABASE} {MLFLOW_USER} {LOOPBACK}/32 scram-sha-256",
+        f"host all {SUPERUSER} {LOOPBACK}/32 scram-sha-256",
+    )
+    new = data_dir / "pg_hba.conf.new"
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write("\n".join(lines) + "\n")
+    if user is not None:
+        os.chown(new, *identity(user))
+    new.replace(data_dir / "pg_hba.conf")
 
 
 @contextmanager

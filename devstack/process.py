@@ -74,6 +74,8 @@ class Program:
     """Absolute program and arguments. Never a secret: every user of the machine can read them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the inherited environment; may hold secrets."""
+    inherits: frozenset[str] = frozenset()
+    """Variables with secrets that it may inherit; none of `config.roles.SECRETS` beside them."""
     cwd: Path = Path("/")
     user: str | None = None
     """Account to run as, when the starter is root; None: the starter's own."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
+from devstack.mlflow_access import PASSWORD_VARIABLES as MLFLOW_IDENTITIES
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
 """Below the var folder."""
-_LATER = frozenset({"admin_user", "admin_password"})
+_LATER = frozenset({"admin_user", "admin_password", "database_passwords", "redis_passwords", "mlflow_passwords"})
 """Secrets that files of earlier versions lack; they are added."""
 
 
@@ -20,12 +23,24 @@ def _random() -> str:
     return secrets.token_urlsafe(24)  # 192 bits, of characters that stand in a URL as they are
 
 
+def _of_each(users: Iterable[str]) -> dict[str, str]:
+    return {user: _random() for user in users}
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Secrets:
     """What the servers of a stack are guarded with; never printed as a whole."""
 
     postgres_password: str = field(default_factory=_random)
+    """Of PostgreSQL's superuser, which makes databases and users and is given to no role."""
     redis_password: str = field(default_factory=_random)
+    """Of the Redis user that may do everything, which is given to no role."""
+    database_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(DATABASE_USERS))
+    """Of the database users of the roles."""
+    redis_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(REDIS_USERS))
+    """Of the Redis users of the roles."""
+    mlflow_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(MLFLOW_IDENTITIES))
+    """Of MLflow's identities: `viewer` is the people's, the others are the roles'."""
     flower_user: str = "operator"
     flower_password: str = field(default_factory=_random)
     admin_user: str = "operator"
@@ -44,6 +59,10 @@ class Secrets:
         """`user:password` of the admin page's first user."""
         return f"{self.admin_user}:{self.admin_password}"
 
+    def mlflow_auth(self, identity: str) -> str:
+        """`user:password` of one of MLflow's identities."""
+        return f"{identity}:{self.mlflow_passwords[identity]}"
+
 
 def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
     """The secrets of this var folder, and whether they were made just now."""
@@ -56,15 +75,18 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
         message = f"cannot read {path} ({exc}); mend its owner and mode, or start anew with `make clean`"
         raise ConfigurationError(message) from exc
     missing = [one.name for one in fields(Secrets) if not found.get(one.name)]
-    if missing and set(missing) <= _LATER:
-        return _write(
-            path, Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
-        ), False
-    if missing:
+    if not set(missing) <= _LATER:
         message = f"{path} lacks {', '.join(missing)}; start anew with `make clean`"
         raise ConfigurationError(message)
     path.chmod(0o600)
-    return Secrets(**{one.name: found[one.name] for one in fields(Secrets)}), False
+    kept = Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
+    whole = replace(
+        kept,
+        database_passwords={**_of_each(DATABASE_USERS), **kept.database_passwords},
+        redis_passwords={**_of_each(REDIS_USERS), **kept.redis_passwords},
+        mlflow_passwords={**_of_each(MLFLOW_IDENTITIES), **kept.mlflow_passwords},
+    )
+    return (whole if asdict(whole) == found else _write(path, whole)), False
 
 
 def _write(path: Path, made: Secrets) -> Secrets:
@@ -75,3 +97,11 @@ def _write(path: Path, made: Secrets) -> Secrets:
         json.dump(asdict(made), file, indent=1)
     new.replace(path)  # a half-written file of secrets would lock us out of our own servers
     return made
+
+
+def env_lines() -> str:
+    """Random secrets as lines of .env, of letters and digits: all that docker-compose.yml must be told."""
+    users = (*DATABASE_USERS, *REDIS_USERS)
+    names = ["POSTGRES_PASSWORD", "REDIS_PASSWORD", *map(password_variable, users), *MLFLOW_IDENTITIES.values()]
+    signing_in = [f"{name}=operator:{secrets.token_hex(24)}" for name in ("FLOWER_BASIC_AUTH", "ACIS_ADMIN_AUTH")]
+    return "\n".join([*(f"{name}={secrets.token_hex(24)}" for name in names), *signing_in])

@@ -17,6 +17,7 @@ from config.settings import load_settings
 from mlops import tracing
 from worker.draining import begin_drain, forget_drains, outlive_sigterm
 from worker.health import health_file, own_name, ready_file, touch
+from worker.remote_control import restrict
 
 
 @signals.setup_logging.connect
@@ -43,9 +44,10 @@ def _ready_file() -> Path:
 
 
 @signals.worker_init.connect
-def clear_the_flags(**_: Any) -> None:  # noqa: ANN401
-    """Of an earlier process with this number or name; all that the main process needs is imported by now."""
+def prepare(**_: Any) -> None:  # noqa: ANN401
+    """Clear the flags of an earlier process with this number or name; what the main process needs is imported."""
     gc.enable()
+    restrict()
     _ready_file().unlink(missing_ok=True)
     forget_drains(load_settings().var_dir)
 

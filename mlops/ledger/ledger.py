@@ -1,8 +1,10 @@
 """The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL.
 
-runs, stages, leases, stage_completion   a run's life        champions, registry_findings   decisions and their registry
+runs, stages, leases, stage_completion                       a run's life
+champions, model_files, registry_findings                    decisions, their models and their registry
 reconciliation, set_back, timetable, workers                 missing messages, restores, slots, liveness
-accounts, auditing, retention            people and their acts; what is old is taken out
+accounts, sign_in_limits                 people, their sessions and tokens; how often passwords may be tried
+auditing, retention                      what people did; what is old is taken out
 live/                                    what models said in use, what came of it, and which features are awaited
 queries/                                 what pages and commands read, in few queries
 engine, tables, columns, schema, studies connection, tables, migrations; trials of a tuning, by Optuna
@@ -17,6 +19,7 @@ from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
 from mlops.ledger.live.predictions import Predictions
 from mlops.ledger.live.watermarks import Watermarks
+from mlops.ledger.model_files import ModelFiles
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.live import LiveQueries
@@ -30,6 +33,7 @@ from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
+from mlops.ledger.sign_in_limits import SignInLimits
 from mlops.ledger.stage_completion import StageCompletion
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers
@@ -40,6 +44,7 @@ class SqlLedger(
     Leases,
     StageCompletion,
     Champions,
+    ModelFiles,
     Reconciling,
     Outboxes,
     Timetable,
@@ -58,6 +63,7 @@ class SqlLedger(
     StartList,
     Users,
     Access,
+    SignInLimits,
     Auditing,
     RegistryFindings,
     ArtifactSizes,

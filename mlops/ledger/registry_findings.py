@@ -7,6 +7,7 @@ person (`acis registry accept`), and a lost champion also by being seen again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -15,13 +16,30 @@ from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.records import FindingKind, RegistryFinding
 from mlops.ledger import tables
-from mlops.ledger.columns import now
+from mlops.ledger.columns import now, within
 from mlops.ledger.engine import Repository
 
 _finding = tables.registry_finding.c
 
 ACCEPTED = "accepted"
 """Kind of the row that an acceptance leaves: what the ledger knew by a number before it was of another registry."""
+
+
+CHANGED_BY_HAND = "changed_by_hand"
+_TOLD = 20
+"""Versions of one episode that are told one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeByHand:
+    """A change that somebody made in the registry's own pages, and what became of it."""
+
+    strategy: str
+    words: str
+    """What was found, what was done, and what a person may do."""
+    n_times: int
+    first_at: datetime
+    last_at: datetime
 
 
 class RegistryFindings(Repository):
@@ -47,6 +65,55 @@ class RegistryFindings(Repository):
         with self.database.reading() as connection:
             return [
                 RegistryFinding(strategy=row.strategy, kind=row.kind, words=row.words, found_at=row.found_at)
+                for row in connection.execute(query)
+            ]
+
+    def note_changed_by_hand(self, strategy: str, words: str, *, what: str, episode_s: float) -> bool:
+        """Count a change that somebody made in the registry's own pages; True where the ledger has not told of it yet.
+
+        Changes of one strategy that follow one another within `episode_s` are one row, with the words of the last:
+        who repeats one every second makes no flood. It stops nothing, since it was settled as it was found.
+        what : by which two are the same, as `reverted 7`
+        """
+        open_one = select(_finding.id, _finding.reason).where(
+            _finding.strategy == strategy, _finding.kind == CHANGED_BY_HAND, within(_finding.settled_at, episode_s)
+        )
+        with self.database.transaction("ledger.note_changed_by_hand") as connection:
+            row = connection.execute(open_one.order_by(_finding.id.desc()).limit(1).with_for_update()).one_or_none()
+            if row is None:
+                key = datetime.now(UTC).isoformat()
+                values = {"strategy": strategy, "kind": CHANGED_BY_HAND, "key": key, "words": words, "reason": what}
+                connection.execute(insert(tables.registry_finding).values(**values, found_at=now(), settled_at=now()))
+                return True
+            told = row.reason.split(", ")
+            is_new = what not in told and len(told) < _TOLD
+            again = update(tables.registry_finding).where(_finding.id == row.id)
+            connection.execute(
+                again.values(
+                    words=words,
+                    settled_at=now(),
+                    n_times=_finding.n_times + 1,
+                    reason=", ".join([*told, what]) if is_new else row.reason,
+                )
+            )
+        return is_new
+
+    def changes_by_hand(self, *, within_s: float) -> list[ChangeByHand]:
+        """What was changed in the registry's own pages lately, the newest first, one for each episode."""
+        query = (
+            select(tables.registry_finding)
+            .where(_finding.kind == CHANGED_BY_HAND, within(_finding.settled_at, within_s))
+            .order_by(_finding.id.desc())
+        )
+        with self.database.reading() as connection:
+            return [
+                ChangeByHand(
+                    strategy=row.strategy,
+                    words=row.words,
+                    n_times=row.n_times,
+                    first_at=row.found_at,
+                    last_at=row.settled_at,
+                )
                 for row in connection.execute(query)
             ]
 

@@ -149,6 +149,11 @@ class TokenCache:
             log.warning("serving.tokens_not_kept", error=str(error), next="a restart without the ledger knows none")
 
 
+def token_id(text: str) -> str:
+    """The part of a token's text by which people know it; it is no secret."""
+    return text.split("_", 2)[1][:16] if text.count("_") > 1 else ""
+
+
 def _digest(text: str) -> str:
     """SHA-256 of a token's whole text, which has 256 random bits: nobody finds it by its digest."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -27,13 +27,11 @@ from mlops.domain.errors import (
     UnusableModelFile,
     UnusableProfile,
 )
-from mlops.domain.ports import DIGEST_TAG, UNKNOWN, ModelRegistry, expect
+from mlops.domain.ports import UNKNOWN, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
 from mlops.stages.scoring import positive_probability
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import xgboost as xgb
 
     from mlops.domain.drift.training_profile import DriftProfile
@@ -82,15 +80,14 @@ class ChampionModels:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-        self._loaded: OrderedDict[tuple[str, str, str | None, datetime], ChampionModel] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str, str | None], ChampionModel] = OrderedDict()
 
-    def load(self, model_name: str, version: str, identity: ModelIdentity = UNKNOWN) -> ChampionModel:
-        """The version; the registry is asked whether it is the same file still. Raises one of NOT_ASKED."""
-        found = expect(self._registry.version(model_name, version), identity)
-        # A version that was registered elsewhere has no digest; in a registry that was made anew it has another time.
-        key = (model_name, version, found.tags.get(DIGEST_TAG), found.created_at)
+    def load(self, model_name: str, version: str, identity: ModelIdentity) -> ChampionModel:
+        """The version, whose file has the identity's digest when it is read. Raises one of NOT_ASKED."""
+        expect(self._registry.version(model_name, version), identity)
+        key = (model_name, version, identity.sha256)
         if key not in self._loaded:
-            classifier = self._registry.load_classifier(model_name, version)
+            classifier = self._registry.load_classifier(model_name, version, sha256=identity.sha256)
             features = feature_names(classifier.get_booster())
             if not features:
                 message = f"version {version} does not say the names of its features; train it again here"

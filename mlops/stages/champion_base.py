@@ -41,7 +41,7 @@ class ChampionBase:
     model: bytes
     """UBJSON"""
     digest: str
-    """SHA-256 of the version's file; empty where it was registered elsewhere."""
+    """SHA-256 of the version's file."""
     rounds: int
     features: tuple[str, ...]
     train_start: date
@@ -114,7 +114,7 @@ def beginning(
         )
         return Beginning(warnings=(words,))
     _refuse_other_question(policy, found)
-    base = _base(registry, found, updates)
+    base = _base(registry, found, updates, sha256=champion.identity.sha256)
     _refuse_left_out(source, strategy, base)
     unsaid = () if HORIZON_TAG in found.tags else (f"champion {version} does not say how far its label looked ahead",)
     trees = found.tags.get(XGBOOST_TAG)
@@ -126,8 +126,8 @@ def beginning(
     return Beginning(base=base, warnings=(*unsaid, *mixed))
 
 
-def _base(registry: ModelRegistry, found: ModelVersion, updates: int) -> ChampionBase:
-    booster = registry.load_classifier(found.name, found.version).get_booster()
+def _base(registry: ModelRegistry, found: ModelVersion, updates: int, *, sha256: str | None) -> ChampionBase:
+    booster = registry.load_classifier(found.name, found.version, sha256=sha256).get_booster()
     features = feature_names(booster)
     if not features:
         message = f"champion {found.version} does not say the names of its features and cannot be continued"
@@ -141,7 +141,7 @@ def _base(registry: ModelRegistry, found: ModelVersion, updates: int) -> Champio
     return ChampionBase(
         version=found.version,
         model=bytes(booster.save_raw("ubj")),
-        digest=found.tags.get("acis.model_sha256", ""),
+        digest=str(sha256),
         rounds=booster.num_boosted_rounds(),
         features=tuple(features),
         train_start=days[0],

@@ -30,7 +30,6 @@ from mlops.domain.ports import Ledger, Progress
 from mlops.domain.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.sampling import sampling_json
 from mlops.domain.windows import resolve_as_of
-from mlops.registry.adoption import adopt_first
 from mlops.reporting.report_files import write_page, write_report
 from mlops.stages.champion import NOT_ASKED, ask_champion, compare_predictions
 from mlops.stages.drift_windows import WindowsRead, dates_of, read_windows, with_enough_rows
@@ -383,15 +382,7 @@ def _known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRep
 
 
 def _champion(grant: Grant, services: DriftServices, strategy: Strategy) -> Champion:
-    """The ledger's; only where it never had one is the registry asked, since that loads its library."""
-    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
-    if champion.seq > 0 or grant.namespace != LIVE or services.settings.mlflow_tracking_uri is None:
-        return champion
-    try:
-        return adopt_first(services.ledger, services.registry, strategy)
-    except (RegistryUnavailable, RegistryError) as exc:
-        log.warning("drift.registry_not_asked", error=str(exc), next="taken for no champion; promotion asks again")
-        return champion
+    return services.ledger.champion(strategy.name, namespace=grant.namespace)
 
 
 def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:

@@ -17,11 +17,12 @@ from mlops.domain.errors import (
     MissingColumn,
     ModelNotFound,
     RegistryError,
+    UnrecordedModelFile,
     UnusableFeatures,
     UnusableModelFile,
     VersionNotFound,
 )
-from mlops.domain.ports import UNKNOWN, XGBOOST_TAG, ModelRegistry, expect
+from mlops.domain.ports import XGBOOST_TAG, ModelRegistry, expect
 from mlops.domain.promotion.bootstrap import MIN_BLOCKS
 from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
 from mlops.domain.promotion.evidence import CommonDates
@@ -32,7 +33,7 @@ from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.metrics import majority_class_share
 from mlops.domain.training.trading import is_long_label
-from mlops.registry.adoption import trained_as_of
+from mlops.registry.adoption import as_recorded, trained_as_of
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.scoring import positive_probability, score_rows
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource, ModelRegistry, ModelVersion
+    from mlops.domain.ports import FeatureSource, Ledger, ModelRegistry, ModelVersion
     from mlops.domain.records import Grant, ModelIdentity
     from mlops.stages.labelled_rows import LabelledRows
 
@@ -63,6 +64,7 @@ class PairedEvaluation:
 
 
 def evaluate_pair(
+    ledger: Ledger,
     registry: ModelRegistry,
     features: FeatureSource,
     strategy: Strategy,
@@ -70,18 +72,21 @@ def evaluate_pair(
     champion_version: str,
     *,
     as_of: date,
-    identity: ModelIdentity = UNKNOWN,
+    identity: ModelIdentity,
 ) -> PairedEvaluation:
     """Score both as of a date, on one state of the features.
 
-    identity : what the champion is known by, where it is the ledger's
+    identity : what the champion is known by, by the ledger
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
     with features.snapshot() as source:
-        return _evaluated(registry, strategy, challenger, champion_version, source, as_of=as_of, identity=identity)
+        return _evaluated(
+            ledger, registry, strategy, challenger, champion_version, source, as_of=as_of, identity=identity
+        )
 
 
 def _evaluated(
+    ledger: Ledger,
     registry: ModelRegistry,
     strategy: Strategy,
     challenger: ModelVersion,
@@ -91,11 +96,16 @@ def _evaluated(
     as_of: date,
     identity: ModelIdentity,
 ) -> PairedEvaluation:
-    ours = _scorable(registry, strategy, source, challenger.name, challenger.version, as_of=as_of)
+    sha256 = ledger.recorded_model(challenger.name, challenger.version).sha256
+    ours = _scorable(registry, strategy, source, challenger.name, challenger.version, sha256, as_of=as_of)
     held = _held_out(ours.rows, challenger)
     try:
-        champion = expect(registry.version(challenger.name, champion_version), identity)
-        theirs = _scorable(registry, strategy, source, challenger.name, champion_version, as_of=as_of, read=ours.rows)
+        champion = as_recorded(ledger, expect(registry.version(challenger.name, champion_version), identity))
+        theirs = _scorable(
+            registry, strategy, source, challenger.name, champion_version, identity.sha256, as_of=as_of, read=ours.rows
+        )
+    except UnrecordedModelFile:
+        raise  # whoever swaps the champion's file does not open the way for another version
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return PairedEvaluation(common=None, unusable=str(exc))
     mixed = _mixed_versions(challenger, champion)
@@ -191,12 +201,13 @@ def _scorable(
     source: FeatureSource,
     model_name: str,
     version: str,
+    sha256: str | None,
     *,
     as_of: date,
     read: LabelledRows | None = None,
 ) -> _Scorable:
     """`read`: rows that were read already, which serve where the features are the same."""
-    model = registry.load_classifier(model_name, version)
+    model = registry.load_classifier(model_name, version, sha256=sha256)
     features = feature_names(model.get_booster())
     if features is None:
         message = f"version {version} does not say the names of its features; train it again here"
@@ -290,19 +301,34 @@ class VersionComparison:
 
 
 def compare_versions(
-    registry: ModelRegistry, source: FeatureSource, strategy: Strategy, champion: str, challenger: str, *, today: date
+    ledger: Ledger,
+    registry: ModelRegistry,
+    source: FeatureSource,
+    strategy: Strategy,
+    champion: str,
+    challenger: str,
+    *,
+    today: date,
 ) -> VersionComparison:
     """Test `challenger` on the dates that it held out and `champion` was not trained on either.
 
     Not deflated: it is a look, not a decision. Raises ModelNotFound, VersionNotFound, and what the registry and the
     features raise.
     """
-    old = registry.version(strategy.model_name, champion)
-    new = registry.version(strategy.model_name, challenger)
+    old, new = (as_recorded(ledger, registry.version(strategy.model_name, one)) for one in (champion, challenger))
     test: PairedTest | Untestable
     findings: tuple[str, ...] = ()
     try:
-        paired = evaluate_pair(registry, source, strategy, new, champion, as_of=trained_as_of(new) or today)
+        paired = evaluate_pair(
+            ledger,
+            registry,
+            source,
+            strategy,
+            new,
+            champion,
+            as_of=trained_as_of(new) or today,
+            identity=ledger.recorded_model(strategy.model_name, champion),
+        )
     except UNSCORED as exc:
         test = Untestable(words=str(exc))
     else:
@@ -339,11 +365,17 @@ def _test(strategy: Strategy, common: CommonDates) -> PairedTest | Untestable:
 
 
 def compare(
-    grant: Grant, registry: ModelRegistry, source: FeatureSource, strategy: Strategy, *, today: date
+    grant: Grant,
+    ledger: Ledger,
+    registry: ModelRegistry,
+    source: FeatureSource,
+    strategy: Strategy,
+    *,
+    today: date,
 ) -> StageOutcome:
     """Version `second` of the parameters beside `first`. Raises what the registry and the features raise."""
     first, second = str(grant.params["first"]), str(grant.params["second"])
-    found = compare_versions(registry, source, strategy, first, second, today=today)
+    found = compare_versions(ledger, registry, source, strategy, first, second, today=today)
     result = {
         "first": _side(registry, found.champion),
         "second": _side(registry, found.challenger),

@@ -5,19 +5,20 @@ Called by the promote stage. The decision itself is `mlops.domain.promotion`, a 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlops.code_version import code_version
 from mlops.domain.errors import ModelNotFound, UnusableModelFile, VersionNotFound
-from mlops.domain.ports import ModelRegistry, expect
+from mlops.domain.ports import TRIALS_TAG, ModelRegistry, expect
 from mlops.domain.promotion.error_budget import LOOKBACK_DAYS, YEAR_DAYS
 from mlops.domain.promotion.evidence import Facts, evidence_of
 from mlops.domain.promotion.findings import read as read_findings
 from mlops.domain.promotion.paired import SEED
 from mlops.domain.records import LIVE, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
-from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
+from mlops.registry.adoption import as_recorded, identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
 from mlops.stages.paired_evaluation import UNSCORED, PairedEvaluation, evaluate_pair
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from mlops.domain.records import Champion, EarlierDecision, Grant, ModelIdentity
     from mlops.stages.table import PromotionServices
 
-TRIALS_TAG = "tuning_trials"
-"""Tag of a version: how many parameter sets its training tried."""
 #: Where the registry's stage follows from the decision; every other version goes to Archived.
 _STAGES = {"promote": "Production", "override": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 
@@ -40,8 +39,9 @@ def promotion_decision(
     grant: Grant, services: PromotionServices, strategy: Strategy, version: ModelVersion, champion: Champion
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
+    version = as_recorded(services.ledger, version)
     dated = trained_as_of(version) or grant.as_of
-    identity, fault = _identity(services.registry, version)
+    identity, fault = _identity(services, version)
     missing = _missing(services.registry, strategy, champion)
     if grant.namespace == LIVE:
         if missing is not None:
@@ -60,6 +60,7 @@ def promotion_decision(
     elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
             paired = evaluate_pair(
+                services.ledger,
                 services.registry,
                 services.source,
                 strategy,
@@ -94,7 +95,8 @@ def promotion_decision(
             suspicions=read_findings(version.tags),
             findings=paired.findings if paired is not None else (),
             stops=stops(services.ledger, strategy) if grant.namespace == LIVE else (),
-            override=None if champion.is_version(version.version, identity) else _override(grant),
+            # Whatever a person promotes in spite of its gates has to be what was registered.
+            override=None if fault or champion.is_version(version.version, identity) else _override(grant),
         )
     )
     return PromotionDecision(
@@ -113,12 +115,12 @@ def promotion_decision(
     )
 
 
-def _identity(registry: ModelRegistry, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
-    """Identity of the version by its model file, and the refusal where that cannot be what was logged."""
+def _identity(services: PromotionServices, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
+    """Identity of the version by its model file, and the refusal where that is not what the ledger recorded."""
     try:
-        return identity_by_bytes(registry, version), None
+        return identity_by_bytes(services.ledger, services.registry, version), None
     except UnusableModelFile as exc:
-        return version.identity, ("refuse", str(exc))
+        return replace(version.identity, sha256=None), ("refuse", str(exc))
 
 
 def _override(grant: Grant) -> dict[str, str] | None:
@@ -176,7 +178,7 @@ def _champion_facts(
         trained = champion.trained_as_of or trained  # `unusable` says that it is gone
     else:
         trained = trained_as_of(found) or trained
-        facts["model_sha256"] = champion.identity.sha256 or found.identity.sha256
+        facts["model_sha256"] = champion.identity.sha256
     facts["trained_as_of"] = trained.isoformat() if trained else None
     facts["age_days"] = (dated - trained).days if dated and trained else None
     facts["unusable"] = None

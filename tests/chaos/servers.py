@@ -22,7 +22,7 @@ from devstack.ports import choose_port
 from devstack.process import Child, Program
 from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
-from tests.support.servers import origin
+from tests.support.servers import new_mlflow_passwords, origin, redis_users
 
 UP_S = 60.0
 LOOPBACK = "127.0.0.1"
@@ -156,7 +156,7 @@ def standby_of(primary: Postgres) -> Iterator[Standby]:
     with FaultyProxy(primary.port) as between:
         primary.run(
             "pg_basebackup", "--pgdata", str(data_dir), "--host", LOOPBACK, "--port", str(between.port),
-            "--username", postgres.OWNER, "--wal-method", "stream", "--checkpoint", "fast", "--write-recovery-conf",
+            "--username", postgres.SUPERUSER, "--wal-method", "stream", "--checkpoint", "fast", "--write-recovery-conf",
         )  # fmt: skip
         url = postgres.postgres_url(port=port, password=primary.password, database="postgres")
         server = Server(
@@ -259,7 +259,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         admin_url = postgres.postgres_url(port=front.port, password=password, database="postgres")
 
         config = folder / "redis.conf"
-        redis_module.write_config(config, port=redis_port, password=password, data_dir=folder / "redis")
+        redis_module.write_config(config, port=redis_port, users=redis_users(password), data_dir=folder / "redis")
         redis_url = redis_module.redis_url(port=redis_port, password=password)
         broker = Server(
             "redis",
@@ -269,7 +269,8 @@ def run_servers(folder: Path) -> Iterator[Servers]:
             log=folder / "redis.log",
         )
 
-        mlflow_url = mlflow.mlflow_url(mlflow_port)
+        identities = new_mlflow_passwords()
+        mlflow_url = mlflow.mlflow_url(mlflow_port).replace("://", f"://registrar:{identities['registrar']}@")
         tracking = Server(
             "mlflow",
             mlflow.mlflow_program(
@@ -279,6 +280,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
                 .render_as_string(hide_password=False),
                 artifact_root=str(folder / "artifacts"),
                 cwd=folder,
+                passwords=identities,
             ),
             lambda: mlflow.mlflow_answers(mlflow_url),
             port=mlflow_port,

@@ -28,6 +28,7 @@ from tests.support.processes import Roles, environment_of
 from tests.support.services import panel
 from tests.support.volumes import SmallVolume, small_volume, why_no_volume
 from tests.support.waiting import wait_for
+from worker.routing import ROLES as WORKERS
 
 VOLUME_MB = 2000
 """An upper bound: PostgreSQL's log grows to 1 GB in a long run."""
@@ -156,7 +157,7 @@ class ChaosSystem:
 
     def is_ready(self) -> bool:
         """Every worker answers."""
-        wanted = {f"{role.name}@" for role in self.roles.all if role.arguments[0] not in ("beat", "reconciler")}
+        wanted = {f"{role.name}@" for role in self.roles.all if role.arguments[0] in WORKERS}
         seen = [worker.name for worker in self.services.ledger.workers(within_s=self.settings.reconcile_s * 5)]
         return all(any(name.startswith(one) for name in seen) for one in wanted)
 
@@ -182,8 +183,9 @@ def run_system(
     reconcile_s: float = 1.0,
     roles: tuple[tuple[str, ...], ...] = ROLES,
     restored_age_s: float = 8.0,
+    **more: Any,
 ) -> Iterator[ChaosSystem]:
-    """Servers, data and roles until the block ends; then nothing of them is left."""
+    """Servers, data and roles until the block ends; then nothing of them is left. more : further settings"""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acis-chaos-")))
         folder.chmod(0o711)  # PostgreSQL's account must reach what is below
@@ -211,6 +213,7 @@ def run_system(
             checkpoint_every_s=0.0,
             drift_concurrency=1,
             train_n_jobs=1,
+            **more,
         )
         (place / "reports").mkdir()
         (folder / "failpoints").mkdir()

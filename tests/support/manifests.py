@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUR_IMAGE = "acis-mlops"
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "migrate": ("python", "-m", "cli.app", "migrate"),
+    "server-users": ("python", "-m", "cli.app", "server-users"),
     "mlflow": ("mlflow", "server"),
 }
 """What a container of our image may run beside a role."""

@@ -62,6 +62,7 @@ def test_whatever_changes_something_is_an_operators_but_for_ones_own_account() -
     assert viewers <= {
         "sign_out",
         "account.password",
+        "account.sign_out_everywhere",
         "account.session.end",
         "account.token.add",
         "account.token.revoke",

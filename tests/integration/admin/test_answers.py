@@ -29,15 +29,20 @@ def test_a_page_that_is_not_there_is_said_so_as_a_page_and_as_json(operator: Bro
     assert (answer.status_code, answer.json()) == (404, {"error": "there is no such page"})
 
 
-def test_a_database_that_is_away_is_said_so(
+def test_a_database_that_is_away_is_said_so_and_the_log_alone_says_where_it_is(
     services: FakeServices, operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(_: str) -> None:
-        raise LedgerUnavailable("the ledger does not answer: connection refused")
+        raise LedgerUnavailable("the ledger at postgresql://acis@db.internal/acis does not answer")
 
     monkeypatch.setattr(services.ledger, "session", away)
     answer = operator.get("/admin/")
-    assert (answer.status_code, "connection refused" in answer.text) == (503, True)
+    assert (answer.status_code, "a server that is needed to know who you are does not answer" in answer.text) == (
+        503,
+        True,
+    )
+    assert "db.internal" not in answer.text
+    assert f"request {answer.headers['x-request-id']}" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/admin/sign-in", "/admin/sign-out"])

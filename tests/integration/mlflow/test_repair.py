@@ -6,20 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from mlops.domain.errors import RegistryError, RegistryUnavailable
 from mlops.domain.policies import PromotionPolicy
+from mlops.registry.adoption import record_version
 from mlops.registry.kept_models import kept, restore
-from mlops.registry.repair import EVERY_S, RegistryRepair
+from mlops.registry.repair import EVERY_S, SOON_S, RegistryRepair
 from tests.support.ledgers import TimedLedger, decision_for
 from tests.support.models import SKILLED, trained_model
 from tests.support.services import MODEL, FakeServices, fake_services, small_strategy
 
+ADOPTS = PromotionPolicy(manual_changes="adopt")
+
 
 class Pass:
-    """Passes of the repair, a minute apart."""
+    """Passes of the repair, each when the one before said that it would look again."""
 
     def __init__(self, services: FakeServices) -> None:
         self.services = services
@@ -84,9 +88,10 @@ def by_stage(services: FakeServices) -> None:
 
 
 @pytest.mark.parametrize("moved", [by_alias, by_stage])
-def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass(
+def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass_where_the_policy_says_so(
     services: FakeServices, look: Pass, moved: Callable[[FakeServices], None]
 ) -> None:
+    services.with_policy(promotion=ADOPTS)
     judged(services, "2")
     moved(services)
     look()
@@ -97,9 +102,13 @@ def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass(
     assert (newest.decision, newest.actor, newest.previous_version) == ("manual", "mlflow", "1")
     assert production(services) == ["2"]
     assert services.registry.version(MODEL, "2").aliases == ("champion",)
+    assert services.ledger.audit_lines(action="registry.adopted")[0].detail == {"shown": "2", "champion": "1"}
+    (told,) = services.ledger.changes_by_hand(within_s=60)
+    assert "version 2 of 'growth' was made champion in MLflow by hand, in place of 1, and was adopted" in told.words
 
 
 def test_an_adopted_version_dates_the_place_by_its_training(services: FakeServices, look: Pass) -> None:
+    services.with_policy(promotion=ADOPTS)
     trained = replace(trained_model("run-3"), tags={"training_date": "2020-07-01"})
     assert services.registry.log_training(trained).version == "3"
     judged(services, "3")
@@ -110,10 +119,10 @@ def test_an_adopted_version_dates_the_place_by_its_training(services: FakeServic
 
 
 @pytest.mark.parametrize("moved", [by_alias, by_stage])
-def test_a_policy_may_have_it_reverted(
+def test_by_default_it_is_reverted_though_it_was_judged(
     services: FakeServices, look: Pass, moved: Callable[[FakeServices], None]
 ) -> None:
-    services.with_policy(promotion=PromotionPolicy(manual_changes="revert"))
+    judged(services, "2")
     moved(services)
     look()
     look()
@@ -122,13 +131,19 @@ def test_a_policy_may_have_it_reverted(
     assert services.registry.version(MODEL, "1").aliases == ("champion",)
 
 
-def test_a_champion_taken_out_of_production_leaves_the_place_empty(services: FakeServices, look: Pass) -> None:
+@pytest.mark.parametrize("manual_changes", ["adopt", "revert"])
+def test_a_champion_taken_out_of_production_is_put_back_whatever_the_policy(
+    services: FakeServices, look: Pass, manual_changes: Literal["adopt", "revert"]
+) -> None:
+    services.with_policy(promotion=PromotionPolicy(manual_changes=manual_changes))
     services.fake_registry.set_by_hand(MODEL, "1", stage="Archived", aliases=())
     look()
     look()
-    assert champion(services) == (None, 2)
+    assert (champion(services), production(services)) == (("1", 1), ["1"])
     look()
-    assert len(services.ledger.promotions("growth")) == 2  # seen once, written once
+    assert len(services.ledger.promotions("growth")) == 1
+    (told,) = services.ledger.changes_by_hand(within_s=60)
+    assert told.words.startswith("MLflow did not show the champion of 'growth', which the ledger did not decide.")
 
 
 def test_what_one_pass_sees_and_the_next_does_not_is_nothing(services: FakeServices, look: Pass) -> None:
@@ -150,15 +165,31 @@ def test_a_promotion_between_two_passes_begins_the_suspicion_anew(services: Fake
     assert champion(services) == ("1", 2)
 
 
-def test_it_looks_once_a_minute(services: FakeServices, look: Pass) -> None:
-    judged(services, "2")
-    look(after_s=30)
+def test_a_change_is_seen_and_confirmed_within_half_a_minute(services: FakeServices, look: Pass) -> None:
+    look(after_s=EVERY_S / 2)
     by_alias(services)
-    look(after_s=30)  # not yet
+    look(after_s=EVERY_S / 2)  # not yet
+    look(after_s=SOON_S)
+    assert "champion" in services.registry.version(MODEL, "2").aliases
     look()
-    assert champion(services) == ("1", 1)
-    look()
-    assert champion(services) == ("2", 2)
+    assert services.registry.version(MODEL, "1").aliases == ("champion",)
+    assert EVERY_S + SOON_S <= 30
+
+
+def test_whoever_repeats_it_is_reverted_at_each_look_with_one_alert_that_counts(
+    services: FakeServices, look: Pass
+) -> None:
+    services.registry.log_training(trained_model("run-3"))
+    by_alias(services)
+    look(after_s=SOON_S)
+    for place in range(6):  # another one each time, so that no two looks see the same
+        number = "23"[place % 2]
+        services.fake_registry.set_by_hand(MODEL, number, stage="Production", aliases=("champion",))
+        look(after_s=SOON_S)
+        assert production(services) == ["1"]
+    (told,) = services.ledger.changes_by_hand(within_s=3600)
+    assert (told.strategy, told.n_times) == ("growth", 6)
+    assert [line.detail["shown"] for line in services.ledger.audit_lines(action="registry.reverted")] == ["3", "2"]
 
 
 def test_decisions_that_were_not_shown_are_shown_at_once(services: FakeServices, look: Pass) -> None:
@@ -325,6 +356,9 @@ def test_an_older_registry_is_shown_again_what_it_was_shown(services: FakeServic
 
 
 def test_the_champion_s_model_is_kept_outside_of_the_registry(services: FakeServices, look: Pass) -> None:
+    look()
+    assert services.checkpoints.kept_models() == []  # of a champion without a digest nobody knows what it is
+    record_version(services.ledger, services.registry, services.strategies["growth"], "1", actor="ada", reason="ours")
     look()
     found = kept(services, services.ledger.champion("growth").identity)
     assert found is not None

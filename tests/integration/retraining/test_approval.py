@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from mlops.runs.approval import Answer, StaleApproval, approval_request, refuse_
 from mlops.stages.promote import promote
 from tests.integration.retraining.test_promote_stage import champion, decided, registered, stages
 from tests.support.ledgers import decision_for
+from tests.support.registry import sha256_of
 from tests.support.services import LAST, MODEL, FakeServices
 
 REASON = "looked at the trades"
@@ -147,9 +147,9 @@ def test_what_was_compared_before_the_champion_moved_is_compared_again_and_not_p
 
 def test_a_version_that_holds_another_model_now_is_refused(services: FakeServices, waiting: str) -> None:
     registry = services.fake_registry
-    registry._models[MODEL] = [
-        replace(item, tags={**item.tags, "acis.model_sha256": "f" * 64}) for item in registry._models[MODEL]
-    ]
+    for item in registry.versions(MODEL):  # with its tag, as whoever swaps the file would
+        registry.files[MODEL, item.version] = b"another model"
+        registry.set_tags(MODEL, item.version, {"acis.model_sha256": sha256_of(b"another model")})
     with pytest.raises(StaleApproval, match="another model than the one that was judged"):
         answered(services, waiting)
 

@@ -34,6 +34,7 @@ from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.train import train
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for
+from tests.support.registry import loaded
 from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
 
 
@@ -93,7 +94,7 @@ def test_a_model_without_names_of_features_is_given_the_views(services: FakeServ
         training=replace(services.strategies["growth"].training, trainer=f"{__name__}:NamelessTrainer")
     )
     trained(services)
-    model = services.registry.load_classifier(MODEL, "1")
+    model = loaded(services.registry, MODEL, "1")
     assert feature_names(model.get_booster()) == ("momentum", "ret[5]", "noise")
 
 
@@ -393,7 +394,7 @@ def test_early_stopping_is_in_the_result_and_the_tags(services: FakeServices) ->
         )
     )
     _, outcome = trained(services)
-    model = services.registry.load_classifier(MODEL, "1")
+    model = loaded(services.registry, MODEL, "1")
     assert outcome.result["best_iteration"] == model.best_iteration == model.get_booster().num_boosted_rounds() - 1
     assert outcome.result["best_iteration"] < 199 - 2
     assert outcome.result["n_validation"] == 20 * TICKERS
@@ -430,7 +431,7 @@ def test_a_constraint_on_something_that_is_no_feature_is_refused(services: FakeS
 def test_the_same_seed_gives_the_same_model_bytes(services: FakeServices) -> None:
     def content() -> bytes:
         _, outcome = trained(services, Kind.TRAIN)
-        model = services.registry.load_classifier(MODEL, outcome.result["version"])
+        model = loaded(services.registry, MODEL, outcome.result["version"])
         return bytes(model.get_booster().save_raw("ubj"))
 
     first = content()
