@@ -6,7 +6,8 @@ PostgreSQL and the sample's prices; a collector in a process of its own takes th
 check take turns in one process, the first of a pair changing, so that what else the machine does meets both alike.
 --quick: 60 repeats; under 45 s.
 
-    tracing_over_none       median time of a traced check over that of one without
+    tracing_over_none       time of a traced check over that of the one without beside it: the median of all pairs
+    cpu_over_none           the same of the process's own processor time, the thread that sends included
     spans_per_check         spans that the collector got
 """
 
@@ -45,8 +46,8 @@ server.serve_forever()
 """
 
 
-def check_s(services: object, *, is_traced: bool) -> float:
-    """Seconds of one check of the sample's growth strategy, carried out here."""
+def check_s(services: object, *, is_traced: bool) -> tuple[float, float]:
+    """Seconds of one check of the sample's growth strategy, carried out here: of the clock, and of the processor."""
     from mlops import tracing
     from mlops.domain.records import Executor, Kind
     from mlops.runs.inline import run_inline
@@ -64,11 +65,11 @@ def check_s(services: object, *, is_traced: bool) -> float:
     begun = tracing._begun  # noqa: SLF001 -- one process measures both
     if not is_traced:
         tracing._begun = None  # noqa: SLF001
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     # As a worker has it: a task's span around the run.
     with tracing.traced("drift.check", kind="CONSUMER", run_id="bench"):
         run_inline(services, request, on_accept=lambda _: None, on_stage=lambda *_: None)
-    taken = time.perf_counter() - began
+    taken = time.perf_counter() - began, time.process_time() - cpu
     tracing._begun = begun  # noqa: SLF001
     return taken
 
@@ -109,7 +110,7 @@ def measured(repeats: int) -> dict[str, float]:
                     check_s(services, is_traced=is_traced)
                 tracing.flush()
                 n_before = int(urlopen(url).read())
-                taken: dict[bool, list[float]] = {True: [], False: []}
+                taken: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
                 for number in range(repeats):
                     for is_traced in (True, False) if number % 2 else (False, True):
                         taken[is_traced].append(check_s(services, is_traced=is_traced))
@@ -119,9 +120,11 @@ def measured(repeats: int) -> dict[str, float]:
     finally:
         collector.kill()
         collector.wait()
-    traced, none = median(taken[True]), median(taken[False])
+    pairs = list(zip(taken[True], taken[False], strict=True))
+    traced, none = (median(clock for clock, _ in taken[of]) for of in (True, False))
     return {
-        "tracing_over_none": traced / none,
+        "tracing_over_none": median(with_[0] / without[0] for with_, without in pairs),
+        "cpu_over_none": median(with_[1] / without[1] for with_, without in pairs),
         "traced_ms": traced * 1000,
         "none_ms": none * 1000,
         "spans_per_check": n_spans / repeats,
