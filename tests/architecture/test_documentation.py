@@ -28,6 +28,7 @@ COMPOSE_ALONE = {
     "REDIS_IMAGE",
     *map(password_variable, (*DATABASE_USERS, *REDIS_USERS)),
     *PASSWORD_VARIABLES.values(),
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 
 
