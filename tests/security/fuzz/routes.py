@@ -121,10 +121,10 @@ class Asker:
         except (UnicodeError, InvalidURL, ValueError):
             return None
         self._findings.note(asked, answer, self._faults(asked, answer))
-        if asked.actor.csrf and (answer.status == 401 or SIGN_IN in answer.headers.get("location", "")):
-            self._fuzzed.sign_in(asked.actor.role)
         if before is not None and answer.is_refusal and self._counted() != before:
             self._findings.note(asked, answer, iter(["the ledger changed by a refused request"]))
+        if asked.actor.csrf and (answer.status == 401 or SIGN_IN in answer.headers.get("location", "")):
+            self._fuzzed.sign_in(asked.actor.role)
         return answer
 
     def close(self) -> None:
