@@ -7,6 +7,7 @@ import sys
 from admin.app import create_app
 from config.log_setup import access_log, set_up_logging
 from config.settings import Settings, SettingsError, load_settings
+from mlops import tracing
 from mlops.domain.errors import AcisError, ConfigurationError
 from mlops.ledger.ledger import SqlLedger
 from mlops.serving.web_server import run_web_server
@@ -24,6 +25,8 @@ def main() -> int:
         services = process_services()
         _add_first_user(settings, services.ledger)
         app = create_app(services, write_access=access_log(is_on=settings.access_log))
+        tracing.begin("admin")
+        tracing.serve_requests(app)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"admin: {exc}\n")
         return 2

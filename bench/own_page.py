@@ -30,7 +30,7 @@ def page(endpoints: Endpoints, var_dir: Path, port: int) -> Iterator[psutil.Proc
         "DATABASE_URL": endpoints.database_url,
         "CELERY_BROKER_URL": endpoints.celery_broker_url,
         "CELERY_RESULT_BACKEND": endpoints.celery_result_backend,
-        "MLFLOW_TRACKING_URI": endpoints.mlflow_tracking_uri,
+        "MLFLOW_TRACKING_URI": endpoints.settings()["mlflow_tracking_uri"],
         "ACIS_STRATEGIES_FILE": str(endpoints.strategies_file),
         "ACIS_VAR_DIR": str(var_dir),
         "ACIS_ADMIN_PORT": str(port),

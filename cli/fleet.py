@@ -222,8 +222,8 @@ def _values(pairs: Sequence[str]) -> Mapping[str, Any]:
             raise ConfigurationError(f"{pair!r} sets nothing; write PATH=VALUE, as drift.alert_share=0.4")
         try:
             found[path] = json.loads(text)
-        except json.JSONDecodeError:
-            # A bare word, as `raw`.
+        except ValueError:
+            # A bare word, as `raw`; or a number of thousands of digits.
             found[path] = text
     return found
 

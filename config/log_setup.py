@@ -43,6 +43,7 @@ def access_log(*, is_on: bool) -> Callable[[str], None] | None:
 def _set_up(handler: logging.Handler, *, level: str, style: str, colours: bool) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -70,6 +71,15 @@ def _set_up(handler: logging.Handler, *, level: str, style: str, colours: bool) 
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     for noisy in ("alembic", "matplotlib", "mlflow"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _with_trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Name the trace and the span that a line was written in, where there is one (`mlops.tracing`)."""
+    api = sys.modules.get("opentelemetry.trace")
+    present = api.get_current_span().get_span_context() if api is not None else None
+    if present is not None and present.is_valid:
+        event["trace_id"], event["span_id"] = f"{present.trace_id:032x}", f"{present.span_id:016x}"
+    return event
 
 
 class _PatientHandler(logging.StreamHandler[TextIO]):

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     """Features and ledger, e.g. `postgresql://user:password@host/db`."""
     celery_broker_url: SecretStr | None = Field(None, validation_alias="CELERY_BROKER_URL")
-    """Redis that carries the messages, e.g. `redis://:password@host:6379/0`."""
+    """Redis that carries the messages, e.g. `redis://:<password>@host:6379/0`."""
     celery_result_backend: SecretStr | None = Field(None, validation_alias="CELERY_RESULT_BACKEND")
     """Redis that keeps the outcomes; unset: the broker's."""
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")

@@ -386,7 +386,7 @@ def _lines(program: Path, arguments: Sequence[str], url: URL | None = None) -> I
         named = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
         command.insert(1, f"--dbname={named.render_as_string(hide_password=False)}")
     with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603 -- PostgreSQL's own program
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as running:
             assert running.stdout is not None  # noqa: S101 -- asked for above
@@ -420,7 +420,7 @@ def _program(name: str, url: URL | None = None) -> Path:
 
 
 def _major(program: Path) -> int:
-    told = subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout
+    told = subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout  # noqa: S603 -- PostgreSQL's own program
     version = re.search(r"(\d+)", told)
     return int(version[1]) if version else 0
 

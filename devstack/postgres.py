@@ -91,7 +91,7 @@ def _installation(bin_dir: Path, origin: Origin) -> Installation | None:
     if not (server.is_file() and (bin_dir / "initdb").is_file()):
         return None
     try:
-        told = subprocess.run([server, "--version"], check=True, capture_output=True, text=True)
+        told = subprocess.run([server, "--version"], check=True, capture_output=True, text=True)  # noqa: S603 -- the server that was found on this machine
     except (OSError, subprocess.CalledProcessError):
         return None
     version = re.search(r"(\d+)", told.stdout)
@@ -133,7 +133,7 @@ def init_cluster(installation: Installation, *, home: Path, password: str, user:
     if uid is not None and gid is not None:
         os.chown(secret, uid, gid)
     try:
-        made = subprocess.run(
+        made = subprocess.run(  # noqa: S603 -- PostgreSQL's own program
             [
                 *(str(installation.bin_dir / "initdb"), "--pgdata", str(making), "--username", SUPERUSER),
                 *("--auth", "scram-sha-256", "--pwfile", str(secret)),

@@ -99,7 +99,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log_begins = log_size(log)
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 -- programs of devstack/plan.py
                 program.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -15,6 +15,7 @@ from celery import Task, shared_task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
+from mlops import tracing
 from mlops.bootstrap import Services
 from mlops.domain.errors import AcisError, LedgerUnavailable, PermanentError, TemporaryError
 from mlops.domain.records import Finished, Grant, RunRequest, Stage
@@ -114,7 +115,8 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
         renew_s=services.settings.renew_s,
         is_draining=is_draining,
     )
-    claimed = _claimed(task_self, services, stage, message)
+    with tracing.traced("claim", run_id=message.run_id, stage=stage, worker=holder.worker):
+        claimed = _claimed(task_self, services, stage, message)
     if claimed is None:
         log.info("stage.nothing_to_claim", run_id=message.run_id, stage=stage.value)
         task_self.request.ignore_result = True
@@ -184,6 +186,7 @@ def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
             priority=COMES_BACK,
             soft_time_limit=(request.timelimit or (None, None))[1],
             time_limit=(request.timelimit or (None, None))[0],
+            headers=tracing.carried(None),
             retry=False,
             ignore_result=True,
         )

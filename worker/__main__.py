@@ -13,6 +13,7 @@ import threading
 
 from config.log_setup import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
+from mlops import tracing
 from mlops.domain.errors import AcisError, NothingConfigured
 from worker.routing import ROLES
 
@@ -100,6 +101,7 @@ def _reconciler(settings: Settings) -> int:
     from worker.reconciler import run_forever  # noqa: PLC0415
 
     set_up_logging(level=settings.log_level, style=settings.log_format)
+    tracing.begin("reconciler")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

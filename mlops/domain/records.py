@@ -149,6 +149,8 @@ class Publication:
     """How long the stage may run, by its policy; the message's time limits follow it. None: the task's own."""
     keeps_its_place: bool = False
     """The stage has had its turn or lost its message: it goes before those that were never sent."""
+    traceparent: str | None = None
+    """W3C traceparent of the run's trace, which the message goes on with. None: it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +203,8 @@ class Grant:
     """Results of the run's earlier stages, by stage name."""
     checkpoint: dict[str, Any] | None = None
     """What an earlier grant of this stage saved, to resume from."""
+    traceparent: str | None = None
+    """W3C traceparent of the run's trace, which its stages go on with. None: it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

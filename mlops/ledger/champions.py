@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -11,6 +12,8 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
 from mlops.domain.policies import model_name_of
+from mlops.domain.ports import TRIALS_TAG, XGBOOST_TAG
+from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.records import (
     LIVE,
     Champion,
@@ -289,9 +292,13 @@ class Champions(Repository):
             row = connection.execute(query).one_or_none()
         if row is None or row.result is None:
             return {}, {}
-        tags = {name: str(row.result[name]) for name in _TRAINING_TAGS if row.result.get(name) is not None}
-        dated = {"training_date": row.as_of.isoformat()} if row.as_of else {}
-        return {"strategy": row.strategy, **tags, **dated}, row.result["metrics"]
+        result = row.result
+        tags = {name: str(result[name]) for name in _TRAINING_TAGS if result.get(name) is not None}
+        tags |= {XGBOOST_TAG: result["xgboost"]} if result.get("xgboost") else {}
+        tags |= {FINDINGS_TAG: json.dumps(result["findings"])} if "findings" in result else {}
+        tags |= {TRIALS_TAG: str(result["tuning"]["n_trials"])} if "tuning" in result else {}
+        tags |= {"training_date": row.as_of.isoformat()} if row.as_of else {}
+        return {"strategy": row.strategy, **tags}, result["metrics"]
 
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""

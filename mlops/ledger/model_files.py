@@ -22,6 +22,7 @@ _file = tables.model_file.c
 _stage = tables.stage.c
 _promotion = tables.promotion.c
 
+UNKNOWN = ModelIdentity()
 _BY_TRAINING = "training"
 _LOOKED_AT = ("promote", "keep", "inconclusive", "await_approval", "rollback", "restore")
 """Decisions that were made about the bytes of a file; any other may repeat what a tag of the registry said."""
@@ -55,20 +56,20 @@ class ModelFiles(Repository):
         with self.database.reading() as connection:
             return frozenset(connection.scalars(select(_file.sha256).where(_file.made_by == made_by)))
 
-    def model_file_digest(self, model_name: str, version: str) -> str | None:
-        """SHA-256 of a version's model file; None where nothing is recorded.
+    def recorded_model(self, model_name: str, version: str) -> ModelIdentity:
+        """SHA-256 of a version's model file and the run that made it; both None where nothing is recorded.
 
         Of a version that a worker of an earlier version of this system trained or judged, what that wrote then.
         """
-        recorded = select(_file.sha256).where(_file.model_name == model_name, _file.version == version)
+        recorded = select(_file.sha256, _file.made_by).where(_file.model_name == model_name, _file.version == version)
         result = _stage.result
-        trained = select(result["model_sha256"].as_string()).where(
+        trained = select(result["model_sha256"].as_string(), _stage.run_id).where(
             *_trained,
             _stage.strategy == strategy_of_model(model_name),
             result["model_name"].as_string() == model_name,
             result["version"].as_string() == version,
         )
-        judged = select(_promotion.model_sha256).where(
+        judged = select(_promotion.model_sha256, _promotion.made_by).where(
             _promotion.model_name == model_name,
             _promotion.version == version,
             _promotion.decision.in_(_LOOKED_AT),
@@ -80,8 +81,8 @@ class ModelFiles(Repository):
             judged.order_by(_promotion.id.desc()),
         )
         with self.database.reading() as connection:
-            found = (connection.scalar(query.limit(1)) for query in queries)
-            return next((str(sha256) for sha256 in found if sha256 is not None), None)
+            found = (connection.execute(query.limit(1)).one_or_none() for query in queries)
+            return next((ModelIdentity(sha256=row[0], made_by=row[1]) for row in found if row is not None), UNKNOWN)
 
     def record_model_file(
         self, model_name: str, version: str | None, identity: ModelIdentity, *, actor: str, reason: str

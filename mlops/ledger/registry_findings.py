@@ -68,13 +68,13 @@ class RegistryFindings(Repository):
                 for row in connection.execute(query)
             ]
 
-    def note_changed_by_hand(self, strategy: str, words: str, *, shown: str | None, episode_s: float) -> bool:
+    def note_changed_by_hand(self, strategy: str, words: str, *, what: str, episode_s: float) -> bool:
         """Count a change that somebody made in the registry's own pages; True where the ledger has not told of it yet.
 
         Changes of one strategy that follow one another within `episode_s` are one row, with the words of the last:
         who repeats one every second makes no flood. It stops nothing, since it was settled as it was found.
+        what : by which two are the same, as `reverted 7`
         """
-        name = str(shown or "none")
         open_one = select(_finding.id, _finding.reason).where(
             _finding.strategy == strategy, _finding.kind == CHANGED_BY_HAND, within(_finding.settled_at, episode_s)
         )
@@ -82,18 +82,18 @@ class RegistryFindings(Repository):
             row = connection.execute(open_one.order_by(_finding.id.desc()).limit(1).with_for_update()).one_or_none()
             if row is None:
                 key = datetime.now(UTC).isoformat()
-                values = {"strategy": strategy, "kind": CHANGED_BY_HAND, "key": key, "words": words, "reason": name}
+                values = {"strategy": strategy, "kind": CHANGED_BY_HAND, "key": key, "words": words, "reason": what}
                 connection.execute(insert(tables.registry_finding).values(**values, found_at=now(), settled_at=now()))
                 return True
             told = row.reason.split(", ")
-            is_new = name not in told and len(told) < _TOLD
+            is_new = what not in told and len(told) < _TOLD
             again = update(tables.registry_finding).where(_finding.id == row.id)
             connection.execute(
                 again.values(
                     words=words,
                     settled_at=now(),
                     n_times=_finding.n_times + 1,
-                    reason=", ".join([*told, name]) if is_new else row.reason,
+                    reason=", ".join([*told, what]) if is_new else row.reason,
                 )
             )
         return is_new

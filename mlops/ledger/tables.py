@@ -101,6 +101,7 @@ stage = Table(
     Column("task_id", String(155)),
     Column("parent_task_id", String(155)),
     Column("not_before", Timestamp),
+    Column("traceparent", String(55)),  # of whoever asked for the run, so that its trace goes on; NULL: none
     # what it did
     Column("queued_at", Timestamp, nullable=False),
     Column("started_at", Timestamp),

@@ -266,7 +266,7 @@ class ACISMLflowClient:
             _, _, sha256, content = self._stored(model_uri)
             return classifier_of(content, name=f"of {model_uri}", expected_sha256=sha256, n_jobs=self._n_jobs)
         number = self._number(name, wanted)
-        sha256 = self._ledger.model_file_digest(name, number) if self._ledger is not None else None
+        sha256 = self._ledger.recorded_model(name, number).sha256 if self._ledger is not None else None
         return self._registry.load_classifier(name, number, sha256=sha256)
 
     def compare_models(self, model_names: Sequence[str], stage: str = "Production") -> pd.DataFrame:

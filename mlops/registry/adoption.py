@@ -7,7 +7,7 @@ made in MLflow must not bypass the gates. `identity_by_bytes` is how every decis
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,8 @@ def identity_by_bytes(ledger: Ledger, registry: ModelRegistry, version: ModelVer
     Raises UnusableModelFile where the file is gone, is another, or nothing is recorded of it; LedgerUnavailable.
     """
     content = registry.model_file(version.name, version.version)
-    recorded = ledger.model_file_digest(version.name, version.version)
+    known = ledger.recorded_model(version.name, version.version)
+    recorded = known.sha256
     sha256 = hashlib.sha256(content).hexdigest()
     what = f"version {version.version} of {version.name!r}"
     if recorded is None:
@@ -59,7 +60,16 @@ def identity_by_bytes(ledger: Ledger, registry: ModelRegistry, version: ModelVer
             f"after it was logged; train again"
         )
         raise UnrecordedModelFile(message)
-    return ModelIdentity(sha256=sha256, made_by=version.identity.made_by)
+    return ModelIdentity(sha256=sha256, made_by=known.made_by or version.identity.made_by)
+
+
+def as_recorded(ledger: Ledger, version: ModelVersion) -> ModelVersion:
+    """The version with the tags and metrics that the ledger has of its training, in place of the registry's.
+
+    One that no run of the ledger trained is what the registry says that it is.
+    """
+    tags, metrics = ledger.training_facts(ledger.recorded_model(version.name, version.version))
+    return replace(version, tags={**version.tags, **tags}, metrics=metrics) if tags else version
 
 
 def record_version(
@@ -76,7 +86,7 @@ def record_version(
     sha256 = hashlib.sha256(registry.model_file(found.name, found.version)).hexdigest()
     identity = ModelIdentity(sha256=sha256, made_by=found.identity.made_by)
     others = [one for one in ledger.known_models(strategy.name, version) if one.sha256 not in (None, sha256)]
-    recorded = ledger.model_file_digest(found.name, found.version)
+    recorded = ledger.recorded_model(found.name, found.version).sha256
     if others and recorded not in (None, sha256):
         raise InvalidTransition(
             f"the file of version {version} of {strategy.name!r} has sha256 {sha256[:12]}…, and the ledger has "
@@ -163,13 +173,16 @@ def trained_as_of(version: ModelVersion) -> date | None:
         return None
 
 
-def shown_in(versions: Sequence[ModelVersion], champion: Champion) -> str | None:
-    """Version that is shown as champion among a model's versions."""
-    aliased = next((item.version for item in versions if "champion" in item.aliases), None)
+def shown_instead(versions: Sequence[ModelVersion], champion: Champion) -> str | None:
+    """Another version than the champion that alias or stage shows among a model's versions, whichever a hand moved."""
+    aliased = [item.version for item in versions if "champion" in item.aliases]
     staged = [item.version for item in versions if item.stage == "Production"]
-    if aliased != champion.version:
-        return aliased or (staged[0] if staged else None)
-    moved = [version for version in staged if version != champion.version]
-    if moved:
-        return moved[0]
-    return aliased if staged or aliased is None else None
+    return next((version for version in (*aliased, *staged) if version != champion.version), None)
+
+
+def is_shown(versions: Sequence[ModelVersion], champion: Champion) -> bool:
+    """Whether both alias and stage show the champion, or none where there is none."""
+    if champion.version is None:
+        return shown_instead(versions, champion) is None
+    there = next((item for item in versions if item.version == champion.version), None)
+    return there is not None and there.stage == "Production" and "champion" in there.aliases

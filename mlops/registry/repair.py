@@ -23,7 +23,7 @@ from mlops.domain.errors import (
     VersionNotFound,
 )
 from mlops.domain.ports import SEQ_TAG
-from mlops.registry.adoption import adopt, judgement_on, shown_in
+from mlops.registry.adoption import adopt, is_shown, judgement_on, shown_instead
 from mlops.registry.kept_models import Keeper
 from mlops.registry.projection import project
 from mlops.registry.registry_check import champion_in, is_identified, note_missing
@@ -91,7 +91,7 @@ class RegistryRepair:
 
     def _look(self, services: RegistryServices, strategy: Strategy, versions: Sequence[ModelVersion]) -> None:
         champion = services.ledger.champion(strategy.name)
-        shown = shown_in(versions, champion)
+        shown = shown_instead(versions, champion)
         is_there = True
         if champion.version is not None:
             there = champion_in(versions, champion)
@@ -103,7 +103,7 @@ class RegistryRepair:
                 if strategy.name in self._missing and services.ledger.champion_seen(strategy.name):
                     log.warning("registry.champion_is_back", strategy=strategy.name, version=champion.version)
                 self._keeper.keep(services, champion, there)
-        if shown == champion.version if is_there else shown is None:
+        if shown is None and (is_shown(versions, champion) or not is_there):
             self._suspected.pop(strategy.name, None)
             return
         before = self._suspected.get(strategy.name)
@@ -191,7 +191,8 @@ def _tell(
     shown: str | None,
 ) -> None:
     """Alert about a change made by hand, and note it in audit and log where it was not told before."""
-    if not services.ledger.note_changed_by_hand(strategy.name, words, shown=shown, episode_s=EPISODE_S):
+    what = f"{done} {shown or 'none'}"
+    if not services.ledger.note_changed_by_hand(strategy.name, words, what=what, episode_s=EPISODE_S):
         return
     services.ledger.audit("reconciler", f"registry.{done}", strategy.name, shown=shown, champion=champion)
     log.warning("registry.changed_by_hand", strategy=strategy.name, shown=shown, champion=champion, action=words)

@@ -28,12 +28,12 @@ from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has
 from mlops.domain.promotion.evidence import CommonDates
 from mlops.domain.promotion.gates import apply_gates
 from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, paired_test_in_words
-from mlops.domain.records import ModelIdentity, RunState, StageOutcome
+from mlops.domain.records import RunState, StageOutcome
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.metrics import majority_class_share
 from mlops.domain.training.trading import is_long_label
-from mlops.registry.adoption import trained_as_of
+from mlops.registry.adoption import as_recorded, trained_as_of
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.scoring import positive_probability, score_rows
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Ledger, ModelRegistry, ModelVersion
-    from mlops.domain.records import Grant
+    from mlops.domain.records import Grant, ModelIdentity
     from mlops.stages.labelled_rows import LabelledRows
 
 #: What keeps a model from being scored; anything else (a registry that refuses, say) fails the stage.
@@ -64,6 +64,7 @@ class PairedEvaluation:
 
 
 def evaluate_pair(
+    ledger: Ledger,
     registry: ModelRegistry,
     features: FeatureSource,
     strategy: Strategy,
@@ -71,22 +72,21 @@ def evaluate_pair(
     champion_version: str,
     *,
     as_of: date,
-    sha256: str | None,
     identity: ModelIdentity,
 ) -> PairedEvaluation:
     """Score both as of a date, on one state of the features.
 
-    sha256 : of the challenger's model file, by the ledger
     identity : what the champion is known by, by the ledger
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
     with features.snapshot() as source:
         return _evaluated(
-            registry, strategy, challenger, champion_version, source, as_of=as_of, sha256=sha256, identity=identity
+            ledger, registry, strategy, challenger, champion_version, source, as_of=as_of, identity=identity
         )
 
 
 def _evaluated(
+    ledger: Ledger,
     registry: ModelRegistry,
     strategy: Strategy,
     challenger: ModelVersion,
@@ -94,13 +94,13 @@ def _evaluated(
     source: FeatureSource,
     *,
     as_of: date,
-    sha256: str | None,
     identity: ModelIdentity,
 ) -> PairedEvaluation:
+    sha256 = ledger.recorded_model(challenger.name, challenger.version).sha256
     ours = _scorable(registry, strategy, source, challenger.name, challenger.version, sha256, as_of=as_of)
     held = _held_out(ours.rows, challenger)
     try:
-        champion = expect(registry.version(challenger.name, champion_version), identity)
+        champion = as_recorded(ledger, expect(registry.version(challenger.name, champion_version), identity))
         theirs = _scorable(
             registry, strategy, source, challenger.name, champion_version, identity.sha256, as_of=as_of, read=ours.rows
         )
@@ -315,21 +315,19 @@ def compare_versions(
     Not deflated: it is a look, not a decision. Raises ModelNotFound, VersionNotFound, and what the registry and the
     features raise.
     """
-    ours, theirs = (ledger.model_file_digest(strategy.model_name, one) for one in (challenger, champion))
-    old = registry.version(strategy.model_name, champion)
-    new = registry.version(strategy.model_name, challenger)
+    old, new = (as_recorded(ledger, registry.version(strategy.model_name, one)) for one in (champion, challenger))
     test: PairedTest | Untestable
     findings: tuple[str, ...] = ()
     try:
         paired = evaluate_pair(
+            ledger,
             registry,
             source,
             strategy,
             new,
             champion,
             as_of=trained_as_of(new) or today,
-            sha256=ours,
-            identity=ModelIdentity(sha256=theirs),
+            identity=ledger.recorded_model(strategy.model_name, champion),
         )
     except UNSCORED as exc:
         test = Untestable(words=str(exc))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from mlops import tracing
 from mlops.domain.errors import (
     ChampionMoved,
     CheckpointsUnavailable,
@@ -81,7 +82,8 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
     keeper.committed()
     keeper.check_before_write()
     try:
-        project(promotion, services.registry, services.ledger)
+        with tracing.traced("projection", run_id=grant.run_id, version=promotion.version):
+            project(promotion, services.registry, services.ledger)
     except RegistryError as exc:
         # The champion has changed whatever the registry says: the run ends as it decided.
         log.warning(
@@ -98,12 +100,14 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
 def _decide(grant: Grant, services: PromotionServices, keeper: LeaseKeeper, strategy: Strategy) -> Promotion:
     for _ in range(COMPARISONS):
         champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
-        decided = _decision(grant, services, strategy, champion)
+        with tracing.traced("evidence", run_id=grant.run_id):
+            decided = _decision(grant, services, strategy, champion)
         if decided.target_stage == "Production" and grant.namespace == LIVE:
             _keep(decided, services)
         keeper.check_before_write()
         try:
-            return services.ledger.decide(grant, decided)
+            with tracing.traced("decision", run_id=grant.run_id, decision=decided.decision, version=decided.version):
+                return services.ledger.decide(grant, decided)
         except ChampionMoved as exc:
             log.info("promote.champion_moved", error=str(exc))
     raise ChampionMoved(f"the champion of {strategy.name!r} changed {COMPARISONS} times during the comparison")

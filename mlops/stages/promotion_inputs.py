@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.code_version import code_version
 from mlops.domain.errors import ModelNotFound, UnusableModelFile, VersionNotFound
-from mlops.domain.ports import ModelRegistry, expect
+from mlops.domain.ports import TRIALS_TAG, ModelRegistry, expect
 from mlops.domain.promotion.error_budget import LOOKBACK_DAYS, YEAR_DAYS
 from mlops.domain.promotion.evidence import Facts, evidence_of
 from mlops.domain.promotion.findings import read as read_findings
 from mlops.domain.promotion.paired import SEED
 from mlops.domain.records import LIVE, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
-from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
+from mlops.registry.adoption import as_recorded, identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
 from mlops.stages.paired_evaluation import UNSCORED, PairedEvaluation, evaluate_pair
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mlops.domain.records import Champion, EarlierDecision, Grant, ModelIdentity
     from mlops.stages.table import PromotionServices
 
-TRIALS_TAG = "tuning_trials"
-"""Tag of a version: how many parameter sets its training tried."""
 #: Where the registry's stage follows from the decision; every other version goes to Archived.
 _STAGES = {"promote": "Production", "override": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 
@@ -41,6 +39,7 @@ def promotion_decision(
     grant: Grant, services: PromotionServices, strategy: Strategy, version: ModelVersion, champion: Champion
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
+    version = as_recorded(services.ledger, version)
     dated = trained_as_of(version) or grant.as_of
     identity, fault = _identity(services, version)
     missing = _missing(services.registry, strategy, champion)
@@ -61,13 +60,13 @@ def promotion_decision(
     elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
             paired = evaluate_pair(
+                services.ledger,
                 services.registry,
                 services.source,
                 strategy,
                 version,
                 champion.version,
                 as_of=today,
-                sha256=identity.sha256,
                 identity=champion.identity,
             )
         except UNSCORED as exc:

@@ -6,6 +6,7 @@ Safe to run twice: one run registers one version, and a second try finds it.
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -59,12 +60,12 @@ def train(grant: Grant, services: TrainServices, keeper: LeaseKeeper) -> StageOu
     found = services.registry.find_by_ledger_run(strategy.model_name, grant.run_id, evidence=evidence)
     if found is not None:
         log.info("train.version_found", version=found.version)
-        tags = dict(found.tags)
+        sha256, tags = evidence.registered(found), dict(found.tags)
     else:
         keeper.check_before_write()
         services.registry.close_stale_runs(grant.run_id, reason="the training was taken over by another worker")
-        found, tags = _fit_and_register(grant, services, keeper, strategy, as_of, evidence)
-    result = _result(found, strategy, tags, sha256=evidence.registered(found))
+        found, sha256, tags = _fit_and_register(grant, services, keeper, strategy, as_of, evidence)
+    result = _result(found, strategy, tags, sha256=sha256)
     _to_staging(services, keeper, strategy, grant, result)
     keeper.check_before_write()
     _forget_trials(grant, services)
@@ -82,10 +83,13 @@ class _Evidence:
 
     def __init__(self, services: TrainServices, grant: Grant, strategy: Strategy) -> None:
         self._services, self._grant, self._strategy = services, grant, strategy
+        self.made: str | None = None
+        """Digest of the file that this attempt made"""
 
     def note(self, sha256: str) -> None:
         """Keep the digest, fenced by the grant. Raises LeaseLost."""
         self._services.ledger.note_model_file(self._grant, self._strategy.model_name, sha256)
+        self.made = sha256
 
     def known(self) -> frozenset[str]:
         """Digests of what this attempt and those before it made."""
@@ -110,7 +114,7 @@ class _Evidence:
 
 def _fit_and_register(
     grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date, evidence: _Evidence
-) -> tuple[ModelVersion, dict[str, str]]:
+) -> tuple[ModelVersion, str, dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
             scored, profile = _scored(grant, services, keeper, strategy, as_of)
@@ -120,7 +124,12 @@ def _fit_and_register(
             record = record_of(scored, tags, Path(folder), profile=profile)
         version = services.registry.log_training(record, before_write=keeper.check_before_write, evidence=evidence)
     log.info("train.registered", model=version.name, version=version.version, fit_s=round(scored.fitted.fit_s, 2))
-    return version, {**tags, **dict(version.tags)}
+    sha256 = evidence.registered(version)
+    if sha256 != evidence.made:  # an attempt before made it, maybe of other rows
+        return version, sha256, {**tags, **version.tags}
+    # What was measured here, not what the registry gives back of it.
+    measured = {name: value for name, value in record.metrics.items() if math.isfinite(value)}
+    return replace(version, metrics=measured), sha256, {**version.tags, **tags}
 
 
 def _scored(

@@ -118,7 +118,7 @@ def load_strategies(path: Path) -> Strategies:
     except FileNotFoundError as exc:
         message = f"strategies file {path} does not exist; set ACIS_STRATEGIES_FILE"
         raise InvalidStrategyFile(message) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except ValueError as exc:  # not TOML, not UTF-8, or a number of thousands of digits
         message = f"strategies file {path} is not TOML: {exc}"
         raise InvalidStrategyFile(message) from exc
     unknown = set(content) - {"defaults", "strategies"}

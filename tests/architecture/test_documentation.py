@@ -22,6 +22,8 @@ COMPOSE_ALONE = {
     "ADMIN_PORT",
     "SERVE_PORT",
     "IMAGE_TAG",
+    "POSTGRES_IMAGE",
+    "REDIS_IMAGE",
 }
 
 

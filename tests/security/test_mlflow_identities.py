@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from devstack.mlflow_access import PASSWORD_VARIABLES, may, read_passwords
 from devstack.plan import ROLES, StackOptions, make_plan, role_of
 from devstack.secrets import Secrets
 from mlops.addresses import credentials_of, without_credentials
-from mlops.domain.errors import RegistryForbidden
+from mlops.domain.errors import ForeignRegistry, RegistryForbidden
+from mlops.domain.records import LedgerIdentity
 from mlops.registry.gateway import Gateway
-from mlops.registry.registry import MlflowRegistry
+from mlops.registry.registry import OWNER_TAG, MlflowRegistry
 from tests.support.models import trained_model
 
 NAME = "acis_guarded_classifier"
@@ -300,6 +302,22 @@ def test_a_reader_loads_the_champion(door: Door) -> None:
     (found,) = registry.versions(NAME)
     assert found.metrics
     assert registry.model_file(NAME, found.version)
+
+
+def test_a_reader_claims_no_mlflow_for_its_ledger_and_reads_all_the_same(door: Door) -> None:
+    ours = LedgerIdentity(ledger_id="a" * 32, address="one:5432/acis", made_at=datetime(2026, 1, 1, tzinfo=UTC))
+    experiment = "unclaimed"
+    Gateway(door.uri("trainer")).experiment_id(experiment)
+    reader = MlflowRegistry(door.uri("reader"), experiment=experiment, owner=lambda: ours)
+    assert reader.versions("acis_nobody_classifier") == []
+    assert OWNER_TAG not in (Gateway(door.uri("reader")).claim(experiment, {}, by="") or {})
+    trainer = MlflowRegistry(door.uri("trainer"), experiment=experiment, owner=lambda: ours)
+    assert trainer.versions("acis_nobody_classifier") == []
+    theirs = replace(ours, ledger_id="b" * 32)
+    with pytest.raises(ForeignRegistry, match="belongs to"):
+        MlflowRegistry(door.uri("reader"), experiment=experiment, owner=lambda: theirs).versions(
+            "acis_nobody_classifier"
+        )
 
 
 def test_wrong_password_and_away_are_two_answers(door: Door) -> None:

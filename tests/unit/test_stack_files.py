@@ -64,6 +64,18 @@ def test_a_secrets_file_of_before_the_admin_page_gets_what_it_lacks_and_keeps_th
     assert ensure_secrets(tmp_path)[0] == mended
 
 
+def test_a_secrets_file_of_before_mlflow_asked_for_a_name_gets_a_password_for_each_identity(tmp_path: Path) -> None:
+    first, _ = ensure_secrets(tmp_path)
+    path = tmp_path / "secrets.json"
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if "mlflow" not in name})
+    )
+    mended, made = ensure_secrets(tmp_path)
+    assert (mended.redis_password, made, mode(path)) == (first.redis_password, False, 0o600)
+    assert set(mended.mlflow_passwords) == {"viewer", "reader", "trainer", "registrar"}
+    assert ensure_secrets(tmp_path)[0] == mended
+
+
 def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
     var = tmp_path / "shared"
     var.mkdir()

@@ -170,8 +170,12 @@ class Ledger(Protocol):
         """Digests of all files that a run made."""
         ...
 
-    def model_file_digest(self, model_name: str, version: str) -> str | None:
-        """SHA-256 of a version's model file; None where nothing is recorded."""
+    def recorded_model(self, model_name: str, version: str) -> ModelIdentity:
+        """SHA-256 of a version's model file and the run that made it; both None where nothing is recorded."""
+        ...
+
+    def training_facts(self, identity: ModelIdentity) -> tuple[dict[str, str], dict[str, float]]:
+        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it."""
         ...
 
     def record_model_file(

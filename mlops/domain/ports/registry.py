@@ -196,6 +196,8 @@ class LoggedByRun:
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 XGBOOST_TAG = "xgboost_version"
 """Tag of a version: the release of XGBoost that trained it; another one gives other trees from the same rows."""
+TRIALS_TAG = "tuning_trials"
+"""Tag of a version: how many parameter sets its training tried."""
 
 
 UNKNOWN = ModelIdentity()

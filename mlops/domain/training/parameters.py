@@ -24,6 +24,8 @@ Value = float | int | str | bool
 _LOG = "log"
 _ENDS = 2
 _DEFAULT_TRAINER = "xgboost"
+_MOST = 2.0**63
+"""Of a number for a custom trainer, whose own bounds are not known here: seeds are as large."""
 _SMALLEST = 2.0**-126
 """Of float32 at full precision."""
 
@@ -185,8 +187,9 @@ def params_faults(trainer: str, params: Mapping[str, Value]) -> Iterator[str]:
     """Yield what is wrong with `training.params`; nothing for a custom trainer, which knows its parameters."""
     if trainer != _DEFAULT_TRAINER:
         for name, value in params.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                yield f"training.params.{name} is a finite number (found {value})"
+            fault = _number_fault(value)
+            if fault:
+                yield f"training.params.{name} {fault}"
         return
     for name, value in params.items():
         fault = fault_of(name, value)
@@ -202,12 +205,25 @@ def search_faults(trainer: str, space: Mapping[str, Sequence[Value]]) -> Iterato
     space : one in which each list of values can be searched (`search_fault`)
     """
     if trainer != _DEFAULT_TRAINER:
+        for name, values in space.items():
+            wrong = next(filter(None, map(_number_fault, values)), None)
+            if wrong:
+                yield f"training.search.{name} {wrong}"
         return
     for one in dimensions(space):
         ends = one.choices or tuple(int(end) if one.is_integer else end for end in (one.low, one.high))
         fault = next(filter(None, (fault_of(one.name, end) for end in ends)), None)
         if fault:
             yield f"training.search.{fault}"
+
+
+def _number_fault(value: Value) -> str | None:
+    """Describe why no trainer is given this number; None for what is none, or may be one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is a finite number (found {value})"
+    if isinstance(value, int | float) and abs(value) > _MOST:
+        return f"is at most {_MOST:.0e} in size, beyond which a slip of a finger is likelier than a meaning"
+    return None
 
 
 def fault_of(name: str, value: object) -> str | None:

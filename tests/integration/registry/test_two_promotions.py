@@ -27,7 +27,7 @@ from mlops.registry.registry import MlflowRegistry
 from mlops.runs.approval import approval_request
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.promote import promote
-from tests.support.ledgers import TimedLedger
+from tests.support.ledgers import TimedLedger, record_file
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, FakeServices, panel, small_strategy
 
@@ -59,7 +59,9 @@ def registered(services: FakeServices, name: str, *, skill: bool, run_id: str | 
     }
     trained = trained_model(run_id or f"run-{secrets.token_hex(6)}", model_name=f"acis_{name}_classifier")
     trained = replace(trained, model=model, tags=tags, example=frame.head(5), predictions=model.predict(frame.head(5)))
-    return services.registry.log_training(trained).version
+    version = services.registry.log_training(trained)
+    record_file(services.ledger, version)
+    return version.version
 
 
 @pytest.fixture

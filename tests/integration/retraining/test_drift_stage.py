@@ -46,8 +46,8 @@ def checked(services: FakeServices, kind: Kind = Kind.PIPELINE, **asked: object)
 
 
 def with_champion(services: FakeServices) -> None:
-    versions = services.registry.versions(MODEL)
-    identity = versions[-1].identity if versions else ModelIdentity(sha256="ab" * 32)
+    versions = services.registry.census().versions
+    identity = versions[0].identity if versions else ModelIdentity(sha256="ab" * 32)
     services.ledger.decide(promoting(services.ledger), decision_for("1", identity=identity))
 
 

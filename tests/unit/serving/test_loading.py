@@ -49,7 +49,7 @@ def test_a_served_model_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", CONTENT[:-5], CONTENT[:2000] + b"x" + CONTENT[2001:], b"{}", b"{ab}"])
 def test_a_damaged_file_is_refused(content: bytes) -> None:
-    with pytest.raises(UnusableModelFile, match=r"model file of growth version 3 has digest .*, logged was"):
+    with pytest.raises(UnusableModelFile, match=r"model file of growth version 3 has digest .*, the ledger has"):
         serve(replace(FILE, content=content))
 
 
