@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """Basic authentication at the MLflow server; read by the mlflow library itself."""
     mlflow_tracking_password: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_PASSWORD")
     """Its password; read by the mlflow library itself."""
+    mlflow_tracking_server_cert_path: str | None = Field(None, validation_alias="MLFLOW_TRACKING_SERVER_CERT_PATH")
+    """File of the authority that signed the certificate of an `https://` MLflow; read by the mlflow library itself."""
     mlflow_s3_endpoint_url: str | None = Field(None, validation_alias="MLFLOW_S3_ENDPOINT_URL")
     """Object store that is not Amazon's; read by the mlflow library itself."""
     aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")

@@ -193,15 +193,9 @@ def postgres_answers(url: str) -> bool:
 
 
 def _connect(url: str) -> PostgresConnection:
-    parts = make_url(url)
-    return psycopg2.connect(
-        host=parts.host,
-        port=parts.port,
-        user=parts.username,
-        password=parts.password,
-        dbname=parts.database,
-        connect_timeout=2,
-    )
+    # As libpq has it: with sslmode and whatever else the URL says.
+    asked = make_url(url).set(drivername="postgresql").update_query_dict({"connect_timeout": "2"})
+    return psycopg2.connect(asked.render_as_string(hide_password=False))
 
 
 def create_database(server_url: str, name: str) -> str:

@@ -16,6 +16,7 @@ from redis.retry import Retry
 from devstack.ports import LOOPBACK
 from devstack.process import Program
 from mlops.domain.errors import ConfigurationError
+from mlops.redis_address import redis_client
 
 Origin = Literal["auto", "embedded"]
 """`auto`: servers of the machine before the wheels'; `embedded`: the wheels' only."""
@@ -93,9 +94,7 @@ def redis_answers(url: str) -> bool:
     """PING works with the URL's password, and the append-only file has been read."""
     try:
         # Asked again by the caller, so the client itself tries once.
-        with redis.Redis.from_url(
-            url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 0)
-        ) as client:
+        with redis_client(url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
             return bool(client.ping())
-    except redis.RedisError:
+    except (redis.RedisError, ConfigurationError):
         return False

@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
     if role not in COMMANDS or not all(_NAME.fullmatch(name) for name in names) or len(names) > 1:
         sys.stderr.write(f"usage: python -m worker ROLE [NAME], with ROLE one of {', '.join(COMMANDS)}\n")
         return 2
+    os.umask(0o077)  # what a role writes is for its own user, whoever starts it
     os.environ["WORKER_NAME"] = instance = "-".join(arguments)
     try:
         settings = load_settings()

@@ -15,6 +15,7 @@ from kombu.transport.redis import Channel
 
 from config.settings import Settings
 from mlops.domain.errors import NothingConfigured
+from mlops.redis_address import tls_options
 from tasks.broker import wait_while_redis_is_full
 from worker import unreadable
 from worker.draining import DrainStep
@@ -32,8 +33,11 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
     if broker is None or backend is None:
         message = "no broker is configured; set CELERY_BROKER_URL, or start everything with `make run`"
         raise NothingConfigured(message)
+    certificates = tls_options(broker.get_secret_value())
     config: dict[str, Any] = {
         "broker_url": broker.get_secret_value(),
+        # What the address says already: Flower looks for it here alone.
+        **({"broker_use_ssl": certificates} if certificates else {}),
         "result_backend": backend.get_secret_value(),
         # Nothing executable in a message.
         "task_serializer": "json",

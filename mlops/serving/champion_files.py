@@ -123,7 +123,7 @@ class LocalCopies:
     def _write(self, name: str, content: bytes) -> None:
         """Whole or not at all, also when the machine loses power."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".part-", delete=False) as file:
                 try:
                     file.write(content)

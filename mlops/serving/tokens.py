@@ -141,7 +141,7 @@ class TokenCache:
         kept = {digest: until for digest, until in self._until.items() if until > now}
         making = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             making.write_text(json.dumps(kept), encoding="utf-8")
             making.chmod(0o600)
             making.replace(self._file)

@@ -191,7 +191,7 @@ class ProfileStore:
 def _write(place: Path, name: str, content: bytes) -> None:
     """Whole or not at all; a folder that cannot be written costs the next process a download."""
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=place, prefix=".profile-", delete=False) as file:
             file.write(content)
         os.replace(file.name, place / name)  # noqa: PTH105 -- Path.replace says the same
