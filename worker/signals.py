@@ -52,23 +52,6 @@ def prepare(**_: Any) -> None:  # noqa: ANN401
     forget_drains(load_settings().var_dir)
 
 
-#: Commands of Celery's remote control with which whoever may send one stops a queue for good, or changes how it works.
-#: A worker that is told to end is started again, and a message that is revoked is sent again by the reconciler.
-_NOT_TAKEN = (
-    *("cancel_consumer", "add_consumer", "rate_limit", "time_limit", "pool_grow", "pool_shrink", "pool_restart"),
-    *("autoscale", "election", "objgraph", "memsample", "memdump"),
-)
-
-
-@signals.worker_init.connect
-def take_no_orders_that_stop_a_queue(**_: Any) -> None:  # noqa: ANN401
-    """Redis cannot tell a question from an order, so the worker does (docs/decisions/0052)."""
-    from celery.worker.control import Panel  # noqa: PLC0415 -- of a worker's main process alone
-
-    for name in _NOT_TAKEN:
-        Panel.data.pop(name, None)
-
-
 @signals.worker_ready.connect
 def be_ready(**_: Any) -> None:  # noqa: ANN401
     """The pool is up and the queues are read."""
