@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Literal, NoReturn
 
 import structlog
-from celery import Task, shared_task
+from celery import Task, maybe_signature, shared_task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
@@ -219,7 +219,21 @@ def _refuse_followers(task_self: Task[Any, Any]) -> None:
             f"{task_self.name} opens a run and returns before it has ended, so {' and '.join(found)} cannot follow it; "
             "send it alone, wait for its result, which is the run's outcome, and send then what comes next"
         )
-        raise FollowersRefused(message)
+        refused = FollowersRefused(message)
+        if getattr(task_self.request, "chord", None):
+            _fail_chord(task_self, refused)
+        raise refused
+
+
+def _fail_chord(task_self: Task[Any, Any], refused: FollowersRefused) -> None:
+    """Let the chord's body fail with the same words; Celery does it by a script in Redis, which no role may run."""
+    chord: Any = task_self.request.chord  # an object, whatever the stubs say
+    body = maybe_signature(chord, app=task_self.app)
+    try:
+        raise refused
+    except FollowersRefused:
+        task_self.app.backend.chord_error_from_stack(body, exc=refused)
+    task_self.request.chord = None
 
 
 def _ask_later(task_self: Task[Any, Any], cause: TemporaryError) -> NoReturn:

@@ -68,8 +68,9 @@ def database_durability(database: Database) -> Iterator[Answer]:
 
 def broker_durability(client: Any) -> Iterator[Answer]:  # noqa: ANN401 -- a redis client
     """Of Redis; what it loses is sent again, so only what loses in silence is an error. Raises RedisError."""
-    memory = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
-    aof = client.config_get("appendonly").get("appendonly", "unknown")
+    # By INFO: CONFIG is for who may change it, too.
+    memory = str(client.info("memory").get("maxmemory_policy", "unknown"))
+    aof = "yes" if client.info("persistence").get("aof_enabled") else "no"
     replicas = int(client.info("replication").get("connected_slaves", 0))
     if memory != "noeviction":
         yield Answer(

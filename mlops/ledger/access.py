@@ -31,6 +31,7 @@ _LEDGER: Mapping[str, tuple[str, ...]] = {
     # Beside when the registry showed it, nothing of a decision changes: `mlops_identify_promotion` fills in.
     tables.promotion.name: (*_SI, "UPDATE (projected_at)"),
     tables.champion.name: _SIU,
+    tables.model_file.name: _SI,
     tables.registry_finding.name: _SIU,
     tables.outbox.name: _ALL,
     tables.schedule.name: _ALL,
@@ -50,6 +51,7 @@ _LEDGER: Mapping[str, tuple[str, ...]] = {
     tables.user.name: (),
     tables.session.name: (),
     tables.token.name: (),
+    tables.sign_in_limit.name: (),
 }
 _ADMIN: Mapping[str, tuple[str, ...]] = {
     **_LEDGER,
@@ -58,11 +60,13 @@ _ADMIN: Mapping[str, tuple[str, ...]] = {
     tables.user.name: _SIU,
     tables.session.name: _ALL,
     tables.token.name: _SIU,
+    tables.sign_in_limit.name: _ALL,
 }
 _SERVE: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(metadata.tables, ()),
     tables.champion.name: _S,
     tables.promotion.name: _S,
+    tables.model_file.name: _S,
     tables.policy.name: _S,
     tables.identity.name: _S,
     tables.run.name: _S,

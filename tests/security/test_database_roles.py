@@ -149,6 +149,9 @@ def test_granting_again_takes_back_what_is_declared_no_more(url: str, as_role: C
         "UPDATE mlops_live_report SET document = '{}'",
         "UPDATE mlops_drift_report SET report = '{}'",
         "UPDATE mlops_attempt SET error = ''",
+        "UPDATE mlops_model_file SET sha256 = 'another'",
+        "DELETE FROM mlops_model_file",
+        "SELECT * FROM mlops_sign_in_limit",
         "UPDATE mlops_identity SET ledger_id = 'another'",
     ],
 )
