@@ -184,10 +184,10 @@ def traceparent() -> str | None:
     return carrier.get(TRACEPARENT)
 
 
-def carried(parent: object) -> dict[str, str]:
-    """Headers with which a message goes on with a trace: the present span's, else what it was given; may be empty."""
+def carried(parent: object) -> dict[str, Any]:
+    """Options of a message that goes on with a trace: the present span's, else what was given; empty without one."""
     present = traceparent() or parent
-    return {TRACEPARENT: present} if isinstance(present, str) else {}
+    return {"headers": {TRACEPARENT: present}} if isinstance(present, str) else {}
 
 
 def flush() -> None:

@@ -186,7 +186,7 @@ def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
             priority=COMES_BACK,
             soft_time_limit=(request.timelimit or (None, None))[1],
             time_limit=(request.timelimit or (None, None))[0],
-            headers=tracing.carried(None),
+            **tracing.carried(None),
             retry=False,
             ignore_result=True,
         )

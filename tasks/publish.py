@@ -163,7 +163,7 @@ class CeleryDispatcher:
                 retry=False,
                 soft_time_limit=soft_s,
                 time_limit=kill_s,
-                headers=tracing.carried(parent),
+                **tracing.carried(parent),
             )
 
     def _note(self, sent: list[Sent]) -> None:

@@ -183,7 +183,7 @@ class StageRequest(Request):
                 "stage.lost",
                 kwargs={"run_id": self.kwargs["run_id"], "task": self.name, "task_id": self.id, "cause": cause},
                 queue="control",
-                headers=tracing.carried(self.request_dict.get(tracing.TRACEPARENT)),
+                **tracing.carried(self.request_dict.get(tracing.TRACEPARENT)),
                 ignore_result=True,
                 retry=False,
             )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import structlog
-from celery.worker.control import Panel
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +29,9 @@ CONTROL, REPLIES, EVENTS = ".celery.pidbox", ".reply.celery.pidbox", "celeryev"
 
 
 def restrict() -> None:
-    """Have this worker refuse every command that the product does not need."""
+    """Have this worker refuse every command that the product does not need: Redis tells no question from an order."""
+    from celery.worker.control import Panel  # noqa: PLC0415 -- of a worker's main process alone
+
     for name in Panel.data.keys() - TOLD - {SHUTDOWN}:
         Panel.data[name] = _refusing(name)
 

@@ -51,26 +51,27 @@ class RefusalRecord:
 
     def note(self, actor: str, action: str, subject: str, *, address: str | None, **detail: object) -> None:
         """Write or count one; `refused` in detail says why. What cannot be put on record is refused all the same."""
-        refusal = _refusal(actor, action, subject, address, detail)
-        with self._lock:
-            lines = self._lines.setdefault((actor, action), set())
-            if refusal not in lines and len(lines) >= MOST_LINES:
-                refusal = _refusal(actor, action, MANY, None, {"refused": "more of the kind"})
-            if refusal in lines:
-                self._count(refusal)
-                return
-            lines.add(refusal)
-        self._write(refusal, 1)
+        new = self._new(_refusal(actor, action, subject, address, detail))
+        if new is not None:
+            self._write(new, 1)
 
     async def note_soon(self, actor: str, action: str, subject: str, *, address: str | None, refused: str) -> None:
         """The same from the event loop; in a thread only where something is written."""
-        refusal = _refusal(actor, action, subject, address, {"refused": refused})
+        new = self._new(_refusal(actor, action, subject, address, {"refused": refused}))
+        if new is not None:
+            await run_in_threadpool(self._write, new, 1)
+
+    def _new(self, refusal: _Refusal) -> _Refusal | None:
+        """What is to be written at once; None where it is counted in a line that is there."""
         with self._lock:
-            is_counted = refusal in self._lines.get((actor, action), ())
-            if is_counted:
+            lines = self._lines.setdefault((refusal.actor, refusal.action), set())
+            if refusal not in lines and len(lines) >= MOST_LINES:
+                refusal = _one_of_many(refusal)
+            if refusal in lines:
                 self._count(refusal)
-        if not is_counted:
-            await run_in_threadpool(self.note, actor, action, subject, address=address, refused=refused)
+                return None
+            lines.add(refusal)
+            return refusal
 
     def write(self) -> None:
         """Write what was counted since the last time."""
@@ -101,6 +102,12 @@ class RefusalRecord:
             )
         except AcisError as exc:
             log.warning("refusal.not_audited", actor=actor, action=action, times=times, error=str(exc))
+
+
+def _one_of_many(refusal: _Refusal) -> _Refusal:
+    """Without what there may be any number of; whose sign-in was tried is kept, since there are few users."""
+    subject = refusal.subject if refusal.action.startswith("sign_in.") else MANY
+    return _refusal(refusal.actor, refusal.action, subject, None, {"refused": "more of the kind"})
 
 
 def _refusal(actor: str, action: str, subject: str, address: str | None, detail: Mapping[str, object]) -> _Refusal:

@@ -290,7 +290,7 @@ class Champions(Repository):
         )
         with self.database.reading() as connection:
             row = connection.execute(query).one_or_none()
-        if row is None or row.result is None:
+        if row is None or row.result is None or "metrics" not in row.result:
             return {}, {}
         result = row.result
         tags = {name: str(result[name]) for name in _TRAINING_TAGS if result.get(name) is not None}

@@ -113,7 +113,7 @@ def judgement_on(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, ve
     if ledger.is_quarantined("version", f"{strategy.model_name}/{version.version}"):
         return Judgement(may_be_champion=False, words="it is in quarantine, see `acis quarantine`")
     judged = ledger.newest_decision(strategy.name, version.version, identity, judged=True)
-    if judged is None:
+    if judged is None or judged.identity.sha256 != identity.sha256:
         return Judgement(may_be_champion=False, words="it was never judged")
     if judged.decision == "refuse":
         return Judgement(may_be_champion=False, words=f"it was refused: {'; '.join(judged.reasons)}")

@@ -257,7 +257,7 @@ def _words(exc: ValidationError) -> str:
 def _fault(error: ErrorDetails) -> str:
     *table, key = ("", *error["loc"])
     path, value = ".".join(map(str, error["loc"])), error["input"]
-    match error["type"]:
+    match error["type"].replace("int_parsing_size", "less_than"):
         case "value_error":
             return f"{path}{'.' if path else ''}{error['ctx']['error']}"
         case "unexpected_keyword_argument":
@@ -266,7 +266,14 @@ def _fault(error: ErrorDetails) -> str:
             return f"{path}: there is no such value{hint} (found {value!r})"
         case "string_pattern_mismatch":
             return f"tag {value!r} is not 1 to 32 lower-case letters, digits, dots, dashes and underscores"
-        case "finite_number" | "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+        case (
+            "finite_number"
+            | "int_parsing_size"
+            | "greater_than"
+            | "greater_than_equal"
+            | "less_than"
+            | "less_than_equal"
+        ):
             bounds = _range(_described(error["loc"]))
             return f"{path} is {bounds} (found {value!r})" if bounds else f"{path} is a finite number (found {value!r})"
         case _:

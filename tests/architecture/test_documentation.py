@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.endpoints import FILE, Endpoints
-from config.roles import REDIS_USERS
+from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
 from config.settings import Settings, variables
 from devstack.mlflow_access import PASSWORD_VARIABLES
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
@@ -18,10 +18,7 @@ from tests.support.compose_file import compose_variables, env_example
 
 COMPOSE_ALONE = {
     "POSTGRES_PASSWORD",
-    *(f"POSTGRES_{user}_PASSWORD" for user in ("OWNER", "LEDGER", "ADMIN", "SERVE", "FEATURES", "MLFLOW")),
     "REDIS_PASSWORD",
-    *(f"REDIS_{user.upper()}_PASSWORD" for user in REDIS_USERS),
-    *PASSWORD_VARIABLES.values(),
     "MLFLOW_PORT",
     "FLOWER_PORT",
     "ADMIN_PORT",
@@ -29,6 +26,9 @@ COMPOSE_ALONE = {
     "IMAGE_TAG",
     "POSTGRES_IMAGE",
     "REDIS_IMAGE",
+    *map(password_variable, (*DATABASE_USERS, *REDIS_USERS)),
+    *PASSWORD_VARIABLES.values(),
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 
 

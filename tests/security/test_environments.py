@@ -163,7 +163,14 @@ def look(stack: Stack, secrets: Secrets) -> Running:
         return len(lines) == len(plan.programs) and not any("devstack.launch" in line for line in lines)
 
     wait_for(have_become_themselves, "all programs run", within_s=60)
-    raw = {name: Path(f"/proc/{pid}/environ").read_bytes() for name, pid in started().items()}
+    raw: dict[str, bytes] = {}
+
+    def are_read() -> bool:
+        """A process that becomes another one just now shows nothing for a moment."""
+        raw.update({name: Path(f"/proc/{pid}/environ").read_bytes() for name, pid in started().items()})
+        return all(b"ACIS_VAR_DIR=" in content for name, content in raw.items() if role_of(name) in ACCESS)
+
+    wait_for(are_read, "the environments can be read", within_s=60)
     pairs = {
         name: dict(part.split("=", 1) for part in content.decode(errors="replace").split("\0") if "=" in part)
         for name, content in raw.items()

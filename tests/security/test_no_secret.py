@@ -127,7 +127,7 @@ def test_what_a_worker_tells_of_itself_has_no_secret(fuzzed: Fuzzed) -> None:
 def test_no_page_shows_a_secret_to_an_operator(fuzzed: Fuzzed) -> None:
     scan = SecretScan(fuzzed.secrets)
     home, asked = f"http://127.0.0.1:{fuzzed.system.settings.admin_port}", 0
-    operator = fuzzed.operator()
+    operator = fuzzed.sign_in("operator")
     fuzzed.wait_for_runs([fuzzed.run("s1")])
     for name in LEAST:
         method, _, path = name.partition(" ")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,10 @@ class Product:
         self.ledger.projected(found.id)
         return self.registry.version(version.name, version.version)
 
-    def copied(self, version: ModelVersion, strategy: str, **tags: str) -> Any:
+    def copied(self, version: ModelVersion, strategy: str, tags: Mapping[str, str]) -> Any:
         """Its file as a version without a run, with tags of the attacker's choice; the library's own object."""
         name, model_id = model_name_of(strategy), version.tags["acis.model_id"]
-        return self.client.create_model_version(name, source=version.source, tags=tags, model_id=model_id)
+        return self.client.create_model_version(name, source=version.source, tags=dict(tags), model_id=model_id)
 
     def swap_file(self, version: ModelVersion) -> None:
         """Another model in place of the version's, and the tags that said what it was."""
@@ -182,13 +182,13 @@ def to_a_foreign_model_with_a_run(product: Product, strategy: str) -> None:
 
 
 def to_a_foreign_model_without_a_run(product: Product, strategy: str) -> None:
-    made = product.copied(product.logged(strategy, rounds=3), strategy)
+    made = product.copied(product.logged(strategy, rounds=3), strategy, {})
     product.client.set_registered_model_alias(made.name, "champion", made.version)
 
 
 def to_a_foreign_model_with_the_tags_of_a_judged_one(product: Product, strategy: str) -> None:
     judged = product.trained(strategy, rounds=7, decision="inconclusive", stage="Staging")
-    made = product.copied(product.logged(strategy, rounds=3), strategy, **judged.tags)
+    made = product.copied(product.logged(strategy, rounds=3), strategy, judged.tags)
     product.client.set_registered_model_alias(made.name, "champion", made.version)
 
 
@@ -330,7 +330,7 @@ def test_one_of_forty_strategies_is_taken_back_within_a_minute_at_the_reconciler
     first = product.trained(names[0], rounds=5, decision="promote", stage="Production")
     for name in names[1:]:  # the same file under another name
         product.client.create_registered_model(model_name_of(name))
-        made = product.copied(first, name, **first.tags)
+        made = product.copied(first, name, first.tags)
         product.client.transition_model_version_stage(made.name, made.version, "Production")
         product.client.set_registered_model_alias(made.name, "champion", made.version)
         decision = decision_for(made.version, model_name=made.name, identity=first.identity)
@@ -340,7 +340,7 @@ def test_one_of_forty_strategies_is_taken_back_within_a_minute_at_the_reconciler
     watch = RegistryWatch(services, leads=leads, stop=stop)
     watch.start()
     try:
-        foreign = product.copied(first, names[-1])
+        foreign = product.copied(first, names[-1], {})
         product.client.set_registered_model_alias(foreign.name, "champion", foreign.version)
         took_s = wait_for(lambda: product.shown(names[-1]) == (["1"], ["1"]), "it is taken back", within_s=WITHIN_S)
     finally:

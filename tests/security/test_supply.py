@@ -83,7 +83,7 @@ def test_whatever_is_accepted_has_its_reason() -> None:
     found = accepted()
     reasons = [
         *found["licences"].values(),
-        *(one["reason"] for kind in ("packages", "advisories") for one in found[kind].values()),
+        *(one["reason"] for kind in ("packages", "advisories", "secrets") for one in found[kind].values()),
     ]
     assert all(reason.strip() for reason in reasons)
 

@@ -181,9 +181,14 @@ def test_a_server_without_tls_is_refused_where_tls_is_asked_for(plain_ledger: st
 
 
 @pytest.fixture
-def mlflow_by_tls(mlflow_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+def mlflow_by_tls(
+    mlflow_url: str, mlflow_passwords: Mapping[str, str], certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Any]:
     """A context with the address of MLflow behind one of the certificates; the authority is named by the variable."""
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificates.authority))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # what is wrong now is wrong a second later
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", mlflow_passwords["reader"])
     port_behind = urlsplit(mlflow_url).port or 0
 
     @contextmanager

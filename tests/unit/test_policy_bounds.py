@@ -45,7 +45,7 @@ def bounds(metadata: Sequence[Any]) -> Bounds | None:
             said |= {name: getattr(rule, name) for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
             said |= {"finite": True} if getattr(rule, "allow_inf_nan", True) is False else {}
     low, high = said.get("ge", said.get("gt")), said.get("le", said.get("lt"))
-    return None if low is None or high is None else (float(low), float(high))
+    return None if low is None or high is None else (low, high)
 
 
 def declared() -> Iterator[tuple[str, type, Sequence[Any]]]:

@@ -57,6 +57,9 @@ def dimensions(space: Mapping[str, Sequence[Value]]) -> tuple[Dimension, ...]:
 
 def search_fault(name: str, values: Sequence[Value]) -> str | None:
     """Describe why these values cannot be searched; None where they can."""
+    beyond = next((fault for value in values if (fault := _number_fault(value)) is not None), None)
+    if beyond is not None:
+        return f"training.search.{name} = {str(list(values))[:80]} holds a number that {beyond}"
     wrong = _range_fault(values) if _is_range(values) else _choices_fault(values)
     return f"training.search.{name} = {list(values)} {wrong}" if wrong else None
 
@@ -71,8 +74,6 @@ def _choices_fault(values: Sequence[Value]) -> str | None:
 
 def _range_fault(values: Sequence[Value]) -> str | None:
     low, high = float(values[0]), float(values[1])
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "is not finite"
     if low > high:
         return "goes down; write the smaller number first"
     return f"has no logarithm at {values[0]}; begin above 0" if values[-1] == _LOG and low <= 0 else None
@@ -189,7 +190,7 @@ def params_faults(trainer: str, params: Mapping[str, Value]) -> Iterator[str]:
         for name, value in params.items():
             fault = _number_fault(value)
             if fault:
-                yield f"training.params.{name} {fault}"
+                yield f"training.params.{name} is a finite number that is no larger than 2**63: it {fault}"
         return
     for name, value in params.items():
         fault = fault_of(name, value)
@@ -205,10 +206,6 @@ def search_faults(trainer: str, space: Mapping[str, Sequence[Value]]) -> Iterato
     space : one in which each list of values can be searched (`search_fault`)
     """
     if trainer != _DEFAULT_TRAINER:
-        for name, values in space.items():
-            wrong = next(filter(None, map(_number_fault, values)), None)
-            if wrong:
-                yield f"training.search.{name} {wrong}"
         return
     for one in dimensions(space):
         ends = one.choices or tuple(int(end) if one.is_integer else end for end in (one.low, one.high))
@@ -220,9 +217,9 @@ def search_faults(trainer: str, space: Mapping[str, Sequence[Value]]) -> Iterato
 def _number_fault(value: Value) -> str | None:
     """Describe why no trainer is given this number; None for what is none, or may be one."""
     if isinstance(value, float) and not math.isfinite(value):
-        return f"is a finite number (found {value})"
+        return f"is not finite (found {value})"
     if isinstance(value, int | float) and abs(value) > _MOST:
-        return f"is at most {_MOST:.0e} in size, beyond which a slip of a finger is likelier than a meaning"
+        return f"is larger than any seed, {_MOST:.0e}: a slip of a finger is likelier than a meaning"
     return None
 
 

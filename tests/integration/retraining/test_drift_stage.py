@@ -46,7 +46,7 @@ def checked(services: FakeServices, kind: Kind = Kind.PIPELINE, **asked: object)
 
 
 def with_champion(services: FakeServices) -> None:
-    versions = services.registry.census().versions
+    versions = services.fake_registry._models.get(MODEL, ())
     identity = versions[0].identity if versions else ModelIdentity(sha256="ab" * 32)
     services.ledger.decide(promoting(services.ledger), decision_for("1", identity=identity))
 

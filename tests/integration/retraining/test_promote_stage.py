@@ -30,8 +30,10 @@ from mlops.registry.kept_models import kept
 from mlops.stages import paired_evaluation
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.promote import COMPARISONS, promote
+from mlops.stages.train import train
 from tests.support.ledgers import decision_for, record_file
 from tests.support.models import trained_model
+from tests.support.registry import sha256_of
 from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices
 
 GOOD = {"accuracy": 0.85, "roc_auc": 0.9}
@@ -232,6 +234,46 @@ def test_a_new_ledger_compares_with_a_champion_of_before_once_a_person_has_recor
     _, outcome = decided(services)
     assert outcome.result["decision"] == "keep"
     assert (champion(services), stages(services)) == ("1", {"1": "Production", "2": "Archived"})
+
+
+def swap_file(services: FakeServices, version: str) -> None:
+    """Another file in place of the version's, and the tag that said what it was."""
+    services.fake_registry.files[MODEL, version] = b"another model"
+    services.fake_registry.set_tags(MODEL, version, {"acis.model_sha256": sha256_of(b"another model")})
+
+
+def test_a_version_whose_file_was_swapped_with_its_tag_is_refused_and_no_override_changes_that(
+    services: FakeServices,
+) -> None:
+    registered(services)
+    swap_file(services, "1")
+    for asked in ({}, {"override": "it is fine"}):
+        _, outcome = decided(services, version="1", **asked)
+        assert (outcome.result["decision"], champion(services)) == ("refuse", None)
+        assert "it was changed after it was logged" in outcome.result["reasons"][0]
+
+
+def test_a_champion_whose_file_was_swapped_opens_the_way_for_no_other_version(services: FakeServices) -> None:
+    registered(services)
+    decided(services)
+    services.fake_registry.files[MODEL, "1"] = b"another model"
+    registered(services)
+    _, outcome = decided(services)
+    assert (outcome.result["decision"], champion(services)) == ("refuse", "1")
+    assert "it cannot be compared with champion 1" in outcome.result["reasons"][0]
+
+
+def test_metrics_and_findings_that_were_changed_in_mlflow_count_for_nothing(services: FakeServices) -> None:
+    services.with_policy(promotion=PromotionPolicy(min_accuracy=0.999))
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    outcome = train(grant, services, services.keeper(grant))
+    services.ledger.finish(grant, outcome)
+    (version,) = services.registry.versions(MODEL)
+    perfect = dict.fromkeys(version.metrics, 1.0)
+    services.fake_registry._models[MODEL] = [replace(version, metrics=perfect)]
+    _, judged = decided(services)
+    assert judged.result["decision"] == "refuse"
+    assert judged.result["metrics"]["accuracy"] == pytest.approx(outcome.result["metrics"]["accuracy"])
 
 
 def test_a_replay_does_not_adopt_what_the_registry_shows(services: FakeServices) -> None:

@@ -57,12 +57,14 @@ class Fuzzed:
         port = settings.admin_port if role == "admin" else settings.serve_port
         return HTTPConnection("127.0.0.1", port, timeout=60)
 
-    def operator(self) -> Actor:
-        """With a session that has not ended, for a fuzzer may end its own."""
+    def sign_in(self, role: str) -> Actor:
+        """A viewer or an operator with a new session, for a fuzzer may end its own."""
         ledger = self.system.services.ledger
         for user in ("anna", "olga"):
             ledger.change_user(user, role="operator", is_disabled=False)
-        return _person(self, "anna", "operator")
+        ledger.change_user("victor", role="viewer", is_disabled=False)
+        self.actors[role] = _person(self, {"operator": "anna", "viewer": "victor"}[role], role)
+        return self.actors[role]
 
     def run(self, strategy: str, kind: Kind = Kind.CHECK) -> str:
         """The id of a run that was accepted and sent."""
@@ -154,11 +156,11 @@ def _seed(fuzzed: Fuzzed, first_password: str) -> None:
     }
     fuzzed.actors |= {
         "nobody": Actor(name="nobody", role="nobody"),
-        "viewer": _person(fuzzed, "victor", "viewer"),
         "token": Actor(name="olga (narrow)", role="token", headers={"authorization": f"Bearer {narrow}"}),
-        "operator": fuzzed.operator(),
         "program": Actor(name="olga (wide)", role="program", headers={"authorization": f"Bearer {wide}"}),
     }
+    for role in ("viewer", "operator"):
+        fuzzed.sign_in(role)
 
 
 def _person(fuzzed: Fuzzed, name: str, role: str) -> Actor:
