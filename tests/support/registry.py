@@ -9,7 +9,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from mlops.domain.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
+from mlops.domain.errors import (
+    InvalidStage,
+    ModelNotFound,
+    UnrecordedModelFile,
+    UnusableModelFile,
+    UnusableProfile,
+    VersionNotFound,
+)
 from mlops.domain.ports import (
     DIGEST_TAG,
     PROFILE_ARTIFACT,
@@ -140,7 +147,7 @@ class FakeRegistry:
 
     def load_classifier(self, model_name: str, version: str, *, sha256: str | None) -> Any:
         if sha256_of(self.model_file(model_name, version)) != sha256:
-            raise UnusableModelFile(f"version {version} has another digest than {sha256}; it was changed")
+            raise UnrecordedModelFile(f"version {version} has another digest than {sha256}; it was changed")
         return self._loaded[model_name, version]
 
     def model_file(self, model_name: str, version: str) -> bytes:
