@@ -55,8 +55,8 @@ _LEDGER: Mapping[str, tuple[str, ...]] = {
 }
 _ADMIN: Mapping[str, tuple[str, ...]] = {
     **_LEDGER,
-    # Of a try to sign in it is said later how it ended.
-    tables.audit.name: (*_SI, "UPDATE (action, actor)"),
+    # Of a try to sign in it is said later how it ended; the same refusal again is counted in the line of the first.
+    tables.audit.name: (*_SI, "UPDATE (action, actor, detail)"),
     tables.user.name: _SIU,
     tables.session.name: _ALL,
     tables.token.name: _SIU,

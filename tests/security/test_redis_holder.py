@@ -90,6 +90,7 @@ def test_a_holder_has_no_command_over_the_server(admin: redis.Redis, user: str) 
         ("ACL", "WHOAMI"),
         ("CLIENT", "LIST"),
         ("CLIENT", "KILL", "TYPE", "normal"),
+        ("CLIENT", "TRACKING", "ON", "BCAST"),
         ("CLIENT", "PAUSE", "60000"),
         ("MONITOR",),
         ("DEBUG", "SLEEP", "1"),
