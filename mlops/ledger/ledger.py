@@ -1,7 +1,7 @@
 """The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL.
 
 runs, stages, leases, stage_completion                       a run's life
-champions, model_files, registry_findings                    decisions, their models and their registry
+champions, registry_findings                                 decisions, their models and their registry
 reconciliation, set_back, timetable, workers                 missing messages, restores, slots, liveness
 accounts, sign_in_limits                 people, their sessions and tokens; how often passwords may be tried
 auditing, retention                      what people did; what is old is taken out
@@ -19,7 +19,6 @@ from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
 from mlops.ledger.live.predictions import Predictions
 from mlops.ledger.live.watermarks import Watermarks
-from mlops.ledger.model_files import ModelFiles
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.live import LiveQueries
@@ -28,7 +27,7 @@ from mlops.ledger.queries.readers import RunQueries
 from mlops.ledger.queries.run_lists import JobList, RunList, StartList
 from mlops.ledger.queries.strategy_status import StrategyStatusQueries
 from mlops.ledger.reconciliation import Outboxes, Reconciling
-from mlops.ledger.registry_findings import ArtifactSizes, RegistryFindings
+from mlops.ledger.registry_findings import ArtifactSizes, ModelFiles, RegistryFindings
 from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
