@@ -30,7 +30,7 @@ _QUEUES_OF: Mapping[RedisUser, tuple[str, ...]] = {
     "promote": ("promote",),
 }
 
-#: By category: `client|setinfo`, which clients send, is unknown to Redis 7.0. Tracking would tell the names of all keys.
+#: By category: `client|setinfo`, which clients send, is unknown to Redis 7.0. Tracking would tell all keys' names.
 _CONNECTION = (
     "+@connection -@admin -@dangerous -client|tracking -client|caching +multi +exec +discard +watch +unwatch +info"
 )

@@ -38,7 +38,7 @@ HOLDOUT = (LAST - timedelta(days=24), LAST - timedelta(days=5))
 def services_on(folder: Path, ledger: SqlLedger, mlflow_url: str, name: str, **promotion: Any) -> FakeServices:
     """Real ledger and registry, features in memory."""
     strategy = small_strategy(name, promotion=PromotionPolicy(**{"min_accuracy": 0.0, **promotion}))
-    timed = TimedLedger(ledger=ledger, advance=lambda _: None, wipe=lambda: None)
+    timed = TimedLedger(ledger=ledger, owner=ledger.database, advance=lambda _: None, wipe=lambda: None)
     services = FakeServices(Settings(var_dir=folder / "var", report_dir=folder), timed, {name: strategy}, panel(name))
     vars(services)["registry"] = MlflowRegistry(mlflow_url)
     return services
