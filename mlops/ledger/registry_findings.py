@@ -198,11 +198,11 @@ class ArtifactSizes(Repository):
 
 # ---- The SHA-256 of each version's model file
 #
-# Whoever loads, compares, approves, promotes or serves a version hashes the file that it got, and takes it only where it
-# has the digest that is recorded here. A training notes the digest before the file leaves its process, and records it
-# again with the number that the registry gave the version, both fenced by its lease. A person records that of a version
-# which no training here made. What stands in tags of the registry is never taken for it: whoever may swap a file may
-# change its tag.
+# Whoever loads, compares, approves, promotes or serves a version hashes the file that it got, and takes it only where
+# it has the digest that is recorded here. A training notes the digest before the file leaves its process, and records
+# it again with the number that the registry gave the version, both fenced by its lease. A person records that of a
+# version which no training here made. What stands in tags of the registry is never taken for it: whoever may swap a
+# file may change its tag.
 
 _file = tables.model_file.c
 _stage = tables.stage.c

@@ -102,7 +102,8 @@ def test_a_version_of_the_own_trainer_stands_in_staging_with_its_features(servic
 
 def test_a_champion_of_the_own_trainer_can_be_asked_by_name(services: FakeServices) -> None:
     trained(services)
-    assert ChampionModels(services.registry).load(MODEL, "1").features == FEATURES
+    known = services.ledger.recorded_model(MODEL, "1")
+    assert ChampionModels(services.registry).load(MODEL, "1", known).features == FEATURES
 
 
 def test_every_round_is_reported_and_a_cancelled_training_ends_in_the_round() -> None:
