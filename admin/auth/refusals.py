@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import threading
+from asyncio import wrap_future
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from cachetools import TTLCache
-from starlette.concurrency import run_in_threadpool
 
 from mlops.domain.errors import AcisError
 from mlops.ledger.auditing import GROUPED_S
@@ -48,6 +49,7 @@ class RefusalRecord:
         self._again: Counter[_Refusal] = Counter()
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refusals")
 
     def note(self, actor: str, action: str, subject: str, *, address: str | None, **detail: object) -> None:
         """Write or count one; `refused` in detail says why. What cannot be put on record is refused all the same."""
@@ -56,10 +58,10 @@ class RefusalRecord:
             self._write(new, 1)
 
     async def note_soon(self, actor: str, action: str, subject: str, *, address: str | None, refused: str) -> None:
-        """The same from the event loop; in a thread only where something is written."""
+        """The same from the event loop. What is written takes a thread of its own: those of the pages are for pages."""
         new = self._new(_refusal(actor, action, subject, address, {"refused": refused}))
         if new is not None:
-            await run_in_threadpool(self._write, new, 1)
+            await wrap_future(self._writer.submit(self._write, new, 1))
 
     def _new(self, refusal: _Refusal) -> _Refusal | None:
         """What is to be written at once; None where it is counted in a line that is there."""
@@ -86,6 +88,7 @@ class RefusalRecord:
         if self._timer is not None:
             self._timer.cancel()
         self.write()
+        self._writer.shutdown(wait=False)
 
     def _count(self, refusal: _Refusal) -> None:
         self._again[refusal] += 1

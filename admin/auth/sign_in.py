@@ -78,7 +78,8 @@ class PasswordCheck:
         self._closed: TTLCache[str, float] = TTLCache(_MOST_BELIEVED, BELIEVED_S, timer=time.monotonic)
         """Until when, by monotonic time, of tries that were found closed within BELIEVED_S."""
         self._shown: TTLCache[str, str] = TTLCache(_MOST_BELIEVED, 60.0)
-        self._keys: TTLCache[str, dict[str, str]] = TTLCache(1, _KEYS_S)
+        self._keys: tuple[float, dict[str, str]] = (-math.inf, {})
+        """When the keys of browsers were read, by monotonic time, and each user's; replaced as one."""
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -136,10 +137,10 @@ class PasswordCheck:
 
     def remembered(self, name: str, device: str | None) -> str:
         """The cookie of a browser in which this user has signed in; `device`: it has one already."""
-        with self._lock:
-            self._keys.clear()
         signed = f"{device or secrets.token_hex(8)}.{int(time.time())}"
-        return f"{signed}.{_signature(self._services.ledger.device_key(name), name, signed)}"
+        key = self._services.ledger.device_key(name)
+        self.forget_devices()
+        return f"{signed}.{_signature(key, name, signed)}"
 
     def device_of(self, cookie: str, name: str) -> str | None:
         """The id of a browser in which this user has signed in; None: none that is known. Raises LedgerUnavailable."""
@@ -154,14 +155,17 @@ class PasswordCheck:
 
     def forget_devices(self) -> None:
         """Look the keys up anew: one was changed."""
-        with self._lock:
-            self._keys.clear()
+        self._keys = (-math.inf, {})
+
+    @property
+    def has_keys(self) -> bool:
+        """`device_of` answers from memory."""
+        return time.monotonic() - self._keys[0] < _KEYS_S
 
     def _device_keys(self) -> dict[str, str]:
-        with self._lock:
-            if "" not in self._keys:
-                self._keys[""] = self._services.ledger.device_keys()
-            return self._keys[""]
+        if not self.has_keys:
+            self._keys = (time.monotonic(), self._services.ledger.device_keys())
+        return self._keys[1]
 
 
 def _limits(name: str, address: str | None, device: str | None, *, is_known: bool) -> tuple[list[Limit], list[Limit]]:

@@ -110,20 +110,20 @@ _DEVICE_COOKIE = "acis_device"
 
 
 @pages.open("/", action="root.read")
-def root() -> Response:
+async def root() -> Response:
     """To the page."""
     return RedirectResponse(f"{PREFIX}/", status_code=307)
 
 
 @pages.open("/favicon.ico", action="icon.read")
-def icon() -> Response:
+async def icon() -> Response:
     """What a browser asks for beside a document that names no icon, as a drift report by itself."""
     return RedirectResponse(static_url("icon.svg"), status_code=307)
 
 
 @pages.open("/healthz", action="health.read")
-def health() -> Response:
-    """The process serves; it says nothing of the servers behind it."""
+async def health() -> Response:
+    """The process serves; it says nothing of the servers behind it. In the event loop: it waits for no thread."""
     return HTMLResponse("ok\n")
 
 
@@ -187,7 +187,11 @@ async def _device(request: Request, name: str) -> str | None:
     """The browser's id, where this user has signed in with it before."""
     passwords: PasswordCheck = request.app.state.passwords
     cookie = request.cookies.get(_DEVICE_COOKIE)
-    return await run_in_threadpool(passwords.device_of, cookie, name) if cookie else None
+    if not cookie:
+        return None
+    if passwords.has_keys:
+        return passwords.device_of(cookie, name)
+    return await run_in_threadpool(passwords.device_of, cookie, name)
 
 
 def _remember(request: Request, response: Response, name: str, *, device: str | None) -> None:
