@@ -17,13 +17,16 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
+from config.roles import DATABASE_USERS
 from config.settings import Settings
+from devstack.postgres import make_users
 from mlops.bootstrap import Services
 from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
 from mlops.ledger.schema import migrate
 from tasks.services import connect
 from tests.chaos.servers import Servers, run_servers, through
 from tests.support.features import postgres_table
+from tests.support.ledgers import as_user
 from tests.support.processes import Roles, environment_of
 from tests.support.services import panel
 from tests.support.volumes import SmallVolume, small_volume, why_no_volume
@@ -52,6 +55,9 @@ ROLES: tuple[tuple[str, ...], ...] = (
     *(("beat", name) for name in "abc"),
     *(("reconciler", name) for name in "ab"),
 )
+
+PAGES = {"admin": "acis_admin", "serve": "acis_serve"}
+"""Roles that answer requests, each with its own user of the ledger's database."""
 
 _STRATEGIES = """
 [defaults.data]
@@ -183,9 +189,13 @@ def run_system(
     reconcile_s: float = 1.0,
     roles: tuple[tuple[str, ...], ...] = ROLES,
     restored_age_s: float = 8.0,
+    own_users: bool = False,
     **more: Any,
 ) -> Iterator[ChaosSystem]:
-    """Servers, data and roles until the block ends; then nothing of them is left. more : further settings"""
+    """Servers, data and roles until the block ends; then nothing of them is left.
+
+    own_users : the roles of PAGES have users of their own in the database      more : further settings
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acis-chaos-")))
         folder.chmod(0o711)  # PostgreSQL's account must reach what is below
@@ -194,6 +204,8 @@ def run_system(
             volume = stack.enter_context(small_volume(folder / "volume", megabytes=VOLUME_MB))
             place = volume.mount
         servers = stack.enter_context(run_servers(place))
+        if own_users:
+            make_users(servers.admin_url, dict.fromkeys(DATABASE_USERS, servers.postgres.password))
         migrate(servers.database_url)
         postgres_table(features(), servers.features_url)
         strategies = folder / "strategies.toml"
@@ -218,7 +230,12 @@ def run_system(
         (place / "reports").mkdir()
         (folder / "failpoints").mkdir()
         environment = environment_of(settings) | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
-        running = stack.enter_context(Roles(list(roles), environment, place / "log"))
+        own = {
+            kind: {"DATABASE_URL": as_user(through(servers.database_url, servers.postgres_proxy), user)}
+            for kind, user in PAGES.items()
+            if own_users
+        }
+        running = stack.enter_context(Roles(list(roles), environment, place / "log", own=own))
         system = ChaosSystem(
             folder=folder,
             place=place,

@@ -81,9 +81,17 @@ class Role:
 class Roles:
     """Keeps roles alive until the block ends; then all of them are gone, and their children too."""
 
-    def __init__(self, commands: list[tuple[str, ...]], environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self,
+        commands: list[tuple[str, ...]],
+        environment: Mapping[str, str],
+        logs: Path,
+        *,
+        own: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Own : what a kind of role has in place of the others' environment"""
         self.all = [Role(arguments=command) for command in commands]
-        self._environment, self._logs = dict(environment), logs
+        self._environment, self._logs, self._own = dict(environment), logs, own or {}
         self._held_back: list[Role] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="roles", daemon=True)
@@ -152,7 +160,7 @@ class Roles:
             role.process = subprocess.Popen(
                 [sys.executable, "-m", "worker", *role.arguments],
                 cwd=role.root,
-                env=environment_for(role.root, self._environment),
+                env=environment_for(role.root, {**self._environment, **self._own.get(role.arguments[0], {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -97,6 +97,7 @@ def fuzzed_system(roles: tuple[tuple[str, ...], ...] = EVERYTHING) -> Iterator[F
     password = secrets.token_urlsafe(18)
     with run_system(
         roles=roles,
+        own_users=True,
         admin_port=choose_port(),
         serve_port=choose_port(),
         admin_auth=SecretStr(f"root:{password}"),
