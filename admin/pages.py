@@ -28,7 +28,7 @@ from admin.navigation import PREFIX
 from admin.request_context import RequestContext
 from admin.responses import Refusal
 from mlops.domain.errors import AcisError
-from mlops.ledger.accounts import Role
+from mlops.ledger.people.accounts import Role
 
 Handler = Callable[..., Response]
 OpenHandler = Callable[..., Response | Awaitable[Response]]

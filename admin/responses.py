@@ -36,7 +36,7 @@ from mlops.domain.errors import (
     UnknownStrategy,
     VersionNotFound,
 )
-from mlops.ledger.accounts import Session
+from mlops.ledger.people.accounts import Session
 from mlops.serving.web_server import visit_of
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from admin.auth.principal import Person, address_of, who_asks
 from admin.responses import Forbidden
-from mlops.ledger.accounts import Role
+from mlops.ledger.people.accounts import Role
 
 if TYPE_CHECKING:
     from admin.auth.refusals import RefusalRecord

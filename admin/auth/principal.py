@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from admin.responses import NotSignedIn
-from mlops.ledger.accounts import Role, Session, Token
+from mlops.ledger.people.accounts import Role, Session, Token
 from mlops.serving.web_server import visit_of
 
 if TYPE_CHECKING:

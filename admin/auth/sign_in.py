@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 from cachetools import TTLCache
 
 from admin.responses import TooOften
-from mlops.ledger.accounts import User
-from mlops.ledger.sign_in_limits import Limit
+from mlops.ledger.people.accounts import User
+from mlops.ledger.people.sign_in_limits import Limit
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services

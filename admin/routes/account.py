@@ -19,7 +19,7 @@ from admin.navigation import PREFIX
 from admin.pages import Pages
 from admin.request_context import Context
 from admin.responses import SIGN_IN, Forbidden, NotValid, TooOften, page, static_url
-from mlops.ledger.accounts import ROLES, SESSION_S, Session, User
+from mlops.ledger.people.accounts import ROLES, SESSION_S, Session, User
 from mlops.passwords import made_password
 from mlops.serving.web_server import visit_of
 

@@ -12,13 +12,14 @@ engine, tables, columns, schema, studies connection, tables, migrations; trials 
 
 from __future__ import annotations
 
-from mlops.ledger.accounts import Access, Users
-from mlops.ledger.auditing import Auditing, Policies
 from mlops.ledger.champions import Champions
 from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
 from mlops.ledger.live.predictions import Predictions
 from mlops.ledger.live.watermarks import Watermarks
+from mlops.ledger.people.accounts import Access, Users
+from mlops.ledger.people.auditing import Auditing, Policies
+from mlops.ledger.people.sign_in_limits import SignInLimits
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.live import LiveQueries
@@ -32,7 +33,6 @@ from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
 from mlops.ledger.set_back import Identity, SettingBack
-from mlops.ledger.sign_in_limits import SignInLimits
 from mlops.ledger.stage_completion import StageCompletion
 from mlops.ledger.timetable import Timetable
 from mlops.ledger.workers import Workers

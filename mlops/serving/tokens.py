@@ -22,7 +22,7 @@ from cachetools import TTLCache
 from mlops.domain.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
-    from mlops.ledger.accounts import Token
+    from mlops.ledger.people.accounts import Token
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ _REFUSED_S = 5.0
 
 
 class TokenLedger(Protocol):
-    """Where tokens are: `mlops.ledger.accounts`."""
+    """Where tokens are: `mlops.ledger.people.accounts`."""
 
     def token_of(self, text: str) -> Token | None:
         """The token of a text; None where there is none, or it may not any more."""

@@ -7,9 +7,9 @@ from typing import NoReturn
 import pytest
 
 from mlops.domain.errors import LedgerUnavailable
-from mlops.ledger.accounts import IDLE_S, SESSION_S, TokenRefused, UserRefused
 from mlops.ledger.ledger import SqlLedger
-from mlops.ledger.sign_in_limits import FIRST_WAIT_S, Limit
+from mlops.ledger.people.accounts import IDLE_S, SESSION_S, TokenRefused, UserRefused
+from mlops.ledger.people.sign_in_limits import FIRST_WAIT_S, Limit
 from tests.support.ledgers import TimedLedger
 
 PASSWORD = "correct horse battery"

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mlops.ledger import sign_in_limits
-from mlops.ledger.accounts import UserRefused
-from mlops.ledger.sign_in_limits import Limit
+from mlops.ledger.people import sign_in_limits
+from mlops.ledger.people.accounts import UserRefused
+from mlops.ledger.people.sign_in_limits import Limit
 from tests.support.ledgers import TimedLedger
 
 PAIR = Limit(key="from 192.0.2.1 anna", most=3, user="anna")

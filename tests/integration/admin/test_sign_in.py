@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from admin.auth.principal import SESSION_COOKIE
 from admin.auth.sign_in import MOST_OF_A_NAME, MOST_OF_AN_ADDRESS
-from mlops.ledger.auditing import AuditLine
-from mlops.ledger.sign_in_limits import FIRST_WAIT_S
+from mlops.ledger.people.auditing import AuditLine
+from mlops.ledger.people.sign_in_limits import FIRST_WAIT_S
 from tests.support.admin import HTML, Browser, hidden
 from tests.support.services import FakeServices
 

@@ -16,9 +16,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.records import AHEAD_S
 from mlops.ledger import tables
-from mlops.ledger.accounts import UserRefused
 from mlops.ledger.columns import after, now, within
 from mlops.ledger.engine import Repository
+from mlops.ledger.people.accounts import UserRefused
 
 _limit = tables.sign_in_limit.c
 _audit = tables.audit.c
