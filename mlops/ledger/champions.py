@@ -12,7 +12,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
 from mlops.domain.policies import model_name_of
-from mlops.domain.ports import TRIALS_TAG, XGBOOST_TAG
+from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
 from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.records import (
     LIVE,
@@ -294,6 +294,7 @@ class Champions(Repository):
             return {}, {}
         result = row.result
         tags = {name: str(result[name]) for name in _TRAINING_TAGS if result.get(name) is not None}
+        tags |= {PROFILE_TAG: result["profile_sha256"]} if result.get("profile_sha256") else {}
         tags |= {XGBOOST_TAG: result["xgboost"]} if result.get("xgboost") else {}
         tags |= {FINDINGS_TAG: json.dumps(result["findings"])} if "findings" in result else {}
         tags |= {TRIALS_TAG: str(result["tuning"]["n_trials"])} if "tuning" in result else {}

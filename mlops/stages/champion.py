@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mlops.domain.drift.outputs import PredictionReport, model_matrix, prediction_drift
-from mlops.domain.drift.training_profile import profile_digest, read_profile
+from mlops.domain.drift.training_profile import read_profile
 from mlops.domain.errors import (
     ConfigurationError,
     DataError,
@@ -160,18 +160,23 @@ class ProfileStore:
         self._origin = hashlib.sha256(origin.encode()).hexdigest()[:8]
         self._known: OrderedDict[str, StoredProfile] = OrderedDict()
 
-    def get(self, model_name: str, version: str, *, seq: int, identity: ModelIdentity = UNKNOWN) -> StoredProfile:
-        """The version's profile. Raises UnusableProfile, VersionNotFound, ModelNotFound, RegistryUnavailable."""
+    def get(
+        self, model_name: str, version: str, *, seq: int, sha256: str, identity: ModelIdentity = UNKNOWN
+    ) -> StoredProfile:
+        """The version's profile. Raises UnusableProfile, VersionNotFound, ModelNotFound, RegistryUnavailable.
+
+        sha256 : digest that the ledger has of the file; another file is refused
+        """
         place = self._folder / model_name
         stem = f"{self._origin}-v{version}-seq{seq}-"
         key = f"{model_name}/{stem}"
         found = self._known.get(key) or self._on_disk(place, stem)
-        if found is None:
+        if found is None or found.sha256 != sha256:
             registry = self._registry()
             expect(registry.version(model_name, version), identity)
             content = registry.drift_profile(model_name, version)
-            found = StoredProfile(profile=read_profile(content), sha256=profile_digest(content))
-            _write(place, f"{stem}{found.sha256}.arrow", content)
+            found = StoredProfile(profile=read_profile(content, expected_sha256=sha256), sha256=sha256)
+            _write(place, f"{stem}{sha256}.arrow", content)
         self._known[key] = found
         self._known.move_to_end(key)
         while len(self._known) > _IN_MEMORY:

@@ -26,7 +26,7 @@ from mlops.domain.drift.verdict import settle_alarm
 from mlops.domain.drift.weights import importance_weights, weights_json
 from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
 from mlops.domain.frame import ColumnRole, feature_frame
-from mlops.domain.ports import Ledger, Progress
+from mlops.domain.ports import PROFILE_TAG, Ledger, Progress
 from mlops.domain.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.sampling import sampling_json
 from mlops.domain.windows import resolve_as_of
@@ -123,9 +123,19 @@ def _of_champion(services: DriftServices, strategy: Strategy, champion: Champion
     if champion.version is None:
         return _trailing("there is no champion")
     version = f"version {champion.version} of {strategy.model_name}"
+    recorded, _ = services.ledger.training_facts(champion.identity)
+    if PROFILE_TAG not in recorded:
+        return _trailing(
+            f"the ledger has no digest of the profile of {version}: an earlier version of this system trained it, or "
+            "nobody here; retrain it"
+        )
     try:
         stored = services.profiles.get(
-            strategy.model_name, champion.version, seq=champion.seq, identity=champion.identity
+            strategy.model_name,
+            champion.version,
+            seq=champion.seq,
+            sha256=recorded[PROFILE_TAG],
+            identity=champion.identity,
         )
     except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
         log.warning("drift.profile_not_had", version=champion.version, error=str(exc), next="the trailing window")
