@@ -101,5 +101,9 @@ ACCESS: Mapping[str, Access] = {
 }
 """By what `python -m worker` is started as, and the two programs beside the roles."""
 
+SERVER_PASSWORDS = frozenset(
+    {"POSTGRES_PASSWORD", "REDIS_PASSWORD", *(password_variable(user) for user in (*DATABASE_USERS, *REDIS_USERS))}
+)
+"""Variables of `acis server-users`, which no role is given."""
 SECRETS = frozenset(name for access in ACCESS.values() for name in access.variables)
 """Every variable that holds a secret; a program is given those of its role alone."""

@@ -44,7 +44,7 @@ class _RunningServers(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        if "SUPERVISOR_PROCESS_NAME" in os.environ:
+        if "STACK_PROGRAMS" in os.environ:
             return {}  # a program of the stack itself: its environment holds what its role may know
         announced = read_endpoints(Path(os.environ.get("ACIS_VAR_DIR") or ROOT / "var"))
         return {name: value for name, value in (announced.settings() if announced else {}).items() if value}

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from config.role_files import forget
-from config.roles import SECRETS
+from config.roles import SECRETS, SERVER_PASSWORDS
 from devstack.plan import role_of
 from devstack.process import VAR_VARIABLE, Program, die_with_parent
 
@@ -44,7 +44,7 @@ def read_program(path: Path, name: str) -> Program:
 
 def environment_of(program: Program, inherited: Mapping[str, str]) -> dict[str, str]:
     """The program's environment: what it inherits without the secrets of others, and its own."""
-    closed = SECRETS - program.inherits
+    closed = (SECRETS | SERVER_PASSWORDS) - program.inherits
     return {**{name: value for name, value in inherited.items() if name not in closed}, **program.environment}
 
 

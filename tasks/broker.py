@@ -94,6 +94,8 @@ _KINDS = {
     "unacked": "hash",
     "unacked_index": "zset",
 }
+_MUTEX = "unacked_mutex"
+_ENDLESS = -1
 
 
 def clear_replaced_keys(client: Any) -> list[str]:  # noqa: ANN401 -- a redis client of either decoding
@@ -102,6 +104,8 @@ def clear_replaced_keys(client: Any) -> list[str]:  # noqa: ANN401 -- a redis cl
     Raises RedisError.
     """
     replaced = [key for key, kind in _KINDS.items() if _text(client.type(key)) not in (kind, "none")]
+    if client.ttl(_MUTEX) == _ENDLESS:  # kombu's own ends; while this one stands, nobody gives messages back
+        replaced.append(_MUTEX)
     for key in replaced:
         client.delete(key)
     return replaced

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CSRF_FIELD = "csrf"
 _CSRF_HEADER = "x-csrf-token"
 _SAFE = frozenset({"GET", "HEAD"})
+_LONGEST_SHOWN = 100
 NOBODY = "nobody"
 """Who is not signed in, as the audit has them."""
 _OF_PEOPLE = ("account.", "user.")
@@ -83,8 +84,17 @@ def _refuse_other_origin(request: Request) -> None:
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise Forbidden("the request comes from another site")
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Forbidden(f"the request comes from {origin}, which is another site")
+    if origin and _host_of(origin) != request.headers.get("host"):
+        shown = origin if len(origin) <= _LONGEST_SHOWN else f"{origin[:_LONGEST_SHOWN]}…"
+        raise Forbidden(f"the request comes from {shown}, which is another site")
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 async def _refuse_other_form(request: Request, person: Person) -> None:

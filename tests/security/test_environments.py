@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from config.roles import ACCESS, OBJECT_STORE, SECRETS
+from config.roles import ACCESS, OBJECT_STORE, SECRETS, SERVER_PASSWORDS
 from config.settings import ROOT
 from devstack.layout import Layout
 from devstack.plan import ROLES, StackOptions, role_of
@@ -130,7 +130,7 @@ class Running:
 def running() -> Iterator[Running]:
     """All programs of `make run`, started from a shell that holds secrets of its own; none need be up."""
     with tempfile.TemporaryDirectory(prefix="acis-test-environments-") as folder, pytest.MonkeyPatch.context() as patch:
-        for name in SECRETS - {"MLFLOW_TRACKING_URI", "ACIS_FEATURE_SOURCE"}:
+        for name in (SECRETS | SERVER_PASSWORDS) - {"MLFLOW_TRACKING_URI", "ACIS_FEATURE_SOURCE"}:
             patch.setenv(name, "of the shell")
         var = Path(folder) / "var"
         options = StackOptions(
@@ -183,7 +183,7 @@ def test_each_running_role_is_given_its_own_secrets_alone(running: Running) -> N
     for name, environment in running.environments.items():
         role = role_of(name)
         if role in ACCESS:
-            given = set(environment) & SECRETS
+            given = set(environment) & (SECRETS | SERVER_PASSWORDS)
             # Those of an object store are the shell's, where there is one.
             assert given == set(ACCESS[role].variables), name
             assert {one for one in given if environment[one] == "of the shell"} <= {*OBJECT_STORE}, name

@@ -99,7 +99,9 @@ class SignInLimits(Repository):
         with self.database.transaction("ledger.unlock") as connection:
             if connection.execute(select(tables.user.c.name).where(tables.user.c.name == name)).one_or_none() is None:
                 raise UserRefused(f"there is no user {name!r}")
-            return connection.execute(delete(tables.sign_in_limit).where(_limit.user_name == name)).rowcount
+            counted = select(_limit.key).where(_limit.user_name == name).order_by(_limit.key).with_for_update()
+            keys = connection.scalars(counted).all()
+            return connection.execute(delete(tables.sign_in_limit).where(_limit.key.in_(keys))).rowcount
 
     def guessed_at(self, *, within_s: float = GUESSED_AT_S, least: int = LEAST_GUESSES) -> list[GuessedAt]:
         """Users for whom so many passwords were refused or limited lately, the most first."""

@@ -121,6 +121,14 @@ def test_a_form_of_another_site_is_refused_even_with_the_token(
     assert "another site" in answer.text
 
 
+@pytest.mark.parametrize("origin", ["http://[", "null", "https://" + 5_000 * "x"])
+def test_an_origin_that_is_no_address_or_a_long_one_is_another_site(operator: Browser, origin: str) -> None:
+    answer = operator.client.post("/admin/sign-out", data={"csrf": operator.csrf}, headers={**HTML, "origin": origin})
+    assert answer.status_code == 403
+    assert "another site" in answer.text
+    assert len(answer.text) < 5_000
+
+
 def test_a_route_that_says_nobody_who_may_call_it_stops_the_page() -> None:
     app = FastAPI(openapi_url=None)
     app.add_api_route("/admin/new", unguarded, methods=["GET"], response_model=None)

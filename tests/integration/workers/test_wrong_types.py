@@ -46,6 +46,18 @@ def test_a_key_of_another_type_ends_no_worker(workers: Workers, reconciler: Cele
         client.delete("unrouted")
 
 
+def test_a_lock_without_an_end_is_taken_away(workers: Workers, reconciler: Celery) -> None:
+    """While it stands, no worker gives back what others have left unacknowledged."""
+    workers.wait_idle()
+    with workers.app.connection_for_write() as connection:
+        client: Any = connection.default_channel.client
+        client.set("unacked_mutex", "nobody's")
+        assert tidy_queues(reconciler) == ["unacked_mutex"]
+        client.set("unacked_mutex", "a worker's", ex=60)
+        assert tidy_queues(reconciler) == []
+        client.delete("unacked_mutex")
+
+
 def test_the_newest_dead_letters_are_kept(
     workers: Workers, reconciler: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
