@@ -216,10 +216,10 @@ def drop_database(server_url: str, name: str) -> None:
 
 # ---- The users of the roles, none of which is a superuser
 
-#: What the one user of everything owned belongs to the owner from now on: the set-up user, or whoever owns {known}.
+#: What the one user of everything owned belongs to the owner from now on: the set-up user, or whoever owns such tables.
 _HAND_OVER = """
 DO $$ DECLARE one record; former text[] := ARRAY(SELECT session_user::text UNION SELECT pg_get_userbyid(relowner)::text
-  FROM pg_class WHERE relname = '{known}' AND relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ '^pg_');
+  FROM pg_class WHERE relname ~ '{known}' AND relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ '^pg_');
 BEGIN
   FOR one IN SELECT rolname FROM pg_roles WHERE rolname = ANY (former) AND rolname <> '{owner}'
       AND NOT pg_has_role(session_user, oid, 'MEMBER')
@@ -267,8 +267,8 @@ def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
         # `acis backup` and `acis restore` are the owner's, of both databases.
         cursor.execute(f"GRANT {MLFLOW_USER} TO acis_owner")
     for database, owner, known in (
-        (ledger, "acis_owner", "mlops_run"),
-        (MLFLOW_DATABASE, MLFLOW_USER, "experiments"),
+        (ledger, "acis_owner", "^mlops_"),
+        (MLFLOW_DATABASE, MLFLOW_USER, "^experiments$"),
     ):
         url = create_database(server_url, database)
         users = [owner] if database == MLFLOW_DATABASE else [user for user in DATABASE_USERS if user != MLFLOW_USER]

@@ -374,7 +374,8 @@ def another_admin(old_server: str) -> Iterator[str]:
                 "DO $$ DECLARE one text; BEGIN FOR one IN SELECT format('ALTER TABLE %s OWNER TO former', oid::regclass) "
                 "FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ '^(pg_|information_)' "
                 "UNION SELECT format('ALTER ROUTINE %s OWNER TO former', oid::regprocedure) FROM pg_proc "
-                "WHERE proname ~ '^mlops_' LOOP EXECUTE one; END LOOP; END $$"
+                "WHERE proname ~ '^mlops_' UNION SELECT format('ALTER SCHEMA %I OWNER TO former', nspname) FROM pg_namespace "
+                "WHERE nspname ~ '^mlops_' LOOP EXECUTE one; END LOOP; END $$"
             )
     yield as_user(old_server, "another_admin")
     for name in ("acis", "mlflow"):
