@@ -95,16 +95,31 @@ def stop(json: AsJson = False) -> int:
 @command
 def secrets(
     env: Annotated[bool, typer.Option("--env", help="Print random secrets for .env, and keep none.")] = False,
+    missing: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --env: write into FILE those that it lacks, keep the rest.")
+    ] = None,
     json: AsJson = False,
 ) -> int:
     """Make random secrets (mode 600) and print the sign-in once."""
+    from pathlib import Path
+
     from config.settings import load_settings
     from devstack.layout import Layout
-    from devstack.secrets import FILE, ensure_secrets, env_lines
+    from devstack.secrets import FILE, add_missing, ensure_secrets, env_lines
+    from mlops.domain.errors import ConfigurationError
     from mlops.reporting.terminal import out, print_json
 
+    if missing is not None and not env:
+        raise ConfigurationError("--missing FILE goes with --env")
+    if missing is not None:
+        added = add_missing(Path(missing))
+        if json:
+            print_json({"file": missing, "added": added})
+        else:
+            out.print(f"{len(added)} added to {missing}: {', '.join(added) or 'it had all'}.", markup=False)
+        return 0
     if env:
-        out.print(env_lines(), markup=False, soft_wrap=True)
+        out.print("\n".join(env_lines()), markup=False, soft_wrap=True)
         return 0
     settings = load_settings()
     Layout(var_dir=settings.var_dir).make()
@@ -185,7 +200,9 @@ def server_users(json: AsJson = False) -> int:
     passwords = {user: os.environ.get(password_variable(user), "") for user in users}
     missing = [password_variable(user) for user, password in passwords.items() if not password]
     if missing:
-        raise ConfigurationError(f"{', '.join(missing)} must be set; `acis secrets --env` prints random ones")
+        raise ConfigurationError(
+            f"{', '.join(missing)} must be set; `acis secrets --env --missing FILE` makes random ones"
+        )
     if database is not None:
         postgres.set_up_users(database.get_secret_value(), passwords)
     if broker is not None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 DatabaseUser = Literal["acis_owner", "acis_ledger", "acis_admin", "acis_serve"]
-RedisUser = Literal["control", "drift", "train", "promote", "beat", "reconciler", "flower", "admin", "operator"]
+RedisUser = Literal[
+    "control", "drift", "train", "promote", "beat", "reconciler", "flower", "admin", "operator", "backend"
+]
 MlflowIdentity = Literal["reader", "trainer", "registrar"]
 
 FEATURES_USER = "acis_features"
@@ -24,6 +26,7 @@ DATABASE_USERS = ("acis_owner", "acis_ledger", "acis_admin", "acis_serve", FEATU
 REDIS_USERS: tuple[RedisUser, ...] = (
     *("control", "drift", "train", "promote", "beat", "reconciler", "flower", "admin"),
     "operator",  # a person at a terminal
+    "backend",  # a program of yours that sends tasks and reads their results
 )
 
 
@@ -91,6 +94,8 @@ ACCESS: Mapping[str, Access] = {
     "admin": Access(database="acis_admin", redis="admin", mlflow="reader", own=("ACIS_ADMIN_AUTH",)),
     "serve": Access(database="acis_serve", mlflow="reader", object_store=True),
     "migrate": Access(database="acis_owner"),
+    # A person at a terminal, in Compose and Kubernetes.
+    "tools": Access(database="acis_admin", features=True, redis="operator", mlflow="registrar", object_store=True),
     "mlflow": Access(
         object_store=True,
         own=(
@@ -99,7 +104,7 @@ ACCESS: Mapping[str, Access] = {
         ),
     ),
 }
-"""By what `python -m worker` is started as, and the two programs beside the roles."""
+"""By what `python -m worker` is started as, and the programs beside the roles."""
 
 SERVER_PASSWORDS = frozenset(
     {"POSTGRES_PASSWORD", "REDIS_PASSWORD", *(password_variable(user) for user in (*DATABASE_USERS, *REDIS_USERS))}

@@ -28,6 +28,7 @@ from mlops.domain.errors import ConfigurationError
 SUPERUSER = "acis"
 """The user that made the cluster; used to set the server up, and given to no role."""
 DATABASE = "acis"
+"""The ledger's, where no other is named."""
 MLFLOW_DATABASE = "mlflow"
 
 
@@ -215,22 +216,28 @@ def drop_database(server_url: str, name: str) -> None:
 
 # ---- The users of the roles, none of which is a superuser
 
-#: What the set-up user owned belongs to the owner from now on: an installation that had one user for everything.
+#: What the one user of everything owned belongs to the owner from now on: the set-up user, or whoever owns such tables.
 _HAND_OVER = """
-DO $$ DECLARE one record; BEGIN
+DO $$ DECLARE one record; former text[] := ARRAY(SELECT session_user::text UNION SELECT pg_get_userbyid(relowner)::text
+  FROM pg_class WHERE relname ~ '{known}' AND relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ '^pg_');
+BEGIN
+  FOR one IN SELECT rolname FROM pg_roles WHERE rolname = ANY (former) AND rolname <> '{owner}'
+      AND NOT pg_has_role(session_user, oid, 'MEMBER')
+  LOOP EXECUTE format('GRANT %I TO %I', one.rolname, session_user); END LOOP;
   FOR one IN SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-      AND pg_get_userbyid(c.relowner) = session_user
+      AND pg_get_userbyid(c.relowner)::text = ANY (former)
       AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
         AND (d.deptype = 'e' OR c.relkind = 'S' AND d.deptype IN ('a', 'i')))
   LOOP EXECUTE format('ALTER TABLE %I.%I OWNER TO {owner}', one.nspname, one.relname); END LOOP;
-  FOR one IN SELECT oid::regprocedure AS name, prokind FROM pg_proc WHERE pg_get_userbyid(proowner) = session_user
+  FOR one IN SELECT oid::regprocedure AS name, prokind FROM pg_proc
+    WHERE pg_get_userbyid(proowner)::text = ANY (former)
       AND pronamespace::regnamespace::text !~ '^(pg_|information_schema)'
       AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = pg_proc.oid
         AND d.deptype = 'e')
   LOOP EXECUTE format('ALTER ROUTINE %s OWNER TO {owner}', one.name); END LOOP;
   FOR one IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-    AND (nspname = 'public' OR pg_get_userbyid(nspowner) = session_user)
+    AND (nspname = 'public' OR pg_get_userbyid(nspowner)::text = ANY (former))
   LOOP EXECUTE format('ALTER SCHEMA %I OWNER TO {owner}', one.nspname); END LOOP;
 END $$
 """
@@ -239,12 +246,18 @@ END $$
 def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
     """Make both databases and the users of the roles, or give these their passwords; safe to repeat.
 
-    server_url : of a user that may make databases and users, and of any database of the server
+    server_url : of a user that may make databases and users, and of the ledger's database; DATABASE is the ledger's
+        where the URL names `postgres`, which every server has
     passwords : of each of `config.roles.DATABASE_USERS`
 
-    What the user of the URL owned in the two databases belongs to their owners afterwards. What each user may do in
-    the ledger is for `acis migrate` (`mlops.ledger.access`).
+    What the user of the URL, and whoever owned the ledger's or MLflow's tables, owned in the two databases belongs to
+    their owners afterwards. What each user may do in the ledger is for `acis migrate` (`mlops.ledger.access`).
+    Raises ConfigurationError where the URL names MLflow's database.
     """
+    named_database = make_url(server_url).database
+    if named_database == MLFLOW_DATABASE:
+        raise ConfigurationError(f"the database {MLFLOW_DATABASE} is MLflow's; name the ledger's, or postgres")
+    ledger = DATABASE if named_database in (None, "", "postgres") else named_database
     make_users(server_url, passwords)
     with _statements(server_url) as cursor:
         # Where the set-up user is none, it gives away only as a member.
@@ -253,7 +266,10 @@ def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
             cursor.execute(f"GRANT acis_owner, {MLFLOW_USER} TO CURRENT_USER")
         # `acis backup` and `acis restore` are the owner's, of both databases.
         cursor.execute(f"GRANT {MLFLOW_USER} TO acis_owner")
-    for database, owner in ((DATABASE, "acis_owner"), (MLFLOW_DATABASE, MLFLOW_USER)):
+    for database, owner, known in (
+        (ledger, "acis_owner", "^mlops_"),
+        (MLFLOW_DATABASE, MLFLOW_USER, "^experiments$"),
+    ):
         url = create_database(server_url, database)
         users = [owner] if database == MLFLOW_DATABASE else [user for user in DATABASE_USERS if user != MLFLOW_USER]
         named = [sql.Identifier(one) for one in (database, owner)]
@@ -265,7 +281,7 @@ def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
                     named[0], sql.SQL(", ").join(map(sql.Identifier, users))
                 )
             )
-            cursor.execute(_HAND_OVER.format(owner=owner))
+            cursor.execute(_HAND_OVER.format(owner=owner, known=known))
             cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 

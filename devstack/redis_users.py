@@ -49,7 +49,18 @@ def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> list[str]:
     databases : numbers that may hold the queues; a subscription by pattern is allowed in the very same words alone
     """
     if user == "operator":
-        return ["~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+keys"]
+        return ["~*", "&*", "+@all", "-@admin", "-@dangerous", "-@scripting", "+info", "+keys"]
+    if user == "backend":
+        return [
+            *(
+                _CONNECTION,
+                _SENDING,
+                "~_kombu.binding.control",
+                "~_kombu.binding_permanent.control",
+                *(f"%W~{one}" for one in _lists("control")),
+            ),
+            *(f"(+get +mget ~{_RESULTS})", f"({_SUBSCRIBING} &{_RESULTS})"),
+        ]
     asked = [
         _CONNECTION,
         _SENDING,

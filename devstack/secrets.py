@@ -72,11 +72,14 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
     except FileNotFoundError:
         return _write(path, Secrets()), True
     except (OSError, ValueError) as exc:
-        message = f"cannot read {path} ({exc}); mend its owner and mode, or start anew with `make clean`"
+        message = f"cannot read {path} ({exc}); mend its owner and mode, or put a copy of it there"
         raise ConfigurationError(message) from exc
     missing = [one.name for one in fields(Secrets) if not found.get(one.name)]
     if not set(missing) <= _LATER:
-        message = f"{path} lacks {', '.join(missing)}; start anew with `make clean`"
+        message = (
+            f"{path} lacks {', '.join(missing)}: put a copy of the file there, or the password that the server has. "
+            "Nothing was changed; `make clean` would remove the ledger, too"
+        )
         raise ConfigurationError(message)
     path.chmod(0o600)
     kept = Secrets(**{one.name: found[one.name] for one in fields(Secrets) if found.get(one.name)})
@@ -91,17 +94,42 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
 
 def _write(path: Path, made: Secrets) -> Secrets:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(asdict(made), file, indent=1)
-    new.replace(path)  # a half-written file of secrets would lock us out of our own servers
+    _replace(path, json.dumps(asdict(made), indent=1))
     return made
 
 
-def env_lines() -> str:
-    """Random secrets as lines of .env, of letters and digits: all that docker-compose.yml must be told."""
-    users = (*DATABASE_USERS, *REDIS_USERS)
+def _replace(path: Path, content: str) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(content)
+    new.replace(path)  # a half-written file of secrets would lock us out of our own servers
+
+
+def env_lines(known: Iterable[str] = ()) -> list[str]:
+    """Random secrets as lines of .env, of letters and digits: all that docker-compose.yml must be told.
+
+    known : names that need none
+    """
+    users, kept = (*DATABASE_USERS, *REDIS_USERS), set(known)
     names = ["POSTGRES_PASSWORD", "REDIS_PASSWORD", *map(password_variable, users), *MLFLOW_IDENTITIES.values()]
-    signing_in = [f"{name}=operator:{secrets.token_hex(24)}" for name in ("FLOWER_BASIC_AUTH", "ACIS_ADMIN_AUTH")]
-    return "\n".join([*(f"{name}={secrets.token_hex(24)}" for name in names), *signing_in])
+    lines = [(name, secrets.token_hex(24)) for name in names]
+    lines += [(name, f"operator:{secrets.token_hex(24)}") for name in ("FLOWER_BASIC_AUTH", "ACIS_ADMIN_AUTH")]
+    return [f"{name}={value}" for name, value in lines if name not in kept]
+
+
+def add_missing(path: Path) -> list[str]:
+    """Write into a file of `env_lines` what it lacks or leaves empty, mode 600; the names that were added.
+
+    What has a value stays as it is, comments too. A file that is not there is made. Raises ConfigurationError.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        pairs = {line: line.removeprefix("export ").partition("=") for line in lines}
+        made = env_lines(name.strip() for name, _, value in pairs.values() if value.strip(" \"'"))
+        added = [line.partition("=")[0] for line in made]
+        kept = [line for line in lines if pairs[line][0].strip() not in added]
+        _replace(path.resolve(), "\n".join([*kept, *made, ""]))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"cannot add passwords to {path}: {exc}") from exc
+    return added

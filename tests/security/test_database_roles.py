@@ -356,6 +356,73 @@ def test_an_installation_with_one_user_goes_on_as_its_owner_after_the_set_up(old
     assert owners == {"acis_owner"}
 
 
+@pytest.fixture
+def another_admin(old_server: str) -> Iterator[str]:
+    """A superuser who owns nothing: one user named `former` owns the ledger and MLflow's tables."""
+    password = make_url(old_server).password
+    with psycopg2.connect(plain(old_server)) as connection:
+        connection.cursor().execute("CREATE ROLE former")
+        connection.cursor().execute("CREATE ROLE another_admin SUPERUSER LOGIN PASSWORD %s", (password,))
+    for url, made in (
+        (create_database(old_server, "acis"), ""),
+        (create_database(old_server, "mlflow"), "CREATE TABLE experiments (name text); CREATE TABLE more (name text)"),
+    ):
+        with psycopg2.connect(plain(url)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(made or "SELECT 1")
+            cursor.execute(
+                "DO $$ DECLARE one text; BEGIN FOR one IN SELECT format('ALTER TABLE %s OWNER TO former', oid::regclass) "
+                "FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ '^(pg_|information_)' "
+                "UNION SELECT format('ALTER ROUTINE %s OWNER TO former', oid::regprocedure) FROM pg_proc "
+                "WHERE proname ~ '^mlops_' UNION SELECT format('ALTER SCHEMA %I OWNER TO former', nspname) FROM pg_namespace "
+                "WHERE nspname ~ '^mlops_' LOOP EXECUTE one; END LOOP; END $$"
+            )
+    yield as_user(old_server, "another_admin")
+    for name in ("acis", "mlflow"):
+        drop_database(old_server, name)
+    with psycopg2.connect(plain(old_server)) as connection:
+        connection.cursor().execute("DROP ROLE another_admin")
+        connection.cursor().execute("DROP ROLE former")
+
+
+def plain(url: str) -> str:
+    return url.replace("+psycopg2", "")
+
+
+def test_what_a_former_user_owned_is_handed_over_whoever_sets_up(another_admin: str) -> None:
+    set_up_users(another_admin, dict.fromkeys(DATABASE_USERS, str(make_url(another_admin).password)))
+    owner = make_url(another_admin).set(database="acis", username="acis_owner").render_as_string(hide_password=False)
+    migrate(owner)
+    ledger = SqlLedger(Database(as_user(owner, "acis_ledger")))
+    assert ledger.write_predictions("after", "run", predictions(date(2030, 2, 3)))
+    ledger.close()
+    for database, expected in (("acis", "acis_owner"), ("mlflow", "acis_mlflow")):
+        url = make_url(another_admin).set(database=database).render_as_string(hide_password=False)
+        with psycopg2.connect(plain(url)) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+            assert cursor.fetchall() == [(expected,)]
+
+
+def test_the_ledger_is_in_the_database_that_the_url_names(postgres_server: Databases) -> None:
+    server = postgres_server.server_url
+    passwords = dict.fromkeys(DATABASE_USERS, str(make_url(server).password))
+    own = create_database(server, "models")
+    try:
+        set_up_users(own, passwords)
+        migrate(as_user(own, "acis_owner"))
+        database = Database(as_user(own, "acis_ledger"))
+        assert SqlLedger(database).runs() == []
+        database.close()
+        with pytest.raises(psycopg2.OperationalError, match='database "acis" does not exist'):
+            psycopg2.connect(plain(make_url(own).set(database="acis").render_as_string(hide_password=False)))
+        with pytest.raises(ConfigurationError, match="MLflow"):
+            set_up_users(make_url(own).set(database="mlflow").render_as_string(hide_password=False), passwords)
+    finally:
+        for name in ("models", "mlflow"):
+            drop_database(server, name)
+
+
 @pytest.mark.parametrize(
     ("user", "database"), [("acis_mlflow", "acis"), ("acis_ledger", "mlflow"), ("acis_features", "mlflow")]
 )

@@ -44,7 +44,8 @@ def refuses(admin: redis.Redis, user: str, *command: str) -> bool:
 
 
 def test_each_role_has_a_user_of_its_own() -> None:
-    assert {access.redis for access in ACCESS.values() if access.redis} == set(ROLES)
+    # `tools` is the operator's; a backend is a program of somebody else's.
+    assert {access.redis for access in ACCESS.values() if access.redis} == {*ROLES, "operator"} - {"backend"}
 
 
 @pytest.mark.parametrize("user", ROLES)
@@ -150,6 +151,41 @@ def test_the_default_user_is_off_where_a_stack_starts_the_server() -> None:
 def test_no_role_may_run_a_script() -> None:
     for user in ROLES:
         assert not [one for one in rules(user) if "eval" in one or "script" in one]
+
+
+def test_not_even_the_operator_may_run_a_script(admin: redis.Redis) -> None:
+    for command in (("EVAL", "return 1", "0"), ("SCRIPT", "LOAD", "return 1"), ("FCALL", "f", "0")):
+        assert refuses(admin, "operator", *command)
+
+
+def test_a_backend_sends_to_control_and_reads_results_and_no_more(admin: redis.Redis) -> None:
+    refused = [
+        ("LPUSH", "drift", "{}"),
+        ("LPUSH", "promote", "{}"),
+        ("SADD", "_kombu.binding.drift", "x"),
+        ("LRANGE", "control", "0", "-1"),
+        ("BRPOP", "control", "1"),
+        ("SET", "celery-task-meta-1", "{}"),
+        ("DEL", "celery-task-meta-1"),
+        ("PUBLISH", "celery-task-meta-1", "{}"),
+        ("HGET", "unacked", "x"),
+        ("SUBSCRIBE", "/0.celeryev/worker.heartbeat"),
+        ("PUBLISH", "/0.celeryev/worker.heartbeat", "{}"),
+    ]
+    assert [command for command in refused if not refuses(admin, "backend", *command)] == []
+
+
+def test_a_backend_starts_a_run_and_waits_for_its_outcome(workers: Workers) -> None:
+    settings = workers.services.settings
+    assert settings.celery_broker_url is not None
+    assert settings.celery_result_backend is not None
+    broker, results = (
+        as_redis_user(url.get_secret_value(), "backend")
+        for url in (settings.celery_broker_url, settings.celery_result_backend)
+    )
+    with Celery("backend", broker=broker, backend=results, set_as_current=False) as app:
+        sent = app.send_task("drift.check", kwargs={"strategy": "growth", "check_only": True}, queue="control")
+        assert sent.get(timeout=60)["run_id"] == sent.id
 
 
 # ---- Against real workers
