@@ -7,6 +7,8 @@ import pytest
 from admin.app import MOST_BYTES
 from admin.responses import static_url
 from mlops.domain.errors import LedgerUnavailable
+from mlops.domain.records import Kind
+from mlops.runs.request import run_request
 from tests.support.admin import HTML, JSON, Browser
 from tests.support.services import FakeServices
 
@@ -20,6 +22,21 @@ def test_every_answer_forbids_foreign_scripts_frames_and_guessing(nobody: Browse
     assert "frame-ancestors 'none'" in policy
     assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
     assert headers["cache-control"] == "no-store"
+
+
+def test_names_and_words_of_others_are_escaped_wherever_they_are_shown(
+    services: FakeServices, operator: Browser
+) -> None:
+    written = "<script>alert(1)</script>"
+    services.ledger.add_token(written, user="anna", role="viewer")
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason=written, requested_by=written)
+    run_id = services.ledger.accept(request).run_id
+    services.ledger.audit(written, "made.up", written, why=written)
+    paths = ("/admin/account", "/admin/users", "/admin/audit", "/admin/runs", f"/admin/runs/{run_id}", "/admin/")
+    pages = {path: operator.get(path).text for path in paths}
+    assert [path for path, page in pages.items() if "<script>alert" in page] == []
+    shown = {path for path, page in pages.items() if "&lt;script&gt;alert" in page}
+    assert shown >= {"/admin/account", "/admin/audit", f"/admin/runs/{run_id}"}
 
 
 def test_a_page_that_is_not_there_is_said_so_as_a_page_and_as_json(operator: Browser) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mlops.domain.errors import InvalidTransition, RunNotFound
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.training.fingerprint import evidence_digest
 from mlops.runs.approval import Answer, StaleApproval, approval_request, refuse_joined
 from mlops.stages.promote import promote
 from tests.integration.retraining.test_promote_stage import champion, decided, registered, stages
@@ -48,6 +49,7 @@ def test_an_approved_version_becomes_the_champion_with_actor_and_reason(services
     promotion = services.ledger.promotion_of(grant.run_id)
     assert promotion is not None
     assert (promotion.decision, promotion.actor) == ("promote", "anna")
+    assert promotion.evidence_digest == evidence_digest(promotion.evidence)
     assert promotion.reasons[0] == f"approved by anna: {REASON}"
     proposal = services.ledger.promotion_of(waiting)
     assert proposal is not None

@@ -92,11 +92,11 @@ class Fuzzed:
 
 
 @contextmanager
-def fuzzed_system(roles: tuple[tuple[str, ...], ...] = EVERYTHING) -> Iterator[Fuzzed]:
+def fuzzed_system() -> Iterator[Fuzzed]:
     """The system until the block ends, and then nothing of it. Two strategies have been through the loop."""
     password = secrets.token_urlsafe(18)
     with run_system(
-        roles=roles,
+        roles=EVERYTHING,
         own_users=True,
         admin_port=choose_port(),
         serve_port=choose_port(),
@@ -106,8 +106,7 @@ def fuzzed_system(roles: tuple[tuple[str, ...], ...] = EVERYTHING) -> Iterator[F
         fuzzed = Fuzzed(system=system, actors={}, token="", secrets={}, known={})
         _seed(fuzzed, password)
         for role in ("admin", "serve"):
-            if (role,) in roles:
-                wait_for(lambda role=role: _answers(fuzzed, role), f"{role} answers", within_s=_UP_S)  # type: ignore[misc]
+            wait_for(lambda role=role: _answers(fuzzed, role), f"{role} answers", within_s=_UP_S)  # type: ignore[misc]
         yield fuzzed
     assert left_processes(system.folder) == []
 

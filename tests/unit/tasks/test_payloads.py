@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import String
 
+from mlops.domain.errors import ConfigurationError
 from mlops.ledger import tables
+from mlops.strategies.file import Strategies
 from tasks.payloads import (
     InvalidMessage,
     LostMessage,
@@ -21,6 +23,7 @@ from tasks.payloads import (
     StartPromotion,
     StartTraining,
 )
+from tests.support.services import small_strategy
 
 kept = st.characters(exclude_characters="\x00", exclude_categories=["Cs"])
 names = st.text(kept, min_size=1, max_size=63)
@@ -116,6 +119,16 @@ def test_a_bell_can_name_every_run_that_the_ledger_can_keep() -> None:
     assert StageMessage.read("drift.check", {"run_id": longest, "publish_no": 1}).run_id == longest
     with pytest.raises(InvalidMessage, match="run_id"):
         StageMessage.read("drift.check", {"run_id": longest + "r", "publish_no": 1})
+
+
+def test_a_start_opens_a_run_of_an_id_of_up_to_128_and_a_bell_names_one_on_record_of_up_to_155() -> None:
+    policies = Strategies({"growth": small_strategy("growth")})
+    asked = StartCheck.read("drift.check", {"strategy": "growth"})
+    assert asked.request(policies, run_id="r" * 128).run_id == "r" * 128
+    for other in ("r" * 129, "", "a b", "a/../b", "a\n"):
+        with pytest.raises(ConfigurationError, match="run id"):
+            asked.request(policies, run_id=other)
+    assert StageMessage.read("drift.check", {"run_id": "r" * 155, "publish_no": 1}).run_id == "r" * 155
 
 
 def test_a_bare_strategy_is_a_whole_request() -> None:
