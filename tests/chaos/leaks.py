@@ -17,13 +17,13 @@ from tests.support.secret_scan import Leak, SecretScan
 def secrets_of(system: ChaosSystem) -> dict[str, str]:
     """The passwords in all addresses of the system's settings, and of each user of the servers, by a name for it."""
     made = system.servers.secrets
-    found = {"PostgreSQL's superuser": made.postgres_password}
+    found = {"superuser of PostgreSQL": made.postgres_password}
     for server, passwords in (
         ("PostgreSQL", made.database_passwords),
         ("Redis", made.redis_passwords),
         ("MLflow", made.mlflow_passwords),
     ):
-        found |= {f"{server}'s {user}": password for user, password in passwords.items()}
+        found |= {f"{user} of {server}": password for user, password in passwords.items()}
     for name, value in system.settings:
         text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
         if "://" in text and (password := make_url(text).password):
