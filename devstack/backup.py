@@ -32,6 +32,7 @@ from sqlalchemy import URL, Connection, create_engine, exc, text
 from devstack.postgres import find_installations
 from mlops.code_version import code_version
 from mlops.domain.errors import ConfigurationError, LedgerUnavailable, NothingConfigured
+from mlops.ledger.access import as_script
 from mlops.ledger.engine import CONNECT_TIMEOUT_S, Database, parse_url
 from mlops.ledger.schema import VERSION_TABLE, migrate, schema_differences, schema_state
 from mlops.ledger.set_back import SettingBack
@@ -289,7 +290,9 @@ def _restore_ledger(dump: Path, url: URL, backup: Backup) -> None:
         # Of the server's own version: a newer one writes settings that this server does not know.
         _run(_program("pg_restore", url), ["--no-owner", "--no-privileges", f"--file={content}", str(dump)])
         counted = "".join(_COUNTED.format(table=table, n=n) for table, n in backup.rows.items())
-        told = f"RESET search_path;\n{counted}{_SET_BACK.format(at=backup.made_at.isoformat())}"
+        with _asked(url) as connection:
+            rights = as_script(connection)  # of tables that this transaction drops: workers go on beside it
+        told = f"RESET search_path;\n{counted}{_SET_BACK.format(at=backup.made_at.isoformat())}{rights}\n"
         after.write_text(told, encoding="utf-8")
         files = [f"--file={path}" for path in (before, content, after)]
         _run(

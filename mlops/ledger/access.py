@@ -165,6 +165,19 @@ def put_in_force(connection: Connection) -> None:
         connection.exec_driver_sql(statement.replace("%", "%%"))
 
 
+def as_script(connection: Connection) -> str:
+    """What `put_in_force` does, for the transaction that makes the same tables anew: no user is without its rights.
+
+    Empty where the ledger is not there yet. What an older schema lacks is left out; `migrate` makes it.
+    """
+    if connection.scalar(text("SELECT to_regclass('mlops_run') IS NULL")):
+        return ""
+    return "\n".join(
+        f"DO $one$ BEGIN {said}; EXCEPTION WHEN undefined_table OR undefined_column THEN NULL; END $one$;"
+        for said in _statements(connection)
+    )
+
+
 def let_features_be_read(url: str, relation: str) -> bool:
     """Let `acis_features` read the relation, which may be made later than the ledger's tables; safe to repeat.
 
@@ -220,7 +233,7 @@ def _of_user(connection: Connection, user: str, place: str) -> Iterator[str]:
         yield _granted(f"{place}.{name}", privileges, user)
     for table in metadata.tables.values():
         sequence = connection.scalar(
-            text("SELECT pg_get_serial_sequence(:table, :column)"),
+            text("SELECT pg_get_serial_sequence(:table, :column) WHERE to_regclass(:table) IS NOT NULL"),
             {"table": f"{place}.{table.name}", "column": next(iter(table.c)).name},
         )
         if sequence and "INSERT" in GRANTS[user].get(table.name, ()):

@@ -15,8 +15,15 @@ from tests.support.secret_scan import Leak, SecretScan
 
 
 def secrets_of(system: ChaosSystem) -> dict[str, str]:
-    """The passwords in all addresses of the system's settings, by the setting's name."""
-    found = {}
+    """The passwords in all addresses of the system's settings, and of each user of the servers, by a name for it."""
+    made = system.servers.secrets
+    found = {"superuser of PostgreSQL": made.postgres_password}
+    for server, passwords in (
+        ("PostgreSQL", made.database_passwords),
+        ("Redis", made.redis_passwords),
+        ("MLflow", made.mlflow_passwords),
+    ):
+        found |= {f"{user} of {server}": password for user, password in passwords.items()}
     for name, value in system.settings:
         text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
         if "://" in text and (password := make_url(text).password):
@@ -29,7 +36,7 @@ def find_leaks(system: ChaosSystem, more: Mapping[str, str] | None = None) -> li
     """Each place in which a secret of the system, or one more, is found: files, tables, Redis, MLflow, arguments."""
     scan = SecretScan({**secrets_of(system), **(more or {})})
     found: list[Leak] = [*scan.files(system.folder, but=_by_design(system.folder, system.place))]
-    for url in (system.servers.database_url, system.servers.features_url, _mlflows(system)):
+    for url in (_superusers(system), system.servers.features_url, _mlflows(system)):
         engine = create_engine(url, poolclass=NullPool)
         found += scan.tables(engine)
         engine.dispose()
@@ -39,6 +46,11 @@ def find_leaks(system: ChaosSystem, more: Mapping[str, str] | None = None) -> li
     mains += [psutil.Process(server.child.process.pid) for server in system.servers.all if server.child is not None]
     found += scan.arguments([*mains, *(child for main in mains for child in main.children(recursive=True))])
     return sorted({str(leak) for leak in found})
+
+
+def _superusers(system: ChaosSystem) -> str:
+    """The ledger's database for who may read tables of every owner."""
+    return make_url(system.servers.admin_url).set(database="acis").render_as_string(hide_password=False)
 
 
 def _mlflows(system: ChaosSystem) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,9 +19,11 @@ from devstack import account, mlflow, postgres
 from devstack import redis as redis_module
 from devstack.ports import choose_port
 from devstack.process import Child, Program
+from devstack.redis_users import SET_UP_USER, acl_lines
+from devstack.secrets import Secrets
 from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
-from tests.support.servers import new_mlflow_passwords, origin, redis_users
+from tests.support.servers import origin
 
 UP_S = 60.0
 LOOPBACK = "127.0.0.1"
@@ -185,8 +186,13 @@ def _scalar(url: str, query: str) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """The three, with their addresses: direct ones for the test, those of the proxies for the system."""
+    """The three, with their addresses: direct ones for the test, those of the proxies for the system.
 
+    The test's own are of users who may do what no role may: the ledger's owner, Redis' set-up user, the registrar.
+    """
+
+    secrets: Secrets
+    """Of the servers' users, a password of each."""
     redis: Server
     postgres: Postgres
     mlflow: Server
@@ -224,7 +230,8 @@ def through(url: str, proxy: FaultyProxy) -> str:
 @contextmanager
 def run_servers(folder: Path) -> Iterator[Servers]:
     """All three, as durable as in production, with proxies before them."""
-    password = secrets.token_urlsafe(16)
+    secrets = Secrets()
+    password = secrets.postgres_password
     user = account.server_account()
     home = account.make_home(folder / "postgres", user)
     with ExitStack() as stack:
@@ -259,8 +266,9 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         admin_url = postgres.postgres_url(port=front.port, password=password, database="postgres")
 
         config = folder / "redis.conf"
-        redis_module.write_config(config, port=redis_port, users=redis_users(password), data_dir=folder / "redis")
-        redis_url = redis_module.redis_url(port=redis_port, password=password)
+        users = acl_lines(secrets.redis_password, secrets.redis_passwords)
+        redis_module.write_config(config, port=redis_port, users=users, data_dir=folder / "redis")
+        redis_url = redis_module.redis_url(port=redis_port, password=secrets.redis_password, user=SET_UP_USER)
         broker = Server(
             "redis",
             redis_module.redis_program(redis_module.find_server(origin()), config),
@@ -269,8 +277,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
             log=folder / "redis.log",
         )
 
-        identities = new_mlflow_passwords()
-        mlflow_url = mlflow.mlflow_url(mlflow_port).replace("://", f"://registrar:{identities['registrar']}@")
+        mlflow_url = mlflow.mlflow_url(mlflow_port).replace("://", f"://{secrets.mlflow_auth('registrar')}@")
         tracking = Server(
             "mlflow",
             mlflow.mlflow_program(
@@ -280,7 +287,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
                 .render_as_string(hide_password=False),
                 artifact_root=str(folder / "artifacts"),
                 cwd=folder,
-                passwords=identities,
+                passwords=secrets.mlflow_passwords,
             ),
             lambda: mlflow.mlflow_answers(mlflow_url),
             port=mlflow_port,
@@ -289,12 +296,16 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         for server in (database, registry_database, broker):
             stack.callback(server.stop)
             server.start()
-        database_url = postgres.create_database(admin_url, "acis")
+        postgres.set_up_users(admin_url, secrets.database_passwords)
+        database_url = postgres.postgres_url(
+            port=front.port, password=secrets.database_passwords["acis_owner"], database="acis", user="acis_owner"
+        )
         features_url = postgres.create_database(admin_url, "features")
         postgres.create_database(registry_database.server_url, "mlflow")
         stack.callback(tracking.stop)
         tracking.start()
         yield Servers(
+            secrets=secrets,
             redis=broker,
             postgres=database,
             mlflow=tracking,

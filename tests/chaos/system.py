@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,16 +17,16 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
-from config.roles import DATABASE_USERS
+from config.roles import ACCESS, FEATURES_USER, SECRETS
 from config.settings import Settings
-from devstack.postgres import make_users
+from devstack.mlflow import mlflow_url
 from mlops.bootstrap import Services
 from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
+from mlops.ledger.access import let_features_be_read
 from mlops.ledger.schema import migrate
 from tasks.services import connect
 from tests.chaos.servers import Servers, run_servers, through
-from tests.support.features import postgres_table
-from tests.support.ledgers import as_user
+from tests.support.features import RELATION, postgres_table
 from tests.support.processes import Roles, environment_of
 from tests.support.services import panel
 from tests.support.volumes import SmallVolume, small_volume, why_no_volume
@@ -55,9 +55,6 @@ ROLES: tuple[tuple[str, ...], ...] = (
     *(("beat", name) for name in "abc"),
     *(("reconciler", name) for name in "ab"),
 )
-
-PAGES = {"admin": "acis_admin", "serve": "acis_serve"}
-"""Roles that answer requests, each with its own user of the ledger's database."""
 
 _STRATEGIES = """
 [defaults.data]
@@ -122,7 +119,7 @@ class ChaosSystem:
     volume: SmallVolume | None
     servers: Servers
     settings: Settings
-    """Of the system: by way of the proxies."""
+    """Of the system by way of the proxies, with the users that the test's own have: no role is given these."""
     roles: Roles
     emptied: list[datetime] = field(default_factory=list)
     """When the registry lost versions, by the ledger's clock"""
@@ -181,6 +178,30 @@ def direct(settings: Settings, servers: Servers) -> Settings:
     )
 
 
+def own_environment(role: str, settings: Settings, servers: Servers) -> dict[str, str]:
+    """Variables with secrets of a kind of role, as `config.roles.ACCESS` has them: its own users, by way of the proxies."""
+    access, made = ACCESS[role], servers.secrets
+    found = {name: value for name, value in environment_of(settings).items() if name in access.own}
+    if access.database is not None:
+        found["DATABASE_URL"] = _as_user(settings.database_url, access.database, made.database_passwords)
+    if access.features:
+        found["ACIS_FEATURE_SOURCE"] = _as_user(settings.feature_source, FEATURES_USER, made.database_passwords)
+    if access.redis is not None:
+        broker = _as_user(settings.celery_broker_url, access.redis, made.redis_passwords)
+        found |= {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": broker}
+    if access.mlflow is not None:
+        found["MLFLOW_TRACKING_URI"] = mlflow_url(servers.mlflow_proxy.port)
+        found["MLFLOW_TRACKING_USERNAME"] = access.mlflow
+        found["MLFLOW_TRACKING_PASSWORD"] = made.mlflow_passwords[access.mlflow]
+    return found
+
+
+def _as_user(url: SecretStr | None, user: str, passwords: Mapping[str, str]) -> str:
+    assert url is not None
+    changed = make_url(url.get_secret_value()).set(username=user, password=passwords[user])
+    return changed.render_as_string(hide_password=False)
+
+
 @contextmanager
 def run_system(
     *,
@@ -189,12 +210,11 @@ def run_system(
     reconcile_s: float = 1.0,
     roles: tuple[tuple[str, ...], ...] = ROLES,
     restored_age_s: float = 8.0,
-    own_users: bool = False,
     **more: Any,
 ) -> Iterator[ChaosSystem]:
     """Servers, data and roles until the block ends; then nothing of them is left.
 
-    own_users : the roles of PAGES have users of their own in the database      more : further settings
+    Each role has the users and the secrets that `config.roles.ACCESS` gives it.     more : further settings
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acis-chaos-")))
@@ -204,10 +224,9 @@ def run_system(
             volume = stack.enter_context(small_volume(folder / "volume", megabytes=VOLUME_MB))
             place = volume.mount
         servers = stack.enter_context(run_servers(place))
-        if own_users:
-            make_users(servers.admin_url, dict.fromkeys(DATABASE_USERS, servers.postgres.password))
         migrate(servers.database_url)
         postgres_table(features(), servers.features_url)
+        assert let_features_be_read(servers.features_url, RELATION)
         strategies = folder / "strategies.toml"
         strategies.write_text(strategies_file())
         settings = Settings(
@@ -229,12 +248,9 @@ def run_system(
         )
         (place / "reports").mkdir()
         (folder / "failpoints").mkdir()
-        environment = environment_of(settings) | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
-        own = {
-            kind: {"DATABASE_URL": as_user(through(servers.database_url, servers.postgres_proxy), user)}
-            for kind, user in PAGES.items()
-            if own_users
-        }
+        shared = {name: value for name, value in environment_of(settings).items() if name not in SECRETS}
+        environment = shared | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
+        own = {role: own_environment(role, settings, servers) for role, *_ in roles}
         running = stack.enter_context(Roles(list(roles), environment, place / "log", own=own))
         system = ChaosSystem(
             folder=folder,

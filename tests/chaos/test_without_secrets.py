@@ -14,15 +14,15 @@ def test_after_everything_no_secret_is_in_logs_tables_redis_mlflow_or_arguments(
 
 
 def test_one_that_is_planted_is_found_in_each_of_them(system: ChaosSystem) -> None:
-    secret = secrets_of(system)["database_url"]
+    secrets = secrets_of(system)
     ledger: SqlLedger = system.services.ledger
-    ledger.audit("somebody", "planted", secret)
-    (system.place / "log" / "planted.log").write_text(f"postgresql://acis:{secret}@127.0.0.1/acis")
+    ledger.audit("somebody", "planted", secrets["acis_ledger of PostgreSQL"])
+    (system.place / "log" / "planted.log").write_text("redis://train:{train of Redis}@x/0".format_map(secrets))
     with redis.Redis.from_url(system.servers.redis_url) as client:
-        client.hset("planted", "a", secret)
+        client.hset("planted", "a", secrets["database_url"])
         client.expire("planted", 60)
     with system.mlflow_engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE planted AS SELECT %s::text AS tag", (secret,))
+        connection.exec_driver_sql("CREATE TABLE planted AS SELECT %s::text AS tag", (secrets["trainer of MLflow"],))
     try:
         found = " ".join(find_leaks(system))
     finally:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
 
 from devstack.ports import choose_port
 from mlops.domain.records import Kind, RunState
 from mlops.domain.run_states import TERMINAL
 from mlops.runs.request import run_request
+from tests.chaos.leaks import secrets_of
 from tests.chaos.system import ChaosSystem, left_processes, run_system
 from tests.support.waiting import wait_for
 
@@ -97,7 +97,6 @@ def fuzzed_system() -> Iterator[Fuzzed]:
     password = secrets.token_urlsafe(18)
     with run_system(
         roles=EVERYTHING,
-        own_users=True,
         admin_port=choose_port(),
         serve_port=choose_port(),
         admin_auth=SecretStr(f"root:{password}"),
@@ -151,8 +150,7 @@ def _seed(fuzzed: Fuzzed, first_password: str) -> None:
         "the narrow token": narrow,
         "the wide token": wide,
         "the program's token": fuzzed.token,
-        "PostgreSQL's password": system.servers.postgres.password,
-        "Redis' password": str(make_url(system.servers.redis_url).password),
+        **secrets_of(system),
     }
     fuzzed.actors |= {
         "nobody": Actor(name="nobody", role="nobody"),
