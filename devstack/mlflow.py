@@ -20,6 +20,9 @@ from devstack.ports import LOOPBACK
 from devstack.process import Program
 from mlops.addresses import MLFLOW_VIEW, credentials_of, without_credentials
 
+VERSION_SOURCES = "^(models|runs|mlflow-artifacts):/(?!/)"
+"""Places that a version may name, to the server: its own. The library would send a reader's password to others."""
+
 
 def mlflow_program(
     *, port: int, backend_url: str, artifact_root: str, cwd: Path, passwords: Mapping[str, str]
@@ -42,6 +45,7 @@ def mlflow_program(
             **{variable: passwords[identity] for identity, variable in PASSWORD_VARIABLES.items()},
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 437 MB instead of 2.4 GB
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": VERSION_SOURCES,
             # A proxy of the user's shell must not come between us and our own server.
             "NO_PROXY": _with_loopback(os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""),
             # Else it looks for a repository to tag its own start with.

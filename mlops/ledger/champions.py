@@ -282,7 +282,10 @@ class Champions(Repository):
         return known, wanted
 
     def training_facts(self, identity: ModelIdentity) -> tuple[dict[str, str], dict[str, float]]:
-        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it."""
+        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it.
+
+        Empty, too, of a file that names a training which made another one.
+        """
         query = (
             select(_stage.result, tables.run.c.as_of, tables.run.c.strategy)
             .join(tables.run, tables.run.c.run_id == _stage.run_id)
@@ -293,6 +296,8 @@ class Champions(Repository):
         if row is None or row.result is None or "metrics" not in row.result:
             return {}, {}
         result = row.result
+        if identity.sha256 is not None and result.get("model_sha256") != identity.sha256:
+            return {}, {}
         tags = {name: str(result[name]) for name in _TRAINING_TAGS if result.get(name) is not None}
         tags |= {PROFILE_TAG: result["profile_sha256"]} if result.get("profile_sha256") else {}
         tags |= {XGBOOST_TAG: result["xgboost"]} if result.get("xgboost") else {}

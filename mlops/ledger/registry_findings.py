@@ -70,25 +70,32 @@ class RegistryFindings(Repository):
                 for row in connection.execute(query)
             ]
 
-    def note_changed_by_hand(self, strategy: str, words: str, *, what: str, episode_s: float) -> bool:
-        """Count a change that somebody made in the registry's own pages; True where the ledger has not told of it yet.
+    def note_changed_by_hand(
+        self, strategy: str, words: str, *, done: str, shown: str | None, champion: str | None, episode_s: float
+    ) -> bool:
+        """Count a change that somebody made in the registry's own pages; audited, and True, where it was not told yet.
 
         Changes of one strategy that follow one another within `episode_s` are one row, with the words of the last:
         who repeats one every second makes no flood. It stops nothing, since it was settled as it was found.
-        what : by which two are the same, as `reverted 7`
+        done : `reverted` or `adopted`; with `shown`, the version, that by which two changes are the same
         """
+        what = f"{done} {shown or 'none'}"
         open_one = select(_finding.id, _finding.reason).where(
             _finding.strategy == strategy, _finding.kind == CHANGED_BY_HAND, within(_finding.settled_at, episode_s)
         )
         with self.database.transaction("ledger.note_changed_by_hand") as connection:
             row = connection.execute(open_one.order_by(_finding.id.desc()).limit(1).with_for_update()).one_or_none()
+            told = [] if row is None else row.reason.split(", ")
+            is_new = what not in told and len(told) < _TOLD
+            if is_new:
+                audited = {"actor": "reconciler", "action": f"registry.{done}", "subject": strategy}
+                detail = {"shown": shown, "champion": champion}
+                connection.execute(insert(tables.audit).values(**audited, created_at=now(), detail=detail))
             if row is None:
                 key = datetime.now(UTC).isoformat()
                 values = {"strategy": strategy, "kind": CHANGED_BY_HAND, "key": key, "words": words, "reason": what}
                 connection.execute(insert(tables.registry_finding).values(**values, found_at=now(), settled_at=now()))
                 return True
-            told = row.reason.split(", ")
-            is_new = what not in told and len(told) < _TOLD
             again = update(tables.registry_finding).where(_finding.id == row.id)
             connection.execute(
                 again.values(
@@ -99,6 +106,13 @@ class RegistryFindings(Repository):
                 )
             )
         return is_new
+
+    def reword_change(self, strategy: str, words: str) -> None:
+        """Say of a strategy's newest change what was found out since it was noted."""
+        changes = (_finding.strategy == strategy, _finding.kind == CHANGED_BY_HAND)
+        newest = select(func.max(_finding.id)).where(*changes).scalar_subquery()
+        with self.database.transaction("ledger.reword_change") as connection:
+            connection.execute(update(tables.registry_finding).where(_finding.id == newest).values(words=words))
 
     def changes_by_hand(self, *, within_s: float) -> list[ChangeByHand]:
         """What was changed in the registry's own pages lately, the newest first, one for each episode."""
@@ -273,14 +287,17 @@ class ModelFiles(Repository):
     def record_model_file(
         self, model_name: str, version: str | None, identity: ModelIdentity, *, actor: str, reason: str
     ) -> None:
-        """Keep what a person says that a version's file is, with an audit line. version : None, not registered yet"""
+        """Keep what a person says that a version's file is, with an audit line. version : None, not registered yet
+
+        One that no run made is made by its own number, so that nothing else is taken for it.
+        """
         with self.database.transaction("ledger.record_model_file") as connection:
             _add(
                 connection,
                 model_name,
                 version,
                 str(identity.sha256),
-                made_by=str(identity.made_by),
+                made_by=identity.made_by or f"{model_name}.v{version}",
                 recorded_by=actor,
                 reason=reason,
             )

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
-from mlops.domain.policies import strategy_of_model
+from mlops.domain.policies import model_name_of, strategy_of_model
+from mlops.domain.ports import DIGEST_TAG
 from mlops.domain.records import ModelIdentity
 from mlops.invocation import command_line_actor
-from mlops.registry.registry import CHAMPION, EXPERIMENT, STAGES, MlflowRegistry
+from mlops.registry.registry import CHAMPION, EXPERIMENT, MODEL_TAG, STAGES, MlflowRegistry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,8 +245,9 @@ class ACISMLflowClient:
             message = f"stage {stage!r} is not known; one of: {', '.join(STAGES)}"
             raise InvalidStage(message)
         versions = self._registry.versions(name)
-        if stage == "Production" and self._ledger is not None:
-            champion = self._ledger.champion(strategy_of_model(name))
+        strategy = strategy_of_model(name)
+        if stage == "Production" and self._ledger is not None and model_name_of(strategy) == name:
+            champion = self._ledger.champion(strategy)
             return next((item for item in versions if item.version == champion.version), None)
         if stage is None:
             return versions[0] if versions else None
@@ -293,7 +295,7 @@ class ACISMLflowClient:
     def _registered(
         self, model_id: str, sha256: str | None, run_id: str | None, name: str, tags: Mapping[str, str] | None = None
     ) -> str:
-        marks = {"acis.model_id": model_id} | ({"acis.model_sha256": sha256} if sha256 else {})
+        marks = {MODEL_TAG: model_id} | ({DIGEST_TAG: sha256} if sha256 else {})
         number = self._gateway.create_version(name, model_id=model_id, run_id=run_id, tags={**(tags or {}), **marks})
         if sha256 is not None:
             self._record(name, number, sha256, made_by=run_id or model_id, reason="registered by ACISMLflowClient")

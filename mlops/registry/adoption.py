@@ -16,13 +16,14 @@ from mlops.domain.errors import (
     ConfigurationError,
     InvalidTransition,
     ModelNotFound,
+    RunNotFound,
     UnrecordedModelFile,
     UnusableModelFile,
     VersionNotFound,
 )
 from mlops.domain.policies import strategy_of_model
-from mlops.domain.ports import UNKNOWN
-from mlops.domain.records import Champion, ModelIdentity, PromotionDecision
+from mlops.domain.ports import RUN_TAG, UNKNOWN
+from mlops.domain.records import Champion, ModelIdentity, PromotionDecision, Stage
 from mlops.domain.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def identity_by_bytes(ledger: Ledger, registry: ModelRegistry, version: ModelVer
 def as_recorded(ledger: Ledger, version: ModelVersion) -> ModelVersion:
     """The version with the tags and metrics that the ledger has of its training, in place of the registry's.
 
-    One that no run of the ledger trained is what the registry says that it is.
+    One that no run of the ledger trained is what the registry says that it is, and was recorded by a person.
     """
     tags, metrics = ledger.training_facts(ledger.recorded_model(version.name, version.version))
     return replace(version, tags={**version.tags, **tags}, metrics=metrics) if tags else version
@@ -78,7 +79,7 @@ def record_version(
     """Record, audited, what a person says of a version that no training here registered: its file as it lies there now.
 
     Raises ConfigurationError without a reason, InvalidTransition where the ledger knows another file by that number,
-    and what the registry raises.
+    or the version carries the id of a run of the ledger that made another file, and what the registry raises.
     """
     if len(reason.strip()) < _LEAST_REASON:
         raise ConfigurationError("a model file is recorded with its reason; give --reason")
@@ -86,18 +87,44 @@ def record_version(
     sha256 = hashlib.sha256(registry.model_file(found.name, found.version)).hexdigest()
     identity = ModelIdentity(sha256=sha256, made_by=found.identity.made_by)
     others = [one for one in ledger.known_models(strategy.name, version) if one.sha256 not in (None, sha256)]
-    recorded = ledger.recorded_model(found.name, found.version).sha256
+    known = ledger.recorded_model(found.name, found.version)
+    recorded = known.sha256
     if others and recorded not in (None, sha256):
         raise InvalidTransition(
             f"the file of version {version} of {strategy.name!r} has sha256 {sha256[:12]}…, and the ledger has "
             f"{str(recorded)[:12]}…: it was changed, and is not recorded; train again, or say with "
             f"`acis registry accept {strategy.name}` that the registry was made anew"
         )
+    if known != identity and not _may_have_made(ledger, identity):
+        raise InvalidTransition(
+            f"version {version} of {strategy.name!r} carries the id of run {identity.made_by}, which did not make its "
+            f"file (sha256 {sha256[:12]}…), and is not recorded as that run's; train again, or take its tag "
+            f"{RUN_TAG} away in MLflow and record it as what it is"
+        )
     ledger.record_model_file(found.name, version, identity, actor=actor, reason=reason)
+    identity = ledger.recorded_model(found.name, version)
     champion = ledger.champion(strategy.name)
     if champion.version == version and champion.identity.sha256 is None and champion.promotion_id is not None:
         ledger.identify(champion.promotion_id, identity)
     return identity
+
+
+def _may_have_made(ledger: Ledger, identity: ModelIdentity) -> bool:
+    """Whether nothing that the ledger has of a run speaks against it: the tag that names it is anybody's.
+
+    A run of another tool has nothing here, and a training of an earlier version of this system kept no digest.
+    """
+    if identity.made_by is None:
+        return True
+    noted = ledger.noted_model_files(identity.made_by)
+    if noted:
+        return identity.sha256 in noted
+    try:
+        stages = ledger.run(identity.made_by).stages
+    except RunNotFound:
+        return True
+    trained = next((one.result for one in stages if one.stage == Stage.TRAIN and one.result), None)
+    return trained is not None and trained.get("model_sha256") in (None, identity.sha256)
 
 
 def judgement_on(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, version: ModelVersion) -> Judgement:

@@ -35,7 +35,7 @@ from mlops.domain.errors import (
 )
 from mlops.domain.ports import RUN_TAG, ModelVersion
 from mlops.failpoints import external_write
-from mlops.registry.counting import Counting
+from mlops.registry.counting import Counting, is_served
 from mlops.registry.entities import PAGE, LoggedRun, logged_run, model_version, packed, pages, walk
 from mlops.registry.failures import innermost, is_collision
 from mlops.registry.model_file import SHIPPED_CLASS, requirements, ship_classifier
@@ -236,10 +236,11 @@ class Gateway(Counting):
         """Paths of a run's files; those of its model under `model/`."""
         with self._translated(f"run {run_id}"):
             run = self._client.get_run(run_id)
-            outputs = run.outputs.model_outputs if run.outputs else []
-            found = set(walk(lambda path: self._client.list_artifacts(run_id, path)))
-            for output in outputs:
-                listed = walk(lambda path, id_=output.model_id: self._client.list_logged_model_artifacts(id_, path))
+            found: set[str] = set()
+            if is_served(run.info.artifact_uri):
+                found.update(walk(lambda path: self._client.list_artifacts(run_id, path)))
+            for id_ in self._served_models(run):
+                listed = walk(lambda path, id_=id_: self._client.list_logged_model_artifacts(id_, path))
                 found.update(f"model/{path}" for path in listed)
         return sorted(found)
 
@@ -360,6 +361,11 @@ class Gateway(Counting):
             # The library would resolve `models:/` at the process's global URI, not at ours.
             if source.startswith("models:/m-"):
                 source = self._client.get_logged_model(source.removeprefix("models:/")).artifact_location
+            elif source.startswith("runs:/"):
+                run_id, _, path = source.removeprefix("runs:/").partition("/")
+                source = f"{self._client.get_run(run_id).info.artifact_uri}/{path}"
+        if not is_served(source):
+            raise UnusableModelFile(_elsewhere(source))
         try:
             with self._translated(source):
                 uri = f"{source.rstrip('/')}/{_MODEL_FILE}"
@@ -384,6 +390,10 @@ class Gateway(Counting):
 
     def download_artifact(self, run_id: str, path: str, folder: str) -> bytes:
         """Content of a run's file, fetched by way of `folder`. Raises UnusableProfile where the run has none."""
+        with self._translated(f"run {run_id}", missing=UnusableProfile):
+            location = self._client.get_run(run_id).info.artifact_uri
+        if not is_served(location):
+            raise UnusableProfile(_elsewhere(location))
         try:
             with self._translated(f"{path} of run {run_id}"):
                 return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
@@ -610,6 +620,9 @@ class Gateway(Counting):
             yield
         except MlflowException as exc:
             raise self._error(asked, exc, missing) from exc
+        except ImportError as exc:
+            message = f"{asked} needs a package that is not installed here: {exc}"
+            raise RegistryError(message) from exc
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
             words = innermost(exc) or without_credentials(str(exc))
             status = exc.response.status_code if isinstance(exc, requests.HTTPError) and exc.response is not None else 0
@@ -654,6 +667,14 @@ def _file_sha256(path: Path) -> str:
     """SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _elsewhere(location: str) -> str:
+    return (
+        f"{without_credentials(location)} is not read: only files that this MLflow serves itself are "
+        f"(mlflow-artifacts:/…), since the library sends its password to whatever host another place names; register "
+        f"it from a file that this MLflow holds, or train again"
+    )
 
 
 def _safe(value: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from mlops.domain.errors import CheckpointsUnavailable, RegistryError
+from mlops.domain.errors import CheckpointsUnavailable, RegistryError, RegistryUnavailable
 from mlops.domain.ports import PROFILE_TAG, KeptModel
 from mlops.domain.records import ModelIdentity, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
@@ -55,7 +55,7 @@ class Keeper:
         try:
             if services.checkpoints.kept_model(key_of(identity), FACTS) is None:
                 keep_model(services, services.registry.version(version.name, version.version), identity)
-        except (CheckpointsUnavailable, RegistryError) as exc:
+        except (CheckpointsUnavailable, RegistryError, RegistryUnavailable) as exc:
             log.warning(
                 "registry.champion_not_kept",
                 strategy=champion.strategy,

@@ -25,7 +25,6 @@ from mlops.domain.errors import (
     ModelNotFound,
     RegistryError,
     RegistryUnavailable,
-    UnusableModelFile,
     UnusableProfile,
     VersionNotFound,
 )
@@ -64,7 +63,7 @@ log = structlog.get_logger(__name__)
 EXPERIMENT = "acis-ai-models"
 STAGES = ("None", "Staging", "Production", "Archived")
 CHAMPION, CHALLENGER = "champion", "challenger"
-_MODEL_TAG = "acis.model_id"
+MODEL_TAG = "acis.model_id"
 RESTORED_TAG = "acis.restored_from"
 """Tag of a version that was registered again: the number that it had."""
 _FAILURE_TAG = "acis.failure"
@@ -163,10 +162,10 @@ class MlflowRegistry:
             if left is None:
                 run_id, model_id, digest = self._logged(trained, before_write, evidence)
                 note = self._linked(trained.note, trained.ledger_run_id)
-                tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, _MODEL_TAG: model_id, DIGEST_TAG: digest}
+                tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
             else:
                 # Its model, so its words too: the attempt that finds it may have seen newer data.
-                run_id, model_id = left.run_id, left.tags[_MODEL_TAG]
+                run_id, model_id = left.run_id, left.tags[MODEL_TAG]
                 note = left.tags.get(NOTE_TAG, "")
                 tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
             before_write()
@@ -206,16 +205,24 @@ class MlflowRegistry:
         """
         found = self._gateway.versions(model_name, tag=(RUN_TAG, ledger_run_id))
         known = evidence.known() if found else None
-        ours = next((item for item in reversed(found) if self._is_known(item, known)), None)
-        return self._with_metrics([ours])[0] if ours is not None else None
+        unanswered: RegistryUnavailable | None = None
+        for item in reversed(found):
+            try:
+                if self._is_known(item, known):
+                    return self._with_metrics([item])[0]
+            except RegistryUnavailable as exc:  # it may be the run's, where none of the others is
+                unanswered = exc
+        if unanswered is not None:
+            raise unanswered
+        return None
 
     def _is_known(self, version: ModelVersion, known: frozenset[str] | None) -> bool:
         if known is None:
             return True
         try:
             sha256 = hashlib.sha256(self.model_file(version.name, version.version)).hexdigest()
-        except UnusableModelFile:
-            sha256 = "gone"
+        except RegistryError as exc:
+            sha256 = f"cannot be read: {exc}"
         if sha256 not in known:
             log.warning(
                 "registry.not_of_its_run",
@@ -359,7 +366,7 @@ class MlflowRegistry:
         run_id, tags = logged
         marks = {RUN_TAG: identity.made_by or "", DIGEST_TAG: identity.sha256 or ""}
         tags = {name: value for name, value in tags.items() if not name.startswith("mlflow.")} | marks
-        made = self._gateway.create_version(model_name, model_id=tags[_MODEL_TAG], run_id=run_id, tags=tags)
+        made = self._gateway.create_version(model_name, model_id=tags[MODEL_TAG], run_id=run_id, tags=tags)
         return self.version(model_name, made)
 
     def _still_logged(self, identity: ModelIdentity) -> tuple[str, dict[str, str]] | None:
@@ -378,7 +385,7 @@ class MlflowRegistry:
             file.write_bytes(kept.model)
             model = read_classifier(file, expected_sha256=identity.sha256, n_jobs=self._n_jobs)
             tags = {**kept.tags, RUN_TAG: identity.made_by or "", RESTORED_TAG: kept.version}
-            tags = {name: value for name, value in tags.items() if name not in (_MODEL_TAG, DIGEST_TAG)}
+            tags = {name: value for name, value in tags.items() if name not in (MODEL_TAG, DIGEST_TAG)}
             run_id = self._gateway.create_run(self._experiment, f"{kept.model_name} restored", tags)
             try:
                 self._gateway.log(run_id, params=kept.params)
@@ -387,7 +394,7 @@ class MlflowRegistry:
                     profile.write_bytes(kept.profile)
                     self._gateway.upload(run_id, {PROFILE_ARTIFACT: profile})
                 stored = self._gateway.store_model(model, run_id=run_id, name="model", file=kept.model)
-                marks = {_MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+                marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
                 self._gateway.log(run_id, metrics=kept.metrics, tags=marks, model_id=stored.model_id)
                 self._gateway.end_run(run_id, "FINISHED")
             except BaseException as exc:
@@ -535,7 +542,7 @@ class MlflowRegistry:
                 predictions=trained.predictions,
                 before_upload=evidence.note,
             )
-            marks = {_MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+            marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
             self._gateway.log(run_id, metrics=trained.metrics, tags=marks, model_id=stored.model_id)
             before_write()
             self._log_trials(run_id, trained, experiment)
@@ -570,14 +577,14 @@ class MlflowRegistry:
         known : digests of the files that attempts of the run made; None: whatever was logged is theirs
         """
         found = self._runs_of(ledger_run_id, "FINISHED")
-        return next((run for run in found if _MODEL_TAG in run.tags and self._holds(run, known)), None)
+        return next((run for run in found if MODEL_TAG in run.tags and self._holds(run, known)), None)
 
     def _holds(self, run: LoggedRun, known: frozenset[str] | None) -> bool:
         """Whether the run's model file has one of the digests."""
         if known is None:
             return DIGEST_TAG in run.tags
         with tempfile.TemporaryDirectory(prefix="acis-load-") as folder, suppress(RegistryError):
-            file = self._gateway.download_logged_model(f"models:/{run.tags[_MODEL_TAG]}", folder)
+            file = self._gateway.download_logged_model(f"models:/{run.tags[MODEL_TAG]}", folder)
             return hashlib.sha256(file.read_bytes()).hexdigest() in known
         return False
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from mlops.domain.errors import (
+    AcisError,
     ModelNotFound,
     PermanentError,
     RegistryUnavailable,
@@ -56,6 +57,7 @@ class RegistryRepair:
         self._look_at = monotonic()
         self._keeper = Keeper()
         self._missing: set[str] = set()
+        self._reverted: list[tuple[Strategy, Champion, ModelVersion | None]] = []
 
     def step(self, services: RegistryServices) -> None:
         """Finish projections; every so often, look for changes made by hand."""
@@ -73,6 +75,9 @@ class RegistryRepair:
             for name in services.strategies:
                 if name not in unfinished:  # what it shows is old, not made by hand
                     self._look_alone(services, name, versions)
+            # Last: a file that comes slowly, or not at all, keeps nothing from being taken back.
+            while self._reverted:
+                _say_what_it_was(services, *self._reverted.pop())
         except TemporaryError as exc:
             log.warning("registry.waits", error=str(exc))
         now = self._monotonic()
@@ -82,12 +87,16 @@ class RegistryRepair:
     def _look_alone(
         self, services: RegistryServices, name: str, versions: Mapping[str, Sequence[ModelVersion]]
     ) -> None:
-        """Look at one strategy; one that the registry refuses does not keep the others from being looked at."""
+        """Look at one strategy; whatever goes wrong there does not keep the others from being looked at."""
         try:
             strategy = services.policies[name]
             self._look(services, strategy, versions.get(strategy.model_name, ()))
         except (PermanentError, RegistryUnavailable) as exc:
             log.warning("registry.not_repaired", strategy=name, error=str(exc))
+        except TemporaryError:
+            raise
+        except Exception:  # whoever writes to the registry chooses what is met there
+            log.exception("registry.not_repaired", strategy=name)
 
     def _look(self, services: RegistryServices, strategy: Strategy, versions: Sequence[ModelVersion]) -> None:
         champion = services.ledger.champion(strategy.name)
@@ -118,8 +127,10 @@ class RegistryRepair:
             self._revert(services, strategy, champion, version, is_there=False)
         elif is_steady or strategy.promotion.manual_changes == "revert":
             self._settle(services, strategy, champion, found[champion.version] if champion.version else None, version)
+        elif is_confirmed:  # to be adopted, a version has to stay where it was put
+            self._revert(services, strategy, champion, version)
         else:
-            return  # to be adopted, a version has to stay where it was put
+            return
         self._suspected.pop(strategy.name, None)
 
     def _settle(
@@ -147,7 +158,7 @@ class RegistryRepair:
                         f"of {champion.version or 'none'}, and was adopted, since {judgement.words} and the policy "
                         f'has promotion.manual_changes = "adopt"; `acis rollback {strategy.name}` takes it back'
                     )
-                    _tell(services, strategy, words, "adopted", champion=champion.version, shown=version.version)
+                    _tell(services, strategy, words, "adopted", champion=champion, version=version)
                     project(promotion, services.registry, services.ledger)
                 return
         self._revert(services, strategy, champion, version)
@@ -161,8 +172,12 @@ class RegistryRepair:
         *,
         is_there: bool = True,
     ) -> None:
-        """Put the champion back; where there is none, take the version out of Production that nobody decided on."""
-        words = _reverted_words(services, strategy, champion, version)
+        """Put the champion back; where there is none, take the version out of Production that nobody decided on.
+
+        Noted before it is done; the file is looked at afterwards, and only for the words.
+        """
+        words = _reverted_words(strategy, champion, version)
+        _tell(services, strategy, words, "reverted", champion=champion, version=version)
         if version is not None and not champion.is_version(version.version, version.identity):
             newest = services.ledger.newest_decision(strategy.name, version.version, version.identity)
             stage = newest.target_stage if newest is not None and newest.target_stage != "Production" else "Archived"
@@ -177,8 +192,7 @@ class RegistryRepair:
                 identity=champion.identity,
             )
         self._reverted_at[strategy.name] = self._monotonic()
-        shown = version.version if version is not None else None
-        _tell(services, strategy, words, "reverted", champion=champion.version, shown=shown)
+        self._reverted.append((strategy, champion, version))
 
 
 def _tell(
@@ -187,37 +201,52 @@ def _tell(
     words: str,
     done: Literal["adopted", "reverted"],
     *,
-    champion: str | None,
-    shown: str | None,
+    champion: Champion,
+    version: ModelVersion | None,
 ) -> None:
     """Alert about a change made by hand, and note it in audit and log where it was not told before."""
-    what = f"{done} {shown or 'none'}"
-    if not services.ledger.note_changed_by_hand(strategy.name, words, what=what, episode_s=EPISODE_S):
-        return
-    services.ledger.audit("reconciler", f"registry.{done}", strategy.name, shown=shown, champion=champion)
-    log.warning("registry.changed_by_hand", strategy=strategy.name, shown=shown, champion=champion, action=words)
+    shown = version.version if version is not None else None
+    if services.ledger.note_changed_by_hand(
+        strategy.name, words, done=done, shown=shown, champion=champion.version, episode_s=EPISODE_S
+    ):
+        log.warning(
+            "registry.changed_by_hand", strategy=strategy.name, shown=shown, champion=champion.version, action=words
+        )
+
+
+def _say_what_it_was(
+    services: RegistryServices, strategy: Strategy, champion: Champion, version: ModelVersion | None
+) -> None:
+    """Say in the alert that a change was taken back, and what the ledger knows of the file that was shown."""
+    judgement = ""
+    try:
+        if version is not None:
+            judgement = judgement_on(services.ledger, services.registry, strategy, version).words
+    except AcisError as exc:
+        judgement = f"its file could not be looked at: {exc}"
+    except Exception:  # whoever writes to the registry chooses what is met there
+        log.exception("registry.not_judged", strategy=strategy.name)
+        judgement = "its file could not be looked at, see the reconciler's log"
+    services.ledger.reword_change(strategy.name, _reverted_words(strategy, champion, version, judgement))
 
 
 def _reverted_words(
-    services: RegistryServices, strategy: Strategy, champion: Champion, version: ModelVersion | None
+    strategy: Strategy, champion: Champion, version: ModelVersion | None, judgement: str | None = None
 ) -> str:
-    """What somebody changed, what is known of it, and what to do."""
+    """What somebody changed, what is known of it, and what to do. judgement : None until it was taken back"""
     kept = f"champion {champion.version}" if champion.version is not None else "no champion"
+    done = "is being" if judgement is None else "was"
     if version is None:
         found, way = f"MLflow did not show the champion of {strategy.name!r}, which the ledger did not decide", ""
     else:
-        try:
-            judgement = judgement_on(services.ledger, services.registry, strategy, version).words
-        except TemporaryError as exc:  # the change is taken back all the same
-            judgement = f"its file could not be looked at: {exc}"
         found = (
             f"MLflow showed version {version.version} of {strategy.name!r} as champion, which the ledger did not "
-            f"decide: {judgement}"
+            f"decide{f': {judgement}' if judgement else ''}"
         )
         way = f"`acis promote {strategy.name} --version {version.version}` judges it, and "
     return (
-        f"{found}. It was taken back: the ledger has {kept}, and nothing else was served; {way}whoever changed it can "
-        f"write to MLflow: see who holds its registrar's password"
+        f"{found}. It {done} taken back: the ledger has {kept}, and nothing else was served; {way}whoever changed it "
+        f"can write to MLflow: see who holds its registrar's password"
     )
 
 

@@ -89,15 +89,53 @@ def test_a_decision_about_the_bytes_counts_and_one_that_may_repeat_a_tag_does_no
 def test_changes_by_hand_that_follow_one_another_are_one_episode(timed: TimedLedger) -> None:
     ledger = timed.ledger
 
-    def note(what: str, words: str) -> bool:
-        return ledger.note_changed_by_hand("growth", words, what=what, episode_s=600)
+    def note(shown: str, words: str) -> bool:
+        return ledger.note_changed_by_hand("growth", words, done="reverted", shown=shown, champion="1", episode_s=600)
 
-    assert [note("reverted 7", "first"), note("reverted 7", "again"), note("reverted 8", "another")] == [
-        True, False, True,
-    ]  # fmt: skip
+    assert [note("7", "first"), note("7", "again"), note("8", "another")] == [True, False, True]
+    audited = [line.detail for line in ledger.audit_lines(action="registry.reverted")]
+    assert audited == [{"shown": "8", "champion": "1"}, {"shown": "7", "champion": "1"}]  # with what was told, once
     (change,) = ledger.changes_by_hand(within_s=60)
     assert (change.words, change.n_times) == ("another", 3)
     assert ledger.registry_findings() == []  # it stops no promotion
     timed.advance(601)
-    assert note("reverted 7", "an hour later")
+    assert note("7", "an hour later")
     assert [one.n_times for one in ledger.changes_by_hand(within_s=3600)] == [1, 3]
+
+
+def test_what_was_found_out_since_is_said_of_the_newest_change_alone(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    for words in ("first", "second"):
+        ledger.note_changed_by_hand("growth", words, done="reverted", shown="7", champion="1", episode_s=600)
+        timed.advance(601)
+    ledger.reword_change("growth", "second, and why")
+    ledger.reword_change("value", "nothing was changed there")
+    changes = ledger.changes_by_hand(within_s=3600)
+    assert [(one.words, one.n_times) for one in changes] == [("second, and why", 1), ("first", 1)]
+
+
+def test_a_file_that_names_a_training_which_made_another_is_not_measured_by_it(ledger: SqlLedger) -> None:
+    grant = training(ledger)
+    as_an_earlier_version_did(ledger, grant, "3", OURS)
+    ours, theirs = (ModelIdentity(sha256=sha256, made_by=grant.run_id) for sha256 in (OURS, OTHER))
+    assert ledger.training_facts(ours)[1] == {"accuracy": 0.7}
+    assert ledger.training_facts(theirs) == ({}, {})
+    # A champion of before is known by its run alone.
+    assert ledger.training_facts(ModelIdentity(made_by=grant.run_id))[1] == {"accuracy": 0.7}
+
+
+def test_a_file_that_no_run_made_is_recorded_under_its_own_number(ledger: SqlLedger) -> None:
+    for version, sha256 in (("3", OURS), ("4", OTHER)):
+        ledger.record_model_file(NAME, version, ModelIdentity(sha256=sha256), actor="ada", reason="ours")
+    assert ledger.recorded_model(NAME, "3") == ModelIdentity(sha256=OURS, made_by=f"{NAME}.v3")
+    assert ledger.noted_model_files("None") == frozenset()
+
+
+def test_what_was_measured_of_a_model_that_was_decided_about_outlives_its_run_s_age(timed: TimedLedger) -> None:
+    ledger, grant = timed.ledger, training(timed.ledger)
+    as_an_earlier_version_did(ledger, grant, "3", OURS)
+    identity = ModelIdentity(sha256=OURS, made_by=grant.run_id)
+    ledger.record_transition("growth", decision_for("3", identity=identity))
+    timed.advance(86_400 * 400)
+    assert ledger.purge_runs(older_than_days=365) == 0
+    assert ledger.training_facts(identity)[1] == {"accuracy": 0.7}

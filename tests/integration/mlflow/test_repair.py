@@ -10,12 +10,14 @@ from typing import Literal
 
 import pytest
 
-from mlops.domain.errors import RegistryError, RegistryUnavailable
+from mlops.domain.errors import InvalidTransition, RegistryError, RegistryUnavailable
 from mlops.domain.policies import PromotionPolicy
+from mlops.domain.ports import RUN_TAG
+from mlops.domain.records import Kind
 from mlops.registry.adoption import record_version
 from mlops.registry.kept_models import kept, restore
 from mlops.registry.repair import EVERY_S, SOON_S, RegistryRepair
-from tests.support.ledgers import TimedLedger, decision_for
+from tests.support.ledgers import TimedLedger, decision_for, request_for
 from tests.support.models import SKILLED, trained_model
 from tests.support.services import MODEL, FakeServices, fake_services, small_strategy
 
@@ -190,6 +192,97 @@ def test_whoever_repeats_it_is_reverted_at_each_look_with_one_alert_that_counts(
     (told,) = services.ledger.changes_by_hand(within_s=3600)
     assert (told.strategy, told.n_times) == ("growth", 6)
     assert [line.detail["shown"] for line in services.ledger.audit_lines(action="registry.reverted")] == ["3", "2"]
+
+
+def test_a_champion_that_alternates_is_reverted_though_the_policy_would_adopt(
+    services: FakeServices, look: Pass
+) -> None:
+    services.with_policy(promotion=ADOPTS)
+    services.registry.log_training(trained_model("run-3"))
+    for version in "23":
+        judged(services, version)
+    for place in range(4):
+        number = "23"[place % 2]
+        services.fake_registry.set_by_hand(MODEL, number, stage="Production", aliases=("champion",))
+        look(after_s=SOON_S)
+    assert (champion(services), production(services)) == (("1", 1), ["1"])
+    (told,) = services.ledger.changes_by_hand(within_s=3600)
+    assert "It was taken back" in told.words
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_nothing_from_being_taken_back(
+    services: FakeServices, look: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = "acis_value_classifier"
+    for number in (1, 2):
+        services.registry.log_training(replace(trained_model(f"run-v{number}"), model_name=value))
+    services.ledger.projected(services.ledger.record_transition("value", decision_for("1", model_name=value)).id)
+    services.registry.apply_stage(value, "1", "Production", seq=1, tags={})
+    seen: list[tuple[list[str], str]] = []
+
+    def fails(*_: object) -> bytes:
+        (told,) = (one for one in services.ledger.changes_by_hand(within_s=60) if one.strategy == "growth")
+        seen.append((production(services), told.words))
+        raise ModuleNotFoundError("No module named 'a_store_of_theirs'")
+
+    monkeypatch.setattr(services.fake_registry, "model_file", fails)
+    by_alias(services)
+    services.fake_registry.set_by_hand(value, "2", stage="Production", aliases=("champion",))
+    look()
+    look()
+    assert production(services) == ["1"]
+    assert services.registry.version(value, "1").aliases == ("champion",)
+    places, words = seen[0]
+    assert places == ["1"]  # taken back before anybody looked at the file, and noted before that
+    assert "It is being taken back" in words
+    changes = services.ledger.changes_by_hand(within_s=60)
+    assert sorted(one.strategy for one in changes) == ["growth", "value"]
+    assert all("its file could not be looked at" in one.words for one in changes)
+    assert len(services.ledger.audit_lines(action="registry.reverted")) == 2
+
+
+def test_a_strategy_at_which_something_unforeseen_happens_does_not_hold_up_the_others(
+    services: FakeServices, look: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = services.ledger
+    asked = type(ledger).champion
+
+    def fails(self: object, strategy: str, **named: str) -> object:
+        if strategy == "growth":
+            raise ValueError("unforeseen")
+        return asked(ledger, strategy, **named)
+
+    value = "acis_value_classifier"
+    services.registry.log_training(replace(trained_model("run-v"), model_name=value))
+    services.fake_registry.set_by_hand(value, "1", stage="Production", aliases=("champion",))
+    monkeypatch.setattr(type(ledger), "champion", fails)
+    look()
+    look()
+    assert services.registry.version(value, "1").stage == "Archived"
+
+
+def test_a_file_that_names_a_run_of_the_ledger_which_made_another_is_not_recorded(services: FakeServices) -> None:
+    strategy = services.strategies["growth"]
+    services.registry.log_training(trained_model("run-3"))  # the ledger has its digest
+    services.fake_registry.recorded = lambda _: None
+    found = services.registry.log_training(trained_model("run-4"))
+    services.fake_registry.files[MODEL, "4"] = b"{another}"
+    services.fake_registry.set_tags(MODEL, "4", {RUN_TAG: "run-3"})
+    with pytest.raises(InvalidTransition, match="carries the id of run run-3, which did not make its file"):
+        record_version(services.ledger, services.registry, strategy, "4", actor="ada", reason="ours")
+    services.fake_registry.set_tags(MODEL, "4", {})
+    recorded = record_version(services.ledger, services.registry, strategy, "4", actor="ada", reason="ours")
+    assert recorded.made_by == found.run_id
+
+
+def test_a_file_that_names_a_run_which_goes_on_is_not_recorded(services: FakeServices) -> None:
+    accepted = services.ledger.accept(request_for(kind=Kind.TRAIN))
+    services.fake_registry.set_tags(MODEL, "2", {RUN_TAG: accepted.run_id})
+    with pytest.raises(InvalidTransition, match="did not make its file"):
+        record_version(
+            services.ledger, services.registry, services.strategies["growth"], "2", actor="ada", reason="ours"
+        )
+    assert services.ledger.noted_model_files(accepted.run_id) == frozenset()
 
 
 def test_decisions_that_were_not_shown_are_shown_at_once(services: FakeServices, look: Pass) -> None:

@@ -235,3 +235,14 @@ def test_without_a_server_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ACIS_VAR_DIR", str(tmp_path))
     with pytest.raises(NothingConfigured, match=r"make run.*MLFLOW_TRACKING_URI"):
         ACISMLflowClient()
+
+
+def test_a_model_that_is_named_like_a_strategy_has_a_place_of_its_own(client: ACISMLflowClient, name: str) -> None:
+    logged(client, name)
+    client.transition_model_stage(name, 1, "Production")  # the strategy's champion, in the ledger
+    bare = strategy_of_model(name)
+    for _ in range(2):
+        logged(client, bare)
+    assert client.get_latest_model_version(bare, "Production") is None
+    client._registry.apply_stage(bare, "2", "Production", seq=0, tags={})
+    assert client.get_latest_model_version(bare, "Production") == client._registry.version(bare, "2")

@@ -25,7 +25,7 @@ from mlops.domain.errors import (
     RegistryUnavailable,
     UnusableModelFile,
 )
-from mlops.domain.ports import FailedTraining, TrialRecord
+from mlops.domain.ports import Evidence, FailedTraining, TrialRecord
 from mlops.domain.records import LedgerIdentity
 from mlops.registry.gateway import Gateway
 from mlops.registry.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
@@ -46,6 +46,19 @@ def registry(mlflow_url: str) -> MlflowRegistry:
 @pytest.fixture
 def client(mlflow_url: str) -> MlflowClient:
     return MlflowClient(mlflow_url)
+
+
+class Kept(Evidence):
+    """What a ledger keeps of one run."""
+
+    def __init__(self) -> None:
+        self.digests: set[str] = set()
+
+    def note(self, sha256: str) -> None:
+        self.digests.add(sha256)
+
+    def known(self) -> frozenset[str]:
+        return frozenset(self.digests)
 
 
 class Died(BaseException):
@@ -507,3 +520,38 @@ def test_an_experiment_is_described_and_opens_on_runs_and_what_a_person_wrote_st
     other = MlflowRegistry(mlflow_url, experiment=name)
     other.log_failure(FailedTraining(ledger_run_id=f"other-{name}", run_name="r", reason="no", params={}, tags={}))
     assert client.get_experiment_by_name(name).tags["mlflow.note.content"] == "ours"
+
+
+def test_a_version_that_names_the_run_and_cannot_be_read_is_passed_over_for_the_run_s_own(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    evidence, read = Kept(), registry.model_file
+    registry.log_training(trained_model(f"{name}-theirs", model_name=name))
+    client.set_model_version_tag(name, "1", "acis.run_id", name)
+    error: Exception = RegistryError("it lies elsewhere")
+
+    def answers(model_name: str, version: str) -> bytes:
+        if version == "1":
+            raise error
+        return read(model_name, version)
+
+    monkeypatch.setattr(registry, "model_file", answers)
+    assert registry.find_by_ledger_run(name, name, evidence=evidence) is None
+    version = registry.log_training(trained_model(name, model_name=name), evidence=evidence)
+    assert version.version == "2"
+    error = RegistryUnavailable()
+    assert registry.find_by_ledger_run(name, name, evidence=evidence) == version
+    client.delete_model_version(name, "2")
+    with pytest.raises(RegistryUnavailable):  # it may be the run's
+        registry.find_by_ledger_run(name, name, evidence=evidence)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["s3://bucket/model", "https://other.example/model", "mlflow-artifacts://other.example/model", "/tmp/model"],
+)
+def test_the_server_takes_no_version_whose_file_lies_elsewhere(client: MlflowClient, name: str, source: str) -> None:
+    client.create_registered_model(name)
+    with pytest.raises(MlflowException, match="Invalid model version source"):
+        client.create_model_version(name, source)
+    assert not client.search_model_versions(f"name = '{name}'")
