@@ -246,6 +246,8 @@ def test_what_a_worker_tells_of_itself_has_no_secret(fuzzed: Fuzzed) -> None:
     asker = Celery("an-asker", broker=fuzzed.system.servers.redis_url, set_as_current=False)
     try:
         inspect = asker.control.inspect(timeout=10.0, limit=len(WORKERS))
+        # Redis was away, and a worker takes orders again once it has connected anew.
+        wait_for(lambda: len(inspect.ping() or {}) == len(WORKERS), "every worker answers again", within_s=120)
         for ask in (inspect.conf, inspect.stats, inspect.registered, inspect.active_queues):
             told = ask()
             assert told
