@@ -51,7 +51,7 @@ def main() -> int:
 
 def measured(n_rows: int, *, repeats: int) -> dict[str, float]:
     """All figures; the table of the parts is printed on the way."""
-    from mlops.domain.records import PromotionDecision
+    from mlops.domain.promotion.records import PromotionDecision
     from mlops.features.postgres import libpq_uri
     from tests.support.servers import Databases, run_mlflow, run_postgres
 

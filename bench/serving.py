@@ -52,7 +52,7 @@ import pandas as pd
 import xgboost as xgb
 from serving_service import follow, http, log
 
-from mlops.domain.records import Champion, ModelIdentity
+from mlops.domain.promotion.records import Champion, ModelIdentity
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of
 from mlops.serving.router import ModelRouter

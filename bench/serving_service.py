@@ -31,7 +31,7 @@ from sqlalchemy import text
 
 from config.settings import ROOT, Settings, variables
 from devstack.ports import choose_port
-from mlops.domain.records import ModelIdentity, PromotionDecision
+from mlops.domain.promotion.records import ModelIdentity, PromotionDecision
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.live import predictions as log_of_ledger
 from mlops.ledger.schema import migrate

@@ -18,7 +18,7 @@ from admin.pictures.axes import TimeAxis
 from mlops.domain.run_states import FAILURES
 
 if TYPE_CHECKING:
-    from mlops.domain.records import Promotion
+    from mlops.domain.promotion.records import Promotion
     from mlops.ledger.queries.checks import CheckLine
     from mlops.ledger.queries.run_lists import RunLine
 

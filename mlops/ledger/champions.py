@@ -14,15 +14,8 @@ from mlops.domain.errors import ChampionMoved
 from mlops.domain.policies import model_name_of
 from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
 from mlops.domain.promotion.findings import FINDINGS_TAG
-from mlops.domain.records import (
-    LIVE,
-    Champion,
-    EarlierDecision,
-    Grant,
-    ModelIdentity,
-    Promotion,
-    PromotionDecision,
-)
+from mlops.domain.promotion.records import Champion, EarlierDecision, ModelIdentity, Promotion, PromotionDecision
+from mlops.domain.records import LIVE, Grant
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, mapped, now
 from mlops.ledger.engine import Repository

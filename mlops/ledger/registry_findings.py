@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Update, exists, func, literal,
 from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.policies import strategy_of_model
-from mlops.domain.records import FindingKind, Grant, ModelIdentity, RegistryFinding, StageState
+from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.records import FindingKind, Grant, RegistryFinding, StageState
 from mlops.ledger import tables
 from mlops.ledger.columns import now, within
 from mlops.ledger.engine import Repository

@@ -22,7 +22,7 @@ from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
 from mlops.domain.policies import model_name_of, strategy_of_model
 from mlops.domain.ports import DIGEST_TAG
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.invocation import command_line_actor
 from mlops.registry.registry import CHAMPION, EXPERIMENT, MODEL_TAG, STAGES, MlflowRegistry
 

@@ -23,7 +23,8 @@ from mlops.domain.errors import (
 )
 from mlops.domain.policies import strategy_of_model
 from mlops.domain.ports import RUN_TAG, UNKNOWN
-from mlops.domain.records import Champion, ModelIdentity, PromotionDecision, Stage
+from mlops.domain.promotion.records import Champion, ModelIdentity, PromotionDecision
+from mlops.domain.records import Stage
 from mlops.domain.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import Ledger, ModelRegistry, ModelVersion
-    from mlops.domain.records import Promotion
+    from mlops.domain.promotion.records import Promotion
 
 _LEAST_REASON = 3
 """Characters"""

@@ -15,7 +15,7 @@ import structlog
 
 from mlops.domain.errors import CheckpointsUnavailable, RegistryError, RegistryUnavailable
 from mlops.domain.ports import PROFILE_TAG, KeptModel
-from mlops.domain.records import ModelIdentity, PromotionDecision
+from mlops.domain.promotion.records import ModelIdentity, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.projection import project
 from mlops.registry.registry_check import champion_in, is_identified
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
-    from mlops.domain.records import Champion
+    from mlops.domain.promotion.records import Champion
     from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from mlops.domain.errors import InvalidTransition
 from mlops.domain.policies import strategy_of_model
-from mlops.domain.records import LIVE, PromotionDecision
+from mlops.domain.promotion.records import PromotionDecision
+from mlops.domain.records import LIVE
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.invocation import command_line_actor
 from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
 
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger, ModelRegistry
-    from mlops.domain.records import ModelIdentity, Promotion
+    from mlops.domain.promotion.records import ModelIdentity, Promotion
 
 #: Tags are short: MLflow cuts values at 5,000 characters.
 MAX_TAG = 4000

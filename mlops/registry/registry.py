@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
     from mlops.domain.ports import FailedTraining, KeptModel, ModelVersion, RegistryRun, ReportRecord, TrainedModel
-    from mlops.domain.records import LedgerIdentity, ModelIdentity
+    from mlops.domain.promotion.records import ModelIdentity
+    from mlops.domain.records import LedgerIdentity
     from mlops.registry.entities import LoggedRun
     from mlops.registry.gateway import Gateway
 

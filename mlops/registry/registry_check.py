@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import Ledger, ModelRegistry, ModelVersion
-    from mlops.domain.records import Champion, ModelIdentity
+    from mlops.domain.promotion.records import Champion, ModelIdentity
 
 log = structlog.get_logger(__name__)
 

@@ -32,7 +32,7 @@ from mlops.registry.registry_check import champion_in, is_identified, note_missi
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
-    from mlops.domain.records import Champion, Promotion
+    from mlops.domain.promotion.records import Champion, Promotion
     from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops.domain.errors import InvalidTransition, LedgerError, ModelNotFound, UnusableModelFile, VersionNotFound
-from mlops.domain.records import LIVE, Kind, ModelIdentity, PromotionDecision, RunRequest, RunState
+from mlops.domain.promotion.records import ModelIdentity, PromotionDecision
+from mlops.domain.records import LIVE, Kind, RunRequest, RunState
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import identity_by_bytes
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlops.domain.ports import Ledger, ModelRegistry
-    from mlops.domain.records import Accepted, Champion, Grant, Promotion
+    from mlops.domain.promotion.records import Champion, Promotion
+    from mlops.domain.records import Accepted, Grant
 
 Answer = Literal["approve", "reject"]
 

@@ -15,7 +15,8 @@ from mlops.strategies.file import Settled, run_policy
 
 if TYPE_CHECKING:
     from mlops.domain.ports import Ledger
-    from mlops.domain.records import Accepted, Champion, ModelIdentity, Promotion
+    from mlops.domain.promotion.records import Champion, ModelIdentity, Promotion
+    from mlops.domain.records import Accepted
     from mlops.ledger.ledger import SqlLedger
     from mlops.runs.services import RunServices
 

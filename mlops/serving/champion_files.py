@@ -35,7 +35,7 @@ from mlops.registry.model_file import verify_digest
 from mlops.serving.loading import ModelFile
 
 if TYPE_CHECKING:
-    from mlops.domain.records import Champion
+    from mlops.domain.promotion.records import Champion
     from mlops.registry.services import RegistryServices
 
 log = structlog.get_logger(__name__)

@@ -44,7 +44,7 @@ from mlops.serving.row_keys import day_of, days_of, ticker_of, tickers_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from mlops.domain.records import Champion
+    from mlops.domain.promotion.records import Champion
 
 log = structlog.get_logger(__name__)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlops.domain.frame import FeatureFrame, Floats
     from mlops.domain.policies import DriftPolicy, Strategy
     from mlops.domain.ports import ModelRegistry
-    from mlops.domain.records import Champion, ModelIdentity
+    from mlops.domain.promotion.records import Champion, ModelIdentity
     from mlops.stages.table import DriftServices
 
 #: What keeps a champion from being asked.

@@ -27,7 +27,8 @@ from mlops.domain.drift.weights import importance_weights, weights_json
 from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
 from mlops.domain.frame import ColumnRole, feature_frame
 from mlops.domain.ports import PROFILE_TAG, Ledger, Progress
-from mlops.domain.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import Champion
+from mlops.domain.records import LIVE, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.sampling import sampling_json
 from mlops.domain.windows import resolve_as_of
 from mlops.reporting.report_files import write_page, write_report
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from mlops.domain.frame import FeatureFrame
     from mlops.domain.policies import Reference, Strategy
     from mlops.domain.ports import FeatureSource
-    from mlops.domain.records import Champion
+    from mlops.domain.promotion.records import Champion
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.champion import AskedChampion
     from mlops.stages.drift_windows import WindowsRead

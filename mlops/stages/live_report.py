@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
-    from mlops.domain.records import Champion, DayScored
+    from mlops.domain.promotion.records import Champion
+    from mlops.domain.records import DayScored
     from mlops.stages.score import JoinedPredictions
     from mlops.stages.served_champion import ServedChampion
 

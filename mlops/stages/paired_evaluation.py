@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Ledger, ModelRegistry, ModelVersion
-    from mlops.domain.records import Grant, ModelIdentity
+    from mlops.domain.promotion.records import ModelIdentity
+    from mlops.domain.records import Grant
     from mlops.stages.labelled_rows import LabelledRows
 
 #: What keeps a model from being scored; anything else (a registry that refuses, say) fails the stage.

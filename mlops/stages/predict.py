@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
-    from mlops.domain.records import Champion
+    from mlops.domain.promotion.records import Champion
     from mlops.ledger.queries.live import BatchSummary
     from mlops.runs.lease import LeaseKeeper
     from mlops.serving.model import Probabilities, ServedModel

@@ -21,17 +21,8 @@ from mlops.domain.errors import (
     VersionQuarantined,
 )
 from mlops.domain.ports import UNKNOWN, expect
-from mlops.domain.records import (
-    LIVE,
-    Champion,
-    Grant,
-    Kind,
-    ModelIdentity,
-    Promotion,
-    PromotionDecision,
-    RunState,
-    StageOutcome,
-)
+from mlops.domain.promotion.records import Champion, ModelIdentity, Promotion, PromotionDecision
+from mlops.domain.records import LIVE, Grant, Kind, RunState, StageOutcome
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import identity_by_bytes, trained_as_of
 from mlops.registry.kept_models import FACTS, keep_model, key_of

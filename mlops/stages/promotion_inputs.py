@@ -16,7 +16,8 @@ from mlops.domain.promotion.error_budget import LOOKBACK_DAYS, YEAR_DAYS
 from mlops.domain.promotion.evidence import Facts, evidence_of
 from mlops.domain.promotion.findings import read as read_findings
 from mlops.domain.promotion.paired import SEED
-from mlops.domain.records import LIVE, PromotionDecision
+from mlops.domain.promotion.records import PromotionDecision
+from mlops.domain.records import LIVE
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import as_recorded, identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
-    from mlops.domain.records import Champion, EarlierDecision, Grant, ModelIdentity
+    from mlops.domain.promotion.records import Champion, EarlierDecision, ModelIdentity
+    from mlops.domain.records import Grant
     from mlops.stages.table import PromotionServices
 
 #: Where the registry's stage follows from the decision; every other version goes to Archived.

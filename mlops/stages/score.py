@@ -20,16 +20,8 @@ import structlog
 from mlops.domain.errors import ConfigurationError, EmptyWindow, RegistryError, RegistryUnavailable, TemporaryError
 from mlops.domain.live.day_score import DayScore, score_day
 from mlops.domain.ports import Progress
-from mlops.domain.records import (
-    LIVE,
-    Champion,
-    DayScored,
-    Grant,
-    Kind,
-    LiveFindings,
-    RunState,
-    StageOutcome,
-)
+from mlops.domain.promotion.records import Champion
+from mlops.domain.records import LIVE, DayScored, Grant, Kind, LiveFindings, RunState, StageOutcome
 from mlops.domain.run_states import FAILURES
 from mlops.domain.sampling import group_starts
 from mlops.domain.training.trading import is_long_label

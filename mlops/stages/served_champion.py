@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlops.domain.live.rows import Floats
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelRegistry
-    from mlops.domain.records import Champion
+    from mlops.domain.promotion.records import Champion
 
 
 @dataclass(frozen=True, kw_only=True)

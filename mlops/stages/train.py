@@ -20,7 +20,8 @@ from mlops.domain.drift.training_profile import profile_digest, write_profile
 from mlops.domain.errors import AcisError, UnusableModelFile
 from mlops.domain.panel import CountedDates, date_facts
 from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
-from mlops.domain.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from mlops.domain.panel import DateFact
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
-    from mlops.domain.records import Promotion
+    from mlops.domain.promotion.records import Promotion
     from mlops.domain.training.splits import Split
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.labelled_rows import LabelledRows

@@ -11,7 +11,8 @@ import pytest
 
 from devstack.demo import SAMPLE_PASSES, sample_passes
 from mlops.domain.ports import ModelVersion
-from mlops.domain.records import Kind, Promotion, RunView
+from mlops.domain.promotion.records import Promotion
+from mlops.domain.records import Kind, RunView
 from tests.support.flower import FlowerApi
 from tests.support.notebook import Notebook, open_notebook
 from tests.support.served_stack import LEASE_S, RECONCILE_S, RENEW_S, ServedStack, Terminal, serve

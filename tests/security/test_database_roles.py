@@ -19,7 +19,8 @@ from config.settings import Settings
 from devstack.backup import back_up, restore
 from devstack.postgres import create_database, drop_database, make_users, set_up_users
 from mlops.domain.errors import ConfigurationError
-from mlops.domain.records import Kind, ModelIdentity, Stage
+from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.records import Kind, Stage
 from mlops.features.source import open_source
 from mlops.ledger.access import GRANTS, let_features_be_read
 from mlops.ledger.engine import Database

@@ -17,7 +17,8 @@ from sqlalchemy import Engine, event, insert, make_url, text
 from config.roles import DATABASE_USERS
 from devstack.postgres import make_users
 from mlops.domain.ports import ModelVersion
-from mlops.domain.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Sent, Stage
+from mlops.domain.promotion.records import PromotionDecision
+from mlops.domain.records import Accepted, Grant, Kind, RunRequest, Sent, Stage
 from mlops.ledger import tables
 from mlops.ledger.columns import now
 from mlops.ledger.engine import Database

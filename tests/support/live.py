@@ -14,7 +14,8 @@ import xgboost as xgb
 
 from mlops.domain.policies import LivePolicy
 from mlops.domain.ports import ModelVersion
-from mlops.domain.records import Champion, Kind, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import Champion
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.stages.predict import predict_universe
 from tests.support.ledgers import decision_for, promoting
 from tests.support.models import trained_model

@@ -21,7 +21,7 @@ import xgboost as xgb
 from config.settings import ROOT, Settings
 from devstack.ports import choose_port
 from devstack.process import die_with_parent
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.ledger.ledger import SqlLedger
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of

@@ -39,7 +39,7 @@ from mlops.domain.ports import (
     TrainingFacts,
     expect,
 )
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.registry.registry import RESTORED_TAG
 
 STAGES = ("None", "Staging", "Production", "Archived")

@@ -13,7 +13,7 @@ import xgboost as xgb
 
 from config.settings import Settings
 from mlops.domain.errors import LedgerUnavailable
-from mlops.domain.records import Champion, ModelIdentity
+from mlops.domain.promotion.records import Champion, ModelIdentity
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of
 from mlops.registry.opening import ModelServices

@@ -7,19 +7,15 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from mlops.domain.promotion.records import Champion, EarlierDecision, ModelIdentity, Promotion, PromotionDecision
     from mlops.domain.records import (
         Accepted,
-        Champion,
-        EarlierDecision,
         FindingKind,
         Finished,
         Forgotten,
         Grant,
         LedgerIdentity,
-        ModelIdentity,
         OutcomeMessage,
-        Promotion,
-        PromotionDecision,
         Publication,
         RegistryFinding,
         Renewal,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mlops.domain.errors import VersionNotFound
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 
 if TYPE_CHECKING:
     import xgboost as xgb

@@ -11,7 +11,7 @@ from typing import Any
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
 from mlops.domain.promotion.evidence import Replay, looks_in_words
 from mlops.domain.promotion.policy import MISSED_LOOKS
-from mlops.domain.records import Promotion
+from mlops.domain.promotion.records import Promotion
 
 _ANSWERS = {
     "promote": "promoted to Production",

@@ -24,7 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from mlops.domain.records import LIVE, Champion, DayScored, Kind, RunState, Stage
+from mlops.domain.promotion.records import Champion
+from mlops.domain.records import LIVE, DayScored, Kind, RunState, Stage
 from mlops.ledger import tables
 from mlops.ledger.columns import as_rows, columns_of, mapped
 from mlops.ledger.engine import Repository

@@ -10,16 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, or_, select
 
 from mlops.domain.errors import RunNotFound
-from mlops.domain.records import (
-    LIVE,
-    Executor,
-    Kind,
-    RunState,
-    RunView,
-    Stage,
-    StageState,
-    StageView,
-)
+from mlops.domain.records import LIVE, Executor, Kind, RunState, RunView, Stage, StageState, StageView
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, now
 from mlops.ledger.engine import Repository

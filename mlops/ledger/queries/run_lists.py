@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from mlops.domain.errors import RunNotFound
-from mlops.domain.records import LIVE, Kind, ModelIdentity, Promotion, RunState
+from mlops.domain.promotion.records import ModelIdentity, Promotion
+from mlops.domain.records import LIVE, Kind, RunState
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, columns_of, mapped, older_than, pairs_as_rows, within
 from mlops.ledger.engine import Repository

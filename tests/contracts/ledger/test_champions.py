@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from mlops.domain.errors import ChampionMoved, LeaseLost
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.ledger.ledger import SqlLedger
 from tests.support.ledgers import LEASE_S, TimedLedger, decision_for, granted, promoting
 

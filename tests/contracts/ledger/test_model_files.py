@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mlops.domain.errors import LeaseLost
-from mlops.domain.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger
 from tests.support.ledgers import LEASE_S, TimedLedger, decision_for, granted, request_for
 

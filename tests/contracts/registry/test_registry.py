@@ -24,7 +24,7 @@ from mlops.domain.ports import (
     TrainedModel,
     TrialRecord,
 )
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry, loaded
 

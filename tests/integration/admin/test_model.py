@@ -14,7 +14,8 @@ from admin.listing import stretch
 from admin.registry_view import RegistryView
 from admin.routes import model
 from mlops.domain.errors import RegistryUnavailable
-from mlops.domain.records import Kind, ModelIdentity, RunState
+from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.records import Kind, RunState
 from tests.integration.retraining.test_promote_stage import registered
 from tests.support.admin import Browser
 from tests.support.ledgers import decision_for

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from mlops.domain.errors import ChampionMoved
-from mlops.domain.records import Kind, Promotion, Publication, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import Promotion
+from mlops.domain.records import Kind, Publication, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from tests.support.at_once import at_once

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops.domain.errors import RegistryUnavailable
-from mlops.domain.records import Promotion
+from mlops.domain.promotion.records import Promotion
 from mlops.ledger.ledger import SqlLedger
 from mlops.registry.projection import project
 from tests.support.ledgers import TimedLedger, decision_for, promoting

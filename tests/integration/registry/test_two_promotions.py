@@ -20,7 +20,8 @@ import xgboost as xgb
 from config.settings import Settings
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.promotion.evidence import replay
-from mlops.domain.records import Grant, Kind, Promotion, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import Promotion
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
 from mlops.registry.registry import MlflowRegistry

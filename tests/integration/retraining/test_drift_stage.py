@@ -27,7 +27,8 @@ from mlops.domain.errors import (
     UnusableModelFile,
 )
 from mlops.domain.policies import DataPolicy, DriftPolicy
-from mlops.domain.records import Kind, ModelIdentity, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import drift_lines
 from mlops.stages import drift as drift_stage
 from mlops.stages.drift import check_drift

@@ -18,7 +18,8 @@ from mlops.domain.policies import PromotionPolicy
 from mlops.domain.promotion.error_budget import LOOKBACK_DAYS
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.promotion.explanation import explanation
-from mlops.domain.records import Kind, Promotion, RunState
+from mlops.domain.promotion.records import Promotion
+from mlops.domain.records import Kind, RunState
 from tests.integration.retraining.test_promote_stage import HOLDOUT, champion, decided, registered, stages
 from tests.support.ledgers import decision_for, promoting
 from tests.support.services import LAST, MODEL, FakeServices

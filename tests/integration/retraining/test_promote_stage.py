@@ -24,7 +24,8 @@ from mlops.domain.errors import (
 )
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.ports import ModelVersion
-from mlops.domain.records import Grant, Kind, Promotion, PromotionDecision, RunState, Stage, StageOutcome
+from mlops.domain.promotion.records import Promotion, PromotionDecision
+from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.registry.adoption import record_version
 from mlops.registry.kept_models import kept
 from mlops.stages import paired_evaluation

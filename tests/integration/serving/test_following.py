@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 from config.settings import Settings
 from mlops.domain.errors import LedgerUnavailable, NoChampion, UnusableModelFile
 from mlops.domain.live.rows import row_digests
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import Keeper

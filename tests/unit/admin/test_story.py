@@ -7,7 +7,8 @@ from typing import Any
 
 from admin.pictures.axes import TimeAxis
 from admin.pictures.story import DataClock, axis_of, champion_bands, check_bars, marks
-from mlops.domain.records import Kind, Promotion, RunState
+from mlops.domain.promotion.records import Promotion
+from mlops.domain.records import Kind, RunState
 from mlops.ledger.queries.run_lists import RunLine
 from tests.unit.admin.test_heat import check
 

@@ -11,7 +11,7 @@ import xgboost as xgb
 
 from mlops.domain.errors import ModelNotFound, UnusableModelFile
 from mlops.domain.frame import FeatureFrame
-from mlops.domain.records import ModelIdentity
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.stages import champion as champion_module
 from mlops.stages.champion import ChampionModel, ChampionModels
 from tests.support.models import FEATURES, fitted, trained_model, training_data
