@@ -160,7 +160,7 @@ def migrate(json: AsJson = False) -> int:
     """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
     from config.settings import load_settings
     from mlops.domain.errors import NothingConfigured
-    from mlops.ledger.access import let_features_be_read
+    from mlops.ledger.grants import let_features_be_read
     from mlops.ledger.schema import migrate as migrate_ledger
     from mlops.reporting.terminal import err, out, print_json
 
@@ -348,7 +348,7 @@ def _prepare(endpoints: Endpoints, *, sample: bool) -> None:
     migrate_ledger(endpoints.database_url)
     if sample:
         from mlops.features.sample import RELATION, load_sample
-        from mlops.ledger.access import let_features_be_read
+        from mlops.ledger.grants import let_features_be_read
 
         load_sample(endpoints.database_url)
         let_features_be_read(endpoints.database_url, RELATION)

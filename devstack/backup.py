@@ -32,8 +32,8 @@ from sqlalchemy import URL, Connection, create_engine, exc, text
 from devstack.postgres import find_installations
 from mlops.code_version import code_version
 from mlops.domain.errors import ConfigurationError, LedgerUnavailable, NothingConfigured
-from mlops.ledger.access import as_script
 from mlops.ledger.engine import CONNECT_TIMEOUT_S, Database, parse_url
+from mlops.ledger.grants import as_script
 from mlops.ledger.schema import VERSION_TABLE, migrate, schema_differences, schema_state
 from mlops.ledger.set_back import SettingBack
 from mlops.ledger.tables import metadata

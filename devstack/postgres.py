@@ -251,7 +251,7 @@ def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
     passwords : of each of `config.roles.DATABASE_USERS`
 
     What the user of the URL, and whoever owned the ledger's or MLflow's tables, owned in the two databases belongs to
-    their owners afterwards. What each user may do in the ledger is for `acis migrate` (`mlops.ledger.access`).
+    their owners afterwards. What each user may do in the ledger is for `acis migrate` (`mlops.ledger.grants`).
     Raises ConfigurationError where the URL names MLflow's database.
     """
     named_database = make_url(server_url).database

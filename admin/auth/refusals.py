@@ -17,7 +17,7 @@ import structlog
 from cachetools import TTLCache
 
 from mlops.domain.errors import AcisError
-from mlops.ledger.people.auditing import GROUPED_S
+from mlops.ledger.auditing import GROUPED_S
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services

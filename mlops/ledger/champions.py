@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from typing import Any
 
@@ -11,15 +10,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
-from mlops.domain.policies import model_name_of
-from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
-from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.promotion.records import Champion, EarlierDecision, ModelIdentity, Promotion, PromotionDecision
 from mlops.domain.records import LIVE, Grant
 from mlops.ledger import tables
+from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import AnyRow, mapped, now
 from mlops.ledger.engine import Repository
-from mlops.ledger.registry_findings import ACCEPTED
 from mlops.ledger.stages import held_by, lease_lost
 
 _stage = tables.stage.c
@@ -34,10 +30,6 @@ _TESTED = ("promote", "keep", "inconclusive", "await_approval")
 """Decisions that came out of a comparison with the champion."""
 _JUDGED = (*_TESTED, "refuse", "override")
 """Decisions that looked at the version's gates."""
-_TRAINING_TAGS = (
-    *("label", "device", "data_fingerprint", "n_train", "n_holdout", "n_features", "train_start", "train_end"),
-    *("holdout_start", "holdout_end", "fit_s", "n_validation"),
-)
 champion_date = func.coalesce(_promotion.trained_as_of, _champion.as_of)
 """As of when the champion was trained, of a champion joined with its promotion; the place's date where that is not
 recorded."""
@@ -232,31 +224,6 @@ class Champions(Repository):
                 found.setdefault(key, one)
         return list(found.values())
 
-    def known_models(self, strategy: str, version: str) -> list[ModelIdentity]:
-        """All models that the ledger knows by this number, since a person last said that the registry is the true one.
-
-        From trainings, from decisions, and from what was recorded of model files.
-        """
-        result = _stage.result
-        trainings = select(_stage.run_id, result["model_sha256"].as_string(), _stage.finished_at).where(
-            _stage.strategy == strategy,
-            _stage.stage == "train",
-            _stage.state == "succeeded",
-            result["version"].as_string() == version,
-        )
-        decisions = select(_promotion.made_by, _promotion.model_sha256, _promotion.created_at).where(
-            _promotion.strategy == strategy, _promotion.version == version
-        )
-        files = select(_file.made_by, _file.sha256, _file.recorded_at).where(
-            _file.model_name == model_name_of(strategy), _file.version == version
-        )
-        accepted = select(func.max(_finding.settled_at)).where(_finding.strategy == strategy, _finding.kind == ACCEPTED)
-        with self.database.reading() as connection:
-            since = connection.execute(accepted).scalar_one()
-            rows = [row for query in (trainings, decisions, files) for row in connection.execute(query)]
-        found = [ModelIdentity(made_by=made_by, sha256=sha) for made_by, sha, at in rows if since is None or at > since]
-        return list(dict.fromkeys(found))
-
     def champions_identities(self, *, keep_former: int) -> tuple[set[ModelIdentity], set[ModelIdentity]]:
         """All models that were ever champions, and those of them that are, or are among the newest former ones."""
         query = (
@@ -273,31 +240,6 @@ class Champions(Repository):
         known = {one for found in of_strategy.values() for one in found}
         wanted = {one for found in of_strategy.values() for one in list(found)[: keep_former + 1]}
         return known, wanted
-
-    def training_facts(self, identity: ModelIdentity) -> tuple[dict[str, str], dict[str, float]]:
-        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it.
-
-        Empty, too, of a file that names a training which made another one.
-        """
-        query = (
-            select(_stage.result, tables.run.c.as_of, tables.run.c.strategy)
-            .join(tables.run, tables.run.c.run_id == _stage.run_id)
-            .where(_stage.run_id == identity.made_by, _stage.stage == "train")
-        )
-        with self.database.reading() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None or row.result is None or "metrics" not in row.result:
-            return {}, {}
-        result = row.result
-        if identity.sha256 is not None and result.get("model_sha256") != identity.sha256:
-            return {}, {}
-        tags = {name: str(result[name]) for name in _TRAINING_TAGS if result.get(name) is not None}
-        tags |= {PROFILE_TAG: result["profile_sha256"]} if result.get("profile_sha256") else {}
-        tags |= {XGBOOST_TAG: result["xgboost"]} if result.get("xgboost") else {}
-        tags |= {FINDINGS_TAG: json.dumps(result["findings"])} if "findings" in result else {}
-        tags |= {TRIALS_TAG: str(result["tuning"]["n_trials"])} if "tuning" in result else {}
-        tags |= {"training_date": row.as_of.isoformat()} if row.as_of else {}
-        return {"strategy": row.strategy, **tags}, result["metrics"]
 
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""
@@ -394,8 +336,7 @@ class Champions(Repository):
 def _audit_override(connection: Connection, strategy: str, decision: PromotionDecision, run_id: str | None) -> None:
     """In the decision's own transaction: once, however often its stage is tried."""
     detail = {"version": decision.version, "run_id": run_id, "reasons": list(decision.reasons)}
-    values = {"actor": decision.actor, "action": "model.override", "subject": strategy, "detail": detail}
-    connection.execute(insert(tables.audit).values(**values, created_at=now()))
+    add_audit_line(connection, decision.actor, "model.override", strategy, detail=detail)
 
 
 def _moved(champion: Champion, decision: PromotionDecision) -> ChampionMoved:

@@ -12,13 +12,14 @@ engine, tables, columns, schema, studies connection, tables, migrations; trials 
 
 from __future__ import annotations
 
+from mlops.ledger.auditing import Auditing
 from mlops.ledger.champions import Champions
 from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
 from mlops.ledger.live.predictions import Predictions
 from mlops.ledger.live.watermarks import Watermarks
-from mlops.ledger.people.accounts import Access, Users
-from mlops.ledger.people.auditing import Auditing, Policies
+from mlops.ledger.people.accounts import Credentials, Users
+from mlops.ledger.people.policy_edits import Policies
 from mlops.ledger.people.sign_in_limits import SignInLimits
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
@@ -28,7 +29,8 @@ from mlops.ledger.queries.readers import RunQueries
 from mlops.ledger.queries.run_lists import JobList, RunList, StartList
 from mlops.ledger.queries.strategy_status import StrategyStatusQueries
 from mlops.ledger.reconciliation import Outboxes, Reconciling
-from mlops.ledger.registry_findings import ArtifactSizes, ModelFiles, RegistryFindings
+from mlops.ledger.registry.findings import ArtifactSizes, RegistryFindings
+from mlops.ledger.registry.model_files import ModelFiles
 from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
@@ -61,7 +63,7 @@ class SqlLedger(
     LiveQueries,
     StartList,
     Users,
-    Access,
+    Credentials,
     SignInLimits,
     Auditing,
     RegistryFindings,

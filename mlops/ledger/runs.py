@@ -53,6 +53,7 @@ from mlops.domain.run_states import (
     stage_target,
 )
 from mlops.ledger import tables
+from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import AnyRow, after, now
 from mlops.ledger.engine import PREPARED, Repository
 from mlops.ledger.stages import (
@@ -346,7 +347,7 @@ class Runs(Repository):
             if asked is None:
                 run_after(_state_of(connection, run_id), RunEvent.CANCEL)
                 raise RunNotFound(f"run {run_id} is not in the ledger")  # unreachable: the line above raises
-            _audit(connection, actor, "run.cancel", run_id)
+            add_audit_line(connection, actor, "run.cancel", run_id)
             if not waited:
                 return RunState(asked.state)
             words = f"cancelled by {actor} before it ran"
@@ -393,7 +394,7 @@ class Runs(Repository):
             state = _state_of(connection, run_id)
             raise InvalidTransition(f"run {run_id} is {state}; only a dead run can be brought back")
         connection.execute(delete(tables.outbox).where(tables.outbox.c.run_id == run_id))
-        _audit(connection, actor, "run.requeue", run_id)
+        add_audit_line(connection, actor, "run.requeue", run_id)
         publication = publication_of(row)
         if publication is None:
             raise InvalidTransition(f"run {run_id} is inline and has no message")
@@ -435,7 +436,3 @@ def _state_of(connection: Connection, run_id: str) -> RunState:
     if state is None:
         raise RunNotFound(f"run {run_id} is not in the ledger; `acis runs` lists those that are")
     return RunState(state)
-
-
-def _audit(connection: Connection, actor: str, action: str, subject: str) -> None:
-    connection.execute(insert(tables.audit).values(actor=actor, action=action, subject=subject, created_at=now()))

@@ -21,8 +21,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, func, select, text
 
 from mlops.domain.errors import AcisError, ConfigurationError, LedgerUnavailable
-from mlops.ledger.access import put_in_force
 from mlops.ledger.engine import Database
+from mlops.ledger.grants import put_in_force
 from mlops.ledger.tables import metadata
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ def migrate(
     """Bring the schema to this program's newest; safe to call from several processes, beside workers, and again.
 
     What a killed call left is finished by the next one; indexes that are missing or were left half built are built.
-    The users of the roles, where the server has them, may do what `mlops.ledger.access` says.
+    The users of the roles, where the server has them, may do what `mlops.ledger.grants` says.
     `say`: told what is done and waited for. `patience_s`: how long for a lock that others hold.
     Raises LedgerUnavailable, also where the patience is at its end, and ConfigurationError.
     """

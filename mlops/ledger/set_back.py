@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops.domain.errors import LedgerError
 from mlops.domain.records import Executor, Forgotten, LedgerIdentity, OutcomeMessage, StageState
 from mlops.ledger import tables
+from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import AnyRow, mapped, now
 from mlops.ledger.engine import Repository
 from mlops.ledger.stages import to_be_rung
@@ -187,11 +188,7 @@ class SettingBack(Repository):
             )
             if done.rowcount == 0:
                 raise NotQuarantined(f"no {kind} {name!r} is in quarantine; `acis quarantine` lists what is")
-            connection.execute(
-                insert(tables.audit).values(
-                    actor=actor, action=f"quarantine.{settled}", subject=f"{kind} {name}"[:255], created_at=now()
-                )
-            )
+            add_audit_line(connection, actor, f"quarantine.{settled}", f"{kind} {name}")
 
     def outcomes_of(self, run_ids: Collection[str]) -> dict[str, OutcomeMessage]:
         """Of those of the runs that have ended, by run."""

@@ -22,7 +22,7 @@ from config.settings import Settings
 from devstack.mlflow import mlflow_url
 from mlops.bootstrap import Services
 from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
-from mlops.ledger.access import let_features_be_read
+from mlops.ledger.grants import let_features_be_read
 from mlops.ledger.schema import migrate
 from tasks.services import connect
 from tests.chaos.servers import Servers, run_servers, through

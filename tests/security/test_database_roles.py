@@ -22,8 +22,8 @@ from mlops.domain.errors import ConfigurationError
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Kind, Stage
 from mlops.features.source import open_source
-from mlops.ledger.access import GRANTS, let_features_be_read
 from mlops.ledger.engine import Database
+from mlops.ledger.grants import GRANTS, let_features_be_read
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.live.predictions import prediction_schema
 from mlops.ledger.schema import migrate, schema_differences
@@ -97,7 +97,7 @@ def test_no_user_of_a_role_may_more_than_a_user(url: str, as_role: Callable[[str
 
 def test_every_table_says_what_each_user_may_do_to_it() -> None:
     for user, grants in GRANTS.items():
-        assert set(grants) == set(metadata.tables), f"{user}: a new table needs a line in mlops/ledger/access.py"
+        assert set(grants) == set(metadata.tables), f"{user}: a new table needs a line in mlops/ledger/grants.py"
 
 
 def test_the_server_grants_what_is_declared_and_nothing_else(as_role: Callable[[str], Database]) -> None:

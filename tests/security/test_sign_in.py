@@ -24,8 +24,8 @@ from admin.auth.sign_in import MOST_OF_A_NAME, MOST_OF_A_NAME_FROM_EVERYWHERE, W
 from admin.events import MOST_OF_A_SESSION
 from admin.pages import guarded_routes
 from config.settings import ROOT, Settings
+from mlops.ledger.auditing import AuditLine
 from mlops.ledger.ledger import SqlLedger, open_ledger
-from mlops.ledger.people.auditing import AuditLine
 from mlops.ledger.people.sign_in_limits import Limit
 from mlops.ledger.schema import migrate
 from tasks.services import connect

@@ -14,7 +14,7 @@ from admin.policy_values import with_values
 from admin.responses import NotValid
 from mlops.domain.errors import InvalidPolicyEdit, InvalidStrategyFile
 from mlops.domain.policies import Strategy
-from mlops.ledger.people.auditing import PolicyEdit
+from mlops.ledger.people.policy_edits import PolicyEdit
 from mlops.strategies.book import PolicyBook
 from mlops.strategies.file import Strategies, load_strategies
 

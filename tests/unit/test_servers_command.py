@@ -49,7 +49,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("devstack.stack.Stack", FakeStack)
     monkeypatch.setattr("mlops.ledger.schema.migrate", lambda _: None)
     monkeypatch.setattr("mlops.features.sample.load_sample", urls.append)
-    monkeypatch.setattr("mlops.ledger.access.let_features_be_read", lambda *_: True)
+    monkeypatch.setattr("mlops.ledger.grants.let_features_be_read", lambda *_: True)
     return urls
 
 

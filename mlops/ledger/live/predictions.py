@@ -1,7 +1,7 @@
 """The prediction log: what each version said of which ticker and date, written by COPY in batches.
 
 The table is partitioned by the month of the features' date. A writer makes the partition that it needs; housekeeping
-drops whole ones, both by functions of the owner's (`mlops.ledger.access`). A batch is written once, however often it is
+drops whole ones, both by functions of the owner's (`mlops.ledger.grants`). A batch is written once, however often it is
 sent: its id and its rows are one transaction.
 """
 

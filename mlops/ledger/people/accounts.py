@@ -236,7 +236,7 @@ class Token:
     revoked_at: datetime | None
 
 
-class Access(Repository):
+class Credentials(Repository):
     """Each is looked at with every request, so that what was taken away ends at once."""
 
     # ---- people

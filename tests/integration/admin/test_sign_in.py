@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from admin.auth.principal import SESSION_COOKIE
 from admin.auth.sign_in import MOST_OF_A_NAME, MOST_OF_AN_ADDRESS, WAITING, PasswordCheck
 from admin.responses import TooOften
-from mlops.ledger.people.auditing import AuditLine
+from mlops.ledger.auditing import AuditLine
 from mlops.ledger.people.sign_in_limits import FIRST_WAIT_S
 from tests.support.admin import HTML, Browser, hidden
 from tests.support.services import FakeServices

@@ -1,4 +1,4 @@
-"""Records of what people did: the audit, whose refusals are counted by the hour, and the edits of policies."""
+"""The audit: what people and the system did, each a line; the same refusal is counted by the hour."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer, func, insert, literal, select, update
+from sqlalchemy import Connection, Integer, func, insert, literal, select, update
 
 from mlops.ledger import tables
 from mlops.ledger.columns import Json, now, within
@@ -34,22 +34,27 @@ class AuditLine:
     detail: Mapping[str, Any]
 
 
+def add_audit_line(
+    connection: Connection,
+    actor: str,
+    action: str,
+    subject: str,
+    *,
+    address: str | None = None,
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    """Add a line in the transaction of what it tells of."""
+    values = {"actor": actor, "action": action, "subject": subject[:255], "address": address, "detail": detail or None}
+    connection.execute(insert(tables.audit).values(**values, created_at=now()))
+
+
 class Auditing(Repository):
     """The page notes every action; a few the ledger notes itself, in the action's own transaction."""
 
     def audit(self, actor: str, action: str, subject: str, *, address: str | None = None, **detail: object) -> None:
         """Add a row."""
         with self.database.transaction("ledger.audit") as connection:
-            connection.execute(
-                insert(tables.audit).values(
-                    actor=actor,
-                    action=action,
-                    subject=subject[:255],
-                    created_at=now(),
-                    address=address,
-                    detail=detail or None,
-                )
-            )
+            add_audit_line(connection, actor, action, subject, address=address, detail=detail)
 
     def audit_lines(
         self, *, actor: str = "", action: str = "", subject: str = "", before: int | None = None, limit: int = 50
@@ -104,69 +109,5 @@ class Auditing(Repository):
         with self.database.transaction("ledger.audit_refusal") as connection:
             if connection.execute(update(tables.audit).where(_audit.id == same).values(detail=told)).rowcount:
                 return
-            connection.execute(
-                insert(tables.audit).values(
-                    actor=actor,
-                    action=action,
-                    subject=subject[:255],
-                    created_at=now(),
-                    address=address,
-                    detail=detail if times == 1 else {**detail, "times": times},
-                )
-            )
-
-
-# ---- Edits of a strategy's policy that override the strategies file; append-only
-
-_policy = tables.policy.c
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyEdit:
-    """One value that a person set."""
-
-    strategy: str
-    path: str
-    """`drift.alert_share`"""
-    value: Any
-    """JSON; None takes the edit back, so that the file's value holds again."""
-    actor: str
-    reason: str
-    created_at: datetime
-
-
-class Policies(Repository):
-    """The newest edit of a path holds."""
-
-    def edit_policy(self, strategy: str, path: str, value: Any, *, actor: str, reason: str) -> None:  # noqa: ANN401 -- any JSON value
-        """Append an edit."""
-        with self.database.transaction("ledger.edit_policy") as connection:
-            connection.execute(
-                insert(tables.policy).values(
-                    strategy=strategy, path=path, value=value, actor=actor, reason=reason, created_at=now()
-                )
-            )
-
-    def newest_policy_edit(self) -> int:
-        """A number that grows with every edit; 0 before the first."""
-        with self.database.reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.max(_policy.id), 0))).scalar_one())
-
-    def policy_edits(self, strategy: str | None = None) -> list[PolicyEdit]:
-        """All edits, oldest first: applied in this order, the newest wins."""
-        query = select(tables.policy).order_by(_policy.id)
-        if strategy is not None:
-            query = query.where(_policy.strategy == strategy)
-        with self.database.reading() as connection:
-            rows = connection.execute(query).all()
-        return [
-            PolicyEdit(
-                strategy=row.strategy,
-                path=row.path,
-                value=row.value,
-                actor=row.actor,
-                reason=row.reason,
-                created_at=row.created_at,
-            )
-            for row in rows
-        ]
+            counting = {} if times == 1 else {"times": times}
+            add_audit_line(connection, actor, action, subject, address=address, detail={**detail, **counting})
