@@ -11,7 +11,6 @@ import structlog
 from celery import Celery
 from kombu.transport import redis as transport
 from kombu.transport import virtual
-from kombu.transport.redis import Channel
 
 from config.settings import Settings
 from mlops.domain.errors import NothingConfigured
@@ -212,9 +211,7 @@ class ScriptlessChannel(unreadable.CheckedChannel):
 
 def install() -> None:
     """Every channel to Redis of this process acknowledges so, reads what can be read, and runs no script."""
-    unreadable.install()
-    Channel.QoS = Acknowledgements
-    transport.Transport.Channel = ScriptlessChannel
+    unreadable.install(ScriptlessChannel)
     transport.Mutex = _mutex
 
 

@@ -175,9 +175,9 @@ class CheckedChannel(transport.Channel):
         log.warning("message.unreadable", queue=queue, fault=letter["fault"], characters=len(text), next=following)
 
 
-def install() -> None:
-    """Have every channel to Redis that this process opens check what it receives."""
-    transport.Transport.Channel = CheckedChannel
+def install(channel: type[CheckedChannel] = CheckedChannel) -> None:
+    """Have every channel to Redis that this process opens be such a one, which checks what it receives."""
+    transport.Transport.Channel = channel
     transport.loads = _loads  # type: ignore[attr-defined]  # the stubs leave it out
 
 

@@ -147,7 +147,7 @@ class ACISMLflowClient:
             example=input_example,
         )
         self._record(registered_model_name or stored.model_id, None, stored.sha256, made_by=run_id, reason="log_model")
-        self._gateway.log(run_id, tags={"acis.model_id": stored.model_id, "acis.model_sha256": stored.sha256})
+        self._gateway.log(run_id, tags={MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256})
         logged = LoggedModel(
             model_id=stored.model_id, model_uri=f"models:/{stored.model_id}", run_id=run_id, version=None
         )

@@ -292,9 +292,7 @@ class Gateway(Counting):
         file : the model file that `model` was read from, which is stored as it is
         before_upload : told the model file's digest
         """
-        if not hasattr(model, "save_model"):
-            message = f"a model of type {type(model).__name__} cannot be stored; only XGBoost models can"
-            raise RegistryError(message)
+        _refuse_others(model)
         if signature is None and predictions is not None:
             signature = infer_signature(example, predictions)
         is_classifier = isinstance(model, xgb.XGBClassifier)
@@ -326,6 +324,15 @@ class Gateway(Counting):
                 self._client.finalize_logged_model(stored.model_id, "READY")
             self._client.log_outputs(run_id, [LoggedModelOutput(stored.model_id, step=0)])
         return StoredModel(model_id=stored.model_id, sha256=digest)
+
+    @staticmethod
+    def digest_of(model: Any) -> str:  # noqa: ANN401 -- XGBClassifier or Booster
+        """SHA-256 of the file that a model will be stored as. Raises RegistryError: it is none of XGBoost's."""
+        _refuse_others(model)
+        with tempfile.TemporaryDirectory(prefix="acis-digest-") as folder:
+            path = Path(folder, _MODEL_FILE)
+            model.save_model(path)
+            return _file_sha256(path)
 
     def download_model(self, name: str, number: str, folder: str) -> Path:
         """The model file of a version, in `folder`."""
@@ -661,6 +668,12 @@ class Gateway(Counting):
             found = f"does not allow it to {who}"
             todo = "give this process the identity of its role, or correct --allowed-hosts of the server"
         return RegistryForbidden(f"MLflow at {self.shown_uri} {found} ({asked}); {todo}: {words}")
+
+
+def _refuse_others(model: Any) -> None:  # noqa: ANN401 -- whatever a trainer gave
+    if not hasattr(model, "save_model"):
+        message = f"a model of type {type(model).__name__} cannot be stored; only XGBoost models can"
+        raise RegistryError(message)
 
 
 def _file_sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -156,7 +156,7 @@ class MlflowRegistry:
         Nothing fences MLflow: a caller that slept in a request may make a second version, and takes it back.
         """
         # Known before it is looked for: of an attempt whose note is lost, the very bytes are recognized.
-        evidence.note(_digest_of(trained.model))
+        evidence.note(self._gateway.digest_of(trained.model))
         found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id, evidence=evidence)
         if found is not None:
             return found
@@ -604,14 +604,3 @@ class MlflowRegistry:
         runs = [item.run_id for item in versions if item.run_id]
         metrics = self._gateway.metrics_of(runs, experiment=self._experiment_name)
         return [replace(item, metrics=dict(metrics.get(item.run_id or "", {}))) for item in versions]
-
-
-def _digest_of(model: Any) -> str:  # noqa: ANN401 -- XGBClassifier or Booster
-    """SHA-256 of the file that a model will be stored as. Raises RegistryError: it is none of XGBoost's."""
-    if not hasattr(model, "save_model"):
-        message = f"a model of type {type(model).__name__} cannot be stored; only XGBoost models can"
-        raise RegistryError(message)
-    with tempfile.TemporaryDirectory(prefix="acis-digest-") as folder:
-        path = Path(folder, "model.ubj")
-        model.save_model(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -92,11 +92,11 @@ class FakeRegistry:
         before_write: Callable[[], None] = lambda: None,
         evidence: Evidence = UNKEPT,
     ) -> ModelVersion:
+        evidence.note(sha256_of(file_of(trained.model)))
         found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id, evidence=evidence)
         if found is not None:
             return found
         before_write()
-        evidence.note(sha256_of(file_of(trained.model)))
         self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
         versions = self._models.setdefault(trained.model_name, [])
         number = str(len(versions) + 1)
@@ -332,3 +332,16 @@ class FakeRegistry:
     def _displaced(item: ModelVersion, alias: str | None) -> ModelVersion:
         stage = "Archived" if alias == "champion" and item.stage == "Production" else item.stage
         return replace(item, stage=stage, aliases=tuple(other for other in item.aliases if other != alias))
+
+
+class Kept(Evidence):
+    """What a ledger keeps of one run."""
+
+    def __init__(self) -> None:
+        self.digests: set[str] = set()
+
+    def note(self, sha256: str) -> None:
+        self.digests.add(sha256)
+
+    def known(self) -> frozenset[str]:
+        return frozenset(self.digests)

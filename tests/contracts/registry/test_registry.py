@@ -26,7 +26,7 @@ from mlops.domain.ports import (
 )
 from mlops.domain.promotion.records import ModelIdentity
 from tests.support.models import fitted, trained_model, training_data
-from tests.support.registry import FakeRegistry, loaded
+from tests.support.registry import FakeRegistry, Kept, loaded
 
 
 @pytest.fixture(params=["fake", "mlflow"])
@@ -77,6 +77,17 @@ def test_one_run_registers_one_version_however_often_it_is_logged(
 ) -> None:
     assert train("run-1").version == train("run-1").version == "1"
     assert train("run-2").version == "2"
+    assert [item.version for item in registry.versions(name)] == ["2", "1"]
+
+
+def test_the_bytes_of_an_attempt_whose_note_was_lost_are_recognized(registry: ModelRegistry, name: str) -> None:
+    """By a worker of before, or of a ledger that was set back in time."""
+    first = registry.log_training(made("run-1", name), evidence=Kept())
+    lost = Kept()
+    assert registry.find_by_ledger_run(name, f"run-1-{name}", evidence=lost) is None
+    assert registry.log_training(made("run-1", name), evidence=lost).version == first.version
+    other = replace(made("run-1", name), model=fitted(training_data(), rounds=9))
+    assert registry.log_training(other, evidence=Kept()).version == "2"
     assert [item.version for item in registry.versions(name)] == ["2", "1"]
 
 

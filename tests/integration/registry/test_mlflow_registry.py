@@ -25,12 +25,12 @@ from mlops.domain.errors import (
     RegistryUnavailable,
     UnusableModelFile,
 )
-from mlops.domain.ports import Evidence, FailedTraining, TrialRecord
+from mlops.domain.ports import FailedTraining, TrialRecord
 from mlops.domain.records import LedgerIdentity
 from mlops.registry.gateway import Gateway
 from mlops.registry.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
 from tests.support.models import SKILLED, fitted, trained_model
-from tests.support.registry import sha256_of
+from tests.support.registry import Kept, sha256_of
 
 
 @pytest.fixture
@@ -46,19 +46,6 @@ def registry(mlflow_url: str) -> MlflowRegistry:
 @pytest.fixture
 def client(mlflow_url: str) -> MlflowClient:
     return MlflowClient(mlflow_url)
-
-
-class Kept(Evidence):
-    """What a ledger keeps of one run."""
-
-    def __init__(self) -> None:
-        self.digests: set[str] = set()
-
-    def note(self, sha256: str) -> None:
-        self.digests.add(sha256)
-
-    def known(self) -> frozenset[str]:
-        return frozenset(self.digests)
 
 
 class Died(BaseException):

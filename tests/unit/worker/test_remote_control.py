@@ -75,7 +75,6 @@ def test_what_celery_sends_is_let_through(queue: str, body: Any) -> None:
 def test_the_channels_of_the_application_check_messages_and_acknowledge_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "loads", transport.loads)  # as they are now again, after the test
     monkeypatch.setattr(transport.Transport, "Channel", transport.Transport.Channel)
-    monkeypatch.setattr(transport.Channel, "QoS", transport.Channel.QoS)
     monkeypatch.setattr(transport, "Mutex", transport.Mutex)
     app.install()
     channel: Any = transport.Transport.Channel
