@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+PROGRAMS_VARIABLE = "STACK_PROGRAMS"
+"""Stands in the environment of each program of `make run`, which asks for no announced server: it was given its own."""
 FILE = Path("run") / "endpoints.json"
 """Below the var folder; mode 600, since the URLs hold passwords."""
 

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from config.endpoints import read_endpoints
+from config.endpoints import PROGRAMS_VARIABLE, read_endpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 """The repository's root: packages are run from it, never installed elsewhere."""
@@ -44,7 +44,7 @@ class _RunningServers(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        if "STACK_PROGRAMS" in os.environ:
+        if PROGRAMS_VARIABLE in os.environ:
             return {}  # a program of the stack itself: its environment holds what its role may know
         announced = read_endpoints(Path(os.environ.get("ACIS_VAR_DIR") or ROOT / "var"))
         return {name: value for name, value in (announced.settings() if announced else {}).items() if value}

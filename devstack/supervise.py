@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from config.endpoints import PROGRAMS_VARIABLE
 from devstack.layout import Layout
 from devstack.ports import LOOPBACK
 from devstack.process import VAR_VARIABLE, Child, Program, log_size, tail
@@ -22,7 +23,6 @@ from mlops.domain.errors import ServerFailed
 
 USER = "acis"
 _PYTHON_VARIABLE = "STACK_PYTHON"
-_PROGRAMS_VARIABLE = "STACK_PROGRAMS"
 
 STOP_S = 45
 """From SIGTERM to SIGKILL of supervisord: the longest stop of each group (20 + 10 + 10 s) and some."""
@@ -75,7 +75,7 @@ def render_config(groups: _Groups, *, port: int, password: str) -> str:
 def _program_lines(program: Program) -> list[str]:
     return [
         f"[program:{program.name}]",
-        f'command="%(ENV_{_PYTHON_VARIABLE})s" -m devstack.launch "%(ENV_{_PROGRAMS_VARIABLE})s" {program.name}',
+        f'command="%(ENV_{_PYTHON_VARIABLE})s" -m devstack.launch "%(ENV_{PROGRAMS_VARIABLE})s" {program.name}',
         "autostart=false",  # the stack starts them in its own order
         "autorestart=true",
         f"startsecs={program.settled_s}",
@@ -165,7 +165,7 @@ class Supervisor:
                 command=(sys.executable, "-m", "devstack.supervisord", "-c", str(config)),
                 environment={
                     _PYTHON_VARIABLE: sys.executable,
-                    _PROGRAMS_VARIABLE: str(layout.programs_file),
+                    PROGRAMS_VARIABLE: str(layout.programs_file),
                     VAR_VARIABLE: str(layout.var_dir),
                     "PYTHONPATH": os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH")) if part),
                 },

@@ -26,7 +26,7 @@ TRACEPARENT = "traceparent"
 """Name of the W3C header, also in the headers of a message."""
 
 #: A process that is killed loses the spans of so many milliseconds; the library's own default is five seconds.
-_DELAY_MS = 1000
+_DELAY_MS = "1000"
 #: A process that ends waits so long for a collector.
 _FLUSH_S = 2.0
 
@@ -49,8 +49,9 @@ class _Tracing:
         # Ended by `flush`, which waits for a bounded time; the library's own waits for ten seconds and more.
         self.provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
         self.collector = _Collector(OTLPSpanExporter())
-        delay_ms = float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or _DELAY_MS)
-        self.provider.add_span_processor(BatchSpanProcessor(self.collector, schedule_delay_millis=delay_ms))
+        if not os.environ.get("OTEL_BSP_SCHEDULE_DELAY"):  # the library's own is 5 s, which a killed process loses
+            os.environ["OTEL_BSP_SCHEDULE_DELAY"] = _DELAY_MS
+        self.provider.add_span_processor(BatchSpanProcessor(self.collector))
         self.tracer = self.provider.get_tracer("acis")
 
 
@@ -111,6 +112,10 @@ def begin(role: str, *, calls: bool = False) -> None:
     except ImportError as exc:
         _begun = None
         log.warning("tracing.not_installed", missing=str(exc), action="install the extra: make otel")
+        return
+    except ValueError as exc:
+        _begun = None
+        log.warning("tracing.not_begun", error=str(exc), action="correct the variables OTEL_*; no span is sent")
         return
     _quieten()
     atexit.register(flush)
