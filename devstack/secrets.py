@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from config.private_file import write_private
 from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
 from devstack.mlflow_access import PASSWORD_VARIABLES as MLFLOW_IDENTITIES
 from mlops.domain.errors import ConfigurationError
@@ -94,16 +94,9 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
 
 def _write(path: Path, made: Secrets) -> Secrets:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _replace(path, json.dumps(asdict(made), indent=1))
+    # Whole or not at all: half a file of secrets would lock us out of our own servers.
+    write_private(path, json.dumps(asdict(made), indent=1))
     return made
-
-
-def _replace(path: Path, content: str) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(content)
-    new.replace(path)  # a half-written file of secrets would lock us out of our own servers
 
 
 def env_lines(known: Iterable[str] = ()) -> list[str]:
@@ -129,7 +122,7 @@ def add_missing(path: Path) -> list[str]:
         made = env_lines(name.strip() for name, _, value in pairs.values() if value.strip(" \"'"))
         added = [line.partition("=")[0] for line in made]
         kept = [line for line in lines if pairs[line][0].strip() not in added]
-        _replace(path.resolve(), "\n".join([*kept, *made, ""]))
+        write_private(path.resolve(), "\n".join([*kept, *made, ""]))
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"cannot add passwords to {path}: {exc}") from exc
     return added
