@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from config.private_file import write_private
-from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
-from devstack.mlflow_access import PASSWORD_VARIABLES as MLFLOW_IDENTITIES
+from config.roles import DATABASE_USERS, MLFLOW_PASSWORD_VARIABLES, REDIS_USERS, password_variable
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
@@ -39,7 +38,7 @@ class Secrets:
     """Of the database users of the roles."""
     redis_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(REDIS_USERS))
     """Of the Redis users of the roles."""
-    mlflow_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(MLFLOW_IDENTITIES))
+    mlflow_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(MLFLOW_PASSWORD_VARIABLES))
     """Of MLflow's identities: `viewer` is the people's, the others are the roles'."""
     flower_user: str = "operator"
     flower_password: str = field(default_factory=_random)
@@ -87,7 +86,7 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
         kept,
         database_passwords={**_of_each(DATABASE_USERS), **kept.database_passwords},
         redis_passwords={**_of_each(REDIS_USERS), **kept.redis_passwords},
-        mlflow_passwords={**_of_each(MLFLOW_IDENTITIES), **kept.mlflow_passwords},
+        mlflow_passwords={**_of_each(MLFLOW_PASSWORD_VARIABLES), **kept.mlflow_passwords},
     )
     return (whole if asdict(whole) == found else _write(path, whole)), False
 
@@ -105,7 +104,7 @@ def env_lines(known: Iterable[str] = ()) -> list[str]:
     known : names that need none
     """
     users, kept = (*DATABASE_USERS, *REDIS_USERS), set(known)
-    names = ["POSTGRES_PASSWORD", "REDIS_PASSWORD", *map(password_variable, users), *MLFLOW_IDENTITIES.values()]
+    names = ["POSTGRES_PASSWORD", "REDIS_PASSWORD", *map(password_variable, users), *MLFLOW_PASSWORD_VARIABLES.values()]
     lines = [(name, secrets.token_hex(24)) for name in names]
     lines += [(name, f"operator:{secrets.token_hex(24)}") for name in ("FLOWER_BASIC_AUTH", "ACIS_ADMIN_AUTH")]
     return [f"{name}={value}" for name, value in lines if name not in kept]
