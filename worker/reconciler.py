@@ -104,13 +104,8 @@ class RegistryThread(threading.Thread):
         stop: threading.Event,
     ) -> None:
         super().__init__(name=name, daemon=True)
-        self._steps, self._services, self._every_s, self._leads, self._stop_asked = (
-            steps,
-            services,
-            every_s,
-            leads,
-            stop,
-        )
+        self._steps, self._every_s = steps, every_s
+        self._services, self._leads, self._stop_asked = services, leads, stop
 
     def run(self) -> None:
         """Step after step until `stop` is set."""
