@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin import routes
+from admin.auth.known_browsers import KnownBrowsers
 from admin.auth.refusals import RefusalRecord
 from admin.auth.sign_in import PasswordCheck
 from admin.events import EventStreams
@@ -100,6 +101,7 @@ def create_app(services: Services, *, write_access: Callable[[str], None] | None
     app.state.services = services
     app.state.events = EventStreams(services)
     app.state.refusals = RefusalRecord(services)
+    app.state.browsers = KnownBrowsers(services)
     app.state.passwords = PasswordCheck(services)
     broker = Broker(services.settings)
     app.state.registry_view = RegistryView(services)
