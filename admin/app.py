@@ -24,7 +24,7 @@ from admin.events import EventStreams
 from admin.pages import STATIC, Pages, guarded_routes
 from admin.registry_view import RegistryView
 from admin.responses import KeptFiles, add_error_answers, environment
-from mlops.serving.web_server import AccessLog
+from mlops.serving.access_log import AccessLog
 from tasks.broker import Broker
 
 if TYPE_CHECKING:

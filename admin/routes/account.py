@@ -22,7 +22,7 @@ from admin.request_context import Context
 from admin.responses import SIGN_IN, Forbidden, NotValid, TooOften, page, static_url
 from mlops.ledger.people.accounts import ROLES, SESSION_S, Session, User
 from mlops.passwords import made_password
-from mlops.serving.web_server import visit_of
+from mlops.serving.access_log import visit_of
 
 if TYPE_CHECKING:
     from admin.auth.known_browsers import KnownBrowsers
