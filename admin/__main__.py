@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from admin.app import create_app
-from config.log_setup import access_log, set_up_logging
+from config.log_setup import access_log_writer, set_up_logging
 from config.settings import Settings, SettingsError, load_settings
 from mlops import tracing
 from mlops.domain.errors import AcisError, ConfigurationError
@@ -24,7 +24,7 @@ def main() -> int:
         set_up_logging(level=settings.log_level, style=settings.log_format)
         services = process_services()
         _add_first_user(settings, services.ledger)
-        app = create_app(services, write_access=access_log(is_on=settings.access_log))
+        app = create_app(services, write_access=access_log_writer(is_on=settings.access_log))
         tracing.begin("admin")
         tracing.serve_requests(app)
     except (SettingsError, AcisError) as exc:

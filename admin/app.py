@@ -17,13 +17,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin import routes
+from admin.auth.known_browsers import KnownBrowsers
 from admin.auth.refusals import RefusalRecord
 from admin.auth.sign_in import PasswordCheck
 from admin.events import EventStreams
 from admin.pages import STATIC, Pages, guarded_routes
 from admin.registry_view import RegistryView
 from admin.responses import KeptFiles, add_error_answers, environment
-from mlops.serving.web_server import AccessLog
+from mlops.serving.access_log import AccessLog
 from tasks.broker import Broker
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def create_app(services: Services, *, write_access: Callable[[str], None] | None
     app.state.services = services
     app.state.events = EventStreams(services)
     app.state.refusals = RefusalRecord(services)
+    app.state.browsers = KnownBrowsers(services)
     app.state.passwords = PasswordCheck(services)
     broker = Broker(services.settings)
     app.state.registry_view = RegistryView(services)

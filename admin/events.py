@@ -41,8 +41,8 @@ class Listener:
     """One open page."""
 
     loop: asyncio.AbstractEventLoop
-    user: str = ""
-    session: str = ""
+    user: str
+    session: str
     queue: asyncio.Queue[dict[str, Any] | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
 
     def put(self, event: dict[str, Any]) -> None:
@@ -91,16 +91,19 @@ class EventStreams:
     def why_not(self, user: str, session: str) -> str | None:
         """Why this person cannot have another stream; None where they can."""
         with self._lock:
+            n_open = len(self._listeners)
             of_user = sum(one.user == user for one in self._listeners)
             of_session = sum(one.session == session for one in self._listeners)
+        if n_open >= MOST_LISTENERS:
+            return f"{MOST_LISTENERS} pages are open already; close some"
         if of_user >= MOST_OF_A_USER or of_session >= MOST_OF_A_SESSION:
             return f"you have {of_user} pages open already ({of_session} in this browser); close some"
         return None
 
-    async def stream(self, user: str = "", session: str = "") -> AsyncIterator[bytes]:
+    async def stream(self, user: str, session: str) -> AsyncIterator[bytes]:
         """Events of one page, as `text/event-stream`; none where the person has too many since they were asked for."""
         listener = Listener(asyncio.get_running_loop(), user, session)
-        if user and self.why_not(user, session):
+        if self.why_not(user, session):
             yield b"retry: 30000\n\n"
             return
         with self._lock:

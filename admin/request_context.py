@@ -16,6 +16,7 @@ from admin import responses as answers
 from admin.auth.principal import Person, who_asks
 
 if TYPE_CHECKING:
+    from admin.auth.known_browsers import KnownBrowsers
     from admin.auth.refusals import RefusalRecord
     from admin.auth.sign_in import PasswordCheck
     from admin.events import EventStreams
@@ -41,6 +42,7 @@ class RequestContext:
         self.events: EventStreams = request.app.state.events
         self.registry_view: RegistryView = request.app.state.registry_view
         self.refusals: RefusalRecord = request.app.state.refusals
+        self.browsers: KnownBrowsers = request.app.state.browsers
         self.passwords: PasswordCheck = request.app.state.passwords
         self.look_at_broker: Callable[[], BrokerView] = request.app.state.look_at_broker
         self._subject = "/".join(str(value) for value in request.path_params.values())

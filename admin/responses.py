@@ -37,7 +37,7 @@ from mlops.domain.errors import (
     VersionNotFound,
 )
 from mlops.ledger.people.accounts import Session
-from mlops.serving.web_server import visit_of
+from mlops.serving.access_log import visit_of
 
 log = structlog.get_logger(__name__)
 

@@ -29,8 +29,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config.roles import MLFLOW_PASSWORD_VARIABLES
 from devstack import mlflow as server
-from devstack.mlflow_access import PASSWORD_VARIABLES, Guard, read_passwords
+from devstack.mlflow_access import MlflowGuard, read_passwords
 from devstack.process import Program
 from mlops.registry.gateway import Gateway
 from tests.support.servers import Databases, new_mlflow_passwords, run_mlflow, run_postgres, started
@@ -82,7 +83,9 @@ def guard_us() -> float:
     async def nothing(*_: object) -> None:
         pass
 
-    guard = Guard(nothing, read_passwords({PASSWORD_VARIABLES[one]: secret for one, secret in passwords.items()}))
+    guard = MlflowGuard(
+        nothing, read_passwords({MLFLOW_PASSWORD_VARIABLES[one]: secret for one, secret in passwords.items()})
+    )
     scope = {
         "type": "http",
         "method": "POST",

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from config.private_file import write_private
+
 PROGRAMS_VARIABLE = "STACK_PROGRAMS"
 """Stands in the environment of each program of `make run`, which asks for no announced server: it was given its own."""
 FILE = Path("run") / "endpoints.json"
@@ -109,11 +111,7 @@ def write_endpoints(endpoints: Endpoints) -> Path:
     """Announce a running stack; the file appears whole, and only its owner can read it."""
     path = endpoints.var_dir / FILE
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(asdict(endpoints), file, default=_as_text, indent=1)
-    new.replace(path)
+    write_private(path, json.dumps(asdict(endpoints), default=_as_text, indent=1))
     return path
 
 

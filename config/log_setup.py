@@ -30,7 +30,7 @@ def set_up_command_logging(folder: Path | None, *, verbose: bool = False) -> Non
     _set_up(handler, level="INFO", style="console", colours=False)
 
 
-def access_log(*, is_on: bool) -> Callable[[str], None] | None:
+def access_log_writer(*, is_on: bool) -> Callable[[str], None] | None:
     """Takes lines of JSON to standard error, whatever the log's own style; None where they are not wanted."""
 
     def write(line: str) -> None:

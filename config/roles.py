@@ -14,7 +14,7 @@ DatabaseUser = Literal["acis_owner", "acis_ledger", "acis_admin", "acis_serve"]
 RedisUser = Literal[
     "control", "drift", "train", "promote", "beat", "reconciler", "flower", "admin", "operator", "backend"
 ]
-MlflowIdentity = Literal["reader", "trainer", "registrar"]
+MlflowIdentity = Literal["viewer", "reader", "trainer", "registrar"]
 
 FEATURES_USER = "acis_features"
 """Database user that reads the feature relation, and nothing else."""
@@ -28,6 +28,13 @@ REDIS_USERS: tuple[RedisUser, ...] = (
     "operator",  # a person at a terminal
     "backend",  # a program of yours that sends tasks and reads their results
 )
+MLFLOW_PASSWORD_VARIABLES: Mapping[MlflowIdentity, str] = {
+    "viewer": "MLFLOW_VIEWER_PASSWORD",
+    "reader": "MLFLOW_READER_PASSWORD",
+    "trainer": "MLFLOW_TRAINER_PASSWORD",
+    "registrar": "MLFLOW_REGISTRAR_PASSWORD",
+}
+"""By identity of the MLflow server (`devstack.mlflow_access`), whose environment holds them; `viewer` is people's."""
 
 
 def password_variable(user: str) -> str:
@@ -96,13 +103,7 @@ ACCESS: Mapping[str, Access] = {
     "migrate": Access(database="acis_owner"),
     # A person at a terminal, in Compose and Kubernetes.
     "tools": Access(database="acis_admin", features=True, redis="operator", mlflow="registrar", object_store=True),
-    "mlflow": Access(
-        object_store=True,
-        own=(
-            *("MLFLOW_BACKEND_STORE_URI", "MLFLOW_VIEWER_PASSWORD", "MLFLOW_READER_PASSWORD"),
-            *("MLFLOW_TRAINER_PASSWORD", "MLFLOW_REGISTRAR_PASSWORD"),
-        ),
-    ),
+    "mlflow": Access(object_store=True, own=("MLFLOW_BACKEND_STORE_URI", *MLFLOW_PASSWORD_VARIABLES.values())),
 }
 """By what `python -m worker` is started as, and the programs beside the roles."""
 

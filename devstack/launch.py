@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from config.private_file import write_private
 from config.role_files import forget
 from config.roles import SECRETS, SERVER_PASSWORDS
 from devstack.plan import role_of
@@ -23,12 +24,8 @@ from devstack.process import VAR_VARIABLE, Program, die_with_parent
 
 def write_programs(path: Path, programs: list[Program]) -> None:
     """Write the programs for `main` to read."""
-    text = json.dumps({program.name: asdict(program) for program in programs}, default=_as_json, indent=1)
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    new.replace(path)
+    said = {program.name: asdict(program) for program in programs}
+    write_private(path, json.dumps(said, default=_as_json, indent=1))
 
 
 def _as_json(value: object) -> object:

@@ -14,8 +14,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
-from config.roles import ACCESS
-from devstack.mlflow_access import PASSWORD_VARIABLES
+from config.roles import ACCESS, MLFLOW_PASSWORD_VARIABLES
 from devstack.ports import LOOPBACK
 from devstack.process import Program
 from mlops.addresses import MLFLOW_VIEW, credentials_of, without_credentials
@@ -42,7 +41,7 @@ def mlflow_program(
         ),
         environment={
             "MLFLOW_BACKEND_STORE_URI": backend_url,  # holds the password, so not an argument
-            **{variable: passwords[identity] for identity, variable in PASSWORD_VARIABLES.items()},
+            **{variable: passwords[identity] for identity, variable in MLFLOW_PASSWORD_VARIABLES.items()},
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 437 MB instead of 2.4 GB
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": VERSION_SOURCES,

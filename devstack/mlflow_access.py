@@ -4,7 +4,7 @@ Four identities, each with a password: `viewer` (people) and `reader` (roles tha
 experiments, runs, models, versions and tags, and may call a version the challenger; `registrar` also moves aliases
 and stages and deletes. Whoever is none of them gets 401 on everything but /health. A route that stands in no table
 below is refused to everybody, so that a new one of MLflow's is closed until somebody has read what it does
-(docs/decisions/0049). Runs inside the MLflow server alone; nothing of ours imports it.
+(docs/decisions/0049). Loaded by the MLflow server alone.
 """
 
 from __future__ import annotations
@@ -19,17 +19,10 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
-Identity = Literal["viewer", "reader", "trainer", "registrar"]
+from config.roles import MLFLOW_PASSWORD_VARIABLES, MlflowIdentity
 
-PASSWORD_VARIABLES: Mapping[Identity, str] = {
-    "viewer": "MLFLOW_VIEWER_PASSWORD",
-    "reader": "MLFLOW_READER_PASSWORD",
-    "trainer": "MLFLOW_TRAINER_PASSWORD",
-    "registrar": "MLFLOW_REGISTRAR_PASSWORD",
-}
-"""Variables of the server's environment that hold the passwords."""
 MIN_PASSWORD = 16
 """Characters. One SHA-256 stands between a password and whoever guesses: it must be random, `openssl rand -hex 24`."""
 
@@ -102,7 +95,7 @@ _REGISTER = re.compile(
     re.VERBOSE,
 )
 
-_ALLOWED: Mapping[Identity, tuple[re.Pattern[str], ...]] = {
+_ALLOWED: Mapping[MlflowIdentity, tuple[re.Pattern[str], ...]] = {
     "viewer": (_READ,),
     "reader": (_READ,),
     "trainer": (_READ, _TRAIN),
@@ -129,7 +122,7 @@ def _named(method: str, path: str) -> str:
     return f"{method} {_PREFIX.sub('', path, count=1)}"
 
 
-def may(identity: Identity, method: str, path: str) -> bool:
+def may(identity: MlflowIdentity, method: str, path: str) -> bool:
     """Whether the identity may send this to the server, whatever the request's body."""
     return any(pattern.fullmatch(_named(method, path)) for pattern in _ALLOWED[identity])
 
@@ -137,13 +130,13 @@ def may(identity: Identity, method: str, path: str) -> bool:
 # ---- The guard
 
 
-class Guard:
+class MlflowGuard:
     """An ASGI app that lets through what the identity of a request may ask of the app behind it.
 
     passwords : by identity; only their digests are kept
     """
 
-    def __init__(self, app: App, passwords: Mapping[Identity, str]) -> None:
+    def __init__(self, app: App, passwords: Mapping[MlflowIdentity, str]) -> None:
         self._app = app
         self._digests = {identity: _digest(password) for identity, password in passwords.items()}
 
@@ -169,10 +162,10 @@ class Guard:
         else:
             await _refuse(scope, send, HTTPStatus.FORBIDDEN, identity)
 
-    def _identity(self, scope: Scope) -> Identity | None:
+    def _identity(self, scope: Scope) -> MlflowIdentity | None:
         name, password = _credentials(scope)
         given = _digest(password)
-        found: Identity | None = None
+        found: MlflowIdentity | None = None
         for identity, digest in self._digests.items():
             # Both comparisons always, so that the time tells neither name nor password.
             if hmac.compare_digest(given, digest) & hmac.compare_digest(name.encode(), identity.encode()):
@@ -199,7 +192,7 @@ def _credentials(scope: Scope) -> tuple[str, str]:
     return name, password
 
 
-async def _challenger(identity: Identity, scope: Scope, receive: Receive) -> bytes | None:
+async def _challenger(identity: MlflowIdentity, scope: Scope, receive: Receive) -> bytes | None:
     """The body by which a trainer calls a version the challenger, written anew; None for everything else.
 
     What goes on is what was checked: no field twice, under another spelling, or in the query.
@@ -276,18 +269,20 @@ def create_app() -> App:
     passwords = read_passwords(os.environ)
     from mlflow.server.fastapi_app import app  # noqa: PLC0415 -- takes seconds, and reads the environment
 
-    return Guard(app, passwords)
+    return MlflowGuard(app, passwords)
 
 
-def read_passwords(environ: Mapping[str, str]) -> dict[Identity, str]:
+def read_passwords(environ: Mapping[str, str]) -> dict[MlflowIdentity, str]:
     """Passwords by identity. Raises SystemExit where one is missing, too short, or given to two."""
-    found = {identity: environ.get(variable, "") for identity, variable in PASSWORD_VARIABLES.items()}
-    short = [PASSWORD_VARIABLES[identity] for identity, password in found.items() if len(password) < MIN_PASSWORD]
+    found = {identity: environ.get(variable, "") for identity, variable in MLFLOW_PASSWORD_VARIABLES.items()}
+    short = [
+        MLFLOW_PASSWORD_VARIABLES[identity] for identity, password in found.items() if len(password) < MIN_PASSWORD
+    ]
     if short:
         raise SystemExit(
             f"MLflow is not started: {', '.join(short)} must be at least {MIN_PASSWORD} random characters; "
             "make each with `openssl rand -hex 24`"
         )
     if len(set(found.values())) < len(found):
-        raise SystemExit(f"MLflow is not started: two of {', '.join(PASSWORD_VARIABLES.values())} are the same")
+        raise SystemExit(f"MLflow is not started: two of {', '.join(MLFLOW_PASSWORD_VARIABLES.values())} are the same")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from psycopg2.extensions import connection as PostgresConnection  # noqa: N812 -
 from psycopg2.extensions import cursor as PostgresCursor  # noqa: N812 -- as above
 from sqlalchemy.engine import make_url
 
+from config.private_file import write_private
 from config.roles import DATABASE_USERS, MLFLOW_USER
 from devstack.account import can_execute, identity
 from devstack.ports import LOOPBACK
@@ -127,12 +127,9 @@ def init_cluster(installation: Installation, *, home: Path, password: str, user:
         return data_dir
     making, secret = home / "data.new", home / "password"
     shutil.rmtree(making, ignore_errors=True)
-    secret.unlink(missing_ok=True)
-    with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(password)
-    uid, gid = identity(user) if user else (None, None)
-    if uid is not None and gid is not None:
-        os.chown(secret, uid, gid)
+    owner = identity(user) if user else None
+    uid, gid = owner or (None, None)
+    write_private(secret, password, owner=owner)
     try:
         made = subprocess.run(  # noqa: S603 -- PostgreSQL's own program
             [
@@ -309,13 +306,8 @@ def write_access_rules(data_dir: Path, user: str | None) -> None:
         f"host {MLFLOW_DATABASE} {MLFLOW_USER},acis_owner {LOOPBACK}/32 scram-sha-256",
         f"host all {SUPERUSER} {LOOPBACK}/32 scram-sha-256",
     )
-    new = data_dir / "pg_hba.conf.new"
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write("\n".join(lines) + "\n")
-    if user is not None:
-        os.chown(new, *identity(user))
-    new.replace(data_dir / "pg_hba.conf")
+    owner = identity(user) if user else None
+    write_private(data_dir / "pg_hba.conf", "\n".join(lines) + "\n", owner=owner)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.private_file import write_private
 from devstack.ports import LOOPBACK
 from devstack.process import Program
 from mlops.domain.errors import ConfigurationError
@@ -52,7 +52,7 @@ def write_config(path: Path, *, port: int, users: str, data_dir: Path, databases
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     acl = path.with_suffix(".acl")
-    _write(acl, users)
+    write_private(acl, users)
     lines = (
         f"bind {LOOPBACK}",
         f"port {port}",
@@ -69,15 +69,7 @@ def write_config(path: Path, *, port: int, users: str, data_dir: Path, databases
         # A broker that evicts loses messages without a word; refuse writes instead.
         "maxmemory-policy noeviction",
     )
-    _write(path, "\n".join(lines) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)
+    write_private(path, "\n".join(lines) + "\n")
 
 
 def redis_program(server: Path, config: Path) -> Program:

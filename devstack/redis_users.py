@@ -8,6 +8,7 @@ key and not read it, and a pair of brackets is a second set of rules of which a 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 
 import redis
@@ -43,24 +44,19 @@ _UNACKED = "(+hset +hget +hdel +zadd +zrem +zrange +watch +set +get +del ~unacke
 _SUBSCRIBING = "+subscribe +psubscribe +unsubscribe +punsubscribe"
 
 
-def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> list[str]:
-    """What the user may do, as arguments of ACL SETUSER, beside its password.
+def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> str:
+    """What the user may do, in the words of Redis' ACL file, beside its password.
 
     databases : numbers that may hold the queues; a subscription by pattern is allowed in the very same words alone
     """
     if user == "operator":
-        return ["~*", "&*", "+@all", "-@admin", "-@dangerous", "-@scripting", "+info", "+keys"]
+        return "~* &* +@all -@admin -@dangerous -@scripting +info +keys"
     if user == "backend":
-        return [
-            *(
-                _CONNECTION,
-                _SENDING,
-                "~_kombu.binding.control",
-                "~_kombu.binding_permanent.control",
-                *(f"%W~{one}" for one in _lists("control")),
-            ),
-            *(f"(+get +mget ~{_RESULTS})", f"({_SUBSCRIBING} &{_RESULTS})"),
-        ]
+        keys = " ".join(f"%W~{one}" for one in _lists("control"))
+        return (
+            f"{_CONNECTION} {_SENDING} ~_kombu.binding.control ~_kombu.binding_permanent.control {keys} "
+            f"(+get +mget ~{_RESULTS}) ({_SUBSCRIBING} &{_RESULTS})"
+        )
     asked = [
         _CONNECTION,
         _SENDING,
@@ -92,7 +88,7 @@ def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> list[str]:
         asked += [f"({_SUBSCRIBING} &{_RESULTS})"]
     if user in ("admin", "beat"):
         asked += [f"(+publish &{_EVENTS})"]
-    return asked
+    return " ".join(asked)
 
 
 def _lists(queue: str) -> tuple[str, str]:
@@ -122,7 +118,7 @@ def acl_lines(password: str, passwords: Mapping[str, str], *, databases: Iterabl
     """
     lines = ["user default off resetchannels -@all", f"user {SET_UP_USER} on #{_digest(password)} ~* &* +@all"]
     lines += [
-        f"user {user} on #{_digest(passwords[user])} resetchannels -@all {' '.join(rules(user, databases=databases))}"
+        f"user {user} on #{_digest(passwords[user])} resetchannels -@all {rules(user, databases=databases)}"
         for user in REDIS_USERS
     ]
     return "\n".join(lines) + "\n"
@@ -138,26 +134,14 @@ def set_up_users(server_url: str, passwords: Mapping[str, str]) -> None:
     try:
         with client:
             for user in REDIS_USERS:
-                said = " ".join(rules(user))
                 client.execute_command(
                     *("ACL", "SETUSER", user, "reset", "on", f"#{_digest(passwords[user])}", "-@all"),
-                    *_arguments(said),
+                    # A pair of brackets is one argument.
+                    *re.findall(r"\([^)]*\)|\S+", rules(user)),
                 )
             client.acl_save()
     except redis.RedisError as exc:
         raise ConfigurationError(f"Redis does not take the users of the roles: {exc}") from exc
-
-
-def _arguments(said: str) -> list[str]:
-    """Rules apart; a pair of brackets is one argument."""
-    found: list[str] = []
-    for word in said.split():
-        is_open = bool(found) and found[-1].startswith("(") and not found[-1].endswith(")")
-        if is_open:
-            found[-1] += f" {word}"
-        else:
-            found.append(word)
-    return found
 
 
 def _digest(password: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
-from devstack.mlflow_access import PASSWORD_VARIABLES as MLFLOW_IDENTITIES
+from config.private_file import write_private
+from config.roles import DATABASE_USERS, MLFLOW_PASSWORD_VARIABLES, REDIS_USERS, password_variable
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
@@ -39,7 +38,7 @@ class Secrets:
     """Of the database users of the roles."""
     redis_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(REDIS_USERS))
     """Of the Redis users of the roles."""
-    mlflow_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(MLFLOW_IDENTITIES))
+    mlflow_passwords: Mapping[str, str] = field(default_factory=lambda: _of_each(MLFLOW_PASSWORD_VARIABLES))
     """Of MLflow's identities: `viewer` is the people's, the others are the roles'."""
     flower_user: str = "operator"
     flower_password: str = field(default_factory=_random)
@@ -87,23 +86,16 @@ def ensure_secrets(var_dir: Path) -> tuple[Secrets, bool]:
         kept,
         database_passwords={**_of_each(DATABASE_USERS), **kept.database_passwords},
         redis_passwords={**_of_each(REDIS_USERS), **kept.redis_passwords},
-        mlflow_passwords={**_of_each(MLFLOW_IDENTITIES), **kept.mlflow_passwords},
+        mlflow_passwords={**_of_each(MLFLOW_PASSWORD_VARIABLES), **kept.mlflow_passwords},
     )
     return (whole if asdict(whole) == found else _write(path, whole)), False
 
 
 def _write(path: Path, made: Secrets) -> Secrets:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _replace(path, json.dumps(asdict(made), indent=1))
+    # Whole or not at all: half a file of secrets would lock us out of our own servers.
+    write_private(path, json.dumps(asdict(made), indent=1))
     return made
-
-
-def _replace(path: Path, content: str) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(content)
-    new.replace(path)  # a half-written file of secrets would lock us out of our own servers
 
 
 def env_lines(known: Iterable[str] = ()) -> list[str]:
@@ -112,7 +104,7 @@ def env_lines(known: Iterable[str] = ()) -> list[str]:
     known : names that need none
     """
     users, kept = (*DATABASE_USERS, *REDIS_USERS), set(known)
-    names = ["POSTGRES_PASSWORD", "REDIS_PASSWORD", *map(password_variable, users), *MLFLOW_IDENTITIES.values()]
+    names = ["POSTGRES_PASSWORD", "REDIS_PASSWORD", *map(password_variable, users), *MLFLOW_PASSWORD_VARIABLES.values()]
     lines = [(name, secrets.token_hex(24)) for name in names]
     lines += [(name, f"operator:{secrets.token_hex(24)}") for name in ("FLOWER_BASIC_AUTH", "ACIS_ADMIN_AUTH")]
     return [f"{name}={value}" for name, value in lines if name not in kept]
@@ -129,7 +121,7 @@ def add_missing(path: Path) -> list[str]:
         made = env_lines(name.strip() for name, _, value in pairs.values() if value.strip(" \"'"))
         added = [line.partition("=")[0] for line in made]
         kept = [line for line in lines if pairs[line][0].strip() not in added]
-        _replace(path.resolve(), "\n".join([*kept, *made, ""]))
+        write_private(path.resolve(), "\n".join([*kept, *made, ""]))
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"cannot add passwords to {path}: {exc}") from exc
     return added

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from config.endpoints import PROGRAMS_VARIABLE
+from config.private_file import write_private
 from devstack.layout import Layout
 from devstack.ports import LOOPBACK
 from devstack.process import VAR_VARIABLE, Child, Program, log_size, tail
@@ -156,9 +157,7 @@ class Supervisor:
         self._control = Control(port=port, password=password)
         self._log_begins = log_size(layout.log("supervisord"))
         config = layout.supervisor_config
-        config.unlink(missing_ok=True)
-        with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(render_config(groups, port=port, password=password))
+        write_private(config, render_config(groups, port=port, password=password))
         self._child = Child(
             Program(
                 name="supervisord",

@@ -20,7 +20,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-Kind = Literal["INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]
+SpanKind = Literal["INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]
 
 TRACEPARENT = "traceparent"
 """Name of the W3C header, also in the headers of a message."""
@@ -48,14 +48,14 @@ class _Tracing:
         named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": f"acis-{role}"}
         # Ended by `flush`, which waits for a bounded time; the library's own waits for ten seconds and more.
         self.provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
-        self.collector = _Collector(OTLPSpanExporter())
+        self.exporter = _Exporter(OTLPSpanExporter())
         if not os.environ.get("OTEL_BSP_SCHEDULE_DELAY"):  # the library's own is 5 s, which a killed process loses
             os.environ["OTEL_BSP_SCHEDULE_DELAY"] = _DELAY_MS
-        self.provider.add_span_processor(BatchSpanProcessor(self.collector))
+        self.provider.add_span_processor(BatchSpanProcessor(self.exporter))
         self.tracer = self.provider.get_tracer("acis")
 
 
-class _Collector:
+class _Exporter:
     """An exporter that says once that its collector is away, and once that it is back."""
 
     def __init__(self, exporter: Any) -> None:  # noqa: ANN401 -- imported only where traces are on
@@ -122,7 +122,7 @@ def begin(role: str, *, calls: bool = False) -> None:
 
 
 def _quieten() -> None:
-    """The library logs each try with a traceback; `_Collector` says it once."""
+    """The library logs each try with a traceback; `_Exporter` says it once."""
     import logging  # noqa: PLC0415
 
     for name in ("opentelemetry.exporter", "opentelemetry.sdk"):
@@ -144,7 +144,7 @@ def serve_requests(app: Any) -> None:  # noqa: ANN401 -- a FastAPI application
 
 
 def traced(
-    name: str, *, kind: Kind = "INTERNAL", parent: str | None = None, **attributes: str | float | None
+    name: str, *, kind: SpanKind = "INTERNAL", parent: str | None = None, **attributes: str | float | None
 ) -> AbstractContextManager[None]:
     """A span for as long as the block lasts; nothing where traces are off.
 
@@ -158,7 +158,7 @@ def traced(
 
 @contextmanager
 def _recorded(
-    begun: _Tracing, name: str, kind: Kind, parent: str | None, attributes: Mapping[str, str | float | None]
+    begun: _Tracing, name: str, kind: SpanKind, parent: str | None, attributes: Mapping[str, str | float | None]
 ) -> Iterator[None]:
     told = {f"acis.{key}": value for key, value in attributes.items() if value is not None}
     with begun.tracer.start_as_current_span(
@@ -197,7 +197,7 @@ def carried(parent: object) -> dict[str, Any]:
 
 def flush() -> None:
     """Send what waits, before a process ends or is replaced; returns after two seconds at the latest."""
-    if _begun is None or _begun.pid != os.getpid() or _begun.collector.is_away:
+    if _begun is None or _begun.pid != os.getpid() or _begun.exporter.is_away:
         return
     # The library's own time limit is ignored, and it may wait for its thread, which waits for the collector.
     sender = threading.Thread(target=_begun.provider.force_flush, daemon=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -87,19 +88,24 @@ class _RegistryStep(Protocol):
         ...
 
 
-class RegistryWatch(threading.Thread):
+class RegistryThread(threading.Thread):
     """Works while `leads` is set: this process holds, or held a moment ago, the reconcilers' lock.
 
     Each step is safe to repeat, and safe beside another's, so a change of leader in the middle does no harm.
     """
 
-    def __init__(self, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
-        super().__init__(name=type(self).__name__, daemon=True)
-        self._services = services
-        self._leads = leads
-        self._stop_asked = stop
-        self._every_s = min(SOON_S, services.settings.reconcile_s)
-        self._steps: tuple[_RegistryStep, ...] = (ForgottenTime(), RegistryRepair())
+    def __init__(
+        self,
+        name: str,
+        *steps: _RegistryStep,
+        services: Services,
+        every_s: float,
+        leads: threading.Event,
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._steps, self._every_s = steps, every_s
+        self._services, self._leads, self._stop_asked = services, leads, stop
 
     def run(self) -> None:
         """Step after step until `stop` is set."""
@@ -118,13 +124,16 @@ class RegistryWatch(threading.Thread):
             log.exception("registry.watch_crashed")
 
 
-class RegistryMaintenance(RegistryWatch):
-    """Closes, completes, deletes and measures what stands in the registry beside its champions."""
-
-    def __init__(self, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
-        super().__init__(services, leads=leads, stop=stop)
-        self._every_s = services.settings.reconcile_s
-        self._steps = (StaleRuns(), UnloggedReports(), SecondLogs(), ArtifactMeasuring())
+def registry_threads(
+    services: Services, *, leads: threading.Event, stop: threading.Event
+) -> tuple[RegistryThread, RegistryThread]:
+    """What looks after the champions, and what closes, completes, deletes and measures what stands beside them."""
+    every_s = services.settings.reconcile_s
+    made = partial(RegistryThread, services=services, leads=leads, stop=stop)
+    return (
+        made("RegistryWatch", ForgottenTime(), RegistryRepair(), every_s=min(SOON_S, every_s)),
+        made("RegistryMaintenance", StaleRuns(), UnloggedReports(), SecondLogs(), ArtifactMeasuring(), every_s=every_s),
+    )
 
 
 # ---- Takes away what is old, once an hour, in a thread of its own: thousands of rows delay no message
@@ -205,8 +214,8 @@ _NEWEST_REPORTS = 2_000
 def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     """Pass after pass until `stop` is set; a pass that fails is logged, and the next one comes."""
     leads = threading.Event()
-    RegistryWatch(services, leads=leads, stop=stop).start()
-    RegistryMaintenance(services, leads=leads, stop=stop).start()
+    for thread in registry_threads(services, leads=leads, stop=stop):
+        thread.start()
     Housekeeper(app, services, leads=leads, stop=stop).start()
     LiveWatch(services, leads=leads, stop=stop).start()
     alive = health_file(services.settings.var_dir, own_name("reconciler"))

@@ -9,14 +9,15 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from config.log_setup import access_log
+from config.log_setup import access_log_writer
 from mlops.registry.opening import ModelServices
+from mlops.serving.access_log import AccessLog
 from mlops.serving.places import folder_of_ledger
 from mlops.serving.prediction_log import PredictionLog
 from mlops.serving.router import ModelRouter
 from mlops.serving.service import PredictionService
 from mlops.serving.tokens import TokenCache
-from mlops.serving.web_server import AccessLog, run_web_server
+from mlops.serving.web_server import run_web_server
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -55,7 +56,7 @@ def serve(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_S)
     service = PredictionService(routers, predictions, tokens, today=today)
     run_web_server(
-        AccessLog(service, write=access_log(is_on=settings.access_log)),
+        AccessLog(service, write=access_log_writer(is_on=settings.access_log)),
         host=settings.serve_host,
         port=settings.serve_port,
         grace_s=_GRACE_S,

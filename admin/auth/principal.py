@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from admin.responses import NotSignedIn
 from mlops.ledger.people.accounts import Role, Session, Token
-from mlops.serving.web_server import visit_of
+from mlops.serving.access_log import visit_of
 
 if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger

@@ -8,12 +8,10 @@ itself: no stranger can use it up.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import math
-import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -37,9 +35,6 @@ WAITING = 8
 """Comparisons that wait for the one that is made, of 80 ms each; who comes then is told to come again."""
 BELIEVED_S = 2.0
 """So long a limit that was found closed is taken for closed without asking the ledger again."""
-REMEMBERED_S = 90 * 86400.0
-_KEYS_S = 5.0
-"""A browser is forgotten so long after the password was changed at most, in other processes of the page."""
 _BUSY_S = 3.0
 UNKNOWN, NOT_LOOKED_UP = "(no such user)", "(not looked up)"
 """Shown in place of a name that is nobody's: it may be a password that was typed into the wrong field."""
@@ -78,8 +73,6 @@ class PasswordCheck:
         self._closed: TTLCache[str, float] = TTLCache(_MOST_BELIEVED, BELIEVED_S, timer=time.monotonic)
         """Until when, by monotonic time, of tries that were found closed within BELIEVED_S."""
         self._shown: TTLCache[str, str] = TTLCache(_MOST_BELIEVED, 60.0)
-        self._keys: tuple[float, dict[str, str]] = (-math.inf, {})
-        """When the keys of browsers were read, by monotonic time, and each user's; replaced as one."""
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -87,108 +80,78 @@ class PasswordCheck:
         self._strangers.close()
         self._known.close()
 
-    def refuse_closed(self, name: str, address: str | None, device: str | None) -> None:
+    def refuse_closed(self, name: str, address: str | None, browser: str | None) -> None:
         """Refuse what is known to be closed, without the ledger and without a thread. Raises TooOften."""
         with self._lock:
-            until = max(self._closed.get(one, 0.0) for one in _names_of_limits(name, address, device))
+            until = max(self._closed.get(one, 0.0) for one in _keys(name, address, browser))
         if until > time.monotonic():
             raise _too_often(until - time.monotonic())
 
-    def begin(self, name: str, password: str, *, address: str | None, device: str | None) -> Future[User | None]:
-        """The user whose name and password these are, or None. device: from `device_of`.
+    def begin(self, name: str, password: str, *, address: str | None, browser: str | None) -> Future[User | None]:
+        """The user whose name and password these are, or None. browser: from `KnownBrowsers.browser_of`.
 
         Raises TooOften where too many wait; the future raises it too, and the ledger's errors.
         """
-        lane = self._known if device else self._strangers
-        return lane.submit(partial(self._compared, name, password, address, device))
+        lane = self._known if browser else self._strangers
+        return lane.submit(partial(self._compared, name, password, address, browser))
 
     def is_own(self, name: str, password: str) -> bool:
         """Whether somebody who is signed in has typed their own password. Raises TooOften, LedgerUnavailable."""
-        limits = [Limit(key=f"own {name}", most=MOST_OF_A_NAME, user=name, is_kept=True)]
-        return self._known.submit(partial(self._limited, name, password, limits, limits)).result() is not None
+        own = Limit(key=f"own {name}", most=MOST_OF_A_NAME, user=name, is_kept=True)
+        return self._known.submit(partial(self._limited, name, password, {own.key: own}, [own])).result() is not None
 
     def shown(self, name: str) -> str:
         """A name as it may be shown: itself where it is a user's, and that it is nobody's where it was looked up."""
         with self._lock:
             return self._shown.get(name, NOT_LOOKED_UP)
 
-    def _compared(self, name: str, password: str, address: str | None, device: str | None) -> User | None:
+    def _compared(self, name: str, password: str, address: str | None, browser: str | None) -> User | None:
         is_known = self._services.ledger.user(name) is not None
         with self._lock:
             self._shown[name] = name if is_known else UNKNOWN
-        limits, forgiven = _limits(name, address, device, is_known=is_known)
-        return self._limited(name, password, limits, forgiven, names=_names_of_limits(name, address, device))
+        limits, forgiven = _limits(name, address, browser, is_known=is_known)
+        return self._limited(name, password, limits, forgiven)
 
-    def _limited(
-        self, name: str, password: str, limits: Sequence[Limit], forgiven: Sequence[Limit], *, names: Sequence[str] = ()
-    ) -> User | None:
-        waits = self._services.ledger.begin_try(limits)
+    def _limited(self, name: str, password: str, limits: Mapping[str, Limit], forgiven: Sequence[Limit]) -> User | None:
+        counted = list(limits.values())
+        waits = self._services.ledger.begin_try(counted)
         if waits:
             with self._lock:
-                for limit, one in zip(limits, names, strict=False):
-                    self._closed[one] = time.monotonic() + waits.get(limit.key, 0.0)
+                for key, limit in limits.items():
+                    self._closed[key] = time.monotonic() + waits.get(limit.key, 0.0)
             raise _too_often(max(waits.values()))
         user = self._services.ledger.user_with_password(name, password)
         if user is not None:
-            self._services.ledger.end_right_try(limits, forgiven=forgiven)
+            self._services.ledger.end_right_try(counted, forgiven=forgiven)
         return user
 
-    # ---- browsers that are remembered
 
-    def remembered(self, name: str, device: str | None) -> str:
-        """The cookie of a browser in which this user has signed in; `device`: it has one already."""
-        signed = f"{device or secrets.token_hex(8)}.{int(time.time())}"
-        key = self._services.ledger.device_key(name)
-        self.forget_devices()
-        return f"{signed}.{_signature(key, name, signed)}"
-
-    def device_of(self, cookie: str, name: str) -> str | None:
-        """The id of a browser in which this user has signed in; None: none that is known. Raises LedgerUnavailable."""
-        signed, _, signature = cookie.rpartition(".")
-        device, _, at = signed.partition(".")
-        if not at.isdecimal() or not at.isascii() or len(cookie) > 128 or time.time() - int(at) > REMEMBERED_S:
-            return None
-        key = self._device_keys().get(name)
-        if key is None or not hmac.compare_digest(_signature(key, name, signed).encode(), signature.encode()):
-            return None
-        return device
-
-    def forget_devices(self) -> None:
-        """Look the keys up anew: one was changed."""
-        self._keys = (-math.inf, {})
-
-    @property
-    def has_keys(self) -> bool:
-        """`device_of` answers from memory."""
-        return time.monotonic() - self._keys[0] < _KEYS_S
-
-    def _device_keys(self) -> dict[str, str]:
-        if not self.has_keys:
-            self._keys = (time.monotonic(), self._services.ledger.device_keys())
-        return self._keys[1]
+def _keys(name: str, address: str | None, browser: str | None) -> tuple[str, ...]:
+    """What a try is told apart by: the browser, or name and address, name, and address."""
+    if browser:
+        return (f"device {browser}",)  # the word that rows of the ledger have
+    place = _place(address)
+    return f"from {place} {name}", f"name {name}", f"address {place}"
 
 
-def _limits(name: str, address: str | None, device: str | None, *, is_known: bool) -> tuple[list[Limit], list[Limit]]:
-    """What a try counts against, and which of these a right password sets back to nothing."""
-    if device:
-        own = [Limit(key=f"device {device}", most=MOST_OF_A_NAME, user=name, is_kept=True)]
-        return own, own
-    known = name if is_known else None
+def _limits(
+    name: str, address: str | None, browser: str | None, *, is_known: bool
+) -> tuple[dict[str, Limit], list[Limit]]:
+    """What a try counts against, by `_keys` of what was typed, and which of these a right password sets to nothing."""
     # A name that nobody has is limited like another, or the limits would tell who is known. It may be a password in the
     # wrong field: two bytes of its digest tell nothing of it.
-    shown = known or f"?{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:4]}"
-    place = _place(address)
-    pair = Limit(key=f"from {place} {shown}", most=MOST_OF_A_NAME, user=known)
-    everywhere = Limit(key=f"name {shown}", most=MOST_OF_A_NAME_FROM_EVERYWHERE, user=known, is_kept=known is not None)
-    return [pair, everywhere, Limit(key=f"address {place}", most=MOST_OF_AN_ADDRESS)], [pair]
-
-
-def _names_of_limits(name: str, address: str | None, device: str | None) -> list[str]:
-    """The same limits in the same order, for a memory of some seconds: to know a user takes the ledger."""
-    if device:
-        return [f"device {device}"]
-    place = _place(address)
-    return [f"from {place} {name}", f"name {name}", f"address {place}"]
+    shown = name if is_known else f"?{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:4]}"
+    known = name if is_known else None
+    keys = _keys(shown, address, browser)
+    if browser:
+        limits = [Limit(key=keys[0], most=MOST_OF_A_NAME, user=name, is_kept=True)]
+    else:
+        limits = [
+            Limit(key=keys[0], most=MOST_OF_A_NAME, user=known),
+            Limit(key=keys[1], most=MOST_OF_A_NAME_FROM_EVERYWHERE, user=known, is_kept=is_known),
+            Limit(key=keys[2], most=MOST_OF_AN_ADDRESS),
+        ]
+    return dict(zip(_keys(name, address, browser), limits, strict=True)), limits[:1]
 
 
 def _place(address: str | None) -> str:
@@ -200,10 +163,6 @@ def _place(address: str | None) -> str:
     if not isinstance(found, IPv6Address):
         return str(found)
     return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
-
-
-def _signature(key: str, name: str, signed: str) -> str:
-    return hmac.new(bytes.fromhex(key), f"{name} {signed}".encode(), hashlib.sha256).hexdigest()
 
 
 def _too_often(wait_s: float) -> TooOften:

@@ -13,17 +13,19 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from admin.auth.guard import CSRF_FIELD, NOBODY, note_refusal
+from admin.auth.known_browsers import REMEMBERED_S
 from admin.auth.principal import SESSION_COOKIE, address_of
-from admin.auth.sign_in import NOT_LOOKED_UP, REMEMBERED_S
+from admin.auth.sign_in import NOT_LOOKED_UP
 from admin.navigation import PREFIX
 from admin.pages import Pages
 from admin.request_context import Context
 from admin.responses import SIGN_IN, Forbidden, NotValid, TooOften, page, static_url
 from mlops.ledger.people.accounts import ROLES, SESSION_S, Session, User
 from mlops.passwords import made_password
-from mlops.serving.web_server import visit_of
+from mlops.serving.access_log import visit_of
 
 if TYPE_CHECKING:
+    from admin.auth.known_browsers import KnownBrowsers
     from admin.auth.sign_in import PasswordCheck
     from mlops.ledger.ledger import SqlLedger
 
@@ -54,7 +56,7 @@ def password(
         raise NotValid("the new password was typed in two ways")
     context.ledger.set_password(context.person.name, new, keep_session=session.digest)
     response = context.done("Your password is changed; your other sessions have ended.", to=ACCOUNT)
-    _remember(context.request, response, context.person.name, device=None)
+    _remember(context.request, response, context.person.name, browser=None)
     return response
 
 
@@ -62,10 +64,10 @@ def password(
 def sign_out_everywhere(context: Context) -> Response:
     """Every session of one's own ends, and no browser is remembered any more."""
     context.ledger.sign_out_everywhere(context.person.name)
-    context.passwords.forget_devices()
+    context.browsers.forget_keys()
     response = context.done("You have signed out everywhere.", to=SIGN_IN)
     response.delete_cookie(SESSION_COOKIE, path=PREFIX)
-    response.delete_cookie(_DEVICE_COOKIE, path=PREFIX)
+    response.delete_cookie(_BROWSER_COOKIE, path=PREFIX)
     return response
 
 
@@ -105,7 +107,7 @@ def revoke(context: Context, token_id: str) -> Response:
 
 _FORM_COOKIE = "acis_sign_in"
 """Before there is a session, the form's token is compared with this cookie."""
-_DEVICE_COOKIE = "acis_device"
+_BROWSER_COOKIE = "acis_device"
 """A browser in which somebody has signed in: what strangers try does not count against it."""
 
 
@@ -149,10 +151,10 @@ async def sign_in(
         raise Forbidden(words)
     passwords: PasswordCheck = request.app.state.passwords
     address = address_of(request)
-    device = await _device(request, name)
+    browser = await _browser(request, name)
     try:
-        passwords.refuse_closed(name, address, device)
-        tried = await wrap_future(passwords.begin(name, password, address=address, device=device))
+        passwords.refuse_closed(name, address, browser)
+        tried = await wrap_future(passwords.begin(name, password, address=address, browser=browser))
     except TooOften as exc:
         await note_refusal(request, NOBODY, "sign_in.limited", "too often", subject=passwords.shown(name))
         return _form(request, next_path=next, fault=f"{exc}.".capitalize(), refusal=exc)
@@ -160,10 +162,10 @@ async def sign_in(
         await note_refusal(request, NOBODY, "sign_in.refused", "a wrong password", subject=passwords.shown(name))
         return _form(request, next_path=next, fault="Name or password is wrong.")
     visit_of(request.scope).user = tried.name
-    return await run_in_threadpool(_signed_in, request, tried, _local(next), device)
+    return await run_in_threadpool(_signed_in, request, tried, _local(next), browser)
 
 
-def _signed_in(request: Request, user: User, to: str, device: str | None) -> Response:
+def _signed_in(request: Request, user: User, to: str, browser: str | None) -> Response:
     ledger: SqlLedger = request.app.state.services.ledger
     address = address_of(request)
     ledger.audit(user.name, "sign_in.done", user.name, address=address)
@@ -179,27 +181,27 @@ def _signed_in(request: Request, user: User, to: str, device: str | None) -> Res
         samesite="lax",
         secure=request.url.scheme == "https",
     )
-    _remember(request, response, user.name, device=device)
+    _remember(request, response, user.name, browser=browser)
     return response
 
 
-async def _device(request: Request, name: str) -> str | None:
+async def _browser(request: Request, name: str) -> str | None:
     """The browser's id, where this user has signed in with it before."""
-    passwords: PasswordCheck = request.app.state.passwords
-    cookie = request.cookies.get(_DEVICE_COOKIE)
+    known: KnownBrowsers = request.app.state.browsers
+    cookie = request.cookies.get(_BROWSER_COOKIE)
     if not cookie:
         return None
-    if passwords.has_keys:
-        return passwords.device_of(cookie, name)
-    return await run_in_threadpool(passwords.device_of, cookie, name)
+    if known.has_keys:
+        return known.browser_of(cookie, name)
+    return await run_in_threadpool(known.browser_of, cookie, name)
 
 
-def _remember(request: Request, response: Response, name: str, *, device: str | None) -> None:
+def _remember(request: Request, response: Response, name: str, *, browser: str | None) -> None:
     """Give the browser the cookie by which it is known at the next sign-in."""
-    passwords: PasswordCheck = request.app.state.passwords
+    known: KnownBrowsers = request.app.state.browsers
     response.set_cookie(
-        _DEVICE_COOKIE,
-        passwords.remembered(name, device),
+        _BROWSER_COOKIE,
+        known.cookie(name, browser),
         max_age=round(REMEMBERED_S),
         path=PREFIX,
         httponly=True,

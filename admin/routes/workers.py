@@ -9,7 +9,6 @@ from datetime import datetime
 from starlette.responses import Response, StreamingResponse
 
 from admin.alerts import ALIVE_S
-from admin.events import MOST_LISTENERS
 from admin.pages import Pages
 from admin.request_context import Context
 from admin.responses import TooOften
@@ -104,8 +103,6 @@ def events(context: Context) -> Response:
     person = context.person
     user, session = person.name, person.session.digest if person.session else person.actor
     words = context.events.why_not(user, session)
-    if context.events.n_listeners >= MOST_LISTENERS:
-        words = f"{MOST_LISTENERS} pages are open already; close some"
     if words:
         context.audit("events.follow", refused=words)
         raise TooOften(words, again_after_s=30)

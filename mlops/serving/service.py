@@ -29,8 +29,8 @@ from mlops.domain.errors import (
     TemporaryError,
     UnknownStrategy,
 )
+from mlops.serving.access_log import Visit, visit_of
 from mlops.serving.tokens import token_id
-from mlops.serving.web_server import Visit, visit_of
 
 if TYPE_CHECKING:
     from mlops.serving.prediction_log import PredictionLog

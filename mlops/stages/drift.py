@@ -252,7 +252,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     """The verdict with its report, and what follows from it."""
     strategy = restore(grant.policy)
     keeper.report(Progress(done=0, total=3, unit="steps"))
-    champion = _champion(grant, services, strategy)
+    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
     with services.source.snapshot() as source:
         as_of = resolve_as_of(grant.as_of, strategy, source, today=services.feature_day())
         asked_days, strategy = strategy.data.current_days, with_enough_rows(source, strategy, as_of=as_of)
@@ -390,10 +390,6 @@ def _known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRep
     values = {name: np.concatenate([frame.numbers[name] for frame in frames]) for name in read.targets}
     horizon = strategy.training.horizon_dates
     return target_drift(values, dates, horizon_dates=horizon, data=strategy.data, drift=strategy.drift)
-
-
-def _champion(grant: Grant, services: DriftServices, strategy: Strategy) -> Champion:
-    return services.ledger.champion(strategy.name, namespace=grant.namespace)
 
 
 def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:

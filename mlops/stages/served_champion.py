@@ -78,6 +78,7 @@ def load_champion(registry: ModelRegistry, strategy: Strategy, champion: Champio
     version = expect(registry.version(strategy.model_name, champion.version), champion.identity)
     content = registry.model_file(strategy.model_name, champion.version)
     expected = champion.identity.sha256
+    # `serve` verifies a digest that there is; this also says what to do where the ledger has none.
     verify_digest(content, expected, name=f"of {strategy.name} version {champion.version}")
     file = ModelFile(
         strategy=strategy.name, version=champion.version, seq=champion.seq, sha256=str(expected), content=content

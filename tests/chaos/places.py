@@ -62,7 +62,7 @@ UNREACHED = {
             "ledger.begin_try",
             "ledger.end_right_try",
             "ledger.unlock",
-            "ledger.device_key",
+            "ledger.browser_key",
             "ledger.sign_out_everywhere",
         ),
         "the page's process: one statement each, and a person who sees that it failed",

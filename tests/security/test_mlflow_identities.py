@@ -21,11 +21,11 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from config.roles import ACCESS
+from config.roles import ACCESS, MLFLOW_PASSWORD_VARIABLES
 from config.settings import ROOT
 from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_answers, mlflow_refuses
-from devstack.mlflow_access import PASSWORD_VARIABLES, may, read_passwords
+from devstack.mlflow_access import may, read_passwords
 from devstack.plan import ROLES, StackOptions, make_plan, role_of
 from devstack.secrets import Secrets
 from mlops.addresses import credentials_of, without_credentials
@@ -331,10 +331,10 @@ def test_wrong_password_and_away_are_two_answers(door: Door) -> None:
 # ---- Every platform gives each role its own identity, and starts MLflow behind the guard
 
 
-@pytest.mark.parametrize("missing", list(PASSWORD_VARIABLES.values()))
+@pytest.mark.parametrize("missing", list(MLFLOW_PASSWORD_VARIABLES.values()))
 def test_mlflow_does_not_start_without_a_secret_for_each_identity(missing: str) -> None:
-    good = {variable: f"{variable:x<24}" for variable in PASSWORD_VARIABLES.values()}
-    assert set(read_passwords(good)) == set(PASSWORD_VARIABLES)
+    good = {variable: f"{variable:x<24}" for variable in MLFLOW_PASSWORD_VARIABLES.values()}
+    assert set(read_passwords(good)) == set(MLFLOW_PASSWORD_VARIABLES)
     for password in ("", "short", next(value for name, value in good.items() if name != missing)):
         with pytest.raises(SystemExit, match="MLflow is not started"):
             read_passwords({**good, missing: password})
@@ -371,7 +371,7 @@ def test_compose_gives_each_role_its_own_identity_alone() -> None:
         if service.get("entrypoint") or command[0] not in ACCESS:
             continue
         identity, environment = ACCESS[command[0]].mlflow, service["environment"]
-        held = {one for one, variable in PASSWORD_VARIABLES.items() if variable in json.dumps(environment)}
+        held = {one for one, variable in MLFLOW_PASSWORD_VARIABLES.items() if variable in json.dumps(environment)}
         assert held == ({identity} if identity else set()), name
         assert environment.get("MLFLOW_TRACKING_USERNAME") == identity, name
         seen.add(command[0])

@@ -40,7 +40,7 @@ from tests.support.ledgers import TimedLedger, decision_for, record_file
 from tests.support.models import FEATURES, fitted, trained_model, training_data
 from tests.support.services import small_strategy
 from tests.support.waiting import wait_for
-from worker.reconciler import RegistryWatch
+from worker.reconciler import registry_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage.*:FutureWarning")
 DATA = training_data()
@@ -337,7 +337,7 @@ def test_one_of_forty_strategies_is_taken_back_within_a_minute_at_the_reconciler
         timed.ledger.projected(timed.ledger.record_transition(name, decision).id)
     leads, stop = threading.Event(), threading.Event()
     leads.set()
-    watch = RegistryWatch(services, leads=leads, stop=stop)
+    watch, _ = registry_threads(services, leads=leads, stop=stop)
     watch.start()
     try:
         foreign = product.copied(first, names[-1], {})

@@ -25,10 +25,9 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
-from config.roles import REDIS_USERS
+from config.roles import MLFLOW_PASSWORD_VARIABLES, REDIS_USERS
 from devstack import account, mlflow, postgres
 from devstack import redis as redis_server_module
-from devstack.mlflow_access import PASSWORD_VARIABLES
 from devstack.ports import choose_port
 from devstack.process import Child, Program
 from devstack.redis import Origin
@@ -119,7 +118,7 @@ def run_postgres(folder: Path) -> Iterator[str]:
 
 def new_mlflow_passwords() -> dict[str, str]:
     """Random passwords by identity."""
-    return {identity: secrets.token_urlsafe(24) for identity in PASSWORD_VARIABLES}
+    return {identity: secrets.token_urlsafe(24) for identity in MLFLOW_PASSWORD_VARIABLES}
 
 
 @contextmanager

@@ -135,14 +135,14 @@ class Users(Repository):
             connection.execute(update(tables.user).where(_user.name == name).values(device_key=None))
             connection.execute(delete(tables.session).where(tables.session.c.user_name == name))
 
-    def device_key(self, name: str) -> str:
+    def browser_key(self, name: str) -> str:
         """What cookies of the user's browsers are signed with; made at first use, and forgotten with the password."""
         made = func.coalesce(_user.device_key, secrets.token_hex(32))
         changed = update(tables.user).where(_user.name == name).values(device_key=made).returning(_user.device_key)
-        with self.database.transaction("ledger.device_key") as connection:
+        with self.database.transaction("ledger.browser_key") as connection:
             return str(connection.execute(changed).scalar_one())
 
-    def device_keys(self) -> dict[str, str]:
+    def browser_keys(self) -> dict[str, str]:
         """The key of each user that may sign in and has a browser that is remembered, by name."""
         query = select(_user.name, _user.device_key).where(_user.device_key.is_not(None), _user.disabled_at.is_(None))
         with self.database.reading() as connection:

@@ -22,7 +22,7 @@ def events(followed: EventStreams, *happen: Callable[[], None], n: int) -> list[
 
     async def follow() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        stream = followed.stream()
+        stream = followed.stream("anna", "a")
         await anext(stream)
         for one in happen:
             one()
@@ -86,7 +86,7 @@ def test_who_does_not_read_is_let_go_and_holds_nobody_up(
     followed = EventStreams(services)
 
     async def flooded() -> int:
-        stream = followed.stream()
+        stream = followed.stream("anna", "a")
         await anext(stream)
         for number in range(20):
             followed.told(RunUpdate(run_id=str(number), progress=None))
@@ -101,7 +101,7 @@ def test_every_stream_ends_with_the_application(services: FakeServices) -> None:
     followed = EventStreams(services)
 
     async def ended() -> list[bytes]:
-        stream = followed.stream()
+        stream = followed.stream("anna", "a")
         await anext(stream)
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
@@ -131,6 +131,6 @@ def test_a_person_has_24_streams_and_a_browser_of_theirs_12(services: FakeServic
 
 
 def test_too_many_open_pages_are_refused(app: Any, viewer: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admin.routes.workers.MOST_LISTENERS", 0)
+    monkeypatch.setattr("admin.events.MOST_LISTENERS", 0)
     answer = viewer.get("/admin/events")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")

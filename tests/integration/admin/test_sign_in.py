@@ -99,12 +99,12 @@ def test_passwords_of_strangers_are_compared_one_at_a_time_and_a_known_browser_h
     check = PasswordCheck(services)
     try:
         tries = [
-            check.begin(f"guess{n}", "x", address=f"192.0.2.{n}", device=None)  # one is compared, the others wait
+            check.begin(f"guess{n}", "x", address=f"192.0.2.{n}", browser=None)  # one is compared, the others wait
             for n in range(1 + WAITING)
         ]
         with pytest.raises(TooOften, match="too many sign-ins wait"):
-            check.begin("another", "x", address="192.0.2.100", device=None)
-        assert check.begin("anna", "x", address=None, device="a-browser").result(30) is None
+            check.begin("another", "x", address="192.0.2.100", browser=None)
+        assert check.begin("anna", "x", address=None, browser="a-browser").result(30) is None
         assert not any(one.done() for one in tries)
         goes_on.set()
         assert [one.result(30) for one in tries] == [None] * len(tries)
