@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from celery import Celery
@@ -16,6 +16,7 @@ from config.settings import Settings
 from mlops.domain.policies import Strategy
 from mlops.domain.records import FIRST_STAGE, Kind, Stage
 from mlops.strategies.file import load_strategies
+from tasks.payloads import LostMessage
 from tasks.publish import TASK_OF_STAGE, queue_of
 from tests.architecture.sources import PACKAGES, ROOT, modules, parsed
 from worker.app import celery_config
@@ -106,6 +107,7 @@ def test_the_queues_are_those_of_the_roles_and_the_dead_letters() -> None:
 def test_every_stage_has_a_task_and_every_kind_begins_with_a_stage(registered: dict[str, Any]) -> None:
     assert set(TASK_OF_STAGE) == set(Stage)
     assert set(TASK_OF_STAGE.values()) <= set(registered)
+    assert set(get_args(LostMessage.model_fields["task"].annotation)) == set(TASK_OF_STAGE.values())
     assert set(FIRST_STAGE) == set(Kind)
 
 

@@ -178,9 +178,6 @@ def test_a_cookie_that_was_made_up_or_is_anothers_or_was_revoked_passes_no_limit
     made_up = [f"{id_}.{at}.{signature[::-1]}", f"{id_}.{int(at) + 1}.{signature}", "..", f"{id_}.²." + signature, ""]
     locked(page, name)
     for cookie in (*made_up, others["acis_device"]):
-        answer = tried(page, name, PASSWORD, address=fresh_address(), cookies={"acis_device": cookie.encode().hex()})
-        assert answer.status_code == 429
-    for cookie in made_up[:3]:
         answer = tried(page, name, PASSWORD, address=fresh_address(), cookies={"acis_device": cookie})
         assert answer.status_code == 429, cookie
     page.ledger.set_password(name, "another password")
@@ -221,7 +218,7 @@ def test_an_operator_unlocks_a_name_on_the_command_line_and_sees_on_the_page_who
         ended = subprocess.run(
             [program, "users", "--unlock", asked], env=values, cwd=ROOT, capture_output=True, text=True, check=False
         )
-        assert bool(ended.returncode) == bool(code), ended.stderr
+        assert ended.returncode == code, ended.stderr
     wait_for(lambda: tried(page, name, PASSWORD, address=fresh_address()).status_code == 303, "it is open", within_s=20)
     (line,) = page.lines("user.unlock", subject=name)
     assert "acis users" in line.actor

@@ -24,7 +24,6 @@ import psutil
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text
 
 from config.settings import ROOT, Settings
 from devstack.ports import choose_port
@@ -34,8 +33,8 @@ from mlops.domain.run_states import TERMINAL
 from mlops.ledger.schema import migrate
 from tasks.services import connect
 from tests.support.admin import add_people
-from tests.support.features import postgres_table
-from tests.support.processes import environment_of
+from tests.support.features import features_locked, postgres_table
+from tests.support.processes import environment_of, started
 from tests.support.services import panel
 from tests.support.waiting import wait_for
 
@@ -158,40 +157,19 @@ class System:
     logs: Path
     drift: subprocess.Popen[bytes]
 
+    def run(self) -> str:
+        """The id of a run that was opened by command."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.app", "run", "growth", "--json"],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        run_id: str = json.loads(done.stdout)["strategies"][0]["accepted"]["run_id"]
+        return run_id
+
     def ended(self, run_id: str) -> RunView:
         """The run once it is over."""
         wait_for(lambda: self.services.ledger.run(run_id).state in TERMINAL, f"{run_id} ends", within_s=WITHIN_S)
         return self.services.ledger.run(run_id)
-
-    @contextmanager
-    def features_locked(self) -> Iterator[None]:
-        """Whoever reads the features meanwhile, waits."""
-        engine = create_engine(self.features_url.replace("postgresql://", "postgresql+psycopg2://"))
-        with engine.begin() as connection:
-            connection.execute(text("LOCK TABLE ml_training_features IN ACCESS EXCLUSIVE MODE"))
-            yield
-        engine.dispose()
-
-
-@contextmanager
-def started(arguments: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process until the block ends; then it and its children are gone."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in psutil.wait_procs(children, timeout=5)[1]:
-            child.kill()
 
 
 @pytest.fixture(scope="module")
@@ -277,11 +255,7 @@ def roots(spans: list[Span]) -> list[str]:
 
 
 def test_a_run_by_command_is_one_trace_up_to_the_promotion(system: System) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.app", "run", "growth", "--json"],
-        cwd=ROOT, env=system.environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    run_id = json.loads(done.stdout)["strategies"][0]["accepted"]["run_id"]
+    run_id = system.run()
     assert system.ended(run_id).state is RunState.SUCCEEDED
     wait_for(lambda: system.collector.named("projection", run_id=run_id), "the last span came", within_s=WITHIN_S)
     wait_for(lambda: system.collector.named("model.promote", run_id=run_id), "and its task's", within_s=20)
@@ -303,11 +277,11 @@ def test_a_run_by_command_is_one_trace_up_to_the_promotion(system: System) -> No
 
 
 def test_the_lines_of_a_log_name_their_trace(system: System) -> None:
-    ended = [one for one in told_lines(system.logs / "drift.log") if one.get("event") == "stage.finished"]
-    assert ended
-    traces = {one.trace for one in system.collector.of_run(ended[0]["run_id"])}
-    assert {one["trace_id"] for one in ended} <= {one.trace for one in system.collector.spans}
-    assert traces == {ended[0]["trace_id"]}
+    run_id = system.ended(system.run()).run_id
+    wait_for(lambda: system.collector.named("commit", run_id=run_id), "its spans came", within_s=WITHIN_S)
+    told = told_lines(system.logs / "drift.log")
+    (trace,) = [one["trace_id"] for one in told if (one["event"], one.get("run_id")) == ("stage.finished", run_id)]
+    assert {one.trace for one in system.collector.of_run(run_id)} == {trace}
 
 
 def test_a_run_by_the_button_begins_with_the_request(system: System) -> None:
@@ -334,21 +308,21 @@ def test_a_run_by_the_button_begins_with_the_request(system: System) -> None:
 
 def test_a_child_that_is_replaced_after_each_task_has_sent_all_its_spans(system: System) -> None:
     """Its processor would send them in ten minutes: what came was flushed before the child ended."""
-    n_stages = len([one for one in told_lines(system.logs / "drift.log") if one.get("event") == "stage.finished"])
-    drift = [one for one in system.collector.spans if one.service == "acis-drift"]
-    assert n_stages >= 2
-    for name in ("drift.check", "claim", "stage drift", "commit"):
-        assert len([one for one in drift if one.name == name]) == n_stages
+    expected = ["claim", "commit", "drift.check", "stage drift"]
+
+    def names(run_id: str) -> list[str]:
+        spans = system.collector.of_run(run_id)
+        return sorted(one.name for one in spans if one.service == "acis-drift" and one.name in expected)
+
+    for _ in range(2):
+        run_id = system.ended(system.run()).run_id
+        wait_for(lambda run_id=run_id: names(run_id) == expected, f"each span of {run_id} came once", within_s=20)
 
 
 def test_the_trace_goes_on_in_another_child_when_one_is_killed(system: System) -> None:
     services = system.services
-    with system.features_locked():
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.app", "run", "growth", "--json"],
-            cwd=ROOT, env=system.environment, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        run_id = json.loads(done.stdout)["strategies"][0]["accepted"]["run_id"]
+    with features_locked(system.features_url):
+        run_id = system.run()
         wait_for(
             lambda: services.ledger.run(run_id).stages[0].state is StageState.RUNNING, "it works", within_s=WITHIN_S
         )

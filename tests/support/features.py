@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
+from sqlalchemy import create_engine, text
 
 from mlops.domain.columns import checked_columns, kind_of, read_schema
 from mlops.domain.errors import MissingColumn
@@ -98,6 +99,18 @@ def postgres_table(table: pa.Table, url: str, *, relation: str = RELATION) -> st
         cursor.adbc_ingest(relation, table, mode="create")
         connection.commit()
     return url
+
+
+@contextmanager
+def features_locked(url: str) -> Iterator[None]:
+    """Whoever reads the features of a PostgreSQL database meanwhile, waits."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg2://"))
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(f"LOCK TABLE {RELATION} IN ACCESS EXCLUSIVE MODE"))
+            yield
+    finally:
+        engine.dispose()
 
 
 def _as_read(column: pa.ChunkedArray) -> pa.ChunkedArray:

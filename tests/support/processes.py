@@ -37,6 +37,27 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**others, **texts, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
+@contextmanager
+def started(arguments: list[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m ARGUMENTS` until the block ends; then it and its children are gone."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for child in psutil.wait_procs(children, timeout=5)[1]:
+            child.kill()
+
+
 def environment_for(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that the code at `root` takes: code of before ACIS_KNOWN_VARIABLES refuses those that came later."""
     known = (root / "config" / "settings.py").read_text(encoding="utf-8")

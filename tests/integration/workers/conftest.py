@@ -5,24 +5,19 @@ The workers are started once for all tests of the folder; each test names its ow
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from celery import Celery
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
-from config.settings import ROOT, Settings
+from config.settings import Settings
 from mlops.bootstrap import Services
 from mlops.domain.records import RunView
 from mlops.ledger.engine import Database
@@ -30,7 +25,7 @@ from tasks.broker import lists_of
 from tasks.services import connect
 from tests.support.features import postgres_table
 from tests.support.ledgers import as_user, with_movable_clock
-from tests.support.processes import environment_of
+from tests.support.processes import environment_of, started
 from tests.support.servers import as_redis_user
 from tests.support.services import panel
 from worker.app import celery_config
@@ -106,44 +101,12 @@ class Workers:
 
         eventually(is_idle, "the workers are idle")
 
-    @contextmanager
-    def features_locked(self) -> Iterator[None]:
-        """Whoever reads the features meanwhile, waits."""
-        engine = create_engine(self.features_url.replace("postgresql://", "postgresql+psycopg2://"))
-        try:
-            with engine.begin() as connection:
-                connection.execute(text("LOCK TABLE ml_training_features IN ACCESS EXCLUSIVE MODE"))
-                yield
-        finally:
-            engine.dispose()
-
 
 def app_of(settings: Settings) -> Celery:
     """As `create_app`, without becoming this process's default."""
     app = Celery("acis", set_as_current=False)
     app.conf.update(celery_config(settings, None))
     return app
-
-
-@contextmanager
-def started(role: str, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m worker ROLE` until the block ends; then it and its children are gone."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "worker", role], cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in psutil.wait_procs(children, timeout=5)[1]:
-            child.kill()
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +155,10 @@ def workers(worker_settings: Settings) -> Iterator[Workers]:
         )
         for role in ("control", "drift")
     )
-    with started("control", control, logs / "control.log"), started("drift", drift, logs / "drift.log"):
+    with (
+        started(["worker", "control"], control, logs / "control.log"),
+        started(["worker", "drift"], drift, logs / "drift.log"),
+    ):
         running = Workers(
             services=connect(settings),
             app=app_of(settings),

@@ -24,6 +24,7 @@ from tasks.outcomes import RunFailed
 from tasks.publish import task_id_of
 from tasks.services import connect
 from tests.integration.workers.conftest import DEADLINE_S, Workers, app_of, eventually
+from tests.support.features import features_locked
 from worker.reconciler import reconcile
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")  # by Celery's backend
@@ -116,7 +117,7 @@ def test_a_run_that_failed_raises_its_error_in_words(workers: Workers) -> None:
 
 
 def test_a_second_request_gets_the_run_that_is_active(workers: Workers) -> None:
-    with workers.features_locked():
+    with features_locked(workers.features_url):
         first = workers.start(strategy="growth")
         eventually(workers.checking, "the check waits for the features")
         second = workers.start(strategy="growth").get(timeout=DEADLINE_S)
@@ -223,7 +224,7 @@ def test_a_callback_in_a_queue_of_the_callers_own_is_refused_with_the_start(work
 
 
 def test_a_killed_child_gives_its_lease_back_and_the_second_attempt_finishes(workers: Workers) -> None:
-    with workers.features_locked():
+    with features_locked(workers.features_url):
         result = workers.start(strategy="growth")
         child = eventually(workers.checking, "the check waits for the features")
         eventually(lambda: workers.run(result.id).stages[0].state is StageState.RUNNING, "the stage is claimed")
