@@ -19,6 +19,7 @@ from mlops.domain.records import (
     Promotion,
     PromotionDecision,
 )
+from mlops.domain.training.judged_twin import tags_of_result
 from mlops.ledger import tables
 from mlops.ledger.columns import AnyRow, mapped, now
 from mlops.ledger.engine import Repository
@@ -286,7 +287,7 @@ class Champions(Repository):
             return {}, {}
         tags = {name: str(row.result[name]) for name in _TRAINING_TAGS if row.result.get(name) is not None}
         dated = {"training_date": row.as_of.isoformat()} if row.as_of else {}
-        return {"strategy": row.strategy, **tags, **dated}, row.result["metrics"]
+        return {"strategy": row.strategy, **tags, **tags_of_result(row.result), **dated}, row.result["metrics"]
 
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""

@@ -66,7 +66,14 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
     """Decide about a version and make the registry show the decision; or only compare two."""
     strategy = restore(grant.policy)
     if grant.kind is Kind.COMPARE:
-        return compare(grant, services.registry, services.source, strategy, today=services.feature_day())
+        return compare(
+            grant,
+            services.registry,
+            services.source,
+            strategy,
+            today=services.feature_day(),
+            facts=services.ledger.training_facts,
+        )
     if grant.namespace == LIVE and services.ledger.forgotten().registry_since is not None:
         raise RegistryUnavailable(
             "the ledger was set back in time, and the registry was not looked through yet; the decision waits for that",

@@ -17,8 +17,10 @@ from mlops.domain.promotion.findings import read as read_findings
 from mlops.domain.promotion.paired import SEED
 from mlops.domain.records import LIVE, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
+from mlops.domain.training.judged_twin import judged_of
 from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
+from mlops.stages.judged_model import twin_digest
 from mlops.stages.paired_evaluation import UNSCORED, PairedEvaluation, evaluate_pair
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def promotion_decision(
                 champion.version,
                 as_of=today,
                 identity=champion.identity,
+                facts=services.ledger.training_facts,
             )
         except UNSCORED as exc:
             verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
@@ -80,8 +83,9 @@ def promotion_decision(
             metrics=version.metrics,
             model_sha256=identity.sha256,
             data_fingerprint=version.tags.get("data_fingerprint"),
-            holdout=(version.tags.get("holdout_start"), version.tags.get("holdout_end")),
-            champion=facts_of_champion | ({"unusable": paired.unusable} if paired is not None else {}),
+            holdout=_held_out(version),
+            champion=facts_of_champion | _said_of_champion(paired),
+            twin_sha256=twin_digest(version, services.ledger.training_facts),
             policy=strategy.promotion,
             horizon_dates=strategy.training.horizon_dates,
             seed=SEED,
@@ -119,6 +123,19 @@ def _identity(registry: ModelRegistry, version: ModelVersion) -> tuple[ModelIden
         return identity_by_bytes(registry, version), None
     except UnusableModelFile as exc:
         return version.identity, ("refuse", str(exc))
+
+
+def _held_out(version: ModelVersion) -> tuple[str | None, str | None]:
+    held = judged_of(version.tags).holdout
+    return (None, None) if held is None else (held[0].isoformat(), held[1].isoformat())
+
+
+def _said_of_champion(paired: PairedEvaluation | None) -> dict[str, Any]:
+    """Facts of the comparison on the champion; its twin where that was scored in its place."""
+    if paired is None:
+        return {}
+    twin = paired.twins[1]
+    return {"unusable": paired.unusable, **({} if twin is None else {"twin_sha256": twin})}
 
 
 def _override(grant: Grant) -> dict[str, str] | None:
@@ -160,6 +177,8 @@ def _without_a_difference(champion: Champion, paired: PairedEvaluation) -> tuple
     if common is None or common.predictions_challenger != common.predictions_champion:
         return None
     rows = f"the {common.n_rows:,} rows from {common.first} to {common.last}"
+    if paired.twins != (None, None):
+        return "keep", f"it was judged by the same model as champion {champion.version}, which says the same of {rows}"
     return "keep", f"it is the same model as champion {champion.version}: it says the same of each of {rows}"
 
 

@@ -1,4 +1,4 @@
-"""The train stage: read, split by date, fit, judge on dates the model never saw, log, register.
+"""The train stage: read, split by date, fit, judge on dates the model never saw, refit on all known labels, register.
 
 Safe to run twice: one run registers one version, and a second try finds it.
 """
@@ -21,16 +21,27 @@ from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress,
 from mlops.domain.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.domain.training.judged_twin import judged_of, twin_result
+from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
+from mlops.domain.training.refit_distance import refit_distance
+from mlops.domain.training.splits import all_known
 from mlops.domain.windows import resolve_as_of, training_window
 from mlops.registry.projection import project
 from mlops.registry.report_projection import report_tags
 from mlops.stages.champion_base import Beginning, beginning, incremental_result
-from mlops.stages.fitting import fit
+from mlops.stages.fitting import fit, fit_twin_and_refit
 from mlops.stages.labelled_rows import read_labelled, read_recent, split_rows
 from mlops.stages.leakage_checks import check_training
 from mlops.stages.scoring import positive_probability, score_rows
-from mlops.stages.training_record import ScoredModel, failure_logged, read_training_profile, record_of, tags_of
+from mlops.stages.training_record import (
+    JudgedTwin,
+    ScoredModel,
+    failure_logged,
+    read_training_profile,
+    record_of,
+    tags_of,
+)
 from mlops.stages.tuning import refuse_search, tune, tuning_result
 from mlops.strategies.file import restore
 
@@ -41,8 +52,11 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
     from mlops.domain.records import Promotion
+    from mlops.domain.training.refit_distance import RefitDistance
     from mlops.domain.training.splits import Split
     from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.champion_base import ChampionBase
+    from mlops.stages.fitting import Fitted
     from mlops.stages.labelled_rows import LabelledRows
     from mlops.stages.table import TrainServices
     from mlops.stages.tuning import Tuned
@@ -106,8 +120,9 @@ def _scored(
             rows, split = read_recent(source, strategy, as_of=as_of, features=base.features)
             base.refuse_knowing(split)
         facts = _date_facts(source, strategy, rows, as_of=as_of, today=services.feature_day())
-        first = split.first_train if base is None else base.first_train(split)
-        profile = _profile(source, strategy, rows, first=first, last=split.last_train, as_of=as_of)
+        trained_on = _registered_split(strategy, rows, split, base)
+        first = trained_on.first_train if base is None else base.first_train(trained_on)
+        profile = _profile(source, strategy, rows, first=first, last=trained_on.last_train, as_of=as_of)
     if base is not None:
         strategy = replace(strategy, training=base.continued(strategy.training))
     keeper.check()
@@ -115,36 +130,75 @@ def _scored(
     if n_trials := grant.params.get("tune"):
         tuned = _tuned(grant, services, keeper, strategy, rows, split, n_trials=n_trials)
         strategy = replace(strategy, training=tuned.applied(strategy.training))
-    fitted = fit(
-        strategy.training,
-        rows,
-        split,
-        settings=services.settings,
-        control=keeper,
-        base=None if base is None else base.model,
-        resumes=True,
-    )
-    probability = positive_probability(fitted.model, rows.x[split.holdout])
+    judged, registered, twin_file = _fitted(services, keeper, strategy, rows, split, trained_on, base)
+    probability = positive_probability(judged.model, rows.x[split.holdout])
     evaluation = score_rows(
         strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
     )
+    checks = check_training(strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper)
+    twin = None
+    if twin_file is not None:
+        distance = _distance(strategy, rows, split, judged, registered)
+        checks = replace(checks, findings=(*distance.findings(), *checks.findings))
+        twin = JudgedTwin(fitted=judged, file=twin_file, distance=distance)
     scored = ScoredModel(
         grant=grant,
         strategy=strategy,
         as_of=as_of,
         rows=rows,
         split=split,
-        fitted=fitted,
+        trained_on=trained_on,
+        fitted=registered,
+        twin=twin,
         probability=probability,
         evaluation=evaluation,
         begins=begins,
         tuned=tuned,
-        checks=check_training(
-            strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper
-        ),
+        checks=checks,
         facts=tuple(fact.words for fact in facts),
     )
     return scored, profile
+
+
+def _registered_split(strategy: Strategy, rows: LabelledRows, split: Split, base: ChampionBase | None) -> Split:
+    """The split whose training part is what the registered model learns from."""
+    if not strategy.training.refit:
+        return split
+    days = None if base is None else strategy.training.incremental_days
+    return all_known(split, rows.dates, rows.known, days=days)
+
+
+def _fitted(
+    services: TrainServices,
+    keeper: LeaseKeeper,
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    trained_on: Split,
+    base: ChampionBase | None,
+) -> tuple[Fitted, Fitted, bytes | None]:
+    """The model to judge, the one to register, and the former's file where they are two."""
+    policy, settings, judged_base = strategy.training, services.settings, None if base is None else base.model
+    if not policy.refit:
+        fitted = fit(policy, rows, split, settings=settings, control=keeper, base=judged_base, resumes=True)
+        return fitted, fitted, None
+    both = fit_twin_and_refit(
+        policy,
+        rows,
+        split,
+        trained_on,
+        settings=settings,
+        control=keeper,
+        base=judged_base,
+        refit_base=None if base is None else base.refit_model,
+    )
+    return both.twin, both.refit, both.twin_file
+
+
+def _distance(strategy: Strategy, rows: LabelledRows, split: Split, twin: Fitted, refit: Fitted) -> RefitDistance:
+    looked_at = rows.x[rows_to_look_at(rows.x, rows.y, rows.marks, on=split.train)]
+    said = [positive_probability(one.model, looked_at) for one in (twin, refit)]
+    return refit_distance(*said, bound=strategy.findings.refit_distance)
 
 
 def _tuned(
@@ -215,17 +269,23 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) 
         "n_features": int(tags["n_features"]),
         "train_start": tags["train_start"],
         "train_end": tags["train_end"],
-        "holdout_start": tags["holdout_start"],
-        "holdout_end": tags["holdout_end"],
+        **_held_out(tags),
         "fit_s": float(tags["fit_s"]),
         "n_validation": int(tags.get("n_validation", 0)),
         "resumed_from": tags.get("resumed_from"),
         "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
         "warnings": [tags["warning"]] if "warning" in tags else [],
+        **twin_result(tags),
         **incremental_result(tags),
         **tuning_result(tags),
         **as_result(read_checks(tags)),
     }
+
+
+def _held_out(tags: Mapping[str, str]) -> dict[str, str]:
+    """First and last held-out date, whoever they were held out of."""
+    first, last = judged_of(tags).holdout or (tags["holdout_start"], tags["holdout_end"])
+    return {"holdout_start": str(first), "holdout_end": str(last)}
 
 
 def _to_staging(

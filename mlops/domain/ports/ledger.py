@@ -159,6 +159,10 @@ class Ledger(Protocol):
         """All models that the ledger knows by this number."""
         ...
 
+    def training_facts(self, identity: ModelIdentity) -> tuple[dict[str, str], dict[str, float]]:
+        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it."""
+        ...
+
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where that is not recorded."""
         ...
