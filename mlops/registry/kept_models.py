@@ -1,7 +1,8 @@
 """Champions' models outside of the registry, so that a registry that was lost can be given them again.
 
 The promote stage and the reconciler keep a champion's model file with its tags, metrics, parameters, drift profile
-and judged twin in the checkpoints' store, under the digest of its bytes and the run that made it. `acis registry restore` reads them.
+and judged twin in the checkpoints' store, under the digest of its bytes and the run that made it.
+`acis registry restore` reads them.
 """
 
 from __future__ import annotations

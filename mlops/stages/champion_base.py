@@ -40,7 +40,7 @@ class ChampionBase:
 
     version: str
     model: bytes
-    """What the judged model continues: the champion's judged twin, or the champion where it was judged itself; UBJSON"""
+    """What the judged model continues: the champion's twin, or the champion where it was judged itself; UBJSON"""
     digest: str
     """SHA-256 of that file; empty where it was registered elsewhere."""
     refit_model: bytes

@@ -282,6 +282,7 @@ def fit_twin_and_refit(
     bound = _InTurn(control, plan.data, determined, part=0)
     began = time.monotonic()
     twin_file, resumed_from = bound.finished_twin(), None
+    was_done = twin_file is not None
     if twin_file is None:
         fitted = _fitted(policy, plan, settings=settings, control=bound)
         twin_file, resumed_from = bytes(fitted.model.get_booster().save_raw("ubj")), bound.resumed_from
@@ -293,10 +294,11 @@ def fit_twin_and_refit(
     again = _same_rounds(policy, twin)
     plan, determined = _determined(again, rows, everything, refit_base)
     in_turn = _InTurn(control, plan.data, determined, part=1, twin=(of_twin, twin_file))
-    in_turn.save_checkpoint(_TWIN_DONE, b"")
+    if not was_done:  # else this would take the place of what the refit has
+        in_turn.save_checkpoint(_TWIN_DONE, b"")
     refit = _fitted(again, plan, settings=settings, control=in_turn)
     if in_turn.resumed_from is not None:
-        resumed_from = f"the refit's {in_turn.resumed_from}"
+        resumed_from = f"{in_turn.resumed_from} of the refit"
     return TwinAndRefit(
         twin=twin,
         twin_file=twin_file,

@@ -72,26 +72,20 @@ def load_judged(
     So a twin that somebody took away makes no version easier to beat: dates that the refit knows are not compared.
     Raises what loading a version raises.
     """
-    tags = version.tags
+    digest = twin_digest(version, facts)
+    itself = judged_of({name: value for name, value in version.tags.items() if name != TWIN_TAG})
+    classifier = registry.load_classifier(version.name, version.version)
+    if digest is None:
+        return JudgedModel(classifier=classifier, twin_sha256=None, train_end=itself.train_end)
     try:
-        content = twin_file(registry, version, facts=facts)
+        twin = classifier_of(
+            registry.twin_file(version, expected_sha256=digest),
+            name=f"of the twin of version {version.version}",
+            expected_sha256=digest,
+            n_jobs=classifier.n_jobs,
+        )
     except UnusableModelFile as exc:
         log.warning("twin.not_usable", model=version.name, version=version.version, error=str(exc), next="the refit")
-        itself = {name: value for name, value in tags.items() if name != TWIN_TAG}
-        return JudgedModel(
-            classifier=registry.load_classifier(version.name, version.version),
-            twin_sha256=None,
-            train_end=judged_of(itself).train_end,
-            finding=f"the judged twin of version {version.version} cannot be used ({exc}), so the refit stands for it",
-        )
-    classifier = registry.load_classifier(version.name, version.version)
-    if content is None:
-        return JudgedModel(classifier=classifier, twin_sha256=None, train_end=judged_of(tags).train_end)
-    digest = twin_digest(version, facts)
-    return JudgedModel(
-        classifier=classifier_of(
-            content, name=f"of the twin of version {version.version}", expected_sha256=digest, n_jobs=classifier.n_jobs
-        ),
-        twin_sha256=digest,
-        train_end=judged_of(tags).train_end,
-    )
+        why = f"the judged twin of version {version.version} cannot be used ({exc}), so the refit stands for it"
+        return JudgedModel(classifier=classifier, twin_sha256=None, train_end=itself.train_end, finding=why)
+    return JudgedModel(classifier=twin, twin_sha256=digest, train_end=judged_of(version.tags).train_end)

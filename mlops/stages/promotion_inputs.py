@@ -20,7 +20,7 @@ from mlops.domain.training.fingerprint import evidence_digest
 from mlops.domain.training.judged_twin import judged_of
 from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
-from mlops.stages.judged_model import twin_digest
+from mlops.stages.judged_model import twin_digest, twin_file
 from mlops.stages.paired_evaluation import UNSCORED, PairedEvaluation, evaluate_pair
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def promotion_decision(
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
     dated = trained_as_of(version) or grant.as_of
-    identity, fault = _identity(services.registry, version)
+    identity, fault = _identity(services, version)
     missing = _missing(services.registry, strategy, champion)
     if grant.namespace == LIVE:
         if missing is not None:
@@ -117,12 +117,14 @@ def promotion_decision(
     )
 
 
-def _identity(registry: ModelRegistry, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
-    """Identity of the version by its model file, and the refusal where that cannot be what was logged."""
+def _identity(services: PromotionServices, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
+    """Identity of the version by its model file, and the refusal where that, or its twin's, is not what was logged."""
     try:
-        return identity_by_bytes(registry, version), None
+        identity = identity_by_bytes(services.registry, version)
+        twin_file(services.registry, version, facts=services.ledger.training_facts)
     except UnusableModelFile as exc:
         return version.identity, ("refuse", str(exc))
+    return identity, None
 
 
 def _held_out(version: ModelVersion) -> tuple[str | None, str | None]:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from mlops.domain.training.splits import Split
 
 _WHOSE = """\
-The registered model is a refit: the code, parameters, seed and rounds of a judged twin, fitted on every row whose label
-was known. Nothing has scored it, since no later date has a label. Accuracy, log loss and all other scores, the gates, and
-the plots of the held-out dates are the twin's, which has seen nothing of those dates. Importance, SHAP values, the model's
-size, the training rows by class and the drift profile are the refit's."""
+The registered model is a refit: the code, parameters, seed and rounds of a judged twin, fitted on every row whose
+label was known. Nothing has scored it, since no later date has a label. Accuracy, log loss and all other scores, the
+gates, and the plots of the held-out dates are the twin's, which has seen nothing of those dates. Importance, SHAP
+values, the model's size, the training rows by class and the drift profile are the refit's."""
 _NOT_FOR = """\
 - Other strategies, universes or horizons than those above: nothing here was measured on them.
 - Sizing positions or forecasting returns: the probability speaks of the label only, and costs are not counted.
@@ -117,7 +117,7 @@ def _dates_of_both(dates: Mapping[str, object], registered: Split) -> dict[str, 
 def _beside(tags: Mapping[str, str], strategy: Strategy) -> str:
     rows = {
         "judged twin, SHA-256 of its file": f"`{tags[TWIN_TAG]}`",
-        "distance of the refit from it": f"{float(tags['refit_distance']):.2f} of the twin's spread on its training rows",
+        "distance of the refit from it, in its spread": f"{float(tags['refit_distance']):.2f}",
         "more than this blocks promotion": f"{strategy.findings.refit_distance:.2f}",
     }
     return _table(("", ""), rows.items())
