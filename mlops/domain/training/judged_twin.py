@@ -48,9 +48,9 @@ def judged_of(tags: Mapping[str, str]) -> Judged:
     )
 
 
-def held_out_by_twin(day: date) -> str:
-    """Write a held-out date into the tags of a refitted version."""
-    return f"{day.isoformat()}{_OF_TWIN}"
+def held_out_by_twin(day: date | str) -> str:
+    """Write a held-out date, in ISO's form or as it is, as the tags of a refitted version have it."""
+    return f"{day}{_OF_TWIN}"
 
 
 def twin_result(tags: Mapping[str, str]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def tags_of_result(result: Mapping[str, Any]) -> dict[str, str]:
     if not twin:
         return {}
     values = (twin["train_start"], twin["train_end"], twin["n_train"], twin["distance"])
-    held_out = {name: f"{result[name]}{_OF_TWIN}" for name in ("holdout_start", "holdout_end")}
+    held_out = {name: held_out_by_twin(result[name]) for name in ("holdout_start", "holdout_end")}
     return {TWIN_TAG: twin["model_sha256"], **dict(zip(_TWIN_FACTS, map(str, values), strict=True)), **held_out}
 
 
