@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -271,14 +271,15 @@ def fit_twin_and_refit(
     *,
     settings: Settings,
     control: TrainingControl,
-    base: bytes | None = None,
-    refit_base: bytes | None = None,
+    bases: tuple[bytes | None, bytes | None] = (None, None),
+    on_twin: Callable[[Fitted], None] = lambda _: None,
 ) -> TwinAndRefit:
     """Fit on `split`, then with the same parameters, seed and rounds on `everything`.
 
-    base, refit_base : the models that the one and the other continue. Raises what `fit` raises.
+    bases : the models that the one and the other continue      on_twin : called between the two fits
+    Raises what `fit` raises.
     """
-    plan, determined = _determined(policy, rows, split, base)
+    plan, determined = _determined(policy, rows, split, bases[0])
     bound = _InTurn(control, plan.data, determined, part=0)
     began = time.monotonic()
     twin_file, resumed_from = bound.finished_twin(), None
@@ -289,10 +290,11 @@ def fit_twin_and_refit(
         twin = replace(fitted, model=_read(twin_file, settings))
     else:
         twin = _described(_read(twin_file, settings), plan, device=CPU, fit_s=0.0)
+    on_twin(twin)
     of_twin = bound.fingerprint
     del plan, bound  # up to 32 MB of rows
     again = _same_rounds(policy, twin)
-    plan, determined = _determined(again, rows, everything, refit_base)
+    plan, determined = _determined(again, rows, everything, bases[1])
     in_turn = _InTurn(control, plan.data, determined, part=1, twin=(of_twin, twin_file))
     if not was_done:  # else this would take the place of what the refit has
         in_turn.save_checkpoint(_TWIN_DONE, b"")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ from mlops.stages.training_record import (
     JudgedTwin,
     ScoredModel,
     failure_logged,
+    held_out_plots,
     read_training_profile,
     record_of,
     tags_of,
@@ -48,15 +50,19 @@ from mlops.strategies.file import restore
 if TYPE_CHECKING:
     from datetime import date
 
+    import numpy as np
+    import numpy.typing as npt
+
     from mlops.domain.panel import DateFact
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
     from mlops.domain.records import Promotion
+    from mlops.domain.training.metrics import Evaluation
     from mlops.domain.training.refit_distance import RefitDistance
     from mlops.domain.training.splits import Split
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.champion_base import ChampionBase
-    from mlops.stages.fitting import Fitted
+    from mlops.stages.fitting import Fitted, TwinAndRefit
     from mlops.stages.labelled_rows import LabelledRows
     from mlops.stages.table import TrainServices
     from mlops.stages.tuning import Tuned
@@ -93,7 +99,7 @@ def _fit_and_register(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
-            scored, profile = _scored(grant, services, keeper, strategy, as_of)
+            scored, profile = _scored(grant, services, keeper, strategy, as_of, Path(folder))
             keeper.check_before_write()
             check = report_tags(services.ledger, services.registry, grant.run_id)
             tags = {**tags_of(scored), **check, PROFILE_TAG: profile_digest(profile)}
@@ -104,7 +110,7 @@ def _fit_and_register(
 
 
 def _scored(
-    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date
+    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date, folder: Path
 ) -> tuple[ScoredModel, bytes]:
     """The version, and the drift profile of what it was trained on; both of one state of the features."""
     keeper.report(Progress(done=0, total=4, unit="steps"))
@@ -130,17 +136,15 @@ def _scored(
     if n_trials := grant.params.get("tune"):
         tuned = _tuned(grant, services, keeper, strategy, rows, split, n_trials=n_trials)
         strategy = replace(strategy, training=tuned.applied(strategy.training))
-    judged, registered, twin_file = _fitted(services, keeper, strategy, rows, split, trained_on, base)
-    probability = positive_probability(judged.model, rows.x[split.holdout])
-    evaluation = score_rows(
-        strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
+    fits = _fits(services, keeper, strategy, rows, split, trained_on, base, folder)
+    checks = check_training(
+        strategy, rows, split, fits.evaluation, as_of=as_of, settings=services.settings, control=keeper
     )
-    checks = check_training(strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper)
     twin = None
-    if twin_file is not None:
-        distance = _distance(strategy, rows, split, judged, registered)
+    if fits.both is not None:
+        distance = _distance(strategy, rows, split, fits.both)
         checks = replace(checks, findings=(*distance.findings(), *checks.findings))
-        twin = JudgedTwin(fitted=judged, file=twin_file, distance=distance)
+        twin = JudgedTwin(fitted=fits.both.twin, file=fits.both.twin_file, distance=distance)
     scored = ScoredModel(
         grant=grant,
         strategy=strategy,
@@ -148,10 +152,11 @@ def _scored(
         rows=rows,
         split=split,
         trained_on=trained_on,
-        fitted=registered,
+        fitted=fits.registered,
         twin=twin,
-        probability=probability,
-        evaluation=evaluation,
+        probability=fits.probability,
+        evaluation=fits.evaluation,
+        plots=fits.plots,
         begins=begins,
         tuned=tuned,
         checks=checks,
@@ -168,7 +173,20 @@ def _registered_split(strategy: Strategy, rows: LabelledRows, split: Split, base
     return all_known(split, rows.dates, rows.known, days=days)
 
 
-def _fitted(
+@dataclass(frozen=True, kw_only=True)
+class _Fits:
+    """What was fitted, and what the judged model says of the held-out dates."""
+
+    registered: Fitted
+    both: TwinAndRefit | None
+    """None: what is registered was judged"""
+    probability: npt.NDArray[np.float64]
+    evaluation: Evaluation
+    plots: Mapping[str, Path] | None
+    """Pictures of the held-out dates, as far as they are drawn already"""
+
+
+def _fits(
     services: TrainServices,
     keeper: LeaseKeeper,
     strategy: Strategy,
@@ -176,29 +194,47 @@ def _fitted(
     split: Split,
     trained_on: Split,
     base: ChampionBase | None,
-) -> tuple[Fitted, Fitted, bytes | None]:
-    """The model to judge, the one to register, and the former's file where they are two."""
-    policy, settings, judged_base = strategy.training, services.settings, None if base is None else base.model
+    folder: Path,
+) -> _Fits:
+    """Fit and judge; where the policy says so, refit, and meanwhile draw, which keeps one core busy for a second."""
+    policy, settings = strategy.training, services.settings
+
+    def judged(fitted: Fitted) -> tuple[npt.NDArray[np.float64], Evaluation]:
+        probability = positive_probability(fitted.model, rows.x[split.holdout])
+        share = majority_class_share(rows.y[split.train])
+        return probability, score_rows(strategy, rows, split.holdout, probability, train_positive_share=share)
+
     if not policy.refit:
-        fitted = fit(policy, rows, split, settings=settings, control=keeper, base=judged_base, resumes=True)
-        return fitted, fitted, None
-    both = fit_twin_and_refit(
-        policy,
-        rows,
-        split,
-        trained_on,
-        settings=settings,
-        control=keeper,
-        base=judged_base,
-        refit_base=None if base is None else base.refit_model,
-    )
-    return both.twin, both.refit, both.twin_file
+        continued = None if base is None else base.model
+        fitted = fit(policy, rows, split, settings=settings, control=keeper, base=continued, resumes=True)
+        probability, evaluation = judged(fitted)
+        return _Fits(registered=fitted, both=None, probability=probability, evaluation=evaluation, plots=None)
+    found: list[tuple[npt.NDArray[np.float64], Evaluation, Future[dict[str, Path]]]] = []
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plots") as beside:
+
+        def judge_and_draw(twin: Fitted) -> None:
+            probability, evaluation = judged(twin)
+            drawn = beside.submit(held_out_plots, strategy, rows, split, probability, folder, is_twin=True)
+            found.append((probability, evaluation, drawn))
+
+        both = fit_twin_and_refit(
+            policy,
+            rows,
+            split,
+            trained_on,
+            settings=settings,
+            control=keeper,
+            bases=(None, None) if base is None else (base.model, base.refit_model),
+            on_twin=judge_and_draw,
+        )
+    ((probability, evaluation, drawn),) = found
+    return _Fits(registered=both.refit, both=both, probability=probability, evaluation=evaluation, plots=drawn.result())
 
 
-def _distance(strategy: Strategy, rows: LabelledRows, split: Split, twin: Fitted, refit: Fitted) -> RefitDistance:
+def _distance(strategy: Strategy, rows: LabelledRows, split: Split, both: TwinAndRefit) -> RefitDistance:
     looked_at = rows.x[rows_to_look_at(rows.x, rows.y, rows.marks, on=split.train)]
-    said = [positive_probability(one.model, looked_at) for one in (twin, refit)]
-    return refit_distance(*said, bound=strategy.findings.refit_distance)
+    of_twin, of_refit = (positive_probability(one.model, looked_at) for one in (both.twin, both.refit))
+    return refit_distance(of_twin, of_refit, bound=strategy.findings.refit_distance)
 
 
 def _tuned(

@@ -36,7 +36,7 @@ from mlops.domain.training.importance import (
 )
 from mlops.domain.training.judged_twin import TWIN_ARTIFACT, tags_of_result
 from mlops.domain.training.metrics import Evaluation
-from mlops.domain.training.plots import contributions_figure, importance_figure, signal_figure, training_plots
+from mlops.domain.training.plots import contributions_figure, importance_figure, save, signal_figure, training_plots
 from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
 from mlops.stages.champion_base import HORIZON_TAG, Beginning
@@ -64,29 +64,47 @@ if TYPE_CHECKING:
 # ---- The files of a training, as the registry keeps them: pictures, tables, model card
 
 
-def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Artifact path → file in `folder`."""
-    rows, split, policy = scored.rows, scored.split, scored.strategy.training
-    held, features = split.holdout, rows.features
-    explained = _explained_rows(scored)
+def held_out_plots(
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    probability: npt.NDArray[np.floating[Any]],
+    folder: Path,
+    *,
+    is_twin: bool,
+) -> dict[str, Path]:
+    """Write the pictures of the held-out dates into `folder`; artifact path → file.
+
+    probability : (n held-out,) of the judged model      is_twin : that is not the registered one
+    """
+    held = split.holdout
     curve = signal_curve(
         rows.dates[held],
-        scored.probability,
+        probability,
         None if rows.target_return is None else rows.target_return[held],
-        label=policy.label,
-        horizon_dates=policy.horizon_dates,
+        label=strategy.training.label,
+        horizon_dates=strategy.training.horizon_dates,
     )
-    name = scored.strategy.name
-    learnt = scored.trained_on
+    of_twin = " of its judged twin" if is_twin else ""
+    about = f"{strategy.name}, held out{of_twin} {split.first_holdout} to {split.last_holdout}"
+    others = {} if curve is None else {"equity_curve.png": signal_figure(curve, about=about)}
+    return training_plots(rows.y[held], probability, folder, about=about, others=others)
+
+
+def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Artifact path → file in `folder`."""
+    rows, split, learnt, name = scored.rows, scored.split, scored.trained_on, scored.strategy.name
+    features = rows.features
+    explained = _explained_rows(scored)
+    plots = scored.plots
+    if plots is None:
+        plots = held_out_plots(scored.strategy, rows, split, scored.probability, folder, is_twin=False)
     trained = f"{name}, trained {learnt.first_train} to {learnt.last_train}, n = {int(learnt.train.sum()):,}"
-    of_twin = "" if scored.twin is None else " of its judged twin"
-    held_out = f"{name}, held out{of_twin} {split.first_holdout} to {split.last_holdout}"
-    others = {
+    held_out = f"{name}, held out {split.first_holdout} to {split.last_holdout}"
+    of_model = {
         "importance.png": importance_figure(scored.model, features, about=trained),
         "shap_summary.png": contributions_figure(explained, about=held_out),
     }
-    if curve is not None:
-        others["equity_curve.png"] = signal_figure(curve, about=held_out)
     card = folder / "model_card.md"
     text = model_card(
         scored.strategy,
@@ -101,7 +119,8 @@ def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) 
     card.write_text(text, encoding="utf-8")
     return {
         **scored.checks.files(folder),
-        **training_plots(rows.y[held], scored.probability, folder, about=held_out, others=others),
+        **plots,
+        **{f"plots/{name}": save(figure, folder / name) for name, figure in of_model.items()},
         IMPORTANCE_ARTIFACT: importance_csv(scored.model, features, folder / IMPORTANCE_ARTIFACT),
         "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),
         "model_card.md": card,
@@ -248,6 +267,8 @@ class ScoredModel:
     probability: npt.NDArray[np.floating[Any]]
     """(n held-out,) of class 1, by the judged model"""
     evaluation: Evaluation
+    plots: Mapping[str, Path] | None = None
+    """Pictures of the held-out dates, artifact path → file; None: they are not drawn yet"""
     checks: TrainingChecks
     begins: Beginning
     tuned: Tuned | None = None
