@@ -287,7 +287,7 @@ class Champions(Repository):
             return {}, {}
         tags = {name: str(row.result[name]) for name in _TRAINING_TAGS if row.result.get(name) is not None}
         dated = {"training_date": row.as_of.isoformat()} if row.as_of else {}
-        return {"strategy": row.strategy, **tags, **tags_of_result(row.result), **dated}, row.result["metrics"]
+        return {"strategy": row.strategy, **tags, **tags_of_result(row.result), **dated}, row.result.get("metrics", {})
 
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
+from mlops.domain.drift.training_profile import read_profile
 from mlops.domain.policies import PromotionPolicy, TrainingPolicy
 from mlops.domain.ports import DIGEST_TAG, ModelVersion, TrainingData
 from mlops.domain.promotion.evidence import replay
@@ -120,6 +121,12 @@ def test_the_version_carries_its_twins_digest_and_metrics(services: FakeServices
     assert services.ledger.training_facts(version.identity)[0][TWIN_TAG] == sha256_of(twin)
     (line,) = [line for line in train_lines(outcome.result) if line.startswith("Trained on")]
     assert f"Trained on 1,560 rows to {KNOWN_TO}, as its twin, trained on 1,368 rows to {TWIN_END}, was judged" in line
+
+
+def test_the_drift_profile_is_of_what_the_champion_learnt_from(services: FakeServices) -> None:
+    _, outcome = trained(services)
+    profile = read_profile(services.registry.drift_profile(MODEL, outcome.result["version"]))
+    assert profile.trained.end == KNOWN_TO
 
 
 def test_without_a_refit_the_twin_is_registered_byte_for_byte_and_nothing_speaks_of_one(
