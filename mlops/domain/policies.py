@@ -264,7 +264,7 @@ class FindingsPolicy:
     class. For directions 0.19 to 0.55 was measured; volatility has a gap too, and skill beside it."""
     refit_distance: _Suspicion = 0.85
     """Distance of a refit's probabilities from its judged twin's, of the twin's own spread, from which on the refit is
-    another model. Honest refits had 0.1 to 0.6, those of labels in a random order about 1: docs/evaluation.md."""
+    another model. Honest refits had 0.1 to 0.7, those of labels in a random order about 1: docs/evaluation.md."""
     target_like_names: tuple[str, ...] = (
         "target",
         "label",
