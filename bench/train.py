@@ -7,7 +7,8 @@ acceptance in the ledger to its version in Staging, which registers what it judg
 the same with a refit beside its judged twin, the default; `refit_over_single`: one over the other. `script`:
 bench/train_script.py. All with one thread, in turns, in one process, after one pass of each that is not counted;
 medians. Memory: a process of its own reads and fits 1,000,000 x 45 rows (--quick: 200,000) from PostgreSQL; its peak
-growth over the float32 matrix (rows x 45 x 4 bytes), and the same with the refit after it (`refit_peak_ratio`).
+growth over the float32 matrix (rows x 45 x 4 bytes), the same with the refit after it (`refit_peak_ratio`), and of one
+fit alone on the rows of the refit (`all_rows_peak_ratio`).
 Without missing values: with any (--peak-missing 0.02), XGBoost's own binned copy takes 4 bytes a value in place of 1.
 --folds N: the stage with a stability table of N folds, which the script does not make. --profile: where the stage's
 time goes, by function.
@@ -154,7 +155,7 @@ def stage_of(services: Any) -> Callable[..., dict[str, float]]:  # noqa: ANN401 
     return stage
 
 
-def peak_child(*, refit: bool) -> None:
+def peak_child(fits: str) -> None:
     """In a process of its own: read and fit, and print the growth of the resident memory over where it began."""
     from dataclasses import replace
 
@@ -181,11 +182,11 @@ def peak_child(*, refit: bool) -> None:
     policy = replace(strategy.training, params={**strategy.training.params, "n_estimators": 10})
     rows = read_labelled(source, strategy, as_of=LAST)
     split = split_rows(rows, policy)
-    if refit:
-        everything = all_known(split, rows.dates, rows.known)
+    everything = all_known(split, rows.dates, rows.known)
+    if fits == "refit":
         fit_twin_and_refit(policy, rows, split, everything, settings=settings, control=control)
     else:
-        fit(policy, rows, split, settings=settings, control=control)
+        fit(policy, rows, split if fits == "single" else everything, settings=settings, control=control)
     print(json.dumps({"growth": _memory("VmHWM") - before, "matrix": rows.x.shape[0] * rows.x.shape[1] * 4}))
 
 
@@ -194,10 +195,10 @@ def _memory(what: str) -> int:
     return int(Path("/proc/self/status").read_text(encoding="ascii").partition(f"{what}:")[2].split()[0]) * 1024
 
 
-def peak_ratio(url: str, *, refit: bool) -> float:
+def peak_ratio(url: str, fits: str) -> float:
     """Peak growth of reading and fitting over the float32 matrix."""
     told = subprocess.run(
-        [sys.executable, __file__, "--child", "refit" if refit else "single"],
+        [sys.executable, __file__, "--child", fits],
         env={**os.environ, "ACIS_BENCH_URL": url},
         check=True,
         stdout=subprocess.PIPE,
@@ -218,10 +219,10 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--no-peak", action="store_true", help="leave the memory out")
     parser.add_argument("--peak-missing", type=float, default=0.0, help="share of missing values in that table")
-    parser.add_argument("--child", choices=["single", "refit"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["single", "refit", "all_rows"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        peak_child(refit=options.child == "refit")
+        peak_child(options.child)
         return 0
     figures = measured(options)
     for name, value in figures.items():
@@ -252,8 +253,9 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
             if not options.no_peak:
                 n_rows = QUICK_PEAK_ROWS if options.quick else PEAK_ROWS
                 load(libpq_uri(url), n_rows, missing=options.peak_missing)
-                figures["matrix_peak_ratio"] = peak_ratio(url, refit=False)
-                figures["refit_peak_ratio"] = peak_ratio(url, refit=True)
+                figures["matrix_peak_ratio"] = peak_ratio(url, "single")
+                figures["refit_peak_ratio"] = peak_ratio(url, "refit")
+                figures["all_rows_peak_ratio"] = peak_ratio(url, "all_rows")
     return figures
 
 
