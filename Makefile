@@ -33,7 +33,7 @@ browser: ## Install Debian's Chromium for the browser tests, where it is missing
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
 
-check: lint docs browser ## What CI runs: lint, the documentation, then the tests
+check: lint supply docs browser ## What CI runs: lint, the supply chain, the documentation, then the tests
 	$(MAKE) --no-print-directory test
 
 # Each line is a hook of .pre-commit-config.yaml, too.
@@ -43,6 +43,13 @@ lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.support.manifests
+	$(BIN)/python -m tests.support.supply_chain secrets
+
+supply: $(VENV)/.dev-ready .venv-supply/.ready ## Known vulnerabilities, licences and the bill of materials, in build/supply
+	@$(BIN)/python -m tests.support.supply_chain report
+
+pins: $(VENV)/.dev-ready ## Images of others without a digest (WRITE=1: ask their registries, and write the digests down)
+	@$(BIN)/python -m tests.support.supply_chain pins $(if $(filter 1,$(WRITE)),--write)
 
 # Built anew each time: a page that is not read again would not repeat its warning.
 docs: $(VENV)/.dev-ready ## The documentation as a site in build/docs, its links checked
@@ -61,10 +68,16 @@ hooks: $(VENV)/.dev-ready ## Let git run `make lint` at each commit, and the tes
 secrets: $(VENV)/.ready ## Make random secrets (mode 600) and print the sign-in once
 	@$(BIN)/acis secrets
 
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+OTEL := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["otel"], sep="\n")
+
 lock: $(VENV)/.uv ## Resolve the dependencies anew
-	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra cpu --extra embedded -o requirements.lock
-	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra gpu -o requirements-gpu.lock
-	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra cpu --extra embedded --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --group bootstrap -o requirements-bootstrap.lock
+	$(COMPILE) pyproject.toml --extra cpu --extra embedded -o requirements.lock
+	$(COMPILE) pyproject.toml --extra gpu -o requirements-gpu.lock
+	@$(BIN)/python -c '$(OTEL)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
+	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --group dev -c requirements.lock -c requirements-otel.lock -o requirements-dev.lock
+	$(COMPILE) --group supply -o requirements-supply.lock
 
 bench-deps: $(VENV)/.uv ## The libraries that bench/ compares with, in .venv-bench
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-bench
@@ -77,25 +90,33 @@ format: $(VENV)/.dev-ready ## Format and mend what can be mended
 clean: ## Remove everything that `make run` wrote (refused while it runs)
 	@if [ -x $(BIN)/acis ]; then $(BIN)/acis clean; else rm -rf var; fi
 
-$(VENV)/.uv:
+$(VENV)/.uv: requirements-bootstrap.lock
 	@echo "• making the virtual environment"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	@touch $@
+
+.venv-supply/.ready: $(VENV)/.uv requirements-supply.lock
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-supply
+	@$(UV) pip sync --python .venv-supply/bin/python --quiet --require-hashes --compile-bytecode requirements-supply.lock
+	@touch $@
+
+otel: $(VENV)/.ready ## Add the packages of the extra `otel`, with which traces are sent
+	@$(UV) pip install --python $(BIN)/python --quiet --require-hashes --compile-bytecode -r requirements-otel.lock
 
 # uv reads only the lock; skfolio carries the sample's prices and is installed without its dependencies.
 $(VENV)/.ready: $(VENV)/.uv requirements.lock requirements-sample.lock pyproject.toml
 	@echo "• installing the locked dependencies (about half a minute when nothing is cached)"
 	@test -e $(VENV)/.dev-ready || $(UV) pip sync --python $(BIN)/python --quiet --require-hashes --compile-bytecode requirements.lock
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --require-hashes --compile-bytecode -r requirements-sample.lock
-	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --build-constraint requirements-bootstrap.lock -e .
 	@touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock pyproject.toml
 	@echo "• installing the locked dependencies with the tools for development"
 	@$(UV) pip sync --python $(BIN)/python --quiet --require-hashes --compile-bytecode requirements-dev.lock
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --require-hashes --compile-bytecode -r requirements-sample.lock
-	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --build-constraint requirements-bootstrap.lock -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check lint docs schema drawings hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos browser check lint supply pins otel docs schema drawings hooks secrets lock bench-deps format clean

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-import uvicorn
-
 from admin.app import create_app
-from config.log_setup import set_up_logging
+from config.log_setup import access_log, set_up_logging
 from config.settings import Settings, SettingsError, load_settings
+from mlops import tracing
 from mlops.domain.errors import AcisError, ConfigurationError
 from mlops.ledger.ledger import SqlLedger
+from mlops.serving.web_server import run_web_server
 from tasks.services import process_services
 
 _GRACE_S = 3
@@ -24,20 +24,18 @@ def main() -> int:
         set_up_logging(level=settings.log_level, style=settings.log_format)
         services = process_services()
         _add_first_user(settings, services.ledger)
-        app = create_app(services)
+        app = create_app(services, write_access=access_log(is_on=settings.access_log))
+        tracing.begin("admin")
+        tracing.serve_requests(app)
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"admin: {exc}\n")
         return 2
-    uvicorn.run(
+    run_web_server(
         app,
         host=settings.admin_host,
         port=settings.admin_port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.admin_proxies),
-        forwarded_allow_ips=settings.admin_proxies or None,
-        timeout_graceful_shutdown=_GRACE_S,
+        grace_s=_GRACE_S,
+        proxies=settings.admin_proxies,
     )
     return 0
 

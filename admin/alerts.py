@@ -15,9 +15,11 @@ from tasks.broker import UNROUTED
 
 if TYPE_CHECKING:
     from admin.request_context import RequestContext
+    from mlops.ledger.ledger import SqlLedger
 
 _DEAD_S = 7 * 86400.0
 _FAILED_S = 86400.0
+_CHANGED_S = 86400.0
 ALIVE_S = 120.0
 """The reconciler asks the workers every half a minute, and notes who answers."""
 _NAMED = 3
@@ -36,7 +38,8 @@ def alerts(context: RequestContext) -> list[Alert]:
     """All of them; some queries that read little."""
     found = [
         *_runs(context),
-        *_registry(context),
+        *alerts_of_registry(context.ledger),
+        *_guesses(context),
         *_workers(context),
         *_broker(context),
         *_policies(context),
@@ -68,13 +71,36 @@ def _runs(context: RequestContext) -> Iterator[Alert]:
         )
 
 
-def _registry(context: RequestContext) -> Iterator[Alert]:
-    found = context.ledger.registry_findings()
+def alerts_of_registry(ledger: SqlLedger) -> Iterator[Alert]:
+    """What is wrong with the model registry, and what somebody changed there within a day."""
+    found = ledger.registry_findings()
     for finding in found[:_NAMED]:
         yield Alert(level="bad", words=finding.words, link=f"{PREFIX}/registry/models/{quote(finding.strategy)}")
     if len(found) > _NAMED:
         words = f"{len(found) - _NAMED} more findings about the model registry: `acis registry`"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/registry")
+    changes = ledger.changes_by_hand(within_s=_CHANGED_S)
+    for change in changes[:_NAMED]:
+        often = f"; {change.n_times:,} times since {change.first_at:%H:%M} UTC" if change.n_times > 1 else ""
+        yield Alert(
+            level="bad",
+            words=f"{change.last_at:%Y-%m-%d %H:%M} UTC{often}: {change.words}",
+            link=f"{PREFIX}/registry/models/{quote(change.strategy)}",
+        )
+    if len(changes) > _NAMED:
+        words = f"{len(changes) - _NAMED:,} more changes by hand in the model registry within a day"
+        yield Alert(level="bad", words=words, link=f"{PREFIX}/audit?action=registry")
+
+
+def _guesses(context: RequestContext) -> Iterator[Alert]:
+    """Whose password somebody tries to guess: for operators, who can do something about it."""
+    if not context.person.is_operator:
+        return
+    for one in context.ledger.guessed_at()[:_NAMED]:
+        places = "one address" if one.n_addresses == 1 else f"{one.n_addresses:,} addresses"
+        words = f"somebody guesses at {one.name}'s password: {one.times:,} wrong ones or refused tries from {places}"
+        link = f"{PREFIX}/audit?action=sign_in&q={quote(one.name)}"
+        yield Alert(level="bad", words=f"{words} since {one.since:%H:%M} UTC", link=link)
 
 
 def _workers(context: RequestContext) -> Iterator[Alert]:
@@ -96,7 +122,8 @@ def _broker(context: RequestContext) -> Iterator[Alert]:
     if view.depths is None:
         yield Alert(level="bad", words=f"{view.error}; runs are accepted, and wait", link=f"{PREFIX}/workers")
     elif view.depths.get(UNROUTED):
-        words = f"{_many(view.depths[UNROUTED], 'message')} went to no queue that a worker reads"
+        found = _many(view.depths[UNROUTED], "message")
+        words = f"{found} went to no queue that a worker reads, or cannot be read; they are in {UNROUTED}"
         yield Alert(level="warn", words=words, link=f"{PREFIX}/workers")
 
 

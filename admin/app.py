@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from threading import Condition
 from typing import TYPE_CHECKING
@@ -17,10 +17,13 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin import routes
+from admin.auth.refusals import RefusalRecord
+from admin.auth.sign_in import PasswordCheck
 from admin.events import EventStreams
 from admin.pages import STATIC, Pages, guarded_routes
 from admin.registry_view import RegistryView
 from admin.responses import KeptFiles, add_error_answers, environment
+from mlops.serving.web_server import AccessLog
 from tasks.broker import Broker
 
 if TYPE_CHECKING:
@@ -88,11 +91,16 @@ _BROKER_S = 2.0
 """A Redis that is away costs a second to find out."""
 
 
-def create_app(services: Services) -> FastAPI:
-    """The page over these services. Raises UnguardedRoute for a route that does not say who may call it."""
+def create_app(services: Services, *, write_access: Callable[[str], None] | None = None) -> FastAPI:
+    """The page over these services. Raises UnguardedRoute for a route that does not say who may call it.
+
+    write_access: takes the lines of the access log
+    """
     app = FastAPI(title="ACIS MLOps", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.services = services
     app.state.events = EventStreams(services)
+    app.state.refusals = RefusalRecord(services)
+    app.state.passwords = PasswordCheck(services)
     broker = Broker(services.settings)
     app.state.registry_view = RegistryView(services)
     # One request looks, and those that come meanwhile wait for its answer.
@@ -104,6 +112,7 @@ def create_app(services: Services) -> FastAPI:
     add_error_answers(app)
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_BYTES_TO_PACK, compresslevel=5)
     app.add_middleware(_SecurityHeaders)
+    app.add_middleware(AccessLog, write=write_access)
     environment()
     return app
 
@@ -123,3 +132,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.registry_view.stop()
     app.state.events.stop()
+    app.state.passwords.close()
+    app.state.refusals.close()

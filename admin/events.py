@@ -30,6 +30,8 @@ _BEAT_S = 15.0
 _LASTS_S = 600.0
 """Then the stream ends and the browser opens another, which asks again who it is."""
 MOST_LISTENERS = 200
+MOST_OF_A_USER, MOST_OF_A_SESSION = 24, 12
+"""Pages that one person, and one browser or token of theirs, may keep open with a stream."""
 MOST_WAITING = 500
 """Events of one listener who does not read; then its stream ends, and it begins anew."""
 
@@ -39,6 +41,8 @@ class Listener:
     """One open page."""
 
     loop: asyncio.AbstractEventLoop
+    user: str = ""
+    session: str = ""
     queue: asyncio.Queue[dict[str, Any] | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
 
     def put(self, event: dict[str, Any]) -> None:
@@ -84,9 +88,21 @@ class EventStreams:
         else:
             self._tell({"type": "progress", "run_id": told.run_id, **told.progress})
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Events of one page, as `text/event-stream`."""
-        listener = Listener(asyncio.get_running_loop())
+    def why_not(self, user: str, session: str) -> str | None:
+        """Why this person cannot have another stream; None where they can."""
+        with self._lock:
+            of_user = sum(one.user == user for one in self._listeners)
+            of_session = sum(one.session == session for one in self._listeners)
+        if of_user >= MOST_OF_A_USER or of_session >= MOST_OF_A_SESSION:
+            return f"you have {of_user} pages open already ({of_session} in this browser); close some"
+        return None
+
+    async def stream(self, user: str = "", session: str = "") -> AsyncIterator[bytes]:
+        """Events of one page, as `text/event-stream`; none where the person has too many since they were asked for."""
+        listener = Listener(asyncio.get_running_loop(), user, session)
+        if user and self.why_not(user, session):
+            yield b"retry: 30000\n\n"
+            return
         with self._lock:
             self._listeners.add(listener)
         self._wake.set()

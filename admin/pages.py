@@ -14,9 +14,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -28,9 +28,11 @@ from admin.navigation import PREFIX
 from admin.request_context import RequestContext
 from admin.responses import Refusal
 from mlops.domain.errors import AcisError
-from mlops.ledger.accounts import Role
+from mlops.ledger.people.accounts import Role
 
 Handler = Callable[..., Response]
+OpenHandler = Callable[..., Response | Awaitable[Response]]
+AnyHandler = TypeVar("AnyHandler", bound=OpenHandler)
 
 OPEN_ACTIONS = frozenset({"root.read", "health.read", "icon.read", "sign_in.read", "sign_in"})
 """What needs no sign-in; nothing else may be declared open."""
@@ -45,7 +47,7 @@ class Pages:
     """Routes of one module."""
 
     def __init__(self) -> None:
-        self._declared: list[tuple[str, Handler, str, Guard | Open]] = []
+        self._declared: list[tuple[str, OpenHandler, str, Guard | Open]] = []
 
     def add_to(self, app: FastAPI) -> None:
         """One by one, and not as a router: what the application holds can then be walked."""
@@ -77,18 +79,18 @@ class Pages:
 
         return declare
 
-    def open(self, path: str, *, action: str, method: str = "GET") -> Callable[[Handler], Handler]:
+    def open(self, path: str, *, action: str, method: str = "GET") -> Callable[[AnyHandler], AnyHandler]:
         """For everybody, and not below the prefix; one of OPEN_ACTIONS."""
         if action not in OPEN_ACTIONS:
             raise UnguardedRoute(f"{action} may not be open; OPEN_ACTIONS has what is")
 
-        def declare(handler: Handler) -> Handler:
+        def declare(handler: AnyHandler) -> AnyHandler:
             self._add(path, handler, method, Open(action=action))
             return handler
 
         return declare
 
-    def _add(self, path: str, handler: Handler, method: str, guard: Guard | Open) -> None:
+    def _add(self, path: str, handler: OpenHandler, method: str, guard: Guard | Open) -> None:
         self._declared.append((path, handler, method, guard))
 
 

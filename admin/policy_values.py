@@ -14,7 +14,7 @@ from mlops.strategies.overlay import in_force, was_and_is
 if TYPE_CHECKING:
     from admin.request_context import RequestContext
     from mlops.domain.policies import Strategy
-    from mlops.ledger.auditing import PolicyEdit
+    from mlops.ledger.people.auditing import PolicyEdit
 
 DEFAULT = "the program's default"
 

@@ -16,6 +16,8 @@ from admin import responses as answers
 from admin.auth.principal import Person, who_asks
 
 if TYPE_CHECKING:
+    from admin.auth.refusals import RefusalRecord
+    from admin.auth.sign_in import PasswordCheck
     from admin.events import EventStreams
     from admin.registry_view import RegistryView
     from mlops.bootstrap import Services
@@ -38,6 +40,8 @@ class RequestContext:
         self.services: Services = request.app.state.services
         self.events: EventStreams = request.app.state.events
         self.registry_view: RegistryView = request.app.state.registry_view
+        self.refusals: RefusalRecord = request.app.state.refusals
+        self.passwords: PasswordCheck = request.app.state.passwords
         self.look_at_broker: Callable[[], BrokerView] = request.app.state.look_at_broker
         self._subject = "/".join(str(value) for value in request.path_params.values())
         self._detail: dict[str, object] = {}
@@ -72,10 +76,10 @@ class RequestContext:
         self._detail |= detail
 
     def audit(self, action: str, **detail: object) -> None:
-        """The line itself; `Pages.post` calls it."""
-        self.ledger.audit(
-            self.person.actor, action, self._subject, address=self.person.address, **self._detail, **detail
-        )
+        """The line itself; `Pages.post` calls it. With `refused`, the same again is counted in one line."""
+        told = {**self._detail, **detail}
+        write = self.refusals.note if "refused" in detail else self.ledger.audit
+        write(self.person.actor, action, self._subject, address=self.person.address, **told)
 
     # ---- answers
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,7 +36,10 @@ from mlops.domain.errors import (
     UnknownStrategy,
     VersionNotFound,
 )
-from mlops.ledger.accounts import Session
+from mlops.ledger.people.accounts import Session
+from mlops.serving.web_server import visit_of
+
+log = structlog.get_logger(__name__)
 
 # ---- Why the page does not do what it is asked for; each becomes an answer below
 
@@ -118,6 +122,10 @@ SIGN_IN = f"{PREFIX}/sign-in"
 _SAID_COOKIE = "acis_said"
 """What the last action did, or a hint why it did nothing, for the page that comes after it."""
 _HINT = "hint:"
+_TO_STRANGERS = {
+    400: "a value that was given cannot be; check what was typed",
+    503: "a server that is needed to know who you are does not answer; try again soon. The page's log says which",
+}
 _NOT_FOUND = (RunNotFound, ReportNotFound, UnknownStrategy, ModelNotFound, VersionNotFound)
 _TITLES = {
     400: "That cannot be done",
@@ -257,7 +265,13 @@ def error_answer(request: Request, status: int, words: str, *, headers: Mapping[
     if wants_json(request):
         return JSONResponse({"error": words}, status_code=status, headers=dict(headers or {}))
     title = _TITLES.get(status, _TITLES[400])
-    values = {"title": title, "status": status, "words": words, "back": _back(request)}
+    values = {
+        "title": title,
+        "status": status,
+        "words": words,
+        "back": _back(request),
+        "request_id": visit_of(request.scope).request_id,
+    }
     if request.headers.get("hx-request") == "true":
         placed = {"HX-Retarget": "#messages", "HX-Reswap": "innerHTML", **(headers or {})}
         return HTMLResponse(rendered(request, "parts/error.html", values), status_code=status, headers=placed)
@@ -294,8 +308,12 @@ def _not_signed_in(request: Request, exc: NotSignedIn) -> Response:
 
 
 def _failed(request: Request, exc: Exception) -> Response:
+    """The error's own words, which may name a host, a user or a database, are for who is signed in."""
     status = _status_of(exc) if isinstance(exc, AcisError) else 500
-    return error_answer(request, status, str(exc))
+    if visit_of(request.scope).user is not None:
+        return error_answer(request, status, str(exc))
+    log.warning("request.failed", error=str(exc), next="who asked was told no more than that it failed")
+    return error_answer(request, status, _TO_STRANGERS.get(status, "this cannot be answered"))
 
 
 def _not_valid(request: Request, exc: Exception) -> Response:
@@ -310,4 +328,6 @@ def _http(request: Request, exc: Exception) -> Response:
 
 
 def _defect(request: Request, _: Exception) -> Response:
-    return error_answer(request, 500, "this is a defect of ours; the page's log has it")
+    """Made outside of all that adds headers."""
+    headers = {"x-request-id": visit_of(request.scope).request_id}
+    return error_answer(request, 500, "this is a defect of ours; the page's log has it", headers=headers)

@@ -22,12 +22,9 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -40,6 +37,7 @@ import psutil
 import redis
 import requests
 from admin_ledger import fill
+from own_page import PASSWORD, page, signed_in
 from own_servers import own_servers
 from pydantic import SecretStr
 from report_page import document
@@ -59,7 +57,6 @@ ROOT = Path(__file__).resolve().parents[1]
 STRATEGIES = 400
 TAGS = ("us", "europe", "pilot")
 DAYS, QUICK_DAYS = 250, 50
-PASSWORD = "only for this bench"  # noqa: S105 -- a user of a database that is thrown away
 EXAMPLES = {
     "run_id": "run-0-10",
     "strategy": "s000",
@@ -71,7 +68,6 @@ EXAMPLES = {
 }
 """What stands in the place of a path's values."""
 NOT_A_PAGE = frozenset({"/admin/events"})
-START_S = 60.0
 PICTURED = {"fleet": "/admin/", "drift-heatmap": "/admin/drift/heatmap", "fleet-schedule": "/admin/schedule?tag=us"}
 
 
@@ -80,52 +76,6 @@ def strategies_file(folder: Path) -> Path:
     tables = (f'[strategies.s{n:03}]\ntags = ["{TAGS[n % 3]}"]\n' for n in range(STRATEGIES))
     path.write_text("".join(tables), encoding="utf-8")
     return path
-
-
-@contextmanager
-def page(endpoints: Endpoints, var_dir: Path, port: int) -> Iterator[psutil.Process]:
-    """`python -m worker admin` until it answers."""
-    environment = {
-        **os.environ,
-        "DATABASE_URL": endpoints.database_url,
-        "CELERY_BROKER_URL": endpoints.celery_broker_url,
-        "CELERY_RESULT_BACKEND": endpoints.celery_result_backend,
-        "MLFLOW_TRACKING_URI": endpoints.mlflow_tracking_uri,
-        "ACIS_STRATEGIES_FILE": str(endpoints.strategies_file),
-        "ACIS_VAR_DIR": str(var_dir),
-        "ACIS_ADMIN_PORT": str(port),
-        "ACIS_LOG_LEVEL": "WARNING",
-    }
-    with (var_dir / "admin.log").open("wb") as log:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "worker", "admin"], env=environment, cwd=ROOT, stdout=log, stderr=log
-        )
-    try:
-        until = time.monotonic() + START_S
-        while time.monotonic() < until:
-            try:
-                if requests.get(f"http://127.0.0.1:{port}/healthz", timeout=1).ok:
-                    break
-            except requests.RequestException:
-                time.sleep(0.1)
-        else:
-            raise SystemExit((var_dir / "admin.log").read_text(encoding="utf-8"))
-        yield psutil.Process(started.pid)
-    finally:
-        started.terminate()
-        started.wait(20)
-
-
-def signed_in(services: Services, home: str) -> requests.Session:
-    services.ledger.add_user("anna", PASSWORD, role="operator", created_by="bench")
-    session = requests.Session()
-    session.headers["accept"] = "text/html"
-    form = session.get(f"{home}/admin/sign-in").text
-    csrf = re.search(r'name="csrf" value="([^"]+)"', form)
-    assert csrf  # noqa: S101 -- else there is nothing to measure
-    answer = session.post(f"{home}/admin/sign-in", data={"csrf": csrf[1], "name": "anna", "password": PASSWORD})
-    answer.raise_for_status()
-    return session
 
 
 def paths(services: Services) -> list[str]:
@@ -237,7 +187,7 @@ def measure(
     settings = Settings(
         database_url=SecretStr(endpoints.database_url),
         celery_broker_url=SecretStr(endpoints.celery_broker_url),
-        mlflow_tracking_uri=SecretStr(endpoints.mlflow_tracking_uri),
+        mlflow_tracking_uri=SecretStr(endpoints.settings()["mlflow_tracking_uri"]),
         strategies_file=endpoints.strategies_file,
         var_dir=var_dir,
     )

@@ -18,6 +18,7 @@ from cli import (
     runs,
     servers,
 )
+from mlops import tracing
 from mlops.drift_detection.drift_detector import check
 from mlops.invocation import command_log
 from mlops.mlflow.train_with_mlflow import train
@@ -30,14 +31,22 @@ app = typer.Typer(
 )
 
 
+#: They start and stop what is traced, and `up` serves for days.
+_NOT_TRACED = ("up", "stop", "status", "clean")
+
+
 @app.callback()
 def common(
+    context: typer.Context,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the log on standard error; else var/log/commands.log has it.")
     ] = False,
 ) -> None:
     """Keeps trading-strategy models fresh, and lets no bad one into production."""
     command_log(verbose=verbose)
+    if tracing.is_wanted() and context.invoked_subcommand not in _NOT_TRACED:
+        tracing.begin("command", calls=True)
+        context.with_resource(tracing.traced(f"acis {context.invoked_subcommand}"))
 
 
 app.command("up")(servers.up)
@@ -46,6 +55,7 @@ app.command("stop")(servers.stop)
 app.command("secrets")(servers.secrets)
 app.command("clean")(servers.clean)
 app.command("migrate")(servers.migrate)
+app.command("server-users")(servers.server_users)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("quarantine")(backup.quarantine)

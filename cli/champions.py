@@ -144,13 +144,13 @@ def _compare_versions(services: Services, strategy: str, first: str, second: str
     from mlops.stages.paired_evaluation import compare_versions
 
     found = compare_versions(
+        services.ledger,
         services.registry,
         services.source,
         services.policies[strategy],
         first,
         second,
         today=services.feature_day(),
-        facts=services.ledger.training_facts,
     )
     if json:
         print_json(found)

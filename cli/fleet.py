@@ -222,8 +222,8 @@ def _values(pairs: Sequence[str]) -> Mapping[str, Any]:
             raise ConfigurationError(f"{pair!r} sets nothing; write PATH=VALUE, as drift.alert_share=0.4")
         try:
             found[path] = json.loads(text)
-        except json.JSONDecodeError:
-            # A bare word, as `raw`.
+        except ValueError:
+            # A bare word, as `raw`; or a number of thousands of digits.
             found[path] = text
     return found
 
@@ -252,9 +252,12 @@ def users(
     disable: Annotated[
         str, typer.Option(metavar="NAME", help="May not sign in any more; sessions and tokens end.")
     ] = "",
+    unlock: Annotated[
+        str, typer.Option(metavar="NAME", help="Forget the wrong passwords for a name, which hold up its sign-in.")
+    ] = "",
     json: AsJson = False,
 ) -> int:
-    """List the admin page's users, or make, disable, or give another password to one."""
+    """List the admin page's users, or make, disable, unlock, or give another password to one."""
     from mlops.passwords import made_password
     from mlops.reporting.terminal import out, print_json
     from tasks.services import connect
@@ -269,6 +272,9 @@ def users(
     elif disable:
         ledger.change_user(disable, is_disabled=True)
         ledger.audit(actor, "user.disable", disable)
+    elif unlock:
+        ledger.unlock(unlock)
+        ledger.audit(actor, "user.unlock", unlock)
     if add or new_password:
         name = add or new_password
         if json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.invocation import command_line_actor
-from mlops.runs.command_line import AsJson, RunId, Tags, command
+from mlops.runs.command_line import AsJson, RunId, StrategyName, Tags, command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -233,6 +233,34 @@ def accept(
         print_json(settled)
     for name, n_settled in () if json else settled.items():
         out.print(f"{name}: accepted, {n_settled} findings settled", markup=False)
+    return OK
+
+
+@app.command()
+@command
+def record(
+    strategy: StrategyName,
+    version: Annotated[str, typer.Argument(help="Number of the version in MLflow.")],
+    reason: Annotated[str, typer.Option(help="How you know that the file is what it should be; kept in the audit.")],
+    json: AsJson = False,
+) -> int:
+    """Record the digest of a version's file as it lies in MLflow now, for one that no training here registered.
+
+    From then on the version can be judged like any other (`acis promote STRATEGY --version VERSION`), and its file is
+    used as long as it keeps this digest. Refused where the ledger knows another file by that number.
+    """
+    from mlops.invocation import command_line_actor
+    from mlops.registry.adoption import record_version
+    from mlops.reporting.terminal import OK, out, print_json
+    from tasks.services import connect
+
+    services = connect()
+    known = services.policies[strategy]
+    found = record_version(
+        services.ledger, services.registry, known, version, actor=command_line_actor(), reason=reason
+    )
+    words = f"version {version} of {known.model_name!r} is recorded as sha256 {found.sha256}, made by {found.made_by}"
+    print_json({"strategy": strategy, "version": version, "sha256": found.sha256}) if json else out.print(words)
     return OK
 
 

@@ -1,4 +1,4 @@
-"""`acis up`, `acis status`, `acis stop`, `acis secrets`, `acis clean`, `acis migrate`."""
+"""`acis up`, `acis status`, `acis stop`, `acis secrets`, `acis clean`, `acis migrate`, `acis server-users`."""
 
 from __future__ import annotations
 
@@ -93,13 +93,34 @@ def stop(json: AsJson = False) -> int:
 
 
 @command
-def secrets(json: AsJson = False) -> int:
+def secrets(
+    env: Annotated[bool, typer.Option("--env", help="Print random secrets for .env, and keep none.")] = False,
+    missing: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --env: write into FILE those that it lacks, keep the rest.")
+    ] = None,
+    json: AsJson = False,
+) -> int:
     """Make random secrets (mode 600) and print the sign-in once."""
+    from pathlib import Path
+
     from config.settings import load_settings
     from devstack.layout import Layout
-    from devstack.secrets import FILE, ensure_secrets
+    from devstack.secrets import FILE, add_missing, ensure_secrets, env_lines
+    from mlops.domain.errors import ConfigurationError
     from mlops.reporting.terminal import out, print_json
 
+    if missing is not None and not env:
+        raise ConfigurationError("--missing FILE goes with --env")
+    if missing is not None:
+        added = add_missing(Path(missing))
+        if json:
+            print_json({"file": missing, "added": added})
+        else:
+            out.print(f"{len(added)} added to {missing}: {', '.join(added) or 'it had all'}.", markup=False)
+        return 0
+    if env:
+        out.print("\n".join(env_lines()), markup=False, soft_wrap=True)
+        return 0
     settings = load_settings()
     Layout(var_dir=settings.var_dir).make()
     made, is_new = ensure_secrets(settings.var_dir)
@@ -109,7 +130,8 @@ def secrets(json: AsJson = False) -> int:
     elif is_new:
         out.print(
             f"Secrets written to {path} (mode 600).\nFlower sign-in, shown once: {made.flower_basic_auth}\n"
-            f"Admin page's first user, shown once: {made.admin_auth}"
+            f"Admin page's first user, shown once: {made.admin_auth}\n"
+            f"MLflow's viewer, shown once: {made.mlflow_auth('viewer')}"
         )
     else:
         out.print(f"Secrets are in {path} already.")
@@ -138,17 +160,57 @@ def migrate(json: AsJson = False) -> int:
     """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
     from config.settings import load_settings
     from mlops.domain.errors import NothingConfigured
+    from mlops.ledger.access import let_features_be_read
     from mlops.ledger.schema import migrate as migrate_ledger
     from mlops.reporting.terminal import err, out, print_json
 
-    url = load_settings().database_url
-    if url is None:
+    settings = load_settings()
+    if settings.database_url is None:
         raise NothingConfigured
-    state = migrate_ledger(url.get_secret_value(), say=lambda words: err.print(words, markup=False))
+    url = settings.database_url.get_secret_value()
+    state = migrate_ledger(url, say=lambda words: err.print(words, markup=False))
+    let_features_be_read(url, settings.feature_relation)
     if json:
         print_json(state)
     else:
         out.print(f"The ledger's tables are at revision {state.current}.")
+    return 0
+
+
+@command
+def server_users(json: AsJson = False) -> int:
+    """Make the database and Redis users of the roles, with passwords from the environment; safe to repeat.
+
+    DATABASE_URL and CELERY_BROKER_URL are of users that may make users; a server whose URL is not set is left alone.
+    Then `acis migrate`, as acis_owner, says what each may do in the ledger.
+    """
+    import os
+
+    from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
+    from config.settings import load_settings
+    from devstack import postgres, redis_users
+    from mlops.domain.errors import ConfigurationError, NothingConfigured
+    from mlops.reporting.terminal import out, print_json
+
+    settings = load_settings()
+    database, broker = settings.database_url, settings.celery_broker_url
+    if database is None and broker is None:
+        raise NothingConfigured
+    users = [*(DATABASE_USERS if database else ()), *(REDIS_USERS if broker else ())]
+    passwords = {user: os.environ.get(password_variable(user), "") for user in users}
+    missing = [password_variable(user) for user, password in passwords.items() if not password]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} must be set; `acis secrets --env --missing FILE` makes random ones"
+        )
+    if database is not None:
+        postgres.set_up_users(database.get_secret_value(), passwords)
+    if broker is not None:
+        redis_users.set_up_users(broker.get_secret_value(), passwords)
+    if json:
+        print_json({"users": users})
+    else:
+        out.print(f"{len(users)} users have their passwords: {', '.join(users)}.")
     return 0
 
 
@@ -170,6 +232,7 @@ def _serve(settings: Settings, display: UpDisplay, *, once: bool, json: bool) ->
         if are_new:
             display.sign_in("Flower", secrets.flower_basic_auth)
             display.sign_in("Admin page", secrets.admin_auth)
+            display.sign_in("MLflow", secrets.mlflow_auth("viewer"))
         with display.starting() as on_step:
             stack.start(on_step)
             stack.wait_healthy(on_step=on_step)
@@ -269,6 +332,9 @@ def _options(settings: Settings, *, sample: bool) -> StackOptions:
         celery_broker_url=text(settings.celery_broker_url),
         celery_result_backend=text(settings.celery_result_backend),
         mlflow_tracking_uri=text(settings.mlflow_tracking_uri),
+        mlflow_auth=f"{settings.mlflow_tracking_username}:{text(settings.mlflow_tracking_password) or ''}"
+        if settings.mlflow_tracking_username
+        else "",
         mlflow_artifact_root=settings.mlflow_artifact_root,
         flower_port=settings.flower_port,
         admin_port=settings.admin_port,
@@ -281,9 +347,11 @@ def _prepare(endpoints: Endpoints, *, sample: bool) -> None:
 
     migrate_ledger(endpoints.database_url)
     if sample:
-        from mlops.features.sample import load_sample
+        from mlops.features.sample import RELATION, load_sample
+        from mlops.ledger.access import let_features_be_read
 
         load_sample(endpoints.database_url)
+        let_features_be_read(endpoints.database_url, RELATION)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -208,12 +208,15 @@ class UpDisplay:
 
         if endpoints is None or self._quiet:
             return
-        mlflow = experiment_page(without_credentials(endpoints.mlflow_tracking_uri), EXPERIMENT)
+        mlflow = experiment_page(without_credentials(endpoints.mlflow_tracking_uri), EXPERIMENT, endpoints.mlflow_auth)
         sign_in = json.loads(endpoints.flower_credentials.read_text(encoding="utf-8"))
+        # Of a server that is the user's own, its sign-in is as well.
+        is_ours = endpoints.mlflow_auth == f"registrar:{sign_in['mlflow_passwords']['registrar']}"
+        viewer = f"   user viewer, password in {endpoints.flower_credentials}" if is_ours else ""
         out.print(
             f"Admin    {endpoints.admin_url}   user {sign_in['admin_user']}, "
             f"password in {endpoints.flower_credentials}\n"
-            f"MLflow   {mlflow}\n"
+            f"MLflow   {mlflow}{viewer}\n"
             f"Flower   {endpoints.flower_url}   user {sign_in['flower_user']}, "
             f"password in {endpoints.flower_credentials}\n"
             f"Predict  {endpoints.serve_url}/api/v1/predict/STRATEGY   with a token of the admin page\n"

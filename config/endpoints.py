@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 FILE = Path("run") / "endpoints.json"
 """Below the var folder; mode 600, since the URLs hold passwords."""
@@ -40,6 +41,8 @@ class Endpoints:
     supervisor_birth: str
     """When that process began, in the kernel's words: a pid that is used again is another process."""
     started_at: datetime
+    mlflow_auth: str = ""
+    """`user:password` at MLflow for the programs of whoever can read this file."""
 
     def settings(self) -> dict[str, str]:
         """The values by the names of `config.settings.Settings`' fields."""
@@ -47,7 +50,8 @@ class Endpoints:
             "database_url": self.database_url,
             "celery_broker_url": self.celery_broker_url,
             "celery_result_backend": self.celery_result_backend,
-            "mlflow_tracking_uri": self.mlflow_tracking_uri,
+            # One value, so that no other server is ever sent these credentials.
+            "mlflow_tracking_uri": _signed_in(self.mlflow_tracking_uri, self.mlflow_auth),
             "flower_url": self.flower_url,
             "admin_url": self.admin_url,
             "strategies_file": str(self.strategies_file),
@@ -62,6 +66,12 @@ class Endpoints:
         except PermissionError:
             pass  # it runs, as somebody else
         return process_birth(self.supervisor_pid) == self.supervisor_birth
+
+
+def _signed_in(url: str, auth: str) -> str:
+    user, _, password = auth.partition(":")
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest.rpartition('@')[2]}" if user else url
 
 
 def process_birth(pid: int) -> str:

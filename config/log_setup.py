@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -29,9 +30,20 @@ def set_up_command_logging(folder: Path | None, *, verbose: bool = False) -> Non
     _set_up(handler, level="INFO", style="console", colours=False)
 
 
+def access_log(*, is_on: bool) -> Callable[[str], None] | None:
+    """Takes lines of JSON to standard error, whatever the log's own style; None where they are not wanted."""
+
+    def write(line: str) -> None:
+        with suppress(OSError):  # a volume that is full
+            sys.stderr.write(f"{line}\n")
+
+    return write if is_on else None
+
+
 def _set_up(handler: logging.Handler, *, level: str, style: str, colours: bool) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -59,6 +71,15 @@ def _set_up(handler: logging.Handler, *, level: str, style: str, colours: bool) 
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     for noisy in ("alembic", "matplotlib", "mlflow"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _with_trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Name the trace and the span that a line was written in, where there is one (`mlops.tracing`)."""
+    api = sys.modules.get("opentelemetry.trace")
+    present = api.get_current_span().get_span_context() if api is not None else None
+    if present is not None and present.is_valid:
+        event["trace_id"], event["span_id"] = f"{present.trace_id:032x}", f"{present.span_id:016x}"
+    return event
 
 
 class _PatientHandler(logging.StreamHandler[TextIO]):

@@ -44,6 +44,8 @@ class _RunningServers(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
+        if "STACK_PROGRAMS" in os.environ:
+            return {}  # a program of the stack itself: its environment holds what its role may know
         announced = read_endpoints(Path(os.environ.get("ACIS_VAR_DIR") or ROOT / "var"))
         return {name: value for name, value in (announced.settings() if announced else {}).items() if value}
 
@@ -64,7 +66,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     """Features and ledger, e.g. `postgresql://user:password@host/db`."""
     celery_broker_url: SecretStr | None = Field(None, validation_alias="CELERY_BROKER_URL")
-    """Redis that carries the messages, e.g. `redis://:password@host:6379/0`."""
+    """Redis that carries the messages, e.g. `redis://:<password>@host:6379/0`."""
     celery_result_backend: SecretStr | None = Field(None, validation_alias="CELERY_RESULT_BACKEND")
     """Redis that keeps the outcomes; unset: the broker's."""
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
@@ -75,6 +77,8 @@ class Settings(BaseSettings):
     """Basic authentication at the MLflow server; read by the mlflow library itself."""
     mlflow_tracking_password: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_PASSWORD")
     """Its password; read by the mlflow library itself."""
+    mlflow_tracking_server_cert_path: str | None = Field(None, validation_alias="MLFLOW_TRACKING_SERVER_CERT_PATH")
+    """File of the authority that signed the certificate of an `https://` MLflow; read by the mlflow library itself."""
     mlflow_s3_endpoint_url: str | None = Field(None, validation_alias="MLFLOW_S3_ENDPOINT_URL")
     """Object store that is not Amazon's; read by the mlflow library itself."""
     aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
@@ -180,6 +184,8 @@ class Settings(BaseSettings):
     """Least severe level that is written."""
     log_format: Literal["console", "json"] = Field("console", validation_alias="ACIS_LOG_FORMAT")
     """`json` in containers: one object a line."""
+    access_log: bool = Field(default=True, validation_alias="ACIS_ACCESS_LOG")
+    """Whether the admin page and the prediction service write a line of JSON for each request, without secrets."""
 
     @classmethod
     def settings_customise_sources(

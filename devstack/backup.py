@@ -32,6 +32,7 @@ from sqlalchemy import URL, Connection, create_engine, exc, text
 from devstack.postgres import find_installations
 from mlops.code_version import code_version
 from mlops.domain.errors import ConfigurationError, LedgerUnavailable, NothingConfigured
+from mlops.ledger.access import as_script
 from mlops.ledger.engine import CONNECT_TIMEOUT_S, Database, parse_url
 from mlops.ledger.schema import VERSION_TABLE, migrate, schema_differences, schema_state
 from mlops.ledger.set_back import SettingBack
@@ -289,7 +290,9 @@ def _restore_ledger(dump: Path, url: URL, backup: Backup) -> None:
         # Of the server's own version: a newer one writes settings that this server does not know.
         _run(_program("pg_restore", url), ["--no-owner", "--no-privileges", f"--file={content}", str(dump)])
         counted = "".join(_COUNTED.format(table=table, n=n) for table, n in backup.rows.items())
-        told = f"RESET search_path;\n{counted}{_SET_BACK.format(at=backup.made_at.isoformat())}"
+        with _asked(url) as connection:
+            rights = as_script(connection)  # of tables that this transaction drops: workers go on beside it
+        told = f"RESET search_path;\n{counted}{_SET_BACK.format(at=backup.made_at.isoformat())}{rights}\n"
         after.write_text(told, encoding="utf-8")
         files = [f"--file={path}" for path in (before, content, after)]
         _run(
@@ -301,7 +304,11 @@ def _restore_ledger(dump: Path, url: URL, backup: Backup) -> None:
 
 def _restore_mlflow(dump: Path, url: URL) -> None:
     how = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
-    _run(_program("pg_restore", url), [*how, str(dump)], url)
+    # What is restored belongs to the database's owner, which this user may act as.
+    query = "SELECT rolname FROM pg_database JOIN pg_roles AS r ON r.oid = datdba WHERE datname = current_database()"
+    with _asked(url) as connection:
+        owner = connection.scalar(text(f"{query} AND pg_has_role(r.oid, 'MEMBER')"))
+    _run(_program("pg_restore", url), [*how, *([f"--role={owner}"] if owner else []), str(dump)], url)
 
 
 def _check(url: URL, backup: Backup, say: Say) -> None:
@@ -386,7 +393,7 @@ def _lines(program: Path, arguments: Sequence[str], url: URL | None = None) -> I
         named = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
         command.insert(1, f"--dbname={named.render_as_string(hide_password=False)}")
     with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603 -- PostgreSQL's own program
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as running:
             assert running.stdout is not None  # noqa: S101 -- asked for above
@@ -420,7 +427,7 @@ def _program(name: str, url: URL | None = None) -> Path:
 
 
 def _major(program: Path) -> int:
-    told = subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout
+    told = subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout  # noqa: S603 -- PostgreSQL's own program
     version = re.search(r"(\d+)", told)
     return int(version[1]) if version else 0
 

@@ -11,17 +11,19 @@ import os
 import pwd
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from config.role_files import forget
+from config.roles import SECRETS, SERVER_PASSWORDS
 from devstack.plan import role_of
 from devstack.process import VAR_VARIABLE, Program, die_with_parent
 
 
 def write_programs(path: Path, programs: list[Program]) -> None:
     """Write the programs for `main` to read."""
-    text = json.dumps({program.name: asdict(program) for program in programs}, default=str, indent=1)
+    text = json.dumps({program.name: asdict(program) for program in programs}, default=_as_json, indent=1)
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -29,10 +31,21 @@ def write_programs(path: Path, programs: list[Program]) -> None:
     new.replace(path)
 
 
+def _as_json(value: object) -> object:
+    return sorted(value) if isinstance(value, frozenset) else str(value)
+
+
 def read_program(path: Path, name: str) -> Program:
     """One of the programs."""
     found = json.loads(path.read_text(encoding="utf-8"))[name]
-    return Program(**{**found, "command": tuple(found["command"]), "cwd": Path(found["cwd"])})
+    parts = {"command": tuple(found["command"]), "cwd": Path(found["cwd"]), "inherits": frozenset(found["inherits"])}
+    return Program(**{**found, **parts})
+
+
+def environment_of(program: Program, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The program's environment: what it inherits without the secrets of others, and its own."""
+    closed = (SECRETS | SERVER_PASSWORDS) - program.inherits
+    return {**{name: value for name, value in inherited.items() if name not in closed}, **program.environment}
 
 
 def main(arguments: list[str]) -> None:
@@ -53,7 +66,7 @@ def main(arguments: list[str]) -> None:
         os.setuid(account.pw_uid)
     # After the change of account, which would clear it.
     die_with_parent(signal.Signals[f"SIG{program.stop_signal}"])
-    os.execve(program.command[0], program.command, {**os.environ, **program.environment})  # noqa: S606
+    os.execve(program.command[0], program.command, environment_of(program, os.environ))  # noqa: S606
 
 
 if __name__ == "__main__":

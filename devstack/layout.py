@@ -142,6 +142,7 @@ def choose_ports(
         others = {*chosen.values(), *(port for other, port in wanted.items() if other != name), *lost}
         chosen[name] = held.take(preferred, taken=others)
     ports = Ports(**chosen)
+    layout.ports_file.touch(mode=0o600)
     layout.ports_file.write_text(json.dumps(asdict(ports), indent=1), encoding="utf-8")
     return ports
 

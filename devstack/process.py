@@ -74,6 +74,8 @@ class Program:
     """Absolute program and arguments. Never a secret: every user of the machine can read them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the inherited environment; may hold secrets."""
+    inherits: frozenset[str] = frozenset()
+    """Variables with secrets that it may inherit; none of `config.roles.SECRETS` beside them."""
     cwd: Path = Path("/")
     user: str | None = None
     """Account to run as, when the starter is root; None: the starter's own."""
@@ -97,7 +99,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log_begins = log_size(log)
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 -- programs of devstack/plan.py
                 program.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -50,7 +50,7 @@ def server_answers(name: str, urls: Urls) -> bool:
     asked: dict[str, Callable[[], bool]] = {
         "redis": lambda: redis_answers(urls.broker),
         "postgres": lambda: postgres_answers(urls.database),
-        "mlflow": lambda: mlflow_answers(urls.mlflow),
+        "mlflow": lambda: mlflow_answers(urls.mlflow, urls.mlflow_auth),
         "flower": lambda: page_answers(f"{urls.flower}/healthcheck"),
         "admin": lambda: page_answers(f"{urls.admin}/healthz"),
         "serve": lambda: page_answers(f"{urls.serve}/healthz"),

@@ -16,6 +16,7 @@ from redis.retry import Retry
 from devstack.ports import LOOPBACK
 from devstack.process import Program
 from mlops.domain.errors import ConfigurationError
+from mlops.redis_address import redis_client
 
 Origin = Literal["auto", "embedded"]
 """`auto`: servers of the machine before the wheels'; `embedded`: the wheels' only."""
@@ -44,13 +45,18 @@ def find_server(origin: Origin = "auto") -> Path:
     raise ConfigurationError(message)
 
 
-def write_config(path: Path, *, port: int, password: str, data_dir: Path, databases: int = 16) -> None:
-    """Write the server's configuration with mode 600: the password must not be on a command line."""
+def write_config(path: Path, *, port: int, users: str, data_dir: Path, databases: int = 16) -> None:
+    """Write the server's configuration, and its users beside it, with mode 600: no password is on a command line.
+
+    users : lines of `devstack.redis_users.acl_lines`
+    """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    acl = path.with_suffix(".acl")
+    _write(acl, users)
     lines = (
         f"bind {LOOPBACK}",
         f"port {port}",
-        f"requirepass {password}",
+        f'aclfile "{acl}"',
         "daemonize no",
         f"databases {databases}",
         f'dir "{data_dir}"',
@@ -63,9 +69,15 @@ def write_config(path: Path, *, port: int, password: str, data_dir: Path, databa
         # A broker that evicts loses messages without a word; refuse writes instead.
         "maxmemory-policy noeviction",
     )
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write("\n".join(lines) + "\n")
+    _write(path, "\n".join(lines) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
 
 
 def redis_program(server: Path, config: Path) -> Program:
@@ -73,18 +85,16 @@ def redis_program(server: Path, config: Path) -> Program:
     return Program(name="redis", command=(str(server), str(config)), cwd=config.parent)
 
 
-def redis_url(*, port: int, password: str, database: int = 0) -> str:
+def redis_url(*, port: int, password: str, database: int = 0, user: str = "") -> str:
     """URL with the password; a secret."""
-    return f"redis://:{password}@{LOOPBACK}:{port}/{database}"
+    return f"redis://{user}:{password}@{LOOPBACK}:{port}/{database}"
 
 
 def redis_answers(url: str) -> bool:
     """PING works with the URL's password, and the append-only file has been read."""
     try:
         # Asked again by the caller, so the client itself tries once.
-        with redis.Redis.from_url(
-            url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 0)
-        ) as client:
+        with redis_client(url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
             return bool(client.ping())
-    except redis.RedisError:
+    except (redis.RedisError, ConfigurationError):
         return False

@@ -24,14 +24,14 @@ from config.endpoints import Endpoints, process_birth, read_endpoints, remove_en
 from devstack.account import remove_home
 from devstack.launch import write_programs
 from devstack.layout import Layout, Ports, StackLock, choose_ports, holder
-from devstack.plan import DATABASE, MLFLOW_DATABASE, ROOT, Plan, StackOptions, make_plan
+from devstack.plan import ROOT, Plan, StackOptions, make_plan
 from devstack.ports import HeldPorts, listens, somebody_listens
-from devstack.postgres import create_database, postgres_answers
+from devstack.postgres import postgres_answers, set_up_users
 from devstack.process import NO_WORDS, end_leftovers, leftovers, log_size, tail
 from devstack.readiness import STALL_S, Progress, is_ready, port_of, work_of
 from devstack.redis import redis_answers
 from devstack.secrets import FILE as SECRETS_FILE
-from devstack.secrets import ensure_secrets
+from devstack.secrets import Secrets, ensure_secrets
 from devstack.supervise import ProgramState, Supervisor
 from mlops.addresses import without_credentials
 from mlops.domain.errors import AlreadyRunning, ServerFailed
@@ -169,7 +169,7 @@ class Stack:
             if somebody_listens(ports.supervisor):
                 raise PortLost("supervisord", ports.supervisor) from exc
             raise
-        self._start_servers(on_step)
+        self._start_servers(on_step, secrets)
         if plan.tracking:
             on_step("mlflow", "starting")
             supervisor.start_group("tracking")
@@ -185,7 +185,7 @@ class Stack:
             supervisor.start_group("roles")
         return endpoints
 
-    def _start_servers(self, on_step: OnStep) -> None:
+    def _start_servers(self, on_step: OnStep, secrets: Secrets) -> None:
         supervisor, plan, _ = self._running()
         probes: dict[str, Probe] = {}
         names = {program.name for program in plan.servers}
@@ -200,9 +200,7 @@ class Stack:
             supervisor.start_group("servers")
             self._wait(probes, stall_s=STALL_S, on_step=on_step)
         if admin_url is not None:
-            create_database(admin_url, DATABASE)
-            if plan.tracking:
-                create_database(admin_url, MLFLOW_DATABASE)
+            set_up_users(admin_url, secrets.database_passwords)
 
     def _make_endpoints(self, pid: int, plan: Plan) -> Endpoints:
         return Endpoints(
@@ -210,6 +208,7 @@ class Stack:
             celery_broker_url=plan.urls.broker,
             celery_result_backend=plan.urls.results,
             mlflow_tracking_uri=plan.urls.mlflow,
+            mlflow_auth=plan.urls.mlflow_auth,
             flower_url=plan.urls.flower,
             flower_credentials=self.options.var_dir / SECRETS_FILE,
             admin_url=f"{plan.urls.admin}/admin",

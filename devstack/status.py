@@ -10,6 +10,7 @@ from typing import Literal
 
 from config.endpoints import Endpoints, read_endpoints
 from devstack.layout import Layout, Ports, holder, last_ports
+from devstack.mlflow import mlflow_refuses
 from devstack.plan import Urls
 from devstack.ports import LOOPBACK
 from devstack.readiness import is_ready, port_of, server_answers
@@ -20,6 +21,7 @@ from mlops.domain.errors import AcisError, ServerFailed
 from mlops.volumes import Volume, volumes_of
 
 _SERVERS = ("redis", "postgres", "mlflow")
+_REFUSES = "refuses the password"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,8 @@ class ServiceStatus:
     address: str | None
     """Where it listens, without credentials; None of a role that takes messages alone."""
     state: str
-    """supervisord's word; `given` for a server of the user's, which is not started here."""
+    """supervisord's word; `given` for a server of the user's, which is not started here; `refuses the password` for an
+    MLflow that answers, and not to us."""
     pid: int | None
     since: datetime | None
     """Of its last start."""
@@ -99,6 +102,7 @@ def _urls(announced: Endpoints) -> Urls:
         broker=announced.celery_broker_url,
         results=announced.celery_result_backend,
         mlflow=announced.mlflow_tracking_uri,
+        mlflow_auth=announced.mlflow_auth,
         flower=announced.flower_url,
         admin=announced.admin_url.removesuffix("/admin"),
         serve=announced.serve_url,
@@ -107,15 +111,20 @@ def _urls(announced: Endpoints) -> Urls:
 
 def _own(state: ProgramState, urls: Urls | None, ports: Ports, layout: Layout) -> ServiceStatus:
     port = port_of(state.name, ports)
+    answers = urls is not None and is_ready(state, urls=urls, ports=ports, layout=layout)
     return ServiceStatus(
         name=state.name,
         address=None if port is None else f"{LOOPBACK}:{port}",
-        state=state.state.lower(),
+        state=_REFUSES if answers is False and state.name == "mlflow" and _refused(urls) else state.state.lower(),
         pid=state.pid or None,
         since=datetime.fromtimestamp(state.started, UTC) if state.pid else None,
         restarts=max(0, state.starts - 1),
-        answers=urls is not None and is_ready(state, urls=urls, ports=ports, layout=layout),
+        answers=answers,
     )
+
+
+def _refused(urls: Urls | None) -> bool:
+    return urls is not None and mlflow_refuses(urls.mlflow, urls.mlflow_auth)
 
 
 def _given(name: str, urls: Urls) -> ServiceStatus:
@@ -127,7 +136,7 @@ def _given(name: str, urls: Urls) -> ServiceStatus:
     return ServiceStatus(
         name=name,
         address=without_credentials(url).rpartition("://")[2],
-        state="given",
+        state=_REFUSES if not answers and name == "mlflow" and _refused(urls) else "given",
         pid=None,
         since=None,
         restarts=0,

@@ -1,7 +1,8 @@
 """A backend that dispatches: starts runs and tells how they stand, with nothing but celery and FastAPI.
 
     pip install 'celery[redis]' fastapi uvicorn
-    export CELERY_BROKER_URL=redis://:password@host:6379/0 CELERY_RESULT_BACKEND=redis://:password@host:6379/1
+    export CELERY_BROKER_URL=redis://backend:password@host:6379/0
+    export CELERY_RESULT_BACKEND=redis://backend:password@host:6379/1
     uvicorn --factory examples.backend:make_app
 
 It knows three things of the system: the task's name, the queue, and that a start's task id is its run's id.

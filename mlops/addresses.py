@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote, urlsplit
 
 # Up to the last @ of the word, because a password may have any of `@/?#` in it unescaped.
 _CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]*@")
@@ -20,3 +21,13 @@ def without_credentials(text: str) -> str:
     'http://host:5000/path does not answer'
     """
     return _CREDENTIALS.sub("", text)
+
+
+def credentials_of(url: str) -> str:
+    """`user:password` of a URL that may hold them; empty where it does not.
+
+    >>> credentials_of("http://reader:p%40ss@host:5000")
+    'reader:p@ss'
+    """
+    parts = urlsplit(url)
+    return f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""

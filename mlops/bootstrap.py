@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from config.log_setup import leave_logging_to_the_caller
 from config.settings import Settings, load_settings
+from mlops.addresses import without_credentials
 from mlops.domain.errors import NothingConfigured
 from mlops.registry.opening import ModelServices, needed
 from mlops.stages.table import stages
@@ -59,7 +60,7 @@ class Services(ModelServices):
         from mlops.stages.champion import ProfileStore  # noqa: PLC0415 -- loads Arrow
 
         uri = self.settings.mlflow_tracking_uri
-        origin = uri.get_secret_value() if uri else ""
+        origin = without_credentials(uri.get_secret_value()) if uri else ""
         return ProfileStore(self.settings.var_dir / "profiles", lambda: self.registry, origin=origin)
 
     @cached_property

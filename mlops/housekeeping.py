@@ -49,6 +49,7 @@ def tidy(services: Services) -> Tidied:
     settings, ledger = services.settings, services.ledger
     report_days = settings.keep_reports_days
     _all(ledger.fill_check_columns)
+    _all(ledger.keep_model_files)  # before the runs that say it go
     predictions = ledger.purge_predictions(older_than_days=settings.keep_predictions_days)
     tidied = Tidied(
         # Reports first: a run goes once its report is gone.

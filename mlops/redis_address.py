@@ -44,12 +44,20 @@ def redis_client(address: str, **options: Any) -> redis.Redis:  # noqa: ANN401 -
     return client
 
 
+def tls_options(address: str) -> dict[str, str]:
+    """What an address says of certificates, in the library's spelling; empty where it says nothing.
+
+    >>> tls_options("rediss://host?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs=/etc/ca.pem")
+    {'ssl_cert_reqs': 'required', 'ssl_ca_certs': '/etc/ca.pem'}
+    """
+    said = {name: value for name, value in parse_qsl(urlsplit(address).query) if name.startswith("ssl_")}
+    asked = said.get("ssl_cert_reqs")
+    return said if asked is None else {**said, "ssl_cert_reqs": _CERTIFICATES.get(asked.lower(), asked.lower())}
+
+
 def _as_the_library_reads_it(address: str, scheme: str) -> str:
     parts = urlsplit(address)
-    query = dict(parse_qsl(parts.query))
-    asked = query.get("ssl_cert_reqs")
-    if asked is not None:
-        query["ssl_cert_reqs"] = _CERTIFICATES.get(asked.lower(), asked.lower())
+    query = {**dict(parse_qsl(parts.query)), **tls_options(address)}
     if scheme in _SOCKETS:
         number = query.pop("virtual_host", "").strip("/")
         query |= {"db": number} if number else {}

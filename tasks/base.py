@@ -11,10 +11,11 @@ from functools import cache
 from typing import Any, Literal, NoReturn
 
 import structlog
-from celery import Task, shared_task
+from celery import Task, maybe_signature, shared_task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
+from mlops import tracing
 from mlops.bootstrap import Services
 from mlops.domain.errors import AcisError, LedgerUnavailable, PermanentError, TemporaryError
 from mlops.domain.records import Finished, Grant, RunRequest, Stage
@@ -114,7 +115,8 @@ def perform(task_self: Task[Any, Any], stage: Stage, message: StageMessage) -> d
         renew_s=services.settings.renew_s,
         is_draining=is_draining,
     )
-    claimed = _claimed(task_self, services, stage, message)
+    with tracing.traced("claim", run_id=message.run_id, stage=stage, worker=holder.worker):
+        claimed = _claimed(task_self, services, stage, message)
     if claimed is None:
         log.info("stage.nothing_to_claim", run_id=message.run_id, stage=stage.value)
         task_self.request.ignore_result = True
@@ -184,6 +186,7 @@ def _pass_on(task_self: Task[Any, Any], message: StageMessage) -> None:
             priority=COMES_BACK,
             soft_time_limit=(request.timelimit or (None, None))[1],
             time_limit=(request.timelimit or (None, None))[0],
+            **tracing.carried(None),
             retry=False,
             ignore_result=True,
         )
@@ -216,7 +219,21 @@ def _refuse_followers(task_self: Task[Any, Any]) -> None:
             f"{task_self.name} opens a run and returns before it has ended, so {' and '.join(found)} cannot follow it; "
             "send it alone, wait for its result, which is the run's outcome, and send then what comes next"
         )
-        raise FollowersRefused(message)
+        refused = FollowersRefused(message)
+        if getattr(task_self.request, "chord", None):
+            _fail_chord(task_self, refused)
+        raise refused
+
+
+def _fail_chord(task_self: Task[Any, Any], refused: FollowersRefused) -> None:
+    """Let the chord's body fail with the same words; Celery does it by a script in Redis, which no role may run."""
+    chord: Any = task_self.request.chord  # an object, whatever the stubs say
+    body = maybe_signature(chord, app=task_self.app)
+    try:
+        raise refused
+    except FollowersRefused:
+        task_self.app.backend.chord_error_from_stack(body, exc=refused)
+    task_self.request.chord = None
 
 
 def _ask_later(task_self: Task[Any, Any], cause: TemporaryError) -> NoReturn:

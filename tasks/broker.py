@@ -84,6 +84,38 @@ def lists_of(queue: str) -> tuple[str, ...]:
     return (queue, f"{queue}{Channel.sep}{FIRST_TURN}")
 
 
+# ---- Keys of the queues that somebody replaced by something else
+#
+# Redis refuses to read a queue from a key that is no list, and a worker ends by that refusal, again after each start.
+
+_KINDS = {
+    **{one: "list" for queue in QUEUES for one in lists_of(queue)},
+    **{f"_kombu.binding.{queue}": "set" for queue in QUEUES},
+    "unacked": "hash",
+    "unacked_index": "zset",
+}
+_MUTEX = "unacked_mutex"
+_ENDLESS = -1
+
+
+def clear_replaced_keys(client: Any) -> list[str]:  # noqa: ANN401 -- a redis client of either decoding
+    """Delete what stands in the place of a queue and is none; which. What is missing then is sent again.
+
+    Raises RedisError.
+    """
+    replaced = [key for key, kind in _KINDS.items() if _text(client.type(key)) not in (kind, "none")]
+    if client.ttl(_MUTEX) == _ENDLESS:  # kombu's own ends; while this one stands, nobody gives messages back
+        replaced.append(_MUTEX)
+    for key in replaced:
+        client.delete(key)
+    return replaced
+
+
+def is_of_another_type(exc: redis.ResponseError) -> bool:
+    """Whether Redis refused a command because of the type of its key."""
+    return str(exc).startswith("WRONGTYPE") or ": WRONGTYPE " in str(exc)
+
+
 # ---- A mark in Redis by which one sees that the server was emptied, or is another process than before
 #
 # It holds the server's `run_id`, which is new at each start, and the ledger's time at which it was set. It has no
@@ -108,12 +140,14 @@ class Seen:
 def look(client: Any, key: str) -> Seen:  # noqa: ANN401 -- a redis client of either decoding
     """What happened since `set_mark`. Raises RedisError."""
     server = _text(client.info("server")["run_id"])
-    found = client.get(key)
     try:
+        found = client.get(key)
         mark = None if found is None else json.loads(_text(found))
         marked_by, marked_at = (None, None) if mark is None else (mark["server"], datetime.fromisoformat(mark["at"]))
-    except (ValueError, TypeError, KeyError):
-        marked_by, marked_at = None, None  # nothing of ours
+        if marked_at is not None and marked_at.tzinfo is None:
+            marked_by = None
+    except (ValueError, TypeError, KeyError, RecursionError, redis.ResponseError):
+        marked_by = None  # nothing of ours
     if marked_by is None:
         return Seen(server=server, change="emptied", marked_at=None)
     return Seen(server=server, change="none" if marked_by == server else "restarted", marked_at=marked_at)

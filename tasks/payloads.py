@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.records import Kind, RunRequest
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 class InvalidMessage(ConfigurationError):
     """The message does not say what its task needs."""
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("a text with a NUL character cannot be kept")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
 
 
 class _Payload(BaseModel):
@@ -43,13 +52,23 @@ class StageMessage(_Payload):
     publish_no: int = Field(ge=0, lt=2**31)
 
 
+class LostMessage(_Payload):
+    """The message of a worker whose child died over a stage."""
+
+    run_id: RunId
+    task: Literal["drift.check", "model.train", "model.promote", "predict.batch", "live.score"]
+    """Of the stage, as `tasks.publish` names it."""
+    task_id: RunId
+    cause: Text = Field(max_length=2000)
+
+
 class StartMessage(_Payload):
     """A request by name: the task opens its own run, whose id is the task's."""
 
-    strategy: str = Field(max_length=63)
+    strategy: Text = Field(max_length=63)
     as_of: AsOf = None
-    reason: str = Field("requested by a task", max_length=500)
-    requested_by: str = Field("celery", max_length=200)
+    reason: Text = Field("requested by a task", max_length=500)
+    requested_by: Text = Field("celery", max_length=200)
 
     @property
     def kind(self) -> Kind:

@@ -25,6 +25,7 @@ from redis.retry import Retry
 
 from config.settings import Settings
 from mlops.domain.errors import ConfigurationError
+from mlops.domain.records import KEPT_ID_LENGTH
 from mlops.redis_address import redis_client
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ def _store_in_redis(backend: RedisBackend, run_id: str, body: dict[str, Any], is
 
 _CHANNELS = "celery-task-meta-*"
 """Where Celery publishes each result that it stores."""
+_TOLD = ("stage", "done", "total", "unit", "left_s")
+_LONGEST = 500
+"""Characters of one progress; whoever may publish to Redis may tell of any."""
 PAUSE_S = 2.0
 """After Redis was not there."""
 LOOK_S = 0.5
@@ -183,9 +187,13 @@ def _told(message: dict[str, Any]) -> RunUpdate | None:
     """None for what is no result of ours."""
     try:
         body = json.loads(message["data"])
-        run_id, status = str(body["task_id"]), body["status"]
-    except (KeyError, TypeError, ValueError):
+        run_id, status, result = str(body["task_id"]), str(body["status"]), body.get("result")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
-    if status == PROGRESS and isinstance(body.get("result"), dict):
-        return RunUpdate(run_id=run_id, progress=body["result"])
+    if len(run_id) > KEPT_ID_LENGTH:
+        return None
+    if status == PROGRESS and isinstance(result, dict):
+        told = {name: result.get(name) for name in _TOLD}
+        is_progress = all(value is None or isinstance(value, (str, int, float)) for value in told.values())
+        return RunUpdate(run_id=run_id, progress=told) if is_progress and len(str(told)) < _LONGEST else None
     return RunUpdate(run_id=run_id, progress=None) if status in {"SUCCESS", "FAILURE"} else None

@@ -12,6 +12,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from mlops import tracing
 from mlops.domain.errors import TemporaryError
 from mlops.domain.records import Publication, Sent, Stage
 from mlops.failpoints import external_write
@@ -147,7 +148,9 @@ class CeleryDispatcher:
 
     def _send(self, publication: Publication, *, queue: str, task_id: str) -> None:
         soft_s, kill_s = time_limits_of(publication)
-        with external_write("publish.send"):
+        name, parent = f"enqueue {TASK_OF_STAGE[publication.stage]}", publication.traceparent
+        sending = tracing.traced(name, kind="PRODUCER", parent=parent, run_id=publication.run_id, queue=queue)
+        with external_write("publish.send"), sending:
             self._app.send_task(
                 TASK_OF_STAGE[publication.stage],
                 kwargs={"run_id": publication.run_id, "publish_no": publication.publish_no},
@@ -160,6 +163,7 @@ class CeleryDispatcher:
                 retry=False,
                 soft_time_limit=soft_s,
                 time_limit=kill_s,
+                **tracing.carried(parent),
             )
 
     def _note(self, sent: list[Sent]) -> None:

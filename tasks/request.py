@@ -20,6 +20,8 @@ from billiard.exceptions import WorkerLostError
 from celery import current_app
 from celery.worker.request import Request
 
+from mlops import tracing
+
 # ---- Whether the kernel killed a process for its memory: what its memory cgroup counts (versions 1 and 2)
 #
 # A worker's main process asks, of a child that got SIGKILL. Its own cgroup is the child's too.
@@ -181,6 +183,7 @@ class StageRequest(Request):
                 "stage.lost",
                 kwargs={"run_id": self.kwargs["run_id"], "task": self.name, "task_id": self.id, "cause": cause},
                 queue="control",
+                **tracing.carried(self.request_dict.get(tracing.TRACEPARENT)),
                 ignore_result=True,
                 retry=False,
             )

@@ -11,6 +11,8 @@ from hypothesis import settings
 
 from tests.support.ledgers import ledger_postgres_url, shared_ledger, timed
 from tests.support.servers import (
+    mlflow_database,
+    mlflow_passwords,
     mlflow_url,
     postgres_database,
     postgres_server,
@@ -41,6 +43,8 @@ def no_logger_is_kept() -> Iterator[None]:
 
 __all__ = [
     "ledger_postgres_url",
+    "mlflow_database",
+    "mlflow_passwords",
     "mlflow_url",
     "postgres_database",
     "postgres_server",

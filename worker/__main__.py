@@ -13,6 +13,7 @@ import threading
 
 from config.log_setup import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
+from mlops import tracing
 from mlops.domain.errors import AcisError, NothingConfigured
 from worker.routing import ROLES
 
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     if role not in COMMANDS or not all(_NAME.fullmatch(name) for name in names) or len(names) > 1:
         sys.stderr.write(f"usage: python -m worker ROLE [NAME], with ROLE one of {', '.join(COMMANDS)}\n")
         return 2
+    os.umask(0o077)  # what a role writes is for its own user, whoever starts it
     os.environ["WORKER_NAME"] = instance = "-".join(arguments)
     try:
         settings = load_settings()
@@ -100,6 +102,7 @@ def _reconciler(settings: Settings) -> int:
     from worker.reconciler import run_forever  # noqa: PLC0415
 
     set_up_logging(level=settings.log_level, style=settings.log_format)
+    tracing.begin("reconciler")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from celery import Celery
+from kombu.transport import redis as transport
 from kombu.transport import virtual
-from kombu.transport.redis import Channel, QoS
+from kombu.transport.redis import Channel
 
 from config.settings import Settings
 from mlops.domain.errors import NothingConfigured
+from mlops.redis_address import tls_options
 from tasks.broker import wait_while_redis_is_full
 from worker import unreadable
 from worker.draining import DrainStep
@@ -28,8 +33,11 @@ def celery_config(settings: Settings, role: Role | None) -> dict[str, Any]:
     if broker is None or backend is None:
         message = "no broker is configured; set CELERY_BROKER_URL, or start everything with `make run`"
         raise NothingConfigured(message)
+    certificates = tls_options(broker.get_secret_value())
     config: dict[str, Any] = {
         "broker_url": broker.get_secret_value(),
+        # What the address says already: Flower looks for it here alone.
+        **({"broker_use_ssl": certificates} if certificates else {}),
         "result_backend": backend.get_secret_value(),
         # Nothing executable in a message.
         "task_serializer": "json",
@@ -122,7 +130,7 @@ log = structlog.get_logger(__name__)
 _NEXT = "it comes again after the visibility timeout"
 
 
-class Acknowledgements(QoS):
+class Acknowledgements(unreadable.CheckedQoS):
     """Asks a second time, and gives the place in the window back whatever comes of it."""
 
     def ack(self, delivery_tag: str) -> None:
@@ -160,13 +168,54 @@ class Acknowledgements(QoS):
         return errors
 
     def _take_out(self, delivery_tag: str) -> None:
-        self._remove_from_indices(delivery_tag).execute()  # type: ignore[attr-defined]  # the stubs leave it out
+        self._mended(lambda: self._remove_from_indices(delivery_tag).execute())  # type: ignore[attr-defined]  # the stubs leave it out
+
+
+# ---- No scripts in Redis
+#
+# Whoever may run a script can stop the server with one that does not end, so no role may (devstack.redis_users). kombu
+# has two uses for them, which plain commands serve as well: the lock under which unacknowledged messages are looked
+# through, and an end for the bindings of queues of answers, which their askers take away themselves.
+
+
+@contextmanager
+def _mutex(client: Any, name: str, expire: float) -> Iterator[None]:  # noqa: ANN401 -- a redis client
+    """Hold the lock; where another took it over meanwhile, both have put messages back, each of them once."""
+    mine = uuid.uuid4().hex
+    if not client.set(name, mine, nx=True, ex=expire):
+        raise transport.MutexHeld
+    try:
+        yield
+    finally:
+        held = client.get(name)
+        if held in (mine, mine.encode()):
+            client.delete(name)
+
+
+class ScriptlessChannel(unreadable.CheckedChannel):
+    """A channel to Redis that needs no scripts, and acknowledges so that nothing is lost."""
+
+    QoS = Acknowledgements
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        expires: dict[str, int] = self._expires  # type: ignore[attr-defined]  # the stubs leave it out
+        kept = expires.pop(queue, None)
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]  # as above
+        finally:
+            if kept is not None:
+                expires[queue] = kept
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Nothing, since bindings have no end."""
 
 
 def install() -> None:
-    """Every channel to Redis of this process acknowledges so, and reads what can be read."""
-    Channel.QoS = Acknowledgements
+    """Every channel to Redis of this process acknowledges so, reads what can be read, and runs no script."""
     unreadable.install()
+    Channel.QoS = Acknowledgements
+    transport.Transport.Channel = ScriptlessChannel
+    transport.Mutex = _mutex
 
 
 def create_app(settings: Settings, role: Role | None = None) -> Celery:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from mlops.bootstrap import Services
 from mlops.domain.ports import Dispatcher
 from mlops.ledger.reconciliation import PASS_LIMIT
-from tasks.broker import Seen, lists_of, look, set_mark
+from tasks.broker import Seen, clear_replaced_keys, lists_of, look, set_mark
 from worker.replies import drop_late_replies, impatient_connection
 from worker.routing import QUEUES, UNROUTED
 
@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 MARK = "acis:messages-are-here"
 """Key in the broker."""
+MOST_LETTERS = 10_000
+"""Dead letters that are kept; the oldest go first."""
 _GPU_QUEUE = "train.gpu"
 #: A GPU worker that was not seen for so long is gone.
 GPU_SEEN_WITHIN_S = 90.0
@@ -29,6 +31,7 @@ GPU_SEEN_WITHIN_S = 90.0
 
 def republish(app: Celery, services: Services, dispatcher: Dispatcher) -> int:
     """Send every message that is missing; how many. All at once where the broker was emptied or restarted."""
+    tidy_queues(app)
     # Before the lengths: what they show then was there after the change.
     seen = broker_seen(app)
     lengths = queue_lengths(app)
@@ -62,6 +65,21 @@ def ring(
         dispatcher.publish(publication)
     dispatcher.flush()
     return len(publications)
+
+
+def tidy_queues(app: Celery) -> list[str]:
+    """Delete what somebody put in the place of a queue; which. Keep the newest dead letters."""
+    try:
+        with impatient_connection(app) as connection:
+            channel: Any = connection.default_channel
+            replaced = clear_replaced_keys(channel.client)
+            # A worker adds to it, and may do nothing else with it.
+            channel.client.ltrim(UNROUTED, 0, MOST_LETTERS - 1)
+    except (OperationalError, RedisError, OSError):
+        return []
+    if replaced:
+        log.warning("queue.key_replaced", keys=replaced, next="deleted; what is missing is sent again")
+    return replaced
 
 
 def broker_seen(app: Celery) -> Seen | None:
@@ -102,7 +120,9 @@ def alarm_unrouted(lengths: Mapping[str, int] | None) -> None:
     n_letters = (lengths or {}).get(UNROUTED, 0)
     if n_letters:
         log.warning(
-            "queue.unrouted_not_empty", messages=n_letters, action="somebody sends to a queue that is not served"
+            "queue.unrouted_not_empty",
+            messages=n_letters,
+            action="somebody sends what no worker can read, or to a queue that is not served; see docs/operations.md",
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from celery import Celery
@@ -22,7 +22,7 @@ from mlops.domain.records import AHEAD_S, WorkerBeat
 from mlops.housekeeping import tidy
 from mlops.registry.maintenance import ArtifactMeasuring, SecondLogs, StaleRuns
 from mlops.registry.quarantine import ForgottenTime
-from mlops.registry.repair import RegistryRepair
+from mlops.registry.repair import SOON_S, RegistryRepair
 from mlops.registry.report_projection import UnloggedReports
 from mlops.runs.lease import suspended_too
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
@@ -77,7 +77,14 @@ def _uptime(about: Mapping[str, Any]) -> float | None:
     return float(uptime_s) if isinstance(uptime_s, int | float) and uptime_s >= 0 else None
 
 
-# ---- Brings ledger and registry together again, in a thread of its own: a slow MLflow delays no message and no lease
+# ---- Brings ledger and registry together again, in threads of their own: a slow MLflow delays no message and no lease,
+# and what takes long there delays no look at what it shows
+
+
+class _RegistryStep(Protocol):
+    def step(self, services: Services) -> object:
+        """One look. Raises AcisError."""
+        ...
 
 
 class RegistryWatch(threading.Thread):
@@ -87,36 +94,37 @@ class RegistryWatch(threading.Thread):
     """
 
     def __init__(self, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
-        super().__init__(name="registry-watch", daemon=True)
+        super().__init__(name=type(self).__name__, daemon=True)
         self._services = services
         self._leads = leads
         self._stop_asked = stop
-        self._forgotten = ForgottenTime()
-        self._repair = RegistryRepair()
-        self._stale = StaleRuns()
-        self._reports = UnloggedReports()
-        self._second = SecondLogs()
-        self._sizes = ArtifactMeasuring()
+        self._every_s = min(SOON_S, services.settings.reconcile_s)
+        self._steps: tuple[_RegistryStep, ...] = (ForgottenTime(), RegistryRepair())
 
     def run(self) -> None:
         """Step after step until `stop` is set."""
-        while not self._stop_asked.wait(self._services.settings.reconcile_s):
+        while not self._stop_asked.wait(self._every_s):
             if self._leads.is_set() and self._services.settings.mlflow_tracking_uri is not None:
                 self.step()
 
     def step(self) -> None:
         """One look; what fails is logged and comes again."""
         try:
-            self._forgotten.step(self._services)
-            self._repair.step(self._services)
-            self._stale.step(self._services)
-            self._reports.step(self._services)
-            self._second.step(self._services)
-            self._sizes.step(self._services)
+            for part in self._steps:
+                part.step(self._services)
         except AcisError as exc:
             log.warning("registry.not_reconciled", error=str(exc))
         except Exception:
             log.exception("registry.watch_crashed")
+
+
+class RegistryMaintenance(RegistryWatch):
+    """Closes, completes, deletes and measures what stands in the registry beside its champions."""
+
+    def __init__(self, services: Services, *, leads: threading.Event, stop: threading.Event) -> None:
+        super().__init__(services, leads=leads, stop=stop)
+        self._every_s = services.settings.reconcile_s
+        self._steps = (StaleRuns(), UnloggedReports(), SecondLogs(), ArtifactMeasuring())
 
 
 # ---- Takes away what is old, once an hour, in a thread of its own: thousands of rows delay no message
@@ -198,6 +206,7 @@ def run_forever(app: Celery, services: Services, stop: threading.Event) -> None:
     """Pass after pass until `stop` is set; a pass that fails is logged, and the next one comes."""
     leads = threading.Event()
     RegistryWatch(services, leads=leads, stop=stop).start()
+    RegistryMaintenance(services, leads=leads, stop=stop).start()
     Housekeeper(app, services, leads=leads, stop=stop).start()
     LiveWatch(services, leads=leads, stop=stop).start()
     alive = health_file(services.settings.var_dir, own_name("reconciler"))

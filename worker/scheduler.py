@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from celery.beat import Scheduler
 
+from mlops import tracing
 from mlops.domain.errors import AcisError
 from tasks.services import process_services
 from worker.health import health_file, own_name, ready_file, touch
@@ -24,6 +25,7 @@ class LedgerScheduler(Scheduler):
     def setup_schedule(self) -> None:
         """Nothing to set up before the ledger answers; the first tick does it."""
         self._edition: int | None = None
+        tracing.begin("beat")
         ready_file(process_services().settings.var_dir, own_name("beat")).unlink(missing_ok=True)
 
     def tick(self, *_: Any, **__: Any) -> float:  # noqa: ANN401

@@ -9,14 +9,14 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import uvicorn
-
+from config.log_setup import access_log
 from mlops.registry.opening import ModelServices
 from mlops.serving.places import folder_of_ledger
 from mlops.serving.prediction_log import PredictionLog
 from mlops.serving.router import ModelRouter
 from mlops.serving.service import PredictionService
 from mlops.serving.tokens import TokenCache
+from mlops.serving.web_server import AccessLog, run_web_server
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -53,15 +53,12 @@ def serve(settings: Settings) -> None:
     gc.collect()
     gc.freeze()  # a full collection would look through all libraries while everybody waits
     sys.setswitchinterval(_SWITCH_S)
-    uvicorn.run(
-        PredictionService(routers, predictions, tokens, today=today),
+    service = PredictionService(routers, predictions, tokens, today=today)
+    run_web_server(
+        AccessLog(service, write=access_log(is_on=settings.access_log)),
         host=settings.serve_host,
         port=settings.serve_port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
+        grace_s=_GRACE_S,
+        keep_alive_s=_KEEP_S,
         lifespan="on",
-        ws="none",
-        timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=_KEEP_S,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from celery import signals
 
 from config.log_setup import set_up_logging
 from config.settings import load_settings
+from mlops import tracing
 from worker.draining import begin_drain, forget_drains, outlive_sigterm
 from worker.health import health_file, own_name, ready_file, touch
+from worker.remote_control import restrict
 
 
 @signals.setup_logging.connect
@@ -41,9 +44,10 @@ def _ready_file() -> Path:
 
 
 @signals.worker_init.connect
-def clear_the_flags(**_: Any) -> None:  # noqa: ANN401
-    """Of an earlier process with this number or name; all that the main process needs is imported by now."""
+def prepare(**_: Any) -> None:  # noqa: ANN401
+    """Clear the flags of an earlier process with this number or name; what the main process needs is imported."""
     gc.enable()
+    restrict()
     _ready_file().unlink(missing_ok=True)
     forget_drains(load_settings().var_dir)
 
@@ -87,14 +91,42 @@ def leave_the_libraries_alone(**_: Any) -> None:  # noqa: ANN401
     gc.freeze()
 
 
+@signals.worker_process_init.connect
+def begin_tracing(**_: Any) -> None:  # noqa: ANN401
+    """In the child: a thread of the main process would not be there after the fork."""
+    tracing.begin(os.environ.get("WORKER_ROLE", "worker"), calls=True)
+
+
+@signals.worker_process_shutdown.connect
+def send_spans(**_: Any) -> None:  # noqa: ANN401
+    """A child that is replaced or stopped ends by `os._exit`, which runs nothing of its own."""
+    tracing.flush()
+
+
+#: The spans of this process's tasks, by id.
+_spans: dict[str, AbstractContextManager[None]] = {}
+
+
 @signals.task_prerun.connect
 def bind_task(task_id: str, task: Any, **_: Any) -> None:  # noqa: ANN401
     """Each log line of a task names it."""
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(task_id=task_id, task=task.name)
+    parent, run_id = getattr(task.request, tracing.TRACEPARENT, None), (task.request.kwargs or {}).get("run_id")
+    span = tracing.traced(
+        task.name,
+        kind="CONSUMER",
+        parent=parent if isinstance(parent, str) else None,
+        run_id=run_id if isinstance(run_id, str) else None,
+        task_id=task_id,
+    )
+    span.__enter__()
+    _spans[task_id] = span
 
 
 @signals.task_postrun.connect
-def unbind_task(**_: Any) -> None:  # noqa: ANN401
+def unbind_task(task_id: str, **_: Any) -> None:  # noqa: ANN401
     """The next task's lines do not carry this one's ids."""
+    if span := _spans.pop(task_id, None):
+        span.__exit__(None, None, None)
     structlog.contextvars.clear_contextvars()

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-import structlog
 from fastapi import Depends
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from admin.auth.principal import Person, address_of, who_asks
 from admin.responses import Forbidden
-from mlops.domain.errors import LedgerUnavailable
-from mlops.ledger.accounts import Role
+from mlops.ledger.people.accounts import Role
+
+if TYPE_CHECKING:
+    from admin.auth.refusals import RefusalRecord
 
 CSRF_FIELD = "csrf"
 _CSRF_HEADER = "x-csrf-token"
 _SAFE = frozenset({"GET", "HEAD"})
+_LONGEST_SHOWN = 100
+NOBODY = "nobody"
+"""Who is not signed in, as the audit has them."""
 _OF_PEOPLE = ("account.", "user.")
 """How the actions begin that a token may not do, whoever it is of: one that leaked must not make itself permanent."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Guard:
                 _refuse_other_origin(request)
                 await _refuse_other_form(request, person)
         except Forbidden as exc:
-            await run_in_threadpool(_audit, request, person.actor, self.action, str(exc))
+            await note_refusal(request, person.actor, self.action, str(exc))
             raise
 
     def _refuse_role(self, request: Request, person: Person) -> None:
@@ -67,18 +68,15 @@ class Open:
             try:
                 _refuse_other_origin(request)
             except Forbidden as exc:
-                await run_in_threadpool(_audit, request, "nobody", self.action, str(exc))
+                await note_refusal(request, NOBODY, self.action, str(exc))
                 raise
 
 
-def _audit(request: Request, actor: str, action: str, refusal: str) -> None:
-    """Put a refusal on record; one that cannot be is refused all the same."""
-    try:
-        request.app.state.services.ledger.audit(
-            actor, action, request.url.path, address=address_of(request), refused=refusal
-        )
-    except LedgerUnavailable as exc:
-        log.warning("refusal.not_audited", actor=actor, action=action, refused=refusal, error=str(exc))
+async def note_refusal(request: Request, actor: str, action: str, refused: str, *, subject: str | None = None) -> None:
+    """Put a refusal on record."""
+    shown = request.url.path if subject is None else subject
+    record: RefusalRecord = request.app.state.refusals
+    await record.note_soon(actor, action, shown, address=address_of(request), refused=refused)
 
 
 def _refuse_other_origin(request: Request) -> None:
@@ -86,8 +84,17 @@ def _refuse_other_origin(request: Request) -> None:
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise Forbidden("the request comes from another site")
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Forbidden(f"the request comes from {origin}, which is another site")
+    if origin and _host_of(origin) != request.headers.get("host"):
+        shown = origin if len(origin) <= _LONGEST_SHOWN else f"{origin[:_LONGEST_SHOWN]}…"
+        raise Forbidden(f"the request comes from {shown}, which is another site")
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 async def _refuse_other_form(request: Request, person: Person) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from admin.responses import NotSignedIn
-from mlops.ledger.accounts import Role, Session, Token
+from mlops.ledger.people.accounts import Role, Session, Token
+from mlops.serving.web_server import visit_of
 
 if TYPE_CHECKING:
     from mlops.ledger.ledger import SqlLedger
@@ -46,6 +47,12 @@ class Person:
 
 def who_asks(request: Request) -> Person:
     """Looked up with every request, so that what was taken away ends at once. Raises NotSignedIn, LedgerUnavailable."""
+    person, visit = _found(request), visit_of(request.scope)
+    visit.user, visit.token = person.name, person.token.id if person.token else None
+    return person
+
+
+def _found(request: Request) -> Person:
     ledger: SqlLedger = request.app.state.services.ledger
     header = request.headers.get("authorization", "")
     if header:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import threading
+from asyncio import wrap_future
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Form
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from admin.auth.guard import CSRF_FIELD
+from admin.auth.guard import CSRF_FIELD, NOBODY, note_refusal
 from admin.auth.principal import SESSION_COOKIE, address_of
+from admin.auth.sign_in import NOT_LOOKED_UP, REMEMBERED_S
 from admin.navigation import PREFIX
 from admin.pages import Pages
 from admin.request_context import Context
 from admin.responses import SIGN_IN, Forbidden, NotValid, TooOften, page, static_url
-from mlops.ledger.accounts import ROLES, SESSION_S, Session, User
+from mlops.ledger.people.accounts import ROLES, SESSION_S, Session, User
 from mlops.passwords import made_password
+from mlops.serving.web_server import visit_of
 
 if TYPE_CHECKING:
+    from admin.auth.sign_in import PasswordCheck
     from mlops.ledger.ledger import SqlLedger
 
 pages = Pages()
@@ -49,7 +53,20 @@ def password(
     if new != again:
         raise NotValid("the new password was typed in two ways")
     context.ledger.set_password(context.person.name, new, keep_session=session.digest)
-    return context.done("Your password is changed; your other sessions have ended.", to=ACCOUNT)
+    response = context.done("Your password is changed; your other sessions have ended.", to=ACCOUNT)
+    _remember(context.request, response, context.person.name, device=None)
+    return response
+
+
+@pages.post("/account/sign-out-everywhere", action="account.sign_out_everywhere", role="viewer")
+def sign_out_everywhere(context: Context) -> Response:
+    """Every session of one's own ends, and no browser is remembered any more."""
+    context.ledger.sign_out_everywhere(context.person.name)
+    context.passwords.forget_devices()
+    response = context.done("You have signed out everywhere.", to=SIGN_IN)
+    response.delete_cookie(SESSION_COOKIE, path=PREFIX)
+    response.delete_cookie(_DEVICE_COOKIE, path=PREFIX)
+    return response
 
 
 @pages.post("/account/sessions/{digest}/end", action="account.session.end", role="viewer")
@@ -84,33 +101,29 @@ def revoke(context: Context, token_id: str) -> Response:
     return context.done(f"The token {token.name} is revoked.", to=ACCOUNT)
 
 
-# ---- Sign in and out. Tries are counted in the audit, so that every process of the page counts the same
+# ---- Sign in and out
 
 _FORM_COOKIE = "acis_sign_in"
 """Before there is a session, the form's token is compared with this cookie."""
-WITHIN_S = 900.0
-MOST_OF_A_NAME, MOST_OF_AN_ADDRESS = 10, 30
-"""Wrong passwords within a quarter of an hour: at 40 an hour a guess of twelve characters is hopeless."""
-_TRIED, _UNKNOWN = "sign_in.tried", "(no such user)"
-_hashing = threading.Semaphore(2)
-"""A password costs 32 MiB and 80 ms to compare: two at a time, however many try."""
+_DEVICE_COOKIE = "acis_device"
+"""A browser in which somebody has signed in: what strangers try does not count against it."""
 
 
 @pages.open("/", action="root.read")
-def root() -> Response:
+async def root() -> Response:
     """To the page."""
     return RedirectResponse(f"{PREFIX}/", status_code=307)
 
 
 @pages.open("/favicon.ico", action="icon.read")
-def icon() -> Response:
+async def icon() -> Response:
     """What a browser asks for beside a document that names no icon, as a drift report by itself."""
     return RedirectResponse(static_url("icon.svg"), status_code=307)
 
 
 @pages.open("/healthz", action="health.read")
-def health() -> Response:
-    """The process serves; it says nothing of the servers behind it."""
+async def health() -> Response:
+    """The process serves; it says nothing of the servers behind it. In the event loop: it waits for no thread."""
     return HTMLResponse("ok\n")
 
 
@@ -121,24 +134,41 @@ def form(request: Request, next: str = "") -> Response:  # noqa: A002 -- the que
 
 
 @pages.open(SIGN_IN, action="sign_in", method="POST")
-def sign_in(
+async def sign_in(
     request: Request,
     name: Annotated[str, Form(max_length=63)] = "",
     password: Annotated[str, Form(max_length=1024)] = "",
     csrf: Annotated[str, Form(alias=CSRF_FIELD, max_length=128)] = "",
     next: Annotated[str, Form(max_length=512)] = "",  # noqa: A002 -- the field's name
 ) -> Response:
-    """Opens a session. Raises Forbidden, TooOften."""
+    """Opens a session. In the event loop: only a comparison of passwords takes a thread, of the pool for these."""
     cookie = request.cookies.get(_FORM_COOKIE, "")
     if not cookie or not hmac.compare_digest(cookie.encode(), csrf.encode()):
-        raise Forbidden("the form is too old; open the sign-in again")
+        words = "the form is too old; open the sign-in again"
+        await note_refusal(request, NOBODY, "sign_in.refused", words, subject=NOT_LOOKED_UP)
+        raise Forbidden(words)
+    passwords: PasswordCheck = request.app.state.passwords
+    address = address_of(request)
+    device = await _device(request, name)
+    try:
+        passwords.refuse_closed(name, address, device)
+        tried = await wrap_future(passwords.begin(name, password, address=address, device=device))
+    except TooOften as exc:
+        await note_refusal(request, NOBODY, "sign_in.limited", "too often", subject=passwords.shown(name))
+        return _form(request, next_path=next, fault=f"{exc}.".capitalize(), refusal=exc)
+    if tried is None:
+        await note_refusal(request, NOBODY, "sign_in.refused", "a wrong password", subject=passwords.shown(name))
+        return _form(request, next_path=next, fault="Name or password is wrong.")
+    visit_of(request.scope).user = tried.name
+    return await run_in_threadpool(_signed_in, request, tried, _local(next), device)
+
+
+def _signed_in(request: Request, user: User, to: str, device: str | None) -> Response:
     ledger: SqlLedger = request.app.state.services.ledger
     address = address_of(request)
-    user = _user_with_password(ledger, name, password, address)
-    if user is None:
-        return _form(request, name=name, next_path=next, fault="Name or password is wrong.")
+    ledger.audit(user.name, "sign_in.done", user.name, address=address)
     session = ledger.open_session(user.name, address=address, agent=request.headers.get("user-agent"))
-    response = RedirectResponse(_local(next), status_code=303)
+    response = RedirectResponse(to, status_code=303)
     response.delete_cookie(_FORM_COOKIE, path=PREFIX)
     response.set_cookie(
         SESSION_COOKIE,
@@ -149,7 +179,33 @@ def sign_in(
         samesite="lax",
         secure=request.url.scheme == "https",
     )
+    _remember(request, response, user.name, device=device)
     return response
+
+
+async def _device(request: Request, name: str) -> str | None:
+    """The browser's id, where this user has signed in with it before."""
+    passwords: PasswordCheck = request.app.state.passwords
+    cookie = request.cookies.get(_DEVICE_COOKIE)
+    if not cookie:
+        return None
+    if passwords.has_keys:
+        return passwords.device_of(cookie, name)
+    return await run_in_threadpool(passwords.device_of, cookie, name)
+
+
+def _remember(request: Request, response: Response, name: str, *, device: str | None) -> None:
+    """Give the browser the cookie by which it is known at the next sign-in."""
+    passwords: PasswordCheck = request.app.state.passwords
+    response.set_cookie(
+        _DEVICE_COOKIE,
+        passwords.remembered(name, device),
+        max_age=round(REMEMBERED_S),
+        path=PREFIX,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
 
 
 @pages.post("/sign-out", action="sign_out", role="viewer")
@@ -162,10 +218,13 @@ def sign_out(context: Context) -> Response:
     return response
 
 
-def _form(request: Request, *, name: str = "", next_path: str = "", fault: str = "") -> Response:
+def _form(request: Request, *, next_path: str = "", fault: str = "", refusal: TooOften | None = None) -> Response:
+    """The form, empty: a name that was typed may be a password."""
     token = secrets.token_urlsafe(24)
-    values = {"title": "Sign in", "csrf": token, "name": name, "next_path": next_path, "fault": fault}
-    response = page(request, "sign_in.html", values, status=401 if fault else 200)
+    values = {"title": "Sign in", "csrf": token, "next_path": next_path, "fault": fault}
+    status = 200 if not fault else 401 if refusal is None else refusal.status
+    headers = {} if refusal is None else {"Retry-After": str(round(refusal.again_after_s))}
+    response = page(request, "sign_in.html", values, status=status, headers=headers)
     response.set_cookie(
         _FORM_COOKIE,
         token,
@@ -178,34 +237,12 @@ def _form(request: Request, *, name: str = "", next_path: str = "", fault: str =
     return response
 
 
-def _user_with_password(ledger: SqlLedger, name: str, password: str, address: str | None) -> User | None:
-    """The user whose name and password these are. The try is on record before the password is compared.
-
-    Raises TooOften. A name that no user has is not kept: it may be a password that was typed into the wrong field.
-    """
-    known = name if name and ledger.user(name) is not None else ""
-    attempt = ledger.begin_try(_TRIED, known or _UNKNOWN, address=address)
-    counted = (_TRIED, "sign_in.refused")
-    tried = ledger.audited_within(*counted, within_s=WITHIN_S, subject=known) if known else 0
-    from_there = ledger.audited_within(*counted, within_s=WITHIN_S, address=address) if address else 0
-    if tried > MOST_OF_A_NAME or from_there > MOST_OF_AN_ADDRESS:
-        ledger.end_try(attempt, "sign_in.limited")
-        raise TooOften("too many wrong passwords; try again in a quarter of an hour", again_after_s=WITHIN_S)
-    with _hashing:
-        user = ledger.user_with_password(name, password)
-    if user is None:
-        ledger.end_try(attempt, "sign_in.refused")
-    else:
-        ledger.end_try(attempt, "sign_in.done", actor=user.name)
-    return user
-
-
 def _session_with_password(context: Context, password: str, refusal: str) -> Session:
     """The session of a person who has typed their password again. Raises Forbidden, TooOften."""
     person = context.person
     if person.session is None:
         raise Forbidden("a program has no password; sign in")
-    if _user_with_password(context.ledger, person.name, password, person.address) is None:
+    if not context.passwords.is_own(person.name, password):
         raise Forbidden(refusal)
     return person.session
 
@@ -226,7 +263,9 @@ _NOT_YOURS = "your own password is another one; who makes users and passwords ty
 def users(context: Context) -> Response:
     """All users, and all tokens that live."""
     tokens = [token for token in context.ledger.tokens() if token.revoked_at is None]
-    return context.show("users.html", title="Users", users=context.ledger.users(), tokens=tokens, roles=ROLES)
+    guessed_at = {one.name: one for one in context.ledger.guessed_at()}
+    users = context.ledger.users()
+    return context.show("users.html", title="Users", users=users, guessed_at=guessed_at, tokens=tokens, roles=ROLES)
 
 
 @pages.post("/users", action="user.add")
@@ -268,6 +307,13 @@ def enable(context: Context, name: str) -> Response:
     """May sign in again; tokens stay revoked."""
     context.ledger.change_user(name, is_disabled=False)
     return context.done(f"{name} may sign in again.", to=_USERS)
+
+
+@pages.post("/users/{name}/unlock", action="user.unlock")
+def unlock(context: Context, name: str) -> Response:
+    """Wrong passwords for the name are forgotten, wherever they came from."""
+    context.ledger.unlock(name)
+    return context.done(f"{name} may try to sign in again, from anywhere.", to=_USERS)
 
 
 @pages.post("/users/{name}/password", action="user.password")

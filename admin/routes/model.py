@@ -18,7 +18,7 @@ from admin.pages import Pages
 from admin.request_context import Context, RequestContext
 from admin.responses import NotValid
 from mlops.domain.errors import InvalidTransition, ModelNotFound, RegistryUnavailable, VersionNotFound
-from mlops.domain.records import Accepted, Kind
+from mlops.domain.records import KEPT_ID_LENGTH, Accepted, Kind
 from mlops.runs.approval import StaleApproval
 from tasks import dispatch
 
@@ -168,7 +168,7 @@ def rollback(context: Context, strategy: str, version: Version, reason: Reason =
 def answer(
     context: Context,
     strategy: str,
-    run_id: Annotated[str, Form(max_length=155)],
+    run_id: Annotated[str, Form(max_length=KEPT_ID_LENGTH)],
     digest: Annotated[str, Form(max_length=128)],
     answer: Annotated[Literal["approve", "reject"], Form()],
     reason: Reason = "",

@@ -21,7 +21,7 @@ from mlops.domain.records import Kind
 from tasks import dispatch
 
 if TYPE_CHECKING:
-    from mlops.ledger.auditing import PolicyEdit
+    from mlops.ledger.people.auditing import PolicyEdit
 
 pages = Pages()
 

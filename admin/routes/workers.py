@@ -101,8 +101,13 @@ def _queues(lines: list[WorkerLine], runs: list[OpenRun], depths: object) -> lis
 @pages.get("/events", action="events.follow")
 def events(context: Context) -> Response:
     """`progress` with run, stage, done, total, unit and time left; `changed` with the run."""
+    person = context.person
+    user, session = person.name, person.session.digest if person.session else person.actor
+    words = context.events.why_not(user, session)
     if context.events.n_listeners >= MOST_LISTENERS:
-        raise TooOften(f"{MOST_LISTENERS} pages are open already; close some", again_after_s=30)
-    return StreamingResponse(
-        context.events.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
-    )
+        words = f"{MOST_LISTENERS} pages are open already; close some"
+    if words:
+        context.audit("events.follow", refused=words)
+        raise TooOften(words, again_after_s=30)
+    stream = context.events.stream(user, session)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})

@@ -68,8 +68,9 @@ def database_durability(database: Database) -> Iterator[Answer]:
 
 def broker_durability(client: Any) -> Iterator[Answer]:  # noqa: ANN401 -- a redis client
     """Of Redis; what it loses is sent again, so only what loses in silence is an error. Raises RedisError."""
-    memory = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
-    aof = client.config_get("appendonly").get("appendonly", "unknown")
+    # By INFO: CONFIG is for who may change it, too.
+    memory = str(client.info("memory").get("maxmemory_policy", "unknown"))
+    aof = "yes" if client.info("persistence").get("aof_enabled") else "no"
     replicas = int(client.info("replication").get("connected_slaves", 0))
     if memory != "noeviction":
         yield Answer(
@@ -132,7 +133,7 @@ def _caught(subject: str, answers: list[Answer]) -> Iterator[None]:
     try:
         yield
     except AcisError as exc:
-        answers.append(Answer(subject=subject, level="error", found=str(exc)))
+        answers.append(Answer(subject=subject, level="error", found=str(exc), mend=_about_certificate(str(exc))))
     except Exception as exc:
         # A defect of one question hides no other's answer.
         log.exception("doctor.question_crashed", subject=subject)
@@ -140,6 +141,22 @@ def _caught(subject: str, answers: list[Answer]) -> Iterator[None]:
         answers.append(
             Answer(subject=subject, level="error", found=found, mend="report it, with the end of var/log/commands.log")
         )
+
+
+def _about_certificate(found: str) -> str:
+    """What to do about a server whose certificate was refused; empty where it was not."""
+    words = found.lower()
+    if "certificate" not in words:
+        return ""
+    if "expired" in words:
+        return "the server's certificate has run out: renew it, and let the server read the new one"
+    if "does not match" in words or "doesn't match" in words or "not valid for" in words or "mismatch" in words:
+        return "the certificate is another host's: let the address name the host that the certificate names"
+    return (
+        "the certificate was not signed by an authority that is trusted here, or has run out: name the authority's "
+        "file in the address (ssl_ca_certs for Redis, sslrootcert for PostgreSQL) or in "
+        "MLFLOW_TRACKING_SERVER_CERT_PATH; look at it with `openssl s_client -connect HOST:PORT`"
+    )
 
 
 def _strategies(services: Services) -> Iterator[Answer]:
@@ -220,7 +237,8 @@ def _broker(services: Services) -> Iterator[Answer]:
         return
     except redis.RedisError as exc:
         found = f"Redis at {without_credentials(url.get_secret_value())} does not answer: {exc}"
-        yield Answer(subject="broker", level="error", found=found, mend="start Redis, or correct CELERY_BROKER_URL")
+        mend = _about_certificate(found) or "start Redis, or correct CELERY_BROKER_URL"
+        yield Answer(subject="broker", level="error", found=found, mend=mend)
         return
     yield from answers
 

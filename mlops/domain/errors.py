@@ -4,7 +4,8 @@
     ├── TemporaryError             try again after `delay_s`; the run waits, nothing is lost
     │   ├── LedgerUnavailable          PostgreSQL does not answer
     │   ├── RegistryUnavailable        MLflow does not answer, or answers 5xx
-    │   │   └── ForeignRegistry            it is another ledger's: nothing is read or written there
+    │   │   ├── ForeignRegistry            it is another ledger's: nothing is read or written there
+    │   │   └── RegistryForbidden          it does not know this process's name and password, or does not let it do this
     │   ├── SourceUnavailable          the feature source does not answer
     │   ├── CheckpointsUnavailable     the place of the checkpoints cannot be read or written
     │   ├── VolumeFull                 a file could not be written: there is no room
@@ -37,6 +38,7 @@
             ├── ModelNotFound
             ├── VersionNotFound
             ├── UnusableModelFile          it is gone, was changed, or is torn
+            │   └── UnrecordedModelFile        it is not what the ledger recorded, or that recorded nothing
             ├── VersionQuarantined         the ledger was set back, and does not know the run that made it
             ├── UnusableProfile            the version has no drift profile, or it was changed or is torn
             └── InvalidStage
@@ -81,6 +83,10 @@ class RegistryUnavailable(TemporaryError):
 
 class ForeignRegistry(RegistryUnavailable):
     """MLflow belongs to another ledger; check MLFLOW_TRACKING_URI and DATABASE_URL."""
+
+
+class RegistryForbidden(RegistryUnavailable):
+    """MLflow refuses this process; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
 
 class SourceUnavailable(TemporaryError):
@@ -214,6 +220,10 @@ class VersionNotFound(RegistryError):
 
 class UnusableModelFile(RegistryError):
     """The version's model file is gone, was changed after it was logged, or is torn."""
+
+
+class UnrecordedModelFile(UnusableModelFile):
+    """The version's model file is not what the ledger recorded, or the ledger recorded nothing of it."""
 
 
 class VersionQuarantined(RegistryError):

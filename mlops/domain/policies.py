@@ -316,9 +316,9 @@ class PromotionPolicy:
     """Findings that block no promotion, by their codes: "single_feature_predicts_label:vol_20"."""
     approval: Literal["automatic", "manual"] = "automatic"
     """`manual`: a run that would promote ends `awaiting_approval`."""
-    manual_changes: Literal["adopt", "revert"] = "adopt"
-    """What becomes of a promotion made by hand in the registry's own pages. `adopt` takes one of a version that was
-    judged and not refused; of any other version it is always reverted."""
+    manual_changes: Literal["adopt", "revert"] = "revert"
+    """What becomes of a promotion made by hand in the registry's own pages. It is taken back within a minute, with an
+    alert. `adopt` takes one of a version that the ledger has judged, by its file's digest, and not refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,7 +406,7 @@ class Strategy:
     @property
     def model_name(self) -> str:
         """Name in the model registry."""
-        return f"acis_{self.name}_classifier"
+        return model_name_of(self.name)
 
     def overridden(
         self,
@@ -433,6 +433,11 @@ class Strategy:
         if asked:
             changed["training"] = replace(self.training, **asked)  # type: ignore[arg-type]  # each of its own type
         return replace(self, **changed)
+
+
+def model_name_of(strategy: str) -> str:
+    """`acis_growth_classifier` for `growth`."""
+    return f"acis_{strategy}_classifier"
 
 
 def strategy_of_model(model_name: str) -> str:

@@ -13,8 +13,10 @@ from typing import Any, Literal
 LIVE = "live"
 """The namespace that is scheduled, projected to the registry and notified; a replay has its own."""
 
-RUN_ID_LENGTH = 155
-"""Longest run id: a task's id may be one, and Celery keeps ids of at most 155 characters."""
+RUN_ID_LENGTH = 128
+"""Longest id that may be chosen for a run: it is part of paths and keys that have a limit of their own."""
+KEPT_ID_LENGTH = 155
+"""Longest id of a run or a message that is on record: Celery keeps ids of so many characters."""
 ID_PATTERN = r"^[A-Za-z0-9_.:-]+$"
 """What a run id is made of: it goes into paths, keys, addresses and logs, and means the same in each."""
 
@@ -147,6 +149,8 @@ class Publication:
     """How long the stage may run, by its policy; the message's time limits follow it. None: the task's own."""
     keeps_its_place: bool = False
     """The stage has had its turn or lost its message: it goes before those that were never sent."""
+    traceparent: str | None = None
+    """W3C traceparent of the run's trace, which the message goes on with. None: it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +203,8 @@ class Grant:
     """Results of the run's earlier stages, by stage name."""
     checkpoint: dict[str, Any] | None = None
     """What an earlier grant of this stage saved, to resume from."""
+    traceparent: str | None = None
+    """W3C traceparent of the run's trace, which its stages go on with. None: it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -10,6 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
+from mlops.domain.policies import model_name_of
+from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
+from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.records import (
     LIVE,
     Champion,
@@ -30,6 +34,7 @@ _stage = tables.stage.c
 _champion = tables.champion.c
 _promotion = tables.promotion.c
 _finding = tables.registry_finding.c
+_file = tables.model_file.c
 
 PRODUCTION = "Production"
 ARCHIVED = "Archived"
@@ -238,7 +243,7 @@ class Champions(Repository):
     def known_models(self, strategy: str, version: str) -> list[ModelIdentity]:
         """All models that the ledger knows by this number, since a person last said that the registry is the true one.
 
-        From trainings, and from decisions.
+        From trainings, from decisions, and from what was recorded of model files.
         """
         result = _stage.result
         trainings = select(_stage.run_id, result["model_sha256"].as_string(), _stage.finished_at).where(
@@ -250,10 +255,13 @@ class Champions(Repository):
         decisions = select(_promotion.made_by, _promotion.model_sha256, _promotion.created_at).where(
             _promotion.strategy == strategy, _promotion.version == version
         )
+        files = select(_file.made_by, _file.sha256, _file.recorded_at).where(
+            _file.model_name == model_name_of(strategy), _file.version == version
+        )
         accepted = select(func.max(_finding.settled_at)).where(_finding.strategy == strategy, _finding.kind == ACCEPTED)
         with self.database.reading() as connection:
             since = connection.execute(accepted).scalar_one()
-            rows = [*connection.execute(trainings), *connection.execute(decisions)]
+            rows = [row for query in (trainings, decisions, files) for row in connection.execute(query)]
         found = [ModelIdentity(made_by=made_by, sha256=sha) for made_by, sha, at in rows if since is None or at > since]
         return list(dict.fromkeys(found))
 
@@ -275,7 +283,10 @@ class Champions(Repository):
         return known, wanted
 
     def training_facts(self, identity: ModelIdentity) -> tuple[dict[str, str], dict[str, float]]:
-        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it."""
+        """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it.
+
+        Empty, too, of a file that names a training which made another one.
+        """
         query = (
             select(_stage.result, tables.run.c.as_of, tables.run.c.strategy)
             .join(tables.run, tables.run.c.run_id == _stage.run_id)
@@ -283,23 +294,24 @@ class Champions(Repository):
         )
         with self.database.reading() as connection:
             row = connection.execute(query).one_or_none()
-        if row is None or row.result is None:
+        if row is None or row.result is None or "metrics" not in row.result:
             return {}, {}
-        tags = {name: str(row.result[name]) for name in _TRAINING_TAGS if row.result.get(name) is not None}
-        dated = {"training_date": row.as_of.isoformat()} if row.as_of else {}
-        return {"strategy": row.strategy, **tags, **tags_of_result(row.result), **dated}, row.result.get("metrics", {})
+        result = row.result
+        if identity.sha256 is not None and result.get("model_sha256") != identity.sha256:
+            return {}, {}
+        tags = {name: str(result[name]) for name in _TRAINING_TAGS if result.get(name) is not None}
+        tags |= {PROFILE_TAG: result["profile_sha256"]} if result.get("profile_sha256") else {}
+        tags |= tags_of_result(result)
+        tags |= {XGBOOST_TAG: result["xgboost"]} if result.get("xgboost") else {}
+        tags |= {FINDINGS_TAG: json.dumps(result["findings"])} if "findings" in result else {}
+        tags |= {TRIALS_TAG: str(result["tuning"]["n_trials"])} if "tuning" in result else {}
+        tags |= {"training_date": row.as_of.isoformat()} if row.as_of else {}
+        return {"strategy": row.strategy, **tags}, result["metrics"]
 
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""
         with self.database.transaction("ledger.identify") as connection:
-            connection.execute(
-                update(tables.promotion)
-                .where(_promotion.id == promotion_id)
-                .values(
-                    model_sha256=func.coalesce(_promotion.model_sha256, identity.sha256),
-                    made_by=func.coalesce(_promotion.made_by, identity.made_by),
-                )
-            )
+            connection.execute(select(func.mlops_identify_promotion(promotion_id, identity.sha256, identity.made_by)))
 
     def decisions_since(self, strategy: str, *, since: date, namespace: str = LIVE) -> tuple[EarlierDecision, ...]:
         """What decisions dated `since` or later came to in a comparison with a champion, oldest first.

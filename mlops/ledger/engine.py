@@ -85,7 +85,7 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
 """A renewal must know within 15 s that it failed: the child stops writing 45 s after the last one."""
 
-_MISSING = {"42P01", "42703"}  # SQLSTATE: undefined table, undefined column
+_MISSING = {"42P01", "42703", "42883"}  # SQLSTATE: undefined table, column, function
 _NO_VALUE = {"22001", "22003", "22007", "22008", "22021", "22P02", "22P05"}
 """SQLSTATE: too long, out of range, no date, a date out of range, no UTF-8, no text of the type, a NUL in JSON."""
 _RECONCILE_LOCK = 0x61636973  # "acis" as a number; advisory locks of a database share one number space

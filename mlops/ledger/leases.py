@@ -51,7 +51,7 @@ _GRANTED: dict[str, Any] = {
 
 _HELD = (
     _stage.run_id, _stage.stage, _stage.token, _stage.attempt, _stage.publish_no, _stage.lease_until,
-    _stage.deadline_at, _stage.executor, _stage.checkpoint, _stage.grant_key,
+    _stage.deadline_at, _stage.executor, _stage.checkpoint, _stage.grant_key, _stage.traceparent,
 )  # fmt: skip
 _OF_RUN = (
     _run.strategy, _run.kind, _run.namespace, _run.as_of, _run.policy, _run.params, _run.reason, _run.requested_by,
@@ -257,4 +257,5 @@ def _grant(held: AnyRow, *, publish_no: int | None) -> Grant:
         executor=Executor(held.executor),
         inputs={name: result for name, result in found_results(held).items() if name != held.stage},
         checkpoint=held.checkpoint,
+        traceparent=held.traceparent,
     )

@@ -1,8 +1,10 @@
 """The ledger as the rest of the system sees it: `mlops.domain.ports.Ledger` on PostgreSQL.
 
-runs, stages, leases, stage_completion   a run's life        champions, registry_findings   decisions and their registry
+runs, stages, leases, stage_completion                       a run's life
+champions, registry_findings                                 decisions, their models and their registry
 reconciliation, set_back, timetable, workers                 missing messages, restores, slots, liveness
-accounts, auditing, retention            people and their acts; what is old is taken out
+accounts, sign_in_limits                 people, their sessions and tokens; how often passwords may be tried
+auditing, retention                      what people did; what is old is taken out
 live/                                    what models said in use, what came of it, and which features are awaited
 queries/                                 what pages and commands read, in few queries
 engine, tables, columns, schema, studies connection, tables, migrations; trials of a tuning, by Optuna
@@ -10,13 +12,14 @@ engine, tables, columns, schema, studies connection, tables, migrations; trials 
 
 from __future__ import annotations
 
-from mlops.ledger.accounts import Access, Users
-from mlops.ledger.auditing import Auditing, Policies
 from mlops.ledger.champions import Champions
 from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
 from mlops.ledger.live.predictions import Predictions
 from mlops.ledger.live.watermarks import Watermarks
+from mlops.ledger.people.accounts import Access, Users
+from mlops.ledger.people.auditing import Auditing, Policies
+from mlops.ledger.people.sign_in_limits import SignInLimits
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
 from mlops.ledger.queries.live import LiveQueries
@@ -25,7 +28,7 @@ from mlops.ledger.queries.readers import RunQueries
 from mlops.ledger.queries.run_lists import JobList, RunList, StartList
 from mlops.ledger.queries.strategy_status import StrategyStatusQueries
 from mlops.ledger.reconciliation import Outboxes, Reconciling
-from mlops.ledger.registry_findings import ArtifactSizes, RegistryFindings
+from mlops.ledger.registry_findings import ArtifactSizes, ModelFiles, RegistryFindings
 from mlops.ledger.reports import Reports
 from mlops.ledger.retention import Retention
 from mlops.ledger.runs import Runs
@@ -40,6 +43,7 @@ class SqlLedger(
     Leases,
     StageCompletion,
     Champions,
+    ModelFiles,
     Reconciling,
     Outboxes,
     Timetable,
@@ -58,6 +62,7 @@ class SqlLedger(
     StartList,
     Users,
     Access,
+    SignInLimits,
     Auditing,
     RegistryFindings,
     ArtifactSizes,

@@ -25,17 +25,22 @@ BATCH = 500
 
 has_report = exists().where(_report.run_id == _run.run_id)
 _has_promotion = exists().where(tables.promotion.c.run_id == _run.run_id)
+_trained_decided = exists().where(tables.promotion.c.made_by == _run.run_id)
+"""What was measured of a model that was decided about stays: its gates are asked again by each later decision."""
 
 
 class Retention(Repository):
     """Deletes; the reconciler calls it."""
 
     def purge_runs(self, *, older_than_days: float, limit: int = BATCH) -> int:
-        """Runs that ended so long ago and left neither a drift report nor a promotion, with their stages; how many."""
+        """Runs that ended so long ago and left neither a drift report nor a promotion, with their stages; how many.
+
+        Nor is one deleted whose model was decided about, by whichever run.
+        """
         old = (
             select(_run.run_id)
             .where(_run.state.in_(TERMINAL), _run.finished_at < after(-older_than_days * DAY_S))
-            .where(~has_report, ~_has_promotion)
+            .where(~has_report, ~_has_promotion, ~_trained_decided)
             .order_by(_run.finished_at)
             .limit(limit)
         )

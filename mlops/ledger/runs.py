@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
+from mlops import tracing
 from mlops.domain.errors import InvalidTransition, RunNotFound
 from mlops.domain.records import (
     FIRST_STAGE,
@@ -240,6 +241,10 @@ class Runs(Repository):
         run_id = request.run_id or str(uuid.uuid4())
         if request.run_id is not None and (answered := self._answered(run_id)) is not None:
             return answered
+        with tracing.traced("accept", run_id=run_id, strategy=request.strategy, kind_of_run=request.kind):
+            return self._accepted(run_id, request)
+
+    def _accepted(self, run_id: str, request: RunRequest) -> Accepted:
         for _ in range(_ACCEPT_TRIES):
             first = self._opened(run_id, request)
             if first is not None:
@@ -293,7 +298,11 @@ class Runs(Repository):
             "batch_id": request.batch_id,
         }
         birth = birth_of(
-            FIRST_STAGE[request.kind], strategy=request.strategy, policy=request.policy, executor=request.executor
+            FIRST_STAGE[request.kind],
+            strategy=request.strategy,
+            policy=request.policy,
+            executor=request.executor,
+            traceparent=tracing.traceparent(),
         )
         with self.database.statement("ledger.accept") as connection:
             return connection.execute(_ACCEPT, {**_new_run(run), **new_stage(birth)}).one_or_none()

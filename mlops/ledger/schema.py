@@ -21,6 +21,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, func, select, text
 
 from mlops.domain.errors import AcisError, ConfigurationError, LedgerUnavailable
+from mlops.ledger.access import put_in_force
 from mlops.ledger.engine import Database
 from mlops.ledger.tables import metadata
 
@@ -75,6 +76,7 @@ def migrate(
     """Bring the schema to this program's newest; safe to call from several processes, beside workers, and again.
 
     What a killed call left is finished by the next one; indexes that are missing or were left half built are built.
+    The users of the roles, where the server has them, may do what `mlops.ledger.access` says.
     `say`: told what is done and waited for. `patience_s`: how long for a lock that others hold.
     Raises LedgerUnavailable, also where the patience is at its end, and ConfigurationError.
     """
@@ -87,6 +89,7 @@ def migrate(
                 command.upgrade(_config(connection, migration), to)
                 if to == "head":
                     _build_what_is_missing(migration, connection)
+                    put_in_force(connection)
             return _state(connection)
     finally:
         database.close()

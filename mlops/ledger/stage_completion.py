@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
+from mlops import tracing
 from mlops.domain.errors import InvalidTransition
 from mlops.domain.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
 from mlops.domain.run_states import ENDINGS, RunEvent, StageEvent, ending, run_sources, run_target, stage_target
@@ -142,7 +143,13 @@ class StageCompletion(Repository):
         return self._end(grant, outcome, outcome.run_state or RunState.FAILED)
 
     def _go_on(self, grant: Grant, outcome: StageOutcome, stage: Stage) -> Finished:
-        birth = birth_of(stage, strategy=grant.strategy, policy=grant.policy, executor=grant.executor)
+        birth = birth_of(
+            stage,
+            strategy=grant.strategy,
+            policy=grant.policy,
+            executor=grant.executor,
+            traceparent=grant.traceparent or tracing.traceparent(),
+        )
         dated = grant.as_of is None and outcome.as_of is not None
         values = {**ended_stage(grant, result=outcome.result, error=None), **new_stage(birth)}
         if dated:

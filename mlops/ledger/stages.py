@@ -50,6 +50,7 @@ LOST_AFTER_MAX_S = 900.0
 _OF_PUBLICATION: tuple[Column[Any], ...] = (
     _stage.run_id, _stage.stage, _stage.strategy, _stage.device, _stage.executor, _stage.deadline_s,
     _stage.publish_no, _stage.claimed_task_id, _stage.parent_task_id, _stage.token, _stage.ring_backoff_s,
+    _stage.traceparent,
 )  # fmt: skip
 """What `publication_of` reads."""
 
@@ -83,6 +84,7 @@ def publication_of(row: AnyRow) -> Publication | None:
         deadline_s=row.deadline_s,
         # It was claimed before, or was in the queue before: both are older than what waits there.
         keeps_its_place=row.token > 0 or row.ring_backoff_s > LOST_AFTER_S,
+        traceparent=row.traceparent,
     )
 
 
@@ -101,7 +103,9 @@ _BORN: dict[str, Any] = {
 }
 
 
-def birth_of(stage: Stage, *, strategy: str, policy: Mapping[str, Any], executor: Executor) -> dict[str, Any]:
+def birth_of(
+    stage: Stage, *, strategy: str, policy: Mapping[str, Any], executor: Executor, traceparent: str | None
+) -> dict[str, Any]:
     """What a stage has of its own from the start, by column."""
     execution = policy.get("execution", {})
     deadline = f"{stage}_deadline_s"
@@ -112,10 +116,11 @@ def birth_of(stage: Stage, *, strategy: str, policy: Mapping[str, Any], executor
         "device": policy.get("training", {}).get("device", "auto"),
         "max_attempts": execution.get("max_attempts", ExecutionPolicy.max_attempts),
         "deadline_s": execution.get(deadline, getattr(ExecutionPolicy, deadline)),
+        "traceparent": traceparent,
     }
 
 
-_OWN = ("stage", "strategy", "executor", "device", "max_attempts", "deadline_s")
+_OWN = ("stage", "strategy", "executor", "device", "max_attempts", "deadline_s", "traceparent")
 
 
 def opening_after(before: CTE, *, parent_task_id: ColumnElement[Any] | None = None) -> ReturningInsert[Any]:

@@ -101,6 +101,7 @@ stage = Table(
     Column("task_id", String(155)),
     Column("parent_task_id", String(155)),
     Column("not_before", Timestamp),
+    Column("traceparent", String(55)),  # of whoever asked for the run, so that its trace goes on; NULL: none
     # what it did
     Column("queued_at", Timestamp, nullable=False),
     Column("started_at", Timestamp),
@@ -215,18 +216,34 @@ champion = Table(
     Column("changed_at", Timestamp, nullable=False),
 )
 
+model_file = Table(
+    "mlops_model_file",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("model_name", String(255), nullable=False),
+    Column("version", String(63)),  # NULL: noted before it was registered
+    Column("made_by", String(155), nullable=False, index=True),
+    Column("sha256", String(64), nullable=False),
+    Column("recorded_by", Text, nullable=False),
+    Column("reason", Text),
+    Column("recorded_at", Timestamp, nullable=False),
+)
+Index("ix_mlops_model_file_version", model_file.c.model_name, model_file.c.version)
+
 registry_finding = Table(
     "mlops_registry_finding",
     metadata,
     Column("id", BigInteger, primary_key=True),
     Column("strategy", String(63), nullable=False),
-    Column("kind", String(20), nullable=False),  # `champion_missing`, `number_reused`
-    Column("key", String(320), nullable=False),  # what it is about: the champion's seq, or the version with its model
+    Column("kind", String(20), nullable=False),  # `champion_missing`, `number_reused`, `changed_by_hand`
+    # what it is about: the champion's seq, the version with its model, or when changes by hand began
+    Column("key", String(320), nullable=False),
     Column("words", Text, nullable=False),
     Column("found_at", Timestamp, nullable=False),
     Column("settled_at", Timestamp),
     Column("settled_by", Text),  # a person; NULL with `settled_at`: it is so no more
     Column("reason", Text),
+    Column("n_times", Integer, nullable=False, server_default="1"),  # of a change by hand: how often it was settled
     UniqueConstraint("strategy", "kind", "key"),
 )
 
@@ -305,6 +322,18 @@ user = Table(
     Column("created_by", Text, nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Column("disabled_at", Timestamp),
+    Column("device_key", String(64)),  # what remembered browsers are signed with; NULL: none is remembered
+)
+
+sign_in_limit = Table(
+    "mlops_sign_in_limit",
+    metadata,
+    Column("key", String(160), primary_key=True),  # `name anna`, `address 192.0.2.7`
+    Column("user_name", String(63)),
+    Column("is_kept", Boolean, nullable=False),
+    Column("level", Float, nullable=False),  # wrong passwords at `seen_at`; it falls by one an hour
+    Column("closed_until", Timestamp),
+    Column("seen_at", Timestamp, nullable=False),
 )
 
 session = Table(

@@ -10,21 +10,27 @@ Importing this is cheap; the mlflow library is loaded at the first call. Version
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, VersionNotFound
-from mlops.registry.registry import EXPERIMENT, STAGES, MlflowRegistry
+from mlops.domain.policies import model_name_of, strategy_of_model
+from mlops.domain.ports import DIGEST_TAG
+from mlops.domain.records import ModelIdentity
+from mlops.invocation import command_line_actor
+from mlops.registry.registry import CHAMPION, EXPERIMENT, MODEL_TAG, STAGES, MlflowRegistry
 
 if TYPE_CHECKING:
     import pandas as pd
     import xgboost as xgb
 
-    from mlops.domain.ports import ModelVersion
-    from mlops.domain.records import LedgerIdentity
+    from mlops.domain.ports import Ledger, ModelVersion
     from mlops.registry.entities import LoggedRun
     from mlops.registry.gateway import Gateway
 
@@ -70,17 +76,24 @@ class ACISMLflowClient:
         *,
         on_transition: OnTransition | None = None,
         n_jobs: int = 1,
+        ledger: Ledger | None = None,
     ) -> None:
         """tracking_uri: None for the configured server.
 
         on_transition: None for the ledger. n_jobs: threads of the models that are loaded.
+        ledger: where the digests of model files are recorded and looked up; None for the configured one
         """
-        owner = None if tracking_uri else _configured_owner()
-        self.tracking_uri = tracking_uri or _configured_uri()
+        self._ledger = ledger or _configured_ledger()
+        owner = None if tracking_uri or self._ledger is None else self._ledger.identity
+        uri = tracking_uri or _configured_uri()
+        self.tracking_uri = without_credentials(uri)
+        user, _, password = credentials_of(uri).partition(":")
+        if user:  # the library beside this client signs in by them, and does not show them with its URI
+            os.environ.update({"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password})
         self.experiment_name = experiment_name
         self._on_transition = on_transition or self._through_ledger
         self._n_jobs = n_jobs
-        self._registry = MlflowRegistry(self.tracking_uri, experiment=experiment_name, n_jobs=n_jobs, owner=owner)
+        self._registry = MlflowRegistry(uri, experiment=experiment_name, n_jobs=n_jobs, owner=owner)
 
     @property
     def _gateway(self) -> Gateway:
@@ -128,12 +141,12 @@ class ACISMLflowClient:
                 return self.log_model(model, artifact_path, registered_model_name, signature, input_example, name=name)
         stored = self._gateway.store_model(
             model,
-            experiment_id=self._gateway.experiment_of(run_id),
             run_id=run_id,
             name=name or artifact_path or "model",
             signature=signature,
             example=input_example,
         )
+        self._record(registered_model_name or stored.model_id, None, stored.sha256, made_by=run_id, reason="log_model")
         self._gateway.log(run_id, tags={"acis.model_id": stored.model_id, "acis.model_sha256": stored.sha256})
         logged = LoggedModel(
             model_id=stored.model_id, model_uri=f"models:/{stored.model_id}", run_id=run_id, version=None
@@ -176,8 +189,12 @@ class ACISMLflowClient:
     # -- registry
 
     def register_model(self, model_uri: str, name: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
-        """Register a new version of a stored model: `models:/m-…` or `runs:/RUN/model`."""
-        model_id, run_id, sha256 = self._gateway.stored_model(model_uri)
+        """Register a new version of a stored model: `models:/m-…` or `runs:/RUN/model`.
+
+        Whose digest is not recorded yet is recorded with what lies there now: you say that it is what you want.
+        Raises UnusableModelFile where its run made another file.
+        """
+        model_id, run_id, sha256, _ = self._stored(model_uri, is_new=True)
         number = self._registered(model_id, sha256, run_id, name, tags)
         return self._registry.version(name, number)
 
@@ -222,12 +239,16 @@ class ACISMLflowClient:
     def get_latest_model_version(self, name: str, stage: str | None = None) -> ModelVersion | None:
         """The version in a stage, or the newest of all; None where there is none.
 
-        Production and Staging go by the alias (`champion`, `challenger`), which is the truth.
+        Production is the ledger's champion, whatever MLflow shows; without a ledger, and for Staging, the alias counts.
         """
         if stage is not None and stage not in STAGES:
             message = f"stage {stage!r} is not known; one of: {', '.join(STAGES)}"
             raise InvalidStage(message)
         versions = self._registry.versions(name)
+        strategy = strategy_of_model(name)
+        if stage == "Production" and self._ledger is not None and model_name_of(strategy) == name:
+            champion = self._ledger.champion(strategy)
+            return next((item for item in versions if item.version == champion.version), None)
         if stage is None:
             return versions[0] if versions else None
         alias = {"Production": "champion", "Staging": "challenger"}.get(stage)
@@ -238,17 +259,17 @@ class ACISMLflowClient:
         """Load the classifier of `models:/NAME/Production` (any stage), `models:/NAME/3`, `models:/NAME@champion`.
 
         Also of a model that is not registered: `models:/m-…`, `runs:/RUN/model`. An infinity is missing for it, as in
-        training.
+        training. Raises UnusableModelFile where the file has not the digest that the ledger recorded.
         """
         name, wanted = _parsed(model_uri)
         if wanted is None:
-            from mlops.registry.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
+            from mlops.registry.model_file import classifier_of  # noqa: PLC0415 -- loads XGBoost
 
-            model_id, _, sha256 = self._gateway.stored_model(model_uri)
-            with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
-                path = self._gateway.download_logged_model(f"models:/{model_id}", folder)
-                return read_classifier(path, expected_sha256=sha256, n_jobs=self._n_jobs)
-        return self._registry.load_classifier(name, self._number(name, wanted))
+            _, _, sha256, content = self._stored(model_uri)
+            return classifier_of(content, name=f"of {model_uri}", expected_sha256=sha256, n_jobs=self._n_jobs)
+        number = self._number(name, wanted)
+        sha256 = self._ledger.recorded_model(name, number).sha256 if self._ledger is not None else None
+        return self._registry.load_classifier(name, number, sha256=sha256)
 
     def compare_models(self, model_names: Sequence[str], stage: str = "Production") -> pd.DataFrame:
         """Compare the models with a version in the stage: one row each with model_name, version and its metrics."""
@@ -274,12 +295,40 @@ class ACISMLflowClient:
     def _registered(
         self, model_id: str, sha256: str | None, run_id: str | None, name: str, tags: Mapping[str, str] | None = None
     ) -> str:
-        marks = {"acis.model_id": model_id} | ({"acis.model_sha256": sha256} if sha256 else {})
-        return self._gateway.create_version(name, model_id=model_id, run_id=run_id, tags={**(tags or {}), **marks})
+        marks = {MODEL_TAG: model_id} | ({DIGEST_TAG: sha256} if sha256 else {})
+        number = self._gateway.create_version(name, model_id=model_id, run_id=run_id, tags={**(tags or {}), **marks})
+        if sha256 is not None:
+            self._record(name, number, sha256, made_by=run_id or model_id, reason="registered by ACISMLflowClient")
+        return number
+
+    def _record(self, name: str, number: str | None, sha256: str, *, made_by: str, reason: str) -> None:
+        if self._ledger is not None:
+            identity = ModelIdentity(sha256=sha256, made_by=made_by)
+            self._ledger.record_model_file(name, number, identity, actor=command_line_actor(), reason=reason)
+
+    def _stored(self, uri: str, *, is_new: bool = False) -> tuple[str, str | None, str | None, bytes]:
+        """Id, run, digest by the ledger (None where it has none) and content of a stored model's file.
+
+        is_new : where the ledger has none of its run, what lies there now counts
+        """
+        model_id, run_id, ledger_run_id = self._gateway.stored_model(uri)
+        with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
+            content = self._gateway.download_logged_model(f"models:/{model_id}", folder).read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        made_by = ledger_run_id or run_id or model_id
+        known = self._ledger.noted_model_files(made_by) if self._ledger is not None else frozenset()
+        if found in known or (is_new and not known):
+            return model_id, run_id, found, content
+        if is_new:
+            from mlops.registry.model_file import verify_digest  # noqa: PLC0415 -- loads XGBoost
+
+            verify_digest(content, min(known), name=f"of {uri}")
+        return model_id, run_id, min(known, default=None), content
 
     def _number(self, name: str, wanted: str) -> str:
         if wanted.isdecimal():
             return wanted
+        wanted = "Production" if wanted == CHAMPION else wanted
         stage = next((item for item in STAGES if item.lower() == wanted.lower()), None)
         if stage is not None:
             found = self.get_latest_model_version(name, stage)
@@ -296,10 +345,12 @@ class ACISMLflowClient:
 
     def _through_ledger(self, *, model_name: str, version: str, stage: str, reason: str) -> None:
         from mlops.registry.projection import record_and_show  # noqa: PLC0415
-        from tasks.services import connect  # noqa: PLC0415 -- opened on first use
 
+        if self._ledger is None:
+            message = "a transition is recorded in the ledger, and none is configured; set DATABASE_URL"
+            raise NothingConfigured(message)
         record_and_show(
-            connect().ledger, self._registry, model_name=model_name, version=version, stage=stage, reason=reason
+            self._ledger, self._registry, model_name=model_name, version=version, stage=stage, reason=reason
         )
 
 
@@ -316,13 +367,13 @@ def _configured_uri() -> str:
     return found.get_secret_value()
 
 
-def _configured_owner() -> Callable[[], LedgerIdentity] | None:
-    """Check that the configured MLflow is the configured ledger's, where there is one."""
+def _configured_ledger() -> Ledger | None:
+    """Open the configured ledger, where there is one."""
     from config.settings import load_settings  # noqa: PLC0415 -- as above
     from tasks.services import connect  # noqa: PLC0415 -- opened on first use
 
     settings = load_settings()
-    return connect(settings).ledger.identity if settings.database_url is not None else None
+    return connect(settings).ledger if settings.database_url is not None else None
 
 
 def _parsed(uri: str) -> tuple[str, str | None]:

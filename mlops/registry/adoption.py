@@ -1,21 +1,29 @@
-"""Adoption of the champion that the registry shows into the ledger.
+"""Adoption of a version that somebody made champion in the registry's own pages; called by the repair.
 
-Called by the repair for changes made by hand, and by the stages where the ledger knows no champion yet: a new
-ledger on a registry that has one would else promote without a comparison. What the ledger has refused, or trained and
-not judged, is never taken: a change made in MLflow must not bypass the gates.
+Only what the ledger has judged and did not refuse is taken, by the digest of the file that lies there now: a change
+made in MLflow must not bypass the gates. `identity_by_bytes` is how every decision finds out what a version is.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
-import structlog
-
-from mlops.domain.errors import ChampionMoved, ModelNotFound, UnusableModelFile
-from mlops.domain.ports import RUN_TAG
-from mlops.domain.records import LIVE, Champion, ModelIdentity, PromotionDecision
+from mlops.domain.errors import (
+    ChampionMoved,
+    ConfigurationError,
+    InvalidTransition,
+    ModelNotFound,
+    RunNotFound,
+    UnrecordedModelFile,
+    UnusableModelFile,
+    VersionNotFound,
+)
+from mlops.domain.policies import strategy_of_model
+from mlops.domain.ports import RUN_TAG, UNKNOWN
+from mlops.domain.records import Champion, ModelIdentity, PromotionDecision, Stage
 from mlops.domain.training.fingerprint import evidence_digest
 
 if TYPE_CHECKING:
@@ -25,107 +33,158 @@ if TYPE_CHECKING:
     from mlops.domain.ports import Ledger, ModelRegistry, ModelVersion
     from mlops.domain.records import Promotion
 
-log = structlog.get_logger(__name__)
+_LEAST_REASON = 3
+"""Characters"""
 
 
-def adopt_first(ledger: Ledger, registry: ModelRegistry, strategy: Strategy) -> Champion:
-    """Return the live champion; one that the registry shows is adopted where the ledger has never decided anything.
+def identity_by_bytes(ledger: Ledger, registry: ModelRegistry, version: ModelVersion) -> ModelIdentity:
+    """Identity of a version whose model file, as it is stored now, has the digest that the ledger recorded.
 
-    Nothing is written to the registry; the reconciler shows the decision. Raises LedgerUnavailable,
-    RegistryUnavailable, RegistryError.
+    Raises UnusableModelFile where the file is gone, is another, or nothing is recorded of it; LedgerUnavailable.
     """
-    champion = ledger.champion(strategy.name, namespace=LIVE)
-    if champion.seq > 0:
-        return champion
-    shown = shown_champion(registry, strategy.model_name, champion)
-    if shown is None:
-        return champion
-    version = registry.version(strategy.model_name, shown)
-    if not may_be_adopted(ledger, registry, strategy, version):
-        return champion
-    adopt(ledger, strategy, champion, version)
-    return ledger.champion(strategy.name, namespace=LIVE)
-
-
-def identity_by_bytes(registry: ModelRegistry, version: ModelVersion) -> ModelIdentity:
-    """Identity of a version, with the digest of its model file as it is stored.
-
-    Raises UnusableModelFile where it is gone, or is not the one that was logged.
-    """
-    sha256 = hashlib.sha256(registry.model_file(version.name, version.version)).hexdigest()
-    identity = ModelIdentity(sha256=sha256, made_by=version.identity.made_by)
-    if not identity.may_be(version.identity):
+    content = registry.model_file(version.name, version.version)
+    known = ledger.recorded_model(version.name, version.version)
+    recorded = known.sha256
+    sha256 = hashlib.sha256(content).hexdigest()
+    what = f"version {version.version} of {version.name!r}"
+    if recorded is None:
         message = (
-            f"the model file of version {version.version} of {version.name!r} has sha256 {sha256[:12]}…, logged was "
-            f"{str(version.identity.sha256)[:12]}…: it was changed after it was logged; train again"
+            f"{what} was to be used with the digest that the ledger has of its model file; the ledger has none, and "
+            f"the file has sha256 {sha256[:12]}…: it was registered past this system, or before digests were kept. "
+            f"Train again, or look at it and say what it is with `acis registry record "
+            f"{strategy_of_model(version.name)} {version.version} --reason …`"
         )
-        raise UnusableModelFile(message)
+        raise UnrecordedModelFile(message)
+    if sha256 != recorded:
+        message = (
+            f"the model file of {what} has sha256 {sha256[:12]}…, the ledger has {recorded[:12]}…: it was changed "
+            f"after it was logged; train again"
+        )
+        raise UnrecordedModelFile(message)
+    return ModelIdentity(sha256=sha256, made_by=known.made_by or version.identity.made_by)
+
+
+def as_recorded(ledger: Ledger, version: ModelVersion) -> ModelVersion:
+    """The version with the tags and metrics that the ledger has of its training, in place of the registry's.
+
+    One that no run of the ledger trained is what the registry says that it is, and was recorded by a person.
+    """
+    tags, metrics = ledger.training_facts(ledger.recorded_model(version.name, version.version))
+    return replace(version, tags={**version.tags, **tags}, metrics=metrics) if tags else version
+
+
+def record_version(
+    ledger: Ledger, registry: ModelRegistry, strategy: Strategy, version: str, *, actor: str, reason: str
+) -> ModelIdentity:
+    """Record, audited, what a person says of a version that no training here registered: its file as it lies there now.
+
+    Raises ConfigurationError without a reason, InvalidTransition where the ledger knows another file by that number,
+    or the version carries the id of a run of the ledger that made another file, and what the registry raises.
+    """
+    if len(reason.strip()) < _LEAST_REASON:
+        raise ConfigurationError("a model file is recorded with its reason; give --reason")
+    found = registry.version(strategy.model_name, version)
+    sha256 = hashlib.sha256(registry.model_file(found.name, found.version)).hexdigest()
+    identity = ModelIdentity(sha256=sha256, made_by=found.identity.made_by)
+    others = [one for one in ledger.known_models(strategy.name, version) if one.sha256 not in (None, sha256)]
+    known = ledger.recorded_model(found.name, found.version)
+    recorded = known.sha256
+    if others and recorded not in (None, sha256):
+        raise InvalidTransition(
+            f"the file of version {version} of {strategy.name!r} has sha256 {sha256[:12]}…, and the ledger has "
+            f"{str(recorded)[:12]}…: it was changed, and is not recorded; train again, or say with "
+            f"`acis registry accept {strategy.name}` that the registry was made anew"
+        )
+    if known != identity and not _may_have_made(ledger, identity):
+        raise InvalidTransition(
+            f"version {version} of {strategy.name!r} carries the id of run {identity.made_by}, which did not make its "
+            f"file (sha256 {sha256[:12]}…), and is not recorded as that run's; train again, or take its tag "
+            f"{RUN_TAG} away in MLflow and record it as what it is"
+        )
+    ledger.record_model_file(found.name, version, identity, actor=actor, reason=reason)
+    identity = ledger.recorded_model(found.name, version)
+    champion = ledger.champion(strategy.name)
+    if champion.version == version and champion.identity.sha256 is None and champion.promotion_id is not None:
+        ledger.identify(champion.promotion_id, identity)
     return identity
 
 
-def may_be_adopted(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, version: ModelVersion) -> bool:
-    """Whether the ledger has judged that very model and did not refuse it, or meets the strategy for the first time.
+def _may_have_made(ledger: Ledger, identity: ModelIdentity) -> bool:
+    """Whether nothing that the ledger has of a run speaks against it: the tag that names it is anybody's.
+
+    A run of another tool has nothing here, and a training of an earlier version of this system kept no digest.
+    """
+    if identity.made_by is None:
+        return True
+    noted = ledger.noted_model_files(identity.made_by)
+    if noted:
+        return identity.sha256 in noted
+    try:
+        stages = ledger.run(identity.made_by).stages
+    except RunNotFound:
+        return True
+    trained = next((one.result for one in stages if one.stage == Stage.TRAIN and one.result), None)
+    return trained is not None and trained.get("model_sha256") in (None, identity.sha256)
+
+
+def judgement_on(ledger: Ledger, registry: ModelRegistry, strategy: Strategy, version: ModelVersion) -> Judgement:
+    """What the ledger has decided about the file that lies there now, in words; whether it may be the champion.
 
     Nothing may while something is wrong with the registry, since what such a finding holds in Staging has passed no
     decision, nor before the registry was looked through where the ledger was set back.
     """
-    if ledger.registry_findings(strategy.name) or ledger.forgotten().registry_since is not None:
-        return False
     try:
-        identity = identity_by_bytes(registry, version)
-    except UnusableModelFile:
-        return False
+        identity = identity_by_bytes(ledger, registry, version)
+    except (UnusableModelFile, ModelNotFound, VersionNotFound) as exc:
+        return Judgement(may_be_champion=False, words=str(exc))
+    if ledger.is_quarantined("version", f"{strategy.model_name}/{version.version}"):
+        return Judgement(may_be_champion=False, words="it is in quarantine, see `acis quarantine`")
     judged = ledger.newest_decision(strategy.name, version.version, identity, judged=True)
-    if judged is not None:
-        return judged.decision != "refuse"
-    former = ledger.former_champions(strategy.name)
-    if any(item.identity.may_be(identity) and item.version == version.version for item in former):
-        return True
-    if ledger.promotions(strategy.name, limit=1) or ledger.known_models(strategy.name, version.version):
-        return False
-    return not _is_forgotten(ledger, version)
+    if judged is None or judged.identity.sha256 != identity.sha256:
+        return Judgement(may_be_champion=False, words="it was never judged")
+    if judged.decision == "refuse":
+        return Judgement(may_be_champion=False, words=f"it was refused: {'; '.join(judged.reasons)}")
+    if ledger.registry_findings(strategy.name) or ledger.forgotten().registry_since is not None:
+        return Judgement(may_be_champion=False, words="something is wrong with the registry, see `acis registry`")
+    return Judgement(
+        may_be_champion=True, words=f"it was judged ({judged.decision}) and not refused", identity=identity
+    )
 
 
-def _is_forgotten(ledger: Ledger, version: ModelVersion) -> bool:
-    """Whether a run of this ledger made the version, of which it knows no training: it was set back in time since.
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the ledger has decided about a version."""
 
-    The run itself may be known, if it was accepted before that time. A ledger that is new beside an old registry finds
-    versions of unknown runs too, but they are older than itself.
-    """
-    return RUN_TAG in version.tags and version.created_at > ledger.identity().made_at
+    may_be_champion: bool
+    words: str
+    identity: ModelIdentity = UNKNOWN
+    """By the bytes of its file, where it may be the champion"""
 
 
-def adopt(ledger: Ledger, strategy: Strategy, champion: Champion, version: ModelVersion | None) -> Promotion | None:
-    """Record a champion that was set by hand, None for no version; None where the champion moved meanwhile."""
-    shown = version.version if version is not None else None
-    evidence = {"kind": "manual", "from": champion.version, "to": shown}
-    number = shown or champion.version
-    if number is None:
-        return None
-    if ledger.is_quarantined("version", f"{strategy.model_name}/{number}"):
-        log.warning("registry.quarantined", strategy=strategy.name, version=number, action="see `acis quarantine`")
-        return None
-    identity = version.identity if version is not None else champion.identity
+def adopt(
+    ledger: Ledger, strategy: Strategy, champion: Champion, version: ModelVersion, identity: ModelIdentity
+) -> Promotion | None:
+    """Record a champion that was set by hand; None where the champion moved meanwhile."""
+    shown = version.version
+    evidence = {"kind": "manual", "from": champion.version, "to": shown, "model_sha256": identity.sha256}
     decision = PromotionDecision(
         decision="manual",
-        version=number,
+        version=shown,
         model_name=strategy.model_name,
         reasons=("changed by hand in the model registry",),
-        evidence={**evidence, "model_sha256": identity.sha256},
-        evidence_digest=evidence_digest({**evidence, "model_sha256": identity.sha256}),
+        evidence=evidence,
+        evidence_digest=evidence_digest(evidence),
         actor="mlflow",
-        target_stage="Production" if shown else "Archived",
+        target_stage="Production",
         expected_seq=champion.seq,
-        as_of=place_as_of(champion, version) if version is not None else champion.as_of,
+        as_of=place_as_of(champion, version),
         identity=identity,
-        trained_as_of=trained_as_of(version) if version is not None else champion.trained_as_of,
+        trained_as_of=trained_as_of(version),
     )
     try:
-        promotion = ledger.record_transition(strategy.name, decision)
+        return ledger.record_transition(strategy.name, decision)
     except ChampionMoved:
         return None
-    log.warning("registry.adopted", strategy=strategy.name, version=shown, was=champion.version)
-    return promotion
 
 
 def place_as_of(champion: Champion, version: ModelVersion) -> date | None:
@@ -141,22 +200,16 @@ def trained_as_of(version: ModelVersion) -> date | None:
         return None
 
 
-def shown_champion(registry: ModelRegistry, model_name: str, champion: Champion) -> str | None:
-    """Version that the registry shows as champion, whether the alias or the stage was moved by hand."""
-    try:
-        versions = registry.versions(model_name)
-    except ModelNotFound:
-        return None
-    return shown_in(versions, champion)
-
-
-def shown_in(versions: Sequence[ModelVersion], champion: Champion) -> str | None:
-    """Version that is shown as champion among a model's versions."""
-    aliased = next((item.version for item in versions if "champion" in item.aliases), None)
+def shown_instead(versions: Sequence[ModelVersion], champion: Champion) -> str | None:
+    """Another version than the champion that alias or stage shows among a model's versions, whichever a hand moved."""
+    aliased = [item.version for item in versions if "champion" in item.aliases]
     staged = [item.version for item in versions if item.stage == "Production"]
-    if aliased != champion.version:
-        return aliased or (staged[0] if staged else None)
-    moved = [version for version in staged if version != champion.version]
-    if moved:
-        return moved[0]
-    return aliased if staged or aliased is None else None
+    return next((version for version in (*aliased, *staged) if version != champion.version), None)
+
+
+def is_shown(versions: Sequence[ModelVersion], champion: Champion) -> bool:
+    """Whether both alias and stage show the champion, or none where there is none."""
+    if champion.version is None:
+        return shown_instead(versions, champion) is None
+    there = next((item for item in versions if item.version == champion.version), None)
+    return there is not None and there.stage == "Production" and "champion" in there.aliases

@@ -6,9 +6,22 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlops.domain.ports import RegistryCensus, RunStart
 from mlops.registry.entities import PAGE, model_version, pages, sizes
+
+
+def is_served(location: str) -> bool:
+    """Whether files lie at the MLflow server that is asked: the library sends its password to any other host, too.
+
+    location : of a version, a run or a model, as whoever may write there wrote it
+
+    >>> [is_served(one) for one in ("mlflow-artifacts:/1/a", "mlflow-artifacts://other/1", "http://other/1", "/tmp/1")]
+    [True, False, False, False]
+    """
+    parts = urlsplit(location)
+    return parts.scheme == "mlflow-artifacts" and not parts.netloc
 
 
 class Counting:
@@ -54,12 +67,17 @@ class Counting:
         return runs, found.token or None
 
     def artifact_bytes(self, run_id: str) -> int:
-        """Sum the sizes that the server lists."""
+        """Sum the sizes of what the server itself holds."""
         with self._translated(f"run {run_id}"):
             run = self._client.get_run(run_id)
-            outputs = run.outputs.model_outputs if run.outputs else []
-            total = sum(sizes(lambda path: self._client.list_artifacts(run_id, path)))
-            for output in outputs:
-                id_ = output.model_id
+            total = 0
+            if is_served(run.info.artifact_uri):
+                total += sum(sizes(lambda path: self._client.list_artifacts(run_id, path)))
+            for id_ in self._served_models(run):
                 total += sum(sizes(lambda path, id_=id_: self._client.list_logged_model_artifacts(id_, path)))
         return total
+
+    def _served_models(self, run: Any) -> list[str]:  # noqa: ANN401 -- the library's Run
+        """Ids of the models that a run made and the server itself holds."""
+        ids = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
+        return [id_ for id_ in ids if is_served(self._client.get_logged_model(id_).artifact_location)]

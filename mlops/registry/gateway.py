@@ -18,22 +18,24 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.addresses import without_credentials
+from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import (
     ModelNotFound,
     RegistryError,
+    RegistryForbidden,
     RegistryUnavailable,
     UnusableModelFile,
     UnusableProfile,
     VersionNotFound,
 )
-from mlops.domain.ports import ModelVersion
+from mlops.domain.ports import RUN_TAG, ModelVersion
 from mlops.failpoints import external_write
-from mlops.registry.counting import Counting
+from mlops.registry.counting import Counting, is_served
 from mlops.registry.entities import PAGE, LoggedRun, logged_run, model_version, packed, pages, walk
 from mlops.registry.failures import innermost, is_collision
 from mlops.registry.model_file import SHIPPED_CLASS, requirements, ship_classifier
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MODEL_FILE = "model.ubj"
+_FORBIDDEN = {"UNAUTHENTICATED": HTTPStatus.UNAUTHORIZED, "PERMISSION_DENIED": HTTPStatus.FORBIDDEN}
 _UNREACHABLE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 #: MLflow takes so many per request.
 _BATCH = 100
@@ -120,14 +123,22 @@ class Gateway(Counting):
         return found
 
     def claim(self, experiment: str, tags: Mapping[str, str], *, by: str) -> Mapping[str, str] | None:
-        """Tags of an experiment, which get `tags` where the one named `by` is missing; None where it does not exist."""
+        """Tags of an experiment, which get `tags` where the one named `by` is missing; None where it does not exist.
+
+        None, too, where it has no owner and whoever asks may only read: a role that writes will claim it.
+        """
         with self._translated(f"experiment {experiment!r}"):
             found = self._client.get_experiment_by_name(experiment)
             if found is None or by in found.tags:
                 return found and dict(found.tags)
             # The decisive one last, and read again: of two that claim it at once one sees the other's.
-            for name, value in sorted(tags.items(), key=lambda item: item[0] == by):
-                self._client.set_experiment_tag(found.experiment_id, name, value)
+            try:
+                for name, value in sorted(tags.items(), key=lambda item: item[0] == by):
+                    self._client.set_experiment_tag(found.experiment_id, name, value)
+            except MlflowException as exc:
+                if exc.error_code != "PERMISSION_DENIED":
+                    raise
+                return None
             return dict(self._client.get_experiment(found.experiment_id).tags)
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
@@ -225,10 +236,11 @@ class Gateway(Counting):
         """Paths of a run's files; those of its model under `model/`."""
         with self._translated(f"run {run_id}"):
             run = self._client.get_run(run_id)
-            outputs = run.outputs.model_outputs if run.outputs else []
-            found = set(walk(lambda path: self._client.list_artifacts(run_id, path)))
-            for output in outputs:
-                listed = walk(lambda path, id_=output.model_id: self._client.list_logged_model_artifacts(id_, path))
+            found: set[str] = set()
+            if is_served(run.info.artifact_uri):
+                found.update(walk(lambda path: self._client.list_artifacts(run_id, path)))
+            for id_ in self._served_models(run):
+                listed = walk(lambda path, id_=id_: self._client.list_logged_model_artifacts(id_, path))
                 found.update(f"model/{path}" for path in listed)
         return sorted(found)
 
@@ -266,18 +278,19 @@ class Gateway(Counting):
         self,
         model: Any,  # noqa: ANN401 -- XGBClassifier or Booster
         *,
-        experiment_id: str,
         run_id: str,
         name: str,
         signature: Any = None,  # noqa: ANN401 -- the library's ModelSignature
         example: Any = None,  # noqa: ANN401 -- pandas frame
         predictions: Any = None,  # noqa: ANN401 -- array
         file: bytes | None = None,
+        before_upload: Callable[[str], None] = lambda _: None,
     ) -> StoredModel:
         """Upload in XGBoost's own format, with signature, example and pinned requirements, as the run's output.
 
         With a classifier goes the code by which MLflow's own loaders prepare rows as training does.
         file : the model file that `model` was read from, which is stored as it is
+        before_upload : told the model file's digest
         """
         if not hasattr(model, "save_model"):
             message = f"a model of type {type(model).__name__} cannot be stored; only XGBoost models can"
@@ -287,7 +300,7 @@ class Gateway(Counting):
         is_classifier = isinstance(model, xgb.XGBClassifier)
         with tempfile.TemporaryDirectory(prefix="acis-model-") as folder, self._translated(f"model {name!r}"):
             with external_write("registry.create_logged_model"):
-                stored = self._client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+                stored = self._client.create_logged_model(self.experiment_of(run_id), name=name, source_run_id=run_id)
             path = Path(folder, "model")
             mlflow.xgboost.save_model(
                 model,
@@ -306,6 +319,7 @@ class Gateway(Counting):
             if file is not None:  # written again, it need not have the same bytes
                 (path / _MODEL_FILE).write_bytes(file)
             digest = _file_sha256(path / _MODEL_FILE)
+            before_upload(digest)
             with external_write("registry.log_model_artifacts"):
                 self._client.log_model_artifacts(stored.model_id, str(path))
             with external_write("registry.finalize_logged_model"):
@@ -324,14 +338,13 @@ class Gateway(Counting):
         return self._download_model_from(uri, folder)
 
     def stored_model(self, uri: str) -> tuple[str, str | None, str | None]:
-        """Id, run and digest (None where it was not logged) of `models:/m-…` or `runs:/RUN/NAME`."""
+        """Id, run, and run of the ledger (None where it names none) of `models:/m-…` or `runs:/RUN/NAME`."""
         scheme, _, rest = uri.partition(":/")
         owner, _, name = rest.strip("/").partition("/")
         with self._translated(uri):
             model = self._model_of_run(owner, name) if scheme == "runs" else self._client.get_logged_model(owner)
             tags = self._client.get_run(model.source_run_id).data.tags if model.source_run_id else {}
-        digest = tags.get("acis.model_sha256") if tags.get("acis.model_id") == model.model_id else None
-        return model.model_id, model.source_run_id, digest
+        return model.model_id, model.source_run_id, tags.get(RUN_TAG)
 
     def _model_of_run(self, run_id: str, name: str) -> Any:  # noqa: ANN401 -- the library's LoggedModel
         run = self._client.get_run(run_id)
@@ -348,6 +361,11 @@ class Gateway(Counting):
             # The library would resolve `models:/` at the process's global URI, not at ours.
             if source.startswith("models:/m-"):
                 source = self._client.get_logged_model(source.removeprefix("models:/")).artifact_location
+            elif source.startswith("runs:/"):
+                run_id, _, path = source.removeprefix("runs:/").partition("/")
+                source = f"{self._client.get_run(run_id).info.artifact_uri}/{path}"
+        if not is_served(source):
+            raise UnusableModelFile(_elsewhere(source))
         try:
             with self._translated(source):
                 uri = f"{source.rstrip('/')}/{_MODEL_FILE}"
@@ -372,6 +390,10 @@ class Gateway(Counting):
 
     def download_artifact(self, run_id: str, path: str, folder: str) -> bytes:
         """Content of a run's file, fetched by way of `folder`. Raises UnusableProfile where the run has none."""
+        with self._translated(f"run {run_id}", missing=UnusableProfile):
+            location = self._client.get_run(run_id).info.artifact_uri
+        if not is_served(location):
+            raise UnusableProfile(_elsewhere(location))
         try:
             with self._translated(f"{path} of run {run_id}"):
                 return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
@@ -448,8 +470,10 @@ class Gateway(Counting):
         """Metrics by run, in few requests where they are of that experiment; runs that are gone are left out."""
         found: dict[str, Mapping[str, float]] = {}
         # Of an id that names another experiment by now, or none, the search finds nothing.
-        ids = [self._seen_experiments.get(experiment) or self.experiment_id(experiment)]
-        for start in range(0, len(run_ids), _BATCH):
+        with self._translated(f"experiment {experiment!r}"):
+            id_ = self._seen_experiments.get(experiment) or self._found_experiment(experiment)
+        ids = [id_] if id_ is not None else []
+        for start in range(0, len(run_ids) if ids else 0, _BATCH):
             some = ", ".join(f"'{_safe(run_id)}'" for run_id in run_ids[start : start + _BATCH])
             found |= {run.run_id: run.metrics for run in self.runs(ids, f"attributes.run_id IN ({some})")}
         if len(found) < len(set(run_ids)):
@@ -520,7 +544,7 @@ class Gateway(Counting):
     ) -> Iterator[Any]:
         """MLflow's active run; `mlflow.log_metric` and the like write to it inside the block."""
         with self._translated("a run"):
-            mlflow.set_tracking_uri(self.tracking_uri)
+            mlflow.set_tracking_uri(self.shown_uri)  # it is shown to whoever asks the library
             active = mlflow.start_run(
                 experiment_id=experiment_id, run_name=run_name, tags=dict(tags or {}), nested=nested
             )
@@ -537,7 +561,7 @@ class Gateway(Counting):
     ) -> pd.DataFrame:
         """Runs as MLflow's own frame: run_id, status, metrics.*, params.*, tags.*."""
         with self._translated("a search of runs"):
-            mlflow.set_tracking_uri(self.tracking_uri)
+            mlflow.set_tracking_uri(self.shown_uri)  # it is shown to whoever asks the library
             found: pd.DataFrame = mlflow.search_runs(
                 list(experiment_ids), where, order_by=list(order_by) if order_by else None, max_results=limit
             )
@@ -596,8 +620,14 @@ class Gateway(Counting):
             yield
         except MlflowException as exc:
             raise self._error(asked, exc, missing) from exc
+        except ImportError as exc:
+            message = f"{asked} needs a package that is not installed here: {exc}"
+            raise RegistryError(message) from exc
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
             words = innermost(exc) or without_credentials(str(exc))
+            status = exc.response.status_code if isinstance(exc, requests.HTTPError) and exc.response is not None else 0
+            if status in _FORBIDDEN.values():
+                raise self._forbidden(asked, status, words) from exc
             message = f"MLflow at {self.shown_uri} does not answer ({asked}): {words}"
             raise RegistryUnavailable(message) from exc
 
@@ -616,16 +646,35 @@ class Gateway(Counting):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
             return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
-        if exc.error_code == "PERMISSION_DENIED":
-            hint = "check MLFLOW_TRACKING_USERNAME, and --allowed-hosts of the server"
-            return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}; {hint}: {words}")
+        if exc.error_code in _FORBIDDEN:
+            return self._forbidden(asked, _FORBIDDEN[exc.error_code], words)
         return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
+
+    def _forbidden(self, asked: str, status: int, words: str) -> RegistryForbidden:
+        """Say as whom it was asked. Temporary: while a password is changed no run may end for good."""
+        user = credentials_of(self.tracking_uri).partition(":")[0] or os.environ.get("MLFLOW_TRACKING_USERNAME")
+        who = repr(user) if user else "nobody (MLFLOW_TRACKING_USERNAME is not set)"
+        if status == HTTPStatus.UNAUTHORIZED:
+            found = f"does not know the name or the password it was asked with, as {who}"
+            todo = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD as the server has them, and restart this"
+        else:
+            found = f"does not allow it to {who}"
+            todo = "give this process the identity of its role, or correct --allowed-hosts of the server"
+        return RegistryForbidden(f"MLflow at {self.shown_uri} {found} ({asked}); {todo}: {words}")
 
 
 def _file_sha256(path: Path) -> str:
     """SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _elsewhere(location: str) -> str:
+    return (
+        f"{without_credentials(location)} is not read: only files that this MLflow serves itself are "
+        f"(mlflow-artifacts:/…), since the library sends its password to whatever host another place names; register "
+        f"it from a file that this MLflow holds, or train again"
+    )
 
 
 def _safe(value: str) -> str:

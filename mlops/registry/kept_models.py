@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from mlops.domain.errors import CheckpointsUnavailable, RegistryError
-from mlops.domain.ports import DIGEST_TAG, PROFILE_TAG, SEQ_TAG, KeptModel
-from mlops.domain.records import LIVE, ModelIdentity, PromotionDecision
+from mlops.domain.errors import CheckpointsUnavailable, RegistryError, RegistryUnavailable
+from mlops.domain.ports import PROFILE_TAG, KeptModel
+from mlops.domain.records import ModelIdentity, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.domain.training.judged_twin import TWIN_ARTIFACT, TWIN_TAG
 from mlops.registry.projection import project
@@ -52,14 +52,12 @@ class Keeper:
     def keep(self, services: RegistryServices, champion: Champion, version: ModelVersion) -> None:
         """Keep the champion's model. One that cannot be kept now is tried again by the next call."""
         identity = champion.identity
-        if identity.sha256 is None:
-            identity = _identified(services, champion, version)
         if identity.sha256 is None or identity.made_by is None or key_of(identity) in self._kept:
             return
         try:
             if services.checkpoints.kept_model(key_of(identity), FACTS) is None:
-                keep_model(services, version, identity)
-        except (CheckpointsUnavailable, RegistryError) as exc:
+                keep_model(services, services.registry.version(version.name, version.version), identity)
+        except (CheckpointsUnavailable, RegistryError, RegistryUnavailable) as exc:
             log.warning(
                 "registry.champion_not_kept",
                 strategy=champion.strategy,
@@ -81,9 +79,10 @@ def keep_model(services: RegistryServices, version: ModelVersion, identity: Mode
             files[PROFILE] = services.registry.drift_profile(version.name, version.version)
         except RegistryError as exc:
             log.warning("registry.profile_not_kept", model=version.name, version=version.version, error=str(exc))
-    if TWIN_TAG in version.tags:
+    twin = services.ledger.training_facts(identity)[0].get(TWIN_TAG)
+    if twin is not None:
         try:
-            files[TWIN_ARTIFACT] = services.registry.twin_file(version, expected_sha256=version.tags[TWIN_TAG])
+            files[TWIN_ARTIFACT] = services.registry.twin_file(version, expected_sha256=twin)
         except RegistryError as exc:
             log.warning("registry.twin_not_kept", model=version.name, version=version.version, error=str(exc))
     try:
@@ -167,6 +166,7 @@ def restore(
         return _gone(strategy, champion, f"nobody holds its model file ({identity})")
     decision = _decision(strategy, champion, version, actor=actor, reason=reason)
     promotion = services.ledger.record_transition(strategy.name, decision)
+    services.ledger.record_model_file(strategy.model_name, version.version, identity, actor=actor, reason=reason)
     project(promotion, services.registry, services.ledger)
     services.ledger.accept_registry(strategy.name, actor=actor, reason=f"champion restored: {reason}")
     words = f"champion {champion.version} is version {version.version} of the registry now ({identity})"
@@ -252,23 +252,6 @@ def _twin_in(folders: Sequence[Path], sha256: str | None) -> bytes | None:
         if hashlib.sha256(content).hexdigest() == sha256:
             return content
     return None
-
-
-def _identified(services: RegistryServices, champion: Champion, version: ModelVersion) -> ModelIdentity:
-    """Identity of a champion that an earlier version of this system promoted, as the registry shows it."""
-    is_shown = version.tags.get(SEQ_TAG) == str(champion.seq) and champion.promotion_id is not None
-    if not is_shown or champion.promotion_id is None or champion.namespace != LIVE:
-        return champion.identity
-    try:
-        model = services.registry.model_file(version.name, version.version)
-    except RegistryError:
-        return champion.identity
-    sha256 = hashlib.sha256(model).hexdigest()
-    if version.tags.get(DIGEST_TAG, sha256) != sha256:
-        return champion.identity
-    identity = ModelIdentity(sha256=sha256, made_by=champion.identity.made_by or version.identity.made_by)
-    services.ledger.identify(champion.promotion_id, identity)
-    return identity
 
 
 def _verified(model: bytes, sha256: str | None, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The model file in XGBoost's own format: reads it after its digest was found to be the logged one.
+"""The model file in XGBoost's own format: reads it after its digest was found to be the one that the ledger has.
 
 Called by the registry, the gateway, the documented client and the router. Nothing in such a file can be executed.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xgboost as xgb
 
-from mlops.domain.errors import UnusableModelFile
+from mlops.domain.errors import UnrecordedModelFile, UnusableModelFile
 from mlops.domain.live import classifier as shipped
 from mlops.domain.live.classifier import XGBClassifier
 
@@ -45,14 +45,21 @@ def classifier_of(content: bytes, *, name: str, expected_sha256: str | None, n_j
 
 
 def verify_digest(content: bytes, expected_sha256: str | None, *, name: str) -> None:
-    """Raise UnusableModelFile where a model file's content has another digest; None expects nothing."""
+    """Raise UnrecordedModelFile where a model file is not what the ledger recorded; None: it recorded nothing."""
     found = hashlib.sha256(content).hexdigest()
-    if expected_sha256 is not None and found != expected_sha256:
+    if expected_sha256 is None:
         message = (
-            f"model file {name} has digest {found[:12]}…, logged was {expected_sha256[:12]}…; "
-            f"it was changed after it was logged and is not loaded"
+            f"model file {name} has digest {found[:12]}…, and the ledger has none of it: nothing says that it is what "
+            f"was registered, so it is not used; train again, or look at it and say so with `acis registry record "
+            f"STRATEGY VERSION --reason …`"
         )
-        raise UnusableModelFile(message)
+        raise UnrecordedModelFile(message)
+    if found != expected_sha256:
+        message = (
+            f"model file {name} has digest {found[:12]}…, the ledger has {expected_sha256[:12]}…; "
+            f"it was changed after it was logged and is not loaded: train again, or `acis registry restore` a champion"
+        )
+        raise UnrecordedModelFile(message)
 
 
 def ship_classifier(folder: Path) -> Path:

@@ -73,7 +73,7 @@ def record_and_show(
     champion = ledger.champion(strategy)
     identity = found.identity
     if stage == "Production":
-        identity = identity_by_bytes(registry, found)
+        identity = identity_by_bytes(ledger, registry, found)
         _refuse_unjudged(ledger, strategy, found.version, identity)
     evidence = {"kind": "transition", "from": champion.version, "to": version, "stage": stage, "reason": reason}
     evidence |= {"model_sha256": identity.sha256}

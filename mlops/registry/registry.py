@@ -35,7 +35,9 @@ from mlops.domain.ports import (
     PROFILE_TAG,
     RUN_TAG,
     SEQ_TAG,
+    UNKEPT,
     UNKNOWN,
+    Evidence,
     LoggedByRun,
     OpenRegistryRun,
     RegistryCensus,
@@ -63,7 +65,7 @@ log = structlog.get_logger(__name__)
 EXPERIMENT = "acis-ai-models"
 STAGES = ("None", "Staging", "Production", "Archived")
 CHAMPION, CHALLENGER = "champion", "challenger"
-_MODEL_TAG = "acis.model_id"
+MODEL_TAG = "acis.model_id"
 RESTORED_TAG = "acis.restored_from"
 """Tag of a version that was registered again: the number that it had."""
 _FAILURE_TAG = "acis.failure"
@@ -143,23 +145,29 @@ class MlflowRegistry:
 
     # -- training
 
-    def log_training(self, trained: TrainedModel, *, before_write: Callable[[], None] = lambda: None) -> ModelVersion:
+    def log_training(
+        self,
+        trained: TrainedModel,
+        *,
+        before_write: Callable[[], None] = lambda: None,
+        evidence: Evidence = UNKEPT,
+    ) -> ModelVersion:
         """Log and register, once per ledger run: a repeated call takes up what the last one left.
 
         Nothing fences MLflow: a caller that slept in a request may make a second version, and takes it back.
         """
-        found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
+        found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id, evidence=evidence)
         if found is not None:
             return found
-        left = self._finished_run(trained.ledger_run_id)
+        left = self._finished_run(trained.ledger_run_id, evidence.known())
         with gone_is_temporary(f"the training of run {trained.ledger_run_id}") if left is None else nullcontext():
             if left is None:
-                run_id, model_id, digest = self._logged(trained, before_write)
+                run_id, model_id, digest = self._logged(trained, before_write, evidence)
                 note = self._linked(trained.note, trained.ledger_run_id)
-                tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, _MODEL_TAG: model_id, DIGEST_TAG: digest}
+                tags = {**trained.tags, RUN_TAG: trained.ledger_run_id, MODEL_TAG: model_id, DIGEST_TAG: digest}
             else:
                 # Its model, so its words too: the attempt that finds it may have seen newer data.
-                run_id, model_id = left.run_id, left.tags[_MODEL_TAG]
+                run_id, model_id = left.run_id, left.tags[MODEL_TAG]
                 note = left.tags.get(NOTE_TAG, "")
                 tags = {name: value for name, value in left.tags.items() if not name.startswith("mlflow.")}
             before_write()
@@ -171,7 +179,7 @@ class MlflowRegistry:
                 note=note,
                 model_note=trained.model_note,
             )
-        registered = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
+        registered = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id, evidence=evidence)
         if registered is None:
             message = f"the version of run {trained.ledger_run_id} was made, but MLflow does not show it yet"
             raise RegistryUnavailable(message)
@@ -190,10 +198,42 @@ class MlflowRegistry:
         finally:
             self._gateway.end_run(run_id, "FAILED")
 
-    def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
-        """Find the run's version: the oldest, should a retried request ever have made two."""
+    def find_by_ledger_run(
+        self, model_name: str, ledger_run_id: str, *, evidence: Evidence = UNKEPT
+    ) -> ModelVersion | None:
+        """Find the run's version: the oldest, should a retried request ever have made two.
+
+        One that carries the run's id with a file that no attempt of the run made is somebody else's, and left alone.
+        """
         found = self._gateway.versions(model_name, tag=(RUN_TAG, ledger_run_id))
-        return self._with_metrics(found[-1:])[0] if found else None
+        known = evidence.known() if found else None
+        unanswered: RegistryUnavailable | None = None
+        for item in reversed(found):
+            try:
+                if self._is_known(item, known):
+                    return self._with_metrics([item])[0]
+            except RegistryUnavailable as exc:  # it may be the run's, where none of the others is
+                unanswered = exc
+        if unanswered is not None:
+            raise unanswered
+        return None
+
+    def _is_known(self, version: ModelVersion, known: frozenset[str] | None) -> bool:
+        if known is None:
+            return True
+        try:
+            sha256 = hashlib.sha256(self.model_file(version.name, version.version)).hexdigest()
+        except RegistryError as exc:
+            sha256 = f"cannot be read: {exc}"
+        if sha256 not in known:
+            log.warning(
+                "registry.not_of_its_run",
+                model=version.name,
+                version=version.version,
+                sha256=sha256,
+                action="none: it is not taken for the run's; delete it in MLflow",
+            )
+        return sha256 in known
 
     def close_stale_runs(self, ledger_run_id: str, *, reason: str) -> int:
         """End as KILLED what still says RUNNING for this ledger run, and return how many."""
@@ -297,19 +337,13 @@ class MlflowRegistry:
         """List all versions, newest first; empty where there is no such model."""
         return self._with_metrics(self._gateway.versions(model_name))
 
-    def load_classifier(self, model_name: str, version: str) -> xgb.XGBClassifier:
-        """The version's XGBClassifier. Raises RegistryError when its file is not the one that was logged."""
-        from mlops.registry.model_file import read_classifier  # noqa: PLC0415 -- loads XGBoost
+    def load_classifier(self, model_name: str, version: str, *, sha256: str | None) -> xgb.XGBClassifier:
+        """The version's XGBClassifier. Raises UnusableModelFile where its file has another digest than the ledger's."""
+        from mlops.registry.model_file import classifier_of  # noqa: PLC0415 -- loads XGBoost
 
-        found = self.version(model_name, version)
-        with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
-            path = self._gateway.download_model(model_name, version, folder)
-            expected = found.tags.get(DIGEST_TAG)
-            if expected is None:
-                log.warning(
-                    "registry.undigested", model=model_name, version=version, action="retrain to have it verified"
-                )
-            return read_classifier(path, expected_sha256=expected, n_jobs=self._n_jobs)
+        content = self.model_file(model_name, version)
+        name = f"of version {version} of {model_name!r}"
+        return classifier_of(content, name=name, expected_sha256=sha256, n_jobs=self._n_jobs)
 
     def model_file(self, model_name: str, version: str) -> bytes:
         """The version's model file as it lies there. Raises UnusableModelFile where it is gone."""
@@ -339,9 +373,10 @@ class MlflowRegistry:
 
         None: nothing holds its bytes. Safe to repeat; an interrupted call leaves a run that is closed as stale.
         """
-        there = [found for found in self.versions(model_name) if found.identity == identity]
-        if there:
-            return there[-1]
+        known = frozenset({str(identity.sha256)})
+        for found in reversed(self.versions(model_name)):
+            if found.identity == identity and self._is_known(found, known):
+                return found
         logged = self._still_logged(identity)
         if logged is None and kept is not None:
             logged = self._logged_again(kept, identity)
@@ -350,19 +385,15 @@ class MlflowRegistry:
         run_id, tags = logged
         marks = {RUN_TAG: identity.made_by or "", DIGEST_TAG: identity.sha256 or ""}
         tags = {name: value for name, value in tags.items() if not name.startswith("mlflow.")} | marks
-        made = self._gateway.create_version(model_name, model_id=tags[_MODEL_TAG], run_id=run_id, tags=tags)
+        made = self._gateway.create_version(model_name, model_id=tags[MODEL_TAG], run_id=run_id, tags=tags)
         return self.version(model_name, made)
 
     def _still_logged(self, identity: ModelIdentity) -> tuple[str, dict[str, str]] | None:
         """Run and tags of the training, where MLflow still has the very bytes."""
-        run = self._finished_run(identity.made_by) if identity.made_by else None
-        if run is None:
+        if identity.made_by is None:
             return None
-        with tempfile.TemporaryDirectory(prefix="acis-load-") as folder, suppress(RegistryError):
-            file = self._gateway.download_logged_model(f"models:/{run.tags[_MODEL_TAG]}", folder)
-            if hashlib.sha256(file.read_bytes()).hexdigest() == identity.sha256:
-                return run.run_id, dict(run.tags)
-        return None
+        run = self._finished_run(identity.made_by, frozenset({str(identity.sha256)}))
+        return None if run is None else (run.run_id, dict(run.tags))
 
     def _logged_again(self, kept: KeptModel, identity: ModelIdentity) -> tuple[str, dict[str, str]]:
         """Run and tags of a new run that holds what was kept. Raises UnusableModelFile."""
@@ -373,7 +404,7 @@ class MlflowRegistry:
             file.write_bytes(kept.model)
             model = read_classifier(file, expected_sha256=identity.sha256, n_jobs=self._n_jobs)
             tags = {**kept.tags, RUN_TAG: identity.made_by or "", RESTORED_TAG: kept.version}
-            tags = {name: value for name, value in tags.items() if name not in (_MODEL_TAG, DIGEST_TAG)}
+            tags = {name: value for name, value in tags.items() if name not in (MODEL_TAG, DIGEST_TAG)}
             run_id = self._gateway.create_run(self._experiment, f"{kept.model_name} restored", tags)
             try:
                 self._gateway.log(run_id, params=kept.params)
@@ -383,10 +414,8 @@ class MlflowRegistry:
                     place.write_bytes(beside[name] or b"")
                 if files:
                     self._gateway.upload(run_id, files)
-                stored = self._gateway.store_model(
-                    model, experiment_id=self._experiment, run_id=run_id, name="model", file=kept.model
-                )
-                marks = {_MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+                stored = self._gateway.store_model(model, run_id=run_id, name="model", file=kept.model)
+                marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
                 self._gateway.log(run_id, metrics=kept.metrics, tags=marks, model_id=stored.model_id)
                 self._gateway.end_run(run_id, "FINISHED")
             except BaseException as exc:
@@ -506,7 +535,9 @@ class MlflowRegistry:
     def _is_ours(self, experiment: str) -> bool:
         return experiment == self._experiment_name or is_of_checks(experiment)
 
-    def _logged(self, trained: TrainedModel, before_write: Callable[[], None]) -> tuple[str, str, str]:
+    def _logged(
+        self, trained: TrainedModel, before_write: Callable[[], None], evidence: Evidence
+    ) -> tuple[str, str, str]:
         """Run, model and digest of a new run, which ends FINISHED with all its content, or FAILED with the reason."""
         before_write()
         self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
@@ -526,13 +557,13 @@ class MlflowRegistry:
             before_write()
             stored = self._gateway.store_model(
                 trained.model,
-                experiment_id=experiment,
                 run_id=run_id,
                 name="model",
                 example=trained.example,
                 predictions=trained.predictions,
+                before_upload=evidence.note,
             )
-            marks = {_MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
+            marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
             self._gateway.log(run_id, metrics=trained.metrics, tags=marks, model_id=stored.model_id)
             before_write()
             self._log_trials(run_id, trained, experiment)
@@ -561,10 +592,22 @@ class MlflowRegistry:
             self._gateway.log(run_id, tags={_FAILURE_TAG: reason[:_MAX_REASON]})
             self._gateway.end_run(run_id, "FAILED")
 
-    def _finished_run(self, ledger_run_id: str) -> LoggedRun | None:
-        """Find what an attempt left that died between its run's end and the registration."""
+    def _finished_run(self, ledger_run_id: str, known: frozenset[str] | None) -> LoggedRun | None:
+        """Find what an attempt left that died between its run's end and the registration.
+
+        known : digests of the files that attempts of the run made; None: whatever was logged is theirs
+        """
         found = self._runs_of(ledger_run_id, "FINISHED")
-        return next((run for run in found if _MODEL_TAG in run.tags and DIGEST_TAG in run.tags), None)
+        return next((run for run in found if MODEL_TAG in run.tags and self._holds(run, known)), None)
+
+    def _holds(self, run: LoggedRun, known: frozenset[str] | None) -> bool:
+        """Whether the run's model file has one of the digests."""
+        if known is None:
+            return DIGEST_TAG in run.tags
+        with tempfile.TemporaryDirectory(prefix="acis-load-") as folder, suppress(RegistryError):
+            file = self._gateway.download_logged_model(f"models:/{run.tags[MODEL_TAG]}", folder)
+            return hashlib.sha256(file.read_bytes()).hexdigest() in known
+        return False
 
     def _runs_of(self, ledger_run_id: str, status: str) -> list[LoggedRun]:
         if "'" in ledger_run_id:

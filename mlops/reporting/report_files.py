@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -25,19 +26,20 @@ log = structlog.get_logger(__name__)
 
 
 def write_report(document: dict[str, Any], strategy: str, as_of: date, folder: Path, *, owner: str) -> Path | None:
-    """Write the report to its documented place, or beside it; None where the folder cannot be written.
+    """Write the report to its documented place, or beside it; None, and nothing is left, where that cannot be.
 
     owner: id of the ledger that keeps the report; it stands in the file. Where the documented place holds another
-    ledger's report, or another user's, as in the temporary folder that two checkouts share, ours has the first eight
-    characters of that id in its name.
+    ledger's report, as in the temporary folder that two checkouts share, ours has the first eight characters of that
+    id in its name. What another user of the machine put there is no place for a report: it is a warning that names it.
     """
     documented = folder / f"drift_report_{strategy}_{as_of:%Y%m%d}.json"
     text = json.dumps({**document, "ledger": owner}, indent=2, allow_nan=False)
     path = documented
     try:
+        refuse_foreign(documented)
         if is_anothers(documented, owner) or not _written(text, documented, owner):
             path = documented.with_stem(f"{documented.stem}_{owner[:8]}")
-            log.info("drift.report_beside", path=str(path), found=f"{documented.name} is another ledger's or user's")
+            log.info("drift.report_beside", path=str(path), found=f"{documented.name} is another ledger's")
             write_whole(text, path)
     except OSError as exc:
         words = in_words(exc, [folder]) if says_full(exc) else str(exc)
@@ -59,12 +61,30 @@ def is_anothers(path: Path, owner: str) -> bool:
     return isinstance(found, dict) and found.get("ledger") not in (None, owner)
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise PermissionError where another user of this machine owns what stands there, or may change the folder.
+
+    A link counts as what its maker owns, whatever it leads to. In a folder that everybody may write, as the temporary
+    one, nobody may take away what is ours; without that rule of the folder's (the sticky bit) it is no place.
+    """
+    folder = path.parent.stat()
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        raise PermissionError(f"{path.parent} may be changed by every user of this machine")
+    try:
+        found = path.lstat().st_uid
+    except FileNotFoundError:
+        return
+    if found != os.geteuid():
+        raise PermissionError(f"{path} was put there by another user of this machine (user id {found})")
+
+
 def _written(text: str, path: Path, owner: str) -> bool:
     """False where another ledger's report came there meanwhile."""
     made = _temporary(text, path.parent)
     try:
         os.link(made, path)  # nothing is replaced by it
     except FileExistsError:
+        refuse_foreign(path)
         if is_anothers(path, owner):
             return False
         made.replace(path)
@@ -110,13 +130,14 @@ def save_page(ledger: Ledger, run_id: str, path: Path) -> None:
     try:
         write_whole(page, page_place(path))
     except OSError as exc:
-        words = in_words(exc, [path.parent]) if says_full(exc) else exc.strerror
+        words = in_words(exc, [path.parent]) if says_full(exc) else exc.strerror or str(exc)
         raise ConfigurationError(f"the page cannot be written to {path}: {words}; name another file") from exc
 
 
 def write_whole(text: str, path: Path) -> None:
     """Write a file whole or not at all. Raises OSError."""
-    # Replaces what stands at the name, a link too: the temporary folder is anybody's.
+    # Replaces what stands at the name, a link too.
+    refuse_foreign(path)
     _temporary(text, path.parent).replace(path)
 
 
@@ -129,5 +150,5 @@ def _temporary(text: str, folder: Path) -> Path:
         except BaseException:
             made.unlink()
             raise
-    made.chmod(0o644)
+    made.chmod(0o640)  # verdicts and what the features look like are for this user and its group
     return made

@@ -105,7 +105,7 @@ def approved(grant: Grant, ledger: Ledger, registry: ModelRegistry, champion: Ch
         target_stage="Production" if is_yes else "Archived",
         expected_seq=champion.seq,
         as_of=_dated(promotion) or grant.as_of,
-        identity=_identity(promotion, registry),
+        identity=_identity(promotion, ledger, registry),
         trained_as_of=promotion.trained_as_of,
     )
 
@@ -154,12 +154,12 @@ def _refuse_stale(
             f"--version {promotion.version}` to compare it again"
         )
         raise StaleApproval(message)
-    _refuse_another_model(promotion, registry, what)
+    _refuse_another_model(promotion, ledger, registry, what)
 
 
-def _refuse_another_model(promotion: Promotion, registry: ModelRegistry, what: str) -> None:
+def _refuse_another_model(promotion: Promotion, ledger: Ledger, registry: ModelRegistry, what: str) -> None:
     try:
-        found = _identity(promotion, registry)
+        found = _identity(promotion, ledger, registry)
     except (ModelNotFound, VersionNotFound) as exc:
         raise StaleApproval(f"{what} is not in the registry any more; train again") from exc
     except UnusableModelFile as exc:
@@ -170,6 +170,6 @@ def _refuse_another_model(promotion: Promotion, registry: ModelRegistry, what: s
         raise StaleApproval(message)
 
 
-def _identity(promotion: Promotion, registry: ModelRegistry) -> ModelIdentity:
+def _identity(promotion: Promotion, ledger: Ledger, registry: ModelRegistry) -> ModelIdentity:
     """Identity of the version now, by the bytes of its model file."""
-    return identity_by_bytes(registry, registry.version(promotion.model_name, promotion.version))
+    return identity_by_bytes(ledger, registry, registry.version(promotion.model_name, promotion.version))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from mlops import tracing
 from mlops.domain.errors import LeaseLost, LedgerError, PermanentError, StageCancelled, TemporaryError, VolumeFull
 from mlops.domain.ports import Ledger
 from mlops.domain.records import Finished, Grant, RunState, Stage, StageOutcome, StageState
@@ -66,7 +67,14 @@ def execute(
 
 def _work_and_write(grant: Grant, work: Work, ledger: Ledger, keeper: LeaseKeeper) -> Finished:
     try:
-        with keeper:
+        span = tracing.traced(
+            f"stage {grant.stage}",
+            parent=grant.traceparent,
+            run_id=grant.run_id,
+            strategy=grant.strategy,
+            attempt=grant.attempt,
+        )
+        with keeper, span:
             outcome = work(grant, keeper)
             keeper.check_before_write()
     except LeaseLost:
@@ -90,7 +98,8 @@ def _work_and_write(grant: Grant, work: Work, ledger: Ledger, keeper: LeaseKeepe
 
 def _write(grant: Grant, outcome: StageOutcome, ledger: Ledger) -> Finished:
     try:
-        finished = ledger.finish(grant, outcome)
+        with tracing.traced("commit", parent=grant.traceparent, run_id=grant.run_id):
+            finished = ledger.finish(grant, outcome)
     except (LedgerError, TemporaryError):
         raise
     except Exception as exc:  # noqa: BLE001 -- as above

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 
 from mlops.domain.errors import ConfigurationError
 from mlops.domain.policies import MAX_FOLDS, MAX_TRIALS, Reference, Rule
-from mlops.domain.records import ID_PATTERN, LIVE, RUN_ID_LENGTH, Executor, RunRequest
+from mlops.domain.records import ID_PATTERN, KEPT_ID_LENGTH, LIVE, RUN_ID_LENGTH, Executor, RunRequest
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ Version = Annotated[
 ]
 RunId = Annotated[
     str,
-    Field(min_length=1, max_length=RUN_ID_LENGTH, pattern=ID_PATTERN),
+    Field(min_length=1, max_length=KEPT_ID_LENGTH, pattern=ID_PATTERN),
 ]
 """Id of a run, which may be that of a caller's task."""
 

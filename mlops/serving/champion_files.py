@@ -123,7 +123,7 @@ class LocalCopies:
     def _write(self, name: str, content: bytes) -> None:
         """Whole or not at all, also when the machine loses power."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".part-", delete=False) as file:
                 try:
                     file.write(content)
@@ -148,14 +148,21 @@ def find_model(services: RegistryServices, copies: LocalCopies, champion: Champi
     Raises UnusableModelFile where what is there is damaged everywhere, TemporaryError where the rest is away.
     """
     identity = champion.identity
-    sha256 = identity.sha256
     name = f"of {champion.strategy} version {version}"
+    sha256 = identity.sha256
+    if sha256 is None:
+        message = (
+            f"the model file {name} is served by the digest that the ledger has of it, and the ledger has none: it was "
+            f"promoted before digests were kept. Look at it and say what it is with "
+            f"`acis registry record {champion.strategy} {version} --reason …`"
+        )
+        raise UnusableModelFile(message)
     refused: list[AcisError] = []
 
     def usable(read: Callable[[], bytes | None]) -> bytes | None:
         try:
             content = read()
-            if content is not None and sha256 is not None:
+            if content is not None:
                 verify_digest(content, sha256, name=name)
         except (RegistryError, ConfigurationError, TemporaryError) as exc:
             refused.append(exc)
@@ -166,9 +173,8 @@ def find_model(services: RegistryServices, copies: LocalCopies, champion: Champi
         return services.checkpoints.kept_model(key_of(identity), part) if identity.made_by else None
 
     def places() -> Iterator[tuple[Callable[[], bytes | None], Callable[[], bytes | None]]]:
-        if sha256 is not None:
-            yield lambda: copies.model(sha256), lambda: copies.profile(sha256)
-            yield lambda: kept(MODEL), lambda: kept(PROFILE)
+        yield lambda: copies.model(sha256), lambda: copies.profile(sha256)
+        yield lambda: kept(MODEL), lambda: kept(PROFILE)
         model_name = services.strategies[champion.strategy].model_name
         yield (
             lambda: _registered(services, champion, model_name, version),
@@ -182,7 +188,7 @@ def find_model(services: RegistryServices, copies: LocalCopies, champion: Champi
                 strategy=champion.strategy,
                 version=version,
                 seq=champion.seq,
-                sha256=sha256 or hashlib.sha256(content).hexdigest(),
+                sha256=sha256,
                 content=content,
                 profile=_without_errors(profile),
             )
@@ -190,11 +196,9 @@ def find_model(services: RegistryServices, copies: LocalCopies, champion: Champi
 
 
 def _registered(services: RegistryServices, champion: Champion, model_name: str, version: str) -> bytes:
-    """The registry's bytes, verified by the digest that was logged. Raises RegistryError, RegistryUnavailable."""
-    found = expect(services.registry.version(model_name, version), champion.identity)
-    content = services.registry.model_file(model_name, version)
-    verify_digest(content, found.identity.sha256, name=f"of {champion.strategy} version {version}")
-    return content
+    """The registry's bytes. Raises RegistryError, RegistryUnavailable."""
+    expect(services.registry.version(model_name, version), champion.identity)
+    return services.registry.model_file(model_name, version)
 
 
 def _without_errors(read: Callable[[], bytes | None]) -> bytes | None:

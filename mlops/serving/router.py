@@ -397,9 +397,8 @@ class ModelRouter:
 
 
 def _is_of(model: ServedModel, champion: Champion) -> bool:
-    """Whether what answers is that champion; a champion of before digests were kept has none."""
-    is_same = (model.seq, model.version) == (champion.seq, champion.version)
-    return is_same and champion.identity.sha256 in (None, model.sha256)
+    """Whether what answers is that champion."""
+    return (model.seq, model.version, model.sha256) == (champion.seq, champion.version, champion.identity.sha256)
 
 
 def _one_row(model: ServedModel, row: Any) -> Any:  # noqa: ANN401 -- pandas or numpy

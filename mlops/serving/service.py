@@ -23,11 +23,14 @@ from mlops.domain.errors import (
     AcisError,
     DataError,
     InvalidRows,
+    LedgerUnavailable,
     NoChampion,
     PredictionLogFull,
     TemporaryError,
     UnknownStrategy,
 )
+from mlops.serving.tokens import token_id
+from mlops.serving.web_server import Visit, visit_of
 
 if TYPE_CHECKING:
     from mlops.serving.prediction_log import PredictionLog
@@ -70,13 +73,14 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.kind, self.detail, self.headers = status, kind, detail, headers
 
-    def answer(self) -> Answer:
+    def answer(self, request_id: str) -> Answer:
         """The response that says it."""
         body = {
             "type": f"urn:acis:problem:{self.kind}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
+            "request_id": request_id,
         }
         headers = tuple((name.encode(), value.encode()) for name, value in self.headers)
         return Answer(self.status, json.dumps(body).encode(), b"application/problem+json", headers)
@@ -111,14 +115,15 @@ class PredictionService:
         try:
             answer = await self._answer(scope, receive)
         except Problem as problem:
-            answer = problem.answer()
+            answer = problem.answer(visit_of(scope).request_id)
         except AcisError as error:
-            answer = _problem_of(error).answer()
+            answer = _problem_of(error, is_told=visit_of(scope).token is not None).answer(visit_of(scope).request_id)
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("serving.crashed", path=scope["path"])
-            answer = Problem(500, "defect", "this is a defect of ours; the service's log has it").answer()
+            log.exception("serving.crashed", path=visit_of(scope).path)
+            defect = Problem(500, "defect", "this is a defect of ours; the service's log has it")
+            answer = defect.answer(visit_of(scope).request_id)
         headers = [
             (b"content-type", answer.content_type),
             (b"content-length", str(len(answer.body)).encode()),
@@ -137,10 +142,11 @@ class PredictionService:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Answer:
-        path, method = scope["path"], scope["method"]
+        path, method, visit = scope["path"], scope["method"], visit_of(scope)
         if path.startswith("/api/v1/predict/"):
+            visit.path = "/api/v1/predict/{strategy}"
             _refuse_other(method, "POST")
-            await self._refuse_unknown_tokens(scope["headers"])
+            await self._recognise(scope["headers"], visit)
             router = self._router(path[len("/api/v1/predict/") :])
             body = await _body(scope["headers"], receive)
             if len(body) <= _INLINE_BYTES:
@@ -148,21 +154,23 @@ class PredictionService:
             return await asyncio.to_thread(self._predict, router, body)
         if path not in {"/healthz", "/readyz", "/api/v1/models"}:
             raise Problem(404, "not-found", f"there is nothing at {path}; predictions are at /api/v1/predict/STRATEGY")
+        visit.path = path
         _refuse_other(method, "GET", "HEAD")
         if path == "/api/v1/models":
-            await self._refuse_unknown_tokens(scope["headers"])
+            await self._recognise(scope["headers"], visit)
             return _json({"models": [self._told(name) for name in self._routers]})
-        return _json({"status": "alive"}) if path == "/healthz" else self._readiness()
+        return _json({"status": "alive"}) if path == "/healthz" else self._readiness(scope["headers"])
 
     # ---- who asks
 
-    async def _refuse_unknown_tokens(self, headers: Headers) -> None:
-        given = next((value for name, value in headers if name == b"authorization"), b"")
-        kind, _, token = given.decode("latin-1").partition(" ")
-        if kind.lower() != "bearer" or not token:
+    async def _recognise(self, headers: Headers, visit: Visit) -> None:
+        """Note whose token it is. Raises Problem, LedgerUnavailable."""
+        token = _token(headers)
+        if not token:
             raise _unauthorized("send `Authorization: Bearer TOKEN`; tokens are made on the admin page")
         if not self._tokens.knows(token) and not await self._verified(token):
             raise _unauthorized("the token is not known, was revoked, or has run out")
+        visit.token = token_id(token)
 
     async def _verified(self, token: str) -> bool:
         """Ask the ledger, in threads of its own: while it does not answer, known callers' bodies are still read."""
@@ -243,24 +251,32 @@ class PredictionService:
         told = {**vars(status), "confirmed_age_s": _rounded(status.confirmed_age_s), "variant": "champion"}
         return told if status.version is None else {**told, "features": router.model.features}
 
-    def _readiness(self) -> Answer:
-        """Ready where a question would be answered, or truthfully refused: a strategy may have no champion yet."""
+    def _readiness(self, headers: Headers) -> Answer:
+        """Ready where a question would be answered, or truthfully refused: a strategy may have no champion yet.
+
+        A stranger is told which kind of problem; its own words may name a host or a folder.
+        """
+        is_told = self._tokens.knows(_token(headers))
         state = self._predictions.state()
-        problems = {} if state.full is None else {"prediction_log": state.full}
+        problems, behind = {}, state.behind
+        if state.full is not None:
+            problems["prediction_log"] = state.full if is_told else PredictionLogFull.default_message()
+        if behind is not None and not is_told:
+            behind = LedgerUnavailable.default_message()
         for strategy, router in self._routers.items():
             try:
                 _ = router.model
             except NoChampion:
                 continue
             except AcisError as error:
-                problems[strategy] = str(error)
+                problems[strategy] = str(error) if is_told else error.default_message()
         told = {
             "ready": not problems,
             "problems": problems,
             "prediction_log": {
                 "spooled_bytes": state.spooled_bytes,
                 "limit_bytes": state.limit_bytes,
-                "behind": state.behind,
+                "behind": behind,
                 "refused_segments": state.n_refused,
                 "refused_bytes": state.refused_bytes,
                 "unwritten_predictions": state.n_unwritten,
@@ -274,6 +290,13 @@ class _Asked(NamedTuple):
     frame: Any
     tickers: list[str]
     as_of: date | list[date]
+
+
+def _token(headers: Headers) -> str:
+    """The text of a bearer's token; empty without one."""
+    given = next((value for name, value in headers if name == b"authorization"), b"")
+    kind, _, token = given.decode("latin-1").partition(" ")
+    return token if kind.lower() == "bearer" else ""
 
 
 # ---- Bodies
@@ -398,8 +421,11 @@ def _too_large() -> Problem:
     return Problem(413, "too-large", f"a body has at most {MOST_BYTES // 2**20} MiB and says its length; ask in parts")
 
 
-def _problem_of(error: AcisError) -> Problem:
-    """Our errors in HTTP's terms."""
+def _problem_of(error: AcisError, *, is_told: bool) -> Problem:
+    """Our errors in HTTP's terms. is_told: who asks has a token, and may read the names of servers."""
+    if not is_told:
+        log.warning("serving.failed", error=str(error), next="who asked was told no more than that it failed")
+        return Problem(503, "unavailable", error.default_message(), ("Retry-After", "15"))
     if isinstance(error, TemporaryError):
         kind = "predictions-not-kept" if isinstance(error, PredictionLogFull) else "unavailable"
         return Problem(503, kind, str(error), ("Retry-After", str(max(1, round(error.delay_s)))))

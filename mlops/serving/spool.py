@@ -223,7 +223,8 @@ class SpoolFolder:
         """Make one; nobody sees it before its lock is held. Raises OSError."""
         name = f"{origin}-{uuid.uuid4().hex}"
         making = root / f".{name}"
-        making.mkdir(parents=True, mode=0o700)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        making.mkdir(mode=0o700)
         try:
             lock = _locked(making / _LOCK)
             making.rename(root / name)

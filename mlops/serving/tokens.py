@@ -22,7 +22,7 @@ from cachetools import TTLCache
 from mlops.domain.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
-    from mlops.ledger.accounts import Token
+    from mlops.ledger.people.accounts import Token
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ _REFUSED_S = 5.0
 
 
 class TokenLedger(Protocol):
-    """Where tokens are: `mlops.ledger.accounts`."""
+    """Where tokens are: `mlops.ledger.people.accounts`."""
 
     def token_of(self, text: str) -> Token | None:
         """The token of a text; None where there is none, or it may not any more."""
@@ -141,12 +141,17 @@ class TokenCache:
         kept = {digest: until for digest, until in self._until.items() if until > now}
         making = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             making.write_text(json.dumps(kept), encoding="utf-8")
             making.chmod(0o600)
             making.replace(self._file)
         except OSError as error:
             log.warning("serving.tokens_not_kept", error=str(error), next="a restart without the ledger knows none")
+
+
+def token_id(text: str) -> str:
+    """The part of a token's text by which people know it; it is no secret."""
+    return text.split("_", 2)[1][:16] if text.count("_") > 1 else ""
 
 
 def _digest(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mlops.domain.drift.outputs import PredictionReport, model_matrix, prediction_drift
-from mlops.domain.drift.training_profile import profile_digest, read_profile
+from mlops.domain.drift.training_profile import read_profile
 from mlops.domain.errors import (
     ConfigurationError,
     DataError,
@@ -27,13 +27,11 @@ from mlops.domain.errors import (
     UnusableModelFile,
     UnusableProfile,
 )
-from mlops.domain.ports import DIGEST_TAG, UNKNOWN, ModelRegistry, expect
+from mlops.domain.ports import UNKNOWN, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
 from mlops.stages.scoring import positive_probability
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import xgboost as xgb
 
     from mlops.domain.drift.training_profile import DriftProfile
@@ -82,15 +80,14 @@ class ChampionModels:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-        self._loaded: OrderedDict[tuple[str, str, str | None, datetime], ChampionModel] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str, str | None], ChampionModel] = OrderedDict()
 
-    def load(self, model_name: str, version: str, identity: ModelIdentity = UNKNOWN) -> ChampionModel:
-        """The version; the registry is asked whether it is the same file still. Raises one of NOT_ASKED."""
-        found = expect(self._registry.version(model_name, version), identity)
-        # A version that was registered elsewhere has no digest; in a registry that was made anew it has another time.
-        key = (model_name, version, found.tags.get(DIGEST_TAG), found.created_at)
+    def load(self, model_name: str, version: str, identity: ModelIdentity) -> ChampionModel:
+        """The version, whose file has the identity's digest when it is read. Raises one of NOT_ASKED."""
+        expect(self._registry.version(model_name, version), identity)
+        key = (model_name, version, identity.sha256)
         if key not in self._loaded:
-            classifier = self._registry.load_classifier(model_name, version)
+            classifier = self._registry.load_classifier(model_name, version, sha256=identity.sha256)
             features = feature_names(classifier.get_booster())
             if not features:
                 message = f"version {version} does not say the names of its features; train it again here"
@@ -163,18 +160,23 @@ class ProfileStore:
         self._origin = hashlib.sha256(origin.encode()).hexdigest()[:8]
         self._known: OrderedDict[str, StoredProfile] = OrderedDict()
 
-    def get(self, model_name: str, version: str, *, seq: int, identity: ModelIdentity = UNKNOWN) -> StoredProfile:
-        """The version's profile. Raises UnusableProfile, VersionNotFound, ModelNotFound, RegistryUnavailable."""
+    def get(
+        self, model_name: str, version: str, *, seq: int, sha256: str, identity: ModelIdentity = UNKNOWN
+    ) -> StoredProfile:
+        """The version's profile. Raises UnusableProfile, VersionNotFound, ModelNotFound, RegistryUnavailable.
+
+        sha256 : digest that the ledger has of the file; another file is refused
+        """
         place = self._folder / model_name
         stem = f"{self._origin}-v{version}-seq{seq}-"
         key = f"{model_name}/{stem}"
         found = self._known.get(key) or self._on_disk(place, stem)
-        if found is None:
+        if found is None or found.sha256 != sha256:
             registry = self._registry()
             expect(registry.version(model_name, version), identity)
             content = registry.drift_profile(model_name, version)
-            found = StoredProfile(profile=read_profile(content), sha256=profile_digest(content))
-            _write(place, f"{stem}{found.sha256}.arrow", content)
+            found = StoredProfile(profile=read_profile(content, expected_sha256=sha256), sha256=sha256)
+            _write(place, f"{stem}{sha256}.arrow", content)
         self._known[key] = found
         self._known.move_to_end(key)
         while len(self._known) > _IN_MEMORY:
@@ -194,7 +196,7 @@ class ProfileStore:
 def _write(place: Path, name: str, content: bytes) -> None:
     """Whole or not at all; a folder that cannot be written costs the next process a download."""
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=place, prefix=".profile-", delete=False) as file:
             file.write(content)
         os.replace(file.name, place / name)  # noqa: PTH105 -- Path.replace says the same

@@ -19,11 +19,12 @@ from mlops.domain.frame import select_features
 from mlops.domain.ports import XGBOOST_TAG, FeatureSource, Ledger, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.trainer import load_trainer
-from mlops.stages.judged_model import TrainingFactsOf, load_judged
+from mlops.stages.judged_model import load_judged
 
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy, TrainingPolicy
     from mlops.domain.ports import ModelRegistry, ModelVersion
+    from mlops.domain.records import ModelIdentity
     from mlops.domain.training.splits import Split
 
 _INCREMENTAL_TAG = "incremental"
@@ -42,7 +43,7 @@ class ChampionBase:
     model: bytes
     """What the judged model continues: the champion's twin, or the champion where it was judged itself; UBJSON"""
     digest: str
-    """SHA-256 of that file; empty where it was registered elsewhere."""
+    """SHA-256 of that file."""
     refit_model: bytes
     """What a refit continues: the champion itself"""
     refit_digest: str
@@ -122,7 +123,7 @@ def beginning(
         )
         return Beginning(warnings=(words,))
     _refuse_other_question(policy, found)
-    base = _base(registry, ledger.training_facts, found, updates)
+    base = _base(ledger, registry, found, champion.identity, updates)
     _refuse_left_out(source, strategy, base)
     unsaid = () if HORIZON_TAG in found.tags else (f"champion {version} does not say how far its label looked ahead",)
     trees = found.tags.get(XGBOOST_TAG)
@@ -134,14 +135,16 @@ def beginning(
     return Beginning(base=base, warnings=(*unsaid, *mixed))
 
 
-def _base(registry: ModelRegistry, facts: TrainingFactsOf, found: ModelVersion, updates: int) -> ChampionBase:
-    booster = registry.load_classifier(found.name, found.version).get_booster()
+def _base(
+    ledger: Ledger, registry: ModelRegistry, found: ModelVersion, identity: ModelIdentity, updates: int
+) -> ChampionBase:
+    judged = load_judged(ledger, registry, found, identity)
+    booster = judged.itself.get_booster()
     features = feature_names(booster)
     if not features:
         message = f"champion {found.version} does not say the names of its features and cannot be continued"
         raise UnusableModelFile(f"{message}; train in full")
     _refuse_objective(booster, found.version)
-    judged = load_judged(registry, found, facts=facts)
     try:
         first = date.fromisoformat(found.tags["train_start"])
     except (KeyError, ValueError):
@@ -149,14 +152,12 @@ def _base(registry: ModelRegistry, facts: TrainingFactsOf, found: ModelVersion, 
     if first is None or judged.train_end is None:
         message = f"champion {found.version} does not say which dates it was trained on; train in full"
         raise UnusableModelFile(message)
-    itself, digest = bytes(booster.save_raw("ubj")), found.tags.get("acis.model_sha256", "")
-    is_twin = judged.twin_sha256 is not None
     return ChampionBase(
         version=found.version,
-        model=bytes(judged.classifier.get_booster().save_raw("ubj")) if is_twin else itself,
-        digest=judged.twin_sha256 or digest,
-        refit_model=itself,
-        refit_digest=digest,
+        model=bytes(judged.classifier.get_booster().save_raw("ubj")),
+        digest=judged.twin_sha256 or str(identity.sha256),
+        refit_model=bytes(booster.save_raw("ubj")),
+        refit_digest=str(identity.sha256),
         rounds=booster.num_boosted_rounds(),
         features=tuple(features),
         train_start=first,

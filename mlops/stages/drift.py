@@ -26,11 +26,10 @@ from mlops.domain.drift.verdict import settle_alarm
 from mlops.domain.drift.weights import importance_weights, weights_json
 from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
 from mlops.domain.frame import ColumnRole, feature_frame
-from mlops.domain.ports import Ledger, Progress
+from mlops.domain.ports import PROFILE_TAG, Ledger, Progress
 from mlops.domain.records import LIVE, Champion, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.sampling import sampling_json
 from mlops.domain.windows import resolve_as_of
-from mlops.registry.adoption import adopt_first
 from mlops.reporting.report_files import write_page, write_report
 from mlops.stages.champion import NOT_ASKED, ask_champion, compare_predictions
 from mlops.stages.drift_windows import WindowsRead, dates_of, read_windows, with_enough_rows
@@ -124,9 +123,19 @@ def _of_champion(services: DriftServices, strategy: Strategy, champion: Champion
     if champion.version is None:
         return _trailing("there is no champion")
     version = f"version {champion.version} of {strategy.model_name}"
+    recorded, _ = services.ledger.training_facts(champion.identity)
+    if PROFILE_TAG not in recorded:
+        return _trailing(
+            f"the ledger has no digest of the profile of {version}: an earlier version of this system trained it, or "
+            "nobody here; retrain it"
+        )
     try:
         stored = services.profiles.get(
-            strategy.model_name, champion.version, seq=champion.seq, identity=champion.identity
+            strategy.model_name,
+            champion.version,
+            seq=champion.seq,
+            sha256=recorded[PROFILE_TAG],
+            identity=champion.identity,
         )
     except (RegistryUnavailable, RegistryError, ConfigurationError) as exc:
         log.warning("drift.profile_not_had", version=champion.version, error=str(exc), next="the trailing window")
@@ -383,15 +392,7 @@ def _known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRep
 
 
 def _champion(grant: Grant, services: DriftServices, strategy: Strategy) -> Champion:
-    """The ledger's; only where it never had one is the registry asked, since that loads its library."""
-    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
-    if champion.seq > 0 or grant.namespace != LIVE or services.settings.mlflow_tracking_uri is None:
-        return champion
-    try:
-        return adopt_first(services.ledger, services.registry, strategy)
-    except (RegistryUnavailable, RegistryError) as exc:
-        log.warning("drift.registry_not_asked", error=str(exc), next="taken for no champion; promotion asks again")
-        return champion
+    return services.ledger.champion(strategy.name, namespace=grant.namespace)
 
 
 def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:

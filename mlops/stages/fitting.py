@@ -309,7 +309,9 @@ def fit_twin_and_refit(
 
 
 def _read(model_file: bytes, settings: Settings) -> xgb.XGBClassifier:
-    return classifier_of(model_file, name="of the twin", expected_sha256=None, n_jobs=_n_jobs(settings))
+    """The twin of its file, which this process made or the checkpoints' store verified."""
+    made = hashlib.sha256(model_file).hexdigest()
+    return classifier_of(model_file, name="of the twin", expected_sha256=made, n_jobs=_n_jobs(settings))
 
 
 def _same_rounds(policy: TrainingPolicy, twin: Fitted) -> TrainingPolicy:

@@ -19,11 +19,12 @@ from mlops.domain.errors import (
     MissingColumn,
     ModelNotFound,
     RegistryError,
+    UnrecordedModelFile,
     UnusableFeatures,
     UnusableModelFile,
     VersionNotFound,
 )
-from mlops.domain.ports import UNKNOWN, XGBOOST_TAG, ModelRegistry, expect
+from mlops.domain.ports import XGBOOST_TAG, ModelRegistry, expect
 from mlops.domain.promotion.bootstrap import MIN_BLOCKS
 from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
 from mlops.domain.promotion.evidence import CommonDates
@@ -35,8 +36,8 @@ from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.judged_twin import judged_of
 from mlops.domain.training.metrics import majority_class_share
 from mlops.domain.training.trading import is_long_label
-from mlops.registry.adoption import trained_as_of
-from mlops.stages.judged_model import JudgedModel, TrainingFactsOf, load_judged, nothing_known
+from mlops.registry.adoption import as_recorded, trained_as_of
+from mlops.stages.judged_model import JudgedModel, load_judged
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.scoring import positive_probability, score_rows
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource, ModelRegistry, ModelVersion
+    from mlops.domain.ports import FeatureSource, Ledger, ModelRegistry, ModelVersion
     from mlops.domain.records import Grant, ModelIdentity
     from mlops.stages.labelled_rows import LabelledRows
 
@@ -68,6 +69,7 @@ class PairedEvaluation:
 
 
 def evaluate_pair(
+    ledger: Ledger,
     registry: ModelRegistry,
     features: FeatureSource,
     strategy: Strategy,
@@ -75,30 +77,31 @@ def evaluate_pair(
     champion_version: str,
     *,
     as_of: date,
-    identity: ModelIdentity = UNKNOWN,
-    facts: TrainingFactsOf = nothing_known,
+    identity: ModelIdentity,
 ) -> PairedEvaluation:
     """Score both as of a date, on one state of the features.
 
-    identity : what the champion is known by, where it is the ledger's      facts : what the ledger knows of trainings
+    identity : what the champion is known by, by the ledger
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
     with features.snapshot() as source:
-        read = _Reader(registry=registry, strategy=strategy, source=source, as_of=as_of, facts=facts)
+        read = _Reader(ledger=ledger, registry=registry, strategy=strategy, source=source, as_of=as_of)
         return _evaluated(read, challenger, champion_version, identity=identity)
 
 
 def _evaluated(
     read: _Reader, challenger: ModelVersion, champion_version: str, *, identity: ModelIdentity
 ) -> PairedEvaluation:
-    registry, strategy = read.registry, read.strategy
-    ours = read.scorable(challenger)
+    ledger, strategy = read.ledger, read.strategy
+    ours = read.scorable(challenger, ledger.recorded_model(challenger.name, challenger.version))
     if ours.judged.finding is not None:
         raise UnusableModelFile(ours.judged.finding)
     held = _held_out(ours.rows, challenger)
     try:
-        champion = expect(registry.version(challenger.name, champion_version), identity)
-        theirs = read.scorable(champion, read=ours.rows)
+        champion = as_recorded(ledger, expect(read.registry.version(challenger.name, champion_version), identity))
+        theirs = read.scorable(champion, identity, read=ours.rows)
+    except UnrecordedModelFile:
+        raise  # whoever swaps the champion's file does not open the way for another version
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return PairedEvaluation(common=None, unusable=str(exc))
     mixed = _mixed_versions(challenger, champion)
@@ -197,15 +200,20 @@ def _why_no_parts(metric: str, strategy: Strategy, rows: ScoredRows) -> str | No
 class _Reader:
     """Where judged models and their rows are read from."""
 
+    ledger: Ledger
     registry: ModelRegistry
     strategy: Strategy
     source: FeatureSource
     as_of: date
-    facts: TrainingFactsOf
 
-    def scorable(self, version: ModelVersion, *, read: LabelledRows | None = None) -> _Scorable:
-        """`read`: rows that were read already, which serve where the features are the same."""
-        judged = load_judged(self.registry, version, facts=self.facts)
+    def scorable(
+        self, version: ModelVersion, identity: ModelIdentity, *, read: LabelledRows | None = None
+    ) -> _Scorable:
+        """The judged model of a version, which the ledger knows by `identity`, with its rows.
+
+        read : rows that were read already, which serve where the features are the same
+        """
+        judged = load_judged(self.ledger, self.registry, version, identity)
         features = feature_names(judged.classifier.get_booster())
         if features is None:
             message = f"version {version.version} does not say the names of its features; train it again here"
@@ -303,6 +311,7 @@ class VersionComparison:
 
 
 def compare_versions(
+    ledger: Ledger,
     registry: ModelRegistry,
     source: FeatureSource,
     strategy: Strategy,
@@ -310,20 +319,26 @@ def compare_versions(
     challenger: str,
     *,
     today: date,
-    facts: TrainingFactsOf = nothing_known,
 ) -> VersionComparison:
     """Test `challenger` on the dates that it held out and `champion` was not trained on either.
 
     Not deflated: it is a look, not a decision. Raises ModelNotFound, VersionNotFound, and what the registry and the
     features raise.
     """
-    old = registry.version(strategy.model_name, champion)
-    new = registry.version(strategy.model_name, challenger)
+    old, new = (as_recorded(ledger, registry.version(strategy.model_name, one)) for one in (champion, challenger))
     test: PairedTest | Untestable
     findings: tuple[str, ...] = ()
     try:
-        as_of = trained_as_of(new) or today
-        paired = evaluate_pair(registry, source, strategy, new, champion, as_of=as_of, facts=facts)
+        paired = evaluate_pair(
+            ledger,
+            registry,
+            source,
+            strategy,
+            new,
+            champion,
+            as_of=trained_as_of(new) or today,
+            identity=ledger.recorded_model(strategy.model_name, champion),
+        )
     except UNSCORED as exc:
         test = Untestable(words=str(exc))
     else:
@@ -361,16 +376,16 @@ def _test(strategy: Strategy, common: CommonDates) -> PairedTest | Untestable:
 
 def compare(
     grant: Grant,
+    ledger: Ledger,
     registry: ModelRegistry,
     source: FeatureSource,
     strategy: Strategy,
     *,
     today: date,
-    facts: TrainingFactsOf,
 ) -> StageOutcome:
     """Version `second` of the parameters beside `first`. Raises what the registry and the features raise."""
     first, second = str(grant.params["first"]), str(grant.params["second"])
-    found = compare_versions(registry, source, strategy, first, second, today=today, facts=facts)
+    found = compare_versions(ledger, registry, source, strategy, first, second, today=today)
     result = {
         "first": _side(registry, found.champion),
         "second": _side(registry, found.challenger),

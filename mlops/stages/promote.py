@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from mlops import tracing
 from mlops.domain.errors import (
     ChampionMoved,
     CheckpointsUnavailable,
@@ -32,7 +33,7 @@ from mlops.domain.records import (
     StageOutcome,
 )
 from mlops.domain.training.fingerprint import evidence_digest
-from mlops.registry.adoption import adopt_first, identity_by_bytes, trained_as_of
+from mlops.registry.adoption import identity_by_bytes, trained_as_of
 from mlops.registry.kept_models import FACTS, keep_model, key_of
 from mlops.registry.projection import project
 from mlops.runs.approval import StaleApproval, approved
@@ -67,12 +68,7 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
     strategy = restore(grant.policy)
     if grant.kind is Kind.COMPARE:
         return compare(
-            grant,
-            services.registry,
-            services.source,
-            strategy,
-            today=services.feature_day(),
-            facts=services.ledger.training_facts,
+            grant, services.ledger, services.registry, services.source, strategy, today=services.feature_day()
         )
     if grant.namespace == LIVE and services.ledger.forgotten().registry_since is not None:
         raise RegistryUnavailable(
@@ -86,7 +82,8 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
     keeper.committed()
     keeper.check_before_write()
     try:
-        project(promotion, services.registry, services.ledger)
+        with tracing.traced("projection", run_id=grant.run_id, version=promotion.version):
+            project(promotion, services.registry, services.ledger)
     except RegistryError as exc:
         # The champion has changed whatever the registry says: the run ends as it decided.
         log.warning(
@@ -102,13 +99,15 @@ def promote(grant: Grant, services: PromotionServices, keeper: LeaseKeeper) -> S
 
 def _decide(grant: Grant, services: PromotionServices, keeper: LeaseKeeper, strategy: Strategy) -> Promotion:
     for _ in range(COMPARISONS):
-        champion = _champion(grant, services, strategy)
-        decided = _decision(grant, services, strategy, champion)
+        champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+        with tracing.traced("evidence", run_id=grant.run_id):
+            decided = _decision(grant, services, strategy, champion)
         if decided.target_stage == "Production" and grant.namespace == LIVE:
             _keep(decided, services)
         keeper.check_before_write()
         try:
-            return services.ledger.decide(grant, decided)
+            with tracing.traced("decision", run_id=grant.run_id, decision=decided.decision, version=decided.version):
+                return services.ledger.decide(grant, decided)
         except ChampionMoved as exc:
             log.info("promote.champion_moved", error=str(exc))
     raise ChampionMoved(f"the champion of {strategy.name!r} changed {COMPARISONS} times during the comparison")
@@ -121,12 +120,6 @@ def _decision(grant: Grant, services: PromotionServices, strategy: Strategy, cha
     if grant.kind is Kind.ROLLBACK:
         return _rollback(grant, services, strategy, version, champion)
     return promotion_decision(grant, services, strategy, version, champion)
-
-
-def _champion(grant: Grant, services: PromotionServices, strategy: Strategy) -> Champion:
-    if grant.namespace == LIVE:
-        return adopt_first(services.ledger, services.registry, strategy)
-    return services.ledger.champion(strategy.name, namespace=grant.namespace)
 
 
 def _challenger(grant: Grant, services: PromotionServices, strategy: Strategy) -> ModelVersion:
@@ -165,7 +158,7 @@ def _rollback(
 ) -> PromotionDecision:
     """The former champion in Production again. Raises NoRollback."""
     try:
-        identity = identity_by_bytes(services.registry, version)
+        identity = identity_by_bytes(services.ledger, services.registry, version)
     except UnusableModelFile as exc:
         raise NoRollback(f"version {version.version} cannot be served: {exc}") from exc
     former = rollback_target(services.ledger, strategy.name, version.version, champion, identity=identity)

@@ -5,12 +5,13 @@ Called by the promote stage. The decision itself is `mlops.domain.promotion`, a 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlops.code_version import code_version
 from mlops.domain.errors import ModelNotFound, UnusableModelFile, VersionNotFound
-from mlops.domain.ports import ModelRegistry, expect
+from mlops.domain.ports import TRIALS_TAG, ModelRegistry, expect
 from mlops.domain.promotion.error_budget import LOOKBACK_DAYS, YEAR_DAYS
 from mlops.domain.promotion.evidence import Facts, evidence_of
 from mlops.domain.promotion.findings import read as read_findings
@@ -18,7 +19,7 @@ from mlops.domain.promotion.paired import SEED
 from mlops.domain.records import LIVE, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.domain.training.judged_twin import judged_of
-from mlops.registry.adoption import identity_by_bytes, place_as_of, trained_as_of
+from mlops.registry.adoption import as_recorded, identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
 from mlops.stages.judged_model import twin_digest, twin_file
 from mlops.stages.paired_evaluation import UNSCORED, PairedEvaluation, evaluate_pair
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from mlops.domain.records import Champion, EarlierDecision, Grant, ModelIdentity
     from mlops.stages.table import PromotionServices
 
-TRIALS_TAG = "tuning_trials"
-"""Tag of a version: how many parameter sets its training tried."""
 #: Where the registry's stage follows from the decision; every other version goes to Archived.
 _STAGES = {"promote": "Production", "override": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 
@@ -42,6 +41,7 @@ def promotion_decision(
     grant: Grant, services: PromotionServices, strategy: Strategy, version: ModelVersion, champion: Champion
 ) -> PromotionDecision:
     """The decision about a challenger, with its evidence. Raises what the registry and the features raise."""
+    version = as_recorded(services.ledger, version)
     dated = trained_as_of(version) or grant.as_of
     identity, fault = _identity(services, version)
     missing = _missing(services.registry, strategy, champion)
@@ -62,6 +62,7 @@ def promotion_decision(
     elif champion.version is not None and verdict is None and strategy.promotion.comparison == "paired":
         try:
             paired = evaluate_pair(
+                services.ledger,
                 services.registry,
                 services.source,
                 strategy,
@@ -69,7 +70,6 @@ def promotion_decision(
                 champion.version,
                 as_of=today,
                 identity=champion.identity,
-                facts=services.ledger.training_facts,
             )
         except UNSCORED as exc:
             verdict = ("refuse", f"it cannot be compared with champion {champion.version}: {exc}")
@@ -85,7 +85,7 @@ def promotion_decision(
             data_fingerprint=version.tags.get("data_fingerprint"),
             holdout=_held_out(version),
             champion=facts_of_champion | _said_of_champion(paired),
-            twin_sha256=twin_digest(version, services.ledger.training_facts),
+            twin_sha256=twin_digest(services.ledger, identity),
             policy=strategy.promotion,
             horizon_dates=strategy.training.horizon_dates,
             seed=SEED,
@@ -98,7 +98,8 @@ def promotion_decision(
             suspicions=read_findings(version.tags),
             findings=paired.findings if paired is not None else (),
             stops=stops(services.ledger, strategy) if grant.namespace == LIVE else (),
-            override=None if champion.is_version(version.version, identity) else _override(grant),
+            # Whatever a person promotes in spite of its gates has to be what was registered.
+            override=None if fault or champion.is_version(version.version, identity) else _override(grant),
         )
     )
     return PromotionDecision(
@@ -118,12 +119,15 @@ def promotion_decision(
 
 
 def _identity(services: PromotionServices, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
-    """Identity of the version by its model file, and the refusal where that, or its twin's, is not what was logged."""
+    """Identity of the version by its model file, and the refusal where that or its twin's is not what was recorded."""
     try:
-        identity = identity_by_bytes(services.registry, version)
-        twin_file(services.registry, version, facts=services.ledger.training_facts)
+        identity = identity_by_bytes(services.ledger, services.registry, version)
     except UnusableModelFile as exc:
-        return version.identity, ("refuse", str(exc))
+        return replace(version.identity, sha256=None), ("refuse", str(exc))
+    try:
+        twin_file(services.ledger, services.registry, version, identity)
+    except UnusableModelFile as exc:
+        return identity, ("refuse", str(exc))
     return identity, None
 
 
@@ -197,7 +201,7 @@ def _champion_facts(
         trained = champion.trained_as_of or trained  # `unusable` says that it is gone
     else:
         trained = trained_as_of(found) or trained
-        facts["model_sha256"] = champion.identity.sha256 or found.identity.sha256
+        facts["model_sha256"] = champion.identity.sha256
     facts["trained_as_of"] = trained.isoformat() if trained else None
     facts["age_days"] = (dated - trained).days if dated and trained else None
     facts["unusable"] = None

@@ -121,7 +121,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             as_of=as_of,
             champion=champion,
             served=served,
-            judge=lambda found: judged_twin(services.registry, strategy, found, ledger),
+            judge=lambda found: judged_twin(ledger, services.registry, strategy, champion, found),
             why_not_served=why_not,
             days=_all_days(known, days),
             joined=joined,

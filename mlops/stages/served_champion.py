@@ -5,7 +5,6 @@ Called by the predict and the score stage, in a child that may load XGBoost.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlops.domain.errors import ModelNotFound
-from mlops.domain.ports import DIGEST_TAG, ModelVersion, expect
+from mlops.domain.ports import ModelVersion, expect
 from mlops.serving.model import ServedModel
-from mlops.stages.judged_model import twin_file
+from mlops.stages.judged_model import twin_digest, twin_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -67,36 +66,39 @@ class ServedChampion:
 
 
 def load_champion(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> ServedChampion:
-    """The version, verified by the digest that the ledger has, else by the one that was logged.
+    """The version, verified by the digest that the ledger has.
 
     Raises ModelNotFound, VersionNotFound, UnusableModelFile, RegistryUnavailable.
     """
-    from mlops.serving.loading import ModelFile, serve  # noqa: PLC0415 -- loads XGBoost, after the fork
+    from mlops.registry.model_file import verify_digest  # noqa: PLC0415 -- loads XGBoost, after the fork
+    from mlops.serving.loading import ModelFile, serve  # noqa: PLC0415 -- as above
 
     if champion.version is None:
         message = f"strategy {strategy.name!r} has no champion"
         raise ModelNotFound(message)
     version = expect(registry.version(strategy.model_name, champion.version), champion.identity)
     content = registry.model_file(strategy.model_name, champion.version)
-    expected = champion.identity.sha256 or version.tags.get(DIGEST_TAG) or hashlib.sha256(content).hexdigest()
+    expected = champion.identity.sha256
+    verify_digest(content, expected, name=f"of {strategy.name} version {champion.version}")
     file = ModelFile(
-        strategy=strategy.name, version=champion.version, seq=champion.seq, sha256=expected, content=content
+        strategy=strategy.name, version=champion.version, seq=champion.seq, sha256=str(expected), content=content
     )
     return ServedChampion(model=serve(file), version=version, content=content)
 
 
-def judged_twin(registry: ModelRegistry, strategy: Strategy, served: ServedChampion, ledger: Ledger) -> ServedModel:
+def judged_twin(
+    ledger: Ledger, registry: ModelRegistry, strategy: Strategy, champion: Champion, served: ServedChampion
+) -> ServedModel:
     """The model by whose held-out dates the champion was judged: its twin, or itself where it was not refitted.
 
     Raises UnusableModelFile where the twin cannot be had: the refit knows those dates. RegistryUnavailable.
     """
     from mlops.serving.loading import ModelFile, serve  # noqa: PLC0415 -- loads XGBoost, after the fork
 
-    content = twin_file(registry, served.version, facts=ledger.training_facts)
+    content = twin_file(ledger, registry, served.version, champion.identity)
     if content is None:
         return served.model
-    sha256 = hashlib.sha256(content).hexdigest()
-    version = served.version.version
+    sha256, version = str(twin_digest(ledger, champion.identity)), served.version.version
     return serve(
         ModelFile(strategy=strategy.name, version=version, seq=served.model.seq, sha256=sha256, content=content)
     )

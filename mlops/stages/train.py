@@ -5,6 +5,8 @@ Safe to run twice: one run registers one version, and a second try finds it.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +18,7 @@ import structlog
 import xgboost as xgb
 
 from mlops.domain.drift.training_profile import profile_digest, write_profile
-from mlops.domain.errors import AcisError
+from mlops.domain.errors import AcisError, UnusableModelFile
 from mlops.domain.panel import CountedDates, date_facts
 from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
 from mlops.domain.records import Grant, Kind, ModelIdentity, RunState, Stage, StageOutcome
@@ -74,14 +76,16 @@ def train(grant: Grant, services: TrainServices, keeper: LeaseKeeper) -> StageOu
     """Register one version, scored on held-out dates, and hand it to promotion where the run's kind says so."""
     strategy = restore(grant.policy)
     as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
-    found = services.registry.find_by_ledger_run(strategy.model_name, grant.run_id)
+    evidence = _Evidence(services, grant, strategy)
+    found = services.registry.find_by_ledger_run(strategy.model_name, grant.run_id, evidence=evidence)
     if found is not None:
         log.info("train.version_found", version=found.version)
-        result = _result(found, strategy, dict(found.tags))
+        sha256, tags = evidence.registered(found), dict(found.tags)
     else:
         keeper.check_before_write()
         services.registry.close_stale_runs(grant.run_id, reason="the training was taken over by another worker")
-        result = _fit_and_register(grant, services, keeper, strategy, as_of)
+        found, sha256, tags = _fit_and_register(grant, services, keeper, strategy, as_of, evidence)
+    result = _result(found, strategy, tags, sha256=sha256)
     _to_staging(services, keeper, strategy, grant, result)
     keeper.check_before_write()
     _forget_trials(grant, services)
@@ -94,9 +98,43 @@ def train(grant: Grant, services: TrainServices, keeper: LeaseKeeper) -> StageOu
     )
 
 
+class _Evidence:
+    """The ledger's knowledge of the files that this run's attempts made; `mlops.domain.ports.Evidence`."""
+
+    def __init__(self, services: TrainServices, grant: Grant, strategy: Strategy) -> None:
+        self._services, self._grant, self._strategy = services, grant, strategy
+        self.made: str | None = None
+        """Digest of the file that this attempt made"""
+
+    def note(self, sha256: str) -> None:
+        """Keep the digest, fenced by the grant. Raises LeaseLost."""
+        self._services.ledger.note_model_file(self._grant, self._strategy.model_name, sha256)
+        self.made = sha256
+
+    def known(self) -> frozenset[str]:
+        """Digests of what this attempt and those before it made."""
+        return self._services.ledger.noted_model_files(self._grant.run_id)
+
+    def registered(self, version: ModelVersion) -> str:
+        """Record the digest of the version's file under its number, and return it. Raises UnusableModelFile, LeaseLost.
+
+        The file is read back from where everybody else will read it, whichever attempt wrote it.
+        """
+        content = self._services.registry.model_file(version.name, version.version)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 not in self.known():
+            message = (
+                f"version {version.version} of {version.name!r} was to be the file that this run made, and has sha256 "
+                f"{sha256[:12]}…: it was changed while it was registered; train again"
+            )
+            raise UnusableModelFile(message)
+        self._services.ledger.note_model_file(self._grant, version.name, sha256, version=version.version)
+        return sha256
+
+
 def _fit_and_register(
-    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date
-) -> dict[str, Any]:
+    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date, evidence: _Evidence
+) -> tuple[ModelVersion, str, dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
             scored, profile = _scored(grant, services, keeper, strategy, as_of, Path(folder))
@@ -104,9 +142,14 @@ def _fit_and_register(
             check = report_tags(services.ledger, services.registry, grant.run_id)
             tags = {**tags_of(scored), **check, PROFILE_TAG: profile_digest(profile)}
             record = record_of(scored, tags, Path(folder), profile=profile)
-        version = services.registry.log_training(record, before_write=keeper.check_before_write)
+        version = services.registry.log_training(record, before_write=keeper.check_before_write, evidence=evidence)
     log.info("train.registered", model=version.name, version=version.version, fit_s=round(scored.fitted.fit_s, 2))
-    return _result(version, strategy, {**tags, **dict(version.tags)})
+    sha256 = evidence.registered(version)
+    if sha256 != evidence.made:  # an attempt before made it, maybe of other rows
+        return version, sha256, {**tags, **version.tags}
+    # What was measured here, not what the registry gives back of it.
+    measured = {name: value for name, value in record.metrics.items() if math.isfinite(value)}
+    return replace(version, metrics=measured), sha256, {**version.tags, **tags}
 
 
 def _scored(
@@ -289,11 +332,12 @@ def _profile(
     )
 
 
-def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str]) -> dict[str, Any]:
+def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str], *, sha256: str) -> dict[str, Any]:
     return {
         "model_name": version.name,
         "version": version.version,
-        "model_sha256": version.identity.sha256,
+        "model_sha256": sha256,
+        "profile_sha256": tags.get(PROFILE_TAG),
         "mlflow_run_id": version.run_id,
         "metrics": dict(version.metrics),
         "label": strategy.training.label,

@@ -17,12 +17,11 @@ import numpy as np
 import structlog
 
 from mlops.domain.errors import ConfigurationError, InsufficientData
-from mlops.domain.ports import Progress
+from mlops.domain.ports import TRIALS_TAG, Progress
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.domain.training.parameters import dimensions, search_faults
 from mlops.domain.training.splits import Fold, walk_forward
 from mlops.stages.fitting import fit
-from mlops.stages.promotion_inputs import TRIALS_TAG
 from mlops.stages.scoring import positive_probability, score_rows
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.domain.errors import InvalidPolicyEdit, UnknownStrategy
 from mlops.domain.policies import Strategy
-from mlops.ledger.auditing import PolicyEdit
+from mlops.ledger.people.auditing import PolicyEdit
 from mlops.strategies.file import Settled, snapshot
 from mlops.strategies.overlay import overlaid, value_at
 

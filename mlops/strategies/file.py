@@ -120,7 +120,7 @@ def load_strategies(path: Path) -> Strategies:
     except FileNotFoundError as exc:
         message = f"strategies file {path} does not exist; set ACIS_STRATEGIES_FILE"
         raise InvalidStrategyFile(message) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except ValueError as exc:  # not TOML, not UTF-8, or a number of thousands of digits
         message = f"strategies file {path} is not TOML: {exc}"
         raise InvalidStrategyFile(message) from exc
     unknown = set(content) - {"defaults", "strategies"}
@@ -259,7 +259,7 @@ def _words(exc: ValidationError) -> str:
 def _fault(error: ErrorDetails) -> str:
     *table, key = ("", *error["loc"])
     path, value = ".".join(map(str, error["loc"])), error["input"]
-    match error["type"]:
+    match error["type"].replace("int_parsing_size", "less_than"):
         case "value_error":
             return f"{path}{'.' if path else ''}{error['ctx']['error']}"
         case "unexpected_keyword_argument":
@@ -268,7 +268,14 @@ def _fault(error: ErrorDetails) -> str:
             return f"{path}: there is no such value{hint} (found {value!r})"
         case "string_pattern_mismatch":
             return f"tag {value!r} is not 1 to 32 lower-case letters, digits, dots, dashes and underscores"
-        case "finite_number" | "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+        case (
+            "finite_number"
+            | "int_parsing_size"
+            | "greater_than"
+            | "greater_than_equal"
+            | "less_than"
+            | "less_than_equal"
+        ):
             bounds = _range(_described(error["loc"]))
             return f"{path} is {bounds} (found {value!r})" if bounds else f"{path} is a finite number (found {value!r})"
         case _:

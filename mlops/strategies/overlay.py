@@ -14,7 +14,7 @@ from mlops.strategies.file import POLICIES, Settled, checked, snapshot
 
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
-    from mlops.ledger.auditing import PolicyEdit
+    from mlops.ledger.people.auditing import PolicyEdit
 
 _SET_BY = "set by"
 

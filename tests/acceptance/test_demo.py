@@ -28,7 +28,7 @@ def result(view: RunView, stage: Stage) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def mlflow(stack: ServedStack) -> MlflowClient:
-    return MlflowClient(stack.endpoints.mlflow_tracking_uri)
+    return MlflowClient(stack.endpoints.settings()["mlflow_tracking_uri"])
 
 
 def test_two_passes_give_one_finished_run_per_strategy_and_pass(demo: Demo) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from config.endpoints import FILE, Endpoints
+from config.roles import DATABASE_USERS, REDIS_USERS, password_variable
 from config.settings import Settings, variables
+from devstack.mlflow_access import PASSWORD_VARIABLES
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
 
@@ -22,6 +24,11 @@ COMPOSE_ALONE = {
     "ADMIN_PORT",
     "SERVE_PORT",
     "IMAGE_TAG",
+    "POSTGRES_IMAGE",
+    "REDIS_IMAGE",
+    *map(password_variable, (*DATABASE_USERS, *REDIS_USERS)),
+    *PASSWORD_VARIABLES.values(),
+    *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
 }
 
 

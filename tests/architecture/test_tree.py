@@ -30,11 +30,14 @@ def applies(requirement: Requirement, **environment: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate(environment)
 
 
-def test_there_is_a_lock_for_users_for_gpus_for_developers_and_for_the_sample() -> None:
+def test_there_is_a_lock_for_everything_that_is_installed() -> None:
     assert LOCKS == [
+        "requirements-bootstrap.lock",
         "requirements-dev.lock",
         "requirements-gpu.lock",
+        "requirements-otel.lock",
         "requirements-sample.lock",
+        "requirements-supply.lock",
         "requirements.lock",
     ]
 

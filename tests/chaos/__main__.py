@@ -22,6 +22,7 @@ from pathlib import Path
 from tests.chaos import results
 from tests.chaos.faults import FAULTS, impossible_here, inject
 from tests.chaos.invariants import look, overtaken, rest
+from tests.chaos.leaks import find_leaks
 from tests.chaos.load import Load
 from tests.chaos.system import ChaosSystem, left_processes, run_system
 
@@ -108,7 +109,7 @@ def run_part(system: ChaosSystem, options: argparse.Namespace, seed: int) -> res
         lost=list(found.lost),
         doubled=list(found.doubled),
         wrong=list(found.wrong),
-        other=list(found.other),
+        other=[*found.other, *find_leaks(system)],
     )
 
 

@@ -22,6 +22,7 @@ import redis
 from sqlalchemy import MetaData, Table, create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from config.roles import SECRETS
 from devstack.backup import back_up
 from devstack.backup import restore as restore_backup
 from mlops.domain.errors import AcisError
@@ -34,7 +35,7 @@ from tests.chaos.older_code import NoOlderCode, older_code, older_commit
 from tests.chaos.proxy import SERVER_ERROR, FaultyProxy
 from tests.chaos.servers import standby_of
 from tests.chaos.system import PICKY, ChaosSystem, direct
-from tests.support.processes import Role
+from tests.support.processes import Role, environment_of
 from tests.support.volumes import why_no_volume
 from tests.support.waiting import wait_for
 
@@ -427,9 +428,14 @@ OLDER_WORKS_WITHIN_S = 150.0
 
 
 def old_beside_new(system: ChaosSystem, load: Load, rng: random.Random) -> Recovered:
-    """Workers of the code before the newest migration take stages beside today's, on today's tables."""
+    """Workers of the code before the newest migration take stages beside today's, on today's tables.
+
+    They have the one user for everything that such code was made for: it uses scripts in Redis, and makes the months
+    of predictions itself.
+    """
     root = older_code(system.folder)
-    roles = [Role(arguments=(kind, "older"), root=root) for kind in WORKERS]
+    own = {name: value for name, value in environment_of(system.settings).items() if name in SECRETS}
+    roles = [Role(arguments=(kind, "older"), root=root, own=own) for kind in WORKERS]
     ended = "SELECT count(*) FROM mlops_stage WHERE worker LIKE '%-older@%' AND state = 'succeeded'"
     before = system.rows(ended)[0][0]
     with system.roles.joined_by(roles):

@@ -1,5 +1,8 @@
 """The code as it was before the newest migration, so that its workers can run beside those of today.
 
+Such workers run with one user for everything, as an installation of their time does: the users of today's roles may not
+run scripts in Redis or make the months of predictions, which they do themselves.
+
 It comes from the repository's own history. A clone without that much history has none, and says so.
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,8 @@ from devstack import account, mlflow, postgres
 from devstack import redis as redis_module
 from devstack.ports import choose_port
 from devstack.process import Child, Program
+from devstack.redis_users import SET_UP_USER, acl_lines
+from devstack.secrets import Secrets
 from tests.chaos.clock import MovableClock
 from tests.chaos.proxy import FaultyProxy
 from tests.support.servers import origin
@@ -156,7 +157,7 @@ def standby_of(primary: Postgres) -> Iterator[Standby]:
     with FaultyProxy(primary.port) as between:
         primary.run(
             "pg_basebackup", "--pgdata", str(data_dir), "--host", LOOPBACK, "--port", str(between.port),
-            "--username", postgres.OWNER, "--wal-method", "stream", "--checkpoint", "fast", "--write-recovery-conf",
+            "--username", postgres.SUPERUSER, "--wal-method", "stream", "--checkpoint", "fast", "--write-recovery-conf",
         )  # fmt: skip
         url = postgres.postgres_url(port=port, password=primary.password, database="postgres")
         server = Server(
@@ -185,8 +186,13 @@ def _scalar(url: str, query: str) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """The three, with their addresses: direct ones for the test, those of the proxies for the system."""
+    """The three, with their addresses: direct ones for the test, those of the proxies for the system.
 
+    The test's own are of users who may do what no role may: the ledger's owner, Redis' set-up user, the registrar.
+    """
+
+    secrets: Secrets
+    """Of the servers' users, a password of each."""
     redis: Server
     postgres: Postgres
     mlflow: Server
@@ -224,7 +230,8 @@ def through(url: str, proxy: FaultyProxy) -> str:
 @contextmanager
 def run_servers(folder: Path) -> Iterator[Servers]:
     """All three, as durable as in production, with proxies before them."""
-    password = secrets.token_urlsafe(16)
+    secrets = Secrets()
+    password = secrets.postgres_password
     user = account.server_account()
     home = account.make_home(folder / "postgres", user)
     with ExitStack() as stack:
@@ -259,8 +266,9 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         admin_url = postgres.postgres_url(port=front.port, password=password, database="postgres")
 
         config = folder / "redis.conf"
-        redis_module.write_config(config, port=redis_port, password=password, data_dir=folder / "redis")
-        redis_url = redis_module.redis_url(port=redis_port, password=password)
+        users = acl_lines(secrets.redis_password, secrets.redis_passwords)
+        redis_module.write_config(config, port=redis_port, users=users, data_dir=folder / "redis")
+        redis_url = redis_module.redis_url(port=redis_port, password=secrets.redis_password, user=SET_UP_USER)
         broker = Server(
             "redis",
             redis_module.redis_program(redis_module.find_server(origin()), config),
@@ -269,7 +277,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
             log=folder / "redis.log",
         )
 
-        mlflow_url = mlflow.mlflow_url(mlflow_port)
+        mlflow_url = mlflow.mlflow_url(mlflow_port).replace("://", f"://{secrets.mlflow_auth('registrar')}@")
         tracking = Server(
             "mlflow",
             mlflow.mlflow_program(
@@ -279,6 +287,7 @@ def run_servers(folder: Path) -> Iterator[Servers]:
                 .render_as_string(hide_password=False),
                 artifact_root=str(folder / "artifacts"),
                 cwd=folder,
+                passwords=secrets.mlflow_passwords,
             ),
             lambda: mlflow.mlflow_answers(mlflow_url),
             port=mlflow_port,
@@ -287,12 +296,16 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         for server in (database, registry_database, broker):
             stack.callback(server.stop)
             server.start()
-        database_url = postgres.create_database(admin_url, "acis")
+        postgres.set_up_users(admin_url, secrets.database_passwords)
+        database_url = postgres.postgres_url(
+            port=front.port, password=secrets.database_passwords["acis_owner"], database="acis", user="acis_owner"
+        )
         features_url = postgres.create_database(admin_url, "features")
         postgres.create_database(registry_database.server_url, "mlflow")
         stack.callback(tracking.stop)
         tracking.start()
         yield Servers(
+            secrets=secrets,
             redis=broker,
             postgres=database,
             mlflow=tracking,

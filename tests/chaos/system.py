@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,17 +17,21 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
+from config.roles import ACCESS, FEATURES_USER, SECRETS
 from config.settings import Settings
+from devstack.mlflow import mlflow_url
 from mlops.bootstrap import Services
 from mlops.failpoints import VARIABLE as FAILPOINTS_VARIABLE
+from mlops.ledger.access import let_features_be_read
 from mlops.ledger.schema import migrate
 from tasks.services import connect
 from tests.chaos.servers import Servers, run_servers, through
-from tests.support.features import postgres_table
+from tests.support.features import RELATION, postgres_table
 from tests.support.processes import Roles, environment_of
 from tests.support.services import panel
 from tests.support.volumes import SmallVolume, small_volume, why_no_volume
 from tests.support.waiting import wait_for
+from worker.routing import ROLES as WORKERS
 
 VOLUME_MB = 2000
 """An upper bound: PostgreSQL's log grows to 1 GB in a long run."""
@@ -115,7 +119,7 @@ class ChaosSystem:
     volume: SmallVolume | None
     servers: Servers
     settings: Settings
-    """Of the system: by way of the proxies."""
+    """Of the system by way of the proxies, with the users that the test's own have: no role is given these."""
     roles: Roles
     emptied: list[datetime] = field(default_factory=list)
     """When the registry lost versions, by the ledger's clock"""
@@ -156,7 +160,7 @@ class ChaosSystem:
 
     def is_ready(self) -> bool:
         """Every worker answers."""
-        wanted = {f"{role.name}@" for role in self.roles.all if role.arguments[0] not in ("beat", "reconciler")}
+        wanted = {f"{role.name}@" for role in self.roles.all if role.arguments[0] in WORKERS}
         seen = [worker.name for worker in self.services.ledger.workers(within_s=self.settings.reconcile_s * 5)]
         return all(any(name.startswith(one) for name in seen) for one in wanted)
 
@@ -174,6 +178,30 @@ def direct(settings: Settings, servers: Servers) -> Settings:
     )
 
 
+def own_environment(role: str, settings: Settings, servers: Servers) -> dict[str, str]:
+    """Variables with secrets of a kind of role, as `config.roles.ACCESS` has them: its own users, by way of the proxies."""
+    access, made = ACCESS[role], servers.secrets
+    found = {name: value for name, value in environment_of(settings).items() if name in access.own}
+    if access.database is not None:
+        found["DATABASE_URL"] = _as_user(settings.database_url, access.database, made.database_passwords)
+    if access.features:
+        found["ACIS_FEATURE_SOURCE"] = _as_user(settings.feature_source, FEATURES_USER, made.database_passwords)
+    if access.redis is not None:
+        broker = _as_user(settings.celery_broker_url, access.redis, made.redis_passwords)
+        found |= {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": broker}
+    if access.mlflow is not None:
+        found["MLFLOW_TRACKING_URI"] = mlflow_url(servers.mlflow_proxy.port)
+        found["MLFLOW_TRACKING_USERNAME"] = access.mlflow
+        found["MLFLOW_TRACKING_PASSWORD"] = made.mlflow_passwords[access.mlflow]
+    return found
+
+
+def _as_user(url: SecretStr | None, user: str, passwords: Mapping[str, str]) -> str:
+    assert url is not None
+    changed = make_url(url.get_secret_value()).set(username=user, password=passwords[user])
+    return changed.render_as_string(hide_password=False)
+
+
 @contextmanager
 def run_system(
     *,
@@ -182,8 +210,12 @@ def run_system(
     reconcile_s: float = 1.0,
     roles: tuple[tuple[str, ...], ...] = ROLES,
     restored_age_s: float = 8.0,
+    **more: Any,
 ) -> Iterator[ChaosSystem]:
-    """Servers, data and roles until the block ends; then nothing of them is left."""
+    """Servers, data and roles until the block ends; then nothing of them is left.
+
+    Each role has the users and the secrets that `config.roles.ACCESS` gives it.     more : further settings
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acis-chaos-")))
         folder.chmod(0o711)  # PostgreSQL's account must reach what is below
@@ -194,6 +226,7 @@ def run_system(
         servers = stack.enter_context(run_servers(place))
         migrate(servers.database_url)
         postgres_table(features(), servers.features_url)
+        assert let_features_be_read(servers.features_url, RELATION)
         strategies = folder / "strategies.toml"
         strategies.write_text(strategies_file())
         settings = Settings(
@@ -211,11 +244,14 @@ def run_system(
             checkpoint_every_s=0.0,
             drift_concurrency=1,
             train_n_jobs=1,
+            **more,
         )
         (place / "reports").mkdir()
         (folder / "failpoints").mkdir()
-        environment = environment_of(settings) | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
-        running = stack.enter_context(Roles(list(roles), environment, place / "log"))
+        shared = {name: value for name, value in environment_of(settings).items() if name not in SECRETS}
+        environment = shared | {FAILPOINTS_VARIABLE: str(folder / "failpoints")}
+        own = {role: own_environment(role, settings, servers) for role, *_ in roles}
+        running = stack.enter_context(Roles(list(roles), environment, place / "log", own=own))
         system = ChaosSystem(
             folder=folder,
             place=place,

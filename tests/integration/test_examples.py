@@ -24,6 +24,7 @@ from mlops.stages.train import train
 from mlops.strategies.file import load_strategies
 from tasks.services import connect
 from tests.architecture.sources import ROOT
+from tests.support.registry import loaded
 from tests.support.services import FEATURES, FIRST, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
 
 STRATEGIES = ROOT / "examples" / "strategies.toml"
@@ -93,7 +94,7 @@ def test_a_version_of_the_own_trainer_stands_in_staging_with_its_features(servic
     outcome = trained(services)
     version = services.registry.version(MODEL, outcome.result["version"])
     assert version.stage == "Staging"
-    model = services.registry.load_classifier(MODEL, version.version)
+    model = loaded(services.registry, MODEL, version.version)
     # Named by the stage, so that a later version can be compared with it.
     assert tuple(model.get_booster().feature_names) == FEATURES
     assert outcome.result["metrics"]["accuracy"] > 0.7
@@ -101,7 +102,8 @@ def test_a_version_of_the_own_trainer_stands_in_staging_with_its_features(servic
 
 def test_a_champion_of_the_own_trainer_can_be_asked_by_name(services: FakeServices) -> None:
     trained(services)
-    assert ChampionModels(services.registry).load(MODEL, "1").features == FEATURES
+    known = services.ledger.recorded_model(MODEL, "1")
+    assert ChampionModels(services.registry).load(MODEL, "1", known).features == FEATURES
 
 
 def test_every_round_is_reported_and_a_cancelled_training_ends_in_the_round() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 import redis
@@ -50,6 +51,16 @@ def test_redis_refuses_a_client_without_the_password(redis_url: str) -> None:
     ):
         client.ping()
     assert not redis_answers(f"redis://127.0.0.1:{port}/0")
+
+
+def test_every_server_listens_on_loopback_alone(redis_url: str, postgres_url: str, mlflow_url: str) -> None:
+    ports = {make_url(url).port for url in (redis_url, postgres_url, mlflow_url)}
+    listening = {
+        (one.laddr.port, one.laddr.ip)
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port in ports
+    }
+    assert listening == {(port, "127.0.0.1") for port in ports}
 
 
 @pytest.mark.parametrize("_round", [1, 2])

@@ -92,7 +92,11 @@ def test_killed_servers_come_back_and_nothing_is_left_at_the_end(var_dir: Path) 
         )
         wait_for(lambda: redis_answers(endpoints.celery_broker_url), "Redis answers again", within_s=DEADLINE_S)
         wait_for(lambda: postgres_answers(endpoints.database_url), "PostgreSQL answers again", within_s=DEADLINE_S)
-        wait_for(lambda: mlflow_answers(endpoints.mlflow_tracking_uri), "MLflow answers again", within_s=DEADLINE_S)
+        wait_for(
+            lambda: mlflow_answers(endpoints.mlflow_tracking_uri, endpoints.mlflow_auth),
+            "MLflow answers again",
+            within_s=DEADLINE_S,
+        )
         everyone += family(endpoints.supervisor_pid)
     finally:
         begun = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def check_kubernetes(root: Path, report: Report) -> None:
     report.checked.append(f"{FOLDER}: {len(documents)} resources of {len(listed)} files, {pods} pod templates")
 
 
-def _check_pod(where: str, kind: str, pod: dict[str, Any], secrets: set[str], report: Report) -> None:
+def _check_pod(where: str, kind: str, pod: dict[str, Any], secrets: Mapping[str, set[str]], report: Report) -> None:
     context = pod.get("securityContext", {})
     report.expect(context.get("runAsNonRoot") is True, f"{where}: runAsNonRoot is not set")
     report.expect(context.get("seccompProfile", {}).get("type") == "RuntimeDefault", f"{where}: no seccomp profile")
@@ -81,14 +81,14 @@ def _check_readiness(where: str, container: dict[str, Any], report: Report) -> N
         report.expect(asked[-2:] == expected, f"{where}: its readinessProbe asks for {asked!r}")
 
 
-def _check_variables(where: str, container: dict[str, Any], secrets: set[str], report: Report) -> None:
+def _check_variables(where: str, container: dict[str, Any], secrets: Mapping[str, set[str]], report: Report) -> None:
     variables = {entry["name"]: entry for entry in container.get("env", [])}
     expect_known_variables(report, where, variables)
     for name, entry in variables.items():
         report.expect(not (is_secret(name) and "value" in entry), f"{where}: the secret {name} is written out")
         wanted = entry.get("valueFrom", {}).get("secretKeyRef", {})
-        known = not wanted or wanted.get("optional") or wanted["key"] in secrets
-        report.expect(known, f"{where}: {wanted.get('key')} is not in {EXAMPLE}")
+        known = not wanted or wanted.get("optional") or wanted["key"] in secrets.get(wanted["name"], ())
+        report.expect(known, f"{where}: {wanted.get('key')} is not in {EXAMPLE} of {wanted.get('name')}")
 
 
 def _check_program(where: str, container: dict[str, Any], report: Report) -> None:
@@ -116,12 +116,15 @@ def _check_mlflow(folder: Path, report: Report) -> None:
     report.expect(reached == ("mlflow", 5000), f"{FOLDER}/{name}: the Service is {reached}, the guide says mlflow:5000")
 
 
-def _secret_names(folder: Path, report: Report) -> set[str]:
-    example = yaml.safe_load((folder / EXAMPLE).read_text(encoding="utf-8"))
-    values: dict[str, str] = {**example.get("stringData", {}), **example.get("data", {})}
-    for name, value in values.items():
-        report.expect(not value, f"{FOLDER}/{EXAMPLE}: {name} has a value")
-    return set(values)
+def _secret_names(folder: Path, report: Report) -> dict[str, set[str]]:
+    """Names of each Secret of the example."""
+    found: dict[str, set[str]] = {}
+    for example in yaml.safe_load_all((folder / EXAMPLE).read_text(encoding="utf-8")):
+        values: dict[str, str] = {**(example.get("stringData") or {}), **(example.get("data") or {})}
+        for name, value in values.items():
+            report.expect(not value, f"{FOLDER}/{EXAMPLE}: {name} has a value")
+        found[example["metadata"]["name"]] = set(values)
+    return found
 
 
 def _documents(folder: Path, names: list[str], report: Report) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, make_url, text
+from sqlalchemy import Engine, event, insert, make_url, text
 
+from config.roles import DATABASE_USERS
+from devstack.postgres import make_users
+from mlops.domain.ports import ModelVersion
 from mlops.domain.records import Accepted, Grant, Kind, PromotionDecision, RunRequest, Sent, Stage
+from mlops.ledger import tables
+from mlops.ledger.columns import now
 from mlops.ledger.engine import Database
 from mlops.ledger.ledger import SqlLedger
 from mlops.ledger.schema import migrate
@@ -38,8 +43,9 @@ _MOVED_CLOCK = (
 _TABLES = (
     "mlops_run, mlops_stage, mlops_drift_report, mlops_promotion, mlops_champion, mlops_outbox, "
     "mlops_schedule, mlops_worker, mlops_policy, mlops_audit, mlops_attempt, mlops_session, mlops_token, mlops_user, "
+    "mlops_sign_in_limit, "
     "mlops_artifact_size, mlops_answered_start, mlops_registry_finding, mlops_position, mlops_quarantine, "
-    "mlops_prediction_batch, mlops_live_score, mlops_live_report, mlops_watermark"
+    "mlops_model_file, mlops_prediction_batch, mlops_live_score, mlops_live_report, mlops_watermark"
 )
 
 #: Of a few rows each, which TRUNCATE takes forty times as long for; rows that refer to others need no order here.
@@ -57,11 +63,28 @@ _EMPTY = "; ".join(
 )
 
 
+def record_file(ledger: SqlLedger, version: ModelVersion) -> None:
+    """What a training notes of a version that a test put into the registry itself: the digest that was logged."""
+    with ledger.database.transaction() as connection:
+        connection.execute(
+            insert(tables.model_file).values(
+                model_name=version.name,
+                version=version.version,
+                made_by=version.identity.made_by,
+                sha256=version.identity.sha256,
+                recorded_by="training",
+                recorded_at=now(),
+            )
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TimedLedger:
     """A ledger and its clock."""
 
     ledger: SqlLedger
+    owner: Database
+    """The same as the tables' owner, who may do everything."""
     advance: Callable[[float], None]
     """Let so many seconds pass."""
     wipe: Callable[[], None]
@@ -79,11 +102,19 @@ def with_movable_clock(url: str) -> str:
             _MOVED_CLOCK,
         ):
             connection.execute(text(statement))
-    database.close()
     options = "-c search_path=moved,public,pg_catalog"
     moved = make_url(url).update_query_dict({"options": options}).render_as_string(hide_password=False)
+    make_users(url, dict.fromkeys(DATABASE_USERS, str(make_url(url).password)))
     migrate(moved)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("GRANT USAGE ON SCHEMA moved TO PUBLIC; GRANT SELECT ON moved.shift TO PUBLIC")
+    database.close()
     return moved
+
+
+def as_user(url: str, user: str) -> str:
+    """The same database as one of the users of `config.roles.DATABASE_USERS`, who share a password in tests."""
+    return make_url(url).set(username=user).render_as_string(hide_password=False)
 
 
 @contextmanager
@@ -99,12 +130,14 @@ def postgres_ledger(url: str) -> Iterator[TimedLedger]:
         with database.transaction() as connection:
             connection.execute(text("UPDATE moved.shift SET by = by + make_interval(secs => :s)"), {"s": seconds})
 
-    ledger = SqlLedger(database, lease_s=LEASE_S)
+    # By the user that the admin page has: what its grants lack shows in every test.
+    ledger = SqlLedger(Database(as_user(url, "acis_admin")), lease_s=LEASE_S)
     wipe()
     try:
-        yield TimedLedger(ledger=ledger, advance=advance, wipe=wipe)
+        yield TimedLedger(ledger=ledger, owner=database, advance=advance, wipe=wipe)
     finally:
         ledger.close()
+        database.close()
 
 
 @pytest.fixture(scope="session")

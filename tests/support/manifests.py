@@ -17,9 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 OUR_IMAGE = "acis-mlops"
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "migrate": ("python", "-m", "cli.app", "migrate"),
+    "server-users": ("python", "-m", "cli.app", "server-users"),
     "mlflow": ("mlflow", "server"),
+    "tools": ("sleep", "infinity"),
 }
-"""What a container of our image may run beside a role."""
+"""What a container of our image may run beside a role; `tools` waits for a person's `exec`."""
+COMMAND_LINE = ("python", "-m", "cli.app")
+"""What a person gives a command to."""
 
 
 @dataclass(kw_only=True)

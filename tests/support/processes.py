@@ -54,6 +54,8 @@ class Role:
     """Of `python -m worker`."""
     root: Path = ROOT
     """Where its code is."""
+    own: Mapping[str, str] | None = None
+    """In place of what its kind has."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     ends: list[int] = field(default_factory=list)
@@ -81,9 +83,17 @@ class Role:
 class Roles:
     """Keeps roles alive until the block ends; then all of them are gone, and their children too."""
 
-    def __init__(self, commands: list[tuple[str, ...]], environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self,
+        commands: list[tuple[str, ...]],
+        environment: Mapping[str, str],
+        logs: Path,
+        *,
+        own: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Own : what a kind of role has in its environment beside the others'"""
         self.all = [Role(arguments=command) for command in commands]
-        self._environment, self._logs = dict(environment), logs
+        self._environment, self._logs, self._own = dict(environment), logs, own or {}
         self._held_back: list[Role] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="roles", daemon=True)
@@ -148,11 +158,12 @@ class Roles:
         assert not alive, f"still there {STOP_S:.0f} s after SIGTERM: {alive}"
 
     def _start(self, role: Role) -> None:
+        own = self._own.get(role.arguments[0], {}) if role.own is None else role.own
         with (self._logs / f"{role.name}.log").open("ab") as log:
             role.process = subprocess.Popen(
                 [sys.executable, "-m", "worker", *role.arguments],
                 cwd=role.root,
-                env=environment_for(role.root, self._environment),
+                env=environment_for(role.root, {**self._environment, **own}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

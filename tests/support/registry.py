@@ -9,16 +9,26 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from mlops.domain.errors import InvalidStage, ModelNotFound, UnusableModelFile, UnusableProfile, VersionNotFound
+from mlops.domain.errors import (
+    InvalidStage,
+    ModelNotFound,
+    UnrecordedModelFile,
+    UnusableModelFile,
+    UnusableProfile,
+    VersionNotFound,
+)
 from mlops.domain.ports import (
     DIGEST_TAG,
     PROFILE_ARTIFACT,
     PROFILE_TAG,
     RUN_TAG,
+    UNKEPT,
     UNKNOWN,
+    Evidence,
     FailedTraining,
     KeptModel,
     LoggedByRun,
+    ModelRegistry,
     ModelVersion,
     OpenRegistryRun,
     RegistryCensus,
@@ -47,6 +57,11 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def loaded(registry: ModelRegistry, name: str, version: str) -> Any:
+    """The version's classifier, with whatever digest its file has."""
+    return registry.load_classifier(name, version, sha256=sha256_of(registry.model_file(name, version)))
+
+
 @dataclass
 class FakeRegistry:
     """Implements `mlops.domain.ports.ModelRegistry`."""
@@ -67,15 +82,24 @@ class FakeRegistry:
     """Model file of each version's judged twin; a test may take one away or change it."""
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """Model file of each version; a test may take one away or change it."""
+    recorded: Callable[[ModelVersion], None] = lambda _: None
+    """Has the ledger record the file of a version that is logged without a run of the ledger."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _models: dict[str, list[ModelVersion]] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], Any] = field(default_factory=dict)
 
-    def log_training(self, trained: TrainedModel, *, before_write: Callable[[], None] = lambda: None) -> ModelVersion:
-        found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id)
+    def log_training(
+        self,
+        trained: TrainedModel,
+        *,
+        before_write: Callable[[], None] = lambda: None,
+        evidence: Evidence = UNKEPT,
+    ) -> ModelVersion:
+        found = self.find_by_ledger_run(trained.model_name, trained.ledger_run_id, evidence=evidence)
         if found is not None:
             return found
         before_write()
+        evidence.note(sha256_of(file_of(trained.model)))
         self.close_stale_runs(trained.ledger_run_id, reason="taken over by another attempt")
         versions = self._models.setdefault(trained.model_name, [])
         number = str(len(versions) + 1)
@@ -98,14 +122,22 @@ class FakeRegistry:
             self.profiles[trained.model_name, number] = trained.artifacts[PROFILE_ARTIFACT].read_bytes()
         if TWIN_ARTIFACT in trained.artifacts:
             self.twins[trained.model_name, number] = trained.artifacts[TWIN_ARTIFACT].read_bytes()
+        if evidence is UNKEPT:
+            self.recorded(versions[-1])
         return versions[-1]
 
     def log_failure(self, failed: FailedTraining) -> None:
         self.failures.append(failed)
 
-    def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
-        versions = self._models.get(model_name, [])
-        return next((item for item in versions if item.tags["acis.run_id"] == ledger_run_id), None)
+    def find_by_ledger_run(
+        self, model_name: str, ledger_run_id: str, *, evidence: Evidence = UNKEPT
+    ) -> ModelVersion | None:
+        known = evidence.known()
+        for item in self._models.get(model_name, []):
+            file = self.files.get((model_name, item.version), b"")
+            if item.tags["acis.run_id"] == ledger_run_id and (known is None or sha256_of(file) in known):
+                return item
+        return None
 
     def version(self, model_name: str, version: str) -> ModelVersion:
         if model_name not in self._models:
@@ -118,8 +150,10 @@ class FakeRegistry:
     def versions(self, model_name: str) -> list[ModelVersion]:
         return self._models.get(model_name, [])[::-1]
 
-    def load_classifier(self, model_name: str, version: str) -> Any:
-        return self._loaded[model_name, self.version(model_name, version).version]
+    def load_classifier(self, model_name: str, version: str, *, sha256: str | None) -> Any:
+        if sha256_of(self.model_file(model_name, version)) != sha256:
+            raise UnrecordedModelFile(f"version {version} has another digest than {sha256}; it was changed")
+        return self._loaded[model_name, version]
 
     def model_file(self, model_name: str, version: str) -> bytes:
         self.version(model_name, version)

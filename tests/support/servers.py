@@ -2,6 +2,7 @@
 
 redis_url, postgres_url   an empty database for each test, on the session's server
 mlflow_url                one server for the session; tests name their own models
+mlflow_passwords          by identity, for tests that ask as somebody else
 postgres_database         makes further databases that live as long as the session, for module fixtures
 
 Under pytest-xdist every worker has servers of its own. `ACIS_SERVERS=embedded` takes the wheels' programs.
@@ -13,7 +14,7 @@ import itertools
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +25,14 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
+from config.roles import REDIS_USERS
 from devstack import account, mlflow, postgres
 from devstack import redis as redis_server_module
+from devstack.mlflow_access import PASSWORD_VARIABLES
 from devstack.ports import choose_port
 from devstack.process import Child, Program
 from devstack.redis import Origin
+from devstack.redis_users import SET_UP_USER, acl_lines
 from mlops.domain.errors import ServerFailed
 
 REDIS_DATABASES = 64
@@ -57,13 +61,17 @@ def started(make: Callable[[int], Program], answers: Callable[[int], bool], log:
 
 @contextmanager
 def run_redis(folder: Path) -> Iterator[str]:
-    """A Redis server; its URL without a database number."""
+    """A Redis server; its URL without a database number, of the default user, who may do everything.
+
+    The users of the roles are there with the same password: `as_redis_user`.
+    """
     password = secrets.token_urlsafe(16)
+    users = redis_users(password)
 
     def make(port: int) -> Program:
         config = folder / "redis.conf"
         redis_server_module.write_config(
-            config, port=port, password=password, data_dir=folder / "redis", databases=REDIS_DATABASES
+            config, port=port, users=users, data_dir=folder / "redis", databases=REDIS_DATABASES
         )
         return redis_server_module.redis_program(redis_server_module.find_server(origin()), config)
 
@@ -72,6 +80,18 @@ def run_redis(folder: Path) -> Iterator[str]:
 
     with started(make, lambda port: redis_server_module.redis_answers(url(port)), folder / "redis.log") as port:
         yield url(port).removesuffix("/0")
+
+
+def redis_users(password: str) -> str:
+    """Users of the roles, and a default user who may do everything, all with one password."""
+    lines = acl_lines(password, dict.fromkeys(REDIS_USERS, password), databases=range(REDIS_DATABASES)).splitlines()
+    everything = next(line for line in lines if line.startswith(f"user {SET_UP_USER} "))
+    return "\n".join([everything.replace(SET_UP_USER, "default", 1), *lines[1:]]) + "\n"
+
+
+def as_redis_user(url: str, user: str) -> str:
+    """The same database of the same server as one of the users of the roles."""
+    return url.replace("redis://:", f"redis://{user}:", 1)
 
 
 @contextmanager
@@ -97,17 +117,30 @@ def run_postgres(folder: Path) -> Iterator[str]:
         account.remove_home(wanted)
 
 
+def new_mlflow_passwords() -> dict[str, str]:
+    """Random passwords by identity."""
+    return {identity: secrets.token_urlsafe(24) for identity in PASSWORD_VARIABLES}
+
+
 @contextmanager
-def run_mlflow(folder: Path, backend_url: str) -> Iterator[str]:
-    """An MLflow server on that backend."""
+def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str] | None = None) -> Iterator[str]:
+    """An MLflow server on that backend, whose identities have these passwords; its URL, as the registrar."""
+    given = new_mlflow_passwords() if passwords is None else passwords
+
+    def url(port: int) -> str:
+        return mlflow.mlflow_url(port).replace("://", f"://registrar:{given['registrar']}@")
 
     def make(port: int) -> Program:
         return mlflow.mlflow_program(
-            port=port, backend_url=backend_url, artifact_root=str(folder / "artifacts"), cwd=folder
+            port=port,
+            backend_url=backend_url,
+            artifact_root=str(folder / "artifacts"),
+            cwd=folder,
+            passwords=given,
         )
 
-    with started(make, lambda port: mlflow.mlflow_answers(mlflow.mlflow_url(port)), folder / "mlflow.log") as port:
-        yield mlflow.mlflow_url(port)
+    with started(make, lambda port: mlflow.mlflow_answers(url(port)), folder / "mlflow.log") as port:
+        yield url(port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +211,19 @@ def postgres_url(postgres_server: Databases) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_url(servers_folder: Path, postgres_server: Databases) -> Iterator[str]:
-    """URL of the session's MLflow server, on the session's PostgreSQL."""
-    with run_mlflow(servers_folder, postgres_server.make()) as url:
+def mlflow_passwords() -> Mapping[str, str]:
+    """Passwords at the session's MLflow server, by identity."""
+    return new_mlflow_passwords()
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(postgres_server: Databases) -> str:
+    """URL of the database of the session's MLflow server."""
+    return postgres_server.make()
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(servers_folder: Path, mlflow_database: str, mlflow_passwords: Mapping[str, str]) -> Iterator[str]:
+    """URL of the session's MLflow server, on the session's PostgreSQL, with the registrar's name and password."""
+    with run_mlflow(servers_folder, mlflow_database, mlflow_passwords) as url:
         yield url

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from mlops.runs.lease import Holder, LeaseKeeper
 from mlops.runs.request import run_request
 from mlops.strategies.file import Strategies
 from tests.support.features import InMemoryFeatures
-from tests.support.ledgers import TimedLedger
+from tests.support.ledgers import TimedLedger, record_file
 from tests.support.registry import FakeRegistry
 
 FIRST = date(2020, 1, 1)
@@ -110,7 +111,7 @@ class FakeServices(Services):
             "strategies": Strategies(strategies),
             "ledger": timed.ledger,
             "source": InMemoryFeatures(table),
-            "registry": FakeRegistry(),
+            "registry": FakeRegistry(recorded=partial(record_file, timed.ledger)),
             "dispatcher": RecordingDispatcher(),
         }
         # What `cached_property` would keep.

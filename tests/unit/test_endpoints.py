@@ -36,6 +36,13 @@ def test_what_is_announced_is_read_back(tmp_path: Path) -> None:
     assert read_endpoints(tmp_path) == announced(tmp_path)
 
 
+def test_name_and_password_belong_to_the_announced_mlflow_alone(tmp_path: Path) -> None:
+    assert announced(tmp_path).settings()["mlflow_tracking_uri"] == "http://127.0.0.1:5000"
+    signed_in = replace(announced(tmp_path), mlflow_auth="registrar:p@ss")
+    assert signed_in.settings()["mlflow_tracking_uri"] == "http://registrar:p%40ss@127.0.0.1:5000"
+    assert not any("mlflow" in name for name in signed_in.settings() if name != "mlflow_tracking_uri")
+
+
 def test_only_the_owner_can_read_the_announcement(tmp_path: Path) -> None:
     path = write_endpoints(announced(tmp_path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from devstack.layout import Layout, Ports, StackLock, holder
 from devstack.plan import StackOptions, make_plan
-from devstack.secrets import Secrets, ensure_secrets
+from devstack.secrets import Secrets, add_missing, ensure_secrets, env_lines
 from mlops.domain.errors import AlreadyRunning, ConfigurationError
 
 PORTS = Ports(mlflow=5000, flower=5555, admin=3000, serve=8080, redis=1, postgres=2, supervisor=3)
@@ -61,6 +62,39 @@ def test_a_secrets_file_of_before_the_admin_page_gets_what_it_lacks_and_keeps_th
     assert (mended.redis_password, made, mode(path)) == (first.redis_password, False, 0o600)
     assert mended.admin_password != first.admin_password
     assert ensure_secrets(tmp_path)[0] == mended
+
+
+def test_a_secrets_file_of_before_mlflow_asked_for_a_name_gets_a_password_for_each_identity(tmp_path: Path) -> None:
+    first, _ = ensure_secrets(tmp_path)
+    path = tmp_path / "secrets.json"
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if "mlflow" not in name})
+    )
+    mended, made = ensure_secrets(tmp_path)
+    assert (mended.redis_password, made, mode(path)) == (first.redis_password, False, 0o600)
+    assert set(mended.mlflow_passwords) == {"viewer", "reader", "trainer", "registrar"}
+    assert ensure_secrets(tmp_path)[0] == mended
+
+
+def test_a_file_of_passwords_gets_what_it_lacks_and_keeps_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("# ours\nPOSTGRES_PASSWORD=kept\nREDIS_PASSWORD=\nIMAGE_TAG=\n")
+    path.chmod(0o644)
+    added = add_missing(path)
+    lines = path.read_text().splitlines()
+    assert lines[:3] == ["# ours", "POSTGRES_PASSWORD=kept", "IMAGE_TAG="]
+    assert mode(path) == 0o600
+    assert [line.partition("=")[0] for line in lines[3:]] == added
+    assert {"REDIS_PASSWORD", "REDIS_BACKEND_PASSWORD", "MLFLOW_VIEWER_PASSWORD"} <= set(added)
+    assert "POSTGRES_PASSWORD" not in added
+    assert add_missing(path) == []
+    assert path.read_text().splitlines() == lines
+
+
+def test_a_file_of_passwords_is_made_and_holds_all_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "users.env"
+    assert add_missing(path) == [line.partition("=")[0] for line in env_lines()]
+    assert mode(path) == 0o600
 
 
 def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
@@ -116,7 +150,7 @@ def test_no_mlflow_is_started_where_one_is_given(tmp_path: Path) -> None:
         database_url="postgresql://them/db",
         celery_broker_url="redis://them/0",
         mlflow_tracking_uri="http://them:5000",
-        roles=("beat",),
+        roles=("drift",),
     )
     plan = make_plan(options, layout=layout, ports=PORTS, secrets=Secrets())
     assert list(plan.groups) == ["roles"]
@@ -138,5 +172,7 @@ def test_no_secret_is_on_a_command_line(tmp_path: Path) -> None:
     assert secrets.redis_password not in words
     assert secrets.flower_password not in words
     assert secrets.admin_password not in words
-    assert secrets.redis_password in layout.redis_config.read_text()
-    assert mode(layout.redis_config) == 0o600
+    users = layout.redis_config.with_suffix(".acl")
+    assert f"#{hashlib.sha256(secrets.redis_password.encode()).hexdigest()}" in users.read_text()
+    assert secrets.redis_password not in layout.redis_config.read_text() + users.read_text()
+    assert (mode(layout.redis_config), mode(users)) == (0o600, 0o600)

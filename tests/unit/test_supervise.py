@@ -75,7 +75,7 @@ def test_only_the_owner_reads_the_programs_file(tmp_path: Path) -> None:
 
 
 def test_workers_have_time_to_drain_and_are_named_for_their_role() -> None:
-    programs = {one.name: one for one in role_programs(ROLES, environment={}, cwd=Path("/"))}
+    programs = {one.name: one for one in role_programs(ROLES, environment=lambda _: {}, cwd=Path("/"))}
     assert set(programs) == {
         "worker-control", "worker-drift", "worker-train-cpu", "worker-promote", "beat", "reconciler", "flower", "admin",
         "serve",

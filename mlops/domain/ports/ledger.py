@@ -159,8 +159,29 @@ class Ledger(Protocol):
         """All models that the ledger knows by this number."""
         ...
 
+    def note_model_file(self, grant: Grant, model_name: str, sha256: str, *, version: str | None = None) -> None:
+        """Keep, fenced by the grant, that its training made a file of this digest. Raises LeaseLost.
+
+        version : number that the registry gave it; None before it is registered
+        """
+        ...
+
+    def noted_model_files(self, made_by: str) -> frozenset[str]:
+        """Digests of all files that a run made."""
+        ...
+
+    def recorded_model(self, model_name: str, version: str) -> ModelIdentity:
+        """SHA-256 of a version's model file and the run that made it; both None where nothing is recorded."""
+        ...
+
     def training_facts(self, identity: ModelIdentity) -> tuple[dict[str, str], dict[str, float]]:
         """Tags and metrics of a model, as far as its training's stage says; empty where no run trained it."""
+        ...
+
+    def record_model_file(
+        self, model_name: str, version: str | None, identity: ModelIdentity, *, actor: str, reason: str
+    ) -> None:
+        """Keep what a person says that a version's file is, with an audit line."""
         ...
 
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:

@@ -38,7 +38,7 @@ class ModelVersion:
 
     @property
     def identity(self) -> ModelIdentity:
-        """What its tags say that it is; a decision looks at the model file's bytes too."""
+        """What its tags say that it is, by which it is found; whether it is, its file's bytes say, and the ledger."""
         return ModelIdentity(sha256=self.tags.get(DIGEST_TAG), made_by=self.tags.get(RUN_TAG) or self.run_id)
 
 
@@ -198,18 +198,52 @@ class LoggedByRun:
 PROFILE_ARTIFACT, PROFILE_TAG = "drift_profile.arrow", "acis.profile_sha256"
 XGBOOST_TAG = "xgboost_version"
 """Tag of a version: the release of XGBoost that trained it; another one gives other trees from the same rows."""
+TRIALS_TAG = "tuning_trials"
+"""Tag of a version: how many parameter sets its training tried."""
 
 
 UNKNOWN = ModelIdentity()
 
 
+class Evidence(Protocol):
+    """What the ledger keeps of the model files that the attempts of one run made."""
+
+    def note(self, sha256: str) -> None:
+        """Keep the digest of a file, before it leaves this process. Raises where the caller may not write any more."""
+        ...
+
+    def known(self) -> frozenset[str] | None:
+        """Digests that were kept; None: nothing is kept, and whatever carries the run's id is taken for its."""
+        ...
+
+
+class _Unkept:
+    """For a registry without a ledger beside it."""
+
+    def note(self, sha256: str) -> None:
+        """Keep nothing."""
+
+    def known(self) -> frozenset[str] | None:
+        """Know nothing."""
+
+
+UNKEPT: Evidence = _Unkept()
+
+
 class ModelRegistry(Protocol):
     """Where models and their versions live. Raises RegistryUnavailable when it does not answer."""
 
-    def log_training(self, trained: TrainedModel, *, before_write: Callable[[], None] = lambda: None) -> ModelVersion:
+    def log_training(
+        self,
+        trained: TrainedModel,
+        *,
+        before_write: Callable[[], None] = lambda: None,
+        evidence: Evidence = UNKEPT,
+    ) -> ModelVersion:
         """Log and register, once per `ledger_run_id` however often it is called, and by whomever.
 
         before_write: called before each write; raises where the caller may not write any more.
+        evidence: told the model file's digest before the file is written anywhere
         """
         ...
 
@@ -217,8 +251,10 @@ class ModelRegistry(Protocol):
         """Log an attempt that ended before there was a model, as a run that FAILED with the reason."""
         ...
 
-    def find_by_ledger_run(self, model_name: str, ledger_run_id: str) -> ModelVersion | None:
-        """The version that a ledger run registered, or None."""
+    def find_by_ledger_run(
+        self, model_name: str, ledger_run_id: str, *, evidence: Evidence = UNKEPT
+    ) -> ModelVersion | None:
+        """The version that a ledger run registered, or None. One that carries its id with another file is not it."""
         ...
 
     def version(self, model_name: str, version: str) -> ModelVersion:
@@ -229,8 +265,11 @@ class ModelRegistry(Protocol):
         """All versions, newest first; empty where there is no such model."""
         ...
 
-    def load_classifier(self, model_name: str, version: str) -> xgb.XGBClassifier:
-        """The version as an XGBClassifier, verified against its logged digest."""
+    def load_classifier(self, model_name: str, version: str, *, sha256: str | None) -> xgb.XGBClassifier:
+        """The version as an XGBClassifier. Raises UnusableModelFile where its file has not the ledger's digest.
+
+        sha256 : what the ledger has recorded of the version; None: nothing, so it is not loaded
+        """
         ...
 
     def model_file(self, model_name: str, version: str) -> bytes:

@@ -24,6 +24,8 @@ Value = float | int | str | bool
 _LOG = "log"
 _ENDS = 2
 _DEFAULT_TRAINER = "xgboost"
+_MOST = 2.0**63
+"""Of a number for a custom trainer, whose own bounds are not known here: seeds are as large."""
 _SMALLEST = 2.0**-126
 """Of float32 at full precision."""
 
@@ -55,6 +57,9 @@ def dimensions(space: Mapping[str, Sequence[Value]]) -> tuple[Dimension, ...]:
 
 def search_fault(name: str, values: Sequence[Value]) -> str | None:
     """Describe why these values cannot be searched; None where they can."""
+    beyond = next((fault for value in values if (fault := _number_fault(value)) is not None), None)
+    if beyond is not None:
+        return f"training.search.{name} = {str(list(values))[:80]} holds a number that {beyond}"
     wrong = _range_fault(values) if _is_range(values) else _choices_fault(values)
     return f"training.search.{name} = {list(values)} {wrong}" if wrong else None
 
@@ -69,8 +74,6 @@ def _choices_fault(values: Sequence[Value]) -> str | None:
 
 def _range_fault(values: Sequence[Value]) -> str | None:
     low, high = float(values[0]), float(values[1])
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "is not finite"
     if low > high:
         return "goes down; write the smaller number first"
     return f"has no logarithm at {values[0]}; begin above 0" if values[-1] == _LOG and low <= 0 else None
@@ -185,8 +188,9 @@ def params_faults(trainer: str, params: Mapping[str, Value]) -> Iterator[str]:
     """Yield what is wrong with `training.params`; nothing for a custom trainer, which knows its parameters."""
     if trainer != _DEFAULT_TRAINER:
         for name, value in params.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                yield f"training.params.{name} is a finite number (found {value})"
+            fault = _number_fault(value)
+            if fault:
+                yield f"training.params.{name} is a finite number that is no larger than 2**63: it {fault}"
         return
     for name, value in params.items():
         fault = fault_of(name, value)
@@ -208,6 +212,15 @@ def search_faults(trainer: str, space: Mapping[str, Sequence[Value]]) -> Iterato
         fault = next(filter(None, (fault_of(one.name, end) for end in ends)), None)
         if fault:
             yield f"training.search.{fault}"
+
+
+def _number_fault(value: Value) -> str | None:
+    """Describe why no trainer is given this number; None for what is none, or may be one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is not finite (found {value})"
+    if isinstance(value, int | float) and abs(value) > _MOST:
+        return f"is larger than any seed, {_MOST:.0e}: a slip of a finger is likelier than a meaning"
+    return None
 
 
 def fault_of(name: str, value: object) -> str | None:

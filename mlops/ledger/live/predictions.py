@@ -1,7 +1,8 @@
 """The prediction log: what each version said of which ticker and date, written by COPY in batches.
 
 The table is partitioned by the month of the features' date. A writer makes the partition that it needs; housekeeping
-drops whole ones. A batch is written once, however often it is sent: its id and its rows are one transaction.
+drops whole ones, both by functions of the owner's (`mlops.ledger.access`). A batch is written once, however often it is
+sent: its id and its rows are one transaction.
 """
 
 from __future__ import annotations
@@ -39,15 +40,11 @@ BATCH = 5000
 _PARENT = tables.prediction.name
 _PARTITION = re.compile(rf"{_PARENT}_(\d{{4}})(\d{{2}})")
 _DIGEST_BYTES = 16
-#: Two writers make a month's partition one after the other. "pred" as a number.
-_PARTITION_LOCK = 0x70726564
 _COPY = f"COPY {_PARENT} ({', '.join(tables.prediction.columns.keys())}) FROM STDIN (FORMAT csv)"
 
 _PARTITIONS = """
-SELECT c.relname AS name, n.nspname AS namespace FROM pg_inherits AS i
-JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+SELECT c.relname AS name FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass(:parent) ORDER BY c.relname"""
-_NAMESPACE = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = CAST(:parent AS regclass)"
 #: Whoever holds the parent is not waited for: writers would wait behind us. Shorter than `deadlock_timeout` (1 s): of a
 #: writer and us, it is we who give way.
 _DROP_WITHIN_MS = 500
@@ -143,7 +140,7 @@ class Predictions(Repository):
             if isinstance(error, exc.DBAPIError) and not state.startswith(_OF_THE_ROWS):
                 raise LedgerUnavailable(
                     f"batch {batch_id} of {len(rows)} predictions is not taken now: {words}; where that does not pass, "
-                    "let DATABASE_URL's user create tables and write to them"
+                    "let `acis migrate` give DATABASE_URL's user what it may do"
                 ) from error
             raise DataError(f"batch {batch_id} of {len(rows)} predictions cannot be written: {words}") from error
         return True
@@ -208,11 +205,7 @@ class Predictions(Repository):
         with self.database.reading() as connection:
             cutoff: datetime = connection.execute(select(after(-older_than_days * DAY_S))).scalar_one()
             partitions = connection.execute(text(_PARTITIONS), {"parent": _PARENT}).all()
-        dropped = [
-            row.name
-            for row in partitions
-            if _is_over(row.name, cutoff.date()) and self._drop(row.namespace, row.name, cutoff)
-        ]
+        dropped = [row.name for row in partitions if _is_over(row.name, cutoff.date()) and self._drop(row.name, cutoff)]
         return PurgedPredictions(partitions=tuple(dropped), n_batches=self._forget_batches(cutoff))
 
     def _forget_batches(self, cutoff: datetime) -> int:
@@ -222,25 +215,19 @@ class Predictions(Repository):
         with self.database.transaction("ledger.purge_predictions") as connection:
             return connection.execute(delete(tables.prediction_batch).where(_batch.batch_id.in_(old))).rowcount
 
-    def _drop(self, namespace: str, name: str, cutoff: datetime) -> bool:
+    def _drop(self, name: str, cutoff: datetime) -> bool:
         """Drop a partition of which nothing was predicted since, in one transaction that keeps writers out."""
-        table = f'"{namespace}".{name}'
-        used = text(f"SELECT EXISTS (SELECT FROM {table} WHERE predicted_at >= :cutoff)")  # noqa: S608 -- a partition's name
         try:
             with self.database.transaction("ledger.purge_predictions") as connection:
                 # A month of millions has no index by time.
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_DROP_WITHIN_MS}")
-                connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
-                if connection.scalar(used, {"cutoff": cutoff}):
-                    return False
-                connection.exec_driver_sql(f"DROP TABLE {table}")
+                return bool(connection.scalar(select(func.mlops_drop_prediction_month(name, cutoff))))
         except LedgerUnavailable as error:
             if getattr(getattr(error.__cause__, "orig", None), "pgcode", None) != _LOCK_NOT_AVAILABLE:
                 raise
             log.info("predictions.partition_is_held", partition=name, next="dropped the next time")
             return False
-        return True
 
     def _make_partitions(self, months: list[date]) -> None:
         """Make the missing partitions of these months, in a transaction that keeps no other month waiting."""
@@ -249,15 +236,8 @@ class Predictions(Repository):
         if not missing:
             return
         with self.database.transaction("ledger.make_partitions") as connection:
-            connection.execute(select(func.pg_advisory_xact_lock(_PARTITION_LOCK)))
-            namespace = connection.scalar(text(_NAMESPACE), {"parent": _PARENT})
-            for month in _missing(connection, months):
-                # Attached, and not made as a partition: that would need the parent for itself alone.
-                table = f'"{namespace}".{partition_of(month)}'
-                connection.exec_driver_sql(f"CREATE TABLE {table} (LIKE {_PARENT} INCLUDING DEFAULTS)")
-                connection.exec_driver_sql(
-                    f"ALTER TABLE {_PARENT} ATTACH PARTITION {table} FOR VALUES FROM ('{month}') TO ('{_next(month)}')"
-                )
+            for month in missing:
+                connection.execute(select(func.mlops_make_prediction_month(month)))
 
 
 def partition_of(day: date) -> str:

@@ -7,8 +7,9 @@ from typing import NoReturn
 import pytest
 
 from mlops.domain.errors import LedgerUnavailable
-from mlops.ledger.accounts import IDLE_S, SESSION_S, TokenRefused, UserRefused
 from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.people.accounts import IDLE_S, SESSION_S, TokenRefused, UserRefused
+from mlops.ledger.people.sign_in_limits import FIRST_WAIT_S, Limit
 from tests.support.ledgers import TimedLedger
 
 PASSWORD = "correct horse battery"
@@ -146,19 +147,24 @@ def test_the_audit_is_read_page_by_page_and_filtered(timed: TimedLedger) -> None
     assert [line.subject for line in ledger.audit_lines(before=newest[-1].id, limit=2)] == ["run-3", "run-2"]
     assert [line.actor for line in ledger.audit_lines(action="sign_in")] == ["ben"]
     assert len(ledger.audit_lines(actor="anna", subject="run-1")) == 1
-    assert ledger.audited_within("sign_in.refused", within_s=60, subject="ben") == 1
-    assert ledger.audited_within("sign_in.refused", within_s=60, address="10.0.0.2") == 0
+    ledger.add_user("ben", PASSWORD, role="viewer", created_by="test")
+    assert [one.name for one in ledger.guessed_at(within_s=60, least=1)] == ["ben"]
+    assert ledger.guessed_at(within_s=60, least=2) == []
     timed.advance(61)
-    assert ledger.audited_within("sign_in.refused", within_s=60, address="10.0.0.1") == 0
+    assert ledger.guessed_at(within_s=60, least=1) == []
 
 
 def test_a_clock_that_was_ahead_locks_nobody_out_and_lets_nobody_stay_for_longer(timed: TimedLedger, anna: str) -> None:
     timed.advance(7200)
     cookie = timed.ledger.open_session(anna, address=None, agent=None)
-    timed.ledger.audit(anna, "sign_in.refused", "ben", address="10.0.0.1")
+    timed.ledger.audit("nobody", "sign_in.refused", anna, address="10.0.0.1")
+    limits = [Limit(key="name anna", most=1, user=anna)]
+    assert timed.ledger.begin_try(limits) == {}
+    assert timed.ledger.begin_try(limits) == {"name anna": pytest.approx(FIRST_WAIT_S, abs=30)}
     timed.advance(-7200)
     assert timed.ledger.session(cookie) is None
-    assert timed.ledger.audited_within("sign_in.refused", within_s=60, subject="ben") == 0
+    assert timed.ledger.guessed_at(within_s=60, least=1) == []
+    assert timed.ledger.begin_try(limits) == {}
 
 
 def test_a_ledger_that_takes_no_writes_still_lets_those_read_who_may(

@@ -127,11 +127,12 @@ def test_a_row_without_a_ticker_is_kept_and_counted_but_meets_no_outcome(ledger:
 # ---- partitions
 
 
-def test_the_months_of_a_batch_get_their_partitions(ledger: SqlLedger) -> None:
+def test_the_months_of_a_batch_get_their_partitions(timed: TimedLedger) -> None:
+    ledger, owner = timed.ledger, SqlLedger(timed.owner)
     days = [date(2027, 12, 31), date(2028, 1, 1), date(2028, 2, 29)]
     ledger.write_predictions("b1", "service", table(*(row(as_of=day) for day in days)))
     assert {"mlops_prediction_202712", "mlops_prediction_202801", "mlops_prediction_202802"} <= partitions(ledger)
-    assert [count(ledger, partition_of(day)) for day in days] == [1, 1, 1]
+    assert [count(owner, partition_of(day)) for day in days] == [1, 1, 1]
     assert schema_differences(ledger.database) == []
 
 
@@ -227,19 +228,20 @@ def test_what_comes_again_with_the_same_rows_is_refused_for_good(ledger: SqlLedg
         ledger.write_predictions("b1", "service", table(row()))
 
 
-def test_a_user_who_may_not_write_any_more_loses_nothing(ledger: SqlLedger) -> None:
+def test_a_user_who_may_not_write_any_more_loses_nothing(timed: TimedLedger) -> None:
+    ledger = timed.ledger
     ledger.write_predictions("b1", "service", table(row()))
     refuse = """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'permission denied'; END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON mlops_prediction_batch EXECUTE FUNCTION refuse()"""
-    with ledger.database.transaction() as connection:
+    with timed.owner.transaction() as connection:
         connection.execute(text(refuse))
     try:
         with pytest.raises(LedgerUnavailable, match="not taken now: permission denied"):
             ledger.write_predictions("b2", "service", table(row("MSFT")))
     finally:
-        with ledger.database.transaction() as connection:
+        with timed.owner.transaction() as connection:
             connection.execute(text("DROP FUNCTION refuse CASCADE"))
     assert ledger.write_predictions("b2", "service", table(row("MSFT")))
 
@@ -249,7 +251,7 @@ def test_a_month_that_is_written_while_it_is_to_be_dropped_stays(timed: TimedLed
     ledger.write_predictions("b1", "run", table(row(as_of=day, predicted_at=datetime(2016, 5, 2, tzinfo=UTC))))
     waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass(:name))")
     with ThreadPoolExecutor(max_workers=1) as pool:
-        with ledger.database.transaction() as connection:
+        with timed.owner.transaction() as connection:
             connection.execute(
                 text("UPDATE mlops_prediction SET predicted_at = now() WHERE as_of = :day"), {"day": day}
             )

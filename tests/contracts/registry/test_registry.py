@@ -27,7 +27,7 @@ from mlops.domain.ports import (
 from mlops.domain.records import ModelIdentity
 from mlops.domain.training.judged_twin import TWIN_ARTIFACT
 from tests.support.models import fitted, trained_model, training_data
-from tests.support.registry import FakeRegistry
+from tests.support.registry import FakeRegistry, loaded
 
 
 @pytest.fixture(params=["fake", "mlflow"])
@@ -98,15 +98,15 @@ def test_what_is_not_there_is_said(registry: ModelRegistry, train: partial[Model
     with pytest.raises(VersionNotFound):
         registry.apply_stage(name, "7", "Production", seq=1, tags={})
     with pytest.raises(VersionNotFound):
-        registry.load_classifier(name, "7")
+        registry.load_classifier(name, "7", sha256="ab" * 32)
 
 
 def test_a_loaded_classifier_predicts_what_the_logged_one_did(registry: ModelRegistry, name: str) -> None:
     data = training_data()
     model = fitted(data, rounds=8)
     registry.log_training(trained_model(f"run-{name}", model_name=name, model=model))
-    loaded = registry.load_classifier(name, "1")
-    np.testing.assert_array_equal(loaded.predict_proba(data.x), model.predict_proba(data.x))
+    found = loaded(registry, name, "1")
+    np.testing.assert_array_equal(found.predict_proba(data.x), model.predict_proba(data.x))
 
 
 def with_profile(registry: ModelRegistry, name: str, folder: Path, content: bytes, **tags: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from admin.app import create_app
+from admin.auth import sign_in
 from mlops import passwords
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import RunState
@@ -20,6 +21,7 @@ def app(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """With `anna`, an operator, and `victor`, a viewer."""
     monkeypatch.setattr(dispatch, "process_services", lambda: services)
     monkeypatch.setattr(passwords, "LOG2_N", 4)  # a slow hash is for attackers
+    monkeypatch.setattr(sign_in, "BELIEVED_S", 0.0)  # the ledger's clock moves, and a closed limit opens
     add_people(services.ledger, {"anna": "operator", "victor": "viewer"})
     return create_app(services)
 

@@ -62,6 +62,7 @@ def test_whatever_changes_something_is_an_operators_but_for_ones_own_account() -
     assert viewers <= {
         "sign_out",
         "account.password",
+        "account.sign_out_everywhere",
         "account.session.end",
         "account.token.add",
         "account.token.revoke",
@@ -118,6 +119,14 @@ def test_a_form_of_another_site_is_refused_even_with_the_token(
     answer = operator.client.request(method, at(path), data={"csrf": operator.csrf}, headers={**HTML, **said})
     assert answer.status_code == 403
     assert "another site" in answer.text
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "https://" + 5_000 * "x"])
+def test_an_origin_that_is_no_address_or_a_long_one_is_another_site(operator: Browser, origin: str) -> None:
+    answer = operator.client.post("/admin/sign-out", data={"csrf": operator.csrf}, headers={**HTML, "origin": origin})
+    assert answer.status_code == 403
+    assert "another site" in answer.text
+    assert len(answer.text) < 5_000
 
 
 def test_a_route_that_says_nobody_who_may_call_it_stops_the_page() -> None:

@@ -7,6 +7,8 @@ import pytest
 from admin.app import MOST_BYTES
 from admin.responses import static_url
 from mlops.domain.errors import LedgerUnavailable
+from mlops.domain.records import Kind
+from mlops.runs.request import run_request
 from tests.support.admin import HTML, JSON, Browser
 from tests.support.services import FakeServices
 
@@ -22,6 +24,21 @@ def test_every_answer_forbids_foreign_scripts_frames_and_guessing(nobody: Browse
     assert headers["cache-control"] == "no-store"
 
 
+def test_names_and_words_of_others_are_escaped_wherever_they_are_shown(
+    services: FakeServices, operator: Browser
+) -> None:
+    written = "<script>alert(1)</script>"
+    services.ledger.add_token(written, user="anna", role="viewer")
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason=written, requested_by=written)
+    run_id = services.ledger.accept(request).run_id
+    services.ledger.audit(written, "made.up", written, why=written)
+    paths = ("/admin/account", "/admin/users", "/admin/audit", "/admin/runs", f"/admin/runs/{run_id}", "/admin/")
+    pages = {path: operator.get(path).text for path in paths}
+    assert [path for path, page in pages.items() if "<script>alert" in page] == []
+    shown = {path for path, page in pages.items() if "&lt;script&gt;alert" in page}
+    assert shown >= {"/admin/account", "/admin/audit", f"/admin/runs/{run_id}"}
+
+
 def test_a_page_that_is_not_there_is_said_so_as_a_page_and_as_json(operator: Browser) -> None:
     answer = operator.get("/admin/nowhere")
     assert (answer.status_code, "there is no such page" in answer.text) == (404, True)
@@ -29,15 +46,20 @@ def test_a_page_that_is_not_there_is_said_so_as_a_page_and_as_json(operator: Bro
     assert (answer.status_code, answer.json()) == (404, {"error": "there is no such page"})
 
 
-def test_a_database_that_is_away_is_said_so(
+def test_a_database_that_is_away_is_said_so_and_the_log_alone_says_where_it_is(
     services: FakeServices, operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(_: str) -> None:
-        raise LedgerUnavailable("the ledger does not answer: connection refused")
+        raise LedgerUnavailable("the ledger at postgresql://acis@db.internal/acis does not answer")
 
     monkeypatch.setattr(services.ledger, "session", away)
     answer = operator.get("/admin/")
-    assert (answer.status_code, "connection refused" in answer.text) == (503, True)
+    assert (answer.status_code, "a server that is needed to know who you are does not answer" in answer.text) == (
+        503,
+        True,
+    )
+    assert "db.internal" not in answer.text
+    assert f"request {answer.headers['x-request-id']}" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/admin/sign-in", "/admin/sign-out"])

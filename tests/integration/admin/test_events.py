@@ -111,6 +111,25 @@ def test_every_stream_ends_with_the_application(services: FakeServices) -> None:
     assert asyncio.run(ended()) == [b'data: {"type": "bye"}\n\n']
 
 
+def test_a_person_has_24_streams_and_a_browser_of_theirs_12(services: FakeServices) -> None:
+    followed = EventStreams(services)
+
+    async def n_open(*asked: tuple[str, str]) -> list[int]:
+        """How many of 13 more are opened by each user and browser, one after the other."""
+        found, kept = [], []
+        for user, browser in asked:
+            more = [followed.stream(user, browser) for _ in range(13)]
+            kept += more
+            found.append([await anext(stream) for stream in more].count(b"retry: 2000\n\n"))
+        for stream in kept:
+            await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+        return found
+
+    asked = ("anna", "a"), ("anna", "b"), ("anna", "c"), ("victor", "d")
+    assert asyncio.run(n_open(*asked)) == [12, 12, 0, 12]
+    assert followed.n_listeners == 0, "and who closes them may open others"
+
+
 def test_too_many_open_pages_are_refused(app: Any, viewer: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("admin.routes.workers.MOST_LISTENERS", 0)
     answer = viewer.get("/admin/events")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from admin.routes import account
+from admin.auth.sign_in import MOST_OF_A_NAME
 from tests.support.admin import PASSWORD, Browser
 from tests.support.model_pages import words
 from tests.support.services import FakeServices
@@ -239,7 +239,7 @@ def test_what_a_program_reads_of_sessions_lets_it_act_as_nobody(
 
 def test_the_old_password_is_tried_as_seldom_as_at_the_sign_in(viewer: Browser) -> None:
     fields = {"new": "another password", "again": "another password"}
-    for _ in range(account.MOST_OF_A_NAME - 1):  # one try was the sign-in itself, which was right
+    for _ in range(MOST_OF_A_NAME - 1):  # one try was the sign-in itself, which was right
         assert viewer.post("/admin/account/password", old="wrong", **fields).status_code == 403
     assert viewer.post("/admin/account/password", old="wrong", **fields).status_code == 403
     assert viewer.post("/admin/account/password", old=PASSWORD, **fields).status_code == 429

@@ -3,68 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
 import requests
 
-from config.settings import ROOT, variables
-from devstack.ports import choose_port
 from mlops.domain.records import Kind, RunRequest, Stage
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
+from tests.support.admin_server import START_S, served, sign_in, start
 from tests.support.waiting import wait_for
 
-START_S = 60.0
 LIVE_S = 1.0
 """What is promised from an event to an open page."""
-
-
-def environment(**values: str) -> dict[str, str]:
-    ours = set(variables())
-    return {**{name: value for name, value in os.environ.items() if name not in ours}, **values}
-
-
-def start(folder: Path, **values: str) -> subprocess.Popen[bytes]:
-    with (folder / "admin.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "worker", "admin"],
-            cwd=ROOT,
-            env=environment(ACIS_VAR_DIR=str(folder), **values),
-            stdout=log,
-            stderr=log,
-        )
-
-
-@contextmanager
-def served(folder: Path, **values: str) -> Iterator[str]:
-    """Its address, once it answers."""
-    port = choose_port()
-    process = start(folder, ACIS_ADMIN_PORT=str(port), **values)
-    home = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None, (folder / "admin.log").read_text()
-        try:
-            return requests.get(f"{home}/healthz", timeout=1).ok
-        except requests.RequestException:
-            return False
-
-    try:
-        wait_for(answers, "the page answers", within_s=START_S)
-        yield home
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
 
 
 @pytest.fixture
@@ -73,16 +27,6 @@ def ledger(postgres_url: str) -> Iterator[SqlLedger]:
     opened = open_ledger(postgres_url)
     yield opened
     opened.close()
-
-
-def sign_in(home: str, name: str, password: str) -> requests.Session:
-    session = requests.Session()
-    session.headers["accept"] = "text/html"
-    csrf = re.search(r'name="csrf" value="([^"]+)"', session.get(f"{home}/admin/sign-in").text)
-    assert csrf
-    fields = {"csrf": csrf[1], "name": name, "password": password}
-    assert session.post(f"{home}/admin/sign-in", data=fields).ok
-    return session
 
 
 def test_the_first_user_is_made_once_and_live_progress_arrives_within_a_second(

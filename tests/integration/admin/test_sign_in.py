@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import FastAPI
 
 from admin.auth.principal import SESSION_COOKIE
-from admin.routes import account
-from mlops.ledger.auditing import AuditLine
+from admin.auth.sign_in import MOST_OF_A_NAME, MOST_OF_AN_ADDRESS, WAITING, PasswordCheck
+from admin.responses import TooOften
+from mlops.ledger.people.auditing import AuditLine
+from mlops.ledger.people.sign_in_limits import FIRST_WAIT_S
 from tests.support.admin import HTML, Browser, hidden
 from tests.support.services import FakeServices
 
@@ -62,13 +65,13 @@ def test_a_form_that_did_not_come_from_here_is_refused(nobody: Browser) -> None:
 
 
 def test_a_name_is_closed_for_a_while_after_ten_wrong_passwords(services: FakeServices, nobody: Browser) -> None:
-    for _ in range(account.MOST_OF_A_NAME):
+    for _ in range(MOST_OF_A_NAME):
         assert nobody.sign_in("anna", "wrong").status_code == 401
     answer = nobody.sign_in("anna")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "900")
     assert nobody.sign_in("victor").status_code == 303
     assert "sign_in.limited" in actions(services)
-    services.timed.advance(account.WITHIN_S + 1)
+    services.timed.advance(FIRST_WAIT_S + 1)
     assert nobody.sign_in("anna").status_code == 303
 
 
@@ -79,12 +82,40 @@ def test_of_forty_guesses_at_once_no_more_are_answered_than_of_forty_in_a_row(
     with ThreadPoolExecutor(len(browsers)) as pool:
         answers = list(pool.map(lambda one: one.sign_in("anna", "wrong").status_code, browsers))
     assert set(answers) <= {401, 429}
-    assert answers.count(401) <= account.MOST_OF_A_NAME
+    assert answers.count(401) <= MOST_OF_A_NAME
     assert "sign_in.tried" not in actions(services)
 
 
+def test_passwords_of_strangers_are_compared_one_at_a_time_and_a_known_browser_has_its_own_thread(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, goes_on = set(), threading.Event()
+
+    def compared(name: str, _: str) -> None:
+        threads.add(threading.current_thread().name)
+        assert name == "anna" or goes_on.wait(30)
+
+    monkeypatch.setattr(services.ledger, "user_with_password", compared)
+    check = PasswordCheck(services)
+    try:
+        tries = [
+            check.begin(f"guess{n}", "x", address=f"192.0.2.{n}", device=None)  # one is compared, the others wait
+            for n in range(1 + WAITING)
+        ]
+        with pytest.raises(TooOften, match="too many sign-ins wait"):
+            check.begin("another", "x", address="192.0.2.100", device=None)
+        assert check.begin("anna", "x", address=None, device="a-browser").result(30) is None
+        assert not any(one.done() for one in tries)
+        goes_on.set()
+        assert [one.result(30) for one in tries] == [None] * len(tries)
+    finally:
+        goes_on.set()
+        check.close()
+    assert threads == {"sign-in_0", "sign-in-known_0"}
+
+
 def test_an_address_is_closed_that_tries_many_names(nobody: Browser) -> None:
-    for number in range(account.MOST_OF_AN_ADDRESS):
+    for number in range(MOST_OF_AN_ADDRESS):
         assert nobody.sign_in(f"name{number}", "wrong").status_code == 401
     assert nobody.sign_in("victor").status_code == 429
 

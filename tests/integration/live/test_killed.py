@@ -31,7 +31,8 @@ from tests.support.live import logged
 from tests.support.services import FakeServices, panel, small_strategy
 
 url, run_id, folder = sys.argv[1:]
-timed = TimedLedger(ledger=open_ledger(url), advance=lambda _: None, wipe=lambda: None)
+ledger = open_ledger(url)
+timed = TimedLedger(ledger=ledger, owner=ledger.database, advance=lambda _: None, wipe=lambda: None)
 services = FakeServices(Settings(var_dir=Path(folder)), timed, {"growth": small_strategy()}, panel())
 logged(services, "made-1", rounds=5)
 grant = services.claimed(run_id, Stage.PREDICT)
@@ -78,5 +79,5 @@ def test_a_killed_worker_loses_and_doubles_no_prediction(
 
 def _without_partitions(services: FakeServices) -> None:
     """As before the month's first prediction."""
-    with services.ledger.database.unhurried() as connection:
+    with services.timed.owner.unhurried() as connection:
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {partition_of(LAST)}")

@@ -6,20 +6,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from mlops.domain.errors import RegistryError, RegistryUnavailable
+from mlops.domain.errors import InvalidTransition, RegistryError, RegistryUnavailable
 from mlops.domain.policies import PromotionPolicy
+from mlops.domain.ports import RUN_TAG
+from mlops.domain.records import Kind
+from mlops.registry.adoption import record_version
 from mlops.registry.kept_models import kept, restore
-from mlops.registry.repair import EVERY_S, RegistryRepair
-from tests.support.ledgers import TimedLedger, decision_for
+from mlops.registry.repair import EVERY_S, SOON_S, RegistryRepair
+from tests.support.ledgers import TimedLedger, decision_for, request_for
 from tests.support.models import SKILLED, trained_model
 from tests.support.services import MODEL, FakeServices, fake_services, small_strategy
 
+ADOPTS = PromotionPolicy(manual_changes="adopt")
+
 
 class Pass:
-    """Passes of the repair, a minute apart."""
+    """Passes of the repair, each when the one before said that it would look again."""
 
     def __init__(self, services: FakeServices) -> None:
         self.services = services
@@ -84,9 +90,10 @@ def by_stage(services: FakeServices) -> None:
 
 
 @pytest.mark.parametrize("moved", [by_alias, by_stage])
-def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass(
+def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass_where_the_policy_says_so(
     services: FakeServices, look: Pass, moved: Callable[[FakeServices], None]
 ) -> None:
+    services.with_policy(promotion=ADOPTS)
     judged(services, "2")
     moved(services)
     look()
@@ -97,9 +104,13 @@ def test_a_version_that_a_hand_moved_is_adopted_on_the_second_pass(
     assert (newest.decision, newest.actor, newest.previous_version) == ("manual", "mlflow", "1")
     assert production(services) == ["2"]
     assert services.registry.version(MODEL, "2").aliases == ("champion",)
+    assert services.ledger.audit_lines(action="registry.adopted")[0].detail == {"shown": "2", "champion": "1"}
+    (told,) = services.ledger.changes_by_hand(within_s=60)
+    assert "version 2 of 'growth' was made champion in MLflow by hand, in place of 1, and was adopted" in told.words
 
 
 def test_an_adopted_version_dates_the_place_by_its_training(services: FakeServices, look: Pass) -> None:
+    services.with_policy(promotion=ADOPTS)
     trained = replace(trained_model("run-3"), tags={"training_date": "2020-07-01"})
     assert services.registry.log_training(trained).version == "3"
     judged(services, "3")
@@ -110,10 +121,10 @@ def test_an_adopted_version_dates_the_place_by_its_training(services: FakeServic
 
 
 @pytest.mark.parametrize("moved", [by_alias, by_stage])
-def test_a_policy_may_have_it_reverted(
+def test_by_default_it_is_reverted_though_it_was_judged(
     services: FakeServices, look: Pass, moved: Callable[[FakeServices], None]
 ) -> None:
-    services.with_policy(promotion=PromotionPolicy(manual_changes="revert"))
+    judged(services, "2")
     moved(services)
     look()
     look()
@@ -122,13 +133,19 @@ def test_a_policy_may_have_it_reverted(
     assert services.registry.version(MODEL, "1").aliases == ("champion",)
 
 
-def test_a_champion_taken_out_of_production_leaves_the_place_empty(services: FakeServices, look: Pass) -> None:
+@pytest.mark.parametrize("manual_changes", ["adopt", "revert"])
+def test_a_champion_taken_out_of_production_is_put_back_whatever_the_policy(
+    services: FakeServices, look: Pass, manual_changes: Literal["adopt", "revert"]
+) -> None:
+    services.with_policy(promotion=PromotionPolicy(manual_changes=manual_changes))
     services.fake_registry.set_by_hand(MODEL, "1", stage="Archived", aliases=())
     look()
     look()
-    assert champion(services) == (None, 2)
+    assert (champion(services), production(services)) == (("1", 1), ["1"])
     look()
-    assert len(services.ledger.promotions("growth")) == 2  # seen once, written once
+    assert len(services.ledger.promotions("growth")) == 1
+    (told,) = services.ledger.changes_by_hand(within_s=60)
+    assert told.words.startswith("MLflow did not show the champion of 'growth', which the ledger did not decide.")
 
 
 def test_what_one_pass_sees_and_the_next_does_not_is_nothing(services: FakeServices, look: Pass) -> None:
@@ -150,15 +167,122 @@ def test_a_promotion_between_two_passes_begins_the_suspicion_anew(services: Fake
     assert champion(services) == ("1", 2)
 
 
-def test_it_looks_once_a_minute(services: FakeServices, look: Pass) -> None:
-    judged(services, "2")
-    look(after_s=30)
+def test_a_change_is_seen_and_confirmed_within_half_a_minute(services: FakeServices, look: Pass) -> None:
+    look(after_s=EVERY_S / 2)
     by_alias(services)
-    look(after_s=30)  # not yet
+    look(after_s=EVERY_S / 2)  # not yet
+    look(after_s=SOON_S)
+    assert "champion" in services.registry.version(MODEL, "2").aliases
     look()
-    assert champion(services) == ("1", 1)
+    assert services.registry.version(MODEL, "1").aliases == ("champion",)
+    assert EVERY_S + SOON_S <= 30
+
+
+def test_whoever_repeats_it_is_reverted_at_each_look_with_one_alert_that_counts(
+    services: FakeServices, look: Pass
+) -> None:
+    services.registry.log_training(trained_model("run-3"))
+    by_alias(services)
+    look(after_s=SOON_S)
+    for place in range(6):  # another one each time, so that no two looks see the same
+        number = "23"[place % 2]
+        services.fake_registry.set_by_hand(MODEL, number, stage="Production", aliases=("champion",))
+        look(after_s=SOON_S)
+        assert production(services) == ["1"]
+    (told,) = services.ledger.changes_by_hand(within_s=3600)
+    assert (told.strategy, told.n_times) == ("growth", 6)
+    assert [line.detail["shown"] for line in services.ledger.audit_lines(action="registry.reverted")] == ["3", "2"]
+
+
+def test_a_champion_that_alternates_is_reverted_though_the_policy_would_adopt(
+    services: FakeServices, look: Pass
+) -> None:
+    services.with_policy(promotion=ADOPTS)
+    services.registry.log_training(trained_model("run-3"))
+    for version in "23":
+        judged(services, version)
+    for place in range(4):
+        number = "23"[place % 2]
+        services.fake_registry.set_by_hand(MODEL, number, stage="Production", aliases=("champion",))
+        look(after_s=SOON_S)
+    assert (champion(services), production(services)) == (("1", 1), ["1"])
+    (told,) = services.ledger.changes_by_hand(within_s=3600)
+    assert "It was taken back" in told.words
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_nothing_from_being_taken_back(
+    services: FakeServices, look: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = "acis_value_classifier"
+    for number in (1, 2):
+        services.registry.log_training(replace(trained_model(f"run-v{number}"), model_name=value))
+    services.ledger.projected(services.ledger.record_transition("value", decision_for("1", model_name=value)).id)
+    services.registry.apply_stage(value, "1", "Production", seq=1, tags={})
+    seen: list[tuple[list[str], str]] = []
+
+    def fails(*_: object) -> bytes:
+        (told,) = (one for one in services.ledger.changes_by_hand(within_s=60) if one.strategy == "growth")
+        seen.append((production(services), told.words))
+        raise ModuleNotFoundError("No module named 'a_store_of_theirs'")
+
+    monkeypatch.setattr(services.fake_registry, "model_file", fails)
+    by_alias(services)
+    services.fake_registry.set_by_hand(value, "2", stage="Production", aliases=("champion",))
     look()
-    assert champion(services) == ("2", 2)
+    look()
+    assert production(services) == ["1"]
+    assert services.registry.version(value, "1").aliases == ("champion",)
+    places, words = seen[0]
+    assert places == ["1"]  # taken back before anybody looked at the file, and noted before that
+    assert "It is being taken back" in words
+    changes = services.ledger.changes_by_hand(within_s=60)
+    assert sorted(one.strategy for one in changes) == ["growth", "value"]
+    assert all("its file could not be looked at" in one.words for one in changes)
+    assert len(services.ledger.audit_lines(action="registry.reverted")) == 2
+
+
+def test_a_strategy_at_which_something_unforeseen_happens_does_not_hold_up_the_others(
+    services: FakeServices, look: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = services.ledger
+    asked = type(ledger).champion
+
+    def fails(self: object, strategy: str, **named: str) -> object:
+        if strategy == "growth":
+            raise ValueError("unforeseen")
+        return asked(ledger, strategy, **named)
+
+    value = "acis_value_classifier"
+    services.registry.log_training(replace(trained_model("run-v"), model_name=value))
+    services.fake_registry.set_by_hand(value, "1", stage="Production", aliases=("champion",))
+    monkeypatch.setattr(type(ledger), "champion", fails)
+    look()
+    look()
+    assert services.registry.version(value, "1").stage == "Archived"
+
+
+def test_a_file_that_names_a_run_of_the_ledger_which_made_another_is_not_recorded(services: FakeServices) -> None:
+    strategy = services.strategies["growth"]
+    services.registry.log_training(trained_model("run-3"))  # the ledger has its digest
+    services.fake_registry.recorded = lambda _: None
+    found = services.registry.log_training(trained_model("run-4"))
+    services.fake_registry.files[MODEL, "4"] = b"{another}"
+    services.fake_registry.set_tags(MODEL, "4", {RUN_TAG: "run-3"})
+    with pytest.raises(InvalidTransition, match="carries the id of run run-3, which did not make its file"):
+        record_version(services.ledger, services.registry, strategy, "4", actor="ada", reason="ours")
+    services.fake_registry.set_tags(MODEL, "4", {})
+    recorded = record_version(services.ledger, services.registry, strategy, "4", actor="ada", reason="ours")
+    assert recorded.made_by == found.run_id
+
+
+def test_a_file_that_names_a_run_which_goes_on_is_not_recorded(services: FakeServices) -> None:
+    accepted = services.ledger.accept(request_for(kind=Kind.TRAIN))
+    services.fake_registry.set_tags(MODEL, "2", {RUN_TAG: accepted.run_id})
+    with pytest.raises(InvalidTransition, match="did not make its file"):
+        record_version(
+            services.ledger, services.registry, services.strategies["growth"], "2", actor="ada", reason="ours"
+        )
+    assert services.ledger.noted_model_files(accepted.run_id) == frozenset()
 
 
 def test_decisions_that_were_not_shown_are_shown_at_once(services: FakeServices, look: Pass) -> None:
@@ -325,6 +449,9 @@ def test_an_older_registry_is_shown_again_what_it_was_shown(services: FakeServic
 
 
 def test_the_champion_s_model_is_kept_outside_of_the_registry(services: FakeServices, look: Pass) -> None:
+    look()
+    assert services.checkpoints.kept_models() == []  # of a champion without a digest nobody knows what it is
+    record_version(services.ledger, services.registry, services.strategies["growth"], "1", actor="ada", reason="ours")
     look()
     found = kept(services, services.ledger.champion("growth").identity)
     assert found is not None

@@ -123,7 +123,7 @@ def test_a_report_that_mlflow_refused_is_tried_again_after_an_hour(services: Fak
 
 def test_a_report_that_cannot_be_shown_keeps_neither_the_others_nor_a_training(services: FakeServices) -> None:
     other, lame = checked(services), checked(services, LAST - timedelta(days=1), kind=Kind.PIPELINE)
-    with services.timed.ledger.database.transaction() as connection:
+    with services.timed.owner.transaction() as connection:
         row = tables.drift_report.c.run_id == lame
         connection.execute(update(tables.drift_report).where(row).values(report={"timestamp": "2026-01-01T00:00"}))
     with capture_logs() as logs:

@@ -16,8 +16,10 @@ import pytest
 from mlflow.models import infer_signature
 
 from mlops.domain.errors import InvalidStage, NothingConfigured, RegistryError, UnusableModelFile, VersionNotFound
+from mlops.domain.policies import strategy_of_model
 from mlops.mlflow.mlflow_client import ACISMLflowClient
 from mlops.registry.registry import MlflowRegistry
+from tests.support.ledgers import TimedLedger, decision_for
 from tests.support.models import FEATURES, fitted, training_data
 
 DATA = training_data()
@@ -30,14 +32,19 @@ def name() -> str:
 
 
 @pytest.fixture
-def client(mlflow_url: str, name: str) -> ACISMLflowClient:
-    """Transitions go to the registry alone; the ledger's part is tested with the stages."""
-    registry = MlflowRegistry(mlflow_url)
+def client(mlflow_url: str, name: str, timed: TimedLedger) -> ACISMLflowClient:
+    """Transitions are recorded without a look at the gates; that is tested with the stages."""
+    registry, ledger = MlflowRegistry(mlflow_url), timed.ledger
 
     def directly(*, model_name: str, version: str, stage: str, reason: str) -> None:
+        strategy = strategy_of_model(model_name)
+        seq, identity = ledger.champion(strategy).seq, registry.version(model_name, version).identity
+        if stage == "Production":
+            decision = decision_for(version, expected_seq=seq, model_name=model_name, identity=identity)
+            ledger.record_transition(strategy, decision)
         registry.apply_stage(model_name, version, stage, seq=0, tags={"acis.reasons": reason})
 
-    return ACISMLflowClient(mlflow_url, experiment_name=f"test-{name}", on_transition=directly, n_jobs=2)
+    return ACISMLflowClient(mlflow_url, experiment_name=f"test-{name}", on_transition=directly, n_jobs=2, ledger=ledger)
 
 
 def logged(client: ACISMLflowClient, name: str, **metrics: float) -> Any:
@@ -228,3 +235,14 @@ def test_without_a_server_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ACIS_VAR_DIR", str(tmp_path))
     with pytest.raises(NothingConfigured, match=r"make run.*MLFLOW_TRACKING_URI"):
         ACISMLflowClient()
+
+
+def test_a_model_that_is_named_like_a_strategy_has_a_place_of_its_own(client: ACISMLflowClient, name: str) -> None:
+    logged(client, name)
+    client.transition_model_stage(name, 1, "Production")  # the strategy's champion, in the ledger
+    bare = strategy_of_model(name)
+    for _ in range(2):
+        logged(client, bare)
+    assert client.get_latest_model_version(bare, "Production") is None
+    client._registry.apply_stage(bare, "2", "Production", seq=0, tags={})
+    assert client.get_latest_model_version(bare, "Production") == client._registry.version(bare, "2")

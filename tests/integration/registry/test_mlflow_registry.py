@@ -25,11 +25,12 @@ from mlops.domain.errors import (
     RegistryUnavailable,
     UnusableModelFile,
 )
-from mlops.domain.ports import FailedTraining, TrialRecord
+from mlops.domain.ports import Evidence, FailedTraining, TrialRecord
 from mlops.domain.records import LedgerIdentity
 from mlops.registry.gateway import Gateway
 from mlops.registry.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
-from tests.support.models import SKILLED, trained_model
+from tests.support.models import SKILLED, fitted, trained_model
+from tests.support.registry import sha256_of
 
 
 @pytest.fixture
@@ -45,6 +46,19 @@ def registry(mlflow_url: str) -> MlflowRegistry:
 @pytest.fixture
 def client(mlflow_url: str) -> MlflowClient:
     return MlflowClient(mlflow_url)
+
+
+class Kept(Evidence):
+    """What a ledger keeps of one run."""
+
+    def __init__(self) -> None:
+        self.digests: set[str] = set()
+
+    def note(self, sha256: str) -> None:
+        self.digests.add(sha256)
+
+    def known(self) -> frozenset[str]:
+        return frozenset(self.digests)
 
 
 class Died(BaseException):
@@ -216,11 +230,15 @@ def test_concurrent_promotions_end_with_one_version_in_production_that_holds_the
             assert len(production) == 1
 
 
-def test_a_model_file_that_was_changed_is_not_loaded(registry: MlflowRegistry, client: MlflowClient, name: str) -> None:
-    registry.log_training(trained_model(name, model_name=name))
-    client.set_model_version_tag(name, "1", "acis.model_sha256", "0" * 64)
+def test_a_model_file_that_was_changed_is_not_loaded_whatever_its_tag_says(
+    registry: MlflowRegistry, client: MlflowClient, servers_folder: Path, name: str
+) -> None:
+    version = registry.log_training(trained_model(name, model_name=name))
+    (file,) = servers_folder.rglob(f"{version.tags['acis.model_id']}/artifacts/model.ubj")
+    fitted(rounds=1).save_model(file)
+    client.set_model_version_tag(name, "1", "acis.model_sha256", sha256_of(file.read_bytes()))
     with pytest.raises(RegistryError, match="was changed after it was logged"):
-        registry.load_classifier(name, "1")
+        registry.load_classifier(name, "1", sha256=version.identity.sha256)
 
 
 def test_a_model_file_that_is_gone_is_no_reason_to_wait(
@@ -230,7 +248,7 @@ def test_a_model_file_that_is_gone_is_no_reason_to_wait(
     (file,) = servers_folder.rglob(f"{version.tags['acis.model_id']}/artifacts/model.ubj")
     file.unlink()
     with pytest.raises(UnusableModelFile, match=r"model\.ubj is gone"):
-        registry.load_classifier(name, "1")
+        registry.load_classifier(name, "1", sha256="ab" * 32)
 
 
 def test_a_folder_of_model_files_that_is_gone_is_no_reason_to_wait(
@@ -240,7 +258,7 @@ def test_a_folder_of_model_files_that_is_gone_is_no_reason_to_wait(
     (file,) = servers_folder.rglob(f"{version.tags['acis.model_id']}/artifacts/model.ubj")
     shutil.rmtree(file.parent)
     with pytest.raises(UnusableModelFile, match=r"model\.ubj is gone"):
-        registry.load_classifier(name, "1")
+        registry.load_classifier(name, "1", sha256="ab" * 32)
 
 
 def test_a_download_that_fails_while_the_file_is_listed_is_tried_again(
@@ -253,15 +271,13 @@ def test_a_download_that_fails_while_the_file_is_listed_is_tried_again(
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", broken)
     with pytest.raises(RegistryUnavailable):
-        registry.load_classifier(name, "1")
+        registry.load_classifier(name, "1", sha256="ab" * 32)
 
 
-def test_a_version_of_another_tool_is_loaded_unverified(
-    registry: MlflowRegistry, client: MlflowClient, name: str
-) -> None:
+def test_a_version_that_the_ledger_has_no_digest_of_is_not_loaded(registry: MlflowRegistry, name: str) -> None:
     registry.log_training(trained_model(name, model_name=name))
-    client.delete_model_version_tag(name, "1", "acis.model_sha256")
-    assert registry.load_classifier(name, "1").predict_proba([[1.0, 0.0, 0.0]]).shape == (1, 2)
+    with pytest.raises(UnusableModelFile, match=r"the ledger has none of it.*acis registry record"):
+        registry.load_classifier(name, "1", sha256=None)
 
 
 @pytest.fixture
@@ -276,7 +292,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda registry: registry.versions("acis_growth_classifier"),
         lambda registry: registry.log_training(trained_model("run-1")),
         lambda registry: registry.apply_stage("acis_growth_classifier", "1", "Staging", seq=0, tags={}),
-        lambda registry: registry.load_classifier("acis_growth_classifier", "1"),
+        lambda registry: registry.load_classifier("acis_growth_classifier", "1", sha256="ab" * 32),
     ],
 )
 def test_a_server_that_is_down_is_a_temporary_error(ask: Callable[[MlflowRegistry], object]) -> None:
@@ -504,3 +520,38 @@ def test_an_experiment_is_described_and_opens_on_runs_and_what_a_person_wrote_st
     other = MlflowRegistry(mlflow_url, experiment=name)
     other.log_failure(FailedTraining(ledger_run_id=f"other-{name}", run_name="r", reason="no", params={}, tags={}))
     assert client.get_experiment_by_name(name).tags["mlflow.note.content"] == "ours"
+
+
+def test_a_version_that_names_the_run_and_cannot_be_read_is_passed_over_for_the_run_s_own(
+    monkeypatch: pytest.MonkeyPatch, registry: MlflowRegistry, client: MlflowClient, name: str
+) -> None:
+    evidence, read = Kept(), registry.model_file
+    registry.log_training(trained_model(f"{name}-theirs", model_name=name))
+    client.set_model_version_tag(name, "1", "acis.run_id", name)
+    error: Exception = RegistryError("it lies elsewhere")
+
+    def answers(model_name: str, version: str) -> bytes:
+        if version == "1":
+            raise error
+        return read(model_name, version)
+
+    monkeypatch.setattr(registry, "model_file", answers)
+    assert registry.find_by_ledger_run(name, name, evidence=evidence) is None
+    version = registry.log_training(trained_model(name, model_name=name), evidence=evidence)
+    assert version.version == "2"
+    error = RegistryUnavailable()
+    assert registry.find_by_ledger_run(name, name, evidence=evidence) == version
+    client.delete_model_version(name, "2")
+    with pytest.raises(RegistryUnavailable):  # it may be the run's
+        registry.find_by_ledger_run(name, name, evidence=evidence)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["s3://bucket/model", "https://other.example/model", "mlflow-artifacts://other.example/model", "/tmp/model"],
+)
+def test_the_server_takes_no_version_whose_file_lies_elsewhere(client: MlflowClient, name: str, source: str) -> None:
+    client.create_registered_model(name)
+    with pytest.raises(MlflowException, match="Invalid model version source"):
+        client.create_model_version(name, source)
+    assert not client.search_model_versions(f"name = '{name}'")

@@ -20,7 +20,9 @@ from mlops.mlflow.mlflow_client import ACISMLflowClient
 from mlops.registry.registry import MlflowRegistry
 from mlops.serving.loading import ModelFile, serve
 from mlops.stages.scoring import positive_probability
+from tests.support.ledgers import TimedLedger, record_file
 from tests.support.models import FEATURES, RecordingControl, fitted, trained_model, training_data
+from tests.support.registry import loaded as loaded_by_digest
 
 DATA = training_data()
 INFINITE = pd.DataFrame(DATA.x, columns=list(FEATURES)).head(40).astype(np.float64)
@@ -61,11 +63,12 @@ def logged(mlflow_url: str, trained: tuple[xgb.XGBClassifier, np.ndarray]) -> tu
 
 
 def test_a_row_has_one_probability_in_training_evaluation_and_service(
-    logged: tuple[str, str], trained: tuple[xgb.XGBClassifier, np.ndarray], mlflow_url: str
+    logged: tuple[str, str], trained: tuple[xgb.XGBClassifier, np.ndarray], mlflow_url: str, timed: TimedLedger
 ) -> None:
     name, version = logged
-    registry, client = MlflowRegistry(mlflow_url), ACISMLflowClient(mlflow_url)
-    evaluated = registry.load_classifier(name, version)
+    registry, client = MlflowRegistry(mlflow_url), ACISMLflowClient(mlflow_url, ledger=timed.ledger)
+    record_file(timed.ledger, registry.version(name, version))
+    evaluated = loaded_by_digest(registry, name, version)
     loaded = client.load_model(f"models:/{name}/{version}")
     content = registry.model_file(name, version)
     sha256 = registry.version(name, version).identity.sha256

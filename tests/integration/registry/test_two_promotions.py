@@ -27,7 +27,7 @@ from mlops.registry.registry import MlflowRegistry
 from mlops.runs.approval import approval_request
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.promote import promote
-from tests.support.ledgers import TimedLedger
+from tests.support.ledgers import TimedLedger, record_file
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, FakeServices, panel, small_strategy
 
@@ -38,7 +38,7 @@ HOLDOUT = (LAST - timedelta(days=24), LAST - timedelta(days=5))
 def services_on(folder: Path, ledger: SqlLedger, mlflow_url: str, name: str, **promotion: Any) -> FakeServices:
     """Real ledger and registry, features in memory."""
     strategy = small_strategy(name, promotion=PromotionPolicy(**{"min_accuracy": 0.0, **promotion}))
-    timed = TimedLedger(ledger=ledger, advance=lambda _: None, wipe=lambda: None)
+    timed = TimedLedger(ledger=ledger, owner=ledger.database, advance=lambda _: None, wipe=lambda: None)
     services = FakeServices(Settings(var_dir=folder / "var", report_dir=folder), timed, {name: strategy}, panel(name))
     vars(services)["registry"] = MlflowRegistry(mlflow_url)
     return services
@@ -59,7 +59,9 @@ def registered(services: FakeServices, name: str, *, skill: bool, run_id: str | 
     }
     trained = trained_model(run_id or f"run-{secrets.token_hex(6)}", model_name=f"acis_{name}_classifier")
     trained = replace(trained, model=model, tags=tags, example=frame.head(5), predictions=model.predict(frame.head(5)))
-    return services.registry.log_training(trained).version
+    version = services.registry.log_training(trained)
+    record_file(services.ledger, version)
+    return version.version
 
 
 @pytest.fixture

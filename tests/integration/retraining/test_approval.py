@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +9,12 @@ import pytest
 from mlops.domain.errors import InvalidTransition, RunNotFound
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.training.fingerprint import evidence_digest
 from mlops.runs.approval import Answer, StaleApproval, approval_request, refuse_joined
 from mlops.stages.promote import promote
 from tests.integration.retraining.test_promote_stage import champion, decided, registered, stages
 from tests.support.ledgers import decision_for
+from tests.support.registry import sha256_of
 from tests.support.services import LAST, MODEL, FakeServices
 
 REASON = "looked at the trades"
@@ -48,6 +49,7 @@ def test_an_approved_version_becomes_the_champion_with_actor_and_reason(services
     promotion = services.ledger.promotion_of(grant.run_id)
     assert promotion is not None
     assert (promotion.decision, promotion.actor) == ("promote", "anna")
+    assert promotion.evidence_digest == evidence_digest(promotion.evidence)
     assert promotion.reasons[0] == f"approved by anna: {REASON}"
     proposal = services.ledger.promotion_of(waiting)
     assert proposal is not None
@@ -147,9 +149,9 @@ def test_what_was_compared_before_the_champion_moved_is_compared_again_and_not_p
 
 def test_a_version_that_holds_another_model_now_is_refused(services: FakeServices, waiting: str) -> None:
     registry = services.fake_registry
-    registry._models[MODEL] = [
-        replace(item, tags={**item.tags, "acis.model_sha256": "f" * 64}) for item in registry._models[MODEL]
-    ]
+    for item in registry.versions(MODEL):  # with its tag, as whoever swaps the file would
+        registry.files[MODEL, item.version] = b"another model"
+        registry.set_tags(MODEL, item.version, {"acis.model_sha256": sha256_of(b"another model")})
     with pytest.raises(StaleApproval, match="another model than the one that was judged"):
         answered(services, waiting)
 

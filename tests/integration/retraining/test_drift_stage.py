@@ -27,7 +27,7 @@ from mlops.domain.errors import (
     UnusableModelFile,
 )
 from mlops.domain.policies import DataPolicy, DriftPolicy
-from mlops.domain.records import Kind, RunState, Stage, StageOutcome
+from mlops.domain.records import Kind, ModelIdentity, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import drift_lines
 from mlops.stages import drift as drift_stage
 from mlops.stages.drift import check_drift
@@ -46,7 +46,9 @@ def checked(services: FakeServices, kind: Kind = Kind.PIPELINE, **asked: object)
 
 
 def with_champion(services: FakeServices) -> None:
-    services.ledger.decide(promoting(services.ledger), decision_for("1"))
+    versions = services.fake_registry._models.get(MODEL, ())
+    identity = versions[0].identity if versions else ModelIdentity(sha256="ab" * 32)
+    services.ledger.decide(promoting(services.ledger), decision_for("1", identity=identity))
 
 
 def test_a_shift_of_all_features_is_drift_and_leads_to_training(services: FakeServices) -> None:
@@ -82,12 +84,10 @@ def on_a_registry_with_a_champion(services: FakeServices) -> None:
     services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=())
 
 
-def test_a_new_ledger_takes_the_champion_that_the_registry_shows(services: FakeServices) -> None:
+def test_a_new_ledger_takes_no_champion_that_the_registry_shows(services: FakeServices) -> None:
     on_a_registry_with_a_champion(services)
-    outcome = checked(services)
-    assert (outcome.result["retrain_reason"], outcome.run_state) == (None, RunState.SUCCEEDED)
-    champion = services.ledger.champion("growth")
-    assert (champion.version, champion.seq) == ("1", 1)
+    assert checked(services).result["retrain_reason"] == "no_champion"
+    assert services.ledger.champion("growth").seq == 0
 
 
 def test_a_ledger_that_was_set_back_takes_no_champion_that_it_has_forgotten(services: FakeServices) -> None:
@@ -416,7 +416,7 @@ def test_a_champion_that_cannot_be_loaded_is_a_finding_with_its_words(
 ) -> None:
     with_model(services)
 
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", failing)
@@ -512,7 +512,7 @@ def test_a_second_check_loads_no_file(services: FakeServices, monkeypatch: pytes
     with_model(services)
     checked(services, Kind.CHECK, as_of=LAST)
 
-    def loaded(*_: object) -> None:
+    def loaded(*_: object, **__: object) -> None:
         raise AssertionError("loaded twice")
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", loaded)

@@ -17,6 +17,7 @@ from mlops.reporting.narrative import train_lines
 from mlops.runs.request import run_request
 from mlops.stages.promote import promote
 from mlops.stages.train import train
+from tests.support.registry import loaded
 from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices, panel, small_strategy
 
 DAYS = 30
@@ -66,8 +67,8 @@ def _small(services: FakeServices) -> None:
 def test_the_champions_trees_stay_and_rounds_are_added(services: FakeServices) -> None:
     base = champion(services)
     _, outcome = trained(services, incremental=True)
-    old = services.registry.load_classifier(MODEL, base).get_booster()
-    new = services.registry.load_classifier(MODEL, outcome.result["version"]).get_booster()
+    old = loaded(services.registry, MODEL, base).get_booster()
+    new = loaded(services.registry, MODEL, outcome.result["version"]).get_booster()
     assert (old.num_boosted_rounds(), new.num_boosted_rounds()) == (5, 8)
     assert new.get_dump()[:5] == old.get_dump()
     said = outcome.result["incremental"]
@@ -157,7 +158,7 @@ def test_a_champion_that_reads_what_the_strategy_leaves_out_now_is_refused(servi
 
 
 def test_a_champion_without_names_of_features_is_refused(services: FakeServices) -> None:
-    services.registry.load_classifier(MODEL, champion(services)).get_booster().feature_names = None
+    loaded(services.registry, MODEL, champion(services)).get_booster().feature_names = None
     with pytest.raises(UnusableModelFile, match="names of its features"):
         trained(services, incremental=True)
 

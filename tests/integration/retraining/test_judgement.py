@@ -127,7 +127,7 @@ def test_by_gates_alone_nothing_is_compared(services: FakeServices, monkeypatch:
     with_champion(services)
     registered(services, skill=False)
 
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         pytest.fail("a model was loaded")
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", never)
@@ -226,8 +226,8 @@ def test_a_model_that_gives_no_probability_is_never_better(
     registered(services)
     load = services.fake_registry.load_classifier
 
-    def loaded(name: str, version: str) -> Any:
-        model = load(name, version)
+    def loaded(name: str, version: str, **how: Any) -> Any:
+        model = load(name, version, **how)
         if version != broken:
             return model
         silent = xgb.XGBClassifier()

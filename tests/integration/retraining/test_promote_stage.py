@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,15 @@ from mlops.domain.errors import (
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.records import Grant, Kind, Promotion, PromotionDecision, RunState, Stage, StageOutcome
+from mlops.registry.adoption import record_version
 from mlops.registry.kept_models import kept
 from mlops.stages import paired_evaluation
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.promote import COMPARISONS, promote
-from tests.support.ledgers import decision_for
+from mlops.stages.train import train
+from tests.support.ledgers import decision_for, record_file
 from tests.support.models import trained_model
+from tests.support.registry import sha256_of
 from tests.support.services import FEATURES, LAST, MODEL, TICKERS, FakeServices
 
 GOOD = {"accuracy": 0.85, "roc_auc": 0.9}
@@ -213,14 +217,63 @@ def test_both_are_scored_on_the_dates_that_the_challenger_held_out(services: Fak
     assert promotion.evidence["holdout"] == [day.isoformat() for day in HOLDOUT]
 
 
-def test_a_new_ledger_on_a_registry_with_a_champion_compares_with_it(services: FakeServices) -> None:
+def test_a_new_ledger_compares_with_a_champion_of_before_once_a_person_has_recorded_it(services: FakeServices) -> None:
+    services.fake_registry.recorded = lambda _: None
     registered(services)
     services.fake_registry.set_by_hand(MODEL, "1", stage="Production", aliases=("champion",))
+    _, outcome = decided(services, version="1")
+    assert (outcome.result["decision"], champion(services)) == ("refuse", None)
+    assert "acis registry record growth 1" in outcome.result["reasons"][0]
+    record_version(
+        services.ledger, services.registry, services.strategies["growth"], "1", actor="ada", reason="ours of last year"
+    )
+    assert services.ledger.audit_lines(action="model.record")[0].actor == "ada"
+    decided(services, version="1")
+    services.fake_registry.recorded = partial(record_file, services.ledger)
     registered(services, skill=False)
     _, outcome = decided(services)
     assert outcome.result["decision"] == "keep"
     assert (champion(services), stages(services)) == ("1", {"1": "Production", "2": "Archived"})
-    assert [item.decision for item in services.ledger.promotions("growth")] == ["keep", "manual"]
+
+
+def swap_file(services: FakeServices, version: str) -> None:
+    """Another file in place of the version's, and the tag that said what it was."""
+    services.fake_registry.files[MODEL, version] = b"another model"
+    services.fake_registry.set_tags(MODEL, version, {"acis.model_sha256": sha256_of(b"another model")})
+
+
+def test_a_version_whose_file_was_swapped_with_its_tag_is_refused_and_no_override_changes_that(
+    services: FakeServices,
+) -> None:
+    registered(services)
+    swap_file(services, "1")
+    for asked in ({}, {"override": "it is fine"}):
+        _, outcome = decided(services, version="1", **asked)
+        assert (outcome.result["decision"], champion(services)) == ("refuse", None)
+        assert "it was changed after it was logged" in outcome.result["reasons"][0]
+
+
+def test_a_champion_whose_file_was_swapped_opens_the_way_for_no_other_version(services: FakeServices) -> None:
+    registered(services)
+    decided(services)
+    services.fake_registry.files[MODEL, "1"] = b"another model"
+    registered(services)
+    _, outcome = decided(services)
+    assert (outcome.result["decision"], champion(services)) == ("refuse", "1")
+    assert "it cannot be compared with champion 1" in outcome.result["reasons"][0]
+
+
+def test_metrics_and_findings_that_were_changed_in_mlflow_count_for_nothing(services: FakeServices) -> None:
+    services.with_policy(promotion=PromotionPolicy(min_accuracy=0.999))
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    outcome = train(grant, services, services.keeper(grant))
+    services.ledger.finish(grant, outcome)
+    (version,) = services.registry.versions(MODEL)
+    perfect = dict.fromkeys(version.metrics, 1.0)
+    services.fake_registry._models[MODEL] = [replace(version, metrics=perfect)]
+    _, judged = decided(services)
+    assert judged.result["decision"] == "refuse"
+    assert judged.result["metrics"]["accuracy"] == pytest.approx(outcome.result["metrics"]["accuracy"])
 
 
 def test_a_replay_does_not_adopt_what_the_registry_shows(services: FakeServices) -> None:
@@ -329,10 +382,10 @@ def test_a_challenger_that_cannot_be_scored_never_takes_the_place(
     registered(services)
     load = services.fake_registry.load_classifier
 
-    def damaged(name: str, version: str) -> Any:
+    def damaged(name: str, version: str, **how: Any) -> Any:
         if version == "2":
             raise UnusableModelFile("model.ubj does not have its logged digest")
-        return load(name, version)
+        return load(name, version, **how)
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", damaged)
     _, outcome = decided(services)
@@ -349,10 +402,10 @@ def test_a_registry_that_refuses_to_give_a_model_leaves_the_champion_alone(
     registered(services)
     load = services.fake_registry.load_classifier
 
-    def refuses(name: str, version: str) -> Any:
+    def refuses(name: str, version: str, **how: Any) -> Any:
         if version == refused:
             raise RegistryError("MLflow refuses it: PERMISSION_DENIED")
-        return load(name, version)
+        return load(name, version, **how)
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", refuses)
     with pytest.raises(RegistryError, match="PERMISSION_DENIED"):
@@ -366,10 +419,10 @@ def test_a_champion_whose_file_is_gone_gives_way(services: FakeServices, monkeyp
     registered(services)
     load = services.fake_registry.load_classifier
 
-    def gone(name: str, version: str) -> Any:
+    def gone(name: str, version: str, **how: Any) -> Any:
         if version == "1":
             raise UnusableModelFile("model file model.ubj is gone")
-        return load(name, version)
+        return load(name, version, **how)
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", gone)
     _, outcome = decided(services)
@@ -473,7 +526,7 @@ def test_a_version_without_feature_names_is_refused(services: FakeServices, monk
     monkeypatch.setattr(
         services.fake_registry,
         "load_classifier",
-        lambda name, version: nameless if version == "2" else load(name, version),
+        lambda name, version, **how: nameless if version == "2" else load(name, version, **how),
     )
     _, outcome = decided(services)
     assert (outcome.run_state, champion(services)) == (RunState.REFUSED, "1")
@@ -565,12 +618,15 @@ def moving(services: FakeServices, monkeypatch: pytest.MonkeyPatch, *, times: in
     load = services.fake_registry.load_classifier
     left = [times]
 
-    def load_and_move(name: str, version: str) -> Any:
+    def load_and_move(name: str, version: str, **how: Any) -> Any:
         if left[0] and version != "1":
             left[0] -= 1
             seq = services.ledger.champion("growth").seq
-            services.ledger.record_transition("growth", decision_for("1", expected_seq=seq, as_of=LAST))
-        return load(name, version)
+            identity = services.ledger.champion("growth").identity
+            services.ledger.record_transition(
+                "growth", decision_for("1", expected_seq=seq, as_of=LAST, identity=identity)
+            )
+        return load(name, version, **how)
 
     monkeypatch.setattr(services.fake_registry, "load_classifier", load_and_move)
 

@@ -45,7 +45,12 @@ def with_trained_champion(services: FakeServices) -> None:
     services.with_policy(data=CHAMPION)
     grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=TRAINED_AS_OF)
     services.ledger.finish(grant, train(grant, services, services.keeper(grant)))
-    services.ledger.decide(promoting(services.ledger), decision_for("1"))
+    identity = services.ledger.recorded_model(MODEL, "1")
+    services.ledger.decide(promoting(services.ledger), decision_for("1", identity=identity))
+
+
+def logged_digest(services: FakeServices) -> str:
+    return profile_digest(services.registry.drift_profile(MODEL, "1"))
 
 
 def checked(services: FakeServices, **asked: Any) -> StageOutcome:
@@ -141,7 +146,7 @@ def test_a_version_without_a_profile_is_compared_with_the_trailing_window(servic
     services.with_policy(data=CHAMPION)
     services.registry.log_training(trained_model("run-1"))
     services.ledger.decide(promoting(services.ledger), decision_for("1"))
-    falls_back(checked(services), "version 1 carries no drift profile")
+    falls_back(checked(services), f"the ledger has no digest of the profile of version 1 of {MODEL}")
 
 
 def test_a_profile_that_is_gone_or_was_changed_is_a_finding(services: FakeServices) -> None:
@@ -149,6 +154,15 @@ def test_a_profile_that_is_gone_or_was_changed_is_a_finding(services: FakeServic
     content = services.fake_registry.profiles.pop((MODEL, "1"))
     falls_back(checked(services), "is gone")
     services.fake_registry.profiles[MODEL, "1"] = content[:-1] + b"x"
+    falls_back(checked(services), "changed")
+
+
+def test_a_profile_that_was_changed_with_its_tag_is_a_finding(services: FakeServices) -> None:
+    with_trained_champion(services)
+    changed = services.registry.drift_profile(MODEL, "1")[:-1] + b"x"
+    services.fake_registry.profiles[MODEL, "1"] = changed
+    tags = {**services.registry.version(MODEL, "1").tags, PROFILE_TAG: profile_digest(changed)}
+    services.fake_registry.set_tags(MODEL, "1", tags)
     falls_back(checked(services), "changed")
 
 
@@ -183,35 +197,37 @@ def stored(folder: Path, registry: FakeRegistry, origin: str = "http://one") -> 
 
 def test_a_file_that_was_changed_is_fetched_again(services: FakeServices, tmp_path: Path) -> None:
     with_trained_champion(services)
-    first = stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1)
+    sha256 = logged_digest(services)
+    first = stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1, sha256=sha256)
     (path,) = (tmp_path / MODEL).glob("*.arrow")
     path.write_bytes(b"torn")
-    assert stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1).sha256 == first.sha256
+    assert stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1, sha256=sha256).sha256 == first.sha256
     assert profile_digest(path.read_bytes()) == first.sha256
 
 
 def test_a_registry_made_anew_or_another_one_shares_no_file(services: FakeServices, tmp_path: Path) -> None:
     with_trained_champion(services)
-    stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1)
+    sha256 = logged_digest(services)
+    stored(tmp_path, services.fake_registry).get(MODEL, "1", seq=1, sha256=sha256)
     empty = FakeRegistry()
     empty.log_training(trained_model("run-1"))
     for store, seq in ((stored(tmp_path, empty), 2), (stored(tmp_path, empty, "http://two"), 1)):
         with pytest.raises(UnusableProfile):
-            store.get(MODEL, "1", seq=seq)
+            store.get(MODEL, "1", seq=seq, sha256=sha256)
 
 
 def test_a_folder_that_cannot_be_written_costs_a_download(services: FakeServices, tmp_path: Path) -> None:
     with_trained_champion(services)
     (tmp_path / "file").write_text("")
     store = stored(tmp_path / "file", services.fake_registry)
-    assert store.get(MODEL, "1", seq=1).profile.strategy == "growth"
+    assert store.get(MODEL, "1", seq=1, sha256=logged_digest(services)).profile.strategy == "growth"
 
 
 def test_the_newest_four_files_of_a_model_are_kept(services: FakeServices, tmp_path: Path) -> None:
     with_trained_champion(services)
     store = stored(tmp_path, services.fake_registry)
     for seq in range(1, 8):
-        store.get(MODEL, "1", seq=seq)
+        store.get(MODEL, "1", seq=seq, sha256=logged_digest(services))
     assert len(list((tmp_path / MODEL).iterdir())) == 4
 
 

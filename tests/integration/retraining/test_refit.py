@@ -20,21 +20,21 @@ from mlops.domain.records import Grant, Kind, Stage, StageOutcome
 from mlops.domain.training.judged_twin import TWIN_ARTIFACT, TWIN_TAG, judged_of
 from mlops.domain.training.splits import all_known
 from mlops.domain.training.trainer import XGBoostTrainer
+from mlops.registry import model_file
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import kept
-from mlops.registry.model_file import classifier_of
 from mlops.reporting.narrative import train_lines
 from mlops.runs.checkpoints import StageCheckpoints
 from mlops.runs.executor import execute
 from mlops.runs.lease import Drained, Holder, LeaseKeeper
 from mlops.stages.fitting import TwinAndRefit, fit, fit_twin_and_refit
-from mlops.stages.judged_model import load_judged
+from mlops.stages.judged_model import JudgedModel, load_judged
 from mlops.stages.labelled_rows import LabelledRows, read_labelled, split_rows
 from mlops.stages.promote import promote
 from mlops.stages.scoring import positive_probability
 from mlops.stages.train import train
-from tests.support.models import RecordingControl, Stop
-from tests.support.registry import sha256_of
+from tests.support.models import RecordingControl, Stop, trained_model
+from tests.support.registry import loaded, sha256_of
 from tests.support.services import LAST, MODEL, N_DATES, TICKERS, FakeServices, small_strategy
 
 DAY = timedelta(days=1)
@@ -73,6 +73,15 @@ def content(model: Any) -> bytes:
     return bytes(model.get_booster().save_raw("ubj"))
 
 
+def classifier_of(file: bytes) -> xgb.XGBClassifier:
+    return model_file.classifier_of(file, name="of a test", expected_sha256=sha256_of(file), n_jobs=1)
+
+
+def judged(services: FakeServices, version: str) -> JudgedModel:
+    ledger, registry = services.ledger, services.registry
+    return load_judged(ledger, registry, registry.version(MODEL, version), ledger.recorded_model(MODEL, version))
+
+
 def rows_of(services: FakeServices, as_of: date = LAST) -> LabelledRows:
     return read_labelled(services.source, services.strategies["growth"], as_of=as_of)
 
@@ -105,7 +114,7 @@ def test_what_is_registered_learnt_from_every_known_label_and_its_twin_from_thos
         segment_rounds=policy.segment_rounds,
         control=RecordingControl(),
     )
-    assert content(services.registry.load_classifier(MODEL, "1")) == content(alone)
+    assert content(loaded(services.registry, MODEL, "1")) == content(alone)
 
 
 def test_the_version_carries_its_twins_digest_and_metrics(services: FakeServices) -> None:
@@ -116,7 +125,7 @@ def test_the_version_carries_its_twins_digest_and_metrics(services: FakeServices
     assert version.tags[DIGEST_TAG] == outcome.result["model_sha256"] != sha256_of(twin)
     rows = rows_of(services)
     held = rows.known & (rows.dates >= np.datetime64(HELD_OUT[0]))
-    said = positive_probability(classifier_of(twin, name="twin", expected_sha256=None, n_jobs=1), rows.x[held])
+    said = positive_probability(classifier_of(twin), rows.x[held])
     assert version.metrics["accuracy"] == np.mean((said >= 0.5) == rows.y[held])
     assert services.ledger.training_facts(version.identity)[0][TWIN_TAG] == sha256_of(twin)
     (line,) = [line for line in train_lines(outcome.result) if line.startswith("Trained on")]
@@ -135,7 +144,7 @@ def test_without_a_refit_the_twin_is_registered_byte_for_byte_and_nothing_speaks
     logged: list[Any] = []
     log_training = services.fake_registry.log_training
     monkeypatch.setattr(
-        services.fake_registry, "log_training", lambda model, **_: (logged.append(model), log_training(model))[1]
+        services.fake_registry, "log_training", lambda one, **how: (logged.append(one), log_training(one, **how))[1]
     )
     trained(services)
     twin = services.fake_registry.twins[MODEL, "1"]
@@ -160,9 +169,9 @@ def test_the_card_says_whose_each_number_is(services: FakeServices, monkeypatch:
     cards: list[str] = []
     log_training = services.fake_registry.log_training
 
-    def keep(model: Any, **_: Any) -> Any:
+    def keep(model: Any, **how: Any) -> Any:
         cards.append(model.artifacts["model_card.md"].read_text())
-        return log_training(model)
+        return log_training(model, **how)
 
     monkeypatch.setattr(services.fake_registry, "log_training", keep)
     trained(services)
@@ -179,7 +188,7 @@ def test_the_refit_has_the_rounds_that_early_stopping_settled_for_the_twin(servi
     params = {"n_estimators": 200, "max_depth": 3, "learning_rate": 0.5}
     services.with_policy(training=refitting(**stopping, params=params))
     _, outcome = trained(services)
-    rounds = services.registry.load_classifier(MODEL, "1").get_booster().num_boosted_rounds()
+    rounds = loaded(services.registry, MODEL, "1").get_booster().num_boosted_rounds()
     assert rounds == outcome.result["best_iteration"] + 1 < 199
     assert outcome.result["n_train"] == (N_DATES - 5) * TICKERS
 
@@ -336,7 +345,7 @@ def test_the_twins_of_champion_and_challenger_are_compared_on_all_dates_that_the
     rows = rows_of(services)
     held = rows.known & (rows.dates >= np.datetime64(HELD_OUT[0]))
     for version, said in (("2", "challenger"), ("1", "champion")):
-        twin = classifier_of(services.fake_registry.twins[MODEL, version], name="", expected_sha256=None, n_jobs=1)
+        twin = classifier_of(services.fake_registry.twins[MODEL, version])
         probability = positive_probability(twin, rows.x[held])
         assert common[f"predictions_{said}"] == sha256_of(probability.astype("<f8").tobytes())
     digests = [sha256_of(services.fake_registry.twins[MODEL, version]) for version in ("2", "1")]
@@ -394,16 +403,45 @@ def test_a_challenger_without_its_judged_twin_is_refused(
     assert "twin" in refused.result["reasons"][0] or "changed" in refused.result["reasons"][0]
 
 
-def test_a_twins_digest_is_the_ledgers_where_that_knows_the_training(services: FakeServices) -> None:
+def test_a_twin_that_was_swapped_with_its_tag_is_not_the_ledgers(services: FakeServices) -> None:
     _, outcome = trained(services)
-    version, facts = version_of(services, outcome), services.ledger.training_facts
-    registry = services.fake_registry
+    version, registry = version_of(services, outcome), services.fake_registry
     _changed(registry.twins, "1")
-    forged = sha256_of(registry.twins[MODEL, "1"])
-    registry.set_tags(MODEL, "1", {**version.tags, TWIN_TAG: forged})
-    assert load_judged(registry, registry.version(MODEL, "1")).twin_sha256 == forged
-    found = load_judged(registry, registry.version(MODEL, "1"), facts=facts)
+    forged = {TWIN_TAG: sha256_of(registry.twins[MODEL, "1"]), "twin_train_end": "2000-01-01"}
+    registry.set_tags(MODEL, "1", {**version.tags, **forged})
+    found = judged(services, "1")
     assert (found.twin_sha256, found.train_end) == (None, KNOWN_TO)
+    assert "so the refit stands for it" in str(found.finding)
+    refused = decided(services, version="1", override="it is fine")
+    assert (refused.result["decision"], services.ledger.champion("growth").version) == ("refuse", None)
+
+
+def test_the_tag_of_a_twin_that_the_ledger_does_not_know_stands_for_no_digest(
+    services: FakeServices, tmp_path: Path
+) -> None:
+    _, outcome = trained(services)
+    version, registry = version_of(services, outcome), services.fake_registry
+    file = tmp_path / TWIN_ARTIFACT
+    file.write_bytes(registry.twins[MODEL, "1"])
+    elsewhere = trained_model("of-another-ledger", model_name=MODEL, artifacts={TWIN_ARTIFACT: file})
+    model, tags = loaded(registry, MODEL, "1"), dict(version.tags)
+    registry.log_training(replace(elsewhere, model=model, tags=tags, metrics=dict(version.metrics)))
+    found = judged(services, "2")
+    assert (found.twin_sha256, found.train_end) == (None, KNOWN_TO)
+    refused = decided(services, version="2")
+    assert refused.result["decision"] == "refuse"
+    assert "the ledger has no digest of one" in refused.result["reasons"][0]
+
+
+def test_a_twins_tag_on_a_version_that_was_judged_itself_counts_for_nothing(services: FakeServices) -> None:
+    services.with_policy(training=refitting(refit=False))
+    _, outcome = trained(services)
+    version = version_of(services, outcome)
+    forged = {TWIN_TAG: "ab" * 32, "twin_train_end": "2000-01-01"}
+    services.fake_registry.set_tags(MODEL, "1", {**version.tags, **forged})
+    found = judged(services, "1")
+    assert (found.twin_sha256, found.finding, found.train_end) == (None, None, TWIN_END)
+    assert decided(services, version="1").result["promoted"]
 
 
 def test_the_release_before_cannot_score_a_refit_on_dates_that_it_knows(services: FakeServices) -> None:
@@ -429,7 +467,7 @@ def test_the_twin_is_kept_with_the_champion_and_comes_back_with_it(services: Fak
     services.fake_registry.forget(MODEL)
     again = services.registry.register_again(MODEL, version.identity, found)
     assert again is not None
-    assert load_judged(services.registry, again, facts=services.ledger.training_facts).twin_sha256 is not None
+    assert judged(services, again.version).twin_sha256 == sha256_of(found.twin)
 
 
 def test_an_update_continues_the_champions_twin_to_be_judged_and_the_champion_to_be_registered(

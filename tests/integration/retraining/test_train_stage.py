@@ -22,6 +22,7 @@ from mlops.domain.errors import (
     SingleClass,
     StageCancelled,
     UnusableFeatures,
+    UnusableModelFile,
 )
 from mlops.domain.policies import DataPolicy
 from mlops.domain.ports import TrainingControl, TrainingData
@@ -34,6 +35,8 @@ from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.train import train
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import decision_for
+from tests.support.models import trained_model
+from tests.support.registry import loaded, sha256_of
 from tests.support.services import FEATURES, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
 
 
@@ -93,7 +96,7 @@ def test_a_model_without_names_of_features_is_given_the_views(services: FakeServ
         training=replace(services.strategies["growth"].training, trainer=f"{__name__}:NamelessTrainer")
     )
     trained(services)
-    model = services.registry.load_classifier(MODEL, "1")
+    model = loaded(services.registry, MODEL, "1")
     assert feature_names(model.get_booster()) == ("momentum", "ret[5]", "noise")
 
 
@@ -393,7 +396,7 @@ def test_early_stopping_is_in_the_result_and_the_tags(services: FakeServices) ->
         )
     )
     _, outcome = trained(services)
-    model = services.registry.load_classifier(MODEL, "1")
+    model = loaded(services.registry, MODEL, "1")
     assert outcome.result["best_iteration"] == model.best_iteration == model.get_booster().num_boosted_rounds() - 1
     assert outcome.result["best_iteration"] < 199 - 2
     assert outcome.result["n_validation"] == 20 * TICKERS
@@ -430,7 +433,7 @@ def test_a_constraint_on_something_that_is_no_feature_is_refused(services: FakeS
 def test_the_same_seed_gives_the_same_model_bytes(services: FakeServices) -> None:
     def content() -> bytes:
         _, outcome = trained(services, Kind.TRAIN)
-        model = services.registry.load_classifier(MODEL, outcome.result["version"])
+        model = loaded(services.registry, MODEL, outcome.result["version"])
         return bytes(model.get_booster().save_raw("ubj"))
 
     first = content()
@@ -553,3 +556,33 @@ def test_a_misdated_row_dates_no_training(services: FakeServices) -> None:
     assert outcome.as_of == LAST
     assert outcome.result["data_fingerprint"] == whole.result["data_fingerprint"]
     assert "1 date does not count" in outcome.result["warnings"][0]
+
+
+# --------------------------------------------------------------------------- the file that the run made
+
+
+def test_the_ledger_knows_the_files_digest_by_the_versions_number(services: FakeServices) -> None:
+    grant, outcome = trained(services)
+    content = services.registry.model_file(MODEL, "1")
+    known = services.ledger.recorded_model(MODEL, outcome.result["version"])
+    assert (known.sha256, known.made_by) == (sha256_of(content), grant.run_id)
+    assert outcome.result["model_sha256"] == known.sha256
+
+
+def test_a_version_that_somebody_registered_under_the_runs_id_is_not_taken_for_its_own(services: FakeServices) -> None:
+    services.fake_registry.recorded = lambda _: None
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    foreign = services.registry.log_training(trained_model(grant.run_id))
+    outcome = train(grant, services, services.keeper(grant))
+    assert outcome.result["version"] != foreign.version
+    assert services.ledger.recorded_model(MODEL, foreign.version).sha256 is None
+
+
+def test_a_file_that_is_swapped_while_it_is_registered_fails_the_training(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services.fake_registry, "model_file", lambda *_: b"another model")
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    with pytest.raises(UnusableModelFile, match="it was changed while it was registered; train again"):
+        train(grant, services, services.keeper(grant))
+    assert services.ledger.recorded_model(MODEL, "1").sha256 is None

@@ -17,7 +17,9 @@ from tests.support.services import LAST, FakeServices
 
 def compare(services: FakeServices, first: str, second: str) -> VersionComparison:
     strategy = services.strategies["growth"]
-    return compare_versions(services.registry, services.source, strategy, first, second, today=services.feature_day())
+    return compare_versions(
+        services.ledger, services.registry, services.source, strategy, first, second, today=services.feature_day()
+    )
 
 
 def test_the_second_version_is_tested_against_the_first(services: FakeServices) -> None:

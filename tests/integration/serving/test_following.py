@@ -117,16 +117,21 @@ def network(ledger_postgres_url: str, mlflow_url: str) -> Iterator[Network]:
 
 
 @pytest.fixture
-def backend(product: Product, network: Network, ledger_postgres_url: str, tmp_path: Path) -> Callable[..., Any]:
+def backend(
+    product: Product, network: Network, ledger_postgres_url: str, mlflow_url: str, tmp_path: Path
+) -> Callable[..., Any]:
     """Opens a router as a backend's process does, behind the network."""
     url = make_url(ledger_postgres_url).set(host="127.0.0.1", port=network.postgres.port)
+    registry_url = make_url(mlflow_url).set(host="127.0.0.1", port=network.mlflow.port)
 
     @contextmanager
     def opened(**options: Any) -> Iterator[ModelRouter]:
         address = url.render_as_string(hide_password=False)
         ledger = open_ledger(address)
         settings = Settings(var_dir=tmp_path / "var", database_url=address)
-        services = product.services(settings, ledger, MlflowRegistry(f"http://127.0.0.1:{network.mlflow.port}"))
+        services = product.services(
+            settings, ledger, MlflowRegistry(registry_url.render_as_string(hide_password=False))
+        )
         try:
             with ModelRouter(product.strategy, services=services, **{"poll_s": NEVER_S, **options}) as router:
                 yield router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -290,4 +291,8 @@ def test_no_token_is_written_down(service: Service, ledger: SqlLedger) -> None:
             assert service.token.encode() not in path.read_bytes()
     with ledger.database.reading() as connection:
         used = connection.scalar(text("SELECT used_at FROM mlops_token WHERE used_at IS NOT NULL"))
+        kept = connection.scalars(text("SELECT token::text FROM mlops_token AS token")).all()
     assert used is not None
+    secret = service.token.split("_", 2)[2]
+    assert len([row for row in kept if hashlib.sha256(secret.encode()).hexdigest() in row]) == 1
+    assert not [row for row in kept if secret in row]

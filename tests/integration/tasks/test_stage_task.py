@@ -25,6 +25,10 @@ class FakeApp:
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.is_down = False
+        self.failed_chords: list[tuple[str, str]] = []
+        self.backend = SimpleNamespace(
+            chord_error_from_stack=lambda body, exc: self.failed_chords.append((body["task"], str(exc)))
+        )
 
     def send_task(self, name: str, **options: Any) -> None:
         if self.is_down:
@@ -252,6 +256,9 @@ def test_what_would_follow_before_the_run_has_ended_is_refused_with_the_way_out(
     services: FakeServices, monkeypatch: pytest.MonkeyPatch, follower: dict[str, Any], words: str
 ) -> None:
     monkeypatch.setattr(tasks.base, "process_services", lambda: services)
-    with pytest.raises(FollowersRefused, match=f"{words}; send it alone, wait for its result"):
-        Caller(services, **follower).ask()
+    caller = Caller(services, **follower)
+    with pytest.raises(FollowersRefused, match=f"{words}; send it alone, wait for its result") as refused:
+        caller.ask()
     assert services.ledger.runs() == []
+    # Whoever waits for a chord's body is told so without Celery's script.
+    assert caller.app.failed_chords == ([("model.train", str(refused.value))] if "chord" in follower else [])

@@ -29,8 +29,9 @@ from mlops.ledger.engine import Database
 from tasks.broker import lists_of
 from tasks.services import connect
 from tests.support.features import postgres_table
-from tests.support.ledgers import with_movable_clock
+from tests.support.ledgers import as_user, with_movable_clock
 from tests.support.processes import environment_of
+from tests.support.servers import as_redis_user
 from tests.support.services import panel
 from worker.app import celery_config
 
@@ -67,6 +68,11 @@ class Workers:
     caller: Celery
     """A bare client, as another code base has it."""
     features_url: str
+    logs: Path
+
+    def log(self, role: str) -> str:
+        """All that a worker said."""
+        return (self.logs / f"{role}.log").read_text(errors="replace")
 
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass on the database's clock."""
@@ -167,18 +173,32 @@ def worker_settings(
 @pytest.fixture(scope="session")
 def workers(worker_settings: Settings) -> Iterator[Workers]:
     """The running system."""
-    settings, environment = worker_settings, environment_of(worker_settings)
+    settings, database = worker_settings, worker_settings.database_url
+    assert database is not None
     broker, backend, features = settings.celery_broker_url, settings.celery_result_backend, settings.feature_source
     assert broker is not None
     assert backend is not None
     assert features is not None
     logs = settings.report_dir
-    with started("control", environment, logs / "control.log"), started("drift", environment, logs / "drift.log"):
+    control, drift = (
+        environment_of(
+            settings.model_copy(
+                update={
+                    "celery_broker_url": SecretStr(as_redis_user(broker.get_secret_value(), role)),
+                    "celery_result_backend": SecretStr(as_redis_user(backend.get_secret_value(), role)),
+                    "database_url": SecretStr(as_user(database.get_secret_value(), "acis_ledger")),
+                }
+            )
+        )
+        for role in ("control", "drift")
+    )
+    with started("control", control, logs / "control.log"), started("drift", drift, logs / "drift.log"):
         running = Workers(
             services=connect(settings),
             app=app_of(settings),
             caller=Celery(broker=broker.get_secret_value(), backend=backend.get_secret_value(), set_as_current=False),
             features_url=features.get_secret_value(),
+            logs=logs,
         )
 
         def both_answer() -> bool:

@@ -71,6 +71,10 @@ UNREADABLE: dict[str, Any] = {
     "a body that is null": message(body=None),
     "a body that is no triple": message(body=body([1, 2])),
     "arguments of another type": message(body=body([{}, [], None])),
+    "a body that is compressed": message(headers={"compression": "a-codec"}),
+    "a task of Celery's own": message(headers={"task": "celery.map"}),
+    "stamps that are text": message(headers={"stamps": "a"}),
+    "an id with a line's end": message(headers={"id": "an-id\n"}),
     "another content type": message(content_type="application/x-python-serialize"),
 }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
-from mlops.domain.errors import RegistryError, RegistryUnavailable
+from mlops.domain.errors import RegistryError, RegistryUnavailable, UnusableModelFile, UnusableProfile
 from mlops.registry.gateway import Gateway
 
 URI = "http://user:s3cr3t@registry:5000"
@@ -133,3 +136,75 @@ def test_what_mlflow_refuses_for_good_is_not_tried_again(words: str, monkeypatch
     monkeypatch.setattr(gateway, "_client", FailingClient(MlflowException(words, error_code=BAD_REQUEST)))
     with pytest.raises(RegistryError, match=re.escape(words[:30])):
         gateway.log("run-1", params={"depth": 3})
+
+
+class PlacedClient:
+    """The library's client of a server where somebody wrote of everything that it lies at one place."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.listed: list[str] = []
+
+    def get_model_version_download_uri(self, _name: str, _version: str) -> str:
+        return self.location
+
+    def get_logged_model(self, _: str) -> Any:
+        return SimpleNamespace(artifact_location=self.location)
+
+    def get_run(self, _: str) -> Any:
+        outputs = SimpleNamespace(model_outputs=[SimpleNamespace(model_id="m-1")])
+        return SimpleNamespace(info=SimpleNamespace(artifact_uri=self.location), outputs=outputs)
+
+    def list_artifacts(self, run_id: str, _: str | None = None) -> list[Any]:
+        self.listed.append(run_id)
+        return []
+
+    list_logged_model_artifacts = list_artifacts
+
+
+ELSEWHERE = [
+    "http://other.example:5000/file",
+    "https://other.example/file",
+    "mlflow-artifacts://other.example:5000/file",
+    "s3://bucket/file",
+    "file:///tmp/file",
+    "/tmp/file",
+    "models:/other/1",
+    "",
+]
+
+
+@pytest.mark.parametrize("location", ELSEWHERE)
+def test_no_file_is_asked_for_at_another_place_than_this_server(
+    location: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gateway, client = Gateway(URI), PlacedClient(location)
+    asked: list[object] = []
+    monkeypatch.setattr(gateway, "_client", client)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda **named: asked.append(named))
+    monkeypatch.setattr(mlflow.artifacts, "list_artifacts", lambda **named: asked.append(named))
+    with pytest.raises(UnusableModelFile, match="only files that this MLflow serves itself are"):
+        gateway.download_model("growth", "1", str(tmp_path))
+    for uri in ("models:/m-1", "runs:/run-1/model"):
+        with pytest.raises(UnusableModelFile):
+            gateway.download_logged_model(uri, str(tmp_path))
+    with pytest.raises(UnusableProfile):
+        gateway.download_artifact("run-1", "profile", str(tmp_path))
+    assert (gateway.artifact_bytes("run-1"), gateway.artifacts("run-1")) == (0, [])
+    assert (asked, client.listed) == ([], [])
+
+
+def test_a_file_at_this_server_is_asked_for_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gateway = Gateway(URI)
+    monkeypatch.setattr(gateway, "_client", PlacedClient("mlflow-artifacts:/1/models/m-1/artifacts"))
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda **named: named["artifact_uri"])
+    for uri in ("models:/m-1", "mlflow-artifacts:/1/models/m-1/artifacts"):
+        found = gateway.download_logged_model(uri, str(tmp_path))
+        assert found == Path("mlflow-artifacts:/1/models/m-1/artifacts/model.ubj")
+
+
+def test_a_package_that_the_library_lacks_is_a_refusal_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(URI)
+    monkeypatch.setattr(gateway, "_client", FailingClient(ModuleNotFoundError("No module named 'a_store'")))
+    with pytest.raises(RegistryError, match="needs a package that is not installed here: No module named 'a_store'"):
+        gateway.run("run-1")

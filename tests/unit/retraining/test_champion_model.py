@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import xgboost as xgb
 
 from mlops.domain.errors import ModelNotFound, UnusableModelFile
 from mlops.domain.frame import FeatureFrame
+from mlops.domain.records import ModelIdentity
 from mlops.stages import champion as champion_module
 from mlops.stages.champion import ChampionModel, ChampionModels
 from tests.support.models import FEATURES, fitted, trained_model, training_data
-from tests.support.registry import FakeRegistry
+from tests.support.registry import FakeRegistry, sha256_of
 
 MODEL = "acis_growth_classifier"
 
@@ -27,9 +27,9 @@ class CountingRegistry(FakeRegistry):
         super().__init__()
         self.loads: list[str] = []
 
-    def load_classifier(self, model_name: str, version: str) -> Any:
+    def load_classifier(self, model_name: str, version: str, *, sha256: str | None) -> Any:
         self.loads.append(version)
-        return super().load_classifier(model_name, version)
+        return super().load_classifier(model_name, version, sha256=sha256)
 
 
 def registry(*models: xgb.XGBClassifier) -> CountingRegistry:
@@ -37,6 +37,11 @@ def registry(*models: xgb.XGBClassifier) -> CountingRegistry:
     for number, model in enumerate(models):
         found.log_training(trained_model(f"run-{number}", model=model))
     return found
+
+
+def known(source: FakeRegistry, version: str) -> ModelIdentity:
+    """What the ledger knows the version by."""
+    return ModelIdentity(sha256=sha256_of(source.model_file(MODEL, version)))
 
 
 def frame(x: np.ndarray) -> FeatureFrame:
@@ -47,30 +52,29 @@ def frame(x: np.ndarray) -> FeatureFrame:
 def test_a_version_is_loaded_once_and_computes_in_one_thread() -> None:
     source = registry(fitted())
     models = ChampionModels(source)
-    assert models.load(MODEL, "1") is models.load(MODEL, "1")
+    assert models.load(MODEL, "1", known(source, "1")) is models.load(MODEL, "1", known(source, "1"))
     assert source.loads == ["1"]
-    assert models.load(MODEL, "1").classifier.n_jobs == 1
+    assert models.load(MODEL, "1", known(source, "1")).classifier.n_jobs == 1
 
 
-def test_another_file_under_the_same_version_is_loaded_again() -> None:
+def test_a_file_that_the_ledger_knows_by_another_digest_is_loaded_again() -> None:
     source = registry(fitted())
     models = ChampionModels(source)
-    models.load(MODEL, "1")
+    models.load(MODEL, "1", known(source, "1"))
     [version] = source._models[MODEL]
-    source._models[MODEL] = [replace(version, tags={**version.tags, "acis.model_sha256": "1" * 64})]
-    models.load(MODEL, "1")
+    another = b"another file"
+    source.files[MODEL, "1"] = another
+    source._models[MODEL] = [replace(version, tags={**version.tags, "acis.model_sha256": sha256_of(another)})]
+    models.load(MODEL, "1", known(source, "1"))
     assert source.loads == ["1", "1"]
 
 
-def test_a_version_without_a_digest_in_a_registry_made_anew_is_loaded_again() -> None:
+@pytest.mark.parametrize("sha256", [None, "f" * 64])
+def test_a_version_whose_file_is_not_what_the_ledger_recorded_is_refused(sha256: str | None) -> None:
     source = registry(fitted())
-    models = ChampionModels(source)
-    [version] = source._models[MODEL]
-    source._models[MODEL] = [replace(version, tags={})]
-    models.load(MODEL, "1")
-    source._models[MODEL] = [replace(version, tags={}, created_at=version.created_at + timedelta(days=1))]
-    models.load(MODEL, "1")
-    assert source.loads == ["1", "1"]
+    source.set_tags(MODEL, "1", {"acis.model_sha256": sha256 or "1" * 64})
+    with pytest.raises(UnusableModelFile, match="has another digest"):
+        ChampionModels(source).load(MODEL, "1", ModelIdentity(sha256=sha256))
 
 
 def test_the_models_asked_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +82,7 @@ def test_the_models_asked_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch)
     source = registry(*[fitted()] * 3)
     models = ChampionModels(source)
     for version in ("1", "2", "1", "3", "1", "2"):
-        models.load(MODEL, version)
+        models.load(MODEL, version, known(source, version))
     assert source.loads == ["1", "2", "3", "2"]
 
 
@@ -86,14 +90,15 @@ def test_a_version_that_is_not_there_is_an_error_each_time() -> None:
     models = ChampionModels(registry())
     for _ in range(2):
         with pytest.raises(ModelNotFound):
-            models.load(MODEL, "1")
+            models.load(MODEL, "1", ModelIdentity(sha256="ab" * 32))
 
 
 def test_a_model_without_names_of_features_is_refused() -> None:
     data = training_data()
     nameless = xgb.XGBClassifier(n_estimators=2, n_jobs=1).fit(data.x, data.y)
+    source = registry(nameless)
     with pytest.raises(UnusableModelFile, match="does not say the names of its features"):
-        ChampionModels(registry(nameless)).load(MODEL, "1")
+        ChampionModels(source).load(MODEL, "1", known(source, "1"))
 
 
 def test_it_says_what_the_classifier_says_of_its_features_by_name() -> None:
@@ -103,7 +108,8 @@ def test_it_says_what_the_classifier_says_of_its_features_by_name() -> None:
     x[3, 1] = np.nan
     x[4, 0] = np.inf
     expected_x = np.where(np.isinf(x), np.nan, x)
-    champion = ChampionModels(registry(model)).load(MODEL, "1")
+    source = registry(model)
+    champion = ChampionModels(source).load(MODEL, "1", known(source, "1"))
     np.testing.assert_array_equal(
         champion.probability(frame(x)), model.predict_proba(expected_x)[:, 1].astype(np.float64)
     )

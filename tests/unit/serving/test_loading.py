@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -49,11 +50,11 @@ def test_a_served_model_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", CONTENT[:-5], CONTENT[:2000] + b"x" + CONTENT[2001:], b"{}", b"{ab}"])
 def test_a_damaged_file_is_refused(content: bytes) -> None:
-    with pytest.raises(UnusableModelFile, match=r"model file of growth version 3 has digest .*, logged was"):
+    with pytest.raises(UnusableModelFile, match=r"model file of growth version 3 has digest .*, the ledger has"):
         serve(replace(FILE, content=content))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", CONTENT[:-5], b"{}"])
+@pytest.mark.parametrize("content", [b"", b"{", CONTENT[:-5], b"{}", pickle.dumps(["a pickle"])])
 def test_a_file_of_the_right_digest_that_is_no_model_is_refused(content: bytes) -> None:
     with pytest.raises(UnusableModelFile, match="of growth version 3"):
         serve(replace(FILE, content=content, sha256=hashlib.sha256(content).hexdigest()))

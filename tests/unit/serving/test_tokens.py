@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlops.domain.errors import LedgerUnavailable
-from mlops.ledger.accounts import Token
+from mlops.ledger.people.accounts import Token
 from mlops.serving import tokens
 from mlops.serving.tokens import BELIEVED_S, CHECK_EVERY_S, TokenCache
 from tests.support.waiting import wait_for

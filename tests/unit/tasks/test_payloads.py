@@ -11,18 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import String
 
+from mlops.domain.errors import ConfigurationError
 from mlops.ledger import tables
-from tasks.payloads import InvalidMessage, StageMessage, StartCheck, StartMessage, StartPromotion, StartTraining
+from mlops.strategies.file import Strategies
+from tasks.payloads import (
+    InvalidMessage,
+    LostMessage,
+    StageMessage,
+    StartCheck,
+    StartMessage,
+    StartPromotion,
+    StartTraining,
+)
+from tests.support.services import small_strategy
 
-names = st.text(min_size=1, max_size=63)
+kept = st.characters(exclude_characters="\x00", exclude_categories=["Cs"])
+names = st.text(kept, min_size=1, max_size=63)
 run_ids = st.from_regex(r"[A-Za-z0-9_.:-]{1,155}", fullmatch=True)
 numbers = st.from_regex(r"[0-9]{1,16}", fullmatch=True)
 shares = st.one_of(st.none(), st.floats(min_value=0.01, max_value=1.0))
 common = {
     "strategy": names,
     "as_of": st.one_of(st.none(), st.dates(date(1900, 1, 1), date(2200, 12, 31))),
-    "reason": st.text(max_size=500),
-    "requested_by": st.text(max_size=200),
+    "reason": st.text(kept, max_size=500),
+    "requested_by": st.text(kept, max_size=200),
 }
 messages = st.one_of(
     st.builds(StageMessage, run_id=run_ids, publish_no=st.integers(0, 2**31 - 1)),
@@ -58,6 +70,16 @@ def test_anything_else_is_refused_and_never_crashes(arguments: dict[str, Any]) -
     ("kind", "arguments", "words"),
     [
         (StartCheck, {"strategy": "growth", "treshold": 0.3}, "treshold: Extra inputs"),
+        (StartCheck, {"strategy": "growth", "reason": "a\x00b"}, "reason: Value error, a text with a NUL"),
+        (StartCheck, {"strategy": "growth", "as_of": "1899-12-31"}, "greater than or equal to 1900-01-01"),
+        (StartCheck, {"strategy": "growth", "as_of": "2201-01-01"}, "less than or equal to 2200-12-31"),
+        (StageMessage, {"run_id": "n" * 156, "publish_no": 1}, "at most 155"),
+        (StageMessage, {"run_id": "a\n", "publish_no": 1}, "run_id: String should match"),
+        (
+            LostMessage,
+            {"run_id": "r", "task": "a.task", "task_id": "t", "cause": "c"},
+            "task: Input should be 'drift.check'",
+        ),
         (StartCheck, {}, "strategy: Field required"),
         (StartCheck, {"strategy": "growth", "as_of": "yesterday"}, "as_of: Input should be a valid date"),
         (StartCheck, {"strategy": "growth", "as_of": "0001-01-01"}, "as_of: Input should be greater than or equal"),
@@ -97,6 +119,16 @@ def test_a_bell_can_name_every_run_that_the_ledger_can_keep() -> None:
     assert StageMessage.read("drift.check", {"run_id": longest, "publish_no": 1}).run_id == longest
     with pytest.raises(InvalidMessage, match="run_id"):
         StageMessage.read("drift.check", {"run_id": longest + "r", "publish_no": 1})
+
+
+def test_a_start_opens_a_run_of_an_id_of_up_to_128_and_a_bell_names_one_on_record_of_up_to_155() -> None:
+    policies = Strategies({"growth": small_strategy("growth")})
+    asked = StartCheck.read("drift.check", {"strategy": "growth"})
+    assert asked.request(policies, run_id="r" * 128).run_id == "r" * 128
+    for other in ("r" * 129, "", "a b", "a/../b", "a\n"):
+        with pytest.raises(ConfigurationError, match="run id"):
+            asked.request(policies, run_id=other)
+    assert StageMessage.read("drift.check", {"run_id": "r" * 155, "publish_no": 1}).run_id == "r" * 155
 
 
 def test_a_bare_strategy_is_a_whole_request() -> None:

@@ -46,6 +46,7 @@ def died(of: str) -> Any:
 def a_request() -> StageRequest:
     request: StageRequest = StageRequest.__new__(StageRequest)
     request.id, request.name = "task-1", "model.train"
+    request._request_dict = {}
     return request
 
 

@@ -85,11 +85,13 @@ class Users(Repository):
         return _user_of(row) if row is not None and is_right and row.disabled_at is None else None
 
     def set_password(self, name: str, password: str, *, keep_session: str | None = None) -> None:
-        """Ends the user's sessions, but for the one of that digest. Raises UserRefused."""
+        """Ends the user's sessions, but for the one of that digest, and forgets their browsers. Raises UserRefused."""
         _refuse(name, password=password)
         with self.database.transaction("ledger.set_password") as connection:
             changed = connection.execute(
-                update(tables.user).where(_user.name == name).values(password_hash=hash_password(password))
+                update(tables.user)
+                .where(_user.name == name)
+                .values(password_hash=hash_password(password), device_key=None)
             )
             if changed.rowcount == 0:
                 raise UserRefused(f"there is no user {name!r}")
@@ -106,7 +108,7 @@ class Users(Repository):
             _refuse(name, role=role)
             values["role"] = role
         if is_disabled is not None:
-            values["disabled_at"] = now() if is_disabled else None
+            values |= {"disabled_at": now() if is_disabled else None, "device_key": None}
         with self.database.transaction("ledger.change_user") as connection:
             row = connection.execute(
                 update(tables.user).where(_user.name == name).values(values).returning(tables.user)
@@ -126,6 +128,25 @@ class Users(Repository):
                     .values(revoked_at=now())
                 )
         return _user_of(row)
+
+    def sign_out_everywhere(self, name: str) -> None:
+        """End the user's sessions, and forget the browsers that are remembered."""
+        with self.database.transaction("ledger.sign_out_everywhere") as connection:
+            connection.execute(update(tables.user).where(_user.name == name).values(device_key=None))
+            connection.execute(delete(tables.session).where(tables.session.c.user_name == name))
+
+    def device_key(self, name: str) -> str:
+        """What cookies of the user's browsers are signed with; made at first use, and forgotten with the password."""
+        made = func.coalesce(_user.device_key, secrets.token_hex(32))
+        changed = update(tables.user).where(_user.name == name).values(device_key=made).returning(_user.device_key)
+        with self.database.transaction("ledger.device_key") as connection:
+            return str(connection.execute(changed).scalar_one())
+
+    def device_keys(self) -> dict[str, str]:
+        """The key of each user that may sign in and has a browser that is remembered, by name."""
+        query = select(_user.name, _user.device_key).where(_user.device_key.is_not(None), _user.disabled_at.is_(None))
+        with self.database.reading() as connection:
+            return {row.name: row.device_key for row in connection.execute(query)}
 
     def first_user(self, name: str, password: str, *, created_by: str) -> bool:
         """Make an operator where there is no user at all; whether it was made."""

@@ -1,4 +1,4 @@
-"""Append-only records of what people did: the audit, and the edits of policies."""
+"""Records of what people did: the audit, whose refusals are counted by the hour, and the edits of policies."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Integer, func, insert, literal, select, update
 
 from mlops.ledger import tables
-from mlops.ledger.columns import now, within
+from mlops.ledger.columns import Json, now, within
 from mlops.ledger.engine import Repository
 
 _audit = tables.audit.c
+
+GROUPED_S = 3600.0
+"""The same refusal again within so long counts in the line of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,35 +78,42 @@ class Auditing(Repository):
                 for row in connection.execute(query)
             ]
 
-    def begin_try(self, action: str, subject: str, *, address: str | None) -> int:
-        """Add a row for a try before it is known what comes of it; its id. A try that is cut off has counted.
+    def audit_refusal(
+        self, actor: str, action: str, subject: str, *, address: str | None, times: int = 1, **detail: object
+    ) -> None:
+        """Count a refusal in the line of the same one within the hour, or add its line; `refused` in detail says why.
 
-        Each try sees its own row and all that were added before it, so of many at once no more than the limit pass.
+        The line then has `times`, and when it was refused last. Two processes at once may add a line each.
         """
-        values = {
-            "actor": "nobody",
-            "action": action,
-            "subject": subject[:255],
-            "created_at": now(),
-            "address": address,
-        }
-        with self.database.transaction("ledger.begin_try") as connection:
-            return int(connection.execute(insert(tables.audit).values(**values).returning(_audit.id)).scalar_one())
-
-    def end_try(self, audit_id: int, action: str, *, actor: str = "nobody") -> None:
-        """Say what came of a try."""
-        with self.database.transaction("ledger.end_try") as connection:
-            connection.execute(update(tables.audit).where(_audit.id == audit_id).values(action=action, actor=actor))
-
-    def audited_within(self, *actions: str, within_s: float, subject: str = "", address: str = "") -> int:
-        """How often, of one subject or from one address; what a limit of tries rests on."""
-        query = select(func.count()).where(_audit.action.in_(actions), within(_audit.created_at, within_s))
-        if subject:
-            query = query.where(_audit.subject == subject)
-        if address:
-            query = query.where(_audit.address == address)
-        with self.database.reading() as connection:
-            return int(connection.execute(query).scalar_one())
+        same = (
+            select(_audit.id)
+            .where(
+                _audit.action == action,
+                within(_audit.created_at, GROUPED_S),
+                _audit.actor == actor,
+                _audit.subject == subject[:255],
+                _audit.address.is_not_distinct_from(address),
+                _audit.detail.op("-")("times").op("-")("last_at") == literal(detail, Json),
+            )
+            .order_by(_audit.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        counted = func.coalesce(_audit.detail["times"].astext.cast(Integer), 1) + times
+        told = _audit.detail.op("||")(func.jsonb_build_object("times", counted, "last_at", now()))
+        with self.database.transaction("ledger.audit_refusal") as connection:
+            if connection.execute(update(tables.audit).where(_audit.id == same).values(detail=told)).rowcount:
+                return
+            connection.execute(
+                insert(tables.audit).values(
+                    actor=actor,
+                    action=action,
+                    subject=subject[:255],
+                    created_at=now(),
+                    address=address,
+                    detail=detail if times == 1 else {**detail, "times": times},
+                )
+            )
 
 
 # ---- Edits of a strategy's policy that override the strategies file; append-only

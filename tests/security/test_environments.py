@@ -1,0 +1,226 @@
+"""Each role's environment holds what `config.roles.ACCESS` says and no more, on every platform."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from config.roles import ACCESS, OBJECT_STORE, SECRETS, SERVER_PASSWORDS
+from config.settings import ROOT
+from devstack.layout import Layout
+from devstack.plan import ROLES, StackOptions, role_of
+from devstack.ports import choose_port
+from devstack.secrets import Secrets, ensure_secrets
+from devstack.stack import Stack, remove_var, stop_running
+from tests.support.servers import origin
+from tests.support.waiting import wait_for
+
+IN_MANIFESTS = frozenset(SECRETS) - {"MLFLOW_TRACKING_URI"}
+"""The address holds no password there: name and password have variables of their own."""
+_PASSWORD = re.compile(r"\$\{\w*(?:PASSWORD|AUTH|KEY)\w*")
+
+
+def expected(role: str) -> set[str]:
+    return set(ACCESS[role].variables & IN_MANIFESTS)
+
+
+# ---- Compose
+
+
+def compose_services() -> dict[str, dict[str, Any]]:
+    content = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    services: dict[str, dict[str, Any]] = content["services"]
+    return services
+
+
+def role_of_service(name: str, service: dict[str, Any]) -> str:
+    return name if service.get("entrypoint") else service["command"][0]
+
+
+def test_compose_gives_each_role_its_own_secrets_alone() -> None:
+    ours = {
+        role_of_service(name, service): service
+        for name, service in compose_services().items()
+        if service["image"].startswith("acis-mlops") and name != "server-users"
+    }
+    assert set(ours) == set(ACCESS) - {"train.gpu"}
+    for role, service in ours.items():
+        given = {
+            name
+            for name, value in service["environment"].items()
+            if name in IN_MANIFESTS or _PASSWORD.search(str(value or ""))
+        }
+        assert given == expected(role), role
+
+
+def test_compose_names_the_user_of_each_role_in_its_urls() -> None:
+    for name, service in compose_services().items():
+        if not service["image"].startswith("acis-mlops") or name in ("server-users", "mlflow"):
+            continue
+        access, environment = ACCESS[role_of_service(name, service)], service["environment"]
+        users = {
+            variable: environment[variable].partition("://")[2].partition(":")[0]
+            for variable in ("DATABASE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")
+            if variable in environment
+        }
+        named = {
+            "DATABASE_URL": access.database,
+            "CELERY_BROKER_URL": access.redis,
+            "CELERY_RESULT_BACKEND": access.redis,
+        }
+        assert users == {variable: user for variable, user in named.items() if user is not None}, name
+        assert environment.get("MLFLOW_TRACKING_USERNAME") == access.mlflow, name
+
+
+def test_what_compose_shares_between_services_holds_no_secret() -> None:
+    shared = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["x-acis"]["environment"]
+    assert not set(shared) & IN_MANIFESTS
+    assert not [value for value in shared.values() if _PASSWORD.search(str(value))]
+
+
+# ---- Kubernetes
+
+
+def containers() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted((ROOT / "k8s" / "base").glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            pod = document.get("spec", {}).get("template", {}).get("spec", {})
+            for container in pod.get("containers", []):
+                command = container.get("command")
+                yield container["name"] if command else container["args"][0], container
+
+
+def test_kubernetes_gives_each_role_its_own_secrets_alone() -> None:
+    found = dict(containers())
+    assert set(found) == set(ACCESS) - {"train.gpu"}
+    for role, container in found.items():
+        references = [
+            one["valueFrom"]["secretKeyRef"] for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})
+        ]
+        own = f"acis-{role.removesuffix('.cpu')}"
+        assert {one["name"] for one in references} == {own}, role
+        assert {one["key"] for one in references} == expected(role), role
+
+
+def test_kubernetes_gives_nobody_a_whole_secret() -> None:
+    for role, container in containers():
+        assert not [one for one in container.get("envFrom", []) if "secretRef" in one], role
+
+
+# ---- make run, by its running processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    environments: dict[str, dict[str, str]]
+    """By program, as the kernel shows them."""
+    raw: dict[str, bytes]
+    secrets: Secrets
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """All programs of `make run`, started from a shell that holds secrets of its own; none need be up."""
+    with tempfile.TemporaryDirectory(prefix="acis-test-environments-") as folder, pytest.MonkeyPatch.context() as patch:
+        for name in (SECRETS | SERVER_PASSWORDS) - {"MLFLOW_TRACKING_URI", "ACIS_FEATURE_SOURCE"}:
+            patch.setenv(name, "of the shell")
+        var = Path(folder) / "var"
+        options = StackOptions(
+            var_dir=var,
+            strategies_file=ROOT / "config" / "strategies_sample.toml",
+            origin=origin(),
+            **{f"{name}_port": choose_port() for name in ("mlflow", "flower", "admin", "serve")},  # type: ignore[arg-type]
+        )
+        stack = Stack(options)
+        try:
+            stack.start()
+            yield look(stack, ensure_secrets(var)[0])
+        finally:
+            stack.stop()
+            stop_running(Layout(var_dir=var))
+            remove_var(Layout(var_dir=var))
+
+
+def look(stack: Stack, secrets: Secrets) -> Running:
+    supervisor, plan, _ = stack._running()
+
+    def started() -> dict[str, int]:
+        return {name: state.pid for name, state in supervisor.states().items() if state.pid}
+
+    def have_become_themselves() -> bool:
+        try:
+            lines = [psutil.Process(pid).cmdline() for pid in started().values()]
+        except psutil.NoSuchProcess:
+            return False
+        return len(lines) == len(plan.programs) and not any("devstack.launch" in line for line in lines)
+
+    wait_for(have_become_themselves, "all programs run", within_s=60)
+    raw: dict[str, bytes] = {}
+
+    def are_read() -> bool:
+        """A process that becomes another one just now shows nothing for a moment."""
+        raw.update({name: Path(f"/proc/{pid}/environ").read_bytes() for name, pid in started().items()})
+        return all(b"ACIS_VAR_DIR=" in content for name, content in raw.items() if role_of(name) in ACCESS)
+
+    wait_for(are_read, "the environments can be read", within_s=60)
+    pairs = {
+        name: dict(part.split("=", 1) for part in content.decode(errors="replace").split("\0") if "=" in part)
+        for name, content in raw.items()
+    }
+    return Running(environments=pairs, raw=raw, secrets=secrets)
+
+
+def test_each_running_role_is_given_its_own_secrets_alone(running: Running) -> None:
+    assert {role_of(name) for name in running.environments} >= set(ROLES)
+    for name, environment in running.environments.items():
+        role = role_of(name)
+        if role in ACCESS:
+            given = set(environment) & (SECRETS | SERVER_PASSWORDS)
+            # Those of an object store are the shell's, where there is one.
+            assert given == set(ACCESS[role].variables), name
+            assert {one for one in given if environment[one] == "of the shell"} <= {*OBJECT_STORE}, name
+
+
+def test_no_process_holds_the_password_of_another_role(running: Running) -> None:
+    passwords = {
+        **running.secrets.database_passwords,
+        **{f"redis {user}": value for user, value in running.secrets.redis_passwords.items()},
+        "postgres": running.secrets.postgres_password,
+        "redis": running.secrets.redis_password,
+        "flower": running.secrets.flower_password,
+        "admin": running.secrets.admin_password,
+        "supervisor": running.secrets.supervisor_password,
+    }
+    for name, content in running.raw.items():
+        held = {whose for whose, password in passwords.items() if password.encode() in content}
+        access = ACCESS.get(role_of(name))
+        assert held == (_allowed(role_of(name)) if access else set()), name
+
+
+def _allowed(role: str) -> set[str]:
+    access = ACCESS[role]
+    own = {"flower": {"flower"}, "admin": {"admin"}, "mlflow": {"acis_mlflow"}}.get(role, set())
+    return {
+        *({access.database} if access.database else ()),
+        *({"acis_features"} if access.features else ()),
+        *({f"redis {access.redis}"} if access.redis else ()),
+        *own,
+    }
+
+
+def test_the_database_and_the_broker_get_no_secret_of_the_shell(running: Running) -> None:
+    for name in ("redis", "postgres"):
+        assert b"of the shell" not in running.raw[name]
+
+
+def test_the_table_gives_flower_no_database_and_beat_no_registry() -> None:
+    assert "DATABASE_URL" not in expected("flower")
+    assert expected("beat") == {"DATABASE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
