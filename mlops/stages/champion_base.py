@@ -149,7 +149,7 @@ def _base(
         first = date.fromisoformat(found.tags["train_start"])
     except (KeyError, ValueError):
         first = None
-    if first is None or judged.train_end is None:
+    if first is None or judged.train_end is None or "train_end" not in found.tags:
         message = f"champion {found.version} does not say which dates it was trained on; train in full"
         raise UnusableModelFile(message)
     return ChampionBase(
