@@ -3,9 +3,12 @@
     .venv/bin/python bench/train.py [--quick] [--json] [--repeats 5] [--rows 50000] [--folds 0] [--profile]
 
 Starts PostgreSQL and MLflow of its own and loads rows of 45 features. `stage`: a whole run of kind train, from its
-acceptance in the ledger to its version in Staging. `script`: bench/train_script.py. Both with one thread, in turns,
-in one process, after one pass of each that is not counted; medians. Memory: a process of its own reads and fits
-1,000,000 x 45 rows (--quick: 200,000) from PostgreSQL; its peak growth over the float32 matrix (rows x 45 x 4 bytes).
+acceptance in the ledger to its version in Staging, which registers what it judged (`training.refit = false`). `refit`:
+the same with a refit beside its judged twin, the default; `refit_over_single`: one over the other. `script`:
+bench/train_script.py. All with one thread, in turns, in one process, after one pass of each that is not counted;
+medians. Memory: a process of its own reads and fits 1,000,000 x 45 rows (--quick: 200,000) from PostgreSQL; its peak
+growth over the float32 matrix (rows x 45 x 4 bytes), the same with the refit after it (`refit_peak_ratio`), and of one
+fit alone on the rows of the refit (`all_rows_peak_ratio`).
 Without missing values: with any (--peak-missing 0.02), XGBoost's own binned copy takes 4 bytes a value in place of 1.
 --folds N: the stage with a stability table of N folds, which the script does not make. --profile: where the stage's
 time goes, by function.
@@ -45,6 +48,7 @@ PARTS = {
     "read_labelled": "read",
     "read_recent": "read",
     "fit": "fit",
+    "fit_twin_and_refit": "fit",
     "score_rows": "evaluate",
     "check_training": "findings and folds",
     "_profile": "frozen drift profile",
@@ -86,14 +90,15 @@ def load(url: str, n_rows: int, *, missing: float = 0.02) -> None:
         connection.commit()
 
 
-def services_of(url: str, tracking_uri: str, folder: Path, *, folds: int) -> Any:  # noqa: ANN401 -- Services
+def services_of(url: str, tracking_uri: str, folder: Path, *, folds: int, refit: bool = False) -> Any:  # noqa: ANN401 -- Services
     """The system's services on these servers, with a migrated ledger."""
     from config.settings import Settings
     from mlops.bootstrap import Services
     from mlops.ledger.schema import migrate
 
-    strategies = folder / "strategies.toml"
-    strategies.write_text(f"[strategies.growth.training]\nfolds = {folds}\n", encoding="utf-8")
+    strategies = folder / f"strategies-{'refit' if refit else 'single'}.toml"
+    policy = f"folds = {folds}\nrefit = {str(refit).lower()}\n"
+    strategies.write_text(f"[strategies.growth.training]\n{policy}", encoding="utf-8")
     migrate(url)
     settings = Settings(
         database_url=url,
@@ -150,36 +155,38 @@ def stage_of(services: Any) -> Callable[..., dict[str, float]]:  # noqa: ANN401 
     return stage
 
 
-def peak_child() -> None:
+def peak_child(fits: str) -> None:
     """In a process of its own: read and fit, and print the growth of the resident memory over where it began."""
+    from dataclasses import replace
+
+    from config.settings import Settings
     from mlops.domain.policies import Strategy
-    from mlops.domain.training.plan import fit_plan
-    from mlops.domain.training.splits import split_by_date
+    from mlops.domain.training.splits import all_known
     from mlops.domain.training.trainer import XGBoostTrainer
     from mlops.features.source import open_source
-    from mlops.stages.labelled_rows import read_labelled
+    from mlops.stages.fitting import fit, fit_twin_and_refit
+    from mlops.stages.labelled_rows import read_labelled, split_rows
     from tests.support.models import RecordingControl, training_data
 
-    def fit(data: Any, params: Any) -> None:  # noqa: ANN401
-        control = RecordingControl()
-        XGBoostTrainer().fit(data, params=params, seed=1, device="cpu", n_jobs=1, segment_rounds=50, control=control)
-
-    fit(training_data(), {"n_estimators": 1})  # libraries load and allocate at first use
+    control, settings = RecordingControl(), Settings(train_n_jobs=1)
+    # Libraries load and allocate at first use.
+    params = {"n_estimators": 1}
+    XGBoostTrainer().fit(
+        training_data(), params=params, seed=1, device="cpu", n_jobs=1, segment_rounds=50, control=control
+    )
+    control.checkpoint = None
     source = open_source(os.environ["ACIS_BENCH_URL"])
     source.columns()
     before = _memory("VmRSS")
     strategy = Strategy(name="growth")
-    policy = strategy.training
+    policy = replace(strategy.training, params={**strategy.training.params, "n_estimators": 10})
     rows = read_labelled(source, strategy, as_of=LAST)
-    split = split_by_date(
-        rows.dates,
-        rows.known,
-        horizon_dates=policy.horizon_dates,
-        holdout_dates=policy.holdout_dates,
-        embargo_dates=policy.embargo_dates,
-    )
-    plan = fit_plan(policy, split, x=rows.x, y=rows.y, dates=rows.dates, features=rows.features)
-    fit(plan.data, {**plan.params, "n_estimators": 10})
+    split = split_rows(rows, policy)
+    everything = all_known(split, rows.dates, rows.known)
+    if fits == "refit":
+        fit_twin_and_refit(policy, rows, split, everything, settings=settings, control=control)
+    else:
+        fit(policy, rows, split if fits == "single" else everything, settings=settings, control=control)
     print(json.dumps({"growth": _memory("VmHWM") - before, "matrix": rows.x.shape[0] * rows.x.shape[1] * 4}))
 
 
@@ -188,10 +195,10 @@ def _memory(what: str) -> int:
     return int(Path("/proc/self/status").read_text(encoding="ascii").partition(f"{what}:")[2].split()[0]) * 1024
 
 
-def peak_ratio(url: str) -> float:
+def peak_ratio(url: str, fits: str) -> float:
     """Peak growth of reading and fitting over the float32 matrix."""
     told = subprocess.run(
-        [sys.executable, __file__, "--child"],
+        [sys.executable, __file__, "--child", fits],
         env={**os.environ, "ACIS_BENCH_URL": url},
         check=True,
         stdout=subprocess.PIPE,
@@ -212,10 +219,10 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--no-peak", action="store_true", help="leave the memory out")
     parser.add_argument("--peak-missing", type=float, default=0.0, help="share of missing values in that table")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["single", "refit", "all_rows"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        peak_child()
+        peak_child(options.child)
         return 0
     figures = measured(options)
     for name, value in figures.items():
@@ -241,12 +248,14 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
             url = databases.make()
             load(libpq_uri(url), options.rows)
             with run_mlflow(folder, databases.make()) as tracking_uri:
-                stages, scripts = in_turns(url, tracking_uri, folder, options)
-            figures = summary(stages, scripts)
+                passes = in_turns(url, tracking_uri, folder, options)
+            figures = summary(**passes)
             if not options.no_peak:
                 n_rows = QUICK_PEAK_ROWS if options.quick else PEAK_ROWS
                 load(libpq_uri(url), n_rows, missing=options.peak_missing)
-                figures["matrix_peak_ratio"] = peak_ratio(url)
+                figures["matrix_peak_ratio"] = peak_ratio(url, "single")
+                figures["refit_peak_ratio"] = peak_ratio(url, "refit")
+                figures["all_rows_peak_ratio"] = peak_ratio(url, "all_rows")
     return figures
 
 
@@ -261,44 +270,54 @@ def quiet() -> None:
 
 def in_turns(
     url: str, tracking_uri: str, folder: Path, options: argparse.Namespace
-) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Parts of each pass of the stage and of the script."""
+) -> dict[str, list[dict[str, float]]]:
+    """Parts of each pass of the stage, of the stage with a refit, and of the script."""
     from train_script import train_by_hand
 
     from mlops.domain.policies import TrainingPolicy
     from mlops.features.postgres import libpq_uri
 
-    stage = stage_of(services_of(url, tracking_uri, folder, folds=options.folds))
+    stage, refit = (
+        stage_of(services_of(url, tracking_uri, folder, folds=options.folds, refit=refits)) for refits in (False, True)
+    )
 
     def script() -> dict[str, float]:
         began = perf_counter()
         parts = train_by_hand(libpq_uri(url), tracking_uri, model_name="by_hand", params=dict(TrainingPolicy().params))
         return {**parts, "whole": perf_counter() - began}
 
-    stage()
-    script()
-    stages, scripts = [], []
+    works = {"stages": stage, "refits": refit, "scripts": script}
+    for work in works.values():
+        work()
+    passes: dict[str, list[dict[str, float]]] = {name: [] for name in works}
     for _ in range(2 if options.quick else options.repeats):
-        stages.append(stage())
-        scripts.append(script())
+        for name, work in works.items():
+            passes[name].append(work())
     if options.profile:
         profile = cProfile.Profile()
         profile.runcall(stage)
         pstats.Stats(profile).sort_stats("cumtime").print_stats(60)
-    return stages, scripts
+    return passes
 
 
-def summary(stages: list[dict[str, float]], scripts: list[dict[str, float]]) -> dict[str, float]:
+def summary(
+    stages: list[dict[str, float]], refits: list[dict[str, float]], scripts: list[dict[str, float]]
+) -> dict[str, float]:
     """Print the medians of the parts; the figures."""
-    stage = {part: median(one[part] for one in stages) for part in stages[0]}
-    script = {part: median(one[part] for one in scripts) for part in scripts[0]}
-    print(f"{'part':24} {'stage s':>8} {'script s':>9}")
+    stage, refit, script = (
+        {part: median(one[part] for one in passes) for part in passes[0]} for passes in (stages, refits, scripts)
+    )
+    print(f"{'part':24} {'stage s':>8} {'refit s':>8} {'script s':>9}")
     for part in [*stage, *(part for part in script if part not in stage)]:
-        left, right = (f"{found[part]:.2f}" if part in found else "" for found in (stage, script))
-        print(f"{part:24} {left:>8} {right:>9}")
+        shown = (f"{found[part]:.2f}" if part in found else "" for found in (stage, refit, script))
+        print("{:24} {:>8} {:>8} {:>9}".format(part, *shown))
     return {
         "stage_s": stage["whole"],
+        "refit_s": refit["whole"],
         "script_s": script["whole"],
+        "refit_over_single": median(
+            ours["whole"] / theirs["whole"] for ours, theirs in zip(refits, stages, strict=True)
+        ),
         "stage_over_script": median(
             ours["whole"] / theirs["whole"] for ours, theirs in zip(stages, scripts, strict=True)
         ),

@@ -100,6 +100,7 @@ app.command("housekeeping")(backup.housekeeping)
 app.command("evaluate-drift")(drift.evaluate_drift)
 app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
+app.command("evaluate-refit")(evaluation.evaluate_refit)
 app.command("evaluate-live")(evaluation.evaluate_live)
 app.command("selftest")(drift.selftest)
 

@@ -1,4 +1,6 @@
-"""`acis leak-check`, `evaluate-training`, `evaluate-live`: what is said of a model, and what later dates keep of it."""
+"""`acis leak-check`, `evaluate-training`, `evaluate-refit`, `evaluate-live`: what is said of a model, and what later
+dates keep of it.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from lab.leak_check import LeakCheck
     from lab.live_evaluation import LiveEvaluation
     from lab.placebos import Rate
+    from lab.refit_evaluation import NextDates
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Progress
 
@@ -165,6 +168,85 @@ def evaluate_training(
             f"{skilled} of {len(each)} have an AUC of at least {_SKILL:.2f} on the held-out dates.\n"
         )
     return OK
+
+
+@command
+def evaluate_refit(
+    prices: Prices = None,
+    members: Members = None,
+    date_format: DateFormat = None,
+    dates: Annotated[int, typer.Option(min=3, help="As-of dates, back from the newest, 60 dates apart.")] = 24,
+    holdout_dates: Annotated[int, typer.Option(min=1, help="Held out of the judged model.")] = 60,
+    json: AsJson = False,
+) -> int:
+    """Replay trainings on a history of prices: what a refit gains on the next 60 dates, how far it is from its twin.
+
+    Twice for each strategy: the direction of the return and volatility, with the sample's parameters. Default prices:
+    the sample.
+    """
+    from dataclasses import replace
+    from datetime import date
+
+    from config.settings import ROOT, load_settings
+    from lab.refit_evaluation import NEXT_DATES, differences
+    from lab.refit_evaluation import evaluate_refit as evaluated
+    from mlops.domain.ports import Window
+    from mlops.features.price_universes import price_source
+    from mlops.reporting.terminal import OK, print_json
+    from mlops.strategies.file import load_strategies
+
+    policies = load_strategies(ROOT / "config" / "strategies_sample.toml")
+    # The panels are small: more threads would only wait for each other.
+    settings = load_settings().model_copy(update={"train_n_jobs": 1})
+    found: dict[str, list[NextDates]] = {"direction": [], "growth": []}
+    with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+        for name in made.strategies:
+            if name == "direction":
+                continue  # all names of the sample: the panel of the others, not one more strategy
+            for policy in found:
+                training = replace(policies[policy].training, holdout_dates=holdout_dates)
+                strategy = replace(policies[policy], name=name, training=training)
+                panel = made.source.dates(name, Window(start=date.min, end=date.max))
+                days = panel[: -(NEXT_DATES + training.horizon_dates)][::-NEXT_DATES][:dates]
+                line = bars.add_task(f"{name}: {training.label}", total=None)
+                found[policy] += evaluated(
+                    made.source, strategy, dates=days, settings=settings, control=_ShownTraining(bars, line)
+                )
+                bars.remove_task(line)
+    if json:
+        print_json({name: {"differences": differences(each), "dates": each} for name, each in found.items()})
+        return OK
+    _print_refit({policies[name].training.label: each for name, each in found.items()})
+    return OK
+
+
+def _print_refit(found: dict[str, list[NextDates]]) -> None:
+    import numpy as np
+
+    from lab.refit_evaluation import BOOTSTRAP, NEXT_DATES, RANDOM, REFIT, differences
+
+    lines, distances = [], []
+    for label, each in found.items():
+        ages = (np.median([one.age_single for one in each]), np.median([one.age_refit for one in each]))
+        first, last = min(one.as_of for one in each), max(one.last for one in each)
+        for one in differences(each):
+            gained = f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
+            dated = [label, f"{first} to {last}", f"{ages[0]:.0f}, {ages[1]:.0f}"]
+            lines.append([*dated, one.metric, str(one.n_blocks), f"{one.single:.4f}", f"{one.refit:.4f}", gained])
+        for name in (REFIT, BOOTSTRAP, RANDOM):
+            values = np.array([one.distances[name] for one in each])
+            shown = (np.min(values), np.median(values), np.quantile(values, 0.99), np.max(values))
+            distances.append([label, name, str(len(values)), *(f"{value:.2f}" for value in shown)])
+    _print_lines(
+        f"The next {NEXT_DATES} dates after a training, by the judged model and by its refit; differences with 90 %",
+        ["label", "dates", "dates since the last learnt", "metric", "stretches", "judged", "refit", "difference"],
+        lines,
+    )
+    _print_lines(
+        "Distance from the judged model on its training rows, in its spread",
+        ["label", "model", "trainings", "least", "median", "99 %", "most"],
+        distances,
+    )
 
 
 @command

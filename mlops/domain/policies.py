@@ -177,6 +177,10 @@ class TrainingPolicy:
     """Length of the training window in calendar days (2 years), the held-out dates included."""
     holdout_dates: _Dates = 60
     """Newest labelled dates, never trained on, on which a version is judged."""
+    refit: bool = True
+    """What is registered is trained once more, with the judged model's parameters, seed and rounds, on every row whose
+    label is known, the held-out dates among them; the judged twin stays beside it. False registers the judged model:
+    its newest date is horizon, held-out dates, horizon and embargo old. Set it once every worker knows this value."""
     embargo_dates: _DatesFrom0 = 5
     """Dates left out between training and judged dates, beside the label's horizon: 1 % of a 2-year window, since
     the purge ends the overlap of labels and not the likeness of neighbouring dates (López de Prado 2018, 7.4.2)."""
@@ -258,6 +262,9 @@ class FindingsPolicy:
     random_split_gap: _Suspicion = 0.15
     """Accuracy of the documented random split over the honest one, where the latter does not exceed its majority
     class. For directions 0.19 to 0.55 was measured; volatility has a gap too, and skill beside it."""
+    refit_distance: _Suspicion = 0.85
+    """Distance of a refit's probabilities from its judged twin's, of the twin's own spread, from which on the refit is
+    another model. Honest refits had 0.1 to 0.7, those of labels in a random order about 1: docs/evaluation.md."""
     target_like_names: tuple[str, ...] = (
         "target",
         "label",

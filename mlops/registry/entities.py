@@ -23,7 +23,7 @@ IN_RECORD = frozenset(
     {
         "device", "reason", "n_train", "n_holdout", "n_features", "fit_s", "n_validation",
         "best_iteration", "folds", "random_split", "random_split_gap", "scrutiny_notes", "tuning", "base_model_sha256",
-        "total_rounds", "recent_start",
+        "total_rounds", "recent_start", "twin_train_start", "twin_n_train", "refit_distance",
     }
 )  # fmt: skip
 """Tags that go there: none that the guide lists, nor that an earlier release reads of a version to decide about it."""

@@ -1,7 +1,8 @@
 """Champions' models outside of the registry, so that a registry that was lost can be given them again.
 
-The promote stage and the reconciler keep a champion's model file with its tags, metrics, parameters and drift profile
-in the checkpoints' store, under the digest of its bytes and the run that made it. `acis registry restore` reads them.
+The promote stage and the reconciler keep a champion's model file with its tags, metrics, parameters, drift profile
+and judged twin in the checkpoints' store, under the digest of its bytes and the run that made it.
+`acis registry restore` reads them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mlops.domain.errors import CheckpointsUnavailable, RegistryError, RegistryU
 from mlops.domain.ports import PROFILE_TAG, KeptModel
 from mlops.domain.promotion.records import ModelIdentity, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
+from mlops.domain.training.judged_twin import TWIN_ARTIFACT, TWIN_TAG
 from mlops.registry.projection import project
 from mlops.registry.registry_check import champion_in, is_identified
 
@@ -77,6 +79,12 @@ def keep_model(services: RegistryServices, version: ModelVersion, identity: Mode
             files[PROFILE] = services.registry.drift_profile(version.name, version.version)
         except RegistryError as exc:
             log.warning("registry.profile_not_kept", model=version.name, version=version.version, error=str(exc))
+    twin = services.ledger.training_facts(identity)[0].get(TWIN_TAG)
+    if twin is not None:
+        try:
+            files[TWIN_ARTIFACT] = services.registry.twin_file(version, expected_sha256=twin)
+        except RegistryError as exc:
+            log.warning("registry.twin_not_kept", model=version.name, version=version.version, error=str(exc))
     try:
         params = dict(services.registry.training_facts(version).params)
     except RegistryError as exc:  # its run was deleted; the model is there
@@ -101,7 +109,8 @@ def kept(services: RegistryServices, identity: ModelIdentity) -> KeptModel | Non
     facts, model = store.kept_model(key, FACTS), store.kept_model(key, MODEL)
     if facts is None or model is None or hashlib.sha256(model).hexdigest() != identity.sha256:
         return None
-    return KeptModel(**json.loads(facts), model=model, profile=store.kept_model(key, PROFILE))
+    profile, twin = store.kept_model(key, PROFILE), store.kept_model(key, TWIN_ARTIFACT)
+    return KeptModel(**json.loads(facts), model=model, profile=profile, twin=twin)
 
 
 def tidy_models(services: RegistryServices) -> int:
@@ -224,7 +233,24 @@ def _in_folders(
             if hashlib.sha256(content).hexdigest() == champion.identity.sha256:
                 tags, metrics = services.ledger.training_facts(champion.identity)
                 name, number = strategy.model_name, str(champion.version)
-                return KeptModel(model_name=name, version=number, model=content, tags=tags, metrics=metrics, params={})
+                return KeptModel(
+                    model_name=name,
+                    version=number,
+                    model=content,
+                    tags=tags,
+                    metrics=metrics,
+                    params={},
+                    twin=_twin_in(folders, tags.get(TWIN_TAG)),
+                )
+    return None
+
+
+def _twin_in(folders: Sequence[Path], sha256: str | None) -> bytes | None:
+    """The judged twin's model file, found by its digest."""
+    for place in (path for folder in folders for path in folder.rglob(TWIN_ARTIFACT)):
+        content = place.read_bytes()
+        if hashlib.sha256(content).hexdigest() == sha256:
+            return content
     return None
 
 

@@ -25,6 +25,7 @@ from mlops.domain.errors import (
     ModelNotFound,
     RegistryError,
     RegistryUnavailable,
+    UnusableModelFile,
     UnusableProfile,
     VersionNotFound,
 )
@@ -45,6 +46,7 @@ from mlops.domain.ports import (
     expect,
 )
 from mlops.domain.training.importance import IMPORTANCE_ARTIFACT, read_importance
+from mlops.domain.training.judged_twin import TWIN_ARTIFACT
 from mlops.registry.entities import DECISION_TAG, IN_DECISION, packed
 from mlops.registry.failures import gone_is_temporary
 from mlops.registry.notes import NOTE_TAG, TRAININGS, decided, linked
@@ -352,6 +354,23 @@ class MlflowRegistry:
         with tempfile.TemporaryDirectory(prefix="acis-load-") as folder:
             return self._gateway.download_model(model_name, version, folder).read_bytes()
 
+    def twin_file(self, version: ModelVersion, *, expected_sha256: str) -> bytes:
+        """The model file of a refitted version's judged twin. Raises UnusableModelFile."""
+        what = f"{TWIN_ARTIFACT} of version {version.version} of {version.name!r}"
+        if version.run_id is None:
+            raise UnusableModelFile(f"{what} is gone: the version names no run")
+        with tempfile.TemporaryDirectory(prefix="acis-twin-") as folder:
+            try:
+                content = self._gateway.download_artifact(version.run_id, TWIN_ARTIFACT, folder)
+            except (UnusableProfile, ModelNotFound) as exc:
+                raise UnusableModelFile(f"{what} is gone; train again") from exc
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected_sha256:
+            raise UnusableModelFile(
+                f"{what} has digest {found[:12]}…, judged was {expected_sha256[:12]}…; it was changed and is not used"
+            )
+        return content
+
     def register_again(self, model_name: str, identity: ModelIdentity, kept: KeptModel | None) -> ModelVersion | None:
         """Register a model again: the version that is there, else a new one of its training's run or of what was kept.
 
@@ -392,10 +411,12 @@ class MlflowRegistry:
             run_id = self._gateway.create_run(self._experiment, f"{kept.model_name} restored", tags)
             try:
                 self._gateway.log(run_id, params=kept.params)
-                if kept.profile is not None:
-                    profile = Path(folder, PROFILE_ARTIFACT)
-                    profile.write_bytes(kept.profile)
-                    self._gateway.upload(run_id, {PROFILE_ARTIFACT: profile})
+                beside = {PROFILE_ARTIFACT: kept.profile, TWIN_ARTIFACT: kept.twin}
+                files = {name: Path(folder, name) for name, content in beside.items() if content is not None}
+                for name, place in files.items():
+                    place.write_bytes(beside[name] or b"")
+                if files:
+                    self._gateway.upload(run_id, files)
                 stored = self._gateway.store_model(model, run_id=run_id, name="model", file=kept.model)
                 marks = {MODEL_TAG: stored.model_id, DIGEST_TAG: stored.sha256}
                 self._gateway.log(run_id, metrics=kept.metrics, tags=marks, model_id=stored.model_id)

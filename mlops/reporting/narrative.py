@@ -117,12 +117,12 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
     """The training's end."""
     metrics = result["metrics"]
     shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("accuracy", "roc_auc", "f1_score") if name in metrics)
+    judged = f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}"
+    if twin := result.get("twin"):
+        judged = f"as its twin, trained on {twin['n_train']:,} rows to {twin['train_end']}, was {judged}"
     return [
         f"Retraining completed. Run ID: {result['mlflow_run_id']}",
-        (
-            f"Trained on {result['n_train']:,} rows to {result['train_end']}, "
-            f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}: {shown}"
-        ),
+        f"Trained on {result['n_train']:,} rows to {result['train_end']}, {judged}: {shown}",
         *_incremental_lines(result),
         *_check_lines(result),
         "",

@@ -19,10 +19,12 @@ from mlops.domain.frame import select_features
 from mlops.domain.ports import XGBOOST_TAG, FeatureSource, Ledger, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.trainer import load_trainer
+from mlops.stages.judged_model import load_judged
 
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy, TrainingPolicy
     from mlops.domain.ports import ModelRegistry, ModelVersion
+    from mlops.domain.promotion.records import ModelIdentity
     from mlops.domain.training.splits import Split
 
 _INCREMENTAL_TAG = "incremental"
@@ -39,13 +41,17 @@ class ChampionBase:
 
     version: str
     model: bytes
-    """UBJSON"""
+    """What the judged model continues: the champion's twin, or the champion where it was judged itself; UBJSON"""
     digest: str
-    """SHA-256 of the version's file."""
+    """SHA-256 of that file."""
+    refit_model: bytes
+    """What a refit continues: the champion itself"""
+    refit_digest: str
     rounds: int
     features: tuple[str, ...]
     train_start: date
     train_end: date
+    """Of the model to judge by"""
     updates: int
     """Incremental updates that it has had already."""
 
@@ -68,12 +74,15 @@ class ChampionBase:
             )
             raise InsufficientData(message)
 
-    def tags(self, split: Split, *, rounds: int) -> dict[str, str]:
-        """Tags on the version's origin; its training dates are the base's and its own."""
+    def tags(self, split: Split, *, rounds: int, is_refit: bool) -> dict[str, str]:
+        """Tags on the version's origin; its training dates are the base's and its own.
+
+        split : whose training part the registered model learnt from      is_refit : it is not the judged model
+        """
         return {
             _INCREMENTAL_TAG: self.version,
             _UPDATES_TAG: str(self.updates + 1),
-            "base_model_sha256": self.digest,
+            "base_model_sha256": self.refit_digest if is_refit else self.digest,
             "total_rounds": str(rounds),
             "recent_start": split.first_train.isoformat(),
             "train_start": self.first_train(split).isoformat(),
@@ -114,7 +123,7 @@ def beginning(
         )
         return Beginning(warnings=(words,))
     _refuse_other_question(policy, found)
-    base = _base(registry, found, updates, sha256=champion.identity.sha256)
+    base = _base(ledger, registry, found, champion.identity, updates)
     _refuse_left_out(source, strategy, base)
     unsaid = () if HORIZON_TAG in found.tags else (f"champion {version} does not say how far its label looked ahead",)
     trees = found.tags.get(XGBOOST_TAG)
@@ -126,26 +135,33 @@ def beginning(
     return Beginning(base=base, warnings=(*unsaid, *mixed))
 
 
-def _base(registry: ModelRegistry, found: ModelVersion, updates: int, *, sha256: str | None) -> ChampionBase:
-    booster = registry.load_classifier(found.name, found.version, sha256=sha256).get_booster()
+def _base(
+    ledger: Ledger, registry: ModelRegistry, found: ModelVersion, identity: ModelIdentity, updates: int
+) -> ChampionBase:
+    judged = load_judged(ledger, registry, found, identity)
+    booster = judged.itself.get_booster()
     features = feature_names(booster)
     if not features:
         message = f"champion {found.version} does not say the names of its features and cannot be continued"
         raise UnusableModelFile(f"{message}; train in full")
     _refuse_objective(booster, found.version)
     try:
-        days = [date.fromisoformat(found.tags[name]) for name in ("train_start", "train_end")]
-    except (KeyError, ValueError) as exc:
+        first = date.fromisoformat(found.tags["train_start"])
+    except (KeyError, ValueError):
+        first = None
+    if first is None or judged.train_end is None or "train_end" not in found.tags:
         message = f"champion {found.version} does not say which dates it was trained on; train in full"
-        raise UnusableModelFile(message) from exc
+        raise UnusableModelFile(message)
     return ChampionBase(
         version=found.version,
-        model=bytes(booster.save_raw("ubj")),
-        digest=str(sha256),
+        model=bytes(judged.classifier.get_booster().save_raw("ubj")),
+        digest=judged.twin_sha256 or str(identity.sha256),
+        refit_model=bytes(booster.save_raw("ubj")),
+        refit_digest=str(identity.sha256),
         rounds=booster.num_boosted_rounds(),
         features=tuple(features),
-        train_start=days[0],
-        train_end=days[1],
+        train_start=first,
+        train_end=judged.train_end,
         updates=updates,
     )
 

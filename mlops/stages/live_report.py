@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from mlops.domain.errors import DataError
+from mlops.domain.errors import DataError, RegistryError, RegistryUnavailable
 from mlops.domain.live.attribution import attribution_drift, summarise_attributions
 from mlops.domain.live.day_score import DayScore, score_day
 from mlops.domain.live.decay import detect_decay
@@ -24,6 +24,7 @@ from mlops.domain.live.rows import row_digests
 from mlops.domain.live.slices import compare_slices
 from mlops.domain.ports import Window
 from mlops.domain.sampling import RowSample, group_starts
+from mlops.domain.training.judged_twin import judged_of
 from mlops.domain.training.trading import is_long_label
 from mlops.reporting.narrative import decay_words, without_outcome_words
 from mlops.stages.labelled_rows import rows_once
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mlops.domain.ports import FeatureSource
     from mlops.domain.promotion.records import Champion
     from mlops.domain.records import DayScored
+    from mlops.serving.model import ServedModel
     from mlops.stages.score import JoinedPredictions
     from mlops.stages.served_champion import ServedChampion
 
@@ -62,6 +64,8 @@ class LiveData:
     as_of: date
     champion: Champion
     served: ServedChampion | None
+    judge: Callable[[ServedChampion], ServedModel]
+    """Gives the model that was scored on the dates which the champion's training held out"""
     why_not_served: str | None
     days: Sequence[DayScored]
     """Every day's newest score, by date"""
@@ -242,7 +246,7 @@ def _decay(data: LiveData, source: FeatureSource) -> dict[str, Any]:
         return found | {"why_not": f"no day of version {data.champion.version} was scored yet"}
     try:
         at_promotion = scores_at_promotion(data, data.served, source)
-    except DataError as exc:
+    except (DataError, RegistryUnavailable, RegistryError) as exc:
         return found | {"why_not": str(exc)}
     decay = detect_decay(
         days,
@@ -255,19 +259,22 @@ def _decay(data: LiveData, source: FeatureSource) -> dict[str, Any]:
 
 
 def scores_at_promotion(data: LiveData, served: ServedChampion, source: FeatureSource) -> dict[date, DayScore]:
-    """The champion's scores of the dates that its training held out, as the rows are now. Raises DataError."""
+    """Scores of the dates that the champion's training held out, as the rows are now, by the model that was judged on
+    them: a refitted champion knows them. Raises DataError, UnusableModelFile, RegistryUnavailable.
+    """
     tags = served.version.tags
-    try:
-        first, last = (date.fromisoformat(tags[name]) for name in ("holdout_start", "holdout_end"))
-    except (KeyError, ValueError) as exc:
+    held = judged_of(tags).holdout
+    if held is None:
         message = f"version {served.model.version} does not say which dates its training held out"
-        raise DataError(message) from exc
+        raise DataError(message)
+    first, last = held
+    judge = data.judge(served)
     known_by = min(data.as_of, _date_of(tags.get("training_date")) or data.as_of)
     outcomes = read_outcomes(source, data.strategy, first=first, last=max(last, known_by))
-    rows = _rows_between(source, data.strategy, served.model.features, first, last)
+    rows = _rows_between(source, data.strategy, judge.features, first, last)
     # Both have every row of these dates once, in the order of date and ticker.
     n = rows.num_rows
-    probability = np.asarray(served.model.predictor.probabilities(matrix_of(rows, served.model.features)))
+    probability = np.asarray(judge.predictor.probabilities(matrix_of(rows, judge.features)))
     dates = _dates(rows)
     starts = group_starts(dates.astype(np.int64))
     is_long = is_long_label(data.strategy.training.label)

@@ -1,4 +1,6 @@
-"""Two versions scored on the held-out dates that neither was trained on.
+"""Two versions' judged models scored on the held-out dates that neither was trained on.
+
+What is compared of a refitted version is its judged twin: the refit knows the dates.
 
 Called by the promote stage and by `acis compare`.
 """
@@ -31,9 +33,11 @@ from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dat
 from mlops.domain.records import RunState, StageOutcome
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.domain.training.judged_twin import judged_of
 from mlops.domain.training.metrics import majority_class_share
 from mlops.domain.training.trading import is_long_label
 from mlops.registry.adoption import as_recorded, trained_as_of
+from mlops.stages.judged_model import JudgedModel, load_judged
 from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.scoring import positive_probability, score_rows
 
@@ -42,7 +46,6 @@ if TYPE_CHECKING:
     from datetime import date
 
     import numpy.typing as npt
-    import xgboost as xgb
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Ledger, ModelRegistry, ModelVersion
@@ -62,6 +65,8 @@ class PairedEvaluation:
     unusable: str | None = None
     """Why the champion could not be scored; then there are no common dates."""
     findings: tuple[str, ...] = ()
+    twins: tuple[str | None, str | None] = (None, None)
+    """SHA-256 of the judged twins that were scored, the challenger's first; None where the version was"""
 
 
 def evaluate_pair(
@@ -81,44 +86,40 @@ def evaluate_pair(
     Raises one of UNSCORED where the challenger cannot be scored beside the champion: nobody knows which is better.
     """
     with features.snapshot() as source:
-        return _evaluated(
-            ledger, registry, strategy, challenger, champion_version, source, as_of=as_of, identity=identity
-        )
+        read = _Reader(ledger=ledger, registry=registry, strategy=strategy, source=source, as_of=as_of)
+        return _evaluated(read, challenger, champion_version, identity=identity)
 
 
 def _evaluated(
-    ledger: Ledger,
-    registry: ModelRegistry,
-    strategy: Strategy,
-    challenger: ModelVersion,
-    champion_version: str,
-    source: FeatureSource,
-    *,
-    as_of: date,
-    identity: ModelIdentity,
+    read: _Reader, challenger: ModelVersion, champion_version: str, *, identity: ModelIdentity
 ) -> PairedEvaluation:
-    sha256 = ledger.recorded_model(challenger.name, challenger.version).sha256
-    ours = _scorable(registry, strategy, source, challenger.name, challenger.version, sha256, as_of=as_of)
+    ledger, strategy = read.ledger, read.strategy
+    ours = read.scorable(challenger, ledger.recorded_model(challenger.name, challenger.version))
+    if ours.judged.finding is not None:
+        raise UnusableModelFile(ours.judged.finding)
     held = _held_out(ours.rows, challenger)
     try:
-        champion = as_recorded(ledger, expect(registry.version(challenger.name, champion_version), identity))
-        theirs = _scorable(
-            registry, strategy, source, challenger.name, champion_version, identity.sha256, as_of=as_of, read=ours.rows
-        )
+        champion = as_recorded(ledger, expect(read.registry.version(challenger.name, champion_version), identity))
+        theirs = read.scorable(champion, identity, read=ours.rows)
     except UnrecordedModelFile:
         raise  # whoever swaps the champion's file does not open the way for another version
     except (*UNSCORED, ModelNotFound, VersionNotFound) as exc:
         return PairedEvaluation(common=None, unusable=str(exc))
     mixed = _mixed_versions(challenger, champion)
     gap = strategy.training.horizon_dates + strategy.training.embargo_dates
-    unseen, left_out = _unseen(held, ours.rows, champion, gap_dates=gap)
-    findings = (*left_out, *mixed)
+    unseen, left_out = _unseen(held, ours.rows, champion, theirs.judged.train_end, gap_dates=gap)
+    stands_for_itself = () if theirs.judged.finding is None else (theirs.judged.finding,)
+    findings = (*stands_for_itself, *left_out, *mixed)
     scored = _scored(strategy, ours, unseen, before=held[0])
     try:
         beside = _scored(strategy, theirs, unseen, before=held[0])
     except UnusableModelFile as exc:
         return PairedEvaluation(common=None, unusable=str(exc), findings=findings)
-    return PairedEvaluation(common=_common(strategy, scored, beside, unseen), findings=findings)
+    return PairedEvaluation(
+        common=_common(strategy, scored, beside, unseen),
+        findings=findings,
+        twins=(ours.judged.twin_sha256, theirs.judged.twin_sha256),
+    )
 
 
 def _mixed_versions(challenger: ModelVersion, champion: ModelVersion) -> tuple[str, ...]:
@@ -133,9 +134,9 @@ def _mixed_versions(challenger: ModelVersion, champion: ModelVersion) -> tuple[s
 
 @dataclass(frozen=True, kw_only=True)
 class _Scorable:
-    """A model with the rows of its own features."""
+    """A judged model with the rows of its own features."""
 
-    model: xgb.XGBClassifier
+    judged: JudgedModel
     rows: LabelledRows
 
 
@@ -196,27 +197,32 @@ def _why_no_parts(metric: str, strategy: Strategy, rows: ScoredRows) -> str | No
     return None
 
 
-def _scorable(
-    registry: ModelRegistry,
-    strategy: Strategy,
-    source: FeatureSource,
-    model_name: str,
-    version: str,
-    sha256: str | None,
-    *,
-    as_of: date,
-    read: LabelledRows | None = None,
-) -> _Scorable:
-    """`read`: rows that were read already, which serve where the features are the same."""
-    model = registry.load_classifier(model_name, version, sha256=sha256)
-    features = feature_names(model.get_booster())
-    if features is None:
-        message = f"version {version} does not say the names of its features; train it again here"
-        raise MissingColumn(message)
-    if read is not None and read.features == features:
-        return _Scorable(model=model, rows=read)
-    rows = read_labelled(source, strategy, as_of=as_of, features=features)
-    return _Scorable(model=model, rows=rows)
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Where judged models and their rows are read from."""
+
+    ledger: Ledger
+    registry: ModelRegistry
+    strategy: Strategy
+    source: FeatureSource
+    as_of: date
+
+    def scorable(
+        self, version: ModelVersion, identity: ModelIdentity, *, read: LabelledRows | None = None
+    ) -> _Scorable:
+        """The judged model of a version, which the ledger knows by `identity`, with its rows.
+
+        read : rows that were read already, which serve where the features are the same
+        """
+        judged = load_judged(self.ledger, self.registry, version, identity)
+        features = feature_names(judged.classifier.get_booster())
+        if features is None:
+            message = f"version {version.version} does not say the names of its features; train it again here"
+            raise MissingColumn(message)
+        if read is not None and read.features == features:
+            return _Scorable(judged=judged, rows=read)
+        rows = read_labelled(self.source, self.strategy, as_of=self.as_of, features=features)
+        return _Scorable(judged=judged, rows=rows)
 
 
 def _scored(
@@ -225,7 +231,7 @@ def _scored(
     """Score a model on those dates; rows before a date give the majority class to compare with."""
     rows = scorable.rows
     on = rows.known & np.isin(rows.dates, dates)
-    probability = positive_probability(scorable.model, rows.x[on])
+    probability = positive_probability(scorable.judged.classifier, rows.x[on])
     returns = None if rows.target_return is None else rows.target_return[on]
     share = majority_class_share(rows.y[rows.known & (rows.dates < before)])
     metrics = score_rows(strategy, rows, on, probability, train_positive_share=share).metrics
@@ -247,18 +253,22 @@ def _held_out(rows: LabelledRows, version: ModelVersion) -> npt.NDArray[np.datet
 
 
 def _unseen(
-    held: npt.NDArray[np.datetime64], rows: LabelledRows, champion: ModelVersion, *, gap_dates: int
+    held: npt.NDArray[np.datetime64],
+    rows: LabelledRows,
+    champion: ModelVersion,
+    last_trained: date | None,
+    *,
+    gap_dates: int,
 ) -> tuple[npt.NDArray[np.datetime64], tuple[str, ...]]:
-    """The dates that the champion was not trained on either, by the rule of its own split.
+    """The dates that the champion's judged model was not trained on either, by the rule of its own split.
 
     `gap_dates` panel dates (the label's horizon and the embargo) lie between its last training date and the first
     that is compared.
     Raises InsufficientData where none is left.
     """
-    try:
-        train_end = np.datetime64(champion.tags["train_end"], "D")
-    except (KeyError, ValueError):
+    if last_trained is None:
         return held, (f"champion {champion.version} does not say what it was trained on; it may know these dates",)
+    train_end = np.datetime64(last_trained, "D")
     panel = np.unique(rows.dates)
     first = int(np.searchsorted(panel, train_end, side="right")) - 1 + max(1, gap_dates)
     unseen = held[np.searchsorted(panel, held) >= first]
@@ -277,11 +287,11 @@ def _unseen(
 
 def _holdout(version: ModelVersion) -> tuple[np.datetime64, np.datetime64]:
     """First and last held-out date. Raises InsufficientData for a version that was registered elsewhere."""
-    try:
-        return np.datetime64(version.tags["holdout_start"], "D"), np.datetime64(version.tags["holdout_end"], "D")
-    except (KeyError, ValueError) as exc:
+    held = judged_of(version.tags).holdout
+    if held is None:
         message = f"version {version.version} does not say which dates it held out; train it here"
-        raise InsufficientData(message) from exc
+        raise InsufficientData(message)
+    return np.datetime64(held[0], "D"), np.datetime64(held[1], "D")
 
 
 # ---- Two versions of one strategy side by side, with the paired test where both can be scored on common dates

@@ -19,8 +19,10 @@ from mlops.domain.promotion.paired import SEED
 from mlops.domain.promotion.records import PromotionDecision
 from mlops.domain.records import LIVE
 from mlops.domain.training.fingerprint import evidence_digest
+from mlops.domain.training.judged_twin import judged_of
 from mlops.registry.adoption import as_recorded, identity_by_bytes, place_as_of, trained_as_of
 from mlops.registry.registry_check import is_there, note_missing, note_reuse, stops
+from mlops.stages.judged_model import twin_digest, twin_file
 from mlops.stages.paired_evaluation import UNSCORED, PairedEvaluation, evaluate_pair
 
 if TYPE_CHECKING:
@@ -83,8 +85,9 @@ def promotion_decision(
             metrics=version.metrics,
             model_sha256=identity.sha256,
             data_fingerprint=version.tags.get("data_fingerprint"),
-            holdout=(version.tags.get("holdout_start"), version.tags.get("holdout_end")),
-            champion=facts_of_champion | ({"unusable": paired.unusable} if paired is not None else {}),
+            holdout=_held_out(version),
+            champion=facts_of_champion | _said_of_champion(paired),
+            twin_sha256=twin_digest(services.ledger, identity),
             policy=strategy.promotion,
             horizon_dates=strategy.training.horizon_dates,
             seed=SEED,
@@ -118,11 +121,29 @@ def promotion_decision(
 
 
 def _identity(services: PromotionServices, version: ModelVersion) -> tuple[ModelIdentity, tuple[str, str] | None]:
-    """Identity of the version by its model file, and the refusal where that is not what the ledger recorded."""
+    """Identity of the version by its model file, and the refusal where that or its twin's is not what was recorded."""
     try:
-        return identity_by_bytes(services.ledger, services.registry, version), None
+        identity = identity_by_bytes(services.ledger, services.registry, version)
     except UnusableModelFile as exc:
         return replace(version.identity, sha256=None), ("refuse", str(exc))
+    try:
+        twin_file(services.ledger, services.registry, version, identity)
+    except UnusableModelFile as exc:
+        return identity, ("refuse", str(exc))
+    return identity, None
+
+
+def _held_out(version: ModelVersion) -> tuple[str | None, str | None]:
+    held = judged_of(version.tags).holdout
+    return (None, None) if held is None else (held[0].isoformat(), held[1].isoformat())
+
+
+def _said_of_champion(paired: PairedEvaluation | None) -> dict[str, Any]:
+    """Facts of the comparison on the champion; its twin where that was scored in its place."""
+    if paired is None:
+        return {}
+    twin = paired.twins[1]
+    return {"unusable": paired.unusable, **({} if twin is None else {"twin_sha256": twin})}
 
 
 def _override(grant: Grant) -> dict[str, str] | None:
@@ -164,6 +185,8 @@ def _without_a_difference(champion: Champion, paired: PairedEvaluation) -> tuple
     if common is None or common.predictions_challenger != common.predictions_champion:
         return None
     rows = f"the {common.n_rows:,} rows from {common.first} to {common.last}"
+    if paired.twins != (None, None):
+        return "keep", f"it was judged by the same model as champion {champion.version}, which says the same of {rows}"
     return "keep", f"it is the same model as champion {champion.version}: it says the same of each of {rows}"
 
 

@@ -31,7 +31,7 @@ from mlops.runs.request import run_request
 from mlops.stages.drift import last_retrained
 from mlops.stages.live_report import LiveData, live_document
 from mlops.stages.outcomes import SCORED_DAYS, Outcomes, read_outcomes
-from mlops.stages.served_champion import ServedChampion, load_champion
+from mlops.stages.served_champion import ServedChampion, judged_twin, load_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             as_of=as_of,
             champion=champion,
             served=served,
+            judge=lambda found: judged_twin(ledger, services.registry, strategy, champion, found),
             why_not_served=why_not,
             days=_all_days(known, days),
             joined=joined,

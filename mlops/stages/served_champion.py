@@ -14,13 +14,14 @@ import numpy as np
 from mlops.domain.errors import ModelNotFound
 from mlops.domain.ports import ModelVersion, expect
 from mlops.serving.model import ServedModel
+from mlops.stages.judged_model import twin_digest, twin_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlops.domain.live.rows import Floats
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import ModelRegistry
+    from mlops.domain.ports import Ledger, ModelRegistry
     from mlops.domain.promotion.records import Champion
 
 
@@ -84,6 +85,24 @@ def load_champion(registry: ModelRegistry, strategy: Strategy, champion: Champio
         strategy=strategy.name, version=champion.version, seq=champion.seq, sha256=str(expected), content=content
     )
     return ServedChampion(model=serve(file), version=version, content=content)
+
+
+def judged_twin(
+    ledger: Ledger, registry: ModelRegistry, strategy: Strategy, champion: Champion, served: ServedChampion
+) -> ServedModel:
+    """The model by whose held-out dates the champion was judged: its twin, or itself where it was not refitted.
+
+    Raises UnusableModelFile where the twin cannot be had: the refit knows those dates. RegistryUnavailable.
+    """
+    from mlops.serving.loading import ModelFile, serve  # noqa: PLC0415 -- loads XGBoost, after the fork
+
+    content = twin_file(ledger, registry, served.version, champion.identity)
+    if content is None:
+        return served.model
+    sha256, version = str(twin_digest(ledger, champion.identity)), served.version.version
+    return serve(
+        ModelFile(strategy=strategy.name, version=version, seq=served.model.seq, sha256=sha256, content=content)
+    )
 
 
 def _date_of(text: str | None) -> date | None:

@@ -1,4 +1,4 @@
-"""The train stage: read, split by date, fit, judge on dates the model never saw, log, register.
+"""The train stage: read, split by date, fit, judge on dates the model never saw, refit on all known labels, register.
 
 Safe to run twice: one run registers one version, and a second try finds it.
 """
@@ -9,7 +9,8 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,28 +25,47 @@ from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
+from mlops.domain.training.judged_twin import judged_of, twin_result
+from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
+from mlops.domain.training.refit_distance import refit_distance
+from mlops.domain.training.splits import all_known
 from mlops.domain.windows import resolve_as_of, training_window
 from mlops.registry.projection import project
 from mlops.registry.report_projection import report_tags
 from mlops.stages.champion_base import Beginning, beginning, incremental_result
-from mlops.stages.fitting import fit
+from mlops.stages.fitting import fit, fit_twin_and_refit
 from mlops.stages.labelled_rows import read_labelled, read_recent, split_rows
 from mlops.stages.leakage_checks import check_training
 from mlops.stages.scoring import positive_probability, score_rows
-from mlops.stages.training_record import ScoredModel, failure_logged, read_training_profile, record_of, tags_of
+from mlops.stages.training_record import (
+    JudgedTwin,
+    ScoredModel,
+    failure_logged,
+    held_out_plots,
+    read_training_profile,
+    record_of,
+    tags_of,
+)
 from mlops.stages.tuning import refuse_search, tune, tuning_result
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
     from datetime import date
 
+    import numpy as np
+    import numpy.typing as npt
+
     from mlops.domain.panel import DateFact
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
     from mlops.domain.promotion.records import Promotion
+    from mlops.domain.training.metrics import Evaluation
+    from mlops.domain.training.refit_distance import RefitDistance
     from mlops.domain.training.splits import Split
     from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.champion_base import ChampionBase
+    from mlops.stages.fitting import Fitted, TwinAndRefit
     from mlops.stages.labelled_rows import LabelledRows
     from mlops.stages.table import TrainServices
     from mlops.stages.tuning import Tuned
@@ -118,7 +138,7 @@ def _fit_and_register(
 ) -> tuple[ModelVersion, str, dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="acis-train-") as folder:
         with failure_logged(services.registry, keeper, grant, strategy, as_of=as_of):
-            scored, profile = _scored(grant, services, keeper, strategy, as_of)
+            scored, profile = _scored(grant, services, keeper, strategy, as_of, Path(folder))
             keeper.check_before_write()
             check = report_tags(services.ledger, services.registry, grant.run_id)
             tags = {**tags_of(scored), **check, PROFILE_TAG: profile_digest(profile)}
@@ -134,7 +154,7 @@ def _fit_and_register(
 
 
 def _scored(
-    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date
+    grant: Grant, services: TrainServices, keeper: LeaseKeeper, strategy: Strategy, as_of: date, folder: Path
 ) -> tuple[ScoredModel, bytes]:
     """The version, and the drift profile of what it was trained on; both of one state of the features."""
     keeper.report(Progress(done=0, total=4, unit="steps"))
@@ -150,8 +170,9 @@ def _scored(
             rows, split = read_recent(source, strategy, as_of=as_of, features=base.features)
             base.refuse_knowing(split)
         facts = _date_facts(source, strategy, rows, as_of=as_of, today=services.feature_day())
-        first = split.first_train if base is None else base.first_train(split)
-        profile = _profile(source, strategy, rows, first=first, last=split.last_train, as_of=as_of)
+        trained_on = _registered_split(strategy, rows, split, base)
+        first = trained_on.first_train if base is None else base.first_train(trained_on)
+        profile = _profile(source, strategy, rows, first=first, last=trained_on.last_train, as_of=as_of)
     if base is not None:
         strategy = replace(strategy, training=base.continued(strategy.training))
     keeper.check()
@@ -159,36 +180,105 @@ def _scored(
     if n_trials := grant.params.get("tune"):
         tuned = _tuned(grant, services, keeper, strategy, rows, split, n_trials=n_trials)
         strategy = replace(strategy, training=tuned.applied(strategy.training))
-    fitted = fit(
-        strategy.training,
-        rows,
-        split,
-        settings=services.settings,
-        control=keeper,
-        base=None if base is None else base.model,
-        resumes=True,
+    fits = _fits(services, keeper, strategy, rows, split, trained_on, base, folder)
+    checks = check_training(
+        strategy, rows, split, fits.evaluation, as_of=as_of, settings=services.settings, control=keeper
     )
-    probability = positive_probability(fitted.model, rows.x[split.holdout])
-    evaluation = score_rows(
-        strategy, rows, split.holdout, probability, train_positive_share=majority_class_share(rows.y[split.train])
-    )
+    twin = None
+    if fits.both is not None:
+        distance = _distance(strategy, rows, split, fits.both)
+        checks = replace(checks, findings=(*distance.findings(), *checks.findings))
+        twin = JudgedTwin(fitted=fits.both.twin, file=fits.both.twin_file, distance=distance)
     scored = ScoredModel(
         grant=grant,
         strategy=strategy,
         as_of=as_of,
         rows=rows,
         split=split,
-        fitted=fitted,
-        probability=probability,
-        evaluation=evaluation,
+        trained_on=trained_on,
+        fitted=fits.registered,
+        twin=twin,
+        probability=fits.probability,
+        evaluation=fits.evaluation,
+        plots=fits.plots,
         begins=begins,
         tuned=tuned,
-        checks=check_training(
-            strategy, rows, split, evaluation, as_of=as_of, settings=services.settings, control=keeper
-        ),
+        checks=checks,
         facts=tuple(fact.words for fact in facts),
     )
     return scored, profile
+
+
+def _registered_split(strategy: Strategy, rows: LabelledRows, split: Split, base: ChampionBase | None) -> Split:
+    """The split whose training part is what the registered model learns from."""
+    if not strategy.training.refit:
+        return split
+    days = None if base is None else strategy.training.incremental_days
+    return all_known(split, rows.dates, rows.known, days=days)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fits:
+    """What was fitted, and what the judged model says of the held-out dates."""
+
+    registered: Fitted
+    both: TwinAndRefit | None
+    """None: what is registered was judged"""
+    probability: npt.NDArray[np.float64]
+    evaluation: Evaluation
+    plots: Mapping[str, Path] | None
+    """Pictures of the held-out dates, as far as they are drawn already"""
+
+
+def _fits(
+    services: TrainServices,
+    keeper: LeaseKeeper,
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    trained_on: Split,
+    base: ChampionBase | None,
+    folder: Path,
+) -> _Fits:
+    """Fit and judge; where the policy says so, refit, and meanwhile draw, which keeps one core busy for a second."""
+    policy, settings = strategy.training, services.settings
+
+    def judged(fitted: Fitted) -> tuple[npt.NDArray[np.float64], Evaluation]:
+        probability = positive_probability(fitted.model, rows.x[split.holdout])
+        share = majority_class_share(rows.y[split.train])
+        return probability, score_rows(strategy, rows, split.holdout, probability, train_positive_share=share)
+
+    if not policy.refit:
+        continued = None if base is None else base.model
+        fitted = fit(policy, rows, split, settings=settings, control=keeper, base=continued, resumes=True)
+        probability, evaluation = judged(fitted)
+        return _Fits(registered=fitted, both=None, probability=probability, evaluation=evaluation, plots=None)
+    found: list[tuple[npt.NDArray[np.float64], Evaluation, Future[dict[str, Path]]]] = []
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plots") as beside:
+
+        def judge_and_draw(twin: Fitted) -> None:
+            probability, evaluation = judged(twin)
+            drawn = beside.submit(held_out_plots, strategy, rows, split, probability, folder, is_twin=True)
+            found.append((probability, evaluation, drawn))
+
+        both = fit_twin_and_refit(
+            policy,
+            rows,
+            split,
+            trained_on,
+            settings=settings,
+            control=keeper,
+            bases=(None, None) if base is None else (base.model, base.refit_model),
+            on_twin=judge_and_draw,
+        )
+    ((probability, evaluation, drawn),) = found
+    return _Fits(registered=both.refit, both=both, probability=probability, evaluation=evaluation, plots=drawn.result())
+
+
+def _distance(strategy: Strategy, rows: LabelledRows, split: Split, both: TwinAndRefit) -> RefitDistance:
+    looked_at = rows.x[rows_to_look_at(rows.x, rows.y, rows.marks, on=split.train)]
+    of_twin, of_refit = (positive_probability(one.model, looked_at) for one in (both.twin, both.refit))
+    return refit_distance(of_twin, of_refit, bound=strategy.findings.refit_distance)
 
 
 def _tuned(
@@ -260,17 +350,23 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str], 
         "n_features": int(tags["n_features"]),
         "train_start": tags["train_start"],
         "train_end": tags["train_end"],
-        "holdout_start": tags["holdout_start"],
-        "holdout_end": tags["holdout_end"],
+        **_held_out(tags),
         "fit_s": float(tags["fit_s"]),
         "n_validation": int(tags.get("n_validation", 0)),
         "resumed_from": tags.get("resumed_from"),
         "best_iteration": int(tags["best_iteration"]) if "best_iteration" in tags else None,
         "warnings": [tags["warning"]] if "warning" in tags else [],
+        **twin_result(tags),
         **incremental_result(tags),
         **tuning_result(tags),
         **as_result(read_checks(tags)),
     }
+
+
+def _held_out(tags: Mapping[str, str]) -> dict[str, str]:
+    """First and last held-out date, whoever they were held out of."""
+    first, last = judged_of(tags).holdout or (tags["holdout_start"], tags["holdout_end"])
+    return {"holdout_start": str(first), "holdout_end": str(last)}
 
 
 def _to_staging(

@@ -5,6 +5,7 @@ Called by the train stage when the model is fitted and scored.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ from mlops.domain.training.importance import (
     contributions_csv,
     importance_csv,
 )
+from mlops.domain.training.judged_twin import TWIN_ARTIFACT, tags_of_result
 from mlops.domain.training.metrics import Evaluation
-from mlops.domain.training.plots import contributions_figure, importance_figure, signal_figure, training_plots
+from mlops.domain.training.plots import contributions_figure, importance_figure, save, signal_figure, training_plots
 from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
 from mlops.stages.champion_base import HORIZON_TAG, Beginning
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from mlops.domain.records import Grant
     from mlops.domain.training.checks import TrainingChecks
     from mlops.domain.training.importance import Contributions
+    from mlops.domain.training.refit_distance import RefitDistance
     from mlops.domain.training.splits import Split
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.fitting import Fitted
@@ -61,27 +64,47 @@ if TYPE_CHECKING:
 # ---- The files of a training, as the registry keeps them: pictures, tables, model card
 
 
-def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Artifact path → file in `folder`."""
-    rows, split, policy = scored.rows, scored.split, scored.strategy.training
-    held, features = split.holdout, rows.features
-    explained = _explained_rows(scored)
+def held_out_plots(
+    strategy: Strategy,
+    rows: LabelledRows,
+    split: Split,
+    probability: npt.NDArray[np.floating[Any]],
+    folder: Path,
+    *,
+    is_twin: bool,
+) -> dict[str, Path]:
+    """Write the pictures of the held-out dates into `folder`; artifact path → file.
+
+    probability : (n held-out,) of the judged model      is_twin : that is not the registered one
+    """
+    held = split.holdout
     curve = signal_curve(
         rows.dates[held],
-        scored.probability,
+        probability,
         None if rows.target_return is None else rows.target_return[held],
-        label=policy.label,
-        horizon_dates=policy.horizon_dates,
+        label=strategy.training.label,
+        horizon_dates=strategy.training.horizon_dates,
     )
-    name = scored.strategy.name
-    trained = f"{name}, trained {split.first_train} to {split.last_train}, n = {int(split.train.sum()):,}"
+    of_twin = " of its judged twin" if is_twin else ""
+    about = f"{strategy.name}, held out{of_twin} {split.first_holdout} to {split.last_holdout}"
+    others = {} if curve is None else {"equity_curve.png": signal_figure(curve, about=about)}
+    return training_plots(rows.y[held], probability, folder, about=about, others=others)
+
+
+def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Artifact path → file in `folder`."""
+    rows, split, learnt, name = scored.rows, scored.split, scored.trained_on, scored.strategy.name
+    features = rows.features
+    explained = _explained_rows(scored)
+    plots = scored.plots
+    if plots is None:
+        plots = held_out_plots(scored.strategy, rows, split, scored.probability, folder, is_twin=False)
+    trained = f"{name}, trained {learnt.first_train} to {learnt.last_train}, n = {int(learnt.train.sum()):,}"
     held_out = f"{name}, held out {split.first_holdout} to {split.last_holdout}"
-    others = {
+    of_model = {
         "importance.png": importance_figure(scored.model, features, about=trained),
         "shap_summary.png": contributions_figure(explained, about=held_out),
     }
-    if curve is not None:
-        others["equity_curve.png"] = signal_figure(curve, about=held_out)
     card = folder / "model_card.md"
     text = model_card(
         scored.strategy,
@@ -91,11 +114,13 @@ def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) 
         tags=tags,
         as_of=scored.as_of,
         columns=rows.columns,
+        registered=None if scored.twin is None else learnt,
     )
     card.write_text(text, encoding="utf-8")
     return {
         **scored.checks.files(folder),
-        **training_plots(rows.y[held], scored.probability, folder, about=held_out, others=others),
+        **plots,
+        **{f"plots/{name}": save(figure, folder / name) for name, figure in of_model.items()},
         IMPORTANCE_ARTIFACT: importance_csv(scored.model, features, folder / IMPORTANCE_ARTIFACT),
         "shap_summary.csv": contributions_csv(explained, folder / "shap_summary.csv"),
         "model_card.md": card,
@@ -113,7 +138,7 @@ def _explained_rows(scored: ScoredModel) -> Contributions:
 
 def _size_and_counts(scored: ScoredModel) -> Evaluation:
     """Metrics on the training rows of each class, and on the model's size in XGBoost's own format."""
-    y = scored.rows.y[scored.split.train]
+    y = scored.rows.y[scored.trained_on.train]
     return Evaluation(
         metrics={
             "n_train_positive": float(np.count_nonzero(y == 1)),
@@ -215,6 +240,16 @@ MAX_TAG = 500
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgedTwin:
+    """The model that was scored in place of the registered one."""
+
+    fitted: Fitted
+    file: bytes
+    """UBJSON"""
+    distance: RefitDistance
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoredModel:
     """A fitted model with all that it came from and how it was scored."""
 
@@ -223,10 +258,17 @@ class ScoredModel:
     as_of: date
     rows: LabelledRows
     split: Split
+    trained_on: Split
+    """Its training part is what the registered model learnt from; `split` where that is the judged one"""
     fitted: Fitted
+    """The registered model"""
+    twin: JudgedTwin | None
+    """None: the registered model was judged itself"""
     probability: npt.NDArray[np.floating[Any]]
-    """(n held-out,) of class 1"""
+    """(n held-out,) of class 1, by the judged model"""
     evaluation: Evaluation
+    plots: Mapping[str, Path] | None = None
+    """Pictures of the held-out dates, artifact path → file; None: they are not drawn yet"""
     checks: TrainingChecks
     begins: Beginning
     tuned: Tuned | None = None
@@ -243,16 +285,21 @@ class ScoredModel:
 
     @property
     def model(self) -> Any:  # noqa: ANN401 -- an XGBClassifier
-        """An XGBClassifier."""
+        """The registered XGBClassifier."""
         return self.fitted.model
+
+    @property
+    def judged(self) -> Fitted:
+        """The model that was scored."""
+        return self.fitted if self.twin is None else self.twin.fitted
 
 
 def tags_of(scored: ScoredModel) -> dict[str, str]:
     """Tags of the run and of the version; a retried stage reads its result back from them."""
-    rows, split = scored.rows, scored.split
+    rows, split, learnt = scored.rows, scored.split, scored.trained_on
     known = rows.known
     fitted = scored.fitted
-    best = fitted.best_iteration
+    best = scored.judged.best_iteration
     return {
         "strategy": scored.strategy.name,
         "model_type": "xgboost",
@@ -265,19 +312,20 @@ def tags_of(scored: ScoredModel) -> dict[str, str]:
         "label": scored.strategy.training.label,
         "device": fitted.device,
         "reason": scored.grant.reason[:MAX_TAG],
-        "train_start": split.first_train.isoformat(),
-        "train_end": split.last_train.isoformat(),
+        "train_start": learnt.first_train.isoformat(),
+        "train_end": learnt.last_train.isoformat(),
         "holdout_start": split.first_holdout.isoformat(),
         "holdout_end": split.last_holdout.isoformat(),
-        "n_train": str(int(split.train.sum())),
+        "n_train": str(int(learnt.train.sum())),
         "n_holdout": str(int(split.holdout.sum())),
         "n_features": str(len(rows.features)),
         "fit_s": f"{fitted.fit_s:.3f}",
-        "n_validation": str(fitted.plan.n_validation),
+        "n_validation": str(scored.judged.n_validation),
         **({} if best is None else {"best_iteration": str(best)}),
         **({} if fitted.resumed_from is None else {"resumed_from": fitted.resumed_from}),
         **({"warning": "; ".join(scored.warnings)[:MAX_TAG]} if scored.warnings else {}),
         HORIZON_TAG: str(scored.strategy.training.horizon_dates),
+        **_twin_tags(scored),
         **_base_tags(scored),
         **(scored.tuned.tags() if scored.tuned is not None else {}),
         **scored.checks.tags(),
@@ -288,15 +336,41 @@ def _base_tags(scored: ScoredModel) -> dict[str, str]:
     base = scored.begins.base
     if base is None:
         return {}
-    return base.tags(scored.split, rounds=scored.model.get_booster().num_boosted_rounds())
+    return base.tags(
+        scored.trained_on,
+        rounds=scored.model.get_booster().num_boosted_rounds(),
+        is_refit=scored.twin is not None,
+    )
+
+
+def _twin_tags(scored: ScoredModel) -> dict[str, str]:
+    twin, split = scored.twin, scored.split
+    if twin is None:
+        return {}
+    base = scored.begins.base
+    first = split.first_train if base is None else base.first_train(split)
+    return tags_of_result(
+        {
+            "twin": {
+                "model_sha256": hashlib.sha256(twin.file).hexdigest(),
+                "train_start": first.isoformat(),
+                "train_end": split.last_train.isoformat(),
+                "n_train": int(split.train.sum()),
+                "distance": round(twin.distance.value, 4),
+            },
+            "holdout_start": split.first_holdout.isoformat(),
+            "holdout_end": split.last_holdout.isoformat(),
+        }
+    )
 
 
 def record_of(scored: ScoredModel, tags: dict[str, str], folder: Path, *, profile: bytes) -> TrainedModel:
     """Make the record for the registry; the files are written into `folder`."""
-    rows, split, strategy = scored.rows, scored.split, scored.strategy
-    kept = folder / PROFILE_ARTIFACT
-    kept.write_bytes(profile)
-    first_rows = np.flatnonzero(split.train)[:_EXAMPLE_ROWS]
+    rows, strategy = scored.rows, scored.strategy
+    kept = {PROFILE_ARTIFACT: profile} | ({} if scored.twin is None else {TWIN_ARTIFACT: scored.twin.file})
+    for name, content in kept.items():
+        folder.joinpath(name).write_bytes(content)
+    first_rows = np.flatnonzero(scored.split.train)[:_EXAMPLE_ROWS]
     example = pd.DataFrame(rows.x[np.isin(np.arange(len(rows.x)), first_rows)], columns=encoded_names(rows.features))
     return TrainedModel(
         ledger_run_id=scored.grant.run_id,
@@ -311,7 +385,7 @@ def record_of(scored: ScoredModel, tags: dict[str, str], folder: Path, *, profil
         features=rows.features,
         example=example,
         predictions=scored.model.predict(example),
-        artifacts={**_training_files(scored, tags, folder), PROFILE_ARTIFACT: kept},
+        artifacts={**_training_files(scored, tags, folder), **{name: folder / name for name in kept}},
         dataset=example,
         dataset_rows=int(np.count_nonzero(rows.known)),
         dataset_name=f"{strategy.name} {scored.as_of}",
@@ -335,21 +409,32 @@ _SHOWN = {
 
 def _note(scored: ScoredModel, tags: Mapping[str, str]) -> str:
     """Describe the training for MLflow's pages."""
-    grant, _split, training = scored.grant, scored.split, scored.strategy.training
+    grant, training = scored.grant, scored.strategy.training
     metrics = scored.evaluation.metrics
     shown = ", ".join(f"{title} {metrics[name]:.3f}" for name, title in _SHOWN.items() if name in metrics)
     findings = [f"- {found.words}" for found in scored.checks.findings]
+    judged_on, twin = "On the held-out dates", []
+    if scored.twin is not None:
+        judged_on = "The judged twin, of the same code, parameters and seed, on the held-out dates"
+        of_twin = (tags["twin_train_start"], tags["twin_train_end"], f"{int(tags['twin_n_train']):,}")
+        twin = [("judged twin trained on", *of_twin)]
     parts = [
         (
             f"**{scored.strategy.name}**, {grant.kind.value} as of {scored.as_of}, asked for by {grant.requested_by}: "
             f"{grant.reason[:MAX_TAG]}"
         ),
-        f"On the held-out dates: {shown or 'nothing could be measured'}",
+        f"{judged_on}: {shown or 'nothing could be measured'}",
         f"Predicts whether `{training.label}`, {training.horizon_dates} dates ahead.",
         table(
             ("", "from", "to", "rows"),
             ("trained on", tags["train_start"], tags["train_end"], f"{int(tags['n_train']):,}"),
-            ("held out", tags["holdout_start"], tags["holdout_end"], f"{int(tags['n_holdout']):,}"),
+            *twin,
+            (
+                "held out",
+                str(scored.split.first_holdout),
+                str(scored.split.last_holdout),
+                f"{int(tags['n_holdout']):,}",
+            ),
         ),
         f"Warning: {tags['warning']}" if "warning" in tags else "",
         "\n".join(["Too good to be true, old or incomplete:", *findings]) if findings else "",
@@ -360,12 +445,13 @@ def _note(scored: ScoredModel, tags: Mapping[str, str]) -> str:
 def _params(scored: ScoredModel) -> dict[str, Any]:
     policy = scored.strategy.training
     return {
-        **scored.fitted.plan.params,
+        **scored.judged.params,
+        **({} if scored.twin is None else {"refit_n_estimators": scored.model.get_booster().num_boosted_rounds()}),
         "seed": policy.seed,
         **({"incremental_rounds": policy.incremental_rounds} if scored.begins.base is not None else {}),
         "strategy": scored.strategy.name,
         "label": policy.label,
-        "train_samples": int(scored.split.train.sum()),
+        "train_samples": int(scored.trained_on.train.sum()),
         "test_samples": int(scored.split.holdout.sum()),
         "n_features": len(scored.rows.features),
         "horizon_dates": policy.horizon_dates,
@@ -374,6 +460,6 @@ def _params(scored: ScoredModel) -> dict[str, Any]:
         "trainer": policy.trainer,
         "early_stopping_rounds": policy.early_stopping_rounds,
         "validation_dates": policy.validation_dates if policy.early_stopping_rounds else 0,
-        "validation_samples": scored.fitted.plan.n_validation,
+        "validation_samples": scored.judged.n_validation,
         "class_weight": policy.class_weight,
     }

@@ -46,6 +46,8 @@ POLICIES = ("data", "drift", "training", "findings", "promotion", "live", "sched
 _NEW_VALUES = {
     "data": ("max_current_days",),
     "drift": ("correlation_alpha", "feature_alpha"),
+    "training": ("refit",),
+    "findings": ("refit_distance",),
     "promotion": ("floor", "yearly_error"),
     "execution": ("predict_deadline_s", "score_deadline_s"),
 }

@@ -40,6 +40,7 @@ from mlops.domain.ports import (
     expect,
 )
 from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.training.judged_twin import TWIN_ARTIFACT
 from mlops.registry.registry import RESTORED_TAG
 
 STAGES = ("None", "Staging", "Production", "Archived")
@@ -77,6 +78,8 @@ class FakeRegistry:
     """Logged drift checks, by the registry's run"""
     params: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     """Logged parameters of each version"""
+    twins: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    """Model file of each version's judged twin; a test may take one away or change it."""
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """Model file of each version; a test may take one away or change it."""
     recorded: Callable[[ModelVersion], None] = lambda _: None
@@ -117,6 +120,8 @@ class FakeRegistry:
         self.files[trained.model_name, number] = file_of(trained.model)
         if PROFILE_ARTIFACT in trained.artifacts:
             self.profiles[trained.model_name, number] = trained.artifacts[PROFILE_ARTIFACT].read_bytes()
+        if TWIN_ARTIFACT in trained.artifacts:
+            self.twins[trained.model_name, number] = trained.artifacts[TWIN_ARTIFACT].read_bytes()
         if evidence is UNKEPT:
             self.recorded(versions[-1])
         return versions[-1]
@@ -156,6 +161,14 @@ class FakeRegistry:
             raise UnusableModelFile(f"model file of version {version} is gone")
         return self.files[model_name, version]
 
+    def twin_file(self, version: ModelVersion, *, expected_sha256: str) -> bytes:
+        content = self.twins.get((version.name, version.version))
+        if content is None:
+            raise UnusableModelFile(f"judged_twin.ubj of version {version.version} is gone")
+        if sha256_of(content) != expected_sha256:
+            raise UnusableModelFile("it was changed and is not used")
+        return content
+
     def register_again(self, model_name: str, identity: ModelIdentity, kept: KeptModel | None) -> ModelVersion | None:
         there = [found for found in self.versions(model_name) if found.identity == identity]
         if there or kept is None:
@@ -186,12 +199,14 @@ class FakeRegistry:
         self.params[model_name, number] = dict(kept.params)
         if kept.profile is not None:
             self.profiles[model_name, number] = kept.profile
+        if kept.twin is not None:
+            self.twins[model_name, number] = kept.twin
         return versions[-1]
 
     def forget(self, model_name: str) -> None:
         """A database that was made anew: the next version is number 1 again."""
         self._models.pop(model_name, None)
-        for kept in (self.files, self.profiles, self.params, self._loaded):
+        for kept in (self.files, self.twins, self.profiles, self.params, self._loaded):
             for key in [key for key in kept if key[0] == model_name]:
                 del kept[key]  # type: ignore[attr-defined]
 

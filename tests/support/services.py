@@ -54,7 +54,7 @@ def panel(
 
 
 def small_strategy(name: str = "growth", **policies: Any) -> Strategy:
-    """A strategy for `panel`; policies replace the small ones."""
+    """A strategy for `panel`, which registers what it judged; policies replace the small ones."""
     return Strategy(
         **{
             "name": name,
@@ -64,6 +64,7 @@ def small_strategy(name: str = "growth", **policies: Any) -> Strategy:
                 training_days=N_DATES,
                 holdout_dates=20,
                 embargo_dates=0,
+                refit=False,
                 segment_rounds=5,
                 params={"n_estimators": 5, "max_depth": 2},
                 device="cpu",

@@ -384,6 +384,7 @@ def test_a_snapshot_restores_the_strategy_through_json(strategy: Strategy) -> No
 def test_a_worker_of_the_release_before_can_restore_what_a_run_keeps_of_the_defaults() -> None:
     kept = run_policy(Settled(strategy=Strategy(name="growth"), origins={}))
     assert {"floor", "yearly_error"}.isdisjoint(kept["promotion"])
+    assert ("refit" in kept["training"], "refit_distance" in kept["findings"]) == (False, False)
     assert restore(kept) == Strategy(name="growth")
     changed = Strategy(name="growth", promotion=PromotionPolicy(floor=None, yearly_error=0.2))
     assert restore(run_policy(Settled(strategy=changed, origins={}))) == changed

@@ -104,6 +104,8 @@ class KeptModel:
     params: Mapping[str, str]
     profile: bytes | None = None
     """The drift profile of its training; None where it has none."""
+    twin: bytes | None = None
+    """The model file of its judged twin; None where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +276,13 @@ class ModelRegistry(Protocol):
         """The version's model file as it lies there, whatever was logged about it.
 
         Raises ModelNotFound, VersionNotFound; UnusableModelFile where it is gone.
+        """
+        ...
+
+    def twin_file(self, version: ModelVersion, *, expected_sha256: str) -> bytes:
+        """The model file of the judged twin that lies beside a refitted version.
+
+        Raises UnusableModelFile where it is gone, or is not the one with that digest.
         """
         ...
 

@@ -105,6 +105,9 @@ class Facts:
     """Why nothing of the strategy is promoted now: what is wrong with the registry."""
     override: Mapping[str, str] | None = None
     """actor and reason of a person who wants the version in Production whatever it fails; None: nobody does."""
+    twin_sha256: str | None = None
+    """Digest of the challenger's judged twin, whose metrics these are; None: the challenger was judged itself, and the
+    evidence does not speak of it."""
     error_spent: float = 0.0
     """Levels that the strategy's decisions of the 365 days before have spent."""
 
@@ -113,6 +116,8 @@ def evidence_of(facts: Facts) -> dict[str, Any]:
     """Return the facts and what follows from them as JSON. Metrics that are no finite number are left out."""
     given = asdict(facts)
     given |= {"evidence": LAYOUT, "metrics": _finite(facts.metrics), "policy": asdict(facts.policy)}
+    if facts.twin_sha256 is None:
+        del given["twin_sha256"]
     if facts.common is not None:
         common = given["common"]
         common |= {"challenger": _finite(facts.common.challenger), "champion": _finite(facts.common.champion)}

@@ -10,6 +10,7 @@ them too; `promotion.accepted_findings` names those that may pass. Rollbacks are
     stale_features                      the newest date that counts is old
     stale_labels                        the newest label is much older than one that could be known
     incomplete_features                 dates do not count, few rows were held out, or names or features have ended
+    refit_differs                       the refit's probabilities are further from its judged twin's than data explain
     more_findings                       there are more than the tag holds
     unreadable_findings                 the tag cannot be read
 """
@@ -31,13 +32,14 @@ TOO_GOOD = "too_good"
 SINGLE_FEATURE = "single_feature_predicts_label"
 TARGET_LIKE = "target_like_column"
 STALE, STALE_LABELS, INCOMPLETE = "stale_features", "stale_labels", "incomplete_features"
+REFIT_DIFFERS = "refit_differs"
 MORE, UNREADABLE = "more_findings", "unreadable_findings"
 MAX_FINDINGS = 24
 """So many are kept, the first ones: 24 of 250 characters fit into a tag of MLflow's runs (8,000)."""
 _MAX_WORDS = 200
 _CODE = re.compile(
     rf"{RANDOM_SPLIT_GAP}|{TOO_GOOD}:(accuracy|roc_auc)|({SINGLE_FEATURE}|{TARGET_LIKE}):.+|{STALE}|{STALE_LABELS}|{INCOMPLETE}"
-    rf"|{MORE}|{UNREADABLE}"
+    rf"|{REFIT_DIFFERS}|{MORE}|{UNREADABLE}"
 )
 
 
@@ -57,7 +59,7 @@ def code_fault(code: str) -> str:
         return ""
     known = (
         f"{RANDOM_SPLIT_GAP}, {TOO_GOOD}:accuracy, {TOO_GOOD}:roc_auc, {SINGLE_FEATURE}:NAME, {TARGET_LIKE}:NAME, "
-        f"{STALE}, {STALE_LABELS}, {INCOMPLETE}"
+        f"{STALE}, {STALE_LABELS}, {INCOMPLETE}, {REFIT_DIFFERS}"
     )
     return f"promotion.accepted_findings: {code!r} is no finding; write one of {known}, {MORE}"
 

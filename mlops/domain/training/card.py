@@ -10,6 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from mlops.domain.training.fold_table import fold_rows
+from mlops.domain.training.judged_twin import TWIN_TAG
 from mlops.domain.training.metric_names import COUNTS
 from mlops.domain.training.metrics import LOWER_IS_BETTER
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from mlops.domain.training.metrics import Evaluation
     from mlops.domain.training.splits import Split
 
+_WHOSE = """\
+The registered model is a refit: the code, parameters, seed and rounds of a judged twin, fitted on every row whose
+label was known. Nothing has scored it, since no later date has a label. Accuracy, log loss and all other scores, the
+gates, and the plots of the held-out dates are the twin's, which has seen nothing of those dates. Importance, SHAP
+values, the model's size, the training rows by class and the drift profile are the refit's."""
 _NOT_FOR = """\
 - Other strategies, universes or horizons than those above: nothing here was measured on them.
 - Sizing positions or forecasting returns: the probability speaks of the label only, and costs are not counted.
@@ -36,8 +42,12 @@ def model_card(
     tags: Mapping[str, str],
     as_of: date,
     columns: Sequence[ColumnRole] = (),
+    registered: Split | None = None,
 ) -> str:
-    """Write the model card in markdown."""
+    """Write the model card in markdown.
+
+    registered : whose training part a refitted version learnt from; None: it was judged itself
+    """
     policy = strategy.training
     parameters = {
         "trainer": policy.trainer,
@@ -54,6 +64,8 @@ def model_card(
         "label looks ahead": f"{policy.horizon_dates} dates",
         "embargo beside it": f"{policy.embargo_dates} dates",
     }
+    if registered is not None:
+        dates = _dates_of_both(dates, registered)
     if "incremental" in tags:
         dates["continues"] = (
             f"version {tags['incremental']}, which with what it continues was trained from {tags['train_start']}; "
@@ -68,11 +80,12 @@ def model_card(
         f"# {strategy.model_name}",
         strategy.description,
         f"Predicts, for the strategy `{strategy.name}`, whether `{policy.label}`.",
+        _WHOSE if registered is not None else "",
         "## Data",
         _table(("", ""), {**dates, "fingerprint": f"`{tags.get('data_fingerprint', 'not known')}`"}.items()),
         *_columns(columns),
         f"Warning: {tags['warning']}" if "warning" in tags else "",
-        "## Metrics on the held-out dates",
+        f"## Metrics{' of the judged twin' if registered is not None else ''} on the held-out dates",
         _metrics(evaluation),
         "\n".join(f"- {note}" for note in dict.fromkeys((*evaluation.notes, *checks.notes))),
         *_check_sections(checks, strategy),
@@ -80,10 +93,34 @@ def model_card(
         _table(("gate", "required"), gates_of(strategy.promotion).items()),
         "## Parameters",
         _table(("parameter", "value"), parameters.items()),
+        *([] if registered is None else ["## The refit beside its twin", _beside(tags, strategy)]),
         "## Not to be used for",
         _NOT_FOR,
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _dates_of_both(dates: Mapping[str, object], registered: Split) -> dict[str, object]:
+    """Dates of the judged twin under its name, after those of the registered model."""
+    learnt = f"{registered.first_train} to {registered.last_train} ({registered.n_train_dates} dates)"
+    renamed = {"last training date": "judged twin's last training date", "trained on": "judged twin trained on",
+               "held out": "held out of the twin"}  # fmt: skip
+    given = dict(dates)
+    return {
+        "as of": given.pop("as of"),
+        "last training date": registered.last_train,
+        "trained on": learnt,
+        **{renamed.get(name, name): value for name, value in given.items()},
+    }
+
+
+def _beside(tags: Mapping[str, str], strategy: Strategy) -> str:
+    rows = {
+        "judged twin, SHA-256 of its file": f"`{tags[TWIN_TAG]}`",
+        "distance of the refit from it, in its spread": f"{float(tags['refit_distance']):.2f}",
+        "more than this blocks promotion": f"{strategy.findings.refit_distance:.2f}",
+    }
+    return _table(("", ""), rows.items())
 
 
 def _columns(columns: Sequence[ColumnRole]) -> list[str]:

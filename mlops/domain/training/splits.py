@@ -121,6 +121,23 @@ def newest_training_days(split: Split, dates: Dates, *, days: int) -> Split:
     )
 
 
+def all_known(split: Split, dates: Dates, known: Mask, *, days: int | None = None) -> Split:
+    """The same split with every row in its training part whose label is known, held-out and purged ones too.
+
+    dates, known : (n,) of the rows that were split      days : only the newest so many calendar days of them
+    """
+    of_rows = dates.astype("datetime64[D]")
+    train = known if days is None else known & (of_rows > of_rows[known].max() - days)
+    return replace(
+        split,
+        train=train,
+        first_train=_day(of_rows[train].min()),
+        last_train=_day(of_rows[train].max()),
+        n_train_dates=len(_distinct(of_rows[train])),
+        n_purged=int(known.sum() - train.sum()),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """Rows to train on and later rows to test on; no label of the first reaches into the second."""

@@ -19,6 +19,7 @@ from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
 from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, StageState
+from mlops.domain.training.judged_twin import tags_of_result
 from mlops.ledger import tables
 from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import now
@@ -141,6 +142,7 @@ class ModelFiles(Repository):
             return {}, {}
         tags = {name: str(result[name]) for name in _TRAINING_TAGS if result.get(name) is not None}
         tags |= {PROFILE_TAG: result["profile_sha256"]} if result.get("profile_sha256") else {}
+        tags |= tags_of_result(result)
         tags |= {XGBOOST_TAG: result["xgboost"]} if result.get("xgboost") else {}
         tags |= {FINDINGS_TAG: json.dumps(result["findings"])} if "findings" in result else {}
         tags |= {TRIALS_TAG: str(result["tuning"]["n_trials"])} if "tuning" in result else {}

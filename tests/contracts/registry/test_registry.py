@@ -25,6 +25,7 @@ from mlops.domain.ports import (
     TrialRecord,
 )
 from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.training.judged_twin import TWIN_ARTIFACT
 from tests.support.models import fitted, trained_model, training_data
 from tests.support.registry import FakeRegistry, Kept, loaded
 
@@ -151,6 +152,31 @@ def test_a_profile_that_is_gone_is_said(registry: ModelRegistry, name: str) -> N
     registry.log_training(replace(trained, tags={**trained.tags, PROFILE_TAG: "ab" * 32}))
     with pytest.raises(UnusableProfile, match="gone"):
         registry.drift_profile(name, "1")
+
+
+def with_twin(registry: ModelRegistry, name: str, folder: Path, content: bytes) -> ModelVersion:
+    file = folder / "any name"
+    file.write_bytes(content)
+    return registry.log_training(trained_model(f"run-{name}", model_name=name, artifacts={TWIN_ARTIFACT: file}))
+
+
+def test_a_judged_twin_lies_beside_its_version_and_is_no_version(
+    registry: ModelRegistry, name: str, tmp_path: Path
+) -> None:
+    content = b"{the twin's model file}"
+    version = with_twin(registry, name, tmp_path, content)
+    assert registry.twin_file(version, expected_sha256=hashlib.sha256(content).hexdigest()) == content
+    assert [item.version for item in registry.versions(name)] == ["1"]
+
+
+def test_a_twin_that_was_changed_or_is_gone_is_said(
+    registry: ModelRegistry, train: partial[ModelVersion], name: str, tmp_path: Path
+) -> None:
+    version = with_twin(registry, name, tmp_path, b"another")
+    with pytest.raises(UnusableModelFile, match="changed"):
+        registry.twin_file(version, expected_sha256="ab" * 32)
+    with pytest.raises(UnusableModelFile, match="gone"):
+        registry.twin_file(train("run-2"), expected_sha256="ab" * 32)
 
 
 def test_a_challenger_stands_in_staging(registry: ModelRegistry, train: partial[ModelVersion], name: str) -> None:
@@ -394,6 +420,7 @@ def test_a_model_that_was_kept_is_registered_again_with_the_same_bytes(
         metrics={"accuracy": 0.7},
         params={"max_depth": "2"},
         profile=profile,
+        twin=b"{the twin}",
     )
     found = registry.register_again(name, identity, kept)
     assert found is not None
@@ -401,6 +428,7 @@ def test_a_model_that_was_kept_is_registered_again_with_the_same_bytes(
         "2", identity, {"accuracy": 0.7}, "up",
     )  # fmt: skip
     assert registry.model_file(name, "2") == content
+    assert registry.twin_file(found, expected_sha256=hashlib.sha256(b"{the twin}").hexdigest()) == b"{the twin}"
     assert registry.drift_profile(name, "2") == profile
     assert registry.training_facts(found).params == {"max_depth": "2"}
     again = registry.register_again(name, identity, kept)

@@ -18,12 +18,14 @@ from mlops.domain.live.day_score import DayScore
 from mlops.domain.live.decay import Decay
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.training.judged_twin import TWIN_TAG, held_out_by_twin
 from mlops.reporting.narrative import score_lines
 from mlops.stages import live_report
 from mlops.stages.score import score_predictions
 from tests.support.ledgers import LEASE_S
 from tests.support.live import DATES, LIVE, TRAINED_AS_OF, classifier_of, predicted, promoted, with_return_column
-from tests.support.services import FEATURES, FIRST, LAST, N_DATES, TICKERS, FakeServices, panel
+from tests.support.registry import file_of, sha256_of
+from tests.support.services import FEATURES, FIRST, LAST, MODEL, N_DATES, TICKERS, FakeServices, panel
 
 DAY = timedelta(days=1)
 HORIZON = 5
@@ -315,6 +317,57 @@ def test_what_the_champion_did_at_its_promotion_is_measured_on_the_dates_that_it
     y = (table.column("target_return").to_numpy()[at : at + n] > 0).astype(int)
     total = sum(score.log_loss for score in held_out.values())
     assert total == pytest.approx(log_loss(y, probability, normalize=False), rel=1e-5)
+
+
+def test_what_a_refitted_champion_did_at_its_promotion_is_its_twins(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, grant, twin = services, services.granted(Kind.TRAIN, Stage.TRAIN), classifier_of(panel(), rounds=2)
+    result = {
+        "model_sha256": sha256_of(file_of(classifier_of(panel()))),
+        "metrics": {},
+        **DATES,
+        "twin": {
+            "model_sha256": sha256_of(file_of(twin)),
+            "train_start": DATES["train_start"],
+            "train_end": DATES["train_end"],
+            "n_train": 100,
+            "distance": 0.1,
+        },
+    }
+    live.ledger.finish(grant, StageOutcome(result=result, run_state=RunState.SUCCEEDED))
+    live.with_policy(live=LIVE)
+    live.with_source(with_return_column(panel()))
+    version, registry = promoted(live, grant.run_id), live.fake_registry
+    registry.twins[MODEL, "1"] = file_of(twin)
+    first, last = (date.fromisoformat(DATES[name]) for name in ("holdout_start", "holdout_end"))
+    of_twin = {"holdout_start": held_out_by_twin(first), "holdout_end": held_out_by_twin(last)}
+    registry.set_tags(MODEL, "1", {**version.tags, **of_twin, TWIN_TAG: "ab" * 32})  # a tag proves nothing
+    for day in days_of():
+        predicted(live, day)
+    seen: dict[str, Any] = {}
+
+    def detect(_: object, **asked: Any) -> Decay:
+        seen.update(asked)
+        return Decay(fired_on=None, alpha=0.01, n_days=1, signals=(), words="no decay")
+
+    monkeypatch.setattr(live_report, "detect_decay", detect)
+    scored(live)
+    table = panel()
+    at, n = (first - FIRST).days * TICKERS, ((last - first).days + 1) * TICKERS
+    frame = pd.DataFrame({name: table.column(name).to_numpy() for name in FEATURES}).astype("float32")
+    y = (table.column("target_return").to_numpy()[at : at + n] > 0).astype(int)
+    total = sum(score.log_loss for score in seen["at_promotion"].values())
+    of_dates = twin.predict_proba(frame)[at : at + n, 1]
+    assert total == pytest.approx(log_loss(y, of_dates, normalize=False), rel=1e-5)
+    del registry.twins[MODEL, "1"]
+    seen.clear()
+    scored(live)
+    report = live.ledger.live_report("growth")
+    assert report is not None
+    # The refit knows these dates: better no test than one against what it learnt.
+    assert "judged_twin.ubj of version 1 is gone" in report.document["decay"]["why_not"]
+    assert seen == {}
 
 
 def test_the_report_says_what_the_model_relies_on_now_and_relied_on_in_training(live: FakeServices) -> None:

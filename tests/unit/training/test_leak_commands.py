@@ -133,3 +133,25 @@ def test_the_evaluation_judges_both_labels_over_dates_that_do_not_overlap(prices
     assert summary["random_accuracy"] == pytest.approx(
         sum(check["random_split"]["accuracy"] for check in direction) / 2
     )
+
+
+def test_the_next_dates_are_scored_with_the_refit_and_without(prices: Path, one_universe: Path) -> None:
+    arguments = ["evaluate-refit", "--prices", str(prices), "--members", str(one_universe), "--dates", "3"]
+    ended = called(*arguments, "--json")
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)
+    for each in found.values():
+        assert [one["n_blocks"] for one in each["differences"]] == [3, 3]
+        for one in each["dates"]:
+            # 20 dates without a label, and before them 60 held out, 20 purged and 5 of the embargo, the last of which
+            # is trained on.
+            assert (one["age_refit"], one["age_single"]) == (20, 104)
+            assert one["as_of"] < one["last"]
+            # A refit of other labels is as far from the twin as a model that says the same of every row.
+            assert one["distances"]["refit"] < 0.85 < one["distances"]["refit of random labels"]
+        loss = each["differences"][0]
+        singles = [one["single"]["log_loss"] for one in each["dates"]]
+        assert loss["single"] == pytest.approx(sum(singles) / 3)
+        assert loss["low"] < loss["value"] < loss["high"]
+    shown = called(*arguments)
+    assert "| target_return > 0 | refit | 3 |" in shown.stdout
