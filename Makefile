@@ -18,9 +18,10 @@ test: $(VENV)/.dev-ready ## The whole test suite, on servers of its own
 ifdef ARGS
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 else
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos -n 2 --dist loadfile -q
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/acceptance -q
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -q
+	@export OMP_NUM_THREADS=1; failed=0; \
+	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos -n 2 --dist loadgroup -q || failed=$$?; \
+	[ $$failed -le 1 ] || exit $$failed; \
+	$(BIN)/python -m pytest tests/chaos tests/acceptance -n 2 --dist loadgroup -q || failed=$$?; exit $$failed
 endif
 
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold
