@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mlops.domain.policies import Reference
-from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command
+from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command, show_prices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,22 +73,27 @@ def evaluate_drift(
         evaluate_alarms,
     )
     from mlops.domain.policies import DataPolicy, DriftPolicy
+    from mlops.features.price_coverage import measure_coverage
     from mlops.features.price_universes import drawn_panels, feature_rows, price_universes
-    from mlops.features.prices import read_close, read_members
+    from mlops.features.prices import read_members
+    from mlops.features.prices import read_prices as read_file
     from mlops.features.sample import read_prices
-    from mlops.reporting.terminal import err, out, print_json
+    from mlops.reporting.terminal import as_json, err, out, print_json
 
     def shown_progress(name: str, days: Iterable[Item]) -> Iterable[Item]:
         return track(list(days), description=name, transient=True, disable=json, console=err)
 
     def show(results: Sequence[Item], table: Callable[[Sequence[Item]], Table]) -> None:
         if json:
-            print_json(results)
+            print_json([{**as_json(one), "prices": coverage} for one in results])
         else:
             # Whole, also where the terminal is narrower: a cut figure is no figure.
             Console(width=max(out.width, 180), highlight=False).print(table(results))
 
-    close = read_close(prices, date_format=date_format) if prices else read_prices()
+    given = read_file(prices, date_format=date_format) if prices else None
+    coverage = measure_coverage(given) if given else None
+    show_prices(coverage, json=json)
+    close = given.close if given else read_prices()
     rng = np.random.default_rng(seed)
     if names:
         drawn = [drawn_panels(close, size=size, n=panels, rng=rng) for size in names]
@@ -238,6 +243,8 @@ def selftest(
     from lab.placebos import chosen_placebos, eligible_dates
     from lab.selftest import price_history, source_history
     from lab.selftest import selftest as selftest_of
+    from mlops.features.price_coverage import measure_coverage
+    from mlops.features.prices import read_prices
     from mlops.reporting.terminal import err, out, print_json
     from tasks.services import connect
 
@@ -251,9 +258,12 @@ def selftest(
     sizes, periods = _sizes(shifts), [_period(text) for text in without or ()]
     picture = checked_plot_path(plot) if plot else None
     begin = since.date() if since else None
+    given = read_prices(prices, date_format=date_format) if prices else None
+    coverage = measure_coverage(given) if given else None
+    show_prices(coverage, json=json)
     past = (
-        price_history(policy, prices, members=members, since=begin, date_format=date_format)
-        if prices
+        price_history(policy, given, members=members, since=begin, date_format=date_format)
+        if given
         else source_history(services.source, policy, since=begin)
     )
     if past.dates is None:
@@ -272,7 +282,7 @@ def selftest(
     if picture is not None:
         draw_power(result, picture)
     if json:
-        print_json({"seed": seed, "n_eligible": len(eligible), "selftest": result})
+        print_json({"seed": seed, "n_eligible": len(eligible), "selftest": result, "prices": coverage})
         return 0
     # Whole, also where the terminal is narrower: a cut figure is no figure.
     wide = Console(width=max(out.width, 120), highlight=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, command
+from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, command, show_prices
 
 if TYPE_CHECKING:
     from datetime import date
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lab.refit_evaluation import NextDates
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Progress
+    from mlops.features.price_coverage import PriceCoverage
 
 # ---- Progress of trainings that a command runs by itself, without a run in the ledger
 
@@ -76,28 +77,29 @@ def leak_check(
     from lab.leak_check import summarise_checks
     from mlops.domain.policies import DataPolicy, Strategy
     from mlops.features.price_universes import price_source
-    from mlops.reporting.terminal import FINDING, OK, out, print_json
+    from mlops.reporting.terminal import FINDING, OK, as_json, out, print_json
     from mlops.strategies.file import Strategies
     from tasks.services import connect
 
     @contextmanager
-    def opened() -> Iterator[tuple[FeatureSource, Strategies]]:
+    def opened() -> Iterator[tuple[FeatureSource, Strategies, PriceCoverage | None]]:
         if prices is None:
             services = connect()
-            yield services.source, services.strategies
+            yield services.source, services.strategies, None
             return
         with price_source(prices, members, date_format=date_format) as made:
             names = {name: Strategy(name=name, data=DataPolicy(as_of="latest")) for name in made.strategies}
-            yield made.source, Strategies(names)
+            yield made.source, Strategies(names), made.coverage
 
-    with opened() as (source, known), _bars(json) as bars:
+    with opened() as (source, known, coverage), _bars(json) as bars:
+        show_prices(coverage, json=json)
         chosen = [known[name] for name in (known if strategies == [ALL] else dict.fromkeys(strategies))]
         if label is not None:
             chosen = [replace(one, training=replace(one.training, label=label)) for one in chosen]
         settings, today = load_settings(), datetime.now(UTC).date()
         checks = [_checked(source, one, bars, settings, as_of=as_of, today=today) for one in chosen]
     if json:
-        print_json(checks)
+        print_json([{**as_json(check), "prices": coverage} for check in checks])
     else:
         for check in checks:
             out.print(
@@ -139,6 +141,7 @@ def evaluate_training(
     settings = load_settings()
     found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
     with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+        show_prices(made.coverage, json=json)
         for name in made.strategies:
             if name == "direction":
                 continue  # it holds all names of the sample: the panel of the others, not one more strategy
@@ -151,7 +154,11 @@ def evaluate_training(
     if json:
         print_json(
             {
-                name: {"summaries": [summarise_checks(each) for each in checks], "checks": checks}
+                name: {
+                    "summaries": [summarise_checks(each) for each in checks],
+                    "checks": checks,
+                    "prices": made.coverage,
+                }
                 for name, checks in found.items()
             }
         )
@@ -200,6 +207,7 @@ def evaluate_refit(
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     found: dict[str, list[NextDates]] = {"direction": [], "growth": []}
     with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+        show_prices(made.coverage, json=json)
         for name in made.strategies:
             if name == "direction":
                 continue  # all names of the sample: the panel of the others, not one more strategy
@@ -214,7 +222,12 @@ def evaluate_refit(
                 )
                 bars.remove_task(line)
     if json:
-        print_json({name: {"differences": differences(each), "dates": each} for name, each in found.items()})
+        print_json(
+            {
+                name: {"differences": differences(each), "dates": each, "prices": made.coverage}
+                for name, each in found.items()
+            }
+        )
         return OK
     _print_refit({policies[name].training.label: each for name, each in found.items()})
     return OK

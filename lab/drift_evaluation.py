@@ -32,6 +32,7 @@ from mlops.domain.policies import DataPolicy, DriftPolicy, TrainingPolicy
 from mlops.domain.ports import Window
 from mlops.domain.training.splits import known_labels, split_by_date
 from mlops.domain.windows import calibration_window, drift_windows, longest_current_days, stretched
+from mlops.features.gaps import on_own_dates
 
 if TYPE_CHECKING:
     from mlops.domain.policies import DriftPolicy
@@ -154,10 +155,13 @@ def dated_rows(rows: pd.DataFrame) -> DatedRows:
 
 
 def calm_days(close: pd.DataFrame) -> pd.Series:
-    """(dates,) True where the 20-day volatility of the panel's mean return is below its trailing one-year median."""
-    panel = close.pct_change(fill_method=None).mean(axis=1)
-    volatility = panel.rolling(VOLATILITY_DAYS).std()
-    return volatility < volatility.rolling(MEDIAN_DAYS).median()
+    """(dates,) True where the 20-day volatility of the panel's mean return is below its trailing one-year median.
+
+    A date without a return, such as one on which a single name begins, is skipped and is not calm.
+    """
+    returns = on_own_dates(close, lambda prices: {"return": prices.pct_change(fill_method=None)})["return"]
+    volatility = returns.mean(axis=1).dropna().rolling(VOLATILITY_DAYS).std()
+    return (volatility < volatility.rolling(MEDIAN_DAYS).median()).reindex(close.index, fill_value=False)
 
 
 def evaluate(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from mlops.domain.panel import counted_dates
 from mlops.domain.policies import Strategy
 from mlops.domain.ports import FeatureSource, Window
 from mlops.stages.drift_windows import columns_read
+
+if TYPE_CHECKING:
+    from mlops.features.prices import PriceTable
 
 # ---- The whole history of a strategy's features as a frame: from the feature source, or computed from a file of prices
 
@@ -62,7 +65,7 @@ def source_history(source: FeatureSource, strategy: Strategy, *, since: date | N
 
 def price_history(
     strategy: Strategy,
-    prices: Path,
+    prices: PriceTable,
     *,
     members: Path | None = None,
     since: date | None = None,
@@ -70,25 +73,29 @@ def price_history(
 ) -> FeatureFrame:
     """The sample's features of a file's prices: of the strategy's members, or of all names where none are given.
 
-    date_format : see `read_close`
+    date_format : of the members file; see `read_prices`
     Raises UnreadableData, MissingColumn, EmptyWindow where the members file does not hold the strategy.
     """
     import pandas as pd  # noqa: PLC0415 -- for this source alone
     import pyarrow as pa  # noqa: PLC0415
 
     from mlops.features.price_universes import feature_rows  # noqa: PLC0415
-    from mlops.features.prices import read_close, read_members  # noqa: PLC0415
+    from mlops.features.prices import read_members  # noqa: PLC0415
 
-    close = read_close(prices, date_format=date_format)
+    close = prices.close
     universes = {strategy.name: close.notna()}
     if members:
         universes = read_members(members, close, date_format=date_format)
     if strategy.name not in universes:
         known = ", ".join(sorted(universes)) or "(none)"
-        raise EmptyWindow(f"{members} has no members of {strategy.name!r} that {prices} has prices of; one of: {known}")
+        raise EmptyWindow(
+            f"{members} has no members of {strategy.name!r} that {prices.path} has prices of; one of: {known}"
+        )
     rows = feature_rows(close, {strategy.name: universes[strategy.name]})[strategy.name]
     if rows.empty:
-        raise EmptyWindow(f"{prices} gives no row: a ticker's first one needs about a year of prices")
+        raise EmptyWindow(
+            f"{prices.path} gives no row of {strategy.name!r}: a ticker's first one needs about a year of prices"
+        )
     ordered = rows.sort_values(["date", "ticker"], kind="stable")
     features = [name for name in ordered.columns if name not in ("date", "ticker")]
     if since is not None:

@@ -14,13 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlops.features.gaps import on_own_dates
 from mlops.features.parquet import ParquetFeatures
-from mlops.features.prices import read_close, read_members
+from mlops.features.price_coverage import PriceCoverage, measure_coverage
+from mlops.features.prices import read_members, read_prices
 from mlops.features.sample import compute_sample
 from mlops.features.sample_features import (
     compute_features,
     compute_targets,
     long_table,
+    momentum,
     momentum_members,
     volatility,
 )
@@ -32,13 +35,17 @@ def price_universes(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
     `momentum`: best 12-1 momentum. `laggards`: worst. `steady`, `volatile`: lowest and highest 60-day volatility.
     """
     size = max(1, close.shape[1] // 3)
-    spread = volatility(close.pct_change(fill_method=None), 60)
+    scores = on_own_dates(close, _scores)
     return {
         "momentum": momentum_members(close, size=size),
-        "laggards": _monthly(close.shift(21) / close.shift(252) - 1, size=size),
-        "steady": _monthly(spread, size=size),
-        "volatile": _monthly(-spread, size=size),
+        "laggards": _monthly(scores["momentum"], size=size),
+        "steady": _monthly(scores["volatility"], size=size),
+        "volatile": _monthly(-scores["volatility"], size=size),
     }
+
+
+def _scores(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {"momentum": momentum(close), "volatility": volatility(close.pct_change(fill_method=None), 60)}
 
 
 def drawn_panels(close: pd.DataFrame, *, size: int, n: int, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
@@ -85,23 +92,27 @@ class PriceSource:
     source: ParquetFeatures
     strategies: tuple[str, ...]
     """Those that have rows, sorted."""
+    coverage: PriceCoverage | None
+    """What a user's file gives; None for the sample."""
 
 
 @contextmanager
 def price_source(prices: Path | None, members: Path | None, *, date_format: str | None = None) -> Iterator[PriceSource]:
     """The view while the block runs: of `prices` (None: the sample) and `members` (None: universes by price).
 
-    date_format : see `read_close`
-    Raises UnreadableData, MissingColumn, ConfigurationError where the sample is not installed.
+    date_format : see `read_prices`
+    Raises UnreadableData, MissingColumn, InsufficientData; ConfigurationError where the sample is not installed.
     """
+    coverage = None
     if prices is None:
         table = compute_sample()
     else:
-        close = read_close(prices, date_format=date_format)
+        given = read_prices(prices, date_format=date_format)
+        coverage, close = measure_coverage(given), given.close
         universes = read_members(members, close, date_format=date_format) if members else price_universes(close)
         table = _price_view(close, universes)
     with tempfile.TemporaryDirectory(prefix="acis-prices-") as folder:
         path = Path(folder) / "features.parquet"
         pq.write_table(table, path)
         names = tuple(sorted(pc.unique(table.column("strategy")).to_pylist()))
-        yield PriceSource(source=ParquetFeatures(path), strategies=names)
+        yield PriceSource(source=ParquetFeatures(path), strategies=names, coverage=coverage)

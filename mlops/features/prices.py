@@ -49,29 +49,57 @@ _TIME = r"[T ](?P<time>\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(?P<zone>Z|[+-]\d{2}:
 _FIRST, _LAST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-12-31")
 #: How a file says that there is no price.
 _NO_PRICE = ("", "na", "n/a", "nan", "null", "none", "-")
+LEFT_OUT = ("repeated", "no_price", "not_positive")
+"""Why a row gives no price: the row before says the same, nothing is written, or 0, less or infinite"""
 
 
-def read_close(path: Path, *, date_format: str | None = None) -> pd.DataFrame:
-    """Closes as (dates, tickers), ascending dates; a price that is empty, infinite or not positive is missing.
+@dataclass(frozen=True, kw_only=True)
+class PriceTable:
+    """The usable prices of a file, and how many of its rows have none."""
+
+    path: Path
+    close: pd.DataFrame
+    """(dates, tickers), ascending dates, NaN where there is no price"""
+    left_out: pd.DataFrame
+    """(tickers, `LEFT_OUT`): rows"""
+
+
+def read_prices(path: Path, *, date_format: str | None = None) -> PriceTable:
+    """Read closes; a price that is empty, infinite or not positive is a missing one, and is counted.
 
     date_format : of `strptime`, for a file whose dates can be read in more than one way
     Raises UnreadableData, MissingColumn.
     """
     file = _PriceFile.read(path, date_format=date_format)
-    rows = pd.DataFrame({"date": file.days(), "ticker": file.texts(_TICKER), "close": file.prices(_CLOSE)})
-    rows = rows.drop_duplicates()
+    written = pd.DataFrame({"date": file.days(), "ticker": file.texts(_TICKER), "close": file.prices(_CLOSE)})
+    rows = written.drop_duplicates()
     again = rows.duplicated(["date", "ticker"], keep=False)
     if again.any():
         first = rows[again].iloc[0]
         alike = rows[again & (rows["date"] == first["date"]) & (rows["ticker"] == first["ticker"])]
         lines = " and ".join(str(file.first_line + place) for place in alike.index[:2])
-        values = " and ".join(f"{value:g}" for value in alike["close"].iloc[:2])
+        values = " and ".join("none" if np.isnan(value) else f"{value:g}" for value in alike["close"].iloc[:2])
         raise UnreadableData(
             f"{path}: {first['ticker']} has two prices on {first['date'].date()}, {values} (lines {lines}); "
             f"keep one row per date and ticker"
         )
     close = rows.set_index(["date", "ticker"])["close"].unstack().sort_index()  # noqa: PD010 -- pivot_table would average
-    return close.where((close > 0) & np.isfinite(close))
+    usable = (rows["close"] > 0) & np.isfinite(rows["close"])
+    causes = {
+        "repeated": written["ticker"].value_counts() - rows["ticker"].value_counts(),
+        "no_price": rows.loc[rows["close"].isna(), "ticker"].value_counts(),
+        "not_positive": rows.loc[rows["close"].notna() & ~usable, "ticker"].value_counts(),
+    }
+    return PriceTable(
+        path=path,
+        close=close.where((close > 0) & np.isfinite(close)),
+        left_out=pd.DataFrame(causes, index=close.columns, columns=LEFT_OUT).fillna(0).astype(int),
+    )
+
+
+def read_close(path: Path, *, date_format: str | None = None) -> pd.DataFrame:
+    """Closes alone of `read_prices`. Raises UnreadableData, MissingColumn."""
+    return read_prices(path, date_format=date_format).close
 
 
 def read_members(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> dict[str, pd.DataFrame]:
