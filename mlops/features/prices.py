@@ -49,8 +49,9 @@ _TIME = r"[T ](?P<time>\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(?P<zone>Z|[+-]\d{2}:
 _FIRST, _LAST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-12-31")
 #: How a file says that there is no price.
 _NO_PRICE = ("", "na", "n/a", "nan", "null", "none", "-")
-LEFT_OUT = ("repeated", "no_price", "not_positive")
-"""Why a row gives no price: the row before says the same, nothing is written, or 0, less or infinite"""
+LEFT_OUT = ("repeated", "not_traded", "no_price", "not_positive")
+"""Why a row gives no price: another row is the same; nothing is written there, before the first price of its name or
+after the last; nothing is written between; it is 0, negative or infinite"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,16 @@ def read_prices(path: Path, *, date_format: str | None = None) -> PriceTable:
             f"keep one row per date and ticker"
         )
     close = rows.set_index(["date", "ticker"])["close"].unstack().sort_index()  # noqa: PD010 -- pivot_table would average
-    usable = (rows["close"] > 0) & np.isfinite(rows["close"])
+    usable, empty = (rows["close"] > 0) & np.isfinite(rows["close"]), rows["close"].isna()
+    traded = rows[usable].groupby("ticker")["date"].agg(["min", "max"]).reindex(rows["ticker"])
+    outside = (rows["date"].to_numpy() < traded["min"].to_numpy()) | (
+        rows["date"].to_numpy() > traded["max"].to_numpy()
+    )
     causes = {
         "repeated": written["ticker"].value_counts() - rows["ticker"].value_counts(),
-        "no_price": rows.loc[rows["close"].isna(), "ticker"].value_counts(),
-        "not_positive": rows.loc[rows["close"].notna() & ~usable, "ticker"].value_counts(),
+        "not_traded": rows.loc[empty & outside, "ticker"].value_counts(),
+        "no_price": rows.loc[empty & ~outside, "ticker"].value_counts(),
+        "not_positive": rows.loc[~empty & ~usable, "ticker"].value_counts(),
     }
     return PriceTable(
         path=path,
