@@ -81,7 +81,7 @@ def evaluate_drift(
     from mlops.reporting.terminal import as_json, err, out, print_json
 
     def shown_progress(name: str, days: Iterable[Item]) -> Iterable[Item]:
-        return track(list(days), description=name, transient=True, disable=json, console=err)
+        return track(list(days), description=name, transient=True, disable=not err.is_terminal, console=err)
 
     def show(results: Sequence[Item], table: Callable[[Sequence[Item]], Table]) -> None:
         if json:
@@ -143,6 +143,10 @@ def evaluate_drift(
         out.print(words)
     show(results, _verdicts)
     if not json:
+        for result in results:
+            reasons = [check.reason for check in result.verdicts if check.verdict == "insufficient"]
+            if reasons:
+                out.print(f"{result.strategy}, first of {len(reasons)} without a verdict: {reasons[0]}", markup=False)
         out.print("fires: share of the checks of calm days, or of all others; insufficient: share of all checks.")
         out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
     return 0
@@ -249,7 +253,7 @@ def selftest(
     from tasks.services import connect
 
     def shown_progress(days: Iterable[date]) -> Iterable[date]:
-        return track(list(days), description=strategy, transient=True, disable=json, console=err)
+        return track(list(days), description=strategy, transient=True, disable=not err.is_terminal, console=err)
 
     from lab.power_plot import checked_plot_path, draw_power
 

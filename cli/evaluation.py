@@ -91,7 +91,7 @@ def leak_check(
             names = {name: Strategy(name=name, data=DataPolicy(as_of="latest")) for name in made.strategies}
             yield made.source, Strategies(names), made.coverage
 
-    with opened() as (source, known, coverage), _bars(json) as bars:
+    with opened() as (source, known, coverage), _bars() as bars:
         show_prices(coverage, json=json)
         chosen = [known[name] for name in (known if strategies == [ALL] else dict.fromkeys(strategies))]
         if label is not None:
@@ -140,7 +140,7 @@ def evaluate_training(
     titles = {"direction": "The direction of the return", "growth": "Volatility"}
     settings = load_settings()
     found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
-    with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+    with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
         show_prices(made.coverage, json=json)
         for name in made.strategies:
             if name == "direction":
@@ -206,7 +206,7 @@ def evaluate_refit(
     # The panels are small: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     found: dict[str, list[NextDates]] = {"direction": [], "growth": []}
-    with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+    with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
         show_prices(made.coverage, json=json)
         for name in made.strategies:
             if name == "direction":
@@ -296,7 +296,7 @@ def evaluate_live(
     # Seven names give few rows: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     years, results = range(2010 if quick else 1993, 2022), []
-    with price_source(None, None) as made, _bars(json) as bars:
+    with price_source(None, None) as made, _bars() as bars:
         for name in strategies or list(policies):
             rows = strategy_rows(view, name)
             own = policies[name].training.label
@@ -431,7 +431,7 @@ def _checked(
 
 
 @contextmanager
-def _bars(quiet: bool) -> Iterator[Bars]:
+def _bars() -> Iterator[Bars]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from mlops.reporting.terminal import err
@@ -443,7 +443,7 @@ def _bars(quiet: bool) -> Iterator[Bars]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bars:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         yield bars
 
 

@@ -26,8 +26,8 @@ from mlops.features.prices import LEFT_OUT, PriceTable
 from mlops.features.sample_features import HORIZON, WARM_UP
 
 LEAST_SHARE = 0.65
-"""Of the rows after a name's first year; with fewer kept, the finding `few_rows_kept` says what to do. A name of weekdays
-keeps 252 of 365, 0.69, where its file has every day"""
+"""Of the rows after a name's first year; with fewer kept, the finding `few_rows_kept` says what to do. Stocks keep 0.69
+(252 of 365) where a file has a row for each day"""
 _PRICED = ("warm_up", "after_gap")
 _SHOWN = 5
 
@@ -87,7 +87,8 @@ class PriceCoverage:
             "repeated": "that repeat another one",
         }
         lost = ", ".join(f"{self.lost[cause]:,} {words}" for cause, words in causes.items() if self.lost[cause])
-        return f"{self.n_kept:,} of {self.n_rows:,} rows, of {len(self.names)} names, have all features; not {lost}"
+        names = f"{len(self.names)} name{'s' if len(self.names) > 1 else ''}"
+        return f"{self.n_kept:,} of {self.n_rows:,} rows, of {names}, have all features; the others: {lost}"
 
     @property
     def lines(self) -> list[str]:

@@ -55,7 +55,7 @@ def test_a_complete_file_loses_the_first_year_of_each_name_and_nothing_else() ->
     assert {cause: n for cause, n in found.lost.items() if n} == {"warm_up": 3 * WARM_UP}
     assert (found.findings, found.n_without_label) == ((), 0)
     assert found.words == (
-        "744 of 1,500 rows, of 3 names, have all features; not 756 among the first 252 prices of a name"
+        "744 of 1,500 rows, of 3 names, have all features; the others: 756 among the first 252 prices of a name"
     )
 
 
