@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mlops.domain.policies import Reference
-from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command, show_prices
+from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command, day, show_prices
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from rich.table import Table
 
-    from lab.drift_evaluation import AlarmEvaluation, VerdictEvaluation
+    from lab.drift_evaluation import AlarmEvaluation, DatedRows, VerdictEvaluation
     from lab.placebos import Period, Rate
     from lab.selftest import Selftest
     from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
+    from mlops.features.price_coverage import PriceCoverage
 
 Item = TypeVar("Item")
 
@@ -42,7 +45,8 @@ def evaluate_drift(
     every: Annotated[int, typer.Option(min=1, help="Trading days from one check to the next.")] = 5,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Rows from this day on.")] = None,
     breaks: Annotated[
-        list[str] | None, typer.Option("--break", help="A day on which the data broke; repeatable.")
+        list[str] | None,
+        typer.Option("--break", metavar="DATE", help="A day on which the data broke; repeatable."),
     ] = None,
     names: Annotated[
         list[int] | None,
@@ -66,18 +70,8 @@ def evaluate_drift(
     from rich.console import Console
     from rich.progress import track
 
-    from lab.drift_evaluation import (
-        calm_days,
-        dated_rows,
-        evaluate,
-        evaluate_alarms,
-    )
+    from lab.drift_evaluation import calm_days, evaluate, evaluate_alarms
     from mlops.domain.policies import DataPolicy, DriftPolicy
-    from mlops.features.price_coverage import measure_coverage
-    from mlops.features.price_universes import drawn_panels, feature_rows, price_universes
-    from mlops.features.prices import read_members
-    from mlops.features.prices import read_prices as read_file
-    from mlops.features.sample import read_prices
     from mlops.reporting.terminal import as_json, err, out, print_json
 
     def shown_progress(name: str, days: Iterable[Item]) -> Iterable[Item]:
@@ -85,71 +79,94 @@ def evaluate_drift(
 
     def show(results: Sequence[Item], table: Callable[[Sequence[Item]], Table]) -> None:
         if json:
-            print_json([{**as_json(one), "prices": coverage} for one in results])
+            print_json([{**as_json(one), "prices": history.coverage} for one in results])
         else:
             # Whole, also where the terminal is narrower: a cut figure is no figure.
             Console(width=max(out.width, 180), highlight=False).print(table(results))
 
-    given = read_file(prices, date_format=date_format) if prices else None
-    coverage = measure_coverage(given) if given else None
-    show_prices(coverage, json=json)
-    close = given.close if given else read_prices()
-    rng = np.random.default_rng(seed)
-    if names:
-        drawn = [drawn_panels(close, size=size, n=panels, rng=rng) for size in names]
-        tables = feature_rows(close, {name: member for one in drawn for name, member in one.items()})
-    elif prices or members:
-        named = read_members(members, close, date_format=date_format) if members else price_universes(close)
-        tables = feature_rows(close, named)
-    else:
-        tables = _sample_tables(close)
-    days = current_days or (7 if prices or names else 30)
-    data = DataPolicy(current_days=days, reference=reference)
-    calm = calm_days(close)
+    moments, rng = [day(text) for text in breaks or _BREAKS], np.random.default_rng(seed)
+    drawn = dict.fromkeys(names or (), panels)
+    history = _history(prices, members, date_format=date_format, drawn=drawn, rng=rng, since=since)
+    show_prices(history.coverage, json=json)
+    data = DataPolicy(current_days=current_days or (7 if prices or names else 30), reference=reference)
+    calm = calm_days(history.close)
     drift = DriftPolicy(calibration_days=calibration_days)
-    rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
+    note = (err if json else out).print
     if alarms:
-        measured = [
-            evaluate_alarms(
-                name,
-                dated,
-                calm,
-                data=data,
-                drift=drift,
-                n_weeks=alarms,
-                size=shift,
-                rng=rng,
-                track=partial(shown_progress, name),
-            )
-            for name, dated in rows.items()
-        ]
-        show(measured, _alarms)
-        return 0
-    results = [
-        evaluate(
-            name,
-            dated,
-            calm,
-            data=data,
-            drift=drift,
-            breaks=[date.fromisoformat(day) for day in breaks or _BREAKS],
-            every=every,
-            track=partial(shown_progress, name),
+        weekly = partial(evaluate_alarms, calm=calm, data=data, drift=drift, n_weeks=alarms, size=shift, rng=rng)
+        of_weeks = _of_each(
+            history, lambda name, rows: weekly(name, rows, track=partial(shown_progress, name)), note=note
         )
-        for name, dated in rows.items()
-    ]
+        show(of_weeks, _alarms)
+        return 0
+    daily = partial(evaluate, calm=calm, data=data, drift=drift, breaks=moments, every=every)
+    results = _of_each(history, lambda name, rows: daily(name, rows, track=partial(shown_progress, name)), note=note)
     if not json:
         words = f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days"
         out.print(words)
     show(results, _verdicts)
     if not json:
-        for result in results:
-            reasons = [check.reason for check in result.verdicts if check.verdict == "insufficient"]
-            if reasons:
-                out.print(f"{result.strategy}, first of {len(reasons)} without a verdict: {reasons[0]}", markup=False)
+        for line in _without_verdict(results):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
         out.print("fires: share of the checks of calm days, or of all others; insufficient: share of all checks.")
         out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _History:
+    """Rows of each strategy, the prices of which they are made, and what a user's file of them gives."""
+
+    rows: dict[str, DatedRows]
+    close: pd.DataFrame
+    coverage: PriceCoverage | None
+
+
+def _history(
+    prices: Path | None,
+    members: Path | None,
+    *,
+    date_format: str | None,
+    drawn: dict[int, int],
+    rng: np.random.Generator,
+    since: datetime | None,
+) -> _History:
+    """Read prices and members. drawn : number of panels by their number of names, in place of the strategies."""
+    from lab.drift_evaluation import dated_rows
+    from mlops.features.price_universes import drawn_panels, feature_rows, price_universes, read_given
+    from mlops.features.prices import read_members
+    from mlops.features.sample import read_prices
+
+    given = read_given(prices, members, date_format=date_format) if prices else None
+    close = given.close if given else read_prices()
+    if drawn:
+        each = [drawn_panels(close, size=size, n=n, rng=rng) for size, n in drawn.items()]
+        tables = feature_rows(close, {name: member for one in each for name, member in one.items()})
+    elif given:
+        tables = feature_rows(close, price_universes(close) if given.universes is None else given.universes)
+    elif members:
+        tables = feature_rows(close, read_members(members, close, date_format=date_format))
+    else:
+        tables = _sample_tables(close)
+    rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
+    return _History(rows=rows, close=close, coverage=given.coverage if given else None)
+
+
+def _of_each(history: _History, measured: Callable[[str, DatedRows], Item], *, note: Callable[..., None]) -> list[Item]:
+    """Results of the strategies that have history enough; the others are named. Raises InsufficientData without any."""
+    from mlops.domain.errors import InsufficientData
+
+    results, reasons = [], []
+    for name, rows in history.rows.items():
+        try:
+            results.append(measured(name, rows))
+        except InsufficientData as exc:
+            reasons.append(str(exc))
+    if not results:
+        raise InsufficientData(f"{'; '.join(reasons)}; load a longer history")
+    for reason in reasons:
+        note(f"Left out: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return results
 
 
 def _sample_tables(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -161,6 +178,16 @@ def _sample_tables(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
     rows["date"] = pd.to_datetime(rows["date"])
     # `direction` holds all names, so it is the panel of the others rather than one more strategy.
     return {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy") if name != "direction"}
+
+
+def _without_verdict(results: Sequence[VerdictEvaluation]) -> list[str]:
+    """Why the newest check without a verdict has none, for the strategies of which that is true."""
+    whose: dict[str, list[str]] = {}
+    for result in results:
+        reasons = [check.reason for check in result.verdicts if check.verdict == "insufficient"]
+        for reason in reasons[-1:]:
+            whose.setdefault(reason, []).append(result.strategy)
+    return [f"insufficient, {', '.join(names)}: {reason}" for reason, names in whose.items()]
 
 
 def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
@@ -247,8 +274,7 @@ def selftest(
     from lab.placebos import chosen_placebos, eligible_dates
     from lab.selftest import price_history, source_history
     from lab.selftest import selftest as selftest_of
-    from mlops.features.price_coverage import measure_coverage
-    from mlops.features.prices import read_prices
+    from mlops.features.price_universes import read_given, require_prices
     from mlops.reporting.terminal import err, out, print_json
     from tasks.services import connect
 
@@ -262,14 +288,11 @@ def selftest(
     sizes, periods = _sizes(shifts), [_period(text) for text in without or ()]
     picture = checked_plot_path(plot) if plot else None
     begin = since.date() if since else None
-    given = read_prices(prices, date_format=date_format) if prices else None
-    coverage = measure_coverage(given) if given else None
+    require_prices(prices, members)
+    given = read_given(prices, members, date_format=date_format) if prices else None
+    coverage = given.coverage if given else None
     show_prices(coverage, json=json)
-    past = (
-        price_history(policy, given, members=members, since=begin, date_format=date_format)
-        if given
-        else source_history(services.source, policy, since=begin)
-    )
+    past = price_history(policy, given, since=begin) if given else source_history(services.source, policy, since=begin)
     if past.dates is None:
         raise AssertionError("rows are read with their dates")
     eligible = eligible_dates(past.dates, data=policy.data, drift=policy.drift, without=periods)

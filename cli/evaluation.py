@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.leak_check import LeakCheck
     from lab.live_evaluation import LiveEvaluation
     from lab.placebos import Rate
-    from lab.refit_evaluation import NextDates
+    from lab.refit_evaluation import Difference, NextDates
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Progress
     from mlops.features.price_coverage import PriceCoverage
@@ -76,7 +76,7 @@ def leak_check(
     from config.settings import load_settings
     from lab.leak_check import summarise_checks
     from mlops.domain.policies import DataPolicy, Strategy
-    from mlops.features.price_universes import price_source
+    from mlops.features.price_universes import price_source, require_prices
     from mlops.reporting.terminal import FINDING, OK, as_json, out, print_json
     from mlops.strategies.file import Strategies
     from tasks.services import connect
@@ -84,6 +84,7 @@ def leak_check(
     @contextmanager
     def opened() -> Iterator[tuple[FeatureSource, Strategies, PriceCoverage | None]]:
         if prices is None:
+            require_prices(prices, members)
             services = connect()
             yield services.source, services.strategies, None
             return
@@ -221,28 +222,26 @@ def evaluate_refit(
                     made.source, strategy, dates=days, settings=settings, control=_ShownTraining(bars, line)
                 )
                 bars.remove_task(line)
+    gains = {name: differences(each) for name, each in found.items()}
     if json:
         print_json(
-            {
-                name: {"differences": differences(each), "dates": each, "prices": made.coverage}
-                for name, each in found.items()
-            }
+            {name: {"differences": gains[name], "dates": each, "prices": made.coverage} for name, each in found.items()}
         )
         return OK
-    _print_refit({policies[name].training.label: each for name, each in found.items()})
+    _print_refit({policies[name].training.label: (gains[name], each) for name, each in found.items()})
     return OK
 
 
-def _print_refit(found: dict[str, list[NextDates]]) -> None:
+def _print_refit(found: dict[str, tuple[list[Difference], list[NextDates]]]) -> None:
     import numpy as np
 
-    from lab.refit_evaluation import BOOTSTRAP, NEXT_DATES, RANDOM, REFIT, differences
+    from lab.refit_evaluation import BOOTSTRAP, NEXT_DATES, RANDOM, REFIT
 
     lines, distances = [], []
-    for label, each in found.items():
+    for label, (gains, each) in found.items():
         ages = (np.median([one.age_single for one in each]), np.median([one.age_refit for one in each]))
         first, last = min(one.as_of for one in each), max(one.last for one in each)
-        for one in differences(each):
+        for one in gains:
             gained = f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
             dated = [label, f"{first} to {last}", f"{ages[0]:.0f}, {ages[1]:.0f}"]
             lines.append([*dated, one.metric, str(one.n_blocks), f"{one.single:.4f}", f"{one.refit:.4f}", gained])

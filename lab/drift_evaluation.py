@@ -177,9 +177,12 @@ def evaluate(
 ) -> VerdictEvaluation:
     """Check every `every`-th trading day, and each of the days after a break. `track` may show progress.
 
-    Champions of the past, where they are the reference, were trained by the default policy.
+    Champions of the past, where they are the reference, were trained by the default policy. Raises InsufficientData
+    where no check is possible.
     """
-    days = [day.astype(object) for day in np.unique(rows.dates)]
+    days = list(rows.rows_by_date)
+    if not days:
+        raise InsufficientData(f"{strategy}: no row has all features")
     first = days[0]
     champions = (
         _PastChampions(strategy, rows, training=TrainingPolicy(), drift=drift) if data.reference == "champion" else None
@@ -188,6 +191,10 @@ def evaluate(
     regular = {day for day in days[::every] if day - first >= enough}
     after = {str(moment): _days_after(moment, days, first + enough) for moment in breaks}
     wanted = sorted(regular.union(*after.values()))
+    if not wanted:
+        raise InsufficientData(
+            f"{strategy}: {first} to {days[-1]} holds no day of a check with {enough.days} days before it"
+        )
     found = {day: check_day(strategy, rows, day, data=data, drift=drift, champions=champions) for day in track(wanted)}
     is_calm = dict(zip(pd.DatetimeIndex(calm.index).date, calm.to_numpy(dtype=bool), strict=True))
     calm_checks = [found[day] for day in sorted(regular) if is_calm.get(day)]
@@ -223,9 +230,12 @@ def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
 ) -> AlarmEvaluation:
     """Check the five days of `n_weeks` weeks of the past, as they were and with one feature shifted in each of them.
 
-    `rng` draws the weeks and the features. `size`: of the shift, in the reference's standard deviations.
+    `rng` draws the weeks and the features. `size`: of the shift, in the reference's standard deviations. Raises
+    InsufficientData where no week is possible.
     """
     days = list(rows.rows_by_date)
+    if not days:
+        raise InsufficientData(f"{strategy}: no row has all features")
     needed = timedelta(days=longest_current_days(data) + data.reference_days + drift.min_calibration_days)
     first = next((i for i, day in enumerate(days) if day - days[0] >= needed), len(days))
     possible = np.arange(first, len(days) - WEEK + 1)

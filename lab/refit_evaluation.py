@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.stats import t
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mlops.domain.errors import InsufficientData
+from mlops.domain.errors import InsufficientData, SingleClass
 from mlops.domain.ports import Window
 from mlops.domain.promotion.bootstrap import INTERVAL
 from mlops.domain.training.leakage import rows_to_look_at
@@ -52,7 +52,7 @@ class NextDates:
     """Dates between the last training date of the judged model and the date of the training"""
     age_refit: int
     single: Mapping[str, float]
-    """Metrics of the judged model on the next dates"""
+    """Metrics of the judged model on the next dates; no `roc_auc` where they have labels of one class"""
     refit: Mapping[str, float]
     distances: Mapping[str, float]
     """From the judged model: of the refit, and of what stands beside it"""
@@ -77,7 +77,7 @@ class Difference:
 def evaluate_refit(
     source: FeatureSource, strategy: Strategy, *, dates: Sequence[date], settings: Settings, control: TrainingControl
 ) -> list[NextDates]:
-    """Train as of each date and score the next dates; a date that is too early is left out.
+    """Train as of each date and score the next dates; a date before which there is too little to learn is left out.
 
     dates : as-of dates of the panel, so old that the labels of the dates after them are there
     """
@@ -89,7 +89,7 @@ def evaluate_refit(
         control.check()
         try:
             found.append(_next_dates(read_labelled(source, strategy, as_of=as_of), whole, strategy, as_of, settings))
-        except InsufficientData:
+        except (InsufficientData, SingleClass):
             continue
     return found
 
@@ -146,28 +146,28 @@ def _some_blocks(
 
 
 def _scored(y: npt.NDArray[np.int8], probability: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {
-        "log_loss": float(log_loss(y, probability, labels=[0, 1])),
-        "roc_auc": float(roc_auc_score(y, probability)) if len(np.unique(y)) > 1 else float("nan"),
-    }
+    found = {"log_loss": float(log_loss(y, probability, labels=[0, 1]))}
+    return found | ({"roc_auc": float(roc_auc_score(y, probability))} if len(np.unique(y)) > 1 else {})
 
 
 def differences(found: Iterable[NextDates]) -> list[Difference]:
     """Compare with the refit and without, over all strategies.
 
     The strategies of one as-of date share its shocks, and the next dates their models, so that each as-of date is one
-    observation: Student's interval of its means.
+    observation: Student's interval of its means. Raises InsufficientData with fewer than two of them.
     """
     by_date = [list(group) for _, group in groupby(sorted(found, key=lambda one: one.as_of), key=lambda one: one.as_of)]
     return [_difference(metric, by_date) for metric in METRICS]
 
 
 def _difference(metric: str, by_date: Sequence[Sequence[NextDates]]) -> Difference:
-    pairs = [
-        np.nanmean([(one.single[metric], one.refit[metric]) for one in group], axis=0)
-        for group in by_date
-        if any(np.isfinite(one.single[metric]) for one in group)
-    ]
+    known = [[one for one in group if metric in one.single] for group in by_date]
+    pairs = [np.mean([(one.single[metric], one.refit[metric]) for one in group], axis=0) for group in known if group]
+    if len(pairs) < 2:
+        raise InsufficientData(
+            f"an interval of {metric} needs two trainings with {NEXT_DATES} labelled dates after them, found "
+            f"{len(pairs)}; give a longer history, or lower --holdout-dates"
+        )
     single, refit = np.transpose(pairs)
     gained = refit - single
     half = float(t.ppf(INTERVAL[1], len(gained) - 1) * np.std(gained, ddof=1) / np.sqrt(len(gained)))

@@ -28,6 +28,11 @@ from mlops.features.sample_features import HORIZON, WARM_UP
 LEAST_SHARE = 0.65
 """Of the rows after a name's first year; with fewer kept, the finding `few_rows_kept` says what to do. Stocks keep 0.69
 (252 of 365) where a file has a row for each day"""
+MEMBERS_WITHOUT_PRICES, STRATEGIES_WITHOUT_ROWS = "members_without_prices", "strategies_without_rows"
+_VAIN = {
+    MEMBERS_WITHOUT_PRICES: "tickers of the members file that have no prices are left out",
+    STRATEGIES_WITHOUT_ROWS: "strategies are left out of which no member has a row with all features while it is one",
+}
 _PRICED = ("warm_up", "after_gap")
 _SHOWN = 5
 
@@ -74,6 +79,14 @@ class PriceCoverage:
     """Kept rows whose label is unknown for want of a price, the newest 20 dates left out"""
     names: tuple[NameCoverage, ...]
     findings: tuple[Finding, ...]
+
+    def with_left_out(self, code: str, names: Sequence[str]) -> PriceCoverage:
+        """Add what a members file names in vain. code : `MEMBERS_WITHOUT_PRICES` or `STRATEGIES_WITHOUT_ROWS`"""
+        if not names:
+            return self
+        words = f"{_VAIN[code]}: {', '.join(names[:_SHOWN])}"
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return replace(self, findings=(*self.findings, Finding(code=code, words=words + more)))
 
     @property
     def words(self) -> str:

@@ -108,9 +108,24 @@ def read_close(path: Path, *, date_format: str | None = None) -> pd.DataFrame:
     return read_prices(path, date_format=date_format).close
 
 
+@dataclass(frozen=True, kw_only=True)
+class MemberTable:
+    """Which names a file's strategies hold."""
+
+    universes: dict[str, pd.DataFrame]
+    """(dates, tickers) of True, by strategy"""
+    without_prices: tuple[str, ...]
+    """Tickers that are left out"""
+
+
 def read_members(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> dict[str, pd.DataFrame]:
+    """Universes alone of `read_member_table`. Raises UnreadableData, MissingColumn."""
+    return read_member_table(path, close, date_format=date_format).universes
+
+
+def read_member_table(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> MemberTable:
     """Universes from a file with columns date, ticker, strategy: members from the day after `date` until the
-    strategy's next date. (dates, tickers) of True per strategy; tickers without prices are left out with a warning.
+    strategy's next date. Tickers without prices are left out with a warning.
 
     Raises UnreadableData, MissingColumn.
     """
@@ -119,12 +134,13 @@ def read_members(path: Path, close: pd.DataFrame, *, date_format: str | None = N
         {"date": file.days(), "ticker": file.texts(_TICKER), "strategy": file.texts(("strategy",))}
     ).drop_duplicates()
     priced = chosen["ticker"].isin(close.columns)
-    if not priced.all():
-        without = sorted(chosen.loc[~priced, "ticker"].unique())
+    without = sorted(chosen.loc[~priced, "ticker"].unique())
+    if without:
         log.warning("members.without_prices", file=str(path), n_tickers=len(without), tickers=without[:10])
     if not priced.any():
         raise UnreadableData(f"{path}: none of its {len(without)} tickers has prices, as in {', '.join(without[:3])}")
-    return {str(name): _held(part, close) for name, part in chosen[priced].groupby("strategy")}
+    universes = {str(name): _held(part, close) for name, part in chosen[priced].groupby("strategy")}
+    return MemberTable(universes=universes, without_prices=tuple(without))
 
 
 @dataclass(frozen=True, kw_only=True)
