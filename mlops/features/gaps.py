@@ -70,24 +70,24 @@ def on_own_dates(close: pd.DataFrame, indicators: Indicators) -> dict[str, pd.Da
     stretches = find_stretches(close)
     if not len(stretches.row):
         return dict(indicators(close))
-    flat = stretches.row * close.shape[1] + stretches.column
-    prices = close.to_numpy(dtype=np.float64).ravel()[flat]
+    # Name by name, as pandas keeps the columns of a frame.
+    flat = stretches.column * len(close) + stretches.row
+    prices = close.to_numpy(dtype=np.float64).T.ravel()[flat]
     lengths = np.bincount(stretches.number)
     # Stretches of like length share a frame, so that many short ones do not take the room of long ones.
     magnitude = np.frexp(lengths)[1]
     found: dict[str, npt.NDArray[np.float64]] = {}
     for each in np.unique(magnitude):
         chosen = magnitude == each
-        on = chosen[stretches.number]
-        width = int(chosen.sum())
-        packed = stretches.place[on] * width + (np.cumsum(chosen) - 1)[stretches.number[on]]
-        dense = np.full(int(lengths[chosen].max()) * width, np.nan)
+        on, height = chosen[stretches.number], int(lengths[chosen].max())
+        packed = (np.cumsum(chosen) - 1)[stretches.number[on]] * height + stretches.place[on]
+        dense = np.full(int(chosen.sum()) * height, np.nan)
         dense[packed] = prices[on]
-        for name, frame in indicators(pd.DataFrame(dense.reshape(-1, width))).items():
+        for name, frame in indicators(pd.DataFrame(dense.reshape(-1, height).T)).items():
             values = found.setdefault(name, np.full(close.size, np.nan))
-            values[flat[on]] = frame.to_numpy(dtype=np.float64).ravel()[packed]
+            values[flat[on]] = frame.to_numpy(dtype=np.float64).T.ravel()[packed]
     return {
-        name: pd.DataFrame(values.reshape(close.shape), index=close.index, columns=close.columns)
+        name: pd.DataFrame(values.reshape(-1, len(close)).T, index=close.index, columns=close.columns)
         for name, values in found.items()
     }
 
