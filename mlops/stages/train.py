@@ -276,7 +276,10 @@ def _fits(
 
         def judge_and_draw(twin: Fitted) -> None:
             probability, evaluation = judged(twin)
-            drawn = beside.submit(held_out_plots, strategy, rows, split, probability, folder, is_twin=True)
+            # Whoever stops the refit waits for the picture that is being written, not for all of them.
+            drawn = beside.submit(
+                held_out_plots, strategy, rows, split, probability, folder, is_twin=True, check=keeper.check
+            )
             found.append((probability, evaluation, drawn))
 
         both = fit_twin_and_refit(
