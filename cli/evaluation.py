@@ -194,34 +194,40 @@ def evaluate_refit(
     """
     from dataclasses import replace
     from datetime import date
+    from itertools import product
 
     from config.settings import ROOT, load_settings
-    from lab.refit_evaluation import NEXT_DATES, differences
+    from lab.refit_evaluation import differences
     from lab.refit_evaluation import evaluate_refit as evaluated
     from mlops.domain.ports import Window
     from mlops.features.price_universes import price_source
-    from mlops.reporting.terminal import OK, print_json
+    from mlops.reporting.terminal import OK, err, print_json
     from mlops.strategies.file import load_strategies
 
     policies = load_strategies(ROOT / "config" / "strategies_sample.toml")
     # The panels are small: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     found: dict[str, list[NextDates]] = {"direction": [], "growth": []}
+    left_out: list[str] = []
     with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
         show_prices(made.coverage, json=json)
-        for name in made.strategies:
-            if name == "direction":
-                continue  # all names of the sample: the panel of the others, not one more strategy
-            for policy in found:
-                training = replace(policies[policy].training, holdout_dates=holdout_dates)
-                strategy = replace(policies[policy], name=name, training=training)
-                panel = made.source.dates(name, Window(start=date.min, end=date.max))
-                days = panel[: -(NEXT_DATES + training.horizon_dates)][::-NEXT_DATES][:dates]
-                line = bars.add_task(f"{name}: {training.label}", total=None)
-                found[policy] += evaluated(
-                    made.source, strategy, dates=days, settings=settings, control=_ShownTraining(bars, line)
-                )
-                bars.remove_task(line)
+        # `direction` has all names of the sample: the panel of the others, not one more strategy.
+        names = [name for name in made.strategies if name != "direction"]
+        always = Window(start=date.min, end=date.max)
+        calendar = sorted({day for name in names for day in made.source.dates(name, always)})
+        for name, policy in product(names, found):
+            training = replace(policies[policy].training, holdout_dates=holdout_dates)
+            strategy = replace(policies[policy], name=name, training=training)
+            line = bars.add_task(f"{name}: {training.label}", total=None)
+            control = _ShownTraining(bars, line)
+            each, without = evaluated(
+                made.source, strategy, calendar=calendar, n=dates, settings=settings, control=control
+            )
+            found[policy] += each
+            left_out += without
+            bars.remove_task(line)
+    if left_out:
+        err.print(f"{len(left_out)} trainings are left out, the first: {left_out[0]}", markup=False, soft_wrap=True)
     gains = {name: differences(each) for name, each in found.items()}
     if json:
         print_json(

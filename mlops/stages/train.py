@@ -25,7 +25,7 @@ from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
-from mlops.domain.training.judged_twin import judged_of, twin_result
+from mlops.domain.training.judged_twin import OF_TWIN, TWIN_TAG, judged_of, twin_result
 from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.domain.training.refit_distance import refit_distance
@@ -112,6 +112,10 @@ class _Evidence:
         self._services.ledger.note_model_file(self._grant, self._strategy.model_name, sha256)
         self.made = sha256
 
+    def note_twin(self, sha256: str) -> None:
+        """Keep the digest of the judged twin's file, fenced by the grant. Raises LeaseLost."""
+        self._services.ledger.note_model_file(self._grant, self._strategy.model_name + OF_TWIN, sha256)
+
     def known(self) -> frozenset[str]:
         """Digests of what this attempt and those before it made."""
         return self._services.ledger.noted_model_files(self._grant.run_id)
@@ -119,7 +123,8 @@ class _Evidence:
     def registered(self, version: ModelVersion) -> str:
         """Record the digest of the version's file under its number, and return it. Raises UnusableModelFile, LeaseLost.
 
-        The file is read back from where everybody else will read it, whichever attempt wrote it.
+        The file is read back from where everybody else will read it, whichever attempt wrote it. The twin that the
+        version names must be one that an attempt made, too: its digest goes from the tag into the result.
         """
         content = self._services.registry.model_file(version.name, version.version)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -127,6 +132,17 @@ class _Evidence:
             message = (
                 f"version {version.version} of {version.name!r} was to be the file that this run made, and has sha256 "
                 f"{sha256[:12]}…: it was changed while it was registered; train again"
+            )
+            raise UnusableModelFile(message)
+        twins, twin = (
+            self._services.ledger.noted_model_files(self._grant.run_id, twins=True),
+            version.tags.get(TWIN_TAG),
+        )
+        if (twins or twin) and twin not in twins:
+            message = (
+                f"version {version.version} of {version.name!r} was to name a judged twin that this run made, and "
+                f"names {'none' if twin is None else f'{twin[:12]}…'}: it was changed while it was registered; "
+                f"train again"
             )
             raise UnusableModelFile(message)
         self._services.ledger.note_model_file(self._grant, version.name, sha256, version=version.version)
@@ -143,6 +159,8 @@ def _fit_and_register(
             check = report_tags(services.ledger, services.registry, grant.run_id)
             tags = {**tags_of(scored), **check, PROFILE_TAG: profile_digest(profile)}
             record = record_of(scored, tags, Path(folder), profile=profile)
+        if TWIN_TAG in tags:
+            evidence.note_twin(tags[TWIN_TAG])
         version = services.registry.log_training(record, before_write=keeper.check_before_write, evidence=evidence)
     log.info("train.registered", model=version.name, version=version.version, fit_s=round(scored.fitted.fit_s, 2))
     sha256 = evidence.registered(version)
@@ -258,7 +276,10 @@ def _fits(
 
         def judge_and_draw(twin: Fitted) -> None:
             probability, evaluation = judged(twin)
-            drawn = beside.submit(held_out_plots, strategy, rows, split, probability, folder, is_twin=True)
+            # Whoever stops the refit waits for the picture that is being written, not for all of them.
+            drawn = beside.submit(
+                held_out_plots, strategy, rows, split, probability, folder, is_twin=True, check=keeper.check
+            )
             found.append((probability, evaluation, drawn))
 
         both = fit_twin_and_refit(

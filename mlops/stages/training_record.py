@@ -43,7 +43,7 @@ from mlops.stages.champion_base import HORIZON_TAG, Beginning
 from mlops.stages.drift_windows import read_rows, read_thinned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -72,10 +72,12 @@ def held_out_plots(
     folder: Path,
     *,
     is_twin: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Path]:
     """Write the pictures of the held-out dates into `folder`; artifact path → file.
 
     probability : (n held-out,) of the judged model      is_twin : that is not the registered one
+    check : called before each picture is written; what it raises ends the drawing
     """
     held = split.holdout
     curve = signal_curve(
@@ -88,7 +90,7 @@ def held_out_plots(
     of_twin = " of its judged twin" if is_twin else ""
     about = f"{strategy.name}, held out{of_twin} {split.first_holdout} to {split.last_holdout}"
     others = {} if curve is None else {"equity_curve.png": signal_figure(curve, about=about)}
-    return training_plots(rows.y[held], probability, folder, about=about, others=others)
+    return training_plots(rows.y[held], probability, folder, about=about, others=others, check=check)
 
 
 def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:

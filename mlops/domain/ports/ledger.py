@@ -162,8 +162,8 @@ class Ledger(Protocol):
         """
         ...
 
-    def noted_model_files(self, made_by: str) -> frozenset[str]:
-        """Digests of all files that a run made."""
+    def noted_model_files(self, made_by: str, *, twins: bool = False) -> frozenset[str]:
+        """Digests of all files that a run made; of its judged twins, which are no versions, only where asked."""
         ...
 
     def recorded_model(self, model_name: str, version: str) -> ModelIdentity:

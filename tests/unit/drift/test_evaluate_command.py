@@ -104,7 +104,7 @@ def short_prices(tmp_path: Path) -> Path:
         (["evaluate-drift", "--alarms", "2"], "2020-02-24 holds no week with 515 days before it"),
         (["evaluate-drift", "--since", "2030-01-01"], "momentum: no row has all features"),
         (["evaluate-drift", "--break", "02/03/2020"], "'02/03/2020' is no date"),
-        (["evaluate-refit"], "needs two trainings with 60 labelled dates after them, found 0"),
+        (["evaluate-refit"], "trainings as of 2 dates at least, 60 dates apart, found 0"),
         (["evaluate-training"], "a split needs 120 held-out dates"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -155,3 +155,14 @@ def test_the_next_dates_are_scored_with_the_refit_and_without(prices: Path, one_
         assert loss["low"] < loss["value"] < loss["high"]
     shown = called(*arguments)
     assert "| target_return > 0 | refit | 3 |" in shown.stdout
+
+
+def test_a_history_that_is_too_short_for_the_refits_is_refused_with_what_is_missing(
+    prices: Path, one_universe: Path
+) -> None:
+    rows = pd.read_csv(prices)
+    rows[rows["date"] < "2018-08-01"].to_csv(prices, index=False)
+    ended = called("evaluate-refit", "--prices", str(prices), "--members", str(one_universe))
+    assert ended.exit_code == 2
+    assert "trainings are left out, the first: mine as of 2018-04-06: a split needs 60 held-out dates" in ended.output
+    assert "an interval needs trainings as of 2 dates at least, 60 dates apart, found 0" in ended.output
