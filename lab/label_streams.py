@@ -2,7 +2,7 @@
 
 SEA: three numbers, uniform from 0 to 10; label 1 where the first two sum to at most 8, the third says nothing (Street &
 Kim 2001). STAGGER: size, colour and shape of three values each; label 1 where the colour is green or the shape is a
-circle (Schlimmer & Granger 1986). A tenth of the labels is drawn by a coin. Called by `label_evaluation`.
+circle (Schlimmer & Granger 1986). A share of the labels is drawn by a coin. Called by `label_evaluation`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ Change = Literal["none", "market", "turned", "gradual"]
 
 STREAMS: tuple[StreamName, ...] = ("SEA", "STAGGER")
 CHANGES: tuple[Change, ...] = ("none", "market", "turned", "gradual")
-"""What happens on the date of the change: nothing; half of all labels become 1, whatever the features; labels are
-turned around at once, or each row's with a probability that rises for `GRADUAL_DATES`"""
+"""What happens on the date of the change: nothing; four rows of five are of label 1, with the features of such rows as
+ever; labels are turned around at once, or each row's with a probability that rises for `GRADUAL_DATES`"""
 GRADUAL_DATES = 60
-_COIN = 0.1
-_MARKET = 0.5
+_MARKET, _POOL = 0.8, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +40,26 @@ class StreamRows:
 def draw_stream(
     name: StreamName,
     *,
+    coin: float,
     n_dates: int,
     n_rows: int,
-    change: Change,
-    change_at: int,
+    change: Change = "none",
+    change_at: int = 0,
     rng: np.random.Generator,
 ) -> StreamRows:
-    """Draw a stream. change_at : index of the first date that is concerned."""
+    """Draw a stream. coin : share of labels that a coin draws      change_at : index of the first date of the change"""
+    rows = _rows(name, coin, n_dates, n_rows, rng)
+    if change == "none":
+        return rows
+    since = np.arange(n_dates) - change_at
+    if change == "market":
+        return _crowded(rows, _rows(name, coin, n_dates, _POOL * n_rows, rng), since >= 0, rng)
+    chance = (since + 1) / (GRADUAL_DATES if change == "gradual" else 1)
+    turned = (since >= 0)[:, None] & (rng.random(rows.y.shape) < chance[:, None])
+    return StreamRows(x=rows.x, y=np.where(turned, 1 - rows.y, rows.y).astype(np.int8))
+
+
+def _rows(name: StreamName, coin: float, n_dates: int, n_rows: int, rng: np.random.Generator) -> StreamRows:
     shape = (n_dates, n_rows)
     if name == "SEA":
         x = rng.uniform(0.0, 10.0, (*shape, 3))
@@ -55,15 +67,20 @@ def draw_stream(
     else:
         x = rng.integers(0, 3, (*shape, 3)).astype(np.float64)
         is_one = (x[..., 1] == 1) | (x[..., 2] == 1)
-    is_one = np.where(rng.random(shape) < _COIN, rng.random(shape) < 1 / 2, is_one)
-    since = np.arange(n_dates)[:, None] - change_at
-    chance = rng.random(shape)
-    if change == "market":
-        is_one = is_one | ((since >= 0) & (chance < _MARKET))
-    elif change != "none":
-        turned = (since + 1) / (GRADUAL_DATES if change == "gradual" else 1)
-        is_one = is_one ^ ((since >= 0) & (chance < turned))
+    is_one = np.where(rng.random(shape) < coin, rng.random(shape) < 1 / 2, is_one)
     return StreamRows(x=x.astype(np.float32), y=is_one.astype(np.int8))
+
+
+def _crowded(rows: StreamRows, pool: StreamRows, on: npt.NDArray[np.bool_], rng: np.random.Generator) -> StreamRows:
+    """Replace the rows of some dates by rows of a pool, a share `_MARKET` of them of label 1."""
+    x, y = rows.x.copy(), rows.y.copy()
+    for i in np.flatnonzero(on):
+        wanted = rng.random(y.shape[1]) < _MARKET
+        for label in (0, 1):
+            places = np.flatnonzero(wanted == label)
+            x[i, places] = pool.x[i, np.flatnonzero(pool.y[i] == label)[: len(places)]]
+            y[i, places] = label
+    return StreamRows(x=x, y=y)
 
 
 # ---- Detectors of the literature on the rows' losses, asked once a date; each begins with the held-out rows
