@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mlops.features.parquet import ParquetFeatures
 from mlops.features.prices import read_close, read_members
-from mlops.features.sample import compute_sample
+from mlops.features.sample import compute_sample, read_prices
 from mlops.features.sample_features import (
     compute_features,
     compute_targets,
@@ -87,6 +87,18 @@ class PriceSource:
     """Those that have rows, sorted."""
 
 
+def price_view(
+    prices: Path | None, members: Path | None, *, date_format: str | None = None
+) -> tuple[pd.DataFrame, pa.Table]:
+    """(dates, tickers) of closes and the rows of their feature view; arguments and errors as of `price_source`."""
+    if prices is None:
+        close = read_prices()
+        return close, compute_sample(close)
+    close = read_close(prices, date_format=date_format)
+    universes = read_members(members, close, date_format=date_format) if members else price_universes(close)
+    return close, _price_view(close, universes)
+
+
 @contextmanager
 def price_source(prices: Path | None, members: Path | None, *, date_format: str | None = None) -> Iterator[PriceSource]:
     """The view while the block runs: of `prices` (None: the sample) and `members` (None: universes by price).
@@ -94,12 +106,7 @@ def price_source(prices: Path | None, members: Path | None, *, date_format: str 
     date_format : see `read_close`
     Raises UnreadableData, MissingColumn, ConfigurationError where the sample is not installed.
     """
-    if prices is None:
-        table = compute_sample()
-    else:
-        close = read_close(prices, date_format=date_format)
-        universes = read_members(members, close, date_format=date_format) if members else price_universes(close)
-        table = _price_view(close, universes)
+    _, table = price_view(prices, members, date_format=date_format)
     with tempfile.TemporaryDirectory(prefix="acis-prices-") as folder:
         path = Path(folder) / "features.parquet"
         pq.write_table(table, path)
