@@ -485,7 +485,7 @@ def _print_streams(results: Sequence[StreamResult]) -> None:
             summary.append([*_design(one), change, *_replaced(found)])
     design = ["stream", "AUC", "label looks ahead"]
     _print_lines(
-        "Streams: alarms within a year; found after, in dates from the first changed label that is known (median, 90 %)",
+        "Streams: years with an alarm; dates from the first changed label that is known to the alarm (median, 90 %)",
         [*design, "method", "no change", "market", "turned", "after", "gradual", "after", "located (10, 50, 90 %)"],
         lines,
     )

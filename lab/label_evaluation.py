@@ -226,9 +226,11 @@ def alarms(held: Scored, live: Scored, *, horizon_dates: int) -> list[Alarm]:
     """Watch the year by each method."""
     found = watch(held, live, horizon_dates=horizon_dates)
     places = {day: i for i, day in enumerate(live.days.astype(object).tolist())}
-    looks = [day for day, _ in found.path]
-    at = None if found.fired_on is None else looks.index(found.fired_on)
-    change_at = None if found.change_at is None else places[found.change_at]
+    at = change_at = None
+    if found.fired_on is not None:
+        at = [day for day, _ in found.path].index(found.fired_on)
+        located = watch(held, live, horizon_dates=horizon_dates, n_known=at + 1).change_at
+        change_at = None if located is None else places[located]
     losses, wrong = np.append(held.losses, live.losses), np.append(held.wrong, live.wrong)
     ends = np.append(held.ends, held.ends[-1] + live.ends)
     others = {PAGE_HINKLEY: page_hinkley(losses, ends), DDM: ddm(wrong, ends), ADWIN: adwin(wrong, ends)}
@@ -247,13 +249,17 @@ def _less(index: int | None, by: int) -> int | None:
     return None if index is None else index - by
 
 
-def watch(held: Scored, live: Scored, *, horizon_dates: int) -> LabelWatch:
-    """Watch as the drift stage does; the labels of all live dates become known."""
+def watch(held: Scored, live: Scored, *, horizon_dates: int, n_known: int | None = None) -> LabelWatch:
+    """Watch as the drift stage does, on the day on which the labels of the first `n_known` live dates are known.
+
+    None: of all of them
+    """
     days = live.by_day()
     nothing = score_day(np.empty(0), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.bool_))
     later = live.days[-1] + np.arange(1, max(1, horizon_dates) + 1)
     days |= dict.fromkeys(later.astype(object).tolist(), nothing)
-    return watch_labels(days, held_out=held.by_day(), as_of=max(days), horizon_dates=horizon_dates, alpha=ALPHA)
+    as_of = sorted(days)[(len(live.days) if n_known is None else n_known) + max(1, horizon_dates) - 1]
+    return watch_labels(days, held_out=held.by_day(), as_of=as_of, horizon_dates=horizon_dates, alpha=ALPHA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,7 +435,7 @@ class _Steps:
     ) -> None:
         self._panel, self._strategy, self._champion = panel, strategy, champion
         self._settings, self._control, self._seed, self._change = settings, control, seed, change
-        self._first = champion.held_out[1]
+        self._first, self._held = champion.held_out[1], champion.judged(panel)
         self._horizon = strategy.training.horizon_dates
         self._earlier: list[dict[str, Any]] = []
         self._spent = 0.0
@@ -439,16 +445,23 @@ class _Steps:
         true = self._first + CHANGE_AT
         if alarm.at is None or alarm.change_at is None:
             return self._result(alarm, None, None)
-        since = self._first + alarm.change_at
-        n = least_dates(self._horizon)
-        after = max(since + n, self._first + alarm.at + 1)
+        least, after = least_dates(self._horizon), self._first + alarm.at + 1
         while after + self._horizon <= true + TRADING_DAYS:
             self._control.check()
-            challenger = self._trained(since, after)
-            if challenger is not None and self._decided(challenger, since, after) == "promote":
-                return self._result(alarm, after, challenger)
-            after = since + next_dates(after - since)
+            since = self._since(after)
+            if after - since >= least:
+                challenger = self._trained(since, after)
+                if challenger is not None and self._decided(challenger, since, after) == "promote":
+                    return self._result(alarm, after, challenger)
+                least = next_dates(after - since)
+            after += 1
         return self._result(alarm, None, None)
+
+    def _since(self, after: int) -> int:
+        """Index of the located change, as of the day on which the labels before `after` are known."""
+        live = self._champion.live(self._panel, after)
+        found = watch(self._held, live, horizon_dates=self._horizon).change_at
+        return after if found is None else int(np.searchsorted(self._panel.days, np.datetime64(found)))
 
     def _trained(self, since: int, after: int) -> Model | None:
         try:

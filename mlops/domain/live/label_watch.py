@@ -18,8 +18,11 @@ largest C of simulated years without a change: normal losses that overlap as the
 the usual one as strategies differ, judged on as many dates and measured in the same way. So it is the higher, the less
 level and spread rest on. What is found, rightly and falsely: `acis evaluate-labels`, docs/live-statistics.md.
 
+Where it fired, the change is located anew on each day: at the date since which sum(w_t (x_t - level))^2 / sum(w_t) is
+the largest, the maximum-likelihood estimate for a known level before it and an unknown one after it.
+
 Source: Page 1954, Continuous inspection schemes, Biometrika 41; Mann & Whitney 1947, Annals of Mathematical Statistics
-18; the change is located at the last zero of C, its maximum-likelihood estimate (Hinkley 1971, Biometrika 58).
+18; Hinkley 1970, Inference about the change-point in a sequence of random variables, Biometrika 57.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ class LabelWatch:
     fired_on: date | None
     """First day on which what was known then reached the bound"""
     change_at: date | None
-    """First date of the located change: labels of the dates from here on are the new regime; only where it fired"""
+    """First date of the new regime, as all labels that are known locate it; only where it fired"""
     statistic: float
     """Of the last day; of the day on which it fired, where it did. In standard deviations of a horizon's loss"""
     bound: float | None
@@ -82,7 +85,7 @@ class LabelWatch:
     level: float | None
     """Mean loss of the held-out dates; None where no pair is among them"""
     recent: float | None
-    """Mean loss from the change to the alarm; without one of the newest dates, a horizon of them; None: no pairs"""
+    """Mean loss since the change; without one of the newest dates, a block of them; None: no pairs"""
     path: tuple[tuple[date, float], ...]
     """The statistic by the day on which it was known, to be drawn beside `bound`"""
     words: str
@@ -123,9 +126,8 @@ def watch_labels(
     statistics = (total - np.minimum.accumulate(total))[1:]
     reached = np.flatnonzero(statistics >= bound)
     last = int(reached[0]) if len(reached) else len(ripe) - 1
-    # The last of equal minima: the dates before it brought nothing.
-    begin = last + 1 - int(np.argmin(total[last + 1 :: -1])) if len(reached) else max(0, len(ripe) - block)
-    recent = live.between(begin, last + 1).mean() if len(ripe) else math.nan
+    begin = _located(live, level) if len(reached) else max(0, len(ripe) - block)
+    recent = live.between(begin, len(ripe)).mean()
     fired_on = seen[last + horizon] if len(reached) else None
     change_at = ripe[begin] if len(reached) else None
     return LabelWatch(
@@ -138,7 +140,7 @@ def watch_labels(
         level=level,
         recent=recent if math.isfinite(recent) else None,
         path=tuple((seen[i + horizon], float(statistics[i])) for i in range(len(ripe))),
-        words=_in_words(level, recent, fired_on, change_at, last + 1 - begin, len(ripe)),
+        words=_in_words(level, recent, fired_on, change_at, len(ripe) - begin, len(ripe)),
     )
 
 
@@ -168,6 +170,13 @@ class _Losses:
         """Weighted; nan without a pair."""
         weight = float(self.weight.sum())
         return float(self.weight @ self.loss) / weight if weight else math.nan
+
+
+def _located(losses: _Losses, level: float) -> int:
+    """Index of the first date of a change to a higher loss."""
+    weight = np.cumsum(losses.weight[::-1])
+    excess = np.maximum(np.cumsum((losses.weight * (losses.loss - level))[::-1]), 0.0)
+    return len(weight) - 1 - int(np.argmax(excess**2 / np.maximum(weight, 1e-12)))
 
 
 def _is_alike(losses: _Losses) -> bool:
@@ -269,5 +278,5 @@ def _in_words(
         )
     return (
         f"newly known labels contradict the model since {change_at}: on the {n_recent} dates from then on {found}, "
-        f"{level:.0%} on the held-out dates; told on {fired_on}"
+        f"{level:.0%} on the held-out dates; first told on {fired_on}"
     )
