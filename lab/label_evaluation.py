@@ -224,13 +224,11 @@ class Alarm:
 
 def alarms(held: Scored, live: Scored, *, horizon_dates: int) -> list[Alarm]:
     """Watch the year by each method."""
-    found = watch(held, live, horizon_dates=horizon_dates)
-    places = {day: i for i, day in enumerate(live.days.astype(object).tolist())}
-    at = change_at = None
+    watched = Watched(held, live, horizon_dates=horizon_dates)
+    found, at = watched.found(len(live.days)), None
     if found.fired_on is not None:
         at = [day for day, _ in found.path].index(found.fired_on)
-        located = watch(held, live, horizon_dates=horizon_dates, n_known=at + 1).change_at
-        change_at = None if located is None else places[located]
+    change_at = None if at is None else watched.located(at + 1)
     losses, wrong = np.append(held.losses, live.losses), np.append(held.wrong, live.wrong)
     ends = np.append(held.ends, held.ends[-1] + live.ends)
     others = {PAGE_HINKLEY: page_hinkley(losses, ends), DDM: ddm(wrong, ends), ADWIN: adwin(wrong, ends)}
@@ -249,17 +247,31 @@ def _less(index: int | None, by: int) -> int | None:
     return None if index is None else index - by
 
 
-def watch(held: Scored, live: Scored, *, horizon_dates: int, n_known: int | None = None) -> LabelWatch:
-    """Watch as the drift stage does, on the day on which the labels of the first `n_known` live dates are known.
+class Watched:
+    """A champion's dates as the drift stage scores them, watched as of any day."""
 
-    None: of all of them
-    """
-    days = live.by_day()
-    nothing = score_day(np.empty(0), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.bool_))
-    later = live.days[-1] + np.arange(1, max(1, horizon_dates) + 1)
-    days |= dict.fromkeys(later.astype(object).tolist(), nothing)
-    as_of = sorted(days)[(len(live.days) if n_known is None else n_known) + max(1, horizon_dates) - 1]
-    return watch_labels(days, held_out=held.by_day(), as_of=as_of, horizon_dates=horizon_dates, alpha=ALPHA)
+    def __init__(self, held: Scored, live: Scored, *, horizon_dates: int) -> None:
+        self._held, self._horizon = held.by_day(), max(1, horizon_dates)
+        nothing = score_day(np.empty(0), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.bool_))
+        # Dates whose labels are not known yet follow the last one.
+        later = live.days[-1] + np.arange(1, self._horizon + 1)
+        self._live = live.by_day() | dict.fromkeys(later.astype(object).tolist(), nothing)
+        self._days = sorted(self._live)
+
+    def found(self, n_known: int) -> LabelWatch:
+        """Watch on the day on which the labels of the first `n_known` dates are known."""
+        return watch_labels(
+            self._live,
+            held_out=self._held,
+            as_of=self._days[n_known + self._horizon - 1],
+            horizon_dates=self._horizon,
+            alpha=ALPHA,
+        )
+
+    def located(self, n_known: int) -> int | None:
+        """Index of the located change on that day; None where there is none."""
+        change_at = self.found(n_known).change_at
+        return None if change_at is None else self._days.index(change_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,7 +447,9 @@ class _Steps:
     ) -> None:
         self._panel, self._strategy, self._champion = panel, strategy, champion
         self._settings, self._control, self._seed, self._change = settings, control, seed, change
-        self._first, self._held = champion.held_out[1], champion.judged(panel)
+        self._first = champion.held_out[1]
+        year = champion.live(panel, self._first + CHANGE_AT + TRADING_DAYS)
+        self._watched = Watched(champion.judged(panel), year, horizon_dates=strategy.training.horizon_dates)
         self._horizon = strategy.training.horizon_dates
         self._earlier: list[dict[str, Any]] = []
         self._spent = 0.0
@@ -448,7 +462,8 @@ class _Steps:
         least, after = least_dates(self._horizon), self._first + alarm.at + 1
         while after + self._horizon <= true + TRADING_DAYS:
             self._control.check()
-            since = self._since(after)
+            located = self._watched.located(after - self._first)
+            since = after if located is None else self._first + located
             if after - since >= least:
                 challenger = self._trained(since, after)
                 if challenger is not None and self._decided(challenger, since, after) == "promote":
@@ -456,12 +471,6 @@ class _Steps:
                 least = next_dates(after - since)
             after += 1
         return self._result(alarm, None, None)
-
-    def _since(self, after: int) -> int:
-        """Index of the located change, as of the day on which the labels before `after` are known."""
-        live = self._champion.live(self._panel, after)
-        found = watch(self._held, live, horizon_dates=self._horizon).change_at
-        return after if found is None else int(np.searchsorted(self._panel.days, np.datetime64(found)))
 
     def _trained(self, since: int, after: int) -> Model | None:
         try:
