@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from config.settings import ROOT, Settings
 from lab.label_evaluation import CHANGE_AT, WATCH, StreamDesign, evaluate_stream
 from lab.label_streams import STREAMS, StreamName, adwin, ddm, draw_stream, page_hinkley
