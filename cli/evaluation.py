@@ -1,11 +1,13 @@
-"""`acis leak-check`, `evaluate-training`, `evaluate-refit`, `evaluate-live`: what is said of a model, and what later
-dates keep of it.
+"""`acis leak-check`, `evaluate-training`, `evaluate-refit`, `evaluate-live`, `evaluate-labels`: what is said of a
+model, and what later dates keep of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
+from itertools import product
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from config.settings import Settings
+    from lab.label_evaluation import PriceResult, Rates, Replacement, StreamResult
     from lab.leak_check import LeakCheck
     from lab.live_evaluation import LiveEvaluation
     from lab.placebos import Rate
@@ -397,6 +400,176 @@ def _print_live(results: Sequence[LiveEvaluation]) -> None:
         ["strategy", "label", "fired"],
         [[*_of(one), ", ".join(one.all_years.fired) or "none"] for one in results],
     )
+
+
+class Part(StrEnum):
+    """A part of an evaluation of labels."""
+
+    STREAMS = "streams"
+    PRICES = "prices"
+
+
+_COINS = (0.5, 0.8)
+"""Shares of a stream's labels that a coin draws: an AUC of about 0.73 and 0.59"""
+_HORIZONS = (1, 5, 20)
+
+
+@command
+def evaluate_labels(
+    prices: Prices = None,
+    members: Members = None,
+    date_format: DateFormat = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Champions of each stream.")] = 10,
+    years: Annotated[int, typer.Option(min=1, help="Years without a change, of each champion of a stream.")] = 10,
+    holdout_dates: Annotated[int, typer.Option(min=1, help="Held out of the judged model.")] = 60,
+    step: Annotated[int, typer.Option(min=1, help="Dates between two champions of the prices.")] = 252,
+    only: Annotated[Part | None, typer.Option(help="One of the parts.")] = None,
+    quick: Annotated[
+        bool, typer.Option(help="Two champions and years of each stream, a champion in five years.")
+    ] = False,
+    json: AsJson = False,
+) -> int:
+    """Watch newly known labels: alarms without a change, turned-around labels found, and the champion replaced.
+
+    On streams whose labels are turned around on a known date, and on a history of prices with labels of 1, 5 and 20
+    dates; with the sample's parameters and no gate but the floor. Default prices: the sample.
+    """
+    from dataclasses import replace
+
+    from config.settings import ROOT, load_settings
+    from lab.label_evaluation import StreamDesign, evaluate_prices, evaluate_stream, price_panels
+    from lab.label_streams import STREAMS
+    from mlops.domain.training.trading import TRADING_DAYS
+    from mlops.features.price_universes import price_view
+    from mlops.reporting.terminal import OK, print_json
+    from mlops.strategies.file import load_strategies
+
+    sample = load_strategies(ROOT / "config" / "strategies_sample.toml")["growth"]
+    ungated = replace(sample.promotion, min_accuracy=None, min_roc_auc=None, min_lift_over_majority=None)
+    training = replace(sample.training, holdout_dates=holdout_dates)
+    strategy = replace(sample, training=training, promotion=ungated)
+    # The panels are small: more threads would only wait for each other.
+    settings = load_settings().model_copy(update={"train_n_jobs": 1})
+    if quick:
+        seeds, years, step = min(seeds, 2), min(years, 2), 5 * TRADING_DAYS
+    streams: list[StreamResult] = []
+    of_prices: list[PriceResult] = []
+    coverage = None
+    with _bars() as bars:
+        for stream, coin, horizon in product(STREAMS, _COINS, _HORIZONS) if only != Part.PRICES else ():
+            line = bars.add_task(f"{stream}, {coin:.0%} by a coin, {horizon} dates", total=None)
+            design = StreamDesign(name=stream, coin=coin, horizon_dates=horizon)
+            control = _ShownTraining(bars, line)
+            streams.append(
+                evaluate_stream(design, strategy, seeds=seeds, years=years, settings=settings, control=control)
+            )
+            bars.remove_task(line)
+        if only != Part.STREAMS:
+            close, view, coverage = price_view(prices, members, date_format=date_format)
+            show_prices(coverage, json=json)
+            table = view.to_pandas()
+            for horizon in _HORIZONS:
+                of_horizon = replace(strategy, training=replace(training, horizon_dates=horizon))
+                for name, label, panel in price_panels(close, table, horizon_dates=horizon):
+                    line = bars.add_task(f"{name}: {label} of {horizon} dates", total=None)
+                    found = evaluate_prices(
+                        name, label, panel, of_horizon, step=step, settings=settings, control=_ShownTraining(bars, line)
+                    )
+                    of_prices += [found] if found is not None else []
+                    bars.remove_task(line)
+    if json:
+        print_json({"streams": streams, "prices": of_prices, "price_file": coverage})
+        return OK
+    if streams:
+        _print_streams(streams)
+    if of_prices:
+        _print_prices(of_prices)
+    return OK
+
+
+def _print_streams(results: Sequence[StreamResult]) -> None:
+    from lab.label_evaluation import METHODS
+
+    lines, summary = [], []
+    for one in results:
+        by_change = {change: {rate.method: rate for rate in found} for change, found in one.rates.items()}
+        for method in METHODS:
+            calm, market, turned, gradual = (
+                by_change[name][method] for name in ("turned", "market", "turned", "gradual")
+            )
+            shown = [method, f"{calm.false:.1%} of {calm.n_years}", f"{market.found:.0%}"]
+            shown += [text for rate in (turned, gradual) for text in (f"{rate.found:.0%}", _delay(rate))]
+            lines.append([*_design(one), *shown, _error(turned)])
+        for change in ("turned", "gradual"):
+            found = [each for each in one.replacements if each.change == change]
+            summary.append([*_design(one), change, *_replaced(found)])
+    design = ["stream", "AUC", "label looks ahead"]
+    _print_lines(
+        "Streams: years with an alarm; dates from the first changed label that is known to the alarm (median, 90 %)",
+        [*design, "method", "no change", "market", "turned", "after", "gradual", "after", "located (10, 50, 90 %)"],
+        lines,
+    )
+    _print_lines(
+        "Streams: what followed, in dates from the change on (median, most)",
+        [*design, "change", "alarm", "trainings", "replaced within 60", "within a year", "after", "AUC old, new"],
+        summary,
+    )
+
+
+def _design(one: StreamResult) -> list[str]:
+    return [one.design.name, f"{one.roc_auc:.2f}", str(one.design.horizon_dates)]
+
+
+def _delay(rate: Rates) -> str:
+    return "-" if rate.delay is None else f"{rate.delay[0]:.0f}, {rate.delay[1]:.0f}"
+
+
+def _error(rate: Rates) -> str:
+    return "" if rate.error is None else ", ".join(f"{value:+.0f}" for value in rate.error)
+
+
+def _replaced(found: Sequence[Replacement]) -> list[str]:
+    import numpy as np
+
+    def middle(values: Sequence[float | None]) -> str:
+        there = [value for value in values if value is not None]
+        return f"{np.median(there):.0f}, {max(there):.0f}" if there else "-"
+
+    better = [one for one in found if one.replaced is not None and (one.new_auc or 0.0) > (one.old_auc or 0.0)]
+    soon = sum(one.replaced is not None and one.replaced <= 60 for one in better)
+    areas = [np.mean([getattr(one, name) for one in better]) if better else np.nan for name in ("old_auc", "new_auc")]
+    return [
+        middle([one.alarm for one in found]),
+        middle([one.n_trainings for one in found]),
+        f"{soon} of {len(found)}",
+        f"{len(better)} of {len(found)}",
+        middle([one.replaced for one in better]),
+        f"{areas[0]:.2f}, {areas[1]:.2f}",
+    ]
+
+
+def _print_prices(results: Sequence[PriceResult]) -> None:
+    from lab.label_evaluation import METHODS, WATCH
+
+    lines = []
+    for one in results:
+        of = {rate.method: rate for rate in one.rates}
+        watch = of[WATCH]
+        lines.append(
+            [one.strategy, one.label, str(one.horizon_dates), f"{one.first} to {one.last}", str(one.n_champions)]
+            + [f"{one.roc_auc:.2f}", f"{one.own_spread:.2f}"]
+            + [f"{of[method].false:.1%}" for method in METHODS]
+            + [f"{watch.found:.0%}", _delay(watch), _error(watch)]
+        )
+    described = ["strategy", "label", "looks ahead", "dates", "years", "AUC of a date", "spread"]
+    found = ["turned, found", "after", "located (10, 50, 90 %)"]
+    _print_lines("Prices: years with an alarm, and the same years turned around", [*described, *METHODS, *found], lines)
+    n = sum(one.n_champions for one in results)
+    false = {
+        method: sum(one.n_champions * rate.false for one in results for rate in one.rates if rate.method == method) / n
+        for method in METHODS
+    }
+    typer.echo(f"All {n} years: {', '.join(f'{method} {share:.1%}' for method, share in false.items())}\n")
 
 
 def _of(one: LiveEvaluation) -> tuple[str, str]:

@@ -124,6 +124,9 @@ class DriftPolicy:
     correlation_alpha: _LevelFrom0 = 0.035
     """Level of the alarm about a changed correlation of two features, over all pairs. A finding; it leads to no
     retraining. 0 switches it off."""
+    label_alpha: _LevelFrom0 = 0.05
+    """Probability with which a champion whose relation of features to label has not changed is said, within a year, to
+    have lost it, by newly known labels. Such an alarm opens a retraining on the dates since then. 0 switches it off."""
     alert_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.3
     """Share of features that must have drifted; the documented alert threshold."""
     ks_p: _Level = 0.05

@@ -25,6 +25,7 @@ from mlops.features.price_coverage import (
 )
 from mlops.features.prices import read_member_table, read_prices
 from mlops.features.sample import compute_sample
+from mlops.features.sample import read_prices as read_sample
 from mlops.features.sample_features import (
     compute_features,
     compute_targets,
@@ -129,6 +130,22 @@ class PriceSource:
     """What a user's file gives; None for the sample."""
 
 
+def price_view(
+    prices: Path | None, members: Path | None, *, date_format: str | None = None
+) -> tuple[pd.DataFrame, pa.Table, PriceCoverage | None]:
+    """(dates, tickers) of closes, the rows of their feature view, and what a user's file gives.
+
+    Arguments and errors as of `price_source`.
+    """
+    if prices is None:
+        require_prices(prices, members)
+        close = read_sample()
+        return close, compute_sample(close), None
+    given = read_given(prices, members, date_format=date_format)
+    table, coverage = _price_view(given)
+    return given.close, table, coverage
+
+
 @contextmanager
 def price_source(prices: Path | None, members: Path | None, *, date_format: str | None = None) -> Iterator[PriceSource]:
     """The view while the block runs: of `prices` (None: the sample) and `members` (None: universes by price).
@@ -137,11 +154,7 @@ def price_source(prices: Path | None, members: Path | None, *, date_format: str 
     Raises UnreadableData, MissingColumn, InsufficientData; ConfigurationError where the sample is not installed, or
     members are given without prices.
     """
-    if prices is not None:
-        table, coverage = _price_view(read_given(prices, members, date_format=date_format))
-    else:
-        require_prices(prices, members)
-        table, coverage = compute_sample(), None
+    _, table, coverage = price_view(prices, members, date_format=date_format)
     with tempfile.TemporaryDirectory(prefix="acis-prices-") as folder:
         path = Path(folder) / "features.parquet"
         pq.write_table(table, path)

@@ -34,6 +34,7 @@ from mlops.domain.windows import resolve_as_of
 from mlops.reporting.report_files import write_page, write_report
 from mlops.stages.champion import NOT_ASKED, ask_champion, compare_predictions
 from mlops.stages.drift_windows import WindowsRead, dates_of, read_windows, with_enough_rows
+from mlops.stages.label_watch import settle_labels, watch_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
@@ -265,6 +266,8 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
             frozen=choice.profile.trained if choice.profile else None,
             seasons=choice.used.windows,
         )
+        labels = watch_champion(services, source, strategy, champion, as_of=as_of)
+    labels = settle_labels(services.ledger, grant, labels, as_of=as_of)
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
     # A profile holds no rows that the model could be asked about.
@@ -284,6 +287,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     if strategy.data.current_days != asked_days:
         report = replace(report, stretched_from_days=asked_days)
     document = report.to_json()
+    document["label_watch"] = labels
     document["targets"] = {name: target_json(target) for name, target in _known_targets(read, strategy).items()}
     document["data"]["sampling"] = sampling_json(
         read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
@@ -308,6 +312,8 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
         ),
     )
     reason = "no_champion" if champion.version is None else "drift" if alarm.retrain else None
+    if labels["retrain"]:  # drift, where there is any, is the diagnosis beside it
+        reason = "labels"
     trains = grant.kind is Kind.PIPELINE and reason is not None
     summary = document["summary"]
     result: dict[str, Any] = {
@@ -319,6 +325,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
         "retrain": alarm.retrain,
         "alarm_reason": alarm.reason,
         "retrain_reason": reason,
+        "label_watch": {name: part for name, part in labels.items() if name != "path"},
         "n_features": document["n_features"],
         "n_reference": document["n_samples_reference"],
         "n_current": document["n_samples_current"],

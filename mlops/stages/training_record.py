@@ -37,6 +37,7 @@ from mlops.domain.training.importance import (
 from mlops.domain.training.judged_twin import TWIN_ARTIFACT, tags_of_result
 from mlops.domain.training.metrics import Evaluation
 from mlops.domain.training.plots import contributions_figure, importance_figure, save, signal_figure, training_plots
+from mlops.domain.training.since_change import SINCE_TAG
 from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
 from mlops.stages.champion_base import HORIZON_TAG, Beginning
@@ -273,6 +274,8 @@ class ScoredModel:
     """Pictures of the held-out dates, artifact path → file; None: they are not drawn yet"""
     checks: TrainingChecks
     begins: Beginning
+    since: date | None = None
+    """First date from which rows were taken, where it is not the policy's window alone that decided"""
     tuned: Tuned | None = None
     facts: tuple[str, ...] = ()
     """About the dates of its rows"""
@@ -327,6 +330,7 @@ def tags_of(scored: ScoredModel) -> dict[str, str]:
         **({} if fitted.resumed_from is None else {"resumed_from": fitted.resumed_from}),
         **({"warning": "; ".join(scored.warnings)[:MAX_TAG]} if scored.warnings else {}),
         HORIZON_TAG: str(scored.strategy.training.horizon_dates),
+        **({} if scored.since is None else {SINCE_TAG: scored.since.isoformat()}),
         **_twin_tags(scored),
         **_base_tags(scored),
         **(scored.tuned.tags() if scored.tuned is not None else {}),
@@ -438,6 +442,9 @@ def _note(scored: ScoredModel, tags: Mapping[str, str]) -> str:
                 f"{int(tags['n_holdout']):,}",
             ),
         ),
+        f"Trained on dates since {scored.since}, where the relation of features and label changed."
+        if scored.since is not None
+        else "",
         f"Warning: {tags['warning']}" if "warning" in tags else "",
         "\n".join(["Too good to be true, old or incomplete:", *findings]) if findings else "",
     ]

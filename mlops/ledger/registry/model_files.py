@@ -20,6 +20,7 @@ from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, StageState
 from mlops.domain.training.judged_twin import OF_TWIN, tags_of_result
+from mlops.domain.training.since_change import SINCE_TAG
 from mlops.ledger import tables
 from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import now
@@ -33,7 +34,7 @@ _promotion = tables.promotion.c
 _finding = tables.registry_finding.c
 _TRAINING_TAGS = (
     *("label", "device", "data_fingerprint", "n_train", "n_holdout", "n_features", "train_start", "train_end"),
-    *("holdout_start", "holdout_end", "fit_s", "n_validation"),
+    *("holdout_start", "holdout_end", "fit_s", "n_validation", SINCE_TAG),
 )
 _BY_TRAINING = "training"
 _LOOKED_AT = ("promote", "keep", "inconclusive", "await_approval", "rollback", "restore")
