@@ -457,7 +457,8 @@ def _report(
             history=rows.between(calibration_window(reference, drift.calibration_days)),
         )
 
-    if champions is None:
+    # Before the first training that a champion could be of, there is none.
+    if champions is None or (day - rows.dates[0].astype(object)).days < champions.days_needed:
         return against_trailing(drift)
     return detect_drift_by_both(
         against_trailing,
@@ -476,8 +477,7 @@ def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: _PastChampions
         return champions.days_needed
     trailing = data.current_days + data.reference_days + drift.min_calibration_days
     # A leap day each, and half a part before its middle.
-    season = 366 * data.season_years + data.reference_days if data.reference == "season" else 0
-    return max(trailing + season, champions.days_needed if champions is not None else 0)
+    return trailing + (366 * data.season_years + data.reference_days if data.reference == "season" else 0)
 
 
 def _days_after(moment: date, days: list[date], since: date) -> list[date]:
