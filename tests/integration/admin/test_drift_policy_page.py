@@ -61,7 +61,9 @@ def test_each_value_is_shown_with_its_origin(services: FakeServices, viewer: Bro
 
 def test_a_preview_decides_the_last_checks_again_by_both_rules(services: FakeServices, viewer: Browser) -> None:
     ids = ten_checks(services)
-    query = urlencode(form(alert_share=0.7))
+    every_check = {"plan": "check", "cooldown_days": 0}
+    services.with_policy(drift=DriftPolicy(rule="raw", **every_check))
+    query = urlencode(form(alert_share=0.7, **every_check))
     found = viewer.json(f"{PAGE}/preview?{query}")["preview"]
     # raw: shares of 0.3 and more, then of 0.7 and more; calibrated: those with a small p too
     assert found["then"] == {"drifted": 7, "stable": 3, "insufficient": 0}
