@@ -28,7 +28,7 @@ from mlops.domain.policies import DriftPolicy, calendar_days
 CALM_CHECKS = 5
 #: Calendar days without a drifted check that end one too, however few checks were made.
 SILENT_DAYS = 30
-#: An episode is followed back so many calendar days: more than a year of checks.
+#: An episode is followed back so many calendar days: one that lasts longer gets a new plan about once a year.
 EPISODE_DAYS = 400
 
 
@@ -147,12 +147,18 @@ def plan_retraining(
         return plan
     due = episode.began + timedelta(days=calendar_days(2 * horizon_dates))
     plan = replace(plan, due=due)
-    return plan if check.verdict != "drifted" else _by_plan(plan, episode, alarm, due=due, as_of=check.as_of)
+    if episode.ended is not None:
+        return plan
+    where = f"day {(check.as_of - episode.began).days + 1} of an episode that began {episode.began}"
+    if check.verdict != "drifted":
+        return replace(plan, reason=f"{where}; {alarm.reason}")
+    return _by_plan(plan, episode, alarm, where=where, due=due, as_of=check.as_of)
 
 
-def _by_plan(plan: RetrainingPlan, episode: Episode, alarm: Alarm, *, due: date, as_of: date) -> RetrainingPlan:
+def _by_plan(
+    plan: RetrainingPlan, episode: Episode, alarm: Alarm, *, where: str, due: date, as_of: date
+) -> RetrainingPlan:
     """Let the alarm through where the episode's plan has a retraining left for it."""
-    where = f"day {(as_of - episode.began).days + 1} of an episode that began {episode.began}"
     can_learn = as_of >= due
     if any(day >= (due if can_learn else episode.began) for day in plan.retrained):
         retrained = f"retrained {plan.retrained[0] if not can_learn else plan.retrained[-1]}"

@@ -100,6 +100,15 @@ def test_what_a_plan_says_is_what_comes() -> None:
     )
 
 
+def test_a_calm_day_within_an_episode_says_so_and_retrains_nothing() -> None:
+    storm = checks("dds")
+    plan = plan_retraining(storm[2], storm[:2], [day(0)], DriftPolicy(), cooldown_days=28, horizon_dates=20)
+    assert (plan.retrain, plan.reason) == (
+        False,
+        "day 3 of an episode that began 2020-02-24; the verdict is stable",
+    )
+
+
 def test_two_storms_are_two_plans() -> None:
     assert retrainings("d" * 10 + "s" * 40 + "d" * 10) == [0, 50]
 
