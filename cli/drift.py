@@ -42,6 +42,9 @@ def evaluate_drift(
         Reference,
         typer.Option(help="trailing; champion: profiles of a quarterly retraining; season: of earlier years."),
     ] = "trailing",
+    alone: Annotated[
+        bool, typer.Option("--alone", help="The trailing window without the champion's dates beside it.")
+    ] = False,
     every: Annotated[int, typer.Option(min=1, help="Trading days from one check to the next.")] = 5,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Rows from this day on.")] = None,
     breaks: Annotated[
@@ -88,7 +91,9 @@ def evaluate_drift(
     drawn = dict.fromkeys(names or (), panels)
     history = _history(prices, members, date_format=date_format, drawn=drawn, rng=rng, since=since)
     show_prices(history.coverage, json=json)
-    data = DataPolicy(current_days=current_days or (7 if prices or names else 30), reference=reference)
+    data = DataPolicy(
+        current_days=current_days or (7 if prices or names else 30), reference=reference, champion_beside=not alone
+    )
     calm = calm_days(history.close)
     drift = DriftPolicy(calibration_days=calibration_days)
     note = (err if json else out).print
@@ -102,14 +107,22 @@ def evaluate_drift(
     daily = partial(evaluate, calm=calm, data=data, drift=drift, breaks=moments, every=every)
     results = _of_each(history, lambda name, rows: daily(name, rows, track=partial(shown_progress, name)), note=note)
     if not json:
-        words = f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days"
-        out.print(words)
+        beside = " with the champion's beside it" if reference == "trailing" and not alone else ""
+        out.print(
+            f"{data.reference_days}/{data.current_days} days, reference {reference}{beside}, every {every} trading days"
+        )
     show(results, _verdicts)
     if not json:
         for line in _without_verdict(results):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
-        out.print("fires: share of the checks of calm days, or of all others; insufficient: share of all checks.")
-        out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
+        out.print(
+            "fires: share of all checks, of those of calm days, of all others; insufficient: share of all checks."
+        )
+        out.print("A break's column: trading days until the first check that fires, 0 on its own day.\n")
+        show(results, _retrainings)
+        out.print(
+            "Retrainings a year: of each drifted check; by the plan of an episode; by that beside 52 forced ones."
+        )
     return 0
 
 
@@ -199,6 +212,7 @@ def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
         "strategy",
         "checks",
         "calm",
+        "fires",
         "fires, calm",
         "raw, calm",
         "fires, other",
@@ -207,7 +221,7 @@ def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
     ):
         shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
     for result in results:
-        rates = (result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
+        rates = (result.rate, result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
         found = [result.days_to_detection.get(moment, "no history") for moment in moments]
         shown.add_row(
             result.strategy,
@@ -216,6 +230,19 @@ def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
             *("" if rate is None else f"{rate:.1%}" for rate in rates),
             *("not seen" if after is None else str(after) for after in found),
         )
+    return shown
+
+
+def _retrainings(results: Sequence[VerdictEvaluation]) -> Table:
+    from rich.table import Table
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("strategy", "years", "episodes a year", "each drifted check", "plan", "plan beside forced ones"):
+        shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
+    for result in results:
+        one = result.retrainings
+        figures = (one.n_years, one.n_episodes, one.per_check, one.per_episode, one.beside_forced)
+        shown.add_row(result.strategy, *(f"{figure:.1f}" for figure in figures))
     return shown
 
 

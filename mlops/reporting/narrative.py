@@ -30,7 +30,9 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         f"  Retraining needed: {result['retrain']}",
     ]
     lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
+    lines += _each_reference_lines(result)
     lines += _calibration_lines(result)
+    lines += _episode_lines(result)
     if result.get("feature_alarms"):
         names = ", ".join(result["feature_alarms"])
         lines.append(f"  Feed probably broken: {names} (jumped as no feature did in an earlier week)")
@@ -76,6 +78,46 @@ def _label_lines(result: Mapping[str, Any]) -> list[str]:
     if watched.get("retrain_words"):
         lines.append(f"  What follows: {watched['retrain_words']}")
     return lines
+
+
+def _each_reference_lines(result: Mapping[str, Any]) -> list[str]:
+    """Lines on what each reference says, where the champion's dates stand beside the trailing window."""
+    found = result.get("references") or []
+    if len(found) < 2:
+        return []
+    return [f"  Against {reference_words(one)}: {reference_verdict(one)}" for one in found]
+
+
+def reference_words(one: Mapping[str, Any]) -> str:
+    """What the current rows were compared with."""
+    if one["used"] != "champion":
+        return "the trailing window"
+    version = one.get("model_version")
+    return f"the dates that version {version} was trained on" if version else "the champion's training dates"
+
+
+def reference_verdict(one: Mapping[str, Any]) -> str:
+    """Its own verdict with p and level, or why it has none."""
+    if one["verdict"] is None:
+        return f"not compared: {one['missing']}"
+    if one["p_value"] is None:
+        return f"{one['verdict']}: {one['reason']}"
+    return f"{one['verdict']}, p {one['p_value']:.3g} at level {one['alpha']:g}"
+
+
+def _episode_lines(result: Mapping[str, Any]) -> list[str]:
+    """Line on the episode of drift that goes on, or ended with this check."""
+    found = result.get("episode")
+    if not found or (found["ended_on"] and found["ended_on"] != result["as_of"]):
+        return []
+    if found["ended_on"]:
+        return [f"  Episode of drift since {found['began']}: over; it last drifted on {found['last_drifted_on']}"]
+    worst = f"worst on {found['worst_on']}"
+    if found["worst_p_value"] is not None:
+        worst += f", p {found['worst_p_value']:.3g}"
+    counted = "1 drifted check" if found["n_drifted"] == 1 else f"{found['n_drifted']} drifted checks"
+    retrained = f"; retrained {', '.join(found['retrained'])}" if found["retrained"] else ""
+    return [f"  Episode of drift since {found['began']}: {counted}, {worst}{retrained}"]
 
 
 def _reference_lines(result: Mapping[str, Any]) -> list[str]:

@@ -115,7 +115,7 @@ def _calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float
     """The calibrated rule; a level finer than the history's number of placements needs more history."""
     raw, calibrated = document["verdict"]["raw"], document["verdict"]["calibrated"]
     calibration = document.get("calibration") or {}
-    p = calibration.get("p_value")
+    p = calibrated.get("p_value", calibration.get("p_value"))
     if raw["verdict"] == "insufficient" or p is None or calibration["n_placements"] < math.ceil(1 / alpha) - 1:
         return "insufficient"
     # Reports that have no share of its own counted all features alike in both rules.
