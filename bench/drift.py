@@ -5,12 +5,14 @@
 50,000 x 45 against 500, and 1,000,000 x 45 against 100,000, from memory. `original`: per column scipy.ks_2samp,
 PSI over closed quantile bins by np.histogram, pandas describe, skew and kurtosis. `sort`: np.sort of every
 contiguous column of both windows, one thread. `calibrated` has two years of history before the reference, as
-many rows of each date as the check keeps. `frozen` is a check against a champion's profile (frozen_check_ms).
+many rows of each date as the check keeps. `both` is that with a champion's profile as a second reference. `frozen` is a
+check against a champion's profile alone (frozen_check_ms).
 --quick: the small comparison, and the large sort; under 45 s. --from-memory: all but other libraries and PostgreSQL.
 
     original_over_ours_small, _large   seconds of `original` over those of `ours`
     ours_over_sort_small, _large       seconds of `ours` (all cores) over those of `sort` (one thread)
     calibrated_over_raw, _large        seconds of `calibrated` over those of `ours`: of the small size, of the large
+    both_over_calibrated, _large       seconds of `both` over those of `calibrated`, likewise
     extra_memory_over_frame_large      most that one run of `ours` allocates (tracemalloc) over the bytes of the rows
     evidently_over_ours_small          seconds of Evidently's drift preset over those of `ours`; others alike
     ours_over_copy_large               from PostgreSQL: a check's seconds over those of the binary COPY of its rows
@@ -37,6 +39,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -52,7 +55,7 @@ from scipy import stats
 from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.placements import ROWS_PER_DATE
-from mlops.domain.drift.report import ReferenceUsed
+from mlops.domain.drift.report import DriftReport, ReferenceUsed
 from mlops.domain.drift.training_profile import (
     DriftProfile,
     make_profile,
@@ -60,6 +63,7 @@ from mlops.domain.drift.training_profile import (
     read_profile,
     write_profile,
 )
+from mlops.domain.drift.two_references import detect_drift_by_both
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.ports import Window
@@ -85,13 +89,21 @@ def frame(n_rows: int, first_date: int, n_dates: int, seed: int) -> FeatureFrame
 
 
 def ours(reference: FeatureFrame, current: FeatureFrame, history: FeatureFrame | None, rule: str) -> None:
+    report = against_trailing(reference, current, history, DriftPolicy(rule=rule))
+    if history is not None and report.calibration.p_value is None:
+        raise SystemExit(f"not calibrated: {report.calibration.missing}")
+
+
+def against_trailing(
+    reference: FeatureFrame, current: FeatureFrame, history: FeatureFrame | None, policy: DriftPolicy
+) -> DriftReport:
     day = timedelta(days=1)
     border = FIRST + (HISTORY_DATES - 1) * day
     between = border + REFERENCE_DATES * day
-    report = detect_drift(
+    return detect_drift(
         reference,
         current,
-        DriftPolicy(rule=rule),
+        policy,
         strategy="bench",
         as_of=between + CURRENT_DATES * day,
         reference_window=Window(start=border, end=between),
@@ -99,8 +111,38 @@ def ours(reference: FeatureFrame, current: FeatureFrame, history: FeatureFrame |
         timestamp=datetime(2022, 1, 1, tzinfo=UTC),
         history=history,
     )
-    if history is not None and report.calibration.p_value is None:
-        raise SystemExit(f"not calibrated: {report.calibration.missing}")
+
+
+@cache
+def profile_before(first_current: int) -> DriftProfile:
+    """Profile of two years of history, 404 trained dates and 100 later ones, 48 rows each; 50 dates pass afterwards."""
+    spans = (HISTORY_DATES, 404, 100)
+    first = first_current - 50 - sum(spans)
+    starts = [first, first + spans[0], first + spans[0] + spans[1], first + sum(spans)]
+    parts = [frame(ROWS_PER_DATE * n, start, n, 5) for n, start in zip(spans, starts, strict=False)]
+    day = timedelta(days=1)
+    return make_profile(
+        *parts,
+        strategy="bench",
+        as_of=FIRST + (starts[3] - 1) * day,
+        trained_window=Window(start=FIRST + (starts[1] - 1) * day, end=FIRST + (starts[2] - 1) * day),
+        bins=10,
+    )
+
+
+def both(reference: FeatureFrame, current: FeatureFrame, history: FeatureFrame | None) -> None:
+    first_current = HISTORY_DATES + REFERENCE_DATES
+    report = detect_drift_by_both(
+        lambda policy: against_trailing(reference, current, history, policy),
+        profile_before(first_current),
+        current,
+        DriftPolicy(),
+        current_start=FIRST + timedelta(days=first_current - 1),
+        used=ReferenceUsed(choice="champion", model_version="1"),
+        min_current_rows=100,
+    )
+    if report.trailing is None:
+        raise SystemExit(f"no second reference: {report.champion.missing if report.champion else 'none asked'}")
 
 
 def original(reference: FeatureFrame, current: FeatureFrame) -> None:
@@ -137,6 +179,7 @@ def sort(reference: FeatureFrame, current: FeatureFrame) -> None:
 CONTENDERS: dict[str, Callable[[FeatureFrame, FeatureFrame, FeatureFrame | None], None]] = {
     "ours": lambda reference, current, _: ours(reference, current, None, "raw"),
     "calibrated": lambda reference, current, history: ours(reference, current, history, "calibrated"),
+    "both": both,
     "original": lambda reference, current, _: original(reference, current),
     "scipy": lambda reference, current, _: plain_scipy(reference, current),
     "sort": lambda reference, current, _: sort(reference, current),
@@ -180,6 +223,8 @@ def compare(size: str, contenders: list[str], repeats: int) -> dict[str, list[fl
         min(n_reference * HISTORY_DATES // REFERENCE_DATES, ROWS_PER_DATE * HISTORY_DATES), 0, HISTORY_DATES, 3
     )
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    if "both" in contenders:
+        both(reference, current, history)  # the profile is made once, and its sums are kept
     for _ in range(repeats):
         for name in contenders:
             seconds[name].append(timed(lambda work=CONTENDERS[name]: work(reference, current, history)))
@@ -187,21 +232,9 @@ def compare(size: str, contenders: list[str], repeats: int) -> dict[str, list[fl
 
 
 def frozen(repeats: int, middle: Callable[[list[float]], float] = median) -> tuple[float, float]:
-    """Seconds of a check of 500 current rows against a champion's profile: one in memory, one read from its file.
-
-    Two years of history, 404 trained dates and 100 later ones, 48 rows each; 50 dates pass before the current window.
-    """
-    spans = (HISTORY_DATES, 404, 100)
-    starts = [0, HISTORY_DATES, HISTORY_DATES + 404, HISTORY_DATES + 504]
-    parts = [frame(ROWS_PER_DATE * n, start, n, 5) for n, start in zip(spans, starts, strict=False)]
-    day, first_current = timedelta(days=1), starts[3] + 50
-    profile = make_profile(
-        *parts,
-        strategy="bench",
-        as_of=FIRST + (starts[3] - 1) * day,
-        trained_window=Window(start=FIRST + (starts[1] - 1) * day, end=FIRST + (starts[2] - 1) * day),
-        bins=10,
-    )
+    """Seconds of a check of 500 current rows against a champion's profile: one in memory, one read from its file."""
+    day, first_current = timedelta(days=1), HISTORY_DATES + 404 + 100 + 50
+    profile = profile_before(first_current)
     content, current = write_profile(profile), frame(500, first_current, CURRENT_DATES, 6)
     as_of = FIRST + (first_current + CURRENT_DATES - 1) * day
 
@@ -293,6 +326,8 @@ def main() -> None:
             figures["calibrated_over_raw" if size == "small" else "calibrated_over_raw_large"] = (
                 seconds["calibrated"] / seconds["ours"]
             )
+            name = "both_over_calibrated" if size == "small" else "both_over_calibrated_large"
+            figures[name] = seconds["both"] / seconds["calibrated"]
         figures[f"ours_over_sort_{size}"] = seconds["ours"] / seconds["sort"]
     if not options.quick:
         in_memory, from_file = frozen(options.repeats, middle)

@@ -8,7 +8,8 @@ the same with a refit beside its judged twin, the default; `refit_over_single`: 
 bench/train_script.py. All with one thread, in turns, in one process, after one pass of each that is not counted;
 medians. Memory: a process of its own reads and fits 1,000,000 x 45 rows (--quick: 200,000) from PostgreSQL; its peak
 growth over the float32 matrix (rows x 45 x 4 bytes), the same with the refit after it (`refit_peak_ratio`), and of one
-fit alone on the rows of the refit (`all_rows_peak_ratio`).
+fit alone on the rows of the refit (`all_rows_peak_ratio`). `stage_peak_mb`, `refit_stage_peak_mb`: the resident memory
+of a process that runs a whole training on these rows, without the refit and with it. --only-peak: the memory alone.
 Without missing values: with any (--peak-missing 0.02), XGBoost's own binned copy takes 4 bytes a value in place of 1.
 --folds N: the stage with a stability table of N folds, which the script does not make. --profile: where the stage's
 time goes, by function.
@@ -90,14 +91,20 @@ def load(url: str, n_rows: int, *, missing: float = 0.02) -> None:
         connection.commit()
 
 
-def services_of(url: str, tracking_uri: str, folder: Path, *, folds: int, refit: bool = False) -> Any:  # noqa: ANN401 -- Services
+def services_of(
+    url: str, tracking_uri: str, folder: Path, *, folds: int = 0, refit: bool = False, rounds: int | None = None
+) -> Any:  # noqa: ANN401 -- Services
     """The system's services on these servers, with a migrated ledger."""
     from config.settings import Settings
     from mlops.bootstrap import Services
+    from mlops.domain.policies import TrainingPolicy
     from mlops.ledger.schema import migrate
 
     strategies = folder / f"strategies-{'refit' if refit else 'single'}.toml"
     policy = f"folds = {folds}\nrefit = {str(refit).lower()}\n"
+    if rounds is not None:
+        params = {**TrainingPolicy().params, "n_estimators": rounds}
+        policy += f"params = {{ {', '.join(f'{name} = {value}' for name, value in params.items())} }}\n"
     strategies.write_text(f"[strategies.growth.training]\n{policy}", encoding="utf-8")
     migrate(url)
     settings = Settings(
@@ -190,22 +197,42 @@ def peak_child(fits: str) -> None:
     print(json.dumps({"growth": _memory("VmHWM") - before, "matrix": rows.x.shape[0] * rows.x.shape[1] * 4}))
 
 
+def stage_peak_child(folder: Path, *, refit: bool) -> None:
+    """In a process of its own: a whole training of 10 rounds; print the peak of the resident memory, libraries too."""
+    quiet()
+    url, tracking_uri = os.environ["ACIS_BENCH_URL"], os.environ["ACIS_BENCH_MLFLOW"]
+    stage_of(services_of(url, tracking_uri, folder, refit=refit, rounds=10))()
+    print(json.dumps({"peak_mb": _memory("VmHWM") / 2**20}))
+
+
 def _memory(what: str) -> int:
     """Bytes. Not ru_maxrss, which starts with what the parent held when it forked."""
     return int(Path("/proc/self/status").read_text(encoding="ascii").partition(f"{what}:")[2].split()[0]) * 1024
 
 
-def peak_ratio(url: str, fits: str) -> float:
-    """Peak growth of reading and fitting over the float32 matrix."""
+def in_child(what: str, url: str, tracking_uri: str = "") -> dict[str, float]:
+    """What a process of its own tells."""
     told = subprocess.run(
-        [sys.executable, __file__, "--child", fits],
-        env={**os.environ, "ACIS_BENCH_URL": url},
+        [sys.executable, __file__, "--child", what],
+        env={**os.environ, "ACIS_BENCH_URL": url, "ACIS_BENCH_MLFLOW": tracking_uri},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     ).stdout
-    found = json.loads(told.splitlines()[-1])
-    return float(found["growth"] / found["matrix"])
+    found: dict[str, float] = json.loads(told.splitlines()[-1])
+    return found
+
+
+def peaks(url: str, tracking_uri: str) -> dict[str, float]:
+    """Peak growth of reading and fitting over the float32 matrix, and the peak of a whole stage."""
+    ratios = {"matrix_peak_ratio": "single", "refit_peak_ratio": "refit", "all_rows_peak_ratio": "all_rows"}
+    figures = {}
+    for name, fits in ratios.items():
+        found = in_child(fits, url)
+        figures[name] = found["growth"] / found["matrix"]
+    for name in ("stage", "refit_stage"):
+        figures[f"{name}_peak_mb"] = in_child(name, url, tracking_uri)["peak_mb"]
+    return figures
 
 
 def main() -> int:
@@ -218,9 +245,16 @@ def main() -> int:
     parser.add_argument("--folds", type=int, default=0)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--no-peak", action="store_true", help="leave the memory out")
+    parser.add_argument("--only-peak", action="store_true", help="measure the memory alone")
     parser.add_argument("--peak-missing", type=float, default=0.0, help="share of missing values in that table")
-    parser.add_argument("--child", choices=["single", "refit", "all_rows"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--child", choices=["single", "refit", "all_rows", "stage", "refit_stage"], help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
+    if options.child in ("stage", "refit_stage"):
+        with tempfile.TemporaryDirectory(prefix="acis-bench-") as name:
+            stage_peak_child(Path(name), refit=options.child == "refit_stage")
+        return 0
     if options.child:
         peak_child(options.child)
         return 0
@@ -246,16 +280,14 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
         with run_postgres(folder) as server:
             databases = Databases(server_url=server)
             url = databases.make()
-            load(libpq_uri(url), options.rows)
+            if not options.only_peak:
+                load(libpq_uri(url), options.rows)
             with run_mlflow(folder, databases.make()) as tracking_uri:
-                passes = in_turns(url, tracking_uri, folder, options)
-            figures = summary(**passes)
-            if not options.no_peak:
-                n_rows = QUICK_PEAK_ROWS if options.quick else PEAK_ROWS
-                load(libpq_uri(url), n_rows, missing=options.peak_missing)
-                figures["matrix_peak_ratio"] = peak_ratio(url, "single")
-                figures["refit_peak_ratio"] = peak_ratio(url, "refit")
-                figures["all_rows_peak_ratio"] = peak_ratio(url, "all_rows")
+                figures = {} if options.only_peak else summary(**in_turns(url, tracking_uri, folder, options))
+                if not options.no_peak:
+                    n_rows = QUICK_PEAK_ROWS if options.quick else PEAK_ROWS
+                    load(libpq_uri(url), n_rows, missing=options.peak_missing)
+                    figures |= peaks(url, tracking_uri)
     return figures
 
 

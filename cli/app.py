@@ -102,6 +102,7 @@ app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
 app.command("evaluate-refit")(evaluation.evaluate_refit)
 app.command("evaluate-live")(evaluation.evaluate_live)
+app.command("evaluate-labels")(evaluation.evaluate_labels)
 app.command("selftest")(drift.selftest)
 
 

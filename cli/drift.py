@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mlops.domain.policies import Reference
-from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command
+from mlops.runs.command_line import AsJson, DateFormat, Members, Prices, StrategyName, command, day, show_prices
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from rich.table import Table
 
-    from lab.drift_evaluation import AlarmEvaluation, VerdictEvaluation
+    from lab.drift_evaluation import AlarmEvaluation, DatedRows, VerdictEvaluation
     from lab.placebos import Period, Rate
     from lab.selftest import Selftest
     from mlops.bootstrap import Services
     from mlops.domain.policies import Strategy
+    from mlops.features.price_coverage import PriceCoverage
 
 Item = TypeVar("Item")
 
@@ -39,10 +42,14 @@ def evaluate_drift(
         Reference,
         typer.Option(help="trailing; champion: profiles of a quarterly retraining; season: of earlier years."),
     ] = "trailing",
+    alone: Annotated[
+        bool, typer.Option("--alone", help="The trailing window without the champion's dates beside it.")
+    ] = False,
     every: Annotated[int, typer.Option(min=1, help="Trading days from one check to the next.")] = 5,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Rows from this day on.")] = None,
     breaks: Annotated[
-        list[str] | None, typer.Option("--break", help="A day on which the data broke; repeatable.")
+        list[str] | None,
+        typer.Option("--break", metavar="DATE", help="A day on which the data broke; repeatable."),
     ] = None,
     names: Annotated[
         list[int] | None,
@@ -66,81 +73,113 @@ def evaluate_drift(
     from rich.console import Console
     from rich.progress import track
 
-    from lab.drift_evaluation import (
-        calm_days,
-        dated_rows,
-        evaluate,
-        evaluate_alarms,
-    )
+    from lab.drift_evaluation import calm_days, evaluate, evaluate_alarms
     from mlops.domain.policies import DataPolicy, DriftPolicy
-    from mlops.features.price_universes import drawn_panels, feature_rows, price_universes
-    from mlops.features.prices import read_close, read_members
-    from mlops.features.sample import read_prices
-    from mlops.reporting.terminal import err, out, print_json
+    from mlops.reporting.terminal import as_json, err, out, print_json
 
     def shown_progress(name: str, days: Iterable[Item]) -> Iterable[Item]:
-        return track(list(days), description=name, transient=True, disable=json, console=err)
+        return track(list(days), description=name, transient=True, disable=not err.is_terminal, console=err)
 
     def show(results: Sequence[Item], table: Callable[[Sequence[Item]], Table]) -> None:
         if json:
-            print_json(results)
+            print_json([{**as_json(one), "prices": history.coverage} for one in results])
         else:
             # Whole, also where the terminal is narrower: a cut figure is no figure.
             Console(width=max(out.width, 180), highlight=False).print(table(results))
 
-    close = read_close(prices, date_format=date_format) if prices else read_prices()
-    rng = np.random.default_rng(seed)
-    if names:
-        drawn = [drawn_panels(close, size=size, n=panels, rng=rng) for size in names]
-        tables = feature_rows(close, {name: member for one in drawn for name, member in one.items()})
-    elif prices or members:
-        named = read_members(members, close, date_format=date_format) if members else price_universes(close)
-        tables = feature_rows(close, named)
-    else:
-        tables = _sample_tables(close)
-    days = current_days or (7 if prices or names else 30)
-    data = DataPolicy(current_days=days, reference=reference)
-    calm = calm_days(close)
+    moments, rng = [day(text) for text in breaks or _BREAKS], np.random.default_rng(seed)
+    drawn = dict.fromkeys(names or (), panels)
+    history = _history(prices, members, date_format=date_format, drawn=drawn, rng=rng, since=since)
+    show_prices(history.coverage, json=json)
+    data = DataPolicy(
+        current_days=current_days or (7 if prices or names else 30), reference=reference, champion_beside=not alone
+    )
+    calm = calm_days(history.close)
     drift = DriftPolicy(calibration_days=calibration_days)
-    rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
+    note = (err if json else out).print
     if alarms:
-        measured = [
-            evaluate_alarms(
-                name,
-                dated,
-                calm,
-                data=data,
-                drift=drift,
-                n_weeks=alarms,
-                size=shift,
-                rng=rng,
-                track=partial(shown_progress, name),
-            )
-            for name, dated in rows.items()
-        ]
-        show(measured, _alarms)
-        return 0
-    results = [
-        evaluate(
-            name,
-            dated,
-            calm,
-            data=data,
-            drift=drift,
-            breaks=[date.fromisoformat(day) for day in breaks or _BREAKS],
-            every=every,
-            track=partial(shown_progress, name),
+        weekly = partial(evaluate_alarms, calm=calm, data=data, drift=drift, n_weeks=alarms, size=shift, rng=rng)
+        of_weeks = _of_each(
+            history, lambda name, rows: weekly(name, rows, track=partial(shown_progress, name)), note=note
         )
-        for name, dated in rows.items()
-    ]
+        show(of_weeks, _alarms)
+        return 0
+    daily = partial(evaluate, calm=calm, data=data, drift=drift, breaks=moments, every=every)
+    results = _of_each(history, lambda name, rows: daily(name, rows, track=partial(shown_progress, name)), note=note)
     if not json:
-        words = f"{data.reference_days}/{data.current_days} days, reference {reference}, every {every} trading days"
-        out.print(words)
+        beside = " with the champion's beside it" if reference == "trailing" and not alone else ""
+        out.print(
+            f"{data.reference_days}/{data.current_days} days, reference {reference}{beside}, every {every} trading days"
+        )
     show(results, _verdicts)
     if not json:
-        out.print("fires: share of the checks of calm days, or of all others; insufficient: share of all checks.")
-        out.print("A break's column: trading days until the first check that fires, 0 on its own day.")
+        for line in _without_verdict(results):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(
+            "fires: share of all checks, of those of calm days, of all others; insufficient: share of all checks."
+        )
+        out.print("A break's column: trading days until the first check that fires, 0 on its own day.\n")
+        show(results, _retrainings)
+        out.print(
+            "Retrainings a year: of each drifted check; by the plan of an episode; by that beside 52 forced ones."
+        )
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _History:
+    """Rows of each strategy, the prices of which they are made, and what a user's file of them gives."""
+
+    rows: dict[str, DatedRows]
+    close: pd.DataFrame
+    coverage: PriceCoverage | None
+
+
+def _history(
+    prices: Path | None,
+    members: Path | None,
+    *,
+    date_format: str | None,
+    drawn: dict[int, int],
+    rng: np.random.Generator,
+    since: datetime | None,
+) -> _History:
+    """Read prices and members. drawn : number of panels by their number of names, in place of the strategies."""
+    from lab.drift_evaluation import dated_rows
+    from mlops.features.price_universes import drawn_panels, feature_rows, price_universes, read_given
+    from mlops.features.prices import read_members
+    from mlops.features.sample import read_prices
+
+    given = read_given(prices, members, date_format=date_format) if prices else None
+    close = given.close if given else read_prices()
+    if drawn:
+        each = [drawn_panels(close, size=size, n=n, rng=rng) for size, n in drawn.items()]
+        tables = feature_rows(close, {name: member for one in each for name, member in one.items()})
+    elif given:
+        tables = feature_rows(close, price_universes(close) if given.universes is None else given.universes)
+    elif members:
+        tables = feature_rows(close, read_members(members, close, date_format=date_format))
+    else:
+        tables = _sample_tables(close)
+    rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
+    return _History(rows=rows, close=close, coverage=given.coverage if given else None)
+
+
+def _of_each(history: _History, measured: Callable[[str, DatedRows], Item], *, note: Callable[..., None]) -> list[Item]:
+    """Results of the strategies that have history enough; the others are named. Raises InsufficientData without any."""
+    from mlops.domain.errors import InsufficientData
+
+    results, reasons = [], []
+    for name, rows in history.rows.items():
+        try:
+            results.append(measured(name, rows))
+        except InsufficientData as exc:
+            reasons.append(str(exc))
+    if not results:
+        raise InsufficientData(f"{'; '.join(reasons)}; load a longer history")
+    for reason in reasons:
+        note(f"Left out: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return results
 
 
 def _sample_tables(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -154,6 +193,16 @@ def _sample_tables(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(name): part.drop(columns="strategy") for name, part in rows.groupby("strategy") if name != "direction"}
 
 
+def _without_verdict(results: Sequence[VerdictEvaluation]) -> list[str]:
+    """Why the newest check without a verdict has none, for the strategies of which that is true."""
+    whose: dict[str, list[str]] = {}
+    for result in results:
+        reasons = [check.reason for check in result.verdicts if check.verdict == "insufficient"]
+        for reason in reasons[-1:]:
+            whose.setdefault(reason, []).append(result.strategy)
+    return [f"insufficient, {', '.join(names)}: {reason}" for reason, names in whose.items()]
+
+
 def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
     from rich.table import Table
 
@@ -163,6 +212,7 @@ def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
         "strategy",
         "checks",
         "calm",
+        "fires",
         "fires, calm",
         "raw, calm",
         "fires, other",
@@ -171,7 +221,7 @@ def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
     ):
         shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
     for result in results:
-        rates = (result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
+        rates = (result.rate, result.calm_rate, result.calm_rate_raw, result.turbulent_rate, result.insufficient_rate)
         found = [result.days_to_detection.get(moment, "no history") for moment in moments]
         shown.add_row(
             result.strategy,
@@ -180,6 +230,19 @@ def _verdicts(results: Sequence[VerdictEvaluation]) -> Table:
             *("" if rate is None else f"{rate:.1%}" for rate in rates),
             *("not seen" if after is None else str(after) for after in found),
         )
+    return shown
+
+
+def _retrainings(results: Sequence[VerdictEvaluation]) -> Table:
+    from rich.table import Table
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("strategy", "years", "episodes a year", "each drifted check", "plan", "plan beside forced ones"):
+        shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
+    for result in results:
+        one = result.retrainings
+        figures = (one.n_years, one.n_episodes, one.per_check, one.per_episode, one.beside_forced)
+        shown.add_row(result.strategy, *(f"{figure:.1f}" for figure in figures))
     return shown
 
 
@@ -238,11 +301,12 @@ def selftest(
     from lab.placebos import chosen_placebos, eligible_dates
     from lab.selftest import price_history, source_history
     from lab.selftest import selftest as selftest_of
+    from mlops.features.price_universes import read_given, require_prices
     from mlops.reporting.terminal import err, out, print_json
     from tasks.services import connect
 
     def shown_progress(days: Iterable[date]) -> Iterable[date]:
-        return track(list(days), description=strategy, transient=True, disable=json, console=err)
+        return track(list(days), description=strategy, transient=True, disable=not err.is_terminal, console=err)
 
     from lab.power_plot import checked_plot_path, draw_power
 
@@ -251,11 +315,11 @@ def selftest(
     sizes, periods = _sizes(shifts), [_period(text) for text in without or ()]
     picture = checked_plot_path(plot) if plot else None
     begin = since.date() if since else None
-    past = (
-        price_history(policy, prices, members=members, since=begin, date_format=date_format)
-        if prices
-        else source_history(services.source, policy, since=begin)
-    )
+    require_prices(prices, members)
+    given = read_given(prices, members, date_format=date_format) if prices else None
+    coverage = given.coverage if given else None
+    show_prices(coverage, json=json)
+    past = price_history(policy, given, since=begin) if given else source_history(services.source, policy, since=begin)
     if past.dates is None:
         raise AssertionError("rows are read with their dates")
     eligible = eligible_dates(past.dates, data=policy.data, drift=policy.drift, without=periods)
@@ -272,7 +336,7 @@ def selftest(
     if picture is not None:
         draw_power(result, picture)
     if json:
-        print_json({"seed": seed, "n_eligible": len(eligible), "selftest": result})
+        print_json({"seed": seed, "n_eligible": len(eligible), "selftest": result, "prices": coverage})
         return 0
     # Whole, also where the terminal is narrower: a cut figure is no figure.
     wide = Console(width=max(out.width, 120), highlight=False)

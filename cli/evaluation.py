@@ -1,16 +1,18 @@
-"""`acis leak-check`, `evaluate-training`, `evaluate-refit`, `evaluate-live`: what is said of a model, and what later
-dates keep of it.
+"""`acis leak-check`, `evaluate-training`, `evaluate-refit`, `evaluate-live`, `evaluate-labels`: what is said of a
+model, and what later dates keep of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
+from itertools import product
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, command
+from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, command, show_prices
 
 if TYPE_CHECKING:
     from datetime import date
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from config.settings import Settings
+    from lab.label_evaluation import PriceResult, Rates, Replacement, StreamResult
     from lab.leak_check import LeakCheck
     from lab.live_evaluation import LiveEvaluation
     from lab.placebos import Rate
-    from lab.refit_evaluation import NextDates
+    from lab.refit_evaluation import Difference, NextDates
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource, Progress
+    from mlops.features.price_coverage import PriceCoverage
 
 # ---- Progress of trainings that a command runs by itself, without a run in the ledger
 
@@ -75,29 +79,31 @@ def leak_check(
     from config.settings import load_settings
     from lab.leak_check import summarise_checks
     from mlops.domain.policies import DataPolicy, Strategy
-    from mlops.features.price_universes import price_source
-    from mlops.reporting.terminal import FINDING, OK, out, print_json
+    from mlops.features.price_universes import price_source, require_prices
+    from mlops.reporting.terminal import FINDING, OK, as_json, out, print_json
     from mlops.strategies.file import Strategies
     from tasks.services import connect
 
     @contextmanager
-    def opened() -> Iterator[tuple[FeatureSource, Strategies]]:
+    def opened() -> Iterator[tuple[FeatureSource, Strategies, PriceCoverage | None]]:
         if prices is None:
+            require_prices(prices, members)
             services = connect()
-            yield services.source, services.strategies
+            yield services.source, services.strategies, None
             return
         with price_source(prices, members, date_format=date_format) as made:
             names = {name: Strategy(name=name, data=DataPolicy(as_of="latest")) for name in made.strategies}
-            yield made.source, Strategies(names)
+            yield made.source, Strategies(names), made.coverage
 
-    with opened() as (source, known), _bars(json) as bars:
+    with opened() as (source, known, coverage), _bars() as bars:
+        show_prices(coverage, json=json)
         chosen = [known[name] for name in (known if strategies == [ALL] else dict.fromkeys(strategies))]
         if label is not None:
             chosen = [replace(one, training=replace(one.training, label=label)) for one in chosen]
         settings, today = load_settings(), datetime.now(UTC).date()
         checks = [_checked(source, one, bars, settings, as_of=as_of, today=today) for one in chosen]
     if json:
-        print_json(checks)
+        print_json([{**as_json(check), "prices": coverage} for check in checks])
     else:
         for check in checks:
             out.print(
@@ -138,7 +144,8 @@ def evaluate_training(
     titles = {"direction": "The direction of the return", "growth": "Volatility"}
     settings = load_settings()
     found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
-    with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
+    with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
+        show_prices(made.coverage, json=json)
         for name in made.strategies:
             if name == "direction":
                 continue  # it holds all names of the sample: the panel of the others, not one more strategy
@@ -151,7 +158,11 @@ def evaluate_training(
     if json:
         print_json(
             {
-                name: {"summaries": [summarise_checks(each) for each in checks], "checks": checks}
+                name: {
+                    "summaries": [summarise_checks(each) for each in checks],
+                    "checks": checks,
+                    "prices": made.coverage,
+                }
                 for name, checks in found.items()
             }
         )
@@ -186,50 +197,60 @@ def evaluate_refit(
     """
     from dataclasses import replace
     from datetime import date
+    from itertools import product
 
     from config.settings import ROOT, load_settings
-    from lab.refit_evaluation import NEXT_DATES, differences
+    from lab.refit_evaluation import differences
     from lab.refit_evaluation import evaluate_refit as evaluated
     from mlops.domain.ports import Window
     from mlops.features.price_universes import price_source
-    from mlops.reporting.terminal import OK, print_json
+    from mlops.reporting.terminal import OK, err, print_json
     from mlops.strategies.file import load_strategies
 
     policies = load_strategies(ROOT / "config" / "strategies_sample.toml")
     # The panels are small: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     found: dict[str, list[NextDates]] = {"direction": [], "growth": []}
-    with price_source(prices, members, date_format=date_format) as made, _bars(json) as bars:
-        for name in made.strategies:
-            if name == "direction":
-                continue  # all names of the sample: the panel of the others, not one more strategy
-            for policy in found:
-                training = replace(policies[policy].training, holdout_dates=holdout_dates)
-                strategy = replace(policies[policy], name=name, training=training)
-                panel = made.source.dates(name, Window(start=date.min, end=date.max))
-                days = panel[: -(NEXT_DATES + training.horizon_dates)][::-NEXT_DATES][:dates]
-                line = bars.add_task(f"{name}: {training.label}", total=None)
-                found[policy] += evaluated(
-                    made.source, strategy, dates=days, settings=settings, control=_ShownTraining(bars, line)
-                )
-                bars.remove_task(line)
+    left_out: list[str] = []
+    with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
+        show_prices(made.coverage, json=json)
+        # `direction` has all names of the sample: the panel of the others, not one more strategy.
+        names = [name for name in made.strategies if name != "direction"]
+        always = Window(start=date.min, end=date.max)
+        calendar = sorted({day for name in names for day in made.source.dates(name, always)})
+        for name, policy in product(names, found):
+            training = replace(policies[policy].training, holdout_dates=holdout_dates)
+            strategy = replace(policies[policy], name=name, training=training)
+            line = bars.add_task(f"{name}: {training.label}", total=None)
+            control = _ShownTraining(bars, line)
+            each, without = evaluated(
+                made.source, strategy, calendar=calendar, n=dates, settings=settings, control=control
+            )
+            found[policy] += each
+            left_out += without
+            bars.remove_task(line)
+    if left_out:
+        err.print(f"{len(left_out)} trainings are left out, the first: {left_out[0]}", markup=False, soft_wrap=True)
+    gains = {name: differences(each) for name, each in found.items()}
     if json:
-        print_json({name: {"differences": differences(each), "dates": each} for name, each in found.items()})
+        print_json(
+            {name: {"differences": gains[name], "dates": each, "prices": made.coverage} for name, each in found.items()}
+        )
         return OK
-    _print_refit({policies[name].training.label: each for name, each in found.items()})
+    _print_refit({policies[name].training.label: (gains[name], each) for name, each in found.items()})
     return OK
 
 
-def _print_refit(found: dict[str, list[NextDates]]) -> None:
+def _print_refit(found: dict[str, tuple[list[Difference], list[NextDates]]]) -> None:
     import numpy as np
 
-    from lab.refit_evaluation import BOOTSTRAP, NEXT_DATES, RANDOM, REFIT, differences
+    from lab.refit_evaluation import BOOTSTRAP, NEXT_DATES, RANDOM, REFIT
 
     lines, distances = [], []
-    for label, each in found.items():
+    for label, (gains, each) in found.items():
         ages = (np.median([one.age_single for one in each]), np.median([one.age_refit for one in each]))
         first, last = min(one.as_of for one in each), max(one.last for one in each)
-        for one in differences(each):
+        for one in gains:
             gained = f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
             dated = [label, f"{first} to {last}", f"{ages[0]:.0f}, {ages[1]:.0f}"]
             lines.append([*dated, one.metric, str(one.n_blocks), f"{one.single:.4f}", f"{one.refit:.4f}", gained])
@@ -283,7 +304,7 @@ def evaluate_live(
     # Seven names give few rows: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     years, results = range(2010 if quick else 1993, 2022), []
-    with price_source(None, None) as made, _bars(json) as bars:
+    with price_source(None, None) as made, _bars() as bars:
         for name in strategies or list(policies):
             rows = strategy_rows(view, name)
             own = policies[name].training.label
@@ -381,6 +402,176 @@ def _print_live(results: Sequence[LiveEvaluation]) -> None:
     )
 
 
+class Part(StrEnum):
+    """A part of an evaluation of labels."""
+
+    STREAMS = "streams"
+    PRICES = "prices"
+
+
+_COINS = (0.5, 0.8)
+"""Shares of a stream's labels that a coin draws: an AUC of about 0.73 and 0.59"""
+_HORIZONS = (1, 5, 20)
+
+
+@command
+def evaluate_labels(
+    prices: Prices = None,
+    members: Members = None,
+    date_format: DateFormat = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Champions of each stream.")] = 10,
+    years: Annotated[int, typer.Option(min=1, help="Years without a change, of each champion of a stream.")] = 10,
+    holdout_dates: Annotated[int, typer.Option(min=1, help="Held out of the judged model.")] = 60,
+    step: Annotated[int, typer.Option(min=1, help="Dates between two champions of the prices.")] = 252,
+    only: Annotated[Part | None, typer.Option(help="One of the parts.")] = None,
+    quick: Annotated[
+        bool, typer.Option(help="Two champions and years of each stream, a champion in five years.")
+    ] = False,
+    json: AsJson = False,
+) -> int:
+    """Watch newly known labels: alarms without a change, turned-around labels found, and the champion replaced.
+
+    On streams whose labels are turned around on a known date, and on a history of prices with labels of 1, 5 and 20
+    dates; with the sample's parameters and no gate but the floor. Default prices: the sample.
+    """
+    from dataclasses import replace
+
+    from config.settings import ROOT, load_settings
+    from lab.label_evaluation import StreamDesign, evaluate_prices, evaluate_stream, price_panels
+    from lab.label_streams import STREAMS
+    from mlops.domain.training.trading import TRADING_DAYS
+    from mlops.features.price_universes import price_view
+    from mlops.reporting.terminal import OK, print_json
+    from mlops.strategies.file import load_strategies
+
+    sample = load_strategies(ROOT / "config" / "strategies_sample.toml")["growth"]
+    ungated = replace(sample.promotion, min_accuracy=None, min_roc_auc=None, min_lift_over_majority=None)
+    training = replace(sample.training, holdout_dates=holdout_dates)
+    strategy = replace(sample, training=training, promotion=ungated)
+    # The panels are small: more threads would only wait for each other.
+    settings = load_settings().model_copy(update={"train_n_jobs": 1})
+    if quick:
+        seeds, years, step = min(seeds, 2), min(years, 2), 5 * TRADING_DAYS
+    streams: list[StreamResult] = []
+    of_prices: list[PriceResult] = []
+    coverage = None
+    with _bars() as bars:
+        for stream, coin, horizon in product(STREAMS, _COINS, _HORIZONS) if only != Part.PRICES else ():
+            line = bars.add_task(f"{stream}, {coin:.0%} by a coin, {horizon} dates", total=None)
+            design = StreamDesign(name=stream, coin=coin, horizon_dates=horizon)
+            control = _ShownTraining(bars, line)
+            streams.append(
+                evaluate_stream(design, strategy, seeds=seeds, years=years, settings=settings, control=control)
+            )
+            bars.remove_task(line)
+        if only != Part.STREAMS:
+            close, view, coverage = price_view(prices, members, date_format=date_format)
+            show_prices(coverage, json=json)
+            table = view.to_pandas()
+            for horizon in _HORIZONS:
+                of_horizon = replace(strategy, training=replace(training, horizon_dates=horizon))
+                for name, label, panel in price_panels(close, table, horizon_dates=horizon):
+                    line = bars.add_task(f"{name}: {label} of {horizon} dates", total=None)
+                    found = evaluate_prices(
+                        name, label, panel, of_horizon, step=step, settings=settings, control=_ShownTraining(bars, line)
+                    )
+                    of_prices += [found] if found is not None else []
+                    bars.remove_task(line)
+    if json:
+        print_json({"streams": streams, "prices": of_prices, "price_file": coverage})
+        return OK
+    if streams:
+        _print_streams(streams)
+    if of_prices:
+        _print_prices(of_prices)
+    return OK
+
+
+def _print_streams(results: Sequence[StreamResult]) -> None:
+    from lab.label_evaluation import METHODS
+
+    lines, summary = [], []
+    for one in results:
+        by_change = {change: {rate.method: rate for rate in found} for change, found in one.rates.items()}
+        for method in METHODS:
+            calm, market, turned, gradual = (
+                by_change[name][method] for name in ("turned", "market", "turned", "gradual")
+            )
+            shown = [method, f"{calm.false:.1%} of {calm.n_years}", f"{market.found:.0%}"]
+            shown += [text for rate in (turned, gradual) for text in (f"{rate.found:.0%}", _delay(rate))]
+            lines.append([*_design(one), *shown, _error(turned)])
+        for change in ("turned", "gradual"):
+            found = [each for each in one.replacements if each.change == change]
+            summary.append([*_design(one), change, *_replaced(found)])
+    design = ["stream", "AUC", "label looks ahead"]
+    _print_lines(
+        "Streams: years with an alarm; dates from the first changed label that is known to the alarm (median, 90 %)",
+        [*design, "method", "no change", "market", "turned", "after", "gradual", "after", "located (10, 50, 90 %)"],
+        lines,
+    )
+    _print_lines(
+        "Streams: what followed, in dates from the change on (median, most)",
+        [*design, "change", "alarm", "trainings", "replaced within 60", "within a year", "after", "AUC old, new"],
+        summary,
+    )
+
+
+def _design(one: StreamResult) -> list[str]:
+    return [one.design.name, f"{one.roc_auc:.2f}", str(one.design.horizon_dates)]
+
+
+def _delay(rate: Rates) -> str:
+    return "-" if rate.delay is None else f"{rate.delay[0]:.0f}, {rate.delay[1]:.0f}"
+
+
+def _error(rate: Rates) -> str:
+    return "" if rate.error is None else ", ".join(f"{value:+.0f}" for value in rate.error)
+
+
+def _replaced(found: Sequence[Replacement]) -> list[str]:
+    import numpy as np
+
+    def middle(values: Sequence[float | None]) -> str:
+        there = [value for value in values if value is not None]
+        return f"{np.median(there):.0f}, {max(there):.0f}" if there else "-"
+
+    better = [one for one in found if one.replaced is not None and (one.new_auc or 0.0) > (one.old_auc or 0.0)]
+    soon = sum(one.replaced is not None and one.replaced <= 60 for one in better)
+    areas = [np.mean([getattr(one, name) for one in better]) if better else np.nan for name in ("old_auc", "new_auc")]
+    return [
+        middle([one.alarm for one in found]),
+        middle([one.n_trainings for one in found]),
+        f"{soon} of {len(found)}",
+        f"{len(better)} of {len(found)}",
+        middle([one.replaced for one in better]),
+        f"{areas[0]:.2f}, {areas[1]:.2f}",
+    ]
+
+
+def _print_prices(results: Sequence[PriceResult]) -> None:
+    from lab.label_evaluation import METHODS, WATCH
+
+    lines = []
+    for one in results:
+        of = {rate.method: rate for rate in one.rates}
+        watch = of[WATCH]
+        lines.append(
+            [one.strategy, one.label, str(one.horizon_dates), f"{one.first} to {one.last}", str(one.n_champions)]
+            + [f"{one.roc_auc:.2f}", f"{one.own_spread:.2f}"]
+            + [f"{of[method].false:.1%}" for method in METHODS]
+            + [f"{watch.found:.0%}", _delay(watch), _error(watch)]
+        )
+    described = ["strategy", "label", "looks ahead", "dates", "years", "AUC of a date", "spread"]
+    found = ["turned, found", "after", "located (10, 50, 90 %)"]
+    _print_lines("Prices: years with an alarm, and the same years turned around", [*described, *METHODS, *found], lines)
+    n = sum(one.n_champions for one in results)
+    false = {
+        method: sum(one.n_champions * rate.false for one in results for rate in one.rates if rate.method == method) / n
+        for method in METHODS
+    }
+    typer.echo(f"All {n} years: {', '.join(f'{method} {share:.1%}' for method, share in false.items())}\n")
+
+
 def _of(one: LiveEvaluation) -> tuple[str, str]:
     return one.strategy, "volatility" if "volatility" in one.label else "return"
 
@@ -418,8 +609,16 @@ def _checked(
 
 
 @contextmanager
-def _bars(quiet: bool) -> Iterator[Bars]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+def _bars() -> Iterator[Bars]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from mlops.reporting.terminal import err
 
@@ -429,8 +628,10 @@ def _bars(quiet: bool) -> Iterator[Bars]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bars:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         yield bars
 
 

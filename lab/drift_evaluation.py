@@ -21,17 +21,20 @@ from lab.placebos import Rate, coupled, rate_of, spreads_of
 from mlops.domain.drift.alarms import WEEK
 from mlops.domain.drift.calibration import Calibration, calibrate
 from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.episodes import EPISODE_DAYS, CheckedDay, plan_retraining
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.report import DriftReport, ReferenceUsed
 from mlops.domain.drift.seasons import detect_seasonal_drift, season_history, season_windows
 from mlops.domain.drift.training_profile import DriftProfile, make_profile
+from mlops.domain.drift.two_references import detect_drift_by_both
 from mlops.domain.drift.verdict import Verdict
 from mlops.domain.errors import InsufficientData
 from mlops.domain.frame import FeatureFrame, Floats
-from mlops.domain.policies import DataPolicy, DriftPolicy, TrainingPolicy
+from mlops.domain.policies import DataPolicy, DriftPolicy, Strategy, TrainingPolicy
 from mlops.domain.ports import Window
 from mlops.domain.training.splits import known_labels, split_by_date
 from mlops.domain.windows import calibration_window, drift_windows, longest_current_days, stretched
+from mlops.features.gaps import on_own_dates
 
 if TYPE_CHECKING:
     from mlops.domain.policies import DriftPolicy
@@ -131,6 +134,8 @@ class VerdictEvaluation:
     n_checks: int
     """Checks with a history as long as the policy's least"""
     n_calm: int
+    rate: float | None
+    """Share of all checks that fire, whatever the day"""
     calm_rate: float | None
     """Share of the calm days' checks that fire; None without calm days"""
     calm_rate_raw: float | None
@@ -139,7 +144,23 @@ class VerdictEvaluation:
     days_to_detection: dict[str, int | None]
     """Trading days from each break to the first check that fires, 0 on its own day; None: not within ten, or
     not before the data end. Breaks for which there is no history are left out."""
+    retrainings: Retrainings
     verdicts: tuple[DayVerdict, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrainings:
+    """Retrainings in a year of these checks, each promoted or not, and as if it came to its end at once."""
+
+    n_years: float
+    n_episodes: float
+    """Episodes of drift in a year"""
+    per_check: float
+    """Where each drifted check retrains"""
+    per_episode: float
+    """By the plan of an episode and the cooldown of the label's horizon, without a timetable"""
+    beside_forced: float
+    """By the same, beside forced retrainings on each Sunday"""
 
 
 def dated_rows(rows: pd.DataFrame) -> DatedRows:
@@ -154,10 +175,13 @@ def dated_rows(rows: pd.DataFrame) -> DatedRows:
 
 
 def calm_days(close: pd.DataFrame) -> pd.Series:
-    """(dates,) True where the 20-day volatility of the panel's mean return is below its trailing one-year median."""
-    panel = close.pct_change(fill_method=None).mean(axis=1)
-    volatility = panel.rolling(VOLATILITY_DAYS).std()
-    return volatility < volatility.rolling(MEDIAN_DAYS).median()
+    """(dates,) True where the 20-day volatility of the panel's mean return is below its trailing one-year median.
+
+    A date without a return, such as one on which a single name begins, is skipped and is not calm.
+    """
+    returns = on_own_dates(close, lambda prices: {"return": prices.pct_change(fill_method=None)})["return"]
+    volatility = returns.mean(axis=1).dropna().rolling(VOLATILITY_DAYS).std()
+    return (volatility < volatility.rolling(MEDIAN_DAYS).median()).reindex(close.index, fill_value=False)
 
 
 def evaluate(
@@ -173,17 +197,23 @@ def evaluate(
 ) -> VerdictEvaluation:
     """Check every `every`-th trading day, and each of the days after a break. `track` may show progress.
 
-    Champions of the past, where they are the reference, were trained by the default policy.
+    Champions of the past, where they are the reference or beside it, were trained by the default policy. Raises
+    InsufficientData where no check is possible.
     """
-    days = [day.astype(object) for day in np.unique(rows.dates)]
+    days = list(rows.rows_by_date)
+    if not days:
+        raise InsufficientData(f"{strategy}: no row has all features")
     first = days[0]
-    champions = (
-        _PastChampions(strategy, rows, training=TrainingPolicy(), drift=drift) if data.reference == "champion" else None
-    )
+    asks_champion = data.reference == "champion" or (data.reference == "trailing" and data.champion_beside)
+    champions = _PastChampions(strategy, rows, training=TrainingPolicy(), drift=drift) if asks_champion else None
     enough = timedelta(days=_days_needed(data, drift, champions))
     regular = {day for day in days[::every] if day - first >= enough}
     after = {str(moment): _days_after(moment, days, first + enough) for moment in breaks}
     wanted = sorted(regular.union(*after.values()))
+    if not wanted:
+        raise InsufficientData(
+            f"{strategy}: {first} to {days[-1]} holds no day of a check with {enough.days} days before it"
+        )
     found = {day: check_day(strategy, rows, day, data=data, drift=drift, champions=champions) for day in track(wanted)}
     is_calm = dict(zip(pd.DatetimeIndex(calm.index).date, calm.to_numpy(dtype=bool), strict=True))
     calm_checks = [found[day] for day in sorted(regular) if is_calm.get(day)]
@@ -192,6 +222,7 @@ def evaluate(
         strategy=strategy,
         n_checks=len(regular),
         n_calm=len(calm_checks),
+        rate=_rate(found[day].verdict == "drifted" for day in regular),
         calm_rate=_rate(check.verdict == "drifted" for check in calm_checks),
         calm_rate_raw=_rate(check.raw == "drifted" for check in calm_checks),
         turbulent_rate=_rate(check.verdict == "drifted" for check in turbulent),
@@ -201,7 +232,50 @@ def evaluate(
             for moment, checked in after.items()
             if checked
         },
+        retrainings=retrainings([found[day] for day in sorted(regular)], drift),
         verdicts=tuple(found[day] for day in wanted),
+    )
+
+
+def retrainings(verdicts: Sequence[DayVerdict], drift: DriftPolicy) -> Retrainings:
+    """Retrainings that follow from a strategy's checks, oldest first, under three plans."""
+    checks = [CheckedDay(as_of=one.day, verdict=one.verdict, p_value=one.p_value) for one in verdicts]
+    if len(checks) < 2:  # no length of time
+        return Retrainings(n_years=0.0, n_episodes=0.0, per_check=0.0, per_episode=0.0, beside_forced=0.0)
+    first, last = checks[0].as_of, checks[-1].as_of
+    years = (last - first).days / 365.25
+    strategy = Strategy(name="of the past", drift=drift)
+    sundays = [first + timedelta(days=i) for i in range(-6, (last - first).days + 1)]
+    forced = [day for day in sundays if day.isoweekday() == 7]
+
+    def planned(policy: DriftPolicy, cooldown_days: int, forced: Sequence[date]) -> tuple[int, set[date]]:
+        made: list[date] = []
+        begun: set[date] = set()
+        start = 0
+        for place, check in enumerate(checks):
+            while (check.as_of - checks[start].as_of).days > EPISODE_DAYS:
+                start += 1
+            plan = plan_retraining(
+                check,
+                checks[start:place],
+                [*made, *forced],
+                policy,
+                cooldown_days=cooldown_days,
+                horizon_dates=strategy.training.horizon_dates,
+            )
+            made += [check.as_of] if plan.retrain else []
+            begun |= {plan.episode.began} if plan.episode else set()
+        return len(made), begun
+
+    n_checks, _ = planned(replace(drift, plan="check"), 0, [])
+    n_planned, begun = planned(replace(drift, plan="episode"), strategy.cooldown_days, [])
+    n_beside, _ = planned(replace(drift, plan="episode"), strategy.cooldown_days, forced)
+    return Retrainings(
+        n_years=years,
+        n_episodes=len(begun) / years,
+        per_check=n_checks / years,
+        per_episode=n_planned / years,
+        beside_forced=n_beside / years,
     )
 
 
@@ -219,9 +293,12 @@ def evaluate_alarms(  # noqa: PLR0913 -- what is measured, each by keyword
 ) -> AlarmEvaluation:
     """Check the five days of `n_weeks` weeks of the past, as they were and with one feature shifted in each of them.
 
-    `rng` draws the weeks and the features. `size`: of the shift, in the reference's standard deviations.
+    `rng` draws the weeks and the features. `size`: of the shift, in the reference's standard deviations. Raises
+    InsufficientData where no week is possible.
     """
     days = list(rows.rows_by_date)
+    if not days:
+        raise InsufficientData(f"{strategy}: no row has all features")
     needed = timedelta(days=longest_current_days(data) + data.reference_days + drift.min_calibration_days)
     first = next((i for i, day in enumerate(days) if day - days[0] >= needed), len(days))
     possible = np.arange(first, len(days) - WEEK + 1)
@@ -339,7 +416,7 @@ def check_day(
         day=day,
         verdict=report.verdict,
         raw=report.raw.verdict,
-        p_value=report.calibration.p_value,
+        p_value=report.p_value,
         reason=report.reason,
     )
 
@@ -356,7 +433,7 @@ def _report(
     data = stretched(day, data, rows.rows_by_date)
     reference, current = drift_windows(day, data)
     timestamp = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    if champions is not None:
+    if champions is not None and data.reference == "champion":
         return detect_drift_from_profile(
             champions.of(day),
             rows.between(current),
@@ -379,23 +456,38 @@ def _report(
             timestamp=timestamp,
             current_window=current,
         )
-    return detect_drift(
-        rows.between(reference),
+
+    def against_trailing(policy: DriftPolicy) -> DriftReport:
+        return detect_drift(
+            rows.between(reference),
+            rows.between(current),
+            policy,
+            strategy=strategy,
+            as_of=day,
+            reference_window=reference,
+            current_window=current,
+            timestamp=timestamp,
+            min_current_rows=data.min_current_rows,
+            history=rows.between(calibration_window(reference, drift.calibration_days)),
+        )
+
+    # Before the first training that a champion could be of, there is none.
+    if champions is None or (day - rows.dates[0].astype(object)).days < champions.days_needed:
+        return against_trailing(drift)
+    return detect_drift_by_both(
+        against_trailing,
+        champions.of(day),
         rows.between(current),
         drift,
-        strategy=strategy,
-        as_of=day,
-        reference_window=reference,
-        current_window=current,
-        timestamp=timestamp,
+        current_start=current.start,
+        used=ReferenceUsed(choice="champion", used="champion", model_version="of the past"),
         min_current_rows=data.min_current_rows,
-        history=rows.between(calibration_window(reference, drift.calibration_days)),
     )
 
 
 def _days_needed(data: DataPolicy, drift: DriftPolicy, champions: _PastChampions | None) -> int:
     """Days of data that are needed before the first check."""
-    if champions is not None:
+    if champions is not None and data.reference == "champion":
         return champions.days_needed
     trailing = data.current_days + data.reference_days + drift.min_calibration_days
     # A leap day each, and half a part before its middle.

@@ -1,7 +1,8 @@
 """Evaluation of what is said of models in use: the loop replayed in process on a history of prices.
 
-Champions are trained at each year's end as the product trains them, and predict the days after it. Each estimate and
-each decision about decay uses what was known on its day. Called by `acis evaluate-live`.
+Champions are trained at each year's end as the product trains them: a judged twin gives the level at promotion, its
+refit predicts the days after it. Each estimate and each decision about decay uses what was known on its day. Called by
+`acis evaluate-live`.
 
 What the statistics assume of the world (spreads of errors, the law of the largest moves) was taken from 1995-2018,
 whose own values are among the results; 2019-2021 were looked at afterwards.
@@ -25,15 +26,18 @@ from mlops.domain.labels import parse_label
 from mlops.domain.live.day_score import DayScore, score_day
 from mlops.domain.live.decay import detect_decay
 from mlops.domain.live.estimate import EstimateCheck, EstimatedMetric, check_estimates
+from mlops.domain.training.splits import all_known
 from mlops.domain.training.trading import is_long_label
-from mlops.stages.fitting import fit
+from mlops.stages.fitting import fit, fit_twin_and_refit
 from mlops.stages.labelled_rows import read_labelled, split_rows
 from mlops.stages.scoring import positive_probability
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from mlops.domain.policies import Strategy
+    from mlops.domain.policies import Strategy, TrainingPolicy
     from mlops.domain.ports import FeatureSource, TrainingControl
+    from mlops.domain.training.splits import Split
+    from mlops.stages.labelled_rows import LabelledRows
 
 METRICS: tuple[EstimatedMetric, ...] = ("accuracy", "log_loss", "brier", "roc_auc")
 CHOSEN, REPORTED, CALM = (1995, 2018), (2019, 2021), (2012, 2019)
@@ -65,6 +69,7 @@ class PastChampion:
 
     year: int
     judged: Mapping[date, DayScore]
+    """Of the held-out dates, by its judged twin where it was refitted"""
     live: Mapping[date, DayScore]
     predictions: Mapping[date, Predictions]
     """Those of the live days"""
@@ -159,11 +164,11 @@ def replay(
         as_of = date(year, 12, 31)
         labelled = read_labelled(source, strategy, as_of=as_of)
         split = split_rows(labelled, strategy.training)
-        model = fit(strategy.training, labelled, split, settings=settings, control=control).model
+        judge, model = _trained(strategy.training, labelled, split, settings=settings, control=control)
         last = REPORTED[1] if year in CHAMPIONS_OF_THE_BREAK else year + 1
         live = (rows.dates > np.datetime64(as_of)) & (rows.dates <= np.datetime64(f"{last}-12-31"))
         judged = np.isin(rows.dates, np.unique(labelled.dates[split.holdout]))
-        after, before = (rows.predicted(model, labelled.features, part) for part in (live, judged))
+        after, before = (rows.predicted(one, labelled.features, part) for one, part in ((model, live), (judge, judged)))
         champions.append(
             PastChampion(
                 year=year,
@@ -173,6 +178,18 @@ def replay(
             )
         )
     return champions
+
+
+def _trained(
+    policy: TrainingPolicy, rows: LabelledRows, split: Split, *, settings: Settings, control: TrainingControl
+) -> tuple[Any, Any]:
+    """The model that is judged on the held-out dates, and the one that is registered: the same without a refit."""
+    if not policy.refit:
+        fitted = fit(policy, rows, split, settings=settings, control=control)
+        return fitted.model, fitted.model
+    everything = all_known(split, rows.dates, rows.known)
+    both = fit_twin_and_refit(policy, rows, split, everything, settings=settings, control=control)
+    return both.twin.model, both.refit.model
 
 
 @dataclass(frozen=True, kw_only=True)

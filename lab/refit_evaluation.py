@@ -18,8 +18,7 @@ import numpy.typing as npt
 from scipy.stats import t
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mlops.domain.errors import InsufficientData
-from mlops.domain.ports import Window
+from mlops.domain.errors import DataError, InsufficientData
 from mlops.domain.promotion.bootstrap import INTERVAL
 from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.refit_distance import refit_distance
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 NEXT_DATES = 60
 """Dates after a training on which both models are scored"""
 METRICS = ("log_loss", "roc_auc")
+_LEAST_BLOCKS = 2
 REFIT, BOOTSTRAP, RANDOM = "refit", "twin on a bootstrap", "refit of random labels"
 
 
@@ -52,7 +52,7 @@ class NextDates:
     """Dates between the last training date of the judged model and the date of the training"""
     age_refit: int
     single: Mapping[str, float]
-    """Metrics of the judged model on the next dates"""
+    """Metrics of the judged model on the next dates; no `roc_auc` where they have labels of one class"""
     refit: Mapping[str, float]
     distances: Mapping[str, float]
     """From the judged model: of the refit, and of what stands beside it"""
@@ -75,35 +75,53 @@ class Difference:
 
 
 def evaluate_refit(
-    source: FeatureSource, strategy: Strategy, *, dates: Sequence[date], settings: Settings, control: TrainingControl
-) -> list[NextDates]:
-    """Train as of each date and score the next dates; a date that is too early is left out.
+    source: FeatureSource,
+    strategy: Strategy,
+    *,
+    calendar: Sequence[date],
+    n: int,
+    settings: Settings,
+    control: TrainingControl,
+) -> tuple[list[NextDates], list[str]]:
+    """Train as of every 60th date and score the next dates; those that cannot be trained or scored as well, with why.
 
-    dates : as-of dates of the panel, so old that the labels of the dates after them are there
+    calendar : dates of all panels that are compared, ascending, so that they share as-of and next dates
+    n : as-of dates, back from the newest after which the labels of the next dates are known
     """
     long = replace(strategy, training=replace(strategy.training, training_days=36_500))
-    newest = source.dates(strategy.name, Window(start=date.min, end=date.max))[-1]
-    whole = read_labelled(source, long, as_of=newest)
-    found = []
-    for as_of in dates:
+    whole, found, left_out = read_labelled(source, long, as_of=calendar[-1]), [], []
+    for place in _places(len(calendar), strategy.training.horizon_dates)[:n]:
         control.check()
+        as_of, after = calendar[place], calendar[place + 1 : place + 1 + NEXT_DATES]
         try:
-            found.append(_next_dates(read_labelled(source, strategy, as_of=as_of), whole, strategy, as_of, settings))
-        except InsufficientData:
-            continue
-    return found
+            rows = read_labelled(source, strategy, as_of=as_of)
+            found.append(_next_dates(rows, whole, strategy, as_of, after, settings))
+        except DataError as exc:
+            left_out.append(f"{strategy.name} as of {as_of}: {exc}")
+    return found, left_out
+
+
+def _places(n_dates: int, horizon_dates: int) -> range:
+    """Places of the as-of dates, the newest first."""
+    return range(n_dates - 1 - NEXT_DATES - horizon_dates, -1, -NEXT_DATES)
 
 
 def _next_dates(
-    rows: LabelledRows, whole: LabelledRows, strategy: Strategy, as_of: date, settings: Settings
+    rows: LabelledRows,
+    whole: LabelledRows,
+    strategy: Strategy,
+    as_of: date,
+    after: Sequence[date],
+    settings: Settings,
 ) -> NextDates:
     policy, quiet = strategy.training, _Quiet()
+    on = whole.known & np.isin(whole.dates, np.array(after, dtype="datetime64[D]"))
+    if not on.any():
+        message = f"no row of the {len(after)} dates after {as_of} has a label; give prices without so long a gap"
+        raise InsufficientData(message)
     split = split_rows(rows, policy)
     everything = all_known(split, rows.dates, rows.known)
     both = fit_twin_and_refit(policy, rows, split, everything, settings=settings, control=quiet)
-    panel = np.unique(whole.dates)
-    after = panel[panel > np.datetime64(as_of)][:NEXT_DATES]
-    on = whole.known & np.isin(whole.dates, after)
     single, refit = (
         _scored(whole.y[on], positive_probability(one.model, whole.x[on])) for one in (both.twin, both.refit)
     )
@@ -123,7 +141,7 @@ def _next_dates(
     return NextDates(
         strategy=strategy.name,
         as_of=as_of,
-        last=after[-1].astype(object),
+        last=after[-1],
         age_single=ages[0],
         age_refit=ages[1],
         single=single,
@@ -146,28 +164,32 @@ def _some_blocks(
 
 
 def _scored(y: npt.NDArray[np.int8], probability: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {
-        "log_loss": float(log_loss(y, probability, labels=[0, 1])),
-        "roc_auc": float(roc_auc_score(y, probability)) if len(np.unique(y)) > 1 else float("nan"),
-    }
+    found = {"log_loss": float(log_loss(y, probability, labels=[0, 1]))}
+    return found | ({"roc_auc": float(roc_auc_score(y, probability))} if len(np.unique(y)) > 1 else {})
 
 
 def differences(found: Iterable[NextDates]) -> list[Difference]:
     """Compare with the refit and without, over all strategies.
 
     The strategies of one as-of date share its shocks, and the next dates their models, so that each as-of date is one
-    observation: Student's interval of its means.
+    observation: Student's interval of its means. Raises InsufficientData where there are fewer than two.
     """
     by_date = [list(group) for _, group in groupby(sorted(found, key=lambda one: one.as_of), key=lambda one: one.as_of)]
+    if len(by_date) < _LEAST_BLOCKS:
+        message = (
+            f"an interval needs trainings as of {_LEAST_BLOCKS} dates at least, {NEXT_DATES} dates apart, found "
+            f"{len(by_date)}; give a longer history, or prices without gaps, or lower --holdout-dates"
+        )
+        raise InsufficientData(message)
     return [_difference(metric, by_date) for metric in METRICS]
 
 
 def _difference(metric: str, by_date: Sequence[Sequence[NextDates]]) -> Difference:
-    pairs = [
-        np.nanmean([(one.single[metric], one.refit[metric]) for one in group], axis=0)
-        for group in by_date
-        if any(np.isfinite(one.single[metric]) for one in group)
-    ]
+    known = [[one for one in group if metric in one.single] for group in by_date]
+    pairs = [np.mean([(one.single[metric], one.refit[metric]) for one in group], axis=0) for group in known if group]
+    if len(pairs) < _LEAST_BLOCKS:
+        message = f"the next dates of {len(pairs)} trainings have labels of both classes, which {metric} needs; "
+        raise InsufficientData(message + "give a longer history, or more names")
     single, refit = np.transpose(pairs)
     gained = refit - single
     half = float(t.ppf(INTERVAL[1], len(gained) - 1) * np.std(gained, ddof=1) / np.sqrt(len(gained)))

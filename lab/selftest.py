@@ -17,8 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -30,6 +29,9 @@ from mlops.domain.panel import counted_dates
 from mlops.domain.policies import Strategy
 from mlops.domain.ports import FeatureSource, Window
 from mlops.stages.drift_windows import columns_read
+
+if TYPE_CHECKING:
+    from mlops.features.price_universes import GivenPrices
 
 # ---- The whole history of a strategy's features as a frame: from the feature source, or computed from a file of prices
 
@@ -60,35 +62,28 @@ def source_history(source: FeatureSource, strategy: Strategy, *, since: date | N
     return feature_frame(counted.read(strategy.name, window, ["ticker", "date", *features]), features).held()
 
 
-def price_history(
-    strategy: Strategy,
-    prices: Path,
-    *,
-    members: Path | None = None,
-    since: date | None = None,
-    date_format: str | None = None,
-) -> FeatureFrame:
+def price_history(strategy: Strategy, given: GivenPrices, *, since: date | None = None) -> FeatureFrame:
     """The sample's features of a file's prices: of the strategy's members, or of all names where none are given.
 
-    date_format : see `read_close`
-    Raises UnreadableData, MissingColumn, EmptyWindow where the members file does not hold the strategy.
+    Raises EmptyWindow where the members file does not hold the strategy, or no member has a row.
     """
     import pandas as pd  # noqa: PLC0415 -- for this source alone
     import pyarrow as pa  # noqa: PLC0415
 
     from mlops.features.price_universes import feature_rows  # noqa: PLC0415
-    from mlops.features.prices import read_close, read_members  # noqa: PLC0415
 
-    close = read_close(prices, date_format=date_format)
-    universes = {strategy.name: close.notna()}
-    if members:
-        universes = read_members(members, close, date_format=date_format)
+    close = given.close
+    universes = {strategy.name: close.notna()} if given.universes is None else given.universes
     if strategy.name not in universes:
         known = ", ".join(sorted(universes)) or "(none)"
-        raise EmptyWindow(f"{members} has no members of {strategy.name!r} that {prices} has prices of; one of: {known}")
+        raise EmptyWindow(
+            f"the members file has no members of {strategy.name!r} that {given.path} has prices of; one of: {known}"
+        )
     rows = feature_rows(close, {strategy.name: universes[strategy.name]})[strategy.name]
     if rows.empty:
-        raise EmptyWindow(f"{prices} gives no row: a ticker's first one needs about a year of prices")
+        raise EmptyWindow(
+            f"{given.path} gives no row of {strategy.name!r}: a ticker's first one needs about a year of prices"
+        )
     ordered = rows.sort_values(["date", "ticker"], kind="stable")
     features = [name for name in ordered.columns if name not in ("date", "ticker")]
     if since is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Form, Query
 from pydantic import BaseModel, Field
@@ -54,7 +54,8 @@ class PolicyQuestion(BaseModel):
     alpha: float | None = None
     persistence_checks: int | None = None
     persistence_window: int | None = None
-    cooldown_days: int | None = None
+    cooldown_days: int | Literal["auto"] | None = None
+    plan: Literal["episode", "check"] | None = None
     reason: str = Field(default="", max_length=500)
 
     @property
@@ -120,17 +121,23 @@ def take_back(
 
 def previewed(checks: Sequence[CheckLine], now: Strategy, proposed: Strategy) -> Preview:
     """The checks under both. checks : oldest first"""
-    before, after = replay_checks(checks, now.drift), replay_checks(checks, proposed.drift)
+    before, after = _replayed(checks, now, now.drift), _replayed(checks, proposed, proposed.drift)
     pairs = zip(before.decided, after.decided, strict=True)
     verdicts = [check.verdict for check in checks if check.verdict]
     return Preview(
         then={word: verdicts.count(word) for word in ("drifted", "stable", "insufficient")},
         now=before,
         proposed=after,
-        other_rule=replay_checks(checks, _other_rule(proposed.drift)),
+        other_rule=_replayed(checks, proposed, _other_rule(proposed.drift)),
         differing=tuple(
             (one, other) for one, other in pairs if (one.verdict, one.retrains) != (other.verdict, other.retrains)
         )[::-1],
+    )
+
+
+def _replayed(checks: Sequence[CheckLine], strategy: Strategy, policy: DriftPolicy) -> PolicyReplay[CheckLine]:
+    return replay_checks(
+        checks, policy, cooldown_days=strategy.cooldown_days, horizon_dates=strategy.training.horizon_dates
     )
 
 

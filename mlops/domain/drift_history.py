@@ -23,7 +23,7 @@ class CheckRecord:
     raw_verdict: str | None
     calibrated_verdict: str | None
     share: float | None
-    """Share of the features that drifted by PSI"""
+    """Share of the features that drifted by PSI, against the reference that decided"""
     p_value: float | None
     statistic: float | None
     critical: float | None
@@ -58,15 +58,16 @@ def check_record(document: Mapping[str, Any]) -> CheckRecord:
     detected = summary.get("drift_detected")
     # The first reports had a summary alone.
     spoken = None if detected is None else "drifted" if detected else "stable"
-    raw = _part(verdict, "raw")
+    raw, calibrated = _part(verdict, "raw"), _part(verdict, "calibrated")
+    by_champion = calibrated.get("decided_by") == "champion"
     return CheckRecord(
         as_of=_day(document),
         verdict=verdict.get("verdict", spoken),
         rule=verdict.get("rule"),
         raw_verdict=raw.get("verdict"),
-        calibrated_verdict=_part(verdict, "calibrated").get("verdict"),
-        share=raw.get("share", summary.get("drift_ratio")),
-        p_value=calibration.get("p_value"),
+        calibrated_verdict=calibrated.get("verdict"),
+        share=calibrated["share"] if by_champion else raw.get("share", summary.get("drift_ratio")),
+        p_value=calibrated.get("p_value", calibration.get("p_value")),
         statistic=calibration.get("statistic"),
         critical=calibration.get("critical"),
         n_reference=document.get("n_samples_reference"),

@@ -57,6 +57,10 @@ class DataPolicy:
     """`trailing`: the days before the current window. `champion`: the dates that the model in production was trained
     on, from the profile that its version carries; only current rows are read. `season`: the same season of earlier
     years."""
+    champion_beside: bool = True
+    """With the trailing reference and the calibrated rule a check compares the same current rows with the champion's
+    profile as well, each at half of `drift.alpha`; drift against either is drift. The trailing window follows a slow
+    change, the champion's dates do not."""
     reference_days: _Days = 90
     """Length of the reference window; it ends where the current window begins. `season`: length of each year's part,
     with the current window's place in its middle."""
@@ -124,6 +128,9 @@ class DriftPolicy:
     correlation_alpha: _LevelFrom0 = 0.035
     """Level of the alarm about a changed correlation of two features, over all pairs. A finding; it leads to no
     retraining. 0 switches it off."""
+    label_alpha: _LevelFrom0 = 0.05
+    """Probability with which a champion whose relation of features to label has not changed is said, within a year, to
+    have lost it, by newly known labels. Such an alarm opens a retraining on the dates since then. 0 switches it off."""
     alert_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.3
     """Share of features that must have drifted; the documented alert threshold."""
     ks_p: _Level = 0.05
@@ -147,8 +154,13 @@ class DriftPolicy:
     """A retraining follows where so many of the last `persistence_window` checks, this one among them, drifted."""
     persistence_window: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many checks `persistence_checks` looks at."""
-    cooldown_days: _DaysFrom0 = 0
-    """No retraining for drift within so many days after one that came to its end, promoted or not; by as-of dates."""
+    cooldown_days: _DaysFrom0 | Literal["auto"] = "auto"
+    """No retraining for drift or decay within so many calendar days after one that came to its end, promoted or not,
+    forced or not; by as-of dates. `auto`: the label's horizon, before which no label is known that the last one lacked.
+    """
+    plan: Literal["episode", "check"] = "episode"
+    """`episode`: checks that drift one after the other are one episode, with one retraining when it begins and one when
+    labels since then can be learnt from. `check`: each drifted check retrains as soon as the cooldown is over."""
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
@@ -408,6 +420,12 @@ class Strategy:
         """Name in the model registry."""
         return model_name_of(self.name)
 
+    @property
+    def cooldown_days(self) -> int:
+        """Calendar days without a retraining after one."""
+        chosen = self.drift.cooldown_days
+        return calendar_days(self.training.horizon_dates) if chosen == "auto" else chosen
+
     def overridden(
         self,
         *,
@@ -433,6 +451,11 @@ class Strategy:
         if asked:
             changed["training"] = replace(self.training, **asked)  # type: ignore[arg-type]  # each of its own type
         return replace(self, **changed)
+
+
+def calendar_days(n_dates: int) -> int:
+    """Calendar days of so many trading days, of which a week has five; a market without weekends is faster."""
+    return -(-7 * n_dates // 5)
 
 
 def model_name_of(strategy: str) -> str:

@@ -49,34 +49,83 @@ _TIME = r"[T ](?P<time>\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(?P<zone>Z|[+-]\d{2}:
 _FIRST, _LAST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-12-31")
 #: How a file says that there is no price.
 _NO_PRICE = ("", "na", "n/a", "nan", "null", "none", "-")
+LEFT_OUT = ("repeated", "not_traded", "no_price", "not_positive")
+"""Why a row gives no price: another row is the same; nothing is written there, before the first price of its name or
+after the last; nothing is written between; it is 0, negative or infinite"""
 
 
-def read_close(path: Path, *, date_format: str | None = None) -> pd.DataFrame:
-    """Closes as (dates, tickers), ascending dates; a price that is empty, infinite or not positive is missing.
+@dataclass(frozen=True, kw_only=True)
+class PriceTable:
+    """The usable prices of a file, and how many of its rows have none."""
+
+    path: Path
+    close: pd.DataFrame
+    """(dates, tickers), ascending dates, NaN where there is no price"""
+    left_out: pd.DataFrame
+    """(tickers, `LEFT_OUT`): rows"""
+
+
+def read_prices(path: Path, *, date_format: str | None = None) -> PriceTable:
+    """Read closes; a price that is empty, infinite or not positive is a missing one, and is counted.
 
     date_format : of `strptime`, for a file whose dates can be read in more than one way
     Raises UnreadableData, MissingColumn.
     """
     file = _PriceFile.read(path, date_format=date_format)
-    rows = pd.DataFrame({"date": file.days(), "ticker": file.texts(_TICKER), "close": file.prices(_CLOSE)})
-    rows = rows.drop_duplicates()
+    written = pd.DataFrame({"date": file.days(), "ticker": file.texts(_TICKER), "close": file.prices(_CLOSE)})
+    rows = written.drop_duplicates()
     again = rows.duplicated(["date", "ticker"], keep=False)
     if again.any():
         first = rows[again].iloc[0]
         alike = rows[again & (rows["date"] == first["date"]) & (rows["ticker"] == first["ticker"])]
         lines = " and ".join(str(file.first_line + place) for place in alike.index[:2])
-        values = " and ".join(f"{value:g}" for value in alike["close"].iloc[:2])
+        values = " and ".join("none" if np.isnan(value) else f"{value:g}" for value in alike["close"].iloc[:2])
         raise UnreadableData(
             f"{path}: {first['ticker']} has two prices on {first['date'].date()}, {values} (lines {lines}); "
             f"keep one row per date and ticker"
         )
     close = rows.set_index(["date", "ticker"])["close"].unstack().sort_index()  # noqa: PD010 -- pivot_table would average
-    return close.where((close > 0) & np.isfinite(close))
+    usable, empty = (rows["close"] > 0) & np.isfinite(rows["close"]), rows["close"].isna()
+    traded = rows[usable].groupby("ticker")["date"].agg(["min", "max"]).reindex(rows["ticker"])
+    outside = (rows["date"].to_numpy() < traded["min"].to_numpy()) | (
+        rows["date"].to_numpy() > traded["max"].to_numpy()
+    )
+    causes = {
+        "repeated": written["ticker"].value_counts() - rows["ticker"].value_counts(),
+        "not_traded": rows.loc[empty & outside, "ticker"].value_counts(),
+        "no_price": rows.loc[empty & ~outside, "ticker"].value_counts(),
+        "not_positive": rows.loc[~empty & ~usable, "ticker"].value_counts(),
+    }
+    return PriceTable(
+        path=path,
+        close=close.where((close > 0) & np.isfinite(close)),
+        left_out=pd.DataFrame(causes, index=close.columns, columns=LEFT_OUT).fillna(0).astype(int),
+    )
+
+
+def read_close(path: Path, *, date_format: str | None = None) -> pd.DataFrame:
+    """Closes alone of `read_prices`. Raises UnreadableData, MissingColumn."""
+    return read_prices(path, date_format=date_format).close
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberTable:
+    """Which names a file's strategies hold."""
+
+    universes: dict[str, pd.DataFrame]
+    """(dates, tickers) of True, by strategy"""
+    without_prices: tuple[str, ...]
+    """Tickers that are left out"""
 
 
 def read_members(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> dict[str, pd.DataFrame]:
+    """Universes alone of `read_member_table`. Raises UnreadableData, MissingColumn."""
+    return read_member_table(path, close, date_format=date_format).universes
+
+
+def read_member_table(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> MemberTable:
     """Universes from a file with columns date, ticker, strategy: members from the day after `date` until the
-    strategy's next date. (dates, tickers) of True per strategy; tickers without prices are left out with a warning.
+    strategy's next date. Tickers without prices are left out with a warning.
 
     Raises UnreadableData, MissingColumn.
     """
@@ -85,12 +134,13 @@ def read_members(path: Path, close: pd.DataFrame, *, date_format: str | None = N
         {"date": file.days(), "ticker": file.texts(_TICKER), "strategy": file.texts(("strategy",))}
     ).drop_duplicates()
     priced = chosen["ticker"].isin(close.columns)
-    if not priced.all():
-        without = sorted(chosen.loc[~priced, "ticker"].unique())
+    without = sorted(chosen.loc[~priced, "ticker"].unique())
+    if without:
         log.warning("members.without_prices", file=str(path), n_tickers=len(without), tickers=without[:10])
     if not priced.any():
         raise UnreadableData(f"{path}: none of its {len(without)} tickers has prices, as in {', '.join(without[:3])}")
-    return {str(name): _held(part, close) for name, part in chosen[priced].groupby("strategy")}
+    universes = {str(name): _held(part, close) for name, part in chosen[priced].groupby("strategy")}
+    return MemberTable(universes=universes, without_prices=tuple(without))
 
 
 @dataclass(frozen=True, kw_only=True)

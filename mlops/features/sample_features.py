@@ -1,6 +1,7 @@
 """Features of daily adjusted closes; pure. No value looks ahead, save the columns named `target_*`.
 
-All inputs and outputs are frames of dates (rows) by tickers (columns).
+All inputs and outputs are frames of dates (rows) by tickers (columns). Prices may be missing; what then holds is in
+`mlops.features.gaps`.
 """
 
 from __future__ import annotations
@@ -8,20 +9,37 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-#: Trading days that the targets look ahead.
+from mlops.features.gaps import in_one_stretch, on_own_dates
+
+#: Dates of the panel that the targets look ahead.
 HORIZON = 20
+WARM_UP = 252
+"""Prices before the first that has all features, in each stretch of a name's prices"""
+_LEAST_RETURNS = HORIZON // 2
+"""Of the dates that a volatility target looks ahead to"""
 
 
 def compute_features(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Features by name. close : (dates, tickers) of positive prices, ascending dates."""
+    """Features by name, each ticker's on the dates on which it has a price.
+
+    Columns `*_rank` compare the tickers that have the value on the date; no other one depends on other tickers.
+
+    close : (dates, tickers) of positive prices, NaN where there is none; ascending dates
+    """
+    features = on_own_dates(close, _indicators)
+    for name in ("return_20d", "momentum_12_1", "volatility_20d"):
+        features[f"{name}_rank"] = features[name].rank(axis=1, pct=True)
+    return features
+
+
+def _indicators(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
     daily = close.pct_change(fill_method=None)
     ema_12, ema_26, ema_50, ema_200 = (_ema(close, span) for span in (12, 26, 50, 200))
     macd = (ema_12 - ema_26) / close
-    features = {
+    return {
         **{f"return_{days}d": close.pct_change(days, fill_method=None) for days in (1, 5, 20, 60)},
         "momentum_50d": close.pct_change(50, fill_method=None),
-        # The last year without its last month: 252 and 21 trading days.
-        "momentum_12_1": close.shift(21) / close.shift(252) - 1,
+        "momentum_12_1": momentum(close),
         "volatility_20d": volatility(daily, 20),
         "volatility_60d": volatility(daily, 60),
         **{f"price_vs_sma{days}": close / close.rolling(days).mean() - 1 for days in (20, 50, 200)},
@@ -33,18 +51,27 @@ def compute_features(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "drawdown_252d": close / close.rolling(252).max() - 1,
         "range_20d": (close.rolling(20).max() - close.rolling(20).min()) / close,
     }
-    for name in ("return_20d", "momentum_12_1", "volatility_20d"):
-        features[f"{name}_rank"] = features[name].rank(axis=1, pct=True)
-    return features
 
 
 def compute_targets(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What happens in the next 20 trading days: the return, and the realised volatility."""
-    daily = close.pct_change(fill_method=None)
+    """What happens in the next 20 dates of the panel: the return, and the realised volatility.
+
+    The dates are the panel's, not the ticker's own, so that no target looks further than a split purges. A target is
+    known where the ticker has a price on the date and on the twentieth after it and each gap between is bridged; the
+    volatility where at least ten of the dates after it have a price, too. NaN elsewhere.
+    """
+    daily = on_own_dates(close, lambda prices: {"return": prices.pct_change(fill_method=None)})["return"]
+    known = in_one_stretch(close, HORIZON)
+    ahead = daily.rolling(HORIZON, min_periods=_LEAST_RETURNS).std().shift(-HORIZON)
     return {
-        "target_return": close.shift(-HORIZON) / close - 1,
-        "target_volatility_20d": volatility(daily, HORIZON).shift(-HORIZON),
+        "target_return": (close.shift(-HORIZON) / close - 1).where(known),
+        "target_volatility_20d": ahead.where(known),
     }
+
+
+def momentum(close: pd.DataFrame) -> pd.DataFrame:
+    """Return of the last year without its last month: 252 and 21 trading days."""
+    return close.shift(21) / close.shift(WARM_UP) - 1
 
 
 def volatility(daily: pd.DataFrame, days: int) -> pd.DataFrame:
@@ -62,9 +89,9 @@ def relative_strength(daily: pd.DataFrame, days: int) -> pd.DataFrame:
 
 def momentum_members(close: pd.DataFrame, *, size: int) -> pd.DataFrame:
     """(dates, tickers) of True: among the `size` best by 12-1 momentum at the end of the month before."""
-    momentum = close.shift(21) / close.shift(252) - 1
+    score = on_own_dates(close, lambda prices: {"momentum": momentum(prices)})["momentum"]
     month = pd.PeriodIndex(close.index, freq="M")
-    last_of_month = momentum.groupby(month).last()
+    last_of_month = score.groupby(month).last()
     chosen = last_of_month.rank(axis=1, ascending=False, method="first") <= size
     # A month's choice holds for the next one.
     held = chosen.shift(1, fill_value=False).reindex(month)

@@ -137,6 +137,8 @@ def check_columns(document: Mapping[str, Any]) -> dict[str, Any]:
     """Columns of `mlops_drift_report`; None where the report does not say."""
     record = check_record(document)
     verdict, calibration = document.get("verdict") or {}, document.get("calibration") or {}
+    calibrated = verdict.get("calibrated") or {}
+    decides = document["champion_reference"] if calibrated.get("decided_by") == "champion" else calibration
     return {
         "verdict": record.verdict,
         "rule": record.rule,
@@ -144,6 +146,6 @@ def check_columns(document: Mapping[str, Any]) -> dict[str, Any]:
         "share": record.share,
         "alert_share": (verdict.get("raw") or {}).get("alert_share"),
         "p_value": record.p_value,
-        "alpha": calibration.get("alpha"),
-        "n_placements": calibration.get("n_placements"),
+        "alpha": calibrated.get("alpha", calibration.get("alpha")),
+        "n_placements": decides.get("n_placements"),
     }

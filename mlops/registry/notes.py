@@ -28,7 +28,7 @@ TRAININGS = (
     "Every training of every strategy is a run here. A run that registered a model links to its version; the aliases "
     "`champion` and `challenger` of a model say which version is in production and which was trained last.\n\n"
     "Useful columns: parameter `strategy`, metrics `roc_auc`, `accuracy`, `log_loss`. All metrics are of the held-out "
-    "dates, which no training saw."
+    "dates, by the model that has not seen them: of a version that was refitted, its judged twin."
 )
 """Of the experiment that holds the trainings."""
 

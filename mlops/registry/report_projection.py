@@ -163,6 +163,7 @@ def _note(stored: StoredReport, said: str) -> str:
 
 def _metrics(document: Mapping[str, Any]) -> dict[str, float]:
     summary, calibration = document["summary"], document.get("calibration") or {}
+    calibrated = (document.get("verdict") or {}).get("calibrated") or {}
     found = {
         "drift_ratio": summary["drift_ratio"],
         "drift_detected": summary["drift_detected"],
@@ -172,7 +173,7 @@ def _metrics(document: Mapping[str, Any]) -> dict[str, float]:
         "n_samples_reference": document["n_samples_reference"],
         "n_samples_current": document["n_samples_current"],
         "n_findings": len(document.get("findings") or ()),
-        "p_value": calibration.get("p_value"),
+        "p_value": calibrated.get("p_value", calibration.get("p_value")),
         "statistic": calibration.get("statistic"),
         "critical": calibration.get("critical"),
     }

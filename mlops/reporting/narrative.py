@@ -30,7 +30,9 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         f"  Retraining needed: {result['retrain']}",
     ]
     lines.append(f"  Verdict: {result['verdict']}: {result['verdict_reason']}")
+    lines += _each_reference_lines(result)
     lines += _calibration_lines(result)
+    lines += _episode_lines(result)
     if result.get("feature_alarms"):
         names = ", ".join(result["feature_alarms"])
         lines.append(f"  Feed probably broken: {names} (jumped as no feature did in an earlier week)")
@@ -40,6 +42,7 @@ def drift_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  Correlation changed: {one} and {other}, {change['before']:.2f} before, {change['now']:.2f} now"
         )
+    lines += _label_lines(result)
     lines += _reference_lines(result)
     lines += _sampling_lines(result)
     lines += _prediction_lines(result)
@@ -64,6 +67,57 @@ def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
         # The reason stands in the verdict's line already.
         lines.append(f"  Rule in force: {result['rule']}; {result['difference'].partition(':')[0]}")
     return lines
+
+
+def _label_lines(result: Mapping[str, Any]) -> list[str]:
+    """What newly known labels say of the champion; none in earlier versions' results, or where there is none."""
+    watched = result.get("label_watch")
+    if not watched or (watched["why_not"] and result["retrain_reason"] == "no_champion"):
+        return []
+    lines = [f"  Labels: {watched['words']}"]
+    if watched.get("retrain_words"):
+        lines.append(f"  What follows: {watched['retrain_words']}")
+    return lines
+
+
+def _each_reference_lines(result: Mapping[str, Any]) -> list[str]:
+    """Lines on what each reference says, where the champion's dates stand beside the trailing window."""
+    found = result.get("references") or []
+    if len(found) < 2:
+        return []
+    return [f"  Against {reference_words(one)}: {reference_verdict(one)}" for one in found]
+
+
+def reference_words(one: Mapping[str, Any]) -> str:
+    """What the current rows were compared with."""
+    if one["used"] != "champion":
+        return "the trailing window"
+    version = one.get("model_version")
+    return f"the dates that version {version} was trained on" if version else "the champion's training dates"
+
+
+def reference_verdict(one: Mapping[str, Any]) -> str:
+    """Its own verdict with p and level, or why it has none."""
+    if one["verdict"] is None:
+        return f"not compared: {one['missing']}"
+    if one["p_value"] is None:
+        return f"{one['verdict']}: {one['reason']}"
+    return f"{one['verdict']}, p {one['p_value']:.3g} at level {one['alpha']:g}"
+
+
+def _episode_lines(result: Mapping[str, Any]) -> list[str]:
+    """Line on the episode of drift that goes on, or ended with this check."""
+    found = result.get("episode")
+    if not found or (found["ended_on"] and found["ended_on"] != result["as_of"]):
+        return []
+    if found["ended_on"]:
+        return [f"  Episode of drift since {found['began']}: over; it last drifted on {found['last_drifted_on']}"]
+    worst = f"worst on {found['worst_on']}"
+    if found["worst_p_value"] is not None:
+        worst += f", p {found['worst_p_value']:.3g}"
+    counted = "1 drifted check" if found["n_drifted"] == 1 else f"{found['n_drifted']} drifted checks"
+    retrained = f"; retrained {', '.join(found['retrained'])}" if found["retrained"] else ""
+    return [f"  Episode of drift since {found['began']}: {counted}, {worst}{retrained}"]
 
 
 def _reference_lines(result: Mapping[str, Any]) -> list[str]:
@@ -106,11 +160,19 @@ def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
     """Why a retraining follows, or why none does."""
     if result["retrain_reason"] == "no_champion":
         return f"No Production version for {strategy}. Starting training..."
+    if result["retrain_reason"] == "labels":
+        changed = f"The relation of features and label changed at {result['label_watch']['change_at']} for {strategy}"
+        return f"{changed}. Starting retraining on the dates since then{_diagnosis(result)}..."
     if result["retrain"]:
         return f"Drift detected for {strategy}. Starting retraining..."
     if result["drifted"] and result.get("alarm_reason"):
         return f"Drift detected for {strategy}, but no retraining follows: {result['alarm_reason']}."
     return f"No significant drift for {strategy}. No retraining needed."
+
+
+def _diagnosis(result: Mapping[str, Any]) -> str:
+    """What the features say beside a change that the labels showed."""
+    return f"; the features' verdict is {result['verdict']}: {result['verdict_reason']}"
 
 
 def train_lines(result: Mapping[str, Any]) -> list[str]:
@@ -120,8 +182,10 @@ def train_lines(result: Mapping[str, Any]) -> list[str]:
     judged = f"judged on {result['n_holdout']:,} rows from {result['holdout_start']} to {result['holdout_end']}"
     if twin := result.get("twin"):
         judged = f"as its twin, trained on {twin['n_train']:,} rows to {twin['train_end']}, was {judged}"
+    since = result.get("trained_since")
     return [
         f"Retraining completed. Run ID: {result['mlflow_run_id']}",
+        *([f"Rows from {since} on, where the relation of features and label changed"] if since else []),
         f"Trained on {result['n_train']:,} rows to {result['train_end']}, {judged}: {shown}",
         *_incremental_lines(result),
         *_check_lines(result),
@@ -387,6 +451,19 @@ def _why_retrained(run: RunView, results: Mapping[Stage, Mapping[str, Any]]) -> 
         return f"It checked and does not retrain, as it was asked to; {verdict}: {reason}."
     if drift.get("retrain_reason") == "no_champion":
         return f"It retrained because nothing was in production, whatever the drift; {verdict}: {reason}."
+    return _why_labels(drift) or _why_drift(drift, verdict, reason)
+
+
+def _why_labels(drift: Mapping[str, Any]) -> str:
+    """Why a change of the labels' relation led to the retraining; empty where it did not."""
+    if drift.get("retrain_reason") != "labels":
+        return ""
+    watched = drift["label_watch"]
+    because = f"the relation of features and label changed at {watched['change_at']} ({watched['retrain_words']})"
+    return f"It retrained because {because}{_diagnosis(drift)}."
+
+
+def _why_drift(drift: Mapping[str, Any], verdict: str, reason: str) -> str:
     if drift.get("retrain"):
         alarm = f" ({drift['alarm_reason']})" if drift.get("alarm_reason") else ""
         return f"It retrained because of drift: {reason}{alarm}."

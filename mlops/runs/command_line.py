@@ -19,6 +19,7 @@ from mlops.invocation import command_log
 from mlops.runs.options import option_help
 
 if TYPE_CHECKING:
+    from mlops.features.price_coverage import PriceCoverage
     from mlops.strategies.file import Strategies
 
 
@@ -79,6 +80,14 @@ def chosen(
     if not everything:
         raise ConfigurationError("no strategy is named; name some, or give --tag TAG, or --all for all of them")
     return list(strategies)
+
+
+def show_prices(coverage: PriceCoverage | None, *, json: bool) -> None:
+    """Say what a file of prices gives, before what is computed of it; beside a JSON document on standard error."""
+    from mlops.reporting.terminal import err, out
+
+    for line in coverage.lines if coverage else ():
+        (err if json else out).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def command(body: Callable[Given, int]) -> Callable[Given, None]:

@@ -29,6 +29,7 @@ from mlops.domain.errors import (
 )
 from mlops.domain.ports import UNKNOWN, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
+from mlops.stages.judged_model import load_judged, twin_digest
 from mlops.stages.scoring import positive_probability
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from mlops.domain.drift.training_profile import DriftProfile
     from mlops.domain.frame import FeatureFrame, Floats
     from mlops.domain.policies import DriftPolicy, Strategy
-    from mlops.domain.ports import ModelRegistry
+    from mlops.domain.ports import Ledger, ModelRegistry
     from mlops.domain.promotion.records import Champion, ModelIdentity
+    from mlops.stages.judged_model import JudgedModel
     from mlops.stages.table import DriftServices
 
 #: What keeps a champion from being asked.
@@ -81,6 +83,7 @@ class ChampionModels:
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
         self._loaded: OrderedDict[tuple[str, str, str | None], ChampionModel] = OrderedDict()
+        self._judged: OrderedDict[tuple[str, str, str | None, str | None], JudgedModel] = OrderedDict()
 
     def load(self, model_name: str, version: str, identity: ModelIdentity) -> ChampionModel:
         """The version, whose file has the identity's digest when it is read. Raises one of NOT_ASKED."""
@@ -99,6 +102,27 @@ class ChampionModels:
         while len(self._loaded) > _KEPT:
             self._loaded.popitem(last=False)
         return self._loaded[key]
+
+    def judged(
+        self, ledger: Ledger, model_name: str, version: str, identity: ModelIdentity
+    ) -> tuple[JudgedModel, dict[str, str]]:
+        """The version with the model that it was judged by, and its tags, as far as the ledger has them by those.
+
+        Raises one of NOT_ASKED.
+        """
+        found = expect(self._registry.version(model_name, version), identity)
+        tags = {**found.tags, **ledger.training_facts(identity)[0]}
+        key = (model_name, version, identity.sha256, twin_digest(ledger, identity))
+        judged = self._judged.get(key)
+        if judged is None:
+            judged = load_judged(ledger, self._registry, found, identity)
+            for classifier in (judged.classifier, judged.itself):
+                classifier.set_params(n_jobs=1)
+            if judged.finding is None:  # a twin that cannot be had now may be there tomorrow
+                self._judged[key] = judged
+        while len(self._judged) > _KEPT:
+            self._judged.popitem(last=False)
+        return judged, tags
 
 
 def compare_predictions(

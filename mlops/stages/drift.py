@@ -6,9 +6,9 @@ champion the one that the registry shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,20 @@ import structlog
 
 from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.detect import detect_drift
+from mlops.domain.drift.episodes import EPISODE_DAYS, CheckedDay, RetrainingPlan, plan_retraining
 from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.outputs import TargetReport, target_drift
 from mlops.domain.drift.placements import rows_kept
-from mlops.domain.drift.report import TRAILING, DriftReport, ReferenceUsed, prediction_json, target_json
+from mlops.domain.drift.report import (
+    TRAILING,
+    ChampionVerdict,
+    DriftReport,
+    ReferenceUsed,
+    prediction_json,
+    target_json,
+)
 from mlops.domain.drift.seasons import detect_seasonal_drift, season_windows
-from mlops.domain.drift.verdict import settle_alarm
+from mlops.domain.drift.two_references import detect_drift_by_both
 from mlops.domain.drift.weights import importance_weights, weights_json
 from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
 from mlops.domain.frame import ColumnRole, feature_frame
@@ -34,16 +42,16 @@ from mlops.domain.windows import resolve_as_of
 from mlops.reporting.report_files import write_page, write_report
 from mlops.stages.champion import NOT_ASKED, ask_champion, compare_predictions
 from mlops.stages.drift_windows import WindowsRead, dates_of, read_windows, with_enough_rows
+from mlops.stages.label_watch import settle_labels, watch_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
     from datetime import date, datetime
 
     from mlops.domain.drift.training_profile import DriftProfile
-    from mlops.domain.drift.verdict import Verdict
     from mlops.domain.drift.weights import Weights
     from mlops.domain.frame import FeatureFrame
-    from mlops.domain.policies import Reference, Strategy
+    from mlops.domain.policies import DriftPolicy, Reference, Strategy
     from mlops.domain.ports import FeatureSource
     from mlops.domain.promotion.records import Champion
     from mlops.runs.lease import LeaseKeeper
@@ -105,6 +113,10 @@ class ReferenceChoice:
     used: ReferenceUsed
     profile: DriftProfile | None = None
     """Stands for the reference's rows; None: they are read"""
+    beside: tuple[DriftProfile, ReferenceUsed] | None = None
+    """The champion's profile, with which the current rows are compared too"""
+    why_not_beside: str | None = None
+    """Why there is none, where the policy wants one"""
     findings: tuple[DataFinding, ...] = ()
     """Why it is not the one of the policy"""
 
@@ -114,10 +126,23 @@ def _choose_reference(
 ) -> ReferenceChoice:
     """The policy's reference, or the trailing window with the reason why not."""
     if strategy.data.reference == "trailing":
-        return ReferenceChoice(used=TRAILING)
+        return _trailing_with_champion(services, strategy, champion, as_of=as_of)
     if strategy.data.reference == "season":
         return _seasonal(source, strategy, as_of=as_of)
     return _of_champion(services, strategy, champion, as_of=as_of)
+
+
+def _trailing_with_champion(
+    services: DriftServices, strategy: Strategy, champion: Champion, *, as_of: date
+) -> ReferenceChoice:
+    """The trailing window, with the champion's profile beside it where the policy wants it and it can be had."""
+    wanted = strategy.data.champion_beside and strategy.drift.rule == "calibrated"
+    if not wanted or champion.version is None:
+        return ReferenceChoice(used=TRAILING)
+    found = _of_champion(services, strategy, champion, as_of=as_of)
+    if found.profile is None:
+        return ReferenceChoice(used=TRAILING, why_not_beside=found.why_not_beside)
+    return ReferenceChoice(used=TRAILING, beside=(found.profile, found.used))
 
 
 def _of_champion(services: DriftServices, strategy: Strategy, champion: Champion, *, as_of: date) -> ReferenceChoice:
@@ -209,19 +234,36 @@ def compare(
             current_window=read.current_window,
             weights=weights,
         )
-    return detect_drift(
-        reference,
+
+    def against_trailing(policy: DriftPolicy) -> DriftReport:
+        return detect_drift(
+            reference,
+            current,
+            policy,
+            strategy=strategy.name,
+            as_of=read.as_of,
+            reference_window=read.reference_window,
+            current_window=read.current_window,
+            timestamp=timestamp,
+            min_current_rows=strategy.data.min_current_rows,
+            history=history,
+            used=choice.used,
+            findings=choice.findings,
+            weights=weights,
+        )
+
+    if choice.beside is None:
+        missing = choice.why_not_beside if choice.used == TRAILING else None
+        return replace(against_trailing(strategy.drift), champion=ChampionVerdict(missing=missing) if missing else None)
+    profile, used = choice.beside
+    return detect_drift_by_both(
+        against_trailing,
+        profile,
         current,
         strategy.drift,
-        strategy=strategy.name,
-        as_of=read.as_of,
-        reference_window=read.reference_window,
-        current_window=read.current_window,
-        timestamp=timestamp,
+        current_start=read.current_window.start,
+        used=used,
         min_current_rows=strategy.data.min_current_rows,
-        history=history,
-        used=choice.used,
-        findings=choice.findings,
         weights=weights,
     )
 
@@ -237,7 +279,7 @@ def _seasonal(source: FeatureSource, strategy: Strategy, *, as_of: date) -> Refe
 def _trailing(why: str, *, choice: Reference = "champion") -> ReferenceChoice:
     message = f"{why}; compared with the trailing window in its place"
     finding = DataFinding(code="reference_unavailable", column=None, message=message, is_drift=False)
-    return ReferenceChoice(used=ReferenceUsed(choice=choice, used="trailing"), findings=(finding,))
+    return ReferenceChoice(used=ReferenceUsed(choice=choice, used="trailing"), findings=(finding,), why_not_beside=why)
 
 
 log = structlog.get_logger(__name__)
@@ -265,6 +307,8 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
             frozen=choice.profile.trained if choice.profile else None,
             seasons=choice.used.windows,
         )
+        labels = watch_champion(services, source, strategy, champion, as_of=as_of)
+    labels = settle_labels(services.ledger, grant, labels, as_of=as_of)
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
     # A profile holds no rows that the model could be asked about.
@@ -284,6 +328,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     if strategy.data.current_days != asked_days:
         report = replace(report, stretched_from_days=asked_days)
     document = report.to_json()
+    document["label_watch"] = labels
     document["targets"] = {name: target_json(target) for name, target in _known_targets(read, strategy).items()}
     document["data"]["sampling"] = sampling_json(
         read.sampling, n_reference=read.reference.num_rows, n_history=read.history.num_rows
@@ -293,21 +338,16 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
     document["data"]["columns"] = [asdict(column) for column in read.columns]
     untold = [*read.findings, *unweighted, *unpredicted, *not_compared(choice, strategy, read.targets)]
     document["findings"] += [asdict(finding) for finding in [*untold, *_left_out(read.columns)]]
+    plan = settle_plan(services.ledger, strategy, grant, report)
+    document["episode"] = plan.to_json()
     # A replay's report is in the ledger; the documented place is the live loop's.
     is_live = grant.namespace == LIVE
     path = _report_file(document, strategy, read.as_of, services) if is_live else None
     earlier = services.ledger.earlier_checks(strategy.name, before=read.as_of) if path else []
     page = write_page({**document, "run_id": grant.run_id}, earlier, path.with_suffix(".html")) if path else None
-    alarm = settle_alarm(
-        report.verdict,
-        earlier_verdicts(services.ledger, strategy, namespace=grant.namespace, before=read.as_of),
-        strategy.drift,
-        as_of=read.as_of,
-        last_retrained=last_retrained(
-            services.ledger, strategy, namespace=grant.namespace, run_id=grant.run_id, until=read.as_of
-        ),
-    )
-    reason = "no_champion" if champion.version is None else "drift" if alarm.retrain else None
+    reason = "no_champion" if champion.version is None else "drift" if plan.retrain else None
+    if labels["retrain"]:  # drift, where there is any, is the diagnosis beside it
+        reason = "labels"
     trains = grant.kind is Kind.PIPELINE and reason is not None
     summary = document["summary"]
     result: dict[str, Any] = {
@@ -316,9 +356,11 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
         "verdict_reason": report.reason,
         "verdict_basis": report.basis,
         "drifted": report.drifted,
-        "retrain": alarm.retrain,
-        "alarm_reason": alarm.reason,
+        "retrain": plan.retrain,
+        "alarm_reason": plan.reason,
+        "episode": plan.to_json(),
         "retrain_reason": reason,
+        "label_watch": {name: part for name, part in labels.items() if name != "path"},
         "n_features": document["n_features"],
         "n_reference": document["n_samples_reference"],
         "n_current": document["n_samples_current"],
@@ -337,7 +379,8 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
         "rule": strategy.drift.rule,
         "raw_verdict": report.raw.verdict,
         "calibrated_verdict": report.calibrated.verdict,
-        "p_value": report.calibration.p_value,
+        "p_value": report.p_value,
+        "references": verdicts_by_reference(document),
         "n_placements": report.calibration.n_placements,
         "n_blocks": report.calibration.n_blocks,
         "smallest_detectable_shift": report.calibration.critical,
@@ -350,7 +393,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
         "drift.checked",
         verdict=report.verdict,
         share=summary["drift_ratio"],
-        p_value=report.calibration.p_value,
+        p_value=report.p_value,
         retrain_reason=reason,
     )
     if report.calibration.jumps.alarms:
@@ -392,31 +435,44 @@ def _known_targets(read: WindowsRead, strategy: Strategy) -> dict[str, TargetRep
     return target_drift(values, dates, horizon_dates=horizon, data=strategy.data, drift=strategy.drift)
 
 
-def earlier_verdicts(ledger: Ledger, strategy: Strategy, *, namespace: str, before: date) -> list[Verdict]:
-    """Verdicts as of earlier dates, newest first and one per date; none where the policy looks at one check."""
-    if strategy.drift.persistence_window == 1:
-        return []
-    # A date may have been checked more than once: its newest report counts.
-    reports = ledger.drift_reports(strategy.name, limit=10 * strategy.drift.persistence_window, namespace=namespace)
-    by_date = {report["as_of"]: report["verdict"]["verdict"] for report in reversed(reports) if report["as_of"]}
-    return [by_date[day] for day in sorted(by_date, reverse=True) if day < before.isoformat()]
+def settle_plan(ledger: Ledger, strategy: Strategy, grant: Grant, report: DriftReport) -> RetrainingPlan:
+    """What follows from the check by the plan of its episode, of what the ledger knows of earlier dates."""
+    as_of = report.as_of
+    since = as_of - timedelta(days=EPISODE_DAYS)
+    return plan_retraining(
+        CheckedDay(as_of=as_of, verdict=report.verdict, p_value=report.p_value),
+        ledger.checked_days(strategy.name, since=since, before=as_of, namespace=grant.namespace),
+        ledger.retrained_days(strategy.name, until=as_of, without_run=grant.run_id, namespace=grant.namespace),
+        strategy.drift,
+        cooldown_days=strategy.cooldown_days,
+        horizon_dates=strategy.training.horizon_dates,
+    )
 
 
-def last_retrained(ledger: Ledger, strategy: Strategy, *, namespace: str, run_id: str, until: date) -> date | None:
-    """As-of date of the newest other run up to `until` that trained and ended; None where the policy does not ask."""
-    if strategy.drift.cooldown_days == 0:
-        return None
-    ended = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL)
-    runs = ledger.runs(strategy=strategy.name, states=ended, namespace=namespace, limit=1000)
-    dates = [
-        run.as_of
-        for run in runs
-        if run.as_of is not None
-        and run.as_of <= until
-        and run.run_id != run_id
-        and any(stage.stage is Stage.TRAIN and stage.result for stage in run.stages)
+def verdicts_by_reference(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Both references' own verdicts in short; one where the champion's dates were not asked."""
+    verdict, calibration, champion = (document[key] for key in ("verdict", "calibration", "champion_reference"))
+    own = verdict["trailing"] or verdict["calibrated"]
+    used = document["data"]["reference"]
+    found = [
+        {
+            "used": used["used"],
+            "verdict": own["verdict"],
+            "reason": own["reason"],
+            "p_value": calibration["p_value"],
+            "alpha": calibration["alpha"],
+        }
     ]
-    return max(dates, default=None)
+    if champion is not None:
+        version = (champion["reference"] or {}).get("model_version")
+        found.append(
+            {
+                "used": "champion",
+                "model_version": version,
+                **{key: champion[key] for key in ("verdict", "reason", "p_value", "alpha", "missing")},
+            }
+        )
+    return found
 
 
 def _left_out(columns: Iterable[ColumnRole]) -> list[DataFinding]:

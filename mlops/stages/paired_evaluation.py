@@ -26,7 +26,7 @@ from mlops.domain.errors import (
 )
 from mlops.domain.ports import XGBOOST_TAG, ModelRegistry, expect
 from mlops.domain.promotion.bootstrap import MIN_BLOCKS
-from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts
+from mlops.domain.promotion.date_parts import Parts, ScoredRows, date_parts, has_parts, influence
 from mlops.domain.promotion.evidence import CommonDates
 from mlops.domain.promotion.gates import apply_gates
 from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dates, paired_test_in_words
@@ -35,6 +35,7 @@ from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.fingerprint import data_fingerprint
 from mlops.domain.training.judged_twin import judged_of
 from mlops.domain.training.metrics import majority_class_share
+from mlops.domain.training.since_change import since_of
 from mlops.domain.training.trading import is_long_label
 from mlops.registry.adoption import as_recorded, trained_as_of
 from mlops.stages.judged_model import JudgedModel, load_judged
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from mlops.domain.records import Grant
     from mlops.stages.labelled_rows import LabelledRows
 
+#: Newest dates before a change by which the champion's spread is known: a year of trading.
+_DATES_BEFORE = 250
 #: What keeps a model from being scored; anything else (a registry that refuses, say) fails the stage.
 UNSCORED = (UnusableModelFile, MissingColumn, UnusableFeatures, EmptyWindow, InsufficientData)
 
@@ -111,12 +114,16 @@ def _evaluated(
     stands_for_itself = () if theirs.judged.finding is None else (theirs.judged.finding,)
     findings = (*stands_for_itself, *left_out, *mixed)
     scored = _scored(strategy, ours, unseen, before=held[0])
+    since = read.trained_since(challenger)
+    earlier = None
     try:
         beside = _scored(strategy, theirs, unseen, before=held[0])
+        if since is not None and len(unseen) < MIN_BLOCKS * max(1, strategy.training.horizon_dates):
+            earlier = _before(strategy, theirs, since, champion, gap_dates=gap)
     except UnusableModelFile as exc:
         return PairedEvaluation(common=None, unusable=str(exc), findings=findings)
     return PairedEvaluation(
-        common=_common(strategy, scored, beside, unseen),
+        common=_common(strategy, scored, beside, unseen, earlier=earlier),
         findings=findings,
         twins=(ours.judged.twin_sha256, theirs.judged.twin_sha256),
     )
@@ -149,8 +156,33 @@ class _Scored:
     fingerprint: str
 
 
+def _before(
+    strategy: Strategy, champion: _Scorable, since: date, version: ModelVersion, *, gap_dates: int
+) -> npt.NDArray[np.float64] | None:
+    """(d,) influence of the champion's newest dates before a change, of those that it was not trained on."""
+    rows, day = champion.rows, np.datetime64(since, "D")
+    labelled = np.unique(rows.dates[rows.known & (rows.dates < day)])
+    if not labelled.size or champion.judged.train_end is None:
+        return None
+    try:
+        dates, _ = _unseen(labelled, rows, version, champion.judged.train_end, gap_dates=gap_dates)
+    except InsufficientData:
+        return None
+    scored = _scored(strategy, champion, dates[-_DATES_BEFORE:], before=dates[0]).rows
+    metric = strategy.promotion.main_metric
+    if _why_no_parts(metric, strategy, scored) is not None:
+        return None
+    found = influence(metric, date_parts(metric, scored))
+    return found if np.isfinite(found).all() else None
+
+
 def _common(
-    strategy: Strategy, challenger: _Scored, champion: _Scored, dates: npt.NDArray[np.datetime64]
+    strategy: Strategy,
+    challenger: _Scored,
+    champion: _Scored,
+    dates: npt.NDArray[np.datetime64],
+    *,
+    earlier: npt.NDArray[np.float64] | None,
 ) -> CommonDates:
     if not np.array_equal(challenger.rows.dates, champion.rows.dates):
         message = "the feature view changed while both versions were scored; promote again"
@@ -175,6 +207,7 @@ def _common(
         why_no_parts=why,
         predictions_challenger=_digest(challenger.rows.probability),
         predictions_champion=_digest(champion.rows.probability),
+        champion_before=earlier,
         gate_parts={
             gate.metric: date_parts(gate.metric, champion.rows)
             for gate in apply_gates(strategy.promotion, champion.metrics)
@@ -206,6 +239,11 @@ class _Reader:
     strategy: Strategy
     source: FeatureSource
     as_of: date
+
+    def trained_since(self, version: ModelVersion) -> date | None:
+        """The date since which the ledger says that it was trained; None where the policy's window alone decided."""
+        facts, _ = self.ledger.training_facts(self.ledger.recorded_model(version.name, version.version))
+        return since_of(facts, as_of=self.as_of, training_days=self.strategy.training.training_days)
 
     def scorable(
         self, version: ModelVersion, identity: ModelIdentity, *, read: LabelledRows | None = None

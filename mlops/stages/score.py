@@ -28,7 +28,6 @@ from mlops.domain.training.trading import is_long_label
 from mlops.domain.windows import newest_complete_date
 from mlops.reporting.narrative import decay_words
 from mlops.runs.request import run_request
-from mlops.stages.drift import last_retrained
 from mlops.stages.live_report import LiveData, live_document
 from mlops.stages.outcomes import SCORED_DAYS, Outcomes, read_outcomes
 from mlops.stages.served_champion import ServedChampion, judged_twin, load_champion
@@ -314,8 +313,11 @@ def _retraining(
         return None, None
     if decay["why_not"] is not None:  # found earlier, and followed then
         return decay.get("retrain_words"), decay.get("retrain_run_id")
-    cooldown = strategy.drift.cooldown_days
-    last = last_retrained(services.ledger, strategy, namespace=grant.namespace, run_id=grant.run_id, until=as_of)
+    cooldown = strategy.cooldown_days
+    retrained = services.ledger.retrained_days(
+        strategy.name, until=as_of, without_run=grant.run_id, namespace=grant.namespace
+    )
+    last = max(retrained, default=None)
     since = (as_of - last).days if last is not None else None
     if since is not None and 0 <= since < cooldown:
         return (

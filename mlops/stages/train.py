@@ -14,21 +14,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import structlog
 import xgboost as xgb
 
 from mlops.domain.drift.training_profile import profile_digest, write_profile
-from mlops.domain.errors import AcisError, UnusableModelFile
+from mlops.domain.errors import AcisError, InsufficientData, UnusableModelFile
 from mlops.domain.panel import CountedDates, date_facts
 from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
-from mlops.domain.training.judged_twin import judged_of, twin_result
+from mlops.domain.training.judged_twin import OF_TWIN, TWIN_TAG, judged_of, twin_result
 from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.domain.training.refit_distance import refit_distance
+from mlops.domain.training.since_change import SINCE_TAG, least_dates, policy_since, since_of
 from mlops.domain.training.splits import all_known
 from mlops.domain.windows import resolve_as_of, training_window
 from mlops.registry.projection import project
@@ -53,7 +55,6 @@ from mlops.strategies.file import restore
 if TYPE_CHECKING:
     from datetime import date
 
-    import numpy as np
     import numpy.typing as npt
 
     from mlops.domain.panel import DateFact
@@ -112,6 +113,10 @@ class _Evidence:
         self._services.ledger.note_model_file(self._grant, self._strategy.model_name, sha256)
         self.made = sha256
 
+    def note_twin(self, sha256: str) -> None:
+        """Keep the digest of the judged twin's file, fenced by the grant. Raises LeaseLost."""
+        self._services.ledger.note_model_file(self._grant, self._strategy.model_name + OF_TWIN, sha256)
+
     def known(self) -> frozenset[str]:
         """Digests of what this attempt and those before it made."""
         return self._services.ledger.noted_model_files(self._grant.run_id)
@@ -119,7 +124,8 @@ class _Evidence:
     def registered(self, version: ModelVersion) -> str:
         """Record the digest of the version's file under its number, and return it. Raises UnusableModelFile, LeaseLost.
 
-        The file is read back from where everybody else will read it, whichever attempt wrote it.
+        The file is read back from where everybody else will read it, whichever attempt wrote it. The twin that the
+        version names must be one that an attempt made, too: its digest goes from the tag into the result.
         """
         content = self._services.registry.model_file(version.name, version.version)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -127,6 +133,17 @@ class _Evidence:
             message = (
                 f"version {version.version} of {version.name!r} was to be the file that this run made, and has sha256 "
                 f"{sha256[:12]}…: it was changed while it was registered; train again"
+            )
+            raise UnusableModelFile(message)
+        twins, twin = (
+            self._services.ledger.noted_model_files(self._grant.run_id, twins=True),
+            version.tags.get(TWIN_TAG),
+        )
+        if (twins or twin) and twin not in twins:
+            message = (
+                f"version {version.version} of {version.name!r} was to name a judged twin that this run made, and "
+                f"names {'none' if twin is None else f'{twin[:12]}…'}: it was changed while it was registered; "
+                f"train again"
             )
             raise UnusableModelFile(message)
         self._services.ledger.note_model_file(self._grant, version.name, sha256, version=version.version)
@@ -143,6 +160,8 @@ def _fit_and_register(
             check = report_tags(services.ledger, services.registry, grant.run_id)
             tags = {**tags_of(scored), **check, PROFILE_TAG: profile_digest(profile)}
             record = record_of(scored, tags, Path(folder), profile=profile)
+        if TWIN_TAG in tags:
+            evidence.note_twin(tags[TWIN_TAG])
         version = services.registry.log_training(record, before_write=keeper.check_before_write, evidence=evidence)
     log.info("train.registered", model=version.name, version=version.version, fit_s=round(scored.fitted.fit_s, 2))
     sha256 = evidence.registered(version)
@@ -159,12 +178,22 @@ def _scored(
     """The version, and the drift profile of what it was trained on; both of one state of the features."""
     keeper.report(Progress(done=0, total=4, unit="steps"))
     begins = Beginning()
-    if grant.params.get("incremental"):
+    since = _since(grant, services, strategy, as_of)
+    if grant.params.get("incremental") and since is not None:
+        words = (
+            f"an update of the champion was asked for, but dates before {since} are not learnt from: trained in full"
+        )
+        begins = Beginning(warnings=(words,))
+    elif grant.params.get("incremental"):
         begins = beginning(services.ledger, services.registry, services.source, strategy, namespace=grant.namespace)
     base = begins.base
+    if since is not None:
+        strategy = replace(strategy, training=replace(strategy.training, training_days=(as_of - since).days + 1))
     with services.source.snapshot() as source:
         if base is None:
             rows = read_labelled(source, strategy, as_of=as_of)
+            if since is not None:
+                strategy = _split_since(strategy, rows, since)
             split = split_rows(rows, strategy.training)
         else:
             rows, split = read_recent(source, strategy, as_of=as_of, features=base.features)
@@ -202,11 +231,38 @@ def _scored(
         evaluation=fits.evaluation,
         plots=fits.plots,
         begins=begins,
+        since=since,
         tuned=tuned,
         checks=checks,
         facts=tuple(fact.words for fact in facts),
     )
     return scored, profile
+
+
+def _since(grant: Grant, services: TrainServices, strategy: Strategy, as_of: date) -> date | None:
+    """The date from which rows are taken, where it is not the policy's window alone that decides; else None.
+
+    Where the relation of features and label was found to have changed, as the check of this run says; then, as long as
+    the window reaches back further, where it had changed before the champion was trained.
+    """
+    check = grant.inputs.get("drift", {})
+    if check.get("retrain_reason") == "labels":
+        facts = {SINCE_TAG: str(check["label_watch"]["change_at"])}
+    else:
+        champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+        facts, _ = services.ledger.training_facts(champion.identity)
+    return since_of(facts, as_of=as_of, training_days=strategy.training.training_days)
+
+
+def _split_since(strategy: Strategy, rows: LabelledRows, since: date) -> Strategy:
+    """The strategy with the split of a training on rows from `since` on. Raises InsufficientData."""
+    n_labelled, least = len(np.unique(rows.dates[rows.known])), least_dates(strategy.training.horizon_dates)
+    if n_labelled < least:
+        raise InsufficientData(
+            f"a training on the dates since {since}, where the relation of features and label changed, needs {least} "
+            f"of them with labels; found {n_labelled}, so {least - n_labelled} are missing: wait for them"
+        )
+    return replace(strategy, training=policy_since(strategy.training, n_labelled=n_labelled))
 
 
 def _registered_split(strategy: Strategy, rows: LabelledRows, split: Split, base: ChampionBase | None) -> Split:
@@ -258,7 +314,10 @@ def _fits(
 
         def judge_and_draw(twin: Fitted) -> None:
             probability, evaluation = judged(twin)
-            drawn = beside.submit(held_out_plots, strategy, rows, split, probability, folder, is_twin=True)
+            # Whoever stops the refit waits for the picture that is being written, not for all of them.
+            drawn = beside.submit(
+                held_out_plots, strategy, rows, split, probability, folder, is_twin=True, check=keeper.check
+            )
             found.append((probability, evaluation, drawn))
 
         both = fit_twin_and_refit(
@@ -350,6 +409,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str], 
         "n_features": int(tags["n_features"]),
         "train_start": tags["train_start"],
         "train_end": tags["train_end"],
+        SINCE_TAG: tags.get(SINCE_TAG),
         **_held_out(tags),
         "fit_s": float(tags["fit_s"]),
         "n_validation": int(tags.get("n_validation", 0)),

@@ -37,13 +37,14 @@ from mlops.domain.training.importance import (
 from mlops.domain.training.judged_twin import TWIN_ARTIFACT, tags_of_result
 from mlops.domain.training.metrics import Evaluation
 from mlops.domain.training.plots import contributions_figure, importance_figure, save, signal_figure, training_plots
+from mlops.domain.training.since_change import SINCE_TAG
 from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
 from mlops.stages.champion_base import HORIZON_TAG, Beginning
 from mlops.stages.drift_windows import read_rows, read_thinned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -72,10 +73,12 @@ def held_out_plots(
     folder: Path,
     *,
     is_twin: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Path]:
     """Write the pictures of the held-out dates into `folder`; artifact path → file.
 
     probability : (n held-out,) of the judged model      is_twin : that is not the registered one
+    check : called before each picture is written; what it raises ends the drawing
     """
     held = split.holdout
     curve = signal_curve(
@@ -88,7 +91,7 @@ def held_out_plots(
     of_twin = " of its judged twin" if is_twin else ""
     about = f"{strategy.name}, held out{of_twin} {split.first_holdout} to {split.last_holdout}"
     others = {} if curve is None else {"equity_curve.png": signal_figure(curve, about=about)}
-    return training_plots(rows.y[held], probability, folder, about=about, others=others)
+    return training_plots(rows.y[held], probability, folder, about=about, others=others, check=check)
 
 
 def _training_files(scored: ScoredModel, tags: Mapping[str, str], folder: Path) -> dict[str, Path]:
@@ -271,6 +274,8 @@ class ScoredModel:
     """Pictures of the held-out dates, artifact path → file; None: they are not drawn yet"""
     checks: TrainingChecks
     begins: Beginning
+    since: date | None = None
+    """First date from which rows were taken, where it is not the policy's window alone that decided"""
     tuned: Tuned | None = None
     facts: tuple[str, ...] = ()
     """About the dates of its rows"""
@@ -325,6 +330,7 @@ def tags_of(scored: ScoredModel) -> dict[str, str]:
         **({} if fitted.resumed_from is None else {"resumed_from": fitted.resumed_from}),
         **({"warning": "; ".join(scored.warnings)[:MAX_TAG]} if scored.warnings else {}),
         HORIZON_TAG: str(scored.strategy.training.horizon_dates),
+        **({} if scored.since is None else {SINCE_TAG: scored.since.isoformat()}),
         **_twin_tags(scored),
         **_base_tags(scored),
         **(scored.tuned.tags() if scored.tuned is not None else {}),
@@ -436,6 +442,9 @@ def _note(scored: ScoredModel, tags: Mapping[str, str]) -> str:
                 f"{int(tags['n_holdout']):,}",
             ),
         ),
+        f"Trained on dates since {scored.since}, where the relation of features and label changed."
+        if scored.since is not None
+        else "",
         f"Warning: {tags['warning']}" if "warning" in tags else "",
         "\n".join(["Too good to be true, old or incomplete:", *findings]) if findings else "",
     ]

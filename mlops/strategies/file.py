@@ -44,8 +44,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 POLICIES = ("data", "drift", "training", "findings", "promotion", "live", "schedule", "execution")
 #: Values that the release before does not know and refuses in a snapshot.
 _NEW_VALUES = {
-    "data": ("max_current_days",),
-    "drift": ("correlation_alpha", "feature_alpha"),
+    "data": ("max_current_days", "champion_beside"),
+    "drift": ("correlation_alpha", "feature_alpha", "cooldown_days", "plan"),
     "training": ("refit",),
     "findings": ("refit_distance",),
     "promotion": ("floor", "yearly_error"),
@@ -251,9 +251,17 @@ def _without_none_words(table: dict[str, Any]) -> dict[str, Any]:
 
 def _words(exc: ValidationError) -> str:
     """Each value that is wrong, with its bounds."""
-    # A value of several types has an error for each of them.
-    found = {error["loc"][:3]: error for error in reversed(exc.errors(include_url=False))}
-    return "; ".join(_fault(error) for error in reversed(found.values()))
+    # A value of several types has an error for each of them, named by the type.
+    found: dict[tuple[str | int, ...], ErrorDetails] = {}
+    for error in exc.errors(include_url=False):
+        error["loc"] = _without_types(error["loc"])
+        found.setdefault(error["loc"][:3], error)
+    return "; ".join(_fault(error) for error in found.values())
+
+
+def _without_types(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The place of a number or word without the type that it was tried as."""
+    return tuple(part for part in loc if not str(part).startswith(("constrained-int", "literal[")))
 
 
 def _fault(error: ErrorDetails) -> str:
@@ -302,13 +310,13 @@ def _described(path: Sequence[str | int]) -> dict[str, Any]:
 
 def _range(schema: Mapping[str, Any]) -> str:
     """`0 to 20`, `above 0 and at most 1`; empty where it is not bounded."""
-    none = ', or "none"' if "anyOf" in schema else ""
-    bounded: Mapping[str, Any] = schema["anyOf"][0] if none else schema
+    word = f', or "{schema["anyOf"][1]["const"]}"' if "anyOf" in schema else ""
+    bounded: Mapping[str, Any] = schema["anyOf"][0] if word else schema
     low, high = bounded.get("minimum"), bounded.get("maximum")
     if low is not None and high is not None:
-        return f"{_plain(low)} to {_plain(high)}{none}"
+        return f"{_plain(low)} to {_plain(high)}{word}"
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    return " and ".join(f"{word} {_plain(bounded[key])}" for key, word in words.items() if key in bounded) + none
+    return " and ".join(f"{said} {_plain(bounded[key])}" for key, said in words.items() if key in bounded) + word
 
 
 def _plain(bound: float) -> str:

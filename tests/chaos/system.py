@@ -38,8 +38,8 @@ VOLUME_MB = 2000
 
 LOADED = tuple(f"s{number}" for number in range(1, 9))
 """Strategies of the load: half of them replace their champion at every training."""
-LONG, LONG_ROUNDS = "long", 4000
-"""Some seconds of boosting, so that something can happen in its middle."""
+LONG, LONG_ROUNDS = "long", 2000
+"""Some seconds of boosting, twin and refit, so that something can happen in its middle."""
 POISON = {"killed": "Killed", "gone": "Gone", "greedy": "Greedy", "hung": "Hung"}
 """Strategies by the trainer that ends or hangs its process."""
 PICKY = "picky"

@@ -145,13 +145,15 @@ def _compare(profile: DriftProfile, current: FeatureFrame, policy: DriftPolicy) 
     for _, alike in groupby(numbers, key=lambda name: len(numbers[name].grid)):
         names = list(alike)
         grids = np.stack([numbers[name].grid for name in names])
-        now = ordered_table([current.numbers[name] for name in names])
-        for rows, (grid, column) in blocks(grids, now):
+        ordered = ordered_table([current.numbers[name] for name in names])
+        for rows, (grid, column) in blocks(grids, ordered):
             block = _reference_block(grid, [numbers[name] for name in names[rows]])
             compared |= zip(names[rows], compare_block(names[rows], block, column, policy), strict=True)
     for name, feature in profile.features.items():
         if isinstance(feature, CategoryProfile) and name in current.categories:
-            compared[name] = compare_texts(name, _counter(feature), _counted(current.categories[name]), policy)
+            compared[name] = compare_texts(
+                name, category_counter(feature), text_counts(current.categories[name]), policy
+            )
     return compared
 
 
@@ -165,12 +167,14 @@ def _reference_block(grid: OrderedBlock, features: Sequence[NumberProfile]) -> R
     )
 
 
-def _counter(feature: CategoryProfile) -> Counter[str | None]:
+def category_counter(feature: CategoryProfile) -> Counter[str | None]:
+    """Trained rows of each category; None: missing."""
     named: dict[str | None, int] = dict(zip(feature.categories, feature.counts[:-1].tolist(), strict=True))
     return Counter(named | ({None: int(feature.counts[-1])} if feature.counts[-1] else {}))
 
 
-def _counted(texts: Texts) -> Counter[str | None]:
+def text_counts(texts: Texts) -> Counter[str | None]:
+    """Rows of each text; None: missing."""
     return Counter(texts.tolist())
 
 

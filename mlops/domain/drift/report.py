@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,6 +93,37 @@ TRAILING = ReferenceUsed()
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChampionVerdict:
+    """What the champion's dates say of the current rows, beside the trailing window."""
+
+    reference: ReferenceUsed | None = None
+    decision: RuleDecision | None = None
+    """None: it has no say, and `missing` is the reason"""
+    calibration: Calibration | None = None
+    psi: Mapping[str, float | None] = field(default_factory=dict)
+    """Each feature's PSI against the trained dates"""
+    missing: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part of the document on it."""
+        found = self.calibration
+        return {
+            "reference": self.reference.to_json() if self.reference else None,
+            "verdict": self.decision.verdict if self.decision else None,
+            "reason": self.decision.reason if self.decision else None,
+            "share": self.decision.share if self.decision else None,
+            "share_of": self.decision.share_of if self.decision else None,
+            "p_value": found.p_value if found else None,
+            "alpha": found.alpha if found else None,
+            "statistic": found.statistic if found else None,
+            "critical": found.critical if found else None,
+            "n_placements": found.n_placements if found else None,
+            "psi": dict(self.psi),
+            "missing": self.missing,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class DriftReport:
     """Everything that a check found."""
 
@@ -116,6 +148,25 @@ class DriftReport:
     n_current_names: int | None = None
     stretched_from_days: int | None = None
     """Days that the policy asked for, where the current window had too few rows and was made longer"""
+    champion: ChampionVerdict | None = None
+    """The champion's dates beside the trailing window; None: not asked"""
+    trailing: RuleDecision | None = None
+    """The trailing window's own decision where the champion's dates have a say; `calibrated` is that of both"""
+    decided_by: Literal["trailing", "champion"] = "trailing"
+    """Whose share and p stand for the verdict, where there are two"""
+
+    @property
+    def p_value(self) -> float | None:
+        """P of the calibrated rule, to compare with alpha: where there are two references, twice the deciding one's."""
+        if self.trailing is None or self.champion is None or self.champion.calibration is None:
+            return self.calibration.p_value
+        decides = self.champion.calibration if self.decided_by == "champion" else self.calibration
+        return None if decides.p_value is None else min(1.0, 2 * decides.p_value)
+
+    @property
+    def alpha(self) -> float:
+        """Level of the calibrated rule, of both references together."""
+        return self.calibration.alpha if self.trailing is None else self.policy.alpha
 
     @property
     def verdict(self) -> Verdict:
@@ -188,13 +239,18 @@ class DriftReport:
                     **_decided(self.calibrated),
                     "share": self.calibrated.share,
                     "share_of": self.calibrated.share_of,
-                    "p_value": self.calibration.p_value,
-                    "alpha": self.calibration.alpha,
+                    "p_value": self.p_value,
+                    "alpha": self.alpha,
+                    "decided_by": self.decided_by,
                 },
+                "trailing": None
+                if self.trailing is None
+                else {**_decided(self.trailing), "share": self.trailing.share},
                 "difference": difference(self.raw, self.calibrated),
                 "basis": self.basis,
             },
             "calibration": _calibration(self.calibration),
+            "champion_reference": self.champion.to_json() if self.champion else None,
             "feature_alarms": _feature_alarms(self.calibration.jumps),
             "correlation_alarm": _correlation_alarm(self.calibration.correlations),
             "findings": [asdict(finding) for finding in self.findings],

@@ -5,8 +5,8 @@ share. On real prices it fires on most calm days, because pooled rows of one day
 in docs/statistics.md. `calibrated` asks for the same share, of the champion's importance where the policy says so, so
 that the threshold keeps its meaning, and for a shift that is extreme among all earlier ones (`calibration`).
 
-A retraining follows where the drift persists and the last retraining is long enough ago. With the
-defaults (1 of 1 checks, no cooldown) every `drifted` is an alarm. Called by the drift stage.
+A retraining may follow where the drift persists and the last retraining is long enough ago (`settle_alarm`); how many
+of an episode, `episodes` says. Called by the drift stage.
 """
 
 from __future__ import annotations
@@ -125,12 +125,19 @@ class Alarm:
 
 
 def settle_alarm(
-    verdict: Verdict, earlier: Sequence[Verdict], policy: DriftPolicy, *, as_of: date, last_retrained: date | None
+    verdict: Verdict,
+    earlier: Sequence[Verdict],
+    policy: DriftPolicy,
+    *,
+    as_of: date,
+    last_retrained: date | None,
+    cooldown_days: int,
 ) -> Alarm:
-    """Decide whether a retraining follows from a check.
+    """Decide whether persistence and cooldown let a retraining follow from a check.
 
     earlier : verdicts of the checks as of earlier dates, newest first; checks that never ran are not there
     last_retrained : as-of date of the last retraining that came to its end, promoted or not
+    cooldown_days : as `Strategy.cooldown_days` settles them
 
     `drifted` now and in at least `persistence_checks` of the last `persistence_window`, this one included.
     """
@@ -145,7 +152,7 @@ def settle_alarm(
         )
         return Alarm(retrain=False, reason=reason)
     since = (as_of - last_retrained).days if last_retrained is not None else None
-    if since is not None and 0 <= since < policy.cooldown_days:
-        reason = f"retrained {since} days ago, as of {last_retrained}; the cooldown is {policy.cooldown_days} days"
+    if since is not None and 0 <= since < cooldown_days:
+        reason = f"retrained {since} days ago, as of {last_retrained}; the cooldown is {cooldown_days} days"
         return Alarm(retrain=False, reason=reason)
     return Alarm(retrain=True, reason=f"drifted in {n_drifted} of the last {len(looked_at)} checks")

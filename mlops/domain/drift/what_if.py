@@ -1,6 +1,6 @@
 """Replay of earlier checks under another policy, from the few figures that each left; pure.
 
-Rule, alert share, alpha, persistence and cooldown can be changed after the fact. What a feature's PSI must reach,
+Rule, alert share, alpha, persistence, cooldown and plan can be changed after the fact. What a feature's PSI must reach,
 the windows and the weights cannot: the share was counted with them. Called by the page that edits a policy.
 """
 
@@ -13,7 +13,8 @@ from datetime import date
 from typing import Generic, Protocol, TypeVar
 
 from mlops.domain.drift.calibration import least_placements
-from mlops.domain.drift.verdict import Verdict, settle_alarm
+from mlops.domain.drift.episodes import CheckedDay, plan_retraining
+from mlops.domain.drift.verdict import Verdict
 from mlops.domain.policies import DriftPolicy
 
 
@@ -93,23 +94,33 @@ def _lacked_for_its_alpha_alone(check: _CheckFigures, alpha: float) -> bool:
     return least_placements(alpha) <= check.n_placements < least_placements(check.alpha)
 
 
-def replay_checks(checks: Sequence[Check], policy: DriftPolicy) -> PolicyReplay[Check]:
+def replay_checks(
+    checks: Sequence[Check], policy: DriftPolicy, *, cooldown_days: int, horizon_dates: int
+) -> PolicyReplay[Check]:
     """Decide every check again under the policy. checks : oldest first
 
-    Of several checks of one day the newest counts towards persistence, as in the drift stage.
+    Of several checks of one day the newest counts towards persistence, as in the drift stage. Retrainings that were
+    forced meanwhile play no part.
     """
     decided: list[Decided[Check]] = []
-    by_day: dict[date, Verdict] = {}
-    last_retrained: date | None = None
+    by_day: dict[date, CheckedDay] = {}
+    retrained: list[date] = []
     for check in checks:
         verdict = verdict_under(check, policy)
         retrains = False
         if verdict is not None and check.as_of is not None:
-            earlier = [by_day[day] for day in sorted(by_day, reverse=True) if day < check.as_of]
-            alarm = settle_alarm(verdict, earlier, policy, as_of=check.as_of, last_retrained=last_retrained)
-            retrains = alarm.retrain
-            by_day[check.as_of] = verdict
-            last_retrained = check.as_of if retrains else last_retrained
+            checked = CheckedDay(as_of=check.as_of, verdict=verdict, p_value=check.p_value)
+            plan = plan_retraining(
+                checked,
+                list(by_day.values()),
+                retrained,
+                policy,
+                cooldown_days=cooldown_days,
+                horizon_dates=horizon_dates,
+            )
+            retrains = plan.retrain
+            by_day[check.as_of] = checked
+            retrained += [check.as_of] if retrains else []
         decided.append(Decided(check=check, verdict=verdict, retrains=retrains))
     return PolicyReplay(
         decided=tuple(decided),

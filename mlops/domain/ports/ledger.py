@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from mlops.domain.drift.episodes import CheckedDay
     from mlops.domain.promotion.records import Champion, EarlierDecision, ModelIdentity, Promotion, PromotionDecision
     from mlops.domain.records import (
         Accepted,
@@ -162,8 +163,8 @@ class Ledger(Protocol):
         """
         ...
 
-    def noted_model_files(self, made_by: str) -> frozenset[str]:
-        """Digests of all files that a run made."""
+    def noted_model_files(self, made_by: str, *, twins: bool = False) -> frozenset[str]:
+        """Digests of all files that a run made; of its judged twins, which are no versions, only where asked."""
         ...
 
     def recorded_model(self, model_name: str, version: str) -> ModelIdentity:
@@ -240,6 +241,14 @@ class Ledger(Protocol):
 
     def drift_reports(self, strategy: str, *, limit: int = 90, namespace: str = "live") -> list[dict[str, Any]]:
         """Reports as they were stored, newest as-of date first, with `run_id` and `as_of` added."""
+        ...
+
+    def checked_days(self, strategy: str, *, since: date, before: date, namespace: str = "live") -> list[CheckedDay]:
+        """Verdicts of the checks as of these dates, oldest first, of several of one date the newest last."""
+        ...
+
+    def retrained_days(self, strategy: str, *, until: date, without_run: str, namespace: str = "live") -> list[date]:
+        """As-of dates of the other runs that trained and came to their end, promoted or not, oldest first."""
         ...
 
     def stored_report(self, run_id: str) -> StoredReport:

@@ -62,6 +62,10 @@ class CommonDates:
     predictions_challenger: str | None = None
     """SHA-256 of the challenger's probabilities of these rows."""
     predictions_champion: str | None = None
+    champion_before: npt.NDArray[np.float64] | None = None
+    """(d,) how much each of the champion's earlier dates moved the main metric, ascending (`date_parts.influence`);
+    None: these dates are enough, or the challenger was not trained since a change. Evidence speaks of it where it is
+    there."""
     gate_parts: Mapping[str, Parts] = field(default_factory=dict)
     """Contribution of each date to the gates that the champion misses, as far as they have parts."""
 
@@ -124,6 +128,10 @@ def evidence_of(facts: Facts) -> dict[str, Any]:
         for name in ("parts_challenger", "parts_champion"):
             parts = getattr(facts.common, name)
             common[name] = None if parts is None else _encoded(parts)
+        if facts.common.champion_before is None:
+            del common["champion_before"]
+        else:
+            common["champion_before"] = encoded_array(facts.common.champion_before)
         common["gate_parts"] = {metric: _encoded(parts) for metric, parts in facts.common.gate_parts.items()}
     return concluded(given)
 
@@ -175,9 +183,14 @@ def _said(
         "reasons": [*decision.reasons, *counted, *facts["findings"]],
         "gates": _gates(decision.gates),
         "champion_gates": _gates(decision.champion_gates),
-        "test": asdict(test) if isinstance(test, PairedTest) else None,
+        "test": _test_json(test) if isinstance(test, PairedTest) else None,
         "untestable": test.words if isinstance(test, Untestable) else None,
     }
+
+
+def _test_json(test: PairedTest) -> dict[str, Any]:
+    """The test's numbers; those of a test on few dates alone where it was one."""
+    return {name: value for name, value in asdict(test).items() if name != "n_dates_before" or value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,6 +352,7 @@ def _test(facts: Mapping[str, Any], *, looks: int, level: float | None) -> Paire
         level=level,
         seed=facts["seed"],
         sees_overlap=facts["evidence"] >= _SEES_OVERLAP,
+        champion_before=decoded_array(before) if (before := common.get("champion_before")) else None,
     )
 
 

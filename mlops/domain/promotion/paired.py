@@ -29,6 +29,8 @@ from mlops.domain.training.metrics import LOWER_IS_BETTER, Floats
 SEED = 42
 """Of the resamples. It is the same for every decision: a seed that could be chosen is a look."""
 
+_RESAMPLES_OF_RATIO = 2_000
+
 Verdict = Literal["promote", "keep", "inconclusive"]
 
 
@@ -71,6 +73,8 @@ class PairedTest:
     """P-value of not being better by the margin: Student's t in blocks or the normal by dates, the larger."""
     level: float | None = None
     """Largest p-value that promotes (`mlops.domain.promotion.error_budget`); None: the probability alone is asked."""
+    n_dates_before: int | None = None
+    """Earlier dates of the champion from which the spread was taken; None: the common dates have enough blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +96,13 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
     level: float | None = None,
     seed: int = SEED,
     sees_overlap: bool = True,
+    champion_before: npt.NDArray[np.float64] | None = None,
 ) -> PairedTest | Untestable:
     """Run the test. `looks`: challengers and tuning trials that were looked at, this one among them.
 
     sees_overlap : False for evidence whose p-values were not widened for what blocks miss of overlapping labels
+    champion_before : (d,) influence of each of the champion's dates before a change, where the common dates are those
+    since then and may be few: with fewer than two blocks of them, the spread in blocks is that of the earlier dates
     """
     n = len(next(iter(challenger.values())))
     once = np.ones((1, n))
@@ -103,12 +110,18 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
     theirs = float(metric_of(metric, champion, once, horizon_dates=horizon_dates)[0])
     if not (math.isfinite(ours) and math.isfinite(theirs)):
         return Untestable(words=f"{metric} is undefined on these {n} dates{_why(metric, ours)}")
-    if n < MIN_BLOCKS * max(1, horizon_dates):
+    least = MIN_BLOCKS * max(1, horizon_dates)
+    before = champion_before if n < least else None
+    if n < least and (before is None or len(before) < least):
         message = f"{n} common dates are fewer than {MIN_BLOCKS} blocks of the {horizon_dates} that a label looks ahead"
+        if before is not None:
+            message += f", and the champion's {len(before)} earlier dates, by which they could be judged, are too"
         return Untestable(words=message)
+    varying = influence(metric, challenger) - influence(metric, champion) if before is None else before
     # Rounded, as the spread is: the last bits of sums and quantiles differ between machines and library versions.
-    automatic = round(automatic_block_length(influence(metric, challenger) - influence(metric, champion)), 2)
+    automatic = round(automatic_block_length(varying), 2)
     block = max(float(horizon_dates), automatic)
+    n_blocks = len(varying) / block
     resamples = resamples_for(looks, confidence)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     observed = sign * (ours - theirs)
@@ -119,11 +132,19 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
         drawn = sign * (metric_of(metric, challenger, counts, horizon_dates=horizon_dates) - theirs_drawn)
         return _answer(drawn, observed, spread=spread_of_few_blocks(n, block_dates, confidence), margin=margin)
 
-    in_blocks, by_date = answer(block), answer(1.0)
+    def answer_from_before(before: npt.NDArray[np.float64]) -> _Answer:
+        """The answer with the champion's spread in blocks of its earlier dates, on `n` of them."""
+        drawn = stationary_counts(len(before), block_dates=block, resamples=resamples, seed=seed) @ before
+        deviations = drawn * math.sqrt(len(before) / n) * _ratio_of_spreads(metric, challenger, champion, horizon_dates)
+        spread = spread_of_few_blocks(len(before), block, confidence)
+        return _answer(observed + deviations, observed, spread=spread, margin=margin)
+
+    by_date = answer(1.0)
+    in_blocks = answer(block) if before is None else answer_from_before(before)
     better, worse = min(in_blocks.better, by_date.better), min(in_blocks.worse, by_date.worse)
     deflated_better, deflated_worse = deflated(better, looks), deflated(worse, looks)
     missed = missed_by_blocks(horizon_dates, block) if sees_overlap else 1.0
-    p_value = excess_p_value(observed - margin, in_blocks.deviation * missed, by_date.deviation, blocks=n / block)
+    p_value = excess_p_value(observed - margin, in_blocks.deviation * missed, by_date.deviation, blocks=n_blocks)
     verdict: Verdict = "inconclusive"
     if deflated_better >= confidence and (level is None or p_value <= level):
         verdict = "promote"
@@ -139,7 +160,7 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
         n_dates=n,
         block_dates=block,
         automatic_block_dates=automatic,
-        spread=spread_of_few_blocks(n, block, confidence),
+        spread=spread_of_few_blocks(len(varying), block, confidence),
         resamples=resamples,
         n_undefined=in_blocks.n_undefined,
         margin=margin,
@@ -154,7 +175,22 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
         verdict=verdict,
         p_value=p_value,
         level=level,
+        n_dates_before=None if before is None else len(before),
     )
+
+
+def _ratio_of_spreads(metric: str, challenger: Parts, champion: Parts, horizon_dates: int) -> float:
+    """How much more the difference of the two varies from date to date than the champion alone; from 1 to 2.
+
+    Of two models that err alike it varies less than one of them, of two that err in opposite ways twice as much. Both
+    spreads are of the same few dates, so that what is common to all of these cancels.
+    """
+    n = len(next(iter(champion.values())))
+    counts = stationary_counts(n, block_dates=1.0, resamples=_RESAMPLES_OF_RATIO, seed=SEED)
+    theirs = metric_of(metric, champion, counts, horizon_dates=horizon_dates)
+    both = metric_of(metric, challenger, counts, horizon_dates=horizon_dates) - theirs
+    alone = _deviation(theirs)
+    return round(min(2.0, max(1.0, _deviation(both) / alone)), 4) if alone > 0.0 else 2.0
 
 
 def missing_p_value(
@@ -199,11 +235,18 @@ def paired_test_in_words(test: PairedTest, champion_version: str) -> str:
     beyond = ""
     if deflated(_probability(np.ones(test.resamples, dtype=np.bool_), test.resamples), test.looks) < test.confidence:
         beyond = f"; {test.resamples:,} resamples cannot show it after so many looks: lower promotion.confidence"
+    than = "worse" if is_worse else "better"
     return (
         f"{test.metric} {test.challenger:.4f} against the {test.champion:.4f} of champion {champion_version} on "
-        f"{test.n_dates} common dates: {'worse' if is_worse else 'better'} by at least {test.margin:g} with "
-        f"probability {after:.4f}{counted}, {asked} required {test.confidence:g}{beyond}{_of_level(test)}"
+        f"{test.n_dates} common dates{_of_spread(test)}: {than} by at least {test.margin:g} with probability "
+        f"{after:.4f}{counted}, {asked} required {test.confidence:g}{beyond}{_of_level(test)}"
     )
+
+
+def _of_spread(test: PairedTest) -> str:
+    if test.n_dates_before is None:
+        return ""
+    return f" since a change, with the spread of the champion's {test.n_dates_before} dates before it"
 
 
 def _of_level(test: PairedTest) -> str:

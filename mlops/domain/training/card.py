@@ -13,6 +13,7 @@ from mlops.domain.training.fold_table import fold_rows
 from mlops.domain.training.judged_twin import TWIN_TAG
 from mlops.domain.training.metric_names import COUNTS
 from mlops.domain.training.metrics import LOWER_IS_BETTER
+from mlops.domain.training.since_change import SINCE_TAG
 
 if TYPE_CHECKING:
     from mlops.domain.frame import ColumnRole
@@ -66,6 +67,8 @@ def model_card(
     }
     if registered is not None:
         dates = _dates_of_both(dates, registered)
+    if SINCE_TAG in tags:
+        dates["learns from dates since"] = f"{tags[SINCE_TAG]}, where the relation of features and label changed"
     if "incremental" in tags:
         dates["continues"] = (
             f"version {tags['incremental']}, which with what it continues was trained from {tags['train_start']}; "

@@ -19,6 +19,8 @@ TWIN_ARTIFACT = "judged_twin.ubj"
 """Name of the twin's model file among the files of a version's run."""
 TWIN_TAG = "acis.twin_sha256"
 """Tag of a refitted version: SHA-256 of that file. It informs; the digest that counts is in the training's result."""
+OF_TWIN = "/judged_twin"
+"""Follows a model's name where the ledger notes the digest of a twin that a training made."""
 _OF_TWIN = " (of the judged twin)"
 """Follows the held-out dates of a refitted version. The release before does not read them then, and so does not score
 a refit on dates that it knows: it refuses the comparison."""

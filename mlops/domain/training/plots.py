@@ -6,7 +6,7 @@ worker that lives for weeks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +34,19 @@ _DPI = 110
 
 
 def training_plots(
-    y: Labels, probability: Floats, folder: Path, *, about: str = "", others: Mapping[str, Figure] | None = None
+    y: Labels,
+    probability: Floats,
+    folder: Path,
+    *,
+    about: str = "",
+    others: Mapping[str, Figure] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Path]:
     """Write the figures into `folder`; artifact path → file. No curves where only one class was held out.
 
     y, probability : (n,) of the held-out rows      others : further figures by file name
     about : strategy and dates, as each picture says under its title, with the number of rows
+    check : called before each picture is written; what it raises ends the drawing
     """
     positive = np.asarray(y) == 1
     p = np.asarray(probability, dtype=np.float64)
@@ -53,7 +60,11 @@ def training_plots(
     if area is not None:
         drawn["roc.png"] = _roc(positive, p, area, about)
         drawn["precision_recall.png"] = _precision_recall(positive, p, about)
-    return {f"plots/{name}": save(figure, folder / name) for name, figure in drawn.items()}
+    found = {}
+    for name, figure in drawn.items():
+        check()
+        found[f"plots/{name}"] = save(figure, folder / name)
+    return found
 
 
 def _counts(positive: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.intp], ...]:

@@ -34,9 +34,11 @@ class TrainedLine:
     trained_at: datetime
     as_of: date | None
     metrics: Mapping[str, float]
-    """On the dates that its training held out."""
+    """On the dates that its training held out; of a version that was refitted, its judged twin's"""
     registry_run_id: str | None
     train_end: str | None
+    twin_train_end: str | None
+    """None: it was judged itself"""
     holdout_start: str | None
     holdout_end: str | None
     n_train: int | None
@@ -227,6 +229,7 @@ def _trainings(namespace: str) -> Select[*tuple[Any, ...]]:
             result["metrics"].label("metrics"),
             result["mlflow_run_id"].as_string().label("registry_run_id"),
             result["train_end"].as_string().label("train_end"),
+            result["twin", "train_end"].as_string().label("twin_train_end"),
             result["holdout_start"].as_string().label("holdout_start"),
             result["holdout_end"].as_string().label("holdout_end"),
             result["n_train"].as_integer().label("n_train"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
 
+from mlops.domain.drift.episodes import CheckedDay
 from mlops.domain.errors import RunNotFound
 from mlops.domain.records import LIVE, Executor, Kind, RunState, RunView, Stage, StageState, StageView
 from mlops.ledger import tables
@@ -18,6 +19,8 @@ from mlops.ledger.engine import Repository
 _run = tables.run.c
 _stage = tables.stage.c
 _report = tables.drift_report.c
+#: States in which a run with a training has come to its end.
+_TRAINED = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL)
 #: Runs that an error names.
 _NAMED = 4
 
@@ -101,6 +104,47 @@ class RunQueries(Repository):
         return [
             {**row.report, "run_id": row.run_id, "as_of": row.as_of.isoformat() if row.as_of else None} for row in rows
         ]
+
+    def checked_days(self, strategy: str, *, since: date, before: date, namespace: str = LIVE) -> list[CheckedDay]:
+        """Verdicts of the checks as of these dates, oldest first, of several of one date the newest last.
+
+        Reads no whole report, but for those of an older version whose columns are not filled in yet.
+        """
+        # An old report has its verdict inside alone.
+        verdict = func.coalesce(_report.verdict, _report.report["verdict"]["verdict"].as_string())
+        query = (
+            select(_report.as_of, verdict.label("verdict"), _report.p_value)
+            .where(
+                _report.namespace == namespace,
+                _report.strategy == strategy,
+                _report.as_of >= since,
+                _report.as_of < before,
+            )
+            .order_by(_report.as_of, _report.id)
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [CheckedDay(as_of=row.as_of, verdict=row.verdict, p_value=row.p_value) for row in rows if row.verdict]
+
+    def retrained_days(self, strategy: str, *, until: date, without_run: str, namespace: str = LIVE) -> list[date]:
+        """As-of dates of the other runs that trained and came to their end, promoted or not, oldest first."""
+        query = (
+            select(_run.as_of)
+            .distinct()
+            .join(tables.stage, _stage.run_id == _run.run_id)
+            .where(
+                _run.namespace == namespace,
+                _run.strategy == strategy,
+                _run.state.in_(_TRAINED),
+                _run.as_of <= until,
+                _run.run_id != without_run,
+                _stage.stage == Stage.TRAIN,
+                _stage.result.is_not(None),
+            )
+            .order_by(_run.as_of)
+        )
+        with self.database.reading() as connection:
+            return list(connection.execute(query).scalars())
 
 
 def _stages_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[StageView]]:

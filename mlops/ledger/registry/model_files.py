@@ -2,9 +2,9 @@
 
 Whoever loads, compares, approves, promotes or serves a version hashes the file that it got, and takes it only where it
 has the digest that is recorded here. A training notes the digest before it asks the registry for anything, and records
-it again with the number that the registry gave the version, both fenced by its lease. A person records that of a
-version which no training here made. What stands in tags of the registry is never taken for it: whoever may swap a file
-may change its tag.
+it again with the number that the registry gave the version, both fenced by its lease; that of a judged twin it notes
+under a name of its own, since a twin is no version. A person records that of a version which no training here made.
+What stands in tags of the registry is never taken for it: whoever may swap a file may change its tag.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
 from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, StageState
-from mlops.domain.training.judged_twin import tags_of_result
+from mlops.domain.training.judged_twin import OF_TWIN, tags_of_result
+from mlops.domain.training.since_change import SINCE_TAG
 from mlops.ledger import tables
 from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import now
@@ -33,7 +34,7 @@ _promotion = tables.promotion.c
 _finding = tables.registry_finding.c
 _TRAINING_TAGS = (
     *("label", "device", "data_fingerprint", "n_train", "n_holdout", "n_features", "train_start", "train_end"),
-    *("holdout_start", "holdout_end", "fit_s", "n_validation"),
+    *("holdout_start", "holdout_end", "fit_s", "n_validation", SINCE_TAG),
 )
 _BY_TRAINING = "training"
 _LOOKED_AT = ("promote", "keep", "inconclusive", "await_approval", "rollback", "restore")
@@ -63,10 +64,15 @@ class ModelFiles(Repository):
             if not connection.scalar(select(there)):
                 _add(connection, model_name, version, sha256, made_by=grant.run_id, recorded_by=_BY_TRAINING)
 
-    def noted_model_files(self, made_by: str) -> frozenset[str]:
-        """Digests of all files that a run's training made, or that were recorded as made by a run of the registry."""
+    def noted_model_files(self, made_by: str, *, twins: bool = False) -> frozenset[str]:
+        """Digests of all files that a run's training made, or that were recorded as made by a run of the registry.
+
+        twins : of the judged twins that it made instead
+        """
+        is_twins = _file.model_name.endswith(OF_TWIN)
+        query = select(_file.sha256).where(_file.made_by == made_by, is_twins if twins else ~is_twins)
         with self.database.reading() as connection:
-            return frozenset(connection.scalars(select(_file.sha256).where(_file.made_by == made_by)))
+            return frozenset(connection.scalars(query))
 
     def recorded_model(self, model_name: str, version: str) -> ModelIdentity:
         """SHA-256 of a version's model file and the run that made it; both None where nothing is recorded.

@@ -19,7 +19,7 @@ _SHOWN = frozenset(
     {
         "timestamp", "n_features", "n_samples_reference", "n_samples_current", "drift_threshold", "summary", "ks_test",
         "psi", "distances", "verdict", "calibration", "findings", "feature_statistics", "distributions", "windows",
-        "targets", "run_id", "as_of", "data",
+        "targets", "run_id", "as_of", "data", "label_watch", "episode",
     }
 )  # fmt: skip
 #: Entries of one part, and how deep they are followed.

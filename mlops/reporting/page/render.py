@@ -115,7 +115,7 @@ def _calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float
     """The calibrated rule; a level finer than the history's number of placements needs more history."""
     raw, calibrated = document["verdict"]["raw"], document["verdict"]["calibrated"]
     calibration = document.get("calibration") or {}
-    p = calibration.get("p_value")
+    p = calibrated.get("p_value", calibration.get("p_value"))
     if raw["verdict"] == "insufficient" or p is None or calibration["n_placements"] < math.ceil(1 / alpha) - 1:
         return "insufficient"
     # Reports that have no share of its own counted all features alike in both rules.
@@ -125,6 +125,8 @@ def _calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float
 # ---- Rank of today's shift among all earlier ones: over time, and as a histogram; pure
 
 #: Bars of the histogram.
+_LEAST_DRAWN = 2
+"""Points of a line."""
 _BARS = 40
 _TICKS = 5
 
@@ -196,6 +198,44 @@ def standing(document: Mapping[str, Any]) -> ShiftRank | None:
     )
 
 
+# ---- What newly known labels say of the champion; pure
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPath:
+    """The watch's statistic over the days on which labels became known, in pictures' coordinates."""
+
+    line: str
+    days: tuple[Tick, ...]
+    heights: tuple[Tick, ...]
+    bound: str
+    """Place of the bound along the axis of heights"""
+    change: str | None
+    """Place of the day on which the change was found, along the days"""
+    statistic: float
+    bound_value: float
+
+
+def label_path(watched: Mapping[str, Any]) -> LabelPath | None:
+    """The statistic's way to its bound; None where labels cannot be told or too few are known to draw."""
+    path = [(date.fromisoformat(day), value) for day, value in watched.get("path") or ()]
+    if len(path) < _LEAST_DRAWN:
+        return None
+    bound, top = watched["bound"], max(value for _, value in path)
+    upward = Scale(low=min(0.0, *(value for _, value in path)), high=1.08 * max(bound, top) or 1.0)
+    along = Scale(low=float(path[0][0].toordinal()), high=float(path[-1][0].toordinal()))
+    fired = watched["fired_on"]
+    return LabelPath(
+        line=shapes.line([(along.x(day.toordinal()), upward.y(value)) for day, value in path]),
+        days=tuple(_day_ticks(along)),
+        heights=tuple(Tick(at=upward.percent(value), label=shapes.figure(value)) for value in upward.ticks()),
+        bound=upward.percent(bound),
+        change=along.percent(date.fromisoformat(fired).toordinal()) if fired else None,
+        statistic=watched["statistic"],
+        bound_value=bound,
+    )
+
+
 def _day_ticks(along: Scale) -> list[Tick]:
     first, last = int(along.low), int(along.high)
     spread = max(1, (last - first) // (_TICKS - 1))
@@ -264,6 +304,7 @@ def render_page(document: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]
             alternatives=alternatives(document),
             calibration=document.get("calibration") or {},
             standing=standing(document),
+            label_path=label_path(document.get("label_watch") or {}),
             history=history(document, earlier, [view.name for view in features]),
             levels=LEVELS,
             findings=findings(document),

@@ -1,17 +1,16 @@
-"""What persistence and cooldown read of the ledger."""
+"""What a plan of retrainings reads of the ledger."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 
-from mlops.domain.policies import DriftPolicy, Strategy
-from mlops.domain.records import Kind, RunState, Stage, StageOutcome
-from mlops.ledger.ledger import SqlLedger
-from mlops.stages.drift import earlier_verdicts, last_retrained
-from tests.support.ledgers import granted, request_for
+from sqlalchemy import update
 
-PATIENT = Strategy(name="growth", drift=DriftPolicy(persistence_checks=2, persistence_window=3, cooldown_days=10))
+from mlops.domain.drift.episodes import CheckedDay
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
+from mlops.ledger import tables
+from mlops.ledger.ledger import SqlLedger
+from tests.support.ledgers import granted, request_for
 
 
 def checked(ledger: SqlLedger, day: date, verdict: str, **request: str) -> str:
@@ -33,38 +32,54 @@ def retrained(ledger: SqlLedger, day: date) -> str:
     return run_id
 
 
-def test_one_verdict_per_earlier_date_newest_first(ledger: SqlLedger) -> None:
+def verdicts(ledger: SqlLedger, *, before: date, **namespace: str) -> list[tuple[date, str]]:
+    found = ledger.checked_days("growth", since=date(2020, 3, 2), before=before, **namespace)
+    return [(one.as_of, one.verdict) for one in found]
+
+
+def last_retrained(ledger: SqlLedger, run_id: str, until: date) -> date | None:
+    return max(ledger.retrained_days("growth", until=until, without_run=run_id), default=None)
+
+
+def test_checks_of_these_dates_come_oldest_first_and_the_newest_of_one_date_last(ledger: SqlLedger) -> None:
+    checked(ledger, date(2020, 3, 1), "drifted")
+    checked(ledger, date(2020, 3, 4), "drifted")
     checked(ledger, date(2020, 3, 2), "stable")
     checked(ledger, date(2020, 3, 3), "stable")
     checked(ledger, date(2020, 3, 3), "drifted")
     checked(ledger, date(2020, 3, 5), "insufficient")
-    found = earlier_verdicts(ledger, PATIENT, namespace="live", before=date(2020, 3, 5))
-    assert found == ["drifted", "stable"]
+    assert verdicts(ledger, before=date(2020, 3, 5)) == [
+        (date(2020, 3, 2), "stable"),
+        (date(2020, 3, 3), "stable"),
+        (date(2020, 3, 3), "drifted"),
+        (date(2020, 3, 4), "drifted"),
+    ]
+
+
+def test_a_report_whose_columns_an_older_version_left_empty_has_its_verdict(ledger: SqlLedger) -> None:
+    checked(ledger, date(2020, 3, 2), "drifted")
+    with ledger.database.transaction() as connection:
+        connection.execute(update(tables.drift_report).values(verdict=None))
+    assert ledger.checked_days("growth", since=date(2020, 3, 1), before=date(2020, 3, 3)) == [
+        CheckedDay(as_of=date(2020, 3, 2), verdict="drifted")
+    ]
 
 
 def test_other_namespaces_do_not_count(ledger: SqlLedger) -> None:
     checked(ledger, date(2020, 3, 2), "drifted", namespace="backfill")
-    assert earlier_verdicts(ledger, PATIENT, namespace="live", before=date(2020, 3, 5)) == []
-    assert earlier_verdicts(ledger, PATIENT, namespace="backfill", before=date(2020, 3, 5)) == ["drifted"]
+    assert verdicts(ledger, before=date(2020, 3, 5)) == []
+    assert verdicts(ledger, before=date(2020, 3, 5), namespace="backfill") == [(date(2020, 3, 2), "drifted")]
 
 
 def test_a_retraining_counts_when_it_came_to_its_end(ledger: SqlLedger) -> None:
     checked(ledger, date(2020, 3, 9), "drifted")
-    assert last_retrained(ledger, PATIENT, namespace="live", run_id="this", until=date(2020, 3, 9)) is None
+    assert last_retrained(ledger, "this", date(2020, 3, 9)) is None
     run_id = retrained(ledger, date(2020, 3, 4))
-    assert last_retrained(ledger, PATIENT, namespace="live", run_id="this", until=date(2020, 3, 9)) == date(2020, 3, 4)
-    assert last_retrained(ledger, PATIENT, namespace="live", run_id=run_id, until=date(2020, 3, 9)) is None
+    assert last_retrained(ledger, "this", date(2020, 3, 9)) == date(2020, 3, 4)
+    assert last_retrained(ledger, run_id, date(2020, 3, 9)) is None
 
 
 def test_a_retraining_of_a_clock_that_was_ahead_holds_no_cooldown(ledger: SqlLedger) -> None:
     retrained(ledger, date(2020, 3, 4))
     retrained(ledger, date(2021, 3, 4))
-    assert last_retrained(ledger, PATIENT, namespace="live", run_id="this", until=date(2020, 3, 9)) == date(2020, 3, 4)
-
-
-def test_a_policy_without_them_asks_nothing(ledger: SqlLedger) -> None:
-    plain = replace(PATIENT, drift=DriftPolicy())
-    retrained(ledger, date(2020, 3, 4))
-    checked(ledger, date(2020, 3, 4), "drifted")
-    assert last_retrained(ledger, plain, namespace="live", run_id="this", until=date(2020, 3, 9)) is None
-    assert earlier_verdicts(ledger, plain, namespace="live", before=date(2020, 3, 5)) == []
+    assert last_retrained(ledger, "this", date(2020, 3, 9)) == date(2020, 3, 4)

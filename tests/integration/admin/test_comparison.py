@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlops.domain.records import Kind, RunState, Stage
+from mlops.stages.train import train
 from tests.integration.retraining.test_promote_stage import decided, registered
 from tests.support.admin import Browser
-from tests.support.model_pages import PAGE, carried_out, champion, row, trained
-from tests.support.services import MODEL, FakeServices
+from tests.support.model_pages import PAGE, carried_out, champion, row, trained, words
+from tests.support.services import MODEL, FakeServices, small_strategy
 
 
 def test_two_versions_are_beside_each_other_before_any_worker_has_tested_them(
@@ -18,6 +21,24 @@ def test_two_versions_are_beside_each_other_before_any_worker_has_tested_them(
     assert "0.7700 0.8100 0.0400 v2" in row(page, "roc auc")
     assert "Test them on a worker" in page
     assert "have not been tested against each other" in page
+
+
+def test_the_pages_say_that_the_numbers_of_a_refitted_version_are_its_judged_twins(
+    services: FakeServices, operator: Browser
+) -> None:
+    services.with_policy(training=replace(small_strategy().training, refit=True))
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    outcome = train(grant, services, services.keeper(grant))
+    services.ledger.finish(grant, outcome)
+    champion(services, "1")
+    trained(services, "2")
+    result = outcome.result
+    held_out = f"{result['holdout_start']} to {result['train_end']}"  # the refit knows the last of them, too
+    judged = f"{held_out}, by its judged twin, trained on data to {result['twin']['train_end']}"
+    assert f"Trained on data to {result['train_end']} Judged on {judged}" in words(operator.get(PAGE).text)
+    page = operator.get(f"{PAGE}/compare?first=1&second=2").text
+    assert f"{judged} 2026-01-10 to 2026-02-20 " in row(page, "Judged on")
+    assert "Those of a refitted version are its judged twin's" in page
 
 
 def test_the_test_runs_on_a_worker_and_the_page_shows_what_came_of_it(

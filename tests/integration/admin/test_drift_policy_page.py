@@ -19,7 +19,7 @@ from tests.support.services import FakeServices
 
 DAY = date(2026, 3, 2)
 PAGE = "/admin/drift/strategies/growth"
-FIELDS = ("rule", "alert_share", "alpha", "persistence_checks", "persistence_window", "cooldown_days")
+FIELDS = ("rule", "alert_share", "alpha", "persistence_checks", "persistence_window", "cooldown_days", "plan")
 
 
 def form(**changes: Any) -> dict[str, Any]:
@@ -61,7 +61,9 @@ def test_each_value_is_shown_with_its_origin(services: FakeServices, viewer: Bro
 
 def test_a_preview_decides_the_last_checks_again_by_both_rules(services: FakeServices, viewer: Browser) -> None:
     ids = ten_checks(services)
-    query = urlencode(form(alert_share=0.7))
+    every_check = {"plan": "check", "cooldown_days": 0}
+    services.with_policy(drift=DriftPolicy(rule="raw", **every_check))
+    query = urlencode(form(alert_share=0.7, **every_check))
     found = viewer.json(f"{PAGE}/preview?{query}")["preview"]
     # raw: shares of 0.3 and more, then of 0.7 and more; calibrated: those with a small p too
     assert found["then"] == {"drifted": 7, "stable": 3, "insufficient": 0}
@@ -76,9 +78,18 @@ def test_a_preview_decides_the_last_checks_again_by_both_rules(services: FakeSer
 
 def test_persistence_is_part_of_the_preview(services: FakeServices, viewer: Browser) -> None:
     ten_checks(services)
-    query = urlencode(form(persistence_checks=3, persistence_window=3))
+    services.with_policy(drift=DriftPolicy(rule="raw", plan="check", cooldown_days=0))
+    query = urlencode(form(persistence_checks=3, persistence_window=3, plan="check", cooldown_days=0))
     found = viewer.json(f"{PAGE}/preview?{query}")["preview"]
     assert (found["now"]["n_retrainings"], found["proposed"]["n_retrainings"]) == (7, 5)
+
+
+def test_by_default_the_preview_counts_one_retraining_per_episode(services: FakeServices, viewer: Browser) -> None:
+    ten_checks(services)
+    found = viewer.json(f"{PAGE}/preview?{urlencode(form())}")["preview"]
+    assert (found["now"]["n_retrainings"], found["proposed"]["n_retrainings"]) == (1, 1)
+    without = viewer.json(f"{PAGE}/preview?{urlencode(form(plan='check', cooldown_days=2))}")["preview"]
+    assert without["proposed"]["n_retrainings"] == 4  # of seven days every second one
 
 
 def test_a_field_takes_what_the_policy_may_be_and_says_what_it_is(viewer: Browser) -> None:

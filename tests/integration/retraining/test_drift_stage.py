@@ -33,7 +33,7 @@ from mlops.reporting.narrative import drift_lines
 from mlops.stages import drift as drift_stage
 from mlops.stages.drift import check_drift
 from tests.architecture.sources import ROOT
-from tests.support.ledgers import decision_for, promoting
+from tests.support.ledgers import decision_for, granted, promoting
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, FIRST, LAST, MODEL, TICKERS, FakeServices, panel
 
@@ -59,6 +59,49 @@ def test_a_shift_of_all_features_is_drift_and_leads_to_training(services: FakeSe
     assert (outcome.result["verdict"], outcome.result["drift_ratio"]) == ("drifted", 1.0)
     assert outcome.result["retrain_reason"] == "drift"
     assert (outcome.next_stage, outcome.run_state) == (Stage.TRAIN, None)
+
+
+def trained(services: FakeServices, day: date, kind: Kind = Kind.PIPELINE) -> None:
+    """A run as of that day that retrained."""
+    stages = {Kind.PIPELINE: Stage.DRIFT, Kind.RETRAIN: Stage.TRAIN}
+    grant = services.granted(kind, stages[kind], as_of=day)
+    if kind is Kind.PIPELINE:
+        outcome = check_drift(grant, services, services.keeper(grant))
+        assert outcome.next_stage is Stage.TRAIN
+        services.ledger.finish(grant, outcome)
+        grant = granted(services.ledger, grant.run_id, Stage.TRAIN)
+    ended = StageOutcome(result={"version": "2"}, run_state=RunState.SUCCEEDED, as_of=day)
+    services.ledger.finish(grant, ended)
+
+
+def test_an_episode_retrains_once_and_once_more_when_its_labels_are_known(services: FakeServices) -> None:
+    services.with_source(panel(shift=3.0))  # the last seven days
+    services.with_policy(drift=DriftPolicy(rule="raw"))
+    with_champion(services)
+    # a label looks 5 dates ahead, which are 7 days, and 10 dates are 14 days
+    trained(services, LAST - timedelta(days=2))
+    outcome = checked(services)
+    assert (outcome.result["drifted"], outcome.result["retrain"], outcome.next_stage) == (True, False, None)
+    began = LAST - timedelta(days=2)
+    assert outcome.result["alarm_reason"] == (
+        f"day 3 of an episode that began {began}; retrained {began}; the next retraining is due when labels since then "
+        f"are ripe, about {began + timedelta(days=14)}"
+    )
+    assert outcome.result["episode"]["n_drifted"] == 2
+    said = drift_lines(outcome.result)
+    assert f"  Episode of drift since {began}: 2 drifted checks, worst on {began}; retrained {began}" in said
+
+
+def test_a_forced_retraining_counts_and_is_not_held_back(services: FakeServices) -> None:
+    services.with_source(SHIFTED)
+    with_champion(services)
+    trained(services, LAST - timedelta(days=6), Kind.RETRAIN)
+    outcome = checked(services, Kind.CHECK)
+    assert not outcome.result["retrain"]
+    assert "retrained 6 days ago" in outcome.result["alarm_reason"]
+    assert outcome.result["alarm_reason"].endswith("the cooldown is 7 days")
+    services.with_policy(drift=DriftPolicy(rule="raw", cooldown_days=0))
+    assert checked(services).next_stage is Stage.TRAIN
 
 
 def test_a_calm_window_ends_the_run(services: FakeServices) -> None:

@@ -240,6 +240,76 @@ def test_a_policy_of_an_earlier_version_is_the_trailing_reference() -> None:
     assert restore(kept).data == replace(DataPolicy(), reference="trailing")
 
 
+# ---- the champion's dates beside the trailing window
+
+LONG_DATES = 500
+LONG_TODAY = FIRST + timedelta(days=LONG_DATES - 1)
+BESIDE = DataPolicy(as_of="latest", min_current_rows=40)
+CALIBRATED = DriftPolicy(min_calibration_days=90)
+
+
+def beside_champion(services: FakeServices, *, shift: float = 0.0) -> None:
+    """A champion trained thirty days ago on 200 of 500 dates, and a policy of two references."""
+    services.with_source(panel(n_dates=LONG_DATES, shift=shift))
+    services.today = LONG_TODAY
+    services.with_policy(data=BESIDE, drift=CALIBRATED)
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN, as_of=LONG_TODAY - timedelta(days=30))
+    services.ledger.finish(grant, train(grant, services, services.keeper(grant)))
+    identity = services.ledger.recorded_model(MODEL, "1")
+    services.ledger.decide(promoting(services.ledger), decision_for("1", identity=identity))
+
+
+def test_both_references_are_compared_with_in_one_reading_of_the_rows(services: FakeServices) -> None:
+    beside_champion(services, shift=3.0)
+    one, both = WatchedFeatures(panel(n_dates=LONG_DATES)), WatchedFeatures(panel(n_dates=LONG_DATES))
+    vars(services)["source"] = one
+    services.with_policy(data=replace(BESIDE, champion_beside=False), drift=CALIBRATED)
+    assert len(checked(services).result["references"]) == 1
+    services.with_policy(data=BESIDE, drift=CALIBRATED)
+    vars(services)["source"] = both
+    assert len(checked(services).result["references"]) == 2
+    assert both.windows == one.windows
+
+
+def test_both_verdicts_stand_in_report_page_and_terminal(services: FakeServices) -> None:
+    beside_champion(services, shift=3.0)
+    outcome = checked(services)
+    trailing, champion = outcome.result["references"]
+    assert (outcome.result["verdict"], trailing["verdict"], champion["verdict"]) == ("drifted",) * 3
+    assert (trailing["alpha"], champion["alpha"], champion["model_version"]) == (0.025, 0.025, "1")
+    assert outcome.result["p_value"] == 2 * min(trailing["p_value"], champion["p_value"])
+    # rows of a reference are there, so targets and predictions are compared as ever
+    codes = {item["code"] for item in (outcome.drift_report or {})["findings"]}
+    assert not codes & {"predictions_not_compared", "targets_not_compared", "reference_unavailable"}
+    said = [line for line in drift_lines(outcome.result) if line.startswith("  Against ")]
+    assert said[0].startswith("  Against the trailing window: drifted, p 0.00")
+    assert said[1].startswith("  Against the dates that version 1 was trained on: drifted, p 0.00")
+    page = Path(outcome.result["report_path"]).with_suffix(".html").read_text()
+    assert "Against the dates that version 1 was trained on: drifted" in page
+    assert f"Episode of drift since {LONG_TODAY}" in page
+
+
+def test_a_profile_that_cannot_be_had_leaves_the_trailing_window_alone(services: FakeServices) -> None:
+    beside_champion(services)
+    services.fake_registry.profiles.pop((MODEL, "1"))
+    outcome = checked(services)
+    trailing, champion = outcome.result["references"]
+    assert (trailing["alpha"], champion["verdict"], outcome.result["p_value"]) == (0.05, None, trailing["p_value"])
+    assert "is gone" in champion["missing"]
+    assert any("champion's training dates: not compared: the profile of version 1" in line
+               for line in drift_lines(outcome.result))  # fmt: skip
+    page = Path(outcome.result["report_path"]).with_suffix(".html").read_text()
+    assert "The dates that the champion was trained on have no say: the profile of version 1" in page
+
+
+def test_without_a_champion_or_a_level_to_share_there_is_one_reference(services: FakeServices) -> None:
+    services.with_policy(data=BESIDE, drift=CALIBRATED)
+    assert len(checked(services).result["references"]) == 1
+    beside_champion(services)
+    services.with_policy(data=BESIDE, drift=DriftPolicy(rule="raw"))
+    assert len(checked(services).result["references"]) == 1
+
+
 # ---- the same season of earlier years
 
 SEASON = DataPolicy(as_of="latest", min_current_rows=40, reference="season", season_years=2, reference_days=30)

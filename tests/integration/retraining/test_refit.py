@@ -13,6 +13,7 @@ import pytest
 import xgboost as xgb
 
 from mlops.domain.drift.training_profile import read_profile
+from mlops.domain.errors import UnusableModelFile
 from mlops.domain.policies import PromotionPolicy, TrainingPolicy
 from mlops.domain.ports import DIGEST_TAG, ModelVersion, TrainingData
 from mlops.domain.promotion.evidence import replay
@@ -33,6 +34,7 @@ from mlops.stages.labelled_rows import LabelledRows, read_labelled, split_rows
 from mlops.stages.promote import promote
 from mlops.stages.scoring import positive_probability
 from mlops.stages.train import train
+from mlops.strategies.file import restore
 from tests.support.models import RecordingControl, Stop, trained_model
 from tests.support.registry import loaded, sha256_of
 from tests.support.services import LAST, MODEL, N_DATES, TICKERS, FakeServices, small_strategy
@@ -232,32 +234,35 @@ def test_the_checkpoint_of_a_refit_on_other_rows_is_not_continued(services: Fake
     )
 
 
-class DiesInTheRefit(XGBoostTrainer):
-    """Ends in its second fit, after the first border."""
+class Dies(XGBoostTrainer):
+    """Ends after the first border of the fit of so many rows."""
 
-    died: list[type[BaseException]] = []  # noqa: RUF012 -- what is still to be raised, set by the test
+    died: list[tuple[int, type[BaseException]]] = []  # noqa: RUF012 -- what is still to be raised, set by the test
 
     def fit(self, data: TrainingData, *, control: Any, **how: Any) -> Any:
         save = control.save_checkpoint
 
         def saved(name: str, payload: bytes) -> None:
             save(name, payload)
-            if DiesInTheRefit.died and len(data.y) == (N_DATES - 5) * TICKERS:
-                raise DiesInTheRefit.died.pop()
+            if Dies.died and len(data.y) == Dies.died[0][0]:
+                raise Dies.died.pop()[1]
 
         control.save_checkpoint = saved
         return super().fit(data, control=control, **how)
 
 
 @pytest.mark.parametrize("death", [Drained, RuntimeError])
-def test_a_stage_that_dies_in_the_refit_goes_on_there_and_registers_the_same_version_once(
-    services: FakeServices, tmp_path: Path, death: type[BaseException]
+@pytest.mark.parametrize(
+    ("n_dates", "resumed_from"), [(N_DATES - 29, "rounds-2"), (N_DATES - 5, "rounds-2 of the refit")]
+)
+def test_a_stage_that_dies_in_the_twin_or_the_refit_goes_on_there_and_registers_the_same_version_once(
+    services: FakeServices, tmp_path: Path, death: type[BaseException], n_dates: int, resumed_from: str
 ) -> None:
-    policy = refitting(segment_rounds=2, trainer=f"{__name__}:DiesInTheRefit")
+    policy = refitting(segment_rounds=2, trainer=f"{__name__}:Dies")
     services.with_policy(training=policy)
-    DiesInTheRefit.died = []
+    Dies.died = []
     _, undisturbed = trained(services)
-    DiesInTheRefit.died = [death]
+    Dies.died = [(n_dates * TICKERS, death)]
     grant = services.granted(Kind.TRAIN, Stage.TRAIN)
     store, holder = CheckpointStore(str(tmp_path / "store")), Holder(worker="w1", lease_s=60.0, renew_s=10.0)
 
@@ -267,12 +272,12 @@ def test_a_stage_that_dies_in_the_refit_goes_on_there_and_registers_the_same_ver
     for _ in range(2):
         checkpoints = StageCheckpoints(store, services.ledger, grant, every_s=0)
         execute(grant, {Stage.TRAIN: work}, services.ledger, holder, checkpoints=checkpoints)
-        if not DiesInTheRefit.died and services.ledger.run(grant.run_id).stages[0].result is None:
+        if not Dies.died and services.ledger.run(grant.run_id).stages[0].result is None:
             services.timed.advance(3600)
             grant = services.claimed(grant.run_id, Stage.TRAIN)
     result = services.ledger.run(grant.run_id).stages[0].result
     assert result is not None
-    assert result["resumed_from"] == "rounds-2 of the refit"
+    assert result["resumed_from"] == resumed_from
     assert result["model_sha256"] == undisturbed.result["model_sha256"]
     assert result["twin"] == undisturbed.result["twin"]
     assert len(services.registry.versions(MODEL)) == 2
@@ -284,6 +289,38 @@ def test_a_second_grant_finds_the_version_with_its_twin(services: FakeServices) 
     again = train(grant, services, services.keeper(grant))
     assert again.result == first.result
     assert len(services.registry.versions(MODEL)) == 1
+
+
+def _another_twin(services: FakeServices) -> dict[str, str]:
+    _changed(services.fake_registry.twins, "1")
+    return {TWIN_TAG: sha256_of(services.fake_registry.twins[MODEL, "1"])}
+
+
+@pytest.mark.parametrize("harm", [_another_twin, lambda _: {}])
+def test_a_twin_that_is_swapped_while_the_note_of_the_version_is_lost_is_not_taken_for_the_runs(
+    services: FakeServices, harm: Callable[[FakeServices], dict[str, str]]
+) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    train(grant, services, services.keeper(grant))
+    tags = services.registry.version(MODEL, "1").tags
+    forged = {name: value for name, value in tags.items() if name != TWIN_TAG} | harm(services)
+    services.fake_registry.set_tags(MODEL, "1", forged)
+    with pytest.raises(UnusableModelFile, match="was to name a judged twin that this run made"):
+        train(grant, services, services.keeper(grant))
+
+
+def test_what_the_ledger_has_of_a_run_gives_both_digests_again(services: FakeServices) -> None:
+    grant, outcome = trained(services)
+    services.with_policy(training=refitting(seed=7))  # of later runs
+    view = services.ledger.run(grant.run_id)
+    strategy, as_of = restore(view.policy), view.as_of
+    assert as_of is not None
+    policy, rows = strategy.training, read_labelled(services.source, strategy, as_of=as_of)
+    split = split_rows(rows, policy)
+    everything = all_known(split, rows.dates, rows.known)
+    again = fit_twin_and_refit(policy, rows, split, everything, settings=services.settings, control=RecordingControl())
+    assert sha256_of(again.twin_file) == outcome.result["twin"]["model_sha256"]
+    assert sha256_of(content(again.refit.model)) == outcome.result["model_sha256"]
 
 
 # --------------------------------------------------------------------------- a refit that is not its twin

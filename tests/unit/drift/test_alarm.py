@@ -15,15 +15,17 @@ from mlops.domain.policies import DriftPolicy
 TODAY = date(2020, 3, 16)
 
 
-def alarm(verdicts: str, *, days_since_retraining: int | None = None, **policy: Any) -> Alarm:
+def alarm(verdicts: str, *, days_since_retraining: int | None = None, cooldown_days: int = 0, **policy: Any) -> Alarm:
     """`verdicts`: d(rifted), s(table), i(nsufficient); this check first, then backwards."""
     words: dict[str, Any] = {"d": "drifted", "s": "stable", "i": "insufficient"}
     now, *earlier = [words[letter] for letter in verdicts]
     last = None if days_since_retraining is None else TODAY - timedelta(days=days_since_retraining)
-    return settle_alarm(now, earlier, DriftPolicy(**policy), as_of=TODAY, last_retrained=last)
+    return settle_alarm(
+        now, earlier, DriftPolicy(**policy), as_of=TODAY, last_retrained=last, cooldown_days=cooldown_days
+    )
 
 
-def test_by_default_every_drifted_check_is_an_alarm() -> None:
+def test_without_a_cooldown_every_drifted_check_is_an_alarm() -> None:
     assert alarm("d").retrain
     assert alarm("dsss", days_since_retraining=0).retrain
 
@@ -58,7 +60,7 @@ def test_a_cooldown_counts_from_the_last_retraining_before_this_check(days: int 
     earlier=st.text("dsi", max_size=6), k=st.integers(1, 3), more=st.integers(0, 3), days=st.none() | st.integers(0, 20)
 )
 def test_one_more_drifted_check_never_takes_an_alarm_away(earlier: str, k: int, more: int, days: int | None) -> None:
-    policy = {"persistence_checks": k, "persistence_window": k + more, "cooldown_days": 5}
-    before = alarm("d" + earlier, days_since_retraining=days, **policy).retrain
-    after = alarm("d" + earlier.replace("s", "d", 1), days_since_retraining=days, **policy).retrain
+    policy = {"persistence_checks": k, "persistence_window": k + more}
+    before = alarm("d" + earlier, days_since_retraining=days, cooldown_days=5, **policy).retrain
+    after = alarm("d" + earlier.replace("s", "d", 1), days_since_retraining=days, cooldown_days=5, **policy).retrain
     assert after >= before

@@ -85,6 +85,17 @@ def test_calm_is_a_volatility_below_its_own_trailing_median() -> None:
     assert calm.iloc[540:600].all()
 
 
+def test_dates_on_which_one_name_alone_trades_make_no_year_turbulent() -> None:
+    rng = np.random.default_rng(0)
+    days = pd.bdate_range("2018-01-01", periods=700)
+    close = pd.DataFrame(100 * np.exp(np.cumsum(rng.normal(size=(700, 4)) * 0.01, axis=0)), index=days)
+    stray = close.reindex(days.union([pd.Timestamp("2019-06-01")]))  # a Saturday, with a first price of another name
+    stray["late"] = np.where(stray.index == pd.Timestamp("2019-06-01"), 5.0, np.nan)
+    calm = calm_days(stray)
+    assert not calm.loc["2019-06-01"]
+    pd.testing.assert_series_equal(calm.drop(pd.Timestamp("2019-06-01")), calm_days(close), check_freq=False)
+
+
 def test_universes_by_price_know_nothing_of_the_future() -> None:
     rng = np.random.default_rng(1)
     close = pd.DataFrame(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.domain.drift.what_if import replay_checks, verdict_under
+from mlops.domain.drift.what_if import PolicyReplay, verdict_under
+from mlops.domain.drift.what_if import replay_checks as replay
 from mlops.domain.policies import DriftPolicy
 from mlops.ledger.reports import check_columns
 from tests.unit.drift.test_calibrated_verdict import report
@@ -31,6 +32,11 @@ class Figures:
 def days(*shares: float, **more: Any) -> list[Figures]:
     """One check a day, oldest first."""
     return [Figures(as_of=DAY + timedelta(days=n), share=share, **more) for n, share in enumerate(shares)]
+
+
+def replay_checks(checks: list[Figures], policy: DriftPolicy, *, cooldown_days: int = 0) -> PolicyReplay[Figures]:
+    """Each drifted check retrains as soon as the cooldown is over."""
+    return replay(checks, replace(policy, plan="check"), cooldown_days=cooldown_days, horizon_dates=20)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -87,10 +93,15 @@ def test_persistence_and_cooldown_hold_retrainings_back_and_no_verdict() -> None
     checks = days(0.5, 0.1, 0.5, 0.5, 0.5, 0.5)
     persistent = replay_checks(checks, DriftPolicy(persistence_checks=2, persistence_window=2))
     assert [one.retrains for one in persistent.decided] == [False, False, False, True, True, True]
-    cooled = replay_checks(checks, DriftPolicy(cooldown_days=3))
+    cooled = replay_checks(checks, DriftPolicy(), cooldown_days=3)
     # day 0 retrains; day 2 is within 3 days; day 3 is not, and holds back 4 and 5
     assert [one.retrains for one in cooled.decided] == [True, False, False, True, False, False]
     assert persistent.counts == cooled.counts == {"drifted": 5, "stable": 1}
+
+
+def test_by_default_the_checks_of_one_episode_share_a_plan() -> None:
+    found = replay(days(*[0.5] * 60), DriftPolicy(), cooldown_days=28, horizon_dates=20)
+    assert [i for i, one in enumerate(found.decided) if one.retrains] == [0, 56]
 
 
 def test_two_checks_of_one_day_count_once_towards_persistence() -> None:

@@ -34,8 +34,8 @@ def report_json(policy: DriftPolicy | None = None) -> dict[str, Any]:
 def test_it_has_the_documented_keys_and_the_added_ones() -> None:
     assert list(report_json()) == [
         "timestamp", "n_features", "n_samples_reference", "n_samples_current", "drift_threshold", "summary", "ks_test",
-        "psi", "distances", "verdict", "calibration", "feature_alarms", "correlation_alarm", "findings", "feature_statistics", "distributions", "windows",
-        "data",
+        "psi", "distances", "verdict", "calibration", "champion_reference", "feature_alarms", "correlation_alarm",
+        "findings", "feature_statistics", "distributions", "windows", "data",
     ]  # fmt: skip
 
 

@@ -51,6 +51,20 @@ def test_a_champion_is_judged_before_its_live_days_begin(champions: list[PastCha
     assert max(champions[1].live) > date(2021, 12, 1)
 
 
+def test_the_level_at_promotion_is_the_judged_twins_and_the_days_in_use_are_the_refits(
+    champions: list[PastChampion], growth: Strategy
+) -> None:
+    close = read_prices().loc["2015":]
+    single = replace(growth, training=replace(growth.training, refit=False))
+    settings = Settings().model_copy(update={"train_n_jobs": 1})
+    view = strategy_rows(compute_sample(), growth.name)
+    with price_source(None, None) as made:
+        (judged,) = replay(made.source, single, view, close, years=[2017], settings=settings, control=_Quiet())
+    assert champions[0].judged == judged.judged
+    assert champions[0].live.keys() == judged.live.keys()
+    assert champions[0].live != judged.live
+
+
 def test_the_next_return_is_the_price_of_the_next_day(champions: list[PastChampion]) -> None:
     close = read_prices()
     day = champions[0].predictions[date(2018, 3, 1)]

@@ -83,6 +83,16 @@ def test_the_plots_are_pictures_and_touch_no_global_state(tmp_path: Path) -> Non
     assert ("matplotlib.pyplot" in sys.modules) == before
 
 
+def test_who_stops_the_drawing_waits_for_no_further_picture(tmp_path: Path) -> None:
+    def check() -> None:
+        if list(tmp_path.glob("*.png")):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        training_plots(np.array([0, 1, 1]), np.array([0.2, 0.5, 1.0]), tmp_path, check=check)
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
 def test_one_held_out_class_has_no_curves(tmp_path: Path) -> None:
     found = training_plots(np.ones(3), np.array([0.2, 0.5, 1.0]), tmp_path)
     assert set(found) == {"plots/calibration.png", "plots/confusion.png"}

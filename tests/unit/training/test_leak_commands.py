@@ -155,3 +155,28 @@ def test_the_next_dates_are_scored_with_the_refit_and_without(prices: Path, one_
         assert loss["low"] < loss["value"] < loss["high"]
     shown = called(*arguments)
     assert "| target_return > 0 | refit | 3 |" in shown.stdout
+
+
+def test_a_history_that_is_too_short_for_the_refits_is_refused_with_what_is_missing(
+    prices: Path, one_universe: Path
+) -> None:
+    rows = pd.read_csv(prices)
+    rows[rows["date"] < "2018-08-01"].to_csv(prices, index=False)
+    ended = called("evaluate-refit", "--prices", str(prices), "--members", str(one_universe))
+    assert ended.exit_code == 2
+    assert "trainings are left out, the first: mine as of 2018-04-06: a split needs 60 held-out dates" in ended.output
+    assert "an interval needs trainings as of 2 dates at least, 60 dates apart, found 0" in ended.output
+
+
+def test_newly_known_labels_of_a_users_prices_are_watched(prices: Path, one_universe: Path) -> None:
+    arguments = ["evaluate-labels", "--only", "prices", "--prices", str(prices), "--members", str(one_universe)]
+    ended = called(*arguments, "--step", "600", "--json")
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)
+    assert found["streams"] == []
+    assert [(one["label"], one["horizon_dates"]) for one in found["prices"]] == [
+        (label, horizon) for horizon in (1, 5, 20) for label in ("return", "volatility")
+    ]
+    for one in found["prices"]:
+        assert [rate["method"] for rate in one["rates"]] == ["label watch", "Page-Hinkley", "DDM", "ADWIN"]
+        assert 0.3 < one["roc_auc"] < 0.9
