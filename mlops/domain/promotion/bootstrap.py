@@ -33,7 +33,7 @@ def stationary_counts(n_dates: int, *, block_dates: float, resamples: int, seed:
     `block_dates` (at least 1). The same seed gives the same counts on every machine and numpy version: only the
     generator's raw bits are used, whose stream is part of numpy's promise, while that of its distributions is not.
     """
-    uniform = _uniform(2 * resamples * n_dates, seed).reshape(2, resamples, n_dates)
+    uniform = portable_uniform(2 * resamples * n_dates, seed).reshape(2, resamples, n_dates)
     begins = uniform[0] < 1.0 / max(1.0, block_dates)
     begins[:, 0] = True
     start = (uniform[1] * n_dates).astype(np.int64)
@@ -45,7 +45,8 @@ def stationary_counts(n_dates: int, *, block_dates: float, resamples: int, seed:
     return np.bincount(cells.ravel(), minlength=resamples * n_dates).reshape(resamples, n_dates).astype(np.float64)
 
 
-def _uniform(n: int, seed: int) -> npt.NDArray[np.float64]:
+def portable_uniform(n: int, seed: int) -> npt.NDArray[np.float64]:
+    """(n,) uniform on [0, 1), the same on every machine and numpy version."""
     raw = np.random.PCG64(seed).random_raw(n)
     return (raw >> np.uint64(64 - _BITS)).astype(np.float64) * 2.0**-_BITS
 
