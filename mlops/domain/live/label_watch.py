@@ -9,7 +9,8 @@ was; labels that are turned around make it one minus itself. The statistic is Pa
 of the losses x_t, weighted by w_t = n_1 n_0 / (n + 1), the inverse of twelve times their variance by chance (Mann and
 Whitney), of mean w. `level` is the mean loss of the judged twin's held-out dates. s is the standard deviation of the
 mean loss of a block of b dates, the label's horizon or a week where that is longer: labels that overlap make neighbours
-alike. k is half of what lies between the level and no skill at all (1 / 2), in units of s, within 1 and 2.
+alike. Where they are plainly not alike, a week. k is half of what lies between the level and no skill at all (1 / 2),
+in units of s, within 1 and 2.
 
 Sixty dates are three horizons of 20, too few to tell s: the held-out dates' own variance is averaged with what is usual
 for so many names (`_usual_variance`), which counts as 8 more degrees of freedom. The bound is the quantile of the
@@ -47,13 +48,16 @@ _LEAST_SHIFT, _MOST_SHIFT, _SHIFT_STEP = 1.0, 2.0, 0.25
 normal law. Rounded, so that a bound serves many models."""
 _USUAL_FREEDOM = 8.0
 """Degrees of freedom that the usual variance counts as; it differs from strategy to strategy by a factor of two."""
-_COMMON = 0.06
-"""Standard deviation of a block's AUC that no number of names takes away: moves that favour some of them."""
-_OVERLAP = 0.4
-"""Dates within a horizon do not quite repeat each other, as features change: the mean of a horizon of h dates has the
-variance by chance of h ** 0.4 dates. This and `_COMMON` fit the spreads that `acis evaluate-labels` prints."""
+_COMMON = 0.1
+"""Standard deviation of a date's AUC that no number of names takes away: moves that favour some of them."""
+_OVERLAP = 0.6
+"""Dates within a horizon do not quite repeat each other, as features change: the mean of h dates whose labels look h
+ahead varies as that of h ** 0.4 single ones. This and `_COMMON` fit the spreads that `acis evaluate-labels` prints."""
 _LEAST_BLOCK = 5
 """A week of dates: the sum of a few dates of a few names is not yet normal."""
+_ALIKE, _LEAST_DATES = 0.2, 40
+"""First autocorrelation from which on dates count as alike, and so many dates at least that can say they are not. How
+often 60 dates of streams and of prices do is printed by `acis evaluate-labels`."""
 _YEARS, _YEARS_AT_ONCE, _SEED = 4_000, 500, 20
 _MOST_JUDGED = 504
 """Held-out dates that are simulated at most; more would not lower the bound by much."""
@@ -102,14 +106,15 @@ def watch_labels(
     ordered = sorted(days)
     seen = ordered[: bisect_right(ordered, as_of)]
     horizon = max(1, horizon_dates)
-    block = max(horizon, _LEAST_BLOCK)
     ripe = seen[: max(0, len(seen) - horizon)]
     judged, live = (
         _Losses.of([of[day] for day in dates]) for of, dates in ((held_out, sorted(held_out)), (days, ripe))
     )
     if not 2 * np.count_nonzero(judged.weight) > len(judged.weight):
         return _unwatched(judged, n_dates=len(ripe), alpha=alpha)
-    level, spread = judged.mean(), _spread(judged, horizon, block)
+    alike = horizon if _is_alike(judged) else 1
+    block = max(alike, _LEAST_BLOCK)
+    level, spread = judged.mean(), _spread(judged, alike, block)
     shift = _shift(level, spread)
     bound = _bound(min(len(judged.loss), _MOST_JUDGED), block, shift, alpha)
     scale = judged.weight.mean() * block * spread
@@ -155,23 +160,33 @@ class _Losses:
     def between(self, begin: int, after: int) -> _Losses:
         return _Losses(loss=self.loss[begin:after], weight=self.weight[begin:after])
 
+    def excess(self) -> Vector:
+        """(d,) of mean 0, weighted in units of the mean weight."""
+        return np.asarray(self.weight / self.weight.mean() * (self.loss - self.mean()))
+
     def mean(self) -> float:
         """Weighted; nan without a pair."""
         weight = float(self.weight.sum())
         return float(self.weight @ self.loss) / weight if weight else math.nan
 
 
-def _usual_variance(losses: _Losses, horizon: int, block: int) -> float:
-    """Variance of the mean loss of a block of dates that is usual for so many names and such a horizon."""
-    by_chance = 1.0 / (12.0 * float(losses.weight.mean()))
-    return float(by_chance * horizon**-_OVERLAP * horizon / block + _COMMON**2)
+def _is_alike(losses: _Losses) -> bool:
+    """Whether neighbouring dates have like losses, or are too few to say that they have not."""
+    excess = losses.excess()
+    return len(excess) < _LEAST_DATES or float(excess[1:] @ excess[:-1]) >= _ALIKE * float(excess @ excess)
 
 
-def _spread(losses: _Losses, horizon: int, block: int) -> float:
+def _usual_variance(losses: _Losses, alike: int, block: int) -> float:
+    """Variance of the mean loss of a block of dates that is usual for so many names, `alike` dates of which overlap."""
+    of_date = 1.0 / (12.0 * float(losses.weight.mean())) + _COMMON**2
+    return float(of_date * alike**_OVERLAP / block)
+
+
+def _spread(losses: _Losses, alike: int, block: int) -> float:
     """Standard deviation of the mean loss of a block of dates: the usual one, and the dates' own."""
-    excess = losses.weight / losses.weight.mean() * (losses.loss - losses.mean())
+    excess = losses.excess()
     own = _variance_of_blocks(excess[None], block)
-    return math.sqrt(float(_averaged(_usual_variance(losses, horizon, block), own, len(excess), block)[0]))
+    return math.sqrt(float(_averaged(_usual_variance(losses, alike, block), own, len(excess), block)[0]))
 
 
 def _averaged(usual: float, own: Vector, n_dates: int, block: int) -> Vector:
