@@ -10,6 +10,7 @@ are shared between training and judgement until they are enough for the policy's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -42,7 +43,7 @@ def next_dates(n_dates: int) -> int:
     >>> next_dates(35), next_dates(40)
     (40, 45)
     """
-    return n_dates + max(1, round(_MORE * n_dates + 0.5))
+    return n_dates + max(1, math.ceil(_MORE * n_dates))
 
 
 def policy_since(policy: TrainingPolicy, *, n_labelled: int) -> TrainingPolicy:
