@@ -3,11 +3,12 @@
     .venv/bin/python bench/label_replacement.py [--json] [--seeds 10] [--names 50] [--dates-before 80]
 
 SEA and STAGGER panels whose labels are turned around on one date (`lab/label_streams.py`), with the product's own parts
-from the watch to the decision and its defaults: a label of 20 dates, 60 held out, the documented parameters. The gate of
-the accuracy is at .6, since a part of the labels is drawn by a coin. The champion is trained `--dates-before` dates
-before the change. Each date is a check; `weekly`: with a forced retraining every five dates, each of which spends a part
-of the year's error; `still`: no change, in as many dates.
+from the watch to the decision and its defaults: a label of 20 dates, 60 held out, the documented parameters. The gate
+of the accuracy is at .6, since a coin draws a part of the labels. The champion is trained `--dates-before` dates
+before the change. Each date is a check; `weekly`: with a forced retraining every five dates, each of which spends a
+part of the year's error; `still`: no change, in as many dates.
 
+    AUC               the champion's from the change on, within a date; median of the seeds
     alarm, replaced   median dates after the change; `within 60`: replaced by then, of so many seeds
 """
 
@@ -70,6 +71,8 @@ class Replacement:
 
     alarm: int | None
     replaced: int | None
+    auc: float
+    """Champion's, of the dates from the change on"""
 
 
 def replacement(
@@ -114,8 +117,8 @@ def replacement(
         level = allowance(float(PROMOTION.yearly_error or 0.0), spent, has_gates=False)
         spent += level.spends
         if champion.challenged(since, labelled, level=level.test).decision == "promote":
-            return Replacement(alarm=alarm, replaced=at - change_at)
-    return Replacement(alarm=alarm, replaced=None)
+            return Replacement(alarm=alarm, replaced=at - change_at, auc=champion.auc_from(change_at))
+    return Replacement(alarm=alarm, replaced=None, auc=champion.auc_from(change_at))
 
 
 class Champion:
@@ -141,6 +144,11 @@ class Champion:
         """Scores of the dates since its training up to one."""
         return {day: score for day, score in self._days.items() if day <= _day(at)}
 
+    def auc_from(self, at: int) -> float:
+        """Share of the pairs of names of the same date that are in the right order, from a date on."""
+        since = [score for day, score in self._days.items() if day >= _day(at)]
+        return sum(score.pairs_won for score in since) / sum(score.n_pairs for score in since)
+
     def challenged(self, since: np.datetime64, labelled: npt.NDArray[np.datetime64], *, level: float) -> Decision:
         """What becomes of a challenger that is trained on the labelled dates since a change."""
         panel = self._panel
@@ -155,7 +163,7 @@ class Champion:
         )
         train, holdout = (np.zeros(len(rows), dtype=np.bool_) for _ in range(2))
         train[rows], holdout[rows] = split.train, split.holdout
-        challenger = fitted(panel, train)
+        challenger = fitted(panel, train, policy)
         earlier = (panel.dates >= self._first_unseen) & (panel.dates < since)
         test = compare_on_dates(
             PROMOTION.main_metric,
@@ -175,9 +183,9 @@ class Champion:
         return decide(PROMOTION, metrics=metrics, incumbent=Incumbent(version="1", test=test, missed=()))
 
 
-def fitted(panel: Panel, on: npt.NDArray[np.bool_]) -> xgb.XGBClassifier:
-    """A model of the documented parameters."""
-    model = xgb.XGBClassifier(**TRAINING.params, random_state=TRAINING.seed, n_jobs=1)
+def fitted(panel: Panel, on: npt.NDArray[np.bool_], policy: TrainingPolicy = TRAINING) -> xgb.XGBClassifier:
+    """A model of the policy's parameters."""
+    model = xgb.XGBClassifier(**policy.params, random_state=TRAINING.seed, n_jobs=1)
     return model.fit(panel.x[on], panel.y[on])
 
 
@@ -210,7 +218,7 @@ def main() -> int:
     parser.add_argument("--dates-before", type=int, default=80)
     options = parser.parse_args()
     figures: list[dict[str, Any]] = []
-    print(f"{'stream':8} {'coin':>4} {'':7} {'alarms':>6} {'alarm':>6} {'replaced':>8} {'within 60':>9}")
+    print(f"{'stream':8} {'coin':>4} {'':7} {'AUC':>4} {'alarms':>6} {'alarm':>6} {'replaced':>8} {'within 60':>9}")
     for name in STREAMS:
         for coin in COINS:
             for weekly, changes in ((False, True), (True, True), (False, False)):
@@ -238,8 +246,9 @@ def row(name: str, coin: float, what: str, found: list[Replacement]) -> dict[str
     replaced = [one.replaced for one in found if one.replaced is not None]
     within = sum(one <= 60 for one in replaced)
     shown = [f"{median(part):.0f}" if part else "-" for part in (alarms, replaced)]
+    auc = median(one.auc for one in found)
     print(
-        f"{name:8} {coin:>4} {what:7} {len(alarms):>3}/{len(found)} {shown[0]:>6} {shown[1]:>8} "
+        f"{name:8} {coin:>4} {what:7} {auc:4.2f} {len(alarms):>3}/{len(found)} {shown[0]:>6} {shown[1]:>8} "
         f"{within:>6}/{len(found)}",
         flush=True,
     )
@@ -247,6 +256,7 @@ def row(name: str, coin: float, what: str, found: list[Replacement]) -> dict[str
         "stream": name,
         "coin": coin,
         "what": what,
+        "auc": [round(one.auc, 4) for one in found],
         "alarms": alarms,
         "replaced": replaced,
         "within_60": within,

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from mlops.domain.errors import InsufficientData, UnusableModelFile
 from mlops.domain.policies import DriftPolicy, FindingsPolicy, PromotionPolicy
 from mlops.domain.promotion.evidence import replay
-from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
+from mlops.domain.records import Executor, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.since_change import SINCE_TAG, least_dates, next_dates
+from mlops.features.parquet import ParquetFeatures
 from mlops.reporting.narrative import stage_lines, why
 from mlops.reporting.page.render import render_page
+from mlops.runs.inline import run_inline
+from mlops.runs.request import run_request
 from mlops.stages.drift import check_drift
 from mlops.stages.promote import promote
 from mlops.stages.train import train
@@ -104,6 +109,19 @@ def test_a_changed_relation_replaces_the_champion_by_one_that_learnt_the_new_one
     again = replay(promotion.evidence, promotion.evidence_digest)
     assert again is not None
     assert again.agrees
+
+
+def test_an_inline_run_over_parquet_replaces_the_champion(services: FakeServices, tmp_path: Path) -> None:
+    pq.write_table(changed(), tmp_path / "features.parquet")
+    vars(services)["source"] = ParquetFeatures(tmp_path / "features.parquet")
+    asked = {"reason": "a test", "requested_by": "test", "as_of": day_with(LEAST)}
+    request = run_request(services.strategies, "growth", Kind.PIPELINE, executor=Executor.INLINE, **asked)
+    view = run_inline(services, request, on_accept=lambda _: None, on_stage=lambda *_: None)
+    assert (view.state, [one.stage for one in view.stages]) == (
+        RunState.SUCCEEDED,
+        [Stage.DRIFT, Stage.TRAIN, Stage.PROMOTE],
+    )
+    assert services.ledger.champion("growth").version == "2"
 
 
 def test_what_was_found_is_told_where_a_check_is_shown(services: FakeServices) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -38,6 +39,8 @@ def test_what_needs_a_longer_history_is_left_out_until_there_is_one() -> None:
     few, enough = (policy_since(POLICY, n_labelled=n) for n in (144, 145))
     assert (few.folds, few.leak_check, few.early_stopping_rounds, few.embargo_dates) == (0, False, None, 0)
     assert few.holdout_dates == 60
+    assert few.params == {**POLICY.params, "n_estimators": 30}
+    assert policy_since(replace(POLICY, params={"eta": 0.1}), n_labelled=40).params == {"eta": 0.1}
     assert enough == POLICY
 
 
