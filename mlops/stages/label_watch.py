@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
     from mlops.domain.promotion.records import Champion
+    from mlops.stages.labelled_rows import LabelledRows
     from mlops.stages.table import DriftServices
 
 log = structlog.get_logger(__name__)
 
 #: Newest calendar days that are asked about: a change is found within weeks or is none.
 _DAYS = 400
+#: Both parts are read at once where no more lie between them.
+_NEAR_DAYS = 31
 #: Runs among which earlier retrainings for the same champion are looked for.
 _RUNS = 200
 _DAY = timedelta(days=1)
@@ -74,12 +77,14 @@ def _watched(
         raise InsufficientData(judged.finding)
     if trained_as_of > as_of:
         raise InsufficientData(f"it was trained as of {trained_as_of}, and would know what came after {as_of}")
-    of_judged = _scores(source, strategy, judged.classifier, first=held[0], as_of=trained_as_of)
     first = max(learnt_to + _DAY, held[1] + _DAY, as_of - timedelta(days=_DAYS))
-    days = _scores(source, strategy, judged.itself, first=first, as_of=as_of)
+    is_near = (first - held[1]).days <= _NEAR_DAYS
+    rows = _read(source, strategy, judged.itself, first=held[0] if is_near else first, as_of=as_of)
+    of_judged = rows if is_near else _read(source, strategy, judged.classifier, first=held[0], as_of=trained_as_of)
+    days = _scores(rows, judged.itself, first, as_of)
     found = watch_labels(
         days,
-        held_out={day: score for day, score in of_judged.items() if day <= held[1] and score.n_labelled},
+        held_out={day: one for day, one in _scores(of_judged, judged.classifier, *held).items() if one.n_labelled},
         as_of=as_of,
         horizon_dates=strategy.training.horizon_dates,
         alpha=strategy.drift.label_alpha,
@@ -96,24 +101,34 @@ def _watched(
     }
 
 
-def _scores(
+def _read(
     source: FeatureSource, strategy: Strategy, model: xgb.XGBClassifier, *, first: date, as_of: date
-) -> dict[date, DayScore]:
-    """Scores of the dates from `first` to `as_of`; a date whose labels are not known as of then has none labelled."""
+) -> LabelledRows | None:
+    """Rows of the dates from `first` to `as_of`, with the labels that are known as of then; None where none is."""
     if first > as_of:
-        return {}
+        return None
     features = feature_names(model.get_booster())
     if not features:
         raise InsufficientData("it does not say the names of its features; train it again here")
     window = replace(strategy.training, training_days=(as_of - first).days + 1)
-    rows = read_labelled(source, replace(strategy, training=window), as_of=as_of, features=features)
-    probability = positive_probability(model, rows.x[:])
-    days, starts = np.unique(rows.dates, return_index=True)
-    ends = np.append(starts[1:], len(rows.dates))
-    return {
-        day.item(): score_day(probability[start:end], rows.y[start:end], rows.known[start:end])
-        for day, start, end in zip(days, starts.tolist(), ends.tolist(), strict=True)
-    }
+    return read_labelled(source, replace(strategy, training=window), as_of=as_of, features=features)
+
+
+def _scores(rows: LabelledRows | None, model: xgb.XGBClassifier, first: date, last: date) -> dict[date, DayScore]:
+    """Scores of the labelled rows of the dates from one to another; a date without any has an empty one."""
+    if rows is None:
+        return {}
+    between = (rows.dates >= np.datetime64(first)) & (rows.dates <= np.datetime64(last))
+    empty = score_day(np.empty(0), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.bool_))
+    found = dict.fromkeys(np.unique(rows.dates[between]).tolist(), empty)
+    on = between & rows.known
+    if not on.any():
+        return found
+    probability, y = positive_probability(model, rows.x[on]), rows.y[on]
+    days, starts = np.unique(rows.dates[on], return_index=True)
+    for day, start, end in zip(days.tolist(), starts, np.append(starts[1:], len(y)), strict=True):
+        found[day] = score_day(probability[start:end], y[start:end], np.ones(end - start, dtype=np.bool_))
+    return found
 
 
 def _as_json(found: LabelWatch) -> dict[str, Any]:

@@ -162,9 +162,7 @@ def _scored(
     begins = Beginning()
     since = _since(grant, services, strategy, as_of)
     if grant.params.get("incremental") and since is not None:
-        words = (
-            f"an update of the champion was asked for, but dates before {since} are not learnt from: trained in full"
-        )
+        words = f"it begins at {since}, where the relation of features and label changed, so it was trained in full"
         begins = Beginning(warnings=(words,))
     elif grant.params.get("incremental"):
         begins = beginning(services.ledger, services.registry, services.source, strategy, namespace=grant.namespace)

@@ -112,7 +112,7 @@ def compare_on_dates(  # noqa: PLR0913 -- both sides, and the policy's numbers
         return Untestable(words=f"{metric} is undefined on these {n} dates{_why(metric, ours)}")
     least = MIN_BLOCKS * max(1, horizon_dates)
     before = champion_before if n < least else None
-    if n < least and (before is None or len(before) < least):
+    if n < least and (before is None or len(before) < least or n < MIN_BLOCKS):
         message = f"{n} common dates are fewer than {MIN_BLOCKS} blocks of the {horizon_dates} that a label looks ahead"
         if before is not None:
             message += f", and the champion's {len(before)} earlier dates, by which they could be judged, are too"
