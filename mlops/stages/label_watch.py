@@ -61,7 +61,7 @@ def watch_champion(
 
 
 def _untold(why_not: str) -> dict[str, Any]:
-    return {"why_not": why_not, "fired_on": None, "change_at": None, "words": f"labels cannot be told: {why_not}"}
+    return {"why_not": why_not, "fired_on": None, "change_at": None, "words": f"not looked at: {why_not}"}
 
 
 def _watched(

@@ -168,11 +168,12 @@ def _before(
         dates, _ = _unseen(labelled, rows, version, champion.judged.train_end, gap_dates=gap_dates)
     except InsufficientData:
         return None
-    scored = _scored(strategy, champion, dates[-_DATES_BEFORE:], before=dates[0]).rows
+    scored = _scored_rows(champion, dates[-_DATES_BEFORE:])
     metric = strategy.promotion.main_metric
     if _why_no_parts(metric, strategy, scored) is not None:
         return None
-    found = influence(metric, date_parts(metric, scored))
+    with np.errstate(divide="ignore", invalid="ignore"):  # labels that are all alike
+        found = influence(metric, date_parts(metric, scored))
     return found if np.isfinite(found).all() else None
 
 
@@ -267,16 +268,26 @@ def _scored(
     strategy: Strategy, scorable: _Scorable, dates: npt.NDArray[np.datetime64], *, before: np.datetime64
 ) -> _Scored:
     """Score a model on those dates; rows before a date give the majority class to compare with."""
-    rows = scorable.rows
+    rows, scored = scorable.rows, _scored_rows(scorable, dates)
     on = rows.known & np.isin(rows.dates, dates)
-    probability = positive_probability(scorable.judged.classifier, rows.x[on])
-    returns = None if rows.target_return is None else rows.target_return[on]
     share = majority_class_share(rows.y[rows.known & (rows.dates < before)])
-    metrics = score_rows(strategy, rows, on, probability, train_positive_share=share).metrics
+    metrics = score_rows(strategy, rows, on, scored.probability, train_positive_share=share).metrics
     return _Scored(
-        rows=ScoredRows(dates=rows.dates[on], y=rows.y[on], probability=probability, target_return=returns),
+        rows=scored,
         metrics=metrics,
         fingerprint=data_fingerprint(rows.x[on], rows.y[on], rows.dates[on], features=rows.features),
+    )
+
+
+def _scored_rows(scorable: _Scorable, dates: npt.NDArray[np.datetime64]) -> ScoredRows:
+    """The labelled rows of those dates with what the judged model says of them."""
+    rows = scorable.rows
+    on = rows.known & np.isin(rows.dates, dates)
+    return ScoredRows(
+        dates=rows.dates[on],
+        y=rows.y[on],
+        probability=positive_probability(scorable.judged.classifier, rows.x[on]),
+        target_return=None if rows.target_return is None else rows.target_return[on],
     )
 
 

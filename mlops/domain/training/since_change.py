@@ -25,8 +25,8 @@ _LEAST_OF_HORIZON, _LEAST_DATES = 0.8, 10
 _HELD_OUT_SHARE = 0.6
 """Of those: few dates teach a new relation that replaced an old one, and each held-out date is one more to test on."""
 _ROUNDS_SHARE = 0.3
-"""Of the policy's boosting rounds: of a few hundred rows the rest would be learnt by heart. 30 rounds at a rate of .1 have
-gone all but .9 ** 30 = 4 % of their way."""
+"""Of the policy's boosting rounds: of a few hundred rows the rest would be learnt by heart. At a rate of .1, 30 rounds
+have gone all but .9 ** 30 = 4 % of their way."""
 _MORE = 1 / 8
 """A challenger that was refused is followed by another when so many more dates have labels."""
 
