@@ -420,7 +420,7 @@ def evaluate_labels(
     members: Members = None,
     date_format: DateFormat = None,
     seeds: Annotated[int, typer.Option(min=1, help="Champions of each stream.")] = 10,
-    years: Annotated[int, typer.Option(min=1, help="Years without a change, of each champion of a stream.")] = 10,
+    years: Annotated[int, typer.Option(min=1, help="Years without a change, of each champion of a stream.")] = 4,
     holdout_dates: Annotated[int, typer.Option(min=1, help="Held out of the judged model.")] = 60,
     step: Annotated[int, typer.Option(min=1, help="Dates between two champions of the prices.")] = 252,
     only: Annotated[Part | None, typer.Option(help="One of the parts.")] = None,

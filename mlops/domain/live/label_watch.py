@@ -55,12 +55,13 @@ _COMMON = 0.1
 """Standard deviation of a date's AUC that no number of names takes away: moves that favour some of them."""
 _OVERLAP = 0.6
 """Dates within a horizon do not quite repeat each other, as features change: the mean of h dates whose labels look h
-ahead varies as that of h ** 0.4 single ones. This and `_COMMON` fit the spreads that `acis evaluate-labels` prints."""
+ahead varies as that of h ** 0.4 single ones: 0.55 times as much as one date, of 20. This and `_COMMON` fit the spreads
+that `acis evaluate-labels` prints for prices."""
 _LEAST_BLOCK = 5
 """A week of dates: the sum of a few dates of a few names is not yet normal."""
 _ALIKE, _LEAST_DATES = 0.2, 40
-"""First autocorrelation from which on dates count as alike, and so many dates at least that can say they are not. How
-often 60 dates of streams and of prices do is printed by `acis evaluate-labels`."""
+"""First autocorrelation from which on dates count as alike, and so many dates at least that can say they are not: that
+of 60 independent ones has a standard deviation of 60 ** -0.5 = 0.13."""
 _YEARS, _YEARS_AT_ONCE, _SEED = 4_000, 500, 20
 _MOST_JUDGED = 504
 """Held-out dates that are simulated at most; more would not lower the bound by much."""
