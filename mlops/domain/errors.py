@@ -96,6 +96,11 @@ class SourceUnavailable(TemporaryError):
 class CheckpointsUnavailable(TemporaryError):
     """Checkpoints can neither be kept nor read; check ACIS_CHECKPOINT_URL."""
 
+    def __init__(self, message: str | None = None, *, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
+        """Only a person can change it: no such bucket, a package that is missing."""
+
 
 class VolumeFull(TemporaryError):
     """A volume is full; free some space, and what waits for it goes on by itself."""
