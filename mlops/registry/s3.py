@@ -14,9 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 SCHEME = "s3://"
-EXTRA = (
-    "the packages of the extra `s3` are not installed here: `make s3`, or build the image with MORE_LOCKS=requirements-s3.lock"
-)
+EXTRA = "boto3 is not installed here: `make s3`, or build the image with MORE_LOCKS=requirements-s3.lock"
 
 #: A training waits for its checkpoint: a store that is silent costs at most 2 tries of (5 + 15) s.
 _TIMES = {"connect_timeout": 5, "read_timeout": 15, "retries": {"mode": "standard", "total_max_attempts": 2}}
@@ -50,8 +48,9 @@ _FINAL = {
 
 
 class S3Files:
-    """Objects below a URL such as `s3://bucket/prefix`; errors are boto3's own, or ImportError. Not for use across a fork.
+    """Objects below a URL such as `s3://bucket/prefix`; errors are boto3's own, or ImportError.
 
+    Not for use across a fork.
     endpoint : of a store that is not Amazon's; None: by AWS_ENDPOINT_URL, or Amazon's
     """
 
@@ -84,7 +83,9 @@ class S3Files:
         """When each object of a folder was written, by its path below the folder."""
         prefix = self._key(folder) + "/"
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        return {one["Key"].removeprefix(prefix): one["LastModified"] for page in pages for one in page.get("Contents", ())}
+        return {
+            one["Key"].removeprefix(prefix): one["LastModified"] for page in pages for one in page.get("Contents", ())
+        }
 
     def _key(self, path: str) -> str:
         return f"{self._prefix}/{path}" if self._prefix else path

@@ -68,8 +68,8 @@ class S3Server:
             region_name="eu-central-1",
         )
 
-    def keys(self, bucket: str = BUCKET) -> list[str]:
-        """Names of all objects."""
+    def object_names(self, bucket: str = BUCKET) -> list[str]:
+        """Of the bucket."""
         return sorted(one["Key"] for one in self.client().list_objects_v2(Bucket=bucket).get("Contents", ()))
 
     def answer(

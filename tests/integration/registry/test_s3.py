@@ -35,7 +35,7 @@ def test_a_bucket_keeps_what_a_folder_keeps(server: S3Server) -> None:
     store = CheckpointStore(URL)
     first, second = store.write("run-1", 3, "rounds-50", b"fifty"), store.write("run-1", 4, "rounds-60", b"sixty")
     store.write("run-10", 1, "rounds-50", b"of another")
-    assert "acis/checkpoints/acis-checkpoints/run-1/3/rounds-50" in server.keys()
+    assert "acis/checkpoints/acis-checkpoints/run-1/3/rounds-50" in server.object_names()
     assert (store.read(first), store.read(second), store.read(ABSENT)) == (b"fifty", b"sixty", None)
     store.delete(first)
     store.delete(first)
@@ -48,15 +48,15 @@ def test_a_bucket_keeps_what_a_folder_keeps(server: S3Server) -> None:
     store.drop_model("digest-run")
     store.delete_run("run-10")
     assert store.check() == URL
-    assert server.keys() == []
+    assert server.object_names() == []
 
 
 def test_a_bucket_without_a_prefix_will_do(server: S3Server) -> None:
     store = CheckpointStore(f"s3://{BUCKET}")
     written = store.write("run-1", 1, "rounds-50", b"trees")
-    assert server.keys() == [f"acis-checkpoints/{written.path}"]
+    assert server.object_names() == [f"acis-checkpoints/{written.path}"]
     store.delete_run("run-1")
-    assert server.keys() == []
+    assert server.object_names() == []
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "endpoint"])
@@ -138,7 +138,7 @@ def test_a_proxys_answer_is_no_answer_of_the_store(server: S3Server) -> None:
         proxy.pass_on()
         assert store.read(written) == b"trees"
         proxy.refuse()
-        with pytest.raises(CheckpointsUnavailable, match="does not|Connection|closed"):
+        with pytest.raises(CheckpointsUnavailable, match=r"ConnectionClosedError|EndpointConnectionError"):
             store.read(written)
         proxy.pass_on()
         store.delete_run("run-1")
