@@ -96,10 +96,10 @@ class SourceUnavailable(TemporaryError):
 class CheckpointsUnavailable(TemporaryError):
     """Checkpoints can neither be kept nor read; check ACIS_CHECKPOINT_URL."""
 
-    def __init__(self, message: str | None = None, *, is_final: bool = False) -> None:
+    def __init__(self, message: str | None = None, *, is_refused: bool = False) -> None:
         super().__init__(message)
-        self.is_final = is_final
-        """Only a person can change it: no such bucket, a package that is missing."""
+        self.is_refused = is_refused
+        """A person must act: the store answers and refuses, or a package is missing here."""
 
 
 class VolumeFull(TemporaryError):

@@ -11,6 +11,7 @@ An object that nobody named, or that is torn, costs nothing: its digest stands i
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -195,9 +196,9 @@ class CheckpointStore:
 
     def check(self) -> str:
         """Write, read and remove an object; where that was, in words. Raises CheckpointsUnavailable."""
-        written = self.write("acis-doctor", 0, datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"), b"is it kept?")
-        found = self.read(written)
-        self.delete_run("acis-doctor")
+        asked_by = f"acis-doctor-{secrets.token_hex(8)}"  # several may ask at once
+        found = self.read(self.write(asked_by, 0, "check", b"is it kept?"))
+        self.delete_run(asked_by)
         if found is None:
             message = f"checkpoints at {self.url}: what was written there could not be read again"
             raise CheckpointsUnavailable(message)
@@ -215,7 +216,7 @@ class CheckpointStore:
                 f"cannot {verb} checkpoints at {self.url}: {found}; set ACIS_CHECKPOINT_URL to a folder "
                 "or an object store that this worker can write"
             )
-            raise CheckpointsUnavailable(message, is_final=is_s3 and s3.is_final(exc)) from exc
+            raise CheckpointsUnavailable(message, is_refused=is_s3 and s3.is_refusal(exc)) from exc
 
     @cached_property
     def _opened(self) -> Files:

@@ -125,6 +125,11 @@ def in_words(exc: BaseException) -> str:
     return f"{words}; {todo}" if todo else words
 
 
+def is_refusal(exc: BaseException) -> bool:
+    """Whether the store, or this installation, refuses in a way that a person mends; else it is away, or a proxy is."""
+    return code_of(exc) in _TODO.keys() - {"EndpointConnectionError"}
+
+
 def is_final(exc: BaseException) -> bool:
     """Whether only a person can change it: there is no such bucket, it is elsewhere, or a package is missing.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from mlops.registry import s3
 from mlops.registry.checkpoint_store import Checkpoint, CheckpointStore
 from tests.chaos.proxy import FaultyProxy
 from tests.support.s3 import BUCKET, S3Server, s3_server
+from worker.__main__ import main as role_main
 
 URL = f"s3://{BUCKET}/acis/checkpoints"
 ABSENT = Checkpoint(name="a", path="never/1/a", sha256="", n_bytes=0)
@@ -74,22 +76,22 @@ def test_the_endpoint_is_named_by_either_variable(
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "todo", "is_final"),
+    ("code", "status", "todo", "is_refused"),
     [
-        ("AccessDenied", "403", "allow these credentials", False),
-        ("InvalidAccessKeyId", "403", "correct AWS_ACCESS_KEY_ID", False),
-        ("ExpiredToken", "400", "have run out", False),
+        ("AccessDenied", "403", "allow these credentials", True),
+        ("InvalidAccessKeyId", "403", "correct AWS_ACCESS_KEY_ID", True),
+        ("ExpiredToken", "400", "have run out", True),
         ("AuthorizationHeaderMalformed", "400", "another region", True),
         ("SlowDown", "503", "SlowDown", False),
     ],
 )
 def test_what_the_store_refuses_is_named_with_what_to_do(
-    code: str, status: str, todo: str, is_final: bool, server: S3Server
+    code: str, status: str, todo: str, is_refused: bool, server: S3Server
 ) -> None:
     server.refused = (code, status)
     with pytest.raises(CheckpointsUnavailable, match=todo) as caught:
         CheckpointStore(URL).write("run-1", 1, "rounds-50", b"trees")
-    assert (code in str(caught.value), caught.value.is_final) == (True, is_final)
+    assert (code in str(caught.value), caught.value.is_refused) == (True, is_refused)
     assert str(server.environment["AWS_SECRET_ACCESS_KEY"]) not in str(caught.value)
 
 
@@ -98,7 +100,7 @@ def test_a_bucket_that_is_missing_is_no_missing_checkpoint_and_is_not_made(serve
     for ask in (store.check, lambda: store.read(ABSENT), store.newest, lambda: store.delete_run("run-1")):
         with pytest.raises(CheckpointsUnavailable, match=r"NoSuchBucket.*make the bucket") as caught:
             ask()
-        assert caught.value.is_final
+        assert caught.value.is_refused
     assert [one["Name"] for one in server.client().list_buckets()["Buckets"]] == [BUCKET]
 
 
@@ -116,7 +118,7 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(CheckpointsUnavailable, match=r"`make s3`.*requirements-s3.lock") as caught:
         CheckpointStore(URL).check()
-    assert caught.value.is_final
+    assert caught.value.is_refused
 
 
 def test_a_proxys_answer_is_no_answer_of_the_store(server: S3Server) -> None:
@@ -134,7 +136,7 @@ def test_a_proxys_answer_is_no_answer_of_the_store(server: S3Server) -> None:
                 continue
             with pytest.raises(CheckpointsUnavailable) as caught:
                 store.read(written)
-            assert not caught.value.is_final
+            assert not caught.value.is_refused
         proxy.pass_on()
         assert store.read(written) == b"trees"
         proxy.refuse()
@@ -173,3 +175,49 @@ def test_credentials_that_run_out_are_fetched_anew_in_the_middle(
     assert store.read(written) == b"trees"
     assert len(server.given) > 2
     store.delete_run("run-1")
+
+
+@pytest.mark.parametrize(
+    ("role", "bucket", "starts", "words"),
+    [
+        ("train.cpu", "no-such-bucket", False, "NoSuchBucket"),
+        ("train.cpu", BUCKET, True, ""),
+        ("drift", "no-such-bucket", True, ""),  # it writes nothing there
+    ],
+)
+def test_a_role_that_writes_to_the_store_does_not_start_where_that_refuses(
+    role: str,
+    bucket: str,
+    starts: bool,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("os.execv", lambda path, _: started.append(path))
+    monkeypatch.setattr("os.umask", lambda _: 0)
+    monkeypatch.setenv("ACIS_CHECKPOINT_URL", f"s3://{bucket}/checkpoints")
+    monkeypatch.setenv("ACIS_VAR_DIR", str(tmp_path))
+    for name in ("WORKER_NAME", "WORKER_ROLE"):
+        monkeypatch.setenv(name, "")
+    assert bool(role_main([role]) == 2) is not starts
+    assert bool(started) is starts
+    said = capsys.readouterr().err
+    assert (words in said, "Traceback" in said) == (True, False)
+
+
+def test_a_role_starts_while_the_store_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("os.execv", lambda path, _: started.append(path))
+    monkeypatch.setattr("os.umask", lambda _: 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("ACIS_CHECKPOINT_URL", URL)
+    monkeypatch.setenv("ACIS_VAR_DIR", str(tmp_path))
+    for name in ("WORKER_NAME", "WORKER_ROLE"):
+        monkeypatch.setenv(name, "")
+    role_main(["train.cpu"])
+    assert started
+    assert "goes on without checkpoints for now" in capsys.readouterr().err
