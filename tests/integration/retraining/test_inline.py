@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from config.settings import ROOT
 from devstack.demo import Pass, run_pass, sample_passes
 from mlops.domain.errors import (
     ConfigurationError,
@@ -23,8 +28,11 @@ from mlops.runs import inline
 from mlops.runs.launch import launch
 from mlops.runs.request import run_request
 from mlops.strategies.file import restore
+from tests.chaos.proxy import FaultyProxy
 from tests.support.ledgers import LEASE_S
+from tests.support.processes import environment_of
 from tests.support.services import LAST, MODEL, FakeServices, panel
+from tests.support.waiting import wait_for
 
 
 class VirtualTime:
@@ -230,6 +238,38 @@ def test_whoever_follows_a_run_outlives_a_restart_of_postgresql_and_says_what_it
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("Waiting up to 600 s (ACIS_PATIENCE_S): the ledger at db does not answer") == 1
     assert "PostgreSQL is back after 400 s" in said
+
+
+def test_a_command_outlives_a_postgresql_without_endpoints(
+    services: FakeServices, redis_url: str, tmp_path: Path
+) -> None:
+    """The real command and servers; what the workers would do, the test does."""
+    said, database = tmp_path / "said", services.timed.ledger.database.url
+    with FaultyProxy(int(database.port or 5432)) as proxy, said.open("wb") as err:
+        url = database.set(drivername="postgresql", host="127.0.0.1", port=proxy.port)
+        settings = services.settings.model_copy(
+            update={
+                "database_url": SecretStr(url.render_as_string(hide_password=False)),
+                "celery_broker_url": SecretStr(redis_url),
+                "strategies_file": ROOT / "config" / "strategies.toml",
+            }
+        )
+        command = [sys.executable, "-m", "cli.app", "check", "growth", "--queue"]
+        following = subprocess.Popen(
+            command, env=environment_of(settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=err
+        )
+        try:
+            wait_for(lambda: services.ledger.runs(limit=1), "the run is accepted", within_s=60.0)
+            proxy.refuse()
+            wait_for(lambda: b"Waiting up to 600 s" in said.read_bytes(), "the command waits", within_s=60.0)
+            services.ledger.cancel(services.ledger.runs(limit=1)[0].run_id, actor="test")
+            proxy.pass_on()
+            code = following.wait(60.0)
+        finally:
+            following.kill()
+    words = said.read_text()
+    assert "PostgreSQL is back" in words
+    assert "does not answer" not in words.partition("PostgreSQL is back")[2], code
 
 
 def test_patience_ends_with_the_words_where_to_look(
