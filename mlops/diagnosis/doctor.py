@@ -14,7 +14,7 @@ from mlops.bootstrap import Services
 from mlops.diagnosis.answer import Answer, Level
 from mlops.diagnosis.backlog import backlog, undelivered
 from mlops.domain.columns import mark_row_numbers
-from mlops.domain.errors import AcisError, DataError
+from mlops.domain.errors import AcisError, DataError, RegistryForbidden
 from mlops.domain.frame import column_roles, left_out, select_features
 from mlops.domain.labels import parse_label
 from mlops.domain.panel import counted_dates, date_facts
@@ -115,6 +115,7 @@ def diagnose(settings: Settings) -> list[Answer]:
         ("timetable", _timetable),
         ("broker", _broker),
         ("MLflow", _mlflow),
+        ("artifacts", _artifacts),
         ("checkpoints", _checkpoints),
         ("volumes", _volumes),
         ("workers", _workers),
@@ -273,6 +274,16 @@ def _registry(
             strategy=strategy.name,
             kind=kind.replace("_", " "),
         )
+
+
+def _artifacts(services: Services) -> Iterator[Answer]:
+    try:
+        services.registry.check_artifacts()
+    except RegistryForbidden as exc:
+        mend = "ask as the registrar, whose password `acis` at a terminal is given"
+        yield Answer(subject="artifacts", level="warning", found=f"not looked at: {exc}", mend=mend)
+        return
+    yield Answer(subject="artifacts", level="ok", found="MLflow keeps files, gives them and removes them")
 
 
 def _checkpoints(services: Services) -> Iterator[Answer]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from config.settings import ROOT
 from devstack.demo import Pass, run_pass, sample_passes
 from mlops.domain.errors import (
     ConfigurationError,
@@ -22,8 +28,11 @@ from mlops.runs import inline
 from mlops.runs.launch import launch
 from mlops.runs.request import run_request
 from mlops.strategies.file import restore
+from tests.chaos.proxy import FaultyProxy
 from tests.support.ledgers import LEASE_S
+from tests.support.processes import environment_of
 from tests.support.services import LAST, MODEL, FakeServices, panel
+from tests.support.waiting import wait_for
 
 
 class VirtualTime:
@@ -192,6 +201,116 @@ def test_inline_work_of_a_queued_request_is_a_mistake(services: FakeServices) ->
     request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
     with pytest.raises(ValueError, match="executor 'inline'"):
         inline.run_inline(services, request, on_accept=lambda _: None, on_stage=Watcher().stage)
+
+
+# --------------------------------------------------------------------------- a PostgreSQL that is away
+
+
+class Away:
+    """A method of the ledger that finds no PostgreSQL for a while, in virtual time; its first answer may get lost."""
+
+    def __init__(
+        self, work: Callable[..., Any], virtual: VirtualTime, *, for_s: float, loses_answer: bool = False
+    ) -> None:
+        self._work, self._virtual, self._for_s, self._loses = work, virtual, for_s, loses_answer
+        self._since: float | None = None
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        if self._since is None:
+            self._since = self._virtual.passed
+            if self._loses:
+                self._work(*given, **named)
+        if self._virtual.passed - self._since < self._for_s:
+            raise LedgerUnavailable("the ledger at db does not answer: connection refused")
+        return self._work(*given, **named)
+
+
+def test_whoever_follows_a_run_outlives_a_restart_of_postgresql_and_says_what_it_waits_for(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cancel(accepted: Accepted) -> None:
+        services.ledger.cancel(accepted.run_id, actor="test")
+
+    monkeypatch.setattr(services.ledger, "run", Away(services.ledger.run, virtual, for_s=400.0))
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    view = launch(services, request, queue=True, on_accept=cancel, on_stage=Watcher().stage)
+    assert view.state is RunState.CANCELLED
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("Waiting up to 600 s (ACIS_PATIENCE_S): the ledger at db does not answer") == 1
+    assert "PostgreSQL is back after 400 s" in said
+
+
+def test_a_command_outlives_a_postgresql_without_endpoints(
+    services: FakeServices, redis_url: str, tmp_path: Path
+) -> None:
+    """The real command and servers; what the workers would do, the test does."""
+    said, database = tmp_path / "said", services.timed.ledger.database.url
+    with FaultyProxy(int(database.port or 5432)) as proxy, said.open("wb") as err:
+        url = database.set(drivername="postgresql", host="127.0.0.1", port=proxy.port)
+        settings = services.settings.model_copy(
+            update={
+                "database_url": SecretStr(url.render_as_string(hide_password=False)),
+                "celery_broker_url": SecretStr(redis_url),
+                "strategies_file": ROOT / "config" / "strategies.toml",
+            }
+        )
+        command = [sys.executable, "-m", "cli.app", "check", "growth", "--queue"]
+        following = subprocess.Popen(
+            command, env=environment_of(settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=err
+        )
+        try:
+            wait_for(lambda: services.ledger.runs(limit=1), "the run is accepted", within_s=60.0)
+            proxy.refuse()
+            wait_for(lambda: b"Waiting up to 600 s" in said.read_bytes(), "the command waits", within_s=60.0)
+            services.ledger.cancel(services.ledger.runs(limit=1)[0].run_id, actor="test")
+            proxy.pass_on()
+            code = following.wait(60.0)
+        finally:
+            following.kill()
+    words = said.read_text()
+    assert "PostgreSQL is back" in words
+    assert "does not answer" not in words.partition("PostgreSQL is back")[2], code
+
+
+def test_patience_ends_with_the_words_where_to_look(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.settings = services.settings.model_copy(update={"patience_s": 100.0})
+    monkeypatch.setattr(services.ledger, "run", Away(services.ledger.run, virtual, for_s=1000.0))
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    with pytest.raises(LedgerUnavailable, match=r"connection refused; run .* goes on without this command: `acis runs"):
+        launch(services, request, queue=True, on_accept=lambda _: None, on_stage=Watcher().stage)
+    assert 100.0 <= virtual.passed <= 105.0
+
+
+@pytest.mark.parametrize("queue", [True, False])
+def test_a_request_whose_answer_got_lost_is_asked_for_again_and_is_one_run(
+    queue: bool, services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(services.ledger.accept, virtual, for_s=13.0, loses_answer=True)
+    monkeypatch.setattr(services.ledger, "accept", away)
+    watcher = Watcher()
+
+    def accepted(one: Accepted) -> None:
+        watcher.accepted.append(one)
+        if queue:
+            services.ledger.cancel(one.run_id, actor="test")
+
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    view = launch(services, request, queue=queue, on_accept=accepted, on_stage=watcher.stage)
+    assert view.state is (RunState.CANCELLED if queue else RunState.SUCCEEDED)
+    assert [one.created for one in watcher.accepted] == [True], "it is not somebody else's"
+    assert len(services.timed.ledger.runs()) == 1
+
+
+def test_an_address_where_nobody_is_is_told_within_half_a_minute(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services.ledger, "accept", Away(services.ledger.accept, virtual, for_s=3000.0))
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    with pytest.raises(LedgerUnavailable):
+        launch(services, request, queue=True, on_accept=lambda _: None, on_stage=Watcher().stage)
+    assert virtual.passed <= 31.0
 
 
 # --------------------------------------------------------------------------- requests
