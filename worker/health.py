@@ -9,6 +9,7 @@ would end a training that needs none.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from config.role_files import health_file, is_alive, ready_file, touch
+from config.secret_files import read_secret_files
 
 __all__ = ["broker_answers", "health_file", "is_alive", "main", "own_name", "ready_file", "touch"]
 
@@ -61,6 +63,8 @@ def main(arguments: list[str]) -> int:
     path = health_file(var_dir, role)
     if is_alive(path, within_s=WITHIN_S):
         return 0
+    with contextlib.suppress(ValueError):  # the role itself says that its secrets cannot be read
+        read_secret_files(os.environ)
     broker = os.environ.get("CELERY_BROKER_URL", "")
     if broker and not broker_answers(broker):
         return 0
