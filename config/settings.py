@@ -2,9 +2,9 @@
 
 Order: environment, then the files of ACIS_SECRETS_DIR, then the servers that `make run` announces in
 `var/run/endpoints.json` while it serves, then the defaults below. An `ACIS_*` variable that is not listed here is
-refused, so a misspelt one cannot be taken in silence; one that a newer version has recorded in ACIS_KNOWN_VARIABLES is left aside with a warning, so
-that this version starts in the newer one's environment (docs/decisions/0027). Nothing below the edge reads this:
-functions receive the values that they use.
+refused, so a misspelt one cannot be taken in silence; one that a newer version has recorded in ACIS_KNOWN_VARIABLES is
+left aside with a warning, so that this version starts in the newer one's environment (docs/decisions/0027). Nothing
+below the edge reads this: functions receive the values that they use.
 """
 
 from __future__ import annotations
