@@ -156,11 +156,17 @@ def clean(json: AsJson = False) -> int:
 
 
 @command
-def migrate(json: AsJson = False) -> int:
+def migrate(
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Change nothing: wait until another process has done it.")
+    ] = False,
+    json: AsJson = False,
+) -> int:
     """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
     from config.settings import load_settings
     from mlops.domain.errors import NothingConfigured
     from mlops.ledger.grants import let_features_be_read
+    from mlops.ledger.schema import await_migration
     from mlops.ledger.schema import migrate as migrate_ledger
     from mlops.reporting.terminal import err, out, print_json
 
@@ -168,8 +174,10 @@ def migrate(json: AsJson = False) -> int:
     if settings.database_url is None:
         raise NothingConfigured
     url = settings.database_url.get_secret_value()
-    state = migrate_ledger(url, say=lambda words: err.print(words, markup=False))
-    let_features_be_read(url, settings.feature_relation)
+    carry_out = await_migration if wait else migrate_ledger
+    state = carry_out(url, say=lambda words: err.print(words, markup=False))
+    if not wait:
+        let_features_be_read(url, settings.feature_relation)
     if json:
         print_json(state)
     else:
