@@ -2,7 +2,7 @@
 # With a GPU: --build-arg LOCK=requirements-gpu.lock
 # With extras: --build-arg MORE_LOCKS="requirements-s3.lock requirements-otel.lock"
 # Another base: --build-arg PYTHON_IMAGE=…; `make pins` says which images have no digest, and how to get them.
-# amd64 and arm64: docker buildx build --platform linux/amd64,linux/arm64 … What takes the space: docs/image.md
+# amd64 and arm64: docker buildx build --platform linux/amd64,linux/arm64 … What takes the space: docs/compose.md
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build

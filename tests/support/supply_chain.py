@@ -25,7 +25,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = ROOT / ".ci" / "supply.toml"
-LOCKS = ("requirements.lock", "requirements-gpu.lock", "requirements-otel.lock", "requirements-sample.lock")
+LOCKS = (
+    *("requirements.lock", "requirements-gpu.lock", "requirements-otel.lock", "requirements-sample.lock"),
+    "requirements-image.lock",
+)
 """What production may install."""
 _TOOLS = ROOT / ".venv-supply" / "bin"
 
@@ -193,7 +196,7 @@ def _run(tool: str, *arguments: str, is_checked: bool = True) -> subprocess.Comp
 
 # ---- Images of others
 
-_IMAGE_FILES = ("Dockerfile", ".devcontainer/Dockerfile", "docker-compose.yml", "k8s/base")
+_IMAGE_FILES = ("Dockerfile", ".devcontainer/Dockerfile", "docker-compose.yml", "mlops/mlflow/services.yml", "k8s/base")
 _OURS = "acis-mlops"
 _NAMED = re.compile(
     r"""^\s*(?:-\s+)?(?:FROM|ARG\s+\w+_IMAGE=|image:)\s*["']?(?:\$\{\w+:-)?(?P<image>[\w./-]+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?)\}?""",
