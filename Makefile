@@ -46,6 +46,7 @@ lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.support.manifests
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m tests.support.supply_chain secrets
 
 supply: $(VENV)/.dev-ready .venv-supply/.ready ## Known vulnerabilities, licences and the bill of materials, in build/supply

@@ -198,9 +198,7 @@ def roll(project: Project) -> None:
     for name in ("postgres", "redis"):
         project.compose("up", "-d", "--no-deps", name)
     for name in ("server-users", "migrate"):
-        project.until(
-            lambda name=name: bool(project.compose("run", "--rm", "-T", name)) or True, f"{name} has run", 120
-        )  # type: ignore[misc]
+        project.until(partial(_runs_well, project, name), f"{name} has run", 120)
     for name in ROLLED:
         old = [one["Id"] for one in project.containers(name)]
         for container in old:
