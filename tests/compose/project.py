@@ -100,7 +100,7 @@ class Project:
     def __init__(self, folder: Path, *, tag: str, commit: str | None = None) -> None:
         self.name = f"acis-test-{uuid.uuid4().hex[:6]}"
         self.folder, self.tag = folder, tag
-        self.root = checkout(commit) if commit else ROOT
+        self.root = self.begun_at = checkout(commit) if commit else ROOT
         write_compose_secrets(folder)
         self.env = dict(
             line.split("=", 1) for line in (folder / ".env").read_text(encoding="utf-8").splitlines() if "=" in line
@@ -133,7 +133,9 @@ class Project:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(self.compose("logs", "--no-color", is_checked=False), encoding="utf-8")
             say(f"did not hold; the containers' logs are in {place}")
-        self.compose("--profile", "demo", "--profile", "tools", "down", "-v", "--remove-orphans", "-t", "20")
+        for root in {self.begun_at, ROOT}:  # each file knows its own networks and volumes
+            self.root = root
+            self.compose("--profile", "demo", "--profile", "tools", "down", "-v", "--remove-orphans", "-t", "20")
         left = {what: self._left(what) for what in ("container", "volume", "network")}
         if error is None and any(left.values()):
             raise NotHeld(f"`down -v` left {left}")
