@@ -68,14 +68,15 @@ drawings: $(VENV)/.dev-ready ## Draw docs/drawings and the states of the code in
 hooks: $(VENV)/.dev-ready ## Let git run `make lint` at each commit, and the tests of the tree at each push
 	@$(BIN)/pre-commit install
 
-secrets: $(VENV)/.ready ## Make random secrets (mode 600) and print the sign-in once
-	@$(BIN)/acis secrets
+secrets: $(VENV)/.ready ## What docker-compose.yml reads: random secrets in .env, and for each container its own in secrets/
+	@$(BIN)/acis secrets --compose .
 
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 OTEL := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["otel"], sep="\n")
 
 lock: $(VENV)/.uv ## Resolve the dependencies anew
 	$(COMPILE) --group bootstrap -o requirements-bootstrap.lock
+	$(COMPILE) --group image -o requirements-image.lock
 	$(COMPILE) pyproject.toml --extra cpu --extra embedded -o requirements.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements-gpu.lock
 	@$(BIN)/python -c '$(OTEL)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock

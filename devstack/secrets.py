@@ -1,15 +1,31 @@
-"""Random secrets of a stack, made once and kept in a file that only its owner can read."""
+"""Random secrets of a stack, made once and kept in a file that only its owner can read.
+
+Those of `make run` lie in its var folder, those of Compose in .env; `write_role_files` gives each container its own.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from config.private_file import write_private
-from config.roles import DATABASE_USERS, MLFLOW_PASSWORD_VARIABLES, REDIS_USERS, password_variable
+from config.roles import (
+    ACCESS,
+    DATABASE_USERS,
+    FEATURES_USER,
+    MLFLOW_PASSWORD_VARIABLES,
+    MLFLOW_USER,
+    OBJECT_STORE,
+    REDIS_USERS,
+    SERVER_PASSWORDS,
+    Access,
+    password_variable,
+)
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
@@ -125,3 +141,108 @@ def add_missing(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"cannot add passwords to {path}: {exc}") from exc
     return added
+
+
+# ---- Compose
+
+ROLE_FILES = "secrets"
+"""Below the folder of docker-compose.yml: a folder for each container, in it a file for each secret."""
+ROLE_FILES_VARIABLE = "SECRETS_DIR"
+"""Tells docker-compose.yml that they are there, and where."""
+_IMAGE_USER = 10001
+_DATABASE, _BROKER = "postgres:5432/acis", "redis:6379"
+
+
+def write_compose_secrets(folder: Path) -> list[str]:
+    """Complete the folder's .env and write the secrets of each container from it; names that were added to .env.
+
+    Safe to repeat; after a change of .env the files say what it says. Raises ConfigurationError.
+    """
+    env = folder / ".env"
+    added = add_missing(env)
+    values = _values(env)
+    place = folder / (values.get(ROLE_FILES_VARIABLE) or ROLE_FILES)
+    try:
+        _write_folders(place, role_files(values))
+        if not values.get(ROLE_FILES_VARIABLE):
+            kept = [line for line in env.read_text(encoding="utf-8").splitlines() if _name(line) != ROLE_FILES_VARIABLE]
+            write_private(env.resolve(), "\n".join([*kept, f"{ROLE_FILES_VARIABLE}=./{ROLE_FILES}", ""]))
+    except OSError as exc:
+        raise ConfigurationError(f"cannot write the containers' secrets to {place}: {exc}") from exc
+    return added
+
+
+def role_files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Variables with secrets by container: the roles of `config.roles.ACCESS`, and the servers of docker-compose.yml.
+
+    values : of .env; ACIS_FEATURE_SOURCE there stands for features that lie elsewhere, AWS_* for an object store's keys
+    """
+    passwords = {name: values[name] for name in sorted(SERVER_PASSWORDS)}
+    owner = f"postgresql://acis:{values['POSTGRES_PASSWORD']}@{_DATABASE}"
+    setup = {name: value for name, value in passwords.items() if name not in ("POSTGRES_PASSWORD", "REDIS_PASSWORD")}
+    return {
+        **{role: _of_role(access, values) for role, access in ACCESS.items()},
+        "postgres": {"POSTGRES_PASSWORD": passwords["POSTGRES_PASSWORD"]},
+        "redis": {"REDIS_PASSWORD": passwords["REDIS_PASSWORD"]},
+        "server-users": {
+            **setup,
+            "DATABASE_URL": owner,
+            "CELERY_BROKER_URL": f"redis://setup:{values['REDIS_PASSWORD']}@{_BROKER}/0",
+        },
+        # Where MLflow runs without Redis and the roles.
+        "database-users": {**setup, "DATABASE_URL": owner},
+    }
+
+
+def _of_role(access: Access, values: Mapping[str, str]) -> dict[str, str]:
+    def password(user: str) -> str:
+        return values[password_variable(user)]
+
+    made = {
+        "ACIS_FEATURE_SOURCE": f"postgresql://{FEATURES_USER}:{password(FEATURES_USER)}@{_DATABASE}",
+        # The driver is named: plain postgresql:// leaves it to SQLAlchemy.
+        "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://{MLFLOW_USER}:{password(MLFLOW_USER)}@postgres:5432/mlflow",
+        **{name: values[name] for name in ("ACIS_FEATURE_SOURCE", *OBJECT_STORE, *access.own) if values.get(name)},
+    }
+    if access.database:
+        made["DATABASE_URL"] = f"postgresql://{access.database}:{password(access.database)}@{_DATABASE}"
+    if access.mlflow:
+        made["MLFLOW_TRACKING_PASSWORD"] = values[MLFLOW_PASSWORD_VARIABLES[access.mlflow]]
+    if access.redis:
+        signed_in = f"redis://{access.redis}:{password(access.redis)}@{_BROKER}"
+        made |= {"CELERY_BROKER_URL": f"{signed_in}/0", "CELERY_RESULT_BACKEND": f"{signed_in}/1"}
+    return {name: value for name, value in made.items() if name in access.variables}
+
+
+def _write_folders(place: Path, folders: Mapping[str, Mapping[str, str]]) -> None:
+    """Nobody but the owner gets into `place`; a container sees its own folder alone, and must be able to read it there.
+
+    As root the files are the image's user's, mode 600. Anybody else cannot give files away, and leaves those inside
+    readable: `place` itself is closed.
+    """
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.chmod(0o700)
+    is_root = os.geteuid() == 0
+    for gone in {path.name for path in place.iterdir() if path.is_dir()} - set(folders):
+        shutil.rmtree(place / gone)
+    for name, variables in folders.items():
+        folder = place / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        for path in folder.iterdir():
+            if path.name not in variables:
+                path.unlink()
+        for variable, value in variables.items():
+            write_private(folder / variable, value, owner=(_IMAGE_USER, _IMAGE_USER) if is_root else None)
+            if not is_root:
+                (folder / variable).chmod(0o444)
+
+
+def _values(env: Path) -> dict[str, str]:
+    lines = env.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    return {_name(name): value.strip().strip("\"'") for name, _, value in pairs if value.strip()}
+
+
+def _name(line: str) -> str:
+    return line.partition("=")[0].removeprefix("export ").strip()
