@@ -50,9 +50,6 @@ enableServiceLinks: false
   image: {{ .image }}
   imagePullPolicy: {{ .pullPolicy }}
   command: {{ .command | toJson }}
-  {{- with .args }}
-  args: {{ . | toJson }}
-  {{- end }}
   {{- if .settings }}
   envFrom: [{configMapRef: {name: acis-settings}}]
   {{- else }}
