@@ -37,7 +37,7 @@ def test_what_waits_and_what_is_worked_at_counts_and_nothing_else(ledger: SqlLed
     )
     assert asked(ledger, "drift") == 3
     granted(ledger, busy)
-    ledger.cancel(over)
+    ledger.cancel(over, actor="test")
     assert asked(ledger, "drift") == 2
     assert (asked(ledger, "train-cpu"), asked(ledger, "train-gpu")) == (0, 0)
     granted(ledger, waiting)
