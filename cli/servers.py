@@ -104,12 +104,24 @@ def secrets(
             metavar="FOLDER", help="Complete .env in the folder of docker-compose.yml, and write its secrets."
         ),
     ] = None,
+    kubernetes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Print the Secrets of Kubernetes, from the passwords of --missing FILE."),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --kubernetes: PostgreSQL, as postgresql://HOST:5432/acis.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --kubernetes: Redis, as rediss://HOST:6379.")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="With --kubernetes: where the Secrets belong.")] = "acis-ai",
     json: AsJson = False,
 ) -> int:
     """Make random secrets (mode 600) and print the sign-in once."""
     from pathlib import Path
 
     from config.settings import load_settings
+    from devstack import secrets as made_secrets
     from devstack.layout import Layout
     from devstack.secrets import FILE, ROLE_FILES, add_missing, ensure_secrets, env_lines, write_compose_secrets
     from mlops.domain.errors import ConfigurationError
@@ -117,6 +129,11 @@ def secrets(
 
     if missing is not None and not env:
         raise ConfigurationError("--missing FILE goes with --env")
+    if kubernetes is not None:
+        where = {"database": database or made_secrets.DATABASE, "broker": broker or made_secrets.BROKER}
+        manifest = made_secrets.kubernetes_secrets(Path(kubernetes), namespace=namespace, **where)
+        out.print(manifest, markup=False, soft_wrap=True, highlight=False)
+        return 0
     if compose is not None:
         added = write_compose_secrets(Path(compose))
         if json:

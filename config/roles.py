@@ -113,3 +113,13 @@ SERVER_PASSWORDS = frozenset(
 """Variables of `acis server-users`, which no role is given."""
 SECRETS = frozenset(name for access in ACCESS.values() for name in access.variables)
 """Every variable that holds a secret; a program is given those of its role alone."""
+
+
+def may_have(name: str, variables: frozenset[str]) -> bool:
+    """Whether a program that is given these secrets may inherit a variable.
+
+    All of AWS_* goes with the keys: a profile, a role's token or the address of its credentials leads to the store too.
+    """
+    if name.startswith("AWS_"):
+        return variables.issuperset(OBJECT_STORE)
+    return name in variables or name not in SECRETS | SERVER_PASSWORDS

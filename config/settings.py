@@ -82,13 +82,15 @@ class Settings(BaseSettings):
     mlflow_tracking_server_cert_path: str | None = Field(None, validation_alias="MLFLOW_TRACKING_SERVER_CERT_PATH")
     """File of the authority that signed the certificate of an `https://` MLflow; read by the mlflow library itself."""
     mlflow_s3_endpoint_url: str | None = Field(None, validation_alias="MLFLOW_S3_ENDPOINT_URL")
-    """Object store that is not Amazon's; read by the mlflow library itself."""
+    """S3 that is not Amazon's, as `http://minio:9000`; of checkpoints, too."""
+    aws_endpoint_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL")
+    """The same, for all programs that speak S3; MLFLOW_S3_ENDPOINT_URL wins. Read by boto3 itself."""
     aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
-    """For `s3://` artifacts; read by the object store's library itself."""
+    """For `s3://` artifacts and checkpoints; read by boto3 itself, as all other ways of giving it credentials are."""
     aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
-    """For `s3://` artifacts; read by the object store's library itself."""
+    """For `s3://`; read by boto3 itself."""
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
-    """For `s3://` artifacts; read by the object store's library itself."""
+    """For `s3://`; read by boto3 itself."""
     flower_basic_auth: SecretStr | None = Field(None, validation_alias="FLOWER_BASIC_AUTH")
     """`user:password` of Flower; Flower does not start without it."""
 
@@ -120,6 +122,10 @@ class Settings(BaseSettings):
     """Seconds between two renewals of a lease; 5 to 15."""
     reconcile_s: float = Field(30.0, gt=0, validation_alias="ACIS_RECONCILE_S")
     """Seconds between two passes of the reconciler."""
+
+    patience_s: float = Field(600.0, ge=0, validation_alias="ACIS_PATIENCE_S")
+    """How long a command that follows a run waits for a PostgreSQL that is away; long enough for a restart that
+    recovers, or a volume that moves to another node. Before its run is accepted at most 30 s."""
 
     # ---- checkpoints
     checkpoint_url: str | None = Field(None, validation_alias="ACIS_CHECKPOINT_URL")

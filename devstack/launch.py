@@ -17,7 +17,7 @@ from pathlib import Path
 
 from config.private_file import write_private
 from config.role_files import forget
-from config.roles import SECRETS, SERVER_PASSWORDS
+from config.roles import may_have
 from devstack.plan import role_of
 from devstack.process import VAR_VARIABLE, Program, die_with_parent
 
@@ -41,8 +41,10 @@ def read_program(path: Path, name: str) -> Program:
 
 def environment_of(program: Program, inherited: Mapping[str, str]) -> dict[str, str]:
     """The program's environment: what it inherits without the secrets of others, and its own."""
-    closed = (SECRETS | SERVER_PASSWORDS) - program.inherits
-    return {**{name: value for name, value in inherited.items() if name not in closed}, **program.environment}
+    return {
+        **{name: value for name, value in inherited.items() if may_have(name, program.inherits)},
+        **program.environment,
+    }
 
 
 def main(arguments: list[str]) -> None:

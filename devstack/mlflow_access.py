@@ -22,6 +22,7 @@ from http import HTTPStatus
 from typing import Any
 
 from config.roles import MLFLOW_PASSWORD_VARIABLES, MlflowIdentity
+from devstack.mlflow_artifacts import destination_of_server, ensure_artifacts, name_failures
 
 MIN_PASSWORD = 16
 """Characters. One SHA-256 stands between a password and whoever guesses: it must be random, `openssl rand -hex 24`."""
@@ -265,10 +266,19 @@ async def _refuse(scope: Scope, send: Send, status: HTTPStatus, who: str) -> Non
 
 
 def create_app() -> App:
-    """MLflow's own app behind the guard. Raises SystemExit, in words, for a password that is missing or no secret."""
-    passwords = read_passwords(os.environ)
-    from mlflow.server.fastapi_app import app  # noqa: PLC0415 -- takes seconds, and reads the environment
+    """MLflow's own app behind the guard.
 
+    Raises SystemExit, in words, for a password that is missing or no secret, and where artifacts cannot be kept.
+    """
+    passwords = read_passwords(os.environ)
+    # boto3's own is 5 tries of 60 s each, while MLflow's clients ask again after 30 s.
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
+    from mlflow.server import app as flask  # noqa: PLC0415 -- takes seconds, and reads the environment
+    from mlflow.server.fastapi_app import app  # noqa: PLC0415
+
+    destination = destination_of_server()
+    ensure_artifacts(destination)
+    name_failures(app, flask, destination)
     return MlflowGuard(app, passwords)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config.roles import ACCESS, FEATURES_USER, MLFLOW_USER, SECRETS, Access
+from config.roles import ACCESS, FEATURES_USER, MLFLOW_USER, Access, may_have
 from devstack.account import make_home, server_account
 from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_program, mlflow_url
@@ -225,14 +225,14 @@ class _Given:
         return found | {name: own[name] for name in access.own}
 
     def _settings(self, role: str, *, mlflow: str) -> dict[str, str]:
-        closed = SECRETS - _access(role).variables
+        given = _access(role).variables
         ports = {"flower": ("ACIS_FLOWER_PORT", self.ports.flower), "admin": ("ACIS_ADMIN_PORT", self.ports.admin)}
         ports["serve"] = ("ACIS_SERVE_PORT", self.ports.serve)
         own = {ports[role][0]: str(ports[role][1])} if role in ports else {}
         if _access(role).mlflow is not None:
             own["MLFLOW_TRACKING_URI"] = mlflow
         return {
-            **{name: value for name, value in self.options.environment.items() if name not in closed},
+            **{name: value for name, value in self.options.environment.items() if may_have(name, given)},
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "ACIS_STRATEGIES_FILE": str(self.options.strategies_file),
             "ACIS_FLOWER_URL": f"http://127.0.0.1:{self.ports.flower}",

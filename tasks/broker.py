@@ -27,13 +27,19 @@ COMES_BACK, FIRST_TURN = 0, 3
 place: it goes before all that wait for their first turn. Two of Celery's default steps: every worker reads both."""
 
 
-def wait_while_redis_is_full() -> None:
-    """Have Redis' clients of this process take a Redis whose volume is full for one that is away.
+_PASSES = ("MISCONF", "READONLY", "UNBLOCKED", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
+"""Refusals of a Redis that is full, was the primary until a failover, or waits for its own; LOADING is known as one."""
 
-    It refuses every write, the read of a queue and PING among them, with MISCONF, which the library knows only as a
-    refusal: a worker ends by it. Like LOADING, it is over by itself.
+
+def wait_while_redis_cannot_serve() -> None:
+    """Have Redis' clients of this process take a Redis that refuses for a while for one that is away.
+
+    One whose volume is full, or that became a replica, refuses every write, the read of a queue among them, which the
+    library knows only as a refusal of the command: a worker ends by it. Like LOADING, it is over by itself, and a new
+    connection finds the new primary.
     """
-    BaseParser.EXCEPTION_CLASSES["MISCONF"] = redis.exceptions.BusyLoadingError
+    for word in _PASSES:
+        BaseParser.EXCEPTION_CLASSES[word] = redis.exceptions.BusyLoadingError
 
 
 @dataclass(frozen=True, kw_only=True)

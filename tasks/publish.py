@@ -16,7 +16,7 @@ from mlops import tracing
 from mlops.domain.errors import TemporaryError
 from mlops.domain.records import Publication, Sent, Stage
 from mlops.failpoints import external_write
-from tasks.broker import COMES_BACK, FIRST_TURN, wait_while_redis_is_full
+from tasks.broker import COMES_BACK, FIRST_TURN, wait_while_redis_cannot_serve
 from tasks.write_behind import AFTER_S, WriteBehind
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class _SendingClient(Celery):
 
 def publisher(services: Services) -> Celery:
     """A Celery client that only sends; it knows no tasks, only names."""
-    wait_while_redis_is_full()
+    wait_while_redis_cannot_serve()
     broker = services.settings.celery_broker_url
     return _SendingClient(
         "acis-publisher",

@@ -1,20 +1,23 @@
 """`python -m worker ROLE [NAME]`: starts one process of the system, the same in make run, Compose and Kubernetes.
 
-NAME tells workers of one role on one host apart.
+NAME tells workers of one role in one var folder apart, where each has a health file; their names in the ledger and in
+Flower are unique by themselves.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import sys
 import threading
 
 from config.log_setup import set_up_logging
+from config.roles import ACCESS
 from config.settings import Settings, SettingsError, load_settings
 from mlops import tracing
-from mlops.domain.errors import AcisError, NothingConfigured
+from mlops.domain.errors import AcisError, CheckpointsUnavailable, NothingConfigured
 from worker.routing import ROLES
 
 COMMANDS = (*ROLES, "beat", "reconciler", "flower", "admin", "serve")
@@ -31,6 +34,7 @@ def main(arguments: list[str]) -> int:
     os.environ["WORKER_NAME"] = instance = "-".join(arguments)
     try:
         settings = load_settings()
+        _look_at_store(role, settings)
         if role in ROLES:
             return _worker(role, instance, settings)
         others = {"beat": _beat, "reconciler": _reconciler, "flower": _flower, "admin": _admin, "serve": _serve}
@@ -38,6 +42,24 @@ def main(arguments: list[str]) -> int:
     except (SettingsError, AcisError) as exc:
         sys.stderr.write(f"{role}: {exc}\n")
         return 2
+
+
+def _look_at_store(role: str, settings: Settings) -> None:
+    """Raise CheckpointsUnavailable where an object store refuses what this role will write there.
+
+    One that does not answer is waited for where it is needed, and a folder is somebody's own.
+    """
+    writes = ACCESS[role].object_store and role != "serve"
+    if not writes or not settings.checkpoint_place.startswith("s3://"):
+        return
+    from tasks.services import connect  # noqa: PLC0415 -- a second, for S3 alone
+
+    try:
+        connect(settings).checkpoints.check()
+    except CheckpointsUnavailable as exc:
+        if exc.is_refused:
+            raise
+        sys.stderr.write(f"{role}: goes on without checkpoints for now: {exc}\n")
 
 
 def _worker(role: str, instance: str, settings: Settings) -> int:
@@ -52,7 +74,7 @@ def _worker(role: str, instance: str, settings: Settings) -> int:
         [
             sys.executable, "-m", "celery", "-A", "worker.main", "worker",
             "-Q", spec.queue,
-            "-n", f"{instance}@%h",
+            "-n", f"{instance}@%h.{secrets.token_hex(4)}",  # `mlops.domain.records.place_of`
             "-c", str(concurrency or os.cpu_count() or 1),
             "--without-mingle", "--without-gossip",  # their reply keys leak
             "-l", settings.log_level,

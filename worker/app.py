@@ -15,7 +15,7 @@ from kombu.transport import virtual
 from config.settings import Settings
 from mlops.domain.errors import NothingConfigured
 from mlops.redis_address import tls_options
-from tasks.broker import wait_while_redis_is_full
+from tasks.broker import wait_while_redis_cannot_serve
 from worker import unreadable
 from worker.draining import DrainStep
 from worker.routing import QUEUES, Role
@@ -217,7 +217,7 @@ def install() -> None:
 
 def create_app(settings: Settings, role: Role | None = None) -> Celery:
     """The application of this process, made current so that the tasks belong to it."""
-    wait_while_redis_is_full()
+    wait_while_redis_cannot_serve()
     app = Celery("acis")
     app.conf.update(celery_config(settings, role))
     app.steps["worker"].add(DrainStep)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from mlops.bootstrap import Services
 from mlops.domain.errors import AcisError, LedgerUnavailable
 from mlops.domain.ports import Ledger
-from mlops.domain.records import AHEAD_S, WorkerBeat
+from mlops.domain.records import AHEAD_S, WorkerBeat, place_of
 from mlops.housekeeping import tidy
 from mlops.registry.maintenance import ArtifactMeasuring, SecondLogs, StaleRuns
 from mlops.registry.quarantine import ForgottenTime
@@ -30,7 +30,7 @@ from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
 from worker.health import health_file, own_name, ready_file, touch
 from worker.live_watch import LiveWatch
 from worker.publications import republish
-from worker.replies import impatient_connection, let_replies_expire
+from worker.replies import drop_bindings_of_the_gone, impatient_connection, let_replies_expire
 from worker.routing import ROLES
 from worker.set_back import correct_outcomes, notice_set_back
 from worker.timetable import open_due_slots
@@ -64,11 +64,12 @@ def _note_workers(app: Celery, ledger: Ledger) -> int:
                 queues=names,
                 device="gpu" if "train.gpu" in names else "cpu",
                 pid=int(about.get("pid", 0)),
-                host=name.partition("@")[2],
+                host=place_of(name).partition("@")[2],
                 concurrency=int(about.get("pool", {}).get("max-concurrency", 0)),
                 uptime_s=_uptime(about),
             )
         )
+    drop_bindings_of_the_gone(app, ledger, alive=queues)
     return len(queues)
 
 

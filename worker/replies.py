@@ -1,18 +1,23 @@
-"""Workers' answers to `inspect` whose asker has gone: in the dead letters, and in queues that nobody reads any more.
+"""What the gone leave in Redis: answers to `inspect` whose asker has gone, and the entries of killed workers.
 
-An asker reads its own queue and takes it away. One that dies, or is cut off, meanwhile leaves it in Redis for ever.
+An asker reads its own queue and takes it away, and a worker its entry. One that dies, or is cut off, leaves it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport.redis import Channel
+from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
+from mlops.domain.ports import Ledger
+from mlops.domain.records import place_of
 from worker.routing import UNROUTED
 
 # ---- A connection to the broker for whoever has other work too
@@ -53,6 +58,34 @@ def let_replies_expire(app: Celery) -> int:
             return len(queues)
     except (OperationalError, RedisError, OSError):
         return 0
+
+
+_BINDINGS = "_kombu.binding.celery.pidbox"
+"""Set in Redis of all who are told what is asked of every worker; a worker enters itself under its name."""
+_GONE_AFTER_S = 86_400.0
+
+
+def drop_bindings_of_the_gone(app: Celery, ledger: Ledger, *, alive: Collection[str]) -> int:
+    """Take out the entries of workers that were not seen for a day; how many. With Redis down: 0.
+
+    Nothing is sent by them; but each start of a worker has a name of its own, so that they would become ever more.
+    """
+    try:
+        with impatient_connection(app) as connection:
+            channel: Any = connection.default_channel
+            entries = {_worker_in(one): one for one in map(bytes_to_str, channel.client.smembers(_BINDINGS))}
+            silent = {name for name in entries if name not in alive and place_of(name) != name}
+            if not silent:
+                return 0
+            silent -= {worker.name for worker in ledger.workers(within_s=_GONE_AFTER_S)}
+            return int(channel.client.srem(_BINDINGS, *(entries[name] for name in silent))) if silent else 0
+    except (OperationalError, RedisError, OSError):
+        return 0
+
+
+def _worker_in(entry: str) -> str:
+    """Name of the worker in an entry of `_BINDINGS`: `NAME.celery.pidbox`, behind a key and a pattern."""
+    return entry.rpartition(Channel.sep)[2].removesuffix(".celery.pidbox")
 
 
 def _is_reply(letter: str | bytes) -> bool:

@@ -115,6 +115,7 @@ def diagnose(settings: Settings) -> list[Answer]:
         ("timetable", _timetable),
         ("broker", _broker),
         ("MLflow", _mlflow),
+        ("artifacts", _artifacts),
         ("checkpoints", _checkpoints),
         ("volumes", _volumes),
         ("workers", _workers),
@@ -273,6 +274,11 @@ def _registry(
             strategy=strategy.name,
             kind=kind.replace("_", " "),
         )
+
+
+def _artifacts(services: Services) -> Iterator[Answer]:
+    services.registry.check_artifacts()
+    yield Answer(subject="artifacts", level="ok", found="MLflow keeps files, gives them and removes them")
 
 
 def _checkpoints(services: Services) -> Iterator[Answer]:

@@ -96,6 +96,11 @@ class SourceUnavailable(TemporaryError):
 class CheckpointsUnavailable(TemporaryError):
     """Checkpoints can neither be kept nor read; check ACIS_CHECKPOINT_URL."""
 
+    def __init__(self, message: str | None = None, *, is_refused: bool = False) -> None:
+        super().__init__(message)
+        self.is_refused = is_refused
+        """A person must act: the store answers and refuses, or a package is missing here."""
+
 
 class VolumeFull(TemporaryError):
     """A volume is full; free some space, and what waits for it goes on by itself."""

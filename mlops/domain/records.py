@@ -5,6 +5,7 @@ Callers: the ledger itself, the stages, the tasks, the command line. Times are a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -385,11 +386,27 @@ class ScheduleEntry:
         return self.last_slot is not None and (self.last_slot - now).total_seconds() > AHEAD_S
 
 
+UNIQUE_LENGTH = 9
+"""Characters that end a worker's name: a dot and eight hexadecimal digits, drawn at each start, since hosts and
+containers may share a name."""
+_UNIQUE = re.compile(r"\.[0-9a-f]{8}$")
+
+
+def place_of(name: str) -> str:
+    """A worker's name without what is of this start alone: whoever starts there next takes its place.
+
+    >>> place_of("train.cpu@host.5e0c19ab"), place_of("train.cpu@host")
+    ('train.cpu@host', 'train.cpu@host')
+    """
+    return _UNIQUE.sub("", name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerBeat:
     """Sign of life of one worker."""
 
     name: str
+    """Unique; of one that an older version started, its place."""
     role: str
     queues: tuple[str, ...]
     device: str

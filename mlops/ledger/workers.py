@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, case, false, select, update
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, case, exists, false, func, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from mlops.domain.records import Executor, StageState, WorkerBeat
+from mlops.domain.records import UNIQUE_LENGTH, Executor, StageState, WorkerBeat, place_of
 from mlops.ledger import tables
 from mlops.ledger.columns import after, now, within
 from mlops.ledger.engine import SILENT_SHARE, Repository
 
 _stage = tables.stage.c
 _worker = tables.worker.c
+#: Two that live on hosts of one name are seen in the same pass of the reconciler; passes are 5 s apart, and more.
+_ONE_PASS = timedelta(seconds=4)
 
 
 class Workers(Repository):
     """Signs of life and the drain flag."""
 
     def worker_seen(self, beat: WorkerBeat) -> None:
-        """A sign of life. A new process under an old name ends the old one's leases and has not its drain flag."""
+        """A sign of life. A process that took an old one's place ends that one's leases and has not its drain flag."""
         values = {
             "role": beat.role,
             "queues": list(beat.queues),
@@ -42,25 +46,38 @@ class Workers(Repository):
             self._end_leases_of_before(beat.name, uptime_s=beat.uptime_s)
 
     def _end_leases_of_before(self, name: str, *, uptime_s: float) -> None:
-        """End what an earlier process of this name held: it died, so that nobody need wait until its leases run out.
+        """End what an earlier process in this place held: it died, so that nobody need wait until its leases run out.
 
-        Where it lives after all (two of one name, a clock that was set), it has renewed them lately and keeps them.
+        Where it lives after all (two hosts of one name, a clock that was set), it has renewed them lately, or answered
+        since this one started, and keeps them.
         """
         silent = _stage.lease_until < after(self.lease_s * (1 - SILENT_SHARE))
+        place = place_of(name)
+        before = and_(
+            _stage.worker.startswith(f"{place}.", autoescape=True),
+            func.length(_stage.worker) == len(place) + UNIQUE_LENGTH,
+        )
+        lives = exists().where(_worker.name == _stage.worker, _worker.seen_at > after(-uptime_s))
+        of_before = or_(
+            _stage.worker == name, and_(or_(_stage.worker == place, before), _stage.worker != name, not_(lives))
+        )
         with self.database.statement("ledger.end_leases_of_before") as connection:
             connection.execute(
                 update(tables.stage)
-                .where(_stage.state == StageState.RUNNING, _stage.executor == Executor.CELERY, _stage.worker == name)
+                .where(_stage.state == StageState.RUNNING, _stage.executor == Executor.CELERY, of_before)
                 .where(_stage.claimed_at < after(-uptime_s), silent, _stage.lease_until < _stage.deadline_at)
                 .where(_stage.lease_until > now())
                 .values(lease_until=now())
             )
 
     def workers(self, *, within_s: float = 60.0) -> list[WorkerBeat]:
-        """Workers seen within so many seconds, by name."""
+        """Workers seen within so many seconds, by name; without those whose place another has taken since."""
         query = select(tables.worker).where(within(_worker.seen_at, within_s)).order_by(_worker.name)
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
+        newest: dict[str, datetime] = {}
+        for row in rows:
+            newest[place_of(row.name)] = max(row.seen_at, newest.get(place_of(row.name), row.seen_at))
         return [
             WorkerBeat(
                 name=row.name,
@@ -73,6 +90,7 @@ class Workers(Repository):
                 seen_at=row.seen_at,
             )
             for row in rows
+            if newest[place_of(row.name)] - row.seen_at <= _ONE_PASS
         ]
 
     def set_draining(self, name: str, *, draining: bool = True) -> bool:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import tempfile
 import time
 import warnings
@@ -54,6 +55,10 @@ _DEFAULTS = {
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Else a server whose artifacts lie in S3 sends its clients there, by addresses that it signs: roles that may reach
+    # MLflow alone would read no model.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     # Else it looks for a repository to tag the run with, and complains where there is no git.
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -70,8 +75,10 @@ import requests  # noqa: E402
 import xgboost as xgb  # noqa: E402
 from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.exceptions import MlflowException, RestException  # noqa: E402
 from mlflow.models import Model, infer_signature  # noqa: E402
+from mlflow.protos.databricks_pb2 import ErrorCode  # noqa: E402
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 if TYPE_CHECKING:
@@ -80,6 +87,9 @@ if TYPE_CHECKING:
 _MODEL_FILE = "model.ubj"
 _FORBIDDEN = {"UNAUTHENTICATED": HTTPStatus.UNAUTHORIZED, "PERMISSION_DENIED": HTTPStatus.FORBIDDEN}
 _UNREACHABLE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+_CANNOT_KEEP = "INVALID_STATE"
+"""By `devstack.mlflow_artifacts`: the store of the artifacts refuses, and only a person can change that."""
+_BEFORE_IT = "what answers is no MLflow: a proxy, an ingress, or a service that has no server now"
 #: MLflow takes so many per request.
 _BATCH = 100
 _SCHEMA_ROWS = 100
@@ -395,6 +405,20 @@ class Gateway(Counting):
             listed = mlflow.artifacts.list_artifacts(artifact_uri=source, tracking_uri=self.tracking_uri)
         return any(Path(item.path).name == _MODEL_FILE for item in listed)
 
+    def check_artifacts(self) -> None:
+        """Write, list and remove a file at the server. Raises RegistryUnavailable, RegistryError."""
+        place = f"mlflow-artifacts:/acis-check/{secrets.token_hex(8)}"
+        with tempfile.TemporaryDirectory(prefix="acis-check-") as folder, self._translated("its artifacts"):
+            file = Path(folder, "check.txt")
+            file.write_text("is it kept?", encoding="utf-8")
+            store = get_artifact_repository(place, tracking_uri=self.tracking_uri)
+            store.log_artifact(str(file))
+            found = store.list_artifacts()
+            store.delete_artifacts()
+        if [item.path for item in found] != ["check.txt"]:
+            message = f"MLflow at {self.shown_uri} does not give the files that it was given; see MLFLOW_ARTIFACT_ROOT"
+            raise RegistryError(message)
+
     def download_artifact(self, run_id: str, path: str, folder: str) -> bytes:
         """Content of a run's file, fetched by way of `folder`. Raises UnusableProfile where the run has none."""
         with self._translated(f"run {run_id}", missing=UnusableProfile):
@@ -633,10 +657,15 @@ class Gateway(Counting):
         except (requests.RequestException, ConnectionError, TimeoutError) as exc:
             words = innermost(exc) or without_credentials(str(exc))
             status = exc.response.status_code if isinstance(exc, requests.HTTPError) and exc.response is not None else 0
+            told = _own_answer(exc.response) if isinstance(exc, requests.HTTPError) else None
+            words = told["message"] if told else words
+            if told and told["error_code"] == _CANNOT_KEEP:
+                message = f"MLflow at {self.shown_uri} cannot keep or give files ({asked}): {words}"
+                raise RegistryError(message) from exc
             if status in _FORBIDDEN.values():
                 raise self._forbidden(asked, status, words) from exc
             message = f"MLflow at {self.shown_uri} does not answer ({asked}): {words}"
-            raise RegistryUnavailable(message) from exc
+            raise RegistryUnavailable(message if told or not status else f"{message}; {_BEFORE_IT}") from exc
 
     def _error(
         self, asked: str, exc: MlflowException, missing: type[RegistryError | RegistryUnavailable]
@@ -651,10 +680,14 @@ class Gateway(Counting):
         # MLflow calls its database's condition a bad request of ours: no writes for a while, no free connection.
         if exc.error_code in _UNREACHABLE or is_collision(exc.message) or told_may_pass(exc.message):
             return RegistryUnavailable(f"MLflow at {self.shown_uri} does not answer ({asked}): {words}")
-        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
         if exc.error_code in _FORBIDDEN:
             return self._forbidden(asked, _FORBIDDEN[exc.error_code], words)
+        if not _is_own(exc):
+            return RegistryUnavailable(
+                f"MLflow at {self.shown_uri} does not answer as MLflow does ({asked}): {words}; {_BEFORE_IT}"
+            )
+        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return missing(f"{asked} is not in the registry at {self.shown_uri}: {words}")
         return RegistryError(f"MLflow at {self.shown_uri} refuses {asked}: {words}")
 
     def _forbidden(self, asked: str, status: int, words: str) -> RegistryForbidden:
@@ -668,6 +701,24 @@ class Gateway(Counting):
             found = f"does not allow it to {who}"
             todo = "give this process the identity of its role, or correct --allowed-hosts of the server"
         return RegistryForbidden(f"MLflow at {self.shown_uri} {found} ({asked}); {todo}: {words}")
+
+
+def _is_own(exc: MlflowException) -> bool:
+    """Whether MLflow itself said so, the server or the library: a proxy's page has a status and no code of MLflow's."""
+    if isinstance(exc, RestException):
+        return exc.json.get("error_code") in ErrorCode.keys()  # noqa: SIM118 -- an enumeration of protobuf
+    return not str(exc.message).startswith("API request to ")
+
+
+def _own_answer(response: requests.Response | None) -> Mapping[str, str] | None:
+    """Code and message of an answer in MLflow's own form; None of any other."""
+    try:
+        found = response.json() if response is not None else None
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or found.get("error_code") not in ErrorCode.keys():  # noqa: SIM118 -- as above
+        return None
+    return {name: str(found.get(name, "")) for name in ("error_code", "message")}
 
 
 def _refuse_others(model: Any) -> None:  # noqa: ANN401 -- whatever a trainer gave

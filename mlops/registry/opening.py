@@ -62,9 +62,7 @@ class ModelServices:
         """Boosters of unfinished trainings, and champions' models."""
         from mlops.registry.checkpoint_store import CheckpointStore  # noqa: PLC0415 -- loads fsspec
 
-        place, endpoint = self.settings.checkpoint_place, self.settings.mlflow_s3_endpoint_url
-        options = {"endpoint_url": endpoint} if endpoint and place.startswith("s3:") else {}
-        return CheckpointStore(place, options)
+        return CheckpointStore(self.settings.checkpoint_place, endpoint=self.settings.mlflow_s3_endpoint_url)
 
 
 def needed(value: SecretStr | None, variable: str) -> str:

@@ -459,6 +459,10 @@ class MlflowRegistry:
                 return TrainingFacts(params=params, importance={})
         return TrainingFacts(params=params, importance=read_importance(content.decode()))
 
+    def check_artifacts(self) -> None:
+        """Write, list and remove a file. Raises RegistryUnavailable, RegistryError."""
+        self._gateway.check_artifacts()
+
     # -- counting
 
     def census(self) -> RegistryCensus:

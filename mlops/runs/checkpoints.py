@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 #: Between two checkpoints. A save of a 5 MB booster takes some 10 ms, so a training loses 0.1 % to them.
 EVERY_S = 10.0
+#: After a save that failed the next one waits twice as long, up to this: a silent store may hold each up for 40 s.
+LONGEST_PAUSE_S = 600.0
 
 
 class StageCheckpoints:
@@ -38,14 +40,14 @@ class StageCheckpoints:
     ) -> None:
         self._store, self._ledger, self._grant = store, ledger, grant
         self._every_s, self._monotonic = every_s, monotonic
-        self._saved_at = monotonic()
+        self._saved_at, self._pause_s = monotonic(), every_s
         self._pending: tuple[str, bytes] | None = None
         self._named = Checkpoint.from_json(grant.checkpoint)
 
     def save(self, name: str, payload: bytes) -> None:
         """Keep it when it is time to. Raises LeaseLost: somebody else holds the stage."""
         self._pending = (name, payload)
-        if self._monotonic() - self._saved_at >= self._every_s:
+        if self._monotonic() - self._saved_at >= self._pause_s:
             self.flush()
 
     def flush(self) -> None:
@@ -59,8 +61,10 @@ class StageCheckpoints:
         except TemporaryError as exc:
             # The training is worth more than its checkpoint.
             log.warning("checkpoint.not_kept", run_id=self._grant.run_id, error=str(exc), next="tried at the next one")
+            self._saved_at, self._pause_s = self._monotonic(), min(2 * self._pause_s, LONGEST_PAUSE_S)
             return
-        self._pending, self._named, self._saved_at = None, written, self._monotonic()
+        self._pending, self._named = None, written
+        self._saved_at, self._pause_s = self._monotonic(), self._every_s
         log.info("checkpoint.kept", checkpoint=name, bytes=len(payload))
         if before is not None and before.path != written.path:
             self._forget(lambda: self._store.delete(before))

@@ -59,15 +59,20 @@ def run_request(
 
 
 def submit(
-    services: RunServices, request: RunRequest, *, on_accept: Callable[[Accepted], None] = lambda _: None
+    services: RunServices,
+    request: RunRequest,
+    *,
+    on_accept: Callable[[Accepted], None] = lambda _: None,
+    accept: Callable[[RunRequest], Accepted] | None = None,
 ) -> Accepted:
     """Accept the request and send the message of its first stage; where that fails, the reconciler sends it.
 
     on_accept : called before the message is sent; what it raises keeps the message back
+    accept : how the ledger is asked; None: once
     Raises LedgerUnavailable; NothingConfigured before anything is accepted where no broker is named.
     """
     dispatcher = services.dispatcher
-    accepted = services.ledger.accept(request)
+    accepted = (accept or services.ledger.accept)(request)
     on_accept(accepted)
     if accepted.publication is not None:
         dispatcher.publish(accepted.publication)

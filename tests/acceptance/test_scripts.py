@@ -230,8 +230,10 @@ def test_nothing_up_and_nothing_set_names_both_ways_out(
 def test_postgresql_down_is_said_and_nothing_is_accepted(
     terminal: Terminal, script: str, arguments: tuple[str, ...]
 ) -> None:
-    ended = terminal.script(script, *arguments, DATABASE_URL="postgresql://x:hidden@127.0.0.1:1/y")
+    down = {"DATABASE_URL": "postgresql://x:hidden@127.0.0.1:1/y", "ACIS_PATIENCE_S": "1"}
+    ended = terminal.script(script, *arguments, **down)
     assert ended.code == 2
+    assert ended.err.count("Waiting up to 1 s (ACIS_PATIENCE_S)") == 1
     assert "does not answer" in ended.err
     assert "DATABASE_URL" in ended.err
     assert "Traceback" not in ended.said

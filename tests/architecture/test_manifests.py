@@ -102,7 +102,18 @@ def test_the_command_says_what_it_checked() -> None:
         ("k8s/base/kustomization.yaml", "      - MLFLOW_", "      - ACIS_X=1\n      - MLFLOW_", "ACIS_X is no setting"),
         ("k8s/base/mlflow-deployment.yaml", "50Gi", "5Gi", "the guide says 50Gi"),
         ("k8s/base/mlflow-deployment.yaml", "  namespace: acis-ai\n", "", "must name namespace acis-ai"),
-        ("k8s/base/migrate-job.yaml", "key: DATABASE_URL", "key: DATABSE_URL", "DATABSE_URL is not in secrets"),
+        (
+            "k8s/base/migrate-job.yaml",
+            "key: DATABASE_URL, path: DATABASE_URL",
+            "key: DB_URL, path: DB_URL",
+            "DB_URL is not in secrets",
+        ),
+        (
+            "k8s/base/mlflow-deployment.yaml",
+            "ACIS_SECRETS_DIR, value: /run",
+            "DB_PASSWORD, value: /run",
+            "is written out",
+        ),
         ("k8s/base/secrets.example.yaml", 'FLOWER_BASIC_AUTH: ""', "FLOWER_BASIC_AUTH: a:b", "has a value"),
     ],
 )

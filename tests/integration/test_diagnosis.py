@@ -57,6 +57,7 @@ def test_a_system_that_is_well_says_so(services: FakeServices, ask: Ask) -> None
         "ledger": "ok",
         "durability": "error",  # the tests' server skips fsync
         "MLflow": "ok",
+        "artifacts": "ok",
         "checkpoints": "ok",
         "volumes": "ok",
         "workers": "ok",

@@ -21,6 +21,7 @@ from devstack.ports import choose_port
 from devstack.secrets import Secrets, ensure_secrets, env_lines, role_files
 from devstack.stack import Stack, remove_var, stop_running
 from tests.support.compose_file import MLFLOW_NAME, NAME, compose_services
+from tests.support.kubernetes_files import secret_keys
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
 
@@ -116,30 +117,43 @@ def test_what_compose_shares_between_services_holds_no_secret() -> None:
 # ---- Kubernetes
 
 
-def containers() -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in sorted((ROOT / "k8s" / "base").glob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            pod = document.get("spec", {}).get("template", {}).get("spec", {})
-            for container in pod.get("containers", []):
-                command = container.get("command")
-                yield container["name"] if command else container["args"][0], container
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    for folder in ("base", "components/gpu"):
+        for path in sorted((ROOT / "k8s" / folder).glob("*.yaml")):
+            for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+                template = document.get("spec", {}).get("template", {})
+                for container in template.get("spec", {}).get("containers", []):
+                    yield container["name"] if container.get("command") else container["args"][0], template
 
 
 def test_kubernetes_gives_each_role_its_own_secrets_alone() -> None:
-    found = dict(containers())
-    assert set(found) == set(ACCESS) - {"train.gpu"}
-    for role, container in found.items():
-        references = [
-            one["valueFrom"]["secretKeyRef"] for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})
-        ]
-        own = f"acis-{role.removesuffix('.cpu')}"
-        assert {one["name"] for one in references} == {own}, role
-        assert {one["key"] for one in references} == expected(role), role
+    found = dict(pods())
+    assert set(found) == set(ACCESS)
+    for role, template in found.items():
+        references = list(secret_keys(template["spec"]))
+        own = f"acis-{role.removesuffix('.cpu').removesuffix('.gpu')}"
+        assert {name for name, _, _ in references} == {own}, role
+        assert {key for _, key, _ in references} == expected(role), role
 
 
-def test_kubernetes_gives_nobody_a_whole_secret() -> None:
-    for role, container in containers():
-        assert not [one for one in container.get("envFrom", []) if "secretRef" in one], role
+def test_kubernetes_gives_nobody_a_whole_secret_and_none_as_a_variable() -> None:
+    for role, template in pods():
+        for container in [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]:
+            assert not [one for one in container.get("envFrom", []) if "secretRef" in one], role
+            assert not [one for one in container.get("env", []) if "secretKeyRef" in one.get("valueFrom", {})], role
+
+
+def test_the_network_lets_each_role_reach_what_it_may_reach() -> None:
+    for role, template in pods():
+        access, labels = ACCESS[role], template["metadata"]["labels"]
+        reached = {
+            "postgres": access.database is not None or access.features or role == "mlflow",
+            "redis": access.redis is not None,
+            "mlflow": access.mlflow is not None,
+            "object-store": access.object_store,
+        }
+        named = {name.removeprefix("acis-reaches-") for name in labels if name.startswith("acis-reaches-")}
+        assert named == {server for server, may in reached.items() if may}, role
 
 
 # ---- make run, by its running processes

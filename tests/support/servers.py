@@ -122,7 +122,9 @@ def new_mlflow_passwords() -> dict[str, str]:
 
 
 @contextmanager
-def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str] | None = None) -> Iterator[str]:
+def run_mlflow(
+    folder: Path, backend_url: str, passwords: Mapping[str, str] | None = None, *, artifact_root: str | None = None
+) -> Iterator[str]:
     """An MLflow server on that backend, whose identities have these passwords; its URL, as the registrar."""
     given = new_mlflow_passwords() if passwords is None else passwords
 
@@ -133,7 +135,7 @@ def run_mlflow(folder: Path, backend_url: str, passwords: Mapping[str, str] | No
         return mlflow.mlflow_program(
             port=port,
             backend_url=backend_url,
-            artifact_root=str(folder / "artifacts"),
+            artifact_root=artifact_root or str(folder / "artifacts"),
             cwd=folder,
             passwords=given,
         )

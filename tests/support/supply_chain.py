@@ -26,8 +26,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = ROOT / ".ci" / "supply.toml"
 LOCKS = (
-    *("requirements.lock", "requirements-gpu.lock", "requirements-otel.lock", "requirements-sample.lock"),
+    "requirements.lock",
+    "requirements-gpu.lock",
     "requirements-image.lock",
+    "requirements-otel.lock",
+    "requirements-s3.lock",
+    "requirements-sample.lock",
 )
 """What production may install."""
 _TOOLS = ROOT / ".venv-supply" / "bin"

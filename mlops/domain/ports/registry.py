@@ -304,6 +304,10 @@ class ModelRegistry(Protocol):
         """Parameters and importance of a version's training. Raises ModelNotFound where its run is gone."""
         ...
 
+    def check_artifacts(self) -> None:
+        """Write, list and remove a file of nobody's. Raises RegistryError where none can be kept."""
+        ...
+
     def census(self) -> RegistryCensus:
         """Everything, in a few requests however many versions there are."""
         ...

@@ -96,6 +96,38 @@ def test_a_worker_that_was_started_anew_ends_the_leases_of_the_process_before(ti
     assert ledger.renew(fresh).lease_until
 
 
+def test_a_worker_takes_the_place_of_the_one_before_it_and_not_of_one_that_shares_its_hosts_name(
+    timed: TimedLedger,
+) -> None:
+    ledger = timed.ledger
+    first, second, again = (replace(BEAT, name=f"drift@h.{one * 8}") for one in "abc")
+    dead = granted(ledger, accepted_and_sent(ledger).run_id, worker=first.name)
+    lives = granted(ledger, accepted_and_sent(ledger, request_for("value")).run_id, worker=second.name)
+    elsewhere = granted(ledger, accepted_and_sent(ledger, request_for("third")).run_id, worker="drift@h2.dddddddd")
+    for beat in (first, second):
+        ledger.worker_seen(beat)
+    timed.advance(20)
+    for beat in (second, replace(again, uptime_s=5.0)):
+        ledger.worker_seen(beat)
+    assert [worker.name for worker in ledger.workers()] == [second.name, again.name], "one was replaced"
+    timed.advance(5)
+    ledger.worker_seen(replace(again, uptime_s=10.0))
+    (back,) = ledger.due_publications()
+    assert back.run_id == dead.run_id, "nobody has seen that one since"
+    timed.advance(10)
+    assert ledger.renew(lives).lease_until
+    assert ledger.renew(elsewhere).lease_until
+
+
+def test_the_first_of_this_version_takes_the_place_of_one_of_before(timed: TimedLedger) -> None:
+    ledger = timed.ledger
+    held = granted(ledger, accepted_and_sent(ledger).run_id, worker=BEAT.name)
+    ledger.worker_seen(BEAT)
+    timed.advance(25)
+    ledger.worker_seen(replace(BEAT, name=f"{BEAT.name}.0123abcd", uptime_s=5.0))
+    assert [due.run_id for due in ledger.due_publications()] == [held.run_id]
+
+
 def test_a_stage_that_is_renewed_stays_with_its_worker_whatever_its_hosts_clock_says(timed: TimedLedger) -> None:
     ledger = timed.ledger
     grant = granted(ledger, accepted_and_sent(ledger).run_id, worker=BEAT.name)

@@ -29,6 +29,7 @@ from mlops.domain.ports import FailedTraining, TrialRecord
 from mlops.domain.records import LedgerIdentity
 from mlops.registry.gateway import Gateway
 from mlops.registry.registry import EXPERIMENT, OWNER_KNOWN_S, OWNER_TAG, MlflowRegistry
+from tests.chaos.proxy import FaultyProxy
 from tests.support.models import SKILLED, fitted, trained_model
 from tests.support.registry import Kept, sha256_of
 
@@ -542,3 +543,46 @@ def test_the_server_takes_no_version_whose_file_lies_elsewhere(client: MlflowCli
     with pytest.raises(MlflowException, match="Invalid model version source"):
         client.create_model_version(name, source)
     assert not client.search_model_versions(f"name = '{name}'")
+
+
+# --------------------------------------------------------------------------- answers of somebody else
+
+HTML = ("text/html", b"<html><body>no backend</body></html>")
+JSON = ("application/json", b'{"message": "no Route matched with those values"}')
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        ("404 Not Found", HTML),
+        ("404 Not Found", JSON),
+        ("403 Forbidden", HTML),
+        ("502 Bad Gateway", HTML),
+        ("503 Service Unavailable", HTML),
+        ("200 OK", HTML),
+    ],
+)
+def test_an_answer_that_is_not_mlflows_own_ends_no_run(
+    status: str, content: tuple[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    kind, body = content
+    (tmp_path / "file.txt").write_text("x")
+    with FaultyProxy(choose_port()) as ingress:
+        ingress.answer(
+            f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+        gateway = Gateway(f"http://127.0.0.1:{ingress.port}")
+        for ask in (
+            lambda: gateway.version("growth", "1"),
+            lambda: gateway.versions("growth"),
+            lambda: gateway.experiment_id("acis"),
+            lambda: gateway.log("run-1", params={"depth": 3}),
+            lambda: gateway.upload("run-1", {"file.txt": tmp_path / "file.txt"}),
+            lambda: gateway.delete_version("growth", "1"),
+            lambda: gateway.create_version("growth", model_id="m-1", run_id="run-1", tags={}),
+            lambda: gateway.download_model("growth", "1", str(tmp_path)),
+        ):
+            with pytest.raises(RegistryUnavailable, match=f"MLflow at http://127.0.0.1:{ingress.port}"):
+                ask()

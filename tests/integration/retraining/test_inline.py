@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -192,6 +193,84 @@ def test_inline_work_of_a_queued_request_is_a_mistake(services: FakeServices) ->
     request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
     with pytest.raises(ValueError, match="executor 'inline'"):
         inline.run_inline(services, request, on_accept=lambda _: None, on_stage=Watcher().stage)
+
+
+# --------------------------------------------------------------------------- a PostgreSQL that is away
+
+
+class Away:
+    """A method of the ledger that finds no PostgreSQL for a while, in virtual time; its first answer may get lost."""
+
+    def __init__(
+        self, work: Callable[..., Any], virtual: VirtualTime, *, for_s: float, loses_answer: bool = False
+    ) -> None:
+        self._work, self._virtual, self._for_s, self._loses = work, virtual, for_s, loses_answer
+        self._since: float | None = None
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        if self._since is None:
+            self._since = self._virtual.passed
+            if self._loses:
+                self._work(*given, **named)
+        if self._virtual.passed - self._since < self._for_s:
+            raise LedgerUnavailable("the ledger at db does not answer: connection refused")
+        return self._work(*given, **named)
+
+
+def test_whoever_follows_a_run_outlives_a_restart_of_postgresql_and_says_what_it_waits_for(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cancel(accepted: Accepted) -> None:
+        services.ledger.cancel(accepted.run_id, actor="test")
+
+    monkeypatch.setattr(services.ledger, "run", Away(services.ledger.run, virtual, for_s=400.0))
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    view = launch(services, request, queue=True, on_accept=cancel, on_stage=Watcher().stage)
+    assert view.state is RunState.CANCELLED
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("Waiting up to 600 s (ACIS_PATIENCE_S): the ledger at db does not answer") == 1
+    assert "PostgreSQL is back after 400 s" in said
+
+
+def test_patience_ends_with_the_words_where_to_look(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.settings = services.settings.model_copy(update={"patience_s": 100.0})
+    monkeypatch.setattr(services.ledger, "run", Away(services.ledger.run, virtual, for_s=1000.0))
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    with pytest.raises(LedgerUnavailable, match=r"connection refused; run .* goes on without this command: `acis runs"):
+        launch(services, request, queue=True, on_accept=lambda _: None, on_stage=Watcher().stage)
+    assert 100.0 <= virtual.passed <= 105.0
+
+
+@pytest.mark.parametrize("queue", [True, False])
+def test_a_request_whose_answer_got_lost_is_asked_for_again_and_is_one_run(
+    queue: bool, services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(services.ledger.accept, virtual, for_s=13.0, loses_answer=True)
+    monkeypatch.setattr(services.ledger, "accept", away)
+    watcher = Watcher()
+
+    def accepted(one: Accepted) -> None:
+        watcher.accepted.append(one)
+        if queue:
+            services.ledger.cancel(one.run_id, actor="test")
+
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    view = launch(services, request, queue=queue, on_accept=accepted, on_stage=watcher.stage)
+    assert view.state is (RunState.CANCELLED if queue else RunState.SUCCEEDED)
+    assert [one.created for one in watcher.accepted] == [True], "it is not somebody else's"
+    assert len(services.timed.ledger.runs()) == 1
+
+
+def test_an_address_where_nobody_is_is_told_within_half_a_minute(
+    services: FakeServices, virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services.ledger, "accept", Away(services.ledger.accept, virtual, for_s=3000.0))
+    request = run_request(services.strategies, "growth", Kind.CHECK, reason="a test", requested_by="test")
+    with pytest.raises(LedgerUnavailable):
+        launch(services, request, queue=True, on_accept=lambda _: None, on_stage=Watcher().stage)
+    assert virtual.passed <= 31.0
 
 
 # --------------------------------------------------------------------------- requests

@@ -1,7 +1,8 @@
-"""Something else stands where a queue should be: no worker ends by it, and the reconciler takes it away."""
+"""A Redis that refuses: something else stands where a queue should be, or it takes no writes. No worker ends by it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.integration.workers.test_unreadable import main_processes
 from tests.support.servers import as_redis_user
 from worker import publications
 from worker.publications import tidy_queues
+from worker.replies import drop_bindings_of_the_gone
 
 
 @pytest.fixture
@@ -68,3 +70,37 @@ def test_the_newest_dead_letters_are_kept(
         tidy_queues(reconciler)
         assert client.lrange("unrouted", 0, -1) == [b"4", b"3", b"2"]
         client.delete("unrouted")
+
+
+def test_a_redis_that_became_a_replica_ends_no_worker(workers: Workers) -> None:
+    """As after a failover in which the old primary is still found under its name for a while."""
+    workers.wait_idle()
+    pids = main_processes(workers)
+    said = {role: len(workers.log(role)) for role in ("control", "drift")}
+    with workers.app.connection_for_write() as connection:
+        client: Any = connection.default_channel.client
+        client.replicaof("127.0.0.1", 1)
+        try:
+            for role, before in said.items():
+                eventually(
+                    lambda role=role, before=before: "read only replica" in workers.log(role)[before:],
+                    f"{role} meets it",
+                )
+        finally:
+            client.replicaof("NO", "ONE")
+        assert workers.start(strategy="growth", as_of=None).get(timeout=60)["state"] == "succeeded"
+        assert main_processes(workers) == pids
+
+
+def test_a_workers_name_is_its_own_and_what_a_killed_one_leaves_is_taken_away(workers: Workers) -> None:
+    names = set(main_processes(workers))
+    assert all(re.fullmatch(r"(control|drift)@.+\.[0-9a-f]{8}", name) for name in names)
+    with workers.app.connection_for_write() as connection:
+        client: Any = connection.default_channel.client
+        key = "_kombu.binding.celery.pidbox"
+        before = client.smembers(key)
+        (entry, *_) = [one.decode() for one in before]
+        killed = re.sub(r"\.[0-9a-f]{8}(?=\.celery)", ".deadbeef", entry)
+        client.sadd(key, killed)
+        assert drop_bindings_of_the_gone(workers.app, workers.services.ledger, alive=names) == 1
+        assert client.smembers(key) == before
