@@ -80,6 +80,6 @@ ENV PATH=/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin 
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true ACIS_LOG_FORMAT=json \
     ACIS_VAR_DIR=/tmp/acis ACIS_FLOWER_HOST=0.0.0.0 ACIS_ADMIN_HOST=0.0.0.0 ACIS_SERVE_HOST=0.0.0.0
 USER 10001:10001
-HEALTHCHECK --interval=15s --timeout=10s --start-period=60s CMD ["python", "-m", "worker.health", "--own"]
+HEALTHCHECK --interval=15s --timeout=30s --start-period=300s CMD ["python", "-m", "worker.health", "--own"]
 # To the program alone, not to its children: a worker lets them finish.
 ENTRYPOINT ["dumb-init", "--single-child", "--", "python", "-m", "worker"]

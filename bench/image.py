@@ -191,10 +191,11 @@ class Bench:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three starts of each role, not seven")
+    parser.add_argument("--quick", action="store_true", help="two starts of each role, not seven")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--before", default="HEAD~1", help="commit whose image is measured beside this tree's")
     parser.add_argument("--images", nargs=2, metavar=("BEFORE", "AFTER"), help="images that are there already")
+    parser.add_argument("--roles", nargs="+", choices=(*WORKERS, *PAGES), metavar="ROLE", help="these alone")
     options = parser.parse_args()
     before, after = options.images or (build(options.before), build(None))
     starts: dict[str, dict[str, list[float]]] = {image: {} for image in (before, after)}
@@ -204,8 +205,8 @@ def main() -> int:
             bench.migrate(after)
             for image in (before, after):
                 bench.start_s(image, "mlflow")  # which makes its tables
-            for _ in range(3 if options.quick else 7):
-                for role in (*WORKERS, *PAGES):
+            for _ in range(2 if options.quick else 7):
+                for role in options.roles or (*WORKERS, *PAGES):
                     for image in (before, after):
                         starts[image].setdefault(role, []).append(bench.start_s(image, role))
     median = {
