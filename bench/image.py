@@ -34,7 +34,7 @@ PAGES = {
     "serve": (8080, "/readyz"),
     "mlflow": (5000, "/health"),
 }
-_GIVE_UP_S = 120.0
+_GIVE_UP_S = 300.0
 _MIB = 2**20
 
 
