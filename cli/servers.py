@@ -1,4 +1,4 @@
-"""`acis up`, `acis status`, `acis stop`, `acis secrets`, `acis clean`, `acis migrate`, `acis server-users`."""
+"""What starts, prepares and shows servers: `acis up`, `status`, `stop`, `secrets`, `clean`, `migrate`, `demo`, …"""
 
 from __future__ import annotations
 
@@ -98,19 +98,54 @@ def secrets(
     missing: Annotated[
         str | None, typer.Option(metavar="FILE", help="With --env: write into FILE those that it lacks, keep the rest.")
     ] = None,
+    compose: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Complete .env in the folder of docker-compose.yml, and write its secrets."
+        ),
+    ] = None,
+    kubernetes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Print the Secrets of Kubernetes, from the passwords of --missing FILE."),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --kubernetes: PostgreSQL, as postgresql://HOST:5432/acis.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --kubernetes: Redis, as rediss://HOST:6379.")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="With --kubernetes: where the Secrets belong.")] = "acis-ai",
     json: AsJson = False,
 ) -> int:
     """Make random secrets (mode 600) and print the sign-in once."""
     from pathlib import Path
 
     from config.settings import load_settings
+    from devstack import secrets as made_secrets
     from devstack.layout import Layout
-    from devstack.secrets import FILE, add_missing, ensure_secrets, env_lines
+    from devstack.secrets import FILE, ROLE_FILES, add_missing, ensure_secrets, env_lines, write_compose_secrets
     from mlops.domain.errors import ConfigurationError
     from mlops.reporting.terminal import out, print_json
 
     if missing is not None and not env:
         raise ConfigurationError("--missing FILE goes with --env")
+    if kubernetes is not None:
+        where = {"database": database or made_secrets.DATABASE, "broker": broker or made_secrets.BROKER}
+        manifest = made_secrets.kubernetes_secrets(Path(kubernetes), namespace=namespace, **where)
+        out.print(manifest, markup=False, soft_wrap=True, highlight=False)
+        return 0
+    if compose is not None:
+        added = write_compose_secrets(Path(compose))
+        if json:
+            print_json({"folder": compose, "added": added})
+        else:
+            out.print(
+                f"{len(added)} added to {Path(compose, '.env')}; each container's are in {Path(compose, ROLE_FILES)}.\n"
+                "To sign in, .env has FLOWER_BASIC_AUTH, ACIS_ADMIN_AUTH and, for `viewer` at MLflow, "
+                "MLFLOW_VIEWER_PASSWORD.",
+                markup=False,
+            )
+        return 0
     if missing is not None:
         added = add_missing(Path(missing))
         if json:
@@ -156,11 +191,17 @@ def clean(json: AsJson = False) -> int:
 
 
 @command
-def migrate(json: AsJson = False) -> int:
+def migrate(
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Change nothing: wait until another process has done it.")
+    ] = False,
+    json: AsJson = False,
+) -> int:
     """Make or upgrade the ledger's tables (`mlops_*`) in DATABASE_URL, beside workers that run; safe to repeat."""
     from config.settings import load_settings
     from mlops.domain.errors import NothingConfigured
     from mlops.ledger.grants import let_features_be_read
+    from mlops.ledger.schema import await_migration
     from mlops.ledger.schema import migrate as migrate_ledger
     from mlops.reporting.terminal import err, out, print_json
 
@@ -168,13 +209,51 @@ def migrate(json: AsJson = False) -> int:
     if settings.database_url is None:
         raise NothingConfigured
     url = settings.database_url.get_secret_value()
-    state = migrate_ledger(url, say=lambda words: err.print(words, markup=False))
-    let_features_be_read(url, settings.feature_relation)
+    carry_out = await_migration if wait else migrate_ledger
+    state = carry_out(url, say=lambda words: err.print(words, markup=False))
+    if not wait:
+        let_features_be_read(url, settings.feature_relation)
     if json:
         print_json(state)
     else:
         out.print(f"The ledger's tables are at revision {state.current}.")
     return 0
+
+
+@command
+def load_sample(json: AsJson = False) -> int:
+    """Put the demo's features, of real daily prices, into DATABASE_URL as `ml_training_features`; safe to repeat."""
+    from config.settings import load_settings
+    from mlops.domain.errors import NothingConfigured
+    from mlops.features.sample import RELATION
+    from mlops.reporting.terminal import out, print_json
+
+    settings = load_settings()
+    if settings.database_url is None:
+        raise NothingConfigured
+    _load_sample(settings.database_url.get_secret_value())
+    if json:
+        print_json({"relation": RELATION})
+    else:
+        out.print(f"The sample is in {RELATION}.")
+    return 0
+
+
+@command
+def demo(json: AsJson = False) -> int:
+    """Run the loop on the sample, by workers that run already: what `make run` shows, in Compose; safe to repeat."""
+    from cli.up_display import UpDisplay
+    from config.settings import load_settings
+    from mlops.reporting.narrative import is_error
+    from mlops.reporting.terminal import FINDING, OK
+    from tasks.services import connect
+
+    services, display = connect(load_settings()), UpDisplay(quiet=json)
+    since = services.ledger.now()
+    results, scored = _demonstrate(services, display, sample=True, since=since, look=lambda: None)
+    display.end(results, sample=True, json=json)
+    views = [*scored, *(view for _, views in results for view in views)]
+    return FINDING if any(is_error(view) for view in views) else OK
 
 
 @command
@@ -347,11 +426,15 @@ def _prepare(endpoints: Endpoints, *, sample: bool) -> None:
 
     migrate_ledger(endpoints.database_url)
     if sample:
-        from mlops.features.sample import RELATION, load_sample
-        from mlops.ledger.grants import let_features_be_read
+        _load_sample(endpoints.database_url)
 
-        load_sample(endpoints.database_url)
-        let_features_be_read(endpoints.database_url, RELATION)
+
+def _load_sample(database_url: str) -> None:
+    from mlops.features.sample import RELATION, load_sample
+    from mlops.ledger.grants import let_features_be_read
+
+    load_sample(database_url)
+    let_features_be_read(database_url, RELATION)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,10 +1,10 @@
 """Every setting of the system, typed and frozen; read once at a process's edge.
 
-Order: environment, then the servers that `make run` announces in `var/run/endpoints.json` while it serves,
-then the defaults below. An `ACIS_*` variable that is not listed here is refused, so a misspelt one cannot
-be taken in silence; one that a newer version has recorded in ACIS_KNOWN_VARIABLES is left aside with a warning, so
-that this version starts in the newer one's environment (docs/decisions/0027). Nothing below the edge reads this:
-functions receive the values that they use.
+Order: environment, then the files of ACIS_SECRETS_DIR, then the servers that `make run` announces in
+`var/run/endpoints.json` while it serves, then the defaults below. An `ACIS_*` variable that is not listed here is
+refused, so a misspelt one cannot be taken in silence; one that a newer version has recorded in ACIS_KNOWN_VARIABLES is
+left aside with a warning, so that this version starts in the newer one's environment (docs/decisions/0027). Nothing
+below the edge reads this: functions receive the values that they use.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.endpoints import PROGRAMS_VARIABLE, read_endpoints
+from config.secret_files import VARIABLE as SECRETS_VARIABLE
+from config.secret_files import read_secret_files
 
 ROOT = Path(__file__).resolve().parents[1]
 """The repository's root: packages are run from it, never installed elsewhere."""
@@ -95,6 +97,9 @@ class Settings(BaseSettings):
     # ---- places
     var_dir: Path = Field(ROOT / "var", validation_alias="ACIS_VAR_DIR")
     """Everything that `make run` writes: servers' data, logs, secrets. `make clean` removes it."""
+    secrets_dir: Path | None = Field(None, validation_alias=SECRETS_VARIABLE)
+    """Folder with a file for each secret, named as its variable, as containers mount them; a variable that is set wins.
+    Unset: secrets are variables alone."""
     strategies_file: Path = Field(ROOT / "config" / "strategies.toml", validation_alias="ACIS_STRATEGIES_FILE")
     """The strategies with their policies."""
     feature_source: SecretStr | None = Field(None, validation_alias="ACIS_FEATURE_SOURCE")
@@ -258,6 +263,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError(_unknown(name, {*known, *recorded}))
     if unknown:
         _warn_of_newer(tuple(sorted(unknown)))
+    try:
+        read_secret_files(os.environ)
+    except ValueError as exc:
+        raise SettingsError(str(exc)) from exc
     try:
         return Settings()
     except ValidationError as exc:

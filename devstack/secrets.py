@@ -1,15 +1,32 @@
-"""Random secrets of a stack, made once and kept in a file that only its owner can read."""
+"""Random secrets of a stack, made once and kept in a file that only its owner can read.
+
+Those of `make run` lie in its var folder, those of Compose in .env; `write_role_files` gives each container its own.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from config.private_file import write_private
-from config.roles import DATABASE_USERS, MLFLOW_PASSWORD_VARIABLES, REDIS_USERS, password_variable
+from config.roles import (
+    ACCESS,
+    DATABASE_USERS,
+    FEATURES_USER,
+    MLFLOW_PASSWORD_VARIABLES,
+    MLFLOW_USER,
+    OBJECT_STORE,
+    REDIS_USERS,
+    SERVER_PASSWORDS,
+    Access,
+    password_variable,
+)
 from mlops.domain.errors import ConfigurationError
 
 FILE = "secrets.json"
@@ -125,3 +142,171 @@ def add_missing(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"cannot add passwords to {path}: {exc}") from exc
     return added
+
+
+# ---- Compose
+
+ROLE_FILES = "secrets"
+"""Below the folder of docker-compose.yml: a folder for each container, in it a file for each secret."""
+ROLE_FILES_VARIABLE = "SECRETS_DIR"
+"""Tells docker-compose.yml that they are there, and where."""
+_IMAGE_USER = 10001
+DATABASE, BROKER = "postgresql://postgres:5432/acis", "redis://redis:6379"
+"""The servers of docker-compose.yml, and those in the cluster of Kubernetes."""
+
+
+def write_compose_secrets(folder: Path) -> list[str]:
+    """Complete the folder's .env and write the secrets of each container from it; names that were added to .env.
+
+    Safe to repeat; after a change of .env the files say what it says. Raises ConfigurationError.
+    """
+    env = folder / ".env"
+    added = add_missing(env)
+    values = _values(env)
+    place = folder / (values.get(ROLE_FILES_VARIABLE) or ROLE_FILES)
+    try:
+        _write_folders(place, role_files(values))
+        if not values.get(ROLE_FILES_VARIABLE):
+            kept = [line for line in env.read_text(encoding="utf-8").splitlines() if _name(line) != ROLE_FILES_VARIABLE]
+            write_private(env.resolve(), "\n".join([*kept, f"{ROLE_FILES_VARIABLE}=./{ROLE_FILES}", ""]))
+        guide = folder / "mlops" / "mlflow"
+        if guide.is_dir() and not (guide / ".env").exists():
+            (guide / ".env").symlink_to(Path("..", "..", ".env"))  # a Compose file there reads the .env beside it
+    except OSError as exc:
+        raise ConfigurationError(f"cannot write the containers' secrets to {place}: {exc}") from exc
+    return added
+
+
+def role_files(
+    values: Mapping[str, str], *, database: str = DATABASE, broker: str = BROKER
+) -> dict[str, dict[str, str]]:
+    """Variables with secrets by container: the roles of `config.roles.ACCESS`, and the servers of docker-compose.yml.
+
+    values : of .env; ACIS_FEATURE_SOURCE there stands for features that lie elsewhere, AWS_* for an object store's keys
+    database, broker : URLs of the servers, without a user
+    """
+    passwords = {name: values[name] for name in sorted(SERVER_PASSWORDS)}
+    owner = _signed_in(database, "acis", values["POSTGRES_PASSWORD"])
+    setup = {name: value for name, value in passwords.items() if name not in ("POSTGRES_PASSWORD", "REDIS_PASSWORD")}
+    return {
+        **{role: _of_role(access, values, database, broker) for role, access in ACCESS.items()},
+        "postgres": {"POSTGRES_PASSWORD": passwords["POSTGRES_PASSWORD"]},
+        "redis": {"REDIS_PASSWORD": passwords["REDIS_PASSWORD"]},
+        "server-users": {
+            **setup,
+            "DATABASE_URL": owner,
+            "CELERY_BROKER_URL": _signed_in(broker, "setup", values["REDIS_PASSWORD"], path="/0"),
+        },
+        # Where MLflow runs without Redis and the roles.
+        "database-users": {**setup, "DATABASE_URL": owner},
+    }
+
+
+def _of_role(access: Access, values: Mapping[str, str], database: str, broker: str) -> dict[str, str]:
+    def of_database(user: str, **parts: str) -> str:
+        return _signed_in(database, user, values[password_variable(user)], **parts)
+
+    made = {
+        "ACIS_FEATURE_SOURCE": of_database(FEATURES_USER),
+        # The driver is named: plain postgresql:// leaves it to SQLAlchemy.
+        "MLFLOW_BACKEND_STORE_URI": of_database(MLFLOW_USER, scheme="postgresql+psycopg2", path="/mlflow"),
+        **{name: values[name] for name in ("ACIS_FEATURE_SOURCE", *OBJECT_STORE, *access.own) if values.get(name)},
+    }
+    if access.database:
+        made["DATABASE_URL"] = of_database(access.database)
+    if access.mlflow:
+        made["MLFLOW_TRACKING_PASSWORD"] = values[MLFLOW_PASSWORD_VARIABLES[access.mlflow]]
+    if access.redis:
+        password = values[password_variable(access.redis)]
+        made["CELERY_BROKER_URL"] = _signed_in(broker, access.redis, password, path="/0")
+        made["CELERY_RESULT_BACKEND"] = _signed_in(broker, access.redis, password, path="/1")
+    return {name: value for name, value in made.items() if name in access.variables}
+
+
+def _signed_in(url: str, user: str, password: str, **parts: str) -> str:
+    """The URL with a user; `parts` replace its own.
+
+    >>> _signed_in("rediss://host:6379?ssl_cert_reqs=CERT_REQUIRED", "drift", "pw", path="/1")
+    'rediss://drift:pw@host:6379/1?ssl_cert_reqs=CERT_REQUIRED'
+    """
+    split = urlsplit(url)
+    return split._replace(netloc=f"{user}:{password}@{split.netloc}", **parts).geturl()
+
+
+def _write_folders(place: Path, folders: Mapping[str, Mapping[str, str]]) -> None:
+    """Nobody but the owner gets into `place`; a container sees its own folder alone, and must be able to read it there.
+
+    As root the files are the image's user's, mode 600. Anybody else cannot give files away, and leaves those inside
+    readable: `place` itself is closed.
+    """
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.chmod(0o700)
+    is_root = os.geteuid() == 0
+    for gone in {path.name for path in place.iterdir() if path.is_dir()} - set(folders):
+        shutil.rmtree(place / gone)
+    for name, variables in folders.items():
+        folder = place / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        for path in folder.iterdir():
+            if path.name not in variables:
+                path.unlink()
+        for variable, value in variables.items():
+            write_private(folder / variable, value, owner=(_IMAGE_USER, _IMAGE_USER) if is_root else None)
+            if not is_root:
+                (folder / variable).chmod(0o444)
+
+
+def _values(env: Path) -> dict[str, str]:
+    lines = env.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    return {_name(name): value.strip().strip("\"'") for name, _, value in pairs if value.strip()}
+
+
+def _name(line: str) -> str:
+    return line.partition("=")[0].removeprefix("export ").strip()
+
+
+# ---- Kubernetes
+
+
+def kubernetes_secrets(env: Path, *, database: str, broker: str, namespace: str) -> str:
+    """The Secrets of k8s/ as a manifest, from a file of `env_lines`; the same file gives the same Secrets.
+
+    database, broker : URLs of the servers, without a user    Raises ConfigurationError.
+    """
+    for url, kinds in ((database, ("postgresql",)), (broker, ("redis", "rediss"))):
+        split = urlsplit(url)
+        if split.scheme not in kinds or not split.hostname or "@" in split.netloc:
+            raise ConfigurationError(
+                f"{url.rpartition('@')[2]!r} is no URL of a server without a user: {kinds[0]}://HOST:PORT"
+            )
+    try:
+        values = _values(env)
+        files = role_files(values, database=database, broker=broker)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"cannot read {env}: {exc}") from exc
+    except KeyError as exc:
+        raise ConfigurationError(
+            f"{env} has no value of {exc.args[0]}; `acis secrets --env --missing {env}` makes one"
+        ) from exc
+    for role, access in ACCESS.items():
+        if access.mlflow and "MLFLOW_TRACKING_PASSWORD" in files[role]:
+            files[role]["MLFLOW_TRACKING_USERNAME"] = access.mlflow
+    files["server-users"] |= files["postgres"] | files["redis"]
+    files["train"] = files["train.cpu"]
+    others = {"train.cpu", "train.gpu", "postgres", "redis", "database-users"}
+    if database != DATABASE or broker != BROKER:
+        others.add("server-users")  # what may make users stays out of a cluster whose servers lie elsewhere
+    kept = sorted({*files} - others)
+    secrets_of = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": f"acis-{name}", "namespace": namespace},
+            "type": "Opaque",
+            "stringData": dict(sorted(files[name].items())),
+        }
+        for name in kept
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": secrets_of}, indent=1)

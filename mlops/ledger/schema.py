@@ -105,6 +105,34 @@ def schema_state(url: str) -> SchemaState:
         database.close()
 
 
+def await_migration(
+    url: str,
+    *,
+    say: Callable[[str], None] | None = None,
+    patience_s: float = PATIENCE_S,
+    pause: Callable[[float], None] = time.sleep,
+) -> SchemaState:
+    """Wait until another process has brought the schema to this program's newest, or to a newer one; changes nothing.
+
+    A ledger that is away is waited for, too. `pause`: waits so many seconds. Raises LedgerUnavailable at the end of the
+    patience, ConfigurationError.
+    """
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            state = schema_state(url)
+            if state.current is not None and state.current >= state.head:
+                return state
+            words = f"the ledger is at revision {state.current}; waits for {state.head}, which `acis migrate` makes"
+        except LedgerUnavailable as exc:
+            words = str(exc)
+        if time.monotonic() >= end:
+            raise LedgerUnavailable(words)
+        if say is not None:
+            say(words)
+        pause(_STEP_BACK_S)
+
+
 class Migration:
     """One process's turn at the schema: what it says, and how it waits for others."""
 

@@ -12,6 +12,7 @@ import pytest
 from config.endpoints import FILE, Endpoints
 from config.roles import DATABASE_USERS, MLFLOW_PASSWORD_VARIABLES, REDIS_USERS, password_variable
 from config.settings import Settings, variables
+from devstack.secrets import role_files
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
 
@@ -23,6 +24,8 @@ COMPOSE_ALONE = {
     "ADMIN_PORT",
     "SERVE_PORT",
     "IMAGE_TAG",
+    "MORE_LOCKS",
+    "SECRETS_DIR",
     "POSTGRES_IMAGE",
     "REDIS_IMAGE",
     *map(password_variable, (*DATABASE_USERS, *REDIS_USERS)),
@@ -47,7 +50,14 @@ def test_the_manifests_record_the_variables_that_this_release_knows(path: str) -
 
 
 def test_compose_uses_each_variable_that_is_its_own() -> None:
-    assert compose_variables(ROOT) >= COMPOSE_ALONE
+    written = role_files({name: f"{name} of .env" for name in COMPOSE_ALONE})
+    in_files = {name for variables in written.values() for value in variables.values() for name in value_names(value)}
+    assert compose_variables(ROOT) | in_files >= COMPOSE_ALONE
+
+
+def value_names(value: str) -> list[str]:
+    """Variables of .env whose value is a part of a secret's."""
+    return re.findall(r"([A-Z_]+) of \.env", value)
 
 
 def test_no_secret_has_a_default() -> None:

@@ -18,8 +18,10 @@ from config.settings import ROOT
 from devstack.layout import Layout
 from devstack.plan import ROLES, StackOptions, role_of
 from devstack.ports import choose_port
-from devstack.secrets import Secrets, ensure_secrets
+from devstack.secrets import Secrets, ensure_secrets, env_lines, role_files
 from devstack.stack import Stack, remove_var, stop_running
+from tests.support.compose_file import MLFLOW_NAME, NAME, compose_services
+from tests.support.kubernetes_files import secret_keys
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
 
@@ -35,53 +37,79 @@ def expected(role: str) -> set[str]:
 # ---- Compose
 
 
-def compose_services() -> dict[str, dict[str, Any]]:
-    content = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-    services: dict[str, dict[str, Any]] = content["services"]
-    return services
-
-
 def role_of_service(name: str, service: dict[str, Any]) -> str:
     return name if service.get("entrypoint") else service["command"][0]
 
 
-def test_compose_gives_each_role_its_own_secrets_alone() -> None:
-    ours = {
-        role_of_service(name, service): service
-        for name, service in compose_services().items()
-        if service["image"].startswith("acis-mlops") and name != "server-users"
-    }
-    assert set(ours) == set(ACCESS) - {"train.gpu"}
-    for role, service in ours.items():
-        given = {
-            name
-            for name, value in service["environment"].items()
-            if name in IN_MANIFESTS or _PASSWORD.search(str(value or ""))
-        }
-        assert given == expected(role), role
+def secrets_of(service: dict[str, Any]) -> str:
+    """Container of `role_files` whose folder the service mounts."""
+    (mounted,) = (one for one in service["volumes"] if isinstance(one, dict))
+    return str(mounted["source"]).rpartition("}/")[2]
 
 
-def test_compose_names_the_user_of_each_role_in_its_urls() -> None:
-    for name, service in compose_services().items():
-        if not service["image"].startswith("acis-mlops") or name in ("server-users", "mlflow"):
+@pytest.fixture(scope="module")
+def files() -> dict[str, dict[str, str]]:
+    """What `make secrets` writes for each container."""
+    return role_files(dict(line.split("=", 1) for line in env_lines()))
+
+
+SPECIAL = {"server-users": "server-users", "database-users": "database-users", "sample": "migrate", "demo": "tools"}
+"""Our containers that are no role, and whose secrets they have."""
+
+
+def ours() -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in (NAME, MLFLOW_NAME):
+        for name, service in compose_services(ROOT, file).items():
+            if service["image"].startswith("acis-mlops"):
+                yield role_of_service(name, service), service
+
+
+def test_compose_gives_each_role_its_own_secrets_alone(files: dict[str, dict[str, str]]) -> None:
+    assert {role for role, _ in ours()} - set(SPECIAL) == set(ACCESS)
+    for role, service in ours():
+        assert secrets_of(service) == SPECIAL.get(role, role)
+    for role in ACCESS:
+        # Name and address are no secrets here; the keys of an object store are there where .env has them.
+        assert set(files[role]) == expected(role) - {"MLFLOW_TRACKING_USERNAME", *OBJECT_STORE}, role
+
+
+def test_compose_names_the_user_of_each_role_in_its_urls(files: dict[str, dict[str, str]]) -> None:
+    for role, service in ours():
+        if role in SPECIAL or role == "mlflow":
             continue
-        access, environment = ACCESS[role_of_service(name, service)], service["environment"]
+        access = ACCESS[role]
         users = {
-            variable: environment[variable].partition("://")[2].partition(":")[0]
+            variable: files[role][variable].partition("://")[2].partition(":")[0]
             for variable in ("DATABASE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")
-            if variable in environment
+            if variable in files[role]
         }
         named = {
             "DATABASE_URL": access.database,
             "CELERY_BROKER_URL": access.redis,
             "CELERY_RESULT_BACKEND": access.redis,
         }
-        assert users == {variable: user for variable, user in named.items() if user is not None}, name
-        assert environment.get("MLFLOW_TRACKING_USERNAME") == access.mlflow, name
+        assert users == {variable: user for variable, user in named.items() if user is not None}, role
+        assert service["environment"].get("MLFLOW_TRACKING_USERNAME") == access.mlflow, role
+
+
+def test_no_password_of_compose_is_in_a_containers_environment() -> None:
+    for file in (NAME, MLFLOW_NAME):
+        for name, service in compose_services(ROOT, file).items():
+            given = service.get("environment", {})
+            shown = {one for one, value in given.items() if one in IN_MANIFESTS or _PASSWORD.search(str(value or ""))}
+            assert shown <= {"MLFLOW_TRACKING_USERNAME"}, name
+
+
+def test_the_keys_of_an_object_store_reach_those_alone_that_use_it() -> None:
+    values = dict(line.split("=", 1) for line in env_lines()) | {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    found = role_files(values)
+    assert {name for name, given in found.items() if set(OBJECT_STORE) <= set(given)} == {
+        role for role, access in ACCESS.items() if access.object_store
+    }
 
 
 def test_what_compose_shares_between_services_holds_no_secret() -> None:
-    shared = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["x-acis"]["environment"]
+    shared = yaml.safe_load((ROOT / NAME).read_text(encoding="utf-8"))["x-acis"]["environment"]
     assert not set(shared) & IN_MANIFESTS
     assert not [value for value in shared.values() if _PASSWORD.search(str(value))]
 
@@ -89,30 +117,43 @@ def test_what_compose_shares_between_services_holds_no_secret() -> None:
 # ---- Kubernetes
 
 
-def containers() -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in sorted((ROOT / "k8s" / "base").glob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            pod = document.get("spec", {}).get("template", {}).get("spec", {})
-            for container in pod.get("containers", []):
-                command = container.get("command")
-                yield container["name"] if command else container["args"][0], container
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    for folder in ("base", "components/gpu"):
+        for path in sorted((ROOT / "k8s" / folder).glob("*.yaml")):
+            for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+                template = document.get("spec", {}).get("template", {})
+                for container in template.get("spec", {}).get("containers", []):
+                    yield container["name"] if container.get("command") else container["args"][0], template
 
 
 def test_kubernetes_gives_each_role_its_own_secrets_alone() -> None:
-    found = dict(containers())
-    assert set(found) == set(ACCESS) - {"train.gpu"}
-    for role, container in found.items():
-        references = [
-            one["valueFrom"]["secretKeyRef"] for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})
-        ]
-        own = f"acis-{role.removesuffix('.cpu')}"
-        assert {one["name"] for one in references} == {own}, role
-        assert {one["key"] for one in references} == expected(role), role
+    found = dict(pods())
+    assert set(found) == set(ACCESS)
+    for role, template in found.items():
+        references = list(secret_keys(template["spec"]))
+        own = f"acis-{role.removesuffix('.cpu').removesuffix('.gpu')}"
+        assert {name for name, _, _ in references} == {own}, role
+        assert {key for _, key, _ in references} == expected(role), role
 
 
-def test_kubernetes_gives_nobody_a_whole_secret() -> None:
-    for role, container in containers():
-        assert not [one for one in container.get("envFrom", []) if "secretRef" in one], role
+def test_kubernetes_gives_nobody_a_whole_secret_and_none_as_a_variable() -> None:
+    for role, template in pods():
+        for container in [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]:
+            assert not [one for one in container.get("envFrom", []) if "secretRef" in one], role
+            assert not [one for one in container.get("env", []) if "secretKeyRef" in one.get("valueFrom", {})], role
+
+
+def test_the_network_lets_each_role_reach_what_it_may_reach() -> None:
+    for role, template in pods():
+        access, labels = ACCESS[role], template["metadata"]["labels"]
+        reached = {
+            "postgres": access.database is not None or access.features or role == "mlflow",
+            "redis": access.redis is not None,
+            "mlflow": access.mlflow is not None,
+            "object-store": access.object_store,
+        }
+        named = {name.removeprefix("acis-reaches-") for name in labels if name.startswith("acis-reaches-")}
+        assert named == {server for server, may in reached.items() if may}, role
 
 
 # ---- make run, by its running processes

@@ -52,16 +52,17 @@ def _check_pod(where: str, kind: str, pod: dict[str, Any], secrets: Mapping[str,
     report.expect(context.get("runAsNonRoot") is True, f"{where}: runAsNonRoot is not set")
     report.expect(context.get("seccompProfile", {}).get("type") == "RuntimeDefault", f"{where}: no seccomp profile")
     report.expect(pod.get("automountServiceAccountToken") is False, f"{where}: mounts a token that it does not need")
-    for container in pod["containers"]:
+    _check_secrets(where, pod, secrets, report)
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
         own = container.get("securityContext", {})
         report.expect(own.get("allowPrivilegeEscalation") is False, f"{where}: allowPrivilegeEscalation is not false")
         report.expect(own.get("readOnlyRootFilesystem") is True, f"{where}: readOnlyRootFilesystem is not true")
         report.expect(own.get("capabilities", {}).get("drop") == ["ALL"], f"{where}: keeps capabilities")
         report.expect("memory" in container.get("resources", {}).get("limits", {}), f"{where}: no memory limit")
-        _check_variables(where, container, secrets, report)
+        _check_variables(where, container, report)
         if container["image"].split(":")[0].endswith(OUR_IMAGE):
             _check_program(where, container, report)
-        if kind == "Deployment":
+        if kind == "Deployment" and container in pod["containers"]:
             probe = container.get("livenessProbe", {})
             report.expect(probe, f"{where}: has no livenessProbe")
             asked = probe.get("exec", {}).get("command", [_role(container)])[-1]
@@ -81,14 +82,30 @@ def _check_readiness(where: str, container: dict[str, Any], report: Report) -> N
         report.expect(asked[-2:] == expected, f"{where}: its readinessProbe asks for {asked!r}")
 
 
-def _check_variables(where: str, container: dict[str, Any], secrets: Mapping[str, set[str]], report: Report) -> None:
+def _check_variables(where: str, container: dict[str, Any], report: Report) -> None:
     variables = {entry["name"]: entry for entry in container.get("env", [])}
     expect_known_variables(report, where, variables)
     for name, entry in variables.items():
-        report.expect(not (is_secret(name) and "value" in entry), f"{where}: the secret {name} is written out")
-        wanted = entry.get("valueFrom", {}).get("secretKeyRef", {})
-        known = not wanted or wanted.get("optional") or wanted["key"] in secrets.get(wanted["name"], ())
-        report.expect(known, f"{where}: {wanted.get('key')} is not in {EXAMPLE} of {wanted.get('name')}")
+        report.expect(
+            not is_secret(name), f"{where}: the secret {name} is {'written out' if 'value' in entry else 'no file'}"
+        )
+
+
+def secret_keys(pod: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Name of the Secret, key, and whether it must be there, of each file with a secret that the pod mounts."""
+    for volume in pod.get("volumes", []):
+        sources = [one["secret"] for one in volume.get("projected", {}).get("sources", []) if "secret" in one]
+        for source in [*sources, *([volume["secret"]] if "secret" in volume else [])]:
+            for item in source["items"]:
+                if item["key"] != item["path"]:
+                    raise ValueError(f"{item['key']} is mounted as {item['path']}, which stands for another variable")
+                yield source.get("name", source.get("secretName")), item["key"], not source.get("optional", False)
+
+
+def _check_secrets(where: str, pod: Mapping[str, Any], secrets: Mapping[str, set[str]], report: Report) -> None:
+    for name, key, is_required in secret_keys(pod):
+        known = not is_required or key in secrets.get(name, ())
+        report.expect(known, f"{where}: {key} is not in {EXAMPLE} of {name}")
 
 
 def _check_program(where: str, container: dict[str, Any], report: Report) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.support.manifests`: docker-compose.yml and k8s/base are checked without Docker and without a cluster.
+"""`python -m tests.support.manifests`: the Compose files and k8s/base are checked without Docker and without a cluster.
 
 Part of `make check`. Prints what was checked; a fault is one line that says where it is and what would be right.
 """
@@ -18,7 +18,10 @@ OUR_IMAGE = "acis-mlops"
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "migrate": ("python", "-m", "cli.app", "migrate"),
     "server-users": ("python", "-m", "cli.app", "server-users"),
-    "mlflow": ("mlflow", "server"),
+    "load-sample": ("python", "-m", "cli.app", "load-sample"),
+    "demo": ("python", "-m", "cli.app", "demo"),
+    "mlflow": ("python", "-m", "config.secret_files", "mlflow", "server"),
+    "mlflow without files of secrets": ("mlflow", "server"),
     "tools": ("sleep", "infinity"),
 }
 """What a container of our image may run beside a role; `tools` waits for a person's `exec`."""
@@ -41,7 +44,8 @@ class Report:
 
 def is_secret(variable: str) -> bool:
     """The variable's name says that its value must be in no file."""
-    return any(word in variable for word in ("PASSWORD", "SECRET", "ACCESS_KEY", "AUTH", "TOKEN"))
+    names_a_place = variable.endswith(("_DIR", "_FILE"))
+    return not names_a_place and any(word in variable for word in ("PASSWORD", "SECRET", "ACCESS_KEY", "AUTH", "TOKEN"))
 
 
 def expect_known_variables(report: Report, where: str, names: Mapping[str, Any]) -> None:

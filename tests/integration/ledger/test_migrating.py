@@ -19,7 +19,7 @@ from config.settings import ROOT
 from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger import schema
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
-from mlops.ledger.schema import migrate, schema_differences, schema_state
+from mlops.ledger.schema import await_migration, migrate, schema_differences, schema_state
 from tests.support.waiting import wait_for
 
 MADE_UP = ROOT / "tests" / "support" / "revisions"
@@ -173,6 +173,33 @@ def test_a_migration_that_was_killed_while_it_built_an_index_is_finished_by_the_
     assert migrate(postgres_url).is_current
     assert invalid() == []
     assert schema_differences(database) == []
+
+
+# --------------------------------------------------------------------------- those who wait for it
+
+
+def test_who_waits_goes_on_once_another_process_has_migrated(postgres_url: str) -> None:
+    said: list[str] = []
+
+    def until_migrated(_: float) -> None:
+        migrate(postgres_url)
+
+    assert await_migration(postgres_url, say=said.append, pause=until_migrated).is_current
+    assert [words for words in said if "at revision None; waits for" in words] == said != []
+
+
+def test_a_schema_that_a_newer_version_made_is_not_waited_for(postgres_url: str) -> None:
+    migrate(postgres_url)
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
+    engine.dispose()
+    assert await_migration(postgres_url, patience_s=0).current == "9999"
+
+
+def test_who_waits_has_a_stated_patience(postgres_url: str) -> None:
+    with pytest.raises(LedgerUnavailable, match="waits for"):
+        await_migration(postgres_url, patience_s=0)
 
 
 def _n_migrating(engine: Engine) -> int:
