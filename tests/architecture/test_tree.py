@@ -35,6 +35,8 @@ def test_there_is_a_lock_for_everything_that_is_installed() -> None:
         "requirements-bootstrap.lock",
         "requirements-dev.lock",
         "requirements-gpu.lock",
+        "requirements-image.lock",
+        "requirements-manifests.lock",
         "requirements-otel.lock",
         "requirements-s3.lock",
         "requirements-sample.lock",
