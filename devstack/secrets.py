@@ -169,6 +169,9 @@ def write_compose_secrets(folder: Path) -> list[str]:
         if not values.get(ROLE_FILES_VARIABLE):
             kept = [line for line in env.read_text(encoding="utf-8").splitlines() if _name(line) != ROLE_FILES_VARIABLE]
             write_private(env.resolve(), "\n".join([*kept, f"{ROLE_FILES_VARIABLE}=./{ROLE_FILES}", ""]))
+        guide = folder / "mlops" / "mlflow"
+        if guide.is_dir() and not (guide / ".env").exists():
+            (guide / ".env").symlink_to(Path("..", "..", ".env"))  # a Compose file there reads the .env beside it
     except OSError as exc:
         raise ConfigurationError(f"cannot write the containers' secrets to {place}: {exc}") from exc
     return added

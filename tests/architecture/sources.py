@@ -44,7 +44,7 @@ def text_files() -> Iterator[tuple[Path, str]]:
         folders[:] = [name for name in folders if not name.startswith(".venv")]
         for name in files:
             path = Path(folder, name)
-            if path.name == ".env":
+            if path.name == ".env" or path.parts[len(ROOT.parts)] == "secrets":  # `make secrets`
                 continue
             try:
                 yield path.relative_to(ROOT), path.read_text(encoding="utf-8")

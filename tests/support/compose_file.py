@@ -47,11 +47,14 @@ def _extended(root: Path, name: str, service: dict[str, Any]) -> dict[str, Any]:
     found = yaml.safe_load((root / place).read_text(encoding="utf-8"))["services"][named["service"]]
     base = _extended(root, place, found)
     nearer = {key: value for key, value in service.items() if key != "extends"}
-    return {**base, **nearer, **{key: _joined(base[key], nearer[key]) for key in base.keys() & nearer.keys()}}
+    both = [key for key in ("environment", "healthcheck", "volumes") if key in base and key in nearer]
+    return {**base, **nearer, **{key: _joined(base[key], nearer[key]) for key in both}}
 
 
 def _joined(base: Any, nearer: Any) -> Any:
-    return {**base, **nearer} if isinstance(base, dict) and isinstance(nearer, dict) else nearer
+    if isinstance(base, dict) and isinstance(nearer, dict):
+        return {**base, **nearer}
+    return [*base, *nearer] if isinstance(base, list) and isinstance(nearer, list) else nearer
 
 
 def check_compose(root: Path, report: Report) -> None:

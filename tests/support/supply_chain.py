@@ -28,6 +28,7 @@ ACCEPTED = ROOT / ".ci" / "supply.toml"
 LOCKS = (
     "requirements.lock",
     "requirements-gpu.lock",
+    "requirements-image.lock",
     "requirements-otel.lock",
     "requirements-s3.lock",
     "requirements-sample.lock",
@@ -199,8 +200,8 @@ def _run(tool: str, *arguments: str, is_checked: bool = True) -> subprocess.Comp
 
 # ---- Images of others
 
-_IMAGE_FILES = ("Dockerfile", ".devcontainer/Dockerfile", "docker-compose.yml", "k8s/base")
-_OURS = "acis-mlops"
+_IMAGE_FILES = ("Dockerfile", ".devcontainer/Dockerfile", "docker-compose.yml", "mlops/mlflow/services.yml", "k8s/base")
+_OURS, _NOTHING = "acis-mlops", "scratch"
 _NAMED = re.compile(
     r"""^\s*(?:-\s+)?(?:FROM|ARG\s+\w+_IMAGE=|image:)\s*["']?(?:\$\{\w+:-)?(?P<image>[\w./-]+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?)\}?""",
     re.MULTILINE,
@@ -214,9 +215,9 @@ def images_of_others(root: Path = ROOT) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for name in _IMAGE_FILES:
         place = root / name
-        for path in sorted(place.rglob("*.yaml")) if place.is_dir() else [place]:
+        for path in sorted(place.rglob("*.yaml")) if place.is_dir() else [place] if place.exists() else []:
             for match in _NAMED.finditer(path.read_text(encoding="utf-8")):
-                if not match["image"].startswith(_OURS):
+                if not match["image"].startswith(_OURS) and match["image"] != _NOTHING:
                     found.setdefault(match["image"], []).append(path)
     return found
 

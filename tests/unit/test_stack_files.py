@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from devstack.layout import Layout, Ports, StackLock, holder
 from devstack.plan import StackOptions, make_plan
-from devstack.secrets import Secrets, add_missing, ensure_secrets, env_lines
+from devstack.secrets import Secrets, add_missing, ensure_secrets, env_lines, write_compose_secrets
 from mlops.domain.errors import AlreadyRunning, ConfigurationError
 
 PORTS = Ports(mlflow=5000, flower=5555, admin=3000, serve=8080, redis=1, postgres=2, supervisor=3)
@@ -95,6 +96,39 @@ def test_a_file_of_passwords_is_made_and_holds_all_of_them(tmp_path: Path) -> No
     path = tmp_path / "users.env"
     assert add_missing(path) == [line.partition("=")[0] for line in env_lines()]
     assert mode(path) == 0o600
+
+
+def test_compose_is_written_a_file_for_each_secret_of_each_container(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("REDIS_DRIFT_PASSWORD=kept\nACIS_FEATURE_SOURCE=postgresql://mine:pw@db/x\n")
+    added = write_compose_secrets(tmp_path)
+    place = tmp_path / "secrets"
+    assert "REDIS_DRIFT_PASSWORD" not in added
+    assert (tmp_path / ".env").read_text().splitlines()[-1] == "SECRETS_DIR=./secrets"
+    assert (mode(tmp_path / ".env"), mode(place)) == (0o600, 0o700)
+    assert (place / "drift" / "CELERY_BROKER_URL").read_text() == "redis://drift:kept@redis:6379/0"
+    assert (place / "drift" / "ACIS_FEATURE_SOURCE").read_text() == "postgresql://mine:pw@db/x"
+    files = list(place.glob("*/*"))
+    assert {mode(path) for path in files} == {0o600 if os.geteuid() == 0 else 0o444}
+    assert {mode(path.parent) for path in files} == {0o755}  # the container's user enters it, inside `place` alone
+
+
+def test_composes_secrets_follow_its_env_and_nothing_stale_is_left(tmp_path: Path) -> None:
+    write_compose_secrets(tmp_path)
+    place, env = tmp_path / "secrets", tmp_path / ".env"
+    before = {path: path.read_text() for path in place.glob("*/*")}
+    stale = (place / "formerly" / "DATABASE_URL", place / "beat" / "FORMERLY")
+    stale[0].parent.mkdir()
+    for path in stale:
+        path.write_text("old")
+    assert write_compose_secrets(tmp_path) == []
+    assert {path: path.read_text() for path in place.glob("*/*")} == before
+    env.write_text(env.read_text().replace("REDIS_BEAT_PASSWORD=", "REDIS_BEAT_PASSWORD=\nWAS="))
+    assert write_compose_secrets(tmp_path) == ["REDIS_BEAT_PASSWORD"]
+    changed = {str(path.relative_to(place)) for path, text in before.items() if path.read_text() != text}
+    assert changed == {
+        *("beat/CELERY_BROKER_URL", "beat/CELERY_RESULT_BACKEND"),
+        *("server-users/REDIS_BEAT_PASSWORD", "database-users/REDIS_BEAT_PASSWORD"),
+    }
 
 
 def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,41 @@ def test_one_role_says_nothing_about_another(tmp_path: Path, broker: dict[str, b
 def test_the_probe_wants_a_role(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "ROLE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "role"),
+    [
+        ("dumb-init --single-child -- python -m worker train.cpu", "train.cpu"),
+        ("/sbin/docker-init -- python -m config.secret_files mlflow server --port=5000", "mlflow"),
+        ("python -m cli.app migrate", None),
+        ("", None),
+    ],
+)
+def test_a_containers_role_is_known_by_its_first_process(command: str, role: str | None) -> None:
+    assert health.role_of(command.split()) == role
+
+
+def test_a_page_is_alive_while_it_says_200(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {"/healthz": 200}
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer[self.path])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("ACIS_ADMIN_PORT", str(server.server_port))
+        assert main(["admin"]) == 0
+        answer["/healthz"] = 503
+        assert main(["admin"]) == 1
+        server.shutdown()
+    assert main(["admin"]) == 1
+    assert "admin: /healthz does not say 200" in capsys.readouterr().err
 
 
 def test_each_heartbeat_of_a_worker_touches_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,253 @@
+"""What `make compose-test` does with a project, in order; each step raises NotHeld where a promise is not kept."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import threading
+import time
+from datetime import date, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from config.settings import ROOT
+from mlops.domain.run_states import SUCCESSES, TERMINAL
+from tests.compose.project import REPLICATED, NotHeld, Project, run, say
+
+_SUBMIT = """
+import json, sys
+from datetime import date
+from config.settings import load_settings
+from mlops.domain.records import Kind
+from mlops.runs.request import run_request, submit
+from tasks.services import connect
+
+services, slot, as_of = connect(load_settings()), sys.argv[1], date.fromisoformat(sys.argv[2])
+print(json.dumps([
+    submit(services, run_request(services.policies, name, Kind.RETRAIN, reason="compose-test",
+                                 requested_by="compose-test", slot=slot, as_of=as_of)).run_id
+    for name in services.strategies
+]))
+"""
+_slots = itertools.count()
+
+
+def everything(project: Project) -> None:
+    """The demo from nothing, two of each role, faults, no secret shown."""
+    start(project)
+    no_secret_is_shown(project)
+    training_worker_killed(project)
+    network_disconnected(project)
+    servers_restarted(project)
+    project.until(project.all_healthy, "all healthy at the end")
+
+
+def start(project: Project) -> None:
+    """`--profile demo up` with two of each role reaches all healthy, and the loop has run."""
+    scale = [part for name in REPLICATED for part in ("--scale", f"{name}=2")]
+    project.compose("--profile", "demo", "up", "-d", "--no-build", *scale)
+    project.until(lambda: _exit_code(project, "demo") is not None, "the demo has ended", within_s=600)
+    if _exit_code(project, "demo") != 0:
+        raise NotHeld(f"the demo ended with {_exit_code(project, 'demo')}")
+    project.until(project.all_healthy, "all healthy")
+    promoted = project.sql("SELECT count(*) FROM mlops_champion WHERE version IS NOT NULL")[0][0]
+    say(f"{len(project.containers())} containers, {promoted} champions")
+    if int(promoted) < 1:
+        raise NotHeld("the demo promoted nothing")
+
+
+def _exit_code(project: Project, service: str) -> int | None:
+    found = [one["State"] for one in project.containers(service)]
+    return int(found[0]["ExitCode"]) if found and found[0]["Status"] == "exited" else None
+
+
+def no_secret_is_shown(project: Project) -> None:
+    """`docker inspect` of no container has the value of a secret."""
+    secret = {path.read_text(encoding="utf-8") for path in (project.folder / "secrets").glob("*/*")}
+    secret |= {value for name, value in project.env.items() if name.endswith(("_PASSWORD", "_AUTH"))}
+    for one in project.containers():
+        if any(value in str(one) for value in secret):
+            raise NotHeld(f"docker inspect {one['Name']} shows a secret")
+    say("no container shows a secret")
+
+
+def submitted(project: Project) -> set[str]:
+    """Ids of a run for each strategy that were accepted."""
+    number = next(_slots)
+    as_of = date(2019, 3, 1) + timedelta(days=7 * number)
+    asked = ("--entrypoint", "python", "tools", "-c", _SUBMIT, f"compose-test {number}", as_of.isoformat())
+    answer = project.compose("--profile", "tools", "run", "--rm", "-T", *asked)
+    return set(_ids(answer))
+
+
+def _ids(answer: str) -> list[str]:
+    return [part for part in answer.strip().splitlines()[-1].strip('[]"').replace('"', "").split(", ") if part]
+
+
+def all_ended(project: Project, runs: set[str], what: str) -> None:
+    """Every run is there and came to a good end."""
+    states: dict[str, str] = {}
+
+    def have_ended() -> bool:
+        states.update({row[0]: row[1] for row in project.sql("SELECT run_id, state FROM mlops_run")})
+        return all(states.get(one) in TERMINAL for one in runs)
+
+    project.until(have_ended, f"{len(runs)} runs have ended {what}", within_s=400)
+    bad = {one: states[one] for one in runs if states[one] not in SUCCESSES}
+    if bad:
+        raise NotHeld(f"runs were lost {what}: {bad}")
+
+
+def training_worker_killed(project: Project) -> None:
+    """Its main process is killed as for lack of memory; its policy starts it again, and its run goes on."""
+    runs = submitted(project)
+    worker = project.one("train-cpu")
+    project.until(lambda: _is_training(project), "a training runs", within_s=120)
+    before = _started(worker)
+    run("docker", "exec", worker, "sh", "-c", "kill -9 $(cat /proc/1/task/1/children)", is_checked=False)
+    project.until(lambda: _started(worker) > before and _runs(worker), "the killed worker runs again", within_s=60)
+    all_ended(project, runs, "after a killed worker")
+
+
+def _is_training(project: Project) -> bool:
+    rows = project.sql("SELECT count(*) FROM mlops_stage WHERE stage = 'train' AND state = 'running'")
+    return rows[0][0] != "0"
+
+
+def _started(container: str) -> str:
+    return run("docker", "inspect", "--format", "{{.State.StartedAt}}", container).strip()
+
+
+def _runs(container: str) -> bool:
+    return run("docker", "inspect", "--format", "{{.State.Running}}", container).strip() == "true"
+
+
+def network_disconnected(project: Project) -> None:
+    """Both drift workers lose the broker for ten seconds."""
+    runs = submitted(project)
+    network = f"{project.name}_broker"
+    cut_off = [project.one("drift", index) for index in (0, 1)]
+    for one in cut_off:
+        run("docker", "network", "disconnect", network, one)
+    time.sleep(10)
+    for one in cut_off:
+        run("docker", "network", "connect", network, one)
+    all_ended(project, runs, "after a network that was cut off")
+
+
+def servers_restarted(project: Project) -> None:
+    """PostgreSQL and Redis are killed and started again while runs are under way."""
+    runs = submitted(project)
+    for name in ("redis", "postgres"):
+        container = project.one(name)
+        run("docker", "kill", container)
+        run("docker", "start", container)
+    all_ended(project, runs | submitted_patiently(project), "after restarts of PostgreSQL and Redis")
+
+
+def submitted_patiently(project: Project) -> set[str]:
+    """As `submitted`, by servers that come up just now."""
+    found: set[str] = set()
+
+    def is_accepted() -> bool:
+        found.update(submitted(project))
+        return True
+
+    project.until(is_accepted, "runs are accepted again", within_s=120)
+    return found
+
+
+# ---- Rolling upgrade
+
+ROLLED = ("mlflow", "control", "drift", "train-cpu", "promote", "beat", "reconciler", "serve", "admin", "flower")
+
+
+def upgrade(project: Project, tag: str) -> None:
+    """From the release that runs to this tree's with the image of `tag`, one container at a time, and back."""
+    former = (project.root, project.tag)
+    scale = [part for name in REPLICATED for part in ("--scale", f"{name}=2")]
+    project.compose("up", "-d", "--no-build", *scale)
+    project.until(project.all_healthy, "the release before is healthy")
+    owner = ("--entrypoint", "python", "migrate", "-c")
+    project.compose("run", "--rm", "-T", *owner, _SAMPLE)
+    for words, (root, named) in (("the upgrade", (ROOT, tag)), ("the way back", former)):
+        runs = submitted(project)
+        with PageWatch(project.admin_ports) as page:
+            project.root, project.tag = root, named
+            roll(project)
+            runs |= submitted_patiently(project)
+            all_ended(project, runs, f"after {words}")
+        project.until(project.all_healthy, f"all healthy after {words}")
+        say(f"{words}: the longest time without an answer of the page was {page.longest_s:.1f} s")
+
+
+_SAMPLE = """
+import os
+from config.settings import load_settings
+from mlops.features.sample import RELATION, load_sample
+from mlops.ledger.grants import let_features_be_read
+url = load_settings().database_url.get_secret_value()
+load_sample(url)
+let_features_be_read(url, RELATION)
+"""
+
+
+def roll(project: Project) -> None:
+    """docs/compose.md, "Upgrade": the servers, the tables, then each role's containers, one after the other."""
+    for name in ("postgres", "redis"):
+        project.compose("up", "-d", "--no-deps", name)
+    for name in ("server-users", "migrate"):
+        project.until(partial(_runs_well, project, name), f"{name} has run", 120)
+    for name in ROLLED:
+        old = [one["Id"] for one in project.containers(name)]
+        for container in old:
+            run("docker", "stop", container)
+            run("docker", "rm", container)
+            count = f"{name}={len(old)}"
+            project.compose("up", "-d", "--no-build", "--no-deps", "--no-recreate", "--scale", count, name)
+            project.until(partial(_healthy, project, name), f"{name} is healthy")
+
+
+def _runs_well(project: Project, one_shot: str) -> bool:
+    project.compose("run", "--rm", "-T", one_shot)
+    return True
+
+
+def _healthy(project: Project, service: str) -> bool:
+    return all(one["State"].get("Health", {}).get("Status") == "healthy" for one in project.containers(service))
+
+
+class PageWatch:
+    """Asks for the admin page five times a second, at whichever of its two ports answers, as a proxy would."""
+
+    def __init__(self, ports: tuple[int, int]) -> None:
+        self._ports, self._closing = ports, threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="page", daemon=True)
+        self.longest_s = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End."""
+        self._closing.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last = time.monotonic()
+        while not self._closing.wait(0.2):
+            if any(_answers(port) for port in self._ports):
+                last = time.monotonic()
+            self.longest_s = max(self.longest_s, time.monotonic() - last)
+
+
+def _answers(port: int) -> bool:
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
