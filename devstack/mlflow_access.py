@@ -22,7 +22,7 @@ from http import HTTPStatus
 from typing import Any
 
 from config.roles import MLFLOW_PASSWORD_VARIABLES, MlflowIdentity
-from devstack.mlflow_artifacts import destination_of_server, ensure_artifacts, name_failures
+from devstack.mlflow_artifacts import ensure_artifacts, name_failures
 
 MIN_PASSWORD = 16
 """Characters. One SHA-256 stands between a password and whoever guesses: it must be random, `openssl rand -hex 24`."""
@@ -273,11 +273,13 @@ def create_app() -> App:
     passwords = read_passwords(os.environ)
     # boto3's own is 5 tries of 60 s each, while MLflow's clients ask again after 30 s.
     os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
-    from mlflow.server import app as flask  # noqa: PLC0415 -- takes seconds, and reads the environment
+    from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR  # noqa: PLC0415 -- takes seconds, and reads the environment
+    from mlflow.server import app as flask  # noqa: PLC0415
     from mlflow.server.fastapi_app import app  # noqa: PLC0415
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
-    destination = destination_of_server()
-    ensure_artifacts(destination)
+    destination = os.environ[ARTIFACTS_DESTINATION_ENV_VAR]
+    ensure_artifacts(destination, get_artifact_repository)
     name_failures(app, flask, destination)
     return MlflowGuard(app, passwords)
 

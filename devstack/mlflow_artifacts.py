@@ -7,9 +7,9 @@ MLflow server alone.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,14 @@ _CHECK = "acis-check"
 log = logging.getLogger("uvicorn.artifacts")
 
 
-def ensure_artifacts(destination: str) -> None:
+def ensure_artifacts(destination: str, open_store: Callable[[str], Any]) -> None:
     """Write, list and remove a file. Raises SystemExit, in words: a server that keeps no artifact must not seem well.
 
-    destination : a folder, or a URL such as `s3://bucket/prefix`
+    destination : a folder, or a URL such as `s3://bucket/prefix`    open_store : MLflow's own
     """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415 -- seconds
-
     place = f"{_CHECK}/{secrets.token_hex(8)}"
     try:
-        store = get_artifact_repository(destination)
+        store = open_store(destination)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "check.txt")
             file.write_text("is it kept?", encoding="utf-8")
@@ -82,10 +80,3 @@ def _answer(exc: Exception, destination: str) -> tuple[dict[str, str], int]:
 
 def _shown(destination: str) -> str:
     return without_credentials(destination)
-
-
-def destination_of_server() -> str:
-    """Where the command line or MLFLOW_ARTIFACTS_DESTINATION put it."""
-    from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR  # noqa: PLC0415
-
-    return os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR, "./mlartifacts")

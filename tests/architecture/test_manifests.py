@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_the_manifests_have_no_fault() -> None:
     report = check()
     assert report.faults == []
     assert len(report.checked) == 4
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "k8s/base/mlflow-deployment.yaml"])
+def test_mlflow_answers_at_a_forwarded_port_and_at_no_name_of_somebody_else(file: str) -> None:
+    with warnings.catch_warnings(action="ignore"):  # of MLflow about SQLAlchemy
+        from mlflow.server.security_utils import is_allowed_host_header
+    (hosts,) = re.findall(r"--allowed-hosts=(\S+)", (ROOT / file).read_text(encoding="utf-8"))
+    allowed = hosts.split(",")
+    for host in ("127.0.0.1:5000", "localhost:5000", "127.0.0.1:49152", "mlflow:5000"):
+        assert is_allowed_host_header(allowed, host), host
+    for host in ("other.example", "other.example:5000", "127.0.0.1.other.example:5000", "localhost.other.example", ""):
+        assert not is_allowed_host_header(allowed, host), host
 
 
 def test_the_command_says_what_it_checked() -> None:

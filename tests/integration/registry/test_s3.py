@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from mlops.domain.errors import CheckpointsUnavailable
+from mlops.domain.records import Kind, RunState, Stage, StageOutcome
+from mlops.housekeeping import tidy
 from mlops.registry import s3
 from mlops.registry.checkpoint_store import Checkpoint, CheckpointStore
+from mlops.runs.checkpoints import StageCheckpoints
 from tests.chaos.proxy import FaultyProxy
+from tests.support.ledgers import TimedLedger
 from tests.support.s3 import BUCKET, S3Server, s3_server
+from tests.support.services import fake_services
 from worker.__main__ import main as role_main
 
 URL = f"s3://{BUCKET}/acis/checkpoints"
@@ -221,3 +227,23 @@ def test_a_role_starts_while_the_store_is_away(
     role_main(["train.cpu"])
     assert started
     assert "goes on without checkpoints for now" in capsys.readouterr().err
+
+
+def test_a_training_goes_on_from_the_bucket_and_housekeeping_tidies_it(
+    server: S3Server, tmp_path: Path, timed: TimedLedger
+) -> None:
+    database = SecretStr(timed.ledger.database.url.render_as_string(hide_password=False))
+    services = fake_services(tmp_path, timed, checkpoint_url=URL, database_url=database)
+    first = services.granted(Kind.TRAIN, Stage.TRAIN)
+    StageCheckpoints(services.checkpoints, services.ledger, first, every_s=0).save("rounds-50", b"fifty")
+    services.ledger.release(first, cause="its worker was drained")
+    second = StageCheckpoints(services.checkpoints, services.ledger, services.claimed(first.run_id, Stage.TRAIN))
+    assert second.load() == ("rounds-50", b"fifty")
+    ended = services.granted(Kind.CHECK, Stage.DRIFT)
+    services.ledger.cancel(ended.run_id, actor="test")
+    services.ledger.finish(ended, StageOutcome(result={}, run_state=RunState.CANCELLED))
+    services.checkpoints.write(ended.run_id, 1, "rounds-50", b"left by a stale worker")
+    assert tidy(services).checkpoints == 1
+    assert list(services.checkpoints.newest()) == [first.run_id]
+    second.forget()
+    assert server.object_names() == []

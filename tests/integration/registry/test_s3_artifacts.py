@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from devstack.mlflow import mlflow_program
 from devstack.mlflow_artifacts import ensure_artifacts
@@ -90,7 +91,7 @@ def test_a_place_that_keeps_nothing_is_named_with_what_to_do(
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"cannot keep files at {root}: .*{todo}"):
-        ensure_artifacts(root)
+        ensure_artifacts(root, get_artifact_repository)
 
 
 def test_mlflow_does_not_start_where_it_cannot_keep_files(tmp_path: Path) -> None:

@@ -183,6 +183,25 @@ def test_a_store_that_does_not_answer_costs_no_training(services: FakeServices, 
     assert second.checkpoint is None
 
 
+def test_a_store_that_fails_is_asked_less_and_less_often_until_it_is_back(
+    services: FakeServices, grant: Grant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, tries, place = Clock(), [], tmp_path / "file"
+    place.write_text("a file where the folder should be")
+    store = CheckpointStore(str(place))
+    write = store.write
+    monkeypatch.setattr(store, "write", lambda *given: (tries.append(clock.now), write(*given))[1])
+    checkpoints = StageCheckpoints(store, services.ledger, grant, every_s=10.0, monotonic=clock)
+    for clock.now in (float(second) for second in range(100)):
+        if clock.now == 71.0:
+            place.unlink()
+        checkpoints.save(f"at {clock.now}", b"x")
+    assert tries == [10.0, 30.0, 70.0]
+    for clock.now in (149.0, 150.0, 160.0):
+        checkpoints.save(f"at {clock.now}", b"x")
+    assert tries[3:] == [150.0, 160.0]
+
+
 def test_a_checkpoint_in_words_that_this_code_does_not_know_is_none(
     services: FakeServices, store: CheckpointStore, grant: Grant
 ) -> None:
