@@ -30,7 +30,7 @@ def ensure_artifacts(destination: str, open_store: Callable[[str], Any]) -> None
 
     destination : a folder, or a URL such as `s3://bucket/prefix`    open_store : MLflow's own
     """
-    place = f"{_CHECK}/{secrets.token_hex(8)}"
+    place = f"{_CHECK}-{secrets.token_hex(8)}"
     try:
         store = open_store(destination)
         with tempfile.TemporaryDirectory() as folder:

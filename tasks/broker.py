@@ -27,7 +27,7 @@ COMES_BACK, FIRST_TURN = 0, 3
 place: it goes before all that wait for their first turn. Two of Celery's default steps: every worker reads both."""
 
 
-_PASSES = ("MISCONF", "READONLY", "UNBLOCKED", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
+_PASSES = ("MISCONF", "READONLY", "UNBLOCKED", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN")
 """Refusals of a Redis that is full, was the primary until a failover, or waits for its own; LOADING is known as one."""
 
 

@@ -1,7 +1,7 @@
 """`python -m worker ROLE [NAME]`: starts one process of the system, the same in make run, Compose and Kubernetes.
 
-NAME tells workers of one role in one var folder apart, where each has a health file; their names in the ledger and in
-Flower are unique by themselves.
+NAME tells the health files of workers of one role in one var folder apart; their names in the ledger and in Flower are
+unique by themselves.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def main(arguments: list[str]) -> int:
 
 
 def _look_at_store(role: str, settings: Settings) -> None:
-    """Raise CheckpointsUnavailable where an object store refuses what this role will write there.
+    """Raise CheckpointsUnavailable where an object store refuses a training worker's checkpoints.
 
-    One that does not answer is waited for where it is needed, and a folder is somebody's own.
+    A wrong name shows at once so, and not at the first takeover. One that does not answer is waited for where it is
+    needed; the roles that runs cannot do without, the reconciler before all, start whatever it says, and log it.
     """
-    writes = ACCESS[role].object_store and role != "serve"
-    if not writes or not settings.checkpoint_place.startswith("s3://"):
+    if not ACCESS[role].object_store or role == "serve" or not settings.checkpoint_place.startswith("s3://"):
         return
     from tasks.services import connect  # noqa: PLC0415 -- a second, for S3 alone
 
     try:
         connect(settings).checkpoints.check()
     except CheckpointsUnavailable as exc:
-        if exc.is_refused:
+        if exc.is_refused and role.startswith("train."):
             raise
         sys.stderr.write(f"{role}: goes on without checkpoints for now: {exc}\n")
 

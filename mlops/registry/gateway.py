@@ -407,7 +407,7 @@ class Gateway(Counting):
 
     def check_artifacts(self) -> None:
         """Write, list and remove a file at the server. Raises RegistryUnavailable, RegistryError."""
-        place = f"mlflow-artifacts:/acis-check/{secrets.token_hex(8)}"
+        place = f"mlflow-artifacts:/acis-check-{secrets.token_hex(8)}"
         with tempfile.TemporaryDirectory(prefix="acis-check-") as folder, self._translated("its artifacts"):
             file = Path(folder, "check.txt")
             file.write_text("is it kept?", encoding="utf-8")

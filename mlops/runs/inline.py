@@ -43,6 +43,10 @@ FIRST_PATIENCE_S = 30.0
 _PAUSE_S = 2.0
 
 
+def _to_the_log(words: str) -> None:
+    log.warning("ledger.waits", found=words)
+
+
 def patiently(
     work: Callable[[], Result], *, patience_s: float, say: Callable[[str], None], else_words: str = ""
 ) -> Result:
@@ -88,7 +92,7 @@ def run_inline(
     *,
     on_accept: Callable[[Accepted], None],
     on_stage: OnStage,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = _to_the_log,
 ) -> RunView:
     """Accept and execute; the terminal run. Where one is active already, follow that one.
 
@@ -113,7 +117,7 @@ def follow(
     *,
     on_stage: OnStage,
     poll_s: float = POLL_S,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = _to_the_log,
 ) -> RunView:
     """Watch a run that others execute until it is terminal; one whose process died inline is failed.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from celery import Celery
 from typer.testing import CliRunner
 
 from cli.app import app
+from config.settings import ROOT
 from mlops.domain.records import Kind, RunState, RunView, Stage, StageState
 from mlops.domain.run_states import TERMINAL
 from mlops.registry.registry import DIGEST_TAG
@@ -99,6 +102,40 @@ def test_a_training_killed_late_goes_on_elsewhere_and_gives_the_same_bytes(syste
     assert of_refit == "of the refit"
     assert LONG_ROUNDS + int(rounds) >= 0.7 * 2 * LONG_ROUNDS
     assert digest(system, killed) == digest(system, undisturbed)
+
+
+def test_a_command_that_follows_a_run_outlives_services_without_endpoints(system: ChaosSystem, tmp_path: Path) -> None:
+    """As while their pods are moved: PostgreSQL and Redis refuse connections, and an ingress answers in MLflow's place."""
+    page = b"<html><body>404 page not found</body></html>"
+    said = tmp_path / "said"
+    servers = system.servers
+    with said.open("wb") as err:
+        following = subprocess.Popen(
+            [sys.executable, "-m", "cli.app", "train", LONG, "--queue"],
+            env=environment_of(system.settings),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+        )
+        try:
+            wait_for(lambda: system.services.ledger.runs(states=[RunState.RUNNING]), "the training runs", within_s=60.0)
+            servers.mlflow_proxy.answer(
+                b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+                % (len(page), page)
+            )
+            for proxy in (servers.postgres_proxy, servers.redis_proxy):
+                proxy.refuse()
+            wait_for(lambda: b"Waiting up to 600 s" in said.read_bytes(), "the command waits", within_s=60.0)
+        finally:
+            for proxy in (servers.postgres_proxy, servers.redis_proxy, servers.mlflow_proxy):
+                proxy.pass_on()
+            try:
+                following.wait(ENDS_WITHIN_S)
+            finally:
+                following.kill()
+    words = said.read_text()
+    assert following.returncode == 0, words
+    assert "PostgreSQL is back" in words
 
 
 def test_a_drained_worker_is_gone_in_time_and_another_takes_over_at_once(system: ChaosSystem) -> None:

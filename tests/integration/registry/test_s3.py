@@ -188,10 +188,11 @@ def test_credentials_that_run_out_are_fetched_anew_in_the_middle(
     [
         ("train.cpu", "no-such-bucket", False, "NoSuchBucket"),
         ("train.cpu", BUCKET, True, ""),
+        ("promote", "no-such-bucket", True, "NoSuchBucket"),  # it can do without
         ("drift", "no-such-bucket", True, ""),  # it writes nothing there
     ],
 )
-def test_a_role_that_writes_to_the_store_does_not_start_where_that_refuses(
+def test_a_training_worker_does_not_start_where_the_store_refuses(
     role: str,
     bucket: str,
     starts: bool,

@@ -307,5 +307,6 @@ def test_a_ledger_that_does_not_answer_is_an_error_in_words(
         raise LedgerUnavailable
 
     monkeypatch.setattr(type(connected.ledger), "accept", silent)
+    monkeypatch.setattr(inline, "FIRST_PATIENCE_S", 0.0)
     ended = command(*RANGE)
     assert (ended.exit_code, "PostgreSQL does not answer" in ended.stderr) == (2, True)
