@@ -224,11 +224,7 @@ def _of_role(access: Access, values: Mapping[str, str], database: str, broker: s
 
 
 def _signed_in(url: str, user: str, password: str, **parts: str) -> str:
-    """The URL with a user; `parts` replace its own.
-
-    >>> _signed_in("rediss://host:6379?ssl_cert_reqs=CERT_REQUIRED", "drift", "pw", path="/1")
-    'rediss://drift:pw@host:6379/1?ssl_cert_reqs=CERT_REQUIRED'
-    """
+    """The URL with a user and its password; `parts` of `urlsplit` replace its own, and a query stays."""
     split = urlsplit(url)
     return split._replace(netloc=f"{user}:{password}@{split.netloc}", **parts).geturl()
 

@@ -261,3 +261,22 @@ def test_a_password_that_is_missing_is_named(passwords: Path) -> None:
     passwords.write_text(re.sub(r"(?m)^REDIS_DRIFT_PASSWORD=.*\n", "", text), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="REDIS_DRIFT_PASSWORD"):
         made(passwords, "postgresql://db:5432/acis", "redis://r:6379")
+
+
+# --------------------------------------------------------------------------- the page, and the guide
+
+
+def test_the_page_names_every_form_and_no_file_that_is_not_there() -> None:
+    page = (ROOT / "k8s" / "base" / "README.md").read_text(encoding="utf-8")
+    for folder, values in FORMS.values():
+        assert folder in page
+        assert all(f"values-{name}.yaml" in page for name in values)
+    assert [path for path in set(re.findall(r"k8s/[\w/.-]*\w", page)) if not (ROOT / path).exists()] == []
+
+
+def test_the_cronjob_is_that_of_the_guide(rendered: dict[str, list[Resource]]) -> None:
+    (job,) = (one for one in rendered["cron"] if one["kind"] == "CronJob")
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert (job["metadata"]["name"], job["spec"]["schedule"]) == ("model-drift-check", "0 3 * * *")
+    assert container["command"][:2] == ["python", "mlops/retraining/auto_retrain.py"]
+    assert not [one for one in rendered["cron"] if one["metadata"]["name"] == "beat"]

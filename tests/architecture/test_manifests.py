@@ -37,11 +37,11 @@ def test_the_manifests_have_no_fault() -> None:
     assert len(report.checked) == 4
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "k8s/base/mlflow-deployment.yaml"])
+@pytest.mark.parametrize("file", ["mlops/mlflow/services.yml", "k8s/base/mlflow-deployment.yaml"])
 def test_mlflow_answers_at_a_forwarded_port_and_at_no_name_of_somebody_else(file: str) -> None:
     with warnings.catch_warnings(action="ignore"):  # of MLflow about SQLAlchemy
         from mlflow.server.security_utils import is_allowed_host_header
-    (hosts,) = re.findall(r"--allowed-hosts=(\S+)", (ROOT / file).read_text(encoding="utf-8"))
+    (hosts,) = re.findall(r"(?:--allowed-hosts=|_ALLOWED_HOSTS: )(\S+)", (ROOT / file).read_text(encoding="utf-8"))
     allowed = hosts.split(",")
     for host in ("127.0.0.1:5000", "localhost:5000", "127.0.0.1:49152", "mlflow:5000"):
         assert is_allowed_host_header(allowed, host), host

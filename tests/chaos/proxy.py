@@ -34,8 +34,8 @@ SERVER_ERROR = (
 class FaultyProxy:
     """Listens on a port of its own, in a thread; its methods may be called from any other."""
 
-    def __init__(self, target_port: int) -> None:
-        self.target_port = target_port
+    def __init__(self, target_port: int, *, host: str = LOOPBACK) -> None:
+        self.target_port, self._host = target_port, host
         self.port = 0
         self.delay_s = 0.0
         self.bytes_per_s: float | None = None
@@ -101,7 +101,7 @@ class FaultyProxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, LOOPBACK, 0))
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, self._host, 0))
         self.port = self._server.sockets[0].getsockname()[1]
         self._open.set()
         self._started.set()

@@ -263,13 +263,13 @@ def rule_faults(resources: Sequence[Resource]) -> Iterator[str]:
         )
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "rules.yaml")
-        path.write_text(yaml.safe_dump(rules), encoding="utf-8")
-        done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        yield f"promtool: {(done.stdout + done.stderr).strip()[-800:]}"
-    else:
-        sys.stdout.write(f"promtool: {sum(len(one['rules']) for one in rules['groups'])} rules\n")
+        Path(folder, "rules.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+        shutil.copy(_SCHEMAS.with_name("alerts.yaml"), folder)
+        for asked in (("check", "rules", "rules.yaml"), ("test", "rules", "alerts.yaml")):
+            done = subprocess.run([promtool, *asked], cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode:
+                yield f"promtool {' '.join(asked)}: {(done.stdout + done.stderr).strip()[-800:]}"
+    sys.stdout.write(f"promtool: {sum(len(one['rules']) for one in rules['groups'])} rules, and when they fire\n")
 
 
 # ---- All of it

@@ -77,6 +77,8 @@ class Role:
     """Where its code is."""
     own: Mapping[str, str] | None = None
     """In place of what its kind has."""
+    wrapper: tuple[str, ...] = ()
+    """A command that becomes the process given behind it, as `ip netns exec NAME`."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     ends: list[int] = field(default_factory=list)
@@ -182,7 +184,7 @@ class Roles:
         own = self._own.get(role.arguments[0], {}) if role.own is None else role.own
         with (self._logs / f"{role.name}.log").open("ab") as log:
             role.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", *role.arguments],
+                [*role.wrapper, sys.executable, "-m", "worker", *role.arguments],
                 cwd=role.root,
                 env=environment_for(role.root, {**self._environment, **own}),
                 stdin=subprocess.DEVNULL,

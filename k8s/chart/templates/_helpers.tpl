@@ -18,6 +18,26 @@ automountServiceAccountToken: false
 enableServiceLinks: false
 {{- end -}}
 
+{{/* A ServiceAccount: of what name, and with which hooks. No pod is given its token. */}}
+{{- define "acis.serviceAccount" -}}
+{{- $annotations := merge (dict) (.hooks | default dict) (index .top.Values.serviceAccounts.annotations .name | default dict) -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ .name }}
+  namespace: {{ .top.Release.Namespace }}
+  {{- with $annotations }}
+  annotations: {{ toJson . }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- with .top.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Files of a Secret: keys that must be there, and those of an object store, which may. */}}
 {{- define "acis.secrets" -}}
 - name: secrets
