@@ -54,7 +54,7 @@ RUN mkdir acis_mlops.egg-info \
  && printf '#!/venv/bin/python\nimport sys\n\nfrom cli.app import main\n\nsys.exit(main())\n' > /venv/bin/acis \
  && chmod 755 /venv/bin/acis \
  && mv /build/bill.cdx.json . \
- && PYTHONPATH=/app /venv/bin/python -W ignore -m devstack.precompile
+ && PYTHONPATH=/app /venv/bin/python -W ignore -m cli.precompile
 # The image takes this Python over, without what installs packages, its own tests and its editor.
 WORKDIR /usr/local
 RUN rm -rf bin/pip* bin/uv* bin/idle* bin/2to3* bin/pydoc* include share lib/pkgconfig lib/python3.*/site-packages/* \

@@ -53,17 +53,17 @@ import scipy
 from scipy import stats
 
 from mlops.domain.drift.detect import detect_drift
-from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.placements import ROWS_PER_DATE
-from mlops.domain.drift.report import DriftReport, ReferenceUsed
-from mlops.domain.drift.training_profile import (
+from mlops.domain.drift.references.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.training_profile import (
     DriftProfile,
     make_profile,
     profile_digest,
     read_profile,
     write_profile,
 )
-from mlops.domain.drift.two_references import detect_drift_by_both
+from mlops.domain.drift.references.two_references import detect_drift_by_both
+from mlops.domain.drift.report import DriftReport, ReferenceUsed
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.ports import Window

@@ -37,7 +37,7 @@ from mlops.domain.promotion.records import Champion
 from mlops.features.parquet import ParquetFeatures
 from mlops.stages.drift_windows import read_windows
 from mlops.stages.judged_model import JudgedModel
-from mlops.stages.label_watch import watch_champion
+from mlops.stages.live.label_watch import watch_champion
 
 N_FEATURES = 45
 FIRST = date(2020, 1, 1)

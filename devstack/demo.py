@@ -129,7 +129,7 @@ def _predictions(
         begin = first if trained is None else max(first, trained + timedelta(days=1))
         if services.ledger.prediction_days(name, begin, last):
             continue
-        from mlops.stages.predict import predict_dates  # noqa: PLC0415 -- a second start needs no XGBoost
+        from mlops.stages.live.predict import predict_dates  # noqa: PLC0415 -- a second start needs no XGBoost
 
         n = predict_dates(
             services,

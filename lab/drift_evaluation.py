@@ -22,11 +22,11 @@ from mlops.domain.drift.alarms import WEEK
 from mlops.domain.drift.calibration import Calibration, calibrate
 from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.episodes import EPISODE_DAYS, CheckedDay, plan_retraining
-from mlops.domain.drift.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.seasons import detect_seasonal_drift, season_history, season_windows
+from mlops.domain.drift.references.training_profile import DriftProfile, make_profile
+from mlops.domain.drift.references.two_references import detect_drift_by_both
 from mlops.domain.drift.report import DriftReport, ReferenceUsed
-from mlops.domain.drift.seasons import detect_seasonal_drift, season_history, season_windows
-from mlops.domain.drift.training_profile import DriftProfile, make_profile
-from mlops.domain.drift.two_references import detect_drift_by_both
 from mlops.domain.drift.verdict import Verdict
 from mlops.domain.errors import InsufficientData
 from mlops.domain.frame import FeatureFrame, Floats

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from mlops.domain.drift.calibration import calibrate
 from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.psi import population_stability_index
+from mlops.domain.drift.references.training_profile import DriftProfile, make_profile
+from mlops.domain.drift.references.two_references import detect_drift_by_both
 from mlops.domain.drift.report import DriftReport, ReferenceUsed
-from mlops.domain.drift.training_profile import DriftProfile, make_profile
-from mlops.domain.drift.two_references import detect_drift_by_both
 from mlops.domain.frame import FeatureFrame, Floats
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.ports import Window

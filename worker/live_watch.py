@@ -26,7 +26,7 @@ from mlops.domain.ports import Window
 from mlops.domain.records import Kind, RunState
 from mlops.domain.run_states import ACTIVE, FAILURES
 from mlops.runs.request import prediction_request, run_request, submit
-from mlops.stages.outcomes import SCORED_DAYS, read_outcomes
+from mlops.stages.live.outcomes import SCORED_DAYS, read_outcomes
 from mlops.strategies.book import Unfit
 
 if TYPE_CHECKING:

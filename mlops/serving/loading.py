@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from mlops.domain.drift.training_profile import NumberProfile, read_profile
+from mlops.domain.drift.references.training_profile import NumberProfile, read_profile
 from mlops.domain.errors import UnusableModelFile, UnusableProfile
 from mlops.domain.live.rows import prepare_rows
 from mlops.domain.training.feature_names import feature_names

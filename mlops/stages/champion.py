@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mlops.domain.drift.outputs import PredictionReport, model_matrix, prediction_drift
-from mlops.domain.drift.training_profile import read_profile
+from mlops.domain.drift.references.training_profile import read_profile
 from mlops.domain.errors import (
     ConfigurationError,
     DataError,
@@ -35,7 +35,7 @@ from mlops.stages.scoring import positive_probability
 if TYPE_CHECKING:
     import xgboost as xgb
 
-    from mlops.domain.drift.training_profile import DriftProfile
+    from mlops.domain.drift.references.training_profile import DriftProfile
     from mlops.domain.frame import FeatureFrame, Floats
     from mlops.domain.policies import DriftPolicy, Strategy
     from mlops.domain.ports import Ledger, ModelRegistry

@@ -18,9 +18,11 @@ import structlog
 from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.detect import detect_drift
 from mlops.domain.drift.episodes import EPISODE_DAYS, CheckedDay, RetrainingPlan, plan_retraining
-from mlops.domain.drift.frozen import detect_drift_from_profile
 from mlops.domain.drift.outputs import TargetReport, target_drift
 from mlops.domain.drift.placements import rows_kept
+from mlops.domain.drift.references.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.seasons import detect_seasonal_drift, season_windows
+from mlops.domain.drift.references.two_references import detect_drift_by_both
 from mlops.domain.drift.report import (
     TRAILING,
     ChampionVerdict,
@@ -29,8 +31,6 @@ from mlops.domain.drift.report import (
     prediction_json,
     target_json,
 )
-from mlops.domain.drift.seasons import detect_seasonal_drift, season_windows
-from mlops.domain.drift.two_references import detect_drift_by_both
 from mlops.domain.drift.weights import importance_weights, weights_json
 from mlops.domain.errors import ConfigurationError, RegistryError, RegistryUnavailable
 from mlops.domain.frame import ColumnRole, feature_frame
@@ -42,13 +42,13 @@ from mlops.domain.windows import resolve_as_of
 from mlops.reporting.report_files import write_page, write_report
 from mlops.stages.champion import NOT_ASKED, ask_champion, compare_predictions
 from mlops.stages.drift_windows import WindowsRead, dates_of, read_windows, with_enough_rows
-from mlops.stages.label_watch import settle_labels, watch_champion
+from mlops.stages.live.label_watch import settle_labels, watch_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
     from datetime import date, datetime
 
-    from mlops.domain.drift.training_profile import DriftProfile
+    from mlops.domain.drift.references.training_profile import DriftProfile
     from mlops.domain.drift.weights import Weights
     from mlops.domain.frame import FeatureFrame
     from mlops.domain.policies import DriftPolicy, Reference, Strategy

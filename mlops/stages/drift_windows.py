@@ -19,7 +19,7 @@ import structlog
 from mlops.domain.columns import mark_row_numbers
 from mlops.domain.drift.data_quality import DataFinding
 from mlops.domain.drift.placements import ROWS_PER_DATE, rows_kept
-from mlops.domain.drift.seasons import season_history
+from mlops.domain.drift.references.seasons import season_history
 from mlops.domain.errors import EmptyWindow
 from mlops.domain.frame import ColumnRole, column_roles, select_features
 from mlops.domain.panel import counted_dates, date_facts

@@ -33,9 +33,8 @@ from mlops.domain.promotion.paired import PairedTest, Untestable, compare_on_dat
 from mlops.domain.records import RunState, StageOutcome
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.fingerprint import data_fingerprint
-from mlops.domain.training.judged_twin import judged_of
+from mlops.domain.training.judged_twin import judged_of, since_of
 from mlops.domain.training.metrics import majority_class_share
-from mlops.domain.training.since_change import since_of
 from mlops.domain.training.trading import is_long_label
 from mlops.registry.adoption import as_recorded, trained_as_of
 from mlops.stages.judged_model import JudgedModel, load_judged

@@ -99,12 +99,12 @@ def stages(services: AllServices) -> Mapping[Stage, Work]:
         return promote(grant, services, keeper)
 
     def predict(grant: Grant, keeper: LeaseKeeper) -> StageOutcome:
-        from mlops.stages.predict import predict_universe  # noqa: PLC0415
+        from mlops.stages.live.predict import predict_universe  # noqa: PLC0415
 
         return predict_universe(grant, services, keeper)
 
     def score(grant: Grant, keeper: LeaseKeeper) -> StageOutcome:
-        from mlops.stages.score import score_predictions  # noqa: PLC0415
+        from mlops.stages.live.score import score_predictions  # noqa: PLC0415
 
         return score_predictions(grant, services, keeper)
 

@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 import xgboost as xgb
 
-from mlops.domain.drift.training_profile import profile_digest, write_profile
+from mlops.domain.drift.references.training_profile import profile_digest, write_profile
 from mlops.domain.errors import AcisError, InsufficientData, UnusableModelFile
 from mlops.domain.panel import CountedDates, date_facts
 from mlops.domain.ports import PROFILE_TAG, XGBOOST_TAG, ModelVersion, Progress, expect
@@ -26,11 +26,11 @@ from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
-from mlops.domain.training.judged_twin import OF_TWIN, TWIN_TAG, judged_of, twin_result
+from mlops.domain.training.judged_twin import OF_TWIN, SINCE_TAG, TWIN_TAG, judged_of, since_of, twin_result
 from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.domain.training.refit_distance import refit_distance
-from mlops.domain.training.since_change import SINCE_TAG, least_dates, policy_since, since_of
+from mlops.domain.training.since_change import least_dates, policy_since
 from mlops.domain.training.splits import all_known
 from mlops.domain.windows import resolve_as_of, training_window
 from mlops.registry.projection import project

@@ -17,7 +17,7 @@ import pandas as pd
 import structlog
 import xgboost as xgb
 
-from mlops.domain.drift.training_profile import DriftProfile, make_profile
+from mlops.domain.drift.references.training_profile import DriftProfile, make_profile
 from mlops.domain.errors import AcisError, LeaseLost, StageCancelled, TemporaryError
 from mlops.domain.frame import feature_frame, left_out
 from mlops.domain.panel import counted_dates
@@ -34,10 +34,9 @@ from mlops.domain.training.importance import (
     contributions_csv,
     importance_csv,
 )
-from mlops.domain.training.judged_twin import TWIN_ARTIFACT, tags_of_result
+from mlops.domain.training.judged_twin import SINCE_TAG, TWIN_ARTIFACT, tags_of_result
 from mlops.domain.training.metrics import Evaluation
 from mlops.domain.training.plots import contributions_figure, importance_figure, save, signal_figure, training_plots
-from mlops.domain.training.since_change import SINCE_TAG
 from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
 from mlops.stages.champion_base import HORIZON_TAG, Beginning

@@ -8,10 +8,10 @@ from tests.architecture.house import Measure, measures
 
 #: Not within their bound yet: what they may be at most until they are.
 REACHED = {
-    "product lines": 63_500,
-    "modules": 342,
-    "modules with one importer": 62,
-    "public names per 1,000 lines": 36.0,
+    "product lines": 69_500,
+    "modules": 366,
+    "modules with one importer": 66,
+    "public names per 1,000 lines": 35.6,
 }
 
 

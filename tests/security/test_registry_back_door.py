@@ -34,7 +34,7 @@ from mlops.registry.projection import record_and_show
 from mlops.registry.registry import MlflowRegistry
 from mlops.registry.repair import SOON_S, RegistryRepair
 from mlops.serving.router import ModelRouter
-from mlops.stages.served_champion import load_champion
+from mlops.stages.live.served_champion import load_champion
 from mlops.strategies.file import Strategies
 from tests.support.ledgers import TimedLedger, decision_for, record_file
 from tests.support.models import FEATURES, fitted, trained_model, training_data

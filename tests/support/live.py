@@ -16,7 +16,7 @@ from mlops.domain.policies import LivePolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.promotion.records import Champion
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
-from mlops.stages.predict import predict_universe
+from mlops.stages.live.predict import predict_universe
 from tests.support.ledgers import decision_for, promoting
 from tests.support.models import trained_model
 from tests.support.services import FEATURES, LAST, MODEL, FakeServices, panel

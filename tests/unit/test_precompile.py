@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from devstack.precompile import PACKAGES, imported_names
+from cli.precompile import PACKAGES, imported_names
 from tests.architecture.sources import ROOT
 
 

@@ -10,10 +10,9 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from mlops.domain.training.fold_table import fold_rows
-from mlops.domain.training.judged_twin import TWIN_TAG
+from mlops.domain.training.judged_twin import SINCE_TAG, TWIN_TAG
 from mlops.domain.training.metric_names import COUNTS
 from mlops.domain.training.metrics import LOWER_IS_BETTER
-from mlops.domain.training.since_change import SINCE_TAG
 
 if TYPE_CHECKING:
     from mlops.domain.frame import ColumnRole

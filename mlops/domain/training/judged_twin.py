@@ -19,6 +19,9 @@ TWIN_ARTIFACT = "judged_twin.ubj"
 """Name of the twin's model file among the files of a version's run."""
 TWIN_TAG = "acis.twin_sha256"
 """Tag of a refitted version: SHA-256 of that file. It informs; the digest that counts is in the training's result."""
+SINCE_TAG = "trained_since"
+"""Tag of a version, and part of its training's result: the first date from which rows were taken; absent where it is
+the policy's window alone that decides."""
 OF_TWIN = "/judged_twin"
 """Follows a model's name where the ledger notes the digest of a twin that a training made."""
 _OF_TWIN = " (of the judged twin)"
@@ -86,3 +89,15 @@ def _day(text: str | None) -> date | None:
         return date.fromisoformat(text) if text else None
     except ValueError:
         return None
+
+
+def since_of(facts: Mapping[str, str], *, as_of: date, training_days: int) -> date | None:
+    """Return the date since which a model was trained, where it lies within a training window; else None.
+
+    facts : tags of its training, as the ledger has them
+    """
+    try:
+        since = date.fromisoformat(facts.get(SINCE_TAG, ""))
+    except ValueError:
+        return None
+    return since if 0 <= (as_of - since).days < training_days else None

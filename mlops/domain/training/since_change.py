@@ -11,15 +11,10 @@ are shared between training and judgement until they are enough for the policy's
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 
 from mlops.domain.policies import TrainingPolicy
 
-SINCE_TAG = "trained_since"
-"""Tag of a version, and part of its training's result: the first date from which rows were taken; absent where it is
-the policy's window alone that decides."""
 _LEAST_OF_HORIZON, _LEAST_DATES = 0.8, 10
 """Dates to train and to judge on, together: of the label's horizon, and at the least. 16 for a label of 20 dates."""
 _HELD_OUT_SHARE = 0.6
@@ -69,15 +64,3 @@ def policy_since(policy: TrainingPolicy, *, n_labelled: int) -> TrainingPolicy:
         leak_check=False,
         early_stopping_rounds=None,
     )
-
-
-def since_of(facts: Mapping[str, str], *, as_of: date, training_days: int) -> date | None:
-    """Return the date since which a model was trained, where it lies within a training window; else None.
-
-    facts : tags of its training, as the ledger has them
-    """
-    try:
-        since = date.fromisoformat(facts.get(SINCE_TAG, ""))
-    except ValueError:
-        return None
-    return since if 0 <= (as_of - since).days < training_days else None

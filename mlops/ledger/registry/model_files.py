@@ -19,8 +19,7 @@ from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
 from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, StageState
-from mlops.domain.training.judged_twin import OF_TWIN, tags_of_result
-from mlops.domain.training.since_change import SINCE_TAG
+from mlops.domain.training.judged_twin import OF_TWIN, SINCE_TAG, tags_of_result
 from mlops.ledger import tables
 from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import now

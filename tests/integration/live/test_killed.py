@@ -14,7 +14,7 @@ from mlops.domain.records import Kind, RunState, Stage
 from mlops.failpoints import VARIABLE
 from mlops.ledger.live.predictions import partition_of
 from mlops.runs.request import run_request
-from mlops.stages.predict import predict_universe
+from mlops.stages.live.predict import predict_universe
 from tests.support.ledgers import LEASE_S
 from tests.support.live import LIVE, promoted
 from tests.support.services import LAST, TICKERS, FakeServices
@@ -25,7 +25,7 @@ from pathlib import Path
 from config.settings import Settings
 from mlops.domain.records import Stage
 from mlops.ledger.ledger import open_ledger
-from mlops.stages.predict import predict_universe
+from mlops.stages.live.predict import predict_universe
 from tests.support.ledgers import TimedLedger
 from tests.support.live import logged
 from tests.support.services import FakeServices, panel, small_strategy

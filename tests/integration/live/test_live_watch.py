@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from mlops.domain.errors import EmptyWindow, SourceUnavailable
 from mlops.domain.policies import LivePolicy, SchedulePolicy
 from mlops.domain.records import Kind, LiveFindings, RunState, RunView, Stage, StageOutcome
-from mlops.stages.outcomes import SCORED_DAYS, read_outcomes
-from mlops.stages.predict import predict_universe
+from mlops.stages.live.outcomes import SCORED_DAYS, read_outcomes
+from mlops.stages.live.predict import predict_universe
 from mlops.strategies.file import Strategies
 from tests.support.ledgers import decision_for, promoting
 from tests.support.live import LIVE, predicted, promoted, with_return_column

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mlops.domain.policies import DataPolicy, LivePolicy
-from mlops.stages.outcomes import Outcomes, read_outcomes
+from mlops.stages.live.outcomes import Outcomes, read_outcomes
 from tests.support.features import InMemoryFeatures
 from tests.support.services import small_strategy
 

@@ -24,7 +24,7 @@ from mlops.domain.policies import DataPolicy, LivePolicy
 from mlops.domain.records import Kind, RunState, Stage
 from mlops.reporting.narrative import predict_lines
 from mlops.runs.request import prediction_request
-from mlops.stages.predict import predict_dates, predict_universe
+from mlops.stages.live.predict import predict_dates, predict_universe
 from tests.support.ledgers import LEASE_S
 from tests.support.live import DATES, LIVE, TRAINED_AS_OF, classifier_of, predicted, promoted, without
 from tests.support.models import trained_model

@@ -20,8 +20,8 @@ from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.judged_twin import TWIN_TAG, held_out_by_twin
 from mlops.reporting.narrative import score_lines
-from mlops.stages import live_report
-from mlops.stages.score import score_predictions
+from mlops.stages.live import report as live_report
+from mlops.stages.live.score import score_predictions
 from tests.support.ledgers import LEASE_S
 from tests.support.live import DATES, LIVE, TRAINED_AS_OF, classifier_of, predicted, promoted, with_return_column
 from tests.support.registry import file_of, sha256_of

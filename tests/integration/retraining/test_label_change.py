@@ -18,7 +18,8 @@ from mlops.domain.errors import InsufficientData, UnusableModelFile
 from mlops.domain.policies import DriftPolicy, FindingsPolicy, PromotionPolicy
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.records import Executor, Grant, Kind, RunState, Stage, StageOutcome
-from mlops.domain.training.since_change import SINCE_TAG, least_dates, next_dates
+from mlops.domain.training.judged_twin import SINCE_TAG
+from mlops.domain.training.since_change import least_dates, next_dates
 from mlops.features.parquet import ParquetFeatures
 from mlops.reporting.narrative import stage_lines, why
 from mlops.reporting.page.render import render_page

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlops.domain.drift.training_profile import profile_digest, read_profile
+from mlops.domain.drift.references.training_profile import profile_digest, read_profile
 from mlops.domain.errors import RegistryUnavailable, UnusableProfile
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.ports import PROFILE_TAG, Window

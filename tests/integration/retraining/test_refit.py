@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from mlops.domain.drift.training_profile import read_profile
+from mlops.domain.drift.references.training_profile import read_profile
 from mlops.domain.errors import UnusableModelFile
 from mlops.domain.policies import PromotionPolicy, TrainingPolicy
 from mlops.domain.ports import DIGEST_TAG, ModelVersion, TrainingData

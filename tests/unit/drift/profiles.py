@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlops.domain.drift.training_profile import DriftProfile, make_profile
+from mlops.domain.drift.references.training_profile import DriftProfile, make_profile
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.ports import Window
 

@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import ks_2samp
 
 from mlops.domain.drift.detect import detect_drift
-from mlops.domain.drift.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.training_profile import GRID
 from mlops.domain.drift.report import DriftReport, ReferenceUsed
-from mlops.domain.drift.training_profile import GRID
 from mlops.domain.errors import EmptyWindow, UnusableFeatures
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.ports import Window

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from mlops.domain.drift.calibration import Calibration
-from mlops.domain.drift.frozen import calibrate_frozen, gap_dates
+from mlops.domain.drift.references.frozen import calibrate_frozen, gap_dates
 from tests.unit.drift.profiles import SPANS, day, frame, profile_of
 
 N, K = sum(SPANS), 5

@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp
 
 from mlops.domain.drift.ks import ks_statistic
 from mlops.domain.drift.placements import MISSING
-from mlops.domain.drift.training_profile import (
+from mlops.domain.drift.references.training_profile import (
     GRID,
     NumberProfile,
     profile_digest,
@@ -115,7 +115,7 @@ def test_a_torn_file_is_refused() -> None:
 
 
 def test_a_file_of_a_later_format_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlops.domain.drift.training_profile.FORMAT", 2)
+    monkeypatch.setattr("mlops.domain.drift.references.training_profile.FORMAT", 2)
     content = write_profile(profile_of(columns()))
     monkeypatch.undo()
     with pytest.raises(UnusableProfile, match="has format 2"):

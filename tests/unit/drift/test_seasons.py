@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 from mlops.domain.drift.calibration import Calibration
-from mlops.domain.drift.seasons import calibrate_season, season_history, season_windows, years_before
+from mlops.domain.drift.references.seasons import calibrate_season, season_history, season_windows, years_before
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.domain.ports import Window
 from tests.unit.drift.profiles import FIRST, day, frame

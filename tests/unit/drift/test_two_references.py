@@ -11,9 +11,9 @@ import pytest
 
 from lab.drift_simulation import PanelDesign, simulate_year
 from mlops.domain.drift.detect import detect_drift
-from mlops.domain.drift.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.frozen import detect_drift_from_profile
+from mlops.domain.drift.references.two_references import detect_drift_by_both
 from mlops.domain.drift.report import DriftReport, ReferenceUsed
-from mlops.domain.drift.two_references import detect_drift_by_both
 from mlops.domain.drift.what_if import verdict_under
 from mlops.domain.policies import DriftPolicy
 from mlops.domain.ports import Window

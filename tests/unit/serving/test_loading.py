@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from mlops.domain.drift.training_profile import make_profile, write_profile
+from mlops.domain.drift.references.training_profile import make_profile, write_profile
 from mlops.domain.errors import UnusableModelFile
 from mlops.domain.frame import FeatureFrame
 from mlops.domain.ports import Window

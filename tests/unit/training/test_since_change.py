@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mlops.domain.policies import TrainingPolicy
-from mlops.domain.training.since_change import SINCE_TAG, least_dates, next_dates, policy_since, since_of
+from mlops.domain.training.judged_twin import SINCE_TAG, since_of
+from mlops.domain.training.since_change import least_dates, next_dates, policy_since
 from mlops.domain.training.splits import labelled_dates, split_by_date
 
 POLICY = TrainingPolicy(folds=5, leak_check=True, early_stopping_rounds=10)

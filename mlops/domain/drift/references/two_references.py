@@ -27,10 +27,10 @@ from mlops.domain.drift.data_quality import (
     is_without_information,
     numeric_findings,
 )
-from mlops.domain.drift.frozen import calibrate_frozen, category_counter, gap_dates, text_counts
 from mlops.domain.drift.psi import index_from_counts
+from mlops.domain.drift.references.frozen import calibrate_frozen, category_counter, gap_dates, text_counts
+from mlops.domain.drift.references.training_profile import CategoryProfile, DriftProfile, NumberProfile
 from mlops.domain.drift.report import ChampionVerdict, DriftReport, FeatureReport, ReferenceUsed
-from mlops.domain.drift.training_profile import CategoryProfile, DriftProfile, NumberProfile
 from mlops.domain.drift.verdict import FeatureVerdict, RuleDecision, calibrated_verdict, weighted_verdict
 from mlops.domain.drift.weights import Weights
 from mlops.domain.frame import FeatureFrame, Floats

@@ -23,7 +23,7 @@ from mlops.domain.training.metrics import THRESHOLD
 from mlops.domain.windows import newest_complete_date
 from mlops.ledger.live.predictions import prediction_schema
 from mlops.stages.labelled_rows import rows_once
-from mlops.stages.served_champion import load_champion
+from mlops.stages.live.served_champion import load_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`python -m devstack.precompile`: compiles the modules that the image's programs import, and no others.
+"""`python -m cli.precompile`: compiles the modules that the image's programs import, and no others.
 
 Called by the Dockerfile. The image is read-only, so what is not compiled there is compiled by every process anew; and
 what no program imports would be three quarters of the compiled files.
@@ -61,7 +61,7 @@ def import_all() -> bool:
 
 def draw() -> None:
     """Draw words, as a training does: matplotlib imports what it needs for them only then."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 -- after the folders are found
+    from matplotlib.figure import Figure
 
     figure = Figure()
     figure.text(0.5, 0.5, "words")

@@ -28,8 +28,8 @@ from mlops.domain.training.judged_twin import judged_of
 from mlops.domain.training.trading import is_long_label
 from mlops.reporting.narrative import decay_words, without_outcome_words
 from mlops.stages.labelled_rows import rows_once
-from mlops.stages.outcomes import Outcomes, read_outcomes
-from mlops.stages.predict import matrix_of, refuse_columns
+from mlops.stages.live.outcomes import Outcomes, read_outcomes
+from mlops.stages.live.predict import matrix_of, refuse_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from mlops.domain.promotion.records import Champion
     from mlops.domain.records import DayScored
     from mlops.serving.model import ServedModel
-    from mlops.stages.score import JoinedPredictions
-    from mlops.stages.served_champion import ServedChampion
+    from mlops.stages.live.score import JoinedPredictions
+    from mlops.stages.live.served_champion import ServedChampion
 
 log = structlog.get_logger(__name__)
 

@@ -57,8 +57,7 @@ from mlops.domain.drift.placements import (
     suffixes,
 )
 from mlops.domain.drift.psi import Bins
-from mlops.domain.drift.report import DriftReport, ReferenceUsed
-from mlops.domain.drift.training_profile import (
+from mlops.domain.drift.references.training_profile import (
     GRID,
     CategoryProfile,
     DriftProfile,
@@ -66,6 +65,7 @@ from mlops.domain.drift.training_profile import (
     category_cells,
     number_cells,
 )
+from mlops.domain.drift.report import DriftReport, ReferenceUsed
 from mlops.domain.drift.weights import Weights
 from mlops.domain.errors import EmptyWindow
 from mlops.domain.frame import FeatureFrame, Floats, Texts

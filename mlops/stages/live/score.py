@@ -28,9 +28,9 @@ from mlops.domain.training.trading import is_long_label
 from mlops.domain.windows import newest_complete_date
 from mlops.reporting.narrative import decay_words
 from mlops.runs.request import run_request
-from mlops.stages.live_report import LiveData, live_document
-from mlops.stages.outcomes import SCORED_DAYS, Outcomes, read_outcomes
-from mlops.stages.served_champion import ServedChampion, judged_twin, load_champion
+from mlops.stages.live.outcomes import SCORED_DAYS, Outcomes, read_outcomes
+from mlops.stages.live.report import LiveData, live_document
+from mlops.stages.live.served_champion import ServedChampion, judged_twin, load_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The stages about models in use: predictions, outcomes, scores and their report."""
