@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.drift_evaluation import DatedRows, calm_days, dated_rows, evaluate, evaluate_alarms
+from lab.drift_evaluation import (
+    DatedRows,
+    DayVerdict,
+    calm_days,
+    dated_rows,
+    evaluate,
+    evaluate_alarms,
+    retrainings,
+)
 from mlops.domain.errors import InsufficientData
 from mlops.domain.policies import DataPolicy, DriftPolicy
 from mlops.features.price_universes import feature_rows, price_universes
@@ -61,7 +69,7 @@ def test_a_break_is_dated_by_trading_days_and_only_checks_with_history_count() -
     # One shifted date of seven lifts the top tenth to .1 * 6/7 + 1/7 = .229: PSI .129 ln 2.29 + .129 ln 1.17 = .13;
     # two lift it to .357: .257 ln 3.57 + .257 ln 1.4 = .41, above .2.
     assert found.days_to_detection == {str(BREAK): 1}
-    assert found.calm_rate == pytest.approx(1 / 4)
+    assert found.calm_rate == found.rate == pytest.approx(1 / 4)
     assert found.turbulent_rate is None
     assert found.insufficient_rate == 0
 
@@ -74,6 +82,23 @@ def test_nothing_fires_where_nothing_changes() -> None:
     assert found.turbulent_rate == 0
     assert found.calm_rate is None
     assert found.days_to_detection == {str(BREAK): None}
+
+
+def test_a_storm_of_sixty_days_retrains_twice_by_its_plan_and_never_beside_forced_ones() -> None:
+    verdicts = [
+        DayVerdict(
+            day=FIRST + timedelta(days=i),
+            verdict="drifted" if 100 <= i < 160 else "stable",
+            raw="drifted",
+            p_value=0.01,
+            reason="",
+        )
+        for i in range(366)
+    ]
+    found = retrainings(verdicts, DriftPolicy())
+    assert found.n_years == pytest.approx(365 / 365.25)
+    counts = [found.n_episodes, found.per_check, found.per_episode, found.beside_forced]
+    assert [round(rate * found.n_years) for rate in counts] == [1, 60, 2, 0]
 
 
 def test_calm_is_a_volatility_below_its_own_trailing_median() -> None:
