@@ -279,6 +279,7 @@ def evaluate_live(
         typer.Option(min=40, help="Dates on which they are judged in those years; default: as many as it was."),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Champions from 2010 on alone, and one placebo each.")] = False,
+    refit: Annotated[bool, typer.Option(help="What predicts is the refit, as in use, or the judged model.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the placebos.")] = 1,
     json: AsJson = False,
 ) -> int:
@@ -309,7 +310,7 @@ def evaluate_live(
             rows = strategy_rows(view, name)
             own = policies[name].training.label
             for label in sorted(labels, key=lambda one: one != own):
-                strategy = replace(policies[name], training=replace(policies[name].training, label=label))
+                strategy = replace(policies[name], training=replace(policies[name].training, label=label, refit=refit))
                 line = bars.add_task(f"{name}: {label}", total=None)
                 champions = replay(
                     made.source,

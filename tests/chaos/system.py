@@ -159,10 +159,10 @@ class ChaosSystem:
         return self.folder / "failpoints"
 
     def is_ready(self) -> bool:
-        """Every worker answers."""
-        wanted = {f"{role.name}@" for role in self.roles.all if role.arguments[0] in WORKERS}
-        seen = [worker.name for worker in self.services.ledger.workers(within_s=self.settings.reconcile_s * 5)]
-        return all(any(name.startswith(one) for name in seen) for one in wanted)
+        """Every worker answers, and it is the process that runs now: one that was killed is remembered for a while."""
+        wanted = {(role.name, role.pid) for role in self.roles.all if role.arguments[0] in WORKERS}
+        seen = self.services.ledger.workers(within_s=self.settings.reconcile_s * 5)
+        return wanted <= {(worker.name.partition("@")[0], worker.pid) for worker in seen}
 
 
 def direct(settings: Settings, servers: Servers) -> Settings:

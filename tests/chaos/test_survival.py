@@ -33,6 +33,8 @@ DRAINED_WITHIN_S = 15.0
 
 @pytest.fixture(autouse=True)
 def nothing_is_armed(system: ChaosSystem) -> Iterator[None]:
+    # Of two workers that train, one may still be starting again after the test before: it could take nothing over.
+    wait_for(system.is_ready, "all workers answer", within_s=90.0)
     yield
     for path in system.failpoints.iterdir():
         path.unlink()
