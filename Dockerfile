@@ -39,6 +39,7 @@ RUN find . -depth -type d \( -name tests -o -name test \) ! -path './numpy/_core
  && for one in pyarrow/*.so.*.*.*; do name=${one%.*.*}; ln -sf "${one##*/}" "$name"; ln -sf "${one##*/}" "${name%.*}"; done \
  && find . /usr/local/bin /usr/local/lib -type f ! -path '*.libs/*' \
       \( -name '*.so' -o -name '*.so.[0-9]*' -o -name 'python3.[0-9][0-9]' \) -exec strip --strip-debug {} +
+COPY pyproject.toml /build/
 COPY config /app/config
 COPY mlops /app/mlops
 COPY cli /app/cli
@@ -48,8 +49,10 @@ COPY tasks /app/tasks
 COPY worker /app/worker
 COPY admin /app/admin
 WORKDIR /app
-# The project is not installed here, and this is where `mlflow server --app-name acis` looks the guard up.
+# The project is not installed here: this is where decisions find its version, and `mlflow server --app-name acis` the guard.
 RUN mkdir acis_mlops.egg-info \
+ && sed -n 's/^version = "\(.*\)"/Metadata-Version: 2.1\nName: acis-mlops\nVersion: \1/p' /build/pyproject.toml \
+      > acis_mlops.egg-info/PKG-INFO \
  && printf '[mlflow.app]\nacis = devstack.mlflow_access:create_app\n' > acis_mlops.egg-info/entry_points.txt \
  && printf '#!/venv/bin/python\nimport sys\n\nfrom cli.app import main\n\nsys.exit(main())\n' > /venv/bin/acis \
  && chmod 755 /venv/bin/acis \

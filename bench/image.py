@@ -102,7 +102,18 @@ class Bench:
                 env={"POSTGRES_USER": "acis", "POSTGRES_PASSWORD": self.password},
             )
             self._run("redis", image_of("REDIS_IMAGE"))
-            asked = ("exec", f"{self.network}-postgres", "psql", "-h", "127.0.0.1", "-U", "acis", "-c")
+            asked = (
+                "exec",
+                "--env",
+                f"PGPASSWORD={self.password}",
+                f"{self.network}-postgres",
+                "psql",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "acis",
+                "-c",
+            )
             self._until(lambda: self._is_right(*asked, "SELECT 1"), "PostgreSQL")
             docker(*asked, "CREATE DATABASE mlflow")
             yield
@@ -125,7 +136,7 @@ class Bench:
         name = f"{self.network}-{role}"
         command = (
             ("--entrypoint", "mlflow", image, "server", "--app-name=acis", "--host=0.0.0.0", "--workers=1",
-             "--artifacts-destination=/mlflow/artifacts", "--allowed-hosts=*")
+             "--artifacts-destination=/tmp/artifacts", "--allowed-hosts=*")
             if role == "mlflow" else (image, role)
         )  # fmt: skip
         docker("create", "--name", name, "--network", self.network, "--read-only", "--tmpfs", "/tmp",  # noqa: S108 -- the container's
@@ -164,7 +175,10 @@ class Bench:
             "ACIS_ADMIN_AUTH": f"bench:{self.password}",
         }
         if role == "mlflow":
-            values |= {f"MLFLOW_{who}_PASSWORD": self.password for who in ("VIEWER", "READER", "TRAINER", "REGISTRAR")}
+            values |= {
+                f"MLFLOW_{who}_PASSWORD": f"{self.password}{who}"
+                for who in ("VIEWER", "READER", "TRAINER", "REGISTRAR")
+            }
             values |= {"MLFLOW_BACKEND_STORE_URI": database.replace("://", "+psycopg2://") + "/mlflow"}
             values |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         return [part for name, value in values.items() for part in ("--env", f"{name}={value}")]

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from mlops.code_version import code_version
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("config", "mlops", "tasks", "worker", "admin", "cli", "lab", "devstack")
 LOADED_BY_NAME = (
@@ -83,6 +85,7 @@ def main() -> int:
     if not import_all():
         return 1
     draw()
+    code_version()
     sources = {Path(file) for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
     for path in sorted(path for path in sources if path.suffix == ".py"):
         py_compile.compile(str(path), doraise=True, invalidation_mode=_UNCHECKED)
