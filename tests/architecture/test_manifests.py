@@ -88,7 +88,7 @@ def test_the_command_says_what_it_checked() -> None:
             "folder of secrets",
         ),
         ("docker-compose.yml", "    ACIS_SECRETS_DIR: /run/secrets\n", "", "reads no secrets"),
-        (SHARED, "    logging: *logging\n    environment", "    environment", "its log grows without end"),
+        (SHARED, "    logging: *logging\n    # Not POSTGRES", "    # Not POSTGRES", "its log grows without end"),
         ("docker-compose.yml", "ACIS_LOG_LEVEL:", "ACIS_LOGLEVEL:", "ACIS_LOGLEVEL is no setting"),
         (SHARED, "    read_only: true\n    # Scratch", "    # Scratch", "root file system can be written"),
         ("docker-compose.yml", "127.0.0.1:${FLOWER", "${FLOWER", "is open to the network"),

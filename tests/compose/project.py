@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from config.settings import ROOT
-from devstack.ports import choose_port
 from devstack.secrets import write_compose_secrets
 
-PORTS = ("MLFLOW_PORT", "FLOWER_PORT", "SERVE_PORT")
 REPLICATED = ("control", "drift", "train-cpu", "promote", "admin", "serve", "beat", "reconciler")
 """Services that may have two and more."""
 
@@ -105,9 +106,14 @@ class Project:
         self.env = dict(
             line.split("=", 1) for line in (folder / ".env").read_text(encoding="utf-8").splitlines() if "=" in line
         )
-        first = _two_ports()
+        first = free_ports(6)
         self.admin_ports = (first, first + 1)
-        self.ports = {name: str(choose_port()) for name in PORTS}
+        self.ports = {
+            "ADMIN_PORT": f"{first}-{first + 1}",
+            "SERVE_PORT": f"{first + 2}-{first + 3}",
+            "MLFLOW_PORT": str(first + 4),
+            "FLOWER_PORT": str(first + 5),
+        }
 
     @property
     def environ(self) -> dict[str, str]:
@@ -115,8 +121,6 @@ class Project:
         return {
             **self.env,
             **self.ports,
-            "ADMIN_PORT": f"{self.admin_ports[0]}-{self.admin_ports[1]}",
-            "SERVE_PORT": f"{self.ports['SERVE_PORT']}-{int(self.ports['SERVE_PORT']) + 9}",
             "SECRETS_DIR": str(self.folder / "secrets"),
             "IMAGE_TAG": self.tag,
             "COMPOSE_PROJECT_NAME": self.name,
@@ -212,6 +216,14 @@ def _patiently(is_so: Callable[[], bool]) -> bool:
         return False
 
 
-def _two_ports() -> int:
-    """First of two neighbours that were free just now."""
-    return next(port for port in (choose_port() for _ in range(100)) if port % 2 == 0)
+def free_ports(count: int) -> int:
+    """First of so many neighbours that are free just now."""
+    for first in random.sample(range(20_000, 32_000, count), 50):
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+    raise NotHeld(f"no {count} free ports beside each other")

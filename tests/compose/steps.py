@@ -30,6 +30,7 @@ print(json.dumps([
     for name in services.strategies
 ]))
 """
+TWO_OF_EACH = [part for name in REPLICATED for part in ("--scale", f"{name}=2")]
 _slots = itertools.count()
 
 
@@ -44,13 +45,14 @@ def everything(project: Project) -> None:
 
 
 def start(project: Project) -> None:
-    """`--profile demo up` with two of each role reaches all healthy, and the loop has run."""
-    scale = [part for name in REPLICATED for part in ("--scale", f"{name}=2")]
-    project.compose("--profile", "demo", "up", "-d", "--no-build", *scale)
-    project.until(lambda: _exit_code(project, "demo") is not None, "the demo has ended", within_s=600)
+    """`--profile demo up` reaches all healthy, with two of each role, too, and the loop has run."""
+    project.compose("--profile", "demo", "up", "-d", "--no-build")
+    project.until(lambda: _exit_code(project, "demo") is not None, "the demo has ended", within_s=900)
     if _exit_code(project, "demo") != 0:
         raise NotHeld(f"the demo ended with {_exit_code(project, 'demo')}")
     project.until(project.all_healthy, "all healthy")
+    project.compose("up", "-d", "--no-build", "--no-recreate", *TWO_OF_EACH)
+    project.until(project.all_healthy, "all healthy, two of each role", within_s=600)
     promoted = project.sql("SELECT count(*) FROM mlops_champion WHERE version IS NOT NULL")[0][0]
     say(f"{len(project.containers())} containers, {promoted} champions")
     if int(promoted) < 1:
@@ -166,9 +168,8 @@ ROLLED = ("mlflow", "control", "drift", "train-cpu", "promote", "beat", "reconci
 def upgrade(project: Project, tag: str) -> None:
     """From the release that runs to this tree's with the image of `tag`, one container at a time, and back."""
     former = (project.root, project.tag)
-    scale = [part for name in REPLICATED for part in ("--scale", f"{name}=2")]
-    project.compose("up", "-d", "--no-build", *scale)
-    project.until(project.all_healthy, "the release before is healthy")
+    project.compose("up", "-d", "--no-build", *TWO_OF_EACH)
+    project.until(project.all_healthy, "the release before is healthy", within_s=600)
     owner = ("--entrypoint", "python", "migrate", "-c")
     project.compose("run", "--rm", "-T", *owner, _SAMPLE)
     for words, (root, named) in (("the upgrade", (ROOT, tag)), ("the way back", former)):
