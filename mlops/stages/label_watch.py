@@ -26,6 +26,7 @@ from mlops.stages.labelled_rows import read_labelled
 from mlops.stages.scoring import positive_probability
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import xgboost as xgb
 
     from mlops.domain.policies import Strategy
@@ -40,6 +41,8 @@ log = structlog.get_logger(__name__)
 _DAYS = 400
 #: Both parts are read at once where no more lie between them.
 _NEAR_DAYS = 31
+_ROWS_AT_ONCE = 250_000
+"""45 features of so many rows are 45 MB."""
 #: Runs among which earlier retrainings for the same champion are looked for.
 _RUNS = 200
 _DAY = timedelta(days=1)
@@ -124,11 +127,22 @@ def _scores(rows: LabelledRows | None, model: xgb.XGBClassifier, first: date, la
     on = between & rows.known
     if not on.any():
         return found
-    probability, y = positive_probability(model, rows.x[on]), rows.y[on]
+    probability, y = _probabilities(rows, model, on), rows.y[on]
     days, starts = np.unique(rows.dates[on], return_index=True)
     for day, start, end in zip(days.tolist(), starts, np.append(starts[1:], len(y)), strict=True):
         found[day] = score_day(probability[start:end], y[start:end], np.ones(end - start, dtype=np.bool_))
     return found
+
+
+def _probabilities(rows: LabelledRows, model: xgb.XGBClassifier, on: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The model's probability of those rows; of many, a part at a time, since they may lie in a file."""
+    places = np.flatnonzero(on)
+    found = []
+    for part in np.array_split(places, 1 + len(places) // _ROWS_AT_ONCE):
+        chosen = np.zeros(len(on), dtype=np.bool_)
+        chosen[part] = True
+        found.append(positive_probability(model, rows.x[chosen]))
+    return np.concatenate(found)
 
 
 def _as_json(found: LabelWatch) -> dict[str, Any]:

@@ -93,6 +93,8 @@ def test_a_training_logs_the_profile_of_its_dates_with_its_digest(services: Fake
 
 def test_a_check_against_the_champion_reads_current_rows_alone(services: FakeServices) -> None:
     with_trained_champion(services)
+    # The watch on newly known labels reads the champion's own dates, whatever the reference.
+    services.with_policy(drift=replace(services.strategies["growth"].drift, label_alpha=0.0))
     source = WatchedFeatures(panel())
     vars(services)["source"] = source
     outcome = checked(services)
