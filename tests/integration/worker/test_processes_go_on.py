@@ -77,7 +77,7 @@ def test_the_next_pass_comes_when_something_is_due_and_no_later_than_usual(
     passing = threading.Event()
     monkeypatch.setattr(passing, "wait", wait)
     monkeypatch.setattr(passing, "is_set", stop.is_set)
-    for thread in ("RegistryWatch", "RegistryMaintenance", "Housekeeper", "LiveWatch"):
+    for thread in ("RegistryThread", "Housekeeper", "LiveWatch"):
         monkeypatch.setattr(reconciler, thread, lambda *_, **__: threading.Thread())
     monkeypatch.setattr(reconciler, "reconcile", lambda *_: None)
     monkeypatch.setattr(services.ledger, "due_after_s", lambda: due_after_s)
@@ -103,7 +103,7 @@ def test_a_pass_of_the_reconciler_that_fails_is_told_and_the_next_one_comes(
     passing = threading.Event()
     monkeypatch.setattr(passing, "wait", wait)
     monkeypatch.setattr(passing, "is_set", stop.is_set)
-    for thread in ("RegistryWatch", "RegistryMaintenance", "Housekeeper", "LiveWatch"):
+    for thread in ("RegistryThread", "Housekeeper", "LiveWatch"):
         monkeypatch.setattr(reconciler, thread, lambda *_, **__: threading.Thread())
     monkeypatch.setattr(reconciler, "reconcile", lambda *_: raising(error) if broken == "step" else None)
     if broken == "lock":
