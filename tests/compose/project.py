@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -61,7 +62,26 @@ def engine_fault() -> str:
         return "there is no `docker` here"
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
         return "no container engine answers (`docker info`)"
-    return "" if compose_command() else "there is neither `docker compose` nor `docker-compose`"
+    if not compose_command():
+        return "there is neither `docker compose` nor `docker-compose`"
+    missing = [image for image in base_images() if not _can_be_had(image)]
+    return f"the engine has no {missing[0]} and cannot pull it" if missing else ""
+
+
+def base_images() -> list[str]:
+    """Images of others that the Dockerfile and the Compose files name, or the variables that stand for them."""
+    text = "\n".join(
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("Dockerfile", "docker-compose.yml", "mlops/mlflow/services.yml")
+    )
+    named = re.findall(r"^ARG (PYTHON_IMAGE)=(\S+)|\$\{([A-Z]+_IMAGE):-([^}]+)\}", text, flags=re.M)
+    found = {one[0] or one[2]: one[1] or one[3] for one in named}
+    return [os.environ.get(name) or image for name, image in found.items()]
+
+
+def _can_be_had(image: str) -> bool:
+    known = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+    return known or subprocess.run(["docker", "pull", "-q", image], capture_output=True, check=False).returncode == 0
 
 
 def build_image(commit: str | None) -> str:
