@@ -74,7 +74,7 @@ def base_images() -> list[str]:
         (ROOT / name).read_text(encoding="utf-8")
         for name in ("Dockerfile", "docker-compose.yml", "mlops/mlflow/services.yml")
     )
-    named = re.findall(r"^ARG (PYTHON_IMAGE)=(\S+)|\$\{([A-Z]+_IMAGE):-([^}]+)\}", text, flags=re.M)
+    named = re.findall(r"^ARG (PYTHON_IMAGE)=(\S+)|\$\{([A-Z]+_IMAGE):-([^}]+)\}", text, flags=re.MULTILINE)
     found = {one[0] or one[2]: one[1] or one[3] for one in named}
     return [os.environ.get(name) or image for name, image in found.items()]
 
