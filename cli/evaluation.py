@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from itertools import product
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +16,7 @@ from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, c
 if TYPE_CHECKING:
     from datetime import date
 
+    import pandas as pd
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -244,7 +244,7 @@ def evaluate_refit(
 def _print_refit(found: dict[str, tuple[list[Difference], list[NextDates]]]) -> None:
     import numpy as np
 
-    from lab.refit_evaluation import BOOTSTRAP, NEXT_DATES, RANDOM, REFIT
+    from lab.refit_evaluation import NEXT_DATES, PART, RANDOM, REFIT
 
     lines, distances = [], []
     for label, (gains, each) in found.items():
@@ -254,7 +254,7 @@ def _print_refit(found: dict[str, tuple[list[Difference], list[NextDates]]]) -> 
             gained = f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
             dated = [label, f"{first} to {last}", f"{ages[0]:.0f}, {ages[1]:.0f}"]
             lines.append([*dated, one.metric, str(one.n_blocks), f"{one.single:.4f}", f"{one.refit:.4f}", gained])
-        for name in (REFIT, BOOTSTRAP, RANDOM):
+        for name in (REFIT, PART, RANDOM):
             values = np.array([one.distances[name] for one in each])
             shown = (np.min(values), np.median(values), np.quantile(values, 0.99), np.max(values))
             distances.append([label, name, str(len(values)), *(f"{value:.2f}" for value in shown)])
@@ -421,7 +421,15 @@ def evaluate_labels(
     members: Members = None,
     date_format: DateFormat = None,
     seeds: Annotated[int, typer.Option(min=1, help="Champions of each stream.")] = 10,
+    names: Annotated[int, typer.Option(min=2, help="Rows of a date of a stream.")] = 50,
+    min_accuracy: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Gate of what replaces a champion. Default: none.")
+    ] = None,
     years: Annotated[int, typer.Option(min=1, help="Years without a change, of each champion of a stream.")] = 4,
+    horizons: Annotated[
+        list[int] | None,
+        typer.Option("--looks-ahead", min=1, metavar="DATES", help="Of the labels; repeatable. Default: 1, 5 and 20."),
+    ] = None,
     holdout_dates: Annotated[int, typer.Option(min=1, help="Held out of the judged model.")] = 60,
     step: Annotated[int, typer.Option(min=1, help="Dates between two champions of the prices.")] = 252,
     only: Annotated[Part | None, typer.Option(help="One of the parts.")] = None,
@@ -432,60 +440,104 @@ def evaluate_labels(
 ) -> int:
     """Watch newly known labels: alarms without a change, turned-around labels found, and the champion replaced.
 
-    On streams whose labels are turned around on a known date, and on a history of prices with labels of 1, 5 and 20
-    dates; with the sample's parameters and no gate but the floor. Default prices: the sample.
+    On streams whose labels are turned around on a known date, and on a history of prices with two labels; with the
+    sample's parameters, and no gate but the floor and --min-accuracy. Default prices: the sample.
     """
     from dataclasses import replace
 
     from config.settings import ROOT, load_settings
-    from lab.label_evaluation import StreamDesign, evaluate_prices, evaluate_stream, price_panels
-    from lab.label_streams import STREAMS
+    from mlops.domain.errors import ConfigurationError, InsufficientData
     from mlops.domain.training.trading import TRADING_DAYS
     from mlops.features.price_universes import price_view
-    from mlops.reporting.terminal import OK, print_json
+    from mlops.reporting.terminal import OK, err, print_json
     from mlops.strategies.file import load_strategies
 
     sample = load_strategies(ROOT / "config" / "strategies_sample.toml")["growth"]
-    ungated = replace(sample.promotion, min_accuracy=None, min_roc_auc=None, min_lift_over_majority=None)
+    gated = replace(sample.promotion, min_accuracy=min_accuracy, min_roc_auc=None, min_lift_over_majority=None)
     training = replace(sample.training, holdout_dates=holdout_dates)
-    strategy = replace(sample, training=training, promotion=ungated)
+    each = [
+        replace(sample, training=replace(training, horizon_dates=horizon), promotion=gated)
+        for horizon in dict.fromkeys(horizons or _HORIZONS)
+    ]
     # The panels are small: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     if quick:
         seeds, years, step = min(seeds, 2), min(years, 2), 5 * TRADING_DAYS
+    if only == Part.STREAMS and (prices or members or date_format):
+        message = "--only streams draws its rows; leave out --prices, --members and --date-format, or --only"
+        raise ConfigurationError(message)
+    # Before the streams, which take minutes: a file that cannot be read is said at once.
+    given = None if only == Part.STREAMS else price_view(prices, members, date_format=date_format)
+    coverage = given[2] if given else None
+    show_prices(coverage, json=json)
     streams: list[StreamResult] = []
-    of_prices: list[PriceResult] = []
-    coverage = None
+    champions: list[PriceResult] = []
+    left_out: list[str] = []
     with _bars() as bars:
-        for stream, coin, horizon in product(STREAMS, _COINS, _HORIZONS) if only != Part.PRICES else ():
-            line = bars.add_task(f"{stream}, {coin:.0%} by a coin, {horizon} dates", total=None)
-            design = StreamDesign(name=stream, coin=coin, horizon_dates=horizon)
-            control = _ShownTraining(bars, line)
-            streams.append(
-                evaluate_stream(design, strategy, seeds=seeds, years=years, settings=settings, control=control)
-            )
-            bars.remove_task(line)
-        if only != Part.STREAMS:
-            close, view, coverage = price_view(prices, members, date_format=date_format)
-            show_prices(coverage, json=json)
-            table = view.to_pandas()
-            for horizon in _HORIZONS:
-                of_horizon = replace(strategy, training=replace(training, horizon_dates=horizon))
-                for name, label, panel in price_panels(close, table, horizon_dates=horizon):
-                    line = bars.add_task(f"{name}: {label} of {horizon} dates", total=None)
-                    found = evaluate_prices(
-                        name, label, panel, of_horizon, step=step, settings=settings, control=_ShownTraining(bars, line)
-                    )
-                    of_prices += [found] if found is not None else []
-                    bars.remove_task(line)
+        if only != Part.PRICES:
+            streams = _stream_results(each, bars, settings, seeds=seeds, years=years, names=names)
+        if given:
+            champions, left_out = _price_results(given[0], given[1].to_pandas(), each, bars, settings, step=step)
+    if left_out and not champions and not streams:
+        raise InsufficientData("; ".join(left_out))
+    for reason in left_out:
+        err.print(f"Left out: {reason}", markup=False, highlight=False, soft_wrap=True)
     if json:
-        print_json({"streams": streams, "prices": of_prices, "price_file": coverage})
+        print_json({"streams": streams, "champions": champions, "left_out": left_out, "prices": coverage})
         return OK
     if streams:
         _print_streams(streams)
-    if of_prices:
-        _print_prices(of_prices)
+    if champions:
+        _print_prices(champions)
     return OK
+
+
+def _stream_results(
+    strategies: Sequence[Strategy], bars: Bars, settings: Settings, *, seeds: int, years: int, names: int
+) -> list[StreamResult]:
+    from itertools import product
+
+    from lab.label_evaluation import StreamDesign, evaluate_stream
+    from lab.label_streams import STREAMS
+
+    found = []
+    for stream, coin, strategy in product(STREAMS, _COINS, strategies):
+        horizon = strategy.training.horizon_dates
+        line = bars.add_task(f"{stream}, {coin:.0%} by a coin, {horizon} dates", total=None)
+        design = StreamDesign(name=stream, coin=coin, horizon_dates=horizon, n_rows=names)
+        control = _ShownTraining(bars, line)
+        found.append(evaluate_stream(design, strategy, seeds=seeds, years=years, settings=settings, control=control))
+        bars.remove_task(line)
+    return found
+
+
+def _price_results(
+    close: pd.DataFrame,
+    table: pd.DataFrame,
+    strategies: Sequence[Strategy],
+    bars: Bars,
+    settings: Settings,
+    *,
+    step: int,
+) -> tuple[list[PriceResult], list[str]]:
+    """Results of the panels that can be watched, and why the others cannot."""
+    from lab.label_evaluation import evaluate_prices, price_panels
+    from mlops.domain.errors import DataError
+
+    found, left_out = [], []
+    for strategy in strategies:
+        horizon = strategy.training.horizon_dates
+        for name, label, panel in price_panels(close, table, horizon_dates=horizon):
+            line = bars.add_task(f"{name}: {label} of {horizon} dates", total=None)
+            control = _ShownTraining(bars, line)
+            try:
+                found.append(
+                    evaluate_prices(name, label, panel, strategy, step=step, settings=settings, control=control)
+                )
+            except DataError as exc:
+                left_out.append(f"{name}, {label} of {horizon} dates: {exc}")
+            bars.remove_task(line)
+    return found, left_out
 
 
 def _print_streams(results: Sequence[StreamResult]) -> None:
@@ -558,7 +610,7 @@ def _print_prices(results: Sequence[PriceResult]) -> None:
         watch = of[WATCH]
         lines.append(
             [one.strategy, one.label, str(one.horizon_dates), f"{one.first} to {one.last}", str(one.n_champions)]
-            + [f"{one.roc_auc:.2f}", f"{one.own_spread:.2f}"]
+            + ["-" if value is None else f"{value:.2f}" for value in (one.roc_auc, one.own_spread)]
             + [f"{of[method].false:.1%}" for method in METHODS]
             + [f"{watch.found:.0%}", _delay(watch), _error(watch)]
         )
@@ -571,6 +623,12 @@ def _print_prices(results: Sequence[PriceResult]) -> None:
         for method in METHODS
     }
     typer.echo(f"All {n} years: {', '.join(f'{method} {share:.1%}' for method, share in false.items())}\n")
+    for one in results:
+        if one.n_unwatched:
+            typer.echo(
+                f"{one.strategy}, {one.label} of {one.horizon_dates} dates: {one.n_unwatched} of {one.n_champions} "
+                f"champions cannot be watched; fewer than half of their held-out dates have names of both labels"
+            )
 
 
 def _of(one: LiveEvaluation) -> tuple[str, str]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +34,6 @@ from mlops.domain.ports import Window
 from mlops.domain.training.splits import known_labels, split_by_date
 from mlops.domain.windows import calibration_window, drift_windows, longest_current_days, stretched
 from mlops.features.gaps import on_own_dates
-
-if TYPE_CHECKING:
-    from mlops.domain.policies import DriftPolicy
 
 #: Trading days of the volatility, and of the median with which it is compared.
 VOLATILITY_DAYS, MEDIAN_DAYS = 20, 252

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 
 from mlops.domain.drift.calibration import calibrate
 from mlops.domain.drift.detect import detect_drift
@@ -186,20 +185,13 @@ def _autoregression(noise: Floats, ar: float) -> Floats:
 
 
 def _check(design: PanelDesign, panel: Floats, shift: float) -> Check:
-    names = [f"x{i}" for i in range(design.n_features)]
-    first = date(2000, 1, 1)
-    bounds = np.cumsum([0, design.history_dates, design.reference_dates, design.current_dates])
-    frames = []
-    for i, (start, end) in enumerate(itertools.pairwise(bounds)):
-        rows = panel[start:end].reshape(-1, design.n_features) + (shift if i == 2 else 0.0)
-        days: npt.NDArray[np.datetime64] = np.repeat(np.datetime64(first, "D") + np.arange(start, end), design.n_assets)
-        columns = {name: np.ascontiguousarray(rows[:, j]) for j, name in enumerate(names)}
-        frames.append(FeatureFrame(n_rows=len(rows), numbers=columns, categories={}, dates=days))
-    history, reference, current = frames
-    calibration = calibrate(
-        history, reference, current, min_days=0, reference_start=first + timedelta(days=int(bounds[1]))
-    )
-    drifted = [population_stability_index(reference.numbers[name], current.numbers[name]) >= 0.2 for name in names]
+    border = design.history_dates + design.reference_dates
+    history, reference = _frame(panel, 0, design.history_dates), _frame(panel, design.history_dates, border)
+    current = _frame(panel + shift, border, len(panel))
+    calibration = calibrate(history, reference, current, min_days=0, reference_start=_day(design.history_dates))
+    drifted = [
+        population_stability_index(values, current.numbers[name]) >= 0.2 for name, values in reference.numbers.items()
+    ]
     if calibration.p_value is None:
         raise ValueError(f"the simulated history is too short: {calibration.missing}")
     return Check(p_value=calibration.p_value, share=float(np.mean(drifted)))

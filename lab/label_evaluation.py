@@ -121,7 +121,6 @@ class Model:
     refit: Any
     held_out: tuple[int, int]
     """First held-out date, and the first after them, which is the first that the refit does not know"""
-    train_positive_share: float
 
     def judged(self, panel: LabelPanel) -> Scored:
         """Score the twin on its held-out dates."""
@@ -202,12 +201,7 @@ def train(
     everything = all_known(split, rows.dates, rows.known)
     both = fit_twin_and_refit(policy, rows, split, everything, settings=settings, control=control)
     first = int(np.searchsorted(panel.days, np.datetime64(split.first_holdout)))
-    return Model(
-        twin=both.twin.model,
-        refit=both.refit.model,
-        held_out=(first, after),
-        train_positive_share=float(np.mean(rows.y[split.train])),
-    )
+    return Model(twin=both.twin.model, refit=both.refit.model, held_out=(first, after))
 
 
 # ---- Alarms of one champion's year
@@ -221,6 +215,8 @@ class Alarm:
     at: int | None
     change_at: int | None = None
     """Located change, of the label watch"""
+    can_speak: bool = True
+    """False where the label watch cannot be kept: fewer than half of the held-out dates have names of both labels"""
 
 
 def alarms(held: Scored, live: Scored, *, horizon_dates: int) -> list[Alarm]:
@@ -241,7 +237,8 @@ def alarms(held: Scored, live: Scored, *, horizon_dates: int) -> list[Alarm]:
     }
     n_held = len(held.days)
     spoken = {name: again[name]() if i is not None and i < n_held else _less(i, n_held) for name, i in others.items()}
-    return [Alarm(method=WATCH, at=at, change_at=change_at), *(Alarm(method=one, at=i) for one, i in spoken.items())]
+    watch = Alarm(method=WATCH, at=at, change_at=change_at, can_speak=found.bound is not None)
+    return [watch, *(Alarm(method=one, at=i) for one, i in spoken.items())]
 
 
 def _less(index: int | None, by: int) -> int | None:
@@ -334,7 +331,7 @@ class StreamDesign:
     coin: float
     """Share of the labels that a coin draws"""
     horizon_dates: int
-    n_rows: int = 50
+    n_rows: int
     """Of a date"""
 
 
@@ -592,15 +589,17 @@ class PriceResult:
     label: PriceLabel
     horizon_dates: int
     n_champions: int
+    n_unwatched: int
+    """Champions of which the label watch cannot speak: most held-out dates have no names of both labels"""
     first: date
     last: date
     """First and last date that were watched"""
-    roc_auc: float
-    """Mean over the years, of all pairs of a date"""
+    roc_auc: float | None
+    """Mean over the years, of all pairs of a date; None where no date has names of both labels"""
     rates: list[Rates]
-    own_spread: float
+    own_spread: float | None
     """Root mean square over the years of the spread of a block's ranking loss, over the one that is usual for so many
-    names; the block is the label's horizon"""
+    names; the block is the label's horizon. None: as of `roc_auc`"""
 
 
 def price_panels(
@@ -649,47 +648,52 @@ def evaluate_prices(
     step: int,
     settings: Settings,
     control: TrainingControl,
-) -> PriceResult | None:
+) -> PriceResult:
     """Train a champion every `step` dates and watch its first year as it was, and turned around within it.
 
-    None where the panel is too short for one.
+    Raises InsufficientData where the panel is too short for one.
     """
     horizon = strategy.training.horizon_dates
     n_train = round(strategy.training.training_days * TRADING_DAYS / 365)
-    calm, turned, areas, spreads, watched = [], [], [], [], []
+    if len(panel.days) < n_train + TRADING_DAYS:
+        raise InsufficientData(
+            f"{len(panel.days)} dates have labels, and a champion needs {n_train} to learn from and {TRADING_DAYS} "
+            f"after them to be watched on; give a longer history"
+        )
+    calm, turned, ranked, watched = [], [], [], []
     for after in range(n_train, len(panel.days) - TRADING_DAYS + 1, step):
         control.check()
         model = train(panel, strategy, begin=after - n_train, after=after, settings=settings, control=control)
         held, live = model.judged(panel), model.live(panel, after + TRADING_DAYS)
         calm.append(alarms(held, live, horizon_dates=horizon))
         turned.append(alarms(held, live.turned(CHANGE_AT), horizon_dates=horizon))
-        area, spread = _ranking(live, max(1, horizon))
-        areas.append(area)
-        spreads.append(spread)
+        ranked += _ranking(live, max(1, horizon))
         watched += [live.days[0], live.days[-1]]
-    if not calm:
-        return None
+    areas, spreads = np.transpose(ranked) if ranked else (None, None)
     return PriceResult(
         strategy=name,
         label=label,
         horizon_dates=horizon,
         n_champions=len(calm),
+        n_unwatched=sum(not one.can_speak for year in calm for one in year),
         first=watched[0].astype(object),
         last=watched[-1].astype(object),
-        roc_auc=float(np.mean(areas)),
+        roc_auc=None if areas is None else float(np.mean(areas)),
         rates=rates(calm, turned),
-        own_spread=float(np.sqrt(np.mean(np.square(spreads)))),
+        own_spread=None if spreads is None else float(np.sqrt(np.mean(np.square(spreads)))),
     )
 
 
-def _ranking(live: Scored, block: int) -> tuple[float, float]:
-    """AUC within dates, and the spread of a block's over the one that a block of one date of as many names has."""
+def _ranking(live: Scored, block: int) -> list[tuple[float, float]]:
+    """AUC within dates, and the spread of a block's over that of one date of as many names; [] without any pair."""
     scores = live.by_day().values()
     pairs, won, n = (
         np.array([getattr(one, name) for one in scores]) for name in ("n_pairs", "pairs_won", "n_labelled")
     )
+    if not pairs.any():
+        return []
     weight, loss = pairs / (n + 1), 1 - won / np.maximum(pairs, 1)
     mean = float(weight @ loss / weight.sum())
     total = np.cumsum(np.append(0.0, weight / weight.mean() * (loss - mean)))
     means = (total[block:] - total[:-block]) / block
-    return 1 - mean, float(np.sqrt(np.mean(means**2) * 12 * weight.mean()))
+    return [(1 - mean, float(np.sqrt(np.mean(means**2) * 12 * weight.mean())))]

@@ -1,7 +1,7 @@
 """Evaluation of the refit: the dates after a training, scored with it and without, and its distance from its twin.
 
 At each of several past dates the judged twin and the refit are trained as the product trains them and predict the
-dates that came next. Beside them models that a refit must not be taken for, or may be: the twin on a bootstrap of its
+dates that came next. Beside them models that a refit must not be taken for, or may be: the twin on a part of its
 blocks of dates, the refit of labels in a random order. Called by `acis evaluate-refit`.
 """
 
@@ -37,7 +37,7 @@ NEXT_DATES = 60
 """Dates after a training on which both models are scored"""
 METRICS = ("log_loss", "roc_auc")
 _LEAST_BLOCKS = 2
-REFIT, BOOTSTRAP, RANDOM = "refit", "twin on a bootstrap", "refit of random labels"
+REFIT, PART, RANDOM = "refit", "twin on 63 % of its dates", "refit of random labels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def _next_dates(
     shuffled = rows.y.copy()
     shuffled[rows.known] = rng.permutation(shuffled[rows.known])
     beside = {
-        BOOTSTRAP: fit(policy, rows, drawn, settings=settings, control=quiet).model,
+        PART: fit(policy, rows, drawn, settings=settings, control=quiet).model,
         RANDOM: fit(policy, replace(rows, y=shuffled), everything, settings=settings, control=quiet).model,
         REFIT: both.refit.model,
     }
@@ -156,7 +156,7 @@ def _next_dates(
 def _some_blocks(
     dates: npt.NDArray[np.datetime64], on: npt.NDArray[np.bool_], horizon: int, rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Rows of the blocks of dates that a bootstrap of blocks draws at least once, 1 - 1 / e of them."""
+    """Rows of as many blocks of dates as n draws of n with replacement hit: a subsample, of 1 - 1 / e on average."""
     days = np.unique(dates[on])
     block = np.searchsorted(days, dates) // max(1, horizon)
     n = int(block[on].max()) + 1

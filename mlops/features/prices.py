@@ -157,14 +157,18 @@ class _PriceFile:
     def read(cls, path: Path, *, date_format: str | None) -> _PriceFile:
         """All columns; of a CSV file as text, so that nothing is guessed from the values."""
         try:
-            if ".csv" not in path.suffixes:
-                return cls(path=path, rows=_parquet_rows(path), first_line=1, date_format=date_format)
-            rows = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, skip_blank_lines=False)
+            if is_csv := ".csv" in path.suffixes:
+                rows = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, skip_blank_lines=False)
+            else:
+                rows = _parquet_rows(path)
         except (OSError, ValueError, pa.ArrowException) as exc:
             raise UnreadableData(f"{path} cannot be read: {exc}; give a .parquet or .csv file") from exc
-        # A blank line is a row with one empty field: it keeps its number and is no row.
-        blank = (rows == "").all(axis=1)
-        return cls(path=path, rows=rows[~blank], first_line=2, date_format=date_format)
+        if is_csv:
+            # A blank line is a row with one empty field: it keeps its number and is no row.
+            rows = rows[~(rows == "").all(axis=1)]
+        if rows.empty:
+            raise UnreadableData(f"{path} has no rows; give one for each date and ticker")
+        return cls(path=path, rows=rows, first_line=2 if is_csv else 1, date_format=date_format)
 
     def days(self) -> pd.Series:
         """Midnight of each row's day, without a zone."""

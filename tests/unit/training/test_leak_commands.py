@@ -174,9 +174,43 @@ def test_newly_known_labels_of_a_users_prices_are_watched(prices: Path, one_univ
     assert ended.exit_code == 0, ended.output
     found = json.loads(ended.stdout)
     assert found["streams"] == []
-    assert [(one["label"], one["horizon_dates"]) for one in found["prices"]] == [
+    assert [(one["label"], one["horizon_dates"]) for one in found["champions"]] == [
         (label, horizon) for horizon in (1, 5, 20) for label in ("return", "volatility")
     ]
-    for one in found["prices"]:
+    for one in found["champions"]:
         assert [rate["method"] for rate in one["rates"]] == ["label watch", "Page-Hinkley", "DDM", "ADWIN"]
         assert 0.3 < one["roc_auc"] < 0.9
+
+
+def test_a_panel_of_one_name_has_no_pair_to_watch_and_the_evaluation_says_so(prices: Path, tmp_path: Path) -> None:
+    members = tmp_path / "members.csv"
+    members.write_text("date,ticker,strategy\n2017-01-01,AAPL,alone\n")
+    arguments = ["evaluate-labels", "--only", "prices", "--prices", str(prices), "--members", str(members), "--quick"]
+    ended = called(*arguments, "--json")
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)["champions"]
+    assert found
+    assert all(one["roc_auc"] is one["own_spread"] is None for one in found)
+    assert all(one["n_unwatched"] == one["n_champions"] for one in found)
+    assert "alone, return of 1 dates: 1 of 1 champions cannot be watched" in called(*arguments).output
+
+
+def test_panels_that_are_too_short_for_a_champion_are_named(prices: Path, one_universe: Path) -> None:
+    rows = pd.read_csv(prices)
+    rows[rows["date"] < "2019-06-01"].to_csv(prices, index=False)
+    ended = called("evaluate-labels", "--only", "prices", "--prices", str(prices), "--members", str(one_universe))
+    assert ended.exit_code == 2
+    assert "mine, volatility of 20 dates: " in ended.output
+    assert (
+        "dates have labels, and a champion needs 504 to learn from and 252 after them to be watched on" in ended.output
+    )
+
+
+def test_a_file_is_looked_at_before_the_streams_and_refused_where_only_they_are_asked_for(prices: Path) -> None:
+    ended = called("evaluate-labels", "--only", "streams", "--prices", str(prices))
+    assert ended.exit_code == 2
+    assert "--only streams draws its rows" in ended.output
+    prices.write_text("date,ticker,close\n")
+    ended = called("evaluate-labels", "--prices", str(prices))
+    assert ended.exit_code == 2
+    assert f"{prices} has no rows" in ended.output
