@@ -1,10 +1,10 @@
 """False alarms and power of the drift verdict on simulated panels, beside the raw rule's.
 
     python bench/drift_calibration.py [--replications 200] [--quick] [--json]
-    python bench/drift_calibration.py --year [--replications 20]
+    python bench/drift_calibration.py --year [--replications 200] [--quick] [--json]
 
 Panels of 50 assets and 20 features, two years of history, 90/7 days; a day's common move has 0, 5 or 20 % of the
-variance and an autocorrelation of 0, 0.5 or 0.9. --quick: 10 replications, under 45 s.
+variance and an autocorrelation of 0, 0.5 or 0.9. --quick: 10 replications, under 45 s; 2 of --year.
 
 --year: weekly checks of the year after a champion's training, 20 assets and 10 features, against the trailing window
 and against the champion's dates: the share of alarms without drift, and the dates until a ramp of one standard
@@ -19,6 +19,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -66,8 +67,12 @@ ALARMS = {
 }
 
 
-def print_years(n: int) -> None:
-    """Print the share of checks with an alarm without drift, by p alone, and the dates until a ramp is seen."""
+def print_years(n: int) -> dict[str, float | None]:
+    """Print, and give, the share of checks with an alarm without drift, by p alone, and the dates until a ramp is seen.
+
+    Given of the ramp: the median by name, None where it is not seen.
+    """
+    figures: dict[str, float | None] = {}
     designs = [(common, ar) for common in COMMON for ar in AR if common or not ar]
     tasks = [(n, *design, ramp) for design in designs for ramp in (0.0, 1.0)]
     print(f"{n} years of weekly checks each. No drift: share of the checks with p <= {ALPHA:g}.")
@@ -76,14 +81,20 @@ def print_years(n: int) -> None:
     with ProcessPoolExecutor() as pool:
         for (_, common, ar, ramp), years in zip(tasks, pool.map(year, tasks), strict=True):
             cells = []
-            for is_alarm in ALARMS.values():
+            for name, is_alarm in ALARMS.items():
+                figure = f"{'ramp' if ramp else 'no_drift'}_common{common:g}_ar{ar:g}_{name}"
                 if not ramp:
-                    cells.append(f"{np.mean([is_alarm(one, 0.0) for checks in years for one in checks]):.3f}")
+                    share = float(np.mean([is_alarm(one, 0.0) for checks in years for one in checks]))
+                    figures[figure] = share
+                    cells.append(f"{share:.3f}")
                     continue
                 seen = [next((one.n_dates for one in checks if is_alarm(one, ALERT_SHARE)), np.inf) for checks in years]
-                cells.append(f"{_dates(np.median(seen))} ({_dates(min(seen))} to {_dates(max(seen))})")
+                middle = float(np.median(seen))
+                figures[figure] = middle if np.isfinite(middle) else None
+                cells.append(f"{_dates(middle)} ({_dates(min(seen))} to {_dates(max(seen))})")
             what = "ramp" if ramp else "no drift"
             print(f"{common:>7.0%} {ar:>6}  {what:<10}" + "".join(f"{cell:>26}" for cell in cells), flush=True)
+    return figures
 
 
 def _dates(n: float) -> str:
@@ -100,7 +111,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.year:
-        print_years(options.replications)
+        show_json(print_years(2 if options.quick else options.replications), wanted=options.json)
         return
     n = 10 if options.quick else options.replications
     tasks = [(n, common, ar, options.current_dates, float(options.own_ar)) for common in COMMON for ar in AR]
@@ -119,7 +130,12 @@ def main() -> None:
             figures[f"false_alarm_common{common:g}_ar{ar:g}"] = shown[0][0]
     figures["false_alarm_worst_but_last"] = max(list(figures.values())[:-1])
     print(f"{time.monotonic() - started:.0f} s")
-    if options.json:
+    show_json(figures, wanted=options.json)
+
+
+def show_json(figures: Mapping[str, float | None], *, wanted: bool) -> None:
+    """Print the figures, the machine and the versions as one line."""
+    if wanted:
         machine = {"cores": os.cpu_count(), "machine": platform.machine()}
         versions = {"python": platform.python_version(), "numpy": np.__version__}
         print(json.dumps({"figures": figures, "machine": machine, "versions": versions}))

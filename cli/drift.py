@@ -1,4 +1,4 @@
-"""`acis selftest` and `acis evaluate-drift`: how often the drift alarm is false, and what it finds."""
+"""`acis selftest` and `acis evaluate-drift`: how often the drift check fires on the past, and what it finds."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def evaluate_drift(
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
     json: AsJson = False,
 ) -> int:
-    """Replay the drift check over a history: how often it fires on calm days, how soon after a break."""
+    """Replay the drift check over a history: how often it fires on all days and on calm ones, how soon after a break.
+
+    With --every 1 also the retrainings a year that follow from the checks.
+    """
     from functools import partial
 
     import numpy as np
@@ -119,10 +122,11 @@ def evaluate_drift(
             "fires: share of all checks, of those of calm days, of all others; insufficient: share of all checks."
         )
         out.print("A break's column: trading days until the first check that fires, 0 on its own day.\n")
-        show(results, _retrainings)
-        out.print(
-            "Retrainings a year: of each drifted check; by the plan of an episode; by that beside 52 forced ones."
-        )
+        if every == 1:  # each drifted check is one; of fewer checks fewer are
+            show(results, _retrainings)
+            out.print(
+                "Retrainings a year: of each drifted check; by the plan of an episode; by that beside 52 forced ones."
+            )
     return 0
 
 
@@ -146,10 +150,19 @@ def _history(
 ) -> _History:
     """Read prices and members. drawn : number of panels by their number of names, in place of the strategies."""
     from lab.drift_evaluation import dated_rows
-    from mlops.features.price_universes import drawn_panels, feature_rows, price_universes, read_given
-    from mlops.features.prices import read_members
+    from mlops.domain.errors import ConfigurationError
+    from mlops.features.price_universes import (
+        drawn_panels,
+        feature_rows,
+        price_universes,
+        read_given,
+        require_prices,
+    )
     from mlops.features.sample import read_prices
 
+    require_prices(prices, members)
+    if drawn and members:
+        raise ConfigurationError("--names draws panels in place of strategies; leave it out, or --members")
     given = read_given(prices, members, date_format=date_format) if prices else None
     close = given.close if given else read_prices()
     if drawn:
@@ -157,8 +170,6 @@ def _history(
         tables = feature_rows(close, {name: member for one in each for name, member in one.items()})
     elif given:
         tables = feature_rows(close, price_universes(close) if given.universes is None else given.universes)
-    elif members:
-        tables = feature_rows(close, read_members(members, close, date_format=date_format))
     else:
         tables = _sample_tables(close)
     rows = {name: dated_rows(table[table["date"] >= since] if since else table) for name, table in tables.items()}
@@ -241,6 +252,8 @@ def _retrainings(results: Sequence[VerdictEvaluation]) -> Table:
         shown.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
     for result in results:
         one = result.retrainings
+        if one is None:
+            continue
         figures = (one.n_years, one.n_episodes, one.per_check, one.per_episode, one.beside_forced)
         shown.add_row(result.strategy, *(f"{figure:.1f}" for figure in figures))
     return shown

@@ -211,7 +211,7 @@ def evaluate_refit(
     # The panels are small: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     found: dict[str, list[NextDates]] = {"direction": [], "growth": []}
-    left_out: list[str] = []
+    left_out: dict[str, list[str]] = {name: [] for name in found}
     with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
         show_prices(made.coverage, json=json)
         # `direction` has all names of the sample: the panel of the others, not one more strategy.
@@ -227,14 +227,22 @@ def evaluate_refit(
                 made.source, strategy, calendar=calendar, n=dates, settings=settings, control=control
             )
             found[policy] += each
-            left_out += without
+            left_out[policy] += without
             bars.remove_task(line)
-    if left_out:
-        err.print(f"{len(left_out)} trainings are left out, the first: {left_out[0]}", markup=False, soft_wrap=True)
+    for reason in (reason for of_policy in left_out.values() for reason in of_policy):
+        err.print(f"Left out: {reason}", markup=False, soft_wrap=True)
     gains = {name: differences(each) for name, each in found.items()}
     if json:
         print_json(
-            {name: {"differences": gains[name], "dates": each, "prices": made.coverage} for name, each in found.items()}
+            {
+                name: {
+                    "differences": gains[name],
+                    "dates": each,
+                    "left_out": left_out[name],
+                    "prices": made.coverage,
+                }
+                for name, each in found.items()
+            }
         )
         return OK
     _print_refit({policies[name].training.label: (gains[name], each) for name, each in found.items()})

@@ -140,7 +140,8 @@ class VerdictEvaluation:
     days_to_detection: dict[str, int | None]
     """Trading days from each break to the first check that fires, 0 on its own day; None: not within ten, or
     not before the data end. Breaks for which there is no history are left out."""
-    retrainings: Retrainings
+    retrainings: Retrainings | None
+    """None unless each trading day has a check"""
     verdicts: tuple[DayVerdict, ...]
 
 
@@ -228,7 +229,7 @@ def evaluate(
             for moment, checked in after.items()
             if checked
         },
-        retrainings=retrainings([found[day] for day in sorted(regular)], drift),
+        retrainings=retrainings([found[day] for day in sorted(regular)], drift) if every == 1 else None,
         verdicts=tuple(found[day] for day in wanted),
     )
 

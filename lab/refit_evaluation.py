@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from scipy.stats import t
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mlops.domain.errors import DataError, InsufficientData
+from mlops.domain.ports import Progress
 from mlops.domain.promotion.bootstrap import INTERVAL
 from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.refit_distance import refit_distance
 from mlops.domain.training.splits import all_known
-from mlops.stages.fitting import fit, fit_twin_and_refit
+from mlops.stages.fitting import QuietControl, fit, fit_twin_and_refit
 from mlops.stages.labelled_rows import read_labelled, split_rows
 from mlops.stages.scoring import positive_probability
 
@@ -90,12 +91,14 @@ def evaluate_refit(
     """
     long = replace(strategy, training=replace(strategy.training, training_days=36_500))
     whole, found, left_out = read_labelled(source, long, as_of=calendar[-1]), [], []
-    for place in _places(len(calendar), strategy.training.horizon_dates)[:n]:
+    places = _places(len(calendar), strategy.training.horizon_dates)[:n]
+    for done, place in enumerate(places):
         control.check()
+        control.report(Progress(done=done, total=len(places), unit="as-of dates"))
         as_of, after = calendar[place], calendar[place + 1 : place + 1 + NEXT_DATES]
         try:
             rows = read_labelled(source, strategy, as_of=as_of)
-            found.append(_next_dates(rows, whole, strategy, as_of, after, settings))
+            found.append(_next_dates(rows, whole, strategy, as_of, after, settings, QuietControl(control)))
         except DataError as exc:
             left_out.append(f"{strategy.name} as of {as_of}: {exc}")
     return found, left_out
@@ -113,8 +116,9 @@ def _next_dates(
     as_of: date,
     after: Sequence[date],
     settings: Settings,
+    quiet: TrainingControl,
 ) -> NextDates:
-    policy, quiet = strategy.training, _Quiet()
+    policy = strategy.training
     on = whole.known & np.isin(whole.dates, np.array(after, dtype="datetime64[D]"))
     if not on.any():
         message = f"no row of the {len(after)} dates after {as_of} has a label; give prices without so long a gap"
@@ -203,19 +207,3 @@ def _difference(metric: str, by_date: Sequence[Sequence[NextDates]]) -> Differen
         high=mean + half,
         n_blocks=len(gained),
     )
-
-
-class _Quiet:
-    """The `TrainingControl` of a training that nobody looks at; nothing is kept."""
-
-    def report(self, progress: Any) -> None:  # noqa: ANN401 -- a Progress
-        """Tell nobody."""
-
-    def check(self) -> None:
-        """There is no lease to lose."""
-
-    def save_checkpoint(self, name: str, payload: bytes) -> None:
-        """Nothing is kept."""
-
-    def load_checkpoint(self) -> None:
-        """Nothing to resume from."""

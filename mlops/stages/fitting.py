@@ -126,6 +126,26 @@ class SideControl:
         """Return None: there is nothing to resume from."""
 
 
+class QuietControl:
+    """A training of many that is not shown by itself: it stops with the main one, and keeps no checkpoint."""
+
+    def __init__(self, main: TrainingControl) -> None:
+        self._main = main
+
+    def report(self, progress: Progress) -> None:
+        """Do nothing: rounds are not shown."""
+
+    def check(self) -> None:
+        """Raise what stops the main training."""
+        self._main.check()
+
+    def save_checkpoint(self, name: str, payload: bytes) -> None:
+        """Do nothing: no checkpoint is kept."""
+
+    def load_checkpoint(self) -> None:
+        """Return None: there is nothing to resume from."""
+
+
 log = structlog.get_logger(__name__)
 
 

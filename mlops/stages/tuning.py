@@ -21,7 +21,7 @@ from mlops.domain.ports import TRIALS_TAG, Progress
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.domain.training.parameters import dimensions, search_faults
 from mlops.domain.training.splits import Fold, walk_forward
-from mlops.stages.fitting import fit
+from mlops.stages.fitting import QuietControl, fit
 from mlops.stages.scoring import positive_probability, score_rows
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class _Search:
 
     def _on(self, fold: Fold, policy: TrainingPolicy) -> float:
         rows = self._rows
-        fitted = fit(policy, rows, fold.as_split(), settings=self._settings, control=_Quiet(self._control))
+        fitted = fit(policy, rows, fold.as_split(), settings=self._settings, control=QuietControl(self._control))
         evaluation = score_rows(
             replace(self._strategy, training=replace(policy, metrics={})),
             rows,
@@ -161,26 +161,6 @@ class _Search:
             )
             raise InsufficientData(message)
         return value
-
-
-class _Quiet:
-    """A trial's `TrainingControl`: it stops with the main one; trials are the progress that is shown."""
-
-    def __init__(self, main: TrainingControl) -> None:
-        self._main = main
-
-    def report(self, progress: Progress) -> None:
-        """Do nothing: rounds are not shown."""
-
-    def check(self) -> None:
-        """Raise what stops the main training."""
-        self._main.check()
-
-    def save_checkpoint(self, name: str, payload: bytes) -> None:
-        """Do nothing: only finished trials are kept."""
-
-    def load_checkpoint(self) -> None:
-        """Return None: there is nothing to resume from."""
 
 
 def _folds(policy: TrainingPolicy, rows: LabelledRows, split: Split) -> tuple[Fold, ...]:

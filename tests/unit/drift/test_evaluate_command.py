@@ -38,6 +38,7 @@ def test_a_narrow_terminal_cuts_no_figure(monkeypatch: pytest.MonkeyPatch) -> No
     assert ended.exit_code == 0, ended.output
     assert "…" not in ended.stdout
     assert "insufficient" in ended.stdout
+    assert "Retrainings a year" not in ended.stdout, "of every 400th check they are no number a year"
 
 
 def test_panels_of_so_many_names_are_drawn_in_place_of_the_strategies() -> None:
@@ -125,6 +126,9 @@ def test_what_a_members_file_names_in_vain_is_told(short_prices: Path, tmp_path:
             "members_without_prices": "X",
             "strategies_without_rows": "b",
         }
-    for command in (["evaluate-training"], ["evaluate-refit"], ["leak-check", "all"]):
+    both = ["evaluate-drift", "--names", "3", "--prices", str(short_prices), "--members", str(members)]
+    ended = CliRunner().invoke(app, both)
+    assert (ended.exit_code, "--names draws panels" in ended.stderr) == (2, True)
+    for command in (["evaluate-training"], ["evaluate-refit"], ["leak-check", "all"], ["evaluate-drift"]):
         ended = CliRunner().invoke(app, [*command, "--members", str(members)])
         assert (ended.exit_code, "give --prices, too" in " ".join(ended.stderr.split())) == (2, True), command

@@ -142,6 +142,7 @@ def test_the_next_dates_are_scored_with_the_refit_and_without(prices: Path, one_
     found = json.loads(ended.stdout)
     for each in found.values():
         assert [one["n_blocks"] for one in each["differences"]] == [3, 3]
+        assert each["left_out"] == []
         for one in each["dates"]:
             # 20 dates without a label, and before them 60 held out, 20 purged and 5 of the embargo, the last of which
             # is trained on.
@@ -164,7 +165,7 @@ def test_a_history_that_is_too_short_for_the_refits_is_refused_with_what_is_miss
     rows[rows["date"] < "2018-08-01"].to_csv(prices, index=False)
     ended = called("evaluate-refit", "--prices", str(prices), "--members", str(one_universe))
     assert ended.exit_code == 2
-    assert "trainings are left out, the first: mine as of 2018-04-06: a split needs 60 held-out dates" in ended.output
+    assert "Left out: mine as of 2018-04-06: a split needs 60 held-out dates" in ended.output
     assert "an interval needs trainings as of 2 dates at least, 60 dates apart, found 0" in ended.output
 
 
