@@ -598,14 +598,14 @@ def _replaced(found: Sequence[Replacement]) -> list[str]:
 
     better = [one for one in found if one.replaced is not None and (one.new_auc or 0.0) > (one.old_auc or 0.0)]
     soon = sum(one.replaced is not None and one.replaced <= 60 for one in better)
-    areas = [np.mean([getattr(one, name) for one in better]) if better else np.nan for name in ("old_auc", "new_auc")]
+    areas = [f"{np.mean([getattr(one, name) for one in better]):.2f}" for name in ("old_auc", "new_auc") if better]
     return [
         middle([one.alarm for one in found]),
         middle([one.n_trainings for one in found]),
         f"{soon} of {len(found)}",
         f"{len(better)} of {len(found)}",
         middle([one.replaced for one in better]),
-        f"{areas[0]:.2f}, {areas[1]:.2f}",
+        ", ".join(areas) or "-",
     ]
 
 

@@ -141,7 +141,7 @@ class VerdictEvaluation:
     """Trading days from each break to the first check that fires, 0 on its own day; None: not within ten, or
     not before the data end. Breaks for which there is no history are left out."""
     retrainings: Retrainings | None
-    """None unless each trading day has a check"""
+    """Retrainings that follow; None unless each trading day has a check"""
     verdicts: tuple[DayVerdict, ...]
 
 
@@ -153,11 +153,11 @@ class Retrainings:
     n_episodes: float
     """Episodes of drift in a year"""
     per_check: float
-    """Where each drifted check retrains"""
+    """Retrainings a year where each drifted check retrains"""
     per_episode: float
-    """By the plan of an episode and the cooldown of the label's horizon, without a timetable"""
+    """Retrainings a year by the plan of an episode and the cooldown of the label's horizon, without a timetable"""
     beside_forced: float
-    """By the same, beside forced retrainings on each Sunday"""
+    """Retrainings a year by the same, beside forced ones on each Sunday"""
 
 
 def dated_rows(rows: pd.DataFrame) -> DatedRows:

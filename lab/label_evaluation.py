@@ -267,7 +267,7 @@ class Watched:
         )
 
     def located(self, n_known: int) -> int | None:
-        """Index of the located change on that day; None where there is none."""
+        """Return the index of the located change on that day; None where there is none."""
         change_at = self.found(n_known).change_at
         return None if change_at is None else self._days.index(change_at)
 
@@ -332,7 +332,7 @@ class StreamDesign:
     """Share of the labels that a coin draws"""
     horizon_dates: int
     n_rows: int
-    """Of a date"""
+    """Rows of a date"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,7 +359,7 @@ class StreamResult:
     roc_auc: float
     """Mean over the seeds, of the years without a change"""
     rates: Mapping[str, list[Rates]]
-    """By what changed: alarms in years without a change, and what was found of the change"""
+    """Alarms in years without a change, and what was found of the change, by what changed"""
     replacements: tuple[Replacement, ...]
 
 

@@ -1,4 +1,4 @@
-"""What a file of prices gives: rows that have all features, and why the others have not; pure.
+"""Counts what a file of prices gives: rows that have all features, and why the others have not; pure.
 
 Each row of the file is counted once: kept, or lost to one cause.
 
@@ -26,10 +26,10 @@ from mlops.features.prices import LEFT_OUT, PriceTable
 from mlops.features.sample_features import HORIZON, WARM_UP
 
 LEAST_SHARE = 0.65
-"""Of the rows after a name's first year; with fewer kept, the finding `few_rows_kept` says what to do. Stocks keep 0.69
-(252 of 365) where a file has a row for each day"""
+"""Least share of the rows after a name's first year; with fewer kept, the finding `few_rows_kept` says what to do.
+Stocks keep 0.69 (252 of 365) where a file has a row for each day"""
 MEMBERS_WITHOUT_PRICES, STRATEGIES_WITHOUT_ROWS = "members_without_prices", "strategies_without_rows"
-_VAIN = {
+_LEFT_OUT_WORDS = {
     MEMBERS_WITHOUT_PRICES: "tickers of the members file that have no prices are left out",
     STRATEGIES_WITHOUT_ROWS: "strategies are left out of which no member has a row with all features while it is one",
 }
@@ -57,7 +57,7 @@ class NameCoverage:
     n_rows: int
     n_kept: int
     lost: Mapping[str, int]
-    """By cause"""
+    """Rows by cause"""
     n_bridged: int
     """Gaps that its indicators bridge"""
     restarts: tuple[Gap, ...]
@@ -72,25 +72,25 @@ class PriceCoverage:
     n_kept: int
     """Rows with all features"""
     share_kept: float | None
-    """Of the rows after each name's first year; None where no name has so many rows"""
+    """Share kept of the rows after each name's first year; None where no name has so many rows"""
     lost: Mapping[str, int]
-    """By cause"""
+    """Rows by cause"""
     n_without_label: int
     """Kept rows whose label is unknown for want of a price, the newest 20 dates left out"""
     names: tuple[NameCoverage, ...]
     findings: tuple[Finding, ...]
 
     def with_left_out(self, code: str, names: Sequence[str]) -> PriceCoverage:
-        """Add what a members file names in vain. code : `MEMBERS_WITHOUT_PRICES` or `STRATEGIES_WITHOUT_ROWS`"""
+        """Add a finding about names that are left out. code : `MEMBERS_WITHOUT_PRICES` or `STRATEGIES_WITHOUT_ROWS`"""
         if not names:
             return self
-        words = f"{_VAIN[code]}: {', '.join(names[:_SHOWN])}"
+        words = f"{_LEFT_OUT_WORDS[code]}: {', '.join(names[:_SHOWN])}"
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return replace(self, findings=(*self.findings, Finding(code=code, words=words + more)))
 
     @property
     def words(self) -> str:
-        """What is kept, in a sentence."""
+        """Say what is kept, in a sentence."""
         causes = {
             "warm_up": f"among the first {WARM_UP} prices of a name",
             "after_gap": f"among those after a gap of more than {BRIDGED_DATES} dates",
@@ -105,7 +105,7 @@ class PriceCoverage:
 
     @property
     def lines(self) -> list[str]:
-        """The sentence and the findings, for a person."""
+        """Give the sentence and the findings, for a person."""
         return [f"Prices: {self.words}", *(f"  Finding: {one.words} [{one.code}]" for one in self.findings)]
 
 
@@ -145,7 +145,7 @@ def measure_coverage(table: PriceTable) -> PriceCoverage:
 
 
 def _restarts(close: pd.DataFrame, stretches: Stretches) -> dict[int, list[Gap]]:
-    """Gaps that are not bridged, by the name's column."""
+    """Find the gaps that are not bridged, by the name's column."""
     found: dict[int, list[Gap]] = {}
     for at in np.flatnonzero(stretches.is_restart).tolist():
         before, after = (_day(close.index[stretches.row[place]]) for place in (at - 1, at))
@@ -226,7 +226,7 @@ def _findings(found: PriceCoverage) -> Iterator[Finding]:
 
 
 def _n_possible(one: NameCoverage) -> int:
-    """Rows that would have all features if each had a price."""
+    """Count the rows that would have all features if each had a price."""
     return max(0, one.n_rows - one.lost["repeated"] - one.lost["not_traded"] - WARM_UP)
 
 
@@ -237,7 +237,7 @@ def _restarted(one: NameCoverage) -> str:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    """The names that have any, those with the most first."""
+    """List the names that have any, those with the most first."""
     most_first = sorted((ticker for ticker in counts if counts[ticker]), key=counts.__getitem__, reverse=True)
     return _listed({ticker: f"{counts[ticker]:,}" for ticker in most_first})
 

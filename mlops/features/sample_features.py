@@ -16,7 +16,7 @@ HORIZON = 20
 WARM_UP = 252
 """Prices before the first that has all features, in each stretch of a name's prices"""
 _LEAST_RETURNS = HORIZON // 2
-"""Of the dates that a volatility target looks ahead to"""
+"""Least number of returns among the dates that a volatility target looks ahead to"""
 
 
 def compute_features(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -54,7 +54,7 @@ def _indicators(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def compute_targets(close: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What happens in the next 20 dates of the panel: the return, and the realised volatility.
+    """Compute what happens in the next 20 dates of the panel: the return, and the realised volatility.
 
     The dates are the panel's, not the ticker's own, so that no target looks further than a split purges. A target is
     known where the ticker has a price on the date and on the twentieth after it and each gap between is bridged; the

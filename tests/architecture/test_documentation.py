@@ -98,3 +98,9 @@ def test_the_readmes_addresses_for_another_code_base_are_those_that_make_run_ann
     named = set(re.findall(r'addresses\["(\w+)"\]', readme))
     assert named == {"celery_broker_url", "celery_result_backend"}
     assert named <= {field.name for field in fields(Endpoints)}
+
+
+def test_no_page_holds_a_word_that_stands_for_what_is_still_to_come() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    found = {str(page): re.findall(r"\b(?:[A-Z_]+_TABLE|TODO|TBD|FIXME|XXX)\b", page.read_text()) for page in pages}
+    assert {page: words for page, words in found.items() if words} == {}
