@@ -118,11 +118,6 @@ class MemberTable:
     """Tickers that are left out"""
 
 
-def read_members(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> dict[str, pd.DataFrame]:
-    """Universes alone of `read_member_table`. Raises UnreadableData, MissingColumn."""
-    return read_member_table(path, close, date_format=date_format).universes
-
-
 def read_member_table(path: Path, close: pd.DataFrame, *, date_format: str | None = None) -> MemberTable:
     """Universes from a file with columns date, ticker, strategy: members from the day after `date` until the
     strategy's next date. Tickers without prices are left out with a warning.

@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 
 from mlops.domain.errors import MissingColumn, UnreadableData
-from mlops.features.prices import read_close, read_members
+from mlops.features.prices import read_close, read_member_table
 
 
 def csv(folder: Path, *lines: str, header: str = "date,ticker,close") -> Path:
@@ -51,7 +51,7 @@ def test_members_hold_from_the_day_after_until_the_next_choice(tmp_path: Path) -
     pd.DataFrame({"date": ["2020-01-01", "2020-01-03"], "ticker": ["A", "B"], "strategy": ["growth", "growth"]}).to_csv(
         path, index=False
     )
-    member = read_members(path, close)["growth"]
+    member = read_member_table(path, close).universes["growth"]
     assert member["A"].tolist() == [False, True, True, False, False]
     assert member["B"].tolist() == [False, False, False, True, True]
 
@@ -175,14 +175,14 @@ def test_an_infinite_price_is_missing(tmp_path: Path) -> None:
 def test_a_compact_date_of_a_members_file_gives_no_look_ahead(tmp_path: Path) -> None:
     close = pd.DataFrame(1.0, index=pd.date_range("2024-03-01", periods=3), columns=["A"])
     path = csv(tmp_path, "20240302,A,growth", header="date,ticker,strategy")
-    assert read_members(path, close)["growth"]["A"].tolist() == [False, False, True]
+    assert read_member_table(path, close).universes["growth"]["A"].tolist() == [False, False, True]
 
 
 def test_members_without_prices_are_named(tmp_path: Path) -> None:
     close = pd.DataFrame(1.0, index=pd.date_range("2024-03-01", periods=3), columns=["NA"])
     path = csv(tmp_path, "2024-03-01,NA,growth", "2024-03-01,B,growth", header="date,ticker,strategy")
     with structlog.testing.capture_logs() as logged:
-        assert read_members(path, close)["growth"]["NA"].any()
+        assert read_member_table(path, close).universes["growth"]["NA"].any()
     assert [(line["event"], line["tickers"]) for line in logged] == [("members.without_prices", ["B"])]
     with pytest.raises(UnreadableData, match="none of its 1 tickers has prices, as in B"):
-        read_members(csv(tmp_path, "2024-03-01,B,growth", header="date,ticker,strategy"), close)
+        read_member_table(csv(tmp_path, "2024-03-01,B,growth", header="date,ticker,strategy"), close)
