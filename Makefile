@@ -28,7 +28,7 @@ endif
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-compose-test: $(VENV)/.dev-ready ## Build the image and run docker-compose.yml, with faults; skipped where there is no engine (FROM=…: upgrade from there)
+compose-test: $(VENV)/.dev-ready ## Build the image and run docker-compose.yml, with faults; skipped where there is no engine, unless COMPOSE_TEST=required (FROM=…: upgrade from there)
 	@$(BIN)/python -m tests.compose $(if $(IMAGE),--image $(IMAGE)) $(if $(FROM),--from $(FROM))
 
 # The browser tests need one; where none can be had, they say so and are skipped.

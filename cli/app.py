@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -18,6 +20,7 @@ from cli import (
     runs,
     servers,
 )
+from config.secret_files import read_secret_files
 from mlops import tracing
 from mlops.drift_detection.drift_detector import check
 from mlops.invocation import command_log
@@ -45,6 +48,8 @@ def common(
     """Keeps trading-strategy models fresh, and lets no bad one into production."""
     command_log(verbose=verbose)
     if tracing.is_wanted() and context.invoked_subcommand not in _NOT_TRACED:
+        with suppress(ValueError):  # the command's settings say it
+            read_secret_files(os.environ)  # the collector's headers may be one
         tracing.begin("command", calls=True)
         context.with_resource(tracing.traced(f"acis {context.invoked_subcommand}"))
 

@@ -81,7 +81,9 @@ class Access:
         yield from self.own
 
 
-OBJECT_STORE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+OBJECT_STORE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+TRACE_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+"""May hold a password of the traces' collector; in Compose a file of every role, where .env has it."""
 
 _TRAIN = Access(database="acis_ledger", features=True, redis="train", mlflow="trainer", object_store=True)
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from config.roles import SECRETS, SERVER_PASSWORDS
+from config.roles import SECRETS, SERVER_PASSWORDS, TRACE_HEADERS
 
 VARIABLE = "ACIS_SECRETS_DIR"
 
@@ -29,7 +29,8 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
     if not folder:
         return
     try:
-        names = (SECRETS | SERVER_PASSWORDS).intersection(file.name for file in Path(folder).iterdir())
+        known = SECRETS | SERVER_PASSWORDS | {TRACE_HEADERS}
+        names = known.intersection(file.name for file in Path(folder).iterdir())
         for name in sorted(names):
             value = Path(folder, name).read_text(encoding="utf-8").rstrip("\r\n")
             if value and not environ.get(name):

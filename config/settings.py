@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """For `s3://` artifacts and checkpoints; read by boto3 itself, as all other ways of giving it credentials are."""
     aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
     """For `s3://`; read by boto3 itself."""
+    aws_session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
+    """For `s3://`, of keys that run out; read by boto3 itself."""
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
     """For `s3://`; read by boto3 itself."""
     flower_basic_auth: SecretStr | None = Field(None, validation_alias="FLOWER_BASIC_AUTH")

@@ -1,15 +1,16 @@
 """Random secrets of a stack, made once and kept in a file that only its owner can read.
 
-Those of `make run` lie in its var folder, those of Compose in .env; `write_role_files` gives each container its own.
+Those of `make run` lie in its var folder, those of Compose in .env; `role_files` says which each container is given.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
-import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from config.roles import (
     OBJECT_STORE,
     REDIS_USERS,
     SERVER_PASSWORDS,
+    TRACE_HEADERS,
     Access,
     password_variable,
 )
@@ -150,6 +152,8 @@ ROLE_FILES = "secrets"
 """Below the folder of docker-compose.yml: a folder for each container, in it a file for each secret."""
 ROLE_FILES_VARIABLE = "SECRETS_DIR"
 """Tells docker-compose.yml that they are there, and where."""
+_MANIFEST = ".written-by-acis"
+"""In that folder: which of its files are ours. Nothing else there is ever changed."""
 _IMAGE_USER = 10001
 DATABASE, BROKER = "postgresql://postgres:5432/acis", "redis://redis:6379"
 """The servers of docker-compose.yml, and those in the cluster of Kubernetes."""
@@ -163,7 +167,13 @@ def write_compose_secrets(folder: Path) -> list[str]:
     env = folder / ".env"
     added = add_missing(env)
     values = _values(env)
-    place = folder / (values.get(ROLE_FILES_VARIABLE) or ROLE_FILES)
+    named = values.get(ROLE_FILES_VARIABLE) or ROLE_FILES
+    place = folder / named
+    if Path(named).is_absolute():
+        raise ConfigurationError(
+            f"{env} has {ROLE_FILES_VARIABLE}={named}: mlops/mlflow/docker-compose.mlflow.yml counts it from the "
+            f"folder of docker-compose.yml, so write it relative to that, as ./{ROLE_FILES}"
+        )
     try:
         _write_folders(place, role_files(values))
         if not values.get(ROLE_FILES_VARIABLE):
@@ -188,8 +198,12 @@ def role_files(
     passwords = {name: values[name] for name in sorted(SERVER_PASSWORDS)}
     owner = _signed_in(database, "acis", values["POSTGRES_PASSWORD"])
     setup = {name: value for name, value in passwords.items() if name not in ("POSTGRES_PASSWORD", "REDIS_PASSWORD")}
+    headers = {name: values[name] for name in (TRACE_HEADERS,) if values.get(name)}
     return {
-        **{role: _of_role(access, values, database, broker) for role, access in ACCESS.items()},
+        **{
+            role: _of_role(access, values, database, broker) | (headers if role != "mlflow" else {})
+            for role, access in ACCESS.items()
+        },
         "postgres": {"POSTGRES_PASSWORD": passwords["POSTGRES_PASSWORD"]},
         "redis": {"REDIS_PASSWORD": passwords["REDIS_PASSWORD"]},
         "server-users": {
@@ -198,7 +212,10 @@ def role_files(
             "CELERY_BROKER_URL": _signed_in(broker, "setup", values["REDIS_PASSWORD"], path="/0"),
         },
         # Where MLflow runs without Redis and the roles.
-        "database-users": {**setup, "DATABASE_URL": owner},
+        "database-users": {
+            **{name: value for name, value in setup.items() if name.startswith("POSTGRES_")},
+            "DATABASE_URL": owner,
+        },
     }
 
 
@@ -233,24 +250,35 @@ def _write_folders(place: Path, folders: Mapping[str, Mapping[str, str]]) -> Non
     """Nobody but the owner gets into `place`; a container sees its own folder alone, and must be able to read it there.
 
     As root the files are the image's user's, mode 600. Anybody else cannot give files away, and leaves those inside
-    readable: `place` itself is closed.
+    readable: `place` itself is closed. What is no longer wanted is removed where _MANIFEST says that we wrote it.
+    Raises ConfigurationError where the folder is somebody else's.
     """
+    manifest, wanted = place / _MANIFEST, {f"{name}/{one}" for name, variables in folders.items() for one in variables}
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    others = sorted(path.name for path in place.iterdir())
+    if others and not manifest.exists():
+        raise ConfigurationError(
+            f"{place} holds {others[0]} and was not made by this command (it has no {_MANIFEST}); nothing was changed "
+            f"in it. Name a new folder in {ROLE_FILES_VARIABLE}, or remove it if its secrets are a former version's"
+        )
+    lines = manifest.read_text(encoding="utf-8").splitlines() if others else []
+    former = {line for line in lines if re.fullmatch(r"[a-z][a-z.-]*/[A-Z][A-Z0-9_]*", line)}
+    write_private(manifest, "\n".join(sorted(former | wanted)))  # of both, for whoever repeats what was cut off
     place.chmod(0o700)
+    for gone in former - wanted:
+        (place / gone).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody's file is in it, or a secret of ours
+            (place / gone).parent.rmdir()
     is_root = os.geteuid() == 0
-    for gone in {path.name for path in place.iterdir() if path.is_dir()} - set(folders):
-        shutil.rmtree(place / gone)
     for name, variables in folders.items():
         folder = place / name
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
-        for path in folder.iterdir():
-            if path.name not in variables:
-                path.unlink()
         for variable, value in variables.items():
             write_private(folder / variable, value, owner=(_IMAGE_USER, _IMAGE_USER) if is_root else None)
             if not is_root:
                 (folder / variable).chmod(0o444)
+    write_private(manifest, "\n".join(sorted(wanted)))
 
 
 def _values(env: Path) -> dict[str, str]:
@@ -301,7 +329,7 @@ def kubernetes_secrets(env: Path, *, database: str, broker: str, namespace: str)
             "kind": "Secret",
             "metadata": {"name": f"acis-{name}", "namespace": namespace},
             "type": "Opaque",
-            "stringData": dict(sorted(files[name].items())),
+            "stringData": {key: value for key, value in sorted(files[name].items()) if key != TRACE_HEADERS},
         }
         for name in kept
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from config.endpoints import FILE, Endpoints
 from config.roles import DATABASE_USERS, MLFLOW_PASSWORD_VARIABLES, REDIS_USERS, password_variable
 from config.settings import Settings, variables
+from devstack.redis_users import rules
 from devstack.secrets import role_files
 from tests.architecture.sources import PACKAGES, ROOT, fields_without_docstring, modules, parsed
 from tests.support.compose_file import compose_variables, env_example
@@ -31,6 +34,7 @@ COMPOSE_ALONE = {
     *map(password_variable, (*DATABASE_USERS, *REDIS_USERS)),
     *MLFLOW_PASSWORD_VARIABLES.values(),
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+    *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),
 }
 
 
@@ -47,6 +51,12 @@ def test_env_example_lists_the_settings_and_composes_own_variables() -> None:
 def test_the_manifests_record_the_variables_that_this_release_knows(path: str) -> None:
     recorded = re.findall(r"ACIS_KNOWN_VARIABLES(?:: \"|=)([A-Z0-9_,]+)", (ROOT / path).read_text(encoding="utf-8"))
     assert [set(names.split(",")) for names in recorded] == [{name for name in variables() if name.startswith("ACIS_")}]
+
+
+def test_the_documented_line_prints_the_rules_of_a_redis_user() -> None:
+    (code,) = re.findall(r'python -c "([^"]+)"', (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{rules('drift')}\n", "")
 
 
 def test_compose_uses_each_variable_that_is_its_own() -> None:

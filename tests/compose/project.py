@@ -10,13 +10,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import yaml
 
 from config.settings import ROOT
 from devstack.secrets import write_compose_secrets
@@ -84,44 +87,46 @@ def _can_be_had(image: str) -> bool:
     return known or subprocess.run(["docker", "pull", "-q", image], capture_output=True, check=False).returncode == 0
 
 
-def build_image(commit: str | None) -> str:
-    """Tag of our image, built from this tree or from a commit by its own Dockerfile."""
+@contextmanager
+def built_image(folder: Path) -> Iterator[str]:
+    """Tag of our image, built from a folder by its own Dockerfile and removed at the end."""
     tag = f"test-{uuid.uuid4().hex[:8]}"
-    say(f"builds acis-mlops:{tag} from {commit or 'this tree'}")
-    folder = checkout(commit) if commit else ROOT
-    run(
-        "docker",
-        "build",
-        "--quiet",
-        "--tag",
-        f"acis-mlops:{tag}",
-        str(folder),
-        environ={"DOCKER_BUILDKIT": os.environ.get("DOCKER_BUILDKIT", "0")},
-    )
-    return tag
+    say(f"builds acis-mlops:{tag} from {folder}")
+    environ = {"DOCKER_BUILDKIT": os.environ.get("DOCKER_BUILDKIT", "0")}
+    run("docker", "build", "--quiet", "--tag", f"acis-mlops:{tag}", str(folder), environ=environ)
+    try:
+        yield tag
+    finally:
+        run("docker", "image", "rm", f"acis-mlops:{tag}", is_checked=False)
 
 
-def checkout(commit: str) -> Path:
-    """Folder with a commit's files, made once."""
-    name = run("git", "rev-parse", commit).strip()[:12]
-    folder = ROOT / "build" / "compose" / name
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
-        subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
-    return folder
+@contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """Folder with a commit's files, removed at the end."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
+    with tempfile.TemporaryDirectory(prefix="acis-compose-") as folder:
+        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        yield Path(folder)
+
+
+def networks(file: str) -> Any:
+    """Networks of a Compose file's text."""
+    return yaml.safe_load(file).get("networks")
 
 
 class Project:
     """A project that is taken down with its volumes at the end; where something did not hold, its logs are kept.
 
-    folder : of secrets    tag : of the image    commit : whose Compose file is used; None: this tree's
+    folder : of secrets    tag : of the image    root : whose Compose file is used
     """
 
-    def __init__(self, folder: Path, *, tag: str, commit: str | None = None) -> None:
+    def __init__(self, folder: Path, *, tag: str, root: Path = ROOT) -> None:
         self.name = f"acis-test-{uuid.uuid4().hex[:6]}"
         self.folder, self.tag = folder, tag
-        self.root = self.begun_at = checkout(commit) if commit else ROOT
+        self.root = self.begun_at = root
+        env = folder / ".env"
+        if not env.exists():
+            env.write_text("OTEL_EXPORTER_OTLP_HEADERS=x-key=of-no-collector\nAWS_SESSION_TOKEN=of-no-store\n")
         write_compose_secrets(folder)
         self.env = dict(
             line.split("=", 1) for line in (folder / ".env").read_text(encoding="utf-8").splitlines() if "=" in line
@@ -157,11 +162,19 @@ class Project:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(self.compose("logs", "--no-color", is_checked=False), encoding="utf-8")
             say(f"did not hold; the containers' logs are in {place}")
+        try:
+            self._down()
+        except NotHeld as exc:
+            if error is None:
+                raise
+            say(f"nor was it taken down: {exc}")
+
+    def _down(self) -> None:
         for root in {self.begun_at, ROOT}:  # each file knows its own networks and volumes
             self.root = root
             self.compose("--profile", "demo", "--profile", "tools", "down", "-v", "--remove-orphans", "-t", "20")
         left = {what: self._left(what) for what in ("container", "volume", "network")}
-        if error is None and any(left.values()):
+        if any(left.values()):
             raise NotHeld(f"`down -v` left {left}")
 
     def _left(self, what: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import itertools
 import threading
 import time
@@ -11,9 +10,13 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+import requests
+
 from config.settings import ROOT
 from mlops.domain.run_states import SUCCESSES, TERMINAL
 from tests.compose.project import REPLICATED, NotHeld, Project, run, say
+from tests.support.admin import HTML, JSON, hidden
+from tests.support.manifests import is_secret
 
 _SUBMIT = """
 import json, sys
@@ -67,7 +70,7 @@ def _exit_code(project: Project, service: str) -> int | None:
 def no_secret_is_shown(project: Project) -> None:
     """`docker inspect` of no container has the value of a secret."""
     secret = {path.read_text(encoding="utf-8") for path in (project.folder / "secrets").glob("*/*")}
-    secret |= {value for name, value in project.env.items() if name.endswith(("_PASSWORD", "_AUTH"))}
+    secret |= {value for name, value in project.env.items() if is_secret(name)}
     for one in project.containers():
         if any(value in str(one) for value in secret):
             raise NotHeld(f"docker inspect {one['Name']} shows a secret")
@@ -102,19 +105,33 @@ def all_ended(project: Project, runs: set[str], what: str) -> None:
 
 
 def training_worker_killed(project: Project) -> None:
-    """Its main process is killed as for lack of memory; its policy starts it again, and its run goes on."""
+    """The main process of a worker that trains is killed as for lack of memory: it starts again, its run goes on."""
+    if not any(_a_training_is_killed(project) for _ in range(5)):
+        raise NotHeld("no training was killed in five tries")
+
+
+def _a_training_is_killed(project: Project) -> bool:
+    """Whether a training was cut off, and made in a second attempt; it may have ended just before the kill."""
     runs = submitted(project)
-    worker = project.one("train-cpu")
-    project.until(lambda: _is_training(project), "a training runs", within_s=120)
+    held: list[list[str]] = []
+    project.until(lambda: bool(held.extend(_trainings(project)) or held), "a training runs", within_s=120)
+    run_id, host = held[0]
+    (worker,) = (one["Id"] for one in project.containers("train-cpu") if one["Config"]["Hostname"] == host)
     before = _started(worker)
     run("docker", "exec", worker, "sh", "-c", "kill -9 $(cat /proc/1/task/1/children)", is_checked=False)
     project.until(lambda: _started(worker) > before and _runs(worker), "the killed worker runs again", within_s=60)
     all_ended(project, runs, "after a killed worker")
+    attempts = project.sql(f"SELECT attempt FROM mlops_stage WHERE stage = 'train' AND run_id = '{run_id}'")[0][0]
+    say(f"the training took {attempts} attempts")
+    return int(attempts) > 1
 
 
-def _is_training(project: Project) -> bool:
-    rows = project.sql("SELECT count(*) FROM mlops_stage WHERE stage = 'train' AND state = 'running'")
-    return rows[0][0] != "0"
+def _trainings(project: Project) -> list[list[str]]:
+    """Run and host of each training that is held; a worker is named ROLE@HOST.RANDOM."""
+    return project.sql(
+        "SELECT run_id, substring(worker FROM '@(.*)[.][^.]*$') FROM mlops_stage "
+        "WHERE stage = 'train' AND state = 'running'"
+    )
 
 
 def _started(container: str) -> str:
@@ -126,16 +143,26 @@ def _runs(container: str) -> bool:
 
 
 def network_disconnected(project: Project) -> None:
-    """Both drift workers lose the broker for ten seconds."""
+    """Both drift workers lose the broker for ten seconds and more, over stages of theirs that run and that wait."""
     runs = submitted(project)
     network = f"{project.name}_broker"
     cut_off = [project.one("drift", index) for index in (0, 1)]
     for one in cut_off:
         run("docker", "network", "disconnect", network, one)
+    begun = project.sql("SELECT now()")[0][0]
+    runs |= submitted(project)
     time.sleep(10)
+    ended = project.sql("SELECT now()")[0][0]
     for one in cut_off:
         run("docker", "network", "connect", network, one)
     all_ended(project, runs, "after a network that was cut off")
+    met, ran = project.sql(
+        f"SELECT count(*), count(*) FILTER (WHERE claimed_at < '{ended}') FROM mlops_stage "
+        f"WHERE stage = 'drift' AND queued_at < '{ended}' AND finished_at > '{begun}'"
+    )[0]
+    say(f"the cut met {met} drift stages, of which {ran} ran in it")
+    if met == "0":
+        raise NotHeld("no drift stage ran or waited while the network was cut")
 
 
 def servers_restarted(project: Project) -> None:
@@ -162,6 +189,8 @@ def submitted_patiently(project: Project) -> set[str]:
 
 # ---- Rolling upgrade
 
+LONGEST_FAULT_S = 1.0
+"""Of the page, which nobody notices."""
 ROLLED = ("mlflow", "control", "drift", "train-cpu", "promote", "beat", "reconciler", "serve", "admin", "flower")
 
 
@@ -174,13 +203,15 @@ def upgrade(project: Project, tag: str) -> None:
     project.compose("run", "--rm", "-T", *owner, _SAMPLE)
     for words, (root, named) in (("the upgrade", (ROOT, tag)), ("the way back", former)):
         runs = submitted(project)
-        with PageWatch(project.admin_ports) as page:
+        with PageWatch(project.admin_ports, project.env["ACIS_ADMIN_AUTH"]) as page:
             project.root, project.tag = root, named
             roll(project)
             runs |= submitted_patiently(project)
             all_ended(project, runs, f"after {words}")
         project.until(project.all_healthy, f"all healthy after {words}")
-        say(f"{words}: the longest time without an answer of the page was {page.longest_s:.1f} s")
+        say(f"{words}: {page.answers} answers of the page; its longest fault was {page.longest_s:.1f} s {page.fault}")
+        if page.longest_s > LONGEST_FAULT_S or not page.answers:
+            raise NotHeld(f"the page was away for {page.longest_s:.1f} s in {words}: {page.fault}")
 
 
 _SAMPLE = """
@@ -220,12 +251,23 @@ def _healthy(project: Project, service: str) -> bool:
 
 
 class PageWatch:
-    """Asks for the admin page five times a second, at whichever of its two ports answers, as a proxy would."""
+    """Asks for the overview, signed in, five times a second, at whichever of two ports answers, as a proxy would.
 
-    def __init__(self, ports: tuple[int, int]) -> None:
-        self._ports, self._closing = ports, threading.Event()
+    ports : of the two pages    auth : `name:password`    Raises NotHeld where nobody can sign in.
+    """
+
+    def __init__(self, ports: tuple[int, int], auth: str) -> None:
+        self._pages = [f"http://127.0.0.1:{port}" for port in ports]
+        self._session = requests.Session()
+        name, _, password = auth.partition(":")
+        form = self._session.get(f"{self._pages[0]}/admin/sign-in", headers=HTML, timeout=30).text
+        fields = {"csrf": hidden(form, "csrf"), "name": name, "password": password}
+        self._session.post(f"{self._pages[0]}/admin/sign-in", data=fields, headers=HTML, timeout=30)
+        if not all(self._answers(page) for page in self._pages):
+            raise NotHeld(f"nobody can sign in at the page: {self.fault}")
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="page", daemon=True)
-        self.longest_s = 0.0
+        self.longest_s, self.answers, self.fault = 0.0, 0, ""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -236,19 +278,27 @@ class PageWatch:
         """End."""
         self._closing.set()
         self._thread.join()
+        self._session.close()
 
     def _watch(self) -> None:
-        last = time.monotonic()
+        since: float | None = None  # an answer that takes long is none that is missing
         while not self._closing.wait(0.2):
-            if any(_answers(port) for port in self._ports):
-                last = time.monotonic()
-            self.longest_s = max(self.longest_s, time.monotonic() - last)
+            for _ in self._pages:
+                begun = time.monotonic()
+                is_answer = self._answers(self._pages[0])
+                since = begun if since is None else since
+                self.longest_s = max(self.longest_s, (begun if is_answer else time.monotonic()) - since)
+                if is_answer:
+                    since, self.answers = None, self.answers + 1
+                    break
+                self._pages.reverse()  # the one that answered last is asked first
 
-
-def _answers(port: int) -> bool:
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
+    def _answers(self, page: str) -> bool:
+        try:
+            answer = self._session.get(f"{page}/admin/", headers=JSON, timeout=5, allow_redirects=False)
+        except requests.RequestException as exc:
+            self.fault = f"{page}: {exc}"
+            return False
+        if answer.status_code != 200:
+            self.fault = f"{page}: {answer.status_code} {answer.text[:200]}"
+        return answer.status_code == 200

@@ -13,7 +13,15 @@ import psutil
 import pytest
 import yaml
 
-from config.roles import ACCESS, OBJECT_STORE, SECRETS, SERVER_PASSWORDS
+from config.roles import (
+    ACCESS,
+    DATABASE_USERS,
+    OBJECT_STORE,
+    SECRETS,
+    SERVER_PASSWORDS,
+    TRACE_HEADERS,
+    password_variable,
+)
 from config.settings import ROOT
 from devstack.layout import Layout
 from devstack.plan import ROLES, StackOptions, role_of
@@ -27,7 +35,7 @@ from tests.support.waiting import wait_for
 
 IN_MANIFESTS = frozenset(SECRETS) - {"MLFLOW_TRACKING_URI"}
 """The address holds no password there: name and password have variables of their own."""
-_PASSWORD = re.compile(r"\$\{\w*(?:PASSWORD|AUTH|KEY)\w*")
+_PASSWORD = re.compile(r"\$\{\w*(?:PASSWORD|AUTH|KEY|TOKEN|HEADERS)\w*")
 
 
 def expected(role: str) -> set[str]:
@@ -101,11 +109,22 @@ def test_no_password_of_compose_is_in_a_containers_environment() -> None:
 
 
 def test_the_keys_of_an_object_store_reach_those_alone_that_use_it() -> None:
-    values = dict(line.split("=", 1) for line in env_lines()) | {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    values = dict(line.split("=", 1) for line in env_lines()) | dict.fromkeys(OBJECT_STORE, "k")
     found = role_files(values)
     assert {name for name, given in found.items() if set(OBJECT_STORE) <= set(given)} == {
         role for role, access in ACCESS.items() if access.object_store
     }
+
+
+def test_the_headers_of_traces_reach_every_role_as_a_file_where_there_are_any() -> None:
+    values = dict(line.split("=", 1) for line in env_lines()) | {TRACE_HEADERS: "x-key=k"}
+    found = role_files(values)
+    assert {name for name, given in found.items() if TRACE_HEADERS in given} == set(ACCESS) - {"mlflow"}
+
+
+def test_mlflow_alone_is_given_no_password_of_redis(files: dict[str, dict[str, str]]) -> None:
+    assert not [name for name in files["database-users"] if name.startswith(("REDIS", "CELERY"))]
+    assert set(files["database-users"]) == {"DATABASE_URL", *map(password_variable, DATABASE_USERS)}
 
 
 def test_what_compose_shares_between_services_holds_no_secret() -> None:

@@ -42,10 +42,13 @@ class Report:
             self.faults.append(fault)
 
 
+_SECRET_WORDS = ("PASSWORD", "SECRET", "ACCESS_KEY", "AUTH", "TOKEN", "HEADERS")
+
+
 def is_secret(variable: str) -> bool:
     """The variable's name says that its value must be in no file."""
     names_a_place = variable.endswith(("_DIR", "_FILE"))
-    return not names_a_place and any(word in variable for word in ("PASSWORD", "SECRET", "ACCESS_KEY", "AUTH", "TOKEN"))
+    return not names_a_place and any(word in variable for word in _SECRET_WORDS)
 
 
 def expect_known_variables(report: Report, where: str, names: Mapping[str, Any]) -> None:

@@ -120,15 +120,53 @@ def test_composes_secrets_follow_its_env_and_nothing_stale_is_left(tmp_path: Pat
     stale[0].parent.mkdir()
     for path in stale:
         path.write_text("old")
+    manifest = place / ".written-by-acis"
+    ours = manifest.read_text()
+    manifest.write_text(f"{ours}\nformerly/DATABASE_URL\nbeat/FORMERLY\n../OUTSIDE\nnever/WRITTEN")
+    (tmp_path / "OUTSIDE").write_text("not ours")
     assert write_compose_secrets(tmp_path) == []
     assert {path: path.read_text() for path in place.glob("*/*")} == before
+    assert not stale[0].parent.exists()
+    assert (tmp_path / "OUTSIDE").exists()
+    assert manifest.read_text() == ours
     env.write_text(env.read_text().replace("REDIS_BEAT_PASSWORD=", "REDIS_BEAT_PASSWORD=\nWAS="))
     assert write_compose_secrets(tmp_path) == ["REDIS_BEAT_PASSWORD"]
     changed = {str(path.relative_to(place)) for path, text in before.items() if path.read_text() != text}
     assert changed == {
         *("beat/CELERY_BROKER_URL", "beat/CELERY_RESULT_BACKEND"),
-        *("server-users/REDIS_BEAT_PASSWORD", "database-users/REDIS_BEAT_PASSWORD"),
+        "server-users/REDIS_BEAT_PASSWORD",
     }
+
+
+def test_composes_secrets_take_nothing_away_that_they_did_not_write(tmp_path: Path) -> None:
+    write_compose_secrets(tmp_path)
+    theirs = [tmp_path / "secrets" / name for name in ("of-somebody/KEY", "beat/OF_SOMEBODY", "drift/notes.txt")]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("kept")
+    write_compose_secrets(tmp_path)
+    assert [path.read_text() for path in theirs] == ["kept"] * 3
+
+
+@pytest.mark.parametrize("named", [".", "./mine"])
+def test_composes_secrets_are_not_written_into_a_folder_of_somebody_else(tmp_path: Path, named: str) -> None:
+    theirs = tmp_path / "mine" / "drift" / "DATABASE_URL"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("kept")
+    (tmp_path / ".env").write_text(f"SECRETS_DIR={named}\n")
+    modes = {path: mode(path) for path in (tmp_path, tmp_path / "mine")}
+    with pytest.raises(ConfigurationError, match=r"was not made by this command .*Name a new folder in SECRETS_DIR"):
+        write_compose_secrets(tmp_path)
+    assert theirs.read_text() == "kept"
+    assert {path: mode(path) for path in modes} == modes
+    assert {path.name for path in tmp_path.iterdir()} == {".env", "mine"}
+
+
+def test_composes_secrets_lie_at_a_place_that_both_compose_files_find(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"SECRETS_DIR={tmp_path / 'elsewhere'}\n")
+    with pytest.raises(ConfigurationError, match=r"docker-compose\.mlflow\.yml counts it from .*as \./secrets"):
+        write_compose_secrets(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ imagePullSecrets:
           items:
             - {key: AWS_ACCESS_KEY_ID, path: AWS_ACCESS_KEY_ID}
             - {key: AWS_SECRET_ACCESS_KEY, path: AWS_SECRET_ACCESS_KEY}
+            - {key: AWS_SESSION_TOKEN, path: AWS_SESSION_TOKEN}
       {{- end }}
 {{- end -}}
 
