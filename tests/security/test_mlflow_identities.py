@@ -27,12 +27,14 @@ from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_answers, mlflow_refuses
 from devstack.mlflow_access import may, read_passwords
 from devstack.plan import ROLES, StackOptions, make_plan, role_of
-from devstack.secrets import Secrets
+from devstack.secrets import Secrets, env_lines, role_files
 from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import ForeignRegistry, RegistryForbidden
 from mlops.domain.records import LedgerIdentity
 from mlops.registry.gateway import Gateway
 from mlops.registry.registry import OWNER_TAG, MlflowRegistry
+from tests.support.compose_file import compose_services
+from tests.support.kubernetes_files import secret_keys
 from tests.support.models import trained_model
 
 NAME = "acis_guarded_classifier"
@@ -360,21 +362,21 @@ def test_make_run_gives_each_role_its_own_identity_alone(tmp_path: Path) -> None
     assert ("--app-name", "acis") in zip(server.command, server.command[1:], strict=False)
 
 
-def compose_services() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield from yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].items()
-
-
 def test_compose_gives_each_role_its_own_identity_alone() -> None:
-    seen = set()
-    for name, service in compose_services():
-        command = service.get("command") or [None]
-        if service.get("entrypoint") or command[0] not in ACCESS:
+    values = dict(line.split("=", 1) for line in env_lines())
+    files, seen = role_files(values), set()
+    for name, service in compose_services(ROOT).items():
+        role = (service.get("command") or [None])[0]
+        if service.get("entrypoint") or role not in ACCESS:
             continue
-        identity, environment = ACCESS[command[0]].mlflow, service["environment"]
-        held = {one for one, variable in MLFLOW_PASSWORD_VARIABLES.items() if variable in json.dumps(environment)}
-        assert held == ({identity} if identity else set()), name
-        assert environment.get("MLFLOW_TRACKING_USERNAME") == identity, name
-        seen.add(command[0])
+        (mounted,) = (one for one in service["volumes"] if isinstance(one, dict))
+        held = files[str(mounted["source"]).rpartition("}/")[2]]
+        identity = ACCESS[role].mlflow
+        of_identities = {values[variable] for variable in MLFLOW_PASSWORD_VARIABLES.values()}
+        wanted = {values[MLFLOW_PASSWORD_VARIABLES[identity]]} if identity else set()
+        assert of_identities & set(held.values()) == wanted, name
+        assert service["environment"].get("MLFLOW_TRACKING_USERNAME") == identity, name
+        seen.add(role)
     assert seen == set(ROLES)
 
 
@@ -383,22 +385,20 @@ def test_kubernetes_gives_each_role_the_identity_of_its_own_secret() -> None:
     for document in yaml.safe_load_all((ROOT / "k8s/base/workers.yaml").read_text()):
         if document["kind"] not in ("Deployment", "StatefulSet"):
             continue
-        (container,) = document["spec"]["template"]["spec"]["containers"]
+        pod = document["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
         (role,) = container.get("args") or [container["name"]]
-        keys = {
-            entry["name"]: entry["valueFrom"]["secretKeyRef"]
-            for entry in container.get("env", [])
-            if entry["name"].startswith("MLFLOW_TRACKING_")
-        }
+        keys = {key: secret for secret, key, _ in secret_keys(pod) if key.startswith("MLFLOW_TRACKING_")}
         wanted = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} if ACCESS[role].mlflow else set()
         assert keys.keys() == wanted, role
-        assert len({one["name"] for one in keys.values()}) == (1 if wanted else 0)
+        assert len(set(keys.values())) == (1 if wanted else 0)
         seen.add(role)
     assert seen == {*ROLES, "tools"}
 
 
 def test_every_platform_starts_mlflow_behind_the_guard() -> None:
-    assert "--app-name=acis" in dict(compose_services())["mlflow"]["entrypoint"]
+    mlflow = compose_services(ROOT)["mlflow"]
+    assert "--app-name=acis" in [*mlflow.get("entrypoint", []), *mlflow.get("command", [])]
     documents = yaml.safe_load_all((ROOT / "k8s/base/mlflow-deployment.yaml").read_text())
     (deployment,) = (one for one in documents if one["kind"] == "Deployment")
     assert "--app-name=acis" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]

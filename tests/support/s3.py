@@ -14,6 +14,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import boto3
+from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -115,7 +116,8 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def s3_server(*buckets: str) -> Iterator[S3Server]:
-    """A server with these buckets, or one."""
+    """A server with these buckets, or one, and no others."""
+    s3_backends.reset()  # the library keeps one state for all servers of a process
     found = S3Server()
     app = found.answer(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)

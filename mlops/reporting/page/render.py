@@ -116,7 +116,8 @@ def _calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float
     raw, calibrated = document["verdict"]["raw"], document["verdict"]["calibrated"]
     calibration = document.get("calibration") or {}
     p = calibrated.get("p_value", calibration.get("p_value"))
-    if raw["verdict"] == "insufficient" or p is None or calibration["n_placements"] < math.ceil(1 / alpha) - 1:
+    n_placements = calibration.get("n_placements", 0)
+    if raw["verdict"] == "insufficient" or p is None or n_placements < math.ceil(1 / alpha) - 1:
         return "insufficient"
     # Reports that have no share of its own counted all features alike in both rules.
     return "drifted" if calibrated.get("share", raw["share"]) >= alert_share and p <= alpha else "stable"
@@ -124,9 +125,9 @@ def _calibrated_at(document: Mapping[str, Any], alert_share: float, alpha: float
 
 # ---- Rank of today's shift among all earlier ones: over time, and as a histogram; pure
 
-#: Bars of the histogram.
 _LEAST_DRAWN = 2
 """Points of a line."""
+#: Bars of the histogram.
 _BARS = 40
 _TICKS = 5
 
