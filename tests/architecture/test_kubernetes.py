@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tests.architecture.sources import ROOT
 from tests.support.kubernetes_checks import (
     CHART,
     FORMS,
+    REQUIRED,
     by_helm,
     by_kustomize,
     differences,
@@ -37,7 +39,10 @@ Resource = dict[str, Any]
 def needed(name: str) -> str:
     found = program(name)
     if found is None:
-        pytest.skip(f"no {name} on this machine; `make .venv-manifests/.ready` brings one for x86-64")
+        words = f"no {name} on this machine; `make .venv-manifests/.ready` brings one for x86-64"
+        if os.environ.get(REQUIRED) == "required":
+            pytest.fail(words)
+        pytest.skip(words)
     return found
 
 
@@ -96,6 +101,19 @@ def test_an_image_is_named_by_its_digest_where_there_is_one() -> None:
     resources = by_helm(needed("helm"), (), ROOT, "--set", f"image.digest={digest}")
     images = {one["image"] for _, template in pods(resources) for one in template["spec"]["containers"]}
     assert images == {f"acis-mlops@{digest}"}
+
+
+def test_pods_with_an_identity_may_ask_who_gives_it() -> None:
+    given = ("--set", "objectStore.podIdentity=true")
+    (rules,) = (
+        one["spec"]["egress"]
+        for one in by_helm(needed("helm"), ("production",), ROOT, *given)
+        if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "to-object-store"
+    )
+    assert [rule["ports"] for rule in rules] == [[{"port": 443}], [{"port": 80}]]
+    mine = (ROOT / "k8s" / "overlays" / "production" / "object-store.yaml").read_text(encoding="utf-8")
+    whole = yaml.safe_load(re.sub(r"(?m)^    # (?=- to|  ports)", "    ", mine))
+    assert whole["spec"]["egress"] == rules
 
 
 def test_every_value_of_the_chart_is_explained_and_typed() -> None:
