@@ -18,6 +18,7 @@ from config.roles import ACCESS
 from devstack.secrets import add_missing, kubernetes_secrets
 from mlops.domain.errors import ConfigurationError
 from tests.architecture.sources import ROOT
+from tests.support import kubernetes_checks
 from tests.support.kubernetes_checks import (
     CHART,
     FORMS,
@@ -29,6 +30,7 @@ from tests.support.kubernetes_checks import (
     normalised,
     program,
     requested_cpu_m,
+    schema_faults,
 )
 from tests.support.kubernetes_files import secret_keys
 from worker.draining import EXIT_AFTER_S
@@ -144,6 +146,16 @@ def test_a_finding_of_checkov_needs_a_reason_and_a_reason_a_finding() -> None:
     assert list(finding_faults([finding], {"CKV_1": {"reason": "y"}, "CKV_2": {"reason": "z"}})) == [
         ".ci/manifests.toml: CKV_2 is found nowhere any more; take it out"
     ]
+
+
+def test_what_has_nothing_to_check_with_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes_checks, "VENV", tmp_path)
+    assert [words for words in schema_faults([]) if "schemas of 0 Kubernetes versions" in words]
+    monkeypatch.setattr(kubernetes_checks, "program", lambda _: None)
+    monkeypatch.delenv(REQUIRED, raising=False)
+    assert kubernetes_checks.main() == 0
+    monkeypatch.setenv(REQUIRED, "required")
+    assert kubernetes_checks.main() == 1
 
 
 # --------------------------------------------------------------------------- what is rendered
