@@ -14,6 +14,7 @@ import sys
 import threading
 
 from config.log_setup import set_up_logging
+from config.role_files import forget
 from config.roles import ACCESS
 from config.settings import Settings, SettingsError, load_settings
 from mlops import tracing
@@ -34,6 +35,8 @@ def main(arguments: list[str]) -> int:
     os.environ["WORKER_NAME"] = instance = "-".join(arguments)
     try:
         settings = load_settings()
+        # A container that is started again finds the /tmp of before.
+        forget(settings.var_dir, instance)
         _look_at_store(role, settings)
         if role in ROLES:
             return _worker(role, instance, settings)

@@ -165,6 +165,50 @@ def put_in_force(connection: Connection) -> None:
         connection.exec_driver_sql(statement.replace("%", "%%"))
 
 
+def first_lacking(connection: Connection) -> str:
+    """A right that `put_in_force` gives the connection's user and has not given yet; empty where nothing is lacking.
+
+    For whoever is, or inherits from, a user of GRANTS. Owners and superusers lack nothing.
+    """
+    asked = text(
+        "SELECT rolname FROM pg_roles WHERE rolname = ANY(:users) AND pg_has_role(oid, 'USAGE') AND NOT"
+        " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) ORDER BY rolname"
+    )
+    rights = [one for user in connection.scalars(asked, {"users": list(GRANTS)}) for one in _rights(user)]
+    if not rights:
+        return ""
+    values = ", ".join(f"('{right}', {condition})" for right, condition in rights)
+    found = f"SELECT name FROM (VALUES {values}) AS one (name, is_given) WHERE is_given IS NOT TRUE LIMIT 1"  # noqa: S608 -- constants of this module
+    return str(connection.scalar(text(found)) or "")
+
+
+def _rights(user: str) -> Iterator[tuple[str, str]]:
+    """Each right in words, and the condition under which the connection's user has it; NULL where the thing is not."""
+    for table, privileges in GRANTS[user].items():
+        for privilege in privileges:
+            kind, _, columns = privilege.rstrip(")").partition(" (")
+            for column in filter(None, columns.split(", ")):
+                yield (
+                    f"{kind} ({column}) on {table}",
+                    f"has_column_privilege(to_regclass('{table}'), '{column}', '{kind}')",
+                )
+            if not columns:
+                yield f"{kind} on {table}", f"has_table_privilege(to_regclass('{table}'), '{kind}')"
+        if "INSERT" in privileges:
+            sequence = (
+                f"pg_get_serial_sequence(to_regclass('{table}')::text, '{next(iter(metadata.tables[table].c)).name}')"
+            )
+            yield (
+                f"USAGE on the sequence of {table}",
+                f"{sequence} IS NULL OR has_sequence_privilege({sequence}, 'USAGE')",
+            )
+    for name in CALLS[user]:
+        called = f"EXISTS (SELECT FROM pg_proc WHERE proname = '{name}' AND has_function_privilege(oid, 'EXECUTE'))"
+        yield f"EXECUTE on {name}", called
+    if user != "acis_serve":
+        yield f"CREATE in {_OPTUNA}", f"has_schema_privilege(to_regnamespace('{_OPTUNA}'), 'CREATE')"
+
+
 def as_script(connection: Connection) -> str:
     """What `put_in_force` does, for the transaction that makes the same tables anew: no user is without its rights.
 

@@ -19,10 +19,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, func, select, text
+from sqlalchemy.exc import ProgrammingError
 
 from mlops.domain.errors import AcisError, ConfigurationError, LedgerUnavailable
 from mlops.ledger.engine import Database
-from mlops.ledger.grants import put_in_force
+from mlops.ledger.grants import first_lacking, put_in_force
 from mlops.ledger.tables import metadata
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ PATIENCE_S = 600.0
 _MIGRATION_LOCK = 0x61636974  # one process migrates, the others wait and find it done
 _LOOK_EVERY_S = 1.0
 _SAY_EVERY_S = 10.0
+_REFUSED = "42501"  # SQLSTATE: a right is lacking
 #: Between two tries for a lock: whoever waited behind us has its turn.
 _STEP_BACK_S = 2.0
 
@@ -114,16 +116,16 @@ def await_migration(
 ) -> SchemaState:
     """Wait until another process has brought the schema to this program's newest, or to a newer one; changes nothing.
 
-    A ledger that is away is waited for, too. `pause`: waits so many seconds. Raises LedgerUnavailable at the end of the
-    patience, ConfigurationError.
+    The rights of the URL's user, which come last in a migration, are waited for, too, and a ledger that is away.
+    `pause`: waits so many seconds. Raises LedgerUnavailable at the end of the patience, ConfigurationError.
     """
     end = time.monotonic() + patience_s
     while True:
         try:
-            state = schema_state(url)
-            if state.current is not None and state.current >= state.head:
+            state, missing = _not_yet(url)
+            if not missing:
                 return state
-            words = f"the ledger is at revision {state.current}; waits for {state.head}, which `acis migrate` makes"
+            words = missing
         except LedgerUnavailable as exc:
             words = str(exc)
         if time.monotonic() >= end:
@@ -131,6 +133,28 @@ def await_migration(
         if say is not None:
             say(words)
         pause(_STEP_BACK_S)
+
+
+def _not_yet(url: str) -> tuple[SchemaState, str]:
+    """The schema's state, and what it is to be waited for; empty: nothing."""
+    database = Database(url)
+    try:
+        with database.reading() as connection:
+            state = _state(connection)
+            if state.current is None or state.current < state.head:
+                return (
+                    state,
+                    f"the ledger is at revision {state.current}; waits for {state.head}, which `acis migrate` makes",
+                )
+            # A newer version may give less than this one had.
+            lacking = first_lacking(connection) if state.is_current else ""
+            return state, f"the ledger's user waits for {lacking}, which `acis migrate` gives" if lacking else ""
+    except ProgrammingError as exc:
+        if getattr(exc.orig, "pgcode", None) != _REFUSED:
+            raise
+        raise LedgerUnavailable("the ledger's user may read nothing yet; `acis migrate` lets it") from exc
+    finally:
+        database.close()
 
 
 class Migration:

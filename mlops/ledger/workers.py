@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
-from sqlalchemy import and_, case, exists, false, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, exists, false, func, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from mlops.domain.records import UNIQUE_LENGTH, Executor, StageState, WorkerBeat, place_of
@@ -14,15 +12,13 @@ from mlops.ledger.engine import SILENT_SHARE, Repository
 
 _stage = tables.stage.c
 _worker = tables.worker.c
-#: Two that live on hosts of one name are seen in the same pass of the reconciler; passes are 5 s apart, and more.
-_ONE_PASS = timedelta(seconds=4)
 
 
 class Workers(Repository):
     """Signs of life and the drain flag."""
 
     def worker_seen(self, beat: WorkerBeat) -> None:
-        """A sign of life. A process that took an old one's place ends that one's leases and has not its drain flag."""
+        """A sign of life. A process that took an old one's place ends that one and its leases, and has not its flag."""
         values = {
             "role": beat.role,
             "queues": list(beat.queues),
@@ -52,15 +48,8 @@ class Workers(Repository):
         since this one started, and keeps them.
         """
         silent = _stage.lease_until < after(self.lease_s * (1 - SILENT_SHARE))
-        place = place_of(name)
-        before = and_(
-            _stage.worker.startswith(f"{place}.", autoescape=True),
-            func.length(_stage.worker) == len(place) + UNIQUE_LENGTH,
-        )
         lives = exists().where(_worker.name == _stage.worker, _worker.seen_at > after(-uptime_s))
-        of_before = or_(
-            _stage.worker == name, and_(or_(_stage.worker == place, before), _stage.worker != name, not_(lives))
-        )
+        of_before = or_(_stage.worker == name, and_(_had_place_of(name, _stage.worker), not_(lives)))
         with self.database.statement("ledger.end_leases_of_before") as connection:
             connection.execute(
                 update(tables.stage)
@@ -69,15 +58,14 @@ class Workers(Repository):
                 .where(_stage.lease_until > now())
                 .values(lease_until=now())
             )
+            gone = and_(_had_place_of(name, _worker.name), _worker.seen_at <= after(-uptime_s))
+            connection.execute(delete(tables.worker).where(gone))
 
     def workers(self, *, within_s: float = 60.0) -> list[WorkerBeat]:
-        """Workers seen within so many seconds, by name; without those whose place another has taken since."""
+        """Workers seen within so many seconds, by name."""
         query = select(tables.worker).where(within(_worker.seen_at, within_s)).order_by(_worker.name)
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
-        newest: dict[str, datetime] = {}
-        for row in rows:
-            newest[place_of(row.name)] = max(row.seen_at, newest.get(place_of(row.name), row.seen_at))
         return [
             WorkerBeat(
                 name=row.name,
@@ -90,7 +78,6 @@ class Workers(Repository):
                 seen_at=row.seen_at,
             )
             for row in rows
-            if newest[place_of(row.name)] - row.seen_at <= _ONE_PASS
         ]
 
     def set_draining(self, name: str, *, draining: bool = True) -> bool:
@@ -98,3 +85,10 @@ class Workers(Repository):
         with self.database.transaction("ledger.set_draining") as connection:
             asked = connection.execute(update(tables.worker).where(_worker.name == name).values(draining=draining))
         return asked.rowcount == 1
+
+
+def _had_place_of(name: str, other: ColumnElement[str | None]) -> ColumnElement[bool]:
+    """The other is another process that was started as this one, on a host of the same name."""
+    place = place_of(name)
+    unique = and_(other.startswith(f"{place}.", autoescape=True), func.length(other) == len(place) + UNIQUE_LENGTH)
+    return and_(or_(other == place, unique), other != name)

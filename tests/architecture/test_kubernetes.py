@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from config.roles import ACCESS
 from devstack.secrets import add_missing, kubernetes_secrets
 from mlops.domain.errors import ConfigurationError
 from tests.architecture.sources import ROOT
+from tests.support import kubernetes_checks
 from tests.support.kubernetes_checks import (
     CHART,
     FORMS,
+    REQUIRED,
     by_helm,
     by_kustomize,
     differences,
@@ -27,6 +30,7 @@ from tests.support.kubernetes_checks import (
     normalised,
     program,
     requested_cpu_m,
+    schema_faults,
 )
 from tests.support.kubernetes_files import secret_keys
 from worker.draining import EXIT_AFTER_S
@@ -37,7 +41,10 @@ Resource = dict[str, Any]
 def needed(name: str) -> str:
     found = program(name)
     if found is None:
-        pytest.skip(f"no {name} on this machine; `make .venv-manifests/.ready` brings one for x86-64")
+        words = f"no {name} on this machine; `make .venv-manifests/.ready` brings one for x86-64"
+        if os.environ.get(REQUIRED) == "required":
+            pytest.fail(words)
+        pytest.skip(words)
     return found
 
 
@@ -98,6 +105,19 @@ def test_an_image_is_named_by_its_digest_where_there_is_one() -> None:
     assert images == {f"acis-mlops@{digest}"}
 
 
+def test_pods_with_an_identity_may_ask_who_gives_it() -> None:
+    given = ("--set", "objectStore.podIdentity=true")
+    (rules,) = (
+        one["spec"]["egress"]
+        for one in by_helm(needed("helm"), ("production",), ROOT, *given)
+        if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "to-object-store"
+    )
+    assert [rule["ports"] for rule in rules] == [[{"port": 443}], [{"port": 80}]]
+    mine = (ROOT / "k8s" / "overlays" / "production" / "object-store.yaml").read_text(encoding="utf-8")
+    whole = yaml.safe_load(re.sub(r"(?m)^    # (?=- to|  ports)", "    ", mine))
+    assert whole["spec"]["egress"] == rules
+
+
 def test_every_value_of_the_chart_is_explained_and_typed() -> None:
     text = (ROOT / CHART / "values.yaml").read_text(encoding="utf-8")
     schema = json.loads((ROOT / CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -126,6 +146,16 @@ def test_a_finding_of_checkov_needs_a_reason_and_a_reason_a_finding() -> None:
     assert list(finding_faults([finding], {"CKV_1": {"reason": "y"}, "CKV_2": {"reason": "z"}})) == [
         ".ci/manifests.toml: CKV_2 is found nowhere any more; take it out"
     ]
+
+
+def test_what_has_nothing_to_check_with_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes_checks, "VENV", tmp_path)
+    assert [words for words in schema_faults([]) if "schemas of 0 Kubernetes versions" in words]
+    monkeypatch.setattr(kubernetes_checks, "program", lambda _: None)
+    monkeypatch.delenv(REQUIRED, raising=False)
+    assert kubernetes_checks.main() == 0
+    monkeypatch.setenv(REQUIRED, "required")
+    assert kubernetes_checks.main() == 1
 
 
 # --------------------------------------------------------------------------- what is rendered

@@ -135,24 +135,29 @@ def test_what_compose_shares_between_services_holds_no_secret() -> None:
 
 # ---- Kubernetes
 
+IN_PLACE_OF = {"drift-check": "beat"}
+"""The CronJob's container: the role whose work it does, and whose secrets it has."""
+
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    for folder in ("base", "components/gpu"):
+    for folder in ("base", "components/gpu", "components/cronjob"):
         for path in sorted((ROOT / "k8s" / folder).glob("*.yaml")):
             for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-                template = document.get("spec", {}).get("template", {})
+                spec = document.get("spec", {})
+                template = spec.get("jobTemplate", {}).get("spec", spec).get("template", {})
                 for container in template.get("spec", {}).get("containers", []):
                     yield container["name"] if container.get("command") else container["args"][0], template
 
 
 def test_kubernetes_gives_each_role_its_own_secrets_alone() -> None:
     found = dict(pods())
-    assert set(found) == set(ACCESS)
-    for role, template in found.items():
+    assert set(found) == {*ACCESS, *IN_PLACE_OF}
+    for name, template in found.items():
+        role = IN_PLACE_OF.get(name, name)
         references = list(secret_keys(template["spec"]))
         own = f"acis-{role.removesuffix('.cpu').removesuffix('.gpu')}"
-        assert {name for name, _, _ in references} == {own}, role
-        assert {key for _, key, _ in references} == expected(role), role
+        assert {secret for secret, _, _ in references} == {own}, name
+        assert {key for _, key, _ in references} == expected(role), name
 
 
 def test_kubernetes_gives_nobody_a_whole_secret_and_none_as_a_variable() -> None:
@@ -164,7 +169,7 @@ def test_kubernetes_gives_nobody_a_whole_secret_and_none_as_a_variable() -> None
 
 def test_the_network_lets_each_role_reach_what_it_may_reach() -> None:
     for role, template in pods():
-        access, labels = ACCESS[role], template["metadata"]["labels"]
+        access, labels = ACCESS[IN_PLACE_OF.get(role, role)], template["metadata"]["labels"]
         reached = {
             "postgres": access.database is not None or access.features or role == "mlflow",
             "redis": access.redis is not None,

@@ -3,7 +3,7 @@
 Part of `make check`, as `make manifests`. Each overlay is rendered by kustomize and by Helm and compared; what comes out
 is checked against the schemas of the two newest Kubernetes versions that `kubernetes-validate` carries, against those of
 KEDA and the Prometheus operator, and by checkov; rules go through promtool. A program that cannot be had here is a line,
-SKIPPED, and no failure; every other fault is one line that says where.
+SKIPPED, and no failure, unless MANIFESTS=required and it is kubectl or helm; every other fault is one line that says where.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "cron": ("k8s/overlays/cron", ("cron",)),
 }
 """Folder of kustomize and value files of the chart, by name of the form."""
+REQUIRED = "MANIFESTS"
+"""`required` in this variable: a machine without kubectl or helm fails, and does not skip."""
 SMALL_CPU_M = 1100
 """Milli-CPU that the small profile may ask for: two cores less what a node's own pods ask for."""
+_N_VERSIONS = 2
 _HOOKS = ("helm.sh/", "argocd.argoproj.io/", "checksum/")
 _GENERATED = re.compile(r"^(acis-settings)-[a-z0-9]{10}$")
 _SCHEMAS = Path(__file__).parent / "schemas" / "custom_resources.json"
@@ -191,7 +194,9 @@ def schema_faults(files: Sequence[Path]) -> Iterator[str]:
     tool = str(VENV / "bin" / "kubernetes-validate")
     carried = VENV.glob("lib/*/site-packages/kubernetes_validate/kubernetes-json-schema/v*-local-strict")
     minors = sorted({int(path.name.split(".")[1]) for path in carried})
-    for minor in minors[-2:]:
+    if len(minors) < _N_VERSIONS:
+        yield f"schemas of {len(minors)} Kubernetes versions in {VENV.name}, expected {_N_VERSIONS} or more"
+    for minor in minors[-_N_VERSIONS:]:
         done = subprocess.run(
             [tool, "--kubernetes-version", f"1.{minor}", "--strict", *files],
             capture_output=True,
@@ -294,6 +299,8 @@ def _rendered_faults(kubectl: str, helm: str, rendered: dict[str, list[Resource]
 def _faults() -> Iterator[str]:
     kubectl, helm = program("kubectl"), program("helm")
     if kubectl is None or helm is None:
+        if os.environ.get(REQUIRED) == "required":
+            yield f"no kubectl or helm runs here, and {REQUIRED}=required"
         sys.stdout.write("SKIPPED manifests: no kubectl or helm runs here; nothing was rendered\n")
         return
     rendered: dict[str, list[Resource]] = {}

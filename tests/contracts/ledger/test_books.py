@@ -112,6 +112,7 @@ def test_a_worker_takes_the_place_of_the_one_before_it_and_not_of_one_that_share
     assert [worker.name for worker in ledger.workers()] == [second.name, again.name], "one was replaced"
     timed.advance(5)
     ledger.worker_seen(replace(again, uptime_s=10.0))
+    assert [worker.name for worker in ledger.workers()] == [second.name, again.name], "one look missed hides nobody"
     (back,) = ledger.due_publications()
     assert back.run_id == dead.run_id, "nobody has seen that one since"
     timed.advance(10)

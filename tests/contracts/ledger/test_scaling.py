@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+
 import pytest
 import yaml
-from sqlalchemy import text
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import ProgrammingError
 
 from config.settings import ROOT
 from mlops.ledger.ledger import SqlLedger
+from mlops.ledger.schema import migrate
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from worker.routing import ROLES
 
@@ -20,9 +25,42 @@ QUERIES: dict[str, str] = {
 }
 
 
+#: As the page has it, in its order.
+_MAKING = re.findall(
+    r"^ +((?:CREATE ROLE|GRANT) .*acis_scaler.*;)$",
+    (ROOT / "k8s/base/README.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
 def asked(ledger: SqlLedger, name: str) -> int:
     with ledger.database.reading() as connection:
         return int(connection.scalar(text(QUERIES[name])) or 0)
+
+
+def test_the_user_of_the_page_may_ask_and_nothing_else(postgres_url: str) -> None:
+    url, password = make_url(postgres_url), secrets.token_hex(8)
+    migrate(postgres_url)
+    owner = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    scaler = create_engine(url.set(username="acis_scaler", password=password))
+    try:
+        with owner.connect() as connection:
+            connection.execute(
+                text(f"REVOKE ALL ON DATABASE {url.database} FROM PUBLIC")
+            )  # as `acis server-users` does
+            for statement in _MAKING:
+                mine = statement.replace("'…'", f"'{password}'").replace("DATABASE acis ", f"DATABASE {url.database} ")
+                connection.execute(text(mine))
+        with scaler.connect() as connection:
+            assert [connection.scalar(text(query)) for query in QUERIES.values()] == [0] * len(QUERIES)
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                connection.execute(text("SELECT 1 FROM mlops_run"))
+    finally:
+        scaler.dispose()
+        with owner.connect() as connection:
+            connection.execute(text("DROP OWNED BY acis_scaler"))
+            connection.execute(text("DROP ROLE acis_scaler"))
+        owner.dispose()
 
 
 @pytest.mark.parametrize("name", QUERIES)

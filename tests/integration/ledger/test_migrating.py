@@ -15,11 +15,14 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import Engine
 
+from config.roles import DATABASE_USERS
 from config.settings import ROOT
+from devstack.postgres import make_users
 from mlops.domain.errors import LedgerUnavailable
 from mlops.ledger import schema
 from mlops.ledger.engine import STATEMENT_TIMEOUT_S, Database
 from mlops.ledger.schema import await_migration, migrate, schema_differences, schema_state
+from tests.support.ledgers import as_user
 from tests.support.waiting import wait_for
 
 MADE_UP = ROOT / "tests" / "support" / "revisions"
@@ -195,6 +198,35 @@ def test_a_schema_that_a_newer_version_made_is_not_waited_for(postgres_url: str)
         connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
     engine.dispose()
     assert await_migration(postgres_url, patience_s=0).current == "9999"
+
+
+def test_a_role_waits_until_it_may_do_its_work(
+    postgres_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_users(postgres_url, dict.fromkeys(DATABASE_USERS, str(make_url(postgres_url).password)))
+
+    def all_rights() -> None:
+        migrate(postgres_url)
+
+    def newest_without_rights() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "put_in_force", lambda _: None)
+            migrate(postgres_url)
+
+    def cut_off_while_rights_are_given() -> None:
+        all_rights()
+        with engine.connect() as connection:
+            connection.execute(text("REVOKE ALL ON mlops_live_report FROM acis_ledger"))
+
+    steps = [all_rights, cut_off_while_rights_are_given, newest_without_rights]
+    said: list[str] = []
+    url = as_user(postgres_url, "acis_ledger")
+    assert await_migration(url, say=said.append, pause=lambda _: steps.pop()()).is_current
+    assert [
+        words in line
+        for words, line in zip(("revision None", "may read nothing yet", "on mlops_live_report"), said, strict=True)
+    ] == [True] * 3
+    assert steps == []
 
 
 def test_who_waits_has_a_stated_patience(postgres_url: str) -> None:

@@ -12,7 +12,8 @@ import pytest
 from celery.signals import heartbeat_sent, worker_init, worker_ready, worker_shutting_down
 
 from worker import health, signals
-from worker.health import WITHIN_S, health_file, is_alive, main, touch
+from worker.__main__ import main as worker_main
+from worker.health import WITHIN_S, health_file, is_alive, main, ready_file, touch
 
 
 @pytest.fixture
@@ -144,6 +145,20 @@ def test_a_role_is_ready_once_it_has_come_up_and_until_it_is_asked_to_end(
     finally:
         for known in (signals._alive_file, signals._ready_file):
             known.cache_clear()
+
+
+def test_a_role_that_starts_again_is_neither_alive_nor_ready_by_the_files_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.execv", lambda *_: None)
+    monkeypatch.setattr("os.umask", lambda _: 0)
+    for name in ("WORKER_NAME", "WORKER_ROLE"):
+        monkeypatch.setenv(name, "")
+    files = [of(tmp_path, role) for role in ("drift", "drift-a") for of in (health_file, ready_file)]
+    for path in files:
+        touch(path)
+    worker_main(["drift"])
+    assert [path.name for path in files if path.exists()] == ["alive-drift-a", "ready-drift-a"]
 
 
 @pytest.mark.parametrize("arguments", [["drift", "--redy"], ["--ready"], ["drift", "--ready", "--ready"]])
