@@ -268,6 +268,17 @@ def test_a_training_as_of_before_the_champions_or_for_another_label_takes_the_po
         assert run(services, Kind.TRAIN, LAST).result[SINCE_TAG] is None
 
 
+def test_a_forced_training_before_there_are_enough_dates_has_the_policys_window_and_the_labels_own_follows(
+    services: FakeServices,
+) -> None:
+    day = day_with(LEAST - 4)
+    assert watched(services, day)["fired_on"] is not None
+    *_, (_, trained), (_, decided) = stages(services, Kind.RETRAIN, day)
+    assert (trained.result[SINCE_TAG], decided.result["promoted"]) == (None, False)
+    outcome = run(services, Kind.PIPELINE, day_with(LEAST))
+    assert (outcome.result["promoted"], services.ledger.champion("growth").version) == (True, "3")
+
+
 def test_parameters_are_not_searched_on_too_few_dates_since_a_change(services: FakeServices) -> None:
     vars(services)["studies"] = SimpleNamespace(delete=lambda _: None)
     assert run(services, Kind.PIPELINE, day_with(LEAST)).result["promoted"]
