@@ -243,7 +243,14 @@ class _Reader:
     def trained_since(self, version: ModelVersion) -> date | None:
         """The date since which the ledger says that it was trained; None where the policy's window alone decided."""
         facts, _ = self.ledger.training_facts(self.ledger.recorded_model(version.name, version.version))
-        return since_of(facts, self.strategy.training, as_of=self.as_of)
+        policy = self.strategy.training
+        return since_of(
+            facts,
+            as_of=self.as_of,
+            training_days=policy.training_days,
+            label=policy.label,
+            horizon_dates=policy.horizon_dates,
+        )
 
     def scorable(
         self, version: ModelVersion, identity: ModelIdentity, *, read: LabelledRows | None = None

@@ -261,7 +261,14 @@ def _since(grant: Grant, services: TrainServices, strategy: Strategy, as_of: dat
         return since if (as_of - since).days < strategy.training.training_days else None
     champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
     facts, _ = services.ledger.training_facts(champion.identity)
-    return since_of(facts, strategy.training, as_of=as_of)
+    policy = strategy.training
+    return since_of(
+        facts,
+        as_of=as_of,
+        training_days=policy.training_days,
+        label=policy.label,
+        horizon_dates=policy.horizon_dates,
+    )
 
 
 def _split_since(strategy: Strategy, rows: LabelledRows, since: date) -> Strategy:

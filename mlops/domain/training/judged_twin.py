@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from mlops.domain.policies import TrainingPolicy
-
 TWIN_ARTIFACT = "judged_twin.ubj"
 """Name of the twin's model file among the files of a version's run."""
 TWIN_TAG = "acis.twin_sha256"
@@ -95,16 +93,18 @@ def _day(text: str | None) -> date | None:
         return None
 
 
-def since_of(facts: Mapping[str, str], policy: TrainingPolicy, *, as_of: date) -> date | None:
-    """Return the date since which a model was trained, where it lies within the policy's window; else None.
+def since_of(
+    facts: Mapping[str, str], *, as_of: date, training_days: int, label: str, horizon_dates: int
+) -> date | None:
+    """Return the date since which a model was trained, where it lies within a training window; else None.
 
-    None, too, of a model that was trained as of a later date, or whose label is not the policy's.
+    None, too, of a model that was trained as of a later date, or whose label or horizon is another.
     facts : tags of its training, as the ledger has them
     """
     since, trained_as_of = (_day(facts.get(name)) for name in (SINCE_TAG, "training_date"))
     if since is None or trained_as_of is None or trained_as_of > as_of:
         return None
-    horizon = str(policy.horizon_dates)
-    if facts.get("label") != policy.label or facts.get(HORIZON_TAG, horizon) != horizon:
+    horizon = str(horizon_dates)
+    if facts.get("label") != label or facts.get(HORIZON_TAG, horizon) != horizon:
         return None
-    return since if 0 <= (as_of - since).days < policy.training_days else None
+    return since if 0 <= (as_of - since).days < training_days else None

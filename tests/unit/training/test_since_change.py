@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,18 +55,19 @@ def test_the_next_training_has_an_eighth_more_dates() -> None:
 
 def test_a_change_before_the_window_decides_nothing() -> None:
     as_of = date(2024, 3, 10)
-    six, five, long = (replace(POLICY, training_days=days) for days in (6, 5, 730))
+    asked: dict[str, Any] = {"label": POLICY.label, "horizon_dates": 20}
     facts = {SINCE_TAG: "2024-03-05", "training_date": "2024-03-04", "label": POLICY.label}
-    assert since_of(facts, six, as_of=as_of) == date(2024, 3, 5)
-    assert since_of(facts, five, as_of=as_of) is None
-    assert since_of(facts, long, as_of=date(2024, 3, 4)) is None
-    assert since_of({}, long, as_of=as_of) is None
-    assert since_of({**facts, SINCE_TAG: "soon"}, long, as_of=as_of) is None
+    assert since_of(facts, as_of=as_of, training_days=6, **asked) == date(2024, 3, 5)
+    assert since_of(facts, as_of=as_of, training_days=5, **asked) is None
+    assert since_of(facts, as_of=date(2024, 3, 4), training_days=730, **asked) is None
+    assert since_of({}, as_of=as_of, training_days=730, **asked) is None
+    assert since_of({**facts, SINCE_TAG: "soon"}, as_of=as_of, training_days=730, **asked) is None
 
 
 def test_a_change_that_was_found_later_or_for_another_label_decides_nothing() -> None:
     as_of = date(2024, 3, 10)
     facts = {SINCE_TAG: "2024-03-05", "training_date": "2024-03-10", "label": POLICY.label, HORIZON_TAG: "20"}
-    assert since_of(facts, POLICY, as_of=as_of) == date(2024, 3, 5)
+    asked: dict[str, Any] = {"as_of": as_of, "training_days": 730, "label": POLICY.label, "horizon_dates": 20}
+    assert since_of(facts, **asked) == date(2024, 3, 5)
     for other in ({"training_date": "2024-03-11"}, {"label": "target_return > 1"}, {HORIZON_TAG: "5"}):
-        assert since_of({**facts, **other}, POLICY, as_of=as_of) is None
+        assert since_of({**facts, **other}, **asked) is None
