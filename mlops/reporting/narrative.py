@@ -166,8 +166,19 @@ def retrain_reason(result: Mapping[str, Any], strategy: str) -> str:
     if result["retrain"]:
         return f"Drift detected for {strategy}. Starting retraining..."
     if result["drifted"] and result.get("alarm_reason"):
-        return f"Drift detected for {strategy}, but no retraining follows: {result['alarm_reason']}."
+        return f"Drift detected for {strategy}, but no retraining follows: {result['alarm_reason']}{_waiting(result)}."
+    if waiting := _waiting(result):
+        return f"No significant drift for {strategy}. No retraining follows yet{waiting}."
     return f"No significant drift for {strategy}. No retraining needed."
+
+
+def _waiting(result: Mapping[str, Any]) -> str:
+    """What is waited for where the labels showed a change and no training follows from it; empty where none."""
+    watched = result.get("label_watch") or {}
+    if watched.get("fired_on") is None:
+        return ""
+    changed = f"the relation of features and label changed at {watched['change_at']}"
+    return f"; {changed}: {watched['retrain_words']}"
 
 
 def _diagnosis(result: Mapping[str, Any]) -> str:
@@ -448,7 +459,7 @@ def _why_retrained(run: RunView, results: Mapping[Stage, Mapping[str, Any]]) -> 
         return f"It retrains whatever the drift, since it was asked to: {run.reason}." if asked else ""
     verdict, reason = drift.get("verdict", "no verdict"), drift.get("verdict_reason", "no reason was noted")
     if run.kind is Kind.CHECK:
-        return f"It checked and does not retrain, as it was asked to; {verdict}: {reason}."
+        return f"It checked and does not retrain, as it was asked to; {verdict}: {reason}{_waiting(drift)}."
     if drift.get("retrain_reason") == "no_champion":
         return f"It retrained because nothing was in production, whatever the drift; {verdict}: {reason}."
     return _why_labels(drift) or _why_drift(drift, verdict, reason)
@@ -468,8 +479,8 @@ def _why_drift(drift: Mapping[str, Any], verdict: str, reason: str) -> str:
         alarm = f" ({drift['alarm_reason']})" if drift.get("alarm_reason") else ""
         return f"It retrained because of drift: {reason}{alarm}."
     if drift.get("drifted") and drift.get("alarm_reason"):
-        return f"It did not retrain although the features drifted: {drift['alarm_reason']}; {reason}."
-    return f"It did not retrain; {verdict}: {reason}."
+        return f"It did not retrain although the features drifted: {drift['alarm_reason']}; {reason}{_waiting(drift)}."
+    return f"It did not retrain; {verdict}: {reason}{_waiting(drift)}."
 
 
 def _why_promoted(run: RunView, result: Mapping[str, Any] | None) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlops.domain.drift.references.training_profile import DriftProfile
     from mlops.domain.frame import FeatureFrame, Floats
     from mlops.domain.policies import DriftPolicy, Strategy
-    from mlops.domain.ports import Ledger, ModelRegistry
+    from mlops.domain.ports import Ledger
     from mlops.domain.promotion.records import Champion, ModelIdentity
     from mlops.stages.judged_model import JudgedModel
     from mlops.stages.table import DriftServices

@@ -18,12 +18,13 @@ from mlops.domain.errors import (
 from mlops.domain.frame import select_features
 from mlops.domain.ports import XGBOOST_TAG, FeatureSource, Ledger, ModelRegistry, expect
 from mlops.domain.training.feature_names import feature_names
+from mlops.domain.training.judged_twin import HORIZON_TAG
 from mlops.domain.training.trainer import load_trainer
 from mlops.stages.judged_model import load_judged
 
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy, TrainingPolicy
-    from mlops.domain.ports import ModelRegistry, ModelVersion
+    from mlops.domain.ports import ModelVersion
     from mlops.domain.promotion.records import ModelIdentity
     from mlops.domain.training.splits import Split
 
@@ -31,7 +32,6 @@ _INCREMENTAL_TAG = "incremental"
 """Tag of a version: the version that it continues."""
 _UPDATES_TAG = "incremental_updates"
 """Tag of a version: how many updates it is away from a full training."""
-HORIZON_TAG = "horizon_dates"
 _OBJECTIVE = "binary:logistic"
 
 

@@ -46,18 +46,18 @@ from mlops.stages.live.label_watch import settle_labels, watch_champion
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import datetime
 
     from mlops.domain.drift.references.training_profile import DriftProfile
     from mlops.domain.drift.weights import Weights
     from mlops.domain.frame import FeatureFrame
     from mlops.domain.policies import DriftPolicy, Reference, Strategy
     from mlops.domain.ports import FeatureSource
-    from mlops.domain.promotion.records import Champion
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.champion import AskedChampion
-    from mlops.stages.drift_windows import WindowsRead
     from mlops.stages.table import DriftServices
+
+log = structlog.get_logger(__name__)
 
 # ---- The champion's part in a check: weights of the features, and its predictions beside them
 #
@@ -282,9 +282,6 @@ def _trailing(why: str, *, choice: Reference = "champion") -> ReferenceChoice:
     return ReferenceChoice(used=ReferenceUsed(choice=choice, used="trailing"), findings=(finding,), why_not_beside=why)
 
 
-log = structlog.get_logger(__name__)
-
-
 def _report_file(document: dict[str, Any], strategy: Strategy, as_of: date, services: DriftServices) -> Path | None:
     owner = services.ledger.identity().ledger_id
     return write_report(document, strategy.name, as_of, services.settings.report_dir, owner=owner)
@@ -356,7 +353,7 @@ def check_drift(grant: Grant, services: DriftServices, keeper: LeaseKeeper) -> S
         "verdict_reason": report.reason,
         "verdict_basis": report.basis,
         "drifted": report.drifted,
-        "retrain": plan.retrain,
+        "retrain": plan.retrain or labels["retrain"],
         "alarm_reason": plan.reason,
         "episode": plan.to_json(),
         "retrain_reason": reason,

@@ -25,8 +25,6 @@ from mlops.domain.training.splits import known_labels, newest_training_days, spl
 from mlops.domain.windows import training_window
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import numpy.typing as npt
 
     from mlops.domain.labels import Label

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource, Ledger, ModelRegistry, ModelVersion
+    from mlops.domain.ports import FeatureSource, Ledger, ModelVersion
     from mlops.domain.promotion.records import ModelIdentity
     from mlops.domain.records import Grant
     from mlops.stages.labelled_rows import LabelledRows
@@ -243,7 +243,14 @@ class _Reader:
     def trained_since(self, version: ModelVersion) -> date | None:
         """The date since which the ledger says that it was trained; None where the policy's window alone decided."""
         facts, _ = self.ledger.training_facts(self.ledger.recorded_model(version.name, version.version))
-        return since_of(facts, as_of=self.as_of, training_days=self.strategy.training.training_days)
+        policy = self.strategy.training
+        return since_of(
+            facts,
+            as_of=self.as_of,
+            training_days=policy.training_days,
+            label=policy.label,
+            horizon_dates=policy.horizon_dates,
+        )
 
     def scorable(
         self, version: ModelVersion, identity: ModelIdentity, *, read: LabelledRows | None = None

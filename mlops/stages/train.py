@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,15 @@ from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.checks import as_result, read_checks
 from mlops.domain.training.fingerprint import data_fingerprint
-from mlops.domain.training.judged_twin import OF_TWIN, SINCE_TAG, TWIN_TAG, judged_of, since_of, twin_result
+from mlops.domain.training.judged_twin import (
+    HORIZON_TAG,
+    OF_TWIN,
+    SINCE_TAG,
+    TWIN_TAG,
+    judged_of,
+    since_of,
+    twin_result,
+)
 from mlops.domain.training.leakage import rows_to_look_at
 from mlops.domain.training.metrics import LOWER_IS_BETTER, majority_class_share
 from mlops.domain.training.refit_distance import refit_distance
@@ -53,8 +62,6 @@ from mlops.stages.tuning import refuse_search, tune, tuning_result
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import numpy.typing as npt
 
     from mlops.domain.panel import DateFact
@@ -185,13 +192,17 @@ def _scored(
     elif grant.params.get("incremental"):
         begins = beginning(services.ledger, services.registry, services.source, strategy, namespace=grant.namespace)
     base = begins.base
+    n_trials = grant.params.get("tune")
     if since is not None:
         strategy = replace(strategy, training=replace(strategy.training, training_days=(as_of - since).days + 1))
     with services.source.snapshot() as source:
         if base is None:
             rows = read_labelled(source, strategy, as_of=as_of)
             if since is not None:
-                strategy = _split_since(strategy, rows, since)
+                asked, strategy = strategy, _split_since(strategy, rows, since)
+                if n_trials and strategy != asked:
+                    words = f"the dates since {since} are too few to search parameters on, so none was searched"
+                    begins, n_trials = replace(begins, warnings=(*begins.warnings, words)), None
             split = split_rows(rows, strategy.training)
         else:
             rows, split = read_recent(source, strategy, as_of=as_of, features=base.features)
@@ -204,7 +215,7 @@ def _scored(
         strategy = replace(strategy, training=base.continued(strategy.training))
     keeper.check()
     tuned = None
-    if n_trials := grant.params.get("tune"):
+    if n_trials:
         tuned = _tuned(grant, services, keeper, strategy, rows, split, n_trials=n_trials)
         strategy = replace(strategy, training=tuned.applied(strategy.training))
     fits = _fits(services, keeper, strategy, rows, split, trained_on, base, folder)
@@ -241,15 +252,23 @@ def _since(grant: Grant, services: TrainServices, strategy: Strategy, as_of: dat
     """The date from which rows are taken, where it is not the policy's window alone that decides; else None.
 
     Where the relation of features and label was found to have changed, as the check of this run says; then, as long as
-    the window reaches back further, where it had changed before the champion was trained.
+    the window reaches back further, where it had changed before the champion was trained: as of a date that is not
+    later, and for the label that the policy asks for.
     """
     check = grant.inputs.get("drift", {})
     if check.get("retrain_reason") == "labels":
-        facts = {SINCE_TAG: str(check["label_watch"]["change_at"])}
-    else:
-        champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
-        facts, _ = services.ledger.training_facts(champion.identity)
-    return since_of(facts, as_of=as_of, training_days=strategy.training.training_days)
+        since = date.fromisoformat(check["label_watch"]["change_at"])
+        return since if (as_of - since).days < strategy.training.training_days else None
+    champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
+    facts, _ = services.ledger.training_facts(champion.identity)
+    policy = strategy.training
+    return since_of(
+        facts,
+        as_of=as_of,
+        training_days=policy.training_days,
+        label=policy.label,
+        horizon_dates=policy.horizon_dates,
+    )
 
 
 def _split_since(strategy: Strategy, rows: LabelledRows, since: date) -> Strategy:
@@ -408,6 +427,7 @@ def _result(version: ModelVersion, strategy: Strategy, tags: Mapping[str, str], 
         "train_start": tags["train_start"],
         "train_end": tags["train_end"],
         SINCE_TAG: tags.get(SINCE_TAG),
+        HORIZON_TAG: strategy.training.horizon_dates,
         **_held_out(tags),
         "fit_s": float(tags["fit_s"]),
         "n_validation": int(tags.get("n_validation", 0)),

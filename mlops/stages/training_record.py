@@ -34,17 +34,16 @@ from mlops.domain.training.importance import (
     contributions_csv,
     importance_csv,
 )
-from mlops.domain.training.judged_twin import SINCE_TAG, TWIN_ARTIFACT, tags_of_result
+from mlops.domain.training.judged_twin import HORIZON_TAG, SINCE_TAG, TWIN_ARTIFACT, tags_of_result
 from mlops.domain.training.metrics import Evaluation
 from mlops.domain.training.plots import contributions_figure, importance_figure, save, signal_figure, training_plots
 from mlops.domain.training.trading import signal_curve
 from mlops.registry.notes import model_note, table
-from mlops.stages.champion_base import HORIZON_TAG, Beginning
+from mlops.stages.champion_base import Beginning
 from mlops.stages.drift_windows import read_rows, read_thinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import date
     from pathlib import Path
 
     import numpy.typing as npt

@@ -45,7 +45,7 @@ POLICIES = ("data", "drift", "training", "findings", "promotion", "live", "sched
 #: Values that the release before does not know and refuses in a snapshot.
 _NEW_VALUES = {
     "data": ("max_current_days", "champion_beside"),
-    "drift": ("correlation_alpha", "feature_alpha", "cooldown_days", "plan"),
+    "drift": ("correlation_alpha", "feature_alpha", "label_alpha", "cooldown_days", "plan"),
     "training": ("refit",),
     "findings": ("refit_distance",),
     "promotion": ("floor", "yearly_error"),

@@ -381,6 +381,39 @@ def test_a_snapshot_restores_the_strategy_through_json(strategy: Strategy) -> No
     assert json.loads(json.dumps(asdict(restored))) == stored
 
 
+_LAST_RELEASE = {
+    "data": (
+        "as_of reference reference_days season_years current_days min_current_rows max_reference_rows min_date_share "
+        "max_stale_days duplicate_rows return_bounds max_bad_returns include exclude"
+    ),
+    "drift": (
+        "rule calibration_days min_calibration_days alpha alert_share ks_p psi_moderate psi_significant bins smoothing "
+        "psi_floor predictions weights persistence_checks persistence_window"
+    ),
+    "training": (
+        "label horizon_dates training_days holdout_dates embargo_dates folds fold_window leak_check metrics trainer "
+        "params seed device segment_rounds early_stopping_rounds validation_dates incremental_rounds incremental_days "
+        "max_incremental_updates search search_folds search_metric class_weight monotone"
+    ),
+    "findings": "single_feature_auc target_correlation accuracy roc_auc random_split_gap target_like_names",
+    "promotion": (
+        "min_accuracy min_roc_auc min_lift_over_majority min_f1 gates comparison main_metric margin confidence "
+        "max_champion_age accepted_findings approval manual_changes"
+    ),
+    "schedule": "drift_check retrain spread_minutes grace_hours paused",
+    "execution": "max_attempts drift_deadline_s train_deadline_s promote_deadline_s",
+}
+"""What the oldest worker beside this release knows of a policy; a new value that is its default stays out of it."""
+
+
+def test_what_a_run_keeps_of_the_defaults_is_what_the_last_release_knows() -> None:
+    kept = run_policy(Settled(strategy=Strategy(name="growth"), origins={}))
+    assert set(kept) == {"name", "description", "origins", *_LAST_RELEASE}
+    assert {table: set(kept[table]) for table in _LAST_RELEASE} == {
+        table: set(names.split()) for table, names in _LAST_RELEASE.items()
+    }
+
+
 def test_a_worker_of_the_release_before_can_restore_what_a_run_keeps_of_the_defaults() -> None:
     kept = run_policy(Settled(strategy=Strategy(name="growth"), origins={}))
     assert {"floor", "yearly_error"}.isdisjoint(kept["promotion"])

@@ -141,7 +141,11 @@ def watch_labels(
         level=level,
         recent=recent if math.isfinite(recent) else None,
         path=tuple((seen[i + horizon], float(statistics[i])) for i in range(len(ripe))),
-        words=_in_words(level, recent, fired_on, change_at, len(ripe) - begin, len(ripe)),
+        words=(
+            _in_words(level, recent, fired_on, change_at, len(ripe) - begin, len(ripe))
+            if ripe
+            else _no_label_yet(horizon + 1 - len(seen))
+        ),
     )
 
 
@@ -266,11 +270,14 @@ def _unwatched(judged: _Losses, *, n_dates: int, alpha: float) -> LabelWatch:
     )
 
 
+def _no_label_yet(n_missing: int) -> str:
+    when = "with the next date" if n_missing == 1 else f"in {n_missing} dates"
+    return f"no label has become known since the training; the first does {when}"
+
+
 def _in_words(
     level: float, recent: float, fired_on: date | None, change_at: date | None, n_recent: int, n_dates: int
 ) -> str:
-    if not n_dates:
-        return "no label has become known since the training"
     found = f"{recent:.0%} of the pairs of names were in the wrong order" if math.isfinite(recent) else "no pairs"
     if fired_on is None:
         return (

@@ -251,6 +251,12 @@ class Ledger(Protocol):
         """As-of dates of the other runs that trained and came to their end, promoted or not, oldest first."""
         ...
 
+    def trained_for_labels(
+        self, strategy: str, *, until: date, without_run: str, namespace: str = "live"
+    ) -> list[RunView]:
+        """Those of these runs whose training the check of newly known labels opened, newest as-of date first."""
+        ...
+
     def stored_report(self, run_id: str) -> StoredReport:
         """The drift report of a run. Raises ReportNotFound."""
         ...

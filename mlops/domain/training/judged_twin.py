@@ -22,6 +22,8 @@ TWIN_TAG = "acis.twin_sha256"
 SINCE_TAG = "trained_since"
 """Tag of a version, and part of its training's result: the first date from which rows were taken; absent where it is
 the policy's window alone that decides."""
+HORIZON_TAG = "horizon_dates"
+"""Tag of a version, and part of its training's result: how many dates its label looks ahead."""
 OF_TWIN = "/judged_twin"
 """Follows a model's name where the ledger notes the digest of a twin that a training made."""
 _OF_TWIN = " (of the judged twin)"
@@ -91,13 +93,18 @@ def _day(text: str | None) -> date | None:
         return None
 
 
-def since_of(facts: Mapping[str, str], *, as_of: date, training_days: int) -> date | None:
+def since_of(
+    facts: Mapping[str, str], *, as_of: date, training_days: int, label: str, horizon_dates: int
+) -> date | None:
     """Return the date since which a model was trained, where it lies within a training window; else None.
 
+    None, too, of a model that was trained as of a later date, or whose label or horizon is another.
     facts : tags of its training, as the ledger has them
     """
-    try:
-        since = date.fromisoformat(facts.get(SINCE_TAG, ""))
-    except ValueError:
+    since, trained_as_of = (_day(facts.get(name)) for name in (SINCE_TAG, "training_date"))
+    if since is None or trained_as_of is None or trained_as_of > as_of:
+        return None
+    horizon = str(horizon_dates)
+    if facts.get("label") != label or facts.get(HORIZON_TAG, horizon) != horizon:
         return None
     return since if 0 <= (as_of - since).days < training_days else None

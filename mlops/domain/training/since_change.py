@@ -22,6 +22,8 @@ _HELD_OUT_SHARE = 0.6
 _ROUNDS_SHARE = 0.3
 """Of the policy's boosting rounds: of a few hundred rows the rest would be learnt by heart. At a rate of .1, 30 rounds
 have gone all but .9 ** 30 = 4 % of their way."""
+_DEFAULT_ROUNDS = 100
+"""XGBoost's own, of a policy that names none."""
 _MORE = 1 / 8
 """A challenger that was refused is followed by another when so many more dates have labels."""
 
@@ -53,7 +55,7 @@ def policy_since(policy: TrainingPolicy, *, n_labelled: int) -> TrainingPolicy:
     if n_labelled >= 2 * policy.holdout_dates + policy.horizon_dates + policy.embargo_dates:
         return policy
     left = max(2, n_labelled - max(1, policy.horizon_dates) + 1)
-    rounds = policy.params.get("n_estimators")
+    rounds = policy.params.get("n_estimators", _DEFAULT_ROUNDS if policy.trainer == "xgboost" else None)
     fewer = {} if not isinstance(rounds, int) else {"n_estimators": max(1, round(_ROUNDS_SHARE * rounds))}
     return replace(
         policy,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
 
 from mlops.domain.drift.episodes import CheckedDay
 from mlops.domain.errors import RunNotFound
@@ -131,20 +131,42 @@ class RunQueries(Repository):
         query = (
             select(_run.as_of)
             .distinct()
-            .join(tables.stage, _stage.run_id == _run.run_id)
-            .where(
-                _run.namespace == namespace,
-                _run.strategy == strategy,
-                _run.state.in_(_TRAINED),
-                _run.as_of <= until,
-                _run.run_id != without_run,
-                _stage.stage == Stage.TRAIN,
-                _stage.result.is_not(None),
-            )
+            .where(*_other_trained(strategy, until=until, without_run=without_run, namespace=namespace))
             .order_by(_run.as_of)
         )
         with self.database.reading() as connection:
             return list(connection.execute(query).scalars())
+
+    def trained_for_labels(
+        self, strategy: str, *, until: date, without_run: str, namespace: str = LIVE
+    ) -> list[RunView]:
+        """Those of these runs whose training the check of newly known labels opened, newest as-of date first."""
+        opened = exists().where(
+            _stage.run_id == _run.run_id,
+            _stage.stage == Stage.DRIFT,
+            _stage.result["retrain_reason"].as_string() == "labels",
+        )
+        query = (
+            select(tables.run)
+            .where(*_other_trained(strategy, until=until, without_run=without_run, namespace=namespace), opened)
+            .order_by(_run.as_of.desc(), _run.created_at.desc())
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+            stages = _stages_of(connection, [row.run_id for row in rows])
+        return [_run_view(row, stages[row.run_id]) for row in rows]
+
+
+def _other_trained(strategy: str, *, until: date, without_run: str, namespace: str) -> tuple[ColumnElement[bool], ...]:
+    trained = exists().where(_stage.run_id == _run.run_id, _stage.stage == Stage.TRAIN, _stage.result.is_not(None))
+    return (
+        _run.namespace == namespace,
+        _run.strategy == strategy,
+        _run.state.in_(_TRAINED),
+        _run.as_of <= until,
+        _run.run_id != without_run,
+        trained,
+    )
 
 
 def _stages_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[StageView]]:

@@ -19,7 +19,7 @@ from mlops.domain.ports import PROFILE_TAG, TRIALS_TAG, XGBOOST_TAG
 from mlops.domain.promotion.findings import FINDINGS_TAG
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, StageState
-from mlops.domain.training.judged_twin import OF_TWIN, SINCE_TAG, tags_of_result
+from mlops.domain.training.judged_twin import HORIZON_TAG, OF_TWIN, SINCE_TAG, tags_of_result
 from mlops.ledger import tables
 from mlops.ledger.auditing import add_audit_line
 from mlops.ledger.columns import now
@@ -33,7 +33,7 @@ _promotion = tables.promotion.c
 _finding = tables.registry_finding.c
 _TRAINING_TAGS = (
     *("label", "device", "data_fingerprint", "n_train", "n_holdout", "n_features", "train_start", "train_end"),
-    *("holdout_start", "holdout_end", "fit_s", "n_validation", SINCE_TAG),
+    *("holdout_start", "holdout_end", "fit_s", "n_validation", SINCE_TAG, HORIZON_TAG),
 )
 _BY_TRAINING = "training"
 _LOOKED_AT = ("promote", "keep", "inconclusive", "await_approval", "rollback", "restore")

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from mlops.domain.errors import InsufficientData
+from mlops.domain.errors import InsufficientData, UnusableModelFile
 from mlops.domain.live.day_score import DayScore, score_day
 from mlops.domain.live.label_watch import LabelWatch, watch_labels
 from mlops.domain.ports import Ledger
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, RunState, RunView, Stage
 from mlops.domain.training.feature_names import feature_names
 from mlops.domain.training.judged_twin import judged_of
@@ -43,8 +44,6 @@ _DAYS = 400
 _NEAR_DAYS = 31
 _ROWS_AT_ONCE = 250_000
 """45 features of so many rows are 45 MB."""
-#: Runs among which earlier retrainings for the same champion are looked for.
-_RUNS = 200
 _DAY = timedelta(days=1)
 
 
@@ -135,13 +134,21 @@ def _scores(rows: LabelledRows | None, model: xgb.XGBClassifier, first: date, la
 
 
 def _probabilities(rows: LabelledRows, model: xgb.XGBClassifier, on: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """The model's probability of those rows; of many, a part at a time, since they may lie in a file."""
+    """The model's probability of those rows; of many, a part at a time, since they may lie in a file.
+
+    Raises UnusableModelFile.
+    """
+    import xgboost as xgb  # noqa: PLC0415 -- loaded with the model
+
     places = np.flatnonzero(on)
     found = []
     for part in np.array_split(places, 1 + len(places) // _ROWS_AT_ONCE):
         chosen = np.zeros(len(on), dtype=np.bool_)
         chosen[part] = True
-        found.append(positive_probability(model, rows.x[chosen]))
+        try:
+            found.append(positive_probability(model, rows.x[chosen]))
+        except (xgb.core.XGBoostError, ValueError) as exc:
+            raise UnusableModelFile(f"it cannot be scored: {str(exc).splitlines()[0]}") from exc
     return np.concatenate(found)
 
 
@@ -168,12 +175,17 @@ def settle_labels(ledger: Ledger, grant: Grant, watched: dict[str, Any], *, as_o
 
     One retraining for a found change of one champion, whatever the cooldown of drift: it begins when as many dates
     since the change have labels as a training needs. Where its version did not replace the champion, another follows
-    when an eighth more of them have.
+    when an eighth more of them have; none where a person took it back.
     """
     if watched["fired_on"] is None:
         return {**watched, "retrain": False, "retrain_words": None}
     retrain, words = _what_follows(ledger, grant, watched, as_of=as_of)
-    log.warning(
+    if retrain and grant.kind is Kind.CHECK:
+        words = f"a check trains nothing; a pipeline would open {words}"
+    fired_on = date.fromisoformat(watched["fired_on"])
+    is_first = not ledger.checked_days(grant.strategy, since=fired_on, before=as_of, namespace=grant.namespace)
+    tell = log.warning if is_first or retrain else log.info
+    tell(
         "labels.changed",
         strategy=grant.strategy,
         version=watched["version"],
@@ -192,6 +204,12 @@ def _what_follows(ledger: Ledger, grant: Grant, watched: dict[str, Any], *, as_o
     tries = _tries(ledger, grant, watched, as_of=as_of)
     if not tries:
         return True, f"a training on the dates since {since}, of which {n_since} have labels"
+    for run, _ in tries:
+        if version := _taken_back(ledger, grant, run):
+            return False, (
+                f"version {version} of run {run.run_id} is trained since then and was promoted, and a person brought "
+                f"the champion before it back: no training follows unless one is asked for"
+            )
     last, n_last = tries[0]
     if last.state is RunState.AWAITING_APPROVAL:
         return False, f"the version of run {last.run_id} is trained since then, and waits for a person's approval"
@@ -202,19 +220,22 @@ def _what_follows(ledger: Ledger, grant: Grant, watched: dict[str, Any], *, as_o
     return True, f"another training on the dates since {since}, of which {n_since} have labels; {before}"
 
 
+def _taken_back(ledger: Ledger, grant: Grant, run: RunView) -> str | None:
+    """The version that a run trained for the present champion, where it had replaced it; None where it had not."""
+    made = next(stage.result for stage in run.stages if stage.stage is Stage.TRAIN and stage.result)
+    identity = ModelIdentity(sha256=made["model_sha256"], made_by=run.run_id)
+    decided = ledger.newest_decision(grant.strategy, made["version"], identity, namespace=grant.namespace)
+    return decided.version if decided is not None and decided.target_stage == "Production" else None
+
+
 def _tries(ledger: Ledger, grant: Grant, watched: dict[str, Any], *, as_of: date) -> list[tuple[RunView, int]]:
     """Runs that trained for a change of this champion as of earlier dates, the newest first, with their dates."""
-    ended = (RunState.SUCCEEDED, RunState.REFUSED, RunState.AWAITING_APPROVAL)
-    runs = ledger.runs(
-        strategy=grant.strategy, kinds=[Kind.PIPELINE], states=ended, namespace=grant.namespace, limit=_RUNS
-    )
     found = []
-    for run in runs:
-        results = {stage.stage: stage.result or {} for stage in run.stages}
-        drift = results.get(Stage.DRIFT, {})
-        before = drift.get("label_watch") or {}
-        is_same = before.get("model_sha256") == watched["model_sha256"] and before.get("version") == watched["version"]
-        is_try = drift.get("retrain_reason") == "labels" and results.get(Stage.TRAIN) and is_same
-        if is_try and run.run_id != grant.run_id and run.as_of is not None and run.as_of <= as_of:
+    for run in ledger.trained_for_labels(
+        grant.strategy, until=as_of, without_run=grant.run_id, namespace=grant.namespace
+    ):
+        drift = next(stage.result for stage in run.stages if stage.stage is Stage.DRIFT and stage.result)
+        before = drift["label_watch"]
+        if before["model_sha256"] == watched["model_sha256"] and before["version"] == watched["version"]:
             found.append((run, int(before["n_since"])))
     return sorted(found, key=lambda one: (one[0].as_of, one[1]), reverse=True)

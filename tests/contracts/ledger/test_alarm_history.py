@@ -21,15 +21,31 @@ def checked(ledger: SqlLedger, day: date, verdict: str, **request: str) -> str:
     return run_id
 
 
-def retrained(ledger: SqlLedger, day: date) -> str:
+def retrained(ledger: SqlLedger, day: date, **drift: str) -> str:
     run_id = ledger.accept(request_for(as_of=day)).run_id
     ledger.finish(
-        granted(ledger, run_id), StageOutcome(result={"x": 1}, run_state=None, next_stage=Stage.TRAIN, as_of=day)
+        granted(ledger, run_id),
+        StageOutcome(result={"x": 1, **drift}, run_state=None, next_stage=Stage.TRAIN, as_of=day),
     )
     ledger.finish(
         granted(ledger, run_id, Stage.TRAIN), StageOutcome(result={"version": "1"}, run_state=RunState.SUCCEEDED)
     )
     return run_id
+
+
+def test_trainings_that_labels_opened_are_found_however_many_runs_came_after(ledger: SqlLedger) -> None:
+    first, second = (retrained(ledger, date(2020, 3, day), retrain_reason="labels") for day in (2, 4))
+    last = retrained(ledger, date(2020, 3, 5), retrain_reason="drift")
+    for day in (6, 7):
+        checked(ledger, date(2020, 3, day), "stable")
+
+    def found(*, until: date, without_run: str) -> list[str]:
+        runs = ledger.trained_for_labels("growth", until=until, without_run=without_run)
+        return [run.run_id for run in runs]
+
+    assert found(until=date(2020, 3, 8), without_run=last) == [second, first]
+    assert found(until=date(2020, 3, 3), without_run=last) == [first]
+    assert found(until=date(2020, 3, 8), without_run=second) == [first]
 
 
 def verdicts(ledger: SqlLedger, *, before: date, **namespace: str) -> list[tuple[date, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from structlog.testing import capture_logs
+from xgboost.core import XGBoostError
 
 from mlops.domain.errors import InsufficientData, UnusableModelFile
 from mlops.domain.policies import DriftPolicy, FindingsPolicy, PromotionPolicy
@@ -20,8 +23,9 @@ from mlops.domain.promotion.evidence import replay
 from mlops.domain.records import Executor, Grant, Kind, RunState, Stage, StageOutcome
 from mlops.domain.training.judged_twin import SINCE_TAG
 from mlops.domain.training.since_change import least_dates, next_dates
+from mlops.drift_detection.drift_detector import monitor_drift_and_alert
 from mlops.features.parquet import ParquetFeatures
-from mlops.reporting.narrative import stage_lines, why
+from mlops.reporting.narrative import retrain_reason, stage_lines, why
 from mlops.reporting.page.render import render_page
 from mlops.runs.inline import run_inline
 from mlops.runs.request import run_request
@@ -146,6 +150,7 @@ def test_a_training_waits_until_enough_dates_since_the_change_have_labels(servic
     outcome = run(services, Kind.PIPELINE, day_with(LEAST - 1))
     assert (outcome.next_stage, outcome.run_state, outcome.result["retrain_reason"]) == (None, RunState.SUCCEEDED, None)
     words = outcome.result["label_watch"]["retrain_words"]
+    assert words in retrain_reason(outcome.result, "growth")
     assert words == "13 dates since 2020-05-20 have labels, and a training needs 14: it waits for 1 more"
 
 
@@ -211,6 +216,98 @@ def test_later_trainings_begin_at_the_change_too_until_the_window_has_passed_it(
     assert (date.fromisoformat(trained["holdout_end"]) - date.fromisoformat(trained["holdout_start"])).days == 19
     services.with_policy(training=replace(small_strategy().training, training_days=(LAST - CHANGED_ON).days))
     assert run(services, Kind.TRAIN, LAST).result[SINCE_TAG] is None
+
+
+def test_a_check_says_that_a_retraining_is_needed_and_what_a_pipeline_would_do(services: FakeServices) -> None:
+    result = run(services, Kind.CHECK, day_with(LEAST)).result
+    assert (result["retrain"], result["retrain_reason"], result["episode"]) == (True, "labels", None)
+    words = f"a check trains nothing; a pipeline would open a training on the dates since {CHANGED_ON}"
+    assert result["label_watch"]["retrain_words"].startswith(words)
+
+
+def test_the_documented_function_says_that_a_retraining_is_needed(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.services.connect", lambda: services)
+    assert monitor_drift_and_alert("growth", as_of=day_with(LEAST))
+    assert not monitor_drift_and_alert("growth", as_of=day_with(LEAST - 1))
+
+
+def test_labels_open_the_training_where_features_drift_too_and_it_counts_as_a_retraining_of_drift(
+    services: FakeServices,
+) -> None:
+    services.with_policy(drift=DriftPolicy(rule="raw", alert_share=0.01, psi_moderate=1e-6, psi_significant=1e-6))
+    (grant, check), (_, trained), _ = stages(services, Kind.PIPELINE, day_with(LEAST))
+    assert (check.result["retrain_reason"], check.result["drifted"]) == ("labels", True)
+    assert check.result["episode"]["retrain"]
+    assert trained.result[SINCE_TAG] == CHANGED_ON.isoformat()
+    assert f"the features' verdict is {check.result['verdict']}" in why(services.ledger.run(grant.run_id))[0]
+    later = run(services, Kind.CHECK, day_with(LEAST + 1)).result
+    assert (later["drifted"], later["retrain"]) == (True, False)
+    assert day_with(LEAST).isoformat() in later["episode"]["retrained"]
+
+
+def test_a_change_that_is_told_again_each_day_is_warned_of_once(services: FakeServices) -> None:
+    fired_on = date.fromisoformat(watched(services, day_with(LEAST))["fired_on"])
+    with capture_logs() as first:
+        run(services, Kind.PIPELINE, fired_on)
+    with capture_logs() as second:
+        run(services, Kind.PIPELINE, fired_on + DAY)
+    told = [[one["log_level"] for one in logs if one["event"] == "labels.changed"] for logs in (first, second)]
+    assert told == [["warning"], ["info"]]
+
+
+def test_a_training_as_of_before_the_champions_or_for_another_label_takes_the_policys_window(
+    services: FakeServices,
+) -> None:
+    assert run(services, Kind.PIPELINE, day_with(LEAST)).result["promoted"]
+    assert run(services, Kind.TRAIN, day_with(LEAST) - DAY).result[SINCE_TAG] is None
+    training = services.strategies["growth"].training
+    for other in ({"label": "target_return > 0.001"}, {"horizon_dates": HORIZON + 1}):
+        services.with_policy(training=replace(training, **other))
+        assert run(services, Kind.TRAIN, LAST).result[SINCE_TAG] is None
+
+
+def test_a_forced_training_before_there_are_enough_dates_has_the_policys_window_and_the_labels_own_follows(
+    services: FakeServices,
+) -> None:
+    day = day_with(LEAST - 4)
+    assert watched(services, day)["fired_on"] is not None
+    *_, (_, trained), (_, decided) = stages(services, Kind.RETRAIN, day)
+    assert (trained.result[SINCE_TAG], decided.result["promoted"]) == (None, False)
+    outcome = run(services, Kind.PIPELINE, day_with(LEAST))
+    assert (outcome.result["promoted"], services.ledger.champion("growth").version) == (True, "3")
+
+
+def test_parameters_are_not_searched_on_too_few_dates_since_a_change(services: FakeServices) -> None:
+    vars(services)["studies"] = SimpleNamespace(delete=lambda _: None)
+    assert run(services, Kind.PIPELINE, day_with(LEAST)).result["promoted"]
+    search = {"max_depth": [2, 4]}
+    services.with_policy(training=replace(services.strategies["growth"].training, search=search))
+    trained = run(services, Kind.TRAIN, day_with(LEAST + 3), tune=2).result
+    assert (trained[SINCE_TAG], "tuning" in trained) == (CHANGED_ON.isoformat(), False)
+    assert "too few to search parameters on" in trained["warnings"][0]
+
+
+def test_a_person_who_brings_the_champion_back_is_not_overruled(services: FakeServices) -> None:
+    before = services.ledger.champion("growth")
+    assert run(services, Kind.PIPELINE, day_with(LEAST)).result["promoted"]
+    seq = services.ledger.champion("growth").seq
+    back = decision_for("1", decision="rollback", expected_seq=seq, identity=before.identity, actor="a person")
+    services.ledger.decide(promoting(services.ledger), back)
+    outcome = run(services, Kind.PIPELINE, LAST)
+    assert (outcome.next_stage, outcome.result["retrain"]) == (None, False)
+    assert "a person brought the champion before it back" in outcome.result["label_watch"]["retrain_words"]
+
+
+def test_a_model_that_xgboost_refuses_to_score_fails_no_check(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise XGBoostError("these features are of another shape")
+
+    monkeypatch.setattr("mlops.stages.live.label_watch.positive_probability", refuse)
+    assert "these features are of another shape" in watched(services, day_with(LEAST))["why_not"]
 
 
 def test_a_champion_that_was_judged_itself_is_watched_after_what_it_held_out(services: FakeServices) -> None:

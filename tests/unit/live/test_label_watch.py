@@ -155,4 +155,4 @@ def test_no_label_has_become_known_yet() -> None:
     p, y = simulated(1, n_dates=N_HELD_OUT + 20)
     found = watched(p, y)
     assert (found.fired_on, found.n_dates, found.statistic, found.recent) == (None, 0, 0.0, None)
-    assert found.words == "no label has become known since the training"
+    assert found.words == "no label has become known since the training; the first does with the next date"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlops.domain.records import Executor, Kind, RunState, RunView, Stage, StageState, StageView
-from mlops.reporting.narrative import why
+from mlops.reporting.narrative import retrain_reason, why
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
 DRIFT = {"verdict": "drifted", "verdict_reason": "95% of the features drifted", "drifted": True, "retrain": True}
@@ -94,6 +94,19 @@ def run(
 )
 def test_why_it_did_or_did_not_retrain(drift: dict[str, Any], sentence: str) -> None:
     assert why(run(Kind.PIPELINE, drift=drift)) == [sentence]
+
+
+def test_labels_that_wait_are_told_beside_a_quiet_verdict() -> None:
+    waits = {"fired_on": "2024-03-08", "change_at": "2024-02-01", "retrain_words": "it waits for 6 more"}
+    drift = {**DRIFT, "verdict": "stable", "drifted": False, "retrain": False, "retrain_reason": None}
+    drift["label_watch"] = waits
+    found = "the relation of features and label changed at 2024-02-01: it waits for 6 more."
+    assert why(run(Kind.PIPELINE, drift=drift))[0].endswith(found)
+    assert why(run(Kind.CHECK, drift=drift))[0].endswith(found)
+    assert retrain_reason(drift, "growth") == f"No significant drift for growth. No retraining follows yet; {found}"
+    held = {**drift, "drifted": True, "alarm_reason": "the cooldown lasts until Monday"}
+    assert retrain_reason(held, "growth").endswith(found)
+    assert why(run(Kind.PIPELINE, drift=held))[0].endswith(found)
 
 
 @pytest.mark.parametrize(

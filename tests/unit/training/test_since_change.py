@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mlops.domain.policies import TrainingPolicy
-from mlops.domain.training.judged_twin import SINCE_TAG, since_of
+from mlops.domain.training.judged_twin import HORIZON_TAG, SINCE_TAG, since_of
 from mlops.domain.training.since_change import least_dates, next_dates, policy_since
 from mlops.domain.training.splits import labelled_dates, split_by_date
 
@@ -41,7 +42,10 @@ def test_what_needs_a_longer_history_is_left_out_until_there_is_one() -> None:
     assert (few.folds, few.leak_check, few.early_stopping_rounds, few.embargo_dates) == (0, False, None, 0)
     assert few.holdout_dates == 60
     assert few.params == {**POLICY.params, "n_estimators": 30}
-    assert policy_since(replace(POLICY, params={"eta": 0.1}), n_labelled=40).params == {"eta": 0.1}
+    own = replace(POLICY, params={"eta": 0.1}, trainer="own.trainer:Own")
+    assert policy_since(own, n_labelled=40).params == {"eta": 0.1}
+    # XGBoost grows 100 rounds where none are named.
+    assert policy_since(replace(own, trainer="xgboost"), n_labelled=40).params == {"eta": 0.1, "n_estimators": 30}
     assert enough == POLICY
 
 
@@ -51,9 +55,19 @@ def test_the_next_training_has_an_eighth_more_dates() -> None:
 
 def test_a_change_before_the_window_decides_nothing() -> None:
     as_of = date(2024, 3, 10)
-    facts = {SINCE_TAG: "2024-03-05"}
-    assert since_of(facts, as_of=as_of, training_days=6) == date(2024, 3, 5)
-    assert since_of(facts, as_of=as_of, training_days=5) is None
-    assert since_of(facts, as_of=date(2024, 3, 4), training_days=730) is None
-    assert since_of({}, as_of=as_of, training_days=730) is None
-    assert since_of({SINCE_TAG: "soon"}, as_of=as_of, training_days=730) is None
+    asked: dict[str, Any] = {"label": POLICY.label, "horizon_dates": 20}
+    facts = {SINCE_TAG: "2024-03-05", "training_date": "2024-03-04", "label": POLICY.label}
+    assert since_of(facts, as_of=as_of, training_days=6, **asked) == date(2024, 3, 5)
+    assert since_of(facts, as_of=as_of, training_days=5, **asked) is None
+    assert since_of(facts, as_of=date(2024, 3, 4), training_days=730, **asked) is None
+    assert since_of({}, as_of=as_of, training_days=730, **asked) is None
+    assert since_of({**facts, SINCE_TAG: "soon"}, as_of=as_of, training_days=730, **asked) is None
+
+
+def test_a_change_that_was_found_later_or_for_another_label_decides_nothing() -> None:
+    as_of = date(2024, 3, 10)
+    facts = {SINCE_TAG: "2024-03-05", "training_date": "2024-03-10", "label": POLICY.label, HORIZON_TAG: "20"}
+    asked: dict[str, Any] = {"as_of": as_of, "training_days": 730, "label": POLICY.label, "horizon_dates": 20}
+    assert since_of(facts, **asked) == date(2024, 3, 5)
+    for other in ({"training_date": "2024-03-11"}, {"label": "target_return > 1"}, {HORIZON_TAG: "5"}):
+        assert since_of({**facts, **other}, **asked) is None

@@ -90,7 +90,7 @@ def _of_both(
     both = replace(first, reason=words)
     return replace(
         report,
-        decision=both if report.policy.rule == "calibrated" else report.decision,
+        decision=both,
         calibrated=both,
         trailing=trailing,
         champion=champion,
