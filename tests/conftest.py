@@ -32,6 +32,7 @@ settings.load_profile("acis")
 _OF_ONE_STACK = {Path(__file__).parent / name for name in ("acceptance", "chaos")}
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares its servers in one process: the tests of a file, and those of a folder with one stack."""
     for item in items:
