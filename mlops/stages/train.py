@@ -87,7 +87,7 @@ def train(grant: Grant, services: TrainServices, keeper: LeaseKeeper) -> StageOu
     as_of = resolve_as_of(grant.as_of, strategy, services.source, today=services.feature_day())
     evidence = _Evidence(services, grant, strategy)
     found = services.registry.find_by_ledger_run(strategy.model_name, grant.run_id, evidence=evidence)
-    if found is not None:
+    if found is not None and not evidence.lacks_twin(found):
         log.info("train.version_found", version=found.version)
         sha256, tags = evidence.registered(found), dict(found.tags)
     else:
@@ -127,6 +127,14 @@ class _Evidence:
     def known(self) -> frozenset[str]:
         """Digests of what this attempt and those before it made."""
         return self._services.ledger.noted_model_files(self._grant.run_id)
+
+    def lacks_twin(self, version: ModelVersion) -> bool:
+        """Tell whether the version names a judged twin and no note of one is left, as in a ledger that was set back.
+
+        Its tag alone counts for nothing: the training is repeated, and the very bytes are recognized.
+        """
+        twins = self._services.ledger.noted_model_files(self._grant.run_id, twins=True)
+        return not twins and TWIN_TAG in version.tags
 
     def registered(self, version: ModelVersion) -> str:
         """Record the digest of the version's file under its number, and return it. Raises UnusableModelFile, LeaseLost.

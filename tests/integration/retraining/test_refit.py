@@ -291,6 +291,27 @@ def test_a_second_grant_finds_the_version_with_its_twin(services: FakeServices) 
     assert len(services.registry.versions(MODEL)) == 1
 
 
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_a_twin_whose_note_is_lost_is_known_by_the_bytes_of_the_training_that_is_repeated(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, is_swapped: bool
+) -> None:
+    grant = services.granted(Kind.TRAIN, Stage.TRAIN)
+    with monkeypatch.context() as dies:  # between the version and the note of its number
+        dies.setattr("mlops.stages.train._Evidence.note_twin", lambda *_: None)
+        dies.setattr("mlops.stages.train._Evidence.registered", None)
+        with pytest.raises(TypeError):
+            train(grant, services, services.keeper(grant))
+    if is_swapped:
+        tags = services.registry.version(MODEL, "1").tags
+        services.fake_registry.set_tags(MODEL, "1", tags | _another_twin(services))
+        with pytest.raises(UnusableModelFile, match="was to name a judged twin that this run made"):
+            train(grant, services, services.keeper(grant))
+        return
+    again = train(grant, services, services.keeper(grant))
+    assert again.result["twin"]["model_sha256"] == services.registry.version(MODEL, "1").tags[TWIN_TAG]
+    assert [one.version for one in services.registry.versions(MODEL)] == ["1"]
+
+
 def _another_twin(services: FakeServices) -> dict[str, str]:
     _changed(services.fake_registry.twins, "1")
     return {TWIN_TAG: sha256_of(services.fake_registry.twins[MODEL, "1"])}
