@@ -20,9 +20,11 @@ ifdef ARGS
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 else
 	@export OMP_NUM_THREADS=1; failed=0; \
-	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos -n 2 --dist loadgroup -q || failed=$$?; \
+	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos -n 2 --dist loadfile -q || failed=$$?; \
 	[ $$failed -le 1 ] || exit $$failed; \
-	$(BIN)/python -m pytest tests/chaos tests/acceptance -n 2 --dist loadgroup -q || failed=$$?; exit $$failed
+	$(BIN)/python -m pytest tests/acceptance -q || failed=$$?; \
+	[ $$failed -le 1 ] || exit $$failed; \
+	$(BIN)/python -m pytest tests/chaos -q || failed=$$?; exit $$failed
 endif
 
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold

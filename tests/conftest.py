@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,17 +26,6 @@ from tests.support.servers import (
 # A first example imports and compiles, and the machine may be shared: time is no property of ours.
 settings.register_profile("acis", deadline=None)
 settings.load_profile("acis")
-
-
-_OF_ONE_STACK = {Path(__file__).parent / name for name in ("acceptance", "chaos")}
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares its servers in one process: the tests of a file, and those of a folder with one stack."""
-    for item in items:
-        stack = next((folder for folder in item.path.parents if folder in _OF_ONE_STACK), item.path)
-        item.add_marker(pytest.mark.xdist_group(str(stack)))
 
 
 @pytest.fixture(autouse=True, scope="session")
