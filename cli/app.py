@@ -8,18 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import (
-    backfill,
-    backup,
-    champions,
-    drift,
-    evaluation,
-    fleet,
-    history,
-    live,
-    runs,
-    servers,
-)
+from cli import backfill, backup, champions, drift, evaluation, fleet, history, labels, live, runs, selftest, servers
 from config.secret_files import read_secret_files
 from mlops import tracing
 from mlops.drift_detection.drift_detector import check
@@ -109,8 +98,8 @@ app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
 app.command("evaluate-refit")(evaluation.evaluate_refit)
 app.command("evaluate-live")(evaluation.evaluate_live)
-app.command("evaluate-labels")(evaluation.evaluate_labels)
-app.command("selftest")(drift.selftest)
+app.command("evaluate-labels")(labels.evaluate_labels)
+app.command("selftest")(selftest.selftest)
 
 
 def main() -> None:

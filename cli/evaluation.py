@@ -1,57 +1,31 @@
-"""`acis leak-check`, `evaluate-training`, `evaluate-refit`, `evaluate-live`, `evaluate-labels`: what is said of a
-model, and what later dates keep of it.
+"""`acis leak-check`, `evaluate-training`, `evaluate-refit`, `evaluate-live`: what is said of a model, and what later
+dates keep of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.training_display import ShownTraining, print_lines, training_bars
 from mlops.runs.command_line import AsJson, AsOf, DateFormat, Members, Prices, command, show_prices
 
 if TYPE_CHECKING:
     from datetime import date
 
-    import pandas as pd
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
     from config.settings import Settings
-    from lab.label_evaluation import PriceResult, Rates, Replacement, StreamResult
     from lab.leak_check import LeakCheck
     from lab.live_evaluation import LiveEvaluation
     from lab.placebos import Rate
     from lab.refit_evaluation import Difference, NextDates
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource, Progress
+    from mlops.domain.ports import FeatureSource
     from mlops.features.price_coverage import PriceCoverage
-
-# ---- Progress of trainings that a command runs by itself, without a run in the ledger
-
-
-class _ShownTraining:
-    """The `TrainingControl` of one line of a progress display; Ctrl-C stops by itself, and nothing is kept."""
-
-    def __init__(self, bars: Bars, line: TaskID) -> None:
-        self._bars, self._line = bars, line
-
-    def report(self, progress: Progress) -> None:
-        """Show it."""
-        self._bars.update(self._line, completed=progress.done, total=progress.total)
-
-    def check(self) -> None:
-        """There is no lease to lose."""
-
-    def save_checkpoint(self, name: str, payload: bytes) -> None:
-        """Nothing is kept."""
-
-    def load_checkpoint(self) -> None:
-        """Nothing to resume from."""
-
 
 ALL = "all"
 _SKILL = 0.60
@@ -95,7 +69,7 @@ def leak_check(
             names = {name: Strategy(name=name, data=DataPolicy(as_of="latest")) for name in made.strategies}
             yield made.source, Strategies(names), made.coverage
 
-    with opened() as (source, known, coverage), _bars() as bars:
+    with opened() as (source, known, coverage), training_bars() as bars:
         show_prices(coverage, json=json)
         chosen = [known[name] for name in (known if strategies == [ALL] else dict.fromkeys(strategies))]
         if label is not None:
@@ -144,7 +118,7 @@ def evaluate_training(
     titles = {"direction": "The direction of the return", "growth": "Volatility"}
     settings = load_settings()
     found: dict[str, list[list[LeakCheck]]] = {name: [] for name in titles}
-    with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
+    with price_source(prices, members, date_format=date_format) as made, training_bars() as bars:
         show_prices(made.coverage, json=json)
         for name in made.strategies:
             if name == "direction":
@@ -212,7 +186,7 @@ def evaluate_refit(
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     found: dict[str, list[NextDates]] = {"direction": [], "growth": []}
     left_out: dict[str, list[str]] = {name: [] for name in found}
-    with price_source(prices, members, date_format=date_format) as made, _bars() as bars:
+    with price_source(prices, members, date_format=date_format) as made, training_bars() as bars:
         show_prices(made.coverage, json=json)
         # `direction` has all names of the sample: the panel of the others, not one more strategy.
         names = [name for name in made.strategies if name != "direction"]
@@ -222,7 +196,7 @@ def evaluate_refit(
             training = replace(policies[policy].training, holdout_dates=holdout_dates)
             strategy = replace(policies[policy], name=name, training=training)
             line = bars.add_task(f"{name}: {training.label}", total=None)
-            control = _ShownTraining(bars, line)
+            control = ShownTraining(bars, line)
             each, without = evaluated(
                 made.source, strategy, calendar=calendar, n=dates, settings=settings, control=control
             )
@@ -266,12 +240,12 @@ def _print_refit(found: dict[str, tuple[list[Difference], list[NextDates]]]) -> 
             values = np.array([one.distances[name] for one in each])
             shown = (np.min(values), np.median(values), np.quantile(values, 0.99), np.max(values))
             distances.append([label, name, str(len(values)), *(f"{value:.2f}" for value in shown)])
-    _print_lines(
+    print_lines(
         f"The next {NEXT_DATES} dates after a training, by the judged model and by its refit; differences with 90 %",
         ["label", "dates", "dates since the last learnt", "metric", "stretches", "judged", "refit", "difference"],
         lines,
     )
-    _print_lines(
+    print_lines(
         "Distance from the judged model on its training rows, in its spread",
         ["label", "model", "trainings", "least", "median", "99 %", "most"],
         distances,
@@ -313,7 +287,7 @@ def evaluate_live(
     # Seven names give few rows: more threads would only wait for each other.
     settings = load_settings().model_copy(update={"train_n_jobs": 1})
     years, results = range(2010 if quick else 1993, 2022), []
-    with price_source(None, None) as made, _bars() as bars:
+    with price_source(None, None) as made, training_bars() as bars:
         for name in strategies or list(policies):
             rows = strategy_rows(view, name)
             own = policies[name].training.label
@@ -327,7 +301,7 @@ def evaluate_live(
                     close,
                     years=years,
                     settings=settings,
-                    control=_ShownTraining(bars, line),
+                    control=ShownTraining(bars, line),
                 )
                 results.append(
                     evaluated(
@@ -350,7 +324,7 @@ def _print_live(results: Sequence[LiveEvaluation]) -> None:
     def share(rate: Rate, n: int) -> str:
         return f"{rate.share:.1%} of {n}" if n else "-"
 
-    _print_lines(
+    print_lines(
         "Months in which what came lay within the estimate's 90 % interval: 1995-2018, then 2019-2021",
         ["strategy", "label", *(f"{metric} {when}" for metric in METRICS for when in ("1995-", "2019-"))],
         [
@@ -363,7 +337,7 @@ def _print_live(results: Sequence[LiveEvaluation]) -> None:
             for one in results
         ],
     )
-    _print_lines(
+    print_lines(
         "Errors of those estimates: standard deviation in 1995-2018, and width of the interval in 2019-2021",
         ["strategy", "label", *(f"{metric} {what}" for metric in METRICS for what in ("sd", "width"))],
         [
@@ -374,7 +348,7 @@ def _print_live(results: Sequence[LiveEvaluation]) -> None:
             for one in results
         ],
     )
-    _print_lines(
+    print_lines(
         "Years in which a champion is said to decay",
         ["strategy", "label", "calm (2012-2019)", "1995-2018", "placebo", "log_loss, mark, moves", "turned around"],
         [
@@ -387,7 +361,7 @@ def _print_live(results: Sequence[LiveEvaluation]) -> None:
             for one in results
         ],
     )
-    _print_lines(
+    print_lines(
         "March 2020",
         ["strategy", "label", "champion of", "decay", "by", "log_loss alone", "accuracy at promotion", "of those days"],
         [
@@ -404,250 +378,15 @@ def _print_live(results: Sequence[LiveEvaluation]) -> None:
             for found in one.breaks
         ],
     )
-    _print_lines(
+    print_lines(
         "Alarms in first years up to 2018",
         ["strategy", "label", "fired"],
         [[*_of(one), ", ".join(one.all_years.fired) or "none"] for one in results],
     )
 
 
-class Part(StrEnum):
-    """A part of an evaluation of labels."""
-
-    STREAMS = "streams"
-    PRICES = "prices"
-
-
-_COINS = (0.5, 0.8)
-"""Shares of a stream's labels that a coin draws: an AUC of about 0.73 and 0.59"""
-_HORIZONS = (1, 5, 20)
-
-
-@command
-def evaluate_labels(
-    prices: Prices = None,
-    members: Members = None,
-    date_format: DateFormat = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Champions of each stream.")] = 10,
-    names: Annotated[int, typer.Option(min=2, help="Rows of a date of a stream.")] = 50,
-    min_accuracy: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Gate of what replaces a champion. Default: none.")
-    ] = None,
-    years: Annotated[int, typer.Option(min=1, help="Years without a change, of each champion of a stream.")] = 4,
-    horizons: Annotated[
-        list[int] | None,
-        typer.Option("--looks-ahead", min=1, metavar="DATES", help="Of the labels; repeatable. Default: 1, 5 and 20."),
-    ] = None,
-    holdout_dates: Annotated[int, typer.Option(min=1, help="Held out of the judged model.")] = 60,
-    step: Annotated[int, typer.Option(min=1, help="Dates between two champions of the prices.")] = 252,
-    only: Annotated[Part | None, typer.Option(help="One of the parts.")] = None,
-    quick: Annotated[
-        bool, typer.Option(help="Two champions and years of each stream, a champion in five years.")
-    ] = False,
-    json: AsJson = False,
-) -> int:
-    """Watch newly known labels: alarms without a change, turned-around labels found, and the champion replaced.
-
-    On streams whose labels are turned around on a known date, and on a history of prices with two labels; with the
-    sample's parameters, and no gate but the floor and --min-accuracy. Default prices: the sample.
-    """
-    from dataclasses import replace
-
-    from config.settings import ROOT, load_settings
-    from mlops.domain.errors import ConfigurationError, InsufficientData
-    from mlops.domain.training.trading import TRADING_DAYS
-    from mlops.features.price_universes import price_view
-    from mlops.reporting.terminal import OK, err, print_json
-    from mlops.strategies.file import load_strategies
-
-    sample = load_strategies(ROOT / "config" / "strategies_sample.toml")["growth"]
-    gated = replace(sample.promotion, min_accuracy=min_accuracy, min_roc_auc=None, min_lift_over_majority=None)
-    training = replace(sample.training, holdout_dates=holdout_dates)
-    each = [
-        replace(sample, training=replace(training, horizon_dates=horizon), promotion=gated)
-        for horizon in dict.fromkeys(horizons or _HORIZONS)
-    ]
-    # The panels are small: more threads would only wait for each other.
-    settings = load_settings().model_copy(update={"train_n_jobs": 1})
-    if quick:
-        seeds, years, step = min(seeds, 2), min(years, 2), 5 * TRADING_DAYS
-    if only == Part.STREAMS and (prices or members or date_format):
-        message = "--only streams draws its rows; leave out --prices, --members and --date-format, or --only"
-        raise ConfigurationError(message)
-    # Before the streams, which take minutes: a file that cannot be read is said at once.
-    given = None if only == Part.STREAMS else price_view(prices, members, date_format=date_format)
-    coverage = given[2] if given else None
-    show_prices(coverage, json=json)
-    streams: list[StreamResult] = []
-    champions: list[PriceResult] = []
-    left_out: list[str] = []
-    with _bars() as bars:
-        if only != Part.PRICES:
-            streams = _stream_results(each, bars, settings, seeds=seeds, years=years, names=names)
-        if given:
-            champions, left_out = _price_results(given[0], given[1].to_pandas(), each, bars, settings, step=step)
-    if left_out and not champions and not streams:
-        raise InsufficientData("; ".join(left_out))
-    for reason in left_out:
-        err.print(f"Left out: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if json:
-        print_json({"streams": streams, "champions": champions, "left_out": left_out, "prices": coverage})
-        return OK
-    if streams:
-        _print_streams(streams)
-    if champions:
-        _print_prices(champions)
-    return OK
-
-
-def _stream_results(
-    strategies: Sequence[Strategy], bars: Bars, settings: Settings, *, seeds: int, years: int, names: int
-) -> list[StreamResult]:
-    from itertools import product
-
-    from lab.label_evaluation import StreamDesign, evaluate_stream
-    from lab.label_streams import STREAMS
-
-    found = []
-    for stream, coin, strategy in product(STREAMS, _COINS, strategies):
-        horizon = strategy.training.horizon_dates
-        line = bars.add_task(f"{stream}, {coin:.0%} by a coin, {horizon} dates", total=None)
-        design = StreamDesign(name=stream, coin=coin, horizon_dates=horizon, n_rows=names)
-        control = _ShownTraining(bars, line)
-        found.append(evaluate_stream(design, strategy, seeds=seeds, years=years, settings=settings, control=control))
-        bars.remove_task(line)
-    return found
-
-
-def _price_results(
-    close: pd.DataFrame,
-    table: pd.DataFrame,
-    strategies: Sequence[Strategy],
-    bars: Bars,
-    settings: Settings,
-    *,
-    step: int,
-) -> tuple[list[PriceResult], list[str]]:
-    """Results of the panels that can be watched, and why the others cannot."""
-    from lab.label_evaluation import evaluate_prices, price_panels
-    from mlops.domain.errors import DataError
-
-    found, left_out = [], []
-    for strategy in strategies:
-        horizon = strategy.training.horizon_dates
-        for name, label, panel in price_panels(close, table, horizon_dates=horizon):
-            line = bars.add_task(f"{name}: {label} of {horizon} dates", total=None)
-            control = _ShownTraining(bars, line)
-            try:
-                found.append(
-                    evaluate_prices(name, label, panel, strategy, step=step, settings=settings, control=control)
-                )
-            except DataError as exc:
-                left_out.append(f"{name}, {label} of {horizon} dates: {exc}")
-            bars.remove_task(line)
-    return found, left_out
-
-
-def _print_streams(results: Sequence[StreamResult]) -> None:
-    from lab.label_evaluation import METHODS
-
-    lines, summary = [], []
-    for one in results:
-        by_change = {change: {rate.method: rate for rate in found} for change, found in one.rates.items()}
-        for method in METHODS:
-            calm, market, turned, gradual = (
-                by_change[name][method] for name in ("turned", "market", "turned", "gradual")
-            )
-            shown = [method, f"{calm.false:.1%} of {calm.n_years}", f"{market.found:.0%}"]
-            shown += [text for rate in (turned, gradual) for text in (f"{rate.found:.0%}", _delay(rate))]
-            lines.append([*_design(one), *shown, _error(turned)])
-        for change in ("turned", "gradual"):
-            found = [each for each in one.replacements if each.change == change]
-            summary.append([*_design(one), change, *_replaced(found)])
-    design = ["stream", "AUC", "label looks ahead"]
-    _print_lines(
-        "Streams: years with an alarm; dates from the first changed label that is known to the alarm (median, 90 %)",
-        [*design, "method", "no change", "market", "turned", "after", "gradual", "after", "located (10, 50, 90 %)"],
-        lines,
-    )
-    _print_lines(
-        "Streams: what followed, in dates from the change on (median, most)",
-        [*design, "change", "alarm", "trainings", "replaced within 60", "within a year", "after", "AUC old, new"],
-        summary,
-    )
-
-
-def _design(one: StreamResult) -> list[str]:
-    return [one.design.name, f"{one.roc_auc:.2f}", str(one.design.horizon_dates)]
-
-
-def _delay(rate: Rates) -> str:
-    return "-" if rate.delay is None else f"{rate.delay[0]:.0f}, {rate.delay[1]:.0f}"
-
-
-def _error(rate: Rates) -> str:
-    return "" if rate.error is None else ", ".join(f"{value:+.0f}" for value in rate.error)
-
-
-def _replaced(found: Sequence[Replacement]) -> list[str]:
-    import numpy as np
-
-    def middle(values: Sequence[float | None]) -> str:
-        there = [value for value in values if value is not None]
-        return f"{np.median(there):.0f}, {max(there):.0f}" if there else "-"
-
-    better = [one for one in found if one.replaced is not None and (one.new_auc or 0.0) > (one.old_auc or 0.0)]
-    soon = sum(one.replaced is not None and one.replaced <= 60 for one in better)
-    areas = [f"{np.mean([getattr(one, name) for one in better]):.2f}" for name in ("old_auc", "new_auc") if better]
-    return [
-        middle([one.alarm for one in found]),
-        middle([one.n_trainings for one in found]),
-        f"{soon} of {len(found)}",
-        f"{len(better)} of {len(found)}",
-        middle([one.replaced for one in better]),
-        ", ".join(areas) or "-",
-    ]
-
-
-def _print_prices(results: Sequence[PriceResult]) -> None:
-    from lab.label_evaluation import METHODS, WATCH
-
-    lines = []
-    for one in results:
-        of = {rate.method: rate for rate in one.rates}
-        watch = of[WATCH]
-        lines.append(
-            [one.strategy, one.label, str(one.horizon_dates), f"{one.first} to {one.last}", str(one.n_champions)]
-            + ["-" if value is None else f"{value:.2f}" for value in (one.roc_auc, one.own_spread)]
-            + [f"{of[method].false:.1%}" for method in METHODS]
-            + [f"{watch.found:.0%}", _delay(watch), _error(watch)]
-        )
-    described = ["strategy", "label", "looks ahead", "dates", "years", "AUC of a date", "spread"]
-    found = ["turned, found", "after", "located (10, 50, 90 %)"]
-    _print_lines("Prices: years with an alarm, and the same years turned around", [*described, *METHODS, *found], lines)
-    n = sum(one.n_champions for one in results)
-    false = {
-        method: sum(one.n_champions * rate.false for one in results for rate in one.rates if rate.method == method) / n
-        for method in METHODS
-    }
-    typer.echo(f"All {n} years: {', '.join(f'{method} {share:.1%}' for method, share in false.items())}\n")
-    for one in results:
-        if one.n_unwatched:
-            typer.echo(
-                f"{one.strategy}, {one.label} of {one.horizon_dates} dates: {one.n_unwatched} of {one.n_champions} "
-                f"champions cannot be watched; fewer than half of their held-out dates have names of both labels"
-            )
-
-
 def _of(one: LiveEvaluation) -> tuple[str, str]:
     return one.strategy, "volatility" if "volatility" in one.label else "return"
-
-
-def _print_lines(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table in Markdown, as the documentation holds it; whole, however wide."""
-    lines = [title, "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    typer.echo("\n".join([*lines, ""]))
 
 
 def _days(source: FeatureSource, strategy: Strategy, n: int) -> list[date]:
@@ -669,37 +408,10 @@ def _checked(
     line = bars.add_task(f"{strategy.name} {as_of or ''}", total=None)
     try:
         return check_leak(
-            source, strategy, as_of=as_of, today=today, settings=settings, control=_ShownTraining(bars, line)
+            source, strategy, as_of=as_of, today=today, settings=settings, control=ShownTraining(bars, line)
         )
     finally:
         bars.remove_task(line)
-
-
-@contextmanager
-def _bars() -> Iterator[Bars]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from mlops.reporting.terminal import err
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
-        yield bars
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
