@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
     from config.settings import Settings
-    from lab.label_evaluation import PriceResult, Rates, Replacement, StreamResult
+    from lab.label_evaluation import PriceResult, Rates
+    from lab.label_replacement import Replacement, StreamResult
     from mlops.domain.policies import Strategy
 
 
@@ -114,7 +115,7 @@ def _stream_results(
 ) -> list[StreamResult]:
     from itertools import product
 
-    from lab.label_evaluation import StreamDesign, evaluate_stream
+    from lab.label_replacement import StreamDesign, evaluate_stream
     from lab.label_streams import STREAMS
 
     found = []

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from config.settings import ROOT, Settings
-from lab.label_evaluation import CHANGE_AT, WATCH, StreamDesign, evaluate_stream
+from lab.label_evaluation import CHANGE_AT, WATCH
+from lab.label_replacement import StreamDesign, evaluate_stream
 from lab.label_streams import STREAMS, StreamName, adwin, ddm, draw_stream, page_hinkley
 from mlops.strategies.file import load_strategies
 
