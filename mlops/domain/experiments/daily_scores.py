@@ -28,42 +28,46 @@ MIN_NAMES = 5
 """Names of a day with which the increment's spread can be told."""
 
 
-def mark_difference(challenger: Vector, champion: Vector, next_return: Vector, *, threshold: float = 0.5) -> float:
-    """Give the difference of two versions' marks of a day.
+def mark_difference(challenger: Vector, champion: Vector, next_return: Vector, *, threshold: float = 0.5) -> Vector:
+    """Give the difference of two versions' marks of a day, or of each of several days.
 
-    challenger, champion : (n,) probabilities of the same names      next_return : (n,) simple returns, nan: not known
-    Returns nan where no return is known.
+    challenger, champion : (…, n) probabilities of the same names
+    next_return : (…, n) simple returns, nan: not known
+    Returns (…), nan where no return is known.
     """
     priced = np.isfinite(next_return)
-    if not priced.any():
-        return math.nan
-    earned = [_mark(probability[priced] >= threshold, next_return[priced]) for probability in (challenger, champion)]
-    return earned[0] - earned[1]
+    returns = np.where(priced, next_return, 0.0)
+    earned = [_mark(priced & (probability >= threshold), returns) for probability in (challenger, champion)]
+    return np.asarray(np.where(priced.any(axis=-1), earned[0] - earned[1], math.nan))
 
 
-def _mark(held: npt.NDArray[np.bool_], returns: Vector) -> float:
-    return float(returns[held].mean()) if held.any() else 0.0
+def _mark(held: npt.NDArray[np.bool_], returns: Vector) -> Vector:
+    """Mean return of the positions, 0 without one."""
+    return np.asarray((held * returns).sum(axis=-1) / np.maximum(held.sum(axis=-1), 1))
 
 
-def increment_difference(challenger: Vector, champion: Vector, increment: Vector, *, horizon_dates: int) -> float:
+def increment_difference(challenger: Vector, champion: Vector, increment: Vector, *, horizon_dates: int) -> Vector:
     """Give the mean over names of the difference of two versions' log scores of a day's increment, nats.
 
-    challenger, champion : (n,) probabilities of the same names      increment : (n,) of the label in that day alone,
-    for a return over several dates the next day's simple return; nan: not known
-    Returns nan where fewer than `MIN_NAMES` increments are known, or all are the same.
+    challenger, champion : (…, n) probabilities of the same names
+    increment : (…, n) of the label in that day alone, for a return over several dates the next day's simple return;
+    nan: not known
+    Returns (…), nan where fewer than `MIN_NAMES` increments are known, or all are the same.
     """
     known = np.isfinite(increment)
-    if np.count_nonzero(known) < MIN_NAMES:
-        return math.nan
-    came = increment[known] - increment[known].mean()
-    spread = float(np.sqrt(np.mean(came**2)))
-    if spread <= 0.0:
-        return math.nan
-    said = [_daily_means(probability[known], horizon_dates) for probability in (challenger, champion)]
-    scores = [mean * came / spread - mean**2 / 2 for mean in said]
-    return float(np.mean(scores[0] - scores[1]))
+    n = np.maximum(known.sum(axis=-1, keepdims=True), 1)
 
+    def centred(values: Vector) -> Vector:
+        values = np.where(known, values, 0.0)
+        return np.where(known, values - values.sum(axis=-1, keepdims=True) / n, 0.0)
 
-def _daily_means(probability: Vector, horizon_dates: int) -> Vector:
-    z = norm.ppf(np.clip(probability, _EDGE, 1 - _EDGE)) / math.sqrt(max(1, horizon_dates))
-    return np.asarray(z - z.mean())
+    came = centred(increment)
+    spread = np.sqrt((came**2).sum(axis=-1, keepdims=True) / n)
+    varies = spread > 0.0
+    standard = came / np.where(varies, spread, 1.0)
+    scores = []
+    for probability in (challenger, champion):
+        mean = centred(norm.ppf(np.clip(probability, _EDGE, 1 - _EDGE)) / math.sqrt(max(1, horizon_dates)))
+        scores.append(mean * standard - mean**2 / 2)
+    found = ((scores[0] - scores[1]).sum(axis=-1, keepdims=True) / n)[..., 0]
+    return np.asarray(np.where((varies & (n >= MIN_NAMES))[..., 0], found, math.nan))
