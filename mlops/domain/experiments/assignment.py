@@ -1,0 +1,64 @@
+"""Which of two versions answers a key: stable over processes, restarts and machines; pure.
+
+A key's position is a hash of salt and key, uniform in [0, 1). The challenger has the keys whose position is below its
+share, so that a larger share takes keys from the champion alone and gives none back: no other rule moves fewer. Another
+salt draws other keys, so that the same names are not those that every experiment is tried on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_BITS = 53
+"""Of a hash, as many as a double has: positions are exact, and the same in every language."""
+
+
+def position(key: str, *, salt: str) -> float:
+    """Give the position of a key in [0, 1)."""
+    # The length keeps salt "ab" with key "c" apart from salt "a" with key "bc".
+    text = f"{len(salt)}:{salt}{key}".encode()
+    digest = hashlib.blake2b(text, digest_size=8).digest()
+    return float((int.from_bytes(digest, "big") >> (64 - _BITS)) / (1 << _BITS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """A rule that gives each key to the champion or to its challenger."""
+
+    salt: str
+    share: float
+    """Of all keys that the challenger answers, 0 to 1"""
+    keys: frozenset[str] = frozenset()
+    """That the challenger answers whatever its share"""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a share outside of 0 to 1."""
+        if not 0.0 <= self.share <= 1.0:
+            message = f"a share is between 0 and 1, and this one is {self.share}"
+            raise ValueError(message)
+
+    def is_challengers(self, key: str) -> bool:
+        """Tell whether the challenger answers this key."""
+        return key in self.keys or position(key, salt=self.salt) < self.share
+
+    def of_challenger(self, keys: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """(n,) the same of n keys."""
+        return np.fromiter((self.is_challengers(key) for key in keys), dtype=np.bool_)
+
+    def reason(self, key: str) -> str:
+        """Say in a sentence why this version answers the key."""
+        if key in self.keys:
+            return f"{key} is among the {len(self.keys)} keys that were named for the challenger"
+        at, who = position(key, salt=self.salt), "challenger" if self.is_challengers(key) else "champion"
+        relation = "below" if who == "challenger" else "not below"
+        return f"{key} lies at {at:.4f}, {relation} the challenger's share of {self.share:g}: the {who} answers"
+
+
+def moved(before: Assignment, after: Assignment, keys: Collection[str]) -> int:
+    """Count the keys that another version answers afterwards."""
+    return int(np.count_nonzero(before.of_challenger(keys) != after.of_challenger(keys)))
