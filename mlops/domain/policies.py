@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
+
 #: Columns of the feature view that identify a row and are never features.
 KEY_COLUMNS = ("ticker", "date", "strategy")
 #: Any column with this prefix looks into the future and is never a feature.
@@ -406,6 +408,8 @@ class Strategy:
     findings: FindingsPolicy = FindingsPolicy()
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     live: LivePolicy = LivePolicy()
+    experiments: ExperimentPolicy = field(default_factory=ExperimentPolicy)
+    guardrails: GuardrailPolicy = field(default_factory=GuardrailPolicy)
     schedule: SchedulePolicy = SchedulePolicy()
     execution: ExecutionPolicy = ExecutionPolicy()
 

@@ -43,6 +43,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: Tables of a strategy.
 POLICIES = ("data", "drift", "training", "findings", "promotion", "live", "schedule", "execution")
 #: Values that the release before does not know and refuses in a snapshot.
+_NEW_POLICIES = ("live", "experiments", "guardrails")
+"""Left out of a run's snapshot where every value is its default."""
 _NEW_VALUES = {
     "data": ("max_current_days", "champion_beside"),
     "drift": ("correlation_alpha", "feature_alpha", "label_alpha", "cooldown_days", "plan"),
@@ -151,13 +153,14 @@ def run_policy(settled: Settled) -> dict[str, Any]:
     """
     kept = snapshot(settled.strategy)
     del kept["tags"]
+    default = snapshot(Strategy(name=settled.strategy.name))
     for policy, names in _NEW_VALUES.items():
-        default = snapshot(Strategy(name=settled.strategy.name))[policy]
         for name in names:
-            if kept[policy][name] == default[name]:
+            if kept[policy][name] == default[policy][name]:
                 del kept[policy][name]
-    if kept["live"] == snapshot(Strategy(name=settled.strategy.name))["live"]:
-        del kept["live"]
+    for policy in _NEW_POLICIES:
+        if kept[policy] == default[policy]:
+            del kept[policy]
     return {**kept, "origins": dict(settled.origins)}
 
 

@@ -1,0 +1,121 @@
+"""An experiment and its daily looks, as the ledger keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from mlops.domain.experiments.assignment import Assignment
+from mlops.domain.experiments.decision import Action, Guardrail, Mode
+from mlops.domain.experiments.policy import GuardrailPolicy
+from mlops.domain.promotion.records import ModelIdentity
+
+
+class Measure(StrEnum):
+    """The daily number by which two versions are compared (`mlops.domain.experiments.daily_scores`)."""
+
+    MARK = "mark"
+    INCREMENT = "increment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentPlan:
+    """What an experiment was started as; written once, never changed: its policy snapshot."""
+
+    mode: Mode
+    steps: tuple[float, ...]
+    """Shares of a canary, ascending; else the one share, 0 of a shadow"""
+    measure: Measure
+    alpha: float
+    sharpe: float
+    """Annual, of the difference that it is planned to find"""
+    r: float
+    """Variance of the mixture, in squared units of the measure (`sequence.mixture_variance`)"""
+    deadline_days: int
+    """Trading days"""
+    min_days_on_step: int
+    horizon_dates: int
+    """Trading dates that the strategy's label looks ahead"""
+    guardrails: GuardrailPolicy
+    salt: str
+    keys: tuple[str, ...] = ()
+    """That the challenger answers whatever its share"""
+    expected: dict[str, Any] | None = None
+    """How long it was said to take (`duration.Duration` as JSON)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewExperiment:
+    """An experiment that is to be started."""
+
+    namespace: str
+    strategy: str
+    plan: ExperimentPlan
+    champion_version: str
+    champion_seq: int
+    """`Champion.seq` that it is started against"""
+    champion: ModelIdentity
+    challenger_version: str
+    challenger: ModelIdentity
+    started_as_of: date
+    """Newest complete date then; later dates are its evidence"""
+    started_by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(NewExperiment):
+    """A row of `mlops_experiment`."""
+
+    id: int
+    step: int
+    """Index into `plan.steps`"""
+    step_since: date
+    """Dates after this one were answered with the present share"""
+    held: bool
+    """A person holds it on its step"""
+    started_at: datetime
+    end: Action | None = None
+    """None: it runs"""
+    end_words: str | None = None
+    ended_by: str | None = None
+    ended_at: datetime | None = None
+    promotion_id: int | None = None
+    """The decision that it led to"""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.end is None
+
+    @property
+    def share(self) -> float:
+        """Share of the keys that the challenger answers now."""
+        return self.plan.steps[self.step]
+
+    @property
+    def assignment(self) -> Assignment:
+        """Which keys the challenger answers now."""
+        return Assignment(salt=self.plan.salt, share=self.share, keys=frozenset(self.plan.keys))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a day's look at an experiment found; append-only, one of a date."""
+
+    as_of: date
+    n_days: int
+    """Days on which both versions were scored"""
+    mean: float | None
+    """Of the daily differences, challenger less champion"""
+    low: float | None
+    high: float | None
+    """Of the confidence sequence of that mean; None: none yet"""
+    share: float
+    guardrails: tuple[Guardrail, ...]
+    action: Action
+    words: str
+    differences: tuple[tuple[date, float], ...]
+    """Each scored day's difference as it was known at this look"""
