@@ -18,7 +18,10 @@ TRAIN = "mlops/mlflow/train_with_mlflow.py"
 RETRAIN = "mlops/retraining/auto_retrain.py"
 
 NEWEST = "2022-12-28"  # of the sample's prices
-CRASH = "2020-03-16"  # every strategy of the sample has drifted
+# Every strategy of the sample has drifted on both. The demo has not trained on either, and on the second one only the
+# pipeline over all strategies does: a check of an episode that was retrained in needs no second training.
+CRASH = "2008-10-10"
+RETRAINED_CRASH = "2011-08-08"
 SUMMARY = (
     r"Pipeline Summary:\n"
     r"Total strategies processed: {total}\n"
@@ -123,7 +126,7 @@ def test_the_pipeline_prints_its_summary_for_the_strategies_that_were_named(term
 
 
 def test_the_pipeline_over_all_strategies_prints_the_guide_s_lines(terminal: Terminal) -> None:
-    command = f"python {ROOT}/{RETRAIN} --drift-threshold 0.3 --as-of {CRASH} 2>&1 | tee retrain.log"
+    command = f"python {ROOT}/{RETRAIN} --drift-threshold 0.3 --as-of {RETRAINED_CRASH} 2>&1 | tee retrain.log"
     ended = terminal.run(["bash", "-o", "pipefail", "-c", command])
     assert ended.code == 0, ended.said
     printed = (terminal.folder / "retrain.log").read_text(encoding="utf-8")
