@@ -41,10 +41,12 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: Tables of a strategy.
-POLICIES = ("data", "drift", "training", "findings", "promotion", "live", "schedule", "execution")
-#: Values that the release before does not know and refuses in a snapshot.
+POLICIES = (
+    "data", "drift", "training", "findings", "promotion", "live", "experiments", "guardrails", "schedule", "execution",
+)  # fmt: skip
+#: Tables that the release before does not know, left out of a run's snapshot where every value is its default.
 _NEW_POLICIES = ("live", "experiments", "guardrails")
-"""Left out of a run's snapshot where every value is its default."""
+#: Values of other tables, likewise.
 _NEW_VALUES = {
     "data": ("max_current_days", "champion_beside"),
     "drift": ("correlation_alpha", "feature_alpha", "label_alpha", "cooldown_days", "plan"),

@@ -65,7 +65,8 @@ DECLARED = list(declared())
 SINGLE = [
     (path, found)
     for path, _, metadata in DECLARED
-    if (found := bounds(metadata)) is not None and path not in ("data.return_bounds", "promotion.gates")
+    if (found := bounds(metadata)) is not None
+    and path not in ("data.return_bounds", "promotion.gates", "experiments.steps")
 ]
 
 
@@ -115,6 +116,14 @@ def test_what_lies_beyond_is_refused_in_words_by_the_file_an_edit_and_the_page(
             book.edit("growth", {path: value}, actor="ada", reason="a slip of a finger")
         with pytest.raises(NotValid, match=rf"{name} is .*found"):
             with_values(STRATEGY, {path: value})
+
+
+@pytest.mark.parametrize("steps", ["[]", "[0.0, 0.5]", "[0.5, 1.1]", "[0.25, 0.05]", "[0.5, 0.5]", "[nan]"])
+def test_steps_of_a_canary_are_ascending_shares(tmp_path: Any, steps: str) -> None:
+    file = tmp_path / "strategies.toml"
+    file.write_text(f"[strategies.growth.experiments]\nsteps = {steps}\n")
+    with pytest.raises(InvalidStrategyFile, match=r"steps.*found"):
+        load_strategies(file)
 
 
 @pytest.mark.parametrize("text", ["1e300", "-1e300", "inf", "nan", "1" * 400])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 _Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 _Excess = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -40,7 +41,7 @@ class ExperimentPolicy:
     deadline_days: Annotated[int, Field(ge=5, le=2_520)] = 252
     """Trading days after which an experiment that has not decided ends, and the champion stays."""
     steps: tuple[_Share, ...] = (0.01, 0.05, 0.25, 1.0)
-    """Shares of a canary, ascending."""
+    """Shares of the keys that a canary's challenger answers, one after the other."""
     min_days_on_step: Annotated[int, Field(ge=1, le=252)] = 5
     """Scored trading days on a canary's step before the next."""
     watched_former: Annotated[int, Field(ge=0, le=5)] = 0
@@ -59,3 +60,9 @@ class ExperimentPolicy:
     """Waited for its answer."""
     switch_default: Literal["wait", "switch"] = "wait"
     """What holds without an answer: ask again at the next scoring, or go on."""
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Self:
+        if not self.steps or any(a >= b for a, b in pairwise(self.steps)):
+            raise ValueError(f"steps are ascending shares, one at least (found {list(self.steps)})")
+        return self
