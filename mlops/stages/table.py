@@ -78,7 +78,7 @@ class ScoreServices(StageServices, Protocol):
         ...
 
 
-class AllServices(DriftServices, TrainServices, PromotionServices, Protocol):
+class AllServices(DriftServices, TrainServices, PromotionServices, ScoreServices, Protocol):
     """What all stages together work with."""
 
 
