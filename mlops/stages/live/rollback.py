@@ -260,26 +260,23 @@ def _guardrails(
 
 
 def _missing(services: ScoreServices, beside: _Beside, pairs: Pairs, *, namespace: str) -> tuple[Guardrail, ...]:
-    """What the predictions of these dates say of the features that each version reads."""
+    """What the runs that predicted these dates say of the features that each version reads."""
     if not len(pairs.dates):
         return ()
-    strategy, first = beside.watch.strategy, pairs.dates[0].item()
-    found = []
-    for run in services.ledger.predict_runs([strategy.name], since=first, namespace=namespace)[-_RECENT_DATES:]:
-        results = [stage.result or {} for stage in services.ledger.run(run.run_id).stages]
-        found += [
-            line
-            for result in results
-            for line in result.get("beside") or ()
-            if line["variant"] == FORMER
-            and line["model_sha256"] == beside.former.identity.sha256
-            and line.get("champion_missing_share") is not None
-        ]
-    if not found:
+    strategy, sha256 = beside.watch.strategy, beside.former.identity.sha256
+    runs = services.ledger.predict_runs([strategy.name], since=pairs.dates[0].item(), namespace=namespace)
+    by_date = {
+        run.as_of: line
+        for run in runs
+        for line in run.beside or ()
+        if (line.get("variant"), line.get("model_sha256")) == (FORMER, sha256)
+        and line.get("champion_missing_share") is not None
+    }
+    n_rows = [int(line["n_rows"]) for line in by_date.values()]
+    if not sum(n_rows):
         return ()
-    n_rows = [line["n_rows"] for line in found]
     one, other = (
-        float(np.average([line[name] for line in found], weights=n_rows))
+        float(np.average([line[name] for line in by_date.values()], weights=n_rows))
         for name in ("champion_missing_share", "missing_share")
     )
     return guard_missing(one, other, n_rows=sum(n_rows), policy=strategy.guardrails)
