@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlops.domain.experiments import evidence as experiments
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.promotion.date_parts import Parts, has_parts
 from mlops.domain.promotion.error_budget import Allowance, allowance, other_looks, paid_already
@@ -205,7 +206,8 @@ class Replay:
 
 def replay(evidence: Mapping[str, Any], digest: str) -> Replay | None:
     """Make the decision again; None for evidence that does not hold what it was computed from."""
-    if evidence.get("evidence") not in _REPLAYABLE:
+    is_experiment = evidence.get("kind") == experiments.KIND
+    if not is_experiment and evidence.get("evidence") not in _REPLAYABLE:
         return None
     stored = evidence_digest(evidence)
     if stored != digest:
@@ -214,7 +216,10 @@ def replay(evidence: Mapping[str, Any], digest: str) -> Replay | None:
             agrees=False,
             words=f"the evidence was changed: its digest is {stored}, recorded was {digest}",
         )
-    again = evidence_digest(concluded(evidence))
+    try:
+        again = evidence_digest(experiments.concluded(evidence) if is_experiment else concluded(evidence))
+    except ValueError as exc:
+        return Replay(digest="", agrees=False, words=f"computed again from the ledger alone it differs: {exc}")
     if again == digest:
         words = f"computed again from the ledger alone: the same decision, byte for byte (digest {digest})"
         return Replay(digest=again, agrees=True, words=words)

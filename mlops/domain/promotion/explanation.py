@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlops.domain.experiments.evidence import KIND
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
 from mlops.domain.promotion.evidence import Replay, looks_in_words
 from mlops.domain.promotion.policy import MISSED_LOOKS
@@ -39,6 +40,7 @@ def explanation(promotion: Promotion, again: Replay | None) -> list[str]:
         *(f"  {reason}" for reason in promotion.reasons),
         *_gates("Gates on its own held-out dates", evidence.get("gates")),
         *_gates("The champion's gates on the common dates", evidence.get("champion_gates")),
+        *_experiment(evidence),
         *_test(evidence.get("test"), evidence),
         *_error(evidence),
         *_approval(evidence),
@@ -86,6 +88,30 @@ def _test(test: Mapping[str, Any] | None, evidence: Mapping[str, Any]) -> list[s
     }
     title = f"The test against champion {evidence['champion']['version']}"
     return ["", title, *(f"  {name:<10} {words}" for name, words in rows.items())]
+
+
+def _experiment(evidence: Mapping[str, Any]) -> list[str]:
+    """Describe the experiment that decided."""
+    if evidence.get("kind") != KIND:
+        return []
+    plan, found, stand = evidence["plan"], evidence["sequence"], evidence["stand"]
+    rows = {
+        "days": f"{found['n_days']} that both versions were scored on, after {evidence['started_as_of']}",
+        plan["measure"]: (
+            f"better by {found['mean']:+.3g} a day, {1 - plan['alpha']:.0%} interval at every look "
+            f"{found['low']:+.3g} to {found['high']:+.3g}"
+        ),
+        "stood": f"{plan['mode']}, at {stand['steps'][stand['step']]:.0%} of the keys, {stand['days_left']} days left",
+        "started": f"by {evidence['started_by']}",
+        "switch": evidence["switch"]["words"],
+    }
+    guards = [
+        f"  {'✗' if one['n'] >= one['min_n'] and one['value'] > one['bound'] else '✓'} {one['name']} "
+        f"{one['value']:.3g}, may be {one['bound']:.3g} ({one['n']} answers)"
+        for one in evidence["guardrails"]
+    ]
+    title = f"Experiment {evidence['experiment']} against champion {evidence['champion']['version']}"
+    return ["", title, *(f"  {name:<10} {words}" for name, words in rows.items()), *guards]
 
 
 def _dates(common: Mapping[str, Any]) -> str:

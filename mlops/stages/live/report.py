@@ -29,7 +29,7 @@ from mlops.domain.training.trading import is_long_label
 from mlops.reporting.narrative import decay_words, without_outcome_words
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.live.outcomes import Outcomes, read_outcomes
-from mlops.stages.live.predict import matrix_of, refuse_columns
+from mlops.stages.live.universe import matrix_of, refuse_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt

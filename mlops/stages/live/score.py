@@ -59,8 +59,21 @@ class JoinedPredictions:
     """(n,)"""
     next_return: npt.NDArray[np.float64] | None
     """(n,) nan where not known; None: there is no such column"""
+    increment: npt.NDArray[np.float64] | None
+    """(n,) the next date's own part of the label (`Outcomes.increment`)"""
     is_there: npt.NDArray[np.bool_]
     """(n,) the source still has the row that was predicted"""
+
+    def only(self, on: npt.NDArray[np.bool_]) -> JoinedPredictions:
+        """Those of the predictions. on : (n,)"""
+        return JoinedPredictions(
+            said=self.said.filter(pa.array(on)),
+            y=self.y[on],
+            known=self.known[on],
+            next_return=None if self.next_return is None else self.next_return[on],
+            increment=None if self.increment is None else self.increment[on],
+            is_there=self.is_there[on],
+        )
 
     @property
     def probability(self) -> npt.NDArray[np.float64]:
@@ -112,7 +125,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             as_of=as_of,
             champion=champion,
             served=served,
-            judge=lambda found: judged_twin(ledger, services.registry, strategy, champion, found),
+            judge=lambda found: judged_twin(ledger, services.registry, strategy, champion.identity, found),
             why_not_served=why_not,
             days=_all_days(known, days),
             joined=joined,
@@ -203,11 +216,22 @@ def join_outcomes(said: pa.Table, outcomes: Outcomes) -> JoinedPredictions:
     row = order[place[is_there]]
     y, known = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.bool_)
     y[is_there], known[is_there] = outcomes.y[row], outcomes.known[row]
-    next_return = None
-    if outcomes.next_return is not None:
-        next_return = np.full(n, np.nan)
-        next_return[is_there] = outcomes.next_return[row]
-    return JoinedPredictions(said=said, y=y, known=known, next_return=next_return, is_there=is_there)
+
+    def of_predictions(values: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+        if values is None:
+            return None
+        found = np.full(n, np.nan)
+        found[is_there] = values[row]
+        return found
+
+    return JoinedPredictions(
+        said=said,
+        y=y,
+        known=known,
+        next_return=of_predictions(outcomes.next_return),
+        increment=of_predictions(outcomes.increment),
+        is_there=is_there,
+    )
 
 
 def _scored_days(joined: JoinedPredictions, *, is_long: bool) -> Iterator[DayScored]:
