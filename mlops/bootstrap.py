@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from config.log_setup import leave_logging_to_the_caller
@@ -77,6 +77,10 @@ class Services(ModelServices):
         if self._open_dispatcher is None:
             raise NothingConfigured("this process sends no messages; connect with `tasks.services.connect` to do so")
         return self._open_dispatcher(self)
+
+    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
+        return self.dispatcher.ask(name, arguments, timeout_s)
 
     def reading_from(self, source: FeatureSource) -> Services:
         """The same services over another feature source; the ledger is one and the same. Raises NothingConfigured."""

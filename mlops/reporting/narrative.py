@@ -364,6 +364,14 @@ def decay_words(decay: Mapping[str, Any]) -> list[str]:
     return [f"Decay was not tested: {decay['why_not']}"] if decay["why_not"] else []
 
 
+def rollback_words(rollback: Mapping[str, Any]) -> list[str]:
+    """What became of the watch over the champion, in a sentence; empty where nothing speaks against it."""
+    if not rollback or rollback["action"] == "none":
+        return []
+    words = f"{rollback['words'][0].upper()}{rollback['words'][1:]}"
+    return [f"{words}. Version {rollback['to']} is the champion again" if rollback["action"] == "rollback" else words]
+
+
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:
     """Lines of a finished stage; none while it runs, and none of an error, which the command prints itself."""
     if not stage.result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.domain.records import Grant, Stage, StageOutcome
 from mlops.registry.services import CoreServices, RegistryServices
@@ -71,6 +71,10 @@ class ScoreServices(StageServices, Protocol):
     @property
     def policies(self) -> PolicyBook:
         """The strategies with their edits."""
+        ...
+
+    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
         ...
 
 

@@ -26,10 +26,11 @@ from mlops.domain.run_states import FAILURES
 from mlops.domain.sampling import group_starts
 from mlops.domain.training.trading import is_long_label
 from mlops.domain.windows import newest_complete_date
-from mlops.reporting.narrative import decay_words
+from mlops.reporting.narrative import decay_words, rollback_words
 from mlops.runs.request import run_request
 from mlops.stages.live.outcomes import SCORED_DAYS, Outcomes, read_outcomes
 from mlops.stages.live.report import LiveData, live_document
+from mlops.stages.live.rollback import Watch, follow, watch_former
 from mlops.stages.live.served_champion import ServedChampion, judged_twin, load_champion
 from mlops.strategies.file import restore
 
@@ -133,10 +134,22 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             earlier=earlier.document if earlier else {},
         )
         document = live_document(data, source)
+        watch = Watch(
+            strategy=strategy,
+            champion=champion,
+            served=served,
+            joined=joined,
+            outcomes=outcomes,
+            earlier=(earlier.document if earlier else {}).get("rollback") or {},
+            as_of=as_of,
+        )
+        facts = watch_former(grant, services, watch, source)
     _note_decay_test(document, earlier.document if earlier else {})
     keeper.report(Progress(done=3, total=4, unit="steps"))
     new, restated = _news(known, days)
     keeper.check_before_write()
+    document["rollback"] = follow(grant, services, watch, facts, keeper)
+    document["words"] += rollback_words(document["rollback"])
     retrain_words, retrain_run = _retraining(grant, services, strategy, champion, document, as_of=as_of)
     document["outcomes"]["champion_not_asked"] = why_not if is_away else None
     document["decay"] |= {"retrain_words": retrain_words, "retrain_run_id": retrain_run}
