@@ -4,7 +4,8 @@ Both versions are scored on the whole universe each day, whoever is answered by 
 challenger gives bounds what it can spoil, and the evidence does not depend on it. The order of the rules:
 
     1. a champion that changed underneath, or a guardrail that broke, ends it at once; neither is a matter of chance
-    2. a mean difference of 0 that the sequence excludes ends it: `promote` where the challenger is better, else `keep`
+    2. a mean difference of 0 that the sequence excludes ends it: `promote` where the challenger is better, else `keep`;
+       while a person holds it, nothing is promoted, and it waits beyond its deadline for that person
     3. a canary advances after so many days on a step without a broken guardrail and with enough answers; on its last
        step it stays until the sequence decides
     4. at its deadline it ends `undecided`, and the champion stays
@@ -93,7 +94,7 @@ class Stand:
     days_left: int
     """Trading days until the deadline"""
     held: bool = False
-    """Whether a person holds it on its step"""
+    """Whether a person holds it: it stays on its step, and is not promoted"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,8 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
     if broken:
         return Decision(action=Action.ABORT, words=broken_words(broken))
     interval = f"{evidence.low:.3g} to {evidence.high:.3g} a day after {evidence.n_days} days"
+    if evidence.low > 0 and stand.held:
+        return Decision(action=Action.WAIT, words=f"held by a person: the challenger is better, its gain is {interval}")
     if evidence.low > 0:
         return Decision(action=Action.PROMOTE, words=f"the challenger is better: its gain is {interval}")
     if evidence.high < 0:
