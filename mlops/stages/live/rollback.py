@@ -19,7 +19,7 @@ import structlog
 from mlops.domain.errors import AcisError, ChampionMoved
 from mlops.domain.experiments.duration import planned_days
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers, guard_missing, guard_served
-from mlops.domain.experiments.measures import measures_of, why_not
+from mlops.domain.experiments.measures import measures_of
 from mlops.domain.experiments.records import Measure
 from mlops.domain.experiments.rollback import KIND, FormerChampion, RollbackAction, RollbackFacts, evidence_of
 from mlops.domain.experiments.sequence import mixture_variance
@@ -28,6 +28,7 @@ from mlops.domain.promotion.records import PromotionDecision
 from mlops.domain.records import LIVE
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import identity_by_bytes
+from mlops.runs.experiments import why_not_promotable
 from mlops.runs.request import rollback_target
 from mlops.runs.switching import may_switch
 from mlops.stages.live.beside import promoted_on
@@ -51,8 +52,6 @@ _MOST_FORMER = 5
 """Newest former champions that may take the place; as many are kept (`mlops.registry.kept_models`)."""
 _RECENT_DATES = 20
 """Newest dates whose answers the guardrails compare: a month of trading."""
-_MANY_NAMES = 20
-"""Names of a day from which on the increment's score is compared, which needs fewer days."""
 _USUAL_SPREAD = {Measure.MARK: 0.005, Measure.INCREMENT: 0.02}
 """Of a daily difference where nothing says it; a wrong one costs time, never the level."""
 _MIN_DAYS = 5
@@ -220,22 +219,22 @@ class _Beside:
 
 
 def _measure(watch: Watch, pairs: Sequence[Pairs], known: Mapping[str, Any]) -> tuple[Measure | None, str | None]:
-    """The daily number, which stays the same while the champion does; else why there is none.
-
-    The increment where a day has many names, since it needs fewer days then (docs/statistics.md).
-    """
+    """The daily number, which stays the same while the champion does; else why there is none."""
     if known.get("measure") is not None:
         return Measure(known["measure"]), None
     if not any(len(one.dates) for one in pairs):
         return None, "no date was predicted by the champion and a former one yet"
-    label = watch.strategy.training.label
-    allowed = measures_of(label)
     n_names = max(len(one.dates) / len(np.unique(one.dates)) for one in pairs if len(one.dates))
-    chosen = Measure.INCREMENT if Measure.INCREMENT in allowed and n_names >= _MANY_NAMES else next(iter(allowed), None)
-    words = why_not(label, chosen, n_names=n_names)
-    if words is None and watch.joined.next_return is None:
-        words = f"the feature view has no column {watch.strategy.live.return_column!r}, so that no day has a return"
-    return (chosen, None) if words is None else (None, words)
+    label = watch.strategy.training.label
+    allowed = measures_of(label, n_names=n_names)
+    if not allowed:
+        return None, f"a day by itself says nothing of the label {label!r}"
+    if watch.joined.next_return is None:
+        return (
+            None,
+            f"the feature view has no column {watch.strategy.live.return_column!r}, so that no day has a return",
+        )
+    return allowed[0], None
 
 
 # ---- Guardrails of the champion beside a former one
@@ -362,11 +361,9 @@ def _why_unusable(services: ScoreServices, watch: Watch, former: Promotion | Non
     ledger, strategy = services.ledger, watch.strategy
     if former is None or former.identity.sha256 is None:
         return "the ledger has no digest of its model file"
-    judged = ledger.newest_decision(strategy.name, former.version, former.identity, judged=True, namespace=namespace)
-    if missed := missed_gates(judged):
-        return f"it missed its gates when it was judged: {missed}"
-    if ledger.is_quarantined("version", f"{strategy.model_name}/{former.version}"):
-        return "it is in quarantine"
+    not_promotable = why_not_promotable(ledger, strategy, former.version, former.identity, namespace=namespace)
+    if not_promotable:
+        return "; ".join(not_promotable)
     if namespace == LIVE and ledger.forgotten().registry_since is not None:
         return "the ledger was set back in time, and the registry was not looked through yet"
     try:
@@ -376,13 +373,3 @@ def _why_unusable(services: ScoreServices, watch: Watch, former: Promotion | Non
     except AcisError as exc:
         return str(exc)
     return None
-
-
-def missed_gates(judged: Promotion | None) -> str:
-    """The gates that a version missed when it was judged last, in words; empty: none, or it was never judged."""
-    if judged is None:
-        return ""
-    missed = [str(gate["words"]) for gate in judged.evidence.get("gates") or () if not gate["passed"]]
-    if missed:
-        return "; ".join(missed)
-    return "; ".join(judged.reasons) if judged.decision == "refuse" else ""
