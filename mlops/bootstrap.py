@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from config.log_setup import leave_logging_to_the_caller
@@ -89,6 +89,10 @@ class Services(ModelServices):
         from mlops.stages.live.held_out_differences import daily_differences  # noqa: PLC0415 -- loads XGBoost
 
         return daily_differences(self, strategy, champion, challenger, identity)
+
+    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
+        return self.dispatcher.ask(name, arguments, timeout_s)
 
     def reading_from(self, source: FeatureSource) -> Services:
         """The same services over another feature source; the ledger is one and the same. Raises NothingConfigured."""

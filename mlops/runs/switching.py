@@ -94,8 +94,7 @@ def _shown(hook: str) -> str:
     if hook.startswith(_TASK):
         return hook
     parts = urlsplit(hook)
-    place = parts.hostname or ""
-    return f"{parts.scheme}://{place}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _ask(hook: str, question: Mapping[str, Any], timeout_s: float, ask_task: AskTask | None) -> object:
@@ -127,7 +126,7 @@ class _Post:
 
     def __init__(self, url: SplitResult, body: bytes, timeout_s: float) -> None:
         self._url, self._body, self._timeout_s = url, body, timeout_s
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._found: bytes = b""
         self._failed: Exception | None = None
 
@@ -147,10 +146,9 @@ class _Post:
 
     def _hang_up(self) -> None:
         """End a thread that waits for a byte: a shut socket gives it none."""
-        sock = self._connection.sock if self._connection is not None else None
-        if sock is not None:
+        if self._socket is not None:
             with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _post(self) -> None:
         try:
@@ -170,9 +168,10 @@ class _Post:
             )
         else:
             connection = http.client.HTTPConnection(self._url.hostname, self._url.port, **kept)
-        self._connection = connection
         target = f"{self._url.path or '/'}{f'?{self._url.query}' if self._url.query else ''}"
         try:
+            connection.connect()
+            self._socket = connection.sock
             connection.request(
                 "POST", target, self._body, {"Content-Type": "application/json", "Accept": "application/json"}
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.domain.records import Grant, Stage, StageOutcome
 from mlops.registry.services import CoreServices, RegistryServices
@@ -67,8 +67,12 @@ class PromotionServices(StageServices, RegistryServices, Protocol):
 class ScoreServices(StageServices, RegistryServices, Protocol):
     """What a scoring works with: the policies, by which decay opens a retraining, and what a promotion does."""
 
+    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
+        ...
 
-class AllServices(DriftServices, TrainServices, PromotionServices, Protocol):
+
+class AllServices(DriftServices, TrainServices, PromotionServices, ScoreServices, Protocol):
     """What all stages together work with."""
 
 

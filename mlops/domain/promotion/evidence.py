@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops.domain.experiments import evidence as experiments
+from mlops.domain.experiments import rollback
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.promotion.date_parts import Parts, has_parts
 from mlops.domain.promotion.error_budget import Allowance, allowance, other_looks, paid_already
@@ -204,10 +205,19 @@ class Replay:
     words: str
 
 
+def _concluding(evidence: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
+    """How such evidence is concluded from; None: it does not hold what it was computed from."""
+    if evidence.get("kind") == experiments.KIND:
+        return experiments.concluded
+    if evidence.get("kind") == rollback.KIND:
+        return rollback.concluded if evidence.get("layout") == rollback.LAYOUT else None
+    return concluded if evidence.get("evidence") in _REPLAYABLE else None
+
+
 def replay(evidence: Mapping[str, Any], digest: str) -> Replay | None:
     """Make the decision again; None for evidence that does not hold what it was computed from."""
-    is_experiment = evidence.get("kind") == experiments.KIND
-    if not is_experiment and evidence.get("evidence") not in _REPLAYABLE:
+    again_from = _concluding(evidence)
+    if again_from is None:
         return None
     stored = evidence_digest(evidence)
     if stored != digest:
@@ -217,7 +227,7 @@ def replay(evidence: Mapping[str, Any], digest: str) -> Replay | None:
             words=f"the evidence was changed: its digest is {stored}, recorded was {digest}",
         )
     try:
-        again = evidence_digest(experiments.concluded(evidence) if is_experiment else concluded(evidence))
+        again = evidence_digest(again_from(evidence))
     except ValueError as exc:
         return Replay(digest="", agrees=False, words=f"computed again from the ledger alone it differs: {exc}")
     if again == digest:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlops.domain.experiments.evidence import KIND
+from mlops.domain.experiments import evidence as experiments
+from mlops.domain.experiments import rollback
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
 from mlops.domain.promotion.evidence import Replay, looks_in_words
 from mlops.domain.promotion.policy import MISSED_LOOKS
@@ -44,6 +45,7 @@ def explanation(promotion: Promotion, again: Replay | None) -> list[str]:
         *_test(evidence.get("test"), evidence),
         *_error(evidence),
         *_approval(evidence),
+        *_rollback(evidence),
         *_ties(promotion),
         "",
     ]
@@ -92,7 +94,7 @@ def _test(test: Mapping[str, Any] | None, evidence: Mapping[str, Any]) -> list[s
 
 def _experiment(evidence: Mapping[str, Any]) -> list[str]:
     """Describe the experiment that decided."""
-    if evidence.get("kind") != KIND:
+    if evidence.get("kind") != experiments.KIND:
         return []
     plan, found, stand = evidence["plan"], evidence["sequence"], evidence["stand"]
     rows = {
@@ -148,6 +150,29 @@ def _error(evidence: Mapping[str, Any]) -> list[str]:
             for gate in evidence.get("missed_gates", ())
         ),
     ]
+
+
+def _rollback(evidence: Mapping[str, Any]) -> list[str]:
+    """Describe what a rollback that nobody asked for was decided by."""
+    if evidence.get("kind") != rollback.KIND:
+        return []
+    champion, measure = evidence["champion"]["version"], evidence["measure"]
+    lines = ["", f"Former champions beside champion {champion}, as of {evidence['as_of']}"]
+    for one in evidence["bounds"]:
+        interval = "no interval yet" if one["low"] is None else f"{one['low']:+.3g} to {one['high']:+.3g}"
+        lines.append(f"  version {one['version']}: {measure} higher by {interval} a day, after {one['n_days']} days")
+    for one in evidence["former"]:
+        lines += [
+            f"  {given['name']} beside version {one['version']}: {given['value']:.3g} of at most {given['bound']:.3g}, "
+            f"{given['n']} answers"
+            for given in one["guardrails"]
+            if given["n"] >= given["min_n"]
+        ]
+        lines += [f"  version {one['version']} could not: {one['unusable']}"] if one["unusable"] else []
+    lines.append(f"  level {evidence['level']:.3g} for each that is watched, {evidence['alpha']:g} in all")
+    if evidence["switch"]:
+        lines.append(f"  {evidence['switch']['words']}")
+    return lines
 
 
 def _approval(evidence: Mapping[str, Any]) -> list[str]:
