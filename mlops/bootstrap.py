@@ -82,6 +82,10 @@ class Services(ModelServices):
             raise NothingConfigured("this process sends no messages; connect with `tasks.services.connect` to do so")
         return self._open_dispatcher(self)
 
+    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
+        return self.dispatcher.ask(name, arguments, timeout_s)
+
     def daily_differences(
         self, strategy: Strategy, champion: Champion, challenger: ModelVersion, identity: ModelIdentity
     ) -> Mapping[Measure, DailyDifferences]:
@@ -89,10 +93,6 @@ class Services(ModelServices):
         from mlops.stages.live.held_out_differences import daily_differences  # noqa: PLC0415 -- loads XGBoost
 
         return daily_differences(self, strategy, champion, challenger, identity)
-
-    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
-        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
-        return self.dispatcher.ask(name, arguments, timeout_s)
 
     def reading_from(self, source: FeatureSource) -> Services:
         """The same services over another feature source; the ledger is one and the same. Raises NothingConfigured."""

@@ -33,7 +33,7 @@ from mlops.stages.live.look import look_at_experiment
 from mlops.stages.live.outcomes import SCORED_DAYS, Outcomes, read_outcomes
 from mlops.stages.live.pairs import CHAMPION, of_variant
 from mlops.stages.live.report import LiveData, live_document
-from mlops.stages.live.rollback import Watch, follow, watch_former
+from mlops.stages.live.rollback import Watch, watch_former
 from mlops.stages.live.served_champion import ServedChampion, judged_twin, load_champion
 from mlops.strategies.file import restore
 
@@ -140,21 +140,19 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             earlier=earlier.document if earlier else {},
         )
         document = live_document(data, source)
-        watch = Watch(
-            strategy=strategy,
-            champion=champion,
-            served=served,
-            joined=joined,
-            outcomes=outcomes,
-            earlier=(earlier.document if earlier else {}).get("rollback") or {},
-            as_of=as_of,
-        )
-        facts = watch_former(grant, services, watch, source)
     _note_decay_test(document, earlier.document if earlier else {})
     keeper.report(Progress(done=3, total=4, unit="steps"))
     new, restated = _news(known, own)
     keeper.check_before_write()
-    document["rollback"] = follow(grant, services, watch, facts, keeper)
+    watch = Watch(
+        strategy=strategy,
+        champion=champion,
+        joined=joined,
+        outcomes=outcomes,
+        earlier=(earlier.document if earlier else {}).get("rollback") or {},
+        as_of=as_of,
+    )
+    document["rollback"] = watch_former(grant, services, watch, keeper)
     document["words"] += rollback_words(document["rollback"])
     retrain_words, retrain_run = _retraining(grant, services, strategy, champion, document, as_of=as_of)
     looked = look_at_experiment(grant, services, keeper, strategy, joined, as_of)
