@@ -281,8 +281,9 @@ def _chosen(
     label = strategy.training.label
     if not of_measure:
         raise InsufficientData(
-            f"the label {label!r} has no number that is a single day's: {strategy.live.return_column!r} is not there, or "
-            f"its name is none of a return or a volatility. Compare the two with the held-out test (`acis compare`)"
+            f"the label {label!r} has no number that is a single day's: {strategy.live.return_column!r} is not there, "
+            "or the label's column is no return and no volatility; compare the two with the held-out test "
+            "(`acis compare`)"
         )
     if asked is not None and asked not in of_measure:
         raise InsufficientData(
@@ -364,8 +365,8 @@ def _words(
     if others and seen[others[0]] and seen[chosen.measure]:
         times = (seen[others[0]] / seen[chosen.measure]) ** 2
         words.append(
-            f"By the {chosen.measure} it waits for about {times:.2g} of the days that the {others[0]} would take, as far "
-            "as these days tell"
+            f"By the {chosen.measure} it waits for about {times:.2g} times the days that the {others[0]} would take, "
+            "as far as these days tell"
         )
     median = duration.median
     if median is not None and median > plan.deadline_days:

@@ -29,6 +29,7 @@ from mlops.domain.training.trading import is_long_label
 from mlops.reporting.narrative import decay_words, without_outcome_words
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.live.outcomes import Outcomes, read_outcomes
+from mlops.stages.live.pairs import CHAMPION
 from mlops.stages.live.universe import matrix_of, rows_between
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-CHAMPION = "champion"
 RECENT_DATES = 20
 """Newest predicted dates whose rows are read again for parity, and explained: a month of trading."""
 _SLICED_DAYS = 365
@@ -68,8 +68,9 @@ class LiveData:
     """Gives the model that was scored on the dates which the champion's training held out"""
     why_not_served: str | None
     days: Sequence[DayScored]
-    """Every day's newest score, by date"""
+    """Every day's newest score, by date, of champions alone"""
     joined: JoinedPredictions
+    """The champion's alone"""
     outcomes: Outcomes
     earlier: Mapping[str, Any]
     """The document of the scoring before; empty for the first"""
