@@ -335,7 +335,7 @@ class Simulation:
 
 def simulate(experiments: int, *, report: Callable[[int, int], None] = lambda done, total: None) -> Simulation:
     """Run everything. report : done and total steps of the work"""
-    counts = {n_names: experiments if n_names <= 100 else max(20, experiments // 5) for n_names in NAMES}  # noqa: PLR2004
+    counts = {n_names: experiments if n_names <= 100 else max(20, experiments // 5) for n_names in NAMES}
     pairs = {n_names: max(10, experiments // 10) for n_names in NAMES}
     # A step is a panel of 100 names; the waits of a ratio take as long as 20 of them.
     weight = {n_names: max(1, n_names // 100) for n_names in NAMES}

@@ -154,14 +154,16 @@ class CeleryDispatcher:
         """Result of a task of the user's, which a worker of the user's takes from `HOOK_QUEUE`. Raises NoAnswer."""
         task_id = str(uuid.uuid4())
         until = self._monotonic() + timeout_s
+        results: Any = self._results.backend  # a key-value store, whatever the stubs say
+        key = results.get_key_for_task(task_id)
         try:
             self._app.send_task(
                 name, kwargs=dict(arguments), task_id=task_id, queue=HOOK_QUEUE, retry=False, expires=timeout_s
             )
             while self._monotonic() < until:
-                answer = self._results.backend.get(self._results.backend.get_key_for_task(task_id))
+                answer = results.get(key)
                 if answer is not None and (state := json.loads(answer))["status"] in READY_STATES:
-                    self._results.backend.delete(self._results.backend.get_key_for_task(task_id))
+                    results.delete(key)
                     if state["status"] != SUCCESS:
                         raise NoAnswer(f"the task ended as {state['status']}")
                     return state["result"]

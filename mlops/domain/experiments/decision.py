@@ -113,8 +113,7 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
         return Decision(action=Action.ABORT, words=f"ended: {evidence.champion_changed}")
     broken = [one for one in evidence.guardrails if one.is_broken]
     if broken:
-        which = "; ".join(f"{one.name} is {one.value:.3g}, and may be {one.bound:.3g}" for one in broken)
-        return Decision(action=Action.ABORT, words=f"ended by a guardrail: {which}")
+        return Decision(action=Action.ABORT, words=broken_words(broken))
     interval = f"{evidence.low:.3g} to {evidence.high:.3g} a day after {evidence.n_days} days"
     if evidence.low > 0 and stand.held:
         return Decision(action=Action.WAIT, words=f"held by a person: the challenger is better, its gain is {interval}")
@@ -127,6 +126,12 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
             action=Action.UNDECIDED, words=f"undecided at its deadline, the champion stays: the gain is {interval}"
         )
     return _next_step(stand, evidence)
+
+
+def broken_words(broken: Sequence[Guardrail]) -> str:
+    """Say which guardrails ended an experiment."""
+    which = "; ".join(f"{one.name} is {one.value:.3g}, and may be {one.bound:.3g}" for one in broken)
+    return f"ended by a guardrail: {which}"
 
 
 def _next_step(stand: Stand, evidence: Evidence) -> Decision:

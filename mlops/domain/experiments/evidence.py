@@ -115,10 +115,7 @@ def promotion_evidence(
 
 
 def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts with what follows from them, computed anew whatever the evidence says of it.
-
-    Raises ValueError for facts from which no promotion follows.
-    """
+    """Return the facts with what follows from them, computed anew whatever the evidence says of it."""
     # As a JSON column gives it back, so that the first time and every later one see the same values.
     given: dict[str, Any] = json.loads(
         canonical_json({key: value for key, value in evidence.items() if key not in _DERIVED})
@@ -131,14 +128,12 @@ def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
         guardrails=tuple(Guardrail(**one) for one in given["guardrails"]),
     )
     found, decision = conclude(_PLAN.validate_python(given["plan"]), facts)
-    if decision.action is not Action.PROMOTE:
-        raise ValueError(f"no promotion follows from these facts, but: {decision.words}")
-    waits = given["approval"] == "manual"
+    waits = decision.action is Action.PROMOTE and given["approval"] == "manual"
     reasons = [decision.words, f"experiment {given['experiment']} against champion {given['champion']['version']}"]
     if waits:
         reasons.append("the policy's approval is manual: a person decides")
     return given | {
-        "decision": "await_approval" if waits else "promote",
+        "decision": "await_approval" if waits else decision.action.value,
         "reasons": [*reasons, given["switch"]["words"]],
         "sequence": asdict(found),
     }

@@ -1,7 +1,7 @@
 """How much worse than another version one answers, apart from any test of its worth; pure.
 
-Called by the daily look at an experiment, by the watch over the champion, and each minute by the reconciler. A guardrail
-with too few answers says nothing; each is of one version beside another on the same rows, or in the same minutes.
+Called by the daily look at an experiment, by the watch over the champion, and each minute by the reconciler. A
+guardrail with too few answers says nothing; each is of one version beside another on the same rows or minutes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlops.domain.experiments.answers import AnswerCount, latency_quantile
 from mlops.domain.experiments.decision import Guardrail
 from mlops.domain.experiments.policy import GuardrailPolicy
+from mlops.domain.experiments.records import LATENCY_BOUNDS_MS, AnswerCount
 from mlops.domain.training.metrics import THRESHOLD
 
 Vector = npt.NDArray[np.float64]
@@ -65,19 +65,31 @@ def guard_served(
 
     Of each there must be as many answers of either version as the policy says: a share of a few is no share.
     """
-    n = min(sum(count.n for count in counts) for counts in (one, other))
-    rates = [
-        sum(count.n_errors for count in counts) / max(1, sum(count.n for count in counts)) for counts in (one, other)
-    ]
-    slow = [
-        latency_quantile([count.latency_ms for count in counts], _SLOW) if counts else None for counts in (one, other)
-    ]
-    n_calls = min(sum(sum(count.latency_ms) for count in counts) for counts in (one, other))
+    both = (one, other)
+    n_rows = [sum(count.n for count in counts) for counts in both]
+    rates = [sum(count.n_errors for count in counts) / max(1, n) for counts, n in zip(both, n_rows, strict=True)]
+    calls = [[sum(column) for column in zip(*(count.latency_ms for count in counts), strict=True)] for counts in both]
+    slow = [latency_quantile(buckets, _SLOW) for buckets in calls]
     ratio = slow[0] / slow[1] if slow[0] is not None and slow[1] else 0.0
     return (
-        _guardrail("error rate", rates[0] - rates[1], policy.error_rate, n, policy),
-        _guardrail("latency", ratio, policy.latency_ratio, n_calls, policy),
+        _guardrail("error rate", rates[0] - rates[1], policy.error_rate, min(n_rows), policy),
+        _guardrail("latency", ratio, policy.latency_ratio, min(sum(buckets) for buckets in calls), policy),
     )
+
+
+def latency_quantile(buckets: Sequence[int], share: float) -> float | None:
+    """Give the latency, ms, below which this share of the calls lay; the end of a bucket's own where it is the last.
+
+    buckets : calls by bucket of `LATENCY_BOUNDS_MS`, in which they are taken to lie evenly by the logarithm; none: None
+    """
+    wanted, before = share * sum(buckets), 0
+    for place, n in enumerate(buckets):
+        if n and before + n >= wanted:
+            high = LATENCY_BOUNDS_MS[min(place, len(LATENCY_BOUNDS_MS) - 1)]
+            low = LATENCY_BOUNDS_MS[place - 1] if place else high / 2
+            return float(low * (high / low) ** ((wanted - before) / n))
+        before += n
+    return None
 
 
 def _guardrail(name: str, value: float, bound: float, n: int, policy: GuardrailPolicy) -> Guardrail:

@@ -1,6 +1,7 @@
 """Which daily number compares two versions of a strategy, by what its label asks; pure.
 
-    target_return > 0                       when to be long: the mark; by the increment too, which is the next return
+    target_return > 0                       when to be long: the mark; of many names the increment, which is the next
+                                            return
     target_return_5d <= -0.02               a return, and no position: the increment, with the sign of the question
     target_volatility_20d > volatility_20d  how far prices move: the increment, which is the next date's absolute
                                             return, in units of the level that the label compares with
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Vector = npt.NDArray[np.float64]
+
+MANY_NAMES = 20
+"""Of a date, from which on the increment is compared where the label has both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +66,15 @@ def day_part(label: str) -> DayPart | None:
     return DayPart(sign=sign, is_absolute=is_volatility, level=level)
 
 
-def measures_of(label: str) -> tuple[Measure, ...]:
-    """Give the measures by which two versions of a label can be compared, the one to take first; empty: none."""
+def measures_of(label: str, *, n_names: float) -> tuple[Measure, ...]:
+    """Give the measures by which two versions of a label can be compared, the one to take first; empty: none.
+
+    n_names : of a date. With many the increment tells two versions apart sooner than the mark, which is one noisy
+    number however many names there are: by how much is measured in docs/statistics.md.
+    """
     mark = (Measure.MARK,) if is_long_label(label) else ()
-    increment = (Measure.INCREMENT,) if day_part(label) is not None else ()
-    return (*mark, *increment)
+    increment = (Measure.INCREMENT,) if day_part(label) is not None and n_names >= MIN_NAMES else ()
+    return (*increment, *mark) if n_names >= MANY_NAMES else (*mark, *increment)
 
 
 def differences_by_day(
@@ -95,19 +103,3 @@ def differences_by_day(
             found[place] = increment_difference(challenger[on], champion[on], part[on], horizon_dates=horizon_dates)
     known = np.isfinite(found)
     return days[starts][known], found[known]
-
-
-def why_not(label: str, measure: Measure | None, *, n_names: float) -> str | None:
-    """Say why two versions of a label cannot be compared by this measure, None: by the first; None where they can."""
-    allowed = measures_of(label)
-    if not allowed:
-        return (
-            f"a day by itself says nothing of the label {label!r}: compare them with the held-out test (acis compare)"
-        )
-    chosen = measure or allowed[0]
-    if chosen not in allowed:
-        names = " or ".join(allowed)
-        return f"the label {label!r} does not say when to be long, so that there is no mark; compare them by {names}"
-    if chosen is Measure.INCREMENT and n_names < MIN_NAMES:
-        return f"the increment takes {MIN_NAMES} names a date, and the panel has {n_names:g}: its spread is not known"
-    return None

@@ -120,26 +120,22 @@ def _bounds(former: Mapping[str, Any], level: float) -> dict[str, Any]:
 
 
 def _decided(facts: Mapping[str, Any], bounds: Sequence[Mapping[str, Any]]) -> tuple[RollbackAction, str | None, str]:
-    champion = facts["champion"]["version"]
     better = {one["version"]: one for one in bounds if one["low"] is not None and one["low"] > 0}
-    broken = _broken(facts)
-    if not better and not broken:
+    causes = [*(_shown_better(one, facts) for one in better.values()), *_broken(facts)]
+    if not causes:
         return RollbackAction.NONE, None, _nothing(facts, bounds)
-    causes = [*(_shown_better(champion, one, facts) for one in better.values()), *broken]
-    why = "; ".join(causes)
-    to, passed_over = _target(facts, better)
+    why, (to, passed_over) = "; ".join(causes), _target(facts, better)
     if facts["mode"] == "off":
         return RollbackAction.OFF, to, f"{why}. Nothing follows, since experiments.rollback is off"
     if to is None:
         none = "; ".join(passed_over) or "there is none"
         return RollbackAction.ASK, None, f"{why}. No former champion can take the place: {none}. A person decides"
-    command = f'`acis rollback {facts["strategy"]} --to {to} --reason "..."`'
     since, cooldown = facts["days_since_rollback"], facts["cooldown_days"]
-    if facts["mode"] == "ask":
-        return RollbackAction.ASK, to, f"{why}. A person decides: {command} brings version {to} back"
-    if since is not None and since < cooldown:
-        held = f"the last automatic rollback was {since} trading days ago, and the cooldown is {cooldown}"
-        return RollbackAction.ASK, to, f"{why}. A person decides, since {held}: {command} brings version {to} back"
+    is_cooling = since is not None and since < cooldown
+    if facts["mode"] == "ask" or is_cooling:
+        held = f", since the last automatic rollback was {since} trading days ago, of {cooldown}" if is_cooling else ""
+        command = f'`acis rollback {facts["strategy"]} --to {to} --reason "..."`'
+        return RollbackAction.ASK, to, f"{why}. A person decides{held}: {command} brings version {to} back"
     switch = facts["switch"]
     if switch is not None and not switch["allowed"]:
         return RollbackAction.WAIT, to, f"{why}. It waits: {switch['words']}"
@@ -161,25 +157,27 @@ def _target(facts: Mapping[str, Any], better: Mapping[str, Mapping[str, Any]]) -
     return None, passed_over
 
 
-def _shown_better(champion: str, one: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+MEASURE_WORDS: Mapping[str, str] = {"mark": "daily mark", "increment": "score of each day's returns"}
+
+
+def _shown_better(one: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     k = sum(former["is_watched"] for former in facts["former"])
     level = f"level {facts['alpha']:g}" + (f" / {k}" if k > 1 else "")
     return (
-        f"champion {champion} is shown worse than former champion {one['version']}, whose {facts['measure']} is higher "
-        f"by {one['low']:.3g} to {one['high']:.3g} a day after {one['n_days']} days ({level})"
+        f"champion {facts['champion']['version']} is shown worse than former champion {one['version']}, whose "
+        f"{MEASURE_WORDS[facts['measure']]} is higher by {one['low']:.3g} to {one['high']:.3g} a day after "
+        f"{one['n_days']} days ({level})"
     )
 
 
 def _broken(facts: Mapping[str, Any]) -> list[str]:
-    found = []
-    for one in facts["former"]:
-        for guardrail in (Guardrail(**given) for given in one["guardrails"]):
-            if guardrail.is_broken:
-                found.append(
-                    f"champion {facts['champion']['version']} breaks a guardrail beside version {one['version']}: "
-                    f"{guardrail.name} is {guardrail.value:.3g}, and may be {guardrail.bound:.3g}"
-                )
-    return found
+    pairs = [(one["version"], Guardrail(**given)) for one in facts["former"] for given in one["guardrails"]]
+    return [
+        f"champion {facts['champion']['version']} breaks a guardrail beside version {version}: {guardrail.name} is "
+        f"{guardrail.value:.3g}, and may be {guardrail.bound:.3g}"
+        for version, guardrail in pairs
+        if guardrail.is_broken
+    ]
 
 
 def _nothing(facts: Mapping[str, Any], bounds: Sequence[Mapping[str, Any]]) -> str:

@@ -156,7 +156,7 @@ def _rollback(evidence: Mapping[str, Any]) -> list[str]:
     """Describe what a rollback that nobody asked for was decided by."""
     if evidence.get("kind") != rollback.KIND:
         return []
-    champion, measure = evidence["champion"]["version"], evidence["measure"]
+    champion, measure = evidence["champion"]["version"], rollback.MEASURE_WORDS.get(evidence["measure"])
     lines = ["", f"Former champions beside champion {champion}, as of {evidence['as_of']}"]
     for one in evidence["bounds"]:
         interval = "no interval yet" if one["low"] is None else f"{one['low']:+.3g} to {one['high']:+.3g}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from mlops.domain.errors import ConfigurationError, EmptyWindow, RegistryError, RegistryUnavailable, TemporaryError
@@ -28,9 +29,11 @@ from mlops.domain.training.trading import is_long_label
 from mlops.domain.windows import newest_complete_date
 from mlops.reporting.narrative import decay_words, rollback_words
 from mlops.runs.request import run_request
+from mlops.stages.live.look import look_at_experiment
 from mlops.stages.live.outcomes import SCORED_DAYS, Outcomes, read_outcomes
+from mlops.stages.live.pairs import CHAMPION, of_variant
 from mlops.stages.live.report import LiveData, live_document
-from mlops.stages.live.rollback import Watch, follow, watch_former
+from mlops.stages.live.rollback import Watch, watch_former
 from mlops.stages.live.served_champion import ServedChampion, judged_twin, load_champion
 from mlops.strategies.file import restore
 
@@ -104,7 +107,8 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
         return _refused(as_of, words)
     everything = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
     said = without_hindsight(everything, ledger.trained_as_of(strategy.name, namespace=grant.namespace))
-    if not said.num_rows:
+    n_hindsight = _n_of_champion(everything) - _n_of_champion(said)
+    if not _n_of_champion(said):
         words = (
             f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
             f"`acis predict {strategy.name}` does"
@@ -113,12 +117,14 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     served, why_not, is_away = _champion_model(services, strategy, champion)
     keeper.report(Progress(done=1, total=4, unit="steps"))
     keeper.check()
-    first = said.column("as_of")[0].as_py()
+    first = said.filter(pc.equal(said.column("variant"), CHAMPION)).column("as_of")[0].as_py()
     with services.source.snapshot() as source:
         outcomes = read_outcomes(source, strategy, first=first, last=as_of)
         joined = join_outcomes(said, outcomes)
         days = [*_scored_days(joined, is_long=is_long_label(strategy.training.label))]
-        known = ledger.live_days(strategy.name, namespace=grant.namespace)
+        # What is reported is the champion's; of other variants there are scores of days, and the looks.
+        own = [day for day in days if day.variant == CHAMPION]
+        known = [day for day in ledger.live_days(strategy.name, namespace=grant.namespace) if day.variant == CHAMPION]
         keeper.report(Progress(done=2, total=4, unit="steps"))
         keeper.check()
         data = LiveData(
@@ -128,33 +134,32 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             served=served,
             judge=lambda found: judged_twin(ledger, services.registry, strategy, champion.identity, found),
             why_not_served=why_not,
-            days=_all_days(known, days),
-            joined=joined,
+            days=_all_days(known, own),
+            joined=of_variant(joined, CHAMPION),
             outcomes=outcomes,
             earlier=earlier.document if earlier else {},
         )
         document = live_document(data, source)
-        watch = Watch(
-            strategy=strategy,
-            champion=champion,
-            served=served,
-            joined=joined,
-            outcomes=outcomes,
-            earlier=(earlier.document if earlier else {}).get("rollback") or {},
-            as_of=as_of,
-        )
-        facts = watch_former(grant, services, watch, source)
     _note_decay_test(document, earlier.document if earlier else {})
     keeper.report(Progress(done=3, total=4, unit="steps"))
-    new, restated = _news(known, days)
+    new, restated = _news(known, own)
     keeper.check_before_write()
-    document["rollback"] = follow(grant, services, watch, facts, keeper)
+    watch = Watch(
+        strategy=strategy,
+        champion=champion,
+        joined=joined,
+        outcomes=outcomes,
+        earlier=(earlier.document if earlier else {}).get("rollback") or {},
+        as_of=as_of,
+    )
+    document["rollback"] = watch_former(grant, services, watch, keeper)
     document["words"] += rollback_words(document["rollback"])
     retrain_words, retrain_run = _retraining(grant, services, strategy, champion, document, as_of=as_of)
+    looked = look_at_experiment(grant, services, keeper, strategy, joined, as_of)
     document["outcomes"]["champion_not_asked"] = why_not if is_away else None
     document["decay"] |= {"retrain_words": retrain_words, "retrain_run_id": retrain_run}
     counts = document["counts"]
-    counts["n_hindsight"] = everything.num_rows - said.num_rows
+    counts["n_hindsight"] = n_hindsight
     if counts["n_hindsight"]:
         document["notes"].append(
             f"{counts['n_hindsight']:,} answers about dates before their version's training are no predictions, "
@@ -162,7 +167,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
         )
     result = {
         "as_of": as_of.isoformat(),
-        "n_days": len({day.as_of for day in days}),
+        "n_days": len({day.as_of for day in own}),
         "n_predictions": counts["n_predictions"],
         "n_labelled": counts["n_labelled"],
         "n_unripe": counts["n_unripe"],
@@ -173,14 +178,19 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
         "words": document["words"],
         "retrain_words": retrain_words,
         "retrain_run_id": retrain_run,
+        **({"experiment": looked.result} if looked else {}),
     }
-    log.info("live.scored", as_of=as_of.isoformat(), days=len(days), new=new, restated=restated)
+    log.info("live.scored", as_of=as_of.isoformat(), days=len(own), new=new, restated=restated)
     return StageOutcome(
         result=result,
-        run_state=RunState.SUCCEEDED,
+        run_state=RunState.AWAITING_APPROVAL if looked and looked.awaits_approval else RunState.SUCCEEDED,
         as_of=as_of,
         live=LiveFindings(days=tuple(days), document=document),
     )
+
+
+def _n_of_champion(predictions: pa.Table) -> int:
+    return int(pc.sum(pc.equal(predictions.column("variant"), CHAMPION)).as_py() or 0)
 
 
 def _refused(as_of: date, *reasons: str) -> StageOutcome:

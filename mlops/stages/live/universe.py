@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import FeatureSource
+    from mlops.domain.sampling import RowSample
     from mlops.serving.model import Probabilities, ServedModel
     from mlops.stages.table import StageServices
 
@@ -50,6 +51,21 @@ def read_universe(source: FeatureSource, strategy: Strategy, features: Sequence[
         )
         raise EmptyWindow(message)
     return rows
+
+
+def rows_between(
+    source: FeatureSource,
+    strategy: Strategy,
+    features: Sequence[str],
+    first: date,
+    last: date,
+    *,
+    sample: RowSample | None = None,
+) -> pa.Table:
+    """Rows of the dates, both included, one of each ticker and date."""
+    refuse_columns({column.name: column.kind for column in source.columns()}, features)
+    window = Window(start=first - _DAY, end=last)
+    return rows_once(source.read(strategy.name, window, ["ticker", "date", *features], sample=sample), strategy)
 
 
 def refuse_columns(kinds: dict[str, str], features: Sequence[str]) -> None:
