@@ -30,6 +30,11 @@ def test_a_canary_goes_from_step_to_step_and_waits_on_the_last() -> None:
         (replace(CANARY, held=True), OPEN, "held at 1% by a person"),
         (
             CANARY,
+            replace(OPEN, mean=-0.0003),
+            "1% while the challenger's gain so far is below 0: -0.0003 a day after 5 days",
+        ),
+        (
+            CANARY,
             replace(OPEN, guardrails=(replace(FINE, n=20),)),
             "1% until its guardrails are known: error rate (20 of 100 answers)",
         ),
