@@ -258,7 +258,11 @@ class ModelRouter:
         if now.split is not None and now.is_challengers(chosen):
             answered = self._one_by_challenger(now, row, keep=named is not None)
         if answered is None:
-            answered = self._one(now.champion, row, keep=named is not None or now.shadow is not None)
+            try:
+                answered = self._one(now.champion, row, keep=named is not None or now.shadow is not None)
+            except Exception:
+                self._counter.count(now.champion, 1, n_errors=1)
+                raise
         model, probability, kept = answered
         if kept is not None:
             self._record(model, named, dates, np.array([probability], dtype=np.float32), kept)
@@ -350,7 +354,7 @@ class ModelRouter:
         try:
             return self._one(model, row if _reads_the_same(now) else _with_names(row), keep=keep)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
-            self._say_failed(model, 0, exc)
+            self._say_failed(model, 1, exc)
             return None
 
     def _one(
@@ -371,9 +375,6 @@ class ModelRouter:
                 slot.put(_one_row(model, row))
             probability = slot.ask()
             has_missing, kept = slot.has_missing, slot.row.copy() if keep else None
-        except Exception:
-            self._counter.count(model, 1, n_errors=1)
-            raise
         finally:
             predictor.give(slot)
         took_ns = time.perf_counter_ns() - began

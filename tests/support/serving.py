@@ -110,6 +110,19 @@ class OneChampion:
         """Nothing is open."""
 
 
+class Recording:
+    """A recorder that keeps all in memory."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[ServedModel, list[str], list[date], np.ndarray, list[bytes]]] = []
+
+    def record(self, *given: Any) -> None:
+        self.recorded.append(given)  # type: ignore[arg-type]  # as the protocol says
+
+    def flush(self) -> None:
+        """Nothing is written."""
+
+
 def champion(version: str | None, seq: int, model: bytes | None = None) -> Champion:
     """The champion of `growth`, known by its model's bytes."""
     sha256 = None if model is None else hashlib.sha256(model).hexdigest()
