@@ -17,8 +17,16 @@ from config.settings import Settings
 from mlops.domain.errors import LedgerUnavailable
 from mlops.domain.experiments.decision import Mode
 from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
-from mlops.domain.experiments.records import AnswerCount, Experiment, ExperimentPlan, Measure, ServingState
+from mlops.domain.experiments.records import (
+    AnswerCount,
+    Experiment,
+    ExperimentPlan,
+    Measure,
+    NewExperiment,
+    ServingState,
+)
 from mlops.domain.promotion.records import Champion, ModelIdentity
+from mlops.domain.records import LIVE
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of
 from mlops.registry.opening import ModelServices
@@ -123,9 +131,14 @@ class Recording:
         """Nothing is written."""
 
 
+def identity_of(model: bytes) -> ModelIdentity:
+    """What a model is known by."""
+    sha256 = hashlib.sha256(model).hexdigest()
+    return ModelIdentity(sha256=sha256, made_by=f"run-{sha256[:8]}")
+
+
 def champion(version: str | None, seq: int, model: bytes | None = None) -> Champion:
     """The champion of `growth`, known by its model's bytes."""
-    sha256 = None if model is None else hashlib.sha256(model).hexdigest()
     return Champion(
         namespace="",
         strategy="growth",
@@ -133,26 +146,26 @@ def champion(version: str | None, seq: int, model: bytes | None = None) -> Champ
         seq=seq,
         as_of=None,
         promotion_id=seq,
-        identity=ModelIdentity(sha256=sha256, made_by=None if sha256 is None else f"run-{sha256[:8]}"),
+        identity=ModelIdentity() if model is None else identity_of(model),
     )
 
 
-def experiment(
+def new_experiment(
     challenger: bytes,
     *,
     version: str = "2",
     champion_seq: int = 1,
     mode: Mode = Mode.AB,
     share: float = 0.5,
+    steps: tuple[float, ...] = (),
     keys: tuple[str, ...] = (),
     number: int = 1,
-) -> Experiment:
-    """An experiment of `growth` that runs, its challenger known by its bytes; another number is another salt."""
-    made = champion(version, champion_seq, challenger)
+) -> NewExperiment:
+    """An experiment of `growth`, its challenger known by its bytes; another number is another salt."""
     policy = ExperimentPolicy()
     plan = ExperimentPlan(
         mode=mode,
-        steps=(share,),
+        steps=steps or (share,),
         measure=Measure.MARK,
         alpha=policy.alpha,
         sharpe=policy.sharpe,
@@ -164,21 +177,28 @@ def experiment(
         salt=f"salt {number}",
         keys=keys,
     )
-    return Experiment(
-        id=number,
-        namespace="",
+    return NewExperiment(
+        namespace=LIVE,
         strategy="growth",
         plan=plan,
         champion_version="1",
         champion_seq=champion_seq,
         champion=ModelIdentity(),
         challenger_version=version,
-        challenger=made.identity,
+        challenger=identity_of(challenger),
         started_as_of=date(2020, 6, 1),
         started_by="test",
         reason="a test",
-        step=0,
-        step_since=date(2020, 6, 1),
+    )
+
+
+def running(new: NewExperiment, *, number: int = 1, step: int = 0) -> Experiment:
+    """The experiment as the ledger would have it."""
+    return Experiment(
+        **vars(new),
+        id=number,
+        step=step,
+        step_since=new.started_as_of,
         held=False,
         started_at=datetime(2020, 6, 1, tzinfo=UTC),
     )
@@ -208,7 +228,8 @@ class ChampionServices(ModelServices):
         """Keep a model and start an experiment with it."""
         content = model_bytes(model)
         self.keep(content)
-        self.one.experiment_now = experiment(content, champion_seq=self.one.champion_now.seq, **options)
+        new = new_experiment(content, champion_seq=self.one.champion_now.seq, **options)
+        self.one.experiment_now = running(new, number=options.get("number", 1))
         return content
 
     def promote(self, version: str, seq: int, model: xgb.XGBClassifier) -> bytes:
