@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from cli import backfill, backup, champions, drift, evaluation, fleet, history, labels, live, runs, selftest, servers
+from cli import (
+    backfill,
+    backup,
+    champions,
+    drift,
+    evaluation,
+    experiment_evaluation,
+    fleet,
+    history,
+    labels,
+    live,
+    runs,
+    selftest,
+    servers,
+)
 from config.secret_files import read_secret_files
 from mlops import tracing
 from mlops.drift_detection.drift_detector import check
@@ -98,6 +112,7 @@ app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
 app.command("evaluate-refit")(evaluation.evaluate_refit)
 app.command("evaluate-live")(evaluation.evaluate_live)
+app.command("evaluate-experiments")(experiment_evaluation.evaluate_experiments)
 app.command("evaluate-labels")(labels.evaluate_labels)
 app.command("selftest")(selftest.selftest)
 

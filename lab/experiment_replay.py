@@ -28,6 +28,7 @@ from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
 from mlops.domain.experiments.records import Measure
 from mlops.domain.experiments.rollback import FormerChampion, RollbackAction, RollbackFacts, evidence_of
 from mlops.domain.experiments.sequence import confidence_sequence, mixture_variance
+from mlops.domain.labels import Label, is_return, parse_label
 from mlops.domain.training.trading import TRADING_DAYS
 from mlops.stages.labelled_rows import read_labelled, split_rows
 from mlops.stages.scoring import positive_probability
@@ -52,7 +53,9 @@ OLD_YEARS = 5
 DECAYS_AFTER = 20
 """Scored days on which a champion that decays is as it was"""
 _RECENT_DATES = 20
-"""Newest dates whose answers the guardrails compare, and earlier ones until there are enough"""
+"""Newest dates whose calls the guardrails compare, and earlier ones until there are enough"""
+_MIN_DATES = 5
+"""Fewer say more of the market than of a version (both as in `mlops.stages.live.look`)"""
 _SEED = 17
 
 
@@ -80,11 +83,18 @@ class Days:
     known: npt.NDArray[np.bool_]
     part: Vector
     """(n,) of the measure"""
+    move: Vector
+    """(n,) the next date's absolute return"""
 
     def only(self, on: npt.NDArray[np.bool_]) -> Days:
         """Give some of the rows. on : (n,)"""
         return Days(
-            dates=self.dates[on], table=self.table.loc[on], y=self.y[on], known=self.known[on], part=self.part[on]
+            dates=self.dates[on],
+            table=self.table.loc[on],
+            y=self.y[on],
+            known=self.known[on],
+            part=self.part[on],
+            move=self.move[on],
         )
 
 
@@ -101,16 +111,30 @@ class History:
         settings: Settings,
         control: TrainingControl,
     ) -> None:
-        self.strategy, self.measure = strategy, measures_of(strategy.training.label)[0]
+        self.strategy = strategy
         self._source, self._settings, self._control = source, settings, control
         self._models: dict[date, Model] = {}
         rows = past_rows(strategy, table, close)
+        n_names = len(rows.dates) / max(1, len(np.unique(rows.dates)))
+        self.measure = measures_of(strategy.training.label, n_names=n_names)[0]
         made_of = day_part(strategy.training.label)
         ordered = table.sort_by([("date", "ascending"), ("ticker", "ascending")])
         of_measure = rows.next_return
         if self.measure is Measure.INCREMENT and made_of is not None:
             of_measure = made_of.of(rows.next_return, ordered)
-        self._days = Days(dates=rows.dates, table=rows.table, y=rows.y, known=rows.known, part=of_measure)
+        self._days = Days(
+            dates=rows.dates,
+            table=rows.table,
+            y=rows.y,
+            known=rows.known,
+            part=of_measure,
+            move=np.abs(rows.next_return),
+        )
+
+    @property
+    def label(self) -> Label:
+        """What is predicted."""
+        return parse_label(self.strategy.training.label)
 
     @property
     def horizon_dates(self) -> int:
@@ -171,7 +195,7 @@ def _features_mixed(model: Any, features: Sequence[str], days: Days) -> Vector: 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is compared."""
+    """What is compared, in a canary where nothing else is said."""
 
     name: str
     planted: tuple[Planted, Planted]
@@ -179,6 +203,8 @@ class Case:
     champion_years: int = 0
     """That the champion was trained before the challenger"""
     mode: Mode = Mode.CANARY
+    by_bare_move: bool = False
+    """By the next date's absolute return, not in units of the name's own volatility: how not to do it"""
     is_rollback: bool = False
 
 
@@ -230,7 +256,11 @@ def replay(
     advance: Callable[[], None] = lambda: None,
 ) -> Iterator[Ended]:
     """Run the case from each day on; days without the history for it are left out. advance : called after each"""
+    is_volatility = history.measure is Measure.INCREMENT and not is_return(history.label.column)
     for as_of in starts:
+        if case.by_bare_move and not is_volatility:
+            advance()
+            continue
         try:
             found = (
                 _rolled_back(history, case, as_of, policy) if case.is_rollback else _ended(history, case, as_of, policy)
@@ -263,6 +293,8 @@ def _ended(history: History, case: Case, as_of: date, policy: ExperimentPolicy) 
     challenger, champion = history.model(as_of), history.model(_before(as_of, case.champion_years))
     says_challenger, says_champion = case.planted
     before, days = history.held_out(challenger), history.after(as_of, policy.deadline_days)
+    if case.by_bare_move:
+        before, days = (replace(rows, part=rows.move) for rows in (before, days))
     r = _r(
         history,
         before,
@@ -305,17 +337,22 @@ class _Guarded:
         self._policy = GuardrailPolicy()
 
     def on(self, day: np.datetime64) -> tuple[Guardrail, ...]:
-        """Compare what both said of the newest dates, and of earlier ones until enough outcomes are known."""
+        """Compare what both called positive of the newest dates, and how calibrated they are where labels are known."""
         place = int(np.searchsorted(self._days, day))
         after = int(np.append(self._first, len(self._rows.dates))[place + 1])
-        # The next day's return is known, so that it is the day after: its horizon has passed `horizon - 1` days ago.
-        ripe = int(self._first[max(0, place + 2 - self._horizon)])
-        enough = np.flatnonzero(ripe - self._first[: place + 1] >= self._policy.min_answers)
+        enough = np.flatnonzero(after - self._first[: place + 1] >= self._policy.min_answers)
         begin = min(int(enough[-1]) if len(enough) else 0, max(0, place + 1 - _RECENT_DATES))
-        on = slice(int(self._first[begin]), after)
-        known = self._rows.known[on] & (np.arange(on.start, on.stop) < ripe)
-        answers = PairedAnswers(one=self._one[on], other=self._other[on], y=self._rows.y[on], known=known)
-        return guard_answers(answers, self._policy)
+        found = []
+        if place + 1 - begin >= _MIN_DATES:
+            found.append(guard_answers(self._answers(slice(int(self._first[begin]), after)), self._policy)[0])
+        # The next day's return is known, so that it is the day after; labels of `horizon` dates before that are.
+        ripe = int(self._first[max(0, place + 2 - self._horizon)])
+        calibration = guard_answers(self._answers(slice(0, ripe)), self._policy)[1]
+        return (*found, calibration) if calibration.is_known else tuple(found)
+
+    def _answers(self, on: slice) -> PairedAnswers:
+        rows = self._rows
+        return PairedAnswers(one=self._one[on], other=self._other[on], y=rows.y[on], known=rows.known[on])
 
 
 def _rolled_back(history: History, case: Case, as_of: date, policy: ExperimentPolicy) -> Ended | None:
@@ -346,8 +383,8 @@ def _rolled_back(history: History, case: Case, as_of: date, policy: ExperimentPo
     if not all(len(values) for _, _, values, _, _ in each):
         return None
     lows = [confidence_sequence(values, r=r, alpha=level).low for _, _, values, r, _ in each]
-    found, n = {"action": RollbackAction.NONE, "to": None, "words": ""}, 0
-    for n, day in enumerate(calendar, start=1):
+    found: dict[str, Any] = {"action": RollbackAction.NONE, "to": None, "words": ""}
+    for day in calendar:
         known = [int(np.searchsorted(dates, day, side="right")) for _, dates, _, _, _ in each]
         guards = [guarded.on(day) for *_, guarded in each]
         is_better = any(k and low[k - 1] > 0 for k, low in zip(known, lows, strict=True))
@@ -385,7 +422,7 @@ def _rolled_back(history: History, case: Case, as_of: date, policy: ExperimentPo
         strategy=history.strategy.name,
         as_of=as_of,
         end=f"{found['action']} to {found['to']}" if found["to"] else str(found["action"]),
-        day=n - DECAYS_AFTER,
+        day=int(np.searchsorted(calendar, day)) + 1 - DECAYS_AFTER,
         step=0,
         by_guardrail="breaks a guardrail" in found["words"],
         sharpe=_sharpe(values[on]),

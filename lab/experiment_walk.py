@@ -44,7 +44,10 @@ def walk(
     mode: Mode = Mode.CANARY,
     guardrails: Callable[[int], Sequence[Guardrail]] | None = None,
 ) -> Walked:
-    """Decide day by day. differences : (t,) of successive scored days      guardrails : those of the n-th day, from 1"""
+    """Decide day by day.
+
+    differences : (t,) of successive scored days      guardrails : gives those of the n-th day, from 1
+    """
     bounds = confidence_sequence(differences, r=r, alpha=policy.alpha)
     means = (np.cumsum(differences) / np.arange(1, len(differences) + 1)).tolist()
     steps = policy.steps if mode is Mode.CANARY else (0.0,)

@@ -183,7 +183,7 @@ def replay(
 def train_both(
     policy: TrainingPolicy, rows: LabelledRows, split: Split, *, settings: Settings, control: TrainingControl
 ) -> tuple[Any, Any]:
-    """Train the model that is judged on the held-out dates, and the one that is registered: the same without a refit."""
+    """Train the model that is judged on the held-out dates, and the one that is registered; one without a refit."""
     if not policy.refit:
         fitted = fit(policy, rows, split, settings=settings, control=control)
         return fitted.model, fitted.model
@@ -208,6 +208,7 @@ class PastRows:
         features: Sequence[str],
         part: npt.NDArray[np.bool_],
     ) -> dict[date, Predictions]:
+        """Ask the model about some of the rows. part : (n,)"""
         x = self.table.loc[part, list(features)].to_numpy(dtype=np.float32)
         x = np.where(np.isfinite(x), x, np.float32(np.nan))
         probability = positive_probability(model, x)

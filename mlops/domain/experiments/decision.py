@@ -115,10 +115,10 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
     if broken:
         return Decision(action=Action.ABORT, words=broken_words(broken))
     interval = f"{evidence.low:.3g} to {evidence.high:.3g} a day after {evidence.n_days} days"
-    if evidence.low > 0 and stand.held:
-        return Decision(action=Action.WAIT, words=f"held by a person: the challenger is better, its gain is {interval}")
     if evidence.low > 0:
-        return Decision(action=Action.PROMOTE, words=f"the challenger is better: its gain is {interval}")
+        better = f"the challenger is better: its gain is {interval}"
+        held = Decision(action=Action.WAIT, words=f"held by a person: {better}")
+        return held if stand.held else Decision(action=Action.PROMOTE, words=better)
     if evidence.high < 0:
         return Decision(action=Action.KEEP, words=f"the champion is better: the challenger's gain is {interval}")
     if stand.days_left <= 0:

@@ -73,7 +73,7 @@ def test_nothing_that_a_person_holds_is_promoted_until_it_is_released() -> None:
         held = decide(replace(CANARY, held=True, days_left=days_left), better)
         assert held.action is Action.WAIT
         assert (
-            held.words == "held by a person: the challenger is better, its gain is 0.001 to 0.004 a day after 60 days"
+            held.words == "held by a person: the challenger is better: its gain is 0.001 to 0.004 a day after 60 days"
         )
     assert decide(replace(CANARY, held=True), replace(OPEN, low=-0.004, high=-0.001)).action is Action.KEEP
 
