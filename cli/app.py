@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import backfill, backup, champions, drift, evaluation, fleet, history, labels, live, runs, selftest, servers
+from cli import backfill, backup, champions, drift, evaluation, experiments, fleet, history, labels, live, runs, selftest, servers
 from config.secret_files import read_secret_files
 from mlops import tracing
 from mlops.drift_detection.drift_detector import check
@@ -86,6 +86,7 @@ app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("predict")(live.predict)
 app.command("live")(live.live)
+app.add_typer(experiments.app, name="experiment")
 app.command("report")(history.report)
 app.command("drift-history")(history.drift_history)
 app.command("policy")(fleet.policy)

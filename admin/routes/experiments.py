@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
@@ -15,24 +15,22 @@ from admin.listing import shown_strategies
 from admin.pages import Pages
 from admin.pictures.experiment import sequence_picture
 from admin.request_context import Context, RequestContext
-from admin.responses import NotThere, NotValid, Refusal, RefusedForm
+from admin.responses import NotThere, NotValid, Refusal, RefusedForm, status_of
 from mlops.domain.errors import AcisError, TemporaryError
-from mlops.domain.experiments.decision import Mode
 from mlops.reporting import experiments as wording
 from mlops.runs import experiments
-from mlops.runs.experiments import ExperimentOptions, ExperimentPreview
+from mlops.runs.experiment_options import options_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from mlops.domain.experiments.records import Experiment, Look
+    from mlops.runs.experiments import Preview
 
 pages = Pages()
 
 Show = Literal["", "running", "held", "promote", "keep", "undecided", "abort"]
 Steering = Literal["advance", "hold", "release", "abort"]
-MOST, LOOKS, AUDITED = 500, 60, 20
-"""Experiments of the list, looks of the table, and lines of the audit on an experiment's page; the newest."""
+MOST, LOOKS, AUDITED, EARLIER = 500, 60, 20, 20
+"""Experiments of the list; looks, lines of the audit and earlier experiments on a strategy's page: the newest."""
 MOST_KEYS = 50
 """Of which one asks at a time which version answers them."""
 _BASE = "/admin/experiments"
@@ -52,7 +50,6 @@ class ExperimentRow:
     """An experiment in the list."""
 
     experiment: Experiment
-    newest: Look | None
 
     @property
     def strategy(self) -> str:
@@ -70,9 +67,9 @@ class ExperimentRow:
 SORTS: Mapping[str, Callable[[ExperimentRow], Any]] = {
     "started": lambda row: row.experiment.started_at,
     "strategy": lambda row: row.strategy,
-    "days": lambda row: row.newest.n_days if row.newest else None,
     "ended": lambda row: row.experiment.ended_at,
 }
+SHOWS: tuple[Show, ...] = ("running", "held", "promote", "keep", "undecided", "abort")
 
 
 @pages.get("/experiments", action="experiments.read")
@@ -80,8 +77,7 @@ def every_experiment(
     context: Context, q: str = "", sort: str = "", page: int = 1, show: Show = "", tag: str = ""
 ) -> Response:
     """All strategies' experiments, the newest first."""
-    found = context.ledger.experiments(limit=MOST)
-    rows = [ExperimentRow(experiment=one, newest=None) for one in found]
+    rows = [ExperimentRow(experiment=one) for one in context.ledger.experiments(limit=MOST)]
     listed = shown_strategies(
         context,
         rows,
@@ -96,9 +92,9 @@ def every_experiment(
         "experiments.html",
         title="Experiments",
         list=listed,
-        newest={row.experiment.id: _newest(context, row.experiment) for row in listed.rows},
+        newest={row.experiment.id: newest_look(context, row.experiment) for row in listed.rows},
         show=show,
-        shows=["running", "held", "promote", "keep", "undecided", "abort"],
+        shows=SHOWS,
         tag=tag,
         strategies=list(context.services.strategies),
         totals={
@@ -107,11 +103,11 @@ def every_experiment(
             "promoted": sum(row.state == "promote" for row in rows),
             "ended": sum(not row.experiment.is_running for row in rows),
         },
-        wording=wording,
     )
 
 
-def _newest(context: RequestContext, experiment: Experiment) -> Look | None:
+def newest_look(context: RequestContext, experiment: Experiment) -> Look | None:
+    """The newest look at an experiment; None before the first."""
     looks = context.ledger.looks(experiment.id)
     return looks[-1] if looks else None
 
@@ -130,16 +126,177 @@ class StartForm(BaseModel):
     alpha: str = Field("", max_length=32)
     sharpe: str = Field("", max_length=32)
     deadline_days: str = Field("", max_length=32)
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """By name of the option."""
+        return self.model_dump(exclude={"version", "reason"})
+
+
+class StartOrder(StartForm):
+    """The same, with the reason."""
+
     reason: str = Field("", max_length=500)
 
-    def options(self) -> ExperimentOptions:
-        """Raises NotValid for a text that is no value of its field; empty ones are the strategy's policy."""
-        return ExperimentOptions(
-            mode=_mode(self.mode),
-            share=_share(self.share, "the share") if self.share.strip() else None,
-            steps=_steps(self.steps),
-            keys=tuple(dict.fromkeys(_words(self.keys))),
-            alpha=_number(self.alpha, "alpha"),
-            sharpe=_number(self.sharpe, "the Sharpe ratio"),
-            deadline_days=_whole(self.deadline_days, "the deadline"),
+
+@pages.get("/experiments/{strategy}", action="experiments.strategy.read")
+def of_strategy(
+    context: Context, strategy: str, experiment: Annotated[int | None, Query(alias="id")] = None
+) -> Response:
+    """The strategy's running experiment, its newest one, or the one of that id. Raises UnknownStrategy."""
+    return _shown(context, strategy, experiment_id=experiment)
+
+
+@pages.get("/experiments/{strategy}/preview", action="experiments.preview.read")
+def preview(context: Context, strategy: str, form: Annotated[StartForm, Query()]) -> Response:
+    """How long an experiment would take, before it starts; nothing is written. Raises UnknownStrategy."""
+    context.services.strategies[strategy]
+    if not form.version.strip():
+        return _shown(context, strategy, form=form, fault="choose the version that is tried")
+    try:
+        found = experiments.preview(context.services, strategy, form.version.strip(), options_of(form.asked))
+    except TemporaryError:
+        raise
+    except AcisError as exc:
+        if context.wants_json:
+            raise
+        return _shown(context, strategy, form=form, fault=str(exc))
+    return _shown(context, strategy, form=form, preview=found)
+
+
+@pages.get("/experiments/{strategy}/route", action="experiments.route.read")
+def route(context: Context, strategy: str, keys: Annotated[str, Query(max_length=2_000)] = "") -> Response:
+    """Which version answers each of some keys, and why. Raises UnknownStrategy, NotValid, NoChampion."""
+    context.services.strategies[strategy]
+    asked = options_of({"keys": keys}).keys
+    if len(asked) > MOST_KEYS:
+        raise NotValid(f"ask about {MOST_KEYS} keys at a time; these are {len(asked)}")
+    state = context.ledger.serving_state(strategy)
+    return _shown(context, strategy, keys=keys, routed=[wording.routed(state, key) for key in asked])
+
+
+def _shown(
+    context: RequestContext,
+    strategy: str,
+    *,
+    experiment_id: int | None = None,
+    form: StartForm | None = None,
+    preview: Preview | None = None,
+    order: StartOrder | None = None,
+    fault: str = "",
+    keys: str = "",
+    routed: Sequence[wording.Routed] = (),
+    status: int = 200,
+) -> Response:
+    """A strategy's page. Raises UnknownStrategy, NotThere."""
+    policy = context.services.strategies[strategy].experiments
+    ledger = context.ledger
+    everything = ledger.experiments(strategy, limit=EARLIER)
+    running = next((one for one in everything if one.is_running), None)
+    shown = running or (everything[0] if everything else None)
+    if experiment_id is not None:
+        shown = ledger.experiment(experiment_id)
+        if shown.strategy != strategy:
+            raise NotThere(f"experiment {experiment_id} is of {shown.strategy}; {strategy} has no such experiment")
+    looks = ledger.looks(shown.id) if shown else []
+    champion = ledger.champion(strategy).version
+    return context.show(
+        "experiment.html",
+        status=status,
+        title=f"Experiments of {strategy}",
+        strategy=strategy,
+        policy=policy,
+        champion=champion,
+        experiment=shown,
+        running=running,
+        looks=looks[-LOOKS:],
+        n_looks=len(looks),
+        picture=sequence_picture(shown, looks) if shown else None,
+        expected=wording.expected_end(shown) if shown else None,
+        next_words=wording.next_words(shown, looks) if shown else "",
+        steering=_steering(shown),
+        audit=ledger.audit_lines(action="experiment", subject=f"{strategy}/{shown.id}", limit=AUDITED) if shown else [],
+        others=[one for one in everything if shown is None or one.id != shown.id],
+        versions=[one for one in _newest_first(ledger.version_names(strategy)) if one != champion],
+        form=order or form or StartForm(),
+        preview=preview,
+        reason=order.reason if order else None,
+        fault=fault,
+        keys=keys,
+        routed=list(routed),
+    )
+
+
+def _newest_first(versions: Collection[str]) -> list[str]:
+    return sorted(versions, key=lambda version: (version.isdecimal(), int(version) if version.isdecimal() else 0))[::-1]
+
+
+def _steering(experiment: Experiment | None) -> list[Steering]:
+    """What a person can do with it now."""
+    if experiment is None or not experiment.is_running:
+        return []
+    can_grow = experiment.step + 1 < len(experiment.plan.steps)
+    if experiment.held or experiment.paused:
+        return ["release", "abort"]
+    return ["advance", "hold", "abort"] if can_grow else ["abort"]
+
+
+# ---- What an operator does
+
+
+@pages.post("/experiments/{strategy}/start", action="experiment.start")
+def start(context: Context, strategy: str, form: Annotated[StartOrder, Form()]) -> Response:
+    """Start an experiment of a version beside the champion. Raises RefusedForm, UnknownStrategy, LedgerUnavailable."""
+    context.services.strategies[strategy]
+    context.note(subject=strategy, version=form.version.strip(), reason=form.reason.strip())
+    try:
+        options = options_of(form.asked)
+        if not form.version.strip():
+            raise NotValid("choose the version that is tried")
+        begun = experiments.start(
+            context.services,
+            strategy,
+            form.version.strip(),
+            options,
+            by=context.person.actor,
+            reason=_reason(form.reason, "an experiment"),
         )
+    except TemporaryError:
+        raise
+    except (AcisError, Refusal) as exc:
+        if context.wants_json:
+            raise
+        shown = _shown(context, strategy, order=form, fault=str(exc), status=status_of(exc))
+        raise RefusedForm(str(exc), shown=shown) from exc
+    context.note(subject=f"{strategy}/{begun.id}", mode=begun.plan.mode.value)
+    words = f"The experiment has begun: v{begun.challenger_version} beside v{begun.champion_version}."
+    return context.done(words, to=_page(strategy), experiment=begun)
+
+
+@pages.post("/experiments/{strategy}/{experiment_id}/{act}", action="experiment.steer")
+def steer(
+    context: Context,
+    strategy: str,
+    experiment_id: int,
+    act: Steering,
+    reason: Annotated[str, Form(max_length=500)] = "",
+) -> Response:
+    """Advance, hold, release or abort what runs. Raises NotThere, ExperimentNotFound, ExperimentEnded, RefusedForm."""
+    context.note(subject=f"{strategy}/{experiment_id}", act=act, reason=reason.strip())
+    if context.ledger.experiment(experiment_id).strategy != strategy:
+        raise NotThere(f"experiment {experiment_id} is not of {strategy}")
+    changed = context.ledger.steer_experiment(
+        experiment_id, act, by=context.person.actor, reason=_reason(reason, "what a person does with an experiment")
+    )
+    return context.done(_DONE[act], to=_page(strategy), experiment=changed)
+
+
+def _reason(given: str, what: str) -> str:
+    found = given.strip()
+    if len(found) < 3:
+        raise NotValid(f"{what} needs a reason; it is kept with the experiment")
+    return found
+
+
+def _page(strategy: str) -> str:
+    return f"{_BASE}/{quote(strategy)}"

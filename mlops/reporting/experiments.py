@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from mlops.domain.errors import NoChampion
+from mlops.domain.experiments.assignment import position
 from mlops.domain.experiments.decision import Action, Guardrail, Mode
-from mlops.domain.experiments.records import Experiment, Look, Measure
+from mlops.domain.experiments.records import Experiment, Look, Measure, ServingState
 
 OUTCOMES: Mapping[Action, str] = {
     Action.PROMOTE: "the challenger was promoted",
@@ -57,6 +59,8 @@ def standing(experiment: Experiment) -> str:
         found = f"A/B: the challenger answers {percent(experiment.share)} of the keys"
     else:
         found = f"canary at {percent(experiment.share)}, step {experiment.step + 1} of {len(plan.steps)}"
+    if experiment.paused:
+        return f"{found}, paused since the ledger was set back"
     return f"{found}, held" if experiment.held else found
 
 
@@ -107,7 +111,7 @@ def next_words(experiment: Experiment, looks: Sequence[Look]) -> str:
     said = f"The newest look: {looks[-1].words}."
     if plan.mode is Mode.CANARY and following:
         grows = f"the next step is {percent(following[0])}"
-        if experiment.held:
+        if experiment.held or experiment.paused:
             return f"{said} A person holds it here: looks go on and may end it, and {grows} once it is released."
         return f"{said} After {plan.min_days_on_step} scored days on a step without a broken guardrail, {grows}."
     return f"{said} It goes on until the interval leaves 0, or to its deadline."
@@ -146,3 +150,34 @@ def reach_of(looks: Sequence[Look]) -> float:
     newest = [end for end in (looks[-1].low, looks[-1].high) if end is not None] if looks else []
     found = [abs(value) for value in (*newest, *(look.mean for look in looks if look.mean is not None))]
     return max(found, default=0.0) * 1.1 or 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """Which version answers a key, and why."""
+
+    key: str
+    variant: Literal["champion", "challenger"]
+    version: str
+    position: float | None
+    """Of the key's hash, 0 to 1; None: no experiment runs"""
+    reason: str
+
+
+def routed(state: ServingState, key: str) -> Routed:
+    """Say which version answers a key now. Raises NoChampion."""
+    champion, experiment = state.champion, state.experiment
+    if champion.version is None:
+        raise NoChampion(f"{champion.strategy} has no champion, so no version answers {key}; promote one")
+    if experiment is None:
+        reason = f"no experiment of {champion.strategy} runs: the champion answers every key"
+        return Routed(key=key, variant="champion", version=champion.version, position=None, reason=reason)
+    assignment = experiment.assignment
+    is_challengers = assignment.is_challengers(key)
+    return Routed(
+        key=key,
+        variant="challenger" if is_challengers else "champion",
+        version=experiment.challenger_version if is_challengers else champion.version,
+        position=position(key, salt=experiment.plan.salt),
+        reason=assignment.reason(key),
+    )
