@@ -50,8 +50,8 @@ MLFLOW_DATABASE = "mlflow"
 """Of the ledger's server, as `make run` and the Compose file have it."""
 
 _PIECE = 1 << 20
-#: In the restore's own transaction: whoever held a stage holds nothing any more, and no decision is made before the
-#: registry was looked through.
+#: In the restore's own transaction: whoever held a stage holds nothing any more, no decision is made before the
+#: registry was looked through, and no challenger answers that somebody may have stopped since. `was_set_back` says so.
 _SET_BACK = """
 UPDATE mlops_stage SET state = 'queued', lease_until = NULL, not_before = NULL
   WHERE state = 'running' AND executor = 'celery';
@@ -60,6 +60,9 @@ DO $$ BEGIN
     INSERT INTO mlops_position (name, number, mark, noted_at, outcomes_since, registry_since)
       VALUES ('ledger', 0, 'restored', '{at}', '{at}', '{at}')
       ON CONFLICT (name) DO UPDATE SET outcomes_since = '{at}', registry_since = '{at}';
+  END IF;
+  IF to_regclass('mlops_experiment') IS NOT NULL THEN
+    UPDATE mlops_experiment SET paused = true WHERE ended_at IS NULL;
   END IF;
 END $$;
 """

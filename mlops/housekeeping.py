@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 #: A worker is shown as gone for so long.
 _UNSEEN_DAYS = 7.0
+#: What whoever serves has answered, by the minute.
+_ANSWER_DAYS = 30.0
 #: Batches of one call: a ledger of years is emptied in portions.
 _BATCHES = 20
 
@@ -42,6 +44,7 @@ class Tidied:
     studies: int = 0
     workers: int = 0
     prediction_months: int = 0
+    answer_counts: int = 0
 
 
 def tidy(services: Services) -> Tidied:
@@ -62,6 +65,7 @@ def tidy(services: Services) -> Tidied:
         studies=_studies(services),
         workers=ledger.purge_workers(unseen_days=_UNSEEN_DAYS),
         prediction_months=len(predictions.partitions),
+        answer_counts=_all(lambda: ledger.purge_answers(older_than_days=_ANSWER_DAYS)),
     )
     if tidied != Tidied():
         log.info("housekeeping.done", **{name: n for name, n in vars(tidied).items() if n})

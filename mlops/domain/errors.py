@@ -33,7 +33,10 @@
         │   ├── LeaseLost                  another worker holds the stage now: write nothing
         │   ├── StageCancelled             somebody asked the run to stop
         │   ├── ChampionMoved              the champion is not the one that was compared with
-        │   └── NoChampion                 the strategy has no version in production
+        │   ├── NoChampion                 the strategy has no version in production
+        │   ├── ExperimentNotFound
+        │   ├── ExperimentRunning          the strategy has an experiment already
+        │   └── ExperimentEnded            nothing of it can be changed
         └── RegistryError
             ├── ModelNotFound
             ├── VersionNotFound
@@ -209,6 +212,18 @@ class ChampionMoved(LedgerError):
 
 class NoChampion(LedgerError):
     """The strategy has no version in production; promote one."""
+
+
+class ExperimentNotFound(LedgerError):
+    """The ledger holds no such experiment."""
+
+
+class ExperimentRunning(LedgerError):
+    """The strategy has an experiment that runs; one at a time."""
+
+
+class ExperimentEnded(LedgerError):
+    """The experiment has ended; nothing of it changes any more."""
 
 
 class RegistryError(PermanentError):

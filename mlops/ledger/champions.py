@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
+from mlops.domain.experiments.decision import Action
 from mlops.domain.promotion.records import Champion, EarlierDecision, ModelIdentity, Promotion, PromotionDecision
 from mlops.domain.records import LIVE, Grant
 from mlops.ledger import tables
@@ -22,6 +24,7 @@ _stage = tables.stage.c
 _champion = tables.champion.c
 _promotion = tables.promotion.c
 _finding = tables.registry_finding.c
+_experiment = tables.experiment.c
 _file = tables.model_file.c
 
 PRODUCTION = "Production"
@@ -30,6 +33,19 @@ _TESTED = ("promote", "keep", "inconclusive", "await_approval")
 """Decisions that came out of a comparison with the champion."""
 _JUDGED = (*_TESTED, "refuse", "override")
 """Decisions that looked at the version's gates."""
+CHAMPION_COLUMNS = (
+    _champion.version,
+    _champion.seq,
+    _champion.as_of,
+    _champion.promotion_id,
+    _promotion.model_sha256,
+    _promotion.made_by,
+    _promotion.trained_as_of,
+)
+"""What `champion_of` reads, of a champion joined with its promotion."""
+CHAMPION_AND_PROMOTION = tables.champion.outerjoin(
+    tables.promotion, and_(_promotion.id == _champion.promotion_id, _promotion.version == _champion.version)
+)
 champion_date = func.coalesce(_promotion.trained_as_of, _champion.as_of)
 """As of when the champion was trained, of a champion joined with its promotion; the place's date where that is not
 recorded."""
@@ -41,7 +57,7 @@ class Champions(Repository):
     def champion(self, strategy: str, *, namespace: str = LIVE) -> Champion:
         """The version in production; `seq` 0 and `version` None where there never was one."""
         with self.database.reading() as connection:
-            return _champion_now(connection, namespace, strategy)
+            return champion_now(connection, namespace, strategy)
 
     def decide(self, grant: Grant, decision: PromotionDecision) -> Promotion:
         """Commit a decision, fenced by the grant; where it promotes, swap the champion.
@@ -53,27 +69,38 @@ class Champions(Repository):
         Raises LeaseLost, ChampionMoved.
         """
         with self.database.transaction("ledger.decide") as connection:
-            # the lock keeps a reclaim out until this commits; nothing here waits for HTTP
-            fenced = connection.execute(select(_stage.token).where(*held_by(grant)).with_for_update()).one_or_none()
-            if fenced is None:
-                raise lease_lost(grant)
+            fence(connection, grant)
             first = _promotion_where(connection, _promotion.run_id == grant.run_id)
             if first is not None:
                 return first
-            champion = _champion_now(connection, grant.namespace, grant.strategy)
-            if decision.decision in _TESTED and champion.seq != decision.expected_seq:
-                raise _moved(champion, decision)
-            is_new = champion.identity.made_by is None and decision.identity.made_by == grant.run_id
-            is_champion = champion.is_version(decision.version, decision.identity) and not is_new
-            keeps = decision.target_stage != PRODUCTION and is_champion
-            return self._commit(
-                connection,
-                champion,
-                decision,
-                run_id=grant.run_id,
-                target_stage=PRODUCTION if keeps else decision.target_stage,
-                version=decision.version if decision.target_stage == PRODUCTION else champion.version,
-            )
+            champion = champion_now(connection, grant.namespace, grant.strategy)
+            return self._decide(connection, champion, decision, maker=grant.run_id, run_id=grant.run_id)
+
+    def _decide(
+        self,
+        connection: Connection,
+        champion: Champion,
+        decision: PromotionDecision,
+        *,
+        maker: str,
+        run_id: str | None,
+        experiment_id: int | None = None,
+    ) -> Promotion:
+        """Commit a run's decision. maker : the run; run_id : None where it has decided something else already."""
+        if decision.decision in _TESTED and champion.seq != decision.expected_seq:
+            raise _moved(champion, decision)
+        is_new = champion.identity.made_by is None and decision.identity.made_by == maker
+        is_champion = champion.is_version(decision.version, decision.identity) and not is_new
+        keeps = decision.target_stage != PRODUCTION and is_champion
+        return self._commit(
+            connection,
+            champion,
+            decision,
+            run_id=run_id,
+            target_stage=PRODUCTION if keeps else decision.target_stage,
+            version=decision.version if decision.target_stage == PRODUCTION else champion.version,
+            experiment_id=experiment_id,
+        )
 
     def record_transition(self, strategy: str, decision: PromotionDecision, *, namespace: str = LIVE) -> Promotion:
         """The same without a run: a transition asked for by a person or seen in the registry.
@@ -81,7 +108,7 @@ class Champions(Repository):
         The champion moved to any other stage leaves the place empty. Raises ChampionMoved.
         """
         with self.database.transaction("ledger.record_transition") as connection:
-            champion = _champion_now(connection, namespace, strategy)
+            champion = champion_now(connection, namespace, strategy)
             if decision.target_stage == PRODUCTION:
                 version: str | None = decision.version
             else:
@@ -105,8 +132,12 @@ class Champions(Repository):
         run_id: str | None,
         target_stage: str,
         version: str | None,
+        experiment_id: int | None = None,
     ) -> Promotion:
-        """Insert the decision and, where the champion changes, swap it. `version`: the champion afterwards."""
+        """Insert the decision and, where the champion changes, swap it, which ends the running experiment.
+
+        version : the champion afterwards      experiment_id : the one that came to this decision, and ends otherwise
+        """
         swaps = decision.target_stage == PRODUCTION or version != champion.version
         row = connection.execute(
             insert(tables.promotion)
@@ -134,6 +165,8 @@ class Champions(Repository):
         ).one()
         if swaps and not self._swapped(connection, champion, decision, version=version, promotion_id=row.id):
             raise _moved(champion, decision)
+        if swaps and experiment_id is None:
+            _end_experiment_of(connection, champion, decision, version=version)
         if decision.decision == "override":
             _audit_override(connection, champion.strategy, decision, run_id)
         return _promotion_of(row)
@@ -210,7 +243,7 @@ class Champions(Repository):
             .order_by(_promotion.id.desc())
         )
         with self.database.reading() as connection:
-            champion = _champion_now(connection, namespace, strategy)
+            champion = champion_now(connection, namespace, strategy)
             rows = [_promotion_of(row) for row in connection.execute(query)]
         found: dict[tuple[str | None, ...], Promotion] = {}
         for one in rows:
@@ -333,6 +366,42 @@ class Champions(Repository):
             )
 
 
+def fence(connection: Connection, grant: Grant) -> None:
+    """Keep a reclaim of the stage out until this commits. Raises LeaseLost; nothing in between waits for HTTP."""
+    if connection.execute(select(_stage.token).where(*held_by(grant)).with_for_update()).one_or_none() is None:
+        raise lease_lost(grant)
+
+
+def end_experiment(
+    connection: Connection,
+    which: ColumnElement[bool],
+    end: Action,
+    words: str,
+    *,
+    by: str,
+    promotion_id: int | None = None,
+    detail: Mapping[str, object] | None = None,
+) -> AnyRow | None:
+    """End the experiment that `which` names and that runs, with its audit line; its row, None where none runs."""
+    ending = update(tables.experiment).where(which, _experiment.ended_at.is_(None))
+    ended = ending.values(ended_as=end, end_words=words, ended_by=by, ended_at=now(), promotion_id=promotion_id)
+    row = connection.execute(ended.returning(tables.experiment)).one_or_none()
+    if row is not None:
+        told = {"experiment": row.id, "challenger": row.challenger_version, "reason": words, **(detail or {})}
+        add_audit_line(connection, by, f"experiment.{end}", row.strategy, detail=told)
+    return row
+
+
+def _end_experiment_of(
+    connection: Connection, champion: Champion, decision: PromotionDecision, *, version: str | None
+) -> None:
+    """End what compares with a champion that was swapped. The champion's row is locked before the experiment's."""
+    became = "there is no champion" if version is None else f"version {version} is the champion"
+    words = f"ended: {became} now, by {decision.actor} ({decision.decision})"
+    which = and_(_experiment.namespace == champion.namespace, _experiment.strategy == champion.strategy)
+    end_experiment(connection, which, Action.ABORT, words, by=decision.actor)
+
+
 def _audit_override(connection: Connection, strategy: str, decision: PromotionDecision, run_id: str | None) -> None:
     """In the decision's own transaction: once, however often its stage is tried."""
     detail = {"version": decision.version, "run_id": run_id, "reasons": list(decision.reasons)}
@@ -369,25 +438,25 @@ def _parts(identity: ModelIdentity) -> tuple[str | None, str | None]:
     return identity.sha256, identity.made_by
 
 
-def _champion_now(connection: Connection, namespace: str, strategy: str) -> Champion:
-    row = connection.execute(
-        select(tables.champion, _promotion.model_sha256, _promotion.made_by, _promotion.trained_as_of)
-        .outerjoin(
-            tables.promotion, and_(_promotion.id == _champion.promotion_id, _promotion.version == _champion.version)
-        )
-        .where(_champion.namespace == namespace, _champion.strategy == strategy)
-    ).one_or_none()
+def champion_now(connection: Connection, namespace: str, strategy: str, *, is_locked: bool = False) -> Champion:
+    """The champion; `is_locked`: nobody swaps it until this commits."""
+    query = select(*CHAMPION_COLUMNS).select_from(CHAMPION_AND_PROMOTION)
+    query = query.where(_champion.namespace == namespace, _champion.strategy == strategy)
+    if is_locked:
+        query = query.with_for_update(of=tables.champion)
+    return champion_of(connection.execute(query).one_or_none(), namespace, strategy)
+
+
+def champion_of(row: AnyRow | None, namespace: str, strategy: str) -> Champion:
+    """The champion of a row that has `CHAMPION_COLUMNS`; one of seq 0 where there is no row."""
     if row is None:
         return Champion(namespace=namespace, strategy=strategy, version=None, seq=0, as_of=None, promotion_id=None)
-    return Champion(
+    return mapped(
+        Champion,
+        row,
         namespace=namespace,
         strategy=strategy,
-        version=row.version,
-        seq=row.seq,
-        as_of=row.as_of,
-        promotion_id=row.promotion_id,
         identity=ModelIdentity(sha256=row.model_sha256, made_by=row.made_by),
-        trained_as_of=row.trained_as_of,
     )
 
 

@@ -19,6 +19,7 @@ from mlops.ledger.tables import metadata
 _S, _SI = ("SELECT",), ("SELECT", "INSERT")
 _SIU, _ALL = (*_SI, "UPDATE"), (*_SI, "UPDATE", "DELETE")
 _CHECK_COLUMNS = "verdict, rule, raw_verdict, share, alert_share, p_value, alpha, n_placements"
+_EXPERIMENT_COLUMNS = "step, step_since, held, paused, ended_as, end_words, ended_by, ended_at, promotion_id"
 
 #: Tables with what a writer does to them. Without UPDATE and DELETE: append-only.
 _LEDGER: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +48,10 @@ _LEDGER: Mapping[str, tuple[str, ...]] = {
     tables.live_score.name: _SI,
     tables.live_report.name: (*_SI, "DELETE"),
     tables.watermark.name: _SIU,
+    # What it was started as stays; the looks are append-only.
+    tables.experiment.name: (*_SI, f"UPDATE ({_EXPERIMENT_COLUMNS})"),
+    tables.experiment_look.name: _SI,
+    tables.answer_count.name: _ALL,  # old minutes go
     # People's accounts are the admin page's alone.
     tables.user.name: (),
     tables.session.name: (),
@@ -73,6 +78,8 @@ _SERVE: Mapping[str, tuple[str, ...]] = {
     tables.stage.name: _S,
     tables.prediction_batch.name: _SI,
     tables.prediction.name: _SI,
+    tables.experiment.name: _S,
+    tables.answer_count.name: _SIU,
     tables.token.name: ("SELECT", "UPDATE (used_at)"),
     tables.user.name: ("SELECT (name, role, disabled_at)",),  # and no password's hash
 }

@@ -5,7 +5,7 @@ champions, registry_findings                                 decisions, their mo
 reconciliation, set_back, timetable, workers                 missing messages, restores, slots, liveness
 accounts, sign_in_limits                 people, their sessions and tokens; how often passwords may be tried
 auditing, retention                      what people did; what is old is taken out
-live/                                    what models said in use, what came of it, and which features are awaited
+live/                                    what models said in use, what came of it, experiments, awaited features
 queries/                                 what pages and commands read, in few queries
 engine, tables, columns, schema, studies connection, tables, migrations; trials of a tuning, by Optuna
 """
@@ -13,9 +13,9 @@ engine, tables, columns, schema, studies connection, tables, migrations; trials 
 from __future__ import annotations
 
 from mlops.ledger.auditing import Auditing
-from mlops.ledger.champions import Champions
 from mlops.ledger.engine import Database
 from mlops.ledger.leases import Leases
+from mlops.ledger.live.experiments import Experiments
 from mlops.ledger.live.predictions import Predictions
 from mlops.ledger.live.watermarks import Watermarks
 from mlops.ledger.people.accounts import Credentials, Users
@@ -44,7 +44,7 @@ class SqlLedger(
     Runs,
     Leases,
     StageCompletion,
-    Champions,
+    Experiments,
     ModelFiles,
     Reconciling,
     Outboxes,

@@ -1,4 +1,6 @@
-"""What is taken out of the ledger when it is old. Promotions, audit and the policies' edits stay for ever.
+"""What is taken out of the ledger when it is old.
+
+Promotions, experiments with their looks, audit and the policies' edits stay for ever.
 
 Each call takes a bounded batch in a transaction of its own, so that no writer waits for it for long.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import and_, delete, exists, or_, select
+from sqlalchemy import and_, delete, exists, or_, select, tuple_
 
 from mlops.domain.records import RunState
 from mlops.domain.run_states import TERMINAL
@@ -22,6 +24,8 @@ _live_report = tables.live_report.c
 DAY_S = 86_400.0
 BATCH = 500
 """Rows of one transaction."""
+_BATCH_OF_COUNTS = 5000
+"""Small ones, of which there is one a minute for each process that serves a version."""
 
 has_report = exists().where(_report.run_id == _run.run_id)
 _has_promotion = exists().where(tables.promotion.c.run_id == _run.run_id)
@@ -74,6 +78,14 @@ class Retention(Repository):
         )
         with self.database.transaction("ledger.purge_live_reports") as connection:
             return connection.execute(delete(tables.live_report).where(_live_report.id.in_(old))).rowcount
+
+    def purge_answers(self, *, older_than_days: float, limit: int = _BATCH_OF_COUNTS) -> int:
+        """Counts of answers of minutes that are so long ago; how many."""
+        key = list(tables.answer_count.primary_key)
+        minute = tables.answer_count.c.minute
+        old = select(*key).where(minute < select(after(-older_than_days * DAY_S)).scalar_subquery()).limit(limit)
+        with self.database.transaction("ledger.purge_answers") as connection:
+            return connection.execute(delete(tables.answer_count).where(tuple_(*key).in_(old))).rowcount
 
     def purge_workers(self, *, unseen_days: float) -> int:
         """Workers that nobody has seen for so long; how many."""

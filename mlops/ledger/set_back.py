@@ -28,6 +28,7 @@ from mlops.ledger.stages import to_be_rung
 _position = tables.position.c
 _quarantine = tables.quarantine.c
 _stage = tables.stage.c
+_experiment = tables.experiment.c
 _NAME = "ledger"
 
 Kept = Literal["version", "run", "checkpoint"]
@@ -106,7 +107,10 @@ class SettingBack(Repository):
         return None if row is None else _position_of(row, self._timeline())
 
     def was_set_back(self, *, to: datetime) -> None:
-        """Everything that others hold of the time since then is to be looked through; messages are sent again."""
+        """Everything that others hold of the time since then is to be looked through; messages are sent again.
+
+        Experiments are paused: somebody may have ended one in the forgotten time.
+        """
         with self.database.transaction("ledger.was_set_back") as connection:
             row = connection.execute(
                 select(_position.outcomes_since, _position.registry_since).where(_position.name == _NAME)
@@ -129,6 +133,10 @@ class SettingBack(Repository):
                 .where(_stage.state == StageState.QUEUED, _stage.executor == Executor.CELERY)
                 .values(**to_be_rung())
             )
+            pausing = update(tables.experiment).where(_experiment.ended_at.is_(None)).values(paused=True)
+            for row in connection.execute(pausing.returning(_experiment.id, _experiment.strategy)).all():
+                detail = {"experiment": row.id, "reason": f"the ledger was set back to {to:%Y-%m-%d %H:%M:%S} UTC"}
+                add_audit_line(connection, "reconciler", "experiment.pause", row.strategy, detail=detail)
 
     def forgotten(self) -> Forgotten:
         """What is still to be looked through."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -473,6 +474,84 @@ live_report = Table(
     Column("created_at", Timestamp, nullable=False),
 )
 Index("ix_mlops_live_report_strategy", live_report.c.namespace, live_report.c.strategy, live_report.c.as_of)
+
+# Two versions that answer side by side. `plan` and what it was started with never change.
+experiment = Table(
+    "mlops_experiment",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("strategy", String(63), nullable=False),
+    Column("plan", Json, nullable=False),  # mlops.domain.experiments.records.ExperimentPlan
+    Column("champion_version", String(63), nullable=False),
+    Column("champion_seq", BigInteger, nullable=False),
+    Column("champion_sha256", String(64)),
+    Column("champion_made_by", String(155)),
+    Column("challenger_version", String(63), nullable=False),
+    Column("challenger_sha256", String(64)),
+    Column("challenger_made_by", String(155)),
+    Column("started_as_of", Date, nullable=False),
+    Column("started_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started_at", Timestamp, nullable=False),
+    # where it is
+    Column("step", Integer, nullable=False),
+    Column("step_since", Date, nullable=False),
+    Column("held", Boolean, nullable=False),
+    Column("paused", Boolean, nullable=False),  # since the ledger was set back
+    # how it ended; NULL: it runs
+    Column("ended_as", String(16)),  # mlops.domain.experiments.decision.ENDS
+    Column("end_words", Text),
+    Column("ended_by", Text),
+    Column("ended_at", Timestamp),
+    Column("promotion_id", BigInteger, ForeignKey("mlops_promotion.id")),  # the decision that it led to
+)
+_unended = text("ended_at IS NULL")
+Index(
+    "uq_mlops_experiment_running",
+    experiment.c.namespace,
+    experiment.c.strategy,
+    unique=True,
+    postgresql_where=_unended,
+)
+Index("ix_mlops_experiment_strategy", experiment.c.namespace, experiment.c.strategy, experiment.c.id)
+
+# A day's look at an experiment, append-only: the evidence of its end.
+experiment_look = Table(
+    "mlops_experiment_look",
+    metadata,
+    Column("experiment_id", BigInteger, ForeignKey("mlops_experiment.id"), primary_key=True),
+    Column("as_of", Date, primary_key=True),
+    Column("n_days", Integer, nullable=False),
+    Column("mean", Float),
+    Column("low", Float),
+    Column("high", Float),
+    Column("share", Float, nullable=False),
+    Column("guardrails", Json, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("words", Text, nullable=False),
+    Column("differences", Json, nullable=False),  # [date, difference] of each scored day
+    Column("run_id", String(155)),  # that looked
+    Column("looked_at", Timestamp, nullable=False),
+)
+
+# Answers of one process, version and minute, counted up; kept for some weeks.
+answer_count = Table(
+    "mlops_answer_count",
+    metadata,
+    Column("strategy", String(63), primary_key=True),
+    Column("minute", Timestamp, primary_key=True),
+    Column("variant", String(16), primary_key=True),
+    Column("version", String(63), primary_key=True),
+    Column("model_sha256", String(64), primary_key=True),
+    Column("writer", String(64), primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("n_errors", BigInteger, nullable=False),
+    Column("n_positive", BigInteger, nullable=False),
+    Column("n_missing_rows", BigInteger, nullable=False),
+    Column("latency_ms", ARRAY(BigInteger), nullable=False),  # by bucket of LATENCY_BOUNDS_MS
+)
+Index("ix_mlops_answer_count_minute", answer_count.c.minute)
 
 # How far each strategy's features have come, as the reconciler saw it last.
 watermark = Table(

@@ -72,6 +72,14 @@ UNREACHED = {
         "the prediction service's, and of strategies that predict, which the load has none of, since workers of the "
         "release before cannot; tests/integration/serving/test_kills.py and live/test_killed.py kill them there",
     ),
+    "ledger.note_look": "of strategies that predict, as above; tests/contracts/ledger/test_experiments.py kills it",
+    "ledger.break_guardrail": "as above: one transaction, which ends what it finds running",
+    **dict.fromkeys(
+        ("ledger.start_experiment", "ledger.steer_experiment"),
+        "the command's and the page's process, which nobody restarts",
+    ),
+    "ledger.count_answers": "the prediction service's; the next count of the minute has what this one had",
+    "ledger.purge_answers": "hourly; one statement",
     "ledger.purge_predictions": "hourly; one statement for each month",
     **dict.fromkeys(
         ("ledger.note_newest", "ledger.note_late", "ledger.not_late", "ledger.dates_missed"),

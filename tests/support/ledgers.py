@@ -46,7 +46,8 @@ _TABLES = (
     "mlops_schedule, mlops_worker, mlops_policy, mlops_audit, mlops_attempt, mlops_session, mlops_token, mlops_user, "
     "mlops_sign_in_limit, "
     "mlops_artifact_size, mlops_answered_start, mlops_registry_finding, mlops_position, mlops_quarantine, "
-    "mlops_model_file, mlops_prediction_batch, mlops_live_score, mlops_live_report, mlops_watermark"
+    "mlops_model_file, mlops_prediction_batch, mlops_live_score, mlops_live_report, mlops_watermark, "
+    "mlops_experiment, mlops_experiment_look, mlops_answer_count"
 )
 
 #: Of a few rows each, which TRUNCATE takes forty times as long for; rows that refer to others need no order here.

@@ -1,4 +1,4 @@
-"""An experiment and its daily looks, as the ledger keeps them."""
+"""An experiment, its daily looks and the counts of what was answered, as the ledger keeps them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 from mlops.domain.experiments.assignment import Assignment
 from mlops.domain.experiments.decision import Action, Guardrail, Mode
 from mlops.domain.experiments.policy import GuardrailPolicy
-from mlops.domain.promotion.records import ModelIdentity
+from mlops.domain.promotion.records import Champion, ModelIdentity
+
+LATENCY_BOUNDS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000)
+"""Upper ends of the buckets of `AnswerCount.latency_ms`, the end included; a last bucket is beyond."""
 
 
 class Measure(StrEnum):
@@ -77,6 +80,9 @@ class Experiment(NewExperiment):
     held: bool
     """A person holds it on its step"""
     started_at: datetime
+    paused: bool = False
+    """Its challenger answers nobody and is not promoted until a person releases it: the ledger was set back in time,
+    and may have forgotten that somebody ended it"""
     end: Action | None = None
     """None: it runs"""
     end_words: str | None = None
@@ -93,12 +99,13 @@ class Experiment(NewExperiment):
     @property
     def share(self) -> float:
         """Share of the keys that the challenger answers now."""
-        return self.plan.steps[self.step]
+        return 0.0 if self.paused else self.plan.steps[self.step]
 
     @property
     def assignment(self) -> Assignment:
         """Which keys the challenger answers now."""
-        return Assignment(salt=self.plan.salt, share=self.share, keys=frozenset(self.plan.keys))
+        keys = () if self.paused else self.plan.keys
+        return Assignment(salt=self.plan.salt, share=self.share, keys=frozenset(keys))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +126,41 @@ class Look:
     words: str
     differences: tuple[tuple[date, float], ...]
     """Each scored day's difference as it was known at this look"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingState:
+    """Who answers for a strategy now, as whoever serves asks for it."""
+
+    champion: Champion
+    experiment: Experiment | None
+    """The running one; None too where the champion is not the one that it was started against"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerCount:
+    """What one process answered by one version in one minute, counted up; the same again changes nothing."""
+
+    strategy: str
+    version: str
+    model_sha256: str
+    variant: str
+    """`champion` or `challenger`"""
+    minute: datetime
+    """Its begin"""
+    writer: str
+    """An id of the process that counts, another one after each start"""
+    n: int
+    """Rows that it was asked for, those that failed too"""
+    n_errors: int
+    n_positive: int
+    n_missing_rows: int
+    """Rows that lacked a feature which the version reads"""
+    latency_ms: tuple[int, ...]
+    """Requests by bucket of `LATENCY_BOUNDS_MS`, one more than these"""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the buckets are not those of `LATENCY_BOUNDS_MS`."""
+        if len(self.latency_ms) != len(LATENCY_BOUNDS_MS) + 1:
+            message = f"latencies are counted in {len(LATENCY_BOUNDS_MS) + 1} buckets, not in {len(self.latency_ms)}"
+            raise ValueError(message)
