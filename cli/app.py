@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from cli import backfill, backup, champions, drift, evaluation, experiments, fleet, history, labels, live, runs, selftest, servers
+from cli import (
+    backfill,
+    backup,
+    champions,
+    drift,
+    evaluation,
+    experiments,
+    fleet,
+    history,
+    labels,
+    live,
+    runs,
+    selftest,
+    servers,
+)
 from config.secret_files import read_secret_files
 from mlops import tracing
 from mlops.drift_detection.drift_detector import check

@@ -113,15 +113,16 @@ def _table_of(services: Services, found: Sequence[Experiment]) -> Table:
     from mlops.reporting import experiments as wording
 
     table = _table("id", "strategy", "versions", "state", "gain a day", "days", "started (UTC)")
+    newest = services.ledger.newest_looks([one.id for one in found])
     for one in found:
-        looks = services.ledger.looks(one.id)
+        look = newest.get(one.id)
         table.add_row(
             f"{one.id}",
             one.strategy,
             f"v{one.challenger_version} beside v{one.champion_version}",
             wording.standing(one),
-            wording.in_unit(looks[-1].mean, one.plan.measure) if looks else "",
-            f"{looks[-1].n_days}" if looks else "0",
+            wording.in_unit(look.mean, one.plan.measure) if look else "",
+            f"{look.n_days if look else 0}",
             f"{one.started_at:%Y-%m-%d %H:%M}",
         )
     return table
@@ -224,7 +225,9 @@ def _steering(act: Literal["advance", "hold", "release", "abort"], help_: str) -
 
         services = connect()
         found = _found(services, which)
-        changed = services.ledger.steer_experiment(found.id, act, by=command_line_actor(), reason=reason)
+        changed = services.ledger.steer_experiment(
+            found.id, act, by=command_line_actor(), reason=reason, from_step=found.step
+        )
         if json:
             print_json({"experiment": changed})
         else:
@@ -269,5 +272,5 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     numbers = {"days", "gain a day", "value", "may be", "answers", "share"}
     for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name not in {"what followed"})
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name != "what followed")
     return table

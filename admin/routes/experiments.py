@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -22,14 +22,15 @@ from mlops.runs import experiments
 from mlops.runs.experiment_options import options_of
 
 if TYPE_CHECKING:
-    from mlops.domain.experiments.records import Experiment, Look
+    from mlops.domain.experiments.records import Experiment
+    from mlops.ledger.auditing import AuditLine
     from mlops.runs.experiments import Preview
 
 pages = Pages()
 
 Show = Literal["", "running", "held", "promote", "keep", "undecided", "abort"]
 Steering = Literal["advance", "hold", "release", "abort"]
-MOST, LOOKS, AUDITED, EARLIER = 500, 60, 20, 20
+MOST, LOOKS, AUDITED, EARLIER = 500, 60, 100, 20
 """Experiments of the list; looks, lines of the audit and earlier experiments on a strategy's page: the newest."""
 MOST_KEYS = 50
 """Of which one asks at a time which version answers them."""
@@ -92,7 +93,7 @@ def every_experiment(
         "experiments.html",
         title="Experiments",
         list=listed,
-        newest={row.experiment.id: newest_look(context, row.experiment) for row in listed.rows},
+        newest=context.ledger.newest_looks([row.experiment.id for row in listed.rows]),
         show=show,
         shows=SHOWS,
         tag=tag,
@@ -104,12 +105,6 @@ def every_experiment(
             "ended": sum(not row.experiment.is_running for row in rows),
         },
     )
-
-
-def newest_look(context: RequestContext, experiment: Experiment) -> Look | None:
-    """The newest look at an experiment; None before the first."""
-    looks = context.ledger.looks(experiment.id)
-    return looks[-1] if looks else None
 
 
 # ---- One strategy's: the form before it starts, the sequence while it runs, what became of it
@@ -139,6 +134,17 @@ class StartOrder(StartForm):
     reason: str = Field("", max_length=500)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begin:
+    """The part of a strategy's page that starts an experiment."""
+
+    form: StartForm = field(default_factory=StartForm)
+    preview: Preview | None = None
+    reason: str | None = None
+    """As it was typed where the start was refused"""
+    fault: str = ""
+
+
 @pages.get("/experiments/{strategy}", action="experiments.strategy.read")
 def of_strategy(
     context: Context, strategy: str, experiment: Annotated[int | None, Query(alias="id")] = None
@@ -152,7 +158,7 @@ def preview(context: Context, strategy: str, form: Annotated[StartForm, Query()]
     """How long an experiment would take, before it starts; nothing is written. Raises UnknownStrategy."""
     context.services.strategies[strategy]
     if not form.version.strip():
-        return _shown(context, strategy, form=form, fault="choose the version that is tried")
+        return _shown(context, strategy, begin=_Begin(form=form, fault="choose the version that is tried"))
     try:
         found = experiments.preview(context.services, strategy, form.version.strip(), options_of(form.asked))
     except TemporaryError:
@@ -160,8 +166,8 @@ def preview(context: Context, strategy: str, form: Annotated[StartForm, Query()]
     except AcisError as exc:
         if context.wants_json:
             raise
-        return _shown(context, strategy, form=form, fault=str(exc))
-    return _shown(context, strategy, form=form, preview=found)
+        return _shown(context, strategy, begin=_Begin(form=form, fault=str(exc)))
+    return _shown(context, strategy, begin=_Begin(form=form, preview=found))
 
 
 @pages.get("/experiments/{strategy}/route", action="experiments.route.read")
@@ -180,10 +186,7 @@ def _shown(
     strategy: str,
     *,
     experiment_id: int | None = None,
-    form: StartForm | None = None,
-    preview: Preview | None = None,
-    order: StartOrder | None = None,
-    fault: str = "",
+    begin: _Begin | None = None,
     keys: str = "",
     routed: Sequence[wording.Routed] = (),
     status: int = 200,
@@ -215,16 +218,19 @@ def _shown(
         expected=wording.expected_end(shown) if shown else None,
         next_words=wording.next_words(shown, looks) if shown else "",
         steering=_steering(shown),
-        audit=ledger.audit_lines(action="experiment", subject=f"{strategy}/{shown.id}", limit=AUDITED) if shown else [],
+        audit=_audit(context, shown) if shown else [],
         others=[one for one in everything if shown is None or one.id != shown.id],
         versions=[one for one in _newest_first(ledger.version_names(strategy)) if one != champion],
-        form=order or form or StartForm(),
-        preview=preview,
-        reason=order.reason if order else None,
-        fault=fault,
+        begin=begin or _Begin(),
         keys=keys,
         routed=list(routed),
     )
+
+
+def _audit(context: RequestContext, experiment: Experiment) -> list[AuditLine]:
+    """What the ledger noted of it, the newest first."""
+    lines = context.ledger.audit_lines(action="experiment", subject=experiment.strategy, limit=AUDITED)
+    return [line for line in lines if line.detail.get("experiment") == experiment.id]
 
 
 def _newest_first(versions: Collection[str]) -> list[str]:
@@ -259,14 +265,15 @@ def start(context: Context, strategy: str, form: Annotated[StartOrder, Form()]) 
             form.version.strip(),
             options,
             by=context.person.actor,
-            reason=_reason(form.reason, "an experiment"),
+            reason=_reason(form.reason, "start"),
         )
     except TemporaryError:
         raise
     except (AcisError, Refusal) as exc:
         if context.wants_json:
             raise
-        shown = _shown(context, strategy, order=form, fault=str(exc), status=status_of(exc))
+        begin = _Begin(form=form, reason=form.reason, fault=str(exc))
+        shown = _shown(context, strategy, begin=begin, status=status_of(exc))
         raise RefusedForm(str(exc), shown=shown) from exc
     context.note(subject=f"{strategy}/{begun.id}", mode=begun.plan.mode.value)
     words = f"The experiment has begun: v{begun.challenger_version} beside v{begun.champion_version}."
@@ -280,13 +287,17 @@ def steer(
     experiment_id: int,
     act: Steering,
     reason: Annotated[str, Form(max_length=500)] = "",
+    from_step: Annotated[int | None, Form()] = None,
 ) -> Response:
-    """Advance, hold, release or abort what runs. Raises NotThere, ExperimentNotFound, ExperimentEnded, RefusedForm."""
+    """Advance, hold, release or abort what runs. Raises NotThere, NotValid, ExperimentNotFound, ExperimentEnded.
+
+    from_step : the step that was seen; on another one nothing is advanced
+    """
     context.note(subject=f"{strategy}/{experiment_id}", act=act, reason=reason.strip())
     if context.ledger.experiment(experiment_id).strategy != strategy:
         raise NotThere(f"experiment {experiment_id} is not of {strategy}")
     changed = context.ledger.steer_experiment(
-        experiment_id, act, by=context.person.actor, reason=_reason(reason, "what a person does with an experiment")
+        experiment_id, act, by=context.person.actor, reason=_reason(reason, act), from_step=from_step
     )
     return context.done(_DONE[act], to=_page(strategy), experiment=changed)
 
@@ -294,7 +305,7 @@ def steer(
 def _reason(given: str, what: str) -> str:
     found = given.strip()
     if len(found) < 3:
-        raise NotValid(f"{what} needs a reason; it is kept with the experiment")
+        raise NotValid(f"to {what} needs a reason; it is kept with the experiment")
     return found
 
 

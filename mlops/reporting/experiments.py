@@ -90,10 +90,11 @@ def expected_end(experiment: Experiment) -> ExpectedEnd:
     said = experiment.plan.expected or {}
 
     def after(n_days: float) -> date:
-        found: date = np.busday_offset(experiment.started_as_of, math.ceil(n_days), roll="backward").item()
-        return found
+        return date.fromisoformat(str(np.busday_offset(experiment.started_as_of, math.ceil(n_days), roll="backward")))
 
-    low, median, high = (after(said[name]) if said.get(name) is not None else None for name in ("low", "median", "high"))
+    low, median, high = (
+        after(said[name]) if said.get(name) is not None else None for name in ("low", "median", "high")
+    )
     return ExpectedEnd(low=low, median=median, high=high, deadline=after(experiment.plan.deadline_days))
 
 
