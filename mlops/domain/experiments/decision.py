@@ -4,7 +4,8 @@ Both versions are scored on the whole universe each day, whoever is answered by 
 challenger gives bounds what it can spoil, and the evidence does not depend on it. The order of the rules:
 
     1. a champion that changed underneath, or a guardrail that broke, ends it at once; neither is a matter of chance
-    2. a mean difference of 0 that the sequence excludes ends it: `promote` where the challenger is better, else `keep`
+    2. a mean difference of 0 that the sequence excludes ends it: `promote` where the challenger is better, else `keep`;
+       while a person holds it, nothing is promoted, and it waits beyond its deadline for that person
     3. a canary advances after so many days on a step without a broken guardrail and with enough answers; on its last
        step it stays until the sequence decides
     4. at its deadline it ends `undecided`, and the champion stays
@@ -93,7 +94,7 @@ class Stand:
     days_left: int
     """Trading days until the deadline"""
     held: bool = False
-    """Whether a person holds it on its step"""
+    """Whether a person holds it: it stays on its step, and is not promoted"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +111,10 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
         return Decision(action=Action.ABORT, words=f"ended: {evidence.champion_changed}")
     broken = [one for one in evidence.guardrails if one.is_broken]
     if broken:
-        which = "; ".join(f"{one.name} is {one.value:.3g}, and may be {one.bound:.3g}" for one in broken)
-        return Decision(action=Action.ABORT, words=f"ended by a guardrail: {which}")
+        return Decision(action=Action.ABORT, words=broken_words(broken))
     interval = f"{evidence.low:.3g} to {evidence.high:.3g} a day after {evidence.n_days} days"
+    if evidence.low > 0 and stand.held:
+        return Decision(action=Action.WAIT, words=f"held by a person: the challenger is better, its gain is {interval}")
     if evidence.low > 0:
         return Decision(action=Action.PROMOTE, words=f"the challenger is better: its gain is {interval}")
     if evidence.high < 0:
@@ -122,6 +124,12 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
             action=Action.UNDECIDED, words=f"undecided at its deadline, the champion stays: the gain is {interval}"
         )
     return _next_step(stand, evidence)
+
+
+def broken_words(broken: Sequence[Guardrail]) -> str:
+    """Say which guardrails ended an experiment."""
+    which = "; ".join(f"{one.name} is {one.value:.3g}, and may be {one.bound:.3g}" for one in broken)
+    return f"ended by a guardrail: {which}"
 
 
 def _next_step(stand: Stand, evidence: Evidence) -> Decision:

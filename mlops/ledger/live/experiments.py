@@ -139,6 +139,12 @@ class Experiments(Champions):
         with self.database.reading() as connection:
             return _running(connection, namespace, strategy)
 
+    def running_experiments(self, *, namespace: str = LIVE) -> list[Experiment]:
+        """All strategies' that run, oldest first."""
+        query = select(tables.experiment).where(_experiment.namespace == namespace, _experiment.ended_at.is_(None))
+        with self.database.reading() as connection:
+            return [_experiment_of(row) for row in connection.execute(query.order_by(_experiment.id))]
+
     def experiment(self, experiment_id: int) -> Experiment:
         """Raises ExperimentNotFound."""
         with self.database.reading() as connection:

@@ -113,6 +113,8 @@ class DatedRun:
     n_found: int | None
     """Rows that the date had then, with those that no ticker names; None: not recorded"""
     requested_by: str
+    beside: Sequence[Mapping[str, Any]] | None = None
+    """What predicted beside the champion (`mlops.stages.live.beside`); None: nothing was to"""
 
     def has_grown(self, n_rows: int) -> bool:
         """Whether the date has more rows now than when it was predicted, or refused for having too few."""
@@ -349,6 +351,7 @@ class LiveQueries(Repository):
                     model_sha256=result["model_sha256"].as_string(),
                     n_rows=result["n_rows"].as_integer(),
                     n_found=result["n_found"].as_integer(),
+                    beside=result["beside"],
                 )
             )
             .where(

@@ -62,6 +62,17 @@ def test_an_experiment_ends_by_the_first_rule_that_applies(evidence: Evidence, d
     assert action in ENDS
 
 
+def test_nothing_that_a_person_holds_is_promoted_until_it_is_released() -> None:
+    better = replace(OPEN, n_days=60, low=0.001, high=0.004)
+    for days_left in (200, 0):
+        held = decide(replace(CANARY, held=True, days_left=days_left), better)
+        assert held.action is Action.WAIT
+        assert (
+            held.words == "held by a person: the challenger is better, its gain is 0.001 to 0.004 a day after 60 days"
+        )
+    assert decide(replace(CANARY, held=True), replace(OPEN, low=-0.004, high=-0.001)).action is Action.KEEP
+
+
 def test_a_guardrail_of_few_answers_breaks_nothing() -> None:
     assert decide(CANARY, replace(OPEN, guardrails=(replace(FINE, value=0.5, n=3),))).action is Action.WAIT
 
