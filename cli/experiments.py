@@ -77,16 +77,20 @@ def start(
 
 def _preview_lines(said: Preview) -> list[str]:
     head = f"v{said.challenger_version} beside v{said.champion_version} of {said.strategy}, {said.plan.mode}:"
-    return [head, f"  {said.duration.words}", *(f"  {one}" for one in said.words if one != said.duration.words)]
+    return [head, *(f"  {one}" for one in said.words)]
 
 
 def _is_confirmed() -> bool:
     """A person at a terminal is asked. Raises ConfigurationError where there is none."""
     from mlops.domain.errors import ConfigurationError
 
-    if not sys.stdin.isatty():
+    if not _is_terminal():
         raise ConfigurationError("nothing was started: nobody can be asked here; give --yes to start it")
     return typer.confirm("Start it?", default=False)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 @app.command("list")
@@ -238,7 +242,9 @@ def _steering(act: Literal["advance", "hold", "release", "abort"], help_: str) -
 
 
 advance = _steering("advance", "Let a canary's challenger answer the next step's share of the keys now.")
-hold = _steering("hold", "Keep a canary on its step; it is looked at all the same.")
+hold = _steering(
+    "hold", "Keep an experiment where it is and promote nothing until it is released; looks go on."
+)
 release = _steering("release", "Let an experiment that is held go on by its rules.")
 abort = _steering("abort", "End an experiment; the champion answers every key.")
 

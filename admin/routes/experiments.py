@@ -11,6 +11,7 @@ from fastapi import Form, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from admin import policy_values
 from admin.listing import shown_strategies
 from admin.pages import Pages
 from admin.pictures.experiment import sequence_picture
@@ -37,7 +38,7 @@ MOST_KEYS = 50
 _BASE = "/admin/experiments"
 _DONE: Mapping[Steering, str] = {
     "advance": "The canary is on its next step.",
-    "hold": "It stays on its step until it is released.",
+    "hold": "It stays where it is, and promotes nothing, until it is released.",
     "release": "It goes on by its rules.",
     "abort": "It has ended, and the champion answers every key.",
 }
@@ -192,7 +193,7 @@ def _shown(
     status: int = 200,
 ) -> Response:
     """A strategy's page. Raises UnknownStrategy, NotThere."""
-    policy = context.services.strategies[strategy].experiments
+    policy = policy_values.standing(context, strategy).strategy.experiments
     ledger = context.ledger
     everything = ledger.experiments(strategy, limit=EARLIER)
     running = next((one for one in everything if one.is_running), None)
@@ -244,7 +245,7 @@ def _steering(experiment: Experiment | None) -> list[Steering]:
     can_grow = experiment.step + 1 < len(experiment.plan.steps)
     if experiment.held or experiment.paused:
         return ["release", "abort"]
-    return ["advance", "hold", "abort"] if can_grow else ["abort"]
+    return ["advance", "hold", "abort"] if can_grow else ["hold", "abort"]
 
 
 # ---- What an operator does

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -110,10 +110,12 @@ def next_words(experiment: Experiment, looks: Sequence[Look]) -> str:
     plan = experiment.plan
     following = plan.steps[experiment.step + 1 :]
     said = f"The newest look: {looks[-1].words}."
+    if experiment.paused:
+        return f"{said} The ledger was set back since it started: its challenger answers nobody until it is released."
+    if experiment.held:
+        return f"{said} A person holds it: looks go on, and nothing is promoted or advanced until it is released."
     if plan.mode is Mode.CANARY and following:
         grows = f"the next step is {percent(following[0])}"
-        if experiment.held or experiment.paused:
-            return f"{said} A person holds it here: looks go on and may end it, and {grows} once it is released."
         return f"{said} After {plan.min_days_on_step} scored days on a step without a broken guardrail, {grows}."
     return f"{said} It goes on until the interval leaves 0, or to its deadline."
 
@@ -123,11 +125,6 @@ def guardrail_state(one: Guardrail) -> str:
     if not one.is_known:
         return "too few answers"
     return "broken" if one.is_broken else "holds"
-
-
-def duration_words(expected: Mapping[str, Any] | None) -> str:
-    """Say how long an experiment was expected to take, as it was said then."""
-    return str((expected or {}).get("words") or "not computed")
 
 
 def bar(look: Look, *, reach: float, width: int = 25) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pydantic import ValidationError
-
 from mlops.domain.errors import ConfigurationError
 from mlops.runs.experiments import ExperimentOptions
 
@@ -21,13 +19,7 @@ def options_of(typed: Mapping[str, str | None]) -> ExperimentOptions:
     Raises ConfigurationError, which names the option.
     """
     given = {name: text.strip() for name, text in typed.items() if text and text.strip()}
-    try:
-        return ExperimentOptions.model_validate({name: _value(name, text) for name, text in given.items()})
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        name = str(first["loc"][0])
-        message = f"{name.replace('_', ' ')}: {first['msg'].lower()} (found {given.get(name, '')!r})"
-        raise ConfigurationError(message) from exc
+    return ExperimentOptions.model_validate({name: _value(name, text) for name, text in given.items()})
 
 
 def _value(name: str, text: str) -> object:

@@ -165,12 +165,6 @@ class Experiments(Champions):
         with self.database.reading() as connection:
             return [_look_of(row) for row in connection.execute(query)]
 
-    def running_experiments(self, *, namespace: str = LIVE) -> dict[str, Experiment]:
-        """Those that run, by strategy."""
-        query = select(tables.experiment).where(_experiment.namespace == namespace, _experiment.ended_at.is_(None))
-        with self.database.reading() as connection:
-            return {row.strategy: _experiment_of(row) for row in connection.execute(query)}
-
     def newest_looks(self, experiment_ids: Collection[int]) -> dict[int, Look]:
         """The newest look at each of the experiments that have one."""
         query = (

@@ -41,15 +41,16 @@ def running(with_champion: FakeServices) -> Experiment:
 
 def said(_: FakeServices, strategy: str, version: str, options: ExperimentOptions | None = None) -> Preview:
     """What would be said before it starts."""
+    duration = expected_duration(np.array([]), sharpe=0.5, alpha=0.05)
     return Preview(
         strategy=strategy,
         champion_version="3",
         challenger_version=version,
         plan=plan(mode=(options or ExperimentOptions()).mode),
-        duration=expected_duration(np.array([]), sharpe=0.5, alpha=0.05),
+        duration=duration,
         n_differences=0,
         origin="held-out dates",
-        words=("Looking every day is safe.",),
+        words=(duration.words, "Looking every day is safe."),
     )
 
 
@@ -163,7 +164,7 @@ def test_before_it_starts_it_is_said_how_long_it_takes(
     ("typed", "fault"),
     [
         ("version=7&mode=canary&steps=5", "5% or a share of 1 at most"),
-        ("version=7&deadline_days=soon", "deadline days"),
+        ("version=7&deadline_days=soon", "deadline_days"),
         ("version=7&mode=all", "mode"),
         ("version=7&alpha=0.9", "alpha"),
         ("version=&keys=AAPL", "Choose the version that is tried."),
