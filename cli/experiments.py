@@ -242,9 +242,7 @@ def _steering(act: Literal["advance", "hold", "release", "abort"], help_: str) -
 
 
 advance = _steering("advance", "Let a canary's challenger answer the next step's share of the keys now.")
-hold = _steering(
-    "hold", "Keep an experiment where it is and promote nothing until it is released; looks go on."
-)
+hold = _steering("hold", "Keep an experiment where it is and promote nothing until it is released; looks go on.")
 release = _steering("release", "Let an experiment that is held go on by its rules.")
 abort = _steering("abort", "End an experiment; the champion answers every key.")
 

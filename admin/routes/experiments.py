@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -16,8 +18,9 @@ from admin.listing import shown_strategies
 from admin.pages import Pages
 from admin.pictures.experiment import sequence_picture
 from admin.request_context import Context, RequestContext
-from admin.responses import NotThere, NotValid, Refusal, RefusedForm, status_of
-from mlops.domain.errors import AcisError, TemporaryError
+from admin.responses import NotThere, NotValid, Refusal, RefusedForm, TooOften, status_of
+from admin.routes.model import ask_registry
+from mlops.domain.errors import AcisError, LedgerUnavailable
 from mlops.reporting import experiments as wording
 from mlops.runs import experiments
 from mlops.runs.experiment_options import options_of
@@ -36,6 +39,7 @@ MOST, LOOKS, AUDITED, EARLIER = 500, 60, 100, 20
 MOST_KEYS = 50
 """Of which one asks at a time which version answers them."""
 _BASE = "/admin/experiments"
+_ONE_AT_A_TIME, _WAIT_S = Lock(), 10.0
 _DONE: Mapping[Steering, str] = {
     "advance": "The canary is on its next step.",
     "hold": "It stays where it is, and promotes nothing, until it is released.",
@@ -154,21 +158,43 @@ def of_strategy(
     return _shown(context, strategy, experiment_id=experiment)
 
 
-@pages.get("/experiments/{strategy}/preview", action="experiments.preview.read")
+@pages.get("/experiments/{strategy}/preview", action="experiments.preview.read", role="operator")
 def preview(context: Context, strategy: str, form: Annotated[StartForm, Query()]) -> Response:
-    """How long an experiment would take, before it starts; nothing is written. Raises UnknownStrategy."""
+    """How long an experiment would take, before it starts; nothing is written. Raises UnknownStrategy, TooOften.
+
+    An operator's, since it loads two models and reads features.
+    """
     context.services.strategies[strategy]
-    if not form.version.strip():
-        return _shown(context, strategy, begin=_Begin(form=form, fault="choose the version that is tried"))
     try:
-        found = experiments.preview(context.services, strategy, form.version.strip(), options_of(form.asked))
-    except TemporaryError:
+        with _comparing(context, strategy, form) as (version, options):
+            found = experiments.preview(context.services, strategy, version, options)
+    except LedgerUnavailable:
         raise
-    except AcisError as exc:
+    except (AcisError, Refusal) as exc:
         if context.wants_json:
             raise
         return _shown(context, strategy, begin=_Begin(form=form, fault=str(exc)))
     return _shown(context, strategy, begin=_Begin(form=form, preview=found))
+
+
+@contextmanager
+def _comparing(
+    context: RequestContext, strategy: str, form: StartForm
+) -> Iterator[tuple[str, experiments.ExperimentOptions]]:
+    """The version and the options, while nobody else has two models compared here: each takes memory and seconds.
+
+    Raises NotValid, ConfigurationError, RegistryUnavailable, TooOften.
+    """
+    version, options = form.version.strip(), options_of(form.asked)
+    if not version:
+        raise NotValid("choose the version that is tried")
+    ask_registry(context, context.services.strategies[strategy].model_name, version)
+    if not _ONE_AT_A_TIME.acquire(timeout=_WAIT_S):
+        raise TooOften("two models are compared for somebody else; ask again in a moment", again_after_s=_WAIT_S)
+    try:
+        yield version, options
+    finally:
+        _ONE_AT_A_TIME.release()
 
 
 @pages.get("/experiments/{strategy}/route", action="experiments.route.read")
@@ -257,18 +283,10 @@ def start(context: Context, strategy: str, form: Annotated[StartOrder, Form()]) 
     context.services.strategies[strategy]
     context.note(subject=strategy, version=form.version.strip(), reason=form.reason.strip())
     try:
-        options = options_of(form.asked)
-        if not form.version.strip():
-            raise NotValid("choose the version that is tried")
-        begun = experiments.start(
-            context.services,
-            strategy,
-            form.version.strip(),
-            options,
-            by=context.person.actor,
-            reason=_reason(form.reason, "start"),
-        )
-    except TemporaryError:
+        why = _reason(form.reason, "start")
+        with _comparing(context, strategy, form) as (version, options):
+            begun = experiments.start(context.services, strategy, version, options, by=context.person.actor, reason=why)
+    except LedgerUnavailable:
         raise
     except (AcisError, Refusal) as exc:
         if context.wants_json:

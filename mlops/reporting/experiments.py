@@ -16,10 +16,10 @@ from mlops.domain.experiments.decision import Action, Guardrail, Mode
 from mlops.domain.experiments.records import Experiment, Look, Measure, ServingState
 
 OUTCOMES: Mapping[Action, str] = {
-    Action.PROMOTE: "the challenger was promoted",
-    Action.KEEP: "the champion was kept",
-    Action.UNDECIDED: "undecided, the champion was kept",
-    Action.ABORT: "ended early, the champion was kept",
+    Action.PROMOTE: "ended: the challenger was shown better",
+    Action.KEEP: "ended: the champion was shown better",
+    Action.UNDECIDED: "ended undecided, the champion stays",
+    Action.ABORT: "ended early",
 }
 UNITS: Mapping[Measure, tuple[float, str]] = {
     Measure.MARK: (1e4, "bp"),
