@@ -14,6 +14,7 @@ from cli import (
     champions,
     drift,
     evaluation,
+    experiment_evaluation,
     experiments,
     fleet,
     history,
@@ -113,6 +114,7 @@ app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
 app.command("evaluate-refit")(evaluation.evaluate_refit)
 app.command("evaluate-live")(evaluation.evaluate_live)
+app.command("evaluate-experiments")(experiment_evaluation.evaluate_experiments)
 app.command("evaluate-labels")(labels.evaluate_labels)
 app.command("selftest")(selftest.selftest)
 

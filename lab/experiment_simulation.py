@@ -85,7 +85,7 @@ def _one(design: ExperimentDesign, rng: np.random.Generator) -> tuple[Vector, Ve
     moves = market + math.sqrt(1 - design.common) * rng.normal(size=(days + h, n))
     so_far = np.vstack([np.zeros((1, n)), np.cumsum(moves, axis=0)])
     ahead = (so_far[h:] - so_far[:-h])[:days] / math.sqrt(h)
-    challenger, champion = (_said(ahead, skill, design.lasting, rng) for skill in design.skill)
+    challenger, champion = (calibrated_probabilities(ahead, skill, design.lasting, rng) for skill in design.skill)
     returns = _SPREAD * moves[:days]
     mark = mark_difference(challenger, champion, returns)
     increment = increment_difference(challenger, champion, returns, horizon_dates=h)
@@ -93,7 +93,7 @@ def _one(design: ExperimentDesign, rng: np.random.Generator) -> tuple[Vector, Ve
     return mark, increment, loss[1] - loss[0]
 
 
-def _said(ahead: Vector, skill: float, lasting: float, rng: np.random.Generator) -> Vector:
+def calibrated_probabilities(ahead: Vector, skill: float, lasting: float, rng: np.random.Generator) -> Vector:
     """(t, n) probabilities, calibrated, of a version that sees (t, n) standard returns with this correlation."""
     hidden = math.sqrt(1 - skill**2)
     noise = carried_on(rng.normal(size=ahead.shape), lasting)
@@ -239,6 +239,9 @@ def _other_laws(n: int, rng: np.random.Generator) -> dict[str, Vector]:
     laws["t with 3 degrees of freedom"] = rng.standard_t(3, size=shape)
     laws["spread that lasts"] = loud * rng.normal(size=shape)
     laws["exponential (skewed)"] = rng.exponential(size=shape) - 1.0
+    # A difference with a Sharpe ratio of 3.5 for a quarter, and of -3.5 for the next.
+    turning = np.where(np.arange(MAX_DAYS) // 63 % 2 == 0, 1.0, -1.0) * 3.5 / math.sqrt(TRADING_DAYS)
+    laws["gain of 3.5 that turns each quarter"] = rng.normal(size=shape) + turning * rng.choice([-1.0, 1.0], (n, 1))
     laws["+1 on 99 days, -99 on one"] = np.where(rng.random(shape) < 0.01, -99.0, 1.0)
     return laws
 
@@ -248,7 +251,7 @@ def _other_laws(n: int, rng: np.random.Generator) -> dict[str, Vector]:
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """Days to a decision at an annual Sharpe ratio of the difference, on panels of so many names; infinite: > 2 years."""
+    """Days to a decision at an annual Sharpe ratio of the difference, on so many names; infinite: > 2 years."""
 
     sharpe: float
     n_names: int
@@ -333,7 +336,7 @@ class Simulation:
         return min(ratios), max(ratios)
 
 
-def simulate(experiments: int, *, report: Callable[[int, int], None] = lambda done, total: None) -> Simulation:
+def simulate(experiments: int, *, report: Callable[[int, int], None] | None = None) -> Simulation:
     """Run everything. report : done and total steps of the work"""
     counts = {n_names: experiments if n_names <= 100 else max(20, experiments // 5) for n_names in NAMES}
     pairs = {n_names: max(10, experiments // 10) for n_names in NAMES}
@@ -346,7 +349,8 @@ def simulate(experiments: int, *, report: Callable[[int, int], None] = lambda do
         def step() -> None:
             nonlocal done
             done += by
-            report(done, total)
+            if report is not None:
+                report(done, total)
 
         return step
 

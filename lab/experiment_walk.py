@@ -44,8 +44,12 @@ def walk(
     mode: Mode = Mode.CANARY,
     guardrails: Callable[[int], Sequence[Guardrail]] | None = None,
 ) -> Walked:
-    """Decide day by day. differences : (t,) of successive scored days      guardrails : those of the n-th day, from 1"""
+    """Decide day by day.
+
+    differences : (t,) of successive scored days      guardrails : gives those of the n-th day, from 1
+    """
     bounds = confidence_sequence(differences, r=r, alpha=policy.alpha)
+    means = (np.cumsum(differences) / np.arange(1, len(differences) + 1)).tolist()
     steps = policy.steps if mode is Mode.CANARY else (0.0,)
     step, since, advanced = 0, 0, []
     end, day, words = Action.WAIT, 0, ""
@@ -58,7 +62,9 @@ def walk(
             min_days_on_step=policy.min_days_on_step,
             days_left=policy.deadline_days - day,
         )
-        evidence = Evidence(n_days=day, low=low, high=high, guardrails=guardrails(day) if guardrails else ())
+        evidence = Evidence(
+            n_days=day, low=low, high=high, mean=means[day - 1], guardrails=guardrails(day) if guardrails else ()
+        )
         found = decide(stand, evidence)
         end, words = found.action, found.words
         if end in ENDS:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MODEL, PROFILE, FACTS = "model.ubj", "drift_profile.arrow", "version.json"
-_KEPT_FORMER = 5
+KEPT_FORMER = 5
 """So many former champions of a strategy are kept beside the champion; older ones go with the hourly housekeeping."""
 
 
@@ -144,7 +144,7 @@ def tidy_models(services: RegistryServices) -> int:
 
     Raises CheckpointsUnavailable.
     """
-    known, wanted = services.ledger.champions_identities(keep_former=_KEPT_FORMER)
+    known, wanted = services.ledger.champions_identities(keep_former=KEPT_FORMER)
     gone = [key for key in services.checkpoints.kept_models() if key in {key_of(one) for one in known - wanted}]
     for key in gone:
         services.checkpoints.drop_model(key)

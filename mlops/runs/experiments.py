@@ -28,7 +28,7 @@ from mlops.domain.errors import (
 from mlops.domain.experiments.decision import Mode
 from mlops.domain.experiments.duration import Duration, expected_duration, planned_days
 from mlops.domain.experiments.records import Experiment, ExperimentPlan, Measure, NewExperiment
-from mlops.domain.experiments.sequence import mixture_variance
+from mlops.domain.experiments.sequence import alpha_of_repeat, mixture_variance
 from mlops.domain.records import LIVE
 from mlops.domain.training.trading import TRADING_DAYS
 from mlops.domain.windows import newest_complete_date
@@ -47,6 +47,8 @@ _LEAST_REASON = 3
 """Characters"""
 _LEAST_DIFFERENCES = 5
 """Days by which the spread of a measure is told."""
+_EARLIER = 200
+"""Newest experiments of a strategy, among which those of the same two versions are counted."""
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -221,7 +223,12 @@ def _prepared(
         )
     of_measure = services.daily_differences(strategy, champion, version, identity)
     chosen = _chosen(strategy, of_measure, options.measure)
-    plan, duration = _plan(strategy, chosen, options, salt=f"{name}/{champion.seq}/{version.version}/{newest}")
+    n_earlier = sum(
+        (one.champion.sha256, one.challenger.sha256) == (champion.identity.sha256, identity.sha256)
+        for one in ledger.experiments(name, limit=_EARLIER)
+    )
+    salt = f"{name}/{champion.seq}/{version.version}/{newest}"
+    plan, duration = _plan(strategy, chosen, options, salt=salt, n_earlier=n_earlier)
     found = Preview(
         strategy=name,
         champion_version=champion.version,
@@ -230,7 +237,7 @@ def _prepared(
         duration=duration,
         n_differences=len(chosen.values),
         origin=chosen.origin,
-        words=_words(duration, chosen, of_measure, plan),
+        words=_words(duration, chosen, of_measure, plan, n_earlier),
     )
     return found, NewExperiment(
         namespace=LIVE,
@@ -300,10 +307,10 @@ def _chosen(
 
 
 def _plan(
-    strategy: Strategy, differences: DailyDifferences, options: ExperimentOptions, *, salt: str
+    strategy: Strategy, differences: DailyDifferences, options: ExperimentOptions, *, salt: str, n_earlier: int
 ) -> tuple[ExperimentPlan, Duration]:
     policy = strategy.experiments
-    alpha = policy.alpha if options.alpha is None else options.alpha
+    alpha = alpha_of_repeat(policy.alpha if options.alpha is None else options.alpha, n_earlier)
     sharpe = policy.sharpe if options.sharpe is None else options.sharpe
     duration = expected_duration(differences.values, sharpe=sharpe, alpha=alpha)
     spread = float(np.std(differences.values))
@@ -353,6 +360,7 @@ def _words(
     chosen: DailyDifferences,
     of_measure: Mapping[Measure, DailyDifferences],
     plan: ExperimentPlan,
+    n_earlier: int,
 ) -> tuple[str, ...]:
     """Sentences for a person."""
     seen = {measure: _annual_sharpe(one.values) for measure, one in of_measure.items()}
@@ -371,6 +379,11 @@ def _words(
     median = duration.median
     if median is not None and median > plan.deadline_days:
         words.append(f"Its deadline of {plan.deadline_days} days is sooner: it would most likely end undecided")
+    if n_earlier:
+        words.append(
+            f"Experiments of the same two before this one: {n_earlier}; it has half of the last one's probability of a "
+            "false decision"
+        )
     words.append(
         "It may be looked at each day, stopped, and extended: between equally good versions it decides for either with "
         f"probability {plan.alpha:g} at most, over its whole life"

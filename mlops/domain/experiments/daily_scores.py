@@ -9,12 +9,12 @@
                 move together, adds no noise; what is compared is which names a version prefers.
 
 The increment is proper for the mean of the standardised part: no version gains, in the mean, by an m other than that
-mean. It is not strictly so for p, which says that mean by way of z, exactly only where the days of the horizon are alike
-and independent, and names do not share a market: with a share c of their variance in common the best m is
+mean. It is not strictly so for p, which says that mean by way of z: exactly only where the days of the horizon are
+alike and independent, and names share no market. With a share c of their variance in common the best m is
 z / sqrt(1 - c), so that a version gains a little by exaggerating as much. A part must be measured by each name's own
-level: that of a volatility label `target_volatility > volatility` is the absolute return over that trailing volatility.
-With the bare absolute return the names that always move much decide, and a version whose rows were shuffled beats the
-one that it was made of (`acis evaluate-experiments`).
+level: that of a label `target_volatility > volatility` is the absolute return over that trailing volatility. With the
+bare absolute return the names that always move much decide, and a version that answers with the names mixed up beats
+the one that it is a copy of (`acis evaluate-experiments`).
 
 Labels that say nothing of a return have the second alone where their day's part is given, and no test where it is not.
 """

@@ -63,6 +63,7 @@ def conclude(plan: ExperimentPlan, facts: LookFacts) -> tuple[MeanDifference, De
         n_days=len(values),
         low=low,
         high=high,
+        mean=float(values.mean()) if len(values) else None,
         guardrails=facts.guardrails,
         champion_changed=facts.champion_changed,
     )

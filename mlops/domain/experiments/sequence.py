@@ -13,10 +13,10 @@ What makes it valid is that the differences do not overlap: a day's mark is that
 ahead have differences that repeat one another for 20 days, for which no such sequence holds. r is set before the first
 difference is seen, from other days; a wrong one costs time alone.
 
-Where marks still carry on from one day to the next, V_t is multiplied by (1 + c) / (1 - c), c their correlation with the
-day before as far as it was seen by day t and is positive, without the bias of a short series, (1 + 3 c) / t. M falls as
-V grows, so that this can only lower it: what is proven without it is proven with it. That the level is kept where marks
-do carry on is measured and not proven (`acis evaluate-experiments`: up to a correlation of 0.6).
+Where marks still carry on from one day to the next, V_t is multiplied by (1 + c) / (1 - c), c their correlation with
+the day before as far as it was seen by day t and is positive, less the bias of a short series, -(1 + 3 c) / t. M falls
+as V grows, so that this can only lower it: what is proven without it is proven with it. That the level is kept where
+marks do carry on is measured and not proven (`acis evaluate-experiments`: up to a correlation of 0.6).
 
 What is not covered: differences that are skewed by losses too rare to have come yet, of which no sequence knows; and a
 gain that comes and goes, of which the sequence says that it is there while it is.

@@ -208,6 +208,23 @@ class LiveQueries(Repository):
             lines = [mapped(LiveLine, row, headline=row.headline or {}) for row in connection.execute(query)]
         return {line.strategy: line for line in lines}
 
+    def asked_rollbacks(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, str]:
+        """By strategy, why its present champion should give its place back and has not, in words. One query."""
+        if not strategies:
+            return {}
+        asked = as_rows(strategies)
+        found, champion = _report.document["headline"]["rollback"], tables.champion.c
+        query = (
+            select(asked.c.strategy, found["words"].as_string().label("words"))
+            .select_from(asked)
+            .join(tables.live_report, _report.id == _newest_report(asked, namespace))
+            .join(tables.champion, and_(champion.namespace == namespace, champion.strategy == asked.c.strategy))
+            .where(found["action"].as_string().in_(["ask", "wait"]), found["seq"].as_integer() == champion.seq)
+            .order_by(asked.c.strategy)
+        )
+        with self.database.reading() as connection:
+            return {row.strategy: row.words for row in connection.execute(query)}
+
     def live_measures(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, LiveMeasures]:
         """By strategy, of its newest scoring; of the document only these parts are read. One query."""
         if not strategies:

@@ -28,6 +28,7 @@ from mlops.domain.promotion.records import PromotionDecision
 from mlops.domain.records import LIVE
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import identity_by_bytes
+from mlops.registry.kept_models import KEPT_FORMER
 from mlops.runs.experiments import why_not_promotable
 from mlops.runs.request import rollback_target
 from mlops.runs.switching import may_switch
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_MOST_FORMER = 5
-"""Newest former champions that may take the place; as many are kept (`mlops.registry.kept_models`)."""
 _RECENT_DATES = 20
 """Newest dates whose answers the guardrails compare: a month of trading."""
 _USUAL_SPREAD = {Measure.MARK: 0.005, Measure.INCREMENT: 0.02}
@@ -102,6 +101,13 @@ def watch_former(grant: Grant, services: ScoreServices, watch: Watch, keeper: Le
     return evidence
 
 
+def rollback_headline(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a list shows of it: `action`, `words` and the champion's `seq`; None where nothing speaks against it."""
+    if not evidence or evidence["action"] == RollbackAction.NONE:
+        return None
+    return {"action": evidence["action"], "words": evidence["words"], "seq": evidence["champion"]["seq"]}
+
+
 def _facts(grant: Grant, services: ScoreServices, watch: Watch) -> RollbackFacts | None:
     """Gather the facts; None where the policy watches nobody, or nobody was champion before."""
     strategy, champion, ledger = watch.strategy, watch.champion, services.ledger
@@ -109,7 +115,7 @@ def _facts(grant: Grant, services: ScoreServices, watch: Watch) -> RollbackFacts
     since = promoted_on(ledger, champion, watch.as_of)
     if champion.version is None or champion.identity.sha256 is None or not policy.watched_former or since is None:
         return None
-    former = ledger.former_champions(strategy.name, namespace=grant.namespace)[:_MOST_FORMER]
+    former = ledger.former_champions(strategy.name, namespace=grant.namespace)[:KEPT_FORMER]
     if not former:
         return None
     decisions = ledger.promotions(strategy.name, limit=_DECISIONS, namespace=grant.namespace)

@@ -33,7 +33,7 @@ from mlops.stages.live.look import look_at_experiment
 from mlops.stages.live.outcomes import SCORED_DAYS, Outcomes, read_outcomes
 from mlops.stages.live.pairs import CHAMPION, of_variant
 from mlops.stages.live.report import LiveData, live_document
-from mlops.stages.live.rollback import Watch, watch_former
+from mlops.stages.live.rollback import Watch, rollback_headline, watch_former
 from mlops.stages.live.served_champion import ServedChampion, judged_twin, load_champion
 from mlops.strategies.file import restore
 
@@ -154,6 +154,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     )
     document["rollback"] = watch_former(grant, services, watch, keeper)
     document["words"] += rollback_words(document["rollback"])
+    document["headline"]["rollback"] = rollback_headline(document["rollback"])
     retrain_words, retrain_run = _retraining(grant, services, strategy, champion, document, as_of=as_of)
     looked = look_at_experiment(grant, services, keeper, strategy, joined, as_of)
     document["outcomes"]["champion_not_asked"] = why_not if is_away else None

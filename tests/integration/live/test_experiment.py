@@ -311,6 +311,14 @@ def test_a_preview_says_how_long_it_takes_and_when_the_held_out_test_is_better(b
     assert better.ledger.running_experiment("growth") is None
 
 
+def test_another_experiment_of_the_same_two_has_half_of_the_alpha(better: FakeServices) -> None:
+    first = begun_of(better, "2")
+    better.ledger.steer_experiment(first.id, "abort", by="ann", reason="a test")
+    found = preview(better, "growth", "2")
+    assert found.plan.alpha == first.plan.alpha / 2
+    assert any(words.startswith("Experiments of the same two before this one: 1;") for words in found.words)
+
+
 def test_what_cannot_be_tried_is_refused_with_what_to_do(services: FakeServices) -> None:
     services.with_policy(live=LIVE)
     services.with_source(market())

@@ -95,9 +95,11 @@ def test_what_is_no_answer_leaves_it_to_the_default_and_is_not_repeated(answer: 
 
 
 def test_a_redirect_is_not_followed() -> None:
-    with serving(saying(b'{"may_switch": true}')) as (elsewhere, asked_elsewhere):
-        with serving(saying(b"", status=307, Location=f"{elsewhere}/yes")) as (url, _):
-            found = ask(url)
+    with (
+        serving(saying(b'{"may_switch": true}')) as (elsewhere, asked_elsewhere),
+        serving(saying(b"", status=307, Location=f"{elsewhere}/yes")) as (url, _),
+    ):
+        found = ask(url)
     assert not found.allowed
     assert "HTTP 307" in found.words
     assert asked_elsewhere == []

@@ -30,6 +30,11 @@ def test_a_canary_goes_from_step_to_step_and_waits_on_the_last() -> None:
         (replace(CANARY, held=True), OPEN, "held at 1% by a person"),
         (
             CANARY,
+            replace(OPEN, mean=-0.0003),
+            "1% while the challenger's gain so far is below 0: -0.0003 a day after 5 days",
+        ),
+        (
+            CANARY,
             replace(OPEN, guardrails=(replace(FINE, n=20),)),
             "1% until its guardrails are known: error rate (20 of 100 answers)",
         ),
@@ -68,7 +73,7 @@ def test_nothing_that_a_person_holds_is_promoted_until_it_is_released() -> None:
         held = decide(replace(CANARY, held=True, days_left=days_left), better)
         assert held.action is Action.WAIT
         assert (
-            held.words == "held by a person: the challenger is better, its gain is 0.001 to 0.004 a day after 60 days"
+            held.words == "held by a person: the challenger is better: its gain is 0.001 to 0.004 a day after 60 days"
         )
     assert decide(replace(CANARY, held=True), replace(OPEN, low=-0.004, high=-0.001)).action is Action.KEEP
 

@@ -17,7 +17,7 @@ from mlops.domain.experiments.guardrails import (
 from mlops.domain.experiments.policy import GuardrailPolicy
 from mlops.domain.experiments.records import LATENCY_BOUNDS_MS, AnswerCount
 
-POLICY = GuardrailPolicy(min_answers=10)
+POLICY = GuardrailPolicy(min_answers=10, positive_share=0.25, calibration=0.1)
 
 
 def counted(n: int, *, n_errors: int = 0, place: int = 3) -> AnswerCount:
