@@ -236,7 +236,7 @@ registry_finding = Table(
     metadata,
     Column("id", BigInteger, primary_key=True),
     Column("strategy", String(63), nullable=False),
-    Column("kind", String(20), nullable=False),  # `champion_missing`, `number_reused`, `changed_by_hand`
+    Column("kind", String(20), nullable=False),  # a `FindingKind`, or `changed_by_hand`
     # what it is about: the champion's seq, the version with its model, or when changes by hand began
     Column("key", String(320), nullable=False),
     Column("words", Text, nullable=False),
