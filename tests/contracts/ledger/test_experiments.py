@@ -247,13 +247,21 @@ def test_a_request_to_advance_that_is_sent_twice_advances_once(ledger: SqlLedger
     assert audited(ledger)[1:] == [("experiment.advance", "bob")]
 
 
-@pytest.mark.parametrize(("act", "step", "words"), [("hold", 0, "held"), ("advance", 1, "moved")])
-def test_a_look_leaves_a_step_that_a_person_changed_meanwhile(
-    ledger: SqlLedger, act: Act, step: int, words: str
+@pytest.mark.parametrize(
+    ("act", "wanted", "step", "words"),
+    [
+        ("hold", Action.ADVANCE, 0, "held by a person meanwhile; it was about to advance"),
+        ("hold", Action.PROMOTE, 0, "held by a person meanwhile; it was about to promote"),
+        ("advance", Action.ADVANCE, 1, "moved to 5% meanwhile; it was about to advance"),
+    ],
+)
+def test_a_look_leaves_what_a_person_changed_meanwhile(
+    ledger: SqlLedger, act: Act, wanted: Action, step: int, words: str
 ) -> None:
     made = started(ledger)
-    ledger.steer_experiment(made.id, act, by="bob", reason="r")
-    assert noted(ledger, made, look(5, Action.ADVANCE)).step == step
+    there = ledger.steer_experiment(made.id, act, by="bob", reason="r")
+    assert noted(ledger, made, look(5, wanted)) == there
+    assert there.step == step
     (found,) = ledger.looks(made.id)
     assert found.action is Action.WAIT
     assert words in found.words
@@ -519,11 +527,12 @@ def test_who_answers_is_one_statement_that_reads_by_keys(ledger: SqlLedger, serv
     assert serving.serving_state("growth").experiment is None
 
 
+N_BUCKETS = len(LATENCY_BOUNDS_MS) + 1
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 
 def counts(n: int, *, minute: datetime = NOON, **changes: Any) -> AnswerCount:
-    latency = (n, *[0] * len(LATENCY_BOUNDS_MS))
+    latency = (n, *[0] * (N_BUCKETS - 2), 1)
     found: dict[str, Any] = {
         "strategy": "growth", "version": "2", "model_sha256": "b" * 64, "variant": "challenger", "minute": minute,
         "writer": "p1", "n": n, "n_errors": 0, "n_positive": n // 2, "n_missing_rows": 1, "latency_ms": latency,
@@ -531,7 +540,9 @@ def counts(n: int, *, minute: datetime = NOON, **changes: Any) -> AnswerCount:
     return AnswerCount(**{**found, **changes})
 
 
-def test_counts_of_a_minute_count_up_and_are_written_twice_without_harm(serving: SqlLedger) -> None:
+def test_counts_of_a_minute_count_up_are_written_twice_without_harm_and_are_read_of_all_processes_together(
+    serving: SqlLedger,
+) -> None:
     serving.count_answers([])
     serving.count_answers([counts(3), counts(5, variant="champion", version="1")])
     serving.count_answers([counts(7)])
@@ -539,18 +550,18 @@ def test_counts_of_a_minute_count_up_and_are_written_twice_without_harm(serving:
     serving.count_answers([counts(3)])  # of a moment before, late
     serving.count_answers([counts(2, writer="p2"), counts(1, minute=NOON + timedelta(minutes=1))])
     found = serving.answer_counts("growth", since=NOON)
-    assert found == [
-        counts(7),
-        counts(2, writer="p2"),
-        counts(5, variant="champion", version="1"),
-        counts(1, minute=NOON + timedelta(minutes=1)),
+    both = counts(7 + 2, writer="", n_positive=3 + 1, n_missing_rows=2, latency_ms=(9, *[0] * (N_BUCKETS - 2), 2))
+    others = [
+        counts(5, variant="champion", version="1", writer=""),
+        counts(1, minute=NOON + timedelta(minutes=1), writer=""),
     ]
+    assert found == [both, *others]
     assert serving.answer_counts("growth", since=NOON + timedelta(minutes=1)) == found[-1:]
     assert serving.answer_counts("value", since=NOON) == []
 
 
 def test_counts_have_their_buckets() -> None:
-    with pytest.raises(ValueError, match="22 buckets, not in 2"):
+    with pytest.raises(ValueError, match=f"{N_BUCKETS} buckets, not in 2"):
         counts(1, latency_ms=(1, 0))
 
 
