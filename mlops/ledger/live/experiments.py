@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, and_, bindparam, func, select, update
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import array, distinct_on, insert
 
 from mlops.domain.errors import ChampionMoved, ExperimentEnded, ExperimentNotFound, ExperimentRunning, InvalidTransition
@@ -41,7 +41,7 @@ from mlops.ledger.champions import (
     end_experiment,
     fence,
 )
-from mlops.ledger.columns import AnyRow, mapped, now
+from mlops.ledger.columns import AnyRow, Timestamp, mapped, now
 from mlops.ledger.engine import PREPARED
 
 _experiment = tables.experiment.c
@@ -276,11 +276,17 @@ class Experiments(Champions):
         with self.database.transaction("ledger.count_answers") as connection:
             connection.execute(adding, [{**vars(row), "latency_ms": list(row.latency_ms)} for row in rows])
 
-    def answer_counts(self, strategy: str, *, since: datetime) -> list[AnswerCount]:
-        """Counts of the minutes from then on, by minute, of all processes together (`writer` is empty)."""
-        # Hundreds of thousands of rows, of some processes and a month, are added up where they are.
+    def answer_counts(
+        self, strategy: str, *, since: datetime, by: Literal["minute", "hour"] = "minute"
+    ) -> list[AnswerCount]:
+        """Counts of the minutes from then on, of all processes together (`writer` is empty), in order of time.
+
+        by : what is added up; hours, which begin at their first minute, for more than a day
+        """
+        # A month of a few processes is hundreds of thousands of rows.
         buckets = [func.sum(_count.latency_ms[place + 1]) for place in range(len(LATENCY_BOUNDS_MS) + 1)]
-        key = (_count.minute, _count.variant, _count.version, _count.model_sha256)
+        minute = _count.minute if by == "minute" else func.date_trunc(literal_column("'hour'"), _count.minute)
+        key = (type_coerce(minute, Timestamp()).label("minute"), _count.variant, _count.version, _count.model_sha256)
         query = (
             select(
                 *key,
@@ -288,8 +294,8 @@ class Experiments(Champions):
                 array(buckets).label("latency_ms"),
             )
             .where(_count.strategy == strategy, _count.minute >= since)
-            .group_by(*key)
-            .order_by(*key)
+            .group_by(minute, *key[1:])
+            .order_by(minute, *key[1:])
         )
         with self.database.reading() as connection:
             rows = connection.execute(query).all()

@@ -556,6 +556,8 @@ def test_counts_of_a_minute_count_up_are_written_twice_without_harm_and_are_read
         counts(1, minute=NOON + timedelta(minutes=1), writer=""),
     ]
     assert found == [both, *others]
+    (hour, _) = serving.answer_counts("growth", since=NOON, by="hour")
+    assert (hour.minute, hour.variant, hour.n, hour.latency_ms[0]) == (NOON, "challenger", 7 + 2 + 1, 7 + 2 + 1)
     assert serving.answer_counts("growth", since=NOON + timedelta(minutes=1)) == found[-1:]
     assert serving.answer_counts("value", since=NOON) == []
 
