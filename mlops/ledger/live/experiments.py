@@ -165,6 +165,13 @@ class Experiments(Champions):
         with self.database.reading() as connection:
             return [_look_of(row) for row in connection.execute(query)]
 
+    def newest_look(self, experiment_id: int) -> Look | None:
+        """Look that was the last so far; it holds all days that were known then."""
+        query = select(tables.experiment_look).where(_look.experiment_id == experiment_id)
+        with self.database.reading() as connection:
+            row = connection.execute(query.order_by(_look.as_of.desc()).limit(1)).one_or_none()
+        return None if row is None else _look_of(row)
+
     def note_look(
         self, grant: Grant, experiment_id: int, look: Look, decision: PromotionDecision | None = None
     ) -> Experiment:
