@@ -80,7 +80,7 @@ def look_at_experiment(
         return _ended(grant, services, strategy, as_of)
     if as_of <= experiment.started_as_of:
         return _looked(experiment, None, f"its first day is the one after {experiment.started_as_of}")
-    before = ledger.newest_look(experiment.id)
+    before = ledger.newest_looks([experiment.id]).get(experiment.id)
     if before is not None and before.as_of >= as_of:
         return _looked(experiment, before)
     champion = ledger.champion(strategy.name, namespace=grant.namespace)
@@ -106,7 +106,7 @@ def look_at_experiment(
     keeper.check_before_write()
     with tracing.traced("look", run_id=grant.run_id, experiment=experiment.id, action=look.action.value):
         there = ledger.note_look(grant, experiment.id, look, promotion)
-    noted = ledger.newest_look(experiment.id)
+    noted = ledger.newest_looks([experiment.id]).get(experiment.id)
     log.info("experiment.looked", experiment=experiment.id, action=look.action.value, words=look.words)
     if there.promotion_id is not None:
         keeper.committed()
@@ -117,7 +117,7 @@ def look_at_experiment(
 def _ended(grant: Grant, services: ScoreServices, strategy: Strategy, as_of: date) -> Looked | None:
     """The newest experiment, where this date's look ended it: found by the second try of a run."""
     newest = next(iter(services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)), None)
-    look = None if newest is None else services.ledger.newest_look(newest.id)
+    look = None if newest is None else services.ledger.newest_looks([newest.id]).get(newest.id)
     if newest is None or look is None or look.as_of != as_of:
         return None
     decided = services.ledger.promotion_of(grant.run_id)
