@@ -176,7 +176,23 @@ def test_a_worse_challenger_ends_and_the_champion_stays(services: FakeServices) 
     outcome = scored(services, LAST)
     assert outcome.result["experiment"]["end"] == "keep"
     assert services.ledger.champion("growth").version == "1"
-    assert services.ledger.experiment(experiment.id).promotion_id is None
+    decided = services.ledger.promotions("growth")[0]
+    assert (decided.decision, services.ledger.experiment(experiment.id).promotion_id) == ("keep", decided.id)
+    found = replay(decided.evidence, decided.evidence_digest)
+    assert found is not None
+    assert found.agrees
+    assert "version 2 was not promoted: the champion stays" in explanation(decided, found)[0]
+
+
+def test_at_its_deadline_it_ends_undecided_and_the_champion_stays(better: FakeServices) -> None:
+    experiment = begun(better, deadline_days=5)
+    predict_days(better, days_after(STARTED, 5))
+    assert scored(better, STARTED + 4 * DAY).result["experiment"]["end"] is None
+    outcome = scored(better, STARTED + 5 * DAY)
+    assert (outcome.result["experiment"]["end"], outcome.run_state) == ("undecided", RunState.SUCCEEDED)
+    decided = better.ledger.promotions("growth")[0]
+    assert (decided.decision, better.ledger.experiment(experiment.id).promotion_id) == ("inconclusive", decided.id)
+    assert better.ledger.champion("growth").version == "1"
 
 
 def test_a_process_that_dies_after_the_decision_leaves_one(better: FakeServices) -> None:
