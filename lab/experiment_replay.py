@@ -218,6 +218,12 @@ CASES = (
     Case(name="challenger's names mixed, in shadow", planted=(_names_mixed, _said), champion_years=1, mode=Mode.SHADOW),
     Case(name="challenger's names mixed", planted=(_names_mixed, _said), champion_years=1),
     Case(
+        name="challenger's names mixed, scored by the bare absolute return",
+        planted=(_names_mixed, _said),
+        champion_years=1,
+        by_bare_move=True,
+    ),
+    Case(
         name="challenger's features mixed, in shadow",
         planted=(_features_mixed, _said),
         champion_years=1,
