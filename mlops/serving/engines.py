@@ -39,6 +39,8 @@ class RowSlot:
     def __init__(self, n_features: int) -> None:
         self.row: Floats = np.zeros((1, n_features), dtype=np.float32)
         """(1, f) as the model reads it"""
+        self.has_missing = False
+        """Whether a value that `fill` put in is missing"""
         self.ask: Callable[[], float] = lambda: math.nan
         """Probability of what is in `row`"""
         self._bytes = self.row.data.cast("B")
@@ -49,10 +51,16 @@ class RowSlot:
         try:
             self._pack(self._bytes, 0, *values)
             # Not finite where any value is not; nan is as it should be, infinities become nan.
-            if not math.isfinite(sum(values)):
+            self.has_missing = not math.isfinite(sum(values))
+            if self.has_missing:
                 self.row[np.isinf(self.row)] = np.nan
         except (struct.error, TypeError, OverflowError):
-            self.row[:] = prepare_rows([[_number(value, name) for value, name in zip(values, features, strict=True)]])
+            self.put(prepare_rows([[_number(value, name) for value, name in zip(values, features, strict=True)]]))
+
+    def put(self, row: Floats) -> None:
+        """Put in one row, (1, f) and prepared."""
+        self.row[:] = row
+        self.has_missing = bool(np.isnan(self.row).any())
 
 
 def _number(value: Any, feature: str) -> float:  # noqa: ANN401 -- what a caller gave

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,14 @@ _SHOWN = 10
 class RowReader:
     """Reads frames and rows for one model."""
 
-    def __init__(self, features: Sequence[str], *, model: str) -> None:
-        """features: in the model's order. model: how errors call it."""
+    def __init__(self, features: Sequence[str], *, model: str, beside: Collection[str] = ()) -> None:
+        """features: in the model's order. model: how errors call it. beside: columns that may be there, and are not
+        read.
+        """
         self.features = tuple(features)
         self._model = model
         self._known = frozenset(features)
+        self._beside = frozenset((*KEY_COLUMNS, *beside))
         self._n = len(self.features)
         one = itemgetter(self.features[0])
         self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = (
@@ -153,7 +156,7 @@ class RowReader:
         return [
             name
             for name in names
-            if name not in self._known and name not in KEY_COLUMNS and not str(name).startswith(TARGET_PREFIX)
+            if name not in self._known and name not in self._beside and not str(name).startswith(TARGET_PREFIX)
         ]
 
     def _misfit(self, names: Iterable[str]) -> InvalidRows:

@@ -49,11 +49,13 @@ class ServedModel:
     predictor: Predictor = field(repr=False, compare=False)
     check: EngineCheck = EngineCheck(reason="XGBoost answers: no other engine was asked for")
     variant: str = "champion"
+    beside: frozenset[str] = frozenset()
+    """Columns of other versions, which callers' rows may have as well"""
 
     @cached_property
     def reader(self) -> RowReader:
         """Reads callers' rows for it."""
-        return RowReader(self.features, model=f"{self.strategy} version {self.version}")
+        return RowReader(self.features, model=f"{self.strategy} version {self.version}", beside=self.beside)
 
     @property
     def engine(self) -> Engine:
@@ -68,26 +70,47 @@ class Prediction(NamedTuple):
     """Of the positive class"""
     version: str
     sha256: str
+    variant: str = "champion"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """A frame's answers, all of one version."""
+    """A frame's answers: of the champion, and of the challenger of a running experiment for the keys that are its."""
 
     probability: Probabilities
     """(n,) of the positive class, in the frame's order; a row of nothing but missing values has one too"""
     model: ServedModel
-    """That gave them all"""
+    """That gave all answers; where two versions did, the champion"""
+    challenger: ServedModel | None = None
+    """That gave the others; None: one version gave all"""
+    by_challenger: npt.NDArray[np.bool_] | None = None
+    """(n,) which those are"""
 
     @property
     def version(self) -> str:
-        """Number of the version."""
+        """Number of `model`'s version; `versions` has each row's."""
         return self.model.version
 
     @property
     def sha256(self) -> str:
-        """Of the model file's bytes."""
+        """Digest of `model`'s file."""
         return self.model.sha256
+
+    @property
+    def versions(self) -> list[str]:
+        """(n,) number of the version that gave each answer."""
+        return [model.version for model in self._models()]
+
+    @property
+    def variants(self) -> list[str]:
+        """(n,) `champion` or `challenger`, of each answer."""
+        return [model.variant for model in self._models()]
+
+    def _models(self) -> list[ServedModel]:
+        if self.challenger is None or self.by_challenger is None:
+            return [self.model] * len(self.probability)
+        two = self.model, self.challenger
+        return [two[place] for place in self.by_challenger.tolist()]
 
     def __len__(self) -> int:
         return len(self.probability)

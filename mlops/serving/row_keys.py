@@ -1,4 +1,4 @@
-"""Tickers and dates of a caller's rows as the prediction log keeps them, checked before anything is answered."""
+"""Tickers and dates of a caller's rows as the prediction log keeps them, and their keys, checked before any answer."""
 
 from __future__ import annotations
 
@@ -60,6 +60,25 @@ def tickers_of(tickers: object, n: int) -> list[str]:
         message = f"{n} rows were given with {len(named)} tickers"
         raise InvalidRows(message)
     return named
+
+
+def key_of(key: object) -> str:
+    """A key as text that can be hashed. Raises InvalidRows for what is neither a text nor a whole number."""
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str):
+        message = f"a key is a text, found {key!r:.80} ({type(key).__name__}); None where a row has none"
+        raise InvalidRows(message)
+    return key if key.isascii() else key.encode("utf-8", "replace").decode()
+
+
+def keys_of(keys: Iterable[object], n: int) -> list[str | None]:
+    """One key for each of n rows, None where a row has none. Raises InvalidRows."""
+    found = [None if key is None else key_of(key) for key in _values(keys, "keys")]
+    if len(found) != n:
+        message = f"{n} rows were given with {len(found)} keys"
+        raise InvalidRows(message)
+    return found
 
 
 def _values(given: Iterable[Any], name: str) -> Iterable[Any]:

@@ -1,21 +1,25 @@
 """The prediction service: champions over HTTP, as an ASGI application without a framework between.
 
-    POST /api/v1/predict/{strategy}   rows in, probabilities out; answered once it is in the spool
-    GET  /api/v1/models               what answers for each strategy
-    GET  /healthz, /readyz            the process lives; it can answer
+    POST /api/v1/predict/{strategy}            rows in, probabilities out; answered once it is in the spool
+    GET  /api/v1/models                        what answers for each strategy
+    GET  /api/v1/models/{strategy}/route?key=  which version answers a key, and why
+    GET  /healthz, /readyz                     the process lives; it can answer
 
-The first two need a token. Errors are problems of RFC 9457. Served by uvicorn: `python -m worker serve`.
+The first three need a token. Errors are problems of RFC 9457. Served by uvicorn: `python -m worker serve`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import parse_qs
 
 import structlog
 
@@ -47,7 +51,10 @@ FIRST_DATE = date(1990, 1, 1)
 """No features are older; each month that is predicted has a partition in the ledger."""
 CLOSE_S = 8.0
 """Of SIGTERM's grace, for what is in the spool; what it does not suffice for waits there for the next process."""
+_ROUTERS_CLOSE_S = 3.0
+"""Of that, for shadows that still wait and for the counts of answers; beyond it they are lost."""
 _LONGEST_TICKER = 64
+_LONGEST_KEY = 255
 _MISSING = float("nan")
 _INLINE_BYTES = 32 * 1024
 """A larger body is read and answered in a thread, so that small questions do not wait for it."""
@@ -103,9 +110,15 @@ class PredictionService:
 
     def close(self) -> None:
         """Bring what is in the spool to the ledger, as far as that is quick; the rest ends with the process."""
+        until = time.monotonic() + CLOSE_S
         self._verifying.shutdown(wait=False, cancel_futures=True)
         self._tokens.close()
-        self._predictions.close(within_s=CLOSE_S)
+        closing = [threading.Thread(target=router.close, daemon=True) for router in self._routers.values()]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(max(0.0, until - (CLOSE_S - _ROUTERS_CLOSE_S) - time.monotonic()))
+        self._predictions.close(within_s=max(0.0, until - time.monotonic()))
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -152,6 +165,12 @@ class PredictionService:
             if len(body) <= _INLINE_BYTES:
                 return self._predict(router, body)
             return await asyncio.to_thread(self._predict, router, body)
+        if path.startswith("/api/v1/models/") and path.endswith("/route"):
+            visit.path = "/api/v1/models/{strategy}/route"
+            _refuse_other(method, "GET", "HEAD")
+            await self._recognise(scope["headers"], visit)
+            router = self._router(path[len("/api/v1/models/") : -len("/route")])
+            return _json(vars(router.explain_route(_asked_key(scope["query_string"]))))
         if path not in {"/healthz", "/readyz", "/api/v1/models"}:
             raise Problem(404, "not-found", f"there is nothing at {path}; predictions are at /api/v1/predict/STRATEGY")
         visit.path = path
@@ -189,19 +208,24 @@ class PredictionService:
         asked = self._asked(body)
         if asked.one is not None:
             day = asked.as_of if isinstance(asked.as_of, date) else asked.as_of[0]
-            said = router.predict_one(asked.one, ticker=asked.tickers[0], as_of=day)
+            key = asked.keys[0] if asked.keys else None
+            said = router.predict_one(asked.one, ticker=asked.tickers[0], as_of=day, key=key)
             probability, version, sha256 = [float(said.probability)], said.version, said.sha256
+            versions, variants = [said.version], [said.variant]
         else:
-            answers = router.predict(asked.frame, tickers=asked.tickers, as_of=asked.as_of)
+            answers = router.predict(asked.frame, tickers=asked.tickers, as_of=asked.as_of, keys=asked.keys)
             probability, version, sha256 = answers.probability.tolist(), answers.version, answers.sha256
+            versions, variants = answers.versions, answers.variants
         self._predictions.flush()
         return _json({
             "version": version,
-            "variant": "champion",
+            "variant": variants[0] if len(set(variants)) == 1 else "champion",
             "sha256": sha256,
             "confirmed_age_s": _rounded(router.status().confirmed_age_s),
             "predicted_at": datetime.now(UTC).isoformat(),
             "probability": probability,
+            "versions": versions,
+            "variants": variants,
         })  # fmt: skip
 
     def _asked(self, body: bytes) -> _Asked:
@@ -213,11 +237,14 @@ class PredictionService:
             raise _invalid_request(
                 'the body is an object with "rows": objects by column name, or one object of columns'
             )
-        unknown = sorted(document.keys() - {"rows", "tickers", "as_of"})
+        unknown = sorted(document.keys() - {"rows", "tickers", "as_of", "keys"})
         if unknown:
-            raise _invalid_request(f"{', '.join(unknown)} is not known; beside rows there may be tickers and as_of")
+            raise _invalid_request(
+                f"{', '.join(unknown)} is not known; beside rows there may be tickers, as_of and keys"
+            )
         one, frame, n = _frame(document["rows"])
-        return _Asked(one, frame, _tickers(document.get("tickers"), n), self._dates(document.get("as_of"), n))
+        tickers, dates = _tickers(document.get("tickers"), n), self._dates(document.get("as_of"), n)
+        return _Asked(one, frame, tickers, dates, _keys(document.get("keys"), n))
 
     def _dates(self, given: object, n: int) -> date | list[date]:
         if not isinstance(given, list):
@@ -249,7 +276,11 @@ class PredictionService:
         router = self._routers[strategy]
         status = router.status()
         told = {**vars(status), "confirmed_age_s": _rounded(status.confirmed_age_s), "variant": "champion"}
-        return told if status.version is None else {**told, "features": router.model.features}
+        try:
+            routes = [vars(route) for route in router.routes()]
+            return {**told, "features": router.model.features, "routes": routes}
+        except AcisError:  # nothing answers; `problem` says why
+            return told
 
     def _readiness(self, headers: Headers) -> Answer:
         """Ready where a question would be answered, or truthfully refused: a strategy may have no champion yet.
@@ -290,6 +321,7 @@ class _Asked(NamedTuple):
     frame: Any
     tickers: list[str]
     as_of: date | list[date]
+    keys: list[str | None] | None
 
 
 def _token(headers: Headers) -> str:
@@ -387,6 +419,28 @@ def _tickers(given: object, n: int) -> list[str]:
                 f"a ticker is a name of at most {_LONGEST_TICKER} printable characters; found {ticker!r:.80}"
             )
     return given
+
+
+def _keys(given: object, n: int) -> list[str | None] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) != n:
+        found = f"{len(given)} of them" if isinstance(given, list) else type(given).__name__
+        raise _invalid_request(f"keys is a list with a key, or null, for each of the {n} rows; found {found}")
+    for key in given:
+        if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY):
+            raise _invalid_request(f"a key is a text of 1 to {_LONGEST_KEY} characters; found {key!r:.80}")
+    return given
+
+
+def _asked_key(query: bytes) -> str | None:
+    """The key of a query; None without one."""
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    unknown = sorted(asked.keys() - {"key"})
+    if unknown or len(asked.get("key", ())) > 1:
+        raise _invalid_request("ask with one key, ?key=AAPL, or with none")
+    keys = _keys(asked.get("key"), 1)
+    return keys[0] if keys else None
 
 
 # ---- Answers

@@ -37,6 +37,7 @@ def test_there_is_a_lock_for_everything_that_is_installed() -> None:
         "requirements-gpu.lock",
         "requirements-image.lock",
         "requirements-manifests.lock",
+        "requirements-openfeature.lock",
         "requirements-otel.lock",
         "requirements-s3.lock",
         "requirements-sample.lock",

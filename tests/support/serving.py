@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,18 @@ import xgboost as xgb
 
 from config.settings import Settings
 from mlops.domain.errors import LedgerUnavailable
+from mlops.domain.experiments.decision import Mode
+from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
+from mlops.domain.experiments.records import (
+    AnswerCount,
+    Experiment,
+    ExperimentPlan,
+    Measure,
+    NewExperiment,
+    ServingState,
+)
 from mlops.domain.promotion.records import Champion, ModelIdentity
+from mlops.domain.records import LIVE
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of
 from mlops.registry.opening import ModelServices
@@ -75,22 +88,57 @@ class OneChampion:
 
     champion_now: Champion
     is_away: bool = False
-    n_asked: int = field(default=0)
+    experiment_now: Experiment | None = None
+    counted: dict[tuple[object, ...], AnswerCount] = field(default_factory=dict)
+    """The last of each writer, minute, version and variant"""
 
-    def champion(self, strategy: str) -> Champion:
-        """The champion. Raises LedgerUnavailable while it is away."""
-        self.n_asked += 1
+    def serving_state(self, strategy: str) -> ServingState:
+        """Who answers. Raises LedgerUnavailable while it is away."""
+        self._answer()
+        runs = self.experiment_now if self.champion_now.seq == getattr(self.experiment_now, "champion_seq", 0) else None
+        return ServingState(champion=self.champion_now, experiment=runs)
+
+    def count_answers(self, rows: Sequence[AnswerCount]) -> None:
+        """Write counts over those of before. Raises LedgerUnavailable while it is away."""
+        self._answer()
+        self.counted |= {(one.writer, one.minute, one.version, one.variant): one for one in rows}
+
+    def counts(self, version: str, variant: str = "champion") -> Mapping[str, int]:
+        """What was counted of a version, all minutes together."""
+        found = [one for one in self.counted.values() if (one.version, one.variant) == (version, variant)]
+        names = ("n", "n_errors", "n_positive", "n_missing_rows")
+        timed = sum(sum(one.latency_ms) for one in found)
+        return {**{name: sum(getattr(one, name) for one in found) for name in names}, "timed": timed}
+
+    def _answer(self) -> None:
         if self.is_away:
             raise LedgerUnavailable("PostgreSQL does not answer")
-        return self.champion_now
 
     def close(self) -> None:
         """Nothing is open."""
 
 
+class Recording:
+    """A recorder that keeps all in memory."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[ServedModel, list[str], list[date], np.ndarray, list[bytes]]] = []
+
+    def record(self, *given: Any) -> None:
+        self.recorded.append(given)  # type: ignore[arg-type]  # as the protocol says
+
+    def flush(self) -> None:
+        """Nothing is written."""
+
+
+def identity_of(model: bytes) -> ModelIdentity:
+    """What a model is known by."""
+    sha256 = hashlib.sha256(model).hexdigest()
+    return ModelIdentity(sha256=sha256, made_by=f"run-{sha256[:8]}")
+
+
 def champion(version: str | None, seq: int, model: bytes | None = None) -> Champion:
     """The champion of `growth`, known by its model's bytes."""
-    sha256 = None if model is None else hashlib.sha256(model).hexdigest()
     return Champion(
         namespace="",
         strategy="growth",
@@ -98,7 +146,61 @@ def champion(version: str | None, seq: int, model: bytes | None = None) -> Champ
         seq=seq,
         as_of=None,
         promotion_id=seq,
-        identity=ModelIdentity(sha256=sha256, made_by=None if sha256 is None else f"run-{sha256[:8]}"),
+        identity=ModelIdentity() if model is None else identity_of(model),
+    )
+
+
+def new_experiment(
+    challenger: bytes,
+    *,
+    version: str = "2",
+    champion_seq: int = 1,
+    mode: Mode = Mode.AB,
+    share: float = 0.5,
+    steps: tuple[float, ...] = (),
+    keys: tuple[str, ...] = (),
+    number: int = 1,
+) -> NewExperiment:
+    """An experiment of `growth`, its challenger known by its bytes; another number is another salt."""
+    policy = ExperimentPolicy()
+    plan = ExperimentPlan(
+        mode=mode,
+        steps=steps or (share,),
+        measure=Measure.MARK,
+        alpha=policy.alpha,
+        sharpe=policy.sharpe,
+        r=1e-4,
+        deadline_days=policy.deadline_days,
+        min_days_on_step=policy.min_days_on_step,
+        horizon_dates=20,
+        guardrails=GuardrailPolicy(),
+        salt=f"salt {number}",
+        keys=keys,
+    )
+    return NewExperiment(
+        namespace=LIVE,
+        strategy="growth",
+        plan=plan,
+        champion_version="1",
+        champion_seq=champion_seq,
+        champion=ModelIdentity(),
+        challenger_version=version,
+        challenger=identity_of(challenger),
+        started_as_of=date(2020, 6, 1),
+        started_by="test",
+        reason="a test",
+    )
+
+
+def running(new: NewExperiment, *, number: int = 1, step: int = 0) -> Experiment:
+    """The experiment as the ledger would have it."""
+    return Experiment(
+        **vars(new),
+        id=number,
+        step=step,
+        step_since=new.started_as_of,
+        held=False,
+        started_at=datetime(2020, 6, 1, tzinfo=UTC),
     )
 
 
@@ -121,6 +223,14 @@ class ChampionServices(ModelServices):
         """Keep the model, or other content in its place."""
         identity = champion("1", 1, model).identity
         self.store.keep_model(key_of(identity), {MODEL: model if content is None else content})
+
+    def challenge(self, model: xgb.XGBClassifier, **options: Any) -> bytes:
+        """Keep a model and start an experiment with it."""
+        content = model_bytes(model)
+        self.keep(content)
+        new = new_experiment(content, champion_seq=self.one.champion_now.seq, **options)
+        self.one.experiment_now = running(new, number=options.get("number", 1))
+        return content
 
     def promote(self, version: str, seq: int, model: xgb.XGBClassifier) -> bytes:
         """Keep a model and make it the champion."""

@@ -29,6 +29,7 @@ LOCKS = (
     "requirements.lock",
     "requirements-gpu.lock",
     "requirements-image.lock",
+    "requirements-openfeature.lock",
     "requirements-otel.lock",
     "requirements-s3.lock",
     "requirements-sample.lock",

@@ -12,8 +12,9 @@ from mlops.domain.experiments.decision import Action, Guardrail, Mode
 from mlops.domain.experiments.policy import GuardrailPolicy
 from mlops.domain.promotion.records import Champion, ModelIdentity
 
-LATENCY_BOUNDS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000)
-"""Upper ends of the buckets of `AnswerCount.latency_ms`, the end included; a last bucket is beyond."""
+LATENCY_BOUNDS_MS = tuple(2.0 ** (place / 2) for place in range(-16, 29))
+"""Upper ends of the buckets of `AnswerCount.latency_ms`, the end included, from 4 µs to 16 s, each 1.41 times the one
+before, so that a ratio of two percentiles is known to a third; a last bucket is beyond."""
 
 
 class Measure(StrEnum):

@@ -7,7 +7,7 @@ beside a look is seen by it, or waits for it, and neither waits for the other fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from datetime import date, datetime
 from functools import cache
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, and_, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from mlops.domain.errors import ChampionMoved, ExperimentEnded, ExperimentNotFound, ExperimentRunning, InvalidTransition
 from mlops.domain.experiments.decision import ENDS, Action, Guardrail, Mode
@@ -164,6 +164,17 @@ class Experiments(Champions):
         query = select(tables.experiment_look).where(_look.experiment_id == experiment_id).order_by(_look.as_of)
         with self.database.reading() as connection:
             return [_look_of(row) for row in connection.execute(query)]
+
+    def newest_looks(self, experiment_ids: Collection[int]) -> dict[int, Look]:
+        """The newest look at each of the experiments that have one."""
+        query = (
+            select(tables.experiment_look)
+            .where(_look.experiment_id.in_(experiment_ids))
+            .ext(distinct_on(_look.experiment_id))
+            .order_by(_look.experiment_id, _look.as_of.desc())
+        )
+        with self.database.reading() as connection:
+            return {row.experiment_id: _look_of(row) for row in connection.execute(query)}
 
     def note_look(
         self, grant: Grant, experiment_id: int, look: Look, decision: PromotionDecision | None = None

@@ -16,6 +16,8 @@ from sqlalchemy import text
 
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.schema import migrate
+from mlops.registry.checkpoint_store import CheckpointStore
+from mlops.registry.kept_models import MODEL, key_of
 from tests.support.prediction_service import (
     FEATURES,
     Service,
@@ -25,6 +27,7 @@ from tests.support.prediction_service import (
     rows_of,
     service_settings,
 )
+from tests.support.serving import identity_of, new_experiment
 from tests.support.waiting import wait_for
 
 DAY = date(2026, 11, 12)
@@ -154,6 +157,11 @@ CASES: dict[str, tuple[object, int, str, str]] = {
     "a date of long ago": ({"rows": rows_of(1), "as_of": "1879-03-14"}, 422, "invalid-request", "first date"),
     "no date": ({"rows": rows_of(1), "as_of": "today"}, 422, "invalid-request", "as_of is a date as"),
     "a date that is a number": ({"rows": rows_of(1), "as_of": 20260101}, 422, "invalid-request", "as_of is a date as"),
+    "keys of another number": (
+        {"rows": rows_of(2), "keys": ["A"]}, 422, "invalid-request", "a key, or null, for each of the 2 rows",
+    ),
+    "a key that is a number": ({"rows": rows_of(1), "keys": [7]}, 422, "invalid-request", "a key is a text"),
+    "an empty key": ({"rows": rows_of(1), "keys": [""]}, 422, "invalid-request", "a key is a text"),
     "dates of another number": (
         {"rows": rows_of(2), "as_of": ["2026-01-02"]}, 422, "invalid-request", "1 dates for 2 rows",
     ),
@@ -216,6 +224,7 @@ def test_a_body_without_bounds_is_not_read(service: Service) -> None:
     [
         ("/api/v1/predict/growht", "unknown-strategy", "strategy 'growht' is not known; one of: growth, value"),
         ("/api/v1/predict/value", "no-champion", "strategy 'value' has no champion"),
+        ("/api/v1/models/growth", "not-found", "there is nothing at"),
         ("/api/v2/predict/growth", "not-found", "predictions are at /api/v1/predict/STRATEGY"),
     ],
 )
@@ -232,9 +241,9 @@ def test_another_method_is_told_which_ones_there_are(service: Service) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "acis_0123_wrong"])
-@pytest.mark.parametrize("path", ["/api/v1/models", "/api/v1/predict/growth"])
+@pytest.mark.parametrize("path", ["/api/v1/models", "/api/v1/models/growth/route", "/api/v1/predict/growth"])
 def test_who_has_no_token_learns_nothing(service: Service, token: str, path: str) -> None:
-    answer = service.ask("GET" if path.endswith("models") else "POST", path, token=token)
+    answer = service.ask("POST" if "predict" in path else "GET", path, token=token)
     assert answer.status == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.body["type"] == "urn:acis:problem:no-token"
@@ -249,6 +258,57 @@ def test_models_are_listed_with_what_they_read(service: Service) -> None:
     assert growth["engine"] in {"onnx", "xgboost"}
     assert value["version"] is None
     assert "has no champion" in value["problem"]
+
+
+def test_without_an_experiment_the_champion_answers_each_key(service: Service) -> None:
+    answer = service.predict(rows_of(2), tickers=["A", "B"], keys=["client 7", None]).body
+    assert (answer["versions"], answer["variants"]) == (["1", "1"], ["champion", "champion"])
+    for query in ("?key=AAPL", ""):
+        told = service.ask("GET", f"/api/v1/models/growth/route{query}").body
+        assert (told["version"], told["variant"], told["experiment"]) == ("1", "champion", None)
+        assert told["reason"] == "no experiment runs: the champion answers every key"
+    (growth, _) = service.ask("GET", "/api/v1/models").body["models"]
+    assert [(one["variant"], one["share"]) for one in growth["routes"]] == [("champion", 1.0)]
+    for query in ("?key=", "?ticker=A", "?key=A&key=B"):
+        assert service.ask("GET", f"/api/v1/models/growth/route{query}").status == 422
+    assert service.ask("GET", "/api/v1/models/value/route?key=A").body["type"] == "urn:acis:problem:no-champion"
+
+
+def test_an_experiment_is_followed_said_and_counted_row_by_row(
+    url: str, ledger: SqlLedger, content: bytes, tmp_path: Path
+) -> None:
+    settings = service_settings(url, tmp_path / "var", checkpoint_url=str(tmp_path / "models"))
+    place_champion(ledger, settings, content)
+    other = model_file(5)
+    CheckpointStore(settings.checkpoint_place).keep_model(key_of(identity_of(other)), {MODEL: other})
+    seq = ledger.champion("growth").seq
+    tickers, rows = [f"T{place}" for place in range(40)], rows_of(40)
+    with Service(settings, tmp_path / "serve.log", token=made_token(ledger)) as service:
+        made = ledger.start_experiment(new_experiment(other, champion_seq=seq, share=0.5))
+        wait_for(lambda: len(set(service.predict(rows, tickers=tickers).body["versions"])) == 2, "it is followed")
+        theirs = made.assignment.of_challenger(tickers).tolist()
+        day = date(2024, 3, 1)
+        answer = service.predict(rows, tickers=tickers, as_of=str(day)).body
+        assert answer["versions"] == ["2" if mine else "1" for mine in theirs]
+        assert answer["variants"] == ["challenger" if mine else "champion" for mine in theirs]
+        of_each = {"1": expected(content, rows), "2": expected(other, rows)}
+        said = [of_each[version][place] for place, version in enumerate(answer["versions"])]
+        assert answer["probability"] == pytest.approx(said, abs=2e-6)
+        mine, others = tickers[theirs.index(True)], tickers[theirs.index(False)]
+        for ticker, version, variant in ((mine, "2", "challenger"), (others, "1", "champion")):
+            one = service.predict(rows[:1], keys=[ticker]).body
+            assert (one["version"], one["variant"], one["versions"]) == (version, variant, [version])
+            told = service.ask("GET", f"/api/v1/models/growth/route?key={ticker}").body
+            assert (told["version"], told["variant"], told["experiment"]) == (version, variant, made.id)
+            assert "the challenger's share of 0.5" in told["reason"]
+        service.stop()
+    written = ledger.predictions("growth", day, day).to_pydict()
+    by_ticker = dict(zip(written["ticker"], written["variant"], strict=True))
+    assert by_ticker == dict(zip(tickers, answer["variants"], strict=True))
+    counts = ledger.answer_counts("growth", since=datetime.now(UTC) - timedelta(hours=1))
+    assert sum(one.n for one in counts if one.variant == "challenger") >= sum(theirs) + 1
+    assert sum(one.n_errors for one in counts if one.variant == "challenger") == 0
+    ledger.steer_experiment(made.id, "abort", by="test", reason="it has shown what it should")
 
 
 def test_it_is_ready_and_says_how_the_log_does(service: Service) -> None:

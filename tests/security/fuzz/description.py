@@ -145,6 +145,15 @@ SERVICE: dict[str, Any] = {
         "/healthz": {"get": {"responses": {"200": {"description": "it lives"}}}},
         "/readyz": {"get": {"responses": {"200": {"description": "it can answer"}}}},
         "/api/v1/models": {"get": {"responses": {"200": {"description": "what answers"}}}},
+        "/api/v1/models/{strategy}/route": {
+            "get": {
+                "parameters": [
+                    {"name": "strategy", "in": "path", "required": True, "schema": {"type": "string"}},
+                    {"name": "key", "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 255}},
+                ],
+                "responses": {"200": {"description": "which version answers the key, and why"}},
+            }
+        },
         "/api/v1/predict/{strategy}": {
             "post": {
                 "parameters": [{"name": "strategy", "in": "path", "required": True, "schema": {"type": "string"}}],
@@ -177,6 +186,7 @@ SERVICE: dict[str, Any] = {
                                         ]
                                     },
                                     "tickers": {"type": "array", "items": {"type": "string"}, "maxItems": 20},
+                                    "keys": {"type": "array", "items": {"type": ["string", "null"]}, "maxItems": 20},
                                     "as_of": {
                                         "anyOf": [
                                             {"type": "string", "format": "date"},

@@ -29,12 +29,12 @@ from mlops.domain.errors import (
 )
 from mlops.domain.live.rows import row_digests
 from mlops.serving.loading import ModelFile
-from mlops.serving.model import ServedModel
 from mlops.serving.router import ModelRouter
 from tests.support.serving import (
     FEATURES,
     NEVER_S,
     ChampionServices,
+    Recording,
     champion,
     classifier,
     frame,
@@ -47,19 +47,6 @@ FRAME = frame(300)
 BY_FIRST, BY_SECOND = FIRST.predict_proba(FRAME)[:, 1], SECOND.predict_proba(FRAME)[:, 1]
 ROW = FRAME.iloc[0].to_dict()
 DAY = date(2020, 6, 1)
-
-
-class Recording:
-    """A recorder that keeps all in memory."""
-
-    def __init__(self) -> None:
-        self.recorded: list[tuple[ServedModel, list[str], list[date], np.ndarray, list[bytes]]] = []
-
-    def record(self, *given: Any) -> None:
-        self.recorded.append(given)  # type: ignore[arg-type]  # as the protocol says
-
-    def flush(self) -> None:
-        """Nothing is written."""
 
 
 @pytest.fixture

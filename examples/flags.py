@@ -1,0 +1,25 @@
+"""A backend that asks OpenFeature which version answers a customer, as it asks for its other flags.
+
+    pip install openfeature-sdk        # or the extra: acis-mlops[openfeature]
+"""
+
+from __future__ import annotations
+
+from openfeature import api
+from openfeature.client import OpenFeatureClient
+from openfeature.evaluation_context import EvaluationContext
+
+from mlops.serving.openfeature import RoutingProvider
+from mlops.serving.router import ModelRouter
+
+
+def make_client(*strategies: str) -> OpenFeatureClient:
+    """Give a client whose flags are the strategies; the routers follow the ledger in this process."""
+    api.set_provider(RoutingProvider({strategy: ModelRouter(strategy) for strategy in strategies}), "acis")
+    return api.get_client("acis")
+
+
+def version_of(strategy: str, customer: str, client: OpenFeatureClient) -> tuple[str | None, str | None]:
+    """Version that answers the customer, and `champion` or `challenger`; None of both where nothing can be told."""
+    found = client.get_string_details(strategy, "", EvaluationContext(targeting_key=customer))
+    return (None, None) if found.error_code else (found.value, found.variant)

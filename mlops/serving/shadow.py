@@ -1,0 +1,179 @@
+"""Asks the challenger of a shadow after the caller has its answer: in the background, recorded, never returned.
+
+What waits is taken 20 times a second and answered many rows at once, so that callers hardly share the interpreter with
+it. One call of each time is asked as the caller's was, alone, for the latency that is counted: processor time of this
+thread, since it waits behind the callers by design. What is beyond the bound is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import date
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import structlog
+
+from mlops.domain.errors import PredictionLogFull
+from mlops.domain.live.rows import row_digests
+
+if TYPE_CHECKING:
+    from mlops.domain.live.rows import Floats
+    from mlops.serving.answer_counter import AnswerCounter
+    from mlops.serving.model import Recorder, ServedModel
+
+log = structlog.get_logger(__name__)
+
+LIMIT_BYTES = 32 * 1024 * 1024
+"""Of what waits: 100,000 rows of 45 features with their names."""
+_EVERY_S = 0.05
+_NAMED_BYTES = 128
+"""Of a row's ticker, date and place"""
+
+
+class _Asked(NamedTuple):
+    model: ServedModel
+    rows: Floats | Mapping[str, Any]
+    """(n, f) prepared, or one row by name that is still to be read"""
+    tickers: Sequence[str] | None
+    dates: Sequence[date] | None
+    n_bytes: int
+
+
+class Shadow:
+    """The queue of one router and its thread, which starts with the first row."""
+
+    def __init__(self, recorder: Recorder, counter: AnswerCounter, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._recorder, self._counter, self._limit_bytes = recorder, counter, limit_bytes
+        self._waiting: deque[_Asked] = deque()
+        self._n_bytes = 0
+        self._lock = threading.Lock()
+        self._due, self._closing = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._said: set[str] = set()
+        """Errors that are in the log"""
+        self.n_dropped = 0
+        """Rows that were not asked, or whose answer was not kept"""
+
+    def offer(
+        self,
+        model: ServedModel,
+        rows: Floats | Mapping[str, Any],
+        tickers: Sequence[str] | None,
+        dates: Sequence[date] | None,
+    ) -> None:
+        """Have the challenger asked later; rows are the queue's own from now on. Waits for nothing."""
+        n = 1 if isinstance(rows, Mapping) else len(rows)
+        n_bytes = _NAMED_BYTES * n + (8 * len(rows) if isinstance(rows, Mapping) else rows.nbytes)
+        with self._lock:
+            if self._closing.is_set() or self._n_bytes + n_bytes > self._limit_bytes:
+                self.n_dropped += n
+                return
+            self._n_bytes += n_bytes
+            self._waiting.append(_Asked(model, rows, tickers, dates, n_bytes))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._ask_for_ever, name="acis-shadow", daemon=True)
+                self._thread.start()
+        if not self._due.is_set():
+            self._due.set()
+
+    def close(self) -> None:
+        """Ask what waits, within some seconds, and end."""
+        with self._lock:
+            self._closing.set()
+            thread = self._thread
+        self._due.set()
+        if thread is not None:
+            thread.join(timeout=5.0)
+
+    def _ask_for_ever(self) -> None:
+        while not self._closing.is_set():
+            self._due.wait()
+            self._closing.wait(_EVERY_S)
+            self._due.clear()
+            self._ask()
+
+    def _ask(self) -> None:
+        with self._lock:
+            asked, self._waiting = self._waiting, deque()
+        for _, same in groupby(asked, key=lambda one: id(one.model)):
+            batch = list(same)
+            try:
+                self._answer(batch[:1], is_timed=True)
+                self._answer(batch[1:])
+            except Exception as exc:  # the edge of this thread: nothing of a shadow ends anything
+                self.n_dropped += len(batch)
+                log.exception("serving.shadow_failed", error=str(exc))
+            with self._lock:
+                self._n_bytes -= sum(one.n_bytes for one in batch)
+
+    def _answer(self, batch: Sequence[_Asked], *, is_timed: bool = False) -> None:
+        """Answer, record and count calls of one model; timed: one call, as its caller made it."""
+        if not batch:
+            return
+        model = batch[0].model
+        began = time.thread_time_ns()
+        try:
+            read = [_read(one) for one in batch]
+            rows = read[0] if len(read) == 1 else np.concatenate(read)
+            probability = _probability(model, rows)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, it is the challenger's
+            self._refused(batch, exc)
+            return
+        took_ns = time.thread_time_ns() - began
+        self._counter.count(
+            model,
+            len(rows),
+            n_positive=int(np.count_nonzero(probability >= 0.5)),
+            n_missing=int(np.count_nonzero(np.isnan(rows).any(axis=1))),
+            took_ns=took_ns if is_timed else None,
+        )
+        tickers = [ticker for one in batch for ticker in one.tickers or ()]
+        dates = [day for one in batch for day in one.dates or ()]
+        if not tickers or not dates:
+            return
+        kept = np.repeat([one.tickers is not None for one in batch], [len(rows) for rows in read])
+        try:
+            self._recorder.record(model, tickers, dates, probability[kept], row_digests(rows[kept]))
+        except PredictionLogFull:  # the callers are told
+            self.n_dropped += len(tickers)
+
+    def _refused(self, batch: Sequence[_Asked], exc: Exception) -> None:
+        """Ask one by one where one of several calls cannot be answered, else count it."""
+        if len(batch) > 1:
+            for one in batch:
+                self._answer([one])
+            return
+        model, rows = batch[0].model, batch[0].rows
+        n = 1 if isinstance(rows, Mapping) else len(rows)
+        self._counter.count(model, n, n_errors=n)
+        if str(exc) not in self._said and len(self._said) < 100:
+            self._said.add(str(exc))
+            log.warning("serving.challenger_failed", version=model.version, error=str(exc), next="it is counted")
+
+
+def _read(asked: _Asked) -> Floats:
+    """(n, f) rows as the challenger reads them. Raises InvalidRows."""
+    if not isinstance(asked.rows, Mapping):
+        return asked.rows
+    slot = asked.model.predictor.take()
+    try:
+        slot.fill(asked.model.reader.values(asked.rows), asked.model.features)
+        return slot.row.copy()
+    finally:
+        asked.model.predictor.give(slot)
+
+
+def _probability(model: ServedModel, rows: Floats) -> Any:  # noqa: ANN401 -- (n,) float32
+    if len(rows) != 1:
+        return model.predictor.probabilities(rows)
+    slot = model.predictor.take()
+    try:
+        slot.put(rows)
+        return np.array([slot.ask()], dtype=np.float32)
+    finally:
+        model.predictor.give(slot)
