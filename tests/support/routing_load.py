@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -163,18 +164,21 @@ class RoutingLoad:
             if thread.is_alive():
                 self.found.faults.append("a request did not end")
         sys.setswitchinterval(self._switch_s)
+        settled, begun = [one.settled for one in self._states], [one.began for one in self._states]
+        checked: dict[tuple[int, int, str, str, str], bool] = {}
         for began, ended, key, place, version, variant, probability in self._asked:
-            if not any(self._may(state, key, version, variant) for state in self._possible(began, ended)):
+            # States that a request of that time may have been answered from.
+            said = bisect_right(settled, began) - 1, bisect_right(begun, ended), key, version, variant
+            could = checked.get(said)
+            if could is None:
+                states = self._states[said[0] : said[1]]
+                could = checked[said] = any(self._may(state, key, version, variant) for state in states)
+            if not could:
                 self.found.faults.append(f"{key} was answered by {version} ({variant}), which could not be")
-            elif abs(probability - float(self._probabilities[version][place])) > 2e-6:
+            elif not abs(probability - float(self._probabilities[version][place])) <= 2e-6:
                 self.found.faults.append(f"{key} was not answered by {version}, which was said")
         self.found.n_answers = len(self._asked)
         return self.found
-
-    def _possible(self, began: float, ended: float) -> Sequence[_State]:
-        """States that a request of that time may have been answered from."""
-        first = max(place for place, state in enumerate(self._states) if state.settled <= began)
-        return [state for state in self._states[first:] if state.began <= ended]
 
     @staticmethod
     def _may(state: _State, key: str, version: str, variant: str) -> bool:
