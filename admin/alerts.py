@@ -44,6 +44,7 @@ def alerts(context: RequestContext) -> list[Alert]:
         *_broker(context),
         *_policies(context),
         *_features(context),
+        *_rollbacks(context),
     ]
     return sorted(found, key=lambda alert: alert.level != "bad")
 
@@ -79,6 +80,12 @@ def alerts_of_registry(ledger: SqlLedger) -> Iterator[Alert]:
     if len(found) > _NAMED:
         words = f"{len(found) - _NAMED} more findings about the model registry: `acis registry`"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/registry")
+    damaged = ledger.damaged_targets()
+    for finding in damaged[:_NAMED]:
+        yield Alert(level="warn", words=finding.words, link=f"{PREFIX}/registry/models/{quote(finding.strategy)}")
+    if len(damaged) > _NAMED:
+        words = f"{len(damaged) - _NAMED} more former champions cannot be rolled back to: `acis registry`"
+        yield Alert(level="warn", words=words, link=f"{PREFIX}/registry")
     changes = ledger.changes_by_hand(within_s=_CHANGED_S)
     for change in changes[:_NAMED]:
         often = f"; {change.n_times:,} times since {change.first_at:%H:%M} UTC" if change.n_times > 1 else ""
@@ -144,6 +151,16 @@ def _features(context: RequestContext) -> Iterator[Alert]:
     if len(late) > _NAMED:
         words = f"the features of {len(late) - _NAMED:,} more strategies are late"
         yield Alert(level="warn", words=words, link=f"{PREFIX}/drift")
+
+
+def _rollbacks(context: RequestContext) -> Iterator[Alert]:
+    """Champions that are shown worse than a former one, or break a guardrail, and what a person may do."""
+    asked = context.ledger.asked_rollbacks(list(context.services.strategies))
+    for strategy, words in list(asked.items())[:_NAMED]:
+        yield Alert(level="bad", words=f"{strategy}: {words}", link=f"{PREFIX}/live/{quote(strategy)}")
+    if len(asked) > _NAMED:
+        words = f"{len(asked) - _NAMED:,} more champions should give their place back: `acis live`"
+        yield Alert(level="bad", words=words, link=f"{PREFIX}/live")
 
 
 def _many(n: int, what: str) -> str:

@@ -28,6 +28,7 @@ class Entry:
 ENTRIES = (
     Entry("Overview", f"{PREFIX}/"),
     Entry("Live performance", f"{PREFIX}/live"),
+    Entry("Experiments", f"{PREFIX}/experiments"),
     Entry("Data drift", f"{PREFIX}/drift"),
     Entry("Model training", f"{PREFIX}/training"),
     Entry("Model registry", f"{PREFIX}/registry"),

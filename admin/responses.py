@@ -28,6 +28,10 @@ from admin.navigation import ACCOUNT, ENTRIES, PREFIX, is_current
 from admin.pictures import axes
 from mlops.domain.errors import (
     AcisError,
+    ChampionMoved,
+    ExperimentEnded,
+    ExperimentNotFound,
+    ExperimentRunning,
     InvalidTransition,
     ModelNotFound,
     ReportNotFound,
@@ -86,6 +90,14 @@ class NothingChosen(NotValid):
     """Nothing is ticked that something could be done with; a browser is told on the page where it ticks."""
 
 
+class RefusedForm(NotValid):
+    """A form that is not carried out, and is shown again as it was typed, with the reason."""
+
+    def __init__(self, words: str, *, shown: Response) -> None:
+        super().__init__(words)
+        self.shown = shown
+
+
 class NotThere(Refusal):
     """There is no such page or thing."""
 
@@ -126,7 +138,15 @@ _TO_STRANGERS = {
     400: "a value that was given cannot be; check what was typed",
     503: "a server that is needed to know who you are does not answer; try again soon. The page's log says which",
 }
-_NOT_FOUND = (RunNotFound, ReportNotFound, UnknownStrategy, ModelNotFound, VersionNotFound)
+_NOT_FOUND = (
+    RunNotFound,
+    ReportNotFound,
+    UnknownStrategy,
+    ModelNotFound,
+    VersionNotFound,
+    ExperimentNotFound,
+)
+_CONFLICTS = (InvalidTransition, ExperimentRunning, ExperimentEnded, ChampionMoved)
 _TITLES = {
     400: "That cannot be done",
     401: "Sign in",
@@ -251,13 +271,15 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _defect)
 
 
-def _status_of(exc: AcisError) -> int:
-    """What HTTP calls it."""
+def status_of(exc: AcisError | Refusal) -> int:
+    """Give the status by which HTTP knows an error."""
+    if isinstance(exc, Refusal):
+        return exc.status
     if isinstance(exc, TemporaryError):
         return 503
     if isinstance(exc, _NOT_FOUND):
         return 404
-    return 409 if isinstance(exc, InvalidTransition) else 400
+    return 409 if isinstance(exc, _CONFLICTS) else 400
 
 
 def error_answer(request: Request, status: int, words: str, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -288,6 +310,8 @@ def _back(request: Request) -> str:
 def _refused(request: Request, exc: Exception) -> Response:
     if isinstance(exc, NotSignedIn):
         return _not_signed_in(request, exc)
+    if isinstance(exc, RefusedForm):
+        return exc.shown
     if isinstance(exc, NothingChosen) and not wants_json(request) and request.headers.get("hx-request") != "true":
         response = RedirectResponse(_back(request), status_code=303)
         say_next(request, response, str(exc), is_hint=True)
@@ -309,7 +333,7 @@ def _not_signed_in(request: Request, exc: NotSignedIn) -> Response:
 
 def _failed(request: Request, exc: Exception) -> Response:
     """The error's own words, which may name a host, a user or a database, are for who is signed in."""
-    status = _status_of(exc) if isinstance(exc, AcisError) else 500
+    status = status_of(exc) if isinstance(exc, AcisError) else 500
     if visit_of(request.scope).user is not None:
         return error_answer(request, status, str(exc))
     log.warning("request.failed", error=str(exc), next="who asked was told no more than that it failed")

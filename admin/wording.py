@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from admin.heat import spark
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
+from mlops.reporting import experiments
 from mlops.volumes import size as in_bytes
 
 NOTHING = "–"
@@ -36,6 +37,13 @@ _STATE_TONES = {
     "given back": "warn",
     "paused": "warn",
     "insufficient": "warn",
+    "undecided": "calm",
+    "holds": "good",
+    "too few answers": "calm",
+    "champion": "calm",
+    "challenger": "busy",
+    "held": "warn",
+    "abort": "warn",
     "awaiting_approval": "warn",
     "await_approval": "warn",
     "drifted": "bad",
@@ -44,11 +52,13 @@ _STATE_TONES = {
     "late": "bad",
     "policy does not fit": "bad",
     "silent": "bad",
+    "broken": "bad",
 }
 """Colour of a badge; the word stands in it, so that the colour says nothing that is not written."""
 _WORDS = {
     "awaiting_approval": "awaits approval",
     "await_approval": "awaits approval",
+    "abort": "aborted",
     "compare": "comparison",
     "holdout_majority_accuracy": "majority class of the held-out dates",
     "majority_accuracy": "majority class of the training, on the held-out dates",
@@ -191,5 +201,11 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "as_json": as_json,
     "indented": indented,
     "spark": spark,
+    "percent": experiments.percent,
+    "in_unit": experiments.in_unit,
+    "experiment_standing": experiments.standing,
+    "experiment_interval": experiments.interval,
+    "experiment_end": experiments.expected_end,
+    "guardrail_state": experiments.guardrail_state,
 }
 GLOBALS: dict[str, Any] = {"between": between, "NOTHING": NOTHING, "INTERVAL_LEVEL": INTERVAL_LEVEL}

@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from cli import backfill, backup, champions, drift, evaluation, fleet, history, labels, live, runs, selftest, servers
+from cli import (
+    backfill,
+    backup,
+    champions,
+    drift,
+    evaluation,
+    experiment_evaluation,
+    experiments,
+    fleet,
+    history,
+    labels,
+    live,
+    runs,
+    selftest,
+    servers,
+)
 from config.secret_files import read_secret_files
 from mlops import tracing
 from mlops.drift_detection.drift_detector import check
@@ -86,6 +101,7 @@ app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("predict")(live.predict)
 app.command("live")(live.live)
+app.add_typer(experiments.app, name="experiment")
 app.command("report")(history.report)
 app.command("drift-history")(history.drift_history)
 app.command("policy")(fleet.policy)
@@ -98,6 +114,7 @@ app.command("leak-check")(evaluation.leak_check)
 app.command("evaluate-training")(evaluation.evaluate_training)
 app.command("evaluate-refit")(evaluation.evaluate_refit)
 app.command("evaluate-live")(evaluation.evaluate_live)
+app.command("evaluate-experiments")(experiment_evaluation.evaluate_experiments)
 app.command("evaluate-labels")(labels.evaluate_labels)
 app.command("selftest")(selftest.selftest)
 

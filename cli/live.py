@@ -246,6 +246,7 @@ def _of_strategy(
         yield never
     yield from _estimates(document)
     yield from _decay(document["decay"])
+    yield from _rollback(document.get("rollback") or {})
     yield from _attribution(document["attribution"])
     yield from _slices(document["slices"])
     yield from _parity(document["parity"])
@@ -288,6 +289,13 @@ def _decay(decay: Mapping[str, Any]) -> Iterator[str]:
     yield from decay_words(decay)
     if decay.get("retrain_words"):
         yield f"  {decay['retrain_words']}"
+
+
+def _rollback(rollback: Mapping[str, Any]) -> Iterator[str]:
+    from mlops.reporting.narrative import rollback_words
+
+    if rollback:
+        yield from rollback_words(rollback) or [f"Former champions beside it: {rollback['words']}"]
 
 
 def _attribution(found: Mapping[str, Any] | None) -> Iterator[str]:

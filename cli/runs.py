@@ -153,7 +153,7 @@ _Reason = Annotated[str, typer.Option(help="Why; kept in the ledger and the audi
 
 @app.callback()
 def findings(context: typer.Context, json: AsJson = False) -> None:
-    """Show what stops promotions. Exit code 1 where something does."""
+    """Show what stops promotions, and what could not be rolled back to. Exit code 1 where there is something."""
     if context.invoked_subcommand is None:
         _show_findings(json=json)
 
@@ -163,7 +163,8 @@ def _show_findings(*, json: bool) -> int:
     from mlops.reporting.terminal import FINDING, OK, out, print_json
     from tasks.services import connect
 
-    found = connect().ledger.registry_findings()
+    ledger = connect().ledger
+    found = [*ledger.registry_findings(), *ledger.damaged_targets()]
     if json:
         print_json(found)
     for finding in () if json else found:

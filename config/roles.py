@@ -100,7 +100,8 @@ ACCESS: Mapping[str, Access] = {
         database="acis_ledger", features=True, redis="reconciler", mlflow="registrar", object_store=True
     ),
     "flower": Access(redis="flower", own=("FLOWER_BASIC_AUTH",)),
-    "admin": Access(database="acis_admin", redis="admin", mlflow="reader", own=("ACIS_ADMIN_AUTH",)),
+    # Before an experiment starts it compares both versions on the dates that the challenger held out.
+    "admin": Access(database="acis_admin", features=True, redis="admin", mlflow="reader", own=("ACIS_ADMIN_AUTH",)),
     "serve": Access(database="acis_serve", mlflow="reader", object_store=True),
     "migrate": Access(database="acis_owner"),
     # A person at a terminal, in Compose and Kubernetes.

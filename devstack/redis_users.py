@@ -16,7 +16,7 @@ import redis
 from config.roles import REDIS_USERS, RedisUser
 from mlops.domain.errors import ConfigurationError
 from mlops.redis_address import redis_client
-from tasks.broker import QUEUES
+from tasks.broker import HOOK_QUEUE, QUEUES
 
 SET_UP_USER = "setup"
 """May do everything; used to set the server up, and given to no role."""
@@ -64,6 +64,9 @@ def rules(user: RedisUser, *, databases: Iterable[int] = (0,)) -> str:
         *(f"%W~{one}" for queue in QUEUES for one in _lists(queue)),
         _STORING,
     ]
+    if user == "drift":
+        # It asks a task of the user's before the champion is switched.
+        asked += [f"%W~{one}" for one in _lists(HOOK_QUEUE)]
     if user in _QUEUES_OF:
         asked += _consuming(_QUEUES_OF[user], databases)
     if user in ("flower", "reconciler"):

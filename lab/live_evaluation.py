@@ -157,14 +157,14 @@ def replay(
 
     table : the strategy's rows of the feature view      close : (dates, tickers) of prices
     """
-    rows = _rows(strategy, table, close)
+    rows = past_rows(strategy, table, close)
     is_long = is_long_label(strategy.training.label)
     champions = []
     for year in years:
         as_of = date(year, 12, 31)
         labelled = read_labelled(source, strategy, as_of=as_of)
         split = split_rows(labelled, strategy.training)
-        judge, model = _trained(strategy.training, labelled, split, settings=settings, control=control)
+        judge, model = train_both(strategy.training, labelled, split, settings=settings, control=control)
         last = REPORTED[1] if year in CHAMPIONS_OF_THE_BREAK else year + 1
         live = (rows.dates > np.datetime64(as_of)) & (rows.dates <= np.datetime64(f"{last}-12-31"))
         judged = np.isin(rows.dates, np.unique(labelled.dates[split.holdout]))
@@ -180,10 +180,10 @@ def replay(
     return champions
 
 
-def _trained(
+def train_both(
     policy: TrainingPolicy, rows: LabelledRows, split: Split, *, settings: Settings, control: TrainingControl
 ) -> tuple[Any, Any]:
-    """The model that is judged on the held-out dates, and the one that is registered: the same without a refit."""
+    """Train the model that is judged on the held-out dates, and the one that is registered; one without a refit."""
     if not policy.refit:
         fitted = fit(policy, rows, split, settings=settings, control=control)
         return fitted.model, fitted.model
@@ -193,7 +193,7 @@ def _trained(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rows:
+class PastRows:
     """A strategy's rows over all dates, ascending by date, with labels as they came."""
 
     dates: npt.NDArray[np.datetime64]
@@ -208,6 +208,7 @@ class _Rows:
         features: Sequence[str],
         part: npt.NDArray[np.bool_],
     ) -> dict[date, Predictions]:
+        """Ask the model about some of the rows. part : (n,)"""
         x = self.table.loc[part, list(features)].to_numpy(dtype=np.float32)
         x = np.where(np.isfinite(x), x, np.float32(np.nan))
         probability = positive_probability(model, x)
@@ -220,14 +221,15 @@ class _Rows:
         }
 
 
-def _rows(strategy: Strategy, table: pa.Table, close: pd.DataFrame) -> _Rows:
+def past_rows(strategy: Strategy, table: pa.Table, close: pd.DataFrame) -> PastRows:
+    """Give a strategy's rows of the feature view with what came of them. close : (dates, tickers)"""
     ordered = table.sort_by([("date", "ascending"), ("ticker", "ascending")])
     y, known = parse_label(strategy.training.label).evaluate(ordered)
     frame = ordered.to_pandas()
     moves = close.pct_change(fill_method=None).shift(-1)
     dates = pd.to_datetime(frame["date"])
     places = moves.index.get_indexer(dates), moves.columns.get_indexer(frame["ticker"])
-    return _Rows(
+    return PastRows(
         dates=dates.to_numpy().astype("datetime64[D]"),
         table=frame,
         y=y,

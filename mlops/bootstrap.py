@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from config.log_setup import leave_logging_to_the_caller
@@ -20,10 +20,14 @@ from mlops.registry.opening import ModelServices, needed
 from mlops.stages.table import stages
 
 if TYPE_CHECKING:
-    from mlops.domain.ports import Dispatcher, FeatureSource
+    from mlops.domain.experiments.records import Measure
+    from mlops.domain.policies import Strategy
+    from mlops.domain.ports import Dispatcher, FeatureSource, ModelVersion
+    from mlops.domain.promotion.records import Champion, ModelIdentity
     from mlops.domain.records import Stage
     from mlops.ledger.studies import Studies
     from mlops.runs.executor import Work
+    from mlops.runs.experiments import DailyDifferences
     from mlops.stages.champion import ChampionModels, ProfileStore
 
 
@@ -77,6 +81,18 @@ class Services(ModelServices):
         if self._open_dispatcher is None:
             raise NothingConfigured("this process sends no messages; connect with `tasks.services.connect` to do so")
         return self._open_dispatcher(self)
+
+    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
+        return self.dispatcher.ask(name, arguments, timeout_s)
+
+    def daily_differences(
+        self, strategy: Strategy, champion: Champion, challenger: ModelVersion, identity: ModelIdentity
+    ) -> Mapping[Measure, DailyDifferences]:
+        """Differences of two versions on held-out dates (`mlops.stages.live.held_out_differences`)."""
+        from mlops.stages.live.held_out_differences import daily_differences  # noqa: PLC0415 -- loads XGBoost
+
+        return daily_differences(self, strategy, champion, challenger, identity)
 
     def reading_from(self, source: FeatureSource) -> Services:
         """The same services over another feature source; the ledger is one and the same. Raises NothingConfigured."""

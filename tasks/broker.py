@@ -21,6 +21,8 @@ from mlops.redis_address import redis_client
 UNROUTED = "unrouted"
 QUEUES = ("control", "drift", "train.cpu", "train.gpu", "promote", UNROUTED)
 """As `worker.routing` has them, which stands above this package."""
+HOOK_QUEUE = "hooks"
+"""Of tasks of the user's that are asked something (`experiments.switch_hook`); a worker of the user's reads it."""
 TIMEOUT_S = 1.0
 COMES_BACK, FIRST_TURN = 0, 3
 """Celery's priorities of a stage's message; on Redis the least is served first. A stage that comes back keeps its

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import Celery
+from celery.states import READY_STATES, SUCCESS
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from mlops import tracing
 from mlops.domain.errors import TemporaryError
 from mlops.domain.records import Publication, Sent, Stage
 from mlops.failpoints import external_write
-from tasks.broker import COMES_BACK, FIRST_TURN, wait_while_redis_cannot_serve
+from mlops.runs.switching import NoAnswer
+from tasks.broker import COMES_BACK, FIRST_TURN, HOOK_QUEUE, wait_while_redis_cannot_serve
 from tasks.write_behind import AFTER_S, WriteBehind
 
 if TYPE_CHECKING:
@@ -40,6 +45,8 @@ GPU_KNOWN_S = 5.0
 #: A stage that its lease did not end at the deadline is stopped so many seconds later, and killed so many.
 SOFT_AFTER_S = 30
 KILL_AFTER_S = 60
+_LOOK_S = 0.05
+"""Between two looks for the result of a task of the user's."""
 _NAMESPACE = uuid.UUID("5b7c6c1e-6f0e-4a53-9d0e-6a5c1f0d7a11")
 
 
@@ -114,6 +121,7 @@ class CeleryDispatcher:
         """
         self._app = app
         self._ledger = services.ledger
+        self._settings = services.settings
         self._monotonic = monotonic
         self._silent_until = monotonic()
         self._gpu_seen, self._gpu_looked_at = False, float("-inf")
@@ -141,6 +149,36 @@ class CeleryDispatcher:
             return False
         self._notes.add(Sent(publication=publication, queue=queue, task_id=task_id))
         return True
+
+    def ask(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a task of the user's, which a worker of the user's takes from `HOOK_QUEUE`. Raises NoAnswer."""
+        task_id = str(uuid.uuid4())
+        until = self._monotonic() + timeout_s
+        results: Any = self._results.backend  # a key-value store, whatever the stubs say
+        key = results.get_key_for_task(task_id)
+        try:
+            self._app.send_task(
+                name, kwargs=dict(arguments), task_id=task_id, queue=HOOK_QUEUE, retry=False, expires=timeout_s
+            )
+            while self._monotonic() < until:
+                answer = results.get(key)
+                if answer is not None and (state := json.loads(answer))["status"] in READY_STATES:
+                    results.delete(key)
+                    if state["status"] != SUCCESS:
+                        raise NoAnswer(f"the task ended as {state['status']}")
+                    return state["result"]
+                time.sleep(_LOOK_S)
+        except (OperationalError, RedisError, TemporaryError, ValueError, KeyError, TypeError) as exc:
+            raise NoAnswer(f"the broker or its results: {type(exc).__name__}: {exc}") from exc
+        raise NoAnswer(f"none within {timeout_s:g} s; a worker of yours takes it from queue {HOOK_QUEUE!r}")
+
+    @cached_property
+    def _results(self) -> Celery:
+        """A client that reads results, and subscribes to none: it looks for the one that it waits for."""
+        backend = self._settings.result_backend_url
+        if backend is None:
+            raise NoAnswer("no result backend is configured; set CELERY_RESULT_BACKEND")
+        return Celery("acis-hooks", backend=backend.get_secret_value(), set_as_current=False)
 
     def flush(self) -> None:
         """Note now what was sent."""

@@ -21,12 +21,15 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from mlops.domain.errors import AcisError, LedgerUnavailable, SourceUnavailable
+from mlops.domain.experiments.decision import broken_words
+from mlops.domain.experiments.guardrails import guard_served
 from mlops.domain.panel import Panel, panel_of
 from mlops.domain.ports import Window
 from mlops.domain.records import Kind, RunState
 from mlops.domain.run_states import ACTIVE, FAILURES
 from mlops.runs.request import prediction_request, run_request, submit
 from mlops.stages.live.outcomes import SCORED_DAYS, read_outcomes
+from mlops.stages.live.pairs import CHALLENGER, CHAMPION
 from mlops.strategies.book import Unfit
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ COUNTED_EVERY_S = 900.0
 """Between two counts of the rows of dates that were complete already."""
 _GROWN_DATES = 5
 """Newest complete dates that are predicted again where rows were added to them: a week of trading."""
+_GUARDED_S = 900.0
+"""Newest answers by which an experiment's challenger is stopped at once."""
 _REASON, _GROWN, _BY = "features complete", "rows were added", "reconciler"
 
 
@@ -92,11 +97,39 @@ class LiveWatch(threading.Thread):
     def step(self) -> None:
         """One look; what fails is logged and comes again."""
         try:
+            self.guard_experiments()
             self._look()
         except AcisError as exc:
             log.warning("live.not_looked", error=str(exc), next=f"in {EVERY_S:.0f} s")
         except Exception:
             log.exception("live.watch_crashed")
+
+    def guard_experiments(self) -> None:
+        """End each experiment whose challenger answers too badly beside the champion. Raises LedgerUnavailable.
+
+        Of the last quarter of an hour, whatever the day's look will say; it ends once, whoever sees it first.
+        """
+        ledger = self._services.ledger
+        for experiment in ledger.running_experiments():
+            with _alone(experiment.strategy):
+                since = max(experiment.started_at, ledger.now() - timedelta(seconds=_GUARDED_S))
+                counts = ledger.answer_counts(experiment.strategy, since=since)
+                one, other = (
+                    [count for count in counts if (count.variant, count.model_sha256) == (variant, identity.sha256)]
+                    for variant, identity in ((CHALLENGER, experiment.challenger), (CHAMPION, experiment.champion))
+                )
+                broken = [guard for guard in guard_served(one, other, experiment.plan.guardrails) if guard.is_broken]
+                if not broken:
+                    continue
+                words = broken_words(broken)
+                ledger.break_guardrail(experiment.id, broken, words)
+                log.warning(
+                    "experiment.guardrail_broken",
+                    strategy=experiment.strategy,
+                    experiment=experiment.id,
+                    version=experiment.challenger_version,
+                    action=words,
+                )
 
     def _look(self) -> None:
         """Raises LedgerUnavailable, SourceUnavailable; the error of one strategy stops no other."""

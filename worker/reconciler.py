@@ -21,7 +21,7 @@ from mlops.domain.errors import AcisError, LedgerUnavailable
 from mlops.domain.ports import Ledger
 from mlops.domain.records import AHEAD_S, WorkerBeat, place_of
 from mlops.housekeeping import tidy
-from mlops.registry.maintenance import ArtifactMeasuring, SecondLogs, StaleRuns
+from mlops.registry.maintenance import ArtifactMeasuring, RollbackTargets, SecondLogs, StaleRuns
 from mlops.registry.quarantine import ForgottenTime
 from mlops.registry.repair import SOON_S, RegistryRepair
 from mlops.registry.report_projection import UnloggedReports
@@ -128,12 +128,20 @@ class RegistryThread(threading.Thread):
 def registry_threads(
     services: Services, *, leads: threading.Event, stop: threading.Event
 ) -> tuple[RegistryThread, RegistryThread]:
-    """What looks after the champions, and what closes, completes, deletes and measures what stands beside them."""
+    """What looks after the champions, and what tidies, completes, measures and checks what stands beside them."""
     every_s = services.settings.reconcile_s
     made = partial(RegistryThread, services=services, leads=leads, stop=stop)
     return (
         made("RegistryWatch", ForgottenTime(), RegistryRepair(), every_s=min(SOON_S, every_s)),
-        made("RegistryMaintenance", StaleRuns(), UnloggedReports(), SecondLogs(), ArtifactMeasuring(), every_s=every_s),
+        made(
+            "RegistryMaintenance",
+            StaleRuns(),
+            UnloggedReports(),
+            SecondLogs(),
+            ArtifactMeasuring(),
+            RollbackTargets(),
+            every_s=every_s,
+        ),
     )
 
 

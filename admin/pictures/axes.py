@@ -194,8 +194,8 @@ def value_curve(rows: Iterable[Any], across: ValueAxis, up: ValueAxis, *, x: str
 
 
 def step_label(value: float, unit: str = "") -> str:
-    """A step of an axis as short as it is: `0.65`, `40 %`, `2`."""
-    return f"{value * 100:g} %" if unit == "%" else f"{value:g}"
+    """A step of an axis as short as it is: `0.65`, `40 %`, `2`, `2 bp`."""
+    return f"{value * 100:g} %" if unit == "%" else f"{value:g} {unit}".rstrip()
 
 
 FILTERS: dict[str, Callable[..., Any]] = {

@@ -182,7 +182,7 @@ def answer(
     waiting = context.ledger.promotion_of(run_id)
     if waiting is None or waiting.strategy != strategy:
         raise StaleApproval(f"run {run_id} proposed nothing for {strategy}; open the page again")
-    _ask_for(context, waiting.model_name, waiting.version)
+    ask_registry(context, waiting.model_name, waiting.version)
     accepted = dispatch.approve(run_id, digest, actor=context.person.actor, reason=why, answer=answer)
     word = "approved; it goes to Production" if answer == "approve" else "rejected; it goes to Archived"
     return _done(context, f"Version {waiting.version} is {word} in a moment.", strategy, accepted)
@@ -195,7 +195,7 @@ def _reason(given: str, what: str) -> str:
     return found
 
 
-def _ask_for(context: RequestContext, model_name: str, version: str) -> None:
+def ask_registry(context: RequestContext, model_name: str, version: str) -> None:
     """Before anything is opened: an MLflow that hangs must not hang the page. What it says is looked at later."""
     try:
         within(MLFLOW_S, lambda: context.services.registry.version(model_name, version))

@@ -117,6 +117,7 @@ def overview(context: Context, q: str = "", sort: str = "", page: int = 1, show:
         seen=[line.awaiting for line in found(n_rows=None).rows if line.awaiting],
         checks=_checks(context, [line.strategy for line in listed.rows]),
         lives=context.ledger.live_lines([line.strategy for line in listed.rows]),
+        experiments={one.strategy: one for one in context.ledger.running_experiments()},
         totals=_totals(lines),
         alerts=alerts(context),
         next_jobs=_next_jobs(schedule, context.now),

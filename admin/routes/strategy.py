@@ -75,5 +75,6 @@ def story(context: Context, strategy: str, days: Days = "365", metric: LiveMetri
         predicted_to=ledger.predicted_to([strategy]).get(strategy),
         newest=[mark for mark in reversed(events) if mark.day >= axis.first][:NEWEST],
         open_runs=[run for run in ledger.open_runs() if run.strategy == strategy],
+        experiment=ledger.running_experiment(strategy),
         standing=standing,
     )

@@ -252,6 +252,15 @@ def _mlflow(services: Services) -> Iterator[Answer]:
     uri = without_credentials(secret.get_secret_value()) if secret else "MLflow"
     yield Answer(subject="MLflow", level="ok", found=f"{uri} answers; {n_versions} versions of {len(names)} models")
     findings = services.ledger.registry_findings()
+    for finding in services.ledger.damaged_targets():
+        yield Answer(
+            subject=f"registry of {finding.strategy}",
+            level="warning",
+            found=finding.words,
+            mend="bring the file back; a rollback passes the version over until then",
+            strategy=finding.strategy,
+            kind="damaged target",
+        )
     for strategy in (services.strategies[name] for name in services.strategies):
         of_it = {str(finding.kind): finding.words for finding in findings if finding.strategy == strategy.name}
         yield from _registry(services, strategy, versions[strategy.model_name], of_it)

@@ -289,7 +289,7 @@ class Finished:
     """The run's, where it ended; also in the outbox."""
 
 
-FindingKind = Literal["champion_missing", "number_reused"]
+FindingKind = Literal["champion_missing", "number_reused", "damaged_target"]
 
 
 @dataclass(frozen=True, kw_only=True)

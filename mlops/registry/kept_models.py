@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from mlops.domain.errors import CheckpointsUnavailable, RegistryError, RegistryUnavailable
+from mlops.domain.errors import (
+    CheckpointsUnavailable,
+    ModelNotFound,
+    RegistryError,
+    RegistryUnavailable,
+    VersionNotFound,
+)
 from mlops.domain.ports import PROFILE_TAG, KeptModel
 from mlops.domain.promotion.records import ModelIdentity, PromotionDecision
 from mlops.domain.training.fingerprint import evidence_digest
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MODEL, PROFILE, FACTS = "model.ubj", "drift_profile.arrow", "version.json"
-_KEPT_FORMER = 5
+KEPT_FORMER = 5
 """So many former champions of a strategy are kept beside the champion; older ones go with the hourly housekeeping."""
 
 
@@ -67,6 +73,26 @@ class Keeper:
             )
             return
         self._kept.add(key_of(identity))
+
+
+def keep_before_promotion(services: RegistryServices, decided: PromotionDecision) -> None:
+    """Keep the model before it can be the champion, so that a registry that is lost from then on can be given it again.
+
+    A store that cannot be written does not hold the decision up: the reconciler tries again.
+    Raises ModelNotFound, VersionNotFound: what the registry has lost is no champion.
+    """
+    identity = decided.identity
+    if identity.sha256 is None or identity.made_by is None:
+        return  # the reconciler finds out what it is
+    try:
+        if services.checkpoints.kept_model(key_of(identity), FACTS) is None:
+            keep_model(services, services.registry.version(decided.model_name, decided.version), identity)
+    except (ModelNotFound, VersionNotFound):
+        raise
+    except (CheckpointsUnavailable, RegistryError) as exc:
+        log.warning(
+            "promote.not_kept", version=decided.version, error=str(exc), action="none: the reconciler tries again"
+        )
 
 
 def keep_model(services: RegistryServices, version: ModelVersion, identity: ModelIdentity) -> None:
@@ -118,7 +144,7 @@ def tidy_models(services: RegistryServices) -> int:
 
     Raises CheckpointsUnavailable.
     """
-    known, wanted = services.ledger.champions_identities(keep_former=_KEPT_FORMER)
+    known, wanted = services.ledger.champions_identities(keep_former=KEPT_FORMER)
     gone = [key for key in services.checkpoints.kept_models() if key in {key_of(one) for one in known - wanted}]
     for key in gone:
         services.checkpoints.drop_model(key)

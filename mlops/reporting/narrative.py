@@ -323,7 +323,16 @@ def predict_lines(result: Mapping[str, Any]) -> list[str]:
     ]
     if result.get("predicted_by"):
         lines.append(f"  Predicted already, by run {result['predicted_by']}; nothing was written")
-    return lines
+    return [*lines, *(f"  {_beside_words(one)}" for one in result.get("beside", ()))]
+
+
+def _beside_words(one: Mapping[str, Any]) -> str:
+    """What a version said beside the champion, or why it did not."""
+    who = {"challenger": "Challenger", "former": "Former champion"}.get(one["variant"], one["variant"])
+    named = f"{who} {one['version']}" if one["version"] else who
+    if one["why_not"]:
+        return f"{named} did not predict: {one['why_not']}"
+    return f"{named} predicted {one['n_rows']:,} rows, {one['positive_share']:.1%} of them positive"
 
 
 def score_lines(result: Mapping[str, Any]) -> list[str]:
@@ -344,6 +353,21 @@ def score_lines(result: Mapping[str, Any]) -> list[str]:
     lines += [f"  {words}" for words in result["words"]]
     if result.get("retrain_words"):
         lines.append(f"  {result['retrain_words']}")
+    return [*lines, *experiment_words(result.get("experiment"))]
+
+
+def experiment_words(looked: Mapping[str, Any] | None) -> list[str]:
+    """What a look at the experiment found, in a sentence and its numbers; empty where none runs."""
+    if not looked:
+        return []
+    share = "" if looked["mode"] == "shadow" else f" at {looked['share']:.0%}"
+    between = f"Experiment {looked['id']}, version {looked['challenger']} beside {looked['champion']}"
+    lines = [f"{between} ({looked['mode']}{share}): {looked['words']}"]
+    if looked["mean"] is not None:
+        interval = "no interval yet" if looked["low"] is None else f"{looked['low']:+.3g} to {looked['high']:+.3g}"
+        lines.append(f"  {looked['measure']} {looked['mean']:+.3g} a day over {looked['n_days']} days; {interval}")
+    if looked["decision"] == "await_approval":
+        lines.append("  It awaits a person's approval: `acis approve` or `acis reject`, with this run's id")
     return lines
 
 
@@ -362,6 +386,14 @@ def decay_words(decay: Mapping[str, Any]) -> list[str]:
     if decay["words"]:
         return [f"{decay['words'][0].upper()}{decay['words'][1:]}"]
     return [f"Decay was not tested: {decay['why_not']}"] if decay["why_not"] else []
+
+
+def rollback_words(rollback: Mapping[str, Any]) -> list[str]:
+    """What became of the watch over the champion, in a sentence; empty where nothing speaks against it."""
+    if not rollback or rollback["action"] == "none":
+        return []
+    words = f"{rollback['words'][0].upper()}{rollback['words'][1:]}"
+    return [f"{words}. Version {rollback['to']} is the champion again" if rollback["action"] == "rollback" else words]
 
 
 def stage_lines(strategy: str, kind: Kind, stage: StageView) -> list[str]:

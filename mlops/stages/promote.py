@@ -12,8 +12,6 @@ import structlog
 from mlops import tracing
 from mlops.domain.errors import (
     ChampionMoved,
-    CheckpointsUnavailable,
-    ModelNotFound,
     RegistryError,
     RegistryUnavailable,
     UnusableModelFile,
@@ -25,7 +23,7 @@ from mlops.domain.promotion.records import Champion, ModelIdentity, Promotion, P
 from mlops.domain.records import LIVE, Grant, Kind, RunState, StageOutcome
 from mlops.domain.training.fingerprint import evidence_digest
 from mlops.registry.adoption import identity_by_bytes, trained_as_of
-from mlops.registry.kept_models import FACTS, keep_model, key_of
+from mlops.registry.kept_models import keep_before_promotion
 from mlops.registry.projection import project
 from mlops.runs.approval import StaleApproval, approved
 from mlops.runs.request import NoRollback, rollback_target
@@ -94,7 +92,7 @@ def _decide(grant: Grant, services: PromotionServices, keeper: LeaseKeeper, stra
         with tracing.traced("evidence", run_id=grant.run_id):
             decided = _decision(grant, services, strategy, champion)
         if decided.target_stage == "Production" and grant.namespace == LIVE:
-            _keep(decided, services)
+            keep_before_promotion(services, decided)
         keeper.check_before_write()
         try:
             with tracing.traced("decision", run_id=grant.run_id, decision=decided.decision, version=decided.version):
@@ -176,25 +174,6 @@ def _rollback(
         identity=identity,
         trained_as_of=trained_as_of(version) or former.trained_as_of,
     )
-
-
-def _keep(decided: PromotionDecision, services: PromotionServices) -> None:
-    """Keep the model before it can be the champion, so that a registry that is lost from then on can be given it again.
-
-    A store that cannot be written does not hold the decision up: the reconciler tries again.
-    """
-    identity = decided.identity
-    if identity.sha256 is None or identity.made_by is None:
-        return  # the reconciler finds out what it is
-    try:
-        if services.checkpoints.kept_model(key_of(identity), FACTS) is None:
-            keep_model(services, services.registry.version(decided.model_name, decided.version), identity)
-    except (ModelNotFound, VersionNotFound):
-        raise  # what the registry has lost is no champion
-    except (CheckpointsUnavailable, RegistryError) as exc:
-        log.warning(
-            "promote.not_kept", version=decided.version, error=str(exc), action="none: the reconciler tries again"
-        )
 
 
 def _result(promotion: Promotion, strategy: Strategy) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops.domain.records import Grant, Stage, StageOutcome
 from mlops.registry.services import CoreServices, RegistryServices
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mlops.runs.executor import Work
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.champion import ChampionModels, ProfileStore
-    from mlops.strategies.book import PolicyBook
 
 # ---- What each stage takes of a process's services; `mlops.bootstrap` composes them
 
@@ -65,16 +64,15 @@ class PromotionServices(StageServices, RegistryServices, Protocol):
     """What a promotion works with: all that looks after the registry, and the features to compare on."""
 
 
-class ScoreServices(StageServices, Protocol):
-    """What a scoring works with: the policies, by which decay opens a retraining."""
+class ScoreServices(StageServices, RegistryServices, Protocol):
+    """What a scoring works with: the policies, by which decay opens a retraining, and what a promotion does."""
 
-    @property
-    def policies(self) -> PolicyBook:
-        """The strategies with their edits."""
+    def ask_task(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a Celery task of the user's. Raises AcisError where there is none in time."""
         ...
 
 
-class AllServices(DriftServices, TrainServices, PromotionServices, Protocol):
+class AllServices(DriftServices, TrainServices, PromotionServices, ScoreServices, Protocol):
     """What all stages together work with."""
 
 

@@ -18,6 +18,7 @@ from mlops.domain.policies import DataPolicy, DriftPolicy, PromotionPolicy, Stra
 from mlops.domain.records import Grant, Kind, Publication, Stage
 from mlops.runs.lease import Holder, LeaseKeeper
 from mlops.runs.request import run_request
+from mlops.runs.switching import NoAnswer
 from mlops.strategies.file import Strategies
 from tests.support.features import InMemoryFeatures
 from tests.support.ledgers import TimedLedger, record_file
@@ -88,6 +89,10 @@ class RecordingDispatcher:
         if self.answers:
             self.sent.append(publication)
         return self.answers
+
+    def ask(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Nobody answers."""
+        raise NoAnswer(f"{name} within {timeout_s:g} s")
 
     def flush(self) -> None:
         """Nothing waits."""

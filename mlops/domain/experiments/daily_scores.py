@@ -6,8 +6,15 @@
                 return over h dates is positive says that the next day's return, in units of its spread, is normal
                 with mean z = ppf(p) / sqrt(h): its log density at what came, less the other version's, in the mean
                 over names. Returns and z are taken less their mean over the names, so that the market, in which names
-                move together, adds no noise; what is compared is which names a version prefers. Proper: nobody gains
-                in the mean by another probability than the one believed.
+                move together, adds no noise; what is compared is which names a version prefers.
+
+The increment is proper for the mean of the standardised part: no version gains, in the mean, by an m other than that
+mean. It is not strictly so for p, which says that mean by way of z: exactly only where the days of the horizon are
+alike and independent, and names share no market. With a share c of their variance in common the best m is
+z / sqrt(1 - c), so that a version gains a little by exaggerating as much. A part must be measured by each name's own
+level: that of a label `target_volatility > volatility` is the absolute return over that trailing volatility. With the
+bare absolute return the names that always move much decide, and a version that answers with the names mixed up beats
+the one that it is a copy of (`acis evaluate-experiments`).
 
 Labels that say nothing of a return have the second alone where their day's part is given, and no test where it is not.
 """

@@ -4,9 +4,10 @@ Both versions are scored on the whole universe each day, whoever is answered by 
 challenger gives bounds what it can spoil, and the evidence does not depend on it. The order of the rules:
 
     1. a champion that changed underneath, or a guardrail that broke, ends it at once; neither is a matter of chance
-    2. a mean difference of 0 that the sequence excludes ends it: `promote` where the challenger is better, else `keep`
-    3. a canary advances after so many days on a step without a broken guardrail and with enough answers; on its last
-       step it stays until the sequence decides
+    2. a mean difference of 0 that the sequence excludes ends it: `promote` where the challenger is better, else `keep`;
+       while a person holds it, nothing is promoted, and it waits beyond its deadline for that person
+    3. a canary advances after so many days on a step without a broken guardrail, with enough answers, and while the
+       challenger's mean so far is not below the champion's; on its last step it stays until the sequence decides
     4. at its deadline it ends `undecided`, and the champion stays
 """
 
@@ -74,6 +75,8 @@ class Evidence:
     low: float
     high: float
     """Of the confidence sequence of the mean daily difference, challenger less champion; infinite: none yet"""
+    mean: float | None = None
+    """Daily difference so far; None: not known, and no gate of a step"""
     guardrails: Sequence[Guardrail] = ()
     champion_changed: str | None = None
     """What became of the champion that it was started against, in words; None: it is the same"""
@@ -93,7 +96,7 @@ class Stand:
     days_left: int
     """Trading days until the deadline"""
     held: bool = False
-    """Whether a person holds it on its step"""
+    """Whether a person holds it: it stays on its step, and is not promoted"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +113,12 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
         return Decision(action=Action.ABORT, words=f"ended: {evidence.champion_changed}")
     broken = [one for one in evidence.guardrails if one.is_broken]
     if broken:
-        which = "; ".join(f"{one.name} is {one.value:.3g}, and may be {one.bound:.3g}" for one in broken)
-        return Decision(action=Action.ABORT, words=f"ended by a guardrail: {which}")
+        return Decision(action=Action.ABORT, words=broken_words(broken))
     interval = f"{evidence.low:.3g} to {evidence.high:.3g} a day after {evidence.n_days} days"
     if evidence.low > 0:
-        return Decision(action=Action.PROMOTE, words=f"the challenger is better: its gain is {interval}")
+        better = f"the challenger is better: its gain is {interval}"
+        held = Decision(action=Action.WAIT, words=f"held by a person: {better}")
+        return held if stand.held else Decision(action=Action.PROMOTE, words=better)
     if evidence.high < 0:
         return Decision(action=Action.KEEP, words=f"the champion is better: the challenger's gain is {interval}")
     if stand.days_left <= 0:
@@ -122,6 +126,12 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
             action=Action.UNDECIDED, words=f"undecided at its deadline, the champion stays: the gain is {interval}"
         )
     return _next_step(stand, evidence)
+
+
+def broken_words(broken: Sequence[Guardrail]) -> str:
+    """Say which guardrails ended an experiment."""
+    which = "; ".join(f"{one.name} is {one.value:.3g}, and may be {one.bound:.3g}" for one in broken)
+    return f"ended by a guardrail: {which}"
 
 
 def _next_step(stand: Stand, evidence: Evidence) -> Decision:
@@ -137,4 +147,7 @@ def _next_step(stand: Stand, evidence: Evidence) -> Decision:
     if unknown:
         which = ", ".join(f"{one.name} ({one.n} of {one.min_n} answers)" for one in unknown)
         return Decision(action=Action.WAIT, words=f"{here:.0%} until its guardrails are known: {which}")
+    if evidence.mean is not None and evidence.mean < 0:
+        so_far = f"{evidence.mean:.3g} a day after {evidence.n_days} days"
+        return Decision(action=Action.WAIT, words=f"{here:.0%} while the challenger's gain so far is below 0: {so_far}")
     return Decision(action=Action.ADVANCE, words=f"from {here:.0%} to {following:.0%}: no guardrail is broken")

@@ -16,6 +16,10 @@ class Dispatcher(Protocol):
         """Send it; False where the broker does not answer (the reconciler will send it)."""
         ...
 
+    def ask(self, name: str, arguments: Mapping[str, Any], timeout_s: float) -> object:
+        """Result of a task of the user's, sent by name. Raises AcisError where there is none in time."""
+        ...
+
     def flush(self) -> None:
         """Note in the ledger now what was sent, where that waits."""
         ...

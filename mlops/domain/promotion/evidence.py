@@ -11,13 +11,15 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mlops.domain.experiments import evidence as experiments
+from mlops.domain.experiments import rollback
 from mlops.domain.policies import PromotionPolicy
 from mlops.domain.promotion.date_parts import Parts, has_parts
 from mlops.domain.promotion.error_budget import Allowance, allowance, other_looks, paid_already
@@ -203,9 +205,19 @@ class Replay:
     words: str
 
 
+def _concluding(evidence: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
+    """How such evidence is concluded from; None: it does not hold what it was computed from."""
+    if evidence.get("kind") == experiments.KIND:
+        return experiments.concluded
+    if evidence.get("kind") == rollback.KIND:
+        return rollback.concluded if evidence.get("layout") == rollback.LAYOUT else None
+    return concluded if evidence.get("evidence") in _REPLAYABLE else None
+
+
 def replay(evidence: Mapping[str, Any], digest: str) -> Replay | None:
     """Make the decision again; None for evidence that does not hold what it was computed from."""
-    if evidence.get("evidence") not in _REPLAYABLE:
+    again_from = _concluding(evidence)
+    if again_from is None:
         return None
     stored = evidence_digest(evidence)
     if stored != digest:
@@ -214,7 +226,10 @@ def replay(evidence: Mapping[str, Any], digest: str) -> Replay | None:
             agrees=False,
             words=f"the evidence was changed: its digest is {stored}, recorded was {digest}",
         )
-    again = evidence_digest(concluded(evidence))
+    try:
+        again = evidence_digest(again_from(evidence))
+    except ValueError as exc:
+        return Replay(digest="", agrees=False, words=f"computed again from the ledger alone it differs: {exc}")
     if again == digest:
         words = f"computed again from the ledger alone: the same decision, byte for byte (digest {digest})"
         return Replay(digest=again, agrees=True, words=words)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlops.domain.experiments import evidence as experiments
+from mlops.domain.experiments import rollback
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
 from mlops.domain.promotion.evidence import Replay, looks_in_words
 from mlops.domain.promotion.policy import MISSED_LOOKS
@@ -39,9 +41,11 @@ def explanation(promotion: Promotion, again: Replay | None) -> list[str]:
         *(f"  {reason}" for reason in promotion.reasons),
         *_gates("Gates on its own held-out dates", evidence.get("gates")),
         *_gates("The champion's gates on the common dates", evidence.get("champion_gates")),
+        *_experiment(evidence),
         *_test(evidence.get("test"), evidence),
         *_error(evidence),
         *_approval(evidence),
+        *_rollback(evidence),
         *_ties(promotion),
         "",
     ]
@@ -88,6 +92,30 @@ def _test(test: Mapping[str, Any] | None, evidence: Mapping[str, Any]) -> list[s
     return ["", title, *(f"  {name:<10} {words}" for name, words in rows.items())]
 
 
+def _experiment(evidence: Mapping[str, Any]) -> list[str]:
+    """Describe the experiment that decided."""
+    if evidence.get("kind") != experiments.KIND:
+        return []
+    plan, found, stand = evidence["plan"], evidence["sequence"], evidence["stand"]
+    rows = {
+        "days": f"{found['n_days']} that both versions were scored on, after {evidence['started_as_of']}",
+        plan["measure"]: (
+            f"better by {found['mean']:+.3g} a day, {1 - plan['alpha']:.0%} interval at every look "
+            f"{found['low']:+.3g} to {found['high']:+.3g}"
+        ),
+        "stood": f"{plan['mode']}, at {stand['steps'][stand['step']]:.0%} of the keys, {stand['days_left']} days left",
+        "started": f"by {evidence['started_by']}",
+        "switch": evidence["switch"]["words"],
+    }
+    guards = [
+        f"  {'✗' if one['n'] >= one['min_n'] and one['value'] > one['bound'] else '✓'} {one['name']} "
+        f"{one['value']:.3g}, may be {one['bound']:.3g} ({one['n']} answers)"
+        for one in evidence["guardrails"]
+    ]
+    title = f"Experiment {evidence['experiment']} against champion {evidence['champion']['version']}"
+    return ["", title, *(f"  {name:<10} {words}" for name, words in rows.items()), *guards]
+
+
 def _dates(common: Mapping[str, Any]) -> str:
     return (
         f"{common['n_dates']} that neither was trained on, {common['first']} to {common['last']}, "
@@ -122,6 +150,29 @@ def _error(evidence: Mapping[str, Any]) -> list[str]:
             for gate in evidence.get("missed_gates", ())
         ),
     ]
+
+
+def _rollback(evidence: Mapping[str, Any]) -> list[str]:
+    """Describe what a rollback that nobody asked for was decided by."""
+    if evidence.get("kind") != rollback.KIND:
+        return []
+    champion, measure = evidence["champion"]["version"], rollback.MEASURE_WORDS.get(evidence["measure"])
+    lines = ["", f"Former champions beside champion {champion}, as of {evidence['as_of']}"]
+    for one in evidence["bounds"]:
+        interval = "no interval yet" if one["low"] is None else f"{one['low']:+.3g} to {one['high']:+.3g}"
+        lines.append(f"  version {one['version']}: {measure} higher by {interval} a day, after {one['n_days']} days")
+    for one in evidence["former"]:
+        lines += [
+            f"  {given['name']} beside version {one['version']}: {given['value']:.3g} of at most {given['bound']:.3g}, "
+            f"{given['n']} answers"
+            for given in one["guardrails"]
+            if given["n"] >= given["min_n"]
+        ]
+        lines += [f"  version {one['version']} could not: {one['unusable']}"] if one["unusable"] else []
+    lines.append(f"  level {evidence['level']:.3g} for each that is watched, {evidence['alpha']:g} in all")
+    if evidence["switch"]:
+        lines.append(f"  {evidence['switch']['words']}")
+    return lines
 
 
 def _approval(evidence: Mapping[str, Any]) -> list[str]:

@@ -113,6 +113,8 @@ class DatedRun:
     n_found: int | None
     """Rows that the date had then, with those that no ticker names; None: not recorded"""
     requested_by: str
+    beside: Sequence[Mapping[str, Any]] | None = None
+    """What predicted beside the champion (`mlops.stages.live.beside`); None: nothing was to"""
 
     def has_grown(self, n_rows: int) -> bool:
         """Whether the date has more rows now than when it was predicted, or refused for having too few."""
@@ -205,6 +207,23 @@ class LiveQueries(Repository):
         with self.database.reading() as connection:
             lines = [mapped(LiveLine, row, headline=row.headline or {}) for row in connection.execute(query)]
         return {line.strategy: line for line in lines}
+
+    def asked_rollbacks(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, str]:
+        """By strategy, why its present champion should give its place back and has not, in words. One query."""
+        if not strategies:
+            return {}
+        asked = as_rows(strategies)
+        found, champion = _report.document["headline"]["rollback"], tables.champion.c
+        query = (
+            select(asked.c.strategy, found["words"].as_string().label("words"))
+            .select_from(asked)
+            .join(tables.live_report, _report.id == _newest_report(asked, namespace))
+            .join(tables.champion, and_(champion.namespace == namespace, champion.strategy == asked.c.strategy))
+            .where(found["action"].as_string().in_(["ask", "wait"]), found["seq"].as_integer() == champion.seq)
+            .order_by(asked.c.strategy)
+        )
+        with self.database.reading() as connection:
+            return {row.strategy: row.words for row in connection.execute(query)}
 
     def live_measures(self, strategies: Sequence[str], *, namespace: str = LIVE) -> dict[str, LiveMeasures]:
         """By strategy, of its newest scoring; of the document only these parts are read. One query."""
@@ -349,6 +368,7 @@ class LiveQueries(Repository):
                     model_sha256=result["model_sha256"].as_string(),
                     n_rows=result["n_rows"].as_integer(),
                     n_found=result["n_found"].as_integer(),
+                    beside=result["beside"],
                 )
             )
             .where(

@@ -1,12 +1,12 @@
 """What the ledger knows of the registry: what is wrong with it, and how many bytes it holds.
 
-An open finding stops the promotions of its strategy. Noted by the promote stage and the reconciler; settled by a
+An open finding stops the promotions of its strategy, but for one about a version to roll back to. Noted by the promote stage and the reconciler; settled by a
 person (`acis registry accept`), and a lost champion also by being seen again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -27,6 +27,8 @@ ACCEPTED = "accepted"
 
 
 CHANGED_BY_HAND = "changed_by_hand"
+DAMAGED_TARGET: FindingKind = "damaged_target"
+"""A former champion that cannot be rolled back to; stops nothing."""
 _TOLD = 20
 """Versions of one episode that are told one by one."""
 
@@ -59,8 +61,22 @@ class RegistryFindings(Repository):
             return connection.execute(opened.returning(_finding.id)).one_or_none() is not None
 
     def registry_findings(self, strategy: str = "") -> list[RegistryFinding]:
-        """The open ones, oldest first."""
-        query = select(tables.registry_finding).where(_finding.settled_at.is_(None)).order_by(_finding.id)
+        """The open ones that stop promotions, oldest first."""
+        return self._open_findings(strategy, _finding.kind != DAMAGED_TARGET)
+
+    def damaged_targets(self, strategy: str = "") -> list[RegistryFinding]:
+        """Former champions that cannot be rolled back to, oldest finding first."""
+        return self._open_findings(strategy, _finding.kind == DAMAGED_TARGET)
+
+    def settle_targets(self, strategy: str, *, still_damaged: Collection[str]) -> int:
+        """Settle the findings of damaged rollback targets but those with these keys; how many."""
+        open_ones = (_finding.strategy == strategy, _finding.kind == DAMAGED_TARGET, _finding.settled_at.is_(None))
+        others = _finding.key.not_in(list(still_damaged))
+        with self.database.transaction("ledger.settle_targets") as connection:
+            return connection.execute(_settled(*open_ones, others).values(reason="whole, or no target")).rowcount
+
+    def _open_findings(self, strategy: str, condition: ColumnElement[bool]) -> list[RegistryFinding]:
+        query = select(tables.registry_finding).where(_finding.settled_at.is_(None), condition).order_by(_finding.id)
         if strategy:
             query = query.where(_finding.strategy == strategy)
         with self.database.reading() as connection:

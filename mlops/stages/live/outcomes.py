@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlops.domain.errors import MissingColumn
+from mlops.domain.experiments.measures import day_part
 from mlops.domain.labels import impossible, label_numbers, parse_label
 from mlops.domain.panel import counted_dates
 from mlops.domain.ports import Window
@@ -46,6 +47,9 @@ class Outcomes:
     """(n,) the label has a value and its horizon has passed by the last date"""
     next_return: npt.NDArray[np.float64] | None
     """(n,) from the row's date to the next date of the panel, nan where not known; None: no such column"""
+    increment: npt.NDArray[np.float64] | None
+    """(n,) the next date's own part of the label, larger where the label is likelier (`day_part`), nan where not known;
+    None: the label has none, or there is no such column"""
     panel_dates: npt.NDArray[np.datetime64]
     """Dates that count, ascending"""
     ripe_to: date | None
@@ -95,12 +99,15 @@ def read_outcomes(source: FeatureSource, strategy: Strategy, *, first: date, las
     known = has_value & (dates <= ripe[-1]) if len(ripe) else np.zeros(len(dates), dtype=np.bool_)
     notes = () if priced in names else (f"live.return_column: the feature view has no column {priced!r}",)
     tickers = rows.column("ticker").combine_chunks()
+    next_return = _next_returns(rows, tickers, dates, panel_dates, strategy) if priced in names else None
+    part = day_part(strategy.training.label)
     return Outcomes(
         tickers=tickers,
         dates=dates,
         y=np.where(known, y, np.int8(0)).astype(np.int8),
         known=known,
-        next_return=_next_returns(rows, tickers, dates, panel_dates, strategy) if priced in names else None,
+        next_return=next_return,
+        increment=None if part is None or next_return is None else part.of(next_return, rows),
         panel_dates=panel_dates,
         ripe_to=ripe[-1].item() if len(ripe) else None,
         notes=notes,

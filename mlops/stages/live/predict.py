@@ -6,56 +6,66 @@ try, also where the champion has changed meanwhile. A model is loaded in this pr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from mlops.domain.errors import EmptyWindow, MissingColumn, UnusableFeatures
-from mlops.domain.live.rows import prepare_rows, row_digests
+from mlops.domain.errors import EmptyWindow
+from mlops.domain.live.rows import row_digests
 from mlops.domain.panel import left_out_date
 from mlops.domain.ports import Progress, Window
 from mlops.domain.records import Grant, RunState, StageOutcome
 from mlops.domain.training.metrics import THRESHOLD
 from mlops.domain.windows import newest_complete_date
-from mlops.ledger.live.predictions import prediction_schema
 from mlops.stages.labelled_rows import rows_once
+from mlops.stages.live.beside import predict_beside
 from mlops.stages.live.served_champion import load_champion
+from mlops.stages.live.universe import ORIGIN, matrix_of, predictions_of, read_universe, refuse_columns
 from mlops.strategies.file import restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Callable
 
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource
     from mlops.domain.promotion.records import Champion
     from mlops.ledger.queries.live import BatchSummary
     from mlops.runs.lease import LeaseKeeper
-    from mlops.serving.model import Probabilities, ServedModel
     from mlops.stages.table import AllServices, StageServices
 
 log = structlog.get_logger(__name__)
 
-_ORIGIN = "run"
 _DAY = timedelta(days=1)
 
 
 def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper) -> StageOutcome:
-    """The predictions are in the ledger; refused, with the reason, where nobody is asked."""
+    """The predictions are in the ledger; refused, with the reason, where nobody is asked.
+
+    The versions that are compared with the champion predict after it; what keeps them from it is in the result.
+    """
+    strategy = restore(grant.policy)
+    outcome, features = _predict_champion(grant, services, keeper, strategy)
+    if outcome.run_state is not RunState.SUCCEEDED or outcome.as_of is None:
+        return outcome
+    beside = predict_beside(grant, services, keeper, strategy, outcome.as_of, champion_features=features)
+    return replace(outcome, result={**outcome.result, "beside": beside}) if beside else outcome
+
+
+def _predict_champion(
+    grant: Grant, services: StageServices, keeper: LeaseKeeper, strategy: Strategy
+) -> tuple[StageOutcome, tuple[str, ...] | None]:
+    """How the champion's predictions ended, and what it reads; None where it was not loaded."""
     written = services.ledger.batch_summary(grant.run_id, threshold=THRESHOLD)
     if written is not None:
         log.info("predict.batch_found", as_of=written.as_of.isoformat(), version=written.version)
-        return _done(written)
-    strategy = restore(grant.policy)
+        return _done(written), None
     champion = services.ledger.champion(strategy.name, namespace=grant.namespace)
     if champion.version is None:
         reason = f"strategy {strategy.name!r} has no champion; `acis retrain {strategy.name}` trains and judges one"
-        return _refused(grant.as_of, reason)
+        return _refused(grant.as_of, reason), None
     today = services.feature_day()
     as_of = grant.as_of or newest_complete_date(strategy, services.source, today=today)
     if as_of > today:
@@ -64,30 +74,30 @@ def predict_universe(grant: Grant, services: StageServices, keeper: LeaseKeeper)
     left_out = left_out_date(services.source, strategy.name, as_of, min_share=strategy.data.min_date_share, today=today)
     if left_out is not None:
         then = "; it is predicted when its features are complete" if left_out.reason == "incomplete" else ""
-        return _refused(as_of, f"the date does not count: {left_out.words}{then}", n_found=left_out.n_rows)
+        return _refused(as_of, f"the date does not count: {left_out.words}{then}", n_found=left_out.n_rows), None
     n_found = services.source.count(strategy.name, Window(start=as_of - _DAY, end=as_of))
     earlier = _predicted_by(services, grant, strategy, champion, as_of, n_found=n_found)
     if earlier is not None:
-        return _done(earlier, n_found=n_found, by=earlier.run_id)
+        return _done(earlier, n_found=n_found, by=earlier.run_id), None
     keeper.report(Progress(done=0, total=3, unit="steps"))
     served = load_champion(services.registry, strategy, champion)
     why_not = served.why_not_predict(as_of)
     if why_not is not None:
-        return _refused(as_of, why_not)
+        return _refused(as_of, why_not), None
     model = served.model
     rows = read_universe(services.source, strategy, model.features, as_of)
     keeper.report(Progress(done=1, total=3, unit="steps"))
     keeper.check()
     x = matrix_of(rows, model.features)
-    table = _predictions(services, model, rows, as_of, model.predictor.probabilities(x), row_digests(x))
+    table = predictions_of(services, model, rows, as_of, model.predictor.probabilities(x), row_digests(x))
     keeper.report(Progress(done=2, total=3, unit="steps"))
     keeper.check_before_write()
-    if services.ledger.write_predictions(grant.run_id, _ORIGIN, table, namespace=grant.namespace, fence=grant):
+    if services.ledger.write_predictions(grant.run_id, ORIGIN, table, namespace=grant.namespace, fence=grant):
         log.info("predict.written", as_of=as_of.isoformat(), version=model.version, n_rows=len(table))
     found = services.ledger.batch_summary(grant.run_id, threshold=THRESHOLD)
     if found is None:
         raise AssertionError(f"batch {grant.run_id} was written and is not in the ledger")
-    return _done(found, n_found=n_found)
+    return _done(found, n_found=n_found), model.features
 
 
 def _predicted_by(
@@ -99,78 +109,6 @@ def _predicted_by(
         if is_other and run.has_predicted and run.is_of(champion) and not run.has_grown(n_found):
             return services.ledger.batch_summary(run.run_id, threshold=THRESHOLD)
     return None
-
-
-def read_universe(source: FeatureSource, strategy: Strategy, features: Sequence[str], day: date) -> pa.Table:
-    """A date's rows with ticker, one of each: `ticker`, `date` and the features, by ticker.
-
-    Raises EmptyWindow; MissingColumn and UnusableFeatures for what the model reads and the view has not as numbers,
-    and where a ticker repeats.
-    """
-    kinds = {column.name: column.kind for column in source.columns()}
-    refuse_columns(kinds, features)
-    rows = source.read(strategy.name, Window(start=day - _DAY, end=day), ["ticker", "date", *features])
-    rows = rows_once(rows.filter(rows.column("ticker").is_valid()), strategy)
-    if not rows.num_rows:
-        newest = source.latest_date(strategy.name, until=day)
-        message = (
-            f"strategy {strategy.name!r} has no rows of {day}; its newest before are of {newest or 'no date'}: load "
-            "its features, or give another --date"
-        )
-        raise EmptyWindow(message)
-    return rows
-
-
-def refuse_columns(kinds: dict[str, str], features: Sequence[str]) -> None:
-    """Raises MissingColumn, UnusableFeatures for what a model reads and the view has not as numbers."""
-    missing = [name for name in features if name not in kinds]
-    if missing:
-        message = f"the model reads {', '.join(missing)}, which the feature view lacks; put it back, or retrain"
-        raise MissingColumn(message)
-    texts = [f"{name} ({kinds[name]})" for name in features if kinds[name] != "number"]
-    if texts:
-        message = f"the model reads {', '.join(texts)} as numbers; cast it in the view, or retrain"
-        raise UnusableFeatures(message)
-
-
-def matrix_of(rows: pa.Table, features: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(n, f) the rows as a model reads them."""
-    x = np.empty((rows.num_rows, len(features)), dtype=np.float64)
-    for place, name in enumerate(features):
-        x[:, place] = rows.column(name).to_numpy(zero_copy_only=False)
-    return prepare_rows(x)
-
-
-def _predictions(
-    services: StageServices,
-    model: ServedModel,
-    rows: pa.Table,
-    as_of: date,
-    probability: Probabilities,
-    digests: list[bytes],
-) -> pa.Table:
-    n = rows.num_rows
-    same: dict[str, Any] = {
-        "strategy": model.strategy,
-        "version": model.version,
-        "model_sha256": model.sha256,
-        "variant": model.variant,
-        "as_of": as_of,
-        "predicted_at": services.ledger.now(),
-    }
-    own = {
-        "ticker": rows.column("ticker").combine_chunks(),
-        "probability": pa.array(np.asarray(probability, dtype=np.float64)),
-        "row_digest": digests,
-    }
-    schema = prediction_schema()
-    arrays = [
-        pa.repeat(pa.scalar(same[field.name], field.type), n)
-        if field.name in same
-        else pa.array(own[field.name], field.type)
-        for field in schema
-    ]
-    return pa.table(arrays, schema=schema)
 
 
 def _done(found: BatchSummary, *, n_found: int | None = None, by: str | None = None) -> StageOutcome:
@@ -236,7 +174,7 @@ def predict_dates(
         of_day = rows.filter(pc.equal(rows.column("date"), pa.scalar(day, rows.schema.field("date").type)))
         x = matrix_of(of_day, model.features)
         probability = model.predictor.probabilities(x)
-        tables.append(_predictions(services, model, of_day, day, probability, row_digests(x)))
+        tables.append(predictions_of(services, model, of_day, day, probability, row_digests(x)))
         on_date(day, place + 1, len(dates))
     table = pa.concat_tables(tables)
-    return len(table) if services.ledger.write_predictions(batch_id, _ORIGIN, table) else 0
+    return len(table) if services.ledger.write_predictions(batch_id, ORIGIN, table) else 0

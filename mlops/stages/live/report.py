@@ -29,7 +29,8 @@ from mlops.domain.training.trading import is_long_label
 from mlops.reporting.narrative import decay_words, without_outcome_words
 from mlops.stages.labelled_rows import rows_once
 from mlops.stages.live.outcomes import Outcomes, read_outcomes
-from mlops.stages.live.predict import matrix_of, refuse_columns
+from mlops.stages.live.pairs import CHAMPION
+from mlops.stages.live.universe import matrix_of, rows_between
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-CHAMPION = "champion"
 RECENT_DATES = 20
 """Newest predicted dates whose rows are read again for parity, and explained: a month of trading."""
 _SLICED_DAYS = 365
@@ -68,8 +68,9 @@ class LiveData:
     """Gives the model that was scored on the dates which the champion's training held out"""
     why_not_served: str | None
     days: Sequence[DayScored]
-    """Every day's newest score, by date"""
+    """Every day's newest score, by date, of champions alone"""
     joined: JoinedPredictions
+    """The champion's alone"""
     outcomes: Outcomes
     earlier: Mapping[str, Any]
     """The document of the scoring before; empty for the first"""
@@ -271,7 +272,7 @@ def scores_at_promotion(data: LiveData, served: ServedChampion, source: FeatureS
     judge = data.judge(served)
     known_by = min(data.as_of, _date_of(tags.get("training_date")) or data.as_of)
     outcomes = read_outcomes(source, data.strategy, first=first, last=max(last, known_by))
-    rows = _rows_between(source, data.strategy, judge.features, first, last)
+    rows = rows_between(source, data.strategy, judge.features, first, last)
     # Both have every row of these dates once, in the order of date and ticker.
     n = rows.num_rows
     probability = np.asarray(judge.predictor.probabilities(matrix_of(rows, judge.features)))
@@ -286,21 +287,6 @@ def scores_at_promotion(data: LiveData, served: ServedChampion, source: FeatureS
         if score.n_labelled:
             scores[dates[start].item()] = score
     return scores
-
-
-def _rows_between(
-    source: FeatureSource,
-    strategy: Strategy,
-    features: Sequence[str],
-    first: date,
-    last: date,
-    *,
-    sample: RowSample | None = None,
-) -> pa.Table:
-    """Rows of the dates, both included, one of each ticker and date."""
-    refuse_columns({column.name: column.kind for column in source.columns()}, features)
-    window = Window(start=first - _DAY, end=last)
-    return rows_once(source.read(strategy.name, window, ["ticker", "date", *features], sample=sample), strategy)
 
 
 def _dates(rows: pa.Table) -> npt.NDArray[np.datetime64]:
@@ -361,7 +347,7 @@ def _explained(
         message = f"the feature view has no rows from {first} to {last}"
         raise DataError(message)
     sample = RowSample(shares=dict.fromkeys(by_date, _EXPLAINED_ROWS / n)) if n > _EXPLAINED_ROWS else None
-    rows = _rows_between(source, data.strategy, served.model.features, first, last, sample=sample)
+    rows = rows_between(source, data.strategy, served.model.features, first, last, sample=sample)
     x = matrix_of(rows, served.model.features)
     return summarise_attributions(served.model.features, served.contributions(x))
 
@@ -440,7 +426,7 @@ def _parity(data: LiveData, source: FeatureSource) -> dict[str, Any] | None:
     on &= np.asarray(predictions.column("model_sha256").to_pylist(), dtype=object) == served.model.sha256
     if not on.any():
         return None
-    rows = _rows_between(source, data.strategy, served.model.features, first, last)
+    rows = rows_between(source, data.strategy, served.model.features, first, last)
     digests = row_digests(matrix_of(rows, served.model.features))
     now = dict(zip(zip(_dates(rows).tolist(), rows.column("ticker").to_pylist(), strict=True), digests, strict=True))
     chosen = predictions.filter(pa.array(on))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from mlops.domain.errors import ConfigurationError, EmptyWindow, RegistryError, RegistryUnavailable, TemporaryError
@@ -26,10 +27,13 @@ from mlops.domain.run_states import FAILURES
 from mlops.domain.sampling import group_starts
 from mlops.domain.training.trading import is_long_label
 from mlops.domain.windows import newest_complete_date
-from mlops.reporting.narrative import decay_words
+from mlops.reporting.narrative import decay_words, rollback_words
 from mlops.runs.request import run_request
+from mlops.stages.live.look import look_at_experiment
 from mlops.stages.live.outcomes import SCORED_DAYS, Outcomes, read_outcomes
+from mlops.stages.live.pairs import CHAMPION, of_variant
 from mlops.stages.live.report import LiveData, live_document
+from mlops.stages.live.rollback import Watch, rollback_headline, watch_former
 from mlops.stages.live.served_champion import ServedChampion, judged_twin, load_champion
 from mlops.strategies.file import restore
 
@@ -59,8 +63,21 @@ class JoinedPredictions:
     """(n,)"""
     next_return: npt.NDArray[np.float64] | None
     """(n,) nan where not known; None: there is no such column"""
+    increment: npt.NDArray[np.float64] | None
+    """(n,) the next date's own part of the label (`Outcomes.increment`)"""
     is_there: npt.NDArray[np.bool_]
     """(n,) the source still has the row that was predicted"""
+
+    def only(self, on: npt.NDArray[np.bool_]) -> JoinedPredictions:
+        """Those of the predictions. on : (n,)"""
+        return JoinedPredictions(
+            said=self.said.filter(pa.array(on)),
+            y=self.y[on],
+            known=self.known[on],
+            next_return=None if self.next_return is None else self.next_return[on],
+            increment=None if self.increment is None else self.increment[on],
+            is_there=self.is_there[on],
+        )
 
     @property
     def probability(self) -> npt.NDArray[np.float64]:
@@ -90,7 +107,8 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
         return _refused(as_of, words)
     everything = _predictions(services, strategy.name, as_of, namespace=grant.namespace)
     said = without_hindsight(everything, ledger.trained_as_of(strategy.name, namespace=grant.namespace))
-    if not said.num_rows:
+    n_hindsight = _n_of_champion(everything) - _n_of_champion(said)
+    if not _n_of_champion(said):
         words = (
             f"nothing was predicted for {strategy.name!r} in the {SCORED_DAYS} days up to {as_of}; "
             f"`acis predict {strategy.name}` does"
@@ -99,12 +117,14 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
     served, why_not, is_away = _champion_model(services, strategy, champion)
     keeper.report(Progress(done=1, total=4, unit="steps"))
     keeper.check()
-    first = said.column("as_of")[0].as_py()
+    first = said.filter(pc.equal(said.column("variant"), CHAMPION)).column("as_of")[0].as_py()
     with services.source.snapshot() as source:
         outcomes = read_outcomes(source, strategy, first=first, last=as_of)
         joined = join_outcomes(said, outcomes)
         days = [*_scored_days(joined, is_long=is_long_label(strategy.training.label))]
-        known = ledger.live_days(strategy.name, namespace=grant.namespace)
+        # What is reported is the champion's; of other variants there are scores of days, and the looks.
+        own = [day for day in days if day.variant == CHAMPION]
+        known = [day for day in ledger.live_days(strategy.name, namespace=grant.namespace) if day.variant == CHAMPION]
         keeper.report(Progress(done=2, total=4, unit="steps"))
         keeper.check()
         data = LiveData(
@@ -112,23 +132,35 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
             as_of=as_of,
             champion=champion,
             served=served,
-            judge=lambda found: judged_twin(ledger, services.registry, strategy, champion, found),
+            judge=lambda found: judged_twin(ledger, services.registry, strategy, champion.identity, found),
             why_not_served=why_not,
-            days=_all_days(known, days),
-            joined=joined,
+            days=_all_days(known, own),
+            joined=of_variant(joined, CHAMPION),
             outcomes=outcomes,
             earlier=earlier.document if earlier else {},
         )
         document = live_document(data, source)
     _note_decay_test(document, earlier.document if earlier else {})
     keeper.report(Progress(done=3, total=4, unit="steps"))
-    new, restated = _news(known, days)
+    new, restated = _news(known, own)
     keeper.check_before_write()
+    watch = Watch(
+        strategy=strategy,
+        champion=champion,
+        joined=joined,
+        outcomes=outcomes,
+        earlier=(earlier.document if earlier else {}).get("rollback") or {},
+        as_of=as_of,
+    )
+    document["rollback"] = watch_former(grant, services, watch, keeper)
+    document["words"] += rollback_words(document["rollback"])
+    document["headline"]["rollback"] = rollback_headline(document["rollback"])
     retrain_words, retrain_run = _retraining(grant, services, strategy, champion, document, as_of=as_of)
+    looked = look_at_experiment(grant, services, keeper, strategy, joined, as_of)
     document["outcomes"]["champion_not_asked"] = why_not if is_away else None
     document["decay"] |= {"retrain_words": retrain_words, "retrain_run_id": retrain_run}
     counts = document["counts"]
-    counts["n_hindsight"] = everything.num_rows - said.num_rows
+    counts["n_hindsight"] = n_hindsight
     if counts["n_hindsight"]:
         document["notes"].append(
             f"{counts['n_hindsight']:,} answers about dates before their version's training are no predictions, "
@@ -136,7 +168,7 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
         )
     result = {
         "as_of": as_of.isoformat(),
-        "n_days": len({day.as_of for day in days}),
+        "n_days": len({day.as_of for day in own}),
         "n_predictions": counts["n_predictions"],
         "n_labelled": counts["n_labelled"],
         "n_unripe": counts["n_unripe"],
@@ -147,14 +179,19 @@ def score_predictions(grant: Grant, services: ScoreServices, keeper: LeaseKeeper
         "words": document["words"],
         "retrain_words": retrain_words,
         "retrain_run_id": retrain_run,
+        **({"experiment": looked.result} if looked else {}),
     }
-    log.info("live.scored", as_of=as_of.isoformat(), days=len(days), new=new, restated=restated)
+    log.info("live.scored", as_of=as_of.isoformat(), days=len(own), new=new, restated=restated)
     return StageOutcome(
         result=result,
-        run_state=RunState.SUCCEEDED,
+        run_state=RunState.AWAITING_APPROVAL if looked and looked.awaits_approval else RunState.SUCCEEDED,
         as_of=as_of,
         live=LiveFindings(days=tuple(days), document=document),
     )
+
+
+def _n_of_champion(predictions: pa.Table) -> int:
+    return int(pc.sum(pc.equal(predictions.column("variant"), CHAMPION)).as_py() or 0)
 
 
 def _refused(as_of: date, *reasons: str) -> StageOutcome:
@@ -203,11 +240,22 @@ def join_outcomes(said: pa.Table, outcomes: Outcomes) -> JoinedPredictions:
     row = order[place[is_there]]
     y, known = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.bool_)
     y[is_there], known[is_there] = outcomes.y[row], outcomes.known[row]
-    next_return = None
-    if outcomes.next_return is not None:
-        next_return = np.full(n, np.nan)
-        next_return[is_there] = outcomes.next_return[row]
-    return JoinedPredictions(said=said, y=y, known=known, next_return=next_return, is_there=is_there)
+
+    def of_predictions(values: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+        if values is None:
+            return None
+        found = np.full(n, np.nan)
+        found[is_there] = values[row]
+        return found
+
+    return JoinedPredictions(
+        said=said,
+        y=y,
+        known=known,
+        next_return=of_predictions(outcomes.next_return),
+        increment=of_predictions(outcomes.increment),
+        is_there=is_there,
+    )
 
 
 def _scored_days(joined: JoinedPredictions, *, is_long: bool) -> Iterator[DayScored]:

@@ -1,4 +1,4 @@
-"""The champion of the ledger as a model that answers: its file's bytes are those that were promoted.
+"""A version of the ledger as a model that answers: its file's bytes are those that the ledger knows it by.
 
 Called by the predict and the score stage, in a child that may load XGBoost.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlops.domain.live.rows import Floats
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import Ledger, ModelRegistry
-    from mlops.domain.promotion.records import Champion
+    from mlops.domain.promotion.records import Champion, ModelIdentity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,40 +66,48 @@ class ServedChampion:
 
 
 def load_champion(registry: ModelRegistry, strategy: Strategy, champion: Champion) -> ServedChampion:
-    """The version, verified by the digest that the ledger has.
+    """The champion, verified by the digest that the ledger has.
 
     Raises ModelNotFound, VersionNotFound, UnusableModelFile, RegistryUnavailable.
+    """
+    if champion.version is None:
+        message = f"strategy {strategy.name!r} has no champion"
+        raise ModelNotFound(message)
+    return load_version(registry, strategy, champion.version, champion.identity, seq=champion.seq)
+
+
+def load_version(
+    registry: ModelRegistry, strategy: Strategy, version: str, identity: ModelIdentity, *, seq: int
+) -> ServedChampion:
+    """A version that is the model which the ledger knows by this identity, verified by its digest.
+
+    seq : of the champion that it answers beside
+    Raises as `load_champion` does.
     """
     from mlops.registry.model_file import verify_digest  # noqa: PLC0415 -- loads XGBoost, after the fork
     from mlops.serving.loading import ModelFile, serve  # noqa: PLC0415 -- as above
 
-    if champion.version is None:
-        message = f"strategy {strategy.name!r} has no champion"
-        raise ModelNotFound(message)
-    version = expect(registry.version(strategy.model_name, champion.version), champion.identity)
-    content = registry.model_file(strategy.model_name, champion.version)
-    expected = champion.identity.sha256
+    found = expect(registry.version(strategy.model_name, version), identity)
+    content = registry.model_file(strategy.model_name, version)
     # `serve` verifies a digest that there is; this also says what to do where the ledger has none.
-    verify_digest(content, expected, name=f"of {strategy.name} version {champion.version}")
-    file = ModelFile(
-        strategy=strategy.name, version=champion.version, seq=champion.seq, sha256=str(expected), content=content
-    )
-    return ServedChampion(model=serve(file), version=version, content=content)
+    verify_digest(content, identity.sha256, name=f"of {strategy.name} version {version}")
+    file = ModelFile(strategy=strategy.name, version=version, seq=seq, sha256=str(identity.sha256), content=content)
+    return ServedChampion(model=serve(file), version=found, content=content)
 
 
 def judged_twin(
-    ledger: Ledger, registry: ModelRegistry, strategy: Strategy, champion: Champion, served: ServedChampion
+    ledger: Ledger, registry: ModelRegistry, strategy: Strategy, identity: ModelIdentity, served: ServedChampion
 ) -> ServedModel:
-    """The model by whose held-out dates the champion was judged: its twin, or itself where it was not refitted.
+    """The model by whose held-out dates the version was judged: its twin, or itself where it was not refitted.
 
     Raises UnusableModelFile where the twin cannot be had: the refit knows those dates. RegistryUnavailable.
     """
     from mlops.serving.loading import ModelFile, serve  # noqa: PLC0415 -- loads XGBoost, after the fork
 
-    content = twin_file(ledger, registry, served.version, champion.identity)
+    content = twin_file(ledger, registry, served.version, identity)
     if content is None:
         return served.model
-    sha256, version = str(twin_digest(ledger, champion.identity)), served.version.version
+    sha256, version = str(twin_digest(ledger, identity)), served.version.version
     return serve(
         ModelFile(strategy=strategy.name, version=version, seq=served.model.seq, sha256=sha256, content=content)
     )

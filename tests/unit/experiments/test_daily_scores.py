@@ -41,6 +41,20 @@ def test_the_market_adds_nothing_to_the_increment() -> None:
     assert shifted == pytest.approx(float(increment_difference(A, B, CAME, horizon_dates=20)))
 
 
+def test_no_other_mean_than_the_true_one_gains_by_the_increment() -> None:
+    rng = np.random.default_rng(4)
+    true = np.array([0.3, 0.1, 0.0, -0.1, -0.3])
+    came = true + rng.standard_t(4, size=(40_000, 5)) / math.sqrt(2)
+    said = norm.cdf(true / came.std())
+
+    def gain(other: np.ndarray) -> float:
+        return float(np.mean(increment_difference(np.tile(other, (len(came), 1)), said, came, horizon_dates=1)))
+
+    for times in (0.0, 0.5, 2.0, -1.0):
+        assert gain(norm.cdf(times * true / came.std())) < 0
+    assert gain(said[::-1]) < 0
+
+
 def test_days_are_scored_as_one_by_one() -> None:
     rng = np.random.default_rng(1)
     a, b, came = rng.random((7, 9)), rng.random((7, 9)), rng.normal(size=(7, 9))

@@ -30,6 +30,11 @@ def test_a_canary_goes_from_step_to_step_and_waits_on_the_last() -> None:
         (replace(CANARY, held=True), OPEN, "held at 1% by a person"),
         (
             CANARY,
+            replace(OPEN, mean=-0.0003),
+            "1% while the challenger's gain so far is below 0: -0.0003 a day after 5 days",
+        ),
+        (
+            CANARY,
             replace(OPEN, guardrails=(replace(FINE, n=20),)),
             "1% until its guardrails are known: error rate (20 of 100 answers)",
         ),
@@ -60,6 +65,17 @@ def test_an_experiment_ends_by_the_first_rule_that_applies(evidence: Evidence, d
     decision = decide(replace(CANARY, days_left=days_left), evidence)
     assert decision.action is action
     assert action in ENDS
+
+
+def test_nothing_that_a_person_holds_is_promoted_until_it_is_released() -> None:
+    better = replace(OPEN, n_days=60, low=0.001, high=0.004)
+    for days_left in (200, 0):
+        held = decide(replace(CANARY, held=True, days_left=days_left), better)
+        assert held.action is Action.WAIT
+        assert (
+            held.words == "held by a person: the challenger is better: its gain is 0.001 to 0.004 a day after 60 days"
+        )
+    assert decide(replace(CANARY, held=True), replace(OPEN, low=-0.004, high=-0.001)).action is Action.KEEP
 
 
 def test_a_guardrail_of_few_answers_breaks_nothing() -> None:

@@ -11,6 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from mlops.domain.experiments.sequence import (
+    alpha_of_repeat,
     carried_over,
     confidence_sequence,
     first_decision,
@@ -35,6 +36,34 @@ def test_the_evidence_is_the_mixture_that_it_is_said_to_be() -> None:
         lambda bet: math.exp(bet * total - bet**2 * v / 2) * norm.pdf(bet, scale=1 / math.sqrt(r)), -10, 10
     )
     assert log_evidence(d, r=r, mean=mean)[-1] == pytest.approx(math.log(integral), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("squares", "bound"),
+    [(5.0, 11.103211892976985), (40.0, 19.98025749993586), (120.0, 33.24810020810541), (500.0, 70.11480454171118)],
+)
+def test_the_bound_of_the_sum_is_that_of_another_library(squares: float, bound: float) -> None:
+    # ville 0.1.0: best_rho(120, 0.05), and normal_mixture(squares, 0.05, rho).
+    rho, n = 14.612829326475518, 100
+    mean = bound / n
+    # Days that alternate carry nothing on; their sum is the bound, and the sum of their squares as given.
+    d = mean + math.sqrt(squares / n - mean**2) * (-1.0) ** np.arange(n)
+    assert (d.sum(), (d**2).sum()) == pytest.approx((bound, squares))
+    assert log_evidence(d, r=rho)[-1] == pytest.approx(math.log(1 / ALPHA), rel=1e-9)
+    assert r_of(120) == pytest.approx(rho, rel=0.05)
+
+
+def test_repeats_of_one_pair_spend_two_alphas_together() -> None:
+    each = [alpha_of_repeat(ALPHA, n) for n in range(60)]
+    assert each[:3] == [0.05, 0.025, 0.0125]
+    assert sum(each) == pytest.approx(2 * ALPHA)
+
+
+@pytest.mark.parametrize("correlation", [0.4, 0.6])
+def test_marks_that_carry_on_keep_the_level(correlation: float) -> None:
+    paths = carrying(np.random.default_rng(9), (2_000, 2 * YEAR), correlation)
+    days, _ = first_decision(paths, r=r_of(), alpha=ALPHA)
+    assert np.mean(days > 0) <= ALPHA
 
 
 def test_at_an_end_of_the_interval_the_evidence_is_the_bound() -> None:

@@ -1,0 +1,338 @@
+"""A day's look at the running experiment: what its days have come to, and what follows, written at once.
+
+Called by the score stage. Safe to run twice: a date is looked at once, a look is written with all that it leads to
+(`SqlLedger.note_look`), and a second try gives what stands. Both versions are scored on the whole universe, whoever is
+answered by which, so that the evidence does not depend on the share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from mlops import tracing
+from mlops.code_version import code_version
+from mlops.domain.errors import RegistryError, RegistryUnavailable, TemporaryError
+from mlops.domain.experiments.decision import Action, Decision, Guardrail, Stand
+from mlops.domain.experiments.evidence import KIND, LookFacts, conclude, promotion_evidence
+from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers, guard_missing, guard_served
+from mlops.domain.experiments.records import Experiment, Look
+from mlops.domain.ports import Window, expect
+from mlops.domain.promotion.records import PromotionDecision
+from mlops.domain.records import LIVE
+from mlops.domain.training.fingerprint import evidence_digest
+from mlops.registry.adoption import as_recorded, identity_by_bytes, place_as_of, trained_as_of
+from mlops.registry.kept_models import keep_before_promotion
+from mlops.registry.projection import project
+from mlops.registry.registry_check import stops
+from mlops.runs.experiments import why_not_promotable
+from mlops.runs.switching import SwitchAnswer, may_switch
+from mlops.stages.live.pairs import CHALLENGER, CHAMPION, Pairs, pair_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from mlops.domain.policies import Strategy
+    from mlops.domain.promotion.records import Champion, Promotion
+    from mlops.domain.records import Grant
+    from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.live.score import JoinedPredictions
+    from mlops.stages.table import ScoreServices
+
+log = structlog.get_logger(__name__)
+
+_RECENT_DATES = 20
+"""Newest dates whose calls are compared: a month of trading."""
+_MIN_DATES = 5
+"""With fewer the share of positive calls is the market's on those days more than a version's."""
+_RECENT_DECISIONS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What a scoring says of the experiment."""
+
+    result: dict[str, Any]
+    """For the run's result"""
+    awaits_approval: bool
+    """The look decided for the challenger, and a person is asked"""
+
+
+def look_at_experiment(
+    grant: Grant,
+    services: ScoreServices,
+    keeper: LeaseKeeper,
+    strategy: Strategy,
+    joined: JoinedPredictions,
+    as_of: date,
+) -> Looked | None:
+    """Look as of the date and do what follows; None where no experiment runs, and none ended by this date's look.
+
+    joined : predictions of all variants
+    Raises LeaseLost, LedgerUnavailable, SourceUnavailable.
+    """
+    ledger = services.ledger
+    experiment = ledger.running_experiment(strategy.name, namespace=grant.namespace)
+    if experiment is None:
+        return _ended(grant, services, strategy, as_of)
+    looks = ledger.looks(experiment.id)
+    if as_of <= experiment.started_as_of:
+        return _looked(experiment, None, f"its first day is the one after {experiment.started_as_of}")
+    if looks and looks[-1].as_of >= as_of:
+        return _looked(experiment, looks[-1])
+    champion = ledger.champion(strategy.name, namespace=grant.namespace)
+    facts = _facts(grant, services, strategy, experiment, champion, joined, as_of, looks)
+    found, decision = conclude(experiment.plan, facts)
+    promotion: PromotionDecision | None = None
+    if decision.action is Action.PROMOTE:
+        promotion, waits = _promotion(grant, services, strategy, experiment, champion, facts)
+        if promotion is None:
+            decision = Decision(action=Action.WAIT, words=f"{decision.words}; not promoted yet: {waits}")
+    look = Look(
+        as_of=as_of,
+        n_days=found.n_days,
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        share=experiment.share,
+        guardrails=facts.guardrails,
+        action=decision.action,
+        words=decision.words,
+        differences=tuple(facts.differences),
+    )
+    keeper.check_before_write()
+    with tracing.traced("look", run_id=grant.run_id, experiment=experiment.id, action=look.action.value):
+        there = ledger.note_look(grant, experiment.id, look, promotion)
+    noted = next((one for one in ledger.looks(experiment.id) if one.as_of == as_of), None)
+    log.info("experiment.looked", experiment=experiment.id, action=look.action.value, words=look.words)
+    if there.promotion_id is not None:
+        keeper.committed()
+        _show(services, there)
+    return _looked(there, noted, decision=promotion.decision if promotion is not None and there.promotion_id else None)
+
+
+def _ended(grant: Grant, services: ScoreServices, strategy: Strategy, as_of: date) -> Looked | None:
+    """The newest experiment, where this date's look ended it: found by the second try of a run."""
+    newest = services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)
+    looks = services.ledger.looks(newest[0].id) if newest else []
+    if not looks or looks[-1].as_of != as_of:
+        return None
+    decided = services.ledger.promotion_of(grant.run_id)
+    is_its = decided is not None and decided.evidence.get("kind") == KIND and decided.id == newest[0].promotion_id
+    return _looked(newest[0], looks[-1], decision=decided.decision if decided is not None and is_its else None)
+
+
+def _looked(experiment: Experiment, look: Look | None, words: str = "", *, decision: str | None = None) -> Looked:
+    told = experiment.end_words if look is None or (experiment.end and experiment.end is not look.action) else None
+    result = {
+        "id": experiment.id,
+        "challenger": experiment.challenger_version,
+        "champion": experiment.champion_version,
+        "mode": experiment.plan.mode.value,
+        "measure": experiment.plan.measure.value,
+        "share": experiment.share,
+        "action": (experiment.end or (look.action if look else Action.WAIT)).value,
+        "words": told or (look.words if look else words),
+        "n_days": look.n_days if look else 0,
+        "mean": look.mean if look else None,
+        "low": look.low if look else None,
+        "high": look.high if look else None,
+        "guardrails": [asdict(one) for one in look.guardrails] if look else [],
+        "end": experiment.end.value if experiment.end else None,
+        "promotion_id": experiment.promotion_id,
+        "decision": decision,
+    }
+    return Looked(result=result, awaits_approval=decision == "await_approval")
+
+
+# ---- Facts
+
+
+def _facts(
+    grant: Grant,
+    services: ScoreServices,
+    strategy: Strategy,
+    experiment: Experiment,
+    champion: Champion,
+    joined: JoinedPredictions,
+    as_of: date,
+    looks: Sequence[Look],
+) -> LookFacts:
+    plan = experiment.plan
+    pairs = pair_predictions(
+        joined,
+        champion_sha256=str(experiment.champion.sha256),
+        other_sha256=str(experiment.challenger.sha256),
+        variant=CHALLENGER,
+        after=experiment.started_as_of,
+    )
+    found = pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
+    # What is older than the predictions that are read again stays as it was known.
+    first = joined.dates[0].item() if len(joined.dates) else as_of
+    kept = tuple(one for one in looks[-1].differences if one[0] < first) if looks else ()
+    differences = (*kept, *found)
+    n_dates = len(services.source.dates(strategy.name, Window(start=experiment.started_as_of, end=as_of)))
+    changed = None
+    if champion.seq != experiment.champion_seq:
+        changed = f"version {champion.version or 'none'} is the champion now"
+    return LookFacts(
+        as_of=as_of,
+        differences=differences,
+        stand=Stand(
+            mode=plan.mode,
+            steps=plan.steps,
+            step=experiment.step,
+            days_on_step=sum(day > experiment.step_since for day, _ in differences),
+            min_days_on_step=plan.min_days_on_step,
+            days_left=plan.deadline_days - n_dates,
+            held=experiment.held,
+        ),
+        guardrails=_guardrails(grant, services, experiment, pairs),
+        champion_changed=changed,
+    )
+
+
+def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, pairs: Pairs) -> tuple[Guardrail, ...]:
+    """Guardrails of a day: of the newest dates' calls, of all labels that are known, and of what was served."""
+    policy = experiment.plan.guardrails
+    found: list[Guardrail] = []
+    recent = pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
+    if len(np.unique(recent.dates)) >= _MIN_DATES:
+        found.append(guard_answers(_answers(recent), policy)[0])
+    calibration = guard_answers(_answers(pairs), policy)[1]
+    if calibration.is_known:  # labels take their horizon to be known, for which no step waits
+        found.append(calibration)
+    found += _of_missing(grant, services, experiment, recent)
+    if grant.namespace == LIVE:
+        counts = services.ledger.answer_counts(experiment.strategy, since=experiment.started_at, by="hour")
+        of = {
+            variant: [one for one in counts if one.variant == variant and one.model_sha256 == identity.sha256]
+            for variant, identity in ((CHAMPION, experiment.champion), (CHALLENGER, experiment.challenger))
+        }
+        if of[CHALLENGER]:
+            found += guard_served(of[CHALLENGER], of[CHAMPION], policy)
+    return tuple(found)
+
+
+def _answers(pairs: Pairs) -> PairedAnswers:
+    return PairedAnswers(one=pairs.challenger, other=pairs.champion, y=pairs.y, known=pairs.known)
+
+
+def _of_missing(grant: Grant, services: ScoreServices, experiment: Experiment, recent: Pairs) -> tuple[Guardrail, ...]:
+    """The guardrail of missing features, as the runs that predicted the newest dates counted them."""
+    if not len(recent.dates):
+        return ()
+    runs = services.ledger.predict_runs([experiment.strategy], since=recent.dates[0].item(), namespace=grant.namespace)
+    by_date = {
+        run.as_of: one
+        for run in runs
+        for one in run.beside or ()
+        if one.get("variant") == CHALLENGER
+        and one.get("model_sha256") == experiment.challenger.sha256
+        and one.get("champion_missing_share") is not None
+    }
+    n = sum(int(one["n_rows"]) for one in by_date.values())
+    if not n:
+        return ()
+    shares = [
+        sum(one[name] * one["n_rows"] for one in by_date.values()) / n
+        for name in ("missing_share", "champion_missing_share")
+    ]
+    return guard_missing(*shares, n_rows=n, policy=experiment.plan.guardrails)
+
+
+# ---- The promotion that an experiment leads to
+
+
+def _promotion(
+    grant: Grant,
+    services: ScoreServices,
+    strategy: Strategy,
+    experiment: Experiment,
+    champion: Champion,
+    facts: LookFacts,
+) -> tuple[PromotionDecision | None, str]:
+    """The decision for the challenger, or None and why it is not taken now. Raises LedgerUnavailable."""
+    ledger = services.ledger
+    if grant.namespace == LIVE and ledger.forgotten().registry_since is not None:
+        return None, "the ledger was set back in time, and the registry was not looked through yet"
+    why_not = [*stops(ledger, strategy)] if grant.namespace == LIVE else []
+    try:
+        version = expect(
+            services.registry.version(strategy.model_name, experiment.challenger_version), experiment.challenger
+        )
+        version = as_recorded(ledger, version)
+        identity = identity_by_bytes(ledger, services.registry, version)
+        why_not += [*why_not_promotable(ledger, strategy, version.version, identity, namespace=grant.namespace)]
+        if why_not:
+            return None, "; ".join(why_not)
+        answer = SwitchAnswer(allowed=True, words="nobody is asked: nothing is served from here")
+        if grant.namespace == LIVE:
+            answer = may_switch(
+                strategy.name,
+                champion.version,
+                version.version,
+                policy=strategy.experiments,
+                ask_task=services.ask_task,
+            )
+        if not answer.allowed:
+            return None, answer.words
+        waits = strategy.promotion.approval == "manual"
+        evidence = promotion_evidence(
+            experiment,
+            facts,
+            metrics=version.metrics,
+            champion={
+                "version": champion.version,
+                "seq": champion.seq,
+                "model_sha256": champion.identity.sha256,
+                "trained_as_of": champion.trained_as_of.isoformat() if champion.trained_as_of else None,
+            },
+            trained_as_of=trained_as_of(version),
+            approval=strategy.promotion.approval,
+            switch=answer.to_json(),
+            code=code_version(),
+        )
+        decision = PromotionDecision(
+            decision=evidence["decision"],
+            version=version.version,
+            model_name=version.name,
+            reasons=tuple(evidence["reasons"]),
+            evidence=evidence,
+            evidence_digest=evidence_digest(evidence),
+            actor=f"experiment {experiment.id}",
+            target_stage="Staging" if waits else "Production",
+            expected_seq=experiment.champion_seq,
+            as_of=place_as_of(champion, version),
+            identity=identity,
+            trained_as_of=trained_as_of(version),
+        )
+        if not waits and grant.namespace == LIVE:
+            keep_before_promotion(services, decision)
+    except (RegistryError, RegistryUnavailable) as exc:
+        return None, str(exc)
+    return decision, ""
+
+
+def _show(services: ScoreServices, ended: Experiment) -> None:
+    """Show the decision to the registry; the reconciler repeats what fails."""
+    promotion = _made(services, ended)
+    try:
+        if promotion is not None:
+            project(promotion, services.registry, services.ledger)
+    except (RegistryError, TemporaryError) as exc:
+        log.warning(
+            "promote.not_shown",
+            version=ended.challenger_version,
+            error=str(exc),
+            action="none: the reconciler repeats it",
+        )
+
+
+def _made(services: ScoreServices, ended: Experiment) -> Promotion | None:
+    recent = services.ledger.promotions(ended.strategy, limit=_RECENT_DECISIONS, namespace=ended.namespace)
+    return next((one for one in recent if one.id == ended.promotion_id), None)
