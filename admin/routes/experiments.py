@@ -221,7 +221,7 @@ def _shown(
     status: int = 200,
 ) -> Response:
     """A strategy's page. Raises UnknownStrategy, NotThere."""
-    policy = policy_values.standing(context, strategy).strategy.experiments
+    settled = policy_values.standing(context, strategy).strategy
     ledger = context.ledger
     everything = ledger.experiments(strategy, limit=EARLIER)
     running = next((one for one in everything if one.is_running), None)
@@ -237,7 +237,8 @@ def _shown(
         status=status,
         title=f"Experiments of {strategy}",
         strategy=strategy,
-        policy=policy,
+        policy=settled.experiments,
+        predicts=settled.live.predict,
         champion=champion,
         experiment=shown,
         running=running,
