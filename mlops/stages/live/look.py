@@ -33,7 +33,6 @@ from mlops.runs.switching import SwitchAnswer, may_switch
 from mlops.stages.live.pairs import CHALLENGER, CHAMPION, Pairs, pair_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import date
 
     from mlops.domain.policies import Strategy
@@ -79,13 +78,13 @@ def look_at_experiment(
     experiment = ledger.running_experiment(strategy.name, namespace=grant.namespace)
     if experiment is None:
         return _ended(grant, services, strategy, as_of)
-    looks = ledger.looks(experiment.id)
     if as_of <= experiment.started_as_of:
         return _looked(experiment, None, f"its first day is the one after {experiment.started_as_of}")
-    if looks and looks[-1].as_of >= as_of:
-        return _looked(experiment, looks[-1])
+    before = ledger.newest_looks([experiment.id]).get(experiment.id)
+    if before is not None and before.as_of >= as_of:
+        return _looked(experiment, before)
     champion = ledger.champion(strategy.name, namespace=grant.namespace)
-    facts = _facts(grant, services, strategy, experiment, champion, joined, as_of, looks)
+    facts = _facts(grant, services, strategy, experiment, champion, joined, as_of, before)
     found, decision = conclude(experiment.plan, facts)
     promotion: PromotionDecision | None = None
     if decision.action is Action.PROMOTE:
@@ -107,7 +106,7 @@ def look_at_experiment(
     keeper.check_before_write()
     with tracing.traced("look", run_id=grant.run_id, experiment=experiment.id, action=look.action.value):
         there = ledger.note_look(grant, experiment.id, look, promotion)
-    noted = next((one for one in ledger.looks(experiment.id) if one.as_of == as_of), None)
+    noted = ledger.newest_looks([experiment.id]).get(experiment.id)
     log.info("experiment.looked", experiment=experiment.id, action=look.action.value, words=look.words)
     if there.promotion_id is not None:
         keeper.committed()
@@ -117,13 +116,13 @@ def look_at_experiment(
 
 def _ended(grant: Grant, services: ScoreServices, strategy: Strategy, as_of: date) -> Looked | None:
     """The newest experiment, where this date's look ended it: found by the second try of a run."""
-    newest = services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)
-    looks = services.ledger.looks(newest[0].id) if newest else []
-    if not looks or looks[-1].as_of != as_of:
+    newest = next(iter(services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)), None)
+    look = None if newest is None else services.ledger.newest_looks([newest.id]).get(newest.id)
+    if newest is None or look is None or look.as_of != as_of:
         return None
     decided = services.ledger.promotion_of(grant.run_id)
-    is_its = decided is not None and decided.evidence.get("kind") == KIND and decided.id == newest[0].promotion_id
-    return _looked(newest[0], looks[-1], decision=decided.decision if decided is not None and is_its else None)
+    is_its = decided is not None and decided.evidence.get("kind") == KIND and decided.id == newest.promotion_id
+    return _looked(newest, look, decision=decided.decision if decided is not None and is_its else None)
 
 
 def _looked(experiment: Experiment, look: Look | None, words: str = "", *, decision: str | None = None) -> Looked:
@@ -160,7 +159,7 @@ def _facts(
     champion: Champion,
     joined: JoinedPredictions,
     as_of: date,
-    looks: Sequence[Look],
+    before: Look | None,
 ) -> LookFacts:
     plan = experiment.plan
     pairs = pair_predictions(
@@ -173,7 +172,7 @@ def _facts(
     found = pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
     # What is older than the predictions that are read again stays as it was known.
     first = joined.dates[0].item() if len(joined.dates) else as_of
-    kept = tuple(one for one in looks[-1].differences if one[0] < first) if looks else ()
+    kept = tuple(one for one in before.differences if one[0] < first) if before is not None else ()
     differences = (*kept, *found)
     n_dates = len(services.source.dates(strategy.name, Window(start=experiment.started_as_of, end=as_of)))
     changed = None

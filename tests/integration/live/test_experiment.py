@@ -24,7 +24,7 @@ from mlops.domain.errors import (
 from mlops.domain.experiments.decision import Action, Mode
 from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
 from mlops.domain.experiments.records import Experiment, Measure
-from mlops.domain.policies import PromotionPolicy
+from mlops.domain.policies import LivePolicy, PromotionPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.promotion.explanation import explanation
@@ -309,6 +309,8 @@ def test_a_preview_says_how_long_it_takes_and_when_the_held_out_test_is_better(b
     assert slow.words[0].startswith("More than two years")
     assert "use the held-out test instead" in slow.words[0]
     assert better.ledger.running_experiment("growth") is None
+    better.with_policy(live=LivePolicy())
+    assert "live.predict is off for 'growth'" in preview(better, "growth", "2").words[-1]
 
 
 def test_another_experiment_of_the_same_two_has_half_of_the_alpha(better: FakeServices) -> None:
