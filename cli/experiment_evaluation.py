@@ -151,9 +151,11 @@ def print_simulation(found: Simulation) -> None:
     marks, losses = "marks", "losses of overlapping labels"
     beside = ["t-test peeked at, marks", "asymptotic sequence, overlapping losses", f"sequence, each {HORIZON}th loss"]
     lines = [
-        ["none, in 2 years", *(["", ""] * (len(NAMES) - 1)), wrong["sequence", marks], ""]
-        + [wrong["t-test for a fixed end", marks], wrong["asymptotic sequence", losses]]
-        + [wrong["sequence", f"losses of each {HORIZON}th day"]]
+        [
+            *("none, in 2 years", *(["", ""] * (len(NAMES) - 1)), wrong["sequence", marks], ""),
+            *(wrong["t-test for a fixed end", marks], wrong["asymptotic sequence", losses]),
+            wrong["sequence", f"losses of each {HORIZON}th day"],
+        ]
     ]
     # The other tests' columns are of 100 names, as the first line is.
     order = [10, 500, 100]
@@ -200,12 +202,16 @@ def _print_replay(found: Sequence[Summary]) -> None:
         years = f"{one.years:.1f}" if one.years < _MANY_YEARS else f"> {_MANY_YEARS}"
         label = "volatility" if "volatility" in one.label else "return"
         lines.append(
-            [one.case, label, one.period, str(one.n), ends, days, str(one.in_first_step), str(one.by_guardrail)]
-            + [f"{one.sharpe:+.1f}", years]
+            [
+                *(one.case, label, one.period, str(one.n), ends, days, str(one.in_first_step), str(one.by_guardrail)),
+                *(f"{one.sharpe:+.1f}", years, *(", ".join(f"{value:.2f}" for value in of) for of in one.apart)),
+            ]
         )
     print_lines(
         "Experiments and rollbacks on the sample; days: median (least to most) of those that were decided",
-        ["case", "label", "starts", "n", "ended", "days", "on the first step", "by a guardrail"]
-        + ["Sharpe ratio", "years that such a difference takes"],
+        [
+            *("case", "label", "starts", "n", "ended", "days", "on the first step", "by a guardrail", "Sharpe ratio"),
+            *("years that such a difference takes", "largest positive share (5, 50, 95 %)", "largest calibration"),
+        ],
         lines,
     )

@@ -244,6 +244,9 @@ class Ended:
     by_guardrail: bool
     sharpe: float
     """Annual, of the challenger's difference; of a watch: of the former champion's, from the decay on"""
+    apart: tuple[float, float]
+    """Largest value of the guardrails of the positive share and of the calibration, over all days until the deadline,
+    whether it had ended or not"""
     words: str
 
 
@@ -319,6 +322,7 @@ def _ended(history: History, case: Case, as_of: date, policy: ExperimentPolicy) 
         step=found.step,
         by_guardrail=found.end is Action.ABORT,
         sharpe=_sharpe(values),
+        apart=guarded.largest(),
         words=found.words,
     )
 
@@ -349,6 +353,15 @@ class _Guarded:
         ripe = int(self._first[max(0, place + 2 - self._horizon)])
         calibration = guard_answers(self._answers(slice(0, ripe)), self._policy)[1]
         return (*found, calibration) if calibration.is_known else tuple(found)
+
+    def largest(self) -> tuple[float, float]:
+        """Give the largest value of each on any day, 0 where it was never known."""
+        found = [one for day in self._days for one in self.on(day) if one.is_known]
+        share, calibration = (
+            max((one.value for one in found if one.name == name), default=0.0)
+            for name in ("positive share", "calibration")
+        )
+        return share, calibration
 
     def _answers(self, on: slice) -> PairedAnswers:
         rows = self._rows
@@ -426,6 +439,7 @@ def _rolled_back(history: History, case: Case, as_of: date, policy: ExperimentPo
         step=0,
         by_guardrail="breaks a guardrail" in found["words"],
         sharpe=_sharpe(values[on]),
+        apart=each[0][-1].largest(),
         words=str(found["words"]),
     )
 
@@ -452,6 +466,8 @@ class Summary:
     """Median, annual, of the difference"""
     years: float
     """That a difference of this ratio takes to be decided"""
+    apart: tuple[tuple[float, ...], tuple[float, ...]]
+    """5, 50 and 95 % quantiles of `Ended.apart`"""
 
 
 _OPEN = {str(Action.UNDECIDED), str(Action.WAIT), str(RollbackAction.NONE)}
@@ -474,7 +490,12 @@ def summarise(case: Case, label: str, period: tuple[int, int], found: Sequence[E
         sharpe=ratio,
         # As in `duration.planned_days`, without its bound.
         years=(c + math.log1p(c)) / max(ratio**2, 1e-9),
+        apart=(_quantiles([one.apart[0] for one in found]), _quantiles([one.apart[1] for one in found])),
     )
+
+
+def _quantiles(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(np.quantile(values, (0.05, 0.5, 0.95)).tolist())
 
 
 def with_label(strategy: Strategy, label: str) -> Strategy:

@@ -116,7 +116,7 @@ def _days_to_rollback(pairs: Sequence[tuple[Vector, Vector]], measure: Measure) 
             )
             for place, (r, (_, since)) in enumerate(zip(mixtures, pairs, strict=True))
         )
-        return evidence_of(_facts(former, measure))["action"] == RollbackAction.ROLLBACK
+        return bool(evidence_of(_facts(former, measure))["action"] == RollbackAction.ROLLBACK)
 
     # An end that was excluded once stays so: what a day shows, each later one shows too.
     if not is_rolled_back(MAX_DAYS):

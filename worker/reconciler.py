@@ -21,11 +21,10 @@ from mlops.domain.errors import AcisError, LedgerUnavailable
 from mlops.domain.ports import Ledger
 from mlops.domain.records import AHEAD_S, WorkerBeat, place_of
 from mlops.housekeeping import tidy
-from mlops.registry.maintenance import ArtifactMeasuring, SecondLogs, StaleRuns
+from mlops.registry.maintenance import ArtifactMeasuring, RollbackTargets, SecondLogs, StaleRuns
 from mlops.registry.quarantine import ForgottenTime
 from mlops.registry.repair import SOON_S, RegistryRepair
 from mlops.registry.report_projection import UnloggedReports
-from mlops.registry.rollback_targets import RollbackTargets
 from mlops.runs.lease import suspended_too
 from tasks.outcomes import deliver_outcomes, restore_flushed_outcomes
 from worker.health import health_file, own_name, ready_file, touch

@@ -1,4 +1,4 @@
-"""Maintenance of MLflow's runs: closes stale ones, deletes what was logged twice, and measures their artifacts.
+"""Maintenance of the registry: closes stale runs, deletes what was logged twice, measures artifacts, reads old files.
 
 Called by the reconciler, a step at a time.
 
@@ -11,22 +11,31 @@ that registers a second version of its run. Where that fails, or its process die
 What this ledger does not know may be another's, and is left alone.
 
 The bytes of each run's artifacts are measured once, when it has ended; the admin page shows the sums by month.
+
+Once a day it is looked at whether what a strategy could be rolled back to is whole, so that damage is known before it
+matters: of each of the newest former champions the registry has the version, and its model file the digest that the
+ledger recorded. Damage is a finding and an alert, and stops no promotion; it is settled when the file is seen whole
+again, or when the version is no rollback target any more.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
-from mlops.domain.errors import RunNotFound
+from mlops.domain.errors import RegistryError, RunNotFound
+from mlops.domain.ports import expect
 from mlops.domain.run_states import TERMINAL
+from mlops.registry.adoption import identity_by_bytes
+from mlops.registry.kept_models import KEPT_FORMER
 
 if TYPE_CHECKING:
+    from mlops.domain.policies import Strategy
     from mlops.domain.ports import LoggedByRun
     from mlops.domain.records import RunState
     from mlops.registry.services import RegistryServices
@@ -45,6 +54,8 @@ MEASURING_PAUSE_S = 60.0
 """After everything was measured; then the newest thousand runs are looked at again."""
 MEASURING_WALK_S = 86400.0
 """And all runs so often: one that ran for long may have ended among the older ones."""
+TARGETS_EVERY_S = 86_400.0
+"""Between two looks at what a strategy could be rolled back to; the first one of a process is soon."""
 
 
 class StaleRuns:
@@ -159,3 +170,54 @@ class ArtifactMeasuring:
         if sizes:
             log.info("registry.measured", runs=len(sizes))
         return len(sizes)
+
+
+class RollbackTargets:
+    """Remembers when it looked at which strategy; another process, or a restart, looks anew."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._looked_at: dict[str, float] = {}
+
+    def step(self, services: RegistryServices) -> None:
+        """Look at the strategy that was looked at longest ago, where that was a day.
+
+        Raises LedgerUnavailable, RegistryUnavailable: then it is looked at again.
+        """
+        now = self._monotonic()
+        due = [
+            name for name in services.strategies if now - self._looked_at.get(name, float("-inf")) >= TARGETS_EVERY_S
+        ]
+        if due:
+            check_rollback_targets(services, services.strategies[due[0]])
+            self._looked_at[due[0]] = now
+
+
+def check_rollback_targets(services: RegistryServices, strategy: Strategy) -> list[str]:
+    """What is wrong with the newest former champions, in words, each an open finding from now on; empty: nothing.
+
+    Raises LedgerUnavailable, RegistryUnavailable.
+    """
+    ledger = services.ledger
+    damaged = dict(_damaged(services, strategy))
+    for key, words in damaged.items():
+        if ledger.note_registry_finding(strategy.name, "damaged_target", key, words):
+            log.warning("registry.rollback_target_damaged", strategy=strategy.name, target=key, action=words)
+    if whole := ledger.settle_targets(strategy.name, still_damaged=damaged):
+        log.info("registry.rollback_targets_whole", strategy=strategy.name, settled=whole)
+    return list(damaged.values())
+
+
+def _damaged(services: RegistryServices, strategy: Strategy) -> Iterator[tuple[str, str]]:
+    for former in services.ledger.former_champions(strategy.name)[:KEPT_FORMER]:
+        if former.identity.sha256 is None:
+            continue  # never a target, and nothing can be said of its bytes
+        try:
+            version = expect(services.registry.version(strategy.model_name, former.version), former.identity)
+            identity_by_bytes(services.ledger, services.registry, version)
+        except RegistryError as exc:
+            words = (
+                f"version {former.version} of {strategy.name!r}, a former champion, cannot be rolled back to: {exc}. "
+                f"Bring its file back from MLflow's backup; until then a rollback passes it over"
+            )
+            yield f"{former.version} {former.identity.sha256[:16]}", words

@@ -20,11 +20,11 @@ class GuardrailPolicy:
     """Answers that failed, less the champion's share of them."""
     latency_ratio: Annotated[float, Field(gt=1, le=1_000, allow_inf_nan=False)] = 3.0
     """95th percentile of the time to answer, over the champion's."""
-    positive_share: _Excess = 0.65
+    positive_share: _Excess = 0.75
     """Difference of the shares of answers that are called positive. Sound models of the sample that were trained a year
     apart differ by 0.29 at some time of the next year in the median, by 0.63 in one of twenty; from one with its
     features mixed up by more than 0.77 in nine of ten."""
-    calibration: _Excess = 0.25
+    calibration: _Excess = 0.30
     """Mean probability less the share of positive outcomes, without its sign, less the champion's. Of the same models:
     0.10 in the median, 0.24 in one of twenty, and 0.35 in nine of ten."""
     missing_features: _Excess = 0.05

@@ -277,3 +277,25 @@ def test_score_now_opens_a_run_and_a_second_leads_to_it(in_use: FakeServices, op
 def test_a_viewer_has_no_button_and_may_not(in_use: FakeServices, viewer: Browser) -> None:
     assert "Predict now" not in viewer.get(PAGE).text
     assert viewer.post(f"{PAGE}/predict").status_code == 403
+
+
+def test_what_speaks_for_a_former_champion_is_on_its_page_and_a_question_on_the_overview(
+    services: FakeServices, viewer: Browser
+) -> None:
+    champion(services, "1", as_of=FIRST)
+    asks = "champion 1 is shown worse than former champion 0. A person decides: `acis rollback growth --to 0`"
+    bounds = [
+        {"version": "0", "n_days": 41, "mean": 0.002, "low": 0.0004, "high": 0.004},
+        {"version": "9", "n_days": 2, "mean": 0.0, "low": None, "high": None},
+    ]
+    seq = services.ledger.champion("growth").seq
+    rollback = {"action": "ask", "words": asks, "to": "0", "bounds": bounds, "alpha": 0.05}
+    headline = {**document()["headline"], "rollback": {"action": "ask", "words": asks, "seq": seq}}
+    scores = made_up_scores(trading_days(FIRST, 60), ripe=40)
+    scored(services, {"1": scores}, document=document(rollback=rollback, headline=headline))
+    page = words(viewer.get(PAGE).text)
+    for part in ("a person decides", "better by 0.0004 to 0.004 a day, after 41 days", "no interval after 2 days"):
+        assert part in page
+    assert asks in words(viewer.get("/admin/").text)
+    champion(services, "2", as_of=FIRST)
+    assert asks not in words(viewer.get("/admin/").text)

@@ -6,8 +6,8 @@ import pytest
 
 from admin.alerts import alerts_of_registry
 from mlops.domain.errors import RegistryUnavailable
+from mlops.registry.maintenance import TARGETS_EVERY_S, RollbackTargets, check_rollback_targets
 from mlops.registry.registry_check import stops
-from mlops.registry.rollback_targets import EVERY_S, RollbackTargets, check_rollback_targets
 from tests.support.live import promoted
 from tests.support.services import FakeServices
 
@@ -51,9 +51,9 @@ def test_each_strategy_is_looked_at_once_a_day_and_again_where_the_registry_was_
             targets.step(services)
     targets.step(services)
     services.fake_registry.files.pop((one.name, one.version))
-    now[0] = EVERY_S - 1
+    now[0] = TARGETS_EVERY_S - 1
     targets.step(services)
     assert services.ledger.damaged_targets() == []
-    now[0] = EVERY_S
+    now[0] = TARGETS_EVERY_S
     targets.step(services)
     assert len(services.ledger.damaged_targets()) == 1
