@@ -545,11 +545,11 @@ answer_count = Table(
     Column("version", String(63), primary_key=True),
     Column("model_sha256", String(64), primary_key=True),
     Column("writer", String(64), primary_key=True),
-    Column("n", BigInteger, nullable=False),
-    Column("n_errors", BigInteger, nullable=False),
-    Column("n_positive", BigInteger, nullable=False),
-    Column("n_missing_rows", BigInteger, nullable=False),
-    Column("latency_ms", ARRAY(BigInteger), nullable=False),  # by bucket of LATENCY_BOUNDS_MS
+    Column("n", Integer, nullable=False),
+    Column("n_errors", Integer, nullable=False),
+    Column("n_positive", Integer, nullable=False),
+    Column("n_missing_rows", Integer, nullable=False),
+    Column("latency_ms", ARRAY(Integer), nullable=False),  # by bucket of LATENCY_BOUNDS_MS
 )
 Index("ix_mlops_answer_count_minute", answer_count.c.minute)
 

@@ -78,6 +78,7 @@ UNREACHED = {
         ("ledger.start_experiment", "ledger.steer_experiment"),
         "the command's and the page's process, which nobody restarts",
     ),
+    "ledger.settle_targets": "nightly; one statement, done again the next night",
     "ledger.count_answers": "the prediction service's; the next count of the minute has what this one had",
     "ledger.purge_answers": "hourly; one statement",
     "ledger.purge_predictions": "hourly; one statement for each month",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mlops.ledger import schema
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.live.predictions import prediction_schema
 from mlops.ledger.schema import migrate, schema_state
+from tests.support.experiments import started
 from tests.support.ledgers import accepted_and_sent, granted, request_for
 from tests.support.servers import Databases
 
@@ -66,6 +68,19 @@ def test_a_restored_ledger_is_the_one_of_the_backup(settings: Settings, tmp_path
     assert ledger.unknown_runs([before, after]) == {after}
     assert ledger.forgotten().registry_since == backup.made_at
     assert ledger.forgotten().outcomes_since == backup.made_at
+    ledger.close()
+
+
+def test_an_experiment_that_ended_after_the_backup_runs_again_and_answers_nobody(
+    settings: Settings, tmp_path: Path
+) -> None:
+    ledger = opened(settings)
+    running = started(ledger)
+    made(settings, tmp_path / "backup")
+    ledger.steer_experiment(running.id, "abort", by="ada", reason="its answers were wrong")
+    restored(settings, tmp_path / "backup", overwrite=True)
+    assert ledger.serving_state("growth").experiment == replace(running, paused=True)
+    assert [line.action for line in ledger.audit_lines(action="experiment", limit=1)] == ["experiment.pause"]
     ledger.close()
 
 

@@ -157,6 +157,10 @@ def test_granting_again_takes_back_what_is_declared_no_more(url: str, as_role: C
         "UPDATE mlops_attempt SET error = ''",
         "UPDATE mlops_model_file SET sha256 = 'another'",
         "DELETE FROM mlops_model_file",
+        "UPDATE mlops_experiment SET plan = '{}'",
+        "DELETE FROM mlops_experiment",
+        "UPDATE mlops_experiment_look SET words = ''",
+        "DELETE FROM mlops_experiment_look",
         "SELECT * FROM mlops_sign_in_limit",
         "UPDATE mlops_identity SET ledger_id = 'another'",
     ],
@@ -266,11 +270,14 @@ def test_the_schema_is_looked_through_without_owning_it(as_role: Callable[[str],
 # ---- The prediction service, the reader of features, MLflow
 
 
-def test_the_prediction_service_writes_predictions_and_nothing_else(as_role: Callable[[str], Database]) -> None:
+def test_the_prediction_service_writes_predictions_and_counts_and_nothing_else(
+    as_role: Callable[[str], Database],
+) -> None:
     database = as_role("acis_serve")
     ledger = SqlLedger(database)
     assert ledger.write_predictions("served", "service", predictions(date(2031, 3, 3)))
-    assert ledger.champion("growth").version is None
+    assert ledger.serving_state("growth").champion.version is None
+    assert ledger.answer_counts("growth", since=datetime.now(UTC)) == []
     assert ledger.token_of("no-such-token") is None
     refused = [
         "INSERT INTO mlops_audit (actor, action, subject, created_at) VALUES ('a', 'b', 'c', now())",
@@ -281,6 +288,9 @@ def test_the_prediction_service_writes_predictions_and_nothing_else(as_role: Cal
         "SELECT * FROM mlops_session",
         "SELECT mlops_drop_prediction_month('mlops_prediction_203103', now())",
         "DELETE FROM mlops_prediction",
+        "UPDATE mlops_experiment SET held = true",
+        "SELECT * FROM mlops_experiment_look",
+        "DELETE FROM mlops_answer_count",
     ]
     assert {statement: state_of(database, statement) for statement in refused} == dict.fromkeys(refused, DENIED)
 

@@ -150,7 +150,7 @@ class AnswerCount:
     minute: datetime
     """Its begin"""
     writer: str
-    """An id of the process that counts, another one after each start"""
+    """An id of the process that counts, another one after each start; empty: all of them together"""
     n: int
     """Rows that it was asked for, those that failed too"""
     n_errors: int

@@ -14,12 +14,13 @@ from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, and_, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, select, type_coerce, update
+from sqlalchemy.dialects.postgresql import array, distinct_on, insert
 
 from mlops.domain.errors import ChampionMoved, ExperimentEnded, ExperimentNotFound, ExperimentRunning, InvalidTransition
 from mlops.domain.experiments.decision import ENDS, Action, Guardrail, Mode
 from mlops.domain.experiments.records import (
+    LATENCY_BOUNDS_MS,
     AnswerCount,
     Experiment,
     ExperimentPlan,
@@ -40,7 +41,7 @@ from mlops.ledger.champions import (
     end_experiment,
     fence,
 )
-from mlops.ledger.columns import AnyRow, columns_of, mapped, now
+from mlops.ledger.columns import AnyRow, Timestamp, mapped, now
 from mlops.ledger.engine import PREPARED
 
 _experiment = tables.experiment.c
@@ -183,7 +184,7 @@ class Experiments(Champions):
 
         Nothing changes, and what stands is given, where the experiment has ended, or was looked at as of this date or
         a later one. A step that somebody has changed meanwhile is not left once more: the look then says `wait`. So it
-        does of a paused experiment, of which nobody becomes the champion.
+        does of an experiment that is held or paused, which promotes nothing.
         decision : about the challenger, where the look ends it
         Raises LeaseLost, ExperimentNotFound; ChampionMoved where the decision expects another champion's seq.
         """
@@ -268,26 +269,42 @@ class Experiments(Champions):
         if not rows:
             return
         adding = insert(tables.answer_count)
-        counted = {name: adding.excluded[name] for name in _COUNTS}
+        counted = {name: adding.excluded[name] for name in (*_COUNTED, "latency_ms")}
         adding = adding.on_conflict_do_update(
             constraint=tables.answer_count.primary_key, set_=counted, where=adding.excluded.n > _count.n
         )
         with self.database.transaction("ledger.count_answers") as connection:
             connection.execute(adding, [{**vars(row), "latency_ms": list(row.latency_ms)} for row in rows])
 
-    def answer_counts(self, strategy: str, *, since: datetime) -> list[AnswerCount]:
-        """Counts of the minutes from then on, by minute, of each process by itself."""
+    def answer_counts(
+        self, strategy: str, *, since: datetime, by: Literal["minute", "hour"] = "minute"
+    ) -> list[AnswerCount]:
+        """Counts of the minutes from then on, of all processes together (`writer` is empty), in order of time.
+
+        by : what is added up; hours, which begin at their first minute, for more than a day
+        """
+        # A month of a few processes is hundreds of thousands of rows.
+        buckets = [func.sum(_count.latency_ms[place + 1]) for place in range(len(LATENCY_BOUNDS_MS) + 1)]
+        minute = _count.minute if by == "minute" else func.date_trunc(literal_column("'hour'"), _count.minute)
+        key = (type_coerce(minute, Timestamp()).label("minute"), _count.variant, _count.version, _count.model_sha256)
         query = (
-            select(*columns_of(AnswerCount, _count))
+            select(
+                *key,
+                *(func.sum(_count[name]).label(name) for name in _COUNTED),
+                array(buckets).label("latency_ms"),
+            )
             .where(_count.strategy == strategy, _count.minute >= since)
-            .order_by(_count.minute, _count.variant, _count.version, _count.writer)
+            .group_by(minute, *key[1:])
+            .order_by(minute, *key[1:])
         )
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
-        return [mapped(AnswerCount, row, latency_ms=tuple(row.latency_ms)) for row in rows]
+        return [
+            mapped(AnswerCount, row, strategy=strategy, writer="", latency_ms=tuple(row.latency_ms)) for row in rows
+        ]
 
 
-_COUNTS = ("n", "n_errors", "n_positive", "n_missing_rows", "latency_ms")
+_COUNTED = ("n", "n_errors", "n_positive", "n_missing_rows")
 
 
 def _running(connection: Connection, namespace: str, strategy: str) -> Experiment | None:
@@ -303,7 +320,7 @@ def _found(connection: Connection, experiment_id: int, *, is_locked: bool = Fals
     query = select(tables.experiment).where(_experiment.id == experiment_id)
     row = connection.execute(query.with_for_update() if is_locked else query).one_or_none()
     if row is None:
-        raise ExperimentNotFound(f"the ledger has no experiment {experiment_id}; ask for the strategy's list of them")
+        raise ExperimentNotFound(f"the ledger has no experiment {experiment_id}; `acis experiment list` shows those it has")
     return _experiment_of(row)
 
 
@@ -336,13 +353,18 @@ def _of_another(champion: Champion) -> str:
 
 def _as_it_stands(look: Look, here: Experiment) -> Look:
     """The look, which waits where what it wants was decided for another step or may not be now."""
-    if here.paused and look.action in (Action.ADVANCE, Action.PROMOTE):
-        return replace(look, action=Action.WAIT, words=f"waits: {_PAUSED} ({look.words})")
+    if look.action not in (Action.ADVANCE, Action.PROMOTE):
+        return look
     is_last = here.step + 1 >= len(here.plan.steps)
-    if look.action is Action.ADVANCE and (here.held or is_last or look.share != here.share):
-        what = "held" if here.held else "moved"
-        return replace(look, action=Action.WAIT, words=f"stays at {here.share:.0%}: it was {what} meanwhile")
-    return look
+    if here.paused:
+        words = f"waits: {_PAUSED}"
+    elif here.held:
+        words = "held by a person meanwhile"
+    elif look.action is Action.ADVANCE and (is_last or look.share != here.share):
+        words = f"moved to {here.share:.0%} meanwhile"
+    else:
+        return look
+    return replace(look, action=Action.WAIT, words=f"{words}; it was about to {look.action}: {look.words}")
 
 
 def _steered(connection: Connection, here: Experiment, act: Act, from_step: int | None) -> dict[str, Any]:

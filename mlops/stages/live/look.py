@@ -208,7 +208,7 @@ def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, p
         found.append(calibration)
     found += _of_missing(grant, services, experiment, recent)
     if grant.namespace == LIVE:
-        counts = services.ledger.answer_counts(experiment.strategy, since=experiment.started_at)
+        counts = services.ledger.answer_counts(experiment.strategy, since=experiment.started_at, by="hour")
         of = {
             variant: [one for one in counts if one.variant == variant and one.model_sha256 == identity.sha256]
             for variant, identity in ((CHAMPION, experiment.champion), (CHALLENGER, experiment.challenger))

@@ -257,7 +257,7 @@ def _guardrails(
     found.append(guard_answers(_answers(beside.pairs), policy)[1])
     if promoted_at is None or namespace != LIVE:
         return tuple(found)
-    counts = services.ledger.answer_counts(watch.strategy.name, since=promoted_at - _RECENT_DATES * _DAY)
+    counts = services.ledger.answer_counts(watch.strategy.name, since=promoted_at - _RECENT_DATES * _DAY, by="hour")
     of = {
         sha256: [one for one in counts if one.model_sha256 == sha256]
         for sha256 in (watch.champion.identity.sha256, former.identity.sha256)

@@ -83,11 +83,11 @@ def upgrade() -> None:
         sa.Column("version", sa.String(63), nullable=False),
         sa.Column("model_sha256", sa.String(64), nullable=False),
         sa.Column("writer", sa.String(64), nullable=False),
-        sa.Column("n", sa.BigInteger(), nullable=False),
-        sa.Column("n_errors", sa.BigInteger(), nullable=False),
-        sa.Column("n_positive", sa.BigInteger(), nullable=False),
-        sa.Column("n_missing_rows", sa.BigInteger(), nullable=False),
-        sa.Column("latency_ms", sa.ARRAY(sa.BigInteger()), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("n_errors", sa.Integer(), nullable=False),
+        sa.Column("n_positive", sa.Integer(), nullable=False),
+        sa.Column("n_missing_rows", sa.Integer(), nullable=False),
+        sa.Column("latency_ms", sa.ARRAY(sa.Integer()), nullable=False),
         sa.PrimaryKeyConstraint(
             "strategy", "minute", "variant", "version", "model_sha256", "writer", name="pk_mlops_answer_count"
         ),
