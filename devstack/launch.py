@@ -51,11 +51,6 @@ def main(arguments: list[str]) -> None:
     """Become the program: this process's id, log and parent stay."""
     path, name = Path(arguments[0]), arguments[1]
     program = read_program(path, name)
-    if program.serves_by_child:
-        # Killed alone, the last one left children that hold its port.
-        from devstack.process import end_leftovers  # noqa: PLC0415 -- 50 ms, for few programs
-
-        end_leftovers(Path(os.environ[VAR_VARIABLE]), program=name, grace_s=1)
     forget(Path(os.environ[VAR_VARIABLE]), role_of(name))
     os.chdir(program.cwd)
     if program.user is not None:

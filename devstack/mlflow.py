@@ -33,7 +33,7 @@ def mlflow_program(
     return Program(
         name="mlflow",
         command=(
-            *(sys.executable, "-m", "mlflow", "server"),
+            *(sys.executable, "-m", "devstack.mlflow_server", "server"),
             *("--app-name", "acis", "--host", LOOPBACK, "--port", str(port)),
             *("--artifacts-destination", artifact_root),
             # Two workers and more cost 44 ms on every request and 600 MB each.
@@ -52,8 +52,6 @@ def mlflow_program(
         },
         inherits=ACCESS["mlflow"].variables,
         cwd=cwd,
-        # The command starts uvicorn as a child, and passes signals on only once that is up.
-        serves_by_child=True,
         settled_s=10,
     )
 

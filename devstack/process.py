@@ -83,8 +83,6 @@ class Program:
     """The signal of an orderly end, without `SIG`."""
     stop_wait_s: int = 10
     """Seconds from that signal to SIGKILL."""
-    serves_by_child: bool = False
-    """Its port is held by a child: both are signalled, and a child that outlived it is ended first."""
     settled_s: int = 1
     """An end within so many seconds of the start counts as a failed start, and the next try backs off."""
 
@@ -133,18 +131,16 @@ class Child:
     def stop(self) -> None:
         """Ask it to end, wait, then kill what is left of its group."""
         if self.process.poll() is None:
-            self._send(self._signal, group=self.program.serves_by_child)
+            self._send(self._signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(self.program.stop_wait_s)
-        self._send(signal.SIGKILL, group=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def _send(self, number: signal.Signals, *, group: bool) -> None:
+    def _send(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            if group:
-                os.killpg(self.process.pid, number)
-            else:
-                self.process.send_signal(number)
+            self.process.send_signal(number)
 
     def __enter__(self) -> Self:
         return self
@@ -195,16 +191,16 @@ def _serves(process: psutil.Process, data: set[str]) -> bool:
     return process.name() in _SERVERS and process.cwd() in data
 
 
-def end_leftovers(var_dir: Path, *, program: str | None = None, grace_s: float = 5.0) -> list[int]:
+def end_leftovers(var_dir: Path, *, grace_s: float = 5.0) -> list[int]:
     """End them: orderly, and after the grace by force. Gives the pids that there were."""
-    found = leftovers(var_dir, program=program)
+    found = leftovers(var_dir)
     for process in found:
         # SIGINT is PostgreSQL's fast shutdown; a plain SIGTERM would wait for its clients.
         number = signal.SIGINT if process.name() == "postgres" else signal.SIGTERM
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)
     _, alive = psutil.wait_procs(found, timeout=grace_s)
-    for process in [*alive, *leftovers(var_dir, program=program)]:
+    for process in [*alive, *leftovers(var_dir)]:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(alive, timeout=grace_s)

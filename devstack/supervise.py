@@ -85,7 +85,6 @@ def _program_lines(program: Program) -> list[str]:
         "startretries=1000000",
         f"stopsignal={program.stop_signal}",
         f"stopwaitsecs={program.stop_wait_s}",
-        f"stopasgroup={str(program.serves_by_child).lower()}",
         "killasgroup=true",
         "redirect_stderr=true",
         f"stdout_logfile=../log/{program.name}.log",

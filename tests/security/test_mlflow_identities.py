@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from sqlalchemy.engine import make_url
 
 from config.roles import ACCESS, MLFLOW_PASSWORD_VARIABLES
 from config.settings import ROOT
+from devstack import mlflow_server
 from devstack.layout import Layout, Ports
 from devstack.mlflow import mlflow_answers, mlflow_refuses
 from devstack.mlflow_access import may, read_passwords
@@ -404,3 +406,21 @@ def test_every_platform_starts_mlflow_behind_the_guard() -> None:
     assert "--app-name=acis" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["mlflow.app"]
     assert f"[mlflow.app]\\nacis = {entry['acis']}\\n" in (ROOT / "Dockerfile").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")  # of what the command loads beside the server
+def test_mlflow_serves_in_the_process_that_was_started_with_its_hosts_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import cli, server
+
+    run: list[tuple[str, ...]] = []
+    monkeypatch.setattr(cli, "cli", lambda arguments: run.append(tuple(arguments)))
+    monkeypatch.setattr(mlflow_server.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(server, "_exec_cmd", server._exec_cmd)
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "")
+    command = ("server", "--app-name=acis", "--allowed-hosts=mlflow,mlflow:*")
+    mlflow_server.main([*command, "--workers=2"])
+    assert server._exec_cmd is not mlflow_server.serve  # a child for each
+    mlflow_server.main([*command, "--workers=1"])
+    assert server._exec_cmd is mlflow_server.serve
+    assert os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] == "mlflow,mlflow:*"
+    assert run == [(*command, "--workers=2"), (*command, "--workers=1")]

@@ -49,12 +49,6 @@ def test_every_program_is_restarted_for_ever_and_killed_with_its_children() -> N
     assert section["killasgroup"] == "true"
 
 
-def test_a_server_that_works_through_a_child_is_stopped_as_a_group() -> None:
-    config = parsed({"tracking": [program("mlflow", serves_by_child=True)], "servers": [program("redis")]})
-    assert config["program:mlflow"]["stopasgroup"] == "true"
-    assert config["program:redis"]["stopasgroup"] == "false"
-
-
 def test_logs_are_rotated() -> None:
     section = parsed({"roles": [program("beat")]})["program:beat"]
     assert section["stdout_logfile"] == "../log/beat.log"  # relative to the folder run/
