@@ -15,17 +15,9 @@ help: ## This list
 run: $(VENV)/.ready $(if $(filter s3://%,$(MLFLOW_ARTIFACT_ROOT) $(ACIS_CHECKPOINT_URL)),s3) ## Start everything, run the loop on the sample, serve until Ctrl-C (ONCE=1: end after the summary)
 	@exec $(BIN)/acis up $(if $(filter 1,$(ONCE)),--once)
 
+# Three processes for two cores: tests wait for servers half of their time. Who runs what: tests/support/scheduling.py.
 test: $(VENV)/.dev-ready ## The whole test suite, on servers of its own
-ifdef ARGS
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
-else
-	@export OMP_NUM_THREADS=1; failed=0; \
-	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos -n 2 --dist loadfile -q || failed=$$?; \
-	[ $$failed -le 1 ] || exit $$failed; \
-	$(BIN)/python -m pytest tests/acceptance -q || failed=$$?; \
-	[ $$failed -le 1 ] || exit $$failed; \
-	$(BIN)/python -m pytest tests/chaos -q || failed=$$?; exit $$failed
-endif
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile -q)
 
 chaos: $(VENV)/.dev-ready ## Faults of all kinds under load for MINUTES=10, chosen by SEED=…, then what must hold
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
@@ -40,8 +32,10 @@ browser: ## Install Debian's Chromium for the browser tests, where it is missing
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "• no browser, and none can be installed: the browser tests will be skipped"
 
-check: lint supply manifests docs browser ## What CI runs: lint, the supply chain, Kubernetes, the documentation, the tests
-	$(MAKE) --no-print-directory test
+# All but the tests two at a time; what one of them says is printed when it ends.
+check: browser ## What CI runs: lint, the supply chain, Kubernetes, the documentation, the tests
+	@$(MAKE) --no-print-directory -j2 -Otarget manifests lint docs supply
+	@$(MAKE) --no-print-directory test
 
 # Each line is a hook of .pre-commit-config.yaml, too.
 lint: $(VENV)/.dev-ready ## All that needs no test: format, lint, types, import contracts, manifests

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use; servers start only for tests that ask for one."""
+"""Fixtures that every test may use; servers start only for tests that ask for one. And who runs what, with several processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 from hypothesis import settings
 
 from tests.support.ledgers import ledger_postgres_url, shared_ledger, timed
+from tests.support.scheduling import UnitScheduling, place_of
 from tests.support.servers import (
     mlflow_database,
     mlflow_passwords,
@@ -26,6 +27,21 @@ from tests.support.servers import (
 # A first example imports and compiles, and the machine may be shared: time is no property of ours.
 settings.register_profile("acis", deadline=None)
 settings.load_profile("acis")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling | None:
+    """The controller's."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return UnitScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In each of several processes the same order."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -46,7 +46,7 @@ class Demo:
         return {strategy: view for (as_of, strategy), view in self.runs.items() if as_of == day}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[ServedStack]:
     """The documented demo, serving."""
     clockwork = {
@@ -81,7 +81,7 @@ def note_demo(served: ServedStack) -> None:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(stack: ServedStack) -> Demo:
     """What the two passes left."""
     return _noted[stack.var_dir]
@@ -99,7 +99,7 @@ def lonely_terminal(tmp_path: Path) -> Terminal:
     return Terminal(var_dir=tmp_path / "none", folder=tmp_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def notebook(stack: ServedStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     """The guide's Python blocks run here, in another folder, one after the other."""
     folder = tmp_path_factory.mktemp("notebook")

@@ -33,6 +33,7 @@ def ended(backend: TestClient, run_id: str) -> dict[str, Any]:
 
 
 def test_a_backend_starts_a_run_and_tells_its_outcome(backend: TestClient, stack: ServedStack) -> None:
+    stack.rest()
     asked = {"reason": "features reloaded", "check_only": True, "as_of": SECOND}
     answer = backend.post("/strategies/growth/runs", json=asked)
     assert answer.status_code == 202

@@ -21,6 +21,7 @@ ROUNDS = 2000
 
 
 def queued(stack: ServedStack, request: RunRequest) -> Accepted:
+    stack.rest()
     accepted = stack.services.ledger.accept(request)
     assert accepted.created
     assert accepted.publication is not None

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.system import ChaosSystem, left_processes, run_system
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system() -> Iterator[ChaosSystem]:
     """Servers that can be broken, and every role twice or thrice."""
     with run_system() as running:

@@ -644,4 +644,4 @@ def inject(name: str, system: ChaosSystem, load: Load, rng: random.Random, *, wi
         except _BROKEN:
             return False
 
-    return wait_for(asked, f"recovered from: {name}", within_s=within_s, every_s=0.05)
+    return wait_for(asked, f"recovered from: {name}", within_s=within_s)

@@ -20,7 +20,7 @@ def test_one_that_is_planted_is_found_in_each_of_them(system: ChaosSystem) -> No
     (system.place / "log" / "planted.log").write_text("redis://train:{train of Redis}@x/0".format_map(secrets))
     with redis.Redis.from_url(system.servers.redis_url) as client:
         client.hset("planted", "a", secrets["database_url"])
-        client.expire("planted", 60)
+        client.expire("planted", 600)
     with system.mlflow_engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE planted AS SELECT %s::text AS tag", (secrets["trainer of MLflow"],))
     try:

@@ -110,6 +110,10 @@ class ServedStack:
         """Adapters of this process to the stack's servers."""
         return connect(Settings(**self.endpoints.settings(), var_dir=self.var_dir))  # type: ignore[arg-type]
 
+    def rest(self) -> None:
+        """Wait until no run that another test began is open."""
+        wait_for(lambda: not self.services.ledger.open_runs(), "all runs have ended", within_s=120)
+
     def processes(self, program: str) -> list[psutil.Process]:
         """One program's processes, children included."""
         return leftovers(self.var_dir, program=program)

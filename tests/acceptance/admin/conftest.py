@@ -13,14 +13,14 @@ from tests.support.chromium import Visitor, chromium, visitor
 from tests.support.served_stack import ServedStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Skipped, or failed, before the stack is started."""
     with chromium() as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def home(browser: Browser, stack: ServedStack) -> str:
     """Where the page is, without its path."""
     return stack.endpoints.admin_url.removesuffix("/admin")

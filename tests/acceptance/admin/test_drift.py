@@ -15,7 +15,8 @@ CHECKED_MS = 90_000
 """A check of the sample takes a second; the machine may be shared."""
 
 
-def test_drift_is_checked_watched_and_its_report_appears_by_itself(operator: Visitor) -> None:
+def test_drift_is_checked_watched_and_its_report_appears_by_itself(stack: ServedStack, operator: Visitor) -> None:
+    stack.rest()
     page = operator.page
     operator.go("/admin/drift")
     page.get_by_label("Choose growth").check()
@@ -51,6 +52,7 @@ def test_the_reports_own_script_works_in_the_frame_and_reaches_nothing_of_the_pa
 
 
 def test_all_strategies_are_checked_and_their_progress_is_counted(stack: ServedStack, operator: Visitor) -> None:
+    stack.rest()
     page = operator.page
     operator.go("/admin/drift")
     page.get_by_role("button", name=f"Check all {len(STRATEGIES)}").click()

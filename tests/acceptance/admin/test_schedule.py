@@ -71,7 +71,8 @@ def test_another_time_is_previewed_while_one_types_set_and_taken_back(stack: Ser
     wait_for(lambda: cron(stack, "value:drift_check") == file_has, "beat has the file's", within_s=TAKEN_OVER_S)
 
 
-def test_a_job_is_run_now(operator: Visitor) -> None:
+def test_a_job_is_run_now(stack: ServedStack, operator: Visitor) -> None:
+    stack.rest()
     page = operator.page
     operator.go("/admin/schedule?q=dividend&job=drift_check")
     page.get_by_role("button", name="run now").click()

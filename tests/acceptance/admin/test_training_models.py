@@ -43,11 +43,6 @@ def edited(stack: ServedStack, strategy: str, **values: Any) -> Iterator[None]:
         policies.edit(strategy, dict.fromkeys(given), actor="test", reason="the test is over")
 
 
-def idle(stack: ServedStack) -> None:
-    """Nothing of other tests runs any more."""
-    wait_for(lambda: not stack.services.ledger.open_runs(), "all runs have ended", within_s=120)
-
-
 def start(operator: Visitor, button: str, *strategies: str) -> Page:
     """Tick, press, answer the question; to the page of what was started."""
     page = operator.page
@@ -67,7 +62,7 @@ def row(page: Page, head: str) -> Locator:
 
 def test_a_training_is_started_watched_and_its_version_promoted(stack: ServedStack, operator: Visitor) -> None:
     ledger = stack.services.ledger
-    idle(stack)
+    stack.rest()
     params = {**stack.services.strategies["value"].training.params, "n_estimators": ROUNDS}
     with edited(stack, "value", training__params=params):
         operator.go("/admin/training")
@@ -101,7 +96,7 @@ def test_a_training_is_started_watched_and_its_version_promoted(stack: ServedSta
 
 
 def test_several_are_started_together_and_all_cancelled(stack: ServedStack, operator: Visitor) -> None:
-    idle(stack)
+    stack.rest()
     operator.go("/admin/training")
     operator.page.get_by_label("Trials").fill("200")
     page = operator.page
@@ -124,7 +119,7 @@ def test_several_are_started_together_and_all_cancelled(stack: ServedStack, oper
 def test_what_runs_is_on_the_page_and_a_ticked_box_stays_ticked_while_it_changes(
     stack: ServedStack, operator: Visitor
 ) -> None:
-    idle(stack)
+    stack.rest()
     page = start(operator, "Incremental update", "dividend")
     run_id = stack.services.ledger.runs(strategy="dividend")[0].run_id
     operator.go("/admin/training")
@@ -137,7 +132,7 @@ def test_what_runs_is_on_the_page_and_a_ticked_box_stays_ticked_while_it_changes
 
 def test_a_version_that_awaits_approval_is_approved_with_a_reason(stack: ServedStack, operator: Visitor) -> None:
     ledger = stack.services.ledger
-    idle(stack)
+    stack.rest()
     with edited(stack, "growth", promotion__approval="manual"):
         page = start(operator, "Train", "growth")
         expect(page.locator("td[data-label=State]")).to_have_text("awaits approval", timeout=RUN_MS)
@@ -161,7 +156,7 @@ def test_a_champion_is_rolled_back_with_a_reason_and_mlflow_follows(
     stack: ServedStack, operator: Visitor, demo: Demo, terminal: Terminal
 ) -> None:
     services = stack.services
-    idle(stack)
+    stack.rest()
     to = services.ledger.champion("momentum").version
     now = next(one.version for one in demo.versions["momentum"] if one.version != to)
     # Only a former champion is rolled back to, so there has to be one.
@@ -186,7 +181,7 @@ def test_a_champion_is_rolled_back_with_a_reason_and_mlflow_follows(
 
 
 def test_two_versions_are_compared_by_a_worker(stack: ServedStack, operator: Visitor) -> None:
-    idle(stack)
+    stack.rest()
     operator.go("/admin/registry/models/dividend")
     page = operator.page
     page.get_by_role("combobox", name="Version").select_option("2")

@@ -76,12 +76,10 @@ def test_nobody_is_sent_to_the_sign_in(nobody: Browser, method: str, path: str, 
 
 
 @pytest.mark.parametrize(("method", "path", "guard"), GUARDED, ids=name)
-@pytest.mark.parametrize("headers", [JSON, {"authorization": "Bearer acis_0123456789abcdef_wrong"}])
-def test_a_program_without_a_token_is_told_so(
-    nobody: Browser, method: str, path: str, guard: Guard, headers: dict[str, str]
-) -> None:
-    answer = nobody.client.request(method, at(path), headers=headers)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+def test_a_program_without_a_token_is_told_so(nobody: Browser, method: str, path: str, guard: Guard) -> None:
+    for headers in (JSON, {"authorization": "Bearer acis_0123456789abcdef_wrong"}):
+        answer = nobody.client.request(method, at(path), headers=headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
 @pytest.mark.parametrize(("method", "path", "guard"), OPERATORS, ids=name)
@@ -112,13 +110,13 @@ def test_a_form_without_the_sessions_token_is_refused(
 
 
 @pytest.mark.parametrize(("method", "path", "guard"), ACTIONS, ids=name)
-@pytest.mark.parametrize("said", [{"origin": "https://elsewhere.example"}, {"sec-fetch-site": "cross-site"}])
 def test_a_form_of_another_site_is_refused_even_with_the_token(
-    operator: Browser, method: str, path: str, guard: Guard, said: dict[str, str]
+    operator: Browser, method: str, path: str, guard: Guard
 ) -> None:
-    answer = operator.client.request(method, at(path), data={"csrf": operator.csrf}, headers={**HTML, **said})
-    assert answer.status_code == 403
-    assert "another site" in answer.text
+    for said in ({"origin": "https://elsewhere.example"}, {"sec-fetch-site": "cross-site"}):
+        answer = operator.client.request(method, at(path), data={"csrf": operator.csrf}, headers={**HTML, **said})
+        assert answer.status_code == 403
+        assert "another site" in answer.text
 
 
 @pytest.mark.parametrize("origin", ["http://[", "null", "https://" + 5_000 * "x"])

@@ -109,7 +109,7 @@ def app_of(settings: Settings) -> Celery:
     return app
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def worker_settings(
     redis_server: str,
     redis_numbers: Iterator[int],
@@ -133,7 +133,7 @@ def worker_settings(
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def workers(worker_settings: Settings) -> Iterator[Workers]:
     """The running system."""
     settings, database = worker_settings, worker_settings.database_url
