@@ -52,6 +52,7 @@ import pandas as pd
 import xgboost as xgb
 from serving_service import follow, http, log
 
+from mlops.domain.experiments.records import ServingState
 from mlops.domain.promotion.records import Champion, ModelIdentity
 from mlops.registry.checkpoint_store import CheckpointStore
 from mlops.registry.kept_models import MODEL, key_of
@@ -81,12 +82,13 @@ def router_of(model: xgb.XGBClassifier, folder: Path, recorder: Kept | None = No
     champion = Champion(
         namespace="", strategy=STRATEGY, version="1", seq=1, as_of=None, promotion_id=1, identity=identity
     )
+    state = ServingState(champion=champion, experiment=None)
     checkpoints = CheckpointStore(str(folder / "checkpoints"))
     checkpoints.keep_model(key_of(identity), {MODEL: content})
     services: Any = SimpleNamespace(
         settings=SimpleNamespace(database_url=None, var_dir=folder, spool_bytes=2**24),
         strategies={STRATEGY: SimpleNamespace(model_name="bench")},
-        ledger=SimpleNamespace(champion=lambda _: champion),
+        ledger=SimpleNamespace(serving_state=lambda _: state, count_answers=lambda _: None),
         checkpoints=checkpoints,
     )
     return ModelRouter(STRATEGY, services=services, recorder=recorder)

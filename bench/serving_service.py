@@ -282,7 +282,7 @@ def follow(model: xgb.XGBClassifier, _x: np.ndarray, folder: Path, *, quick: boo
         asked = []
         for _ in range(200):
             began = perf_counter()
-            ledger.champion(STRATEGY)
+            ledger.serving_state(STRATEGY)
             asked.append(perf_counter() - began)
         ledger.close()
     print(f"a promotion is followed after {median(took):.2f} s, at most {max(took):.2f} s, in {len(took)} of them")

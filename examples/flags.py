@@ -1,6 +1,6 @@
 """A backend that asks OpenFeature which version answers a customer, as it asks for its other flags.
 
-    pip install openfeature-sdk        # or the extra: acis-mlops[openfeature]
+Needs the extra `openfeature` of this package.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Needs the extra `openfeature`. A flag's key is a strategy, the targeting key is 
     string   version that answers the key       variant   champion or challenger
     object   `ExplainedRoute` as a mapping      reason    SPLIT while keys are divided, else STATIC
 
-Errors are OpenFeature's: FLAG_NOT_FOUND for an unknown strategy, TARGETING_KEY_MISSING while keys are divided and none is
-given, TYPE_MISMATCH for other types, PROVIDER_NOT_READY where nothing answers; its client gives the default then.
+Errors are OpenFeature's: FLAG_NOT_FOUND for an unknown strategy, TARGETING_KEY_MISSING while keys are divided and none
+is given, TYPE_MISMATCH for other types, PROVIDER_NOT_READY where nothing answers; its client gives the default then.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ class RoutingProvider(AbstractProvider):
         return _details(told, route)
 
     def resolve_boolean_details(
-        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001 -- the SDK's own
+        evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
         """Raise TypeMismatchError: a version is no boolean."""
         del default_value, evaluation_context
@@ -119,10 +122,12 @@ class RoutingProvider(AbstractProvider):
 
 
 def _details(value: _Value, route: ExplainedRoute) -> FlagResolutionDetails[_Value]:
-    told = {"share": route.share, "sha256": route.sha256, "why": route.reason}
+    told: dict[str, bool | int | float | str] = {"share": route.share, "sha256": route.sha256, "why": route.reason}
+    if route.experiment is not None:
+        told["experiment"] = route.experiment
     return FlagResolutionDetails(
         value=value,
         variant=route.variant,
         reason=Reason.SPLIT if route.is_split else Reason.STATIC,
-        flag_metadata=told if route.experiment is None else {**told, "experiment": route.experiment},
+        flag_metadata=told,
     )

@@ -223,7 +223,8 @@ class ModelRouter:
         if theirs is None or answered is None:
             probability = self._computed(now.champion, rows)
             self._record(now.champion, named, dates, probability, rows)
-            self._ask_shadow(now, frame, rows, named, dates)
+            if now.shadow is not None:
+                self._ask_shadow(now, frame, rows.copy(), named, dates)
             return Predictions(probability=probability, model=now.champion)
         model, own, found = answered
         probability = np.empty(len(rows), dtype=np.float32)
@@ -265,7 +266,8 @@ class ModelRouter:
                 raise
         model, probability, kept = answered
         if kept is not None:
-            self._record(model, named, dates, np.array([probability], dtype=np.float32), kept)
+            if named is not None:
+                self._record(model, named, dates, np.array([probability], dtype=np.float32), kept)
             if now.shadow is not None:
                 self._ask_shadow(now, row, kept, named, dates)
         return Prediction(probability, model.version, model.sha256, model.variant)
@@ -335,7 +337,7 @@ class ModelRouter:
         if model is None:
             return None
         try:
-            own = rows[theirs] if _reads_the_same(now) else model.reader.rows(_with_names(frame))[theirs]
+            own = rows[theirs] if now.reads_the_same else model.reader.rows(_with_names(frame))[theirs]
             return model, own, self._computed(model, own)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
             self._say_failed(model, int(np.count_nonzero(theirs)), exc)
@@ -352,7 +354,7 @@ class ModelRouter:
         if model is None:
             return None
         try:
-            return self._one(model, row if _reads_the_same(now) else _with_names(row), keep=keep)
+            return self._one(model, row if now.reads_the_same else _with_names(row), keep=keep)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
             self._say_failed(model, 1, exc)
             return None
@@ -401,18 +403,15 @@ class ModelRouter:
         tickers: list[str] | None,
         dates: list[date] | None,
     ) -> None:
-        """Hand (n, f) rows over to the challenger that is asked in the background; nothing of it fails the caller."""
+        """Hand (n, f) rows, the router's own, over to the challenger in the background; nothing fails the caller."""
         model = now.shadow
         if model is None:
             return
-        handed: Floats | Mapping[str, Any]
+        if now.reads_the_same:
+            self._shadow.offer(model, rows, tickers, dates)
+            return
         try:
-            if _reads_the_same(now):
-                handed = rows.copy()
-            elif isinstance(given, Mapping):
-                handed = dict(given)
-            else:
-                handed = model.reader.rows(_with_names(given)).copy()
+            handed = dict(given) if isinstance(given, Mapping) else model.reader.rows(_with_names(given)).copy()
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the caller has its answer
             self._say_failed(model, len(rows), exc)
             return
@@ -735,11 +734,6 @@ class ModelRouter:
 
 def _of(values: list[_T] | None, mask: npt.NDArray[np.bool_]) -> list[_T] | None:
     return None if values is None else [values[place] for place in np.flatnonzero(mask)]
-
-
-def _reads_the_same(now: Answering) -> bool:
-    """Whether rows that were read for the champion are the challenger's too."""
-    return now.challenger is not None and now.challenger.features == now.champion.features
 
 
 def _with_names(given: Any) -> Any:  # noqa: ANN401 -- a frame or a row

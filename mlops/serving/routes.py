@@ -67,6 +67,10 @@ class Answering:
     """That runs against this champion"""
     split: Assignment | None = None
     """Which keys the challenger answers; None: none"""
+    shadow: ServedModel | None = None
+    """The challenger that is asked and never returned"""
+    reads_the_same: bool = False
+    """Whether rows that were read for the champion are the challenger's too"""
     _known: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -75,19 +79,16 @@ class Answering:
         if challenger is None or experiment is None:
             return cls(champion, None, experiment)
         both = frozenset({*champion.features, *challenger.features})
-        split = None if experiment.plan.mode is Mode.SHADOW else experiment.assignment
+        is_shadow, split = experiment.plan.mode is Mode.SHADOW, experiment.assignment
+        challenger = replace(challenger, beside=challenger.beside | both, variant="challenger")
         return cls(
             replace(champion, beside=champion.beside | both),
-            replace(challenger, beside=challenger.beside | both, variant="challenger"),
+            challenger,
             experiment,
-            split if split is not None and (split.share > 0 or split.keys) else None,
+            split if not is_shadow and (split.share > 0 or split.keys) else None,
+            challenger if is_shadow else None,
+            challenger.features == champion.features,
         )
-
-    @property
-    def shadow(self) -> ServedModel | None:
-        """The challenger that is asked and never returned."""
-        is_shadow = self.experiment is not None and self.experiment.plan.mode is Mode.SHADOW
-        return self.challenger if is_shadow else None
 
     def is_challengers(self, key: str | None) -> bool:
         """Tell whether the challenger answers; never where there is no key."""
@@ -126,7 +127,7 @@ class Answering:
             return "no experiment runs: the champion answers every key"
         if self.challenger is None:
             return f"the challenger of experiment {self.experiment.id} is not loaded: {problem or 'it is on its way'}"
-        if self.experiment.plan.mode is Mode.SHADOW:
+        if self.shadow is not None:
             return "the challenger is a shadow: it is asked and recorded, and the champion answers every key"
         if self.split is None or not key:
             why = "its challenger has no key now" if self.split is None else "without a key the champion answers"

@@ -64,6 +64,8 @@ def tickers_of(tickers: object, n: int) -> list[str]:
 
 def key_of(key: object) -> str:
     """A key as text that can be hashed. Raises InvalidRows for what is neither a text nor a whole number."""
+    if type(key) is str and key.isascii():  # nearly all
+        return key
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         key = str(key)
     if not isinstance(key, str):

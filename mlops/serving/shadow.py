@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,7 +37,7 @@ _NAMED_BYTES = 128
 
 class _Asked(NamedTuple):
     model: ServedModel
-    rows: Floats | Mapping[str, Any]
+    rows: Floats | dict[str, Any]
     """(n, f) prepared, or one row by name that is still to be read"""
     tickers: Sequence[str] | None
     dates: Sequence[date] | None
@@ -50,7 +50,7 @@ class Shadow:
     def __init__(self, recorder: Recorder, counter: AnswerCounter, *, limit_bytes: int = LIMIT_BYTES) -> None:
         self._recorder, self._counter, self._limit_bytes = recorder, counter, limit_bytes
         self._waiting: deque[_Asked] = deque()
-        self._n_bytes = 0
+        self._n_bytes, self._is_closed = 0, False
         self._lock = threading.Lock()
         self._due, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -62,30 +62,36 @@ class Shadow:
     def offer(
         self,
         model: ServedModel,
-        rows: Floats | Mapping[str, Any],
+        rows: Floats | dict[str, Any],
         tickers: Sequence[str] | None,
         dates: Sequence[date] | None,
     ) -> None:
         """Have the challenger asked later; rows are the queue's own from now on. Waits for nothing."""
-        n = 1 if isinstance(rows, Mapping) else len(rows)
-        n_bytes = _NAMED_BYTES * n + (8 * len(rows) if isinstance(rows, Mapping) else rows.nbytes)
+        n, n_bytes = (1, 8 * len(rows)) if isinstance(rows, dict) else (len(rows), rows.nbytes)
+        n_bytes += _NAMED_BYTES * n
         with self._lock:
-            if self._closing.is_set() or self._n_bytes + n_bytes > self._limit_bytes:
+            if self._is_closed or self._n_bytes + n_bytes > self._limit_bytes:
                 self.n_dropped += n
                 return
             self._n_bytes += n_bytes
             self._waiting.append(_Asked(model, rows, tickers, dates, n_bytes))
-            if self._thread is None:
+            is_first = len(self._waiting) == 1
+        if is_first:
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._ask_for_ever, name="acis-shadow", daemon=True)
                 self._thread.start()
-        if not self._due.is_set():
-            self._due.set()
+        self._due.set()
 
     def close(self) -> None:
         """Ask what waits, within some seconds, and end."""
         with self._lock:
-            self._closing.set()
+            self._is_closed = True
             thread = self._thread
+        self._closing.set()
         self._due.set()
         if thread is not None:
             thread.join(timeout=5.0)
@@ -96,6 +102,7 @@ class Shadow:
             self._closing.wait(_EVERY_S)
             self._due.clear()
             self._ask()
+        self._ask()  # what came since
 
     def _ask(self) -> None:
         with self._lock:
@@ -149,7 +156,7 @@ class Shadow:
                 self._answer([one])
             return
         model, rows = batch[0].model, batch[0].rows
-        n = 1 if isinstance(rows, Mapping) else len(rows)
+        n = 1 if isinstance(rows, dict) else len(rows)
         self._counter.count(model, n, n_errors=n)
         if str(exc) not in self._said and len(self._said) < 100:
             self._said.add(str(exc))
@@ -158,7 +165,7 @@ class Shadow:
 
 def _read(asked: _Asked) -> Floats:
     """(n, f) rows as the challenger reads them. Raises InvalidRows."""
-    if not isinstance(asked.rows, Mapping):
+    if not isinstance(asked.rows, dict):
         return asked.rows
     slot = asked.model.predictor.take()
     try:

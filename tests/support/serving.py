@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,7 @@ def new_experiment(
     challenger: bytes,
     *,
     version: str = "2",
+    champion_version: str = "1",
     champion_seq: int = 1,
     mode: Mode = Mode.AB,
     share: float = 0.5,
@@ -181,7 +182,7 @@ def new_experiment(
         namespace=LIVE,
         strategy="growth",
         plan=plan,
-        champion_version="1",
+        champion_version=champion_version,
         champion_seq=champion_seq,
         champion=ModelIdentity(),
         challenger_version=version,
@@ -195,7 +196,7 @@ def new_experiment(
 def running(new: NewExperiment, *, number: int = 1, step: int = 0) -> Experiment:
     """The experiment as the ledger would have it."""
     return Experiment(
-        **vars(new),
+        **{one.name: getattr(new, one.name) for one in fields(NewExperiment)},
         id=number,
         step=step,
         step_since=new.started_as_of,
