@@ -102,6 +102,7 @@ class Shadow:
             self._closing.wait(_EVERY_S)
             self._due.clear()
             self._ask()
+        self._ask()  # what came since
 
     def _ask(self) -> None:
         with self._lock:

@@ -320,7 +320,9 @@ def _found(connection: Connection, experiment_id: int, *, is_locked: bool = Fals
     query = select(tables.experiment).where(_experiment.id == experiment_id)
     row = connection.execute(query.with_for_update() if is_locked else query).one_or_none()
     if row is None:
-        raise ExperimentNotFound(f"the ledger has no experiment {experiment_id}; `acis experiment list` shows those it has")
+        raise ExperimentNotFound(
+            f"the ledger has no experiment {experiment_id}; `acis experiment list` shows those it has"
+        )
     return _experiment_of(row)
 
 
