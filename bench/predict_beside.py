@@ -64,7 +64,7 @@ def measured(names: int, *, repeats: int) -> dict[str, float]:
     strategy, day = Strategy(name="growth"), FIRST + timedelta(days=DATES - 1)
     table = view(names)
     content = model_file(table)
-    identity = ModelIdentity(sha256=hashlib.sha256(content).hexdigest(), made_by="run-1")
+    identity = ModelIdentity(sha256=hashlib.sha256(content).hexdigest(), made_by="run")
     version = ModelVersion(
         name=strategy.model_name,
         version="2",

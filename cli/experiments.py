@@ -275,6 +275,7 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     numbers = {"days", "gain a day", "value", "may be", "answers", "share"}
+    folded = {"versions", "state", "what followed"}
     for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name != "what followed")
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name not in folded)
     return table

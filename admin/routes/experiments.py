@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -15,8 +15,10 @@ from starlette.responses import Response
 
 from admin import policy_values
 from admin.listing import shown_strategies
+from admin.model_versions import in_registry
 from admin.pages import Pages
 from admin.pictures.experiment import sequence_picture
+from admin.pictures.live_performance import version_number
 from admin.request_context import Context, RequestContext
 from admin.responses import NotThere, NotValid, Refusal, RefusedForm, TooOften, status_of
 from admin.routes.model import ask_registry
@@ -219,7 +221,7 @@ def _shown(
     status: int = 200,
 ) -> Response:
     """A strategy's page. Raises UnknownStrategy, NotThere."""
-    policy = policy_values.standing(context, strategy).strategy.experiments
+    settled = policy_values.standing(context, strategy).strategy
     ledger = context.ledger
     everything = ledger.experiments(strategy, limit=EARLIER)
     running = next((one for one in everything if one.is_running), None)
@@ -235,7 +237,8 @@ def _shown(
         status=status,
         title=f"Experiments of {strategy}",
         strategy=strategy,
-        policy=policy,
+        policy=settled.experiments,
+        predicts=settled.live.predict,
         champion=champion,
         experiment=shown,
         running=running,
@@ -247,7 +250,7 @@ def _shown(
         steering=_steering(shown),
         audit=_audit(context, shown) if shown else [],
         others=[one for one in everything if shown is None or one.id != shown.id],
-        versions=[one for one in _newest_first(ledger.version_names(strategy)) if one != champion],
+        versions=[one for one in _versions(context, strategy) if one != champion],
         begin=begin or _Begin(),
         keys=keys,
         routed=list(routed),
@@ -260,8 +263,12 @@ def _audit(context: RequestContext, experiment: Experiment) -> list[AuditLine]:
     return [line for line in lines if line.detail.get("experiment") == experiment.id]
 
 
-def _newest_first(versions: Collection[str]) -> list[str]:
-    return sorted(versions, key=lambda version: (version.isdecimal(), int(version) if version.isdecimal() else 0))[::-1]
+def _versions(context: RequestContext, strategy: str) -> list[str]:
+    """Versions that were trained, decided about or registered, the newest first."""
+    decided = (one.version for one in context.ledger.decisions(strategy=strategy, limit=EARLIER))
+    registered = in_registry(context.registry_view.get(), context.services.strategies[strategy].model_name)
+    found = {*context.ledger.version_names(strategy), *decided, *registered}
+    return sorted(found, key=version_number, reverse=True)
 
 
 def _steering(experiment: Experiment | None) -> list[Steering]:

@@ -237,7 +237,7 @@ def _prepared(
         duration=duration,
         n_differences=len(chosen.values),
         origin=chosen.origin,
-        words=_words(duration, chosen, of_measure, plan, n_earlier),
+        words=(*_words(duration, chosen, of_measure, plan, n_earlier), *_without_predictions(strategy)),
     )
     return found, NewExperiment(
         namespace=LIVE,
@@ -389,6 +389,13 @@ def _words(
         f"probability {plan.alpha:g} at most, over its whole life"
     )
     return tuple(words)
+
+
+def _without_predictions(strategy: Strategy) -> tuple[str, ...]:
+    if strategy.live.predict:
+        return ()
+    by_hand = f"`acis predict {strategy.name}`"
+    return (f"live.predict is off for {strategy.name!r}: no day is predicted by itself, and counts, but by {by_hand}",)
 
 
 def _annual_sharpe(values: npt.NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ from mlops.domain.experiments.policy import GuardrailPolicy
 from mlops.domain.experiments.records import Experiment, ExperimentPlan, Look, Measure, NewExperiment
 from mlops.domain.experiments.sequence import confidence_sequence, mixture_variance
 from mlops.domain.promotion.records import ModelIdentity
-from mlops.domain.records import LIVE, Kind, Stage
+from mlops.domain.records import LIVE, Kind, RunState, Stage, StageOutcome
 from tests.support.live_scores import trading_days
 from tests.support.services import FakeServices
 
@@ -86,4 +86,5 @@ def looked_at(
             differences=tuple(zip(days[: place + 1], map(float, d[: place + 1]), strict=True)),
         )
         services.ledger.note_look(grant, experiment.id, look)
+    services.ledger.finish(grant, StageOutcome(result={}, run_state=RunState.SUCCEEDED))
     return services.ledger.looks(experiment.id)

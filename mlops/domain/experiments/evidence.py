@@ -1,4 +1,4 @@
-"""What an experiment's days come to, and the evidence of a promotion by it, from which it is decided again; pure.
+"""What an experiment's days come to, and the evidence of its end, from which it is decided again; pure.
 
 Called by the score stage at each look, and by `acis explain`, which replays. The evidence is one JSON object: the facts
 as they were at the look, and under `_DERIVED` what follows from them. Its digest covers both.
@@ -25,6 +25,15 @@ KIND = "experiment"
 """Of the evidence of a decision."""
 _LAYOUT = 1
 _DERIVED = ("decision", "reasons", "sequence")
+_DECISIONS = {
+    Action.PROMOTE: "promote",
+    Action.KEEP: "keep",
+    Action.ABORT: "keep",
+    Action.UNDECIDED: "inconclusive",
+    Action.WAIT: "none",
+    Action.ADVANCE: "none",
+}
+"""What is decided about the challenger; `none`: the experiment goes on, and no such evidence is written"""
 _PLAN = TypeAdapter(ExperimentPlan)
 
 Differences = Sequence[tuple[date, float]]
@@ -76,7 +85,7 @@ def conclude(plan: ExperimentPlan, facts: LookFacts) -> tuple[MeanDifference, De
     return found, decide(facts.stand, evidence)
 
 
-def promotion_evidence(
+def decision_evidence(
     experiment: Experiment,
     facts: LookFacts,
     *,
@@ -87,10 +96,10 @@ def promotion_evidence(
     switch: Mapping[str, Any],
     code: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Give the evidence of a promotion that a look decided, with its decision.
+    """Give the evidence of the decision about a challenger that a look ended its experiment with, and the decision.
 
     metrics : of the challenger, as its training logged them      champion : version, seq, model_sha256, trained_as_of
-    switch : what the hook that is asked before a switch said
+    switch : what the hook that is asked before a switch said; without words where it was not asked
     """
     return concluded({
         "kind": KIND,
@@ -130,10 +139,10 @@ def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
     found, decision = conclude(_PLAN.validate_python(given["plan"]), facts)
     waits = decision.action is Action.PROMOTE and given["approval"] == "manual"
     reasons = [decision.words, f"experiment {given['experiment']} against champion {given['champion']['version']}"]
-    if waits:
-        reasons.append("the policy's approval is manual: a person decides")
+    reasons += ["the policy's approval is manual: a person decides"] if waits else []
+    reasons += [given["switch"]["words"]] if given["switch"]["words"] else []
     return given | {
-        "decision": "await_approval" if waits else decision.action.value,
-        "reasons": [*reasons, given["switch"]["words"]],
+        "decision": "await_approval" if waits else _DECISIONS[decision.action],
+        "reasons": reasons,
         "sequence": asdict(found),
     }

@@ -97,15 +97,14 @@ def _experiment(evidence: Mapping[str, Any]) -> list[str]:
     if evidence.get("kind") != experiments.KIND:
         return []
     plan, found, stand = evidence["plan"], evidence["sequence"], evidence["stand"]
+    interval = "none yet" if found["low"] is None else f"{found['low']:+.3g} to {found['high']:+.3g}"
     rows = {
         "days": f"{found['n_days']} that both versions were scored on, after {evidence['started_as_of']}",
         plan["measure"]: (
-            f"better by {found['mean']:+.3g} a day, {1 - plan['alpha']:.0%} interval at every look "
-            f"{found['low']:+.3g} to {found['high']:+.3g}"
+            f"better by {found['mean'] or 0.0:+.3g} a day, {1 - plan['alpha']:.4g} interval at every look {interval}"
         ),
         "stood": f"{plan['mode']}, at {stand['steps'][stand['step']]:.0%} of the keys, {stand['days_left']} days left",
         "started": f"by {evidence['started_by']}",
-        "switch": evidence["switch"]["words"],
     }
     guards = [
         f"  {'✗' if one['n'] >= one['min_n'] and one['value'] > one['bound'] else '✓'} {one['name']} "

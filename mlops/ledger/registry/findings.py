@@ -1,7 +1,8 @@
 """What the ledger knows of the registry: what is wrong with it, and how many bytes it holds.
 
-An open finding stops the promotions of its strategy, but for one about a version to roll back to. Noted by the promote stage and the reconciler; settled by a
-person (`acis registry accept`), and a lost champion also by being seen again.
+An open finding stops the promotions of its strategy, but for one about a version to roll back to. Noted by the promote
+stage and the reconciler; settled by a person (`acis registry accept`), a lost champion and a damaged file also by being
+seen again.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ answered by which, so that the evidence does not depend on the share.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +17,15 @@ import structlog
 from mlops import tracing
 from mlops.code_version import code_version
 from mlops.domain.errors import RegistryError, RegistryUnavailable, TemporaryError
-from mlops.domain.experiments.decision import Action, Decision, Guardrail, Stand
-from mlops.domain.experiments.evidence import KIND, LookFacts, conclude, promotion_evidence
+from mlops.domain.experiments.decision import ENDS, Action, Decision, Guardrail, Stand
+from mlops.domain.experiments.evidence import KIND, LookFacts, conclude, decision_evidence
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers, guard_missing, guard_served
 from mlops.domain.experiments.records import Experiment, Look
 from mlops.domain.ports import Window, expect
 from mlops.domain.promotion.records import PromotionDecision
 from mlops.domain.records import LIVE
 from mlops.domain.training.fingerprint import evidence_digest
-from mlops.registry.adoption import as_recorded, identity_by_bytes, place_as_of, trained_as_of
+from mlops.registry.adoption import identity_by_bytes
 from mlops.registry.kept_models import keep_before_promotion
 from mlops.registry.projection import project
 from mlops.registry.registry_check import stops
@@ -33,12 +34,10 @@ from mlops.runs.switching import SwitchAnswer, may_switch
 from mlops.stages.live.pairs import CHALLENGER, CHAMPION, Pairs, pair_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
-
     from mlops.domain.policies import Strategy
     from mlops.domain.promotion.records import Champion, Promotion
     from mlops.domain.records import Grant
+    from mlops.ledger.ledger import SqlLedger
     from mlops.runs.lease import LeaseKeeper
     from mlops.stages.live.score import JoinedPredictions
     from mlops.stages.table import ScoreServices
@@ -50,6 +49,8 @@ _RECENT_DATES = 20
 _MIN_DATES = 5
 """With fewer the share of positive calls is the market's on those days more than a version's."""
 _RECENT_DECISIONS = 50
+_STAGES = {"promote": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
+"""Where the registry's stage follows from the decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,18 +80,18 @@ def look_at_experiment(
     experiment = ledger.running_experiment(strategy.name, namespace=grant.namespace)
     if experiment is None:
         return _ended(grant, services, strategy, as_of)
-    looks = ledger.looks(experiment.id)
     if as_of <= experiment.started_as_of:
         return _looked(experiment, None, f"its first day is the one after {experiment.started_as_of}")
-    if looks and looks[-1].as_of >= as_of:
-        return _looked(experiment, looks[-1])
+    before = ledger.newest_looks([experiment.id]).get(experiment.id)
+    if before is not None and before.as_of >= as_of:
+        return _looked(experiment, before)
     champion = ledger.champion(strategy.name, namespace=grant.namespace)
-    facts = _facts(grant, services, strategy, experiment, champion, joined, as_of, looks)
+    facts = _facts(grant, services, strategy, experiment, champion, joined, as_of, before)
     found, decision = conclude(experiment.plan, facts)
-    promotion: PromotionDecision | None = None
-    if decision.action is Action.PROMOTE:
-        promotion, waits = _promotion(grant, services, strategy, experiment, champion, facts)
-        if promotion is None:
+    decided: PromotionDecision | None = None
+    if decision.action in ENDS and champion.seq == experiment.champion_seq:
+        decided, waits = _decided(grant, services, strategy, experiment, champion, facts, decision.action)
+        if decided is None:
             decision = Decision(action=Action.WAIT, words=f"{decision.words}; not promoted yet: {waits}")
     look = Look(
         as_of=as_of,
@@ -106,24 +107,24 @@ def look_at_experiment(
     )
     keeper.check_before_write()
     with tracing.traced("look", run_id=grant.run_id, experiment=experiment.id, action=look.action.value):
-        there = ledger.note_look(grant, experiment.id, look, promotion)
-    noted = next((one for one in ledger.looks(experiment.id) if one.as_of == as_of), None)
+        there = ledger.note_look(grant, experiment.id, look, decided)
+    noted = ledger.newest_looks([experiment.id]).get(experiment.id)
     log.info("experiment.looked", experiment=experiment.id, action=look.action.value, words=look.words)
     if there.promotion_id is not None:
         keeper.committed()
         _show(services, there)
-    return _looked(there, noted, decision=promotion.decision if promotion is not None and there.promotion_id else None)
+    return _looked(there, noted, decision=decided.decision if decided is not None and there.promotion_id else None)
 
 
 def _ended(grant: Grant, services: ScoreServices, strategy: Strategy, as_of: date) -> Looked | None:
     """The newest experiment, where this date's look ended it: found by the second try of a run."""
-    newest = services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)
-    looks = services.ledger.looks(newest[0].id) if newest else []
-    if not looks or looks[-1].as_of != as_of:
+    newest = next(iter(services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)), None)
+    look = None if newest is None else services.ledger.newest_looks([newest.id]).get(newest.id)
+    if newest is None or look is None or look.as_of != as_of:
         return None
     decided = services.ledger.promotion_of(grant.run_id)
-    is_its = decided is not None and decided.evidence.get("kind") == KIND and decided.id == newest[0].promotion_id
-    return _looked(newest[0], looks[-1], decision=decided.decision if decided is not None and is_its else None)
+    is_its = decided is not None and decided.evidence.get("kind") == KIND and decided.id == newest.promotion_id
+    return _looked(newest, look, decision=decided.decision if decided is not None and is_its else None)
 
 
 def _looked(experiment: Experiment, look: Look | None, words: str = "", *, decision: str | None = None) -> Looked:
@@ -160,7 +161,7 @@ def _facts(
     champion: Champion,
     joined: JoinedPredictions,
     as_of: date,
-    looks: Sequence[Look],
+    before: Look | None,
 ) -> LookFacts:
     plan = experiment.plan
     pairs = pair_predictions(
@@ -173,7 +174,7 @@ def _facts(
     found = pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
     # What is older than the predictions that are read again stays as it was known.
     first = joined.dates[0].item() if len(joined.dates) else as_of
-    kept = tuple(one for one in looks[-1].differences if one[0] < first) if looks else ()
+    kept = tuple(one for one in before.differences if one[0] < first) if before is not None else ()
     differences = (*kept, *found)
     n_dates = len(services.source.dates(strategy.name, Window(start=experiment.started_as_of, end=as_of)))
     changed = None
@@ -245,77 +246,101 @@ def _of_missing(grant: Grant, services: ScoreServices, experiment: Experiment, r
     return guard_missing(*shares, n_rows=n, policy=experiment.plan.guardrails)
 
 
-# ---- The promotion that an experiment leads to
+# ---- The decision that an experiment leads to
 
 
-def _promotion(
+def _decided(
     grant: Grant,
     services: ScoreServices,
     strategy: Strategy,
     experiment: Experiment,
     champion: Champion,
     facts: LookFacts,
+    action: Action,
 ) -> tuple[PromotionDecision | None, str]:
-    """The decision for the challenger, or None and why it is not taken now. Raises LedgerUnavailable."""
-    ledger = services.ledger
-    if grant.namespace == LIVE and ledger.forgotten().registry_since is not None:
-        return None, "the ledger was set back in time, and the registry was not looked through yet"
-    why_not = [*stops(ledger, strategy)] if grant.namespace == LIVE else []
+    """The decision about the challenger with its evidence, or None and why it is not promoted now."""
+    switch = SwitchAnswer(allowed=True, words="")
     try:
-        version = expect(
-            services.registry.version(strategy.model_name, experiment.challenger_version), experiment.challenger
-        )
-        version = as_recorded(ledger, version)
-        identity = identity_by_bytes(ledger, services.registry, version)
-        why_not += [*why_not_promotable(ledger, strategy, version.version, identity, namespace=grant.namespace)]
-        if why_not:
-            return None, "; ".join(why_not)
-        answer = SwitchAnswer(allowed=True, words="nobody is asked: nothing is served from here")
-        if grant.namespace == LIVE:
-            answer = may_switch(
-                strategy.name,
-                champion.version,
-                version.version,
-                policy=strategy.experiments,
-                ask_task=services.ask_task,
-            )
-        if not answer.allowed:
-            return None, answer.words
-        waits = strategy.promotion.approval == "manual"
-        evidence = promotion_evidence(
-            experiment,
-            facts,
-            metrics=version.metrics,
-            champion={
-                "version": champion.version,
-                "seq": champion.seq,
-                "model_sha256": champion.identity.sha256,
-                "trained_as_of": champion.trained_as_of.isoformat() if champion.trained_as_of else None,
-            },
-            trained_as_of=trained_as_of(version),
-            approval=strategy.promotion.approval,
-            switch=answer.to_json(),
-            code=code_version(),
-        )
-        decision = PromotionDecision(
-            decision=evidence["decision"],
-            version=version.version,
-            model_name=version.name,
-            reasons=tuple(evidence["reasons"]),
-            evidence=evidence,
-            evidence_digest=evidence_digest(evidence),
-            actor=f"experiment {experiment.id}",
-            target_stage="Staging" if waits else "Production",
-            expected_seq=experiment.champion_seq,
-            as_of=place_as_of(champion, version),
-            identity=identity,
-            trained_as_of=trained_as_of(version),
-        )
-        if not waits and grant.namespace == LIVE:
-            keep_before_promotion(services, decision)
+        if action is Action.PROMOTE:
+            switch = _may_be_promoted(grant, services, strategy, experiment, champion)
+            if not switch.allowed:
+                return None, switch.words
+        decided = _decision(services.ledger, strategy, experiment, champion, facts, switch)
+        if decided.target_stage == "Production" and grant.namespace == LIVE:
+            keep_before_promotion(services, decided)
     except (RegistryError, RegistryUnavailable) as exc:
         return None, str(exc)
-    return decision, ""
+    return decided, ""
+
+
+def _may_be_promoted(
+    grant: Grant, services: ScoreServices, strategy: Strategy, experiment: Experiment, champion: Champion
+) -> SwitchAnswer:
+    """Whether nothing speaks against it now: the ledger, the registry, the version itself, the hook.
+
+    Raises RegistryError, RegistryUnavailable.
+    """
+    ledger, name = services.ledger, strategy.name
+    if grant.namespace == LIVE and ledger.forgotten().registry_since is not None:
+        words = "the ledger was set back in time, and the registry was not looked through yet"
+        return SwitchAnswer(allowed=False, words=words)
+    found = services.registry.version(strategy.model_name, experiment.challenger_version)
+    version = expect(found, experiment.challenger)
+    identity = identity_by_bytes(ledger, services.registry, version)
+    why_not = [*why_not_promotable(ledger, strategy, version.version, identity, namespace=grant.namespace)]
+    if grant.namespace != LIVE:
+        return SwitchAnswer(allowed=not why_not, words="; ".join(why_not) or "nobody is asked: this is no live run")
+    why_not += stops(ledger, strategy)
+    if why_not:
+        return SwitchAnswer(allowed=False, words="; ".join(why_not))
+    policy = strategy.experiments
+    return may_switch(name, champion.version, version.version, policy=policy, ask_task=services.ask_task)
+
+
+def _decision(
+    ledger: SqlLedger,
+    strategy: Strategy,
+    experiment: Experiment,
+    champion: Champion,
+    facts: LookFacts,
+    switch: SwitchAnswer,
+) -> PromotionDecision:
+    tags, metrics = ledger.training_facts(experiment.challenger)
+    trained = tags.get("training_date")
+    trained_as_of = date.fromisoformat(trained) if trained else None
+    evidence = decision_evidence(
+        experiment,
+        facts,
+        metrics=metrics,
+        champion={
+            "version": champion.version,
+            "seq": champion.seq,
+            "model_sha256": champion.identity.sha256,
+            "trained_as_of": champion.trained_as_of.isoformat() if champion.trained_as_of else None,
+        },
+        trained_as_of=trained_as_of,
+        approval=strategy.promotion.approval,
+        switch=switch.to_json(),
+        code=code_version(),
+    )
+    promotes = evidence["decision"] == "promote"
+    return PromotionDecision(
+        decision=evidence["decision"],
+        version=experiment.challenger_version,
+        model_name=strategy.model_name,
+        reasons=tuple(evidence["reasons"]),
+        evidence=evidence,
+        evidence_digest=evidence_digest(evidence),
+        actor=f"experiment {experiment.id}",
+        target_stage=_STAGES.get(evidence["decision"], "Archived"),
+        expected_seq=experiment.champion_seq,
+        # The place's date is never set back; of any other decision it is the look's.
+        as_of=max((day for day in (champion.as_of, trained_as_of) if day is not None), default=facts.as_of)
+        if promotes
+        else facts.as_of,
+        identity=experiment.challenger,
+        trained_as_of=trained_as_of,
+    )
 
 
 def _show(services: ScoreServices, ended: Experiment) -> None:

@@ -50,11 +50,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _RECENT_DATES = 20
-"""Newest dates whose answers the guardrails compare: a month of trading."""
+"""Newest dates whose calls and missing values the guardrails compare: a month of trading. Calibration is of all."""
 _USUAL_SPREAD = {Measure.MARK: 0.005, Measure.INCREMENT: 0.02}
 """Of a daily difference where nothing says it; a wrong one costs time, never the level."""
 _MIN_DAYS = 5
-"""Days before the promotion from which on they say the spread."""
+"""Days before the promotion from which on they say the spread; days since it by which calls are compared."""
 _DECISIONS = 200
 """Newest decisions that are looked at."""
 _DAY = timedelta(days=1)
@@ -250,9 +250,11 @@ def _guardrails(
     services: ScoreServices, beside: _Beside, promoted_at: datetime | None, *, namespace: str
 ) -> tuple[Guardrail, ...]:
     watch, former, policy = beside.watch, beside.former, beside.watch.strategy.guardrails
-    pairs = beside.pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
-    answers = PairedAnswers(one=pairs.champion, other=pairs.challenger, y=pairs.y, known=pairs.known)
-    found = [*guard_answers(answers, policy), *_missing(services, beside, pairs, namespace=namespace)]
+    recent = beside.pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
+    found = list(_missing(services, beside, recent, namespace=namespace))
+    if len(np.unique(recent.dates)) >= _MIN_DAYS:  # with fewer the calls are those days' more than a version's
+        found.append(guard_answers(_answers(recent), policy)[0])
+    found.append(guard_answers(_answers(beside.pairs), policy)[1])
     if promoted_at is None or namespace != LIVE:
         return tuple(found)
     counts = services.ledger.answer_counts(watch.strategy.name, since=promoted_at - _RECENT_DATES * _DAY, by="hour")
@@ -262,6 +264,10 @@ def _guardrails(
     }
     since = [one for one in of[watch.champion.identity.sha256] if one.minute >= promoted_at]
     return (*found, *guard_served(since, of[former.identity.sha256], policy))
+
+
+def _answers(pairs: Pairs) -> PairedAnswers:
+    return PairedAnswers(one=pairs.champion, other=pairs.challenger, y=pairs.y, known=pairs.known)
 
 
 def _missing(services: ScoreServices, beside: _Beside, pairs: Pairs, *, namespace: str) -> tuple[Guardrail, ...]:

@@ -14,6 +14,15 @@ from mlops.domain.experiments.duration import expected_duration
 from mlops.domain.experiments.records import Experiment
 from mlops.runs import experiments
 from mlops.runs.experiments import ExperimentOptions, Preview
+from tests.integration.live.test_experiment import (
+    N_DAYS,
+    STARTED,
+    days_after,
+    predict_days,
+    registered,
+    scored,
+    with_two,
+)
 from tests.support.admin import JSON, Browser
 from tests.support.made_up_experiments import begun, looked_at, plan
 from tests.support.model_pages import champion, row, trained, words
@@ -275,3 +284,38 @@ def test_a_program_acts_with_an_operators_token_and_is_told_in_words_what_it_may
     assert (status, told["experiment"]["end"]) == (200, "abort")
     status, told = asked("operator", "release")
     assert (status, "ended as abort: by a program" in told["error"]) == (409, True)
+
+
+# ---- from the form to the end, with models that predict
+
+
+def test_one_is_started_on_the_page_and_its_end_is_seen_there(services: FakeServices, operator: Browser) -> None:
+    with_two(services, champion=-1, challenger=1)
+    said_before = words(operator.get(f"{PAGE}/preview?version=2&mode=canary&steps=10%25,+100%25").text)
+    assert "trading days for a difference with an annual Sharpe ratio of 3.5" in said_before
+    answer = operator.post(
+        f"{PAGE}/start", version="2", mode="canary", steps="10%, 100%", reason="it goes with the market", follow=True
+    )
+    assert "The experiment has begun: v2 beside v1." in words(answer.text)
+    again = operator.post(f"{PAGE}/start", version="2", reason="once more")
+    assert (again.status_code, "let it end, or abort it" in words(again.text)) == (409, True)
+    days = days_after(STARTED, N_DAYS)
+    predict_days(services, days)
+    for day in days:
+        if scored(services, day).result["experiment"]["end"]:
+            break
+    page = words(operator.get(PAGE).text)
+    assert "ended: the challenger was shown better" in page
+    assert services.ledger.champion("growth").version == "2"
+    assert operator.json(PAGE)["picture"]["ended"] is not None
+
+
+def test_a_version_that_was_never_judged_is_refused_with_what_to_do(services: FakeServices, operator: Browser) -> None:
+    with_two(services, champion=-1, challenger=1)
+    registered(services, "made-3", sign=1, rounds=7)
+    answer = operator.client.post(
+        f"{PAGE}/start", data={"csrf": operator.csrf, "version": "3", "reason": "as it is"}, headers=JSON
+    )
+    assert (answer.status_code, "acis promote growth --version 3" in answer.json()["error"]) == (409, True)
+    missing = operator.client.get(f"{PAGE}/preview?version=99", headers=JSON)
+    assert missing.status_code == 404

@@ -1,4 +1,4 @@
-"""A strategy's story and live performance in a real browser: keyboard, range links, phone, dark, nothing that moves."""
+"""A strategy's story, live performance and experiment in a real browser: keyboard, ranges, phone, dark, no layout shift."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from tests.support.admin import PASSWORD
 from tests.support.checks import checked
 from tests.support.chromium import DESK, PHONE, chromium, visitor
 from tests.support.live_scores import made_up_scores, scored, trading_days
+from tests.support.made_up_experiments import begun, looked_at
 from tests.support.model_pages import champion, trained
 from tests.support.services import FakeServices
 from tests.support.waiting import wait_for
 
 FIRST = date(2025, 6, 2)
-STORY, LIVE = "/admin/strategies/growth", "/admin/live/growth"
+STORY, LIVE, TRIED = "/admin/strategies/growth", "/admin/live/growth", "/admin/experiments/growth"
 LOOKS: dict[str, dict[str, Any]] = {
     "desk": {"color_scheme": "light", "viewport": DESK},
     "dark": {"color_scheme": "dark", "viewport": DESK},
@@ -49,6 +50,7 @@ def home(browser: Browser, app: FastAPI, services: FakeServices) -> Iterator[str
         champion(services, version, as_of=days[place])
     scores = {"1": made_up_scores(days[:60]), "2": made_up_scores(days[60:], seed=2, ripe=40)}
     scored(services, scores, document={"headline": {"value": None}})
+    looked_at(services, begun(services, "3"), 34)
     port = choose_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -60,14 +62,14 @@ def home(browser: Browser, app: FastAPI, services: FakeServices) -> Iterator[str
 
 
 @pytest.mark.parametrize("look", list(LOOKS))
-def test_both_pages_have_no_barrier_fit_the_window_and_move_nothing(browser: Browser, home: str, look: str) -> None:
+def test_the_pages_have_no_barrier_fit_the_window_and_move_nothing(browser: Browser, home: str, look: str) -> None:
     with visitor(browser, home, **LOOKS[look]) as found:
         found.sign_in("anna", PASSWORD)
         found.page.add_init_script(
             "window.moved = 0; new PerformanceObserver((list) => list.getEntries().forEach((one) => {"
             " window.moved += one.value; })).observe({type: 'layout-shift', buffered: true});"
         )
-        for path in (STORY, LIVE, "/admin/live"):
+        for path in (STORY, LIVE, "/admin/live", TRIED, f"{TRIED}/route?keys=AAPL", "/admin/experiments"):
             found.go(path)
             assert found.faults_of_access() == [], path
             width = found.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -24,7 +24,7 @@ from mlops.domain.errors import (
 from mlops.domain.experiments.decision import Action, Mode
 from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
 from mlops.domain.experiments.records import Experiment, Measure
-from mlops.domain.policies import PromotionPolicy
+from mlops.domain.policies import LivePolicy, PromotionPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.promotion.explanation import explanation
@@ -56,10 +56,12 @@ def market() -> pa.Table:
     return table.append_column("return_1d", pa.array(last))
 
 
-def registered(services: FakeServices, run_id: str, *, sign: int, rounds: int = 5) -> ModelVersion:
+def registered(
+    services: FakeServices, run_id: str, *, sign: int, rounds: int = 5, features: tuple[str, ...] = FEATURES
+) -> ModelVersion:
     """A version that goes with the market, or against it."""
     table = market()
-    frame = pd.DataFrame({name: table.column(name).to_numpy() for name in FEATURES}).astype("float32")
+    frame = pd.DataFrame({name: table.column(name).to_numpy() for name in features}).astype("float32")
     y = (sign * table.column("target_return").to_numpy() > 0).astype(int)
     model = xgb.XGBClassifier(n_estimators=rounds, max_depth=2, n_jobs=1, seed=1).fit(frame, y)
     trained = trained_model(run_id, model_name=MODEL)
@@ -169,6 +171,28 @@ def test_a_better_challenger_is_promoted_once_and_its_decision_is_made_again_fro
     assert len(better.ledger.promotions("growth")) == 3
 
 
+def test_what_is_reported_of_the_champion_is_the_same_with_a_challenger_beside_it(better: FakeServices) -> None:
+    days = days_after(STARTED, 6)
+    better.today = LAST
+    for day in days:
+        predicted(better, day)
+    alone = scored(better, days[-1])
+    before = better.ledger.live_report("growth")
+    better.today = STARTED
+    begun(better)
+    predict_days(better, days)
+    beside = scored(better, days[-1])
+    after = better.ledger.live_report("growth")
+    assert before is not None
+    assert after is not None
+    assert after.document == before.document
+    assert beside.result["experiment"]["n_days"] == 5  # the last date's return is not known
+    new = {"experiment", "n_new_days"}
+    assert {name: value for name, value in beside.result.items() if name not in new} == {
+        name: value for name, value in alone.result.items() if name not in new
+    }
+
+
 def test_a_worse_challenger_ends_and_the_champion_stays(services: FakeServices) -> None:
     with_two(services, champion=1, challenger=-1)
     experiment = begun(services)
@@ -176,7 +200,23 @@ def test_a_worse_challenger_ends_and_the_champion_stays(services: FakeServices) 
     outcome = scored(services, LAST)
     assert outcome.result["experiment"]["end"] == "keep"
     assert services.ledger.champion("growth").version == "1"
-    assert services.ledger.experiment(experiment.id).promotion_id is None
+    decided = services.ledger.promotions("growth")[0]
+    assert (decided.decision, services.ledger.experiment(experiment.id).promotion_id) == ("keep", decided.id)
+    found = replay(decided.evidence, decided.evidence_digest)
+    assert found is not None
+    assert found.agrees
+    assert "version 2 was not promoted: the champion stays" in explanation(decided, found)[0]
+
+
+def test_at_its_deadline_it_ends_undecided_and_the_champion_stays(better: FakeServices) -> None:
+    experiment = begun(better, deadline_days=5)
+    predict_days(better, days_after(STARTED, 5))
+    assert scored(better, STARTED + 4 * DAY).result["experiment"]["end"] is None
+    outcome = scored(better, STARTED + 5 * DAY)
+    assert (outcome.result["experiment"]["end"], outcome.run_state) == ("undecided", RunState.SUCCEEDED)
+    decided = better.ledger.promotions("growth")[0]
+    assert (decided.decision, better.ledger.experiment(experiment.id).promotion_id) == ("inconclusive", decided.id)
+    assert better.ledger.champion("growth").version == "1"
 
 
 def test_a_process_that_dies_after_the_decision_leaves_one(better: FakeServices) -> None:
@@ -210,6 +250,25 @@ def test_where_the_approval_is_a_persons_the_scoring_awaits_it(better: FakeServi
     grant = better.claimed(better.ledger.accept(request).run_id, Stage.PROMOTE)
     assert promote(grant, better, better.keeper(grant)).run_state is RunState.SUCCEEDED
     assert better.ledger.champion("growth").version == "2"
+
+
+def test_a_challenger_whose_features_are_missing_is_stopped_by_its_guardrail(services: FakeServices) -> None:
+    services.with_policy(live=LIVE, guardrails=GuardrailPolicy(min_answers=8))
+    services.with_source(market())
+    services.today = STARTED
+    decided(services, registered(services, "made-1", sign=-1, features=FEATURES[:2]))
+    judged(services, registered(services, "made-2", sign=1))
+    begun(services)
+    table = market()
+    values = table.column("noise").to_numpy().copy()
+    values[-N_DAYS * TICKERS :] = np.nan
+    services.with_source(table.set_column(table.column_names.index("noise"), "noise", pa.array(values)))
+    predict_days(services, days_after(STARTED, 1))
+    ended = scored(services, STARTED + DAY).result["experiment"]
+    assert (ended["end"], services.ledger.champion("growth").version) == ("abort", "1")
+    assert ended["words"] == "ended by a guardrail: missing features is 0.333, and may be 0.05"  # one of three features
+    decision = services.ledger.promotions("growth")[0]
+    assert replay(decision.evidence, decision.evidence_digest).agrees  # type: ignore[union-attr]  # there is one
 
 
 def test_a_champion_that_moved_ends_it(better: FakeServices) -> None:
@@ -309,6 +368,8 @@ def test_a_preview_says_how_long_it_takes_and_when_the_held_out_test_is_better(b
     assert slow.words[0].startswith("More than two years")
     assert "use the held-out test instead" in slow.words[0]
     assert better.ledger.running_experiment("growth") is None
+    better.with_policy(live=LivePolicy())
+    assert "live.predict is off for 'growth'" in preview(better, "growth", "2").words[-1]
 
 
 def test_another_experiment_of_the_same_two_has_half_of_the_alpha(better: FakeServices) -> None:

@@ -93,7 +93,7 @@ def test_a_list_and_the_end_of_one_say_what_came_of_it(services: FakeServices) -
     assert "No experiments." in run("list").output
     made = begun(services, mode=Mode.SHADOW, steps=(0.0,))
     looked_at(services, made, 9, end=Action.KEEP)
-    assert "the champion was shown better" in run("list", "growth").output
+    assert "was shown better" in run("list", "growth").output
     assert "It has ended: keep after 9 days." in run("show", "growth").output
     assert "growth" not in run("list", "nonesuch").stdout
     assert run("show", "999").exit_code == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mlops.runs.switching import SwitchAnswer
 from mlops.stages.live import rollback
 from mlops.stages.live.score import score_predictions
 from tests.support.ledgers import LEASE_S
-from tests.support.live import LIVE, TRAINED_AS_OF, promoted, with_return_column
+from tests.support.live import LIVE, TRAINED_AS_OF, predicted, promoted, with_return_column
 from tests.support.services import FIRST, LAST, N_DATES, TICKERS, FakeServices, panel
 
 AUTOMATIC = ExperimentPolicy(watched_former=1, rollback="automatic")
@@ -189,6 +190,27 @@ def test_what_was_compared_before_the_read_predictions_is_kept_with_its_r(
     after = report_of(services)["former"][0]
     assert len(before["differences"]) == AUTOMATIC.watch_days
     assert (after["r"], after["differences"]) == (before["r"], before["differences"])
+
+
+def test_what_the_predict_stage_writes_of_a_former_champion_is_what_it_is_watched_by(services: FakeServices) -> None:
+    services.with_policy(live=LIVE, experiments=replace(AUTOMATIC, watch_days=100))
+    services.with_source(with_return_column(panel()))
+    promoted(services, "made-1")
+    promoted(services, "made-2", rounds=9)
+    for back in range(7, -1, -1):
+        predicted(services, LAST - timedelta(days=back))
+    scored(services)
+    found = report_of(services)
+    assert (found["action"], found["measure"], found["why_not"]) == ("none", "mark", None)
+    (former,) = found["former"]
+    assert (former["version"], former["is_watched"], len(former["differences"])) == ("1", True, 7)
+    assert {one["name"]: one["n"] for one in former["guardrails"]} == {
+        "missing features": 8 * TICKERS,
+        "positive share": 8 * TICKERS,
+        "calibration": 3 * TICKERS,  # a label looks five dates ahead
+        "error rate": 0,
+        "latency": 0,
+    }
 
 
 WORKER = """

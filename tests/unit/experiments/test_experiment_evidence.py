@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlops.domain.experiments.decision import Action, Guardrail, Mode, Stand
-from mlops.domain.experiments.evidence import LookFacts, conclude, promotion_evidence
+from mlops.domain.experiments.evidence import LookFacts, conclude, decision_evidence
 from mlops.domain.experiments.policy import GuardrailPolicy
 from mlops.domain.experiments.records import Experiment, ExperimentPlan, Measure
 from mlops.domain.experiments.sequence import confidence_sequence
@@ -70,7 +70,7 @@ def facts_of(values: list[float], **changes: Any) -> LookFacts:
 
 
 def evidence_for(values: list[float], approval: Literal["automatic", "manual"] = "automatic") -> dict[str, Any]:
-    return promotion_evidence(
+    return decision_evidence(
         EXPERIMENT,
         facts_of(values),
         metrics={"roc_auc": 0.7, "sharpe_ratio": float("nan")},

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lab.rollback_simulation import watch_champions
 from mlops.domain.experiments.decision import Guardrail
+from mlops.domain.experiments.duration import MAX_DAYS
 from mlops.domain.experiments.rollback import FormerChampion, RollbackFacts, concluded, evidence_of
 from mlops.domain.experiments.sequence import confidence_sequence
 from mlops.domain.promotion.evidence import replay
@@ -133,3 +135,11 @@ def test_it_is_decided_again_from_its_evidence_and_changed_evidence_is_found_out
 
 def test_a_guardrail_beside_one_that_is_not_watched_is_not_there() -> None:
     assert decided(replace(former("5"), is_watched=False, guardrails=())) == ("none", None)
+
+
+def test_a_former_champion_that_sees_far_more_is_found_and_one_that_sees_as_much_is_not() -> None:
+    """The simulation that `bench/rollback.py` counts by, on a few champions of a stated seed."""
+    found = watch_champions(2, k=2, n_names=60, best=0.5, seed=5)
+    assert [one.rolled_back for one in found] == [1.0, 1.0]
+    assert all(one.median_days is not None and one.median_days < MAX_DAYS for one in found)
+    assert [one.rolled_back for one in watch_champions(2, k=2, n_names=60, seed=5)] == [0.0, 0.0]
