@@ -27,6 +27,8 @@ class Part(StrEnum):
 
 
 _QUICK, _MANY_YEARS = 100, 100
+_BESIDE = 100
+"""Names of the panels on which the other tests are shown"""
 
 
 @command
@@ -150,23 +152,22 @@ def print_simulation(found: Simulation) -> None:
     wrong = {(one.test, one.series): f"{one.decided:.1%} wrong" for one in found.wrong}
     marks, losses = "marks", "losses of overlapping labels"
     beside = ["t-test peeked at, marks", "asymptotic sequence, overlapping losses", f"sequence, each {HORIZON}th loss"]
+    of_equals = [text for n in NAMES for text in (wrong["sequence", marks] if n == _BESIDE else "", "")]
     lines = [
         [
-            *("none, in 2 years", *(["", ""] * (len(NAMES) - 1)), wrong["sequence", marks], ""),
+            *("none, in 2 years", *of_equals),
             *(wrong["t-test for a fixed end", marks], wrong["asymptotic sequence", losses]),
             wrong["sequence", f"losses of each {HORIZON}th day"],
         ]
     ]
-    # The other tests' columns are of 100 names, as the first line is.
-    order = [10, 500, 100]
     for ratio in RATIOS:
         cells = []
-        for n_names in order:
+        for n_names in NAMES:
             one = by[ratio, n_names]
             cells += [f"{_days(one.median)} ({one.within_year:.0%})", _days(one.said)]
-        at = by[ratio, 100]
+        at = by[ratio, _BESIDE]
         lines.append([f"{ratio:g}", *cells, _days(at.peeked), _days(at.asymptotic), _days(at.apart)])
-    headings = [text for n in order for text in (f"{n} names: days (in a year)", "said beforehand")]
+    headings = [text for n in NAMES for text in (f"{n} names: days (in a year)", "said beforehand")]
     print_lines(
         "Trading days to a decision, the median, by the annual Sharpe ratio of the difference of the daily numbers",
         ["Sharpe ratio", *headings, *beside],

@@ -69,8 +69,8 @@ def day_part(label: str) -> DayPart | None:
 def measures_of(label: str, *, n_names: float) -> tuple[Measure, ...]:
     """Give the measures by which two versions of a label can be compared, the one to take first; empty: none.
 
-    n_names : of a date. With many the increment tells two versions apart sooner than the mark, which is one noisy
-    number however many names there are: by how much is measured in docs/statistics.md.
+    n_names : of a date. With many the increment comes first: it tells two versions apart about as soon as the mark
+    (docs/statistics.md), and hangs on every name's probability, not on which side of one half it lies.
     """
     mark = (Measure.MARK,) if is_long_label(label) else ()
     increment = (Measure.INCREMENT,) if day_part(label) is not None and n_names >= MIN_NAMES else ()
