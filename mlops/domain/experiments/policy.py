@@ -21,12 +21,12 @@ class GuardrailPolicy:
     latency_ratio: Annotated[float, Field(gt=1, le=1_000, allow_inf_nan=False)] = 3.0
     """95th percentile of the time to answer, over the champion's."""
     positive_share: _Excess = 0.75
-    """Difference of the shares of answers that are called positive. Sound models of the sample that were trained a year
-    apart differ by 0.29 at some time of the next year in the median, by 0.63 in one of twenty; from one with its
-    features mixed up by more than 0.77 in nine of ten."""
+    """Difference of the shares of answers that are called positive. Sound models of the sample, trained a year apart,
+    come to 0.2 to 0.3 at some time of the next year in the median, and to 0.56 in one of twenty; one with its features
+    mixed up to 0.8 in all but one of twenty (docs/statistics.md)."""
     calibration: _Excess = 0.30
-    """Mean probability less the share of positive outcomes, without its sign, less the champion's. Of the same models:
-    0.10 in the median, 0.24 in one of twenty, and 0.35 in nine of ten."""
+    """Mean probability less the share of positive outcomes, without its sign, less the champion's. Of the same models
+    0.02 to 0.03, 0.14 in one of twenty, and 0.2 in all but one of twenty."""
     missing_features: _Excess = 0.05
     """Share of missing values among the features that the version reads, less the champion's."""
     min_answers: Annotated[int, Field(ge=1, le=10_000_000)] = 200

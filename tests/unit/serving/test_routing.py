@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from mlops.domain.errors import InvalidRows, NoChampion
 from mlops.domain.experiments.decision import Mode
 from mlops.serving import shadow
-from mlops.serving.router import ModelRouter
+from mlops.serving.router import COUNTS_EVERY_S, ModelRouter
 from tests.support.serving import (
     FEATURES,
     NEVER_S,
@@ -363,6 +363,19 @@ def test_answers_are_counted_by_version_and_minute_and_written_at_close(services
     assert (found["n"], found["n_errors"], found["timed"]) == (604, 300, 5)
     assert found["n_missing_rows"] == n_missing + 1 + 2 * missing_first
     assert {one.writer for one in services.one.counted.values()} == {router._counter._writer}
+
+
+def test_counts_go_to_the_ledger_every_ten_seconds(services: ChampionServices) -> None:
+    now = [100.0]
+    with ModelRouter(
+        "growth", services=services, poll_s=0.005, recorder=Recording(), monotonic=lambda: now[0]
+    ) as router:
+        router.predict_one(ROW)
+        now[0] += COUNTS_EVERY_S - 1
+        wait_for(lambda: router.status().confirmed_age_s == 0.0, "it has followed")
+        assert services.one.counted == {}
+        now[0] += 1
+        wait_for(lambda: services.one.counts("1")["n"] == 1, "they are written")
 
 
 def test_counts_that_could_not_be_written_are_written_later(services: ChampionServices, router: ModelRouter) -> None:
