@@ -40,6 +40,7 @@ _slots = itertools.count()
 def everything(project: Project) -> None:
     """The demo from nothing, two of each role, faults, no secret shown."""
     start(project)
+    figures(project)
     no_secret_is_shown(project)
     training_worker_killed(project)
     network_disconnected(project)
@@ -65,6 +66,20 @@ def start(project: Project) -> None:
 def _exit_code(project: Project, service: str) -> int | None:
     found = [one["State"] for one in project.containers(service)]
     return int(found[0]["ExitCode"]) if found and found[0]["Status"] == "exited" else None
+
+
+def figures(project: Project) -> None:
+    """Say how long the demo's stages took, and what memory each container has after it (docs/operations.md, "Size")."""
+    took = (
+        "round(percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - claimed_at))::numeric, 2)"
+    )
+    for row in project.sql(f"SELECT stage, count(*), {took} FROM mlops_stage WHERE state = 'succeeded' GROUP BY stage"):
+        say(f"figures: {row[1]} stages {row[0]}, median {row[2]} s")
+    running = [one["Id"] for one in project.containers() if one["State"]["Running"]]
+    for line in sorted(
+        run("docker", "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", *running).splitlines()
+    ):
+        say(f"figures: {line}")
 
 
 def no_secret_is_shown(project: Project) -> None:

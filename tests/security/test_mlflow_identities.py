@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import psutil
 import psycopg2
 import pytest
 import yaml
@@ -24,11 +25,12 @@ from sqlalchemy.engine import make_url
 
 from config.roles import ACCESS, MLFLOW_PASSWORD_VARIABLES
 from config.settings import ROOT
-from devstack import mlflow_server
 from devstack.layout import Layout, Ports
-from devstack.mlflow import mlflow_answers, mlflow_refuses
+from devstack.mlflow import mlflow_answers, mlflow_program, mlflow_refuses, page_answers
 from devstack.mlflow_access import may, read_passwords
 from devstack.plan import ROLES, StackOptions, make_plan, role_of
+from devstack.ports import choose_port
+from devstack.process import Child
 from devstack.secrets import Secrets, env_lines, role_files
 from mlops.addresses import credentials_of, without_credentials
 from mlops.domain.errors import ForeignRegistry, RegistryForbidden
@@ -38,6 +40,7 @@ from mlops.registry.registry import OWNER_TAG, MlflowRegistry
 from tests.support.compose_file import compose_services
 from tests.support.kubernetes_files import secret_keys
 from tests.support.models import trained_model
+from tests.support.servers import new_mlflow_passwords
 
 NAME = "acis_guarded_classifier"
 _ROUTES = """
@@ -408,19 +411,22 @@ def test_every_platform_starts_mlflow_behind_the_guard() -> None:
     assert f"[mlflow.app]\\nacis = {entry['acis']}\\n" in (ROOT / "Dockerfile").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")  # of what the command loads beside the server
-def test_mlflow_serves_in_the_process_that_was_started_with_its_hosts_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow import cli, server
+def test_a_server_in_one_process_takes_the_hosts_that_it_was_given_and_no_others(tmp_path: Path) -> None:
+    port, passwords = choose_port(), new_mlflow_passwords()
+    program = mlflow_program(
+        port=port, backend_url=f"sqlite:///{tmp_path}/mlflow.db", artifact_root=str(tmp_path), cwd=tmp_path,
+        passwords=passwords,
+    )  # fmt: skip
+    signed = {"Authorization": "Basic " + base64.b64encode(f"viewer:{passwords['viewer']}".encode()).decode()}
 
-    run: list[tuple[str, ...]] = []
-    monkeypatch.setattr(cli, "cli", lambda arguments: run.append(tuple(arguments)))
-    monkeypatch.setattr(mlflow_server.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(server, "_exec_cmd", server._exec_cmd)
-    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "")
-    command = ("server", "--app-name=acis", "--allowed-hosts=mlflow,mlflow:*")
-    mlflow_server.main([*command, "--workers=2"])
-    assert server._exec_cmd is not mlflow_server.serve  # a child for each
-    mlflow_server.main([*command, "--workers=1"])
-    assert server._exec_cmd is mlflow_server.serve
-    assert os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] == "mlflow,mlflow:*"
-    assert run == [(*command, "--workers=2"), (*command, "--workers=1")]
+    def status(host: str) -> int:
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": host, **signed})
+        with closing(connection):
+            return connection.getresponse().status
+
+    log = tmp_path / "mlflow.log"
+    with Child(replace(program, command=(*program.command, "--allowed-hosts=mlflow,mlflow:*")), log=log) as child:
+        child.wait_until(lambda: page_answers(f"http://127.0.0.1:{port}/health"), timeout_s=120)
+        assert {host: status(host) for host in ("mlflow:5000", "127.0.0.1")} == {"mlflow:5000": 200, "127.0.0.1": 403}
+        assert psutil.Process(child.process.pid).children() == []
