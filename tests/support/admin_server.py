@@ -15,6 +15,7 @@ import requests
 
 from config.settings import ROOT, variables
 from devstack.ports import choose_port
+from devstack.process import die_with_parent
 from tests.support.waiting import wait_for
 
 START_S = 60.0
@@ -33,6 +34,7 @@ def start(folder: Path, **values: str) -> subprocess.Popen[bytes]:
             env=environment(ACIS_VAR_DIR=str(folder), **values),
             stdout=log,
             stderr=log,
+            preexec_fn=lambda: die_with_parent(15),  # noqa: PLW1509 -- a killed test run leaves nothing
         )
 
 

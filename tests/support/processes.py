@@ -42,7 +42,12 @@ def started(arguments: list[str], environment: Mapping[str, str], log: Path) -> 
     """`python -m ARGUMENTS` until the block ends; then it and its children are gone."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=lambda: die_with_parent(15),  # noqa: PLW1509 -- a killed test run leaves nothing
         )
     try:
         yield process

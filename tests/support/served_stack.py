@@ -30,7 +30,7 @@ from tasks.services import connect
 from tests.support.servers import origin
 from tests.support.waiting import wait_for
 
-START_S = 300.0
+START_S = 600.0
 """Cold and beside other work; alone it takes 40 s, both passes included."""
 # A worker may finish what it does for up to 20 s, and the servers stop after the workers.
 STOP_S = 40.0
