@@ -116,7 +116,8 @@ def next_words(experiment: Experiment, looks: Sequence[Look]) -> str:
         return f"{said} A person holds it: looks go on, and nothing is promoted or advanced until it is released."
     if plan.mode is Mode.CANARY and following:
         grows = f"the next step is {percent(following[0])}"
-        return f"{said} After {plan.min_days_on_step} scored days on a step without a broken guardrail, {grows}."
+        needed = f"{plan.min_days_on_step} scored days on a step, guardrails that hold and a mean gain not below 0"
+        return f"{said} After {needed}, {grows}."
     return f"{said} It goes on until the interval leaves 0, or to its deadline."
 
 
