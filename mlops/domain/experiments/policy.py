@@ -22,8 +22,8 @@ class GuardrailPolicy:
     """95th percentile of the time to answer, over the champion's."""
     positive_share: _Excess = 0.75
     """Difference of the shares of answers that are called positive. Sound models of the sample, trained a year apart,
-    come to 0.2 to 0.3 at some time of the next year in the median, and to 0.56 in one of twenty; one with its features
-    mixed up to 0.8 in all but one of twenty (docs/statistics.md)."""
+    come to 0.2 to 0.4 at some time of the next year in the median, and to 0.6 in one of twenty; one with its features
+    mixed up to 0.9 in the median, and to 0.7 in all but one of twenty (docs/statistics.md)."""
     calibration: _Excess = 0.30
     """Mean probability less the share of positive outcomes, without its sign, less the champion's. Of the same models
     0.02 to 0.03, 0.14 in one of twenty, and 0.2 in all but one of twenty."""
