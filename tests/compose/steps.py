@@ -51,7 +51,7 @@ def everything(project: Project) -> None:
 def start(project: Project) -> None:
     """`--profile demo up` reaches all healthy, with two of each role, too, and the loop has run."""
     project.compose("--profile", "demo", "up", "-d", "--no-build")
-    project.until(lambda: _exit_code(project, "demo") is not None, "the demo has ended", within_s=900)
+    project.until(lambda: _exit_code(project, "demo") is not None, "the demo has ended", within_s=1800)
     if _exit_code(project, "demo") != 0:
         raise NotHeld(f"the demo ended with {_exit_code(project, 'demo')}")
     project.until(project.all_healthy, "all healthy")
