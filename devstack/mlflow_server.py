@@ -1,7 +1,7 @@
 """`mlflow …` as the command does it, but for `mlflow server`, which serves in this process.
 
-The command starts uvicorn as a child, which imports all of MLflow a second time: twice the time until the first answer,
-and 300 MB for a parent that only waits. `make run` starts this module, and the image has it as its `mlflow`.
+The command starts uvicorn as a child, which imports all of MLflow a second time: twice the work before an answer,
+and 250 MB for a parent that only waits. `make run` starts this module, and the image has it as its `mlflow`.
 """
 
 from __future__ import annotations
