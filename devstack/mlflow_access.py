@@ -7,8 +7,8 @@ below is refused to everybody, so that a new one of MLflow's is closed until som
 (docs/decisions/0049). Loaded by the MLflow server alone.
 
 As a program it is `mlflow …` as the command does it, but for `mlflow server`, which serves in this process. The command
-starts uvicorn as a child, which imports all of MLflow a second time: twice the time until the first answer, and 300 MB
-for a parent that only waits. `make run` starts this module, and the image has it as its `mlflow`.
+starts uvicorn as a child, which imports all of MLflow a second time: twice the work before an answer, and 250 MB for a
+parent that only waits. `make run` starts this module, and the image has it as its `mlflow`.
 """
 
 from __future__ import annotations

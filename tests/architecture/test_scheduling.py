@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.sources import ROOT
+from tests.support import scheduling
 from tests.support.scheduling import TOGETHER, place_of, unit_of
 
 ASKED = {"mlflow_url": "mlflow", "workers": "workers"}
@@ -50,8 +51,14 @@ def arguments_of_tests() -> Iterator[tuple[str, set[str]]]:
         ("tests/unit/test_errors.py::test_x[tests/chaos/]", "tests/unit/test_errors.py"),
     ],
 )
-def test_a_test_is_handed_out_with_its_unit_or_its_file(test: str, unit: str) -> None:
+def test_a_test_is_handed_out_with_its_unit_or_its_file(monkeypatch: pytest.MonkeyPatch, test: str, unit: str) -> None:
+    monkeypatch.setattr(scheduling, "IS_SMALL", False)
     assert unit_of(test) == unit
+
+
+def test_on_a_machine_with_little_memory_two_stacks_are_never_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "IS_SMALL", True)
+    assert unit_of("tests/acceptance/test_demo.py::test_x") == unit_of("tests/chaos/test_chaos.py::test_x")
 
 
 def test_what_takes_longest_begins_first() -> None:
