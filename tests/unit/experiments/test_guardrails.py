@@ -159,6 +159,19 @@ def test_an_error_rate_at_its_bound_breaks_at_a_look_as_seldom_as_is_said(n: int
     assert total < 0.01 / 2 / (366 * 24 * 60)
 
 
+def test_what_it_takes_is_as_the_documents_say() -> None:
+    least = [bisect_left(range(n), True, key=lambda k: rates([(n, k)], [(n, 0)])[1]) / n for n in (200, 1_000, 20_000)]
+    assert [f"{100 * share:.2g}" for share in least] == ["15", "4.3", "1.5"]
+    failing = [rates([(1_000, 0)] * (15 - k) + [(1_000, 1_000)] * k, [(1_000, 0)] * 15)[1] for k in range(16)]
+    slow = [
+        guard_served([counted(1_000)] * (15 - k) + [counted(1_000, place=20)] * k, [counted(1_000)] * 15, POLICY)[1]
+        for k in range(16)
+    ]
+    assert (failing.index(True), [one.is_broken for one in slow].index(True)) == (7, 10)
+    calls = [guard_served([counted(400, place=12)], [counted(n)], POLICY)[1].is_broken for n in (370, 380)]
+    assert calls == [False, True]
+
+
 def test_a_quantile_lies_within_its_bucket() -> None:
     buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)
     buckets[5], buckets[9] = 90, 10
