@@ -169,8 +169,8 @@ def _experiments(context: RequestContext) -> Iterator[Alert]:
     paused = [one for one in context.ledger.running_experiments() if one.paused]
     for one in paused[:_NAMED]:
         words = (
-            f"{one.strategy}: the experiment of v{one.challenger_version} is paused since the ledger was set back in time; "
-            f'`acis experiment release {one.strategy} --reason "…"` lets it go on, `abort` ends it'
+            f"{one.strategy}: the experiment of v{one.challenger_version} is paused since the ledger was set back in time;"
+            f' `acis experiment release {one.strategy} --reason "…"` lets it go on, `abort` ends it'
         )
         yield Alert(level="warn", words=words, link=f"{PREFIX}/experiments/{quote(one.strategy)}")
     if len(paused) > _NAMED:

@@ -19,7 +19,8 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 REQUIRED = "BROWSER_TESTS"
 """`required` in this variable: a machine without a browser fails, and does not skip."""
 PICTURES = "ADMIN_PICTURES"
-"""A folder in this variable gets a picture of each page: that is how docs/images/admin was made."""
+"""A folder in this variable gets a picture of each page: that is how docs/images/admin was made. Those of experiments are
+of tests/integration/admin/test_story_in_browser.py, since the demo runs none."""
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1360, "height": 860}
 WAIT_MS = 15_000

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, expect
 
 from devstack.ports import choose_port
+from mlops.domain.policies import LivePolicy
 from tests.support.admin import PASSWORD
 from tests.support.checks import checked
 from tests.support.chromium import DESK, PHONE, chromium, visitor
@@ -50,7 +51,8 @@ def home(browser: Browser, app: FastAPI, services: FakeServices) -> Iterator[str
         champion(services, version, as_of=days[place])
     scores = {"1": made_up_scores(days[:60]), "2": made_up_scores(days[60:], seed=2, ripe=40)}
     scored(services, scores, document={"headline": {"value": None}})
-    looked_at(services, begun(services, "3"), 34)
+    services.with_policy(live=LivePolicy(predict=True))
+    looked_at(services, begun(services), 24, gain=0.003)
     port = choose_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
