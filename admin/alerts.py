@@ -168,9 +168,11 @@ def _experiments(context: RequestContext) -> Iterator[Alert]:
     """Experiments that wait for a person, since the ledger may have forgotten that somebody ended them."""
     paused = [one for one in context.ledger.running_experiments() if one.paused]
     for one in paused[:_NAMED]:
-        what = f"{one.strategy}: the experiment of v{one.challenger_version} is paused since the ledger was set back in time"
-        how = f'`acis experiment release {one.strategy} --reason "…"` lets it go on, `abort` ends it'
-        yield Alert(level="warn", words=f"{what}; {how}", link=f"{PREFIX}/experiments/{quote(one.strategy)}")
+        words = (
+            f"{one.strategy}: the experiment of v{one.challenger_version} is paused since the ledger was set back in "
+            f'time; `acis experiment release {one.strategy} --reason "…"` lets it go on, `abort` ends it'
+        )
+        yield Alert(level="warn", words=words, link=f"{PREFIX}/experiments/{quote(one.strategy)}")
     if len(paused) > _NAMED:
         words = f"{len(paused) - _NAMED:,} more experiments are paused, and wait for a person"
         yield Alert(level="warn", words=words, link=f"{PREFIX}/experiments?show=paused")
