@@ -45,6 +45,7 @@ def alerts(context: RequestContext) -> list[Alert]:
         *_policies(context),
         *_features(context),
         *_rollbacks(context),
+        *_experiments(context),
     ]
     return sorted(found, key=lambda alert: alert.level != "bad")
 
@@ -161,6 +162,20 @@ def _rollbacks(context: RequestContext) -> Iterator[Alert]:
     if len(asked) > _NAMED:
         words = f"{len(asked) - _NAMED:,} more champions should give their place back: `acis live`"
         yield Alert(level="bad", words=words, link=f"{PREFIX}/live")
+
+
+def _experiments(context: RequestContext) -> Iterator[Alert]:
+    """Experiments that wait for a person, since the ledger may have forgotten that somebody ended them."""
+    paused = [one for one in context.ledger.running_experiments() if one.paused]
+    for one in paused[:_NAMED]:
+        words = (
+            f"{one.strategy}: the experiment of v{one.challenger_version} is paused since the ledger was set back in "
+            f'time; `acis experiment release {one.strategy} --reason "…"` lets it go on, `abort` ends it'
+        )
+        yield Alert(level="warn", words=words, link=f"{PREFIX}/experiments/{quote(one.strategy)}")
+    if len(paused) > _NAMED:
+        words = f"{len(paused) - _NAMED:,} more experiments are paused, and wait for a person"
+        yield Alert(level="warn", words=words, link=f"{PREFIX}/experiments?show=paused")
 
 
 def _many(n: int, what: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -13,6 +13,9 @@ from admin.heat import spark
 from mlops.domain.promotion.bootstrap import INTERVAL_LEVEL
 from mlops.reporting import experiments
 from mlops.volumes import size as in_bytes
+
+if TYPE_CHECKING:
+    from mlops.domain.experiments.records import Experiment
 
 NOTHING = "–"
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -164,6 +167,13 @@ def sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}".rstrip(".") + "."
 
 
+def experiment_state(experiment: Experiment) -> str:
+    """In a word: running, held, paused, or how it ended."""
+    if experiment.end is not None:
+        return experiment.end.value
+    return "paused" if experiment.paused else "held" if experiment.held else "running"
+
+
 def badge(value: object) -> Markup:
     """A state in a coloured box; the word stands in it."""
     if value in (None, ""):
@@ -204,6 +214,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "spark": spark,
     "percent": experiments.percent,
     "in_unit": experiments.in_unit,
+    "experiment_state": experiment_state,
     "experiment_standing": experiments.standing,
     "experiment_interval": experiments.interval,
     "experiment_end": experiments.expected_end,

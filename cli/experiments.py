@@ -86,7 +86,7 @@ def _is_confirmed() -> bool:
 
     if not _is_terminal():
         raise ConfigurationError("nothing was started: nobody can be asked here; give --yes to start it")
-    return typer.confirm("Start it?", default=False)
+    return typer.confirm("Start it?", default=False, err=True)
 
 
 def _is_terminal() -> bool:

@@ -22,6 +22,7 @@ from admin.pictures.live_performance import version_number
 from admin.request_context import Context, RequestContext
 from admin.responses import NotThere, NotValid, Refusal, RefusedForm, TooOften, status_of
 from admin.routes.model import ask_registry
+from admin.wording import experiment_state
 from mlops.domain.errors import AcisError, LedgerUnavailable
 from mlops.reporting import experiments as wording
 from mlops.runs import experiments
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 pages = Pages()
 
-Show = Literal["", "running", "held", "promote", "keep", "undecided", "abort"]
+Show = Literal["", "running", "held", "paused", "promote", "keep", "undecided", "abort"]
 Steering = Literal["advance", "hold", "release", "abort"]
 MOST, LOOKS, AUDITED, EARLIER = 500, 60, 100, 20
 """Experiments of the list; looks, lines of the audit and earlier experiments on a strategy's page: the newest."""
@@ -66,10 +67,8 @@ class ExperimentRow:
 
     @property
     def state(self) -> str:
-        """In a word: running, held, or how it ended."""
-        if self.experiment.end is not None:
-            return self.experiment.end.value
-        return "held" if self.experiment.held else "running"
+        """In a word: running, held, paused, or how it ended."""
+        return experiment_state(self.experiment)
 
 
 SORTS: Mapping[str, Callable[[ExperimentRow], Any]] = {
@@ -77,7 +76,7 @@ SORTS: Mapping[str, Callable[[ExperimentRow], Any]] = {
     "strategy": lambda row: row.strategy,
     "ended": lambda row: row.experiment.ended_at,
 }
-SHOWS: tuple[Show, ...] = ("running", "held", "promote", "keep", "undecided", "abort")
+SHOWS: tuple[Show, ...] = ("running", "held", "paused", "promote", "keep", "undecided", "abort")
 
 
 @pages.get("/experiments", action="experiments.read")
@@ -108,6 +107,7 @@ def every_experiment(
         totals={
             "running": sum(row.experiment.is_running for row in rows),
             "held": sum(row.state == "held" for row in rows),
+            "paused": sum(row.state == "paused" for row in rows),
             "promoted": sum(row.state == "promote" for row in rows),
             "ended": sum(not row.experiment.is_running for row in rows),
         },

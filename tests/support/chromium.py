@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 REQUIRED = "BROWSER_TESTS"
 """`required` in this variable: a machine without a browser fails, and does not skip."""
+PICTURES = "ADMIN_PICTURES"
+"""A folder in this variable gets a picture of each page: that is how docs/images/admin was made. Those of experiments are
+of tests/integration/admin/test_story_in_browser.py, since the demo runs none."""
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1360, "height": 860}
 WAIT_MS = 15_000
@@ -84,6 +89,14 @@ class Visitor:
             for one in found["violations"]
             if one["impact"] in {"serious", "critical"}
         ]
+
+    def picture(self, path: str, look: str) -> None:
+        """Of the page as it is, into the folder of PICTURES. path : of the route, which names it"""
+        folder = os.environ.get(PICTURES)
+        if folder:
+            name = re.sub(r"[^a-z_]+", "-", path.removeprefix("/admin").strip("/")).strip("-") or "overview"
+            self.page.wait_for_timeout(500)
+            self.page.screenshot(path=Path(folder) / f"{name}-{look}.png", full_page=True)
 
     def note(self, message: ConsoleMessage) -> None:
         """A line of the console."""

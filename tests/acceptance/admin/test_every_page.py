@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +28,6 @@ PAGES = [
     for route, guard in guarded_routes(create_app(Services(Settings())))
     if isinstance(guard, Guard) and "GET" in route.methods and route.path != "/admin/events"
 ]
-PICTURES = "ADMIN_PICTURES"
-"""A folder in this variable gets a picture of each page: that is how docs/images/admin was made."""
 
 
 def address(path: str, demo: Demo) -> str:
@@ -71,13 +67,5 @@ def test_every_page_has_no_error_no_barrier_and_fits_the_window(
             width = found.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             if width > 0:
                 faults[f"{path} is wider than the window"] = width
-            picture(found.page, path, look)
+            found.picture(path, look)
     assert faults == {}
-
-
-def picture(page: Any, path: str, look: str) -> None:
-    folder = os.environ.get(PICTURES)
-    if folder:
-        name = re.sub(r"[^a-z_]+", "-", path.removeprefix("/admin").strip("/")).strip("-") or "overview"
-        page.wait_for_timeout(500)
-        page.screenshot(path=Path(folder) / f"{name}-{look}.png", full_page=True)

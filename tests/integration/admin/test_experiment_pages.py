@@ -73,6 +73,7 @@ def test_where_there_is_none_the_page_says_what_one_is_and_how_one_begins(viewer
         assert mode in page
     assert "acis experiment start NAME VERSION" in page
     assert f'href="{PAGE}#start"' in viewer.get(LIST).text
+    assert 'id="totals"' not in viewer.get(LIST).text
 
 
 def test_a_strategy_without_a_champion_says_what_to_do_first(operator: Browser) -> None:
@@ -85,6 +86,7 @@ def test_a_row_says_how_far_it_is_and_since_when(running: Experiment, viewer: Br
     for part in ("v7", "beside v3", "running", "canary at 25 %, step 3 of 4", "24", "bp to"):
         assert part in found
     assert viewer.json(LIST)["totals"]["running"] == 1
+    assert "about 2026-06-10" in found
     assert viewer.json(f"{LIST}?show=undecided")["list"]["n_found"] == 0
 
 
@@ -129,6 +131,7 @@ def test_one_that_has_ended_says_how_and_another_can_be_started(with_champion: F
     page = operator.get(PAGE).text
     assert "ended undecided, the champion stays" in words(page)
     assert "Start an experiment" in page
+    assert 'class="decayed"' not in page  # nothing went wrong
     again = begun(with_champion)
     assert f'href="{PAGE}?id={made.id}"' in operator.get(PAGE).text
     assert operator.json(f"{PAGE}?id={made.id}")["experiment"]["id"] == made.id
@@ -166,6 +169,9 @@ def test_before_it_starts_it_is_said_how_long_it_takes(
     assert "Looking every day is safe." in page
     assert '<input type="hidden" name="steps" value="2 %, 50%">' in text
     assert "Start it" in page
+    assert f'action="{PAGE}/preview#answer"' in text  # on a phone the form alone is as high as the window
+    assert '<div class="preview" aria-live="polite" id="answer">' in text
+    assert "live:changed" not in text  # each event would load both models again
     assert operator.json(f"{PAGE}/preview?version=7")["begin"]["preview"]["duration"]["median"] is None
 
 
@@ -222,10 +228,41 @@ def test_a_refused_start_keeps_what_was_typed_and_is_audited_as_refused(
     assert "with version 5; abort it" in words(answer.text)
     assert 'name="reason" value="it knows earnings"' in answer.text
     assert 'name="share" value="50 %"' in answer.text
+    assert "live:changed" not in answer.text
+    assert f'action="{PAGE}/start#answer"' in answer.text
+    assert answer.text.count('id="answer"') == answer.text.count('role="alert" id="answer"') == 1
     refused = with_champion.ledger.audit_lines(action="experiment.start")[0]
     assert "with version 5" in refused.detail["refused"]
     missing = operator.post(f"{PAGE}/start", version="7", mode="shadow")
     assert (missing.status_code, "needs a reason" in missing.text) == (422, True)
+
+
+def test_a_refused_start_beside_one_that_runs_goes_on_as_the_strategys_page(
+    running: Experiment, operator: Browser
+) -> None:
+    answer = operator.post(f"{PAGE}/start", version="7", mode="all", reason="it knows earnings")
+    assert answer.status_code == 400
+    assert "mode" in words(answer.text)
+    assert f'hx-get="{PAGE}" hx-trigger="live:changed' in answer.text
+    assert f'hx-get="{PAGE}/route?keys=AAPL" hx-trigger="live:' in operator.get(f"{PAGE}/route?keys=AAPL").text
+
+
+def test_one_that_waits_since_the_ledger_was_set_back_is_called_paused_everywhere(
+    with_champion: FakeServices, running: Experiment, viewer: Browser, operator: Browser
+) -> None:
+    with_champion.ledger.was_set_back(to=with_champion.ledger.now())
+    found = viewer.json(f"{LIST}?show=paused")
+    assert (found["list"]["n_found"], found["totals"]["paused"], found["totals"]["running"]) == (1, 1, 1)
+    badge = '<span class="badge warn">paused</span>'
+    assert badge in viewer.get(LIST).text
+    assert badge in viewer.get(PAGE).text
+    overview = viewer.get("/admin/").text
+    assert "growth: the experiment of v7 is paused since the ledger was set back in time" in words(overview)
+    assert "`acis experiment release growth --reason" in words(overview)
+    assert "v7 in paused experiment" in words(overview)
+    operator.post(f"{PAGE}/{running.id}/release", reason="nobody had ended it")
+    assert "paused" not in words(viewer.get(PAGE).text).partition("What was done")[0]
+    assert "is paused" not in words(viewer.get("/admin/").text)
 
 
 @pytest.mark.parametrize(

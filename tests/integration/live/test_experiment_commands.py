@@ -55,6 +55,14 @@ def test_a_person_at_a_terminal_is_asked(services: FakeServices, monkeypatch: py
     assert services.ledger.running_experiment("growth") is not None
 
 
+def test_the_question_is_no_part_of_the_json(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.experiments._is_terminal", lambda: True)
+    begins = run("start", "growth", "7", "--reason", "earnings", "--json", answer="y\n")
+    assert "Start it?" in begins.stderr
+    echo, _, told = begins.stdout.partition("\n")
+    assert (echo.strip(), json.loads(told)["experiment"]["challenger_version"]) == ("y", "7")
+
+
 def test_json_is_one_object_with_the_experiment_and_what_was_said(services: FakeServices) -> None:
     found = run("start", "growth", "7", "--mode", "canary", "--steps", "1%, 50%", "--reason", "e", "--yes", "--json")
     assert found.exit_code == 0
