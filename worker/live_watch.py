@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from mlops.domain.errors import AcisError, LedgerUnavailable, SourceUnavailable
+from mlops.domain.errors import AcisError, LedgerUnavailable, PermanentError, SourceUnavailable
 from mlops.domain.experiments.decision import broken_words
 from mlops.domain.experiments.guardrails import guard_served
 from mlops.domain.panel import Panel, panel_of
@@ -28,13 +28,17 @@ from mlops.domain.ports import Window
 from mlops.domain.records import Kind, RunState
 from mlops.domain.run_states import ACTIVE, FAILURES
 from mlops.runs.request import prediction_request, run_request, submit
+from mlops.stages.live.look import broken_decision
 from mlops.stages.live.outcomes import SCORED_DAYS, read_outcomes
 from mlops.stages.live.pairs import CHALLENGER, CHAMPION
 from mlops.strategies.book import Unfit
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
+    from mlops.domain.experiments.decision import Guardrail
+    from mlops.domain.experiments.records import AnswerCount, Experiment
     from mlops.domain.policies import Strategy
+    from mlops.domain.promotion.records import PromotionDecision
     from mlops.ledger.live.watermarks import Watermark
     from mlops.ledger.queries.live import DatedRun, LiveStanding
 
@@ -122,7 +126,8 @@ class LiveWatch(threading.Thread):
                 if not broken:
                     continue
                 words = broken_words(broken)
-                ledger.break_guardrail(experiment.id, broken, words)
+                answers = {CHALLENGER: _summed(one), CHAMPION: _summed(other)}
+                ledger.break_guardrail(experiment.id, broken, words, self._decision(experiment, broken, answers))
                 log.warning(
                     "experiment.guardrail_broken",
                     strategy=experiment.strategy,
@@ -130,6 +135,17 @@ class LiveWatch(threading.Thread):
                     version=experiment.challenger_version,
                     action=words,
                 )
+
+    def _decision(
+        self, experiment: Experiment, broken: Sequence[Guardrail], answers: Mapping[str, Any]
+    ) -> PromotionDecision | None:
+        """With its evidence; None, which delays nothing, where the strategy's policy cannot be read."""
+        try:
+            strategy = self._services.policies.settled(experiment.strategy).strategy
+        except PermanentError as exc:
+            log.warning("experiment.no_evidence", strategy=experiment.strategy, error=str(exc), action="none")
+            return None
+        return broken_decision(self._services.ledger, strategy, experiment, broken, answers)
 
     def _look(self) -> None:
         """Raises LedgerUnavailable, SourceUnavailable; the error of one strategy stops no other."""
@@ -399,6 +415,15 @@ class LiveWatch(threading.Thread):
         with self._services.source.snapshot() as source:
             digest = read_outcomes(source, strategy, first=first, last=last).digest
         return None if digest == scored["digest"] else digest
+
+
+def _summed(counts: Sequence[AnswerCount]) -> dict[str, Any]:
+    """What the counts come to, as evidence."""
+    return {
+        "n": sum(one.n for one in counts),
+        "n_errors": sum(one.n_errors for one in counts),
+        "latency_ms": [sum(column) for column in zip(*(one.latency_ms for one in counts), strict=True)],
+    }
 
 
 def _predicts(strategy: Strategy, standing: LiveStanding) -> bool:

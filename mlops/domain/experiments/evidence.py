@@ -60,6 +60,8 @@ class LookFacts:
     guardrails: tuple[Guardrail, ...]
     changed: str | None = None
     """`Evidence.changed`"""
+    answers: Mapping[str, Any] | None = None
+    """Counts by variant that the guardrails are of, where they broke between two looks"""
 
 
 def conclude(plan: ExperimentPlan, facts: LookFacts) -> tuple[MeanDifference, Decision]:
@@ -97,7 +99,7 @@ def decision_evidence(
     switch: Mapping[str, Any],
     code: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Give the evidence of the decision about a challenger that a look ended its experiment with, and the decision.
+    """Give the evidence of the decision about a challenger that its experiment ended with, and the decision.
 
     metrics : of the challenger, as its training logged them      champion : version, seq, model_sha256, trained_as_of
     switch : what the hook that is asked before a switch said; without words where it was not asked
@@ -122,6 +124,7 @@ def decision_evidence(
         "approval": approval,
         "switch": dict(switch),
         "code": dict(code),
+        **({} if facts.answers is None else {"answers": dict(facts.answers)}),
     })  # fmt: skip
 
 

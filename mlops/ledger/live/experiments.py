@@ -210,9 +210,14 @@ class Experiments(Champions):
             return _end(connection, here, look.action, look.words, promotion_id=made)
 
     def _decide_end(
-        self, connection: Connection, champion: Champion, decision: PromotionDecision, here: Experiment, run_id: str
+        self,
+        connection: Connection,
+        champion: Champion,
+        decision: PromotionDecision,
+        here: Experiment,
+        run_id: str | None = None,
     ) -> int:
-        made = self._decide(connection, champion, decision, maker=run_id, run_id=run_id, experiment_id=here.id)
+        made = self._decide(connection, champion, decision, maker=run_id or "", run_id=run_id, experiment_id=here.id)
         return made.id
 
     def steer_experiment(
@@ -240,15 +245,28 @@ class Experiments(Champions):
             add_audit_line(connection, by, f"experiment.{act}", here.strategy, detail=detail)
             return there
 
-    def break_guardrail(self, experiment_id: int, guardrails: Sequence[Guardrail], words: str) -> Experiment:
-        """End it with ABORT, once: of one that has ended, what stands is given. Raises ExperimentNotFound."""
+    def break_guardrail(
+        self,
+        experiment_id: int,
+        guardrails: Sequence[Guardrail],
+        words: str,
+        decision: PromotionDecision | None = None,
+    ) -> Experiment:
+        """End it with ABORT, once: of one that has ended, what stands is given. Raises ExperimentNotFound.
+
+        decision : about the challenger, with the evidence; not written where the champion has moved
+        """
         with self.database.transaction("ledger.break_guardrail") as connection:
+            here = _found(connection, experiment_id)
+            champion = champion_now(connection, here.namespace, here.strategy, is_locked=True)
             here = _found(connection, experiment_id, is_locked=True)
             if not here.is_running:
                 return here
-            return _end(
-                connection, here, Action.ABORT, words, detail={"guardrails": [asdict(one) for one in guardrails]}
-            )
+            made = None
+            if decision is not None and champion.seq == here.champion_seq:
+                made = self._decide_end(connection, champion, decision, here)
+            detail: dict[str, object] = {"guardrails": [asdict(one) for one in guardrails]}
+            return _end(connection, here, Action.ABORT, words, promotion_id=made, detail=detail)
 
     # ---- whoever serves
 

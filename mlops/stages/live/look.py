@@ -7,6 +7,7 @@ answered by which, so that the evidence does not depend on the share.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from mlops import tracing
 from mlops.code_version import code_version
 from mlops.domain.errors import RegistryError, RegistryUnavailable, TemporaryError
 from mlops.domain.experiments.decision import ENDS, Action, Decision, Guardrail, Stand
-from mlops.domain.experiments.evidence import KIND, LookFacts, conclude, decision_evidence
+from mlops.domain.experiments.evidence import KIND, Differences, LookFacts, conclude, decision_evidence
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers, guard_missing, guard_served
 from mlops.domain.experiments.records import Experiment, Look
 from mlops.domain.ports import Window, expect
@@ -190,18 +191,23 @@ def _facts(
     return LookFacts(
         as_of=as_of,
         differences=differences,
-        stand=Stand(
-            mode=plan.mode,
-            steps=plan.steps,
-            step=experiment.step,
-            days_on_step=sum(day > experiment.step_since for day, _ in differences),
-            min_days_on_step=plan.min_days_on_step,
-            days_left=plan.deadline_days - n_dates,
-            held=experiment.held,
-            paused=experiment.paused,
-        ),
+        stand=_stand(experiment, differences, n_dates),
         guardrails=_guardrails(grant, services, experiment, pairs),
         changed=changed,
+    )
+
+
+def _stand(experiment: Experiment, differences: Differences, n_dates: int) -> Stand:
+    plan = experiment.plan
+    return Stand(
+        mode=plan.mode,
+        steps=plan.steps,
+        step=experiment.step,
+        days_on_step=sum(day > experiment.step_since for day, _ in differences),
+        min_days_on_step=plan.min_days_on_step,
+        days_left=plan.deadline_days - n_dates,
+        held=experiment.held,
+        paused=experiment.paused,
     )
 
 
@@ -318,6 +324,30 @@ def _may_be_promoted(
         return SwitchAnswer(allowed=False, words="; ".join(why_not))
     policy = strategy.experiments
     return may_switch(name, champion.version, version.version, policy=policy, ask_task=services.ask_task)
+
+
+def broken_decision(
+    ledger: SqlLedger,
+    strategy: Strategy,
+    experiment: Experiment,
+    guardrails: Sequence[Guardrail],
+    answers: Mapping[str, Any],
+) -> PromotionDecision:
+    """Give the decision, with its evidence, by which broken guardrails end an experiment between two looks.
+
+    Its days are those of the newest look. answers : counts by variant, which the guardrails are of
+    """
+    champion = ledger.champion(strategy.name, namespace=experiment.namespace)
+    before = ledger.newest_looks([experiment.id]).get(experiment.id)
+    differences = before.differences if before is not None else ()
+    facts = LookFacts(
+        as_of=before.as_of if before is not None else experiment.started_as_of,
+        differences=differences,
+        stand=_stand(experiment, differences, len(differences)),
+        guardrails=tuple(guardrails),
+        answers=answers,
+    )
+    return _decision(ledger, strategy, experiment, champion, facts, SwitchAnswer(allowed=True, words=""))
 
 
 def _decision(

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from mlops.domain.experiments.decision import Action
 from mlops.domain.experiments.records import LATENCY_BOUNDS_MS, AnswerCount, Experiment
+from mlops.domain.promotion.evidence import replay
 from tests.contracts.ledger.test_experiments import new_experiment
 from tests.support.live import LIVE, logged, promoted
 from tests.support.services import LAST, FakeServices
@@ -77,6 +78,16 @@ def test_one_that_errs_is_ended_once_whoever_looks(running: tuple[FakeServices, 
     assert ended.end is Action.ABORT
     assert ended.end_words == "ended by a guardrail: error rate is 0.2, and may be 0.01"
     assert services.ledger.running_experiments() == []
+    decided = services.ledger.promotions("growth")[0]
+    assert (decided.decision, decided.version, decided.id) == ("keep", made.challenger_version, ended.promotion_id)
+    assert {variant: one["n_errors"] for variant, one in decided.evidence["answers"].items()} == {
+        "challenger": 50,
+        "champion": 0,
+    }
+    assert services.ledger.champion("growth").version == made.champion_version
+    again = replay(decided.evidence, decided.evidence_digest)
+    assert again is not None
+    assert (again.agrees, ended.end_words in decided.reasons) == (True, True)
 
 
 @pytest.mark.parametrize(("n", "n_errors", "ago"), [(250, 0, 1), (199, 150, 1), (250, 200, 17)])
