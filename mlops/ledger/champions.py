@@ -199,6 +199,11 @@ class Champions(Repository):
         with self.database.reading() as connection:
             return _promotion_where(connection, _promotion.run_id == run_id)
 
+    def promotion(self, promotion_id: int) -> Promotion | None:
+        """The decision of this id, or None."""
+        with self.database.reading() as connection:
+            return _promotion_where(connection, _promotion.id == promotion_id)
+
     def promotions(self, strategy: str | None = None, *, limit: int = 50, namespace: str = LIVE) -> list[Promotion]:
         """Newest first."""
         query = select(tables.promotion).where(_promotion.namespace == namespace)

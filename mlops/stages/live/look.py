@@ -49,7 +49,6 @@ _RECENT_DATES = 20
 """Newest dates whose calls are compared: a month of trading."""
 _MIN_DATES = 5
 """With fewer the share of positive calls is the market's on those days more than a version's."""
-_RECENT_DECISIONS = 50
 _STAGES = {"promote": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 """Where the registry's stage follows from the decision."""
 
@@ -398,7 +397,7 @@ def _decision(
 
 def _show(services: ScoreServices, ended: Experiment) -> None:
     """Show the decision to the registry; the reconciler repeats what fails."""
-    promotion = _made(services, ended)
+    promotion = services.ledger.promotion(ended.promotion_id) if ended.promotion_id is not None else None
     try:
         if promotion is not None:
             project(promotion, services.registry, services.ledger)
@@ -409,8 +408,3 @@ def _show(services: ScoreServices, ended: Experiment) -> None:
             error=str(exc),
             action="none: the reconciler repeats it",
         )
-
-
-def _made(services: ScoreServices, ended: Experiment) -> Promotion | None:
-    recent = services.ledger.promotions(ended.strategy, limit=_RECENT_DECISIONS, namespace=ended.namespace)
-    return next((one for one in recent if one.id == ended.promotion_id), None)

@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
+from cli.app import app
 from mlops.domain.experiments.decision import Action
 from mlops.domain.experiments.records import LATENCY_BOUNDS_MS, AnswerCount, Experiment
 from mlops.domain.promotion.evidence import replay
@@ -69,7 +71,9 @@ def looked(services: FakeServices) -> list[str]:
     return [line["event"] for line in logs if line["event"].startswith("experiment")]
 
 
-def test_one_that_errs_is_ended_once_whoever_looks(running: tuple[FakeServices, Experiment]) -> None:
+def test_one_that_errs_is_ended_once_whoever_looks(
+    running: tuple[FakeServices, Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
     services, made = running
     answered(services, made, n_errors=50)
     assert looked(services) == ["experiment.guardrail_broken"]
@@ -88,6 +92,11 @@ def test_one_that_errs_is_ended_once_whoever_looks(running: tuple[FakeServices, 
     again = replay(decided.evidence, decided.evidence_digest)
     assert again is not None
     assert (again.agrees, ended.end_words in decided.reasons) == (True, True)
+    monkeypatch.setattr("tasks.services.connect", lambda *_: services)
+    explained = CliRunner().invoke(app, ["explain", "--experiment", str(made.id)])
+    assert explained.exit_code == 0
+    assert "✗ error rate 0.2, may be 0.01 (250 answers)" in explained.stdout
+    assert CliRunner().invoke(app, ["explain"]).exit_code == 2
 
 
 @pytest.mark.parametrize(("n", "n_errors", "ago"), [(250, 0, 1), (199, 150, 1), (250, 200, 17)])
