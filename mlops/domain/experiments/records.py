@@ -107,6 +107,19 @@ class Experiment(NewExperiment):
         return 0.0 if self.paused else self.plan.steps[self.step]
 
     @property
+    def challenger_place(self) -> Champion:
+        """The challenger as if it were the champion, for what finds and keeps a champion's model."""
+        return Champion(
+            namespace=self.namespace,
+            strategy=self.strategy,
+            version=self.challenger_version,
+            seq=self.champion_seq,
+            as_of=None,
+            promotion_id=None,
+            identity=self.challenger,
+        )
+
+    @property
     def assignment(self) -> Assignment:
         """Which keys the challenger answers now."""
         keys = () if self.paused else self.plan.keys
