@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from mlops.domain.errors import AcisError, LedgerUnavailable, PermanentError, SourceUnavailable
+from mlops.domain.errors import AcisError, LedgerUnavailable, SourceUnavailable, TemporaryError
 from mlops.domain.experiments.decision import broken_words
 from mlops.domain.experiments.guardrails import guard_served
 from mlops.domain.panel import Panel, panel_of
@@ -139,13 +139,15 @@ class LiveWatch(threading.Thread):
     def _decision(
         self, experiment: Experiment, broken: Sequence[Guardrail], answers: Mapping[str, Any]
     ) -> PromotionDecision | None:
-        """With its evidence; None, which delays nothing, where the strategy's policy cannot be read."""
+        """With its evidence; None where there can be none: the experiment ends all the same. Raises TemporaryError."""
         try:
             strategy = self._services.policies.settled(experiment.strategy).strategy
-        except PermanentError as exc:
-            log.warning("experiment.no_evidence", strategy=experiment.strategy, error=str(exc), action="none")
+            return broken_decision(self._services.ledger, strategy, experiment, broken, answers)
+        except TemporaryError:
+            raise
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, a policy that is gone for instance, it ends
+            log.warning("experiment.no_evidence", strategy=experiment.strategy, error=f"{type(exc).__name__}: {exc}")
             return None
-        return broken_decision(self._services.ledger, strategy, experiment, broken, answers)
 
     def _look(self) -> None:
         """Raises LedgerUnavailable, SourceUnavailable; the error of one strategy stops no other."""

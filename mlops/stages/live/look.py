@@ -182,9 +182,9 @@ def _facts(
     )
     changed = _changed(strategy, experiment, champion)
     found = () if changed else pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
-    # What is older than the predictions that are read again stays as it was known.
+    # What is older than the predictions that are read again stays as it was known; so does all where it cannot go on.
     first = joined.dates[0].item() if len(joined.dates) else as_of
-    kept = tuple(one for one in before.differences if one[0] < first) if before is not None else ()
+    kept = tuple(one for one in before.differences if changed or one[0] < first) if before is not None else ()
     differences = (*kept, *found)
     n_dates = len(services.source.dates(strategy.name, Window(start=experiment.started_as_of, end=as_of)))
     return LookFacts(

@@ -13,6 +13,8 @@ from cli.app import app
 from mlops.domain.experiments.decision import Action
 from mlops.domain.experiments.records import LATENCY_BOUNDS_MS, AnswerCount, Experiment
 from mlops.domain.promotion.evidence import replay
+from mlops.strategies.book import PolicyBook
+from mlops.strategies.file import Strategies
 from tests.contracts.ledger.test_experiments import new_experiment
 from tests.support.live import LIVE, logged, promoted
 from tests.support.services import LAST, FakeServices
@@ -97,6 +99,17 @@ def test_one_that_errs_is_ended_once_whoever_looks(
     assert explained.exit_code == 0
     assert "✗ error rate 0.2, may be 0.01 (250 answers)" in explained.stdout
     assert CliRunner().invoke(app, ["explain"]).exit_code == 2
+
+
+def test_one_of_a_strategy_that_is_gone_ends_without_evidence(
+    running: tuple[FakeServices, Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, made = running
+    answered(services, made, n_errors=50)
+    monkeypatch.setattr(FakeServices, "policies", PolicyBook(Strategies({}), services.ledger))
+    assert looked(services) == ["experiment.no_evidence", "experiment.guardrail_broken"]
+    ended = services.ledger.experiment(made.id)
+    assert (ended.end, ended.promotion_id) == (Action.ABORT, None)
 
 
 @pytest.mark.parametrize(("n", "n_errors", "ago"), [(250, 0, 1), (199, 150, 1), (250, 200, 17)])
