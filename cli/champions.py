@@ -14,7 +14,6 @@ from mlops.runs.command_line import (
     EveryStrategy,
     MinAccuracy,
     OnWorkers,
-    RunId,
     StrategyName,
     Tags,
     chosen,
@@ -186,23 +185,39 @@ def _decided(run: Callable[[StageDisplay], RunView], *, json: bool) -> int:
 
 @command
 def explain(
-    run_id: RunId,
+    run_id: Annotated[
+        str | None, typer.Argument(help="A run's id, or the beginning of it that `acis runs` shows.")
+    ] = None,
+    experiment: Annotated[
+        int | None, typer.Option(help="Instead of a run, the experiment that a decision ended.")
+    ] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Only compute the decision again and compare.")] = False,
     json: AsJson = False,
 ) -> int:
     """Why a run decided as it did, and whether the ledger alone gives the same again. Exit code 1 where it does not."""
-    from mlops.domain.errors import RunNotFound
+    from mlops.domain.errors import ConfigurationError, ExperimentNotFound, RunNotFound
     from mlops.domain.promotion.evidence import replay as replayed
     from mlops.domain.promotion.explanation import explanation
     from mlops.reporting.terminal import FINDING, OK, out, print_json
     from tasks.services import connect
 
     ledger = connect().ledger
-    view = ledger.run(ledger.full_run_id(run_id))
-    promotion = ledger.promotion_of(view.run_id)
-    if promotion is None:
-        message = f"run {view.run_id} of {view.strategy} is {view.state} and decided about no version"
-        raise RunNotFound(message)
+    if experiment is not None and run_id is None:
+        ended = ledger.experiment(experiment)
+        promotion = None if ended.promotion_id is None else ledger.promotion(ended.promotion_id)
+        if promotion is None:
+            how = f"ended as {ended.end}: {ended.end_words}; no decision was made" if ended.end else "runs"
+            raise ExperimentNotFound(
+                f"experiment {ended.id} of {ended.strategy} {how}; `acis experiment show {ended.id}`"
+            )
+    elif run_id is not None and experiment is None:
+        view = ledger.run(ledger.full_run_id(run_id))
+        promotion = ledger.promotion_of(view.run_id)
+        if promotion is None:
+            message = f"run {view.run_id} of {view.strategy} is {view.state} and decided about no version"
+            raise RunNotFound(message)
+    else:
+        raise ConfigurationError("one decision is explained: give a run's id, or --experiment and its id")
     again = replayed(promotion.evidence, promotion.evidence_digest)
     if json:
         print_json({"promotion": promotion, "replay": again})

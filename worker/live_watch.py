@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from mlops.domain.errors import AcisError, LedgerUnavailable, SourceUnavailable
+from mlops.domain.errors import AcisError, LedgerUnavailable, SourceUnavailable, TemporaryError
 from mlops.domain.experiments.decision import broken_words
 from mlops.domain.experiments.guardrails import guard_served
 from mlops.domain.panel import Panel, panel_of
@@ -28,13 +28,17 @@ from mlops.domain.ports import Window
 from mlops.domain.records import Kind, RunState
 from mlops.domain.run_states import ACTIVE, FAILURES
 from mlops.runs.request import prediction_request, run_request, submit
+from mlops.stages.live.look import broken_decision
 from mlops.stages.live.outcomes import SCORED_DAYS, read_outcomes
 from mlops.stages.live.pairs import CHALLENGER, CHAMPION
 from mlops.strategies.book import Unfit
 
 if TYPE_CHECKING:
     from mlops.bootstrap import Services
+    from mlops.domain.experiments.decision import Guardrail
+    from mlops.domain.experiments.records import AnswerCount, Experiment
     from mlops.domain.policies import Strategy
+    from mlops.domain.promotion.records import PromotionDecision
     from mlops.ledger.live.watermarks import Watermark
     from mlops.ledger.queries.live import DatedRun, LiveStanding
 
@@ -122,7 +126,9 @@ class LiveWatch(threading.Thread):
                 if not broken:
                     continue
                 words = broken_words(broken)
-                if ledger.break_guardrail(experiment.id, broken, words).end_words != words:
+                answers = {CHALLENGER: _summed(one), CHAMPION: _summed(other)}
+                decision = self._decision(experiment, broken, answers)
+                if ledger.break_guardrail(experiment.id, broken, words, decision).end_words != words:
                     continue  # somebody was first, and has said so
                 log.warning(
                     "experiment.guardrail_broken",
@@ -131,6 +137,19 @@ class LiveWatch(threading.Thread):
                     version=experiment.challenger_version,
                     action=words,
                 )
+
+    def _decision(
+        self, experiment: Experiment, broken: Sequence[Guardrail], answers: Mapping[str, Any]
+    ) -> PromotionDecision | None:
+        """With its evidence; None where there can be none: the experiment ends all the same. Raises TemporaryError."""
+        try:
+            strategy = self._services.policies.settled(experiment.strategy).strategy
+            return broken_decision(self._services.ledger, strategy, experiment, broken, answers)
+        except TemporaryError:
+            raise
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, a policy that is gone for instance, it ends
+            log.warning("experiment.no_evidence", strategy=experiment.strategy, error=f"{type(exc).__name__}: {exc}")
+            return None
 
     def _look(self) -> None:
         """Raises LedgerUnavailable, SourceUnavailable; the error of one strategy stops no other."""
@@ -400,6 +419,15 @@ class LiveWatch(threading.Thread):
         with self._services.source.snapshot() as source:
             digest = read_outcomes(source, strategy, first=first, last=last).digest
         return None if digest == scored["digest"] else digest
+
+
+def _summed(counts: Sequence[AnswerCount]) -> dict[str, Any]:
+    """What the counts come to, as evidence."""
+    return {
+        "n": sum(one.n for one in counts),
+        "n_errors": sum(one.n_errors for one in counts),
+        "latency_ms": [sum(column) for column in zip(*(one.latency_ms for one in counts), strict=True)],
+    }
 
 
 def _predicts(strategy: Strategy, standing: LiveStanding) -> bool:

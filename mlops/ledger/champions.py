@@ -199,6 +199,11 @@ class Champions(Repository):
         with self.database.reading() as connection:
             return _promotion_where(connection, _promotion.run_id == run_id)
 
+    def promotion(self, promotion_id: int) -> Promotion | None:
+        """The decision of this id, or None."""
+        with self.database.reading() as connection:
+            return _promotion_where(connection, _promotion.id == promotion_id)
+
     def promotions(self, strategy: str | None = None, *, limit: int = 50, namespace: str = LIVE) -> list[Promotion]:
         """Newest first."""
         query = select(tables.promotion).where(_promotion.namespace == namespace)
@@ -258,21 +263,28 @@ class Champions(Repository):
         return list(found.values())
 
     def champions_identities(self, *, keep_former: int) -> tuple[set[ModelIdentity], set[ModelIdentity]]:
-        """All models that were ever champions, and those of them that are, or are among the newest former ones."""
+        """All models that were ever champions or tried beside one; and those of them that are champions, or among the
+        newest former ones, or are tried now.
+        """
         query = (
             select(_promotion.namespace, _promotion.strategy, _promotion.model_sha256, _promotion.made_by)
             .where(_promotion.target_stage == PRODUCTION, _promotion.model_sha256.is_not(None))
             .order_by(_promotion.id.desc())
         )
+        tried = select(_experiment.challenger_sha256, _experiment.challenger_made_by, _experiment.ended_at)
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
+            challengers = {
+                (ModelIdentity(sha256=row.challenger_sha256, made_by=row.challenger_made_by), row.ended_at is None)
+                for row in connection.execute(tried)
+            }
         of_strategy: dict[tuple[str, str], dict[ModelIdentity, None]] = {}
         for row in rows:
             identity = ModelIdentity(sha256=row.model_sha256, made_by=row.made_by)
             of_strategy.setdefault((row.namespace, row.strategy), {}).setdefault(identity)
         known = {one for found in of_strategy.values() for one in found}
         wanted = {one for found in of_strategy.values() for one in list(found)[: keep_former + 1]}
-        return known, wanted
+        return known | {one for one, _ in challengers}, wanted | {one for one, runs in challengers if runs}
 
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""

@@ -1,8 +1,8 @@
 """Champions' models outside of the registry, so that a registry that was lost can be given them again.
 
 The promote stage and the reconciler keep a champion's model file with its tags, metrics, parameters, drift profile
-and judged twin in the checkpoints' store, under the digest of its bytes and the run that made it.
-`acis registry restore` reads them.
+and judged twin in the checkpoints' store, under the digest of its bytes and the run that made it; the reconciler a
+running experiment's challenger's too. `acis registry restore` reads them.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def kept(services: RegistryServices, identity: ModelIdentity) -> KeptModel | Non
 def tidy_models(services: RegistryServices) -> int:
     """Delete former champions' models but the newest few of each strategy, and return how many. Other ledgers' stay.
 
-    Raises CheckpointsUnavailable.
+    A challenger's goes once its experiment has ended. Raises CheckpointsUnavailable.
     """
     known, wanted = services.ledger.champions_identities(keep_former=KEPT_FORMER)
     gone = [key for key in services.checkpoints.kept_models() if key in {key_of(one) for one in known - wanted}]

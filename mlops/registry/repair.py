@@ -30,6 +30,7 @@ from mlops.registry.projection import project
 from mlops.registry.registry_check import champion_in, is_identified, note_missing
 
 if TYPE_CHECKING:
+    from mlops.domain.experiments.records import Experiment
     from mlops.domain.policies import Strategy
     from mlops.domain.ports import ModelVersion
     from mlops.domain.promotion.records import Champion, Promotion
@@ -57,6 +58,7 @@ class RegistryRepair:
         self._look_at = monotonic()
         self._keeper = Keeper()
         self._missing: set[str] = set()
+        self._experiments: dict[str, Experiment] = {}
         self._reverted: list[tuple[Strategy, Champion, ModelVersion | None]] = []
 
     def step(self, services: RegistryServices) -> None:
@@ -68,6 +70,7 @@ class RegistryRepair:
             return
         try:
             unfinished = {promotion.strategy for promotion in pending if not _finish(services, promotion)}
+            self._experiments = {one.strategy: one for one in services.ledger.running_experiments()}
             self._missing = {finding.strategy for finding in services.ledger.registry_findings()}
             versions: dict[str, list[ModelVersion]] = {}
             for version in services.registry.census().versions:
@@ -91,6 +94,11 @@ class RegistryRepair:
         try:
             strategy = services.policies[name]
             self._look(services, strategy, versions.get(strategy.model_name, ()))
+            if name in self._experiments:  # whose challenger routers then find without the registry
+                tried = self._experiments[name].challenger_place
+                there = champion_in(versions.get(strategy.model_name, ()), tried)
+                if there is not None:
+                    self._keeper.keep(services, tried, there)
         except (PermanentError, RegistryUnavailable) as exc:
             log.warning("registry.not_repaired", strategy=name, error=str(exc))
         except TemporaryError:

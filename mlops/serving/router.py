@@ -572,18 +572,9 @@ class ModelRouter:
         self._loading.start()
 
     def _load_challenger(self, wanted: Experiment, key: _Key) -> None:
-        place = Champion(
-            namespace=wanted.namespace,
-            strategy=wanted.strategy,
-            version=wanted.challenger_version,
-            seq=wanted.champion_seq,
-            as_of=None,
-            promotion_id=None,
-            identity=wanted.challenger,
-        )
         model, problem = None, None
         try:
-            file = find_model(self._services, self._copies, place, wanted.challenger_version)
+            file = find_model(self._services, self._copies, wanted.challenger_place, wanted.challenger_version)
             model = serve(file, n_jobs=self._n_jobs)
             self._copies.keep(file)
         except (RegistryError, TemporaryError, ConfigurationError) as exc:

@@ -58,7 +58,10 @@ class LookFacts:
     differences: Differences
     stand: Stand
     guardrails: tuple[Guardrail, ...]
-    champion_changed: str | None = None
+    changed: str | None = None
+    """`Evidence.changed`"""
+    answers: Mapping[str, Any] | None = None
+    """Counts by variant that the guardrails are of, where they broke between two looks"""
 
 
 def conclude(plan: ExperimentPlan, facts: LookFacts) -> tuple[MeanDifference, Decision]:
@@ -74,7 +77,7 @@ def conclude(plan: ExperimentPlan, facts: LookFacts) -> tuple[MeanDifference, De
         high=high,
         mean=float(values.mean()) if len(values) else None,
         guardrails=facts.guardrails,
-        champion_changed=facts.champion_changed,
+        changed=facts.changed,
     )
     found = MeanDifference(
         n_days=len(values),
@@ -96,7 +99,7 @@ def decision_evidence(
     switch: Mapping[str, Any],
     code: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Give the evidence of the decision about a challenger that a look ended its experiment with, and the decision.
+    """Give the evidence of the decision about a challenger that its experiment ended with, and the decision.
 
     metrics : of the challenger, as its training logged them      champion : version, seq, model_sha256, trained_as_of
     switch : what the hook that is asked before a switch said; without words where it was not asked
@@ -117,9 +120,11 @@ def decision_evidence(
         "stand": asdict(facts.stand),
         "differences": [[day.isoformat(), value] for day, value in facts.differences],
         "guardrails": [asdict(one) for one in facts.guardrails],
+        "changed": facts.changed,
         "approval": approval,
         "switch": dict(switch),
         "code": dict(code),
+        **({} if facts.answers is None else {"answers": dict(facts.answers)}),
     })  # fmt: skip
 
 
@@ -135,6 +140,7 @@ def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
         differences=[(date.fromisoformat(day), float(value)) for day, value in given["differences"]],
         stand=Stand(**stand | {"mode": Mode(stand["mode"]), "steps": tuple(stand["steps"])}),
         guardrails=tuple(Guardrail(**one) for one in given["guardrails"]),
+        changed=given.get("changed"),
     )
     found, decision = conclude(_PLAN.validate_python(given["plan"]), facts)
     waits = decision.action is Action.PROMOTE and given["approval"] == "manual"

@@ -48,6 +48,10 @@ class ExperimentPlan:
     """That the challenger answers whatever its share"""
     expected: dict[str, Any] | None = None
     """How long it was said to take (`duration.Duration` as JSON)"""
+    label: str | None = None
+    """Of the strategy, and the column of returns that its days are measured by, which `r` is in units of; None: not
+    recorded"""
+    return_column: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,19 @@ class Experiment(NewExperiment):
     def share(self) -> float:
         """Share of the keys that the challenger answers now."""
         return 0.0 if self.paused else self.plan.steps[self.step]
+
+    @property
+    def challenger_place(self) -> Champion:
+        """The challenger as if it were the champion, for what finds and keeps a champion's model."""
+        return Champion(
+            namespace=self.namespace,
+            strategy=self.strategy,
+            version=self.challenger_version,
+            seq=self.champion_seq,
+            as_of=None,
+            promotion_id=None,
+            identity=self.challenger,
+        )
 
     @property
     def assignment(self) -> Assignment:

@@ -51,7 +51,6 @@ _experiment = tables.experiment.c
 _look = tables.experiment_look.c
 _count = tables.answer_count.c
 _champion = tables.champion.c
-_promotion = tables.promotion.c
 
 Act = Literal["advance", "hold", "release", "abort"]
 """What a person does with an experiment that runs."""
@@ -223,15 +222,18 @@ class Experiments(Champions):
                 return _changed(connection, here, step=here.step + 1, step_since=look.as_of)
             if look.action not in ENDS:
                 return here
-            made = None if decision is None else self._decide_look(connection, champion, decision, grant, here)
+            made = None if decision is None else self._decide_end(connection, champion, decision, here, grant.run_id)
             return _end(connection, here, look.action, look.words, promotion_id=made)
 
-    def _decide_look(
-        self, connection: Connection, champion: Champion, decision: PromotionDecision, grant: Grant, here: Experiment
+    def _decide_end(
+        self,
+        connection: Connection,
+        champion: Champion,
+        decision: PromotionDecision,
+        here: Experiment,
+        run_id: str | None = None,
     ) -> int:
-        has_decided = connection.scalar(select(_promotion.id).where(_promotion.run_id == grant.run_id)) is not None
-        run_id = None if has_decided else grant.run_id  # a run has one: a rollback that it proposed, for instance
-        made = self._decide(connection, champion, decision, maker=grant.run_id, run_id=run_id, experiment_id=here.id)
+        made = self._decide(connection, champion, decision, maker=run_id or "", run_id=run_id, experiment_id=here.id)
         return made.id
 
     def steer_experiment(
@@ -259,15 +261,28 @@ class Experiments(Champions):
             add_audit_line(connection, by, f"experiment.{act}", here.strategy, detail=detail)
             return there
 
-    def break_guardrail(self, experiment_id: int, guardrails: Sequence[Guardrail], words: str) -> Experiment:
-        """End it with ABORT, once: of one that has ended, what stands is given. Raises ExperimentNotFound."""
+    def break_guardrail(
+        self,
+        experiment_id: int,
+        guardrails: Sequence[Guardrail],
+        words: str,
+        decision: PromotionDecision | None = None,
+    ) -> Experiment:
+        """End it with ABORT, once: of one that has ended, what stands is given. Raises ExperimentNotFound.
+
+        decision : about the challenger, with the evidence; not written where the champion has moved
+        """
         with self.database.transaction("ledger.break_guardrail") as connection:
+            here = _found(connection, experiment_id)
+            champion = champion_now(connection, here.namespace, here.strategy, is_locked=True)
             here = _found(connection, experiment_id, is_locked=True)
             if not here.is_running:
                 return here
-            return _end(
-                connection, here, Action.ABORT, words, detail={"guardrails": [asdict(one) for one in guardrails]}
-            )
+            made = None
+            if decision is not None and champion.seq == here.champion_seq:
+                made = self._decide_end(connection, champion, decision, here)
+            detail: dict[str, object] = {"guardrails": [asdict(one) for one in guardrails]}
+            return _end(connection, here, Action.ABORT, words, promotion_id=made, detail=detail)
 
     # ---- whoever serves
 

@@ -7,7 +7,8 @@ answered by which, so that the evidence does not depend on the share.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from mlops import tracing
 from mlops.code_version import code_version
 from mlops.domain.errors import RegistryError, RegistryUnavailable, TemporaryError
 from mlops.domain.experiments.decision import ENDS, Action, Decision, Guardrail, Stand
-from mlops.domain.experiments.evidence import KIND, LookFacts, conclude, decision_evidence
+from mlops.domain.experiments.evidence import KIND, Differences, LookFacts, conclude, decision_evidence
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers, guard_missing, guard_served
 from mlops.domain.experiments.records import Experiment, Look
 from mlops.domain.ports import Window, expect
@@ -48,7 +49,6 @@ _RECENT_DATES = 20
 """Newest dates whose calls are compared: a month of trading."""
 _MIN_DATES = 5
 """With fewer the share of positive calls is the market's on those days more than a version's."""
-_RECENT_DECISIONS = 50
 _STAGES = {"promote": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 """Where the registry's stage follows from the decision."""
 
@@ -77,6 +77,9 @@ def look_at_experiment(
     Raises LeaseLost, LedgerUnavailable, SourceUnavailable.
     """
     ledger = services.ledger
+    made = ledger.promotion_of(grant.run_id)
+    if made is not None:  # by a try before; a run decides once
+        return _decided_before(services, made)
     experiment = ledger.running_experiment(strategy.name, namespace=grant.namespace)
     if experiment is None:
         return _ended(grant, services, strategy, as_of)
@@ -117,14 +120,20 @@ def look_at_experiment(
 
 
 def _ended(grant: Grant, services: ScoreServices, strategy: Strategy, as_of: date) -> Looked | None:
-    """The newest experiment, where this date's look ended it: found by the second try of a run."""
+    """The newest experiment, where this date's look ended it, by another run."""
     newest = next(iter(services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)), None)
     look = None if newest is None else services.ledger.newest_looks([newest.id]).get(newest.id)
     if newest is None or look is None or look.as_of != as_of:
         return None
-    decided = services.ledger.promotion_of(grant.run_id)
-    is_its = decided is not None and decided.evidence.get("kind") == KIND and decided.id == newest.promotion_id
-    return _looked(newest, look, decision=decided.decision if decided is not None and is_its else None)
+    return _looked(newest, look)
+
+
+def _decided_before(services: ScoreServices, made: Promotion) -> Looked | None:
+    """The experiment that the run's decision ended, whichever runs now; None where it decided something else."""
+    if made.evidence.get("kind") != KIND:
+        return None
+    ended = services.ledger.experiment(made.evidence["experiment"])
+    return _looked(ended, services.ledger.newest_looks([ended.id]).get(ended.id), decision=made.decision)
 
 
 def _looked(experiment: Experiment, look: Look | None, words: str = "", *, decision: str | None = None) -> Looked:
@@ -171,30 +180,48 @@ def _facts(
         variant=CHALLENGER,
         after=experiment.started_as_of,
     )
-    found = pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
-    # What is older than the predictions that are read again stays as it was known.
+    changed = _changed(strategy, experiment, champion)
+    found = () if changed else pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
+    # What is older than the predictions that are read again stays as it was known; so does all where it cannot go on.
     first = joined.dates[0].item() if len(joined.dates) else as_of
-    kept = tuple(one for one in before.differences if one[0] < first) if before is not None else ()
+    kept = tuple(one for one in before.differences if changed or one[0] < first) if before is not None else ()
     differences = (*kept, *found)
     n_dates = len(services.source.dates(strategy.name, Window(start=experiment.started_as_of, end=as_of)))
-    changed = None
-    if champion.seq != experiment.champion_seq:
-        changed = f"version {champion.version or 'none'} is the champion now"
     return LookFacts(
         as_of=as_of,
         differences=differences,
-        stand=Stand(
-            mode=plan.mode,
-            steps=plan.steps,
-            step=experiment.step,
-            days_on_step=sum(day > experiment.step_since for day, _ in differences),
-            min_days_on_step=plan.min_days_on_step,
-            days_left=plan.deadline_days - n_dates,
-            held=experiment.held,
-        ),
+        stand=_stand(experiment, differences, n_dates),
         guardrails=_guardrails(grant, services, experiment, pairs),
-        champion_changed=changed,
+        changed=changed,
     )
+
+
+def _stand(experiment: Experiment, differences: Differences, n_dates: int) -> Stand:
+    plan = experiment.plan
+    return Stand(
+        mode=plan.mode,
+        steps=plan.steps,
+        step=experiment.step,
+        days_on_step=sum(day > experiment.step_since for day, _ in differences),
+        min_days_on_step=plan.min_days_on_step,
+        days_left=plan.deadline_days - n_dates,
+        held=experiment.held,
+        paused=experiment.paused,
+    )
+
+
+def _changed(strategy: Strategy, experiment: Experiment, champion: Champion) -> str | None:
+    """Say what it was started with and is another one now."""
+    if champion.seq != experiment.champion_seq:
+        return f"version {champion.version or 'none'} is the champion now"
+    plan = experiment.plan
+    for what, was, now in (
+        ("label", plan.label, strategy.training.label),
+        ("return column", plan.return_column, strategy.live.return_column),
+    ):
+        if was not in (None, now):
+            return f"the {what} was {was!r} and is {now!r} now, by which its days cannot be counted together"
+    return None
 
 
 def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, pairs: Pairs) -> tuple[Guardrail, ...]:
@@ -202,8 +229,9 @@ def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, p
     policy = experiment.plan.guardrails
     found: list[Guardrail] = []
     recent = pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
-    if len(np.unique(recent.dates)) >= _MIN_DATES:
-        found.append(guard_answers(_answers(recent), policy)[0])
+    called = guard_answers(_answers(recent), policy)[0]
+    # Unknown until then, so that no step is left without it.
+    found.append(called if len(np.unique(recent.dates)) >= _MIN_DATES else replace(called, value=0.0, n=0))
     calibration = guard_answers(_answers(pairs), policy)[1]
     if calibration.is_known:  # labels take their horizon to be known, for which no step waits
         found.append(calibration)
@@ -297,6 +325,30 @@ def _may_be_promoted(
     return may_switch(name, champion.version, version.version, policy=policy, ask_task=services.ask_task)
 
 
+def broken_decision(
+    ledger: SqlLedger,
+    strategy: Strategy,
+    experiment: Experiment,
+    guardrails: Sequence[Guardrail],
+    answers: Mapping[str, Any],
+) -> PromotionDecision:
+    """Give the decision, with its evidence, by which broken guardrails end an experiment between two looks.
+
+    Its days are those of the newest look. answers : counts by variant, which the guardrails are of
+    """
+    champion = ledger.champion(strategy.name, namespace=experiment.namespace)
+    before = ledger.newest_looks([experiment.id]).get(experiment.id)
+    differences = before.differences if before is not None else ()
+    facts = LookFacts(
+        as_of=before.as_of if before is not None else experiment.started_as_of,
+        differences=differences,
+        stand=_stand(experiment, differences, len(differences)),
+        guardrails=tuple(guardrails),
+        answers=answers,
+    )
+    return _decision(ledger, strategy, experiment, champion, facts, SwitchAnswer(allowed=True, words=""))
+
+
 def _decision(
     ledger: SqlLedger,
     strategy: Strategy,
@@ -345,7 +397,7 @@ def _decision(
 
 def _show(services: ScoreServices, ended: Experiment) -> None:
     """Show the decision to the registry; the reconciler repeats what fails."""
-    promotion = _made(services, ended)
+    promotion = services.ledger.promotion(ended.promotion_id) if ended.promotion_id is not None else None
     try:
         if promotion is not None:
             project(promotion, services.registry, services.ledger)
@@ -356,8 +408,3 @@ def _show(services: ScoreServices, ended: Experiment) -> None:
             error=str(exc),
             action="none: the reconciler repeats it",
         )
-
-
-def _made(services: ScoreServices, ended: Experiment) -> Promotion | None:
-    recent = services.ledger.promotions(ended.strategy, limit=_RECENT_DECISIONS, namespace=ended.namespace)
-    return next((one for one in recent if one.id == ended.promotion_id), None)

@@ -7,9 +7,14 @@ from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
+from cli.app import app
 from mlops.domain.experiments.decision import Action
 from mlops.domain.experiments.records import LATENCY_BOUNDS_MS, AnswerCount, Experiment
+from mlops.domain.promotion.evidence import replay
+from mlops.strategies.book import PolicyBook
+from mlops.strategies.file import Strategies
 from tests.contracts.ledger.test_experiments import new_experiment
 from tests.support.live import LIVE, logged, promoted
 from tests.support.services import LAST, FakeServices
@@ -68,7 +73,9 @@ def looked(services: FakeServices) -> list[str]:
     return [line["event"] for line in logs if line["event"].startswith("experiment")]
 
 
-def test_one_that_errs_is_ended_once_whoever_looks(running: tuple[FakeServices, Experiment]) -> None:
+def test_one_that_errs_is_ended_once_whoever_looks(
+    running: tuple[FakeServices, Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
     services, made = running
     answered(services, made, n_errors=50)
     assert looked(services) == ["experiment.guardrail_broken"]
@@ -77,6 +84,32 @@ def test_one_that_errs_is_ended_once_whoever_looks(running: tuple[FakeServices, 
     assert ended.end is Action.ABORT
     assert ended.end_words == "ended by a guardrail: error rate is 0.2, and may be 0.01"
     assert services.ledger.running_experiments() == []
+    decided = services.ledger.promotions("growth")[0]
+    assert (decided.decision, decided.version, decided.id) == ("keep", made.challenger_version, ended.promotion_id)
+    assert {variant: one["n_errors"] for variant, one in decided.evidence["answers"].items()} == {
+        "challenger": 50,
+        "champion": 0,
+    }
+    assert services.ledger.champion("growth").version == made.champion_version
+    again = replay(decided.evidence, decided.evidence_digest)
+    assert again is not None
+    assert (again.agrees, ended.end_words in decided.reasons) == (True, True)
+    monkeypatch.setattr("tasks.services.connect", lambda *_: services)
+    explained = CliRunner().invoke(app, ["explain", "--experiment", str(made.id)])
+    assert explained.exit_code == 0
+    assert "✗ error rate 0.2, may be 0.01 (250 answers)" in explained.stdout
+    assert CliRunner().invoke(app, ["explain"]).exit_code == 2
+
+
+def test_one_of_a_strategy_that_is_gone_ends_without_evidence(
+    running: tuple[FakeServices, Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, made = running
+    answered(services, made, n_errors=50)
+    monkeypatch.setattr(FakeServices, "policies", PolicyBook(Strategies({}), services.ledger))
+    assert looked(services) == ["experiment.no_evidence", "experiment.guardrail_broken"]
+    ended = services.ledger.experiment(made.id)
+    assert (ended.end, ended.promotion_id) == (Action.ABORT, None)
 
 
 def test_one_that_somebody_else_ended_is_told_by_them_alone(

@@ -15,8 +15,9 @@ from mlops.domain.policies import PromotionPolicy
 from mlops.domain.ports import RUN_TAG
 from mlops.domain.records import Kind
 from mlops.registry.adoption import record_version
-from mlops.registry.kept_models import kept, restore
+from mlops.registry.kept_models import kept, restore, tidy_models
 from mlops.registry.repair import EVERY_S, SOON_S, RegistryRepair
+from tests.support.experiments import new_experiment
 from tests.support.ledgers import TimedLedger, decision_for, request_for
 from tests.support.models import SKILLED, trained_model
 from tests.support.services import MODEL, FakeServices, fake_services, small_strategy
@@ -457,3 +458,17 @@ def test_the_champion_s_model_is_kept_outside_of_the_registry(services: FakeServ
     assert found is not None
     assert found.model == services.registry.model_file(MODEL, "1")
     assert found.metrics == SKILLED | {"accuracy": 0.742, "roc_auc": 0.821}
+
+
+def test_a_challenger_s_model_is_kept_while_its_experiment_runs(services: FakeServices, look: Pass) -> None:
+    challenger = services.registry.version(MODEL, "2").identity
+    made = services.ledger.start_experiment(
+        new_experiment(champion=services.ledger.champion("growth").identity, challenger=challenger)
+    )
+    look()
+    found = kept(services, challenger)
+    assert found is not None
+    assert found.model == services.registry.model_file(MODEL, "2")
+    assert tidy_models(services) == 0
+    services.ledger.steer_experiment(made.id, "abort", by="ada", reason="enough")
+    assert (tidy_models(services), services.checkpoints.kept_models()) == (1, [])
