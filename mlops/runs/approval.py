@@ -10,6 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops.domain.errors import InvalidTransition, LedgerError, ModelNotFound, UnusableModelFile, VersionNotFound
+from mlops.domain.experiments.evidence import KIND as EXPERIMENT
 from mlops.domain.promotion.records import ModelIdentity, PromotionDecision
 from mlops.domain.records import LIVE, Kind, RunRequest, RunState
 from mlops.domain.training.fingerprint import evidence_digest
@@ -106,14 +107,16 @@ def approved(grant: Grant, ledger: Ledger, registry: ModelRegistry, champion: Ch
         actor=grant.requested_by,
         target_stage="Production" if is_yes else "Archived",
         expected_seq=champion.seq,
-        as_of=_dated(promotion) or grant.as_of,
+        as_of=_dated(promotion, champion) or grant.as_of,
         identity=_identity(promotion, ledger, registry),
         trained_as_of=promotion.trained_as_of,
     )
 
 
-def _dated(promotion: Promotion) -> date | None:
-    """The challenger's own date, also where the run that proposed it had none."""
+def _dated(promotion: Promotion, champion: Champion) -> date | None:
+    """The challenger's own date, also where the run that proposed it had none; the place's is never set back."""
+    if promotion.evidence.get("kind") == EXPERIMENT:  # whose date is the look's
+        return max((day for day in (champion.as_of, promotion.trained_as_of) if day is not None), default=None)
     found = promotion.evidence.get("as_of")
     return date.fromisoformat(found) if found else None
 

@@ -50,6 +50,7 @@ _LEAST_DIFFERENCES = 5
 _EARLIER = 200
 """Newest experiments of a strategy, among which those of the same two versions are counted."""
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Step = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class ExperimentOptions(BaseModel):
@@ -62,7 +63,7 @@ class ExperimentOptions(BaseModel):
 
     mode: Mode = Mode.SHADOW
     share: Annotated[_Share | None, Field(description="Share of the keys that the challenger answers; of A/B.")] = None
-    steps: Annotated[tuple[_Share, ...] | None, Field(description="Shares of a canary, ascending.")] = None
+    steps: Annotated[tuple[_Step, ...] | None, Field(description="Shares of a canary, ascending.")] = None
     keys: Annotated[tuple[str, ...], Field(description="Keys that the challenger answers whatever its share.")] = ()
     alpha: Annotated[float | None, Field(gt=0, le=0.5, description="Probability of a false decision.")] = None
     sharpe: Annotated[
@@ -223,9 +224,9 @@ def _prepared(
         )
     of_measure = services.daily_differences(strategy, champion, version, identity)
     chosen = _chosen(strategy, of_measure, options.measure)
+    two = {champion.identity.sha256, identity.sha256}  # whichever is the champion
     n_earlier = sum(
-        (one.champion.sha256, one.challenger.sha256) == (champion.identity.sha256, identity.sha256)
-        for one in ledger.experiments(name, limit=_EARLIER)
+        {one.champion.sha256, one.challenger.sha256} == two for one in ledger.experiments(name, limit=_EARLIER)
     )
     salt = f"{name}/{champion.seq}/{version.version}/{newest}"
     plan, duration = _plan(strategy, chosen, options, salt=salt, n_earlier=n_earlier)
@@ -298,10 +299,14 @@ def _chosen(
             f"{', '.join(of_measure)}"
         )
     found = of_measure[asked] if asked is not None else next(iter(of_measure.values()))
-    if len(found.values) < _LEAST_DIFFERENCES or float(np.std(found.values)) <= 0.0:
+    known = f"how the two differ from day to day is known of {len(found.values)} days ({found.origin}), and"
+    if len(found.values) < _LEAST_DIFFERENCES:
         raise InsufficientData(
-            f"how the two differ from day to day is known of {len(found.values)} days ({found.origin}), and they are "
-            f"all alike: nothing would ever be decided; compare them with `acis compare`"
+            f"{known} {_LEAST_DIFFERENCES} are needed to say how long it takes; compare them with `acis compare`"
+        )
+    if float(np.std(found.values)) <= 0.0:
+        raise InsufficientData(
+            f"{known} they are all alike: nothing would ever be decided; compare them with `acis compare`"
         )
     return found
 
@@ -328,6 +333,8 @@ def _plan(
         salt=salt,
         keys=options.keys,
         expected=asdict(duration),
+        label=strategy.training.label,
+        return_column=strategy.live.return_column,
     )
     return plan, duration
 
@@ -346,8 +353,10 @@ def _steps(policy: ExperimentPolicy, options: ExperimentOptions) -> tuple[float,
             )
         return (0.0,)
     if mode is Mode.AB:
-        if share is None and not options.keys:
-            raise ConfigurationError("an A/B experiment has a share of the keys, a list of them, or both; give one")
+        if not share and not options.keys:
+            raise ConfigurationError(
+                "an A/B experiment has a share of the keys above 0, a list of them, or both; give one"
+            )
         return (share or 0.0,)
     chosen = policy.steps if steps is None else steps
     if not chosen or any(a >= b for a, b in pairwise(chosen)):

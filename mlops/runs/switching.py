@@ -93,7 +93,10 @@ def _shown(hook: str) -> str:
     """The hook as it may be shown: a URL without what may be a secret in it."""
     if hook.startswith(_TASK):
         return hook
-    parts = urlsplit(hook)
+    try:
+        parts = urlsplit(hook)
+    except ValueError:
+        return "the switch hook"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
@@ -103,7 +106,11 @@ def _ask(hook: str, question: Mapping[str, Any], timeout_s: float, ask_task: Ask
         if ask_task is None:
             raise NoAnswer("this process sends no tasks; run the scoring on a worker")
         return ask_task(hook.removeprefix(_TASK), question, timeout_s)
-    body = _Post(urlsplit(hook), json.dumps(question).encode(), timeout_s).answer()
+    try:
+        url = urlsplit(hook)
+    except ValueError as exc:
+        raise NoAnswer(f"its address is none: {exc}") from exc
+    body = _Post(url, json.dumps(question).encode(), timeout_s).answer()
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as exc:

@@ -126,6 +126,14 @@ def test_steps_of_a_canary_are_ascending_shares(tmp_path: Any, steps: str) -> No
         load_strategies(file)
 
 
+@pytest.mark.parametrize("hook", ["http://desk:port/ask", "http://desk:70000/ask", "https://[desk/ask"])
+def test_a_switch_hook_that_is_no_address_is_refused_in_words(tmp_path: Any, hook: str) -> None:
+    file = tmp_path / "strategies.toml"
+    file.write_text(f'[strategies.growth.experiments]\nswitch_hook = "{hook}"\n')
+    with pytest.raises(InvalidStrategyFile, match=r"switch_hook is no address.*give http\(s\)://HOST:PORT/PATH"):
+        load_strategies(file)
+
+
 @pytest.mark.parametrize("text", ["1e300", "-1e300", "inf", "nan", "1" * 400])
 @pytest.mark.parametrize("place", ["params = {{ leaves = {} }}", "search = {{ leaves = [1, {}] }}"])
 def test_a_number_of_a_custom_trainer_has_the_common_bounds(tmp_path: Any, place: str, text: str) -> None:

@@ -3,10 +3,11 @@
 Both versions are scored on the whole universe each day, whoever is answered by which: the share of answers that the
 challenger gives bounds what it can spoil, and the evidence does not depend on it. The order of the rules:
 
-    1. a champion that changed underneath, or a guardrail that broke, ends it at once; neither is a matter of chance
+    1. a champion or a label that changed underneath, or a guardrail that broke, ends it at once; none is a matter of
+       chance
     2. a mean difference of 0 that the sequence excludes ends it (`sign_shown`): `promote` where the challenger is
-       better, else `keep`; while a person holds it, nothing is promoted, and it waits beyond its deadline for that
-       person
+       better, else `keep`; while a person holds it, or it is paused, nothing is promoted, and it waits beyond its
+       deadline for that person
     3. a canary advances after so many days on a step without a broken guardrail, with enough answers, and while the
        challenger's mean so far is not below the champion's; on its last step it stays until the sequence decides
     4. at its deadline, and where no mean is left that all its days agree with, it ends `undecided`, and the champion
@@ -80,8 +81,8 @@ class Evidence:
     mean: float | None = None
     """Daily difference so far; None: not known, and no gate of a step"""
     guardrails: Sequence[Guardrail] = ()
-    champion_changed: str | None = None
-    """What became of the champion that it was started against, in words; None: it is the same"""
+    changed: str | None = None
+    """What became of the champion, or of the label, that it was started with, in words; None: they are the same"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,8 @@ class Stand:
     """Trading days until the deadline"""
     held: bool = False
     """Whether a person holds it: it stays on its step, and is not promoted"""
+    paused: bool = False
+    """Whether it waits in the same way for a person, since the ledger was set back in time"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +126,8 @@ def sign_shown(*, low: float, high: float, mean: float | None) -> int:
 
 def decide(stand: Stand, evidence: Evidence) -> Decision:
     """Apply the rules; the same facts give the same decision."""
-    if evidence.champion_changed is not None:
-        return Decision(action=Action.ABORT, words=f"ended: {evidence.champion_changed}")
+    if evidence.changed is not None:
+        return Decision(action=Action.ABORT, words=f"ended: {evidence.changed}")
     broken = [one for one in evidence.guardrails if one.is_broken]
     if broken:
         return Decision(action=Action.ABORT, words=broken_words(broken))
@@ -132,8 +135,9 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
     shown = sign_shown(low=evidence.low, high=evidence.high, mean=evidence.mean)
     if shown > 0:
         better = f"the challenger is better: its gain is {interval}"
-        held = Decision(action=Action.WAIT, words=f"held by a person: {better}")
-        return held if stand.held else Decision(action=Action.PROMOTE, words=better)
+        waits = _waits(stand)
+        held = Decision(action=Action.WAIT, words=f"{waits}: {better}")
+        return held if waits else Decision(action=Action.PROMOTE, words=better)
     if shown < 0:
         return Decision(action=Action.KEEP, words=f"the champion is better: the challenger's gain is {interval}")
     if evidence.low > evidence.high:
@@ -152,12 +156,20 @@ def broken_words(broken: Sequence[Guardrail]) -> str:
     return f"ended by a guardrail: {which}"
 
 
+def _waits(stand: Stand, at: str = "") -> str:
+    """Say why nothing is advanced or promoted before a person says so; empty where it may be."""
+    if stand.paused:
+        return f"paused{at} since the ledger was set back in time, until a person releases it"
+    return f"held{at} by a person" if stand.held else ""
+
+
 def _next_step(stand: Stand, evidence: Evidence) -> Decision:
     if stand.mode is not Mode.CANARY or stand.step + 1 >= len(stand.steps):
         return Decision(action=Action.WAIT, words=f"not decided after {evidence.n_days} days")
     here, following = stand.steps[stand.step], stand.steps[stand.step + 1]
-    if stand.held:
-        return Decision(action=Action.WAIT, words=f"held at {here:.0%} by a person")
+    waits = _waits(stand, f" at {here:.0%}")
+    if waits:
+        return Decision(action=Action.WAIT, words=waits)
     missing = stand.min_days_on_step - stand.days_on_step
     if missing > 0:
         return Decision(action=Action.WAIT, words=f"{here:.0%} for {missing} more days")

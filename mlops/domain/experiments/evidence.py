@@ -58,7 +58,8 @@ class LookFacts:
     differences: Differences
     stand: Stand
     guardrails: tuple[Guardrail, ...]
-    champion_changed: str | None = None
+    changed: str | None = None
+    """`Evidence.changed`"""
 
 
 def conclude(plan: ExperimentPlan, facts: LookFacts) -> tuple[MeanDifference, Decision]:
@@ -74,7 +75,7 @@ def conclude(plan: ExperimentPlan, facts: LookFacts) -> tuple[MeanDifference, De
         high=high,
         mean=float(values.mean()) if len(values) else None,
         guardrails=facts.guardrails,
-        champion_changed=facts.champion_changed,
+        changed=facts.changed,
     )
     found = MeanDifference(
         n_days=len(values),
@@ -117,6 +118,7 @@ def decision_evidence(
         "stand": asdict(facts.stand),
         "differences": [[day.isoformat(), value] for day, value in facts.differences],
         "guardrails": [asdict(one) for one in facts.guardrails],
+        "changed": facts.changed,
         "approval": approval,
         "switch": dict(switch),
         "code": dict(code),
@@ -135,6 +137,7 @@ def concluded(evidence: Mapping[str, Any]) -> dict[str, Any]:
         differences=[(date.fromisoformat(day), float(value)) for day, value in given["differences"]],
         stand=Stand(**stand | {"mode": Mode(stand["mode"]), "steps": tuple(stand["steps"])}),
         guardrails=tuple(Guardrail(**one) for one in given["guardrails"]),
+        changed=given.get("changed"),
     )
     found, decision = conclude(_PLAN.validate_python(given["plan"]), facts)
     waits = decision.action is Action.PROMOTE and given["approval"] == "manual"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -68,4 +69,12 @@ class ExperimentPolicy:
     def _check_steps(self) -> Self:
         if not self.steps or any(a >= b for a, b in pairwise(self.steps)):
             raise ValueError(f"steps are ascending shares, one at least (found {list(self.steps)})")
+        return self
+
+    @model_validator(mode="after")
+    def _check_switch_hook(self) -> Self:
+        try:
+            _ = urlsplit(self.switch_hook).port
+        except ValueError as exc:
+            raise ValueError(f"switch_hook is no address: {str(exc).lower()}; give http(s)://HOST:PORT/PATH") from exc
         return self

@@ -48,6 +48,10 @@ class ExperimentPlan:
     """That the challenger answers whatever its share"""
     expected: dict[str, Any] | None = None
     """How long it was said to take (`duration.Duration` as JSON)"""
+    label: str | None = None
+    """Of the strategy, and the column of returns that its days are measured by, which `r` is in units of; None: not
+    recorded"""
+    return_column: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,6 @@ _experiment = tables.experiment.c
 _look = tables.experiment_look.c
 _count = tables.answer_count.c
 _champion = tables.champion.c
-_promotion = tables.promotion.c
 
 Act = Literal["advance", "hold", "release", "abort"]
 """What a person does with an experiment that runs."""
@@ -207,15 +206,13 @@ class Experiments(Champions):
                 return _changed(connection, here, step=here.step + 1, step_since=look.as_of)
             if look.action not in ENDS:
                 return here
-            made = None if decision is None else self._decide_look(connection, champion, decision, grant, here)
+            made = None if decision is None else self._decide_end(connection, champion, decision, here, grant.run_id)
             return _end(connection, here, look.action, look.words, promotion_id=made)
 
-    def _decide_look(
-        self, connection: Connection, champion: Champion, decision: PromotionDecision, grant: Grant, here: Experiment
+    def _decide_end(
+        self, connection: Connection, champion: Champion, decision: PromotionDecision, here: Experiment, run_id: str
     ) -> int:
-        has_decided = connection.scalar(select(_promotion.id).where(_promotion.run_id == grant.run_id)) is not None
-        run_id = None if has_decided else grant.run_id  # a run has one: a rollback that it proposed, for instance
-        made = self._decide(connection, champion, decision, maker=grant.run_id, run_id=run_id, experiment_id=here.id)
+        made = self._decide(connection, champion, decision, maker=run_id, run_id=run_id, experiment_id=here.id)
         return made.id
 
     def steer_experiment(

@@ -1,7 +1,6 @@
 """How two versions' predictions differed day by day, on dates that the younger one's training held out.
 
-Called when an experiment is planned. The judged models are asked: a refit knows those dates. Where they cannot be, the
-days count that both have predicted already.
+Called when an experiment is planned. The judged models are asked: a refit knows those dates.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-import structlog
 
 from mlops.domain.errors import InsufficientData
 from mlops.domain.experiments.measures import differences_by_day, measures_of
 from mlops.domain.experiments.records import Measure
 from mlops.domain.training.judged_twin import judged_of
+from mlops.registry.adoption import as_recorded
 from mlops.runs.experiments import DailyDifferences
 from mlops.stages.live.outcomes import read_outcomes
 from mlops.stages.live.served_champion import judged_twin, load_version
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from mlops.domain.promotion.records import Champion, ModelIdentity
     from mlops.stages.table import StageServices
 
-log = structlog.get_logger(__name__)
-
 _UNTIL_NEXT = timedelta(days=14)
 """Calendar days after the last held-out date in which its next date lies."""
 
@@ -44,13 +41,17 @@ def daily_differences(
     Loads both models, one after the other, and reads the rows of the held-out dates.
     Raises DataError where no date can be scored, UnusableModelFile, RegistryUnavailable.
     """
+    beside = as_recorded(services.ledger, services.registry.version(strategy.model_name, str(champion.version)))
     held = judged_of(challenger.tags).holdout
     if held is None:
         raise InsufficientData(
             f"version {challenger.version} of {strategy.name!r} does not say which dates it held out, so that nobody "
             "knows how it differs from the champion; train it here"
         )
-    first, last = held
+    # A champion that does not say what it held out is taken to be the older one.
+    (first, last), younger = max(
+        (judged_of(beside.tags).holdout or (date.min, date.min), beside.version), (held, challenger.version)
+    )
     today = services.feature_day()
     with services.source.snapshot() as source:
         outcomes = read_outcomes(source, strategy, first=first, last=min(today, last + _UNTIL_NEXT))
@@ -61,7 +62,7 @@ def daily_differences(
     n = len(said[0])
     dates = outcomes.dates[:n]
     n_names = n / max(1, len(np.unique(dates)))
-    origin = f"{first} to {last}, which version {challenger.version} held out"
+    origin = f"{first} to {last}, which version {younger} held out"
     found: dict[Measure, DailyDifferences] = {}
     for measure in measures_of(strategy.training.label, n_names=n_names):
         part = outcomes.next_return if measure is Measure.MARK else outcomes.increment

@@ -7,7 +7,7 @@ answered by which, so that the evidence does not depend on the share.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,9 @@ def look_at_experiment(
     Raises LeaseLost, LedgerUnavailable, SourceUnavailable.
     """
     ledger = services.ledger
+    made = ledger.promotion_of(grant.run_id)
+    if made is not None:  # by a try before; a run decides once
+        return _decided_before(services, made)
     experiment = ledger.running_experiment(strategy.name, namespace=grant.namespace)
     if experiment is None:
         return _ended(grant, services, strategy, as_of)
@@ -117,14 +120,20 @@ def look_at_experiment(
 
 
 def _ended(grant: Grant, services: ScoreServices, strategy: Strategy, as_of: date) -> Looked | None:
-    """The newest experiment, where this date's look ended it: found by the second try of a run."""
+    """The newest experiment, where this date's look ended it, by another run."""
     newest = next(iter(services.ledger.experiments(strategy.name, namespace=grant.namespace, limit=1)), None)
     look = None if newest is None else services.ledger.newest_looks([newest.id]).get(newest.id)
     if newest is None or look is None or look.as_of != as_of:
         return None
-    decided = services.ledger.promotion_of(grant.run_id)
-    is_its = decided is not None and decided.evidence.get("kind") == KIND and decided.id == newest.promotion_id
-    return _looked(newest, look, decision=decided.decision if decided is not None and is_its else None)
+    return _looked(newest, look)
+
+
+def _decided_before(services: ScoreServices, made: Promotion) -> Looked | None:
+    """The experiment that the run's decision ended, whichever runs now; None where it decided something else."""
+    if made.evidence.get("kind") != KIND:
+        return None
+    ended = services.ledger.experiment(made.evidence["experiment"])
+    return _looked(ended, services.ledger.newest_looks([ended.id]).get(ended.id), decision=made.decision)
 
 
 def _looked(experiment: Experiment, look: Look | None, words: str = "", *, decision: str | None = None) -> Looked:
@@ -171,15 +180,13 @@ def _facts(
         variant=CHALLENGER,
         after=experiment.started_as_of,
     )
-    found = pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
+    changed = _changed(strategy, experiment, champion)
+    found = () if changed else pairs.differences(plan.measure, horizon_dates=plan.horizon_dates)
     # What is older than the predictions that are read again stays as it was known.
     first = joined.dates[0].item() if len(joined.dates) else as_of
     kept = tuple(one for one in before.differences if one[0] < first) if before is not None else ()
     differences = (*kept, *found)
     n_dates = len(services.source.dates(strategy.name, Window(start=experiment.started_as_of, end=as_of)))
-    changed = None
-    if champion.seq != experiment.champion_seq:
-        changed = f"version {champion.version or 'none'} is the champion now"
     return LookFacts(
         as_of=as_of,
         differences=differences,
@@ -191,10 +198,25 @@ def _facts(
             min_days_on_step=plan.min_days_on_step,
             days_left=plan.deadline_days - n_dates,
             held=experiment.held,
+            paused=experiment.paused,
         ),
         guardrails=_guardrails(grant, services, experiment, pairs),
-        champion_changed=changed,
+        changed=changed,
     )
+
+
+def _changed(strategy: Strategy, experiment: Experiment, champion: Champion) -> str | None:
+    """Say what it was started with and is another one now."""
+    if champion.seq != experiment.champion_seq:
+        return f"version {champion.version or 'none'} is the champion now"
+    plan = experiment.plan
+    for what, was, now in (
+        ("label", plan.label, strategy.training.label),
+        ("return column", plan.return_column, strategy.live.return_column),
+    ):
+        if was not in (None, now):
+            return f"the {what} was {was!r} and is {now!r} now, by which its days cannot be counted together"
+    return None
 
 
 def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, pairs: Pairs) -> tuple[Guardrail, ...]:
@@ -202,8 +224,9 @@ def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, p
     policy = experiment.plan.guardrails
     found: list[Guardrail] = []
     recent = pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
-    if len(np.unique(recent.dates)) >= _MIN_DATES:
-        found.append(guard_answers(_answers(recent), policy)[0])
+    called = guard_answers(_answers(recent), policy)[0]
+    # Unknown until then, so that no step is left without it.
+    found.append(called if len(np.unique(recent.dates)) >= _MIN_DATES else replace(called, value=0.0, n=0))
     calibration = guard_answers(_answers(pairs), policy)[1]
     if calibration.is_known:  # labels take their horizon to be known, for which no step waits
         found.append(calibration)

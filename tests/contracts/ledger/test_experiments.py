@@ -177,15 +177,6 @@ def test_an_end_that_a_person_is_to_approve_is_recorded_and_swaps_nothing(ledger
     assert (ended.promotion_id, decided.decision, ledger.champion("growth").seq) == (decided.id, "await_approval", 1)
 
 
-def test_a_run_that_has_decided_something_else_promotes_all_the_same(ledger: SqlLedger) -> None:
-    made = started(ledger)
-    grant = scoring(ledger)
-    first = ledger.decide(grant, decision_for("3", decision="await_approval", target_stage="Staging", expected_seq=1))
-    ended = ledger.note_look(grant, made.id, look(9, Action.PROMOTE), promotion())
-    assert ledger.promotion_of(grant.run_id) == first
-    assert (ledger.promotions("growth")[0].id, ledger.champion("growth").version) == (ended.promotion_id, "2")
-
-
 def test_a_decision_and_its_action_come_together(ledger: SqlLedger) -> None:
     made = started(ledger)
     grant = scoring(ledger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import xgboost as xgb
+from sqlalchemy import text
 
 from mlops.domain.errors import (
     ConfigurationError,
@@ -31,7 +33,7 @@ from mlops.domain.promotion.explanation import explanation
 from mlops.domain.records import Kind, RunState, Stage, StageOutcome
 from mlops.reporting.narrative import predict_lines, score_lines
 from mlops.runs.approval import approval_request
-from mlops.runs.experiments import ExperimentOptions, preview, start
+from mlops.runs.experiments import DailyDifferences, ExperimentOptions, preview, start
 from mlops.stages.live.predict import predict_universe
 from mlops.stages.live.score import score_predictions
 from mlops.stages.promote import promote
@@ -57,7 +59,13 @@ def market() -> pa.Table:
 
 
 def registered(
-    services: FakeServices, run_id: str, *, sign: int, rounds: int = 5, features: tuple[str, ...] = FEATURES
+    services: FakeServices,
+    run_id: str,
+    *,
+    sign: int,
+    rounds: int = 5,
+    features: tuple[str, ...] = FEATURES,
+    dates: Mapping[str, str] = DATES,
 ) -> ModelVersion:
     """A version that goes with the market, or against it."""
     table = market()
@@ -65,7 +73,7 @@ def registered(
     y = (sign * table.column("target_return").to_numpy() > 0).astype(int)
     model = xgb.XGBClassifier(n_estimators=rounds, max_depth=2, n_jobs=1, seed=1).fit(frame, y)
     trained = trained_model(run_id, model_name=MODEL)
-    return services.registry.log_training(replace(trained, model=model, tags={**trained.tags, **DATES}))
+    return services.registry.log_training(replace(trained, model=model, tags={**trained.tags, **dates}))
 
 
 def decided(services: FakeServices, version: ModelVersion, **changes: object) -> None:
@@ -145,7 +153,10 @@ def test_a_better_challenger_is_promoted_once_and_its_decision_is_made_again_fro
         if outcome.result["experiment"]["end"]:
             break
     assert actions[0] == "wait"
-    assert actions.index("advance") == 3  # three scored days: the first date's return is known on the second
+    # Three scored days, as the first date's return is known on the second; and five dates' calls, to be compared.
+    assert actions.index("advance") == 4
+    looks = better.ledger.looks(experiment.id)
+    assert "positive share (0 of 16 answers)" in looks[3].words
     assert actions[-1] == "promote"
     ended = better.ledger.experiment(experiment.id)
     champion = better.ledger.champion("growth")
@@ -249,7 +260,30 @@ def test_where_the_approval_is_a_persons_the_scoring_awaits_it(better: FakeServi
     )
     grant = better.claimed(better.ledger.accept(request).run_id, Stage.PROMOTE)
     assert promote(grant, better, better.keeper(grant)).run_state is RunState.SUCCEEDED
-    assert better.ledger.champion("growth").version == "2"
+    champion = better.ledger.champion("growth")
+    # The challenger's own date, not the look's, before which no version would be promoted.
+    assert (champion.version, champion.as_of) == ("2", TRAINED_AS_OF)
+
+
+def test_a_try_after_the_one_that_asked_a_person_asks_too_whatever_was_started_meanwhile(better: FakeServices) -> None:
+    better.with_policy(promotion=PromotionPolicy(approval="manual", min_accuracy=0.6))
+    first = begun(better)
+    predict_days(better, days_after(STARTED, N_DAYS))
+    grant = better.granted(Kind.SCORE, Stage.SCORE, as_of=LAST)
+    score_predictions(grant, better, better.keeper(grant))  # and the process is gone
+    better.today = STARTED
+    second = begun(better)
+    better.today = LAST
+    better.timed.advance(LEASE_S + 1)
+    better.ledger.due_publications()
+    other = better.claimed(grant.run_id, Stage.SCORE)
+    outcome = score_predictions(other, better, better.keeper(other))
+    assert outcome.run_state is RunState.AWAITING_APPROVAL
+    assert (outcome.result["experiment"]["id"], outcome.result["experiment"]["decision"]) == (
+        first.id,
+        "await_approval",
+    )
+    assert better.ledger.looks(second.id) == []
 
 
 def test_a_challenger_whose_features_are_missing_is_stopped_by_its_guardrail(services: FakeServices) -> None:
@@ -278,6 +312,38 @@ def test_a_champion_that_moved_ends_it(better: FakeServices) -> None:
     assert better.ledger.experiment(experiment.id).end is Action.ABORT
     outcome = scored(better, STARTED + 2 * DAY)
     assert "experiment" not in outcome.result
+
+
+def test_a_label_that_is_another_one_ends_it_with_its_evidence(better: FakeServices) -> None:
+    experiment = begun(better)
+    predict_days(better, days_after(STARTED, 2))
+    assert scored(better, STARTED + DAY).result["experiment"]["end"] is None
+    better.with_policy(
+        training=replace(better.policies.settled("growth").strategy.training, label="target_return >= 0")
+    )
+    outcome = scored(better, STARTED + 2 * DAY)
+    assert outcome.result["experiment"]["words"] == (
+        "ended: the label was 'target_return > 0' and is 'target_return >= 0' now, by which its days cannot be counted "
+        "together"
+    )
+    decided = better.ledger.promotions("growth")[0]
+    assert (decided.decision, decided.id) == ("keep", better.ledger.experiment(experiment.id).promotion_id)
+    assert replay(decided.evidence, decided.evidence_digest).agrees  # type: ignore[union-attr]  # there is one
+
+
+def test_while_it_is_paused_nobody_is_asked_and_no_model_is_kept(
+    better: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better.with_policy(experiments=ExperimentPolicy(switch_hook="task:desk.may_switch"))
+    begun(better)
+    with better.timed.owner.transaction() as connection:
+        connection.execute(text("UPDATE mlops_experiment SET paused = true"))
+    predict_days(better, days_after(STARTED, N_DAYS))
+    asked: list[object] = []
+    monkeypatch.setattr(better, "ask_task", lambda *question: asked.append(question))
+    waits = scored(better, LAST).result["experiment"]
+    assert (waits["action"], asked) == ("wait", [])
+    assert waits["words"].startswith("paused since the ledger was set back in time, until a person releases it: the")
 
 
 def test_while_a_switch_is_refused_it_waits_and_says_so(better: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,12 +438,23 @@ def test_a_preview_says_how_long_it_takes_and_when_the_held_out_test_is_better(b
     assert "live.predict is off for 'growth'" in preview(better, "growth", "2").words[-1]
 
 
+def test_an_older_challenger_is_compared_on_dates_that_the_champion_held_out(better: FakeServices) -> None:
+    later = {"holdout_start": "2020-04-16", "holdout_end": "2020-04-30"}
+    decided(better, registered(better, "made-3", sign=-1, rounds=7, dates={**DATES, **later}))
+    found = preview(better, "growth", "2")
+    assert (found.origin, found.n_differences) == ("2020-04-16 to 2020-04-30, which version 3 held out", 15)
+
+
 def test_another_experiment_of_the_same_two_has_half_of_the_alpha(better: FakeServices) -> None:
     first = begun_of(better, "2")
     better.ledger.steer_experiment(first.id, "abort", by="ann", reason="a test")
     found = preview(better, "growth", "2")
     assert found.plan.alpha == first.plan.alpha / 2
     assert any(words.startswith("Experiments of the same two before this one: 1;") for words in found.words)
+    two = better.registry.version(MODEL, "2")
+    decided(better, two, identity=better.ledger.experiment(first.id).challenger)
+    judged(better, better.registry.version(MODEL, "1"), identity=first.champion)
+    assert preview(better, "growth", "1").plan.alpha == first.plan.alpha / 2  # the same two, whichever is the champion
 
 
 def test_what_cannot_be_tried_is_refused_with_what_to_do(services: FakeServices) -> None:
@@ -408,6 +485,14 @@ def test_what_cannot_be_tried_is_refused_with_what_to_do(services: FakeServices)
     ):
         begun_of(services, "2")
     services.today = STARTED
+    with pytest.raises(ConfigurationError, match="share of the keys above 0"):
+        preview(services, "growth", "2", ExperimentOptions(mode=Mode.AB, share=0.0))
+    with pytest.raises(ConfigurationError, match=r"steps cannot be 0\.0: input should be greater than 0"):
+        ExperimentOptions(mode=Mode.CANARY, steps=(0.0, 1.0))
+    with pytest.raises(InsufficientData, match=r"known of 3 days \(.*\), and 5 are needed"):
+        of_days(services, 3)
+    with pytest.raises(InsufficientData, match=r"known of 5 days \(.*\), and they are all alike"):
+        of_days(services, 5)
     with pytest.raises(InsufficientData, match=r"compared by increment.*allows mark"):
         few(services)
     begun_of(services, "2")
@@ -420,6 +505,16 @@ def test_what_cannot_be_tried_is_refused_with_what_to_do(services: FakeServices)
 
 def begun_of(services: FakeServices, version: str) -> Experiment:
     return start(services, "growth", version, by="ann", reason="a test")
+
+
+def of_days(services: FakeServices, n: int) -> None:
+    """A preview, told by so many days on which the two differ by nothing."""
+    one = DailyDifferences(
+        measure=Measure.MARK, dates=tuple(days_after(STARTED, n)), values=np.zeros(n), origin="some days"
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(services, "daily_differences", lambda *_: {Measure.MARK: one})
+        preview(services, "growth", "2")
 
 
 def few(services: FakeServices) -> None:

@@ -136,6 +136,12 @@ def test_nobody_listens_and_an_address_with_a_password_are_no_answers() -> None:
     assert "my-password" not in found.words + found.hook
 
 
+def test_an_address_that_cannot_be_read_is_no_answer() -> None:
+    found = ask("https://[desk/ask")
+    assert (found.allowed, found.was_answered) == (False, False)
+    assert "the switch hook was asked about 3 -> 2 and gave no answer (its address is none" in found.words
+
+
 def test_without_a_hook_nobody_is_asked_and_a_task_needs_somebody_who_sends_it() -> None:
     assert ask("").allowed
     found = ask("task:positions.may_switch")

@@ -60,7 +60,7 @@ def test_other_modes_never_advance(mode: Mode) -> None:
         (replace(OPEN, low=-0.004, high=0.001), 0, Action.UNDECIDED),
         (replace(OPEN, low=0.001, high=0.004), 0, Action.PROMOTE),
         (replace(OPEN, low=0.001, guardrails=(replace(FINE, value=0.02),)), 200, Action.ABORT),
-        (replace(OPEN, low=0.001, champion_changed="version 7 was rolled back to 6"), 200, Action.ABORT),
+        (replace(OPEN, low=0.001, changed="version 7 was rolled back to 6"), 200, Action.ABORT),
     ],
 )
 def test_an_experiment_ends_by_the_first_rule_that_applies(evidence: Evidence, days_left: int, action: Action) -> None:
@@ -78,6 +78,12 @@ def test_nothing_that_a_person_holds_is_promoted_until_it_is_released() -> None:
             held.words == "held by a person: the challenger is better: its gain is 0.001 to 0.004 a day after 60 days"
         )
     assert decide(replace(CANARY, held=True), replace(OPEN, low=-0.004, high=-0.001)).action is Action.KEEP
+    paused = decide(replace(CANARY, paused=True), OPEN)
+    assert (paused.action, paused.words) == (
+        Action.WAIT,
+        "paused at 1% since the ledger was set back in time, until a person releases it",
+    )
+    assert decide(replace(CANARY, paused=True), better).action is Action.WAIT
 
 
 @pytest.mark.parametrize("held", [True, False])
