@@ -178,19 +178,23 @@ class RollbackTargets:
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._looked_at: dict[str, float] = {}
+        self._tried_at: dict[str, float] = {}
+        """Whatever came of it"""
 
     def step(self, services: RegistryServices) -> None:
-        """Look at the strategy that was looked at longest ago, where that was a day.
+        """Look at one strategy that was last looked at a day ago: the one whose last try is the oldest.
 
-        Raises LedgerUnavailable, RegistryUnavailable: then it is looked at again.
+        Raises LedgerUnavailable, RegistryUnavailable: then it is looked at again, after the others that are due.
         """
         now = self._monotonic()
         due = [
             name for name in services.strategies if now - self._looked_at.get(name, float("-inf")) >= TARGETS_EVERY_S
         ]
         if due:
-            check_rollback_targets(services, services.strategies[due[0]])
-            self._looked_at[due[0]] = now
+            name = min(due, key=lambda one: self._tried_at.get(one, float("-inf")))
+            self._tried_at[name] = now
+            check_rollback_targets(services, services.strategies[name])
+            self._looked_at[name] = now
 
 
 def check_rollback_targets(services: RegistryServices, strategy: Strategy) -> list[str]:

@@ -1,6 +1,7 @@
 """Asks a program of the user's whether the champion may be switched now, for example because positions are open.
 
-Called before an automatic decision changes the champion. A "no" is an answer and no error: the decision waits, and is
+Called by the scoring before an experiment promotes its challenger and before a rollback that nobody asked for; a
+training that passes its test, and a person, ask nobody. A "no" is an answer and no error: the decision waits, and is
 asked for again at the next scoring. Decision: docs/decisions/0063.
 """
 

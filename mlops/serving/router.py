@@ -255,16 +255,9 @@ class ModelRouter:
         name = None if ticker is None else ticker_of(ticker)
         chosen = name if key is None else key_of(key)
         named, dates = (None, None) if name is None or day is None else ([name], [day])
-        answered = None
-        if now.split is not None and now.is_challengers(chosen):
-            answered = self._one_by_challenger(now, row, keep=named is not None)
-        if answered is None:
-            try:
-                answered = self._one(now.champion, row, keep=named is not None or now.shadow is not None)
-            except Exception:
-                self._counter.count(now.champion, 1, n_errors=1)
-                raise
-        model, probability, kept = answered
+        is_theirs = now.split is not None and now.is_challengers(chosen)
+        ask = self._one_by_challenger if is_theirs else self._one_by_champion
+        model, probability, kept = ask(now, row, keep=named is not None or now.shadow is not None)
         if kept is not None:
             if named is not None:
                 self._record(model, named, dates, np.array([probability], dtype=np.float32), kept)
@@ -306,6 +299,8 @@ class ModelRouter:
     def _rows(self, model: ServedModel, frame: Any) -> Floats:  # noqa: ANN401 -- as in `predict`
         try:
             return model.reader.rows(frame)
+        except InvalidRows:
+            raise  # the caller's, and no version's error
         except Exception:
             n = len(frame) if hasattr(frame, "__len__") else 1
             self._counter.count(model, n, n_errors=n)
@@ -343,21 +338,39 @@ class ModelRouter:
             self._say_failed(model, int(np.count_nonzero(theirs)), exc)
             return None
 
+    def _one_by_champion(
+        self,
+        now: Answering,
+        row: Any,  # noqa: ANN401 -- as in `predict_one`
+        *,
+        keep: bool,
+    ) -> tuple[ServedModel, float, Floats | None]:
+        try:
+            return self._one(now.champion, row, keep=keep)
+        except InvalidRows:
+            raise  # as in `_rows`
+        except Exception:
+            self._counter.count(now.champion, 1, n_errors=1)
+            raise
+
     def _one_by_challenger(
         self,
         now: Answering,
         row: Any,  # noqa: ANN401 -- as in `predict_one`
         *,
         keep: bool,
-    ) -> tuple[ServedModel, float, Floats | None] | None:
+    ) -> tuple[ServedModel, float, Floats | None]:
+        """Or the champion's answer, where it has none. Raises as the champion does; then nothing is counted of it."""
         model = now.challenger
         if model is None:
-            return None
+            return self._one_by_champion(now, row, keep=keep)
         try:
             return self._one(model, row if now.reads_the_same else _with_names(row), keep=keep)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
-            self._say_failed(model, 1, exc)
-            return None
+            failed = exc
+        answered = self._one_by_champion(now, row, keep=keep)
+        self._say_failed(model, 1, failed)
+        return answered
 
     def _one(
         self,

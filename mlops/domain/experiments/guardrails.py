@@ -1,7 +1,8 @@
 """How much worse than another version one answers, apart from any test of its worth; pure.
 
 Called by the daily look at an experiment, by the watch over the champion, and each minute by the reconciler. A
-guardrail with too few answers says nothing; each is of one version beside another on the same rows or minutes.
+guardrail with too few answers says nothing; each is of one version beside another on the same rows or minutes. Only the
+watch over the champion sets what was served in different minutes side by side, and only asks by it (`rollback.ACTING`).
 """
 
 from __future__ import annotations

@@ -54,12 +54,13 @@ class ExperimentPolicy:
     watch_days: Annotated[int, Field(ge=5, le=504)] = 60
     """Trading days for which they do, from each promotion."""
     rollback: Literal["off", "ask", "automatic"] = "ask"
-    """What follows where the champion is shown worse than a former one, or breaks a guardrail beside it."""
+    """What follows where the champion is shown worse than a former one, or breaks a guardrail beside it. A person is
+    asked with `automatic` too where it breaks that of positive calls, error rate or latency alone."""
     rollback_cooldown_days: Annotated[int, Field(ge=1, le=504)] = 20
     """Trading days after an automatic rollback in which another one is a person's to make."""
     switch_hook: Annotated[str, Field(pattern=r"^(|https?://\S+|task:[A-Za-z0-9_.]+)$")] = ""
-    """Asked before an automatic decision changes the champion: a URL that is posted to, or `task:NAME`, a Celery task
-    of yours. Empty: nobody."""
+    """Asked before an experiment promotes its challenger and before an automatic rollback, not before a training that
+    passed its test is promoted: a URL that is posted to, or `task:NAME`, a Celery task of yours. Empty: nobody."""
     switch_timeout_s: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 10.0
     """Waited for its answer."""
     switch_default: Literal["wait", "switch"] = "wait"

@@ -17,11 +17,18 @@ import pyarrow.compute as pc
 import structlog
 
 from mlops.domain.errors import AcisError, ChampionMoved
-from mlops.domain.experiments.duration import planned_days
+from mlops.domain.experiments.duration import planned_watch_days
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers, guard_missing, guard_served
 from mlops.domain.experiments.measures import measures_of
 from mlops.domain.experiments.records import Measure
-from mlops.domain.experiments.rollback import KIND, FormerChampion, RollbackAction, RollbackFacts, evidence_of
+from mlops.domain.experiments.rollback import (
+    KIND,
+    FormerChampion,
+    RollbackAction,
+    RollbackFacts,
+    evidence_of,
+    identity_of,
+)
 from mlops.domain.experiments.sequence import mixture_variance
 from mlops.domain.ports import expect
 from mlops.domain.promotion.records import PromotionDecision
@@ -54,7 +61,8 @@ _RECENT_DATES = 20
 _USUAL_SPREAD = {Measure.MARK: 0.005, Measure.INCREMENT: 0.02}
 """Of a daily difference where nothing says it; a wrong one costs time, never the level."""
 _MIN_DAYS = 5
-"""Days before the promotion from which on they say the spread; days since it by which calls are compared."""
+"""Days before the promotion from which on they say the spread; days since it by which calls are compared; and dates
+after the newest that both predicted, from which on calls say nothing of now: the watch has ended."""
 _DECISIONS = 200
 """Newest decisions that are looked at."""
 _DAY = timedelta(days=1)
@@ -80,7 +88,9 @@ def watch_former(grant: Grant, services: ScoreServices, watch: Watch, keeper: Le
     """
     decided = services.ledger.promotion_of(grant.run_id)
     if decided is not None:
-        return dict(decided.evidence) if decided.evidence.get("kind") == KIND else {}
+        if decided.evidence.get("kind") == KIND:
+            return dict(decided.evidence)
+        return dict(watch.earlier) if _is_of(watch.earlier, watch.champion) else {}
     facts = _facts(grant, services, watch)
     if facts is None:
         return {}
@@ -121,8 +131,7 @@ def _facts(grant: Grant, services: ScoreServices, watch: Watch) -> RollbackFacts
     decisions = ledger.promotions(strategy.name, limit=_DECISIONS, namespace=grant.namespace)
     watched = [one for one in former if one.identity.sha256 is not None][: policy.watched_former]
     beside = [_beside(watch, one, since=since, level=policy.alpha / max(1, len(watched))) for one in watched]
-    is_same = (watch.earlier.get("champion") or {}).get("promotion_id") == champion.promotion_id
-    known = watch.earlier if is_same else {}
+    known = watch.earlier if _is_of(watch.earlier, champion) else {}
     measure, words = _measure(watch, [one.pairs for one in beside], known)
     made = next((one.created_at for one in decisions if one.id == champion.promotion_id), None)
     compared = {
@@ -162,6 +171,10 @@ def _facts(grant: Grant, services: ScoreServices, watch: Watch) -> RollbackFacts
     )
 
 
+def _is_of(evidence: Mapping[str, Any], champion: Champion) -> bool:
+    return bool(evidence) and evidence["champion"]["promotion_id"] == champion.promotion_id
+
+
 def _beside(watch: Watch, former: Promotion, *, since: date, level: float) -> _Beside:
     pairs = pair_predictions(
         watch.joined,
@@ -194,11 +207,15 @@ class _Beside:
         first = joined.dates[0].item() if len(joined.dates) else self.watch.as_of
         gone = [(day, value) for day, value in before["differences"] if day < first.isoformat()] if before else []
         days = [*gone, *((day.isoformat(), value) for day, value in found)]
-        r = before["r"] if before else self._mixture_variance(measure)
-        return {"r": r, "differences": tuple(days[: strategy.experiments.watch_days])}
+        r = before["r"] if before else None
+        # Fixed once there is a measure and it is watched; a scoring before that has none.
+        return {
+            "r": self._mixture_variance(measure) if r is None else r,
+            "differences": tuple(days[: strategy.experiments.watch_days]),
+        }
 
     def _is(self, one: Mapping[str, Any]) -> bool:
-        return (one["version"], one["model_sha256"]) == (self.former.version, self.former.identity.sha256)
+        return identity_of(one) == _identity(self.former)
 
     def _mixture_variance(self, measure: Measure) -> float:
         """Fixed by what the former champion said before the promotion, beside a version that prefers no name."""
@@ -220,7 +237,7 @@ class _Beside:
         days = alone.differences(measure, horizon_dates=self.watch.strategy.training.horizon_dates)
         values = [value for _, value in days]
         spread = float(np.std(values)) if len(values) >= _MIN_DAYS else 0.0
-        planned = min(float(policy.watch_days), planned_days(policy.sharpe, alpha=self.level))
+        planned = planned_watch_days(policy, alpha=self.level)
         return mixture_variance(spread=spread or _USUAL_SPREAD[measure], days=planned, alpha=self.level)
 
 
@@ -251,10 +268,14 @@ def _guardrails(
 ) -> tuple[Guardrail, ...]:
     watch, former, policy = beside.watch, beside.former, beside.watch.strategy.guardrails
     recent = beside.pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
-    found = list(_missing(services, beside, recent, namespace=namespace))
-    if len(np.unique(recent.dates)) >= _MIN_DAYS:  # with fewer the calls are those days' more than a version's
-        found.append(guard_answers(_answers(recent), policy)[0])
-    found.append(guard_answers(_answers(beside.pairs), policy)[1])
+    age = int(np.count_nonzero(watch.outcomes.panel_dates > recent.dates[-1])) if len(recent.dates) else 0
+    found: list[Guardrail] = []
+    if age < _MIN_DAYS:
+        found += _missing(services, beside, recent, namespace=namespace)
+        if len(np.unique(recent.dates)) >= _MIN_DAYS:  # with fewer the calls are those days' more than a version's
+            found.append(guard_answers(_answers(recent), policy)[0])
+    if age < watch.strategy.training.horizon_dates + _MIN_DAYS:  # the last labels come so much later
+        found.append(guard_answers(_answers(beside.pairs), policy)[1])
     if promoted_at is None or namespace != LIVE:
         return tuple(found)
     counts = services.ledger.answer_counts(watch.strategy.name, since=promoted_at - _RECENT_DATES * _DAY, by="hour")
@@ -301,10 +322,11 @@ def _last_rollback(decisions: Sequence[Promotion]) -> np.datetime64 | None:
 
 
 def _was_left(decisions: Sequence[Promotion], former: Promotion) -> bool:
-    return any(
-        one.id > former.id and one.decision == "rollback" and one.previous_version == former.version
-        for one in decisions
-    )
+    return any(one.decision == "rollback" and one.seq == former.seq + 1 for one in decisions)
+
+
+def _identity(former: Promotion) -> tuple[str | None, ...]:
+    return former.version, former.identity.sha256, former.identity.made_by
 
 
 # ---- What follows
@@ -314,7 +336,7 @@ def _rolled_back(
     grant: Grant, services: ScoreServices, watch: Watch, evidence: dict[str, Any], keeper: LeaseKeeper
 ) -> dict[str, Any]:
     former = services.ledger.former_champions(watch.strategy.name, namespace=grant.namespace)
-    to = next(one for one in former if one.version == evidence["to"])
+    to = next(one for one in former if _identity(one) == identity_of(evidence["target"]))
     champion = watch.champion
     decision = PromotionDecision(
         decision="rollback",
@@ -352,19 +374,20 @@ def _with_usable_target(
     grant: Grant, services: ScoreServices, watch: Watch, facts: RollbackFacts
 ) -> tuple[dict[str, Any], RollbackFacts]:
     """The conclusion, whose version was looked at and can be served; those before it that cannot say why."""
-    former = {
-        one.version: one for one in services.ledger.former_champions(watch.strategy.name, namespace=grant.namespace)
-    }
-    looked_at: set[str] = set()
+    formers = services.ledger.former_champions(watch.strategy.name, namespace=grant.namespace)
+    former = {_identity(one): one for one in formers}
+    looked_at: set[tuple[str | None, ...]] = set()
     while True:
         evidence = evidence_of(facts)
-        to = evidence["to"]
-        if to is None or to in looked_at:
+        if evidence["target"] is None or (to := identity_of(evidence["target"])) in looked_at:
             return evidence, facts
         looked_at.add(to)
         why_not = _why_unusable(services, watch, former.get(to), namespace=grant.namespace)
         if why_not is not None:
-            of_former = [replace(one, unusable=why_not) if one.version == to else one for one in facts.former]
+            of_former = [
+                replace(one, unusable=why_not) if (one.version, one.model_sha256, one.made_by) == to else one
+                for one in facts.former
+            ]
             facts = replace(facts, former=tuple(of_former))
 
 

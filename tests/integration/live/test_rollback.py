@@ -19,6 +19,7 @@ from mlops.domain.experiments.policy import ExperimentPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.promotion.explanation import explanation
+from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, Stage, StageOutcome
 from mlops.failpoints import VARIABLE
 from mlops.ledger.live.predictions import prediction_schema
@@ -26,18 +27,18 @@ from mlops.runs.request import run_request
 from mlops.runs.switching import SwitchAnswer
 from mlops.stages.live import rollback
 from mlops.stages.live.score import score_predictions
-from tests.support.ledgers import LEASE_S
+from tests.support.ledgers import LEASE_S, decision_for, promoting
 from tests.support.live import LIVE, TRAINED_AS_OF, predicted, promoted, with_return_column
 from tests.support.services import FIRST, LAST, N_DATES, TICKERS, FakeServices, panel
 
 AUTOMATIC = ExperimentPolicy(watched_former=1, rollback="automatic")
 
 
-def said(services: FakeServices, version: ModelVersion, variant: str, *, knows: bool, batch: str = "") -> None:
+def said(services: FakeServices, version: ModelVersion, variant: str, *, knows: bool, until: date = LAST) -> None:
     """What a version says of all names since the promotion: what the next date brings, or its contrary."""
     returns = with_return_column(panel()).column("return_1d").to_numpy().reshape(N_DATES, TICKERS)
     first = (TRAINED_AS_OF - FIRST).days + 1
-    up = np.vstack([returns[first + 1 :], returns[:1]]) > 0
+    up = np.vstack([returns[first + 1 :], returns[:1]])[: (until - TRAINED_AS_OF).days] > 0
     n = up.size
     of_days = [date.fromordinal(TRAINED_AS_OF.toordinal() + 1 + day) for day in range(len(up))]
     columns: dict[str, Any] = {
@@ -53,7 +54,7 @@ def said(services: FakeServices, version: ModelVersion, variant: str, *, knows: 
     }
     schema = prediction_schema()
     table = pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
-    assert services.ledger.write_predictions(f"{batch}{version.version}/{variant}", "run", table)
+    assert services.ledger.write_predictions(f"{version.version}/{variant}", "run", table)
 
 
 @pytest.fixture
@@ -190,6 +191,110 @@ def test_what_was_compared_before_the_read_predictions_is_kept_with_its_r(
     after = report_of(services)["former"][0]
     assert len(before["differences"]) == AUTOMATIC.watch_days
     assert (after["r"], after["differences"]) == (before["r"], before["differences"])
+
+
+def test_what_fixes_the_sequence_is_not_taken_from_a_scoring_that_compared_nothing(services: FakeServices) -> None:
+    """The first one after a promotion has no pairs; one whose policy watched fewer has none of the others."""
+    asks = replace(AUTOMATIC, rollback="ask")
+    services.with_policy(live=LIVE, experiments=asks)
+    services.with_source(with_return_column(panel()))
+    one, two = promoted(services, "made-1"), promoted(services, "made-2", rounds=9)
+    three = promoted(services, "made-3", rounds=3)
+    said(services, three, "champion", knows=False)
+    scored(services)
+    found = report_of(services)
+    assert (found["why_not"], [former["r"] for former in found["former"]]) == (
+        "no date was predicted by the champion and a former one yet",
+        [None, None],
+    )
+    said(services, two, "former", knows=True)
+    said(services, one, "former", knows=True)
+    scored(services)
+    found = report_of(services)
+    assert found["bounds"][0]["low"] > 0
+    fixed = found["former"][0]["r"]
+    assert (found["former"][1]["r"], fixed < 1e-3) == (None, True)  # of marks of a few thousandths a day
+    services.with_policy(experiments=replace(asks, watched_former=2))
+    scored(services)
+    found = report_of(services)
+    assert (found["former"][0]["r"], found["former"][1]["r"] < 1e-3) == (fixed, True)
+    assert [one["low"] > 0 for one in found["bounds"]] == [True, True]
+
+
+def test_a_second_try_after_an_experiment_kept_the_champion_keeps_what_was_compared(
+    worse: tuple[FakeServices, ModelVersion, ModelVersion],
+) -> None:
+    services, *_ = worse
+    services.with_policy(experiments=replace(AUTOMATIC, rollback="ask"))
+    scored(services)
+    before = report_of(services)
+    grant = services.granted(Kind.SCORE, Stage.SCORE)
+    champion = services.ledger.champion("growth")
+    kept = decision_for(
+        "3",
+        decision="keep",
+        target_stage="Archived",
+        expected_seq=champion.seq,
+        identity=ModelIdentity(sha256="c" * 64),
+    )
+    services.ledger.decide(grant, kept)
+    services.ledger.finish(grant, score_predictions(grant, services, services.keeper(grant)))
+    assert report_of(services) == before
+    promoted(services, "made-3", rounds=3)
+    grant = services.granted(Kind.SCORE, Stage.SCORE)
+    services.ledger.decide(grant, replace(kept, expected_seq=champion.seq + 1))
+    services.ledger.finish(grant, score_predictions(grant, services, services.keeper(grant)))
+    assert report_of(services) == {}
+
+
+@pytest.mark.parametrize(
+    ("ago", "names"),
+    [(4, ["positive share", "calibration"]), (5, ["calibration"]), (9, ["calibration"]), (10, [])],
+)
+def test_calls_say_nothing_of_now_once_the_watch_has_ended(services: FakeServices, ago: int, names: list[str]) -> None:
+    """A label looks five dates ahead: the last ones are known so much later."""
+    services.with_policy(live=LIVE, experiments=replace(AUTOMATIC, rollback="off"))
+    services.with_source(with_return_column(panel()))
+    one, two = promoted(services, "made-1"), promoted(services, "made-2", rounds=9)
+    for version, variant in ((two, "champion"), (one, "former")):
+        said(services, version, variant, knows=variant == "former", until=LAST - timedelta(days=ago))
+    scored(services)
+    (former,) = report_of(services)["former"]
+    calls = [given for given in former["guardrails"] if given["name"] not in ("error rate", "latency")]
+    assert [given["name"] for given in calls] == names
+    # All labels since the promotion, not those of the newest month alone.
+    n_known = ((LAST - TRAINED_AS_OF).days - max(ago, 5)) * TICKERS
+    assert [given["n"] for given in calls if given["name"] == "calibration"] == [n_known] * ("calibration" in names)
+
+
+def test_a_number_that_an_earlier_registry_gave_to_another_model_is_not_mistaken_for_it(
+    services: FakeServices,
+) -> None:
+    services.with_policy(live=LIVE, experiments=replace(AUTOMATIC, watched_former=2))
+    services.with_source(with_return_column(panel()))
+
+    def decided(version: str, identity: ModelIdentity, decision: str = "promote") -> None:
+        seq = services.ledger.champion("growth").seq
+        made = decision_for(version, decision=decision, expected_seq=seq, identity=identity, as_of=TRAINED_AS_OF)
+        services.ledger.decide(promoting(services.ledger), made)
+
+    old, other = (ModelIdentity(sha256=model * 64, made_by=model) for model in "ab")  # of a registry that is no more
+    decided("1", old)
+    decided("7", other)
+    one = promoted(services, "made-1")
+    decided("7", other, "rollback")
+    two = promoted(services, "made-2", rounds=9)
+    said(services, two, "champion", knows=False)
+    said(services, one, "former", knows=True)
+    scored(services)
+    champion = services.ledger.champion("growth")
+    assert (champion.version, champion.identity) == ("1", one.identity)
+    found = report_of(services)["former"]
+    assert [(former["version"], former["model_sha256"], former["was_left"]) for former in found] == [
+        ("7", other.sha256, False),
+        ("1", one.identity.sha256, True),
+        ("1", old.sha256, False),
+    ]
 
 
 def test_what_the_predict_stage_writes_of_a_former_champion_is_what_it_is_watched_by(services: FakeServices) -> None:

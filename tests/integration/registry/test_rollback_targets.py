@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from admin.alerts import alerts_of_registry
 from mlops.domain.errors import RegistryUnavailable
+from mlops.domain.policies import Strategy
+from mlops.registry import maintenance
 from mlops.registry.maintenance import TARGETS_EVERY_S, RollbackTargets, check_rollback_targets
 from mlops.registry.registry_check import stops
+from mlops.strategies.file import Strategies
 from tests.support.live import promoted
-from tests.support.services import FakeServices
+from tests.support.services import FakeServices, small_strategy
 
 
 def test_a_damaged_target_is_told_once_stops_nothing_and_is_settled_when_it_is_whole(services: FakeServices) -> None:
@@ -57,3 +62,24 @@ def test_each_strategy_is_looked_at_once_a_day_and_again_where_the_registry_was_
     now[0] = TARGETS_EVERY_S
     targets.step(services)
     assert len(services.ledger.damaged_targets()) == 1
+
+
+def test_a_strategy_whose_files_cannot_be_read_keeps_no_other_from_being_looked_at(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"growth": services.strategies["growth"], "value": small_strategy("value")}
+    vars(services)["strategies"] = Strategies(both)
+    now, looks = [0.0], list[str]()
+
+    def look(_: object, strategy: Strategy) -> list[str]:
+        looks.append(strategy.name)
+        if strategy.name == "growth":
+            raise RegistryUnavailable
+        return []
+
+    monkeypatch.setattr(maintenance, "check_rollback_targets", look)
+    targets = RollbackTargets(monotonic=lambda: now[0])
+    for now[0] in (0.0, 30.0, 60.0, TARGETS_EVERY_S + 30.0, TARGETS_EVERY_S + 60.0):
+        with suppress(RegistryUnavailable):
+            targets.step(services)
+    assert looks == ["growth", "value", "growth", "value", "growth"]

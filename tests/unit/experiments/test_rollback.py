@@ -46,8 +46,8 @@ def facts(*of: FormerChampion, **changes: Any) -> RollbackFacts:
 
 
 def broken(**changes: Any) -> tuple[Guardrail, ...]:
-    """The champion calls far more positive than the version beside it."""
-    given = {"name": "positive share", "value": 0.4, "bound": 0.25, "n": 500, "min_n": 200}
+    """The champion is calibrated far worse than the version beside it."""
+    given = {"name": "calibration", "value": 0.4, "bound": 0.25, "n": 500, "min_n": 200}
     return (Guardrail(**{**given, **changes}),)
 
 
@@ -81,6 +81,32 @@ def test_each_of_k_is_held_to_alpha_over_k() -> None:
 def test_a_broken_guardrail_brings_the_predecessor_back_whatever_the_days_say() -> None:
     assert decided(former("5"), former("4", guardrails=broken())) == ("rollback", "5")
     assert decided(former("5", guardrails=broken(n=199))) == ("none", None)
+
+
+@pytest.mark.parametrize("name", ["positive share", "error rate", "latency"])
+def test_a_guardrail_that_does_not_say_which_of_the_two_is_broken_asks_a_person_and_never_acts(name: str) -> None:
+    """A former version that calls everything positive differs from a sound champion as much as the other way round."""
+    found = evidence_of(facts(former("5", guardrails=broken(name=name))))
+    assert (found["action"], found["to"]) == ("ask", "5")
+    assert f"{name} is 0.4" in found["words"]
+    assert "that alone does not say that the champion is the one at fault: `acis rollback" in found["words"]
+    both = (*broken(), *broken(name=name))
+    assert decided(former("5", guardrails=both)) == ("rollback", "5")
+    assert decided(former("5", 1.2, guardrails=broken(name=name))) == ("rollback", "5")
+    assert decided(former("5", guardrails=broken(name=name)), mode="off") == ("off", "5")
+
+
+def test_of_two_models_of_one_number_the_one_that_is_shown_better_is_brought_back() -> None:
+    """A registry that was made anew counts from 1 again."""
+    anew, old = former("1"), former("1", 1.2, model_sha256="bbbb")
+    found = evidence_of(facts(anew, old))
+    assert (found["action"], found["target"]) == (
+        "rollback",
+        {"version": "1", "model_sha256": "bbbb", "made_by": "r"},
+    )
+    assert decided(anew, replace(old, unusable="its file is gone")) == ("rollback", "1")
+    assert evidence_of(facts(anew, replace(old, unusable="gone")))["target"]["model_sha256"] == "1111"
+    assert decided(replace(anew, was_left=True), replace(old, unusable="gone")) == ("ask", None)
 
 
 def test_a_version_that_a_rollback_took_the_place_from_comes_back_only_where_it_is_shown_better() -> None:

@@ -278,11 +278,18 @@ def wide_classifier() -> Any:
     return classifier(seed=2).__class__(n_estimators=5, n_jobs=1).fit(x, (x.feature_6 > 250).astype(int))
 
 
-def test_rows_that_both_refuse_are_errors_of_both(services: ChampionServices, router: ModelRouter) -> None:
+def test_rows_that_both_refuse_are_the_caller_s_and_count_as_nobody_s(
+    services: ChampionServices, router: ModelRouter
+) -> None:
     started(services, router, share=1.0)
     with pytest.raises(InvalidRows, match="growth version 1"):
         router.predict_one({}, key="A")
-    assert [counted(router, services, *one)["n_errors"] for one in (("1",), ("2", "challenger"))] == [1, 1]
+    with pytest.raises(InvalidRows, match="growth version 1"):
+        router.predict_one({})
+    router.predict_one(ROW, key="A")
+    router.predict_one(ROW)
+    found = [counted(router, services, *one) for one in (("1",), ("2", "challenger"))]
+    assert [(one["n"], one["n_errors"]) for one in found] == [(1, 0), (1, 0)]
 
 
 # -- a shadow
@@ -360,7 +367,7 @@ def test_answers_are_counted_by_version_and_minute_and_written_at_close(services
     found = services.one.counts("1")
     n_missing = int(FRAME.isna().any(axis=1).sum())
     missing_first = bool(FRAME.iloc[0].isna().any())
-    assert (found["n"], found["n_errors"], found["timed"]) == (604, 300, 5)
+    assert (found["n"], found["n_errors"], found["timed"]) == (304, 0, 5)
     assert found["n_missing_rows"] == n_missing + 1 + 2 * missing_first
     assert {one.writer for one in services.one.counted.values()} == {router._counter._writer}
 
